@@ -1,0 +1,150 @@
+//! How the rest of the program talks to the engine: messages into two bounded queues, answers back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{AlertView, View};
+use crate::model::{Level, Outcome, PollReport, Rejected};
+
+/// Sends to the engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    bulk: mpsc::Sender<Bulk>,
+    control: mpsc::Sender<Control>,
+}
+
+/// State that comes in. Served in order.
+#[derive(Debug)]
+pub enum Bulk {
+    /// The body of `POST /api/state`.
+    State(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
+    /// The body of `POST /api/usage`.
+    Usage(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
+    /// The outcome of a poll.
+    Poll(PollReport),
+}
+
+/// What overtakes state that waits.
+#[derive(Debug)]
+pub enum Control {
+    /// A reader wants the picture as it is now.
+    View(oneshot::Sender<Arc<View>>),
+    /// A reader wants the alerts that are not over.
+    Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
+    /// Judging and polling are resumed or paused.
+    Monitoring(bool, oneshot::Sender<()>),
+    /// A receiver answered, or will not.
+    Outcome(Outcome),
+}
+
+/// What of a body was taken in.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Accepted {
+    /// Agents, components or increments taken.
+    pub accepted: usize,
+    /// What was not taken, and why; at most 100 are named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+}
+
+/// Why a body was not taken in.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IngestError {
+    /// It can't be read, or nothing in it was valid: 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// It would pass the series cap: 429.
+    #[error("{0}")]
+    Full(String),
+    /// The queue is full: 503.
+    #[error("too many updates are waiting; try again in a second")]
+    Busy,
+    /// The program stops: 503.
+    #[error("shutting down")]
+    Stopped,
+}
+
+/// The engine no longer answers: the program stops.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("shutting down")]
+pub struct Stopped;
+
+/// Which alerts a reader wants; `None` is all.
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    /// Of this level.
+    pub level: Option<Level>,
+    /// In this state: `pending`, `firing`, `resolved`.
+    pub state: Option<String>,
+    /// About this agent.
+    pub agent: Option<String>,
+    /// Of this rule.
+    pub rule: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Handle {
+    /// A handle and the queues' other ends. `bulk` and `control` are the queues' bounds.
+    pub fn new(bulk: usize, control: usize) -> (Self, mpsc::Receiver<Bulk>, mpsc::Receiver<Control>) {
+        let (bulk, bulk_end) = mpsc::channel(bulk);
+        let (control, control_end) = mpsc::channel(control);
+        (Self { bulk, control }, bulk_end, control_end)
+    }
+
+    /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
+    pub async fn push_state(&self, body: Bytes) -> Result<Accepted, IngestError> {
+        self.ingest(|reply| Bulk::State(body, reply)).await
+    }
+
+    /// Takes in the body of `POST /api/usage`; a read that begins after this returned sees it.
+    pub async fn push_usage(&self, body: Bytes) -> Result<Accepted, IngestError> {
+        self.ingest(|reply| Bulk::Usage(body, reply)).await
+    }
+
+    async fn ingest(
+        &self,
+        event: impl FnOnce(oneshot::Sender<Result<Accepted, IngestError>>) -> Bulk,
+    ) -> Result<Accepted, IngestError> {
+        let (reply, answer) = oneshot::channel();
+        self.bulk.try_send(event(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => IngestError::Busy,
+            mpsc::error::TrySendError::Closed(_) => IngestError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(IngestError::Stopped))
+    }
+
+    /// Takes in the outcome of a poll; waits while the queue is full.
+    pub async fn poll(&self, report: PollReport) -> Result<(), Stopped> {
+        self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
+    }
+
+    /// Takes in what came of a send; waits while the queue is full.
+    pub async fn outcome(&self, outcome: Outcome) -> Result<(), Stopped> {
+        self.control.send(Control::Outcome(outcome)).await.map_err(|_| Stopped)
+    }
+
+    /// The picture as it is now.
+    pub async fn view(&self) -> Result<Arc<View>, Stopped> {
+        self.ask(Control::View).await
+    }
+
+    /// The alerts that are not over, worst first, then newest first.
+    pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, Stopped> {
+        self.ask(|reply| Control::Alerts(filter, reply)).await
+    }
+
+    /// Resumes (`true`) or pauses judging and polling.
+    pub async fn set_monitoring(&self, on: bool) -> Result<(), Stopped> {
+        self.ask(|reply| Control::Monitoring(on, reply)).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(message(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,66 @@
+//! lookout keeps watch over a fleet of AI agents: it polls or receives their state, serves it to
+//! Prometheus, judges it against thresholds, and tells people, once per problem and again when it is over.
+//!
+//! # The map
+//!
+//! ```text
+//! sources ─► fleet ─► rules ─► alerts ─► notify ─► people
+//!               │                  │
+//!               ├─► metrics ─► Prometheus
+//!               └─► server  ─► API             store keeps what must outlive the process
+//! ```
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`model`] | plain data shared by the parts |
+//! | [`clock`], [`secret`], [`http_client`] | the one source of time, of secrets, of outgoing HTTP |
+//! | [`sources`] | everything that yields updates: pushes and polls |
+//! | [`fleet`] | the state of every agent: `apply(now, batch)` |
+//! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
+//! | [`alerts`] | the life of an alert: `step(now, findings)` |
+//! | [`notify`] | receivers, retry, messages |
+//! | [`metrics`] | the page that Prometheus scrapes |
+//! | [`store`] | what must outlive the process: ledger, outbox, history, saved state |
+//! | [`config`] | loading and validating; each part declares its section beside its code |
+//! | [`engine`] | the one loop that owns the mutable state |
+//! | [`server`] | listeners, limits, access, routes |
+//! | [`app`] | start, wire, drain: the only place that knows every part |
+//! | [`cli`] | one file per command |
+//!
+//! # Layers
+//!
+//! A part imports only from lines above it: `model, clock, secret, http_client` · `sources, fleet, rules,
+//! alerts, notify, metrics, store` (never one another: they meet in `model`) · `config` · `engine` ·
+//! `server` · `app` · `cli`, `main`. A test holds this.
+//!
+//! # Invariants
+//!
+//! 1. `fleet`, `rules` and `alerts` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
+//! 2. One owner per state, messages between owners. Readers see one immutable snapshot that is swapped whole.
+//! 3. Every queue has a bound and a counter for what it turned away; every body, label set and series count has a cap.
+//! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,
+//!    and a heap of deadlines serves what time alone changes. There are no sweeps over the fleet.
+//! 5. The outbox is durable before the send; a crash loses no notification and repeats at most the ones in
+//!    flight. If the intent can't be written, it is sent anyway.
+//! 6. A failure of one source, rule or receiver stops nothing else, is counted, and is visible.
+//! 7. Fleet series are rendered from the snapshot at scrape time: an agent that is gone leaves no series, and
+//!    a series' counter never goes backwards while it lives.
+//! 8. Agents, counters, usage and budgets are saved within a second of a change and restored at start.
+//! 9. Secrets never reach a log, an error, the API, `check --print` or a panic message.
+
+pub mod alerts;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod fleet;
+pub mod http_client;
+pub mod metrics;
+pub mod model;
+pub mod notify;
+pub mod rules;
+pub mod secret;
+pub mod server;
+pub mod sources;
+pub mod store;

@@ -1,0 +1,38 @@
+//! Plain data shared by every part: what an agent is, what a source says of it, what a rule finds,
+//! what an alert is and what a receiver is told.
+//!
+//! Owns shapes and the small arithmetic that belongs to them. Refuses I/O, async, clocks and policy.
+
+pub mod agent;
+pub mod alert;
+pub mod changes;
+pub mod component;
+pub mod counter;
+pub mod duration;
+pub mod finding;
+pub mod level;
+pub mod notice;
+pub mod project;
+pub mod signal;
+pub mod slab;
+pub mod snapshot;
+pub mod source;
+pub mod text;
+pub mod time;
+pub mod update;
+
+pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
+pub use alert::{Alert, AlertState, Told};
+pub use changes::{Changes, HistoryRow, Removal, Removed};
+pub use component::{Component, ComponentStatus, Health};
+pub use counter::{Count, Sum};
+pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};
+pub use level::Level;
+pub use notice::{Notice, NoticeKind, Outcome, SendError, SendReason};
+pub use project::{ModelTotals, Project, Totals};
+pub use signal::{Signal, Signals};
+pub use slab::Slab;
+pub use snapshot::Snapshot;
+pub use source::{Source, SourceError, SourceErrorReason};
+pub use time::Time;
+pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, Rejected, UsageUpdate};

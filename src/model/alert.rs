@@ -1,0 +1,92 @@
+//! An alert: one rule broken by one subject, from the first sign to the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ending, Fingerprint, Level, Subject, Time};
+
+/// Where an alert is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// The rule is broken, not yet for long enough.
+    Pending,
+    /// It fires.
+    Firing,
+    /// It is over.
+    Resolved,
+}
+
+impl AlertState {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// What a receiver was last told of an alert, and what it is being told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// The level that it holds to be true; `None` when it was told nothing or that it is over.
+    pub level: Option<Level>,
+    /// When it was last told of anything firing: where its cooldown runs from. It outlives the resolve.
+    pub firing_at: Option<Time>,
+    /// How many notices it was sent in this incident.
+    pub sequence: u32,
+}
+
+/// An alert as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// What it is about.
+    pub subject: Subject,
+    /// Where it is in its life.
+    pub state: AlertState,
+    /// Its level now; the last one when it is resolved.
+    pub level: Level,
+    /// The value last seen.
+    pub value: Option<f64>,
+    /// The threshold it broke.
+    pub threshold: Option<f64>,
+    /// Whether the value is not known at present.
+    pub no_data: bool,
+    /// Why it is withheld from receivers: the rule whose alert explains it.
+    pub explained_by: Option<Arc<str>>,
+    /// When the rule was first broken, as computed from the cause.
+    pub started_at: Time,
+    /// When it began to fire.
+    pub fired_at: Option<Time>,
+    /// Since when its value is fine while it waits for `clear_after`.
+    pub clearing_since: Option<Time>,
+    /// Since when its level is lower than a level told.
+    pub lowered_since: Option<Time>,
+    /// When it was over.
+    pub resolved_at: Option<Time>,
+    /// When anything of the above last changed.
+    pub changed_at: Time,
+    /// Why it ended, when it was not that things got better.
+    pub ending: Option<Ending>,
+    /// By receiver, what it was told.
+    pub told: BTreeMap<Arc<str>, Told>,
+}
+
+/// How many alerts there are, kept as they change.
+#[derive(Clone, Debug, Default)]
+pub struct AlertCounts {
+    /// Firing alerts by (project, level, rule); a source's alerts have the project `""`.
+    pub active: BTreeMap<(Arc<str>, Level, Arc<str>), u32>,
+    /// Alerts raised since the ledger began, once for each level reached, by [`Level::index`].
+    pub raised: [u64; 4],
+    /// Alerts that have fired since the ledger began.
+    pub fired: u64,
+}

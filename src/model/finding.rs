@@ -1,0 +1,159 @@
+//! What a rule found of a subject at one moment.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Level, Time};
+
+/// A rule's place in the list of active rules; it holds until the next reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub u16);
+
+/// What a rule is judged for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// An agent.
+    Agent {
+        /// Its project.
+        project: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A component.
+    Component {
+        /// Its project.
+        project: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A polled source.
+    Source {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A project as a whole.
+    Cluster {
+        /// Its name.
+        project: Arc<str>,
+    },
+}
+
+impl Subject {
+    /// The label that names it: `agent_name`, `component`, `source`, or `project` for a whole project.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Agent { .. } => "agent_name",
+            Self::Component { .. } => "component",
+            Self::Source { .. } => "source",
+            Self::Cluster { .. } => "project",
+        }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Agent { name, .. } | Self::Component { name, .. } | Self::Source { name } => name,
+            Self::Cluster { project } => project,
+        }
+    }
+
+    /// Its project; a source has none.
+    pub const fn project(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Agent { project, .. } | Self::Component { project, .. } | Self::Cluster { project } => Some(project),
+            Self::Source { .. } => None,
+        }
+    }
+}
+
+/// An alert's identity: rule, project and subject, never its level or value. Shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// The fingerprint of `rule` for `subject`: the first 64 bits of SHA-256 over the parts, each ended by a zero byte.
+    pub fn of(rule: &str, subject: &Subject) -> Self {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let project = subject.project().map_or("", |project| project);
+        for part in [rule, project, subject.label(), subject.name()] {
+            context.update(part.as_bytes());
+            context.update(&[0]);
+        }
+        let digest = context.finish();
+        Self(digest.as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+
+    /// Reads the 16 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(input)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a fingerprint has 16 hex digits"))
+    }
+}
+
+/// Why an alert ended for another reason than that things got better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// What it was about is gone from its source.
+    Removed,
+    /// What it was about has been silent for so long that it is no longer watched.
+    Forgotten,
+    /// The day turned, and with it the budget.
+    NewDay,
+    /// The rule no longer exists, is off, or no longer covers the subject.
+    RuleGone,
+}
+
+impl Ending {
+    /// How a person is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Forgotten => "no longer watched",
+            Self::NewDay => "new day",
+            Self::RuleGone => "rule removed",
+        }
+    }
+}
+
+/// What one rule says of one subject now.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule.
+    pub rule: RuleId,
+    /// What it was judged for.
+    pub subject: Subject,
+    /// The level that the value reaches; `None` when it reaches none.
+    pub level: Option<Level>,
+    /// Whether the value is on the good side of `clear_below` too; false holds a firing alert.
+    pub cleared: bool,
+    /// The value; `None` when it is not known now, which holds a firing alert.
+    pub value: Option<f64>,
+    /// The threshold of `level`.
+    pub threshold: Option<f64>,
+    /// When this became true, as computed from the cause.
+    pub since: Time,
+    /// Set when the alert ends whatever the value.
+    pub ending: Option<Ending>,
+}

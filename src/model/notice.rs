@@ -1,0 +1,171 @@
+//! What one receiver is to be told of one alert, and what came of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ending, Fingerprint, Level, Subject, Time};
+
+/// What a notice says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// It fires.
+    Firing,
+    /// It got worse.
+    Raised,
+    /// It got better, and is not over.
+    Lowered,
+    /// It still fires.
+    Repeat,
+    /// It is over, or no longer concerns this receiver.
+    Resolved,
+    /// A test of the delivery path.
+    Test,
+}
+
+impl NoticeKind {
+    /// Whether the receiver holds the alert to be firing after it.
+    pub const fn is_firing(self) -> bool {
+        !matches!(self, Self::Resolved)
+    }
+}
+
+/// A row of the outbox: written before the send, ticked off after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The idempotency key: `{incident}-{sequence}-{receiver}`; the same when it is sent again.
+    pub key: Arc<str>,
+    /// The receiver's name.
+    pub receiver: Arc<str>,
+    /// The alert's identity.
+    pub fingerprint: Fingerprint,
+    /// One life of the alert, from firing to resolved: `{fingerprint}-{Unix milliseconds of the start, hex}`.
+    pub incident: Arc<str>,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// What it is about.
+    pub subject: Subject,
+    /// What it says.
+    pub kind: NoticeKind,
+    /// The level now; for a resolve the last one.
+    pub level: Level,
+    /// The level this receiver was told before.
+    pub previous: Option<Level>,
+    /// For a resolve because the level fell below the receiver's `min_level`: the level now.
+    pub now_at: Option<Level>,
+    /// The value.
+    pub value: Option<f64>,
+    /// The threshold.
+    pub threshold: Option<f64>,
+    /// What is the matter, in a sentence.
+    pub message: Arc<str>,
+    /// What to do about it; may be empty.
+    pub action: Arc<str>,
+    /// When the rule was first broken.
+    pub started_at: Time,
+    /// When it began to fire.
+    pub fired_at: Time,
+    /// When it was over.
+    pub resolved_at: Option<Time>,
+    /// Why it ended, when it was not that things got better.
+    pub ending: Option<Ending>,
+    /// When this became due.
+    pub at: Time,
+    /// When the state that caused it arrived.
+    pub caused_at: Time,
+}
+
+/// Why a send failed, as a closed set for the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendReason {
+    /// The name could not be resolved, or no connection came about.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke.
+    Network,
+    /// TLS failed.
+    Tls,
+    /// The receiver limits our rate.
+    RateLimited,
+    /// The receiver failed (5xx, SMTP 4xx).
+    Server,
+    /// The receiver refused the message or the address for good (4xx, SMTP 5xx).
+    Refused,
+    /// Our credentials were refused.
+    Auth,
+    /// A secret of the receiver can't be read.
+    Secret,
+    /// The message can't be built.
+    Message,
+}
+
+impl SendReason {
+    /// All reasons.
+    pub const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Timeout,
+        Self::Network,
+        Self::Tls,
+        Self::RateLimited,
+        Self::Server,
+        Self::Refused,
+        Self::Auth,
+        Self::Secret,
+        Self::Message,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Network => "network",
+            Self::Tls => "tls",
+            Self::RateLimited => "rate_limited",
+            Self::Server => "server",
+            Self::Refused => "refused",
+            Self::Auth => "auth",
+            Self::Secret => "secret",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// A send that failed.
+#[derive(Clone, Debug)]
+pub struct SendError {
+    /// Why, as a label.
+    pub reason: SendReason,
+    /// Whether trying again can help.
+    pub retryable: bool,
+    /// How long the receiver asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// Why, in words, without secrets.
+    pub message: String,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// What came of notices that went out in one message.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The receiver.
+    pub receiver: Arc<str>,
+    /// The notices that the message carried, and those that a later one of the same alert made pointless.
+    pub notices: Vec<Arc<Notice>>,
+    /// Delivered, or given up for good.
+    pub result: Result<(), SendError>,
+    /// When the receiver answered.
+    pub at: Time,
+}

@@ -1,0 +1,132 @@
+//! What is known of a project as a whole: sums and counts that are kept as its agents change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Count, Health, Sum, Time};
+
+/// Sums over agents, those of agents that are gone included.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Restarts.
+    pub restarts: Count,
+    /// Tokens by type, in the order of [`super::TokenType::ALL`].
+    pub tokens: [Count; 5],
+    /// Cost in US dollars.
+    pub cost_usd: Sum,
+    /// Requests to a model.
+    pub requests: Count,
+    /// Requests that ended in an error.
+    pub request_errors: Count,
+    /// Requests refused for a rate limit.
+    pub rate_limit_hits: Count,
+    /// Requests sent again.
+    pub retries: Count,
+    /// Reviews passed.
+    pub reviews_passed: Count,
+    /// Reviews failed.
+    pub reviews_failed: Count,
+    /// Tasks ended well.
+    pub tasks_completed: Count,
+    /// Tasks ended badly.
+    pub tasks_failed: Count,
+}
+
+/// What one model has used in a project.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ModelTotals {
+    /// Tokens by type, in the order of [`super::TokenType::ALL`].
+    pub tokens: [Count; 5],
+    /// Cost in US dollars.
+    pub cost_usd: Sum,
+}
+
+/// Counts per bucket of a histogram, with sum.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Durations {
+    /// Observations in each bucket, not cumulated; one more than there are bounds, the last is +Inf.
+    pub buckets: Vec<u64>,
+    /// Seconds of all observations.
+    pub sum: f64,
+}
+
+/// Upper bounds of `orchestrator_task_duration_seconds`: 10 s to a day.
+pub const TASK_DURATION_BOUNDS: [f64; 12] =
+    [10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 86_400.0];
+
+impl Durations {
+    /// Takes in one observation under `bounds`.
+    pub fn observe(&mut self, bounds: &[f64], duration: Duration) {
+        self.buckets.resize(bounds.len() + 1, 0);
+        let seconds = duration.as_secs_f64();
+        let place = bounds.iter().position(|bound| seconds <= *bound).unwrap_or(bounds.len());
+        if let Some(bucket) = self.buckets.get_mut(place) {
+            *bucket += 1;
+        }
+        self.sum += seconds;
+    }
+}
+
+/// A project and the sums over its agents.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Project {
+    /// Its place in [`super::Snapshot::projects`].
+    #[serde(skip)]
+    pub slot: u32,
+    /// Its name.
+    pub name: Arc<str>,
+    /// `project="…"`, escaped once for all its series.
+    #[serde(skip)]
+    pub labels: Arc<str>,
+    /// Agents in each status, in the order of [`super::AgentStatus::ALL`].
+    #[serde(skip)]
+    pub by_status: [u32; 9],
+    /// Agents whose status is not known.
+    #[serde(skip)]
+    pub unknown_status: u32,
+    /// Agents known.
+    #[serde(skip)]
+    pub agents: u32,
+    /// Agents alive.
+    #[serde(skip)]
+    pub up: u32,
+    /// Agents down.
+    #[serde(skip)]
+    pub down: u32,
+    /// Agents that should be up.
+    #[serde(skip)]
+    pub expected: u32,
+    /// Components in each status, in the order of [`super::ComponentStatus::ALL`].
+    #[serde(skip)]
+    pub components: [u32; 4],
+    /// Since when fewer agents are up than the configuration's `count`.
+    pub too_small_since: Option<Time>,
+    /// How many agents the configuration wants up.
+    #[serde(skip)]
+    pub wanted: Option<u32>,
+    /// Agents that the configuration names and that are not there, with the time since when.
+    #[serde(skip)]
+    pub missing: Arc<[(Arc<str>, Time)]>,
+    /// Sums over its agents.
+    pub totals: Totals,
+    /// Use by model.
+    pub models: Arc<BTreeMap<Arc<str>, ModelTotals>>,
+    /// How long ended tasks took.
+    pub task_durations: Durations,
+    /// Ended tasks of the last hour: (start of the minute, number), oldest first.
+    pub recent_tasks: Arc<Vec<(Time, u32)>>,
+}
+
+impl Project {
+    /// Its health: its worst component's, and critical when every agent that should be up is down.
+    pub fn health(&self) -> Health {
+        if self.expected > 0 && self.down >= self.expected {
+            return Health::Critical;
+        }
+        let worst = super::ComponentStatus::ALL.into_iter().zip(self.components).rev().find(|(_, count)| *count > 0);
+        worst.map_or(Health::Ok, |(status, _)| status.health())
+    }
+}

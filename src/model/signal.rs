@@ -1,0 +1,116 @@
+//! What a rule can look at, and sets of it.
+
+use serde::{Deserialize, Serialize};
+
+/// Something about a subject that has a value and can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Seconds since the agent's last activity.
+    IdleSeconds,
+    /// Seconds since the agent was last heard, once its promised rhythm is over.
+    StaleSeconds,
+    /// Restarts of the agent.
+    Restarts,
+    /// The agent's status.
+    Status,
+    /// Seconds that the open task has taken while starting or running.
+    TaskSeconds,
+    /// Progress of the task, 0 to 1.
+    Progress,
+    /// Tokens of all types.
+    Tokens,
+    /// Cost in US dollars.
+    CostUsd,
+    /// Used part of the task's token budget.
+    TaskBudgetRatio,
+    /// Used part of the day's token budget.
+    DayBudgetRatio,
+    /// Used part of the day's cost budget.
+    DayCostRatio,
+    /// Requests to a model.
+    Requests,
+    /// Requests that ended in an error.
+    RequestErrors,
+    /// Requests refused for a rate limit.
+    RateLimitHits,
+    /// Requests sent again.
+    Retries,
+    /// Agents down: in a project a number, of one agent 0 or 1.
+    AgentsDown,
+    /// Seconds for which an expected agent, or enough of them, is missing.
+    AgentsMissing,
+    /// A component's status.
+    ComponentStatus,
+    /// A project's health.
+    ClusterHealth,
+    /// Seconds for which polls of a source have failed.
+    SourceFailingSeconds,
+}
+
+impl Signal {
+    /// All signals.
+    pub const ALL: [Self; 20] = [
+        Self::IdleSeconds,
+        Self::StaleSeconds,
+        Self::Restarts,
+        Self::Status,
+        Self::TaskSeconds,
+        Self::Progress,
+        Self::Tokens,
+        Self::CostUsd,
+        Self::TaskBudgetRatio,
+        Self::DayBudgetRatio,
+        Self::DayCostRatio,
+        Self::Requests,
+        Self::RequestErrors,
+        Self::RateLimitHits,
+        Self::Retries,
+        Self::AgentsDown,
+        Self::AgentsMissing,
+        Self::ComponentStatus,
+        Self::ClusterHealth,
+        Self::SourceFailingSeconds,
+    ];
+}
+
+/// A set of signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals(u32);
+
+impl Signals {
+    /// No signal.
+    pub const NONE: Self = Self(0);
+    /// Every signal.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// This set and `signal`.
+    pub const fn with(self, signal: Signal) -> Self {
+        Self(self.0 | 1 << signal as u32)
+    }
+
+    /// This set and all of `other`.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Adds `signal`.
+    pub const fn insert(&mut self, signal: Signal) {
+        self.0 |= 1 << signal as u32;
+    }
+
+    /// Whether `signal` is in it.
+    pub const fn contains(self, signal: Signal) -> bool {
+        self.0 & (1 << signal as u32) != 0
+    }
+
+    /// Whether the two have a signal in common.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether there is none in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}

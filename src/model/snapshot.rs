@@ -1,0 +1,41 @@
+//! The whole fleet at one moment; what every reader reads.
+
+use std::sync::Arc;
+
+use super::{Agent, Component, Project, Slab, Source, Time};
+
+/// Budgets per agent; `None` is no budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Budgets {
+    /// Tokens that a task may use.
+    pub tokens_per_task: Option<u64>,
+    /// Tokens that an agent may use in a day.
+    pub tokens_per_day: Option<u64>,
+    /// US dollars that an agent may cost in a day.
+    pub cost_usd_per_day: Option<f64>,
+}
+
+/// The fleet at the time `at`. Cloning it costs what changed since the last clone, not the fleet.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// When it was taken; idle times count up to here.
+    pub at: Time,
+    /// When the sidecar started.
+    pub started_at: Time,
+    /// Counts changes; two snapshots of one generation hold the same.
+    pub generation: u64,
+    /// Every agent.
+    pub agents: Slab<Agent>,
+    /// Every component.
+    pub components: Slab<Component>,
+    /// Every project, by [`Project::slot`]; a project is never removed while the program runs.
+    pub projects: Vec<Arc<Project>>,
+    /// Every polled source, in the configuration's order.
+    pub sources: Vec<Arc<Source>>,
+    /// The budgets in force.
+    pub budgets: Budgets,
+    /// Series refused for the series cap.
+    pub series_dropped: u64,
+    /// Whether rules are judged and sources polled.
+    pub monitoring: bool,
+}

@@ -1,0 +1,110 @@
+//! A secret's value, or the file that holds it: read at use, so that rotation works, and never printed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Longest secret that is read from a file, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
+
+/// A secret given in place. Debug and Serialize show `***`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself; for the place that sends it, and no other.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str("***")
+    }
+}
+
+/// Where a secret comes from: the pair of keys `x` and `x_file` in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Given in place.
+    Value(Secret),
+    /// In a file, read at each use, white space at its end removed.
+    File(PathBuf),
+}
+
+impl SecretSource {
+    /// The source that the keys `x` and `x_file` name: `Ok(None)` when neither is given, an error when both are.
+    pub fn from_pair(value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Self>, &'static str> {
+        match (value, file) {
+            (Some(_), Some(_)) => Err("give the value or the `_file`, not both"),
+            (Some(value), None) => Ok(Some(Self::Value(value.clone()))),
+            (None, Some(file)) => Ok(Some(Self::File(file.to_owned()))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The secret as it is now. The error names the file and never its content.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => read_file(path).map_err(|source| SecretError { path: path.clone(), source }),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> std::io::Result<Secret> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_SECRET).read_to_string(&mut text)?;
+    let value = text.trim_end();
+    if value.is_empty() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is empty"));
+    }
+    Ok(Secret::new(value))
+}
+
+/// A secret's file can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read secret file {}", path.display())]
+pub struct SecretError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(serde_json::to_string(&secret).expect("json"), "\"***\"");
+    }
+
+    #[test]
+    fn a_file_is_read_at_each_use() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("token");
+        let source = SecretSource::from_pair(None, Some(&path)).expect("one").expect("some");
+        assert!(source.read().is_err());
+        for value in ["one", "two"] {
+            std::fs::write(&path, format!("{value}\n")).expect("write");
+            assert_eq!(source.read().expect("read").expose(), value);
+        }
+    }
+}
