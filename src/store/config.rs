@@ -1,0 +1,30 @@
+//! The section `store`: where the ledger is kept and for how long history is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where things are kept.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The ledger's file; history is beside it, `lookout.history.db` for `lookout.db`. Null keeps everything in memory.
+    pub path: Option<PathBuf>,
+    /// How long history is kept.
+    #[serde(with = "crate::model::duration")]
+    pub retention: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { path: Some(PathBuf::from("lookout.db")), retention: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
+impl StoreConfig {
+    /// The file of history and saved state: `x.history.db` for `x.db`.
+    pub fn history_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("history.db"))
+    }
+}
