@@ -57,6 +57,10 @@ pub struct Alert {
     pub state: AlertState,
     /// Its level now; the last one when it is resolved.
     pub level: Level,
+    /// The worst level of this incident.
+    pub peak: Level,
+    /// The source of the agent that it is about.
+    pub source: Option<Arc<str>>,
     /// The value last seen.
     pub value: Option<f64>,
     /// The threshold it broke.
