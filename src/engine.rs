@@ -1,7 +1,170 @@
 //! The one loop: an event comes in, fleet → rules → alerts, effects go out; it owns the mutable state.
+//!
+//! Owns [`Fleet`], [`Rules`] and [`Alerts`] and the order of things: state is applied and judged before its
+//! sender is answered; what people are owed is in the ledger before it is handed to the dispatcher; what
+//! must outlive the process is saved within a second. Refuses to wait for disk or network while it does so.
 
+mod commit;
 pub mod handle;
+mod ingest;
+mod output;
+mod reload;
+mod run;
 pub mod view;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
+pub use reload::Settings;
+pub use run::{Parts, Stop};
 pub use view::{AlertView, ReceiverView, View};
+
+use crate::alerts::Alerts;
+use crate::clock::Clock;
+use crate::fleet::Fleet;
+use crate::metrics::Own;
+use crate::model::{Finding, Notice, Outcome, Report, Time};
+use crate::notify::Dispatcher;
+use crate::rules::Rules;
+use crate::store::Store;
+use commit::Committer;
+use output::Unsaved;
+
+/// Bound of the queue of state that waits.
+pub const BULK_QUEUE: usize = 1024;
+/// Bound of the queue of readers, outcomes and control.
+pub const CONTROL_QUEUE: usize = 1024;
+/// How long judging stays paused before it resumes by itself.
+pub const PAUSE: Duration = Duration::from_secs(3600);
+
+/// The engine; see the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    clock: Clock,
+    fleet: Fleet,
+    rules: Rules,
+    alerts: Alerts,
+    own: Arc<Own>,
+    store: Store,
+    dispatcher: Dispatcher,
+    committer: Committer,
+    unsaved: Unsaved,
+    findings: Vec<Finding>,
+    /// Until when judging is paused.
+    paused_until: Option<Time>,
+    /// How late the last served deadline was.
+    lag: Duration,
+    has_receivers: bool,
+    monitoring: tokio::sync::watch::Sender<bool>,
+}
+
+impl Engine {
+    /// Judges what changed and takes care of whatever comes of it.
+    fn settle(&mut self, now: Time) {
+        if self.paused_until.is_none() {
+            self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
+        } else {
+            // While paused nothing is judged, yet what is gone is gone: its alerts end and its memory is freed.
+            let changes = self.fleet.changes();
+            let removals = crate::model::Changes {
+                removed_agents: changes.removed_agents.clone(),
+                removed_components: changes.removed_components.clone(),
+                ..crate::model::Changes::default()
+            };
+            self.rules.evaluate(now, self.fleet.state(), &removals, &mut self.findings);
+        }
+        self.unsaved.note(self.fleet.changes());
+        let history = &self.fleet.changes().history;
+        if !history.is_empty() {
+            self.store.history.record(history.clone());
+        }
+        self.fleet.clear_changes();
+        if !self.findings.is_empty() {
+            let findings = std::mem::take(&mut self.findings);
+            let effects = self.alerts.step(now, findings);
+            self.take_effects(now, effects);
+        }
+    }
+
+    /// Serves the deadlines that have come.
+    fn tick(&mut self, now: Time) {
+        if let Some(due) = self.next_deadline() {
+            self.lag = now.since(due);
+        }
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.set_monitoring(now, true);
+        }
+        self.fleet.tick(now);
+        if self.paused_until.is_none() {
+            self.rules.tick(now, self.fleet.state(), &mut self.findings);
+        }
+        self.settle(now);
+        if self.paused_until.is_none() {
+            let effects = self.alerts.tick(now);
+            self.take_effects(now, effects);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let judged = match self.paused_until {
+            Some(until) => Some(until),
+            None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
+        };
+        [self.fleet.next_deadline(), judged].into_iter().flatten().min()
+    }
+
+    /// Resumes or pauses judging.
+    fn set_monitoring(&mut self, now: Time, on: bool) {
+        let was_on = self.paused_until.is_none();
+        self.paused_until = (!on).then(|| now.plus(PAUSE));
+        self.fleet.set_monitoring(on);
+        self.monitoring.send_replace(on);
+        if on && !was_on {
+            tracing::info!("monitoring resumed");
+            self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
+            self.settle(now);
+        } else if was_on && !on {
+            tracing::warn!(resumes_after_seconds = PAUSE.as_secs(), "monitoring paused");
+        }
+    }
+
+    /// Takes in what came of a send.
+    fn take_report(&mut self, report: Report) {
+        match report {
+            Report::Delivered(outcome) => {
+                for notice in &outcome.notices {
+                    self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
+                }
+                tracing::info!(
+                    receiver = &*outcome.receiver,
+                    notices = outcome.notices.len(),
+                    first = &*outcome.notices.first().map_or_else(String::new, |notice| title(notice)),
+                    "notification delivered"
+                );
+                self.committer.delivered(&outcome.notices);
+            }
+            Report::Failed { receiver, error } => {
+                self.own.failed(&receiver, error.reason.as_str());
+                tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
+            }
+            Report::GaveUp(outcome, error) => {
+                self.own.failed(&outcome.receiver, error.reason.as_str());
+                tracing::error!(
+                    receiver = &*outcome.receiver,
+                    notices = outcome.notices.len(),
+                    reason = error.reason.as_str(),
+                    error = %error,
+                    "notification refused for good; see the receiver's settings"
+                );
+                self.committer.gave_up(&outcome.notices, &error);
+            }
+        }
+    }
+}
+
+/// A notice in a few words, for the log.
+fn title(notice: &Notice) -> String {
+    let word = if notice.kind.is_firing() { notice.level.as_str() } else { "resolved" };
+    format!("[{}] {}", word.to_uppercase(), notice.subject.name())
+}

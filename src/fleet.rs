@@ -93,6 +93,16 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Adds what was found wrong while the body was read.
+    pub fn add_rejected(&mut self, rejected: Vec<Rejected>) {
+        for rejected in rejected {
+            self.count(rejected.reason);
+            if self.rejected.len() < MAX_REJECTED {
+                self.rejected.push(rejected);
+            }
+        }
+    }
+
     fn reject(&mut self, name: &str, reason: &'static str, error: String) {
         self.count(reason);
         if self.rejected.len() < MAX_REJECTED {
@@ -154,6 +164,12 @@ impl Fleet {
     /// The fleet as it stands, for those who judge it at once.
     pub const fn state(&self) -> &Snapshot {
         &self.state
+    }
+
+    /// The agent of that name.
+    pub fn find(&self, project: &str, name: &str) -> Option<&Agent> {
+        let index = self.indexes.get(*self.projects.get(project)? as usize)?;
+        self.state.agents.get(*index.agents.get(name)?)
     }
 
     /// What changed since the last call of [`Fleet::clear_changes`].
@@ -255,12 +271,7 @@ impl Fleet {
     fn take_named(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
         self.turn_day(now);
         let mut taken = Taken::default();
-        for rejected in batch.rejected.drain(..) {
-            taken.count(rejected.reason);
-            if taken.rejected.len() < MAX_REJECTED {
-                taken.rejected.push(rejected);
-            }
-        }
+        taken.add_rejected(std::mem::take(&mut batch.rejected));
         let Some(project) = self.project_slot(&batch.project) else {
             let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
             for agent in &batch.agents {

@@ -23,7 +23,7 @@ pub use builtin::{BUILT_IN, built_in};
 pub use compile::{Rule, RuleError, RuleSet};
 pub use text::Facts;
 
-use crate::model::{Changes, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
+use crate::model::{Changes, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
 use judge::Marks;
 use window::Tracks;
 
@@ -93,36 +93,31 @@ impl Rules {
         }
     }
 
-    /// Tells that an alert of `rule` for `subject` is open, so that its end is found.
-    pub fn mark_open(&mut self, fleet: &Snapshot, rule: RuleId, subject: &Subject) {
+    /// Tells that an alert of `rule` for `subject` is open, so that its end is found. `agent` is the slot of
+    /// the agent that it is about, if there is one.
+    pub fn mark_open(&mut self, fleet: &Snapshot, rule: RuleId, subject: &Subject, agent: Option<u32>) {
         let project = subject.project().and_then(|name| fleet.projects.iter().find(|project| project.name == *name));
-        match subject {
-            Subject::Agent { name, .. } => {
-                let Some(project) = project else { return };
-                let agent = fleet.agents.iter().find(|agent| agent.project_slot == project.slot && agent.name == *name);
-                match agent {
-                    Some(agent) => grown(&mut self.agents, agent.slot).marks.set(rule, true),
-                    None => grown(&mut self.projects, project.slot).missing.push((rule, Arc::clone(name))),
-                }
+        let slot = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        match (subject, project, agent) {
+            (Subject::Agent { .. }, _, Some(agent)) => grown(&mut self.agents, agent).marks.set(rule, true),
+            (Subject::Agent { name, .. }, Some(project), None) => {
+                grown(&mut self.projects, project.slot).missing.push((rule, Arc::clone(name)));
             }
-            Subject::Component { name, .. } => {
-                let same = |component: &&crate::model::Component| {
-                    component.name == *name && project.is_some_and(|project| project.slot == component.project_slot)
-                };
+            (Subject::Component { name, .. }, Some(project), _) => {
+                let same = |it: &&Component| it.name == *name && it.project_slot == project.slot;
                 if let Some(component) = fleet.components.iter().find(same) {
                     grown(&mut self.components, component.slot).set(rule, true);
                 }
             }
-            Subject::Source { name } => {
+            (Subject::Source { name }, ..) => {
                 if let Some(place) = fleet.sources.iter().position(|source| source.name == *name) {
-                    grown(&mut self.sources, u32::try_from(place).unwrap_or(u32::MAX)).set(rule, true);
+                    grown(&mut self.sources, slot(place)).set(rule, true);
                 }
             }
-            Subject::Cluster { .. } => {
-                if let Some(project) = project {
-                    grown(&mut self.projects, project.slot).marks.set(rule, true);
-                }
+            (Subject::Cluster { .. }, Some(project), _) => {
+                grown(&mut self.projects, project.slot).marks.set(rule, true);
             }
+            _ => {}
         }
     }
 

@@ -44,6 +44,10 @@ impl Alerts {
             self.refused += 1;
             return;
         }
+        // Two incidents within one millisecond are still two.
+        let noticed_at = known
+            .and_then(|slot| self.entry(slot))
+            .map_or(now, |entry| now.max(entry.alert.noticed_at.plus(std::time::Duration::from_millis(1))));
         // What receivers were told lately outlives the incident: the cooldown runs from there.
         let mut told =
             known.and_then(|slot| self.entry(slot)).map(|entry| entry.alert.told.clone()).unwrap_or_default();
@@ -66,6 +70,7 @@ impl Alerts {
             no_data: false,
             explained_by: None,
             started_at: finding.since.min(now),
+            noticed_at,
             fired_at: None,
             clearing_since: None,
             resolved_at: None,
@@ -219,8 +224,7 @@ impl Alerts {
 
     /// The incident of an alert: one life of it.
     pub(super) fn incident(alert: &Alert) -> Arc<str> {
-        let started = alert.fired_at.unwrap_or(alert.started_at).as_millis();
-        Arc::from(format!("{}-{started:x}", alert.fingerprint))
+        Arc::from(format!("{}-{:x}", alert.fingerprint, alert.noticed_at.as_millis()))
     }
 
     /// Whether nothing of an ended alert has to be remembered for its receivers.

@@ -139,11 +139,8 @@ impl Alerts {
                 self.remove(slot);
                 return;
             }
-            for told in alert.told.values() {
-                if let Some(at) = told.firing_at {
-                    sooner(at.plus(policy.cooldown));
-                }
-            }
+            let cooling = alert.told.values().filter_map(|told| told.firing_at).map(|at| at.plus(policy.cooldown));
+            cooling.filter(|at| *at > now).for_each(&mut sooner);
         }
         if std::mem::take(&mut entry.dirty) {
             effects.changed.push(entry.alert.clone());

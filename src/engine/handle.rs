@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::reload::Settings;
 use super::view::{AlertView, View};
-use crate::model::{Level, Outcome, PollReport, Rejected};
+use crate::model::{Level, PollReport, Rejected};
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,8 +37,8 @@ pub enum Control {
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
     /// Judging and polling are resumed or paused.
     Monitoring(bool, oneshot::Sender<()>),
-    /// A receiver answered, or will not.
-    Outcome(Outcome),
+    /// The configuration changed.
+    Reload(Box<Settings>, oneshot::Sender<()>),
 }
 
 /// What of a body was taken in.
@@ -122,11 +123,6 @@ impl Handle {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
     }
 
-    /// Takes in what came of a send; waits while the queue is full.
-    pub async fn outcome(&self, outcome: Outcome) -> Result<(), Stopped> {
-        self.control.send(Control::Outcome(outcome)).await.map_err(|_| Stopped)
-    }
-
     /// The picture as it is now.
     pub async fn view(&self) -> Result<Arc<View>, Stopped> {
         self.ask(Control::View).await
@@ -140,6 +136,11 @@ impl Handle {
     /// Resumes (`true`) or pauses judging and polling.
     pub async fn set_monitoring(&self, on: bool) -> Result<(), Stopped> {
         self.ask(|reply| Control::Monitoring(on, reply)).await
+    }
+
+    /// Takes over other settings.
+    pub async fn reload(&self, settings: Settings) -> Result<(), Stopped> {
+        self.ask(|reply| Control::Reload(Box::new(settings), reply)).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {

@@ -74,6 +74,14 @@ impl Fleet {
         std::mem::take(&mut self.usage_ids.unsaved)
     }
 
+    /// Takes back ids that the store had no room for.
+    pub fn return_usage_ids(&mut self, mut ids: Vec<(u64, Time)>) {
+        ids.append(&mut self.usage_ids.unsaved);
+        // What is forgotten here need not be saved either.
+        ids.drain(..ids.len().saturating_sub(MAX_IDS));
+        self.usage_ids.unsaved = ids;
+    }
+
     fn take_increment(
         &mut self,
         now: Time,

@@ -71,6 +71,8 @@ pub struct Alert {
     pub explained_by: Option<Arc<str>>,
     /// When the rule was first broken, as computed from the cause.
     pub started_at: Time,
+    /// When it was first noticed, which tells its incidents apart.
+    pub noticed_at: Time,
     /// When it began to fire.
     pub fired_at: Option<Time>,
     /// Since when its value is fine while it waits for `clear_after`.

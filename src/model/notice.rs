@@ -53,7 +53,7 @@ pub struct Notice {
     pub receiver: Arc<str>,
     /// The alert's identity.
     pub fingerprint: Fingerprint,
-    /// One life of the alert, from firing to resolved: `{fingerprint}-{Unix milliseconds of the start, hex}`.
+    /// One life of the alert, from firing to resolved: `{fingerprint}-{Unix milliseconds at which it was noticed, hex}`.
     pub incident: Arc<str>,
     /// The rule's name.
     pub rule: Arc<str>,

@@ -1,0 +1,124 @@
+//! What goes to the ledger: gathered while the disk is busy, one commit at a time, sends released after it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alerts::Effects;
+use crate::model::{Alert, AlertCounts, Fingerprint, Notice, SendError};
+use crate::store::{Commit, LedgerCounts, LedgerHandle, Settled, StoreError};
+
+/// How long a commit may take before its notices are sent all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Committing = Pin<Box<dyn Future<Output = (Result<(), StoreError>, Vec<Arc<Notice>>)> + Send>>;
+
+/// Gathers changes of the ledger and writes them one commit at a time.
+pub(super) struct Committer {
+    ledger: LedgerHandle,
+    alerts: HashMap<Fingerprint, Alert>,
+    forget: Vec<Fingerprint>,
+    notices: Vec<Arc<Notice>>,
+    settled: Vec<(Arc<str>, Settled)>,
+    counts: LedgerCounts,
+    is_dirty: bool,
+    running: Option<Committing>,
+    is_ok: bool,
+}
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Committer").field("alerts", &self.alerts.len()).field("notices", &self.notices.len()).finish()
+    }
+}
+
+impl Committer {
+    pub(super) fn new(ledger: LedgerHandle, counts: LedgerCounts) -> Self {
+        Self {
+            ledger,
+            alerts: HashMap::new(),
+            forget: Vec::new(),
+            notices: Vec::new(),
+            settled: Vec::new(),
+            counts,
+            is_dirty: false,
+            running: None,
+            is_ok: true,
+        }
+    }
+
+    /// Takes in what a step brought about, with its notices worded.
+    pub(super) fn take(&mut self, effects: &mut Effects, notices: Vec<Arc<Notice>>, counts: &AlertCounts) {
+        for alert in effects.changed.drain(..) {
+            self.alerts.insert(alert.fingerprint, alert);
+        }
+        for fingerprint in effects.forgotten.drain(..) {
+            self.alerts.remove(&fingerprint);
+            self.forget.push(fingerprint);
+        }
+        self.notices.extend(notices);
+        self.counts = LedgerCounts { raised: counts.raised, fired: counts.fired };
+        self.is_dirty = true;
+    }
+
+    /// Ticks off what was delivered.
+    pub(super) fn delivered(&mut self, notices: &[Arc<Notice>]) {
+        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), Settled::Delivered)));
+        self.is_dirty = true;
+    }
+
+    /// Marks as dead letters what was refused for good.
+    pub(super) fn gave_up(&mut self, notices: &[Arc<Notice>], error: &SendError) {
+        let dead = || Settled::Dead { reason: error.reason, message: error.message.clone() };
+        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), dead())));
+        self.is_dirty = true;
+    }
+
+    /// Whether the last commit succeeded.
+    pub(super) const fn is_ok(&self) -> bool {
+        self.is_ok
+    }
+
+    /// Whether nothing waits or is being written.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.running.is_none() && !self.is_dirty
+    }
+
+    /// Begins a commit when there is something to write, and waits for the one that runs. Returns the notices
+    /// that may be sent now; pends for ever while there is nothing to write. Safe to drop and call again.
+    pub(super) async fn next(&mut self) -> (Result<(), StoreError>, Vec<Arc<Notice>>) {
+        if self.running.is_none() {
+            if !self.is_dirty {
+                return std::future::pending().await;
+            }
+            self.begin();
+        }
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let done = running.as_mut().await;
+        self.running = None;
+        self.is_ok = done.0.is_ok();
+        done
+    }
+
+    fn begin(&mut self) {
+        let notices = std::mem::take(&mut self.notices);
+        let commit = Commit {
+            alerts: self.alerts.drain().map(|(_, alert)| alert).collect(),
+            forget: std::mem::take(&mut self.forget),
+            notices: notices.clone(),
+            settled: std::mem::take(&mut self.settled),
+            counts: Some(self.counts),
+        };
+        self.is_dirty = false;
+        let ledger = self.ledger.clone();
+        self.running = Some(Box::pin(async move {
+            let result = match tokio::time::timeout(PATIENCE, ledger.commit(commit)).await {
+                Ok(result) => result,
+                Err(_) => Err(StoreError::Late { path: ledger.path().to_owned(), within: PATIENCE }),
+            };
+            (result, notices)
+        }));
+    }
+}

@@ -1,0 +1,97 @@
+//! State that comes in: decoded, applied, judged, answered.
+
+use bytes::Bytes;
+
+use super::handle::Bulk;
+use super::{Accepted, Engine, IngestError};
+use crate::clock::Stopwatch;
+use crate::fleet::Taken;
+use crate::model::{PollReport, Time};
+use crate::sources;
+
+impl Engine {
+    /// Serves one event of the bulk queue.
+    pub(super) fn take_bulk(&mut self, now: Time, event: Bulk) {
+        match event {
+            Bulk::State(body, reply) => {
+                let answer = self.push_state(now, &body);
+                // A sender that has gone away is not waiting for the answer.
+                drop(reply.send(answer));
+            }
+            Bulk::Usage(body, reply) => {
+                let answer = self.push_usage(now, &body);
+                drop(reply.send(answer));
+            }
+            Bulk::Poll(report) => self.poll(now, report),
+        }
+    }
+
+    fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
+        let text = utf8(body).inspect_err(|_| self.own.rejected("state", "malformed", 1))?;
+        let mut batch = sources::push::decode_state(text, now).map_err(|error| {
+            self.own.rejected("state", "malformed", 1);
+            IngestError::Invalid(error.to_string())
+        })?;
+        let taken = self.fleet.push(now, &mut batch);
+        self.judge(now);
+        self.answer("state", taken)
+    }
+
+    fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
+        let text = utf8(body).inspect_err(|_| self.own.rejected("usage", "malformed", 1))?;
+        let usage = sources::usage::decode_usage(text).map_err(|error| {
+            self.own.rejected("usage", "malformed", 1);
+            IngestError::Invalid(error.to_string())
+        })?;
+        let mut taken = self.fleet.usage(now, &usage.project, &usage.updates);
+        taken.add_rejected(usage.rejected);
+        self.judge(now);
+        self.answer("usage", taken)
+    }
+
+    fn poll(&mut self, now: Time, mut report: PollReport) {
+        if let Err(error) = &report.result {
+            tracing::warn!(source = &*report.source, reason = error.reason.as_str(), error = %error, "poll failed");
+        }
+        let taken = self.fleet.poll(now, &mut report);
+        self.count("poll", &taken);
+        for rejected in &taken.rejected {
+            tracing::debug!(source = &*report.source, name = rejected.name, error = rejected.error, "agent not taken");
+        }
+        self.judge(now);
+    }
+
+    /// Settles what an update changed, under a stopwatch.
+    fn judge(&mut self, now: Time) {
+        let watch = Stopwatch::start();
+        self.settle(now);
+        self.own.evaluated(watch.elapsed());
+    }
+
+    fn count(&self, signal: &'static str, taken: &Taken) {
+        self.own.ingested(signal, taken.accepted as u64);
+        for (reason, count) in &taken.reasons {
+            self.own.rejected(signal, reason, *count);
+        }
+    }
+
+    /// What the sender is told: an error when nothing of its body was taken.
+    fn answer(&self, signal: &'static str, taken: Taken) -> Result<Accepted, IngestError> {
+        self.count(signal, &taken);
+        match taken.rejected.first() {
+            Some(first) if taken.accepted == 0 && taken.reasons.iter().all(|(reason, _)| *reason == "series_cap") => {
+                Err(IngestError::Full(first.error.clone()))
+            }
+            // A usage increment that was counted before is no error of a sender that tries again.
+            Some(first) if taken.accepted == 0 && taken.reasons.iter().any(|(reason, _)| *reason != "duplicate") => {
+                Err(IngestError::Invalid(format!("{}: {}", first.name, first.error)))
+            }
+            _ => Ok(Accepted { accepted: taken.accepted, rejected: taken.rejected }),
+        }
+    }
+}
+
+fn utf8(body: &Bytes) -> Result<&str, IngestError> {
+    std::str::from_utf8(body)
+        .map_err(|error| IngestError::Invalid(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))
+}

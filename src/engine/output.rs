@@ -1,0 +1,266 @@
+//! What leaves the engine: worded notices, history, saved state, and the picture for readers.
+
+use std::sync::Arc;
+
+use super::view::rfc3339;
+use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
+use crate::alerts::Effects;
+use crate::fleet::Fleet;
+use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time};
+use crate::rules::{Facts, Rules};
+use crate::store::{ClosedAlert, Save};
+
+/// Agents named at most in the text of one alert.
+const NAMED: usize = 20;
+
+/// What changed since the last save.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved {
+    agents: Slots,
+    components: Slots,
+    projects: Slots,
+    removed_agents: Vec<(Arc<str>, Arc<str>)>,
+    removed_components: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A set of slots that costs one bit each and is emptied in the time of its members.
+#[derive(Debug, Default)]
+struct Slots {
+    members: Vec<u32>,
+    is_in: Vec<bool>,
+}
+
+impl Slots {
+    fn insert(&mut self, slot: u32) {
+        let place = slot as usize;
+        if place >= self.is_in.len() {
+            self.is_in.resize(place + 1, false);
+        }
+        if let Some(is_in) = self.is_in.get_mut(place)
+            && !std::mem::replace(is_in, true)
+        {
+            self.members.push(slot);
+        }
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        for slot in &self.members {
+            if let Some(is_in) = self.is_in.get_mut(*slot as usize) {
+                *is_in = false;
+            }
+        }
+        std::mem::take(&mut self.members)
+    }
+}
+
+impl Unsaved {
+    /// Notes what `changes` names.
+    pub(super) fn note(&mut self, changes: &Changes) {
+        changes.agents.iter().for_each(|(slot, _)| self.agents.insert(*slot));
+        changes.components.iter().for_each(|slot| self.components.insert(*slot));
+        changes.projects.iter().for_each(|slot| self.projects.insert(*slot));
+        let name = |removed: &crate::model::Removed| (Arc::clone(&removed.project), Arc::clone(&removed.name));
+        self.removed_agents.extend(changes.removed_agents.iter().map(name));
+        self.removed_components.extend(changes.removed_components.iter().map(name));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.agents.members.is_empty()
+            && self.components.members.is_empty()
+            && self.projects.members.is_empty()
+            && self.removed_agents.is_empty()
+            && self.removed_components.is_empty()
+    }
+}
+
+/// What a person is told of an alert: summary and action.
+fn words(rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
+    let agents = match said.subject {
+        Subject::Cluster { project } if said.lists => down_agents(fleet.state(), project),
+        _ => Vec::new(),
+    };
+    let reason = match said.subject {
+        Subject::Agent { project, name } => fleet.find(project, name).and_then(|agent| agent.reason.as_deref()),
+        _ => None,
+    };
+    let Said { subject, level, value, threshold, .. } = *said;
+    rules.describe(rule, &Facts { subject, level, value, threshold, reason, agents: &agents })
+}
+
+/// What of an alert or notice goes into words.
+struct Said<'a> {
+    subject: &'a Subject,
+    level: Level,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    /// Whether those it is about are named.
+    lists: bool,
+}
+
+impl<'a> From<&'a Alert> for Said<'a> {
+    fn from(alert: &'a Alert) -> Self {
+        let lists = alert.state != AlertState::Resolved;
+        Self { subject: &alert.subject, level: alert.level, value: alert.value, threshold: alert.threshold, lists }
+    }
+}
+
+impl<'a> From<&'a Notice> for Said<'a> {
+    fn from(notice: &'a Notice) -> Self {
+        let lists = notice.kind.is_firing();
+        Self { subject: &notice.subject, level: notice.level, value: notice.value, threshold: notice.threshold, lists }
+    }
+}
+
+fn down_agents(fleet: &Snapshot, project: &str) -> Vec<String> {
+    let down = fleet.agents.iter().filter(|agent| *agent.project == *project && agent.is_down());
+    let mut names: Vec<String> = down.map(|agent| agent.name.to_string()).collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names
+}
+
+impl Engine {
+    /// Words the notices, hands everything on to ledger and history, and counts.
+    pub(super) fn take_effects(&mut self, now: Time, mut effects: Effects) {
+        if effects.is_empty() {
+            return;
+        }
+        for (reason, count) in effects.suppressed.drain(..) {
+            self.own.suppressed(reason, count);
+        }
+        let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(effects.notices.len());
+        let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
+        for mut notice in effects.notices.drain(..) {
+            // Receivers of one alert are told the same words.
+            let (message, action) = match last.take() {
+                Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
+                _ => {
+                    let (message, action) = words(&self.rules, &self.fleet, &notice.rule, &Said::from(&notice));
+                    (Arc::from(message), Arc::from(action))
+                }
+            };
+            last = Some((notice.fingerprint, Arc::clone(&message), Arc::clone(&action)));
+            (notice.message, notice.action) = (message, action);
+            worded.push(Arc::new(notice));
+        }
+        for alert in &effects.changed {
+            if alert.state == AlertState::Firing && alert.changed_at == now && !self.has_receivers {
+                let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                tracing::warn!(rule = &*alert.rule, level = alert.level.as_str(), subject = &**alert.subject.name(), message, "alert firing");
+            }
+        }
+        for alert in effects.closed.drain(..) {
+            let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
+            if !self.has_receivers {
+                tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
+            }
+            self.store.history.close_alert(ClosedAlert { alert, message: message.into(), action: action.into() });
+        }
+        self.committer.take(&mut effects, worded, self.alerts.counts());
+    }
+
+    /// Hands what changed in the last second to the store; keeps it when the store still has its hands full.
+    pub(super) fn save(&mut self, now: Time) {
+        let usage_ids = self.fleet.take_usage_ids();
+        if self.unsaved.is_empty() && usage_ids.is_empty() {
+            return;
+        }
+        let save = Save {
+            snapshot: self.fleet.snapshot(now),
+            agents: self.unsaved.agents.take(),
+            components: self.unsaved.components.take(),
+            projects: self.unsaved.projects.take(),
+            removed_agents: std::mem::take(&mut self.unsaved.removed_agents),
+            removed_components: std::mem::take(&mut self.unsaved.removed_components),
+            usage_ids,
+        };
+        if let Err(save) = self.store.history.save(save) {
+            save.agents.iter().for_each(|slot| self.unsaved.agents.insert(*slot));
+            save.components.iter().for_each(|slot| self.unsaved.components.insert(*slot));
+            save.projects.iter().for_each(|slot| self.unsaved.projects.insert(*slot));
+            self.unsaved.removed_agents = save.removed_agents;
+            self.unsaved.removed_components = save.removed_components;
+            self.fleet.return_usage_ids(save.usage_ids);
+        }
+    }
+
+    /// The picture for readers.
+    pub(super) fn view(&mut self, now: Time) -> View {
+        let receivers = self
+            .dispatcher
+            .statuses()
+            .into_iter()
+            .map(|status| ReceiverView {
+                name: status.name,
+                pending: status.pending,
+                oldest_age_seconds: status.oldest.map_or(0.0, |oldest| now.seconds_since(oldest)),
+                last_error: status.last_error,
+            })
+            .collect();
+        View {
+            fleet: self.fleet.snapshot(now),
+            alerts: self.alerts.counts().clone(),
+            receivers,
+            lag_seconds: self.lag.as_secs_f64(),
+            store_ok: self.committer.is_ok() && self.store.history.is_ok(),
+        }
+    }
+
+    /// The alerts that are not over, worst first, then newest first.
+    pub(super) fn list(&self, filter: &AlertFilter) -> Vec<AlertView> {
+        let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
+        found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
+        found.truncate(filter.limit);
+        found
+            .into_iter()
+            .map(|alert| {
+                let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                AlertView::of(alert, message, action)
+            })
+            .collect()
+    }
+}
+
+impl AlertFilter {
+    /// Whether a reader wants `alert`.
+    pub fn covers(&self, alert: &Alert) -> bool {
+        let is_agent = |name: &String| matches!(&alert.subject, Subject::Agent { name: agent, .. } if **agent == **name);
+        self.level.is_none_or(|level| alert.level == level)
+            && self.state.as_ref().is_none_or(|state| alert.state.as_str() == state)
+            && self.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)
+            && self.agent.as_ref().is_none_or(is_agent)
+    }
+}
+
+impl AlertView {
+    /// `alert` as readers see it, in these words.
+    pub fn of(alert: &Alert, message: String, action: String) -> Self {
+        let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
+        Self {
+            fingerprint: alert.fingerprint,
+            rule: Arc::clone(&alert.rule),
+            level: alert.level,
+            state: alert.state,
+            project: alert.subject.project().cloned(),
+            agent_name: named("agent_name"),
+            component: named("component"),
+            source: named("source"),
+            value: alert.value,
+            threshold: alert.threshold,
+            message,
+            action,
+            started_at: alert.started_at.to_string(),
+            fired_at: rfc3339(alert.fired_at),
+            resolved_at: rfc3339(alert.resolved_at),
+            timestamp: alert.changed_at.as_secs_f64(),
+            resolved: alert.state == AlertState::Resolved,
+            no_data: alert.no_data,
+            explained_by: alert.explained_by.clone(),
+            acked_by: None,
+            silenced_by: None,
+        }
+    }
+}

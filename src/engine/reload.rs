@@ -1,0 +1,62 @@
+//! Other settings while the program runs: what is known stays known, what was told stays told.
+
+use super::Engine;
+use crate::fleet;
+use crate::model::{ReceiverPolicy, Subject, Time};
+use crate::notify::Receiver;
+use crate::rules::{RuleSet, Rules};
+
+/// Everything that a reload changes in the engine.
+#[derive(Debug)]
+pub struct Settings {
+    /// For the fleet.
+    pub fleet: fleet::Settings,
+    /// The rules.
+    pub rules: RuleSet,
+    /// Who is told.
+    pub receivers: Vec<Receiver>,
+}
+
+/// What the life of alerts must know of receivers.
+pub(super) fn policies(receivers: &[Receiver]) -> Vec<ReceiverPolicy> {
+    receivers.iter().map(Receiver::policy).collect()
+}
+
+impl Engine {
+    /// Takes over `settings`.
+    pub(super) fn reload(&mut self, now: Time, settings: Settings) {
+        self.settle(now);
+        self.fleet.configure(now, settings.fleet);
+        self.rules = Rules::new(settings.rules);
+        self.rules.seed(now, self.fleet.state());
+        let policies_now = policies(&settings.receivers);
+        self.own.set_receivers(&policies_now.iter().map(|receiver| &*receiver.name).collect::<Vec<_>>());
+        self.has_receivers = !policies_now.is_empty();
+        let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
+        self.take_effects(now, effects);
+        self.dispatcher.replace(settings.receivers);
+        self.mark_open();
+        self.judge_all(now);
+    }
+
+    /// Tells the rules which alerts are open, so that they find their end.
+    pub(super) fn mark_open(&mut self) {
+        for alert in self.alerts.open() {
+            if let Some(rule) = self.rules.id(&alert.rule) {
+                let agent = match &alert.subject {
+                    Subject::Agent { project, name } => self.fleet.find(project, name).map(|agent| agent.slot),
+                    _ => None,
+                };
+                self.rules.mark_open(self.fleet.state(), rule, &alert.subject, agent);
+            }
+        }
+    }
+
+    /// Judges the whole fleet.
+    pub(super) fn judge_all(&mut self, now: Time) {
+        if self.paused_until.is_none() {
+            self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
+        }
+        self.settle(now);
+    }
+}

@@ -1,0 +1,235 @@
+//! The loop itself: restore, serve, drain.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::commit::Committer;
+use super::handle::{Bulk, Control};
+use super::output::Unsaved;
+use super::reload::policies;
+use super::{Engine, Settings};
+use crate::alerts::Alerts;
+use crate::clock::Clock;
+use crate::fleet::Fleet;
+use crate::metrics::Own;
+use crate::model::{AlertState, Ending, Report, Subject, Time};
+use crate::notify::Dispatcher;
+use crate::rules::Rules;
+use crate::store::{Restored, Saved, Store};
+
+/// How often what changed is handed to the store.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// Events of the bulk queue served before others get their turn.
+const BURST: usize = 64;
+/// Reports of the dispatcher that may wait.
+const REPORTS: usize = 1024;
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The time.
+    pub clock: Clock,
+    /// Fleet, rules, receivers.
+    pub settings: Settings,
+    /// The sidecar's own metrics.
+    pub own: Arc<Own>,
+    /// What outlives the process, and what it knew.
+    pub store: Store,
+    /// The ledger's memory.
+    pub restored: Restored,
+    /// The fleet's memory.
+    pub saved: Saved,
+    /// Tells pollers whether to poll.
+    pub monitoring: watch::Sender<bool>,
+}
+
+/// Asks the engine to stop: drain within the duration, then answer.
+pub type Stop = oneshot::Receiver<Duration>;
+
+impl Engine {
+    /// An engine that remembers what was restored, and where reports of its dispatcher come in.
+    pub fn new(parts: Parts) -> (Self, mpsc::Receiver<Report>) {
+        let Parts { clock, settings, own, store, restored, saved, monitoring } = parts;
+        let now = clock.now();
+        let receiver_policies = policies(&settings.receivers);
+        own.set_receivers(&receiver_policies.iter().map(|receiver| &*receiver.name).collect::<Vec<_>>());
+        let (reports, reports_end) = mpsc::channel(REPORTS);
+        let has_receivers = !receiver_policies.is_empty();
+        let rules = Rules::new(settings.rules);
+        let alerts = Alerts::new(rules.policies(), receiver_policies);
+        let mut engine = Self {
+            fleet: Fleet::new(now, settings.fleet),
+            rules,
+            alerts,
+            own,
+            dispatcher: Dispatcher::start(settings.receivers, clock.clone(), reports),
+            committer: Committer::new(store.ledger.clone(), restored.counts),
+            store,
+            clock,
+            unsaved: Unsaved::default(),
+            findings: Vec::new(),
+            paused_until: None,
+            lag: Duration::ZERO,
+            has_receivers,
+            monitoring,
+        };
+        engine.restore(now, restored, saved);
+        (engine, reports_end)
+    }
+
+    fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
+        let usage_ids = saved.usage_ids.into_iter().map(|(hash, _)| hash);
+        self.fleet.restore(now, saved.projects, saved.agents, saved.components, usage_ids);
+        self.rules.seed(now, self.fleet.state());
+        let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
+        let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
+        let (counts, agents) = (restored.counts, self.fleet.state().agents.len());
+        if agents > 0 || !restored.alerts.is_empty() {
+            tracing::info!(
+                agents,
+                alerts = restored.alerts.len(),
+                outbox = restored.outbox.len(),
+                downtime_seconds = downtime.as_secs(),
+                "state restored"
+            );
+        }
+        self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
+        self.mark_open();
+        self.end_orphans(now);
+        // What was owed when the process ended goes out first; an alert that was on its way is not told again.
+        self.dispatcher.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
+        self.judge_all(now);
+    }
+
+    /// Ends alerts about agents, components and sources that were not restored with them.
+    fn end_orphans(&mut self, now: Time) {
+        let fleet = &self.fleet;
+        let missing: BTreeSet<_> = fleet
+            .state()
+            .projects
+            .iter()
+            .flat_map(|project| project.missing.iter().map(|(name, _)| (Arc::clone(&project.name), Arc::clone(name))))
+            .collect();
+        let effects = self.alerts.end_unless(now, Ending::Forgotten, |alert| match &alert.subject {
+            Subject::Agent { project, name } => {
+                fleet.find(project, name).is_some() || missing.contains(&(Arc::clone(project), Arc::clone(name)))
+            }
+            Subject::Component { project, name } => {
+                fleet.state().components.iter().any(|it| it.name == *name && it.project == *project)
+            }
+            Subject::Source { name } => fleet.state().sources.iter().any(|source| source.name == *name),
+            Subject::Cluster { project } => fleet.state().projects.iter().any(|it| it.name == *project),
+        });
+        self.take_effects(now, effects);
+    }
+
+    /// Serves until `stop` says how long draining may take; then drains and returns.
+    pub async fn run(
+        mut self,
+        mut bulk: mpsc::Receiver<Bulk>,
+        mut control: mpsc::Receiver<Control>,
+        mut reports: mpsc::Receiver<Report>,
+        mut stop: Stop,
+    ) {
+        let mut saving = tokio::time::interval(SAVE_EVERY);
+        saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let within = loop {
+            let now = self.clock.now();
+            let wait = self.next_deadline().map_or(Duration::from_secs(3600), |due| due.since(now));
+            if wait.is_zero() {
+                self.tick(now);
+                // A deadline that is due again at once must not starve the queues.
+                tokio::task::yield_now().await;
+            }
+            tokio::select! {
+                biased;
+                within = &mut stop => break within.unwrap_or_default(),
+                done = self.committer.next() => self.committed(done),
+                Some(report) = reports.recv() => self.take_report(report),
+                Some(message) = control.recv() => self.take_control(message),
+                Some(event) = bulk.recv() => {
+                    let now = self.clock.now();
+                    self.take_bulk(now, event);
+                    for _ in 1..BURST {
+                        let Ok(event) = bulk.try_recv() else { break };
+                        self.take_bulk(now, event);
+                    }
+                }
+                _ = saving.tick() => {
+                    let now = self.clock.now();
+                    self.save(now);
+                }
+                () = tokio::time::sleep(wait), if !wait.is_zero() => {}
+            }
+        };
+        while let Ok(event) = bulk.try_recv() {
+            let now = self.clock.now();
+            self.take_bulk(now, event);
+        }
+        self.drain(reports, within).await;
+    }
+
+    fn take_control(&mut self, message: Control) {
+        let now = self.clock.now();
+        // A reader that has gone away is not waiting for the answer.
+        match message {
+            Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
+            Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
+            Control::Monitoring(on, reply) => {
+                self.set_monitoring(now, on);
+                drop(reply.send(()));
+            }
+            Control::Reload(settings, reply) => {
+                self.reload(now, *settings);
+                drop(reply.send(()));
+            }
+        }
+    }
+
+    /// Releases the sends of a commit, written or not: an alarm is never kept back by a broken disk.
+    fn committed(&mut self, done: (Result<(), crate::store::StoreError>, Vec<Arc<crate::model::Notice>>)) {
+        let (result, notices) = done;
+        if let Err(error) = result {
+            self.own.store_error();
+            tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
+        }
+        self.dispatcher.dispatch(notices);
+    }
+
+    /// Writes what is known, sends what is due, and stops: what is not delivered by then is still owed.
+    async fn drain(mut self, mut reports: mpsc::Receiver<Report>, within: Duration) {
+        let now = self.clock.now();
+        self.save(now);
+        while !self.committer.is_idle() {
+            let done = self.committer.next().await;
+            self.committed(done);
+        }
+        let dispatcher = std::mem::take(&mut self.dispatcher);
+        let mut draining = Box::pin(dispatcher.drain(within));
+        loop {
+            tokio::select! {
+                biased;
+                Some(report) = reports.recv() => self.take_report(report),
+                () = &mut draining => break,
+            }
+        }
+        while let Ok(report) = reports.try_recv() {
+            self.take_report(report);
+        }
+        while !self.committer.is_idle() {
+            let (result, _) = self.committer.next().await;
+            if let Err(error) = result {
+                tracing::error!(error = %error, "ledger not written");
+            }
+        }
+        let open = self.alerts.open().filter(|alert| alert.state == AlertState::Firing).count();
+        tracing::info!(agents = self.fleet.state().agents.len(), firing = open, "state saved");
+        if let Err(error) = self.store.close(within.max(Duration::from_secs(1))).await {
+            tracing::error!(error = %error, "store not closed in time");
+        }
+    }
+}
