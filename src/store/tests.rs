@@ -109,7 +109,8 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_damaged_file_is_kept_aside_and_a_fresh_one_begun() {
-    let rubbish: [(&str, fn(&Path)); 3] = [
+    type Damage = fn(&Path);
+    let rubbish: [(&str, Damage); 3] = [
         ("text", |path| fs::write(path, "this is no database, whatever its name says\n".repeat(50)).unwrap()),
         ("short", |path| fs::write(path, "oops").unwrap()),
         ("holes", |path| {

@@ -131,7 +131,7 @@ async fn closed_alerts_are_found_by_level_agent_and_rule() {
     let found = |filter: ClosedFilter| async { history.alerts(filter).await.unwrap() };
     let [first, second, third] = all;
     assert_eq!(found(filter.clone()).await, [third.clone(), second.clone(), first.clone()]);
-    assert_eq!(found(ClosedFilter { limit: 1, ..filter.clone() }).await, [third.clone()]);
+    assert_eq!(found(ClosedFilter { limit: 1, ..filter.clone() }).await, std::slice::from_ref(&third));
     let level = ClosedFilter { level: Some(Level::Error), ..filter.clone() };
     assert_eq!(found(level.clone()).await, [third.clone(), second]);
     assert_eq!(found(ClosedFilter { agent: Some("a".into()), ..filter.clone() }).await, [third.clone(), first.clone()]);
