@@ -1,3 +1,56 @@
-//! store
+//! What must outlive the process: the ledger with its outbox, and history with the fleet's saved state.
+//!
+//! Two SQLite files, each on a thread of its own behind a bounded queue: the ledger is durable before a send
+//! begins, history is written in bulk and never delays it. Both can be read with `sqlite3` while lookout runs.
+//! Refuses to decide anything: it keeps what it is given and gives it back.
 
 pub mod config;
+pub mod error;
+mod file;
+mod health;
+pub mod history;
+pub mod ledger;
+mod queue;
+
+use std::time::Duration;
+
+pub use config::StoreConfig;
+pub use error::StoreError;
+pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved};
+pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Restored, Settled};
+
+use crate::clock::Clock;
+
+/// Both files, open. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Alerts and what people are owed.
+    pub ledger: LedgerHandle,
+    /// What happened, and the fleet as it is.
+    pub history: HistoryHandle,
+}
+
+impl Store {
+    /// Opens both files (or both in memory, when the configuration names none) and returns what they knew.
+    ///
+    /// The directory must exist. A damaged file is set aside, see [`Restored::damaged`] and [`Saved::damaged`].
+    pub fn open(config: &StoreConfig, clock: &Clock) -> Result<(Self, Restored, Saved), StoreError> {
+        let (ledger, restored) = Ledger::open(config.path.as_deref(), config.retention, clock.clone())?;
+        let (history, saved) = History::open(config.history_path().as_deref(), config.retention, clock.clone())?;
+        Ok((Self { ledger, history }, restored, saved))
+    }
+
+    /// Writes all that was handed over, folds the logs into the files and closes them, within `within`.
+    /// What did not make it by then is still written if the process lives long enough.
+    pub async fn close(self, within: Duration) -> Result<(), StoreError> {
+        let late = |path: &std::path::Path| StoreError::Late { path: path.to_owned(), within };
+        let ledger = async { tokio::time::timeout(within, self.ledger.close()).await };
+        let history = async { tokio::time::timeout(within, self.history.close()).await };
+        let (ledger, history) = tokio::join!(ledger, history);
+        ledger.unwrap_or_else(|_| Err(late(self.ledger.path())))?;
+        history.unwrap_or_else(|_| Err(late(self.history.path())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

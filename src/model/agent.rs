@@ -133,10 +133,13 @@ pub struct RateLimit {
     /// `requests`, `tokens`, `input_tokens` or `output_tokens`.
     pub limit_type: Arc<str>,
     /// How much is allowed in a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
     /// How much is left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u64>,
     /// When the period ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_at: Option<Time>,
 }
 
@@ -167,75 +170,109 @@ pub struct Agent {
     #[serde(skip, default = "empty")]
     pub labels: Arc<str>,
     /// What kind of agent it is: `claude-code`, `langflow`, `custom`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<Arc<str>>,
     /// The model it last named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
     /// The source that last reported it.
     pub source: Arc<str>,
     /// What it is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<AgentStatus>,
     /// Why it is in that status, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
     /// Since when it is in that status.
     pub status_since: Time,
     /// How often its status changed since it is known.
     pub status_changes: u32,
     /// The open task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
     /// The phase of its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Arc<str>>,
     /// Progress of its work, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
     /// When it expects to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
     /// When it was first heard of.
     pub first_seen: Time,
     /// When it was last heard of.
     pub last_heard: Time,
     /// When it last did something, as reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
     /// How long it may stay silent before it is stale; `None` when its source promised no rhythm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
     /// Whether it has been silent for longer than promised.
     pub stale: bool,
     /// Restarts.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub restarts: Count,
     /// Tokens by type, in the order of [`TokenType::ALL`].
+    #[serde(default, skip_serializing_if = "none_known")]
     pub tokens: [Count; 5],
     /// Cost in US dollars.
+    #[serde(default, skip_serializing_if = "Sum::is_unknown")]
     pub cost_usd: Sum,
     /// Tokens whose price is not known.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub unpriced_tokens: Count,
     /// Who owns the two above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_owner: Option<UsageOwner>,
     /// Requests to a model.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub requests: Count,
     /// Requests that ended in an error.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub request_errors: Count,
     /// Requests refused for a rate limit.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub rate_limit_hits: Count,
     /// Requests sent again.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub retries: Count,
     /// Reviews passed.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub reviews_passed: Count,
     /// Reviews failed.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub reviews_failed: Count,
     /// Tasks ended well.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub tasks_completed: Count,
     /// Tasks ended badly.
+    #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub tasks_failed: Count,
     /// What its providers said of their limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
     /// The day, as days since 1970 in the budgets' zone, that the next two belong to.
     pub day: i32,
     /// Tokens used on that day that count towards the budget.
     pub day_tokens: u64,
     /// Cost on that day in US dollars.
+    #[serde(default, deserialize_with = "amount")]
     pub day_cost_usd: f64,
 }
 
 fn empty() -> Arc<str> {
     Arc::from("")
+}
+
+/// An amount that JSON could not write was too large for it.
+fn amount<'de, D: serde::Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(input)?.unwrap_or(f64::MAX))
+}
+
+fn none_known(counts: &[Count; 5]) -> bool {
+    counts.iter().all(Count::is_unknown)
 }
 
 impl Agent {

@@ -3,10 +3,13 @@
 //! A source reports a cumulative value; when it goes down, the source began to count anew, so the
 //! whole new value is an increase. The total kept here never goes down.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::value::RawValue;
 
 /// A cumulative count: the total since the agent is known, and the source's last word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Saved as `[total, last]`, or null when nothing was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     total: u64,
     last: Option<std::num::NonZeroU64>,
@@ -17,6 +20,11 @@ impl Count {
     /// The total, once anything was reported.
     pub const fn get(&self) -> Option<u64> {
         if self.known { Some(self.total) } else { None }
+    }
+
+    /// Whether nothing was reported, so that there is nothing to save.
+    pub const fn is_unknown(&self) -> bool {
+        !self.known
     }
 
     /// The total, zero when nothing was reported.
@@ -43,7 +51,9 @@ impl Count {
 }
 
 /// The same for money: a sum of floating-point steps, never negative, never NaN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+///
+/// Saved as `[total, last]`, or null when nothing was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
     total: f64,
     last: f64,
@@ -54,6 +64,11 @@ impl Sum {
     /// The total, once anything was reported.
     pub fn get(&self) -> Option<f64> {
         self.known.then_some(self.total)
+    }
+
+    /// Whether nothing was reported, so that there is nothing to save.
+    pub const fn is_unknown(&self) -> bool {
+        !self.known
     }
 
     /// The total, zero when nothing was reported.
@@ -76,8 +91,48 @@ impl Sum {
     pub fn add(&mut self, step: f64) {
         if step.is_finite() && step >= 0.0 {
             self.known = true;
-            self.total += step;
+            // Finite for ever: what is saved must be readable.
+            self.total = (self.total + step).min(f64::MAX);
         }
+    }
+}
+
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let last = self.last.map_or(0, std::num::NonZeroU64::get);
+        self.known.then_some((self.total, last)).serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let saved = Option::<(u64, u64)>::deserialize(input)?;
+        Ok(saved.map_or_else(Self::default, |(total, last)| Self {
+            total,
+            last: std::num::NonZeroU64::new(last),
+            known: true,
+        }))
+    }
+}
+
+impl Serialize for Sum {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        self.known.then_some((self.total, self.last)).serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sum {
+    /// Reads the numbers with `str::parse`: serde_json's own reader may be off by the last bit, and a total that
+    /// is a bit lower after a restart is a counter reset to Prometheus.
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let Some((total, last)) = Option::<(Box<RawValue>, Box<RawValue>)>::deserialize(input)? else {
+            return Ok(Self::default());
+        };
+        let number = |raw: &RawValue| match raw.get().parse::<f64>() {
+            Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+            _ => Err(D::Error::custom("a sum is a finite number that is not negative")),
+        };
+        Ok(Self { total: number(&total)?, last: number(&last)?, known: true })
     }
 }
 

@@ -10,33 +10,45 @@ use super::{Count, Health, Sum, Time};
 
 /// Sums over agents, those of agents that are gone included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Restarts.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub restarts: Count,
     /// Tokens by type, in the order of [`super::TokenType::ALL`].
     pub tokens: [Count; 5],
     /// Cost in US dollars.
+    #[serde(skip_serializing_if = "Sum::is_unknown")]
     pub cost_usd: Sum,
     /// Requests to a model.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub requests: Count,
     /// Requests that ended in an error.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub request_errors: Count,
     /// Requests refused for a rate limit.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub rate_limit_hits: Count,
     /// Requests sent again.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub retries: Count,
     /// Reviews passed.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub reviews_passed: Count,
     /// Reviews failed.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub reviews_failed: Count,
     /// Tasks ended well.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub tasks_completed: Count,
     /// Tasks ended badly.
+    #[serde(skip_serializing_if = "Count::is_unknown")]
     pub tasks_failed: Count,
 }
 
 /// What one model has used in a project.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ModelTotals {
     /// Tokens by type, in the order of [`super::TokenType::ALL`].
     pub tokens: [Count; 5],

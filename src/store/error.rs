@@ -1,0 +1,114 @@
+//! What can go wrong with a file of the store, in words that name the file and the remedy.
+//!
+//! An error while writing is an ordinary answer: the handle keeps working, what could not be written is
+//! kept and tried again, and the store recovers by itself when the disk does.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+
+/// A failure of the store. Cheap to clone: one failed transaction answers many callers.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory of the file is not there, or is no directory.
+    #[error("{path}: its directory does not exist; create it, or set `store.path` to a file in one that does", path = path.display())]
+    Directory {
+        /// The file that was to be opened.
+        path: PathBuf,
+    },
+    /// Another lookout has the file open.
+    #[error("{path} is in use by another lookout{owner}; stop that one, or set another `store.path`", path = path.display(), owner = owner.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process that holds it, when its lock file says so.
+        owner: Option<u32>,
+    },
+    /// A newer lookout wrote the file.
+    #[error("{path} has schema version {found}, and this lookout knows {known} at most; use the newer lookout, or set another `store.path`", path = path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The file is a database, but not this one.
+    #[error("{path} is a database of another program; set `store.path` to a file of lookout's own", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("{path}: cannot {action} it; check that the path is a file that lookout may write", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+    /// SQLite refused something.
+    #[error("{path}: cannot {action} it; {remedy}", path = path.display(), remedy = remedy(source))]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// SQLite's answer.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The file's content is damaged.
+    #[error("{path} is damaged: {detail}; restore it from a backup, or move it away", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A deadline passed first.
+    #[error("{path}: not all was written within {}; the disk is too slow or hangs", crate::model::duration::display(*within), path = path.display())]
+    Late {
+        /// The file.
+        path: PathBuf,
+        /// How long it was given.
+        within: std::time::Duration,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether it says that the file's content, not its surroundings, is at fault.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Sqlite { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full: free some space",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            "it is read-only: make it and its directory writable"
+        }
+        Some(ErrorCode::CannotOpen) => "check that the path is a file that lookout may write",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds a lock on it: end that program's transaction"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "its content is damaged: restart lookout to have it set aside"
+        }
+        _ => "check the disk",
+    }
+}

@@ -1,0 +1,67 @@
+//! How a file of the store fares: what its thread tells the rest of the program without a message.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::error::StoreError;
+
+/// Counters of one file. The thread that owns the file writes them; everybody may read.
+#[derive(Debug)]
+pub(super) struct Health {
+    path: PathBuf,
+    errors: AtomicU64,
+    dropped: AtomicU64,
+    failing: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            errors: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the file is; `in memory` when there is none.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes in the outcome of a transaction; an outage is logged when it begins and when it ends.
+    pub(super) fn wrote(&self, outcome: &Result<(), StoreError>) {
+        let path = self.path.display();
+        match outcome {
+            Err(error) => {
+                self.errors.fetch_add(1, Relaxed);
+                if !self.failing.swap(true, Relaxed) {
+                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(%path, %error, cause, "store cannot be written");
+                }
+            }
+            Ok(()) => {
+                if self.failing.swap(false, Relaxed) {
+                    tracing::info!(%path, "store can be written again");
+                }
+            }
+        }
+    }
+
+    pub(super) fn drop_rows(&self, count: usize) {
+        self.dropped.fetch_add(count as u64, Relaxed);
+    }
+
+    pub(super) fn errors(&self) -> u64 {
+        self.errors.load(Relaxed)
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    pub(super) fn is_ok(&self) -> bool {
+        !self.failing.load(Relaxed)
+    }
+}

@@ -1,0 +1,256 @@
+//! History and saved state: what the fleet and its alerts did, and how the fleet is, to go on from after a restart.
+//!
+//! A file of its own, `synchronous=NORMAL`, written in large batches by one thread and read by another, so that
+//! bulk never delays an alarm, writers never wait for readers, and the caller never waits at all. After a crash of
+//! the machine (not of the program) the last moments may be missing; the ledger holds what must not be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::error::StoreError;
+use super::file::{self, Place};
+use super::health::Health;
+use super::queue::{self, Sender};
+use crate::clock::Clock;
+use crate::model::{Agent, Alert, Component, HistoryRow, Level, Project, Snapshot, Time};
+
+mod pending;
+mod reader;
+mod rows;
+mod saved;
+mod writer;
+
+/// Rows that may wait for the thread: a second's worth at the rate that a disk takes.
+const QUEUE: u32 = 65_536;
+
+/// Saves that may wait: each holds on to a snapshot.
+const SAVES: usize = 2;
+
+/// Reads that may wait for the reading thread.
+const READS: u32 = 64;
+
+/// Ids of usage increments that are remembered.
+pub const USAGE_IDS: usize = 65_536;
+
+/// An alert that is over, as history keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClosedAlert {
+    /// The alert in its last state.
+    pub alert: Alert,
+    /// What was the matter.
+    pub message: Arc<str>,
+    /// What there was to do about it; may be empty.
+    pub action: Arc<str>,
+}
+
+/// Which closed alerts a reader wants; `None` is all.
+#[derive(Clone, Debug, Default)]
+pub struct ClosedFilter {
+    /// Whose last level was this.
+    pub level: Option<Level>,
+    /// About this agent, in any project.
+    pub agent: Option<String>,
+    /// Of this rule.
+    pub rule: Option<String>,
+    /// At most so many; never more than [`MAX_ROWS`].
+    pub limit: usize,
+}
+
+/// Rows that one read returns at most.
+pub const MAX_ROWS: usize = 10_000;
+
+/// A change of status, read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Time,
+    /// `agent` or `component`.
+    pub kind: String,
+    /// The status before; empty when there was none.
+    pub from: String,
+    /// The status then.
+    pub to: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+}
+
+/// What changed in the fleet since the last save.
+#[derive(Clone, Debug, Default)]
+pub struct Save {
+    /// The fleet now. Rows are made from it on the store's thread.
+    pub snapshot: Arc<Snapshot>,
+    /// Slots of agents that changed; one that is empty by now is passed over.
+    pub agents: Vec<u32>,
+    /// Slots of components that changed.
+    pub components: Vec<u32>,
+    /// Places of projects that changed.
+    pub projects: Vec<u32>,
+    /// By (project, name), agents that are gone; one that is back and named in `agents` is saved all the same.
+    pub removed_agents: Vec<(Arc<str>, Arc<str>)>,
+    /// By (project, name), components that are gone.
+    pub removed_components: Vec<(Arc<str>, Arc<str>)>,
+    /// Hashes of ids of usage increments that were counted, with the time, oldest first.
+    pub usage_ids: Vec<(u64, Time)>,
+}
+
+/// The fleet as it was last saved.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// Agents by project and name; slots and labels are not set.
+    pub agents: Vec<Agent>,
+    /// Components by project and name; slots and labels are not set.
+    pub components: Vec<Component>,
+    /// Projects by name; counts over the fleet are not set.
+    pub projects: Vec<Project>,
+    /// The last [`USAGE_IDS`] ids of usage increments, oldest first.
+    pub usage_ids: Vec<(u64, Time)>,
+    /// [`Snapshot::at`] of the last save; `None` when nothing was ever saved.
+    pub saved_at: Option<Time>,
+    /// Rows that could not be read. They are left where they are.
+    pub unreadable: u64,
+    /// Where a damaged file was put, in place of which a new one was begun.
+    pub damaged: Option<PathBuf>,
+}
+
+/// The way into history. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HistoryHandle {
+    queue: Sender<Message>,
+    saves: Arc<Semaphore>,
+    reads: Sender<reader::Read>,
+    health: Arc<Health>,
+}
+
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+#[derive(Debug)]
+enum Message {
+    Rows(Vec<HistoryRow>),
+    Closed(Box<ClosedAlert>),
+    Save(Box<Save>, OwnedSemaphorePermit),
+    Flush(Reply),
+    Close(Reply),
+}
+
+/// The namespace of history's way in.
+#[derive(Debug)]
+pub struct History;
+
+impl History {
+    /// Opens history at `path`, or in memory, and starts its two threads.
+    /// Rows are kept for `retention`, and at most 20 million of them (100,000 in memory).
+    pub fn open(path: Option<&Path>, retention: Duration, clock: Clock) -> Result<(HistoryHandle, Saved), StoreError> {
+        let place = Place::new(path);
+        let opened = file::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
+        let (reads, reads_end) = queue::bounded(READS);
+        let reader = place.connect_reader()?;
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Io {
+                path: place.name().to_owned(),
+                action: "start a thread for",
+                source: Arc::new(error),
+            })
+        };
+        let health = Arc::new(Health::new(place.name()));
+        let (queue, end) = queue::bounded(QUEUE);
+        let saved = Saved { damaged: opened.damaged, ..opened.read };
+        let writer =
+            writer::Writer::new(place.clone(), opened.connection, opened.lock, Arc::clone(&health), retention, clock)?;
+        let read_place = place.clone();
+        spawn("history-read", Box::new(move || reader::run(&read_place, reader, &reads_end)))?;
+        spawn("history", Box::new(move || writer.run(&end)))?;
+        Ok((HistoryHandle { queue, saves: Arc::new(Semaphore::new(SAVES)), reads, health }, saved))
+    }
+}
+
+impl HistoryHandle {
+    /// Hands `rows` over and never waits; when there is no room they are dropped and counted.
+    pub fn record(&self, rows: Vec<HistoryRow>) {
+        let count = rows.len();
+        if count > 0 && self.queue.try_send(Message::Rows(rows), u32::try_from(count).unwrap_or(u32::MAX)).is_err() {
+            self.health.drop_rows(count);
+        }
+    }
+
+    /// Hands over an alert that is over and never waits; when there is no room it is dropped and counted.
+    pub fn close_alert(&self, alert: ClosedAlert) {
+        if self.queue.try_send(Message::Closed(Box::new(alert)), 1).is_err() {
+            self.health.drop_rows(1);
+        }
+    }
+
+    /// Hands over what changed and never waits. `Err` gives it back, to be merged into the next one: earlier ones
+    /// still wait for the disk, or history is closed. A failed write is counted, logged and tried again.
+    pub fn save(&self, save: Save) -> Result<(), Box<Save>> {
+        let save = Box::new(save);
+        let Ok(permit) = Arc::clone(&self.saves).try_acquire_owned() else { return Err(save) };
+        self.queue.try_send(Message::Save(save, permit), 1).map_err(|message| match message {
+            Message::Save(save, _) => save,
+            _ => Box::default(),
+        })
+    }
+
+    /// Returns once everything handed over before is committed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(Message::Flush).await
+    }
+
+    /// Writes what is queued, folds the log into the file and closes it. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.ask(Message::Close).await
+    }
+
+    async fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(message(reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Closed alerts, the last closed first. What was handed over in the last moments may not be there yet.
+    pub async fn alerts(&self, filter: ClosedFilter) -> Result<Vec<ClosedAlert>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.reads.send(reader::Read::Alerts(filter, reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// What became of one agent or component, newest first, at most `limit` and never more than [`MAX_ROWS`].
+    /// What was handed over in the last moments may not be there yet.
+    pub async fn history(&self, project: &str, name: &str, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let read = reader::Read::History { project: project.to_owned(), name: name.to_owned(), limit, reply };
+        self.reads.send(read).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Rows that were dropped because the disk did not keep up or failed for too long.
+    pub fn dropped(&self) -> u64 {
+        self.health.dropped()
+    }
+
+    /// Transactions that failed.
+    pub fn errors(&self) -> u64 {
+        self.health.errors()
+    }
+
+    /// Whether the last transaction succeeded.
+    pub fn is_ok(&self) -> bool {
+        self.health.is_ok()
+    }
+
+    /// Rows that wait for the thread.
+    pub fn queued(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// Where the file is; `in memory` when there is none.
+    pub fn path(&self) -> &Path {
+        self.health.path()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! What waits to be written, merged so that it is written once.
+
+use std::sync::Arc;
+
+use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS};
+use crate::model::HistoryRow;
+
+/// Rows kept for a disk that fails; the oldest go first.
+const BACKLOG: usize = 65_536;
+
+/// Everything that the next transaction writes.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) rows: Vec<HistoryRow>,
+    pub(super) closed: Vec<ClosedAlert>,
+    pub(super) save: Option<Save>,
+    /// Who waits for the transaction.
+    pub(super) replies: Vec<Reply>,
+    pub(super) close: Option<Reply>,
+}
+
+impl Pending {
+    pub(super) fn take(&mut self, message: Message) {
+        match message {
+            Message::Rows(rows) if self.rows.is_empty() => self.rows = rows,
+            Message::Rows(rows) => self.rows.extend(rows),
+            Message::Closed(alert) => self.closed.push(*alert),
+            Message::Save(save, permit) => {
+                match &mut self.save {
+                    Some(earlier) => earlier.merge(*save),
+                    None => self.save = Some(*save),
+                }
+                // One snapshot is held here whatever comes, so that the next save may queue.
+                drop(permit);
+            }
+            Message::Flush(reply) => self.replies.push(reply),
+            Message::Close(reply) => self.close = Some(reply),
+        }
+    }
+
+    /// Whether somebody waits, so that no more should be gathered.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.close.is_some() || !self.replies.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.closed.is_empty() && self.save.is_none()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.closed.clear();
+        self.save = None;
+    }
+
+    /// Cuts what a failing disk left here and returns how many rows went.
+    pub(super) fn trim(&mut self) -> usize {
+        let rows = self.rows.len().saturating_sub(BACKLOG);
+        self.rows.drain(..rows);
+        let closed = self.closed.len().saturating_sub(BACKLOG / 16);
+        self.closed.drain(..closed);
+        rows + closed
+    }
+}
+
+impl Save {
+    /// Adds a later save: rows are made from the later snapshot, whichever of the two named them.
+    /// Removals come before rows, so that what is gone and back is there.
+    pub fn merge(&mut self, later: Self) {
+        self.snapshot = Arc::clone(&later.snapshot);
+        for (slots, more) in [
+            (&mut self.agents, later.agents),
+            (&mut self.components, later.components),
+            (&mut self.projects, later.projects),
+        ] {
+            slots.extend(more);
+            slots.sort_unstable();
+            slots.dedup();
+        }
+        for (removed, more) in
+            [(&mut self.removed_agents, later.removed_agents), (&mut self.removed_components, later.removed_components)]
+        {
+            removed.extend(more);
+            removed.sort_unstable();
+            removed.dedup();
+        }
+        self.usage_ids.extend(later.usage_ids);
+        let old = self.usage_ids.len().saturating_sub(USAGE_IDS);
+        self.usage_ids.drain(..old);
+    }
+}

@@ -1,0 +1,105 @@
+//! The thread that reads history, on a connection of its own.
+
+use rusqlite::{Connection, ToSql};
+use tokio::sync::oneshot;
+
+use super::rows::subject;
+use super::{ClosedAlert, ClosedFilter, HistoryEntry, MAX_ROWS};
+use crate::model::Time;
+use crate::store::error::StoreError;
+use crate::store::file::Place;
+use crate::store::queue::{Received, Receiver};
+
+/// Rows of other subjects with the same hash that a read passes over.
+const STRANGERS: usize = 1_000;
+
+/// A question.
+#[derive(Debug)]
+pub(super) enum Read {
+    Alerts(ClosedFilter, oneshot::Sender<Result<Vec<ClosedAlert>, StoreError>>),
+    History {
+        project: String,
+        name: String,
+        limit: usize,
+        reply: oneshot::Sender<Result<Vec<HistoryEntry>, StoreError>>,
+    },
+}
+
+/// Answers until the queue closes. Who went away needs no answer.
+pub(super) fn run(place: &Place, connection: Connection, queue: &Receiver<Read>) {
+    loop {
+        match queue.recv(std::time::Duration::MAX) {
+            Received::Item(Read::Alerts(filter, reply)) => {
+                reply.send(alerts(&connection, &filter).map_err(place.failed("read"))).ok();
+            }
+            Received::Item(Read::History { project, name, limit, reply }) => {
+                reply.send(history(&connection, &project, &name, limit).map_err(place.failed("read"))).ok();
+            }
+            Received::Quiet => {}
+            Received::Closed => return,
+        }
+    }
+}
+
+fn alerts(connection: &Connection, filter: &ClosedFilter) -> rusqlite::Result<Vec<ClosedAlert>> {
+    let mut sql = "SELECT body FROM alert_history WHERE true".to_owned();
+    let mut values: Vec<&dyn ToSql> = Vec::new();
+    let level = filter.level.map(|level| level.as_str());
+    if let Some(level) = &level {
+        sql.push_str(" AND level = ?");
+        values.push(level);
+    }
+    if let Some(agent) = &filter.agent {
+        sql.push_str(" AND subject_kind = 'agent_name' AND subject = ?");
+        values.push(agent);
+    }
+    if let Some(rule) = &filter.rule {
+        sql.push_str(" AND rule = ?");
+        values.push(rule);
+    }
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    let limit = i64::try_from(filter.limit.min(MAX_ROWS)).unwrap_or(0);
+    values.push(&limit);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(values.as_slice())?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // A row that can't be read, from a version to come, is not worth an error for all the others.
+        found.extend(row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()));
+    }
+    Ok(found)
+}
+
+fn history(connection: &Connection, project: &str, name: &str, limit: usize) -> rusqlite::Result<Vec<HistoryEntry>> {
+    let limit = limit.min(MAX_ROWS);
+    let mut found = Vec::new();
+    // One read transaction, so that the chain does not move under the walk.
+    let transaction = connection.unchecked_transaction()?;
+    let mut head = transaction.prepare_cached("SELECT last FROM heads WHERE subject = ?1")?;
+    let mut step = transaction.prepare_cached(
+        "SELECT prev, project = ?2 AND name = ?3, at, kind, from_status, to_status, reason FROM history WHERE id = ?1",
+    )?;
+    let mut heads = head.query([subject(project, name)])?;
+    let mut next: i64 = heads.next()?.map_or(Ok(0), |row| row.get(0))?;
+    for _ in 0..limit.saturating_add(STRANGERS) {
+        if next <= 0 || found.len() >= limit {
+            break;
+        }
+        let mut rows = step.query((next, project, name))?;
+        // The rest of the chain was pruned.
+        let Some(row) = rows.next()? else { break };
+        let prev = row.get(0)?;
+        if row.get(1)? {
+            found.push(HistoryEntry {
+                at: Time::from_millis(row.get(2)?),
+                kind: row.get(3)?,
+                from: row.get(4)?,
+                to: row.get(5)?,
+                reason: row.get(6)?,
+            });
+        }
+        // A chain only leads back; a damaged one must not lead in a circle.
+        next = if prev < next { prev } else { 0 };
+    }
+    Ok(found)
+}

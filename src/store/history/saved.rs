@@ -1,0 +1,97 @@
+//! Writes the fleet's state and reads it back at the start.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Save, Saved, USAGE_IDS};
+use crate::model::Time;
+
+/// Writes `save` within an open transaction. `buffer` is kept between calls.
+pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
+    remove(connection, "DELETE FROM agents WHERE project = ?1 AND name = ?2", &save.removed_agents)?;
+    remove(connection, "DELETE FROM components WHERE project = ?1 AND name = ?2", &save.removed_components)?;
+    let snapshot = &save.snapshot;
+    if !save.agents.is_empty() {
+        let mut upsert =
+            connection.prepare_cached("INSERT OR REPLACE INTO agents(project, name, body) VALUES(?1,?2,?3)")?;
+        for agent in save.agents.iter().filter_map(|slot| snapshot.agents.get(*slot)) {
+            upsert.execute(params![agent.project, agent.name, json(agent, buffer)?])?;
+        }
+    }
+    if !save.components.is_empty() {
+        let mut upsert =
+            connection.prepare_cached("INSERT OR REPLACE INTO components(project, name, body) VALUES(?1,?2,?3)")?;
+        for component in save.components.iter().filter_map(|slot| snapshot.components.get(*slot)) {
+            upsert.execute(params![component.project, component.name, json(component, buffer)?])?;
+        }
+    }
+    let mut upsert = connection.prepare_cached("INSERT OR REPLACE INTO projects(name, body) VALUES(?1,?2)")?;
+    for project in save.projects.iter().filter_map(|place| snapshot.projects.get(*place as usize)) {
+        upsert.execute(params![project.name, json(project.as_ref(), buffer)?])?;
+    }
+    if !save.usage_ids.is_empty() {
+        let mut insert = connection.prepare_cached("INSERT INTO usage_ids(hash, at) VALUES(?1,?2)")?;
+        for (hash, at) in &save.usage_ids {
+            insert.execute([hash.cast_signed(), at.as_millis()])?;
+        }
+        connection
+            .prepare_cached("DELETE FROM usage_ids WHERE seq <= (SELECT max(seq) FROM usage_ids) - ?1")?
+            .execute([i64::try_from(USAGE_IDS).unwrap_or(i64::MAX)])?;
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('saved_at', ?1)")?
+        .execute([snapshot.at.as_millis()])?;
+    Ok(())
+}
+
+fn remove(connection: &Connection, sql: &str, keys: &[(Arc<str>, Arc<str>)]) -> rusqlite::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(sql)?;
+    for (project, name) in keys {
+        statement.execute(params![project, name])?;
+    }
+    Ok(())
+}
+
+fn json<'a, T: Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
+    buffer.clear();
+    serde_json::to_writer(&mut *buffer, value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    std::str::from_utf8(buffer).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// Reads everything back; rows that can't be read are counted.
+pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
+    let mut saved = Saved::default();
+    saved.agents = bodies(connection, "SELECT body FROM agents ORDER BY project, name", &mut saved.unreadable)?;
+    saved.components = bodies(connection, "SELECT body FROM components ORDER BY project, name", &mut saved.unreadable)?;
+    saved.projects = bodies(connection, "SELECT body FROM projects ORDER BY name", &mut saved.unreadable)?;
+    let mut statement = connection.prepare("SELECT hash, at FROM usage_ids ORDER BY seq DESC LIMIT ?1")?;
+    let ids = statement.query_map([i64::try_from(USAGE_IDS).unwrap_or(i64::MAX)], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), Time::from_millis(row.get(1)?)))
+    })?;
+    saved.usage_ids = ids.collect::<rusqlite::Result<_>>()?;
+    saved.usage_ids.reverse();
+    let saved_at = connection.query_row("SELECT value FROM meta WHERE key = 'saved_at'", [], |row| row.get(0));
+    saved.saved_at = saved_at.optional()?.map(Time::from_millis);
+    Ok(saved)
+}
+
+/// The column of JSON texts that `sql` selects, read.
+fn bodies<T: DeserializeOwned>(connection: &Connection, sql: &str, unreadable: &mut u64) -> rusqlite::Result<Vec<T>> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        match row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()) {
+            Some(body) => found.push(body),
+            None => *unreadable += 1,
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,405 @@
+use proptest::prelude::*;
+use std::fs;
+
+use super::*;
+use crate::model::{
+    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, RateLimit, Slab, Subject, Sum, Task, UsageOwner,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const START: Time = Time::from_millis(1_800_000_000_000);
+
+fn open(path: &Path) -> (HistoryHandle, Saved) {
+    History::open(Some(path), DAY, Clock::at(START)).unwrap()
+}
+
+/// A row `at` milliseconds after [`START`].
+fn row(name: &str, at: i64, to: &'static str) -> HistoryRow {
+    HistoryRow {
+        at: Time::from_millis(START.as_millis() + at),
+        project: "shop".into(),
+        kind: "agent",
+        name: name.into(),
+        from: "idle",
+        to,
+        reason: (at % 2 == 0).then(|| "it said \"so\"".into()),
+    }
+}
+
+fn closed(rule: &str, agent: &str, level: Level) -> ClosedAlert {
+    let subject = Subject::Agent { project: "shop".into(), name: agent.into() };
+    ClosedAlert {
+        alert: Alert {
+            fingerprint: Fingerprint::of(rule, &subject),
+            rule: rule.into(),
+            subject,
+            state: AlertState::Resolved,
+            level,
+            value: None,
+            threshold: None,
+            no_data: false,
+            explained_by: None,
+            started_at: START,
+            fired_at: Some(START),
+            clearing_since: None,
+            lowered_since: None,
+            resolved_at: Some(START),
+            changed_at: START,
+            ending: None,
+            told: std::collections::BTreeMap::new(),
+        },
+        message: "m".into(),
+        action: "a".into(),
+    }
+}
+
+fn agent(name: &str) -> Agent {
+    Agent::new("shop".into(), name.into(), "push".into(), START)
+}
+
+fn snapshot(agents: Vec<Agent>) -> Arc<Snapshot> {
+    let mut slab = Slab::default();
+    for agent in agents {
+        slab.insert_with(|slot| Agent { slot, ..agent });
+    }
+    Arc::new(Snapshot { at: START, agents: slab, ..Snapshot::default() })
+}
+
+fn names(saved: &Saved) -> Vec<&str> {
+    saved.agents.iter().map(|agent| &*agent.name).collect()
+}
+
+/// The times of a subject's rows, in milliseconds after [`START`].
+async fn ats(history: &HistoryHandle, name: &str, limit: usize) -> Vec<i64> {
+    history
+        .history("shop", name, limit)
+        .await
+        .unwrap()
+        .iter()
+        .map(|entry| entry.at.as_millis() - START.as_millis())
+        .collect()
+}
+
+fn in_memory(retention: Duration, clock: Clock) -> HistoryHandle {
+    History::open(None, retention, clock).unwrap().0
+}
+
+#[tokio::test]
+async fn one_agents_history_reads_back_newest_first_across_batches_and_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    // 180 rows of three agents: whole statements of 50 and a rest, several rows of one agent in each.
+    let names = ["a", "b", "c"];
+    history.record((0..180).map(|n| row(names[n as usize % 3], n, "running")).collect());
+    history.flush().await.unwrap();
+    history.record(vec![row("a", 180, "failed"), row("a", 181, "stale")]);
+    history.close().await.unwrap();
+    let (history, _) = open(&path);
+    history.record(vec![row("a", 182, "removed")]);
+    history.flush().await.unwrap();
+    let mut expected: Vec<i64> = (0..180).filter(|n| n % 3 == 0).chain([180, 181, 182]).collect();
+    expected.reverse();
+    assert_eq!(ats(&history, "a", 1_000).await, expected);
+    assert_eq!(ats(&history, "b", 2).await, [178, 175]);
+    assert_eq!(ats(&history, "nobody", 2).await, [] as [i64; 0]);
+    assert!(history.history("other", "a", 9).await.unwrap().is_empty());
+    let entry = history.history("shop", "a", 3).await.unwrap().pop().unwrap();
+    let expected = HistoryEntry {
+        at: START.plus(Duration::from_millis(180)),
+        kind: "agent".into(),
+        from: "idle".into(),
+        to: "failed".into(),
+        reason: Some("it said \"so\"".into()),
+    };
+    assert_eq!(entry, expected);
+}
+
+#[tokio::test]
+async fn closed_alerts_are_found_by_level_agent_and_rule() {
+    let history = in_memory(DAY, Clock::at(START));
+    let all = [
+        closed("AgentIdle", "a", Level::Warning),
+        closed("AgentIdle", "b", Level::Error),
+        closed("RateLimited", "a", Level::Error),
+    ];
+    for alert in &all {
+        history.close_alert(alert.clone());
+    }
+    history.flush().await.unwrap();
+    let filter = ClosedFilter { limit: 10, ..ClosedFilter::default() };
+    let found = |filter: ClosedFilter| async { history.alerts(filter).await.unwrap() };
+    let [first, second, third] = all;
+    assert_eq!(found(filter.clone()).await, [third.clone(), second.clone(), first.clone()]);
+    assert_eq!(found(ClosedFilter { limit: 1, ..filter.clone() }).await, std::slice::from_ref(&third));
+    let level = ClosedFilter { level: Some(Level::Error), ..filter.clone() };
+    assert_eq!(found(level.clone()).await, [third.clone(), second]);
+    assert_eq!(found(ClosedFilter { agent: Some("a".into()), ..filter.clone() }).await, [third.clone(), first.clone()]);
+    assert_eq!(found(ClosedFilter { agent: Some("a".into()), ..level }).await, [third]);
+    let idle = ClosedFilter { rule: Some("AgentIdle".into()), agent: Some("a".into()), ..filter };
+    assert_eq!(found(idle).await, [first]);
+}
+
+#[tokio::test]
+async fn a_crash_after_a_flush_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let usage_ids = vec![(u64::MAX, START), (7, START.plus(DAY))];
+    let save = Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_ids, ..Save::default() };
+    history.save(save).unwrap();
+    history.record(vec![row("a", 1, "running")]);
+    history.flush().await.unwrap();
+    let copy = dir.path().join("copy.db");
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(dir.path().join("h.db-wal"), dir.path().join("copy.db-wal")).unwrap();
+    let (copied, saved) = open(&copy);
+    assert_eq!((names(&saved), saved.saved_at), (vec!["a"], Some(START)));
+    assert_eq!(saved.usage_ids, [(u64::MAX, START), (7, START.plus(DAY))]);
+    assert_eq!(ats(&copied, "a", 9).await, [1]);
+}
+
+#[tokio::test]
+async fn merged_saves_end_as_the_later_one_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let first = Save {
+        snapshot: snapshot(vec![agent("gone"), agent("back"), agent("stays")]),
+        agents: vec![0, 1, 2, 99],
+        removed_agents: vec![("shop".into(), "back".into())],
+        ..Save::default()
+    };
+    // Slot 0 was given to another one; `stays` changed in a way that only the later snapshot knows.
+    let later = Save {
+        snapshot: snapshot(vec![agent("new"), agent("back"), Agent { stale: true, ..agent("stays") }]),
+        agents: vec![0],
+        removed_agents: vec![("shop".into(), "gone".into())],
+        ..Save::default()
+    };
+    history.save(first.clone()).unwrap();
+    history.flush().await.unwrap();
+    history.save(later.clone()).unwrap();
+    history.close().await.unwrap();
+    let (history, saved) = open(&path);
+    assert_eq!(names(&saved), ["back", "new", "stays"]);
+    let mut merged = first;
+    merged.merge(later);
+    assert_eq!(merged.agents, [0, 1, 2, 99]);
+    history.save(merged).unwrap();
+    history.close().await.unwrap();
+    let saved = open(&path).1;
+    assert_eq!(names(&saved), ["back", "new", "stays"]);
+    assert!(saved.agents.iter().any(|agent| &*agent.name == "stays" && agent.stale));
+}
+
+#[tokio::test]
+async fn projects_and_components_come_back_and_the_removed_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let mut components = Slab::default();
+    for name in ["db", "cache"] {
+        components.insert_with(|slot| Component {
+            slot,
+            project_slot: 0,
+            project: "shop".into(),
+            name: name.into(),
+            labels: "".into(),
+            source: "push".into(),
+            status: ComponentStatus::Limited,
+            status_since: START,
+            details: None,
+            metrics: vec![("pool_size".into(), 10.5)],
+            last_heard: START,
+        });
+    }
+    let mut project = Project { name: "shop".into(), ..Project::default() };
+    project.totals.cost_usd.add(0.1);
+    project.totals.cost_usd.add(0.2);
+    project.task_durations.observe(&[1.0], DAY);
+    let snapshot = Arc::new(Snapshot { components, projects: vec![Arc::new(project)], ..Snapshot::default() });
+    let save = Save { snapshot, components: vec![0, 1], projects: vec![0, 5], ..Save::default() };
+    history.save(save.clone()).unwrap();
+    history.flush().await.unwrap();
+    let removed_components = vec![("shop".into(), "db".into())];
+    history.save(Save { components: vec![], removed_components, ..save }).unwrap();
+    history.close().await.unwrap();
+    let saved = open(&path).1;
+    let [component] = saved.components.as_slice() else { panic!("{:?}", saved.components) };
+    assert_eq!((&*component.name, component.status), ("cache", ComponentStatus::Limited));
+    assert_eq!(component.metrics, [("pool_size".into(), 10.5)]);
+    let [project] = saved.projects.as_slice() else { panic!("{:?}", saved.projects) };
+    assert_eq!(project.totals.cost_usd.get(), Some(0.1 + 0.2), "to the last bit");
+    assert_eq!((project.totals.restarts.get(), project.task_durations.buckets.as_slice()), (None, [0, 1].as_slice()));
+}
+
+#[tokio::test]
+async fn only_so_many_usage_ids_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    for start in [0, 40_000] {
+        let usage_ids = (start..start + 40_000).map(|id| (id, START)).collect();
+        history.save(Save { usage_ids, ..Save::default() }).unwrap();
+        history.flush().await.unwrap();
+    }
+    history.close().await.unwrap();
+    let ids = open(&path).1.usage_ids;
+    assert_eq!((ids.len(), ids.first(), ids.last()), (USAGE_IDS, Some(&(14_464, START)), Some(&(79_999, START))));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_costs_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    history
+        .save(Save { snapshot: snapshot(vec![agent("a"), agent("b")]), agents: vec![0, 1], ..Save::default() })
+        .unwrap();
+    history.close().await.unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute("UPDATE agents SET body = x'ff' WHERE name = 'a'", []).unwrap();
+    let saved = open(&path).1;
+    assert_eq!((names(&saved), saved.unreadable), (vec!["b"], 1));
+}
+
+#[tokio::test]
+async fn old_rows_go_and_the_chain_ends_where_they_were() {
+    let clock = Clock::at(START);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = History::open(Some(&path), DAY, clock.clone()).unwrap();
+    let (old, new) = (0, 86_401_000);
+    history.record(vec![row("a", old, "running"), row("b", old, "running"), row("a", new, "failed")]);
+    history.close_alert(closed("AgentIdle", "a", Level::Error));
+    history.flush().await.unwrap();
+    assert_eq!(ats(&history, "a", 9).await, [new, old]);
+    clock.advance(DAY + Duration::from_secs(1));
+    history.record(vec![row("c", new, "running")]);
+    let wait = Clock::system();
+    let deadline = wait.now().plus(Duration::from_secs(20));
+    while ats(&history, "b", 9).await.len()
+        + history.alerts(ClosedFilter { limit: 9, ..ClosedFilter::default() }).await.unwrap().len()
+        > 0
+    {
+        assert!(wait.now() < deadline, "nothing was pruned");
+    }
+    assert_eq!(ats(&history, "a", 9).await, [new]);
+    history.close().await.unwrap();
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let heads: i64 = file.query_row("SELECT count(*) FROM heads", [], |row| row.get(0)).unwrap();
+    assert_eq!(heads, 2, "a subject without rows has no head");
+}
+
+#[tokio::test]
+async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_back() {
+    let (queue, end) = queue::bounded(3);
+    let (reads, _reads_end) = queue::bounded(1);
+    let history = HistoryHandle {
+        queue,
+        saves: Arc::new(Semaphore::new(SAVES)),
+        reads,
+        health: Arc::new(Health::new(Path::new("h.db"))),
+    };
+    history.record(vec![row("a", 1, "idle"), row("a", 2, "idle")]);
+    history.record(vec![row("a", 3, "idle"), row("a", 4, "idle")]);
+    history.record(Vec::new());
+    assert_eq!((history.dropped(), history.queued()), (2, 2));
+    history.save(Save::default()).unwrap();
+    let back = history.save(Save { agents: vec![7], ..Save::default() }).unwrap_err();
+    assert_eq!(back.agents, [7]);
+    history.close_alert(closed("AgentIdle", "a", Level::Error));
+    assert_eq!(history.dropped(), 3);
+    drop(end);
+}
+
+#[tokio::test]
+async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    history.record(vec![row("a", 1, "running")]);
+    history.flush().await.unwrap();
+    let intruder = rusqlite::Connection::open(&path).unwrap();
+    intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    history.record(vec![row("a", 2, "running")]);
+    history.save(Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], ..Save::default() }).unwrap();
+    assert!(history.flush().await.is_err());
+    assert_eq!(ats(&history, "a", 9).await, [1], "reads go on");
+    assert!(!history.is_ok());
+    intruder.execute_batch("ROLLBACK").unwrap();
+    history.record(vec![row("a", 3, "running")]);
+    history.flush().await.unwrap();
+    assert!(history.is_ok());
+    assert_eq!(ats(&history, "a", 9).await, [3, 2, 1]);
+    history.close().await.unwrap();
+    assert_eq!(names(&open(&path).1), ["a"]);
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    ".{0,12}".prop_map(Arc::from)
+}
+
+fn time() -> impl Strategy<Value = Time> {
+    any::<i64>().prop_map(Time::from_millis)
+}
+
+fn count() -> impl Strategy<Value = Count> {
+    proptest::collection::vec(any::<u64>(), 0..3).prop_map(|values| {
+        let mut count = Count::default();
+        for value in values {
+            count.report(value);
+        }
+        count
+    })
+}
+
+fn sum() -> impl Strategy<Value = Sum> {
+    proptest::collection::vec(any::<f64>(), 0..3).prop_map(|values| {
+        let mut sum = Sum::default();
+        for value in values {
+            sum.report(value);
+        }
+        sum
+    })
+}
+
+prop_compose! {
+    fn any_agent()(
+        (project, name, source, agent_type, model) in (text(), text(), text(), proptest::option::of(text()), proptest::option::of(text())),
+        (reason, phase, task_id) in (proptest::option::of(text()), proptest::option::of(text()), proptest::option::of(text())),
+        (now, last_activity, working_since) in (time(), proptest::option::of(time()), proptest::option::of(time())),
+        status in proptest::option::of(proptest::sample::select(AgentStatus::ALL.to_vec())),
+        (progress, ttl, stale, day, day_tokens) in (proptest::option::of((0_u8..5).prop_map(|n| f64::from(n) / 4.0)), proptest::option::of(any::<Duration>()), any::<bool>(), any::<i32>(), any::<u64>()),
+        (restarts, requests, tasks_failed, tokens) in (count(), count(), count(), [count(), count(), count(), count(), count()]),
+        cost_usd in sum(),
+        limits in proptest::collection::vec((text(), text(), proptest::option::of(any::<u64>()), proptest::option::of(time())), 0..3),
+        usage_owner in proptest::sample::select(vec![None, Some(UsageOwner::State), Some(UsageOwner::Usage)]),
+    ) -> Agent {
+        Agent {
+            agent_type, model, reason, phase, last_activity, status, progress, ttl, stale, day, day_tokens, restarts, requests, tasks_failed, tokens, cost_usd, usage_owner,
+            task: task_id.map(|id| Task { id, started_at: now, worked: Duration::from_millis(day_tokens % 1_000_000), working_since, tokens: day_tokens }),
+            rate_limits: limits.into_iter().map(|(provider, limit_type, limit, reset_at)| RateLimit { provider, limit_type, limit, remaining: None, reset_at }).collect(),
+            slot: 0, project_slot: 0,
+            ..Agent::new(project, name, source, now)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_agent_comes_back_as_it_was(agent in any_agent()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("h.db");
+        let (history, _) = open(&path);
+        history.save(Save { snapshot: snapshot(vec![agent.clone()]), agents: vec![0], ..Save::default() }).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(history.close()).unwrap();
+        let saved = open(&path).1;
+        prop_assert_eq!(saved.unreadable, 0);
+        // An agent has no equality; its debug form shows every field, floats to the last bit.
+        prop_assert_eq!(format!("{:?}", saved.agents), format!("{:?}", [agent]));
+    }
+}

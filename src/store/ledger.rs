@@ -1,0 +1,194 @@
+//! The ledger: every alert that matters and the outbox of what people are owed, durable before a send begins.
+//!
+//! One SQLite file, one thread, `synchronous=FULL`; alerts and outbox change in one transaction. Commits that wait
+//! together are written with one sync. Refuses to judge: what is kept, forgotten or due is the caller's business.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::error::StoreError;
+use super::file::{self, Place};
+use super::health::Health;
+use super::queue::{self, Sender};
+use crate::clock::Clock;
+use crate::model::{Alert, Fingerprint, Notice, SendReason, Time};
+
+mod writer;
+
+/// Commits that may wait for the disk.
+const QUEUE: u32 = 1024;
+
+/// Numbers that must not begin anew when the program does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerCounts {
+    /// Alerts raised since the ledger began, once for each level reached, by [`crate::model::Level::index`].
+    pub raised: [u64; 4],
+    /// Alerts that have fired since the ledger began.
+    pub fired: u64,
+}
+
+/// What came of a notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The receiver took it.
+    Delivered,
+    /// It was given up for good.
+    Dead {
+        /// Why, as a label.
+        reason: SendReason,
+        /// Why, in words, without secrets.
+        message: String,
+    },
+}
+
+impl Settled {
+    /// The outbox's word for it.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Dead { .. } => "dead",
+        }
+    }
+}
+
+/// A change of the ledger. Its parts become true together or not at all; it is applied in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Alerts as they are now, by fingerprint.
+    pub alerts: Vec<Alert>,
+    /// Alerts that need not be known any longer.
+    pub forget: Vec<Fingerprint>,
+    /// New rows of the outbox; a key that was ever there is ignored.
+    pub notices: Vec<Arc<Notice>>,
+    /// By notice key, what came of notices; a key that is not pending is ignored.
+    pub settled: Vec<(Arc<str>, Settled)>,
+    /// The counts now; `None` leaves them.
+    pub counts: Option<LedgerCounts>,
+}
+
+impl Commit {
+    fn rows(&self) -> usize {
+        self.alerts.len() + self.forget.len() + self.notices.len() + self.settled.len()
+    }
+}
+
+/// What the ledger knew when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// All alerts, by fingerprint.
+    pub alerts: Vec<Alert>,
+    /// The notices that are still owed, in the order in which they were committed.
+    pub outbox: Vec<Notice>,
+    /// The counts of the last commit.
+    pub counts: LedgerCounts,
+    /// When the last commit was written; `None` for a new ledger.
+    pub written_at: Option<Time>,
+    /// Rows that could not be read. They are left where they are.
+    pub unreadable: u64,
+    /// Where a damaged file was put, in place of which a new one was begun.
+    pub damaged: Option<PathBuf>,
+}
+
+/// The way into the ledger. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LedgerHandle {
+    queue: Sender<Message>,
+    health: Arc<Health>,
+}
+
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+#[derive(Debug)]
+enum Message {
+    Commit(Box<Commit>, Option<Reply>),
+    Close(Reply),
+}
+
+/// The namespace of the ledger's way in.
+#[derive(Debug)]
+pub struct Ledger;
+
+impl Ledger {
+    /// Opens the ledger at `path`, or one in memory, and starts its thread.
+    /// Settled notices are kept for `retention`.
+    pub fn open(
+        path: Option<&Path>,
+        retention: Duration,
+        clock: Clock,
+    ) -> Result<(LedgerHandle, Restored), StoreError> {
+        let place = Place::new(path);
+        let opened = file::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
+        let restored = Restored { damaged: opened.damaged.clone(), ..opened.read.clone() };
+        let (queue, end) = queue::bounded(QUEUE);
+        let health = Arc::new(Health::new(place.name()));
+        let writer = writer::Writer::new(place.clone(), opened, Arc::clone(&health), retention, clock)?;
+        let thread = std::thread::Builder::new().name("ledger".to_owned());
+        let started = thread.spawn(move || writer.run(&end));
+        started.map_err(|error| StoreError::Io {
+            path: place.name().to_owned(),
+            action: "start a thread for",
+            source: Arc::new(error),
+        })?;
+        Ok((LedgerHandle { queue, health }, restored))
+    }
+}
+
+impl LedgerHandle {
+    /// Writes `commit` and returns once it is synced to disk; waits while the queue is full.
+    ///
+    /// On an error the content is kept and written as soon as the disk takes it, so it must not be committed again.
+    /// There is no deadline in here: a disk that hangs hangs this call, so the caller sets one.
+    pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Commit(Box::new(commit), Some(reply))).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Hands `commit` over without waiting; it is written after all that was handed over before it.
+    /// `Err` gives it back: the queue is full, or the ledger is closed. A failed write is counted, logged and tried again.
+    pub fn enqueue(&self, commit: Commit) -> Result<(), Box<Commit>> {
+        self.queue.try_send(Message::Commit(Box::new(commit), None), 1).map_err(|message| match message {
+            Message::Commit(commit, _) => commit,
+            Message::Close(_) => Box::default(),
+        })
+    }
+
+    /// Writes what is queued, folds the log into the file and closes it. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Close(reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Transactions that failed.
+    pub fn errors(&self) -> u64 {
+        self.health.errors()
+    }
+
+    /// Rows that were given up because the disk failed for too long.
+    pub fn dropped(&self) -> u64 {
+        self.health.dropped()
+    }
+
+    /// Whether the last transaction succeeded.
+    pub fn is_ok(&self) -> bool {
+        self.health.is_ok()
+    }
+
+    /// Commits that wait for the thread.
+    pub fn queued(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// Where the file is; `in memory` when there is none.
+    pub fn path(&self) -> &Path {
+        self.health.path()
+    }
+}
+
+#[cfg(test)]
+mod tests;
