@@ -185,7 +185,9 @@ impl Lookout {
 
     /// Sends it a signal by name, such as `HUP`.
     pub(crate) fn signal(&self, name: &str) {
-        crate::counterparts::run(Command::new("kill").args(["-s", name, &self.child.id().to_string()]));
+        // The shell's own kill; the program of that name is not everywhere.
+        let line = format!("kill -s {name} {}", self.child.id());
+        crate::counterparts::run(Command::new("sh").args(["-c", &line]));
     }
 }
 
