@@ -1,1 +1,78 @@
-fn main() {}
+//! The one integration binary: it drives the real program and holds what is shipped beside it, with real counterparts.
+//!
+//! Refuses to hide what it could not try: a test whose counterpart is not installed is ignored, and the last line
+//! printed says which and how to install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::string_slice,
+    reason = "a panic is how a test fails, and this binary's output is its report"
+)]
+
+mod bundles;
+mod counterparts;
+#[allow(dead_code, reason = "the harness offers what tests of the program take up")]
+mod http;
+#[allow(dead_code, reason = "the harness offers what tests of the program take up")]
+mod program;
+mod tidy;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use counterparts::Need;
+
+/// A test and the counterparts that it needs.
+pub(crate) struct Case {
+    name: String,
+    needs: &'static [Need],
+    run: Box<dyn FnOnce() + Send>,
+}
+
+/// A test that fails when `run` panics; it runs only where all that it `needs` is installed.
+pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Send + 'static) -> Case {
+    Case { name: name.to_owned(), needs, run: Box::new(run) }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
+    let cases = [tidy::trials(), bundles::trials(), program::trials()].into_iter().flatten();
+
+    let absent = counterparts::absent();
+    let mut left_out = 0;
+    let mut wanting = BTreeSet::new();
+    let mut trials = Vec::new();
+    for Case { name, needs, run } in cases {
+        let missing: BTreeSet<Need> = needs.iter().copied().filter(|need| absent.contains(need)).collect();
+        if missing.is_empty() {
+            trials.push(Trial::test(name, move || {
+                run();
+                Ok(())
+            }));
+            continue;
+        }
+        let advice = counterparts::advice(&missing);
+        let trial = if required {
+            Trial::test(name, move || Err(Failed::from(advice)))
+        } else {
+            Trial::ignorable_test(name, move || Ok(Completion::ignored_with(advice)))
+        };
+        if !required && !arguments.is_filtered_out(&trial) {
+            left_out += 1;
+            wanting.extend(missing);
+        }
+        trials.push(trial);
+    }
+
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if left_out > 0 && !listed {
+        let tests = if left_out == 1 { "1 test was" } else { &format!("{left_out} tests were") };
+        println!("{tests} left out: {}", counterparts::advice(&wanting));
+    }
+    conclusion.exit_code()
+}

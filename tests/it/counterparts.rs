@@ -1,0 +1,130 @@
+//! The programs of others that tests run against, and how to install each.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+
+/// A program or Python module that a test runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Prometheus' own checker of rules, configuration and metrics.
+    Promtool,
+    /// Prometheus.
+    Prometheus,
+    /// Alertmanager, under Debian's name for it.
+    Alertmanager,
+    /// Alertmanager's command line.
+    Amtool,
+    /// A browser.
+    Chromium,
+    /// A builder of images that needs no engine.
+    Buildah,
+    /// The HTTP client that everybody has.
+    Curl,
+    /// SQLite's shell.
+    Sqlite,
+    /// Maker of throw-away certificates.
+    Openssl,
+    /// A mail server.
+    Aiosmtpd,
+    /// The reference parsers of both text formats.
+    PrometheusClient,
+}
+
+/// Where a counterpart comes from.
+enum Origin {
+    /// A program, and the Debian package that brings it.
+    Program(&'static str, &'static str),
+    /// A Python module, and its name in the package index.
+    Module(&'static str, &'static str),
+}
+
+impl Need {
+    /// All of them.
+    const ALL: [Self; 11] = [
+        Self::Promtool,
+        Self::Prometheus,
+        Self::Alertmanager,
+        Self::Amtool,
+        Self::Chromium,
+        Self::Buildah,
+        Self::Curl,
+        Self::Sqlite,
+        Self::Openssl,
+        Self::Aiosmtpd,
+        Self::PrometheusClient,
+    ];
+
+    const fn origin(self) -> Origin {
+        match self {
+            Self::Promtool => Origin::Program("promtool", "prometheus"),
+            Self::Prometheus => Origin::Program("prometheus", "prometheus"),
+            Self::Alertmanager => Origin::Program("prometheus-alertmanager", "prometheus-alertmanager"),
+            Self::Amtool => Origin::Program("amtool", "prometheus-alertmanager"),
+            Self::Chromium => Origin::Program("chromium", "chromium"),
+            Self::Buildah => Origin::Program("buildah", "buildah"),
+            Self::Curl => Origin::Program("curl", "curl"),
+            Self::Sqlite => Origin::Program("sqlite3", "sqlite3"),
+            Self::Openssl => Origin::Program("openssl", "openssl"),
+            Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
+            Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
+        }
+    }
+
+    fn is_installed(self) -> bool {
+        match self.origin() {
+            Origin::Program(program, _) => {
+                env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+            }
+            Origin::Module(module, _) => Command::new("python3")
+                .args(["-c", &format!("import {module}")])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
+        }
+    }
+}
+
+/// The counterparts that this machine does not have.
+pub(crate) fn absent() -> BTreeSet<Need> {
+    Need::ALL.into_iter().filter(|need| !need.is_installed()).collect()
+}
+
+/// What is missing and the commands that install it, in one line.
+pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
+    let mut names = Vec::new();
+    let mut packages = BTreeSet::new();
+    let mut modules = BTreeSet::new();
+    for need in missing {
+        match need.origin() {
+            Origin::Program(program, package) => {
+                names.push(program);
+                packages.insert(package);
+            }
+            Origin::Module(module, package) => {
+                names.push(module);
+                modules.insert(package);
+            }
+        }
+    }
+    let mut commands = Vec::new();
+    if !packages.is_empty() {
+        commands.push(packages.iter().fold("sudo apt-get install".to_owned(), |line, package| line + " " + package));
+    }
+    if !modules.is_empty() {
+        commands.push(modules.iter().fold("python3 -m pip install".to_owned(), |line, package| line + " " + package));
+    }
+    let mut line = format!("not installed: {}", names.join(", "));
+    write!(line, "; install with: {}", commands.join(" && ")).expect("a string takes all");
+    line
+}
+
+/// Runs a program to its end and returns what it printed to both streams; a failure of it is a failure of the test.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} ended with {}:\n{text}", output.status);
+    text
+}

@@ -1,0 +1,263 @@
+//! The real program in a folder of its own on a free port: start it, talk to it, end it gently or hard.
+//!
+//! Refuses the caller's environment: a webhook that is set on a developer's machine must never be told by a test.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use lookout::clock::Stopwatch;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::http::{self, Response};
+use crate::{Case, trial};
+
+/// How long a test waits for something that should be there at once; a busy machine is slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The tests of the harness itself.
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("program: its log names the address that it got", &[], the_address_is_read_from_the_log),
+        trial("program: a program that ends at once is reported with its last words", &[], an_early_end_is_reported),
+    ]
+}
+
+/// A folder with a configuration, from which the program can be started again and again.
+pub(crate) struct Setup {
+    dir: TempDir,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A folder whose `lookout.yaml` listens on a free port, logs JSON and continues with `config`.
+    pub(crate) fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        let setup = Self {
+            dir,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_lookout")),
+            arguments: vec!["run".to_owned(), "--config".to_owned(), "lookout.yaml".to_owned()],
+            environment: Vec::new(),
+        };
+        setup.write("lookout.yaml", &format!("listen: 127.0.0.1:0\nlog: {{format: json, level: info}}\n{config}"));
+        setup
+    }
+
+    /// Sets a variable of its environment, which is otherwise empty but for `PATH`.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it with these arguments in place of `run --config lookout.yaml`.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
+    }
+
+    /// Starts another program in its place.
+    fn program(mut self, program: &str) -> Self {
+        self.program = PathBuf::from(program);
+        self
+    }
+
+    /// Writes a file into the folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).expect("a file in the test's folder");
+        path
+    }
+
+    /// The folder, which is the program's working directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The program with these arguments, in the folder, with the environment of this setup.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(&self) -> Lookout {
+        let lookout = self.spawn().unwrap_or_else(|error| panic!("{error}"));
+        eventually("ready", || (lookout.try_get("/-/ready").ok()?.status == 200).then_some(()));
+        lookout
+    }
+
+    /// Starts it and waits only until its log names the address.
+    fn spawn(&self) -> Result<Lookout, String> {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let mut command = self.command(&arguments);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = child.stderr.take().expect("the child's standard error");
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.push(line);
+            }
+            writer.end();
+        });
+        let address = log.find(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let field = |name| line.get(name).or_else(|| line.get("fields")?.get(name))?.as_str();
+            if field("message")? == "listening" { field("address")?.parse().ok() } else { None }
+        });
+        let mut lookout = Lookout { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        lookout.address = address.ok_or_else(|| format!("the log names no address:\n{}", lookout.log()))?;
+        Ok(lookout)
+    }
+}
+
+/// The running program. Dropping it kills it.
+pub(crate) struct Lookout {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Log>,
+}
+
+impl Lookout {
+    /// Its main listener.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its root, for programs that take a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Its answer to a GET.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log()))
+    }
+
+    /// Its answer to a GET, or why there is none.
+    pub(crate) fn try_get(&self, path: &str) -> std::io::Result<Response> {
+        http::request(self.address, "GET", path, &[], b"")
+    }
+
+    /// Its answer to a POST of JSON.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
+        let headers = [("content-type", "application/json")];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    /// Its answer to a request of any kind.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        http::request(self.address, method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
+    }
+
+    /// Ends it as a crash would, with nothing written or sent after this moment.
+    pub(crate) fn kill9(mut self) {
+        self.child.kill().expect("a child to kill");
+        self.child.wait().expect("the end of a killed child");
+    }
+
+    /// Asks it to end, and returns how it did.
+    pub(crate) fn sigterm(mut self) -> ExitStatus {
+        self.signal("TERM");
+        eventually("its end", || self.child.try_wait().expect("a child to wait for"))
+    }
+
+    /// Sends it a signal by name, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own kill; the program of that name is not everywhere.
+        let line = format!("kill -s {name} {}", self.child.id());
+        crate::counterparts::run(Command::new("sh").args(["-c", &line]));
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        // It may have ended already, which is just as well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The lines that a program has logged, and whether there will be more.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    grew: Condvar,
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap().0.push(line);
+        self.grew.notify_all();
+    }
+
+    fn end(&self) {
+        self.lines.lock().unwrap().1 = true;
+        self.grew.notify_all();
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().0.join("\n")
+    }
+
+    /// What `pick` makes of the first line that it takes; `None` when the log ended or time ran out.
+    fn find<T>(&self, mut pick: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        let mut found = None;
+        let mut seen = 0;
+        let wait = self.grew.wait_timeout_while(self.lines.lock().unwrap(), PATIENCE, |(lines, ended)| {
+            found = lines[seen..].iter().find_map(|line| pick(line));
+            seen = lines.len();
+            found.is_none() && !*ended
+        });
+        drop(wait.unwrap());
+        found
+    }
+}
+
+/// Asks `probe` until it has an answer; the test fails when it has none in time.
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let watch = Stopwatch::start();
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(watch.elapsed() < PATIENCE, "waited {PATIENCE:?} for this in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn the_address_is_read_from_the_log() {
+    let line = r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:4711"}}"#;
+    let script = format!("echo first >&2; echo '{line}' >&2; exec sleep 600");
+    let lookout = Setup::new("").program("sh").arguments(&["-c", &script]).spawn().unwrap();
+    assert_eq!(lookout.address().to_string(), "127.0.0.1:4711");
+    assert!(lookout.log().contains("first"), "{}", lookout.log());
+    assert!(!lookout.sigterm().success(), "sleep ends by the signal");
+}
+
+fn an_early_end_is_reported() {
+    let setup = Setup::new("").program("sh").arguments(&["-c", "echo no such file >&2; exit 1"]);
+    let message = setup.spawn().map(|lookout| lookout.address()).unwrap_err();
+    assert!(message.contains("no such file"), "{message}");
+}

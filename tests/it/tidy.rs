@@ -1,0 +1,282 @@
+//! Holds the house: layers, pure parts, what every file opens with and how long it may be, links that lead somewhere.
+//!
+//! Refuses to parse Rust: it reads lines, and what it looks for is plain enough for that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Case, trial};
+
+/// The parts from the ground up. A part imports from lines above its own; within a line see [`Siblings`].
+const LAYERS: [(Siblings, &[&str]); 7] = [
+    (Siblings::FromTheLeft, &["model", "clock", "secret", "http_client"]),
+    (Siblings::Never, &["sources", "fleet", "rules", "alerts", "notify", "metrics", "store"]),
+    (Siblings::Never, &["config"]),
+    (Siblings::Never, &["engine"]),
+    (Siblings::Never, &["server"]),
+    (Siblings::Never, &["app"]),
+    (Siblings::FromTheLeft, &["cli", "main"]),
+];
+
+/// Whether parts of one line may import one another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Siblings {
+    /// They meet in `model`.
+    Never,
+    /// The ground and the top are stacks of their own.
+    FromTheLeft,
+}
+
+/// The parts that take time as an argument and touch nothing outside.
+const PURE: [&str; 3] = ["fleet", "rules", "alerts"];
+
+/// What no pure part says.
+const IMPURE: [&str; 16] = [
+    "async ",
+    ".await",
+    "tokio",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::io",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant",
+    "Timestamp::now",
+    "Zoned::now",
+    "crate::clock",
+    "crate::http_client",
+    "tracing::",
+];
+
+/// The longest that a source file may be, in lines.
+const LONGEST: usize = 450;
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("tidy: a part imports only from lines above it", &[], parts_import_from_above),
+        trial("tidy: an import that climbs or forks is seen", &[], imports_are_found),
+        trial("tidy: every part has its place in the layers", &[], every_part_has_its_place),
+        trial("tidy: pure parts touch nothing outside", &[], pure_parts_are_pure),
+        trial("tidy: files open with what they own and stay short", &[], files_open_with_docs_and_stay_short),
+        trial("tidy: nothing is left open, and no path leads home", &[], nothing_is_left_open),
+        trial("tidy: links in Markdown lead somewhere", &[], links_lead_somewhere),
+    ]
+}
+
+/// The project's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder of the project, as paths from the project's folder; what is built or hidden is left out,
+/// but for `.ci`.
+pub(crate) fn files(below: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(below)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name == "target" || name.starts_with('.') && name != ".ci" {
+                continue;
+            }
+            if path.is_dir() { folders.push(path) } else { found.push(path.strip_prefix(root()).unwrap().to_owned()) }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The text of a file of the project; `None` when it is not text.
+pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
+    let path = path.as_ref();
+    String::from_utf8(fs::read(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).ok()
+}
+
+fn rust_files(below: &str) -> impl Iterator<Item = (PathBuf, String)> {
+    let rust = files(below).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| (path.clone(), text(&path).expect("Rust is text")))
+}
+
+/// The part that a file of `src/` belongs to, and how deep below the crate's root its module is.
+fn part_of(path: &Path) -> (String, usize) {
+    let inside = path.strip_prefix("src").expect("a file of src").with_extension("");
+    let part = inside.iter().next().expect("a file has a name").to_string_lossy().into_owned();
+    (part, inside.iter().count())
+}
+
+fn place_of(part: &str) -> Option<(usize, usize)> {
+    LAYERS.iter().enumerate().find_map(|(line, (_, parts))| Some((line, parts.iter().position(|name| *name == part)?)))
+}
+
+fn may_import(part: &str, other: &str) -> bool {
+    let (Some(own), Some(theirs)) = (place_of(part), place_of(other)) else { return false };
+    let left = LAYERS[own.0].0 == Siblings::FromTheLeft && own.0 == theirs.0 && theirs.1 < own.1;
+    part == other || theirs.0 < own.0 || left
+}
+
+/// Code without its comment lines.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// The first path segments that follow `prefix` in `code`, those within braces included.
+fn heads<'a>(code: &'a str, prefix: &str) -> Vec<&'a str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut heads = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        if code[..at].chars().next_back().is_some_and(|c| is_word(c) || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            heads.push(&rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())]);
+            continue;
+        };
+        let (mut depth, mut start) = (0, 0);
+        for (place, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                ',' | '}' if depth == 0 => {
+                    let item = group[start..place].trim();
+                    heads.push(&item[..item.find(|c| !is_word(c)).unwrap_or(item.len())]);
+                    start = place + 1;
+                    if c == '}' {
+                        break;
+                    }
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    heads.retain(|head| !head.is_empty());
+    heads
+}
+
+/// The parts that a file names, by whatever road.
+fn imports(text: &str, depth: usize) -> BTreeSet<String> {
+    let code: String = code(text).flat_map(|(_, line)| [line, "\n"]).collect();
+    let climb = "super::".repeat(depth);
+    let mut found: BTreeSet<String> = ["crate::", "lookout::"]
+        .iter()
+        .flat_map(|prefix| heads(&code, prefix))
+        .chain(heads(&code, &climb))
+        .map(str::to_owned)
+        .collect();
+    found.retain(|head| place_of(head).is_some());
+    found
+}
+
+fn parts_import_from_above() {
+    let mut wrong = Vec::new();
+    for (path, text) in rust_files("src") {
+        let (part, depth) = part_of(&path);
+        if part == "lib" {
+            continue;
+        }
+        for other in imports(&text, depth).iter().filter(|other| !may_import(&part, other)) {
+            wrong.push(format!("{}: `{part}` imports from `{other}`", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn imports_are_found() {
+    let text = "use crate::{model::{Time, x::store}, fleet as f};\n// use crate::app;\nlet a = super::super::cli::run;\n\
+                use super::rules;\nmy_crate::server::x(); lookout::engine::Handle";
+    assert_eq!(Vec::from_iter(imports(text, 2)), ["cli", "engine", "fleet", "model"]);
+    assert!(may_import("engine", "fleet") && may_import("secret", "clock") && may_import("main", "cli"));
+    assert!(!may_import("fleet", "rules") && !may_import("fleet", "engine") && !may_import("model", "clock"));
+}
+
+fn every_part_has_its_place() {
+    let parts: BTreeSet<String> =
+        rust_files("src").map(|(path, _)| part_of(&path).0).filter(|part| part != "lib").collect();
+    let named: BTreeSet<String> = LAYERS.iter().flat_map(|(_, parts)| *parts).map(|part| (*part).to_owned()).collect();
+    assert_eq!(parts, named, "what `src` holds, and what the layers name");
+}
+
+fn pure_parts_are_pure() {
+    let mut wrong = Vec::new();
+    for (path, text) in rust_files("src") {
+        if PURE.contains(&part_of(&path).0.as_str()) {
+            for (at, line) in code(&text) {
+                wrong.extend(
+                    IMPURE
+                        .iter()
+                        .filter(|word| line.contains(*word))
+                        .map(|word| format!("{}:{at}: a pure part has no `{}`", path.display(), word.trim())),
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn files_open_with_docs_and_stay_short() {
+    let mut wrong = Vec::new();
+    for (path, text) in rust_files("src").chain(rust_files("tests")) {
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{}: opens without `//!`", path.display()));
+        }
+        if text.lines().count() > LONGEST {
+            wrong.push(format!("{}: has {} lines, more than {LONGEST}", path.display(), text.lines().count()));
+        }
+        if path.file_name().is_some_and(|name| name == "mod.rs") {
+            wrong.push(format!("{}: `foo.rs` stands beside `foo/` here", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn nothing_is_left_open() {
+    // In halves, so that this file does not find itself.
+    let open =
+        [["to", "do!("], ["unimpl", "emented!("], ["TO", "DO"], ["FIX", "ME"], ["XX", "X "]].map(|half| half.concat());
+    let home = [["/ro", "ot/"], ["/ho", "me/"], ["/Us", "ers/"]].map(|half| half.concat());
+    let mut wrong = Vec::new();
+    for path in files("") {
+        let Some(text) = text(&path) else { continue };
+        for (at, line) in text.lines().enumerate() {
+            for word in open.iter().chain(&home).filter(|word| line.contains(*word)) {
+                wrong.push(format!("{}:{}: `{word}`", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The anchor that a Markdown heading gets: its words in lower case, joined by hyphens.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for path in files("").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let page = text(&path).expect("Markdown is text");
+        let links = page.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            let mut led = root().join(&target).exists();
+            if led && !heading.is_empty() {
+                let there = text(&target).unwrap_or_default();
+                let mut headings = there.lines().filter(|line| line.starts_with('#'));
+                led = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+            }
+            if !led {
+                wrong.push(format!("{}: `{link}` leads nowhere", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
