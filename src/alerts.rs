@@ -1,1 +1,297 @@
-//! alerts
+//! The life of every alert: findings go in, notices for receivers come out.
+//!
+//! Owns the ledger in memory: which alerts are pending, firing or just over, and what each receiver was
+//! told of them. Refuses I/O and clocks: `now` comes in, effects go out, and the same inputs give the same
+//! notices. The order within a step is: every finding changes its alert; then it is settled which alert
+//! explains which; then each alert that anything happened to is held against what receivers were told.
+
+mod explain;
+mod life;
+mod tell;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use explain::Explainers;
+
+use crate::model::{
+    Alert, AlertCounts, AlertState, Class, Deadlines, Ending, Finding, Fingerprint, Level, Notice, ReceiverPolicy,
+    RuleId, RulePolicy, Subject, Time,
+};
+
+/// Alerts at most that are not over. New ones beyond it are refused and counted; known ones are kept.
+pub const MAX_ALERTS: usize = 100_000;
+
+/// What one step brings about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// What receivers are to be told. The texts are still empty: they are the rules' business.
+    pub notices: Vec<Notice>,
+    /// Alerts as they stand now, for the ledger.
+    pub changed: Vec<Alert>,
+    /// Alerts that ended, for history.
+    pub closed: Vec<Alert>,
+    /// Alerts of which nothing need be remembered any more.
+    pub forgotten: Vec<Fingerprint>,
+    /// What was withheld or put off, by reason.
+    pub suppressed: Vec<(&'static str, u64)>,
+}
+
+impl Effects {
+    /// Whether nothing came of it.
+    pub fn is_empty(&self) -> bool {
+        self.notices.is_empty()
+            && self.changed.is_empty()
+            && self.closed.is_empty()
+            && self.forgotten.is_empty()
+            && self.suppressed.is_empty()
+    }
+
+    fn suppress(&mut self, reason: &'static str) {
+        match self.suppressed.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.suppressed.push((reason, 1)),
+        }
+    }
+}
+
+/// An alert and what of its rule its life depends on.
+#[derive(Clone, Debug)]
+struct Entry {
+    alert: Alert,
+    policy: Arc<RulePolicy>,
+    /// Whether it waits in `touched`.
+    touched: bool,
+    /// Whether the ledger must hear of it.
+    dirty: bool,
+    /// Whether history must hear of its end.
+    closing: bool,
+}
+
+/// Every alert.
+#[derive(Debug)]
+pub struct Alerts {
+    policies: Vec<Arc<RulePolicy>>,
+    receivers: Vec<ReceiverPolicy>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    by_fingerprint: HashMap<Fingerprint, u32>,
+    by_subject: HashMap<Subject, Vec<u32>>,
+    explainers: Explainers,
+    deadlines: Deadlines,
+    touched: Vec<u32>,
+    counts: AlertCounts,
+    /// New alerts turned away since the start.
+    refused: u64,
+}
+
+impl Alerts {
+    /// No alerts, under these rules and for these receivers.
+    pub fn new(policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> Self {
+        Self {
+            policies: policies.into_iter().map(Arc::new).collect(),
+            receivers,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_fingerprint: HashMap::new(),
+            by_subject: HashMap::new(),
+            explainers: Explainers::default(),
+            deadlines: Deadlines::default(),
+            touched: Vec::new(),
+            counts: AlertCounts::default(),
+            refused: 0,
+        }
+    }
+
+    /// Takes over the ledger after a restart. `downtime` counts neither as breach nor as recovery: what
+    /// was waiting for its time goes on waiting for the rest of it.
+    pub fn restore(&mut self, now: Time, alerts: Vec<Alert>, raised: [u64; 4], fired: u64, downtime: Duration) {
+        (self.counts.raised, self.counts.fired) = (raised, fired);
+        for mut alert in alerts {
+            if alert.state == AlertState::Pending {
+                alert.started_at = alert.started_at.plus(downtime).min(now);
+            }
+            alert.clearing_since = alert.clearing_since.map(|since| since.plus(downtime).min(now));
+            for told in alert.told.values_mut() {
+                told.lowered_since = told.lowered_since.map(|since| since.plus(downtime).min(now));
+            }
+            let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
+            let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
+            let firing = alert.state == AlertState::Firing;
+            let slot = self.insert(Entry { alert, policy, touched: false, dirty: false, closing: false });
+            if firing {
+                self.count_active(slot, 1);
+                self.explainer_changed(slot);
+            }
+            self.touch(slot);
+        }
+    }
+
+    /// Takes over other rules and receivers. Alerts of rules that are gone end, and what receivers that
+    /// stay were told is kept.
+    pub fn configure(&mut self, now: Time, policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> Effects {
+        self.policies = policies.into_iter().map(Arc::new).collect();
+        self.receivers = receivers;
+        let slots: Vec<u32> = self.by_fingerprint.values().copied().collect();
+        for slot in slots {
+            let Some(entry) = self.entry_mut(slot) else { continue };
+            let name = Arc::clone(&entry.alert.rule);
+            match self.policies.iter().find(|policy| policy.name == name).cloned() {
+                Some(policy) => {
+                    if let Some(entry) = self.entry_mut(slot) {
+                        entry.policy = policy;
+                    }
+                }
+                None => self.end(now, slot, Some(Ending::RuleGone), now),
+            }
+            self.touch(slot);
+        }
+        self.settle(now)
+    }
+
+    /// Takes in what rules found.
+    pub fn step(&mut self, now: Time, findings: Vec<Finding>) -> Effects {
+        for finding in findings {
+            self.take(now, finding);
+        }
+        self.settle(now)
+    }
+
+    /// Ends alerts whose subject is not there any more, as after a restart without it.
+    pub fn end_unless(&mut self, now: Time, ending: Ending, is_there: impl Fn(&Alert) -> bool) -> Effects {
+        let slots: Vec<u32> = self.by_fingerprint.values().copied().collect();
+        for slot in slots {
+            let is_over = self
+                .entry(slot)
+                .is_some_and(|entry| entry.alert.state != AlertState::Resolved && !is_there(&entry.alert));
+            if is_over {
+                self.end(now, slot, Some(ending), now);
+            }
+        }
+        self.settle(now)
+    }
+
+    /// When [`Alerts::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.touched.is_empty() { self.deadlines.next() } else { Some(Time::default()) }
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Time) -> Effects {
+        while let Some(slot) = self.deadlines.pop_due(now) {
+            self.touch(slot);
+            self.mature(now, slot);
+        }
+        self.settle(now)
+    }
+
+    /// How many alerts there are.
+    pub const fn counts(&self) -> &AlertCounts {
+        &self.counts
+    }
+
+    /// Alerts refused because there were too many.
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Every alert that is not over.
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
+        self.entries.iter().flatten().map(|entry| &entry.alert).filter(|alert| alert.state != AlertState::Resolved)
+    }
+
+    /// Settles explanations and tells what is to be told.
+    fn settle(&mut self, now: Time) -> Effects {
+        let mut effects = Effects::default();
+        for slot in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.entry_mut(slot) {
+                entry.touched = false;
+            }
+            self.explain_one(slot, &mut effects);
+            self.tell(now, slot, &mut effects);
+        }
+        effects
+    }
+
+    fn entry(&self, slot: u32) -> Option<&Entry> {
+        self.entries.get(slot as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn touch(&mut self, slot: u32) {
+        if let Some(entry) = self.entry_mut(slot)
+            && !entry.touched
+        {
+            entry.touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) -> u32 {
+        let (fingerprint, subject) = (entry.alert.fingerprint, entry.alert.subject.clone());
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.entries.get_mut(slot as usize) {
+                    *place = Some(entry);
+                }
+                slot
+            }
+            None => {
+                self.entries.push(Some(entry));
+                u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.by_fingerprint.insert(fingerprint, slot);
+        self.by_subject.entry(subject).or_default().push(slot);
+        slot
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.free.push(slot);
+        self.deadlines.cancel(slot);
+        self.by_fingerprint.remove(&entry.alert.fingerprint);
+        if let Some(slots) = self.by_subject.get_mut(&entry.alert.subject) {
+            slots.retain(|other| *other != slot);
+            if slots.is_empty() {
+                self.by_subject.remove(&entry.alert.subject);
+            }
+        }
+    }
+
+    fn policy(&self, rule: RuleId) -> Option<Arc<RulePolicy>> {
+        self.policies.get(usize::from(rule.0)).cloned()
+    }
+
+    /// Counts a firing alert under its project, level and rule: one more, or one less.
+    fn count_active(&mut self, slot: u32, step: i32) {
+        let Some(entry) = self.entry(slot) else { return };
+        let project = entry.alert.subject.project().cloned().unwrap_or_else(|| Arc::from(""));
+        let key = (project, entry.alert.level, Arc::clone(&entry.alert.rule));
+        let count = self.counts.active.entry(key.clone()).or_default();
+        *count = count.saturating_add_signed(step);
+        if *count == 0 {
+            self.counts.active.remove(&key);
+        }
+    }
+}
+
+/// The timing of an alert whose rule is gone: it only has to end.
+fn gone_policy(alert: &Alert) -> RulePolicy {
+    RulePolicy {
+        name: Arc::clone(&alert.rule),
+        class: Class::Other,
+        lowest: Level::Info,
+        hold: Duration::ZERO,
+        clear_after: Duration::ZERO,
+        cooldown: Duration::from_secs(60),
+        repeat: None,
+    }
+}

@@ -1,3 +1,438 @@
-//! fleet
+//! The state of every agent: what sources say goes in, what changed comes out.
+//!
+//! Owns the live [`Snapshot`], the indexes into it, and the timers that make an agent stale or forgotten.
+//! Refuses I/O and clocks: `now` comes in. Judges nothing: thresholds are the rules' business.
 
+mod agent;
+mod complete;
 pub mod config;
+mod expected;
+mod expiry;
+mod project;
+mod restore;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
+use jiff::tz::TimeZone;
+
+use crate::model::labels::{agent_labels, component_labels};
+use crate::model::text::clean;
+use crate::model::{
+    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, PollReport,
+    Rejected, Snapshot, SourceErrorReason, Time,
+};
+use project::{Index, Tally};
+
+/// Series that an agent may have at most, all families of the contract filled with two rate limits: what
+/// one counts for against the cap, so that a known agent never loses a series.
+pub const SERIES_PER_AGENT: usize = 45;
+/// Series that a component has.
+const SERIES_PER_COMPONENT: usize = 4;
+/// Projects known at most; each has about 30 series and sums of its own.
+const MAX_PROJECTS: usize = 1_000;
+/// A batch names at most so many rejects; the others are counted.
+const MAX_REJECTED: usize = 100;
+/// Longest project, agent or component name in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// What the fleet is run with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Silence, idleness, forgetting.
+    pub agents: AgentsConfig,
+    /// Who must be there.
+    pub expected: Vec<ExpectedConfig>,
+    /// What an agent may use.
+    pub budgets: BudgetsConfig,
+    /// Most series that agents and components may have together.
+    pub max_series: usize,
+    /// Polled sources: name, kind and the rhythm of their polls.
+    pub sources: Vec<(String, &'static str, Duration)>,
+}
+
+/// The fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    settings: Settings,
+    zone: TimeZone,
+    state: Snapshot,
+    published: Option<Arc<Snapshot>>,
+    projects: HashMap<Arc<str>, u32>,
+    indexes: Vec<Index>,
+    /// Per agent slot: the number of the batch that last named it.
+    named_in: Vec<u64>,
+    batch: u64,
+    agent_deadlines: Deadlines,
+    component_deadlines: Deadlines,
+    released_agents: Vec<u32>,
+    released_components: Vec<u32>,
+    usage_ids: usage::SeenIds,
+    day: i32,
+    day_ends: Time,
+    push: Arc<str>,
+    usage: Arc<str>,
+    changes: Changes,
+}
+
+/// What was taken of a batch.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Agents and components taken.
+    pub accepted: usize,
+    /// What was not, at most 100 of it by name.
+    pub rejected: Vec<Rejected>,
+    /// How much was not, named or not, by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+}
+
+impl Taken {
+    fn reject(&mut self, name: &str, reason: &'static str, error: String) {
+        self.count(reason);
+        if self.rejected.len() < MAX_REJECTED {
+            self.rejected.push(Rejected { name: clean(name, 64).into_owned(), reason, error });
+        }
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.reasons.push((reason, 1)),
+        }
+    }
+}
+
+impl Fleet {
+    /// An empty fleet at `now`.
+    pub fn new(now: Time, settings: Settings) -> Self {
+        let mut fleet = Self {
+            zone: TimeZone::UTC,
+            state: Snapshot { at: now, started_at: now, monitoring: true, ..Snapshot::default() },
+            published: None,
+            projects: HashMap::new(),
+            indexes: Vec::new(),
+            named_in: Vec::new(),
+            batch: 0,
+            agent_deadlines: Deadlines::default(),
+            component_deadlines: Deadlines::default(),
+            released_agents: Vec::new(),
+            released_components: Vec::new(),
+            usage_ids: usage::SeenIds::default(),
+            day: i32::MIN,
+            day_ends: now,
+            push: Arc::from("push"),
+            usage: Arc::from("usage"),
+            changes: Changes::default(),
+            settings: settings.clone(),
+        };
+        fleet.configure(now, settings);
+        fleet.changes.clear();
+        fleet
+    }
+
+    /// Takes over other settings; what is known stays known.
+    pub fn configure(&mut self, now: Time, settings: Settings) {
+        self.zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
+        self.state.budgets = Budgets {
+            tokens_per_task: settings.budgets.tokens_per_task,
+            tokens_per_day: settings.budgets.tokens_per_day,
+            cost_usd_per_day: settings.budgets.cost_usd_per_day,
+        };
+        self.configure_sources(&settings.sources);
+        self.settings = settings;
+        (self.day, self.day_ends) = expiry::day_at(now, &self.zone);
+        self.configure_expected(now);
+        self.touched();
+    }
+
+    /// The fleet as it stands, for those who judge it at once.
+    pub const fn state(&self) -> &Snapshot {
+        &self.state
+    }
+
+    /// What changed since the last call of [`Fleet::clear_changes`].
+    pub const fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Starts a new list of changes, and lets slots of what was removed be used again.
+    pub fn clear_changes(&mut self) {
+        self.changes.clear();
+        for slot in self.released_agents.drain(..) {
+            self.state.agents.release(slot);
+        }
+        for slot in self.released_components.drain(..) {
+            self.state.components.release(slot);
+        }
+    }
+
+    /// The fleet at `now`, for readers. The same one again when nothing changed within a second.
+    pub fn snapshot(&mut self, now: Time) -> Arc<Snapshot> {
+        if let Some(published) = &self.published
+            && published.generation == self.state.generation
+            && now.since(published.at) < Duration::from_secs(1)
+        {
+            return Arc::clone(published);
+        }
+        self.state.at = now;
+        let snapshot = Arc::new(self.state.clone());
+        self.published = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    /// Sets whether monitoring is on, for readers.
+    pub fn set_monitoring(&mut self, on: bool) {
+        self.state.monitoring = on;
+        self.touched();
+    }
+
+    /// Takes in a pushed batch.
+    pub fn push(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
+        let ttl = batch.ttl.unwrap_or(self.settings.agents.timeout);
+        let source = Arc::clone(&self.push);
+        self.take(now, &source, Some(ttl), batch)
+    }
+
+    /// Takes in the outcome of a poll. A failed one changes no agent.
+    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
+        let mut taken = Taken::default();
+        let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
+            return taken;
+        };
+        let interval = self.settings.sources.get(slot).map_or(Duration::ZERO, |(_, _, interval)| *interval);
+        if let Some(source) = self.state.sources.get_mut(slot) {
+            let source = Arc::make_mut(source);
+            match &report.result {
+                Ok(_) => {
+                    (source.up, source.last_success) = (Some(true), Some(now));
+                    (source.failing_since, source.last_error) = (None, None);
+                }
+                Err(error) => {
+                    source.up = Some(false);
+                    source.failing_since.get_or_insert(now);
+                    source.last_error = Some(Arc::from(&*clean(&error.message, 512)));
+                    let place = SourceErrorReason::ALL.iter().position(|reason| *reason == error.reason);
+                    if let Some(count) = place.and_then(|place| source.errors.get_mut(place)) {
+                        *count += 1;
+                    }
+                }
+            }
+        }
+        self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
+        self.touched();
+        if let Ok(batches) = &mut report.result {
+            let ttl = self.settings.agents.timeout.max(interval * 3);
+            self.batch += 1;
+            for batch in batches.iter_mut() {
+                let one = self.take_named(now, &report.source, Some(ttl), batch);
+                taken.accepted += one.accepted;
+                taken.rejected.extend(one.rejected);
+                taken.reasons.extend(one.reasons);
+            }
+            self.remove_unnamed(now, &report.source, None);
+        }
+        taken
+    }
+
+    fn take(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
+        self.batch += 1;
+        let taken = self.take_named(now, source, ttl, batch);
+        if batch.complete
+            && let Some(project) = self.projects.get(&*batch.project).copied()
+        {
+            self.remove_unnamed(now, source, Some(project));
+        }
+        taken
+    }
+
+    /// Applies every state of `batch` and marks its agents as named in the current batch number.
+    fn take_named(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
+        self.turn_day(now);
+        let mut taken = Taken::default();
+        for rejected in batch.rejected.drain(..) {
+            taken.count(rejected.reason);
+            if taken.rejected.len() < MAX_REJECTED {
+                taken.rejected.push(rejected);
+            }
+        }
+        let Some(project) = self.project_slot(&batch.project) else {
+            let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
+            for agent in &batch.agents {
+                taken.reject(&agent.name, "series_cap", error.clone());
+            }
+            return taken;
+        };
+        let before = self.tally(project);
+        for update in &batch.agents {
+            match self.agent_slot(now, project, source, &update.name) {
+                Some((slot, is_new)) => {
+                    self.apply_agent(now, project, slot, is_new, source, ttl, update);
+                    taken.accepted += 1;
+                }
+                None => {
+                    self.state.series_dropped += SERIES_PER_AGENT as u64;
+                    taken.reject(&update.name, "series_cap", self.cap_error());
+                }
+            }
+        }
+        for update in &batch.components {
+            if self.apply_component(now, project, source, update) {
+                taken.accepted += 1;
+            } else {
+                self.state.series_dropped += SERIES_PER_COMPONENT as u64;
+                taken.reject(&update.name, "series_cap", self.cap_error());
+            }
+        }
+        self.settle_project(now, project, before);
+        self.touched();
+        taken
+    }
+
+    fn cap_error(&self) -> String {
+        format!("the series cap of {} is reached; raise limits.series or report fewer agents", self.settings.max_series)
+    }
+
+    fn has_room(&self, series: usize) -> bool {
+        let used = self.state.agents.len() * SERIES_PER_AGENT + self.state.components.len() * SERIES_PER_COMPONENT;
+        used + series <= self.settings.max_series
+    }
+
+    /// The slot of the agent `name`, made when there is room; and whether it is new.
+    fn agent_slot(&mut self, now: Time, project: u32, source: &Arc<str>, name: &str) -> Option<(u32, bool)> {
+        let known = self.indexes.get(project as usize)?.agents.get(name).copied();
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                if !self.has_room(SERIES_PER_AGENT) {
+                    return None;
+                }
+                let project_name = Arc::clone(&self.state.projects.get(project as usize)?.name);
+                let name: Arc<str> = Arc::from(name);
+                let mut agent = Agent::new(project_name, Arc::clone(&name), Arc::clone(source), now);
+                agent.labels = agent_labels(&agent.project, &name);
+                (agent.project_slot, agent.day) = (project, self.day);
+                let slot = self.state.agents.insert_with(|slot| Agent { slot, ..agent });
+                self.indexes.get_mut(project as usize)?.agents.insert(name, slot);
+                slot
+            }
+        };
+        let place = slot as usize;
+        if place >= self.named_in.len() {
+            self.named_in.resize(place + 1, 0);
+        }
+        if let Some(named) = self.named_in.get_mut(place) {
+            *named = self.batch;
+        }
+        Some((slot, known.is_none()))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one report, used in this one place")]
+    fn apply_agent(
+        &mut self,
+        now: Time,
+        project: u32,
+        slot: u32,
+        is_new: bool,
+        source: &Arc<str>,
+        ttl: Option<Duration>,
+        update: &AgentUpdate<'_>,
+    ) {
+        let (Some(agent), Some(totals), Some(index)) = (
+            self.state.agents.get_mut(slot),
+            self.state.projects.get_mut(project as usize).map(Arc::make_mut),
+            self.indexes.get_mut(project as usize),
+        ) else {
+            return;
+        };
+        if agent.source != *source {
+            agent.source = Arc::clone(source);
+        }
+        agent.ttl = ttl;
+        let before = Tally::of(agent, is_new);
+        let mut step = agent::Step::new(now, self.settings.budgets.count_cache_read);
+        step.apply(agent, update, totals);
+        before.replace_with(Tally::of(agent, false), totals);
+        if step.task_changed {
+            index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
+        }
+        let changed = if is_new { crate::model::Signals::ALL } else { step.changed };
+        self.changes.history.extend(step.history);
+        self.changes.agents.push((slot, changed));
+        let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
+        self.agent_deadlines.schedule(slot, now.plus(silent));
+    }
+
+    fn apply_component(&mut self, now: Time, project: u32, source: &Arc<str>, update: &ComponentUpdate<'_>) -> bool {
+        let Some(index) = self.indexes.get(project as usize) else { return false };
+        let known = index.components.get(&*update.name).copied();
+        if known.is_none() && !self.has_room(SERIES_PER_COMPONENT) {
+            return false;
+        }
+        let Some(project_name) = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))
+        else {
+            return false;
+        };
+        let slot = known.unwrap_or_else(|| {
+            let name: Arc<str> = Arc::from(&*update.name);
+            let component = Component {
+                slot: 0,
+                project_slot: project,
+                labels: component_labels(&project_name, &name),
+                project: Arc::clone(&project_name),
+                name: Arc::clone(&name),
+                source: Arc::clone(source),
+                status: update.status,
+                status_since: now,
+                details: None,
+                metrics: Vec::new(),
+                last_heard: now,
+            };
+            let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
+            if let Some(index) = self.indexes.get_mut(project as usize) {
+                index.components.insert(name, slot);
+            }
+            slot
+        });
+        let (Some(component), Some(totals)) =
+            (self.state.components.get_mut(slot), self.state.projects.get_mut(project as usize).map(Arc::make_mut))
+        else {
+            return false;
+        };
+        let from = known.map(|_| component.status);
+        if from != Some(update.status) {
+            project::count_component(totals, from, Some(update.status));
+            self.changes.history.push(HistoryRow {
+                at: now,
+                project: project_name,
+                kind: "component",
+                name: Arc::clone(&component.name),
+                from: from.map_or("", |status| status.as_str()),
+                to: update.status.as_str(),
+                reason: update.details.as_deref().map(|details| Arc::from(&*clean(details, 512))),
+            });
+            (component.status, component.status_since) = (update.status, now);
+        }
+        component.last_heard = now;
+        if component.source != *source {
+            component.source = Arc::clone(source);
+        }
+        if component.details.as_deref() != update.details.as_deref() {
+            component.details = update.details.as_deref().map(|details| Arc::from(&*clean(details, 512)));
+        }
+        component.metrics = update.metrics.iter().map(|(name, value)| (Arc::from(&**name), *value)).collect();
+        self.changes.components.push(slot);
+        self.component_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
+        true
+    }
+
+    /// Marks the state as changed, for readers.
+    fn touched(&mut self) {
+        self.state.generation += 1;
+    }
+}

@@ -1,1 +1,193 @@
-//! rules
+//! The rule file and its judgement: what changed goes in, findings come out.
+//!
+//! Owns compiled rules, the windows over counters, and the deadlines at which time alone changes a value.
+//! Refuses I/O and clocks: `now` comes in. Keeps no alert: a finding says what is true now, and the life
+//! of an alert is the business of `alerts`.
+
+mod builtin;
+pub mod compile;
+pub mod file;
+mod glob;
+mod judge;
+mod level;
+mod read;
+mod text;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use builtin::{BUILT_IN, built_in};
+pub use compile::{Rule, RuleError, RuleSet};
+pub use text::Facts;
+
+use crate::model::{Changes, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
+use judge::Marks;
+use window::Tracks;
+
+/// The rules in force and what they remember of each subject.
+#[derive(Debug)]
+pub struct Rules {
+    set: RuleSet,
+    agents: Vec<AgentMemory>,
+    components: Vec<Marks>,
+    sources: Vec<Marks>,
+    projects: Vec<ProjectMemory>,
+    agent_deadlines: Deadlines,
+    project_deadlines: Deadlines,
+    source_deadlines: Deadlines,
+}
+
+/// What is remembered of one agent.
+#[derive(Clone, Debug, Default)]
+struct AgentMemory {
+    marks: Marks,
+    tracks: Option<Tracks>,
+}
+
+/// What is remembered of one project.
+#[derive(Clone, Debug, Default)]
+struct ProjectMemory {
+    marks: Marks,
+    /// Expected agents that a rule found missing: (rule, name).
+    missing: Vec<(RuleId, Arc<str>)>,
+}
+
+impl Rules {
+    /// Rules that remember nothing yet.
+    pub fn new(set: RuleSet) -> Self {
+        Self {
+            set,
+            agents: Vec::new(),
+            components: Vec::new(),
+            sources: Vec::new(),
+            projects: Vec::new(),
+            agent_deadlines: Deadlines::default(),
+            project_deadlines: Deadlines::default(),
+            source_deadlines: Deadlines::default(),
+        }
+    }
+
+    /// The timing of each rule's alerts, by [`RuleId`].
+    pub fn policies(&self) -> Vec<RulePolicy> {
+        self.set.rules.iter().map(|rule| rule.policy.clone()).collect()
+    }
+
+    /// The rule of that name.
+    pub fn id(&self, name: &str) -> Option<RuleId> {
+        let place = self.set.rules.iter().position(|rule| *rule.policy.name == *name)?;
+        u16::try_from(place).ok().map(RuleId)
+    }
+
+    /// What a person is told of a finding: summary and action. `rule` may have gone since.
+    pub fn describe(&self, rule: &str, facts: &Facts<'_>) -> (String, String) {
+        self.set.describe(rule, facts)
+    }
+
+    /// Starts the windows of agents that were restored, so that what they count from now on is an increase.
+    pub fn seed(&mut self, now: Time, fleet: &Snapshot) {
+        for agent in fleet.agents.iter() {
+            self.track(now, fleet, agent.slot, Signals::ALL);
+        }
+    }
+
+    /// Tells that an alert of `rule` for `subject` is open, so that its end is found.
+    pub fn mark_open(&mut self, fleet: &Snapshot, rule: RuleId, subject: &Subject) {
+        let project = subject.project().and_then(|name| fleet.projects.iter().find(|project| project.name == *name));
+        match subject {
+            Subject::Agent { name, .. } => {
+                let Some(project) = project else { return };
+                let agent = fleet.agents.iter().find(|agent| agent.project_slot == project.slot && agent.name == *name);
+                match agent {
+                    Some(agent) => grown(&mut self.agents, agent.slot).marks.set(rule, true),
+                    None => grown(&mut self.projects, project.slot).missing.push((rule, Arc::clone(name))),
+                }
+            }
+            Subject::Component { name, .. } => {
+                let same = |component: &&crate::model::Component| {
+                    component.name == *name && project.is_some_and(|project| project.slot == component.project_slot)
+                };
+                if let Some(component) = fleet.components.iter().find(same) {
+                    grown(&mut self.components, component.slot).set(rule, true);
+                }
+            }
+            Subject::Source { name } => {
+                if let Some(place) = fleet.sources.iter().position(|source| source.name == *name) {
+                    grown(&mut self.sources, u32::try_from(place).unwrap_or(u32::MAX)).set(rule, true);
+                }
+            }
+            Subject::Cluster { .. } => {
+                if let Some(project) = project {
+                    grown(&mut self.projects, project.slot).marks.set(rule, true);
+                }
+            }
+        }
+    }
+
+    /// Judges what `changes` names.
+    pub fn evaluate(&mut self, now: Time, fleet: &Snapshot, changes: &Changes, out: &mut Vec<Finding>) {
+        for removed in &changes.removed_agents {
+            self.agent_gone(now, removed, out);
+        }
+        for removed in &changes.removed_components {
+            self.component_gone(now, removed, out);
+        }
+        for (slot, signals) in &changes.agents {
+            self.judge_agent(now, fleet, *slot, *signals, changes.new_day, out);
+        }
+        for slot in &changes.components {
+            self.judge_component(now, fleet, *slot, out);
+        }
+        for slot in &changes.sources {
+            self.judge_source(now, fleet, *slot, out);
+        }
+        for slot in &changes.projects {
+            self.judge_project(now, fleet, *slot, out);
+        }
+    }
+
+    /// Judges everything, as after a reload.
+    pub fn evaluate_all(&mut self, now: Time, fleet: &Snapshot, out: &mut Vec<Finding>) {
+        let slots = |length: usize| 0..u32::try_from(length).unwrap_or(u32::MAX);
+        let changes = Changes {
+            agents: fleet.agents.iter().map(|agent| (agent.slot, Signals::ALL)).collect(),
+            components: fleet.components.iter().map(|component| component.slot).collect(),
+            projects: slots(fleet.projects.len()).collect(),
+            sources: slots(fleet.sources.len()).collect(),
+            ..Changes::default()
+        };
+        self.evaluate(now, fleet, &changes, out);
+    }
+
+    /// When [`Rules::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        [self.agent_deadlines.next(), self.project_deadlines.next(), self.source_deadlines.next()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Judges what time alone has changed by `now`.
+    pub fn tick(&mut self, now: Time, fleet: &Snapshot, out: &mut Vec<Finding>) {
+        while let Some(slot) = self.agent_deadlines.pop_due(now) {
+            self.judge_agent(now, fleet, slot, self.set.timed, false, out);
+        }
+        while let Some(slot) = self.project_deadlines.pop_due(now) {
+            self.judge_project(now, fleet, slot, out);
+        }
+        while let Some(slot) = self.source_deadlines.pop_due(now) {
+            self.judge_source(now, fleet, slot, out);
+        }
+    }
+}
+
+/// The entry of `slot` in a table that is kept beside a slab.
+fn grown<T: Clone + Default>(table: &mut Vec<T>, slot: u32) -> &mut T {
+    let place = slot as usize;
+    if place >= table.len() {
+        table.resize(place + 1, T::default());
+    }
+    &mut table[place]
+}

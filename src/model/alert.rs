@@ -37,6 +37,9 @@ pub struct Told {
     pub level: Option<Level>,
     /// When it was last told of anything firing: where its cooldown runs from. It outlives the resolve.
     pub firing_at: Option<Time>,
+    /// Since when the alert is milder than this receiver was told.
+    #[serde(default)]
+    pub lowered_since: Option<Time>,
     /// How many notices it was sent in this incident.
     pub sequence: u32,
 }
@@ -54,6 +57,10 @@ pub struct Alert {
     pub state: AlertState,
     /// Its level now; the last one when it is resolved.
     pub level: Level,
+    /// The worst level of this incident.
+    pub peak: Level,
+    /// The source of the agent that it is about.
+    pub source: Option<Arc<str>>,
     /// The value last seen.
     pub value: Option<f64>,
     /// The threshold it broke.
@@ -68,14 +75,14 @@ pub struct Alert {
     pub fired_at: Option<Time>,
     /// Since when its value is fine while it waits for `clear_after`.
     pub clearing_since: Option<Time>,
-    /// Since when its level is lower than a level told.
-    pub lowered_since: Option<Time>,
     /// When it was over.
     pub resolved_at: Option<Time>,
     /// When anything of the above last changed.
     pub changed_at: Time,
     /// Why it ended, when it was not that things got better.
     pub ending: Option<Ending>,
+    /// When the state that last changed it arrived.
+    pub caused_at: Time,
     /// By receiver, what it was told.
     pub told: BTreeMap<Arc<str>, Told>,
 }

@@ -19,10 +19,15 @@ pub fn display(duration: Duration) -> String {
         return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
     }
     let seconds = duration.as_secs();
-    let parts =
-        [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
-    parts.iter().skip(first).take(2).filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
+    parts
+        .iter()
+        .skip(first)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect()
 }
 
 /// For `#[serde(with = "crate::model::duration")]`.
@@ -60,7 +65,8 @@ pub fn exact(duration: Duration) -> String {
         (seconds % 60, "s"),
         (u64::from(millis), "ms"),
     ];
-    let text: String = parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    let text: String =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
@@ -89,7 +95,9 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_write_them() {
-        for (text, millis) in [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("30d", 2_592_000_000), ("0s", 0)] {
+        for (text, millis) in
+            [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("30d", 2_592_000_000), ("0s", 0)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
             assert_eq!(parse(&exact(Duration::from_millis(millis))), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -100,7 +108,9 @@ mod tests {
 
     #[test]
     fn durations_display_with_two_units() {
-        for (seconds, text) in [(0, "0s"), (45, "45s"), (300, "5m"), (5_400, "1h30m"), (187_201, "2d4h"), (86_400, "1d")] {
+        for (seconds, text) in
+            [(0, "0s"), (45, "45s"), (300, "5m"), (5_400, "1h30m"), (187_201, "2d4h"), (86_400, "1d")]
+        {
             assert_eq!(display(Duration::from_secs(seconds)), text);
         }
     }

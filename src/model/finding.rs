@@ -144,6 +144,8 @@ pub struct Finding {
     pub rule: RuleId,
     /// What it was judged for.
     pub subject: Subject,
+    /// The source that last reported the agent it is about.
+    pub source: Option<Arc<str>>,
     /// The level that the value reaches; `None` when it reaches none.
     pub level: Option<Level>,
     /// Whether the value is on the good side of `clear_below` too; false holds a firing alert.

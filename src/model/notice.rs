@@ -8,6 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ending, Fingerprint, Level, Subject, Time};
 
+/// What the life of an alert must know of a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverPolicy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The mildest level it is told of.
+    pub min_level: Level,
+    /// Whether it is told when an alert is over.
+    pub send_resolved: bool,
+}
+
 /// What a notice says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,154 @@
+//! Which alert explains which, so that one cause is told once.
+//!
+//! A source that can't be polled explains that its agents are down or silent; agents down in numbers are
+//! told as one; an agent that is down explains its silence, and its silence whatever else is said of it;
+//! a project's health is told only when nothing firing explains it. What is explained is withheld: still
+//! active, still visible, and told as soon as its explanation ends before it does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Alerts, Effects, Entry};
+use crate::model::{AlertState, Class, Subject};
+
+/// Firing alerts that explain others, by what they are about; the values are rule names.
+#[derive(Debug, Default)]
+pub(super) struct Explainers {
+    sources: HashMap<Arc<str>, Arc<str>>,
+    projects: HashMap<Arc<str>, ProjectExplainers>,
+}
+
+#[derive(Debug, Default)]
+struct ProjectExplainers {
+    /// Agents down: the rule, and the agent's source.
+    down: BTreeMap<Arc<str>, (Arc<str>, Option<Arc<str>>)>,
+    stale: HashMap<Arc<str>, Arc<str>>,
+    /// The rule that tells of agents down in numbers, and whether it is two or more.
+    agents_down: Option<(Arc<str>, bool)>,
+    components: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Explainers {
+    /// The rule whose firing alert explains `entry`.
+    fn of(&self, entry: &Entry) -> Option<Arc<str>> {
+        let alert = &entry.alert;
+        let by_source = || alert.source.as_ref().and_then(|source| self.sources.get(source)).cloned();
+        let project = alert.subject.project().and_then(|project| self.projects.get(project));
+        let name = alert.subject.name();
+        match entry.policy.class {
+            Class::SourceFailing | Class::Component | Class::Other => None,
+            Class::AgentDown => by_source().or_else(|| {
+                let (rule, many) = project?.agents_down.as_ref()?;
+                many.then(|| Arc::clone(rule))
+            }),
+            Class::AgentsDown => {
+                let down = &project?.down;
+                let source_of = |source: &Option<Arc<str>>| source.as_ref().and_then(|source| self.sources.get(source));
+                let (rule, source) = down.values().next()?;
+                if down.values().all(|(_, source)| source_of(source).is_some()) {
+                    return source_of(source).cloned();
+                }
+                // One agent down is told as that agent's alert.
+                (alert.value.is_some_and(|value| value < 2.0)).then(|| Arc::clone(rule))
+            }
+            Class::AgentStale => by_source().or_else(|| project?.down.get(name).map(|(rule, _)| Arc::clone(rule))),
+            Class::Agent => project?.stale.get(name).cloned(),
+            Class::ClusterHealth => {
+                let project = project?;
+                let down = || project.down.values().next().map(|(rule, _)| rule);
+                let many = || project.agents_down.as_ref().map(|(rule, _)| rule);
+                project.components.values().next().or_else(many).or_else(down).cloned()
+            }
+        }
+    }
+}
+
+impl Alerts {
+    /// Settles what explains the alert in `slot`.
+    pub(super) fn explain_one(&mut self, slot: u32, effects: &mut Effects) {
+        let Some(entry) = self.entry(slot) else { return };
+        let explained = if entry.alert.state == AlertState::Firing { self.explainers.of(entry) } else { None };
+        let Some(entry) = self.entry_mut(slot) else { return };
+        if entry.alert.explained_by != explained {
+            if explained.is_some() && entry.alert.explained_by.is_none() {
+                effects.suppress("explained");
+            }
+            entry.alert.explained_by = explained;
+            entry.dirty = true;
+        }
+    }
+
+    /// Notes that the alert in `slot` began or ceased to fire, or to stand for many, and has those looked
+    /// at again that it may explain.
+    pub(super) fn explainer_changed(&mut self, slot: u32) {
+        let Some(entry) = self.entry(slot) else { return };
+        let (class, subject) = (entry.policy.class, entry.alert.subject.clone());
+        let firing = entry.alert.state == AlertState::Firing;
+        let many = entry.alert.value.is_some_and(|value| value >= 2.0);
+        let (rule, source) = (Arc::clone(&entry.alert.rule), entry.alert.source.clone());
+        let name = Arc::clone(subject.name());
+        if class == Class::SourceFailing {
+            if firing {
+                self.explainers.sources.insert(Arc::clone(&name), rule);
+            } else {
+                self.explainers.sources.remove(&name);
+            }
+            self.touch_where(|entry| {
+                entry.alert.source.as_ref() == Some(&name) || entry.policy.class == Class::AgentsDown
+            });
+            return;
+        }
+        let Some(project) = subject.project().cloned() else { return };
+        let known = self.explainers.projects.entry(Arc::clone(&project)).or_default();
+        match class {
+            Class::AgentDown => {
+                if firing {
+                    known.down.insert(name, (rule, source));
+                } else {
+                    known.down.remove(&name);
+                }
+                self.touch_subject(&subject);
+                self.touch_subject(&Subject::Cluster { project });
+            }
+            Class::AgentStale => {
+                if firing {
+                    known.stale.insert(name, rule);
+                } else {
+                    known.stale.remove(&name);
+                }
+                self.touch_subject(&subject);
+            }
+            Class::AgentsDown => {
+                known.agents_down = firing.then_some((rule, many));
+                let down: Vec<Arc<str>> = known.down.keys().cloned().collect();
+                for name in down {
+                    self.touch_subject(&Subject::Agent { project: Arc::clone(&project), name });
+                }
+                self.touch_subject(&Subject::Cluster { project });
+            }
+            Class::Component => {
+                if firing {
+                    known.components.insert(name, rule);
+                } else {
+                    known.components.remove(&name);
+                }
+                self.touch_subject(&Subject::Cluster { project });
+            }
+            Class::SourceFailing | Class::ClusterHealth | Class::Agent | Class::Other => {}
+        }
+    }
+
+    fn touch_subject(&mut self, subject: &Subject) {
+        for slot in self.by_subject.get(subject).cloned().unwrap_or_default() {
+            self.touch(slot);
+        }
+    }
+
+    fn touch_where(&mut self, is_concerned: impl Fn(&Entry) -> bool) {
+        for slot in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
+            if self.entry(slot).is_some_and(&is_concerned) {
+                self.touch(slot);
+            }
+        }
+    }
+}

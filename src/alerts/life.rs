@@ -1,0 +1,234 @@
+//! From finding to finding: pending, firing, clearing, over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Alerts, Entry, MAX_ALERTS};
+use crate::model::{Alert, AlertState, Ending, Finding, Fingerprint, Level, Time};
+
+impl Alerts {
+    /// Changes the alert that `finding` is about.
+    pub(super) fn take(&mut self, now: Time, finding: Finding) {
+        let Some(policy) = self.policy(finding.rule) else { return };
+        let fingerprint = Fingerprint::of(&policy.name, &finding.subject);
+        let known = self.by_fingerprint.get(&fingerprint).copied();
+        let open =
+            known.filter(|slot| self.entry(*slot).is_some_and(|entry| entry.alert.state != AlertState::Resolved));
+        let Some(slot) = open else {
+            if let Some(level) = finding.level.filter(|_| finding.ending.is_none()) {
+                self.begin(now, known, fingerprint, policy, level, finding);
+            }
+            return;
+        };
+        if let Some(ending) = finding.ending {
+            self.end(now, slot, Some(ending), finding.since);
+            return;
+        }
+        match finding.level {
+            Some(level) => self.go_on(now, slot, level, &finding),
+            None => self.fade(now, slot, &finding),
+        }
+    }
+
+    /// A rule is broken that was not.
+    fn begin(
+        &mut self,
+        now: Time,
+        known: Option<u32>,
+        fingerprint: Fingerprint,
+        policy: Arc<crate::model::RulePolicy>,
+        level: Level,
+        finding: Finding,
+    ) {
+        if known.is_none() && self.by_fingerprint.len() >= MAX_ALERTS {
+            self.refused += 1;
+            return;
+        }
+        // What receivers were told lately outlives the incident: the cooldown runs from there.
+        let mut told =
+            known.and_then(|slot| self.entry(slot)).map(|entry| entry.alert.told.clone()).unwrap_or_default();
+        if let Some(slot) = known {
+            self.remove(slot);
+        }
+        for told in told.values_mut() {
+            told.sequence = 0;
+        }
+        let alert = Alert {
+            fingerprint,
+            rule: Arc::clone(&policy.name),
+            subject: finding.subject,
+            state: AlertState::Pending,
+            level,
+            peak: level,
+            source: finding.source,
+            value: finding.value,
+            threshold: finding.threshold,
+            no_data: false,
+            explained_by: None,
+            started_at: finding.since.min(now),
+            fired_at: None,
+            clearing_since: None,
+            resolved_at: None,
+            changed_at: now,
+            ending: None,
+            caused_at: now,
+            told,
+        };
+        let slot = self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false });
+        self.touch(slot);
+        self.mature(now, slot);
+    }
+
+    /// The rule is still broken, perhaps at another level.
+    fn go_on(&mut self, now: Time, slot: u32, level: Level, finding: &Finding) {
+        let Some(entry) = self.entry_mut(slot) else { return };
+        let alert = &mut entry.alert;
+        let many = |value: Option<f64>| value.is_some_and(|value| value >= 2.0);
+        let crossed = many(alert.value) != many(finding.value);
+        (alert.value, alert.threshold) = (finding.value, finding.threshold);
+        if let Some(source) = &finding.source
+            && alert.source.as_ref() != Some(source)
+        {
+            alert.source = Some(Arc::clone(source));
+        }
+        let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
+        if !is_news && !crossed {
+            return;
+        }
+        (alert.clearing_since, alert.no_data) = (None, false);
+        (alert.changed_at, alert.caused_at) = (now, now);
+        entry.dirty = true;
+        self.set_level(slot, level);
+        if crossed {
+            self.explainer_changed(slot);
+        }
+        self.touch(slot);
+    }
+
+    /// The rule is not broken at present, or it is not known whether it is.
+    fn fade(&mut self, now: Time, slot: u32, finding: &Finding) {
+        let Some(entry) = self.entry_mut(slot) else { return };
+        let (lowest, clear_after) = (entry.policy.lowest, entry.policy.clear_after);
+        let alert = &mut entry.alert;
+        if finding.value.is_none() {
+            // Unknown is neither good nor bad: what fires goes on firing, what waits goes on waiting.
+            if !alert.no_data {
+                (alert.no_data, alert.changed_at) = (true, now);
+                entry.dirty = true;
+                self.touch(slot);
+            }
+            return;
+        }
+        if alert.state == AlertState::Pending {
+            self.end(now, slot, None, finding.since);
+            return;
+        }
+        if !finding.cleared {
+            // Between threshold and hysteresis it is held at its mildest level.
+            let held = alert.level.min(lowest);
+            if alert.level != held || alert.clearing_since.is_some() || alert.no_data {
+                (alert.clearing_since, alert.no_data, alert.changed_at) = (None, false, now);
+                entry.dirty = true;
+                self.set_level(slot, held);
+                self.touch(slot);
+            }
+            return;
+        }
+        alert.no_data = false;
+        if clear_after.is_zero() {
+            self.end(now, slot, None, finding.since);
+        } else if alert.clearing_since.is_none() {
+            (alert.clearing_since, alert.changed_at) = (Some(finding.since), now);
+            entry.dirty = true;
+            self.touch(slot);
+        }
+    }
+
+    /// Does what only had to wait for its time: fires what was pending, ends what was clearing.
+    pub(super) fn mature(&mut self, now: Time, slot: u32) {
+        let Some(entry) = self.entry_mut(slot) else { return };
+        let (hold, clear_after) = (entry.policy.hold, entry.policy.clear_after);
+        let alert = &mut entry.alert;
+        match alert.state {
+            AlertState::Pending if alert.started_at.plus(hold) <= now => {
+                (alert.state, alert.fired_at) = (AlertState::Firing, Some(alert.started_at.plus(hold)));
+                (alert.changed_at, alert.peak) = (now, alert.level);
+                entry.dirty = true;
+                let level = entry.alert.level;
+                self.counts.fired += 1;
+                self.count_raised(level);
+                self.count_active(slot, 1);
+                self.explainer_changed(slot);
+            }
+            AlertState::Firing => {
+                if let Some(since) = alert.clearing_since
+                    && since.plus(clear_after) <= now
+                {
+                    self.end(now, slot, None, since.plus(clear_after));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the alert as of `at`.
+    pub(super) fn end(&mut self, now: Time, slot: u32, ending: Option<Ending>, at: Time) {
+        let Some(entry) = self.entry_mut(slot) else { return };
+        let was = std::mem::replace(&mut entry.alert.state, AlertState::Resolved);
+        if was == AlertState::Resolved {
+            return;
+        }
+        let alert = &mut entry.alert;
+        (alert.resolved_at, alert.ending, alert.clearing_since) = (Some(at.min(now)), ending, None);
+        (alert.changed_at, alert.caused_at, alert.explained_by) = (now, now, None);
+        entry.dirty = true;
+        entry.closing = was == AlertState::Firing;
+        if was == AlertState::Firing {
+            self.count_active(slot, -1);
+            self.explainer_changed(slot);
+        }
+        self.touch(slot);
+    }
+
+    fn set_level(&mut self, slot: u32, level: Level) {
+        let Some(entry) = self.entry(slot) else { return };
+        let (firing, before) = (entry.alert.state == AlertState::Firing, entry.alert.level);
+        if before == level {
+            return;
+        }
+        if firing {
+            self.count_active(slot, -1);
+        }
+        let Some(entry) = self.entry_mut(slot) else { return };
+        entry.alert.level = level;
+        let is_peak = level > entry.alert.peak;
+        entry.alert.peak = entry.alert.peak.max(level);
+        if firing {
+            self.count_active(slot, 1);
+            if is_peak {
+                self.count_raised(level);
+            }
+        }
+    }
+
+    fn count_raised(&mut self, level: Level) {
+        if let Some(count) = self.counts.raised.get_mut(level.index()) {
+            *count += 1;
+        }
+    }
+
+    /// The incident of an alert: one life of it.
+    pub(super) fn incident(alert: &Alert) -> Arc<str> {
+        let started = alert.fired_at.unwrap_or(alert.started_at).as_millis();
+        Arc::from(format!("{}-{started:x}", alert.fingerprint))
+    }
+
+    /// Whether nothing of an ended alert has to be remembered for its receivers.
+    pub(super) fn is_settled(
+        told: &BTreeMap<Arc<str>, crate::model::Told>,
+        cooldown: std::time::Duration,
+        now: Time,
+    ) -> bool {
+        told.values().all(|told| told.level.is_none() && told.firing_at.is_none_or(|at| at.plus(cooldown) <= now))
+    }
+}

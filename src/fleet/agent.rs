@@ -1,0 +1,323 @@
+//! One report applied to one agent: what it says replaces what was known, and the step is taken down.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::project::{Project, TASK_DURATION_BOUNDS};
+use crate::model::{
+    Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
+    UsageOwner,
+};
+
+use super::project::{add_model_usage, record_task};
+
+/// Most rate limits kept for one agent: its provider's four kinds, twice over.
+const MAX_RATE_LIMITS: usize = 8;
+
+/// What one report changed.
+pub(super) struct Step {
+    now: Time,
+    count_cache_read: bool,
+    pub(super) changed: Signals,
+    pub(super) history: Option<HistoryRow>,
+    pub(super) task_changed: bool,
+    pub(super) old_task: Option<Arc<str>>,
+}
+
+impl Step {
+    pub(super) const fn new(now: Time, count_cache_read: bool) -> Self {
+        Self { now, count_cache_read, changed: Signals::NONE, history: None, task_changed: false, old_task: None }
+    }
+
+    /// Applies `update` to `agent` and its increases to the sums of `project`.
+    pub(super) fn apply(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+        let came_back = std::mem::take(&mut agent.stale);
+        // The first word after a restart is judged whatever it says: until then the agent's state was only remembered.
+        if came_back || agent.last_heard < self.now {
+            self.changed.insert(Signal::StaleSeconds);
+        }
+        agent.last_heard = self.now;
+        self.describe(agent, update);
+        self.take_task(agent, update);
+        self.take_status(agent, update, came_back, project);
+        if let Some(at) = update.last_activity {
+            let at = at.min(self.now);
+            if agent.last_activity != Some(at) {
+                agent.last_activity = Some(at);
+                self.changed.insert(Signal::IdleSeconds);
+            }
+        }
+        self.take_counters(agent, update, project);
+        self.take_usage(agent, update, project);
+    }
+
+    fn describe(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+        set(&mut agent.agent_type, update.agent_type.as_ref());
+        set(&mut agent.model, update.model.as_ref());
+        patch(&mut agent.phase, &update.phase);
+        let progress = match update.progress {
+            Patch::Keep => agent.progress,
+            Patch::Clear => None,
+            Patch::Set(percent) => Some((percent / 100.0).clamp(0.0, 1.0)),
+        };
+        if agent.progress != progress {
+            agent.progress = progress;
+            self.changed.insert(Signal::Progress);
+        }
+        match update.estimated_completion {
+            Patch::Keep => {}
+            Patch::Clear => agent.estimated_completion = None,
+            Patch::Set(at) => agent.estimated_completion = Some(at),
+        }
+        if let Some(limits) = &update.rate_limits {
+            let same = agent.rate_limits.len() == limits.len()
+                && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
+                    *known.provider == *new.provider
+                        && *known.limit_type == *new.limit_type
+                        && (known.limit, known.remaining, known.reset_at) == (new.limit, new.remaining, new.reset_at)
+                });
+            if !same {
+                agent.rate_limits.clear();
+                for new in limits {
+                    // The last word on one limit counts: two would be the same series twice.
+                    let limit = RateLimit {
+                        provider: Arc::from(&*new.provider),
+                        limit_type: Arc::from(&*new.limit_type),
+                        limit: new.limit,
+                        remaining: new.remaining,
+                        reset_at: new.reset_at,
+                    };
+                    let same = |known: &RateLimit| {
+                        (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type)
+                    };
+                    if let Some(known) = agent.rate_limits.iter_mut().find(|known| same(known)) {
+                        *known = limit;
+                    } else if agent.rate_limits.len() < MAX_RATE_LIMITS {
+                        agent.rate_limits.push(limit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+        match &update.task_id {
+            Patch::Keep => {}
+            Patch::Clear => {
+                if let Some(task) = agent.task.take() {
+                    (self.task_changed, self.old_task) = (true, Some(task.id));
+                }
+            }
+            Patch::Set(id) => {
+                if agent.task.as_ref().is_none_or(|task| *task.id != **id) {
+                    let started_at = update.task_started_at.map_or(self.now, |at| at.min(self.now));
+                    let task = Task {
+                        id: Arc::from(&**id),
+                        started_at,
+                        worked: Duration::ZERO,
+                        working_since: Some(started_at),
+                        tokens: 0,
+                    };
+                    self.old_task = agent.task.replace(task).map(|old| old.id);
+                    self.task_changed = true;
+                }
+            }
+        }
+        if let (Some(task), Some(at)) = (&mut agent.task, update.task_started_at) {
+            let at = at.min(self.now);
+            if task.started_at != at {
+                (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
+                self.task_changed = true;
+            }
+        }
+        if self.task_changed {
+            self.changed = self
+                .changed
+                .with(Signal::TaskSeconds)
+                .with(Signal::TaskBudgetRatio)
+                .with(Signal::AgentsDown)
+                .with(Signal::IdleSeconds);
+        }
+    }
+
+    fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, came_back: bool, project: &mut Project) {
+        let said = update.status.or_else(|| match (update.running, agent.status) {
+            (Some(false), _) => Some(AgentStatus::Failed),
+            (Some(true), None | Some(AgentStatus::Failed | AgentStatus::Completed)) => Some(AgentStatus::Running),
+            _ => None,
+        });
+        let flagged_down = update.status.is_none() && update.running == Some(false);
+        let from = agent.status;
+        let changed = said.is_some_and(|said| from != Some(said));
+        if changed || came_back {
+            // Whatever depends on what the agent is doing is looked at again.
+            self.changed = self.changed.union(Signals::ALL);
+        }
+        if let Some(to) = said.filter(|_| changed) {
+            (agent.status, agent.status_since) = (Some(to), self.now);
+            if from.is_some() {
+                agent.status_changes = agent.status_changes.saturating_add(1);
+            }
+            agent.reason = flagged_down.then(|| Arc::from("not running"));
+            let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over());
+            if ended_task && (agent.task.is_some() || !flagged_down) {
+                let counts = if to == AgentStatus::Completed {
+                    (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
+                } else {
+                    (&mut agent.tasks_failed, &mut project.totals.tasks_failed)
+                };
+                counts.0.add(1);
+                counts.1.add(1);
+                record_task(project, self.now);
+                if let Some(task) = &agent.task {
+                    project.task_durations.observe(&TASK_DURATION_BOUNDS, self.now.since(task.started_at));
+                }
+            }
+        }
+        patch(&mut agent.reason, &update.reason);
+        if changed {
+            self.history = Some(HistoryRow {
+                at: self.now,
+                project: Arc::clone(&agent.project),
+                kind: "agent",
+                name: Arc::clone(&agent.name),
+                from: from.map_or("", AgentStatus::as_str),
+                to: agent.status.map_or("", AgentStatus::as_str),
+                reason: agent.reason.clone(),
+            });
+        }
+        let works = matches!(agent.status, None | Some(AgentStatus::Starting | AgentStatus::Running));
+        if let Some(task) = &mut agent.task {
+            match (works, task.working_since) {
+                (true, None) => task.working_since = Some(self.now),
+                (false, Some(_)) => {
+                    (task.worked, task.working_since) = (task.worked_at(self.now), None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn take_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+        let totals = &mut project.totals;
+        let counters = [
+            (update.restart_count, &mut agent.restarts, &mut totals.restarts, Some(Signal::Restarts)),
+            (update.requests, &mut agent.requests, &mut totals.requests, Some(Signal::Requests)),
+            (update.request_errors, &mut agent.request_errors, &mut totals.request_errors, Some(Signal::RequestErrors)),
+            (
+                update.rate_limit_hits,
+                &mut agent.rate_limit_hits,
+                &mut totals.rate_limit_hits,
+                Some(Signal::RateLimitHits),
+            ),
+            (update.retries, &mut agent.retries, &mut totals.retries, Some(Signal::Retries)),
+            (update.reviews_passed, &mut agent.reviews_passed, &mut totals.reviews_passed, None),
+            (update.reviews_failed, &mut agent.reviews_failed, &mut totals.reviews_failed, None),
+        ];
+        for (value, count, total, signal) in counters {
+            let Some(value) = value else { continue };
+            let first = count.get().is_none();
+            let step = count.report(value);
+            if first || step > 0 {
+                total.add(step);
+                if let Some(signal) = signal {
+                    self.changed.insert(signal);
+                }
+            }
+        }
+    }
+
+    fn take_usage(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+        if update.cost_usd.is_none() && update.tokens.iter().all(Option::is_none) {
+            return;
+        }
+        if *agent.usage_owner.get_or_insert(UsageOwner::State) != UsageOwner::State {
+            return;
+        }
+        let mut steps = [0; 5];
+        let mut day_steps = [0; 5];
+        for (place, value) in update.tokens.iter().enumerate() {
+            let (Some(value), Some(count)) = (value, agent.tokens.get_mut(place)) else { continue };
+            let first = count.get().is_none();
+            let step = count.report(*value);
+            if let (Some(all), Some(day)) = (steps.get_mut(place), day_steps.get_mut(place)) {
+                // What an agent had used before it was first heard of is no use of today.
+                (*all, *day) = (step, if first { 0 } else { step });
+            }
+        }
+        let first_cost = agent.cost_usd.get().is_none();
+        let cost = update.cost_usd.map_or(0.0, |cost| agent.cost_usd.report(cost));
+        let unpriced = update.cost_usd.is_none() && first_cost;
+        let used = Used { tokens: steps, day_tokens: day_steps, cost, day_cost: if first_cost { 0.0 } else { cost } };
+        used.spend(agent, project, unpriced, self.count_cache_read);
+        self.changed = self.changed.union(USAGE);
+    }
+}
+
+/// The signals that usage moves.
+pub(super) const USAGE: Signals = Signals::NONE
+    .with(Signal::Tokens)
+    .with(Signal::CostUsd)
+    .with(Signal::TaskBudgetRatio)
+    .with(Signal::DayBudgetRatio)
+    .with(Signal::DayCostRatio);
+
+/// Tokens and money used in one step.
+pub(super) struct Used {
+    pub(super) tokens: [u64; 5],
+    pub(super) day_tokens: [u64; 5],
+    pub(super) cost: f64,
+    pub(super) day_cost: f64,
+}
+
+impl Used {
+    /// Books the step on task, day, project and model; the agent's own totals are booked by the caller.
+    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, unpriced: bool, count_cache_read: bool) {
+        let counted = |tokens: &[u64; 5]| -> u64 {
+            let counts = |kind: &TokenType| count_cache_read || *kind != TokenType::CacheRead;
+            TokenType::ALL.iter().zip(tokens).filter(|(kind, _)| counts(kind)).map(|(_, step)| step).sum()
+        };
+        if let Some(task) = &mut agent.task {
+            task.tokens = task.tokens.saturating_add(counted(&self.tokens));
+        }
+        agent.day_tokens = agent.day_tokens.saturating_add(counted(&self.day_tokens));
+        agent.day_cost_usd += self.day_cost;
+        let all: u64 = self.tokens.iter().sum();
+        if unpriced && all > 0 {
+            agent.unpriced_tokens.add(all);
+        }
+        add_tokens(&mut project.totals.tokens, &self.tokens);
+        if agent.cost_usd.get().is_some() {
+            project.totals.cost_usd.add(self.cost);
+        }
+        if let Some(model) = &agent.model
+            && (all > 0 || self.cost > 0.0)
+        {
+            add_model_usage(project, model, &self.tokens, self.cost);
+        }
+    }
+}
+
+/// Adds steps by type; all types are known once one is.
+pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
+    for (count, step) in counts.iter_mut().zip(steps) {
+        count.add(*step);
+    }
+}
+
+fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) {
+    if let Some(said) = said
+        && known.as_deref() != Some(&**said)
+    {
+        *known = Some(Arc::from(&**said));
+    }
+}
+
+fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) {
+    match said {
+        Patch::Keep => {}
+        Patch::Clear => *known = None,
+        Patch::Set(said) => set(known, Some(said)),
+    }
+}

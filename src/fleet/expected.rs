@@ -1,0 +1,81 @@
+//! Who must be there by configuration, and since when somebody is not.
+
+use std::sync::Arc;
+
+use crate::model::{Source, Time};
+
+use super::Fleet;
+
+impl Fleet {
+    /// Takes over the configuration's list of polled sources; what is known of those that stay is kept.
+    pub(super) fn configure_sources(&mut self, sources: &[(String, &'static str, std::time::Duration)]) {
+        let known = std::mem::take(&mut self.state.sources);
+        self.state.sources = sources
+            .iter()
+            .map(|(name, kind, _)| {
+                let same = known.iter().find(|source| *source.name == **name && source.kind == *kind);
+                same.cloned().unwrap_or_else(|| {
+                    Arc::new(Source {
+                        name: Arc::from(name.as_str()),
+                        kind,
+                        up: None,
+                        failing_since: None,
+                        last_success: None,
+                        last_error: None,
+                        errors: [0; 7],
+                    })
+                })
+            })
+            .collect();
+    }
+
+    /// Takes over the configuration's list of who must be there.
+    pub(super) fn configure_expected(&mut self, now: Time) {
+        for index in &mut self.indexes {
+            index.wanted.clear();
+        }
+        for project in &mut self.state.projects {
+            Arc::make_mut(project).wanted = None;
+        }
+        for expected in self.settings.expected.clone() {
+            let Some(slot) = self.project_slot(&expected.project) else { continue };
+            if let Some(index) = self.indexes.get_mut(slot as usize) {
+                index.wanted.extend(expected.agents.iter().map(|name| Arc::from(name.as_str())));
+            }
+            if let Some(project) = self.state.projects.get_mut(slot as usize).map(Arc::make_mut) {
+                project.wanted = expected.count.or(project.wanted);
+            }
+        }
+        for slot in 0..self.indexes.len() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            self.settle_expected(now, slot);
+            self.changes.projects.push(slot);
+        }
+    }
+
+    /// Brings `missing` and `too_small_since` of a project up to date.
+    pub(super) fn settle_expected(&mut self, now: Time, slot: u32) {
+        let (Some(index), Some(project)) =
+            (self.indexes.get(slot as usize), self.state.projects.get_mut(slot as usize))
+        else {
+            return;
+        };
+        let too_small = project.wanted.is_some_and(|wanted| project.up < wanted);
+        if too_small != project.too_small_since.is_some() {
+            Arc::make_mut(project).too_small_since = too_small.then_some(now);
+        }
+        let there = |name: &Arc<str>| index.agents.contains_key(name);
+        let same = project.missing.iter().map(|(name, _)| name).eq(index.wanted.iter().filter(|name| !there(name)));
+        if !same {
+            let since = |name: &Arc<str>| {
+                project.missing.iter().find(|(missing, _)| missing == name).map_or(now, |(_, since)| *since)
+            };
+            let missing: Vec<_> =
+                index.wanted.iter().filter(|name| !there(name)).map(|name| (Arc::clone(name), since(name))).collect();
+            Arc::make_mut(project).missing = missing.into();
+            if !self.changes.projects.contains(&slot) {
+                self.changes.projects.push(slot);
+            }
+        }
+    }
+}

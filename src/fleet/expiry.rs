@@ -1,0 +1,116 @@
+//! What time alone changes: agents go stale and are forgotten, components are forgotten, the day turns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::model::{HistoryRow, Removal, Signal, Signals, Time};
+
+use super::Fleet;
+use super::project::Tally;
+
+/// The day that `now` belongs to in `zone`, as days since 1970, and when it ends.
+pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
+    let local = now.to_jiff().to_zoned(zone.clone());
+    let day = local.date().since(jiff::civil::date(1970, 1, 1)).map_or(0, |span| span.get_days());
+    let ends = local
+        .tomorrow()
+        .and_then(|next| next.start_of_day())
+        .map_or(now.plus(Duration::from_secs(86_400)), |next| Time::from_millis(next.timestamp().as_millisecond()));
+    (day, ends)
+}
+
+impl Fleet {
+    /// When [`Fleet::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        [self.agent_deadlines.next(), self.component_deadlines.next(), Some(self.day_ends)].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Time) {
+        self.turn_day(now);
+        while let Some(slot) = self.agent_deadlines.pop_due(now) {
+            self.expire_agent(now, slot);
+        }
+        while let Some(slot) = self.component_deadlines.pop_due(now) {
+            let forget_after = self.settings.agents.forget_after;
+            let Some(component) = self.state.components.get(slot) else { continue };
+            let at = component.last_heard.max(self.state.started_at).plus(forget_after);
+            if at <= now {
+                self.remove_component(now, slot);
+            } else {
+                self.component_deadlines.schedule(slot, at);
+            }
+        }
+    }
+
+    /// Makes the agent stale or forgets it when that is due, else schedules when it will be.
+    fn expire_agent(&mut self, now: Time, slot: u32) {
+        let Some(agent) = self.state.agents.get(slot) else { return };
+        // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
+        let heard = agent.last_heard.max(self.state.started_at);
+        let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
+        let forget_at = heard.plus(self.settings.agents.forget_after);
+        let project = agent.project_slot;
+        if forget_at <= now {
+            let before = self.tally(project);
+            self.remove_agent(now, slot, Removal::Forgotten);
+            self.settle_project(now, project, before);
+            return;
+        }
+        match stale_at {
+            Some(at) if !agent.stale && at > now => self.agent_deadlines.schedule(slot, at.min(forget_at)),
+            Some(_) if !agent.stale => {
+                self.make_stale(now, slot);
+                self.agent_deadlines.schedule(slot, forget_at);
+            }
+            _ => self.agent_deadlines.schedule(slot, forget_at),
+        }
+    }
+
+    /// Nothing goes stale within `agents.timeout` of our start.
+    fn grace(&self, heard: Time) -> Duration {
+        if heard == self.state.started_at { self.settings.agents.timeout } else { Duration::ZERO }
+    }
+
+    fn make_stale(&mut self, now: Time, slot: u32) {
+        let before = self.state.agents.get(slot).and_then(|agent| self.tally(agent.project_slot));
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
+        let tally = Tally::of(agent, false);
+        agent.stale = true;
+        tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
+        self.changes.history.push(HistoryRow {
+            at: now,
+            project: Arc::clone(&agent.project),
+            kind: "agent",
+            name: Arc::clone(&agent.name),
+            from: agent.status.map_or("", |status| status.as_str()),
+            to: "stale",
+            reason: None,
+        });
+        self.changes.agents.push((slot, Signals::NONE.with(Signal::StaleSeconds).with(Signal::AgentsDown)));
+        let project = agent.project_slot;
+        self.settle_project(now, project, before);
+        self.touched();
+    }
+
+    /// Turns the day when `now` is past its end: what was used today is nothing again.
+    pub(super) fn turn_day(&mut self, now: Time) {
+        if now < self.day_ends {
+            return;
+        }
+        (self.day, self.day_ends) = day_at(now, &self.zone);
+        self.changes.new_day = true;
+        let used: Vec<u32> =
+            self.state.agents.iter().filter(|agent| agent.day != self.day).map(|agent| agent.slot).collect();
+        for slot in used {
+            if let Some(agent) = self.state.agents.get_mut(slot) {
+                (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
+            }
+            self.changes.agents.push((slot, Signals::NONE.with(Signal::DayBudgetRatio).with(Signal::DayCostRatio)));
+        }
+        self.touched();
+    }
+}

@@ -1,0 +1,95 @@
+//! The fleet after a restart: as it was saved, remembered rather than heard.
+
+use std::sync::Arc;
+
+use crate::model::labels::{agent_labels, component_labels};
+use crate::model::{Agent, Component, Project, Time};
+
+use super::Fleet;
+use super::project::{Tally, count_component};
+
+impl Fleet {
+    /// Takes over what was saved before a restart. Agents count as last heard when they were heard; the
+    /// timers give them time from our start on.
+    pub fn restore(
+        &mut self,
+        now: Time,
+        projects: Vec<Project>,
+        agents: Vec<Agent>,
+        components: Vec<Component>,
+        usage_ids: impl IntoIterator<Item = u64>,
+    ) {
+        self.usage_ids.restore(usage_ids);
+        for saved in projects {
+            let Some(slot) = self.project_slot(&saved.name) else { continue };
+            if let Some(project) = self.state.projects.get_mut(slot as usize).map(Arc::make_mut) {
+                project.totals = saved.totals;
+                project.models = saved.models;
+                project.task_durations = saved.task_durations;
+                project.recent_tasks = saved.recent_tasks;
+                project.too_small_since = saved.too_small_since;
+            }
+        }
+        for agent in agents {
+            self.restore_agent(now, agent);
+        }
+        for component in components {
+            self.restore_component(component);
+        }
+        for slot in 0..self.indexes.len() {
+            self.settle_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
+        }
+        self.changes.clear();
+        self.touched();
+    }
+
+    fn restore_agent(&mut self, now: Time, mut agent: Agent) {
+        let Some(project_slot) = self.project_slot(&agent.project) else { return };
+        let (Some(project), Some(index)) = (
+            self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
+            self.indexes.get_mut(project_slot as usize),
+        ) else {
+            return;
+        };
+        if index.agents.contains_key(&agent.name) {
+            return;
+        }
+        agent.project = Arc::clone(&project.name);
+        agent.project_slot = project_slot;
+        agent.labels = agent_labels(&agent.project, &agent.name);
+        if agent.day != self.day {
+            (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
+        }
+        if agent.source == self.push {
+            agent.source = Arc::clone(&self.push);
+        }
+        Tally::none().replace_with(Tally::of(&agent, false), project);
+        let (name, task) = (Arc::clone(&agent.name), agent.task.clone());
+        let slot = self.state.agents.insert_with(|slot| Agent { slot, ..agent });
+        index.agents.insert(name, slot);
+        index.follow_task(slot, None, task.as_ref());
+        self.agent_deadlines.schedule(slot, now);
+    }
+
+    fn restore_component(&mut self, mut component: Component) {
+        let Some(project_slot) = self.project_slot(&component.project) else { return };
+        let (Some(project), Some(index)) = (
+            self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
+            self.indexes.get_mut(project_slot as usize),
+        ) else {
+            return;
+        };
+        if index.components.contains_key(&component.name) {
+            return;
+        }
+        count_component(project, None, Some(component.status));
+        component.project = Arc::clone(&project.name);
+        component.project_slot = project_slot;
+        component.labels = component_labels(&component.project, &component.name);
+        let (name, heard) = (Arc::clone(&component.name), component.last_heard);
+        let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
+        index.components.insert(name, slot);
+        self.component_deadlines
+            .schedule(slot, heard.max(self.state.started_at).plus(self.settings.agents.forget_after));
+    }
+}

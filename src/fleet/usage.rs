@@ -1,0 +1,142 @@
+//! Increments of usage: whose they are, and that each counts once.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use crate::model::{Signals, Time, UsageOwner, UsageUpdate};
+
+use super::agent::{USAGE, Used, add_tokens};
+use super::project::Tally;
+use super::{Fleet, SERIES_PER_AGENT, Taken};
+
+/// Ids remembered at most; a retry comes within seconds, and this many increments take longer.
+const MAX_IDS: usize = 65_536;
+
+/// The ids of increments that were counted, as 64-bit hashes that mean the same after a restart.
+#[derive(Debug, Default)]
+pub(super) struct SeenIds {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+    unsaved: Vec<(u64, Time)>,
+}
+
+impl SeenIds {
+    /// Whether `id` is new; it is known from now on.
+    fn insert(&mut self, now: Time, project: &str, id: &str) -> bool {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((project, id));
+        let is_new = self.remember(hash);
+        if is_new {
+            self.unsaved.push((hash, now));
+        }
+        is_new
+    }
+
+    fn remember(&mut self, hash: u64) -> bool {
+        if !self.known.insert(hash) {
+            return false;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > MAX_IDS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+
+    /// Takes over ids from before a restart.
+    pub(super) fn restore(&mut self, hashes: impl IntoIterator<Item = u64>) {
+        for hash in hashes {
+            self.remember(hash);
+        }
+    }
+}
+
+impl Fleet {
+    /// Takes in increments of usage in `project`.
+    pub fn usage(&mut self, now: Time, project: &str, updates: &[UsageUpdate<'_>]) -> Taken {
+        let mut taken = Taken::default();
+        self.turn_day(now);
+        for update in updates {
+            let name = update.agent.as_deref().or(update.task_id.as_deref()).unwrap_or_default();
+            match self.take_increment(now, project, update, name) {
+                Ok(()) => taken.accepted += 1,
+                Err((reason, error)) => taken.reject(name, reason, error),
+            }
+        }
+        self.touched();
+        taken
+    }
+
+    /// The ids counted since the last call, for the store.
+    pub fn take_usage_ids(&mut self) -> Vec<(u64, Time)> {
+        std::mem::take(&mut self.usage_ids.unsaved)
+    }
+
+    fn take_increment(
+        &mut self,
+        now: Time,
+        project: &str,
+        update: &UsageUpdate<'_>,
+        name: &str,
+    ) -> Result<(), (&'static str, String)> {
+        if name.is_empty() {
+            return Err(("name", "neither `agent` nor `task_id` is given; give one of them".to_owned()));
+        }
+        let Some(project_slot) = self.project_slot(project) else {
+            return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));
+        };
+        let before = self.tally(project_slot);
+        let holder = match (&update.agent, &update.task_id) {
+            (None, Some(task)) => self.indexes.get(project_slot as usize).and_then(|index| index.tasks.get(&**task)),
+            _ => None,
+        };
+        let (slot, is_new) = match holder {
+            Some(slot) => (*slot, false),
+            None => {
+                // A source of its own, so that a complete push does not remove whom only usage named.
+                let source = Arc::clone(&self.usage);
+                self.agent_slot(now, project_slot, &source, name).ok_or_else(|| {
+                    self.state.series_dropped += SERIES_PER_AGENT as u64;
+                    ("series_cap", self.cap_error())
+                })?
+            }
+        };
+        let owner = self.state.agents.get(slot).and_then(|agent| agent.usage_owner);
+        if owner == Some(UsageOwner::State) {
+            let error = "this agent reports cumulative tokens on /api/state; report its usage in one way only";
+            return Err(("usage_owner", error.to_owned()));
+        }
+        if let Some(id) = &update.id
+            && !self.usage_ids.insert(now, project, id)
+        {
+            return Err(("duplicate", format!("the id `{}` was counted already", crate::model::text::clean(id, 64))));
+        }
+        let (Some(agent), Some(totals)) =
+            (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
+        else {
+            return Ok(());
+        };
+        if is_new {
+            Tally::none().replace_with(Tally::of(agent, false), totals);
+            // Increments promise no rhythm, so silence alone makes such an agent forgotten and never stale.
+            self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
+        }
+        agent.usage_owner = Some(UsageOwner::Usage);
+        if let Some(model) = &update.model {
+            agent.model = Some(Arc::from(&**model));
+        }
+        let tokens = update.tokens.map(Option::unwrap_or_default);
+        add_tokens(&mut agent.tokens, &tokens);
+        let cost = update.cost_usd.unwrap_or(0.0);
+        if update.cost_usd.is_some() {
+            agent.cost_usd.add(cost);
+        }
+        let used = Used { tokens, day_tokens: tokens, cost, day_cost: cost };
+        used.spend(agent, totals, update.cost_usd.is_none(), self.settings.budgets.count_cache_read);
+        self.changes.agents.push((slot, if is_new { Signals::ALL } else { USAGE }));
+        self.settle_project(now, project_slot, before);
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! The built-in rules: the files in `alerts/`, compiled in.
+
+use super::compile::{RuleError, RuleSet, RuleSettings};
+
+/// Name and text of each built-in file.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("agents.yaml", include_str!("../../alerts/agents.yaml")),
+    ("budgets.yaml", include_str!("../../alerts/budgets.yaml")),
+    ("fleet.yaml", include_str!("../../alerts/fleet.yaml")),
+    ("sources.yaml", include_str!("../../alerts/sources.yaml")),
+    ("tasks.yaml", include_str!("../../alerts/tasks.yaml")),
+];
+
+/// The built-in rules alone.
+pub fn built_in(settings: RuleSettings) -> Result<RuleSet, Vec<RuleError>> {
+    RuleSet::load(&[], settings)
+}

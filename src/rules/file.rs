@@ -1,0 +1,151 @@
+//! The rule file as it is written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::level::When;
+use crate::model::{Level, Signal};
+
+/// A file of rules.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    /// The rules.
+    #[serde(default)]
+    pub rules: Vec<RuleEntry>,
+}
+
+/// One rule as written; `enabled: false` alone switches a built-in rule off.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleEntry {
+    /// Its name, in CamelCase.
+    pub name: String,
+    /// Whether it is judged.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What it is judged for.
+    pub for_each: Option<ForEach>,
+    /// What it looks at.
+    pub signal: Option<SignalExpr>,
+    /// How the value is held against the levels.
+    pub when: Option<When>,
+    /// The threshold of each level.
+    #[serde(default)]
+    pub levels: BTreeMap<Level, Threshold>,
+    /// How long it must hold before it fires.
+    #[serde(default, rename = "for", with = "crate::model::duration::option")]
+    pub hold: Option<Duration>,
+    /// For `at_least`: once firing, it is fine only below this.
+    pub clear_below: Option<Threshold>,
+    /// For `at_most`: once firing, it is fine only above this.
+    pub clear_above: Option<Threshold>,
+    /// How long it must be fine before it resolves.
+    #[serde(default, with = "crate::model::duration::option")]
+    pub clear_after: Option<Duration>,
+    /// The same alert tells the same receiver at most once in this time.
+    #[serde(default, with = "crate::model::duration::option")]
+    pub cooldown: Option<Duration>,
+    /// When it is said again while it lasts; null for never.
+    #[serde(default, deserialize_with = "nullable")]
+    pub repeat: Repeat,
+    /// Which subjects it is judged for.
+    pub r#where: Option<Where>,
+    /// What is the matter, as a template.
+    pub summary: Option<String>,
+    /// What to do about it, as a template.
+    pub action: Option<String>,
+}
+
+/// When an alert is said again: by default, never, or after a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeat {
+    /// Not given.
+    #[default]
+    Default,
+    /// Null.
+    Never,
+    /// After this time.
+    Every(Duration),
+}
+
+fn nullable<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Repeat, D::Error> {
+    Ok(crate::model::duration::option::deserialize(input)?.map_or(Repeat::Never, Repeat::Every))
+}
+
+/// What a rule is judged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForEach {
+    /// Each agent.
+    Agent,
+    /// Each component.
+    Component,
+    /// Each polled source.
+    Source,
+    /// Each project.
+    Cluster,
+}
+
+/// A signal as it is, or taken over time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum SignalExpr {
+    /// As it is.
+    Now(Signal),
+    /// Taken over time.
+    Over(OverTime),
+}
+
+/// A signal taken over time; exactly one of the first five is given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverTime {
+    /// By how much a counter rose.
+    pub increase_of: Option<Signal>,
+    /// By how much a counter rose, per second.
+    pub rate_of: Option<Signal>,
+    /// The average of a gauge.
+    pub average_of: Option<Signal>,
+    /// How often a status changed.
+    pub changes_of: Option<Signal>,
+    /// The increase of the first by the increase of the second.
+    pub ratio_of: Option<[Signal; 2]>,
+    /// Over which time.
+    #[serde(with = "crate::model::duration::option")]
+    pub over: Option<Duration>,
+    /// For `ratio_of`: fewer of the second are not judged.
+    pub min_samples: Option<u64>,
+}
+
+/// A threshold as written: a number, or a duration, a word, a percentage, or a multiple of a setting.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Threshold {
+    /// For `absent`.
+    Flag(bool),
+    /// As it is.
+    Number(f64),
+    /// `5m`, `failed`, `90%`, `2 * agents.max_idle`.
+    Text(String),
+}
+
+/// Which subjects a rule is judged for; names are globs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Where {
+    /// Of this project.
+    pub project: Option<String>,
+    /// Of this name.
+    pub agent_name: Option<String>,
+    /// Of this type.
+    pub r#type: Option<String>,
+    /// In this status.
+    pub status: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}

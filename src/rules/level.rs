@@ -1,0 +1,65 @@
+//! From a value to a level.
+
+use serde::Deserialize;
+
+use crate::model::Level;
+
+/// How a value is held against the thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// The level's threshold or more.
+    AtLeast,
+    /// The level's threshold or less.
+    AtMost,
+    /// Exactly the level's value, mostly a word.
+    Equals,
+    /// No value, where there was one.
+    Absent,
+}
+
+/// The thresholds of a rule.
+#[derive(Clone, Debug)]
+pub(super) struct Thresholds {
+    pub(super) when: When,
+    /// By [`Level::index`].
+    pub(super) levels: [Option<f64>; 4],
+    /// Once firing, the value must be past this to be fine again.
+    pub(super) clear: Option<f64>,
+}
+
+impl Thresholds {
+    /// The worst level that `value` reaches, and its threshold.
+    pub(super) fn level_of(&self, value: f64) -> Option<(Level, f64)> {
+        Level::ALL.into_iter().rev().find_map(|level| {
+            let threshold = (*self.levels.get(level.index())?)?;
+            let reached = match self.when {
+                When::AtLeast => value >= threshold,
+                When::AtMost => value <= threshold,
+                When::Equals => value == threshold,
+                When::Absent => false,
+            };
+            reached.then_some((level, threshold))
+        })
+    }
+
+    /// Whether `value`, which reaches no level, is on the good side of the hysteresis too.
+    pub(super) fn is_clear(&self, value: f64) -> bool {
+        match (self.clear, self.when) {
+            (Some(clear), When::AtLeast) => value < clear,
+            (Some(clear), When::AtMost) => value > clear,
+            _ => true,
+        }
+    }
+
+    /// The mildest level of the rule, with its threshold.
+    pub(super) fn lowest(&self) -> Option<(Level, f64)> {
+        Level::ALL.into_iter().find_map(|level| Some((level, (*self.levels.get(level.index())?)?)))
+    }
+
+    /// The next threshold, or end of the hysteresis, above `value`, for values that grow.
+    pub(super) fn next_above(&self, value: f64) -> Option<f64> {
+        let above = self.levels.iter().flatten().chain(&self.clear).copied().filter(|threshold| *threshold > value);
+        above.min_by(f64::total_cmp)
+    }
+}

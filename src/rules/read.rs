@@ -1,0 +1,104 @@
+//! The value of a signal for a subject at one moment.
+
+use crate::model::{Agent, Signal, Snapshot, Time};
+
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reading {
+    /// The value.
+    Value(f64),
+    /// The signal does not apply now, so nothing is wrong: no open task, no budget, not alive.
+    Fine,
+    /// The value is not known now.
+    Unknown,
+}
+
+impl Reading {
+    fn of(value: Option<f64>) -> Self {
+        value.map_or(Self::Unknown, Self::Value)
+    }
+}
+
+/// Whether `signal` of an agent grows by one each second while nothing happens.
+pub(super) const fn grows(signal: Signal) -> bool {
+    matches!(signal, Signal::IdleSeconds | Signal::StaleSeconds | Signal::TaskSeconds)
+}
+
+/// The cumulative value of a signal that counts; `None` for one that does not, or while it is not known.
+pub(super) fn counter(signal: Signal, agent: &Agent) -> Option<f64> {
+    let count = match signal {
+        Signal::Restarts => agent.restarts.get(),
+        Signal::Tokens => agent.total_tokens(),
+        Signal::Requests => agent.requests.get(),
+        Signal::RequestErrors => agent.request_errors.get(),
+        Signal::RateLimitHits => agent.rate_limit_hits.get(),
+        Signal::Retries => agent.retries.get(),
+        Signal::CostUsd => return agent.cost_usd.get(),
+        Signal::Status => Some(u64::from(agent.status_changes)),
+        _ => None,
+    };
+    count.map(|count| count as f64)
+}
+
+/// Whether increases of the signal can be taken over time.
+pub(super) const fn counts(signal: Signal) -> bool {
+    matches!(
+        signal,
+        Signal::Restarts
+            | Signal::Tokens
+            | Signal::CostUsd
+            | Signal::Requests
+            | Signal::RequestErrors
+            | Signal::RateLimitHits
+            | Signal::Retries
+    )
+}
+
+/// The value of `signal` for `agent`.
+pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) -> Reading {
+    let ratio = |used: f64, budget: Option<f64>| match budget {
+        Some(budget) if budget > 0.0 => Reading::Value(used / budget),
+        _ => Reading::Fine,
+    };
+    match signal {
+        Signal::IdleSeconds => match agent.idle_seconds(now) {
+            Some(seconds) => Reading::Value(seconds),
+            None if agent.last_activity.is_some() => Reading::Fine,
+            None => Reading::Unknown,
+        },
+        Signal::StaleSeconds => {
+            let heard = agent.last_heard.max(fleet.started_at);
+            if agent.stale { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
+        }
+        Signal::Status => Reading::of(agent.status.map(|status| f64::from(status as u8))),
+        Signal::TaskSeconds => match &agent.task {
+            Some(task) if agent.has_open_task() => Reading::Value(task.worked_at(now).as_secs_f64()),
+            _ => Reading::Fine,
+        },
+        Signal::Progress => Reading::of(agent.progress),
+        Signal::TaskBudgetRatio => match &agent.task {
+            Some(task) if agent.has_open_task() => {
+                ratio(task.tokens as f64, fleet.budgets.tokens_per_task.map(|budget| budget as f64))
+            }
+            _ => Reading::Fine,
+        },
+        Signal::DayBudgetRatio => {
+            if agent.total_tokens().is_none() {
+                return Reading::Fine;
+            }
+            ratio(agent.day_tokens as f64, fleet.budgets.tokens_per_day.map(|budget| budget as f64))
+        }
+        Signal::DayCostRatio => ratio(agent.day_cost_usd, fleet.budgets.cost_usd_per_day),
+        Signal::AgentsDown => Reading::Value(f64::from(u8::from(agent.is_down()))),
+        Signal::Restarts
+        | Signal::Tokens
+        | Signal::CostUsd
+        | Signal::Requests
+        | Signal::RequestErrors
+        | Signal::RateLimitHits
+        | Signal::Retries => Reading::of(counter(signal, agent)),
+        Signal::AgentsMissing | Signal::ComponentStatus | Signal::ClusterHealth | Signal::SourceFailingSeconds => {
+            Reading::Fine
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person is told: summary and action, rendered from templates in Jinja's syntax.
+
+use std::time::Duration;
+
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+use crate::model::{Level, Signal, Subject, duration};
+
+/// Longest rendered text in bytes.
+const MAX_TEXT: usize = 2_000;
+
+/// What a template can name.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// `subject`, and `agent`, `component`, `source` or neither, and `project`.
+    pub subject: &'a Subject,
+    /// `level`.
+    pub level: Level,
+    /// `value`.
+    pub value: Option<f64>,
+    /// `threshold`.
+    pub threshold: Option<f64>,
+    /// `reason`: what the agent or component last gave as the reason of its status.
+    pub reason: Option<&'a str>,
+    /// `agents`: for agents down in a project, who.
+    pub agents: &'a [String],
+}
+
+/// The templates of all rules.
+#[derive(Debug)]
+pub(super) struct Texts {
+    environment: Environment<'static>,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        let mut environment = Environment::empty();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.add_filter("duration", |seconds: Option<f64>| {
+            seconds.map_or_else(
+                || "some time".to_owned(),
+                |seconds| duration::display(Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or_default()),
+            )
+        });
+        environment.add_filter("percent", |ratio: Option<f64>| {
+            ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
+        });
+        environment.add_filter("count", |number: Option<f64>| {
+            number.map_or_else(|| "an unknown number of".to_owned(), rounded)
+        });
+        environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
+            items.join(separator.as_deref().unwrap_or(", "))
+        });
+        Self { environment }
+    }
+}
+
+fn rounded(number: f64) -> String {
+    if number.fract().abs() < 1e-9 { format!("{number:.0}") } else { format!("{number:.1}") }
+}
+
+impl Texts {
+    /// Compiles the texts of a rule and tries them, so that a mistake shows when rules are loaded.
+    pub(super) fn add(
+        &mut self,
+        rule: &str,
+        summary: Option<&str>,
+        action: Option<&str>,
+        signal: Signal,
+    ) -> Result<(), String> {
+        let summary = summary.map_or_else(|| default_summary(rule, signal), str::to_owned);
+        for (key, text) in [("summary", summary), ("action", action.unwrap_or_default().to_owned())] {
+            let name = format!("{rule}.{key}");
+            let wrong = |error: minijinja::Error| format!("{key}: {error}");
+            self.environment.add_template_owned(name.clone(), text).map_err(wrong)?;
+            let subject = Subject::Agent { project: "project".into(), name: "agent".into() };
+            let agents = ["agent".to_owned()];
+            for value in [None, Some(1.5)] {
+                let facts = Facts {
+                    subject: &subject,
+                    level: Level::Warning,
+                    value,
+                    threshold: value,
+                    reason: None,
+                    agents: &agents,
+                };
+                self.environment
+                    .get_template(&name)
+                    .and_then(|it| it.render(variables(rule, &facts)))
+                    .map_err(wrong)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.
+    pub(super) fn render(&self, rule: &str, facts: &Facts<'_>) -> (String, String) {
+        let variables = variables(rule, facts);
+        let text = |key: &str| {
+            let template = self.environment.get_template(&format!("{rule}.{key}")).ok()?;
+            let text = template.render(&variables).ok()?;
+            Some(crate::model::text::clean(text.trim(), MAX_TEXT).into_owned())
+        };
+        let summary = text("summary").unwrap_or_else(|| format!("{rule} on {}", facts.subject.name()));
+        (summary, text("action").unwrap_or_default())
+    }
+}
+
+fn default_summary(rule: &str, signal: Signal) -> String {
+    let filter = match signal {
+        Signal::IdleSeconds
+        | Signal::StaleSeconds
+        | Signal::TaskSeconds
+        | Signal::AgentsMissing
+        | Signal::SourceFailingSeconds => "duration",
+        Signal::TaskBudgetRatio | Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::Progress => "percent",
+        _ => "count",
+    };
+    format!("{rule}: {{{{ subject }}}} is at {{{{ value | {filter} }}}}")
+}
+
+fn variables(rule: &str, facts: &Facts<'_>) -> Value {
+    let name = facts.subject.name();
+    context! {
+        rule => rule,
+        subject => &**name,
+        // All names exist for every subject, so that one text serves agents and projects.
+        agent => &**name,
+        component => &**name,
+        source => &**name,
+        project => facts.subject.project().map_or("", |project| project),
+        level => facts.level.as_str(),
+        value => facts.value,
+        threshold => facts.threshold,
+        reason => facts.reason.unwrap_or_default(),
+        agents => facts.agents.to_vec(),
+    }
+}

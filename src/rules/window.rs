@@ -1,0 +1,191 @@
+//! What a signal did over the last minutes: increases of counters and averages of gauges, in bounded memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::model::{Signal, Time};
+
+/// A window is remembered in at most about this many pieces; denser events are put together.
+const PIECES: u32 = 120;
+
+/// What is followed: one for each distinct pair in the rules.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct TrackSpec {
+    /// The signal.
+    pub(super) signal: Signal,
+    /// How far back.
+    pub(super) over: Duration,
+    /// Whether its average is wanted, else its increase.
+    pub(super) average: bool,
+}
+
+/// The windows of one subject, in the order of the rule set's specs.
+pub(super) type Tracks = Box<[Track]>;
+
+/// One window.
+#[derive(Clone, Debug)]
+pub(super) struct Track {
+    over: Duration,
+    average: bool,
+    /// Since when it is followed; `None` before its first value.
+    since: Option<Time>,
+    /// Whether what happened before `since` is known to be nothing.
+    from_birth: bool,
+    /// Increases with their times, or values with the times from which they held.
+    pieces: VecDeque<(Time, f64)>,
+    last: f64,
+}
+
+impl Track {
+    pub(super) fn new(spec: &TrackSpec) -> Self {
+        Self {
+            over: spec.over,
+            average: spec.average,
+            since: None,
+            from_birth: false,
+            pieces: VecDeque::new(),
+            last: 0.0,
+        }
+    }
+
+    /// Takes in the value at `now`. The first value of a counter is its baseline, unless `counts_first`.
+    /// `from_birth` says that the subject is new, so that nothing happened before.
+    pub(super) fn observe(&mut self, now: Time, value: f64, counts_first: bool, from_birth: bool) {
+        let is_first = self.since.is_none();
+        if is_first {
+            (self.since, self.from_birth) = (Some(now), from_birth);
+        }
+        let step = if self.average {
+            if !is_first && value == self.last {
+                return;
+            }
+            value
+        } else if is_first && !counts_first {
+            0.0
+        } else {
+            value - self.last
+        };
+        self.last = value;
+        if !self.average && step <= 0.0 {
+            return;
+        }
+        let piece = self.over / PIECES;
+        match self.pieces.back_mut() {
+            Some((at, last)) if now.since(*at) < piece => {
+                if self.average {
+                    *last = step;
+                } else {
+                    *last += step;
+                }
+            }
+            _ => {
+                self.pieces.push_back((now, step));
+                self.forget(now);
+            }
+        }
+    }
+
+    /// Drops what lies before the window.
+    fn forget(&mut self, now: Time) {
+        let start = now.minus(self.over);
+        // The value that held when the window began belongs to its average.
+        let kept = usize::from(self.average);
+        while self.pieces.get(kept).is_some_and(|(at, _)| *at <= start) {
+            self.pieces.pop_front();
+        }
+    }
+
+    /// By how much the counter rose within the window.
+    pub(super) fn increase(&mut self, now: Time) -> f64 {
+        self.forget(now);
+        self.pieces.iter().map(|(_, step)| step).sum()
+    }
+
+    /// The average within the window, weighted by time; `None` before the first value.
+    pub(super) fn average(&mut self, now: Time) -> Option<f64> {
+        self.forget(now);
+        let start = now.minus(self.over);
+        let (mut weighted, mut total) = (0.0, 0.0);
+        for (place, (at, value)) in self.pieces.iter().enumerate() {
+            let end = self.pieces.get(place + 1).map_or(now, |(next, _)| *next);
+            let seconds = end.seconds_since((*at).max(start));
+            weighted += value * seconds;
+            total += seconds;
+        }
+        if total > 0.0 { Some(weighted / total) } else { self.pieces.back().map(|(_, value)| *value) }
+    }
+
+    /// Whether all that happened within the window is known.
+    pub(super) fn is_covered(&self, now: Time) -> bool {
+        self.since.is_some_and(|since| self.from_birth || now.since(since) >= self.over)
+    }
+
+    /// Whether it was followed for the whole window.
+    pub(super) fn is_full(&self, now: Time) -> bool {
+        self.since.is_some_and(|since| now.since(since) >= self.over)
+    }
+
+    /// When its value changes next though nothing happens.
+    pub(super) fn next_change(&self, now: Time) -> Option<Time> {
+        let full = self.since.map(|since| since.plus(self.over)).filter(|at| *at > now);
+        let moves = if self.average {
+            self.pieces.front().map(|_| now.plus((self.over / PIECES).max(Duration::from_secs(1))))
+        } else {
+            self.pieces.front().map(|(at, _)| at.plus(self.over))
+        };
+        [full, moves].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    fn track(average: bool) -> Track {
+        Track::new(&TrackSpec { signal: Signal::Restarts, over: Duration::from_secs(600), average })
+    }
+
+    #[test]
+    fn an_increase_leaves_the_window_after_its_time() {
+        let mut track = track(false);
+        track.observe(at(0), 5.0, false, true);
+        assert_eq!(track.increase(at(0)), 0.0, "the first value is a baseline");
+        track.observe(at(100), 7.0, false, true);
+        track.observe(at(200), 8.0, false, true);
+        assert_eq!(track.increase(at(300)), 3.0);
+        assert_eq!(track.next_change(at(600)), Some(at(700)));
+        assert_eq!(track.increase(at(699)), 3.0);
+        assert_eq!(track.increase(at(700)), 1.0);
+        assert_eq!(track.increase(at(800)), 0.0);
+    }
+
+    #[test]
+    fn a_first_value_counts_when_asked() {
+        let mut track = track(false);
+        track.observe(at(0), 5.0, true, true);
+        assert_eq!(track.increase(at(1)), 5.0);
+    }
+
+    #[test]
+    fn a_window_of_many_events_stays_small() {
+        let mut track = track(false);
+        for second in 0..100_000 {
+            track.observe(at(second), second as f64, false, true);
+        }
+        assert!(track.pieces.len() <= PIECES as usize + 1, "{}", track.pieces.len());
+        assert!((track.increase(at(99_999)) - 600.0).abs() <= 5.0);
+    }
+
+    #[test]
+    fn an_average_is_weighted_by_time() {
+        let mut track = track(true);
+        track.observe(at(0), 1.0, false, true);
+        track.observe(at(300), 0.0, false, true);
+        assert_eq!(track.average(at(400)), Some(0.75));
+        assert_eq!(track.average(at(900)), Some(0.0));
+    }
+}
