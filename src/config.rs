@@ -9,6 +9,7 @@ pub mod log;
 mod mask;
 mod problem;
 mod reader;
+mod rules;
 pub mod server;
 mod shorthand;
 mod validate;

@@ -48,7 +48,7 @@ fn summary(config: &Config) -> String {
     let parts = [
         count(config.sources.len(), "source"),
         count(config.receivers.len(), "receiver"),
-        count(config.rules.len(), "rule file"),
+        count(config.rule_set().map_or(0, |rules| rules.len()), "rule"),
     ];
     format!("configuration is valid: {}", parts.join(", "))
 }
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn the_summary_counts() {
-        let mut config = Config::default();
-        config.rules.push("team.yaml".into());
-        assert_eq!(summary(&config), "configuration is valid: 0 sources, 0 receivers, 1 rule file");
+        let rules = Config::default().rule_set().expect("built-in rules").len();
+        let expected = format!("configuration is valid: 0 sources, 0 receivers, {rules} rules");
+        assert_eq!(summary(&Config::default()), expected);
     }
 }

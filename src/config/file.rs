@@ -42,11 +42,10 @@ impl Provider for File<'_> {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of the file at `path`, up to the cap; the error says what is wrong with it, without its path.
+pub(super) fn read(path: &Path) -> Result<String, String> {
     let open = std::fs::File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            "there is no such file; give its path with --config or LOOKOUT_CONFIG".to_owned()
-        }
+        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
         _ => format!("can't be opened: {error}"),
     })?;
     let mut bytes = Vec::new();

@@ -106,10 +106,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "expected: [{project: \"a\\tb\", count: 1}]",
             "lookout.yaml: expected[0].project: holds control characters or more than 256 bytes; choose a plainer name",
         ),
-        (
-            "rules: [mine.yaml]",
-            "lookout.yaml: rules[0]: `mine.yaml` is not a file; rules are looked for beside the configuration",
-        ),
+        ("rules: [mine.yaml]", "mine.yaml: there is no such file; check the path"),
         (
             "receivers: [{name: 007, slack: {}}]",
             "lookout.yaml: receivers[0].name: found 7, expected text; put it in quotes",
@@ -174,7 +171,7 @@ fn files_that_cannot_be_read_say_so() {
     let missing = Source { file: Some("/nowhere/lookout.yaml".into()), env: Environment::default() }.load();
     assert_eq!(
         missing.expect_err("missing").to_string(),
-        "/nowhere/lookout.yaml: there is no such file; give its path with --config or LOOKOUT_CONFIG"
+        "/nowhere/lookout.yaml: there is no such file; check the path"
     );
     let large = format!("# {}", "x".repeat(1024 * 1024));
     refused(&large, &["lookout.yaml: is larger than 1 MiB; a configuration file should not be"]);
@@ -421,4 +418,37 @@ fn what_is_printed_is_read_back() {
     };
     let printed = read(text);
     assert_eq!(read(&printed), printed);
+}
+
+#[test]
+fn rule_files_are_compiled_and_their_mistakes_named() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lookout.yaml");
+    std::fs::write(&path, "rules: [team.yaml]\nagents: {timeout: 0s}").expect("write");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: Mine}, {name: AgentIdle, enabled: false}]")
+        .expect("write");
+    let source = Source { file: Some(path.clone()), env: Environment::default() };
+    let error = source.load().expect_err("no signal").to_string().replace(&format!("{}/", dir.path().display()), "");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines[0], "lookout.yaml: agents.timeout: is 0s; it must be longer");
+    assert!(lines[1].starts_with("team.yaml: rule Mine: "), "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules:\n  - nam: X").expect("write");
+    let error = source.load().expect_err("no name").to_string();
+    assert!(error.contains("team.yaml: line 2 column 5: unknown field `nam`") && error.lines().count() == 2, "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: AgentIdle, enabled: false}]").expect("write");
+    std::fs::write(&path, "rules: [team.yaml]").expect("write");
+    let with = source.load().expect("valid").rule_set().expect("valid").len();
+    assert_eq!(with + 1, Config::default().rule_set().expect("valid").len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_and_no_variable_panics(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
+        let name = if toml { "lookout.toml" } else { "lookout.yaml" };
+        for variable in ["LOOKOUT_LISTEN", "LOOKOUT_AGENTS", "LOOKOUT_RECEIVERS", "LOOKOUT_SOURCES__X", "SMTP_PORT"] {
+            drop(load_file(name, &text, &[(variable, &value)]));
+        }
+        drop(load_file(name, &format!("agents: {value}"), &[]));
+        drop(load_file(name, &format!("receivers: [{value}]"), &[]));
+    }
 }

@@ -27,13 +27,10 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     agents(config, found);
     expected(config, found);
     budgets(config, found);
-    for (index, path) in config.rules.iter().enumerate() {
-        if !path.is_file() {
-            let message = format!("`{}` is not a file; rules are looked for beside the configuration", path.display());
-            found.report(&format!("rules[{index}]"), message);
-        }
-    }
     names(found, "receivers", config.receivers.iter().map(|receiver| receiver.name.as_str()));
+    if let Err(error) = config.rule_set() {
+        error.problems.into_iter().for_each(|problem| found.push(problem));
+    }
 }
 
 fn agents(config: &Config, found: &mut Found<'_>) {
