@@ -1,1 +1,142 @@
-//! cli
+//! The command line: one file per command, and what they share.
+//!
+//! Owns arguments, help, tables and exit codes: 0 done, 1 failed or not healthy, 2 usage. Refuses to know how the
+//! sidecar works: `run` and `demo` hand over to [`crate::app`], the others talk to a sidecar over its API.
+
+mod agents;
+mod alerts;
+mod answer;
+mod check;
+mod client;
+pub mod demo;
+mod health;
+mod logging;
+mod run;
+mod status;
+mod table;
+mod terminal;
+mod test_notify;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+pub use agents::AgentsArgs;
+pub use alerts::AlertsArgs;
+pub use check::CheckArgs;
+pub use client::ClientArgs;
+pub use demo::DemoArgs;
+pub use health::HealthArgs;
+pub use run::RunArgs;
+pub use status::StatusArgs;
+pub use test_notify::TestNotifyArgs;
+
+use crate::config::{ConfigError, Environment, Source};
+
+const EXAMPLES: &str = "\
+Examples:
+  lookout demo                            a simulated fleet, to see what it looks like
+  SLACK_WEBHOOK_URL=https://… lookout     watch, and tell Slack
+  lookout --config lookout.yaml           watch as the file says
+  lookout check --config lookout.yaml     is the file valid?
+  lookout status                          ask the sidecar on this machine
+  lookout alerts --level critical --json  for scripts";
+
+const STYLES: Styles =
+    Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default().bold());
+
+/// Keeps watch over a fleet of AI agents: metrics for Prometheus, alerts to Slack and e-mail
+#[derive(Clone, Debug, Parser)]
+#[command(name = "lookout", version, after_help = EXAMPLES, styles = STYLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; run the sidecar when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Arguments of `run`, which need no `run`.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar (what happens without a command)
+    Run(RunArgs),
+    /// Run the sidecar with a simulated fleet: problems appear, alert and resolve within a minute
+    Demo(DemoArgs),
+    /// Check the configuration, naming every problem at once
+    Check(CheckArgs),
+    /// Try things out before they matter
+    #[command(subcommand)]
+    Test(TestCommand),
+    /// Show the whole picture: projects, components, sources, receivers
+    Status(StatusArgs),
+    /// Show what is wrong now, then what was
+    Alerts(AlertsArgs),
+    /// Show every agent, the worst first
+    Agents(AgentsArgs),
+    /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
+    Health(HealthArgs),
+}
+
+/// What can be tried out.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TestCommand {
+    /// Send a marked test to the receivers and show what they answer
+    Notify(TestNotifyArgs),
+}
+
+/// Which configuration a command reads.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file, YAML or, by its ending, TOML [env: LOOKOUT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The file that is named here or in `env`, and `env`.
+    pub fn source(&self, env: &Environment) -> Source {
+        let file = self.config.clone().or_else(|| env.get("LOOKOUT_CONFIG").map(PathBuf::from));
+        Source { file, env: env.clone() }
+    }
+}
+
+impl Cli {
+    /// Does what is asked; an error is told on standard error.
+    pub fn execute(self, env: &Environment) -> ExitCode {
+        let done = match self.command.unwrap_or(Command::Run(self.run)) {
+            Command::Run(args) => run::run(&args, env),
+            Command::Demo(args) => demo::run(&args, env),
+            Command::Check(args) => check::run(&args, env),
+            Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Status(args) => wait(status::run(&args, env)),
+            Command::Alerts(args) => wait(alerts::run(&args, env)),
+            Command::Agents(args) => wait(agents::run(&args, env)),
+            Command::Health(args) => wait(health::run(&args, env)),
+        };
+        done.unwrap_or_else(|error| {
+            match error.downcast_ref::<ConfigError>() {
+                Some(error) => check::refuse(error),
+                None => warn(&format!("error: {error:#}")),
+            }
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// Waits for what a command does over the network.
+fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Writes a line to standard error; when that is closed, there is nobody left to tell.
+fn warn(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,154 @@
-//! config
+//! Configuration: defaults, then the file, then the environment, read and checked as a whole.
+//!
+//! Owns loading, the error texts and what `check --print` shows; each part declares its own section beside its
+//! code. Refuses unknown keys, and to show a secret.
+
+mod environment;
+mod file;
+pub mod log;
+mod mask;
+mod problem;
+mod reader;
+mod rules;
+pub mod server;
+mod shorthand;
+mod validate;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use environment::Environment;
+pub(crate) use mask::url as masked_url;
+pub use problem::{ConfigError, Origin, Problem};
+
+use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
+use crate::notify::config::ReceiverConfig;
+use crate::sources::config::SourceConfig;
+use crate::store::config::StoreConfig;
+use log::LogConfig;
+use reader::Reader;
+use server::{AuthConfig, LimitsConfig, TlsConfig};
+
+/// The effective configuration. Serialises as a file that would be read back, with `***` for secrets.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Config {
+    /// The main listener's address. Port 0 picks a free one.
+    pub listen: Listen,
+    /// Names that a Host header may carry beside loopback names and the address itself.
+    pub allowed_hosts: Vec<String>,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// The main listener's certificate.
+    pub tls: TlsConfig,
+    /// What is taken in at most.
+    pub limits: LimitsConfig,
+    /// What goes to the log.
+    pub log: LogConfig,
+    /// Where things are kept; a relative path is relative to the working directory.
+    pub store: StoreConfig,
+    /// What is polled.
+    pub sources: Vec<SourceConfig>,
+    /// When an agent counts as silent, idle and forgotten.
+    pub agents: AgentsConfig,
+    /// Who must be there.
+    pub expected: Vec<ExpectedConfig>,
+    /// What an agent may use.
+    pub budgets: BudgetsConfig,
+    /// Rule files; given relative to the configuration file, here with its folder before them.
+    pub rules: Vec<PathBuf>,
+    /// Who is told.
+    pub receivers: Vec<ReceiverConfig>,
+}
+
+/// Where a configuration comes from; loading it again is a reload.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub env: Environment,
+}
+
+impl Source {
+    /// Reads and checks everything; the error names all that is wrong.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut figment = Figment::new();
+        if let Some(path) = &self.file {
+            let file = file::File::read(path).map_err(|message| ConfigError {
+                problems: vec![Problem { origin: Origin::File(path.clone()), key: String::new(), message }],
+            })?;
+            figment = figment.merge(file);
+        }
+        let figment = figment.merge(self.env.clone());
+        let mut reader = Reader::new(&figment, &self.env);
+        let mut config = Config {
+            listen: reader.section("listen"),
+            allowed_hosts: reader.list("allowed_hosts"),
+            auth: reader.section("auth"),
+            tls: reader.section("tls"),
+            limits: reader.section("limits"),
+            log: reader.section("log"),
+            store: reader.section("store"),
+            sources: reader.list("sources"),
+            agents: reader.section("agents"),
+            expected: reader.list("expected"),
+            budgets: reader.section("budgets"),
+            rules: reader.list("rules"),
+            receivers: reader.list("receivers"),
+        };
+        let any_receiver = reader.has_items("receivers");
+        let mut found = reader.finish();
+        if let Some(folder) = self.file.as_deref().and_then(Path::parent) {
+            config.rules.iter_mut().for_each(|rules| *rules = folder.join(&*rules));
+        }
+        if !any_receiver {
+            let (receivers, problems) = shorthand::receivers(&self.env);
+            config.receivers = receivers;
+            problems.into_iter().for_each(|problem| found.push(problem));
+        }
+        validate::check(&config, &mut found);
+        let problems = found.into_problems();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    }
+}
+
+impl Config {
+    /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
+    pub fn print(&self) -> String {
+        let mut shown = self.clone();
+        shown.sources.iter_mut().for_each(|source| source.url = mask::url(&source.url));
+        match serde_saphyr::to_string(&shown) {
+            Ok(text) => text,
+            Err(error) => format!("# can't be shown: {error}\n"),
+        }
+    }
+}
+
+/// The address of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Listen(pub SocketAddr);
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self(SocketAddr::from((Ipv4Addr::LOCALHOST, 9797)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        let address = text.trim().parse().map_err(|_| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not an address with a port; write it like 127.0.0.1:9797 or [::1]:9797"
+            ))
+        })?;
+        Ok(Self(address))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,11 @@
-//! x
-fn main() {}
+//! Parses the arguments, calls the command, returns its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use lookout::cli::Cli;
+use lookout::config::Environment;
+
+fn main() -> ExitCode {
+    Cli::parse().execute(&Environment::of_process())
+}

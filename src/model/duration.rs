@@ -32,8 +32,22 @@ pub fn display(duration: Duration) -> String {
 
 /// For `#[serde(with = "crate::model::duration")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(input)?;
-    parse(&text).map_err(D::Error::custom)
+    input.deserialize_str(Text)
+}
+
+/// Reads text, and tells who wrote something else how a duration is written.
+struct Text;
+
+impl serde::de::Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a duration like 30s, 5m, 1h30m or 30d")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).map_err(E::custom)
+    }
 }
 
 /// For `#[serde(with = "crate::model::duration")]`; what [`parse`] reads back, exact to the millisecond.

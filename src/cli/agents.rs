@@ -1,0 +1,239 @@
+//! `lookout agents`: every agent in one table, the worst first.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::answer::{count, dollars, flag, list, number, parse, seconds, short, text};
+use super::client::{Client, ClientArgs};
+use super::table::{Cell, Column, Table};
+use super::terminal::{Colour, Look, print};
+use crate::config::Environment;
+use crate::model::{AgentStatus, TokenType};
+
+/// Arguments of `lookout agents`.
+#[derive(Args, Clone, Debug)]
+pub struct AgentsArgs {
+    /// Only agents of this project
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+    /// Only agents in this status
+    #[arg(long, value_name = "STATUS", value_parser = AgentStatus::ALL.map(AgentStatus::as_str))]
+    pub status: Option<String>,
+    /// How to reach the sidecar
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Prints the agents.
+pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    let answer = Client::new(&args.client, env)?.get("/api/status", &[]).await?;
+    if args.client.json {
+        print(&answer)?;
+    } else {
+        print(&render(&parse(&answer)?, args, Look::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An agent's place in the order: the lower, the more it needs somebody.
+fn rank(agent: &Value) -> usize {
+    let up = flag(agent, "up");
+    match text(agent, "status") {
+        _ if up == Some(false) && flag(agent, "expected") == Some(true) => 0,
+        "failed" => 1,
+        "completed" => 9,
+        "paused" => 8,
+        _ if up == Some(false) => 2,
+        "waiting_question" => 3,
+        "waiting_review" => 4,
+        "waiting_dependency" => 5,
+        "idle" => 6,
+        "running" | "starting" => 7,
+        _ => 8,
+    }
+}
+
+fn render(answer: &Value, args: &AgentsArgs, look: Look) -> String {
+    let mut agents: Vec<(&str, &Value)> = list(answer, "projects")
+        .iter()
+        .flat_map(|project| list(project, "agents").iter().map(move |agent| (text(project, "name"), agent)))
+        .filter(|(project, _)| args.project.as_deref().is_none_or(|wanted| wanted == *project))
+        .filter(|(_, agent)| args.status.as_deref().is_none_or(|wanted| wanted == text(agent, "status")))
+        .collect();
+    if agents.is_empty() {
+        let filtered = args.project.is_some() || args.status.is_some();
+        return if filtered { "no agent matches\n" } else { "no agents yet\n" }.to_owned();
+    }
+    agents.sort_by(|(left_project, left), (right_project, right)| {
+        let idle = |agent: &Value| number(agent, "idle_seconds").unwrap_or(-1.0);
+        rank(left)
+            .cmp(&rank(right))
+            .then_with(|| idle(right).total_cmp(&idle(left)))
+            .then_with(|| (left_project, text(left, "name")).cmp(&(right_project, text(right, "name"))))
+    });
+    let mut table = Table::new([
+        Column::text("PROJECT"),
+        Column::text("AGENT"),
+        Column::spare("TYPE"),
+        Column::text("STATUS"),
+        Column::number("IDLE"),
+        Column::text("TASK"),
+        Column::number("TOKENS"),
+        Column::number("COST"),
+        Column::number("RESTARTS"),
+    ]);
+    for (project, agent) in &agents {
+        table.push([
+            project.into(),
+            text(agent, "name").into(),
+            text(agent, "type").into(),
+            status(agent),
+            seconds(number(agent, "idle_seconds")).into(),
+            task(agent).into(),
+            short(tokens(agent)).into(),
+            dollars(cost(agent)).into(),
+            short(restarts(agent)).into(),
+        ]);
+    }
+    format!("{}\n{}\n", table.render(look), count(agents.len(), "agent"))
+}
+
+fn status(agent: &Value) -> Cell {
+    let word = match text(agent, "status") {
+        "" => "unknown",
+        word => word,
+    };
+    let mut shown = word.to_owned();
+    if flag(agent, "stale") == Some(true) {
+        shown.push_str(", stale");
+    }
+    if !text(agent, "reason").is_empty() {
+        shown = format!("{shown}: {}", text(agent, "reason"));
+    }
+    let colour = match (rank(agent), word) {
+        (0 | 1, _) => Some(Colour::Bad),
+        (2..=4, _) => Some(Colour::Warn),
+        (_, "running") => Some(Colour::Good),
+        (8 | 9, _) => Some(Colour::Dim),
+        _ => None,
+    };
+    Cell::new(shown, colour)
+}
+
+/// `task_123 implement 42%`, as far as it is known.
+fn task(agent: &Value) -> String {
+    let progress = number(agent, "progress").filter(|progress| progress.is_finite());
+    let parts = [
+        text(agent, "task_id").to_owned(),
+        text(agent, "phase").to_owned(),
+        progress.map(|percent| format!("{percent:.0}%")).unwrap_or_default(),
+    ];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// All tokens, given as their sum or by type.
+fn tokens(agent: &Value) -> Option<f64> {
+    match agent.get("tokens")? {
+        Value::Object(types) => {
+            let known: Vec<f64> =
+                TokenType::ALL.into_iter().filter_map(|kind| types.get(kind.as_str())?.as_f64()).collect();
+            (!known.is_empty()).then(|| known.iter().sum())
+        }
+        total => total.as_f64(),
+    }
+}
+
+fn cost(agent: &Value) -> Option<f64> {
+    number(agent, "cost_usd").or_else(|| number(agent.get("tokens")?, "cost_usd"))
+}
+
+fn restarts(agent: &Value) -> Option<f64> {
+    ["restarts", "restart_count", "restarts_total"].into_iter().find_map(|key| number(agent, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Value {
+        serde_json::json!({"projects": [
+            {"name": "shop", "agents": [
+                {"name": "worker-1", "type": "custom", "status": "running", "up": true, "expected": true, "idle_seconds": 3.2, "task_id": "task_123", "phase": "implement", "progress": 42.5, "tokens": {"input": 100_000, "output": 23_456, "cost_usd": 9.0}, "cost_usd": 1.5, "restart_count": 1},
+                {"name": "grand_boss", "type": "claude-code", "status": "failed", "reason": "exit status 137: out of memory", "up": false, "expected": true, "restarts": 12, "tokens": 4_500_000, "cost_usd": 0.0042},
+                {"name": "worker-2", "status": "idle", "up": true, "idle_seconds": 700.0},
+                {"name": "worker-3", "status": "idle", "up": true, "idle_seconds": 70.0},
+                {"name": "asker", "status": "waiting_question", "up": true},
+                {"name": "done", "status": "completed", "up": false, "expected": false}
+            ]},
+            {"name": "lab", "agents": [{"name": "日本語エージェント", "status": "paused", "up": true}, {"name": 7}]}
+        ]})
+    }
+
+    fn shown(width: usize, project: Option<&str>, status: Option<&str>) -> String {
+        let args = AgentsArgs {
+            project: project.map(str::to_owned),
+            status: status.map(str::to_owned),
+            client: ClientArgs::default(),
+        };
+        render(&answer(), &args, Look { width: Some(width), colours: false })
+    }
+
+    #[test]
+    fn the_worst_come_first() {
+        insta::assert_snapshot!(shown(120, None, None), @"
+        PROJECT  AGENT               STATUS                              IDLE  TASK                    TOKENS     COST  RESTARTS
+        shop     grand_boss          failed: exit status 137: out of…                                    4.5M  $0.0042        12
+        shop     asker               waiting_question
+        shop     worker-2            idle                              11m40s
+        shop     worker-3            idle                               1m10s
+        shop     worker-1            running                               3s  task_123 implement 42%  123.5k    $1.50         1
+        lab                          unknown
+        lab      日本語エージェント  paused
+        shop     done                completed
+
+        8 agents
+        ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_text_and_no_number() {
+        insta::assert_snapshot!(shown(80, None, None), @"
+        PROJECT  AGENT        STATUS         IDLE  TASK        TOKENS     COST  RESTARTS
+        shop     grand_boss   failed: ex…                        4.5M  $0.0042        12
+        shop     asker        waiting_qu…
+        shop     worker-2     idle         11m40s
+        shop     worker-3     idle          1m10s
+        shop     worker-1     running          3s  task_123…   123.5k    $1.50         1
+        lab                   unknown
+        lab      日本語エー…  paused
+        shop     done         completed
+
+        8 agents
+        ");
+    }
+
+    #[test]
+    fn filters_choose() {
+        insta::assert_snapshot!(shown(80, Some("shop"), Some("idle")), @"
+        PROJECT  AGENT     TYPE  STATUS    IDLE  TASK  TOKENS  COST  RESTARTS
+        shop     worker-2        idle    11m40s
+        shop     worker-3        idle     1m10s
+
+        2 agents
+        ");
+        assert_eq!(shown(80, Some("nowhere"), None), "no agent matches\n");
+    }
+
+    #[test]
+    fn any_answer_can_be_shown() {
+        let args = AgentsArgs { project: None, status: None, client: ClientArgs::default() };
+        for odd in [
+            Value::Null,
+            serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),
+        ] {
+            assert!(render(&odd, &args, Look { width: Some(0), colours: true }).ends_with('\n'));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads the API's answers leniently: what is missing or of another type is unknown, never an error, so that this
+//! program also shows what an older or newer sidecar says.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::model::{Time, duration};
+
+/// The answer as JSON.
+pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).context("the answer is not JSON; is this a lookout?")
+}
+
+/// The text at `key`; empty when there is none.
+pub(super) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at `key`.
+pub(super) fn number(value: &Value, key: &str) -> Option<f64> {
+    value.get(key).and_then(Value::as_f64)
+}
+
+/// Yes or no at `key`; 1 and 0 will do.
+pub(super) fn flag(value: &Value, key: &str) -> Option<bool> {
+    let value = value.get(key)?;
+    value.as_bool().or_else(|| Some(value.as_f64()? != 0.0))
+}
+
+/// The items of the list at `key`; none when there is no list.
+pub(super) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The time at `key`, as RFC 3339 or Unix seconds.
+pub(super) fn time(value: &Value, key: &str) -> Option<Time> {
+    match value.get(key)? {
+        Value::String(text) => Time::parse(text),
+        other => Time::from_secs_f64(other.as_f64()?),
+    }
+}
+
+/// How long ago `time` was: `5m`; empty when it is unknown.
+pub(super) fn ago(now: Time, time: Option<Time>) -> String {
+    time.map(|time| duration::display(whole(now.since(time)))).unwrap_or_default()
+}
+
+/// Seconds as a duration people read; empty when unknown or no time at all.
+pub(super) fn seconds(seconds: Option<f64>) -> String {
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.map(|duration| duration::display(whole(duration))).unwrap_or_default()
+}
+
+/// A large number in short: `987`, `12.3k`, `4.5M`; empty when unknown.
+pub(super) fn short(number: Option<f64>) -> String {
+    let Some(number) = number.filter(|number| number.is_finite()) else { return String::new() };
+    for (limit, divisor, unit) in
+        [(999.5, 1.0, ""), (999_950.0, 1e3, "k"), (999_950_000.0, 1e6, "M"), (f64::INFINITY, 1e9, "G")]
+    {
+        if number.abs() < limit {
+            let digits = usize::from(divisor > 1.0);
+            return format!("{:.digits$}{unit}", number / divisor);
+        }
+    }
+    String::new()
+}
+
+/// An amount of US dollars: `$0.0042`, `$3.10`; empty when unknown.
+pub(super) fn dollars(amount: Option<f64>) -> String {
+    let digits = |amount: f64| if amount != 0.0 && amount.abs() < 0.1 { 4 } else { 2 };
+    amount.filter(|amount| amount.is_finite()).map(|amount| format!("${amount:.*}", digits(amount))).unwrap_or_default()
+}
+
+/// `1 agent`, `2 agents`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn whole(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_in_short() {
+        for (number, text) in [
+            (0.0, "0"),
+            (987.0, "987"),
+            (999.7, "1.0k"),
+            (12_345.0, "12.3k"),
+            (999_960.0, "1.0M"),
+            (4_500_000.0, "4.5M"),
+            (2e9, "2.0G"),
+            (f64::NAN, ""),
+        ] {
+            assert_eq!(short(Some(number)), text);
+        }
+        for (amount, text) in [(0.0, "$0.00"), (0.0042, "$0.0042"), (3.1, "$3.10"), (1234.5, "$1234.50")] {
+            assert_eq!(dollars(Some(amount)), text);
+        }
+        assert_eq!(seconds(Some(-1.0)) + &seconds(None) + &seconds(Some(f64::MAX)), "");
+    }
+
+    #[test]
+    fn anything_can_be_asked_for_anything() {
+        let answer = parse(r#"{"a": [], "b": 1, "c": "2026-11-21T02:00:00Z", "d": 1792000000}"#).expect("json");
+        assert_eq!(text(&answer, "a"), "");
+        assert_eq!((flag(&answer, "b"), flag(&answer, "c"), number(&answer, "c")), (Some(true), None, None));
+        assert!(list(&answer, "b").is_empty() && list(&Value::Null, "x").is_empty());
+        let now = Time::parse("2026-11-21T02:05:00Z").expect("time");
+        assert_eq!(ago(now, time(&answer, "c")), "5m");
+        assert!(time(&answer, "d").is_some() && time(&answer, "a").is_none());
+        assert!(parse("<html>").is_err());
+    }
+}

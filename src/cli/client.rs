@@ -1,0 +1,227 @@
+//! Talks to a running sidecar. Refuses to follow redirects and to read answers without end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use reqwest::{StatusCode, Url};
+use serde_json::Value;
+
+use crate::config::{Environment, masked_url};
+use crate::http_client;
+use crate::secret::{Secret, SecretSource};
+
+/// Where a sidecar answers when nothing else is said.
+const DEFAULT_URL: &str = "http://127.0.0.1:9797";
+
+/// How long an answer may take; the largest fleets answer within a second.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer read, in bytes: 10,000 agents take about 6 MiB.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// How to reach a running sidecar.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClientArgs {
+    /// The sidecar's address [env: LOOKOUT_URL] [default: http://127.0.0.1:9797]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// File with the token that the sidecar asks for [env: LOOKOUT_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// File with the roots to trust beside the usual ones, for a sidecar with a certificate of your own
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Print the API's own answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A sidecar's address with what it takes to be let in.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// A client as `args` say, else `env`, else for the default address.
+    pub(super) fn new(args: &ClientArgs, env: &Environment) -> anyhow::Result<Self> {
+        let text = args.url.as_deref().or_else(|| env.get("LOOKOUT_URL")).unwrap_or(DEFAULT_URL);
+        let base = parse_url(text)?;
+        let token_file = args.token_file.clone().or_else(|| env.get("LOOKOUT_TOKEN_FILE").map(PathBuf::from));
+        let token = token_file.map(|file| SecretSource::File(file).read()).transpose()?;
+        Ok(Self { http: http_client::build(TIMEOUT, args.ca_file.as_deref())?, base, token })
+    }
+
+    /// The sidecar's address, fit to be shown.
+    pub(super) fn address(&self) -> String {
+        masked_url(self.base.as_str()).trim_end_matches('/').to_owned()
+    }
+
+    /// The answer to a GET of `path` with `query`, as it came.
+    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let response = request.send().await.map_err(|error| {
+            let reason = masked_url(&root_cause(&error.without_url()));
+            anyhow!("lookout does not answer at {}: {reason}; is it running?", self.address())
+        })?;
+        let status = response.status();
+        let body = match http_client::read_body(response, MAX_ANSWER).await {
+            Ok(body) => body,
+            Err(http_client::BodyError::TooLarge) => bail!("the answer of {} is larger than 64 MiB", self.address()),
+            Err(http_client::BodyError::Http(error)) => {
+                bail!("the answer of {} broke off: {}", self.address(), root_cause(&error.without_url()))
+            }
+        };
+        let text = String::from_utf8(body).with_context(|| format!("the answer of {} is not text", self.address()))?;
+        if status.is_success() { Ok(text) } else { Err(self.refusal(status, &text)) }
+    }
+
+    fn refusal(&self, status: StatusCode, body: &str) -> anyhow::Error {
+        let said =
+            serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
+        let said = said.map(|said| format!(": {}", crate::model::text::clean(&said, 500))).unwrap_or_default();
+        let remedy = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_none() => {
+                "; give a token with --token-file"
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; does the token fit?",
+            StatusCode::NOT_FOUND => "; is this a lookout?",
+            _ => "",
+        };
+        anyhow!("{} answered {}{said}{remedy}", self.address(), status.as_u16())
+    }
+}
+
+/// Reads the address of a sidecar; `host:port` means plain HTTP.
+pub(super) fn parse_url(text: &str) -> anyhow::Result<Url> {
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match Url::parse(&full) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => bail!("`{}` is not an address; write it like {DEFAULT_URL}", masked_url(text)),
+    }
+}
+
+/// The innermost reason of an error: `Connection refused (os error 111)` in place of `error sending request`.
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_leniently_and_shown_without_credentials() {
+        for (text, shown) in [
+            ("http://127.0.0.1:9797", "http://127.0.0.1:9797"),
+            ("127.0.0.1:9797/", "http://127.0.0.1:9797"),
+            ("https://ops:hunter2@example.com/lookout/", "https://***@example.com/lookout"),
+        ] {
+            let args = ClientArgs { url: Some(text.to_owned()), ..ClientArgs::default() };
+            assert_eq!(Client::new(&args, &Environment::default()).expect(text).address(), shown);
+        }
+        for text in ["ftp://host", "http://", "nonsense and more"] {
+            assert!(parse_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_the_sidecar() {
+        let env = [("LOOKOUT_URL", "http://127.0.0.1:1")].into_iter().collect();
+        assert_eq!(Client::new(&ClientArgs::default(), &env).expect("client").address(), "http://127.0.0.1:1");
+    }
+
+    /// A server that gives one `answer`, and what it was asked.
+    async fn serve(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address").to_string();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.expect("request"));
+            }
+            stream.write_all(answer.as_bytes()).await.expect("answer");
+            String::from_utf8(request).expect("text")
+        });
+        (address, served)
+    }
+
+    async fn get(address: &str, token_file: Option<PathBuf>) -> Result<String, String> {
+        let args = ClientArgs { url: Some(format!("{address}/base")), token_file, ..ClientArgs::default() };
+        let client = Client::new(&args, &Environment::default()).expect("client");
+        client
+            .get("/api/alerts", &[("agent", "a&b".to_owned())])
+            .await
+            .map_err(|error| format!("{error:#}").replace(address, "HERE"))
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_back_unchanged_and_the_token_goes_along() {
+        let dir = tempfile::tempdir().expect("dir");
+        let token = dir.path().join("token");
+        std::fs::write(&token, "hunter2\n").expect("write");
+        let (address, served) = serve("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\": 1}\n").await;
+        assert_eq!(get(&address, Some(token)).await, Ok("{\"a\": 1}\n".to_owned()));
+        let request = served.await.expect("served");
+        assert!(request.starts_with("GET /base/api/alerts?agent=a%26b HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_lowercase().contains("authorization: bearer hunter2\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn refusals_say_what_to_do() {
+        for (answer, error) in [
+            (
+                "HTTP/1.1 403 Forbidden\r\ncontent-length: 23\r\n\r\n{\"error\": \"no \u{7}access\"}",
+                "http://HERE/base answered 403; give a token with --token-file",
+            ),
+            (
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 22\r\n\r\n{\"error\": \"no access\"}",
+                "http://HERE/base answered 401: no access; give a token with --token-file",
+            ),
+            (
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+                "http://HERE/base answered 404; is this a lookout?",
+            ),
+            (
+                "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+                "http://HERE/base answered 302",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n",
+                "the answer of http://HERE/base is larger than 64 MiB",
+            ),
+        ] {
+            let (address, _served) = serve(answer).await;
+            assert_eq!(get(&address, None).await, Err(error.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sidecar_that_is_not_there_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address").to_string();
+        drop(listener);
+        let error = get(&address, None).await.expect_err("nobody");
+        assert_eq!(
+            error,
+            "lookout does not answer at http://HERE/base: Connection refused (os error 111); is it running?"
+        );
+    }
+}

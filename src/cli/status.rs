@@ -1,0 +1,301 @@
+//! `lookout status`: the whole picture on one screen.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::answer::{ago, count, dollars, flag, list, number, parse, seconds, short, text, time};
+use super::client::{Client, ClientArgs};
+use super::table::{Cell, Column, Table};
+use super::terminal::{Colour, Look, print};
+use crate::clock::Clock;
+use crate::config::Environment;
+use crate::model::{AgentStatus, Time};
+
+/// Arguments of `lookout status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// How to reach the sidecar
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Prints the picture.
+pub(super) async fn run(args: &StatusArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.client, env)?;
+    let answer = client.get("/api/status", &[]).await?;
+    if args.client.json {
+        print(&answer)?;
+    } else {
+        print(&render(&parse(&answer)?, &client.address(), Clock::system().now(), Look::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(answer: &Value, address: &str, now: Time, look: Look) -> String {
+    let mut parts = vec![summary(answer, address, look)];
+    parts.extend([
+        projects(answer, look),
+        components(answer, look),
+        sources(answer, now, look),
+        receivers(answer, look),
+    ]);
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn summary(answer: &Value, address: &str, look: Look) -> String {
+    let health = text(answer, "health");
+    let mut first = vec![format!("lookout at {address}")];
+    if !health.is_empty() {
+        first.push(look.paint(Colour::of_severity(health), health));
+    }
+    if flag(answer, "monitoring") == Some(false) {
+        first.push(look.paint(Some(Colour::Warn), "monitoring is stopped"));
+    }
+    if let Some(unresolved) = number(answer, "unresolved_alerts") {
+        let colour = (unresolved > 0.0).then_some(Colour::Warn);
+        first.push(look.paint(colour, &count(unresolved as usize, "active alert")));
+    }
+    let metrics = answer.get("last_metrics").unwrap_or(&Value::Null);
+    let total =
+        metrics.get("tokens").and_then(Value::as_object).map(|types| types.values().filter_map(Value::as_f64).sum());
+    let facts = [
+        number(metrics, "total_agents").map(|total| count(total as usize, "agent")),
+        number(metrics, "running_agents").map(|running| format!("{running} running")),
+        number(metrics, "idle_agents").map(|idle| format!("{idle} idle")),
+        number(metrics, "unhealthy_agents").map(|unhealthy| format!("{unhealthy} unhealthy")),
+        total.map(|tokens| format!("{} tokens", short(Some(tokens)))),
+        number(metrics, "cost_usd").map(|cost| dollars(Some(cost))),
+    ];
+    let second: Vec<String> = facts.into_iter().flatten().collect();
+    let mut out = format!("{}\n", first.join(" · "));
+    if !second.is_empty() {
+        out.push_str(&format!("{}\n", second.join(" · ")));
+    }
+    out
+}
+
+fn projects(answer: &Value, look: Look) -> String {
+    let projects = list(answer, "projects");
+    if projects.is_empty() {
+        return "no agents yet\n".to_owned();
+    }
+    let mut table = Table::new([
+        Column::text("PROJECT"),
+        Column::word("HEALTH"),
+        Column::number("AGENTS"),
+        Column::number("UP"),
+        Column::text("IN STATUS"),
+    ]);
+    for project in projects {
+        let agents = list(project, "agents");
+        let up = agents.iter().filter(|agent| flag(agent, "up") == Some(true)).count();
+        let missing =
+            agents.iter().any(|agent| flag(agent, "up") == Some(false) && flag(agent, "expected") == Some(true));
+        let health = text(project, "health");
+        let by_status: Vec<String> = AgentStatus::ALL
+            .into_iter()
+            .filter_map(|status| {
+                let count = agents.iter().filter(|agent| text(agent, "status") == status.as_str()).count();
+                (count > 0).then(|| format!("{count} {}", status.as_str()))
+            })
+            .collect();
+        table.push([
+            text(project, "name").into(),
+            Cell::new(health, Colour::of_severity(health)),
+            agents.len().to_string().into(),
+            Cell::new(up.to_string(), missing.then_some(Colour::Bad)),
+            by_status.join(", ").into(),
+        ]);
+    }
+    table.render(look)
+}
+
+/// Components that are not as they should be; the others would only fill the screen.
+fn components(answer: &Value, look: Look) -> String {
+    let mut table = Table::new([
+        Column::text("PROJECT"),
+        Column::text("COMPONENT"),
+        Column::word("STATUS"),
+        Column::text("DETAILS"),
+    ]);
+    let mut any = false;
+    for project in list(answer, "projects") {
+        for component in list(project, "components").iter().filter(|component| text(component, "status") != "OK") {
+            any = true;
+            let status = text(component, "status");
+            table.push([
+                text(project, "name").into(),
+                text(component, "name").into(),
+                Cell::new(status, Colour::of_severity(status)),
+                text(component, "details").into(),
+            ]);
+        }
+    }
+    if any { table.render(look) } else { String::new() }
+}
+
+fn sources(answer: &Value, now: Time, look: Look) -> String {
+    let sources = list(answer, "sources");
+    if sources.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        Column::text("SOURCE"),
+        Column::text("KIND"),
+        Column::word("STATE"),
+        Column::number("LAST SUCCESS"),
+        Column::text("LAST ERROR"),
+    ]);
+    for source in sources {
+        let state = match flag(source, "up") {
+            Some(true) => Cell::new("up", Some(Colour::Good)),
+            Some(false) => Cell::new("down", Some(Colour::Bad)),
+            None => "unknown".into(),
+        };
+        let success = match ago(now, time(source, "last_success")) {
+            age if age.is_empty() => "never".to_owned(),
+            age => format!("{age} ago"),
+        };
+        table.push([
+            text(source, "name").into(),
+            text(source, "kind").into(),
+            state,
+            success.into(),
+            error_of(source).into(),
+        ]);
+    }
+    table.render(look)
+}
+
+fn receivers(answer: &Value, look: Look) -> String {
+    let receivers = list(answer, "receivers");
+    if receivers.is_empty() {
+        return "no receivers: alerts are logged and served, nobody is told\n".to_owned();
+    }
+    let mut table = Table::new([
+        Column::text("RECEIVER"),
+        Column::number("PENDING"),
+        Column::number("OLDEST"),
+        Column::text("LAST ERROR"),
+    ]);
+    for receiver in receivers {
+        let pending = number(receiver, "pending").unwrap_or(0.0);
+        let oldest = number(receiver, "oldest_age_seconds").filter(|_| pending > 0.0);
+        table.push([
+            text(receiver, "name").into(),
+            pending.to_string().into(),
+            seconds(oldest).into(),
+            Cell::new(error_of(receiver), Some(Colour::Bad)),
+        ]);
+    }
+    table.render(look)
+}
+
+/// The last error, given as text or with its reason apart.
+fn error_of(value: &Value) -> String {
+    match value.get("last_error") {
+        Some(Value::String(error)) => error.clone(),
+        Some(Value::Object(error)) => {
+            let parts = ["reason", "message", "detail"].into_iter().filter_map(|key| error.get(key)?.as_str());
+            parts.collect::<Vec<_>>().join(": ")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(answer: &Value, width: usize) -> String {
+        let now = Time::parse("2026-11-21T02:10:00Z").expect("time");
+        render(answer, "http://127.0.0.1:9797", now, Look { width: Some(width), colours: false })
+    }
+
+    fn answer() -> Value {
+        serde_json::json!({
+            "monitoring": false, "health": "WARNING", "total_alerts": 12, "unresolved_alerts": 1,
+            "last_metrics": {"total_agents": 3, "running_agents": 2, "idle_agents": 0, "unhealthy_agents": 1, "tokens": {"input": 1_200_000, "output": 34_000}, "cost_usd": 3.4},
+            "projects": [
+                {"name": "shop", "health": "WARNING",
+                 "agents": [{"name": "a", "status": "running", "up": true}, {"name": "b", "status": "running", "up": true}, {"name": "c", "status": "failed", "up": false, "expected": true}],
+                 "components": [{"name": "DatabaseManager", "status": "WARNING", "details": "pool is full: 10 of 10 connections are in use"}, {"name": "Cache", "status": "OK"}]},
+                {"name": "lab", "health": "OK", "agents": []}],
+            "sources": [
+                {"name": "orchestrator", "kind": "orchestrator-cc", "up": false, "last_success": "2026-11-21T02:05:00Z", "last_error": "connection refused"},
+                {"name": "flows", "kind": "http-json", "up": null}],
+            "receivers": [
+                {"name": "slack", "pending": 2, "oldest_age_seconds": 75.3, "last_error": "429: try again in 30s"},
+                {"name": "email", "pending": 0, "oldest_age_seconds": 0}]})
+    }
+
+    #[test]
+    fn the_whole_picture() {
+        insta::assert_snapshot!(shown(&answer(), 120), @"
+        lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
+        3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
+
+        PROJECT  HEALTH   AGENTS  UP  IN STATUS
+        shop     WARNING       3   2  2 running, 1 failed
+        lab      OK            0   0
+
+        PROJECT  COMPONENT        STATUS   DETAILS
+        shop     DatabaseManager  WARNING  pool is full: 10 of 10 connections are in use
+
+        SOURCE        KIND             STATE    LAST SUCCESS  LAST ERROR
+        orchestrator  orchestrator-cc  down           5m ago  connection refused
+        flows         http-json        unknown         never
+
+        RECEIVER  PENDING  OLDEST  LAST ERROR
+        slack           2   1m15s  429: try again in 30s
+        email           0
+        ");
+    }
+
+    #[test]
+    fn the_whole_picture_on_a_narrow_terminal() {
+        insta::assert_snapshot!(shown(&answer(), 80), @"
+        lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
+        3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
+
+        PROJECT  HEALTH   AGENTS  UP  IN STATUS
+        shop     WARNING       3   2  2 running, 1 failed
+        lab      OK            0   0
+
+        PROJECT  COMPONENT        STATUS   DETAILS
+        shop     DatabaseManager  WARNING  pool is full: 10 of 10 connections are in use
+
+        SOURCE        KIND             STATE    LAST SUCCESS  LAST ERROR
+        orchestrator  orchestrator-cc  down           5m ago  connection refused
+        flows         http-json        unknown         never
+
+        RECEIVER  PENDING  OLDEST  LAST ERROR
+        slack           2   1m15s  429: try again in 30s
+        email           0
+        ");
+    }
+
+    #[test]
+    fn an_empty_sidecar_says_so() {
+        insta::assert_snapshot!(shown(&serde_json::json!({"monitoring": true, "health": "OK", "unresolved_alerts": 0, "projects": []}), 80), @"
+        lookout at http://127.0.0.1:9797 · OK · 0 active alerts
+
+        no agents yet
+
+        no receivers: alerts are logged and served, nobody is told
+        ");
+    }
+
+    #[test]
+    fn any_answer_can_be_shown() {
+        for odd in [
+            Value::Null,
+            serde_json::json!({"projects": [1], "sources": ["x"], "receivers": [null], "last_metrics": 3}),
+        ] {
+            assert!(shown(&odd, 0).starts_with("lookout at"));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What standard output is: how wide, and whether colours are welcome. The one place that writes to it.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How text for people is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// Columns to fit into; `None` cuts nothing, for what is piped on.
+    pub(super) width: Option<usize>,
+    /// Whether ANSI colours are used.
+    pub(super) colours: bool,
+}
+
+impl Look {
+    /// What fits standard output: colours on a terminal unless `NO_COLOR` is set, the width that `COLUMNS` or the
+    /// terminal gives.
+    pub(super) fn of_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let columns =
+            std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok()).filter(|width| *width > 0);
+        let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Self { width: columns.or_else(|| terminal.then(measured).flatten()), colours: terminal && !no_color }
+    }
+
+    /// `text` in `colour`, when colours are welcome.
+    pub(super) fn paint(self, colour: Option<Colour>, text: &str) -> String {
+        match colour {
+            Some(colour) if self.colours => format!("\u{1b}[{}m{text}\u{1b}[0m", colour.code()),
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// A colour with a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colour {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warn,
+    /// Bad.
+    Bad,
+    /// Worse.
+    Worst,
+    /// Beside the point.
+    Dim,
+    /// A heading.
+    Bold,
+}
+
+impl Colour {
+    /// The colour of a level, a component's status or a project's health, by its word.
+    pub(super) fn of_severity(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "critical" => Some(Self::Worst),
+            "error" => Some(Self::Bad),
+            "warning" | "limited" => Some(Self::Warn),
+            "ok" => Some(Self::Good),
+            _ => None,
+        }
+    }
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warn => "33",
+            Self::Bad => "31",
+            Self::Worst => "1;31",
+            Self::Dim => "2",
+            Self::Bold => "1",
+        }
+    }
+}
+
+/// Writes `text` and a line's end where there is none; a reader that went away is no error.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes())).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

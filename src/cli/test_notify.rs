@@ -1,0 +1,85 @@
+//! `lookout test notify`: a marked test through the real delivery path.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::ConfigArgs;
+use super::answer::count;
+use super::terminal::print;
+use crate::config::{Config, Environment};
+use crate::notify::config::ReceiverConfig;
+
+/// Arguments of `lookout test notify`.
+#[derive(Args, Clone, Debug)]
+pub struct TestNotifyArgs {
+    /// Which configuration
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only this receiver
+    #[arg(long, value_name = "NAME")]
+    pub receiver: Option<String>,
+}
+
+/// Sends, and prints what each receiver answered; fails when one of them did not take it.
+pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    let config = args.config.source(env).load()?;
+    let receivers = chosen(&config, args.receiver.as_deref())?;
+    let mut failed = 0;
+    for receiver in &receivers {
+        let line = match deliver(receiver).await {
+            Ok(()) => format!("{}: delivered", receiver.name),
+            Err(reason) => {
+                failed += 1;
+                format!("{}: failed: {reason}", receiver.name)
+            }
+        };
+        print(&line)?;
+    }
+    if failed > 0 {
+        bail!("{} of {} did not take the test", failed, count(receivers.len(), "receiver"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a marked test to one receiver; the error is what it answered, or why it could not be reached.
+async fn deliver(receiver: &ReceiverConfig) -> Result<(), String> {
+    Err(format!("{} has no way out yet", receiver.name))
+}
+
+fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {
+    let names = || config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>().join(", ");
+    let chosen: Vec<_> = config.receivers.iter().filter(|one| name.is_none_or(|name| one.name == name)).collect();
+    match name {
+        _ if config.receivers.is_empty() => {
+            bail!("no receiver is configured; set SLACK_WEBHOOK_URL, or receivers in the file of --config")
+        }
+        Some(name) if chosen.is_empty() => bail!("no receiver is named `{name}`; there are {}", names()),
+        _ => Ok(chosen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receivers_are_chosen_by_name() {
+        let env: Environment = [
+            ("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/"),
+            ("SMTP_HOST", "127.0.0.1"),
+            ("ALERT_EMAIL_TO", "a@b.example"),
+        ]
+        .into_iter()
+        .collect();
+        let config = crate::config::Source { file: None, env }.load().expect("valid");
+        assert_eq!(chosen(&config, None).expect("both").len(), 2);
+        assert_eq!(chosen(&config, Some("email")).expect("one")[0].name, "email");
+        assert_eq!(
+            chosen(&config, Some("mail")).expect_err("none").to_string(),
+            "no receiver is named `mail`; there are slack, email"
+        );
+        assert!(chosen(&Config::default(), None).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! What command lines mean.
+
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, ErrorKind> {
+    Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_command_runs_the_sidecar() {
+    let cli = parse("lookout --config a.yaml").expect("valid");
+    assert!(cli.command.is_none());
+    assert_eq!(cli.run.config.config, Some(PathBuf::from("a.yaml")));
+    let Some(Command::Run(args)) = parse("lookout run --config a.yaml").expect("valid").command else { panic!("run") };
+    assert_eq!(args.config.config, Some(PathBuf::from("a.yaml")));
+}
+
+#[test]
+fn every_command_takes_its_arguments() {
+    for line in [
+        "lookout",
+        "lookout demo --agents 40 --config a.yaml",
+        "lookout check --config a.yaml --print",
+        "lookout test notify --receiver ops",
+        "lookout status --url http://127.0.0.1:1 --token-file t --json",
+        "lookout alerts --level error --state firing --agent a --rule R --limit 5",
+        "lookout agents --project shop --status waiting_question",
+        "lookout health --url http://127.0.0.1:1",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    for (line, kind) in [
+        ("lookout fly", ErrorKind::InvalidSubcommand),
+        ("lookout --config a status", ErrorKind::ArgumentConflict),
+        ("lookout test", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("lookout alerts --level bad", ErrorKind::InvalidValue),
+        ("lookout alerts --limit 0", ErrorKind::ValueValidation),
+        ("lookout agents --status asleep", ErrorKind::InvalidValue),
+        ("lookout demo --agents 0", ErrorKind::ValueValidation),
+        ("lookout --version", ErrorKind::DisplayVersion),
+        ("lookout --help", ErrorKind::DisplayHelp),
+    ] {
+        assert_eq!(parse(line).expect_err(line), kind, "{line}");
+    }
+}
+
+#[test]
+fn the_file_is_named_by_option_before_variable() {
+    let env: Environment = [("LOOKOUT_CONFIG", "env.yaml")].into_iter().collect();
+    let named = ConfigArgs { config: Some("arg.yaml".into()) };
+    assert_eq!(named.source(&env).file, Some(PathBuf::from("arg.yaml")));
+    assert_eq!(ConfigArgs::default().source(&env).file, Some(PathBuf::from("env.yaml")));
+    assert_eq!(ConfigArgs::default().source(&Environment::default()).file, None);
+}

@@ -1,0 +1,158 @@
+//! The environment as configuration reads it: `LOOKOUT_…` with `__` for nesting, and the shorthand variables.
+//!
+//! It is handed in, so that tests never touch the process's own. Refuses to keep what is not configuration,
+//! and to print a value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use figment::value::{Dict, Value};
+use figment::{Metadata, Profile, Provider};
+
+use super::shorthand;
+
+/// What every variable that overrides a key begins with.
+const PREFIX: &str = "LOOKOUT_";
+
+/// The name under which figment knows values that came from here.
+pub(super) const ORIGIN: &str = "environment";
+
+/// Variables that begin with the prefix and are options of commands instead of keys.
+const OPTIONS: [&str; 3] = ["LOOKOUT_CONFIG", "LOOKOUT_URL", "LOOKOUT_TOKEN_FILE"];
+
+/// The variables that configuration reads, by name. Debug shows the names and no value.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// What the process was started with.
+    pub fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .collect()
+    }
+
+    /// The value of `name`; an empty one counts as not set, since compose files pass unset variables on so.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The raw value that overrides the key at `path`.
+    pub(super) fn raw(&self, path: &[String]) -> Option<&str> {
+        self.get(&variable(path))
+    }
+
+    /// The variable that says what the key at `path` is: its own, or that of a section around it.
+    pub(super) fn said(&self, path: &[String]) -> String {
+        let prefixes = (1..=path.len()).rev().filter_map(|length| path.get(..length));
+        prefixes.map(variable).find(|name| self.get(name).is_some()).unwrap_or_else(|| variable(path))
+    }
+
+    /// The variables that override keys: path and raw value.
+    fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
+        self.0.iter().filter(|(name, value)| !value.is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
+            |(name, value)| {
+                let key = name.strip_prefix(PREFIX).filter(|key| !is_service_link(key))?;
+                Some((key.to_lowercase().split("__").map(str::to_owned).collect(), value.as_str()))
+            },
+        )
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let all = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self(
+            all.filter(|(name, _)| name.starts_with(PREFIX) || shorthand::VARIABLES.contains(&name.as_str())).collect(),
+        )
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(ORIGIN)
+    }
+
+    fn data(&self) -> figment::Result<figment::value::Map<Profile, Dict>> {
+        let mut tree = Dict::new();
+        for (path, raw) in self.overrides() {
+            insert(&mut tree, &path, parse(raw));
+        }
+        Ok(Profile::Default.collect(tree))
+    }
+}
+
+/// The variable that overrides the key at `path`.
+fn variable(path: &[String]) -> String {
+    format!("{PREFIX}{}", path.join("__").to_uppercase())
+}
+
+/// Kubernetes sets such variables in every pod beside a service named `lookout…`; nobody configured anything with them.
+fn is_service_link(key: &str) -> bool {
+    ["SERVICE_HOST", "SERVICE_PORT", "PORT"].iter().any(|end| key == *end || key.ends_with(&format!("_{end}")))
+        || ["SERVICE_PORT_", "PORT_"]
+            .iter()
+            .any(|part| key.find(part).is_some_and(|at| at == 0 || key.as_bytes().get(at - 1) == Some(&b'_')))
+}
+
+/// figment's reading of a value, and `null` for what may be null.
+fn parse(raw: &str) -> Value {
+    if raw.trim() == "null" {
+        return Value::from(figment::value::Empty::Unit);
+    }
+    match raw.parse() {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+fn insert(tree: &mut Dict, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        tree.insert(first.clone(), value);
+        return;
+    }
+    let below = tree.entry(first.clone()).or_insert_with(|| Value::from(Dict::new()));
+    if !matches!(below, Value::Dict(..)) {
+        *below = Value::from(Dict::new());
+    }
+    if let Value::Dict(_, below) = below {
+        insert(below, rest, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_links_of_kubernetes_are_not_configuration() {
+        for key in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP",
+            "PORT",
+            "PORT_9797_TCP",
+            "PORT_9797_TCP_ADDR",
+            "WEB_SERVICE_HOST",
+            "WEB_PORT_80_TCP_PROTO",
+        ] {
+            assert!(is_service_link(key), "{key}");
+        }
+        for key in ["LISTEN", "REPORT", "AGENTS__TIMEOUT", "SUPPORT_LEVEL"] {
+            assert!(!is_service_link(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn only_names_are_debugged_and_foreign_variables_are_not_kept() {
+        let env: Environment = [("SLACK_WEBHOOK_URL", "hunter2"), ("HOME", "/root")].into_iter().collect();
+        assert_eq!(format!("{env:?}"), r#"{"SLACK_WEBHOOK_URL"}"#);
+    }
+}

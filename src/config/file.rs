@@ -1,0 +1,102 @@
+//! The configuration file: read up to a cap, as TOML when its name ends so, else as YAML.
+//!
+//! A syntax error is told by line and column, never by quoting the line: it may hold a secret.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Value};
+use figment::{Metadata, Profile, Provider};
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// What the file says.
+pub(super) struct File<'a> {
+    path: &'a Path,
+    tree: Dict,
+}
+
+impl<'a> File<'a> {
+    /// Reads the file at `path`; the error says what is wrong with it, without its path.
+    pub(super) fn read(path: &'a Path) -> Result<Self, String> {
+        let text = read(path)?;
+        let is_toml = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+        let value = if is_toml { parse_toml(&text) } else { parse_yaml(&text) }?;
+        match value {
+            Value::Dict(_, tree) => Ok(Self { path, tree }),
+            Value::Empty(..) => Ok(Self { path, tree: Dict::new() }),
+            _ => Err("holds no keys at its top; write them like `listen: 127.0.0.1:9797`".to_owned()),
+        }
+    }
+}
+
+impl Provider for File<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("file", self.path)
+    }
+
+    fn data(&self) -> figment::Result<figment::value::Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.tree.clone()))
+    }
+}
+
+/// The text of the file at `path`, up to the cap; the error says what is wrong with it, without its path.
+pub(super) fn read(path: &Path) -> Result<String, String> {
+    let open = std::fs::File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        _ => format!("can't be opened: {error}"),
+    })?;
+    let mut bytes = Vec::new();
+    open.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err("is larger than 1 MiB; a configuration file should not be".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        format!("is not UTF-8 text: byte {} does not belong there", error.utf8_error().valid_up_to() + 1)
+    })
+}
+
+fn parse_yaml(text: &str) -> Result<Value, String> {
+    // With strict booleans a project named `no` stays a name, and no line is quoted in an error without snippets.
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
+}
+
+fn yaml_error(error: &serde_saphyr::Error) -> String {
+    let location = error.location().map(|at| (at.line(), at.column()));
+    let message = match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("key `{key}` is given twice; keep one")
+        }
+        other => plain(&other.to_string()),
+    };
+    located(location, &message)
+}
+
+fn parse_toml(text: &str) -> Result<Value, String> {
+    Toml::from_str(text).map_err(|error| {
+        let location = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
+            (before.matches('\n').count() as u64 + 1, column)
+        });
+        located(location, &plain(error.message()))
+    })
+}
+
+/// A parser's message on one line, without the location at its end that we write ourselves.
+fn plain(message: &str) -> String {
+    let line = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    match line.rfind(" at line ") {
+        Some(at) => line.get(..at).unwrap_or_default().to_owned(),
+        None => line,
+    }
+}
+
+fn located(location: Option<(u64, u64)>, message: &str) -> String {
+    match location {
+        Some((line, column)) if line > 0 => format!("line {line}, column {column}: {message}"),
+        _ => message.to_owned(),
+    }
+}

@@ -1,0 +1,44 @@
+//! The rule files that the configuration names, read and compiled over the built-in rules.
+
+use std::path::Path;
+
+use super::problem::{Origin, Problem};
+use super::{Config, ConfigError, file};
+use crate::rules::compile::{RuleError, RuleSet, RuleSettings};
+
+impl Config {
+    /// The rules in force: the built-in ones with those of the rule files over them. The error names every mistake.
+    pub fn rule_set(&self) -> Result<RuleSet, ConfigError> {
+        let mut files = Vec::new();
+        let mut problems = Vec::new();
+        for path in &self.rules {
+            match file::read(path) {
+                Ok(text) => files.push((path.display().to_string(), text)),
+                Err(message) => problems.push(about(path, String::new(), message)),
+            }
+        }
+        let settings = RuleSettings { max_idle: self.agents.max_idle, timeout: self.agents.timeout };
+        match RuleSet::load(&files, settings) {
+            Ok(set) if problems.is_empty() => Ok(set),
+            Ok(_) => Err(ConfigError { problems }),
+            Err(errors) => {
+                problems.extend(errors.into_iter().map(explain));
+                Err(ConfigError { problems })
+            }
+        }
+    }
+}
+
+fn explain(error: RuleError) -> Problem {
+    let origin = Path::new(&error.origin);
+    if error.rule.starts_with('(') {
+        // About the file as a whole: the reader's first line says all, and quotes the file beneath it.
+        let line = error.problem.lines().next().unwrap_or_default();
+        return about(origin, String::new(), line.strip_prefix("error: ").unwrap_or(line).to_owned());
+    }
+    about(origin, format!("rule {}", error.rule), error.problem)
+}
+
+fn about(path: &Path, key: String, message: String) -> Problem {
+    Problem { origin: Origin::File(path.to_owned()), key, message }
+}

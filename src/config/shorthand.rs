@@ -1,0 +1,101 @@
+//! The shorthand variables: enough to be told by Slack or mail with no file at all.
+//!
+//! They create receivers only when nothing else does.
+
+use super::environment::Environment;
+use super::problem::{Origin, Problem};
+use crate::model::Level;
+use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls};
+use crate::secret::Secret;
+
+const SLACK_WEBHOOK_URL: &str = "SLACK_WEBHOOK_URL";
+const SLACK_WEBHOOK_URL_FILE: &str = "SLACK_WEBHOOK_URL_FILE";
+const SMTP_HOST: &str = "SMTP_HOST";
+const SMTP_PORT: &str = "SMTP_PORT";
+const SMTP_USER: &str = "SMTP_USER";
+const SMTP_PASSWORD: &str = "SMTP_PASSWORD";
+const SMTP_PASSWORD_FILE: &str = "SMTP_PASSWORD_FILE";
+const ALERT_EMAIL_TO: &str = "ALERT_EMAIL_TO";
+
+/// All of them.
+pub(super) const VARIABLES: [&str; 8] = [
+    SLACK_WEBHOOK_URL,
+    SLACK_WEBHOOK_URL_FILE,
+    SMTP_HOST,
+    SMTP_PORT,
+    SMTP_USER,
+    SMTP_PASSWORD,
+    SMTP_PASSWORD_FILE,
+    ALERT_EMAIL_TO,
+];
+
+/// The port on which mail is handed in (RFC 6409), and the one with TLS from the first byte (RFC 8314).
+const SUBMISSION: u16 = 587;
+const SUBMISSIONS: u16 = 465;
+
+/// The receivers `slack` and `email`, as far as the variables give them, and what is wrong with the variables.
+pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut receivers: Vec<ReceiverConfig> = slack(env).into_iter().collect();
+    match email(env) {
+        Ok(email) => receivers.extend(email),
+        Err(problem) => problems.push(problem),
+    }
+    (receivers, problems)
+}
+
+fn slack(env: &Environment) -> Option<ReceiverConfig> {
+    let webhook_url = env.get(SLACK_WEBHOOK_URL).map(Secret::new);
+    let webhook_url_file = env.get(SLACK_WEBHOOK_URL_FILE).map(Into::into);
+    if webhook_url.is_none() && webhook_url_file.is_none() {
+        return None;
+    }
+    Some(ReceiverConfig { slack: Some(SlackConfig { webhook_url, webhook_url_file }), ..receiver("slack") })
+}
+
+fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
+    let Some(people) = env.get(ALERT_EMAIL_TO) else { return Ok(None) };
+    let Some(host) = env.get(SMTP_HOST) else {
+        return Err(wrong(ALERT_EMAIL_TO, "needs a mail server; set SMTP_HOST as well".to_owned()));
+    };
+    let to: Vec<String> = people.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    if let Some(bad) = to.iter().find(|one| one.parse::<lettre::Address>().is_err()) {
+        return Err(wrong(
+            ALERT_EMAIL_TO,
+            format!("`{bad}` is not an address; write ops@example.com,oncall@example.com"),
+        ));
+    }
+    if to.is_empty() {
+        return Err(wrong(ALERT_EMAIL_TO, "names nobody; write ops@example.com,oncall@example.com".to_owned()));
+    }
+    let port = match env.get(SMTP_PORT) {
+        None => SUBMISSION,
+        Some(text) => match text.trim().parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(wrong(SMTP_PORT, format!("`{text}` is not a port; write a number such as 587"))),
+        },
+    };
+    let username = env.get(SMTP_USER);
+    let from = match username.filter(|user| user.parse::<lettre::Address>().is_ok()) {
+        Some(address) => address.to_owned(),
+        None => format!("lookout@{host}"),
+    };
+    let smtp = SmtpConfig {
+        host: host.to_owned(),
+        port: Some(port),
+        tls: Some(if port == SUBMISSIONS { SmtpTls::Implicit } else { SmtpTls::Starttls }),
+        username: username.map(str::to_owned),
+        password: env.get(SMTP_PASSWORD).map(Secret::new),
+        password_file: env.get(SMTP_PASSWORD_FILE).map(Into::into),
+        ca_file: None,
+    };
+    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..receiver("email") }))
+}
+
+fn receiver(name: &str) -> ReceiverConfig {
+    ReceiverConfig { name: name.to_owned(), min_level: Level::Warning, send_resolved: true, slack: None, email: None }
+}
+
+fn wrong(variable: &str, message: String) -> Problem {
+    Problem { origin: Origin::Variable(variable.to_owned()), key: String::new(), message }
+}

@@ -1,0 +1,454 @@
+//! Configurations in, problems out, word for word.
+
+use super::*;
+
+const SECRET: &str = "hunter2-4711";
+
+/// Loads `text` as a file named `name`, with `env`; errors name the file without its folder.
+fn load_file(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).expect("write");
+    std::fs::write(dir.path().join("team.yaml"), "").expect("write");
+    let source = Source { file: Some(path), env: env.iter().copied().collect() };
+    source.load().map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    load_file("lookout.yaml", text, env)
+}
+
+fn load_env(env: &[(&str, &str)]) -> Result<Config, String> {
+    Source { file: None, env: env.iter().copied().collect() }.load().map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn refused(text: &str, problems: &[&str]) {
+    let error = load(text, &[]).expect_err(text);
+    assert_eq!(error.lines().collect::<Vec<_>>(), problems, "{text}");
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+#[test]
+fn bad_values_are_named_with_file_key_value_and_remedy() {
+    for (text, problem) in [
+        ("listn: 1", "lookout.yaml: listn: unknown key; did you mean `listen`?"),
+        (
+            "listen: localhost",
+            "lookout.yaml: listen: `localhost` is not an address with a port; write it like 127.0.0.1:9797 or [::1]:9797",
+        ),
+        ("agents: {timeot: 5s}", "lookout.yaml: agents.timeot: unknown key; did you mean `timeout`?"),
+        (
+            "agents: {x: 5s}",
+            "lookout.yaml: agents.x: unknown key; known here are `timeout`, `max_idle`, `forget_after`",
+        ),
+        (
+            "agents: {timeout: 30}",
+            "lookout.yaml: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d",
+        ),
+        (
+            "agents: {timeout: soon}",
+            "lookout.yaml: agents.timeout: `soon` is not a duration; write it like 30s, 5m, 1h30m or 30d",
+        ),
+        ("agents: {timeout: 0s}", "lookout.yaml: agents.timeout: is 0s; it must be longer"),
+        (
+            "agents: {timeout: 5m, forget_after: 1m}",
+            "lookout.yaml: agents.forget_after: 1m is less than agents.timeout, 5m; an agent would be forgotten before it is missed",
+        ),
+        ("agents: 5m", "lookout.yaml: agents: found text, expected keys and values beneath it"),
+        (
+            "budgets: {time_zone: Mars/Base}",
+            "lookout.yaml: budgets.time_zone: `Mars/Base` is not a time zone; write its IANA name, such as Europe/Berlin or UTC",
+        ),
+        (
+            "budgets: {cost_usd_per_day: -1.5}",
+            "lookout.yaml: budgets.cost_usd_per_day: is -1.5; write an amount above 0, or null for no budget",
+        ),
+        (
+            "budgets: {tokens_per_day: -1}",
+            "lookout.yaml: budgets.tokens_per_day: found -1, expected a whole number, 0 or more",
+        ),
+        (
+            "budgets: {tokens_per_day: many}",
+            "lookout.yaml: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more",
+        ),
+        ("budgets: {tokens_per_task: 0}", "lookout.yaml: budgets.tokens_per_task: is 0; write null for no budget"),
+        (
+            "budgets: {count_cache_read: yes}",
+            "lookout.yaml: budgets.count_cache_read: found `yes`, expected true or false",
+        ),
+        ("store: {retention: 0s}", "lookout.yaml: store.retention: is 0s; history needs a time, such as 30d"),
+        ("log: {format: xml}", "lookout.yaml: log.format: `xml` is unknown; use one of `auto`, `text`, `json`"),
+        (
+            "log: {level: inof}",
+            "lookout.yaml: log.level: `inof` is not a level; use one of off, error, warn, info, debug, trace",
+        ),
+        ("sources: {name: a}", "lookout.yaml: sources: found keys and values, expected a list like [a, b]"),
+        ("sources: [{name: a, kind: http-json}]", "lookout.yaml: sources[0].url: is missing; it has no default"),
+        (
+            "sources: [{name: a, kind: http-jsn, url: x}]",
+            "lookout.yaml: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?",
+        ),
+        (
+            "sources: [{name: a, kind: http-json, url: 'http://h', intervall: 5s}]",
+            "lookout.yaml: sources[0].intervall: unknown key; did you mean `interval`?",
+        ),
+        (
+            "expected: [{project: shop, count: 1}, {project: shop, count: 2}]",
+            "lookout.yaml: expected[1].project: `shop` is there twice; merge the two",
+        ),
+        ("expected: [{project: shop}]", "lookout.yaml: expected[0]: expects nobody; give agents, count or both"),
+        (
+            "expected: [{project: shop, agents: [a, a]}]",
+            "lookout.yaml: expected[0].agents[1]: `a` is there twice; keep one",
+        ),
+        (
+            "expected: [{project: \"a\\tb\", count: 1}]",
+            "lookout.yaml: expected[0].project: holds control characters or more than 256 bytes; choose a plainer name",
+        ),
+        ("rules: [mine.yaml]", "mine.yaml: there is no such file; check the path"),
+        (
+            "receivers: [{name: 007, slack: {}}]",
+            "lookout.yaml: receivers[0].name: found 7, expected text; put it in quotes",
+        ),
+        (
+            "receivers: [{name: a, min_level: warn}]",
+            "lookout.yaml: receivers[0].min_level: `warn` is unknown; did you mean `warning`?",
+        ),
+        (
+            "receivers: [{name: a, slack: {webhok_url: hunter2-4711}}]",
+            "lookout.yaml: receivers[0].slack.webhok_url: unknown key; did you mean `webhook_url`?",
+        ),
+        ("- listen", "lookout.yaml: holds no keys at its top; write them like `listen: 127.0.0.1:9797`"),
+    ] {
+        refused(text, &[problem]);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_named_at_once() {
+    refused(
+        "listn: 1\nagents: {timeout: 30, max_idel: 5m}\nsources: [{name: a}, 3]\n\
+         receivers: [{name: ops, min_level: warn, slack: hunter2-4711}, {name: oncall, email: {to: 3, smtp: {}}}]",
+        &[
+            "lookout.yaml: sources[0].kind: is missing; it has no default",
+            "lookout.yaml: sources[1]: found 3, expected keys and values beneath it",
+            "lookout.yaml: agents.max_idel: unknown key; did you mean `max_idle`?",
+            "lookout.yaml: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d",
+            "lookout.yaml: receivers[0].min_level: `warn` is unknown; did you mean `warning`?",
+            "lookout.yaml: receivers[0].slack: found text, expected keys and values beneath it",
+            "lookout.yaml: receivers[1].email.smtp.host: is missing; it has no default",
+            "lookout.yaml: listn: unknown key; did you mean `listen`?",
+        ],
+    );
+    let many = format!("receivers: [{}]", "{x: 1},".repeat(5_000));
+    assert_eq!(load(&many, &[]).expect_err("many").lines().count(), 100);
+}
+
+#[test]
+fn syntax_errors_have_line_and_column_and_quote_nothing() {
+    refused(
+        "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n",
+        &["lookout.yaml: line 2, column 1: key `listen` is given twice; keep one"],
+    );
+    for text in ["a: [hunter2-4711", "a: hunter2-4711: b", "a: \"hunter2-4711", "a: *hunter2", "a: &a [*a]"] {
+        let error = load(text, &[]).expect_err(text);
+        assert!(error.starts_with("lookout.yaml: line 1, column "), "{text}: {error}");
+        assert!(!error.contains("hunter2-4711"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    for (text, problem) in [
+        ("listen = \"hunter2-4711\nx = 1", "lookout.toml: line 1, column 23: invalid basic string"),
+        ("listen = \"a\"\nlisten = \"b\"", "lookout.toml: line 2, column 1: duplicate key `listen` in document root"),
+        ("[receivers]\npassword = hunter2-4711", "lookout.toml: line 2, column 12: invalid string; expected `\"`, `'`"),
+    ] {
+        assert_eq!(load_file("lookout.toml", text, &[]).expect_err(text), problem);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_say_so() {
+    let missing = Source { file: Some("/nowhere/lookout.yaml".into()), env: Environment::default() }.load();
+    assert_eq!(
+        missing.expect_err("missing").to_string(),
+        "/nowhere/lookout.yaml: there is no such file; check the path"
+    );
+    let large = format!("# {}", "x".repeat(1024 * 1024));
+    refused(&large, &["lookout.yaml: is larger than 1 MiB; a configuration file should not be"]);
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.yaml");
+    std::fs::write(&path, b"a: \xff").expect("write");
+    let error = Source { file: Some(path), env: Environment::default() }.load().expect_err("rubbish").to_string();
+    assert!(error.ends_with("a.yaml: is not UTF-8 text: byte 4 does not belong there"), "{error}");
+}
+
+#[test]
+fn yaml_means_what_it_says() {
+    let config = load(
+        "x: &rhythm {interval: 10s, timeout: 2s}\n\
+         sources:\n  - {<<: *rhythm, name: no, kind: http-json, url: 'http://localhost/'}\n",
+        &[],
+    );
+    assert_eq!(
+        config.expect_err("x is no key"),
+        "lookout.yaml: x: unknown key; known here are `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `sources`, `agents`, `expected`, `budgets`, `rules`, `receivers`"
+    );
+    let config = load(
+        "sources:\n  - &first {name: no, kind: orchestrator-cc, url: 'http://localhost/', interval: 10s}\n  - {<<: *first, name: off}\n\
+         budgets:\nagents: {timeout: 90s}\nstore: {path: null}\n",
+        &[],
+    )
+    .expect("valid");
+    assert_eq!(config.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(), ["no", "off"]);
+    assert_eq!(config.sources[1].interval, std::time::Duration::from_secs(10));
+    assert_eq!(config.agents.timeout, std::time::Duration::from_secs(90));
+    assert_eq!(config.budgets.time_zone, "UTC", "a section with nothing beneath it keeps its defaults");
+    assert_eq!(config.store.path, None);
+    for empty in ["", "# nothing\n", "---\n"] {
+        assert_eq!(load(empty, &[]).expect("valid").print(), Config::default().print());
+    }
+}
+
+#[test]
+fn toml_by_file_ending() {
+    let text = "listen = \"127.0.0.1:1\"\nrules = [\"team.yaml\"]\n[agents]\ntimeout = \"90s\"\n[[receivers]]\nname = \"ops\"\nmin_level = \"error\"\n[receivers.slack]\nwebhook_url_file = \"/run/x\"\n";
+    let config = load_file("lookout.toml", text, &[]).expect("valid");
+    assert_eq!(config.listen.0.port(), 1);
+    assert!(config.rules[0].ends_with("team.yaml") && config.rules[0].is_absolute());
+    assert_eq!(config.receivers[0].min_level, crate::model::Level::Error);
+    assert_eq!(
+        load_file("lookout.toml", "[agents]\ntimeot = \"5s\"", &[]).expect_err("slip"),
+        "lookout.toml: agents.timeot: unknown key; did you mean `timeout`?"
+    );
+}
+
+#[test]
+fn variables_override_the_file() {
+    let file = "agents: {timeout: 60s, max_idle: 7m}\nallowed_hosts: [a]\nstore: {path: x.db}\n";
+    let config = load(
+        file,
+        &[
+            ("LOOKOUT_LISTEN", "0.0.0.0:80"),
+            ("LOOKOUT_AGENTS__TIMEOUT", "5s"),
+            ("LOOKOUT_ALLOWED_HOSTS", "[b, c]"),
+            ("LOOKOUT_STORE__PATH", "null"),
+            ("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000"),
+            ("LOOKOUT_LOG__LEVEL", ""),
+            ("LOOKOUT_CONFIG", "elsewhere.yaml"),
+            ("LOOKOUT_PORT_9797_TCP_ADDR", "10.0.0.1"),
+        ],
+    )
+    .expect("valid");
+    assert_eq!(config.listen.0.to_string(), "0.0.0.0:80");
+    assert_eq!(config.agents.timeout, std::time::Duration::from_secs(5));
+    assert_eq!(config.agents.max_idle, std::time::Duration::from_secs(420));
+    assert_eq!(config.allowed_hosts, ["b", "c"]);
+    assert_eq!(config.store.path, None);
+    assert_eq!(config.budgets.tokens_per_day, Some(1000));
+    assert_eq!(config.log.level, "info");
+}
+
+#[test]
+fn what_a_variable_gets_wrong_is_told_of_the_variable() {
+    for (name, value, problem) in [
+        ("LOOKOUT_LISTN", "x", "LOOKOUT_LISTN: listn: unknown key; did you mean `listen`?"),
+        ("LOOKOUT_AGENTS__TIMOUT", "5s", "LOOKOUT_AGENTS__TIMOUT: agents.timout: unknown key; did you mean `timeout`?"),
+        (
+            "LOOKOUT_AGENTS__TIMEOUT",
+            "30",
+            "LOOKOUT_AGENTS__TIMEOUT: agents.timeout: `30` is not a duration; write it like 30s, 5m, 1h30m or 30d",
+        ),
+        ("LOOKOUT_AGENTS__TIMEOUT", "0s", "LOOKOUT_AGENTS__TIMEOUT: agents.timeout: is 0s; it must be longer"),
+        ("LOOKOUT_RECEIVERS", SECRET, "LOOKOUT_RECEIVERS: receivers: found text, expected a list like [a, b]"),
+        (
+            "LOOKOUT_RECEIVERS",
+            "[{name=a,slack={webhook_url=4711}}]",
+            "LOOKOUT_RECEIVERS: receivers[0].slack.webhook_url: found a number, expected text; put it in quotes",
+        ),
+    ] {
+        assert_eq!(load("agents: {max_idle: 1m}", &[(name, value)]).expect_err(name), problem);
+    }
+}
+
+#[test]
+fn text_in_a_variable_stays_text() {
+    let config = load_env(&[("LOOKOUT_STORE__PATH", "0042"), ("LOOKOUT_BUDGETS__TIME_ZONE", "UTC")]).expect("valid");
+    assert_eq!(config.store.path, Some(PathBuf::from("0042")));
+}
+
+#[test]
+fn shorthand_variables_are_enough() {
+    let config = load_env(&[
+        ("SLACK_WEBHOOK_URL", SECRET),
+        ("SMTP_HOST", "mail.example.com"),
+        ("SMTP_USER", "bot@example.com"),
+        ("SMTP_PASSWORD", SECRET),
+        ("ALERT_EMAIL_TO", "a@example.com, b@example.com,"),
+    ])
+    .expect("valid");
+    insta::assert_snapshot!(config.print().split_once("receivers:\n").expect("receivers").1, @r#"
+    - name: slack
+      min_level: warning
+      send_resolved: true
+      slack:
+        webhook_url: "***"
+    - name: email
+      min_level: warning
+      send_resolved: true
+      email:
+        to:
+        - a@example.com
+        - b@example.com
+        from: bot@example.com
+        smtp:
+          host: mail.example.com
+          port: 587
+          tls: starttls
+          username: bot@example.com
+          password: "***"
+    "#);
+    let [slack, email] = &config.receivers[..] else { panic!("two receivers") };
+    let exposed = slack.slack.as_ref().and_then(|slack| slack.webhook_url.as_ref()).map(|url| url.expose());
+    assert_eq!(exposed, Some(SECRET));
+    assert_eq!(
+        email.email.as_ref().and_then(|email| email.smtp.password.as_ref()).map(|password| password.expose()),
+        Some(SECRET)
+    );
+}
+
+#[test]
+fn mail_from_shorthand_follows_port_and_user() {
+    use crate::notify::config::SmtpTls;
+    for (env, expected) in [
+        (
+            &[("SMTP_HOST", "m.example.com"), ("SMTP_PORT", "465"), ("ALERT_EMAIL_TO", "a@b.example")][..],
+            Ok(("lookout@m.example.com", 465, SmtpTls::Implicit)),
+        ),
+        (
+            &[
+                ("SMTP_HOST", "m.example.com"),
+                ("SMTP_PORT", "2525"),
+                ("SMTP_USER", "bot"),
+                ("ALERT_EMAIL_TO", "a@b.example"),
+            ],
+            Ok(("lookout@m.example.com", 2525, SmtpTls::Starttls)),
+        ),
+        (&[("ALERT_EMAIL_TO", "a@b.example")], Err("ALERT_EMAIL_TO: needs a mail server; set SMTP_HOST as well")),
+        (
+            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", "nobody")],
+            Err("ALERT_EMAIL_TO: `nobody` is not an address; write ops@example.com,oncall@example.com"),
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", ",")],
+            Err("ALERT_EMAIL_TO: names nobody; write ops@example.com,oncall@example.com"),
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("SMTP_PORT", "smtp"), ("ALERT_EMAIL_TO", "a@b.example")],
+            Err("SMTP_PORT: `smtp` is not a port; write a number such as 587"),
+        ),
+    ] {
+        match (load_env(env), expected) {
+            (Ok(config), Ok((from, port, tls))) => {
+                let email = config.receivers[0].email.as_ref().expect("email");
+                assert_eq!((email.from.as_str(), email.smtp.port, email.smtp.tls), (from, Some(port), Some(tls)));
+            }
+            (Err(error), Err(expected)) => assert_eq!(error, expected),
+            (got, expected) => panic!("{got:?} for {expected:?}"),
+        }
+    }
+    assert!(
+        load_env(&[("SMTP_HOST", "m.example.com"), ("SLACK_WEBHOOK_URL", "")]).expect("valid").receivers.is_empty()
+    );
+}
+
+#[test]
+fn shorthand_variables_yield_to_receivers_of_the_file() {
+    let env = [("SLACK_WEBHOOK_URL", SECRET), ("ALERT_EMAIL_TO", "nobody")];
+    let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
+    let config = load(file, &env).expect("valid");
+    assert_eq!(config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>(), ["ops"]);
+    assert_eq!(load("receivers: []", &env[..1]).expect("valid").receivers[0].name, "slack");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let good = format!(
+        "sources: [{{name: a, kind: http-json, url: 'http://u:{SECRET}@localhost/?token={SECRET}', headers: {{X-Key: {SECRET}}}, basic_auth: {{username: u, password: {SECRET}}}, fields: {{agents: '$.a[*]', name: '$.n'}}}}]\n\
+         receivers: [{{name: r, slack: {{webhook_url: {SECRET}}}}}]\n"
+    );
+    let config = load(&good, &[]).expect("valid");
+    assert!(!config.print().contains(SECRET), "{}", config.print());
+    for bad in [
+        format!("receivers: [{{name: r, slack: {SECRET}}}]"),
+        format!("receivers: [{{name: r, slack: {{webhook_url: [{SECRET}]}}}}]"),
+        format!("receivers: [{{name: r, slack: {{webhook_url: {{{SECRET}: 1}}}}}}]"),
+        format!("receivers: {SECRET}"),
+        format!("receivers: [{SECRET}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, headers: [{SECRET}]}}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, headers: {SECRET}}}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, basic_auth: {SECRET}}}]"),
+        format!("auth: {{tokens: {SECRET}}}"),
+        format!("auth: {SECRET}"),
+    ] {
+        let error = load(&bad, &[]).expect_err(&bad);
+        assert!(!error.contains(SECRET), "{error}");
+    }
+    for number in [
+        "receivers: [{name: r, slack: {webhook_url: 4711}}]",
+        "sources: [{name: a, kind: http-json, url: x, bearer_token: 4711}]",
+    ] {
+        let error = load(number, &[]).expect_err(number);
+        assert!(
+            !error.contains("4711") && error.contains("found a number, expected text; put it in quotes"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_is_read_back() {
+    let text = "listen: 127.0.0.1:1\nagents: {timeout: 90s}\nrules: [team.yaml]\nbudgets: {cost_usd_per_day: 2.5}\n\
+                expected: [{project: 'no', agents: [a, '1'], count: 2}]\nreceivers: [{name: r, slack: {webhook_url_file: /run/x}}]\n";
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::write(dir.path().join("team.yaml"), "").expect("write");
+    let path = dir.path().join("lookout.yaml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("write");
+        Source { file: Some(path.clone()), env: Environment::default() }.load().expect("valid").print()
+    };
+    let printed = read(text);
+    assert_eq!(read(&printed), printed);
+}
+
+#[test]
+fn rule_files_are_compiled_and_their_mistakes_named() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lookout.yaml");
+    std::fs::write(&path, "rules: [team.yaml]\nagents: {timeout: 0s}").expect("write");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: Mine}, {name: AgentIdle, enabled: false}]")
+        .expect("write");
+    let source = Source { file: Some(path.clone()), env: Environment::default() };
+    let error = source.load().expect_err("no signal").to_string().replace(&format!("{}/", dir.path().display()), "");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines[0], "lookout.yaml: agents.timeout: is 0s; it must be longer");
+    assert!(lines[1].starts_with("team.yaml: rule Mine: "), "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules:\n  - nam: X").expect("write");
+    let error = source.load().expect_err("no name").to_string();
+    assert!(error.contains("team.yaml: line 2 column 5: unknown field `nam`") && error.lines().count() == 2, "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: AgentIdle, enabled: false}]").expect("write");
+    std::fs::write(&path, "rules: [team.yaml]").expect("write");
+    let with = source.load().expect("valid").rule_set().expect("valid").len();
+    assert_eq!(with + 1, Config::default().rule_set().expect("valid").len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_and_no_variable_panics(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
+        let name = if toml { "lookout.toml" } else { "lookout.yaml" };
+        for variable in ["LOOKOUT_LISTEN", "LOOKOUT_AGENTS", "LOOKOUT_RECEIVERS", "LOOKOUT_SOURCES__X", "SMTP_PORT"] {
+            drop(load_file(name, &text, &[(variable, &value)]));
+        }
+        drop(load_file(name, &format!("agents: {value}"), &[]));
+        drop(load_file(name, &format!("receivers: [{value}]"), &[]));
+    }
+}

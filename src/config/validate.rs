@@ -1,0 +1,113 @@
+//! What the sections must hold together and beyond their types. Each part's own section is checked by its part;
+//! what is checked here is what no part owns.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Config;
+use super::reader::Found;
+use crate::model::text::is_name;
+
+/// The longest name of a source, receiver or project, in bytes.
+const MAX_NAME: usize = 256;
+
+/// Reports everything that is wrong with `config`.
+pub(super) fn check(config: &Config, found: &mut Found<'_>) {
+    if let Err(message) = config.log.check_level() {
+        found.report("log.level", message);
+    }
+    if config.store.retention.is_zero() {
+        found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
+    }
+    names(found, "sources", config.sources.iter().map(|source| source.name.as_str()));
+    for (index, source) in config.sources.iter().enumerate() {
+        positive(found, &format!("sources[{index}].interval"), source.interval);
+        positive(found, &format!("sources[{index}].timeout"), source.timeout);
+    }
+    agents(config, found);
+    expected(config, found);
+    budgets(config, found);
+    names(found, "receivers", config.receivers.iter().map(|receiver| receiver.name.as_str()));
+    if let Err(error) = config.rule_set() {
+        error.problems.into_iter().for_each(|problem| found.push(problem));
+    }
+}
+
+fn agents(config: &Config, found: &mut Found<'_>) {
+    let agents = &config.agents;
+    positive(found, "agents.timeout", agents.timeout);
+    positive(found, "agents.max_idle", agents.max_idle);
+    if agents.forget_after < agents.timeout {
+        let [forget, timeout] = [agents.forget_after, agents.timeout].map(crate::model::duration::exact);
+        let message =
+            format!("{forget} is less than agents.timeout, {timeout}; an agent would be forgotten before it is missed");
+        found.report("agents.forget_after", message);
+    }
+}
+
+fn expected(config: &Config, found: &mut Found<'_>) {
+    let mut projects = BTreeSet::new();
+    for (index, expected) in config.expected.iter().enumerate() {
+        let key = |name: &str| format!("expected[{index}].{name}");
+        name(found, &key("project"), &expected.project);
+        if !projects.insert(&expected.project) {
+            found.report(&key("project"), format!("`{}` is there twice; merge the two", expected.project));
+        }
+        if expected.agents.is_empty() && expected.count.unwrap_or(0) == 0 {
+            found.report(&format!("expected[{index}]"), "expects nobody; give agents, count or both".to_owned());
+        }
+        let mut agents = BTreeSet::new();
+        for (place, agent) in expected.agents.iter().enumerate() {
+            let key = format!("expected[{index}].agents[{place}]");
+            name(found, &key, agent);
+            if !agents.insert(agent) {
+                found.report(&key, format!("`{agent}` is there twice; keep one"));
+            }
+        }
+    }
+}
+
+fn budgets(config: &Config, found: &mut Found<'_>) {
+    let budgets = &config.budgets;
+    for (key, tokens) in
+        [("budgets.tokens_per_task", budgets.tokens_per_task), ("budgets.tokens_per_day", budgets.tokens_per_day)]
+    {
+        if tokens == Some(0) {
+            found.report(key, "is 0; write null for no budget".to_owned());
+        }
+    }
+    if let Some(usd) = budgets.cost_usd_per_day.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
+        found.report("budgets.cost_usd_per_day", format!("is {usd}; write an amount above 0, or null for no budget"));
+    }
+    if jiff::tz::TimeZone::get(&budgets.time_zone).is_err() {
+        let message =
+            format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", budgets.time_zone);
+        found.report("budgets.time_zone", message);
+    }
+}
+
+/// Names within a list are one of a kind and fit for labels.
+fn names<'c>(found: &mut Found<'_>, list: &str, all: impl Iterator<Item = &'c str>) {
+    let mut seen = BTreeSet::new();
+    for (index, one) in all.enumerate() {
+        let key = format!("{list}[{index}].name");
+        name(found, &key, one);
+        if !seen.insert(one) {
+            found.report(&key, format!("`{one}` is there twice; give each its own name"));
+        }
+    }
+}
+
+fn name(found: &mut Found<'_>, key: &str, name: &str) {
+    if name.is_empty() {
+        found.report(key, "is empty; give it a name".to_owned());
+    } else if !is_name(name, MAX_NAME) {
+        found.report(key, format!("holds control characters or more than {MAX_NAME} bytes; choose a plainer name"));
+    }
+}
+
+fn positive(found: &mut Found<'_>, key: &str, duration: Duration) {
+    if duration.is_zero() {
+        found.report(key, "is 0s; it must be longer".to_owned());
+    }
+}
