@@ -55,7 +55,7 @@ pub struct Engine {
     paused_until: Option<Time>,
     /// How late the last served deadline was.
     lag: Duration,
-    has_receivers: bool,
+    receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
 }
 

@@ -147,14 +147,14 @@ impl Engine {
             worded.push(Arc::new(notice));
         }
         for alert in &effects.changed {
-            if alert.state == AlertState::Firing && alert.changed_at == now && !self.has_receivers {
+            if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
                 let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
                 tracing::warn!(rule = &*alert.rule, level = alert.level.as_str(), subject = &**alert.subject.name(), message, "alert firing");
             }
         }
         for alert in effects.closed.drain(..) {
             let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
-            if !self.has_receivers {
+            if self.receivers.is_empty() {
                 tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
             }
             self.store.history.close_alert(ClosedAlert { alert, message: message.into(), action: action.into() });
