@@ -6,11 +6,17 @@
 
 pub mod config;
 mod fields;
+mod http_json;
+mod orchestrator_cc;
+mod owned;
+mod page;
+pub mod poll;
 pub mod push;
 mod read;
 pub mod usage;
 mod words;
 
+pub use config::validate;
 pub use push::decode_state;
 pub use usage::{UsageBatch, decode_usage};
 

@@ -1,4 +1,6 @@
-//! The section `sources`: what is polled, and how its answers are read.
+//! The section `sources`: what is polled, how its answers are read, and what of it can't be.
+
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
+
+pub use self::validate::{Problem, validate};
 
 /// A polled source.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -35,21 +35,30 @@ const TYPICAL_AGENT: usize = 256;
 /// A batch that says `complete` loses that mark when an agent in it was rejected: whom it failed to name must not
 /// be taken for gone. `complete` without the list `agents` is an error for the same reason.
 pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
-    let (project, mut batch) = decode(body, now)?;
+    let Decoded { project, mut batch, whole } = decode(body, now)?;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
+    batch.complete &= whole;
     Ok(batch)
 }
 
-/// The same with the project apart, `None` when the body names none.
-pub(super) fn decode(body: &str, now: Time) -> Result<(Option<Cow<'_, str>>, Batch<'_>), DecodeError> {
-    let mut reader =
-        Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, unnamed: false };
+/// A batch as it was read.
+pub(super) struct Decoded<'a> {
+    /// The project, `None` when the body names none.
+    pub(super) project: Option<Cow<'a, str>>,
+    /// The rest; its own `project` is not set yet.
+    pub(super) batch: Batch<'a>,
+    /// Whether agents were listed and all of them were read, so that who is not in the batch was not listed.
+    pub(super) whole: bool,
+}
+
+/// [`decode_state`] for callers with a default project, and a mind of their own about completeness.
+pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, DecodeError> {
+    let mut reader = Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
     let mut input = serde_json::Deserializer::from_str(body);
     Seed(&mut reader).deserialize(&mut input).map_err(|error| DecodeError::new(&error))?;
     input.end().map_err(|error| DecodeError::new(&error))?;
-    let Body { project, mut batch, unnamed, .. } = reader;
-    batch.complete &= !unnamed;
-    Ok((project, batch))
+    let Body { project, batch, whole, .. } = reader;
+    Ok(Decoded { project, batch, whole })
 }
 
 struct Body<'a> {
@@ -57,8 +66,8 @@ struct Body<'a> {
     project: Option<Cow<'a, str>>,
     batch: Batch<'a>,
     guess: usize,
-    /// Whether an agent was rejected, so that the batch does not name all that there are.
-    unnamed: bool,
+    /// As in [`Decoded`].
+    whole: bool,
 }
 
 enum Part {
@@ -157,7 +166,8 @@ struct Agents<'x, 'a> {
 impl<'de> Read<'de> for Agents<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
-        let Body { now, batch, guess, unnamed, .. } = &mut *self.body;
+        let Body { now, batch, guess, whole, .. } = &mut *self.body;
+        *whole = true;
         batch.agents.reserve((*guess).clamp(1, 1024));
         loop {
             let mut agent = Draft::new(*now);
@@ -170,7 +180,7 @@ impl<'de> Read<'de> for Agents<'_, 'de> {
             match agent.finish() {
                 Ok(agent) => batch.agents.push(agent),
                 Err((name, fault)) => {
-                    *unnamed = true;
+                    *whole = false;
                     reject(&mut batch.rejected, &name, fault);
                 }
             }

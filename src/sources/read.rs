@@ -259,3 +259,19 @@ pub(super) fn shown(word: &str) -> String {
     let kept = text::clean(word, 64);
     if kept.len() < word.len() { format!("{kept}…") } else { kept.into_owned() }
 }
+
+impl<'a> From<&'a serde_json::Value> for Scalar<'a> {
+    fn from(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Scalar::Null,
+            Value::Bool(flag) => Scalar::Flag(*flag),
+            Value::Number(number) => {
+                number.as_u64().map_or_else(|| Scalar::Number(number.as_f64().unwrap_or(f64::NAN)), Scalar::Whole)
+            }
+            Value::String(text) => Scalar::Text(Cow::Borrowed(text)),
+            Value::Array(_) => Scalar::Other("a list"),
+            Value::Object(_) => Scalar::Other("an object"),
+        }
+    }
+}
