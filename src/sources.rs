@@ -5,6 +5,7 @@
 //! Refuses to know what an update means for an agent: that is the fleet's.
 
 pub mod config;
+mod draft;
 mod fields;
 mod http_json;
 mod orchestrator_cc;

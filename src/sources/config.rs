@@ -92,8 +92,9 @@ pub struct BasicAuth {
 }
 
 /// JSONPath (RFC 9535) of each field. `agents` selects the agents in the page; the others are read within one agent.
+///
+/// Serde can't both deny unknown keys and collect them, so that validation refuses the ones that are no field.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct FieldPaths {
     /// The agents, such as `$.agents[*]`.
     pub agents: String,

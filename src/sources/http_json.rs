@@ -14,7 +14,8 @@ use serde_json_path::JsonPath;
 
 use self::paths::{AgentsPath, NamePath};
 use super::config::{Problem, SourceConfig};
-use super::fields::{Draft, Fault, Field, reject};
+use super::draft::{Draft, Fault, reject};
+use super::fields::Field;
 use super::page::{self, failed};
 use super::read::{Scalar, shown};
 use super::{MAX_AGENTS, MAX_TEXT, STATUS, owned, words};
@@ -115,7 +116,9 @@ impl HttpJson {
         match coerced(Field::Name, Scalar::from(value)) {
             Scalar::Null => Ok(None),
             Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
-            other => Err(Fault { reason: super::NAME, error: format!("`project` is {}; it must be a name", other.shown()) }),
+            other => {
+                Err(Fault { reason: super::NAME, error: format!("`project` is {}; it must be a name", other.shown()) })
+            }
         }
     }
 
@@ -154,14 +157,18 @@ impl HttpJson {
 
     fn status(&self, word: &str) -> Option<AgentStatus> {
         let mapped = self.status_map.get(word).copied();
-        let alike = || self.status_map.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, status)| *status);
+        let alike =
+            || self.status_map.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, status)| *status);
         mapped.or_else(alike).or_else(|| words::status(word))
     }
 }
 
 fn unmapped(word: &str) -> Fault {
     let known = words::STATUSES.join(", ");
-    Fault { reason: STATUS, error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)) }
+    Fault {
+        reason: STATUS,
+        error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)),
+    }
 }
 
 fn status_map(source: &SourceConfig, problems: &mut Vec<Problem>) -> BTreeMap<String, AgentStatus> {

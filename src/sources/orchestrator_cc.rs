@@ -8,7 +8,8 @@
 
 use serde_json::Value;
 
-use super::fields::{Draft, Fault, Field, reject};
+use super::draft::{Draft, Fault, reject};
+use super::fields::Field;
 use super::page::{self, malformed};
 use super::poll::request::{Failure, Requester};
 use super::read::Scalar;
@@ -82,6 +83,9 @@ async fn detect(
         // An empty object could be anybody's; the teams tell.
         Ok(batches) if batches.is_empty() => match requester.fetch(TEAMS, teams).await {
             Ok(()) => return Ok((Shape::Newer, batches)),
+            Err(failure) if failure.is_foreign() => {
+                malformed(&format!("{HEALTH}: an empty object, and no {TEAMS} that would tell whose it is")).into()
+            }
             Err(failure) => failure,
         },
         Ok(batches) => return Ok((Shape::Newer, batches)),
@@ -178,7 +182,8 @@ fn heartbeat<'a>(name: &'a str, beat: &'a Value, now: Time) -> Result<crate::mod
     draft.set(Field::Name, Scalar::Text(name.into()));
     if healthy == Some(Scalar::Flag(false)) {
         let silence = elapsed.as_ref().and_then(|elapsed| elapsed.seconds().ok().flatten());
-        let threshold = either("timeoutThreshold", "timeout_threshold").and_then(|limit| limit.seconds().ok().flatten());
+        let threshold =
+            either("timeoutThreshold", "timeout_threshold").and_then(|limit| limit.seconds().ok().flatten());
         let mut reason = "not healthy".to_owned();
         if let Some(silence) = silence {
             reason.push_str(&format!(": silent for {}", duration::display(silence)));

@@ -101,7 +101,15 @@ mod tests {
         check(r#"{"error": "database is locked"}"#, Some("database is locked"));
         check(r#"{"agents": [], "error": {"code": 7, "message": "no\u001b[1m"}}"#, Some("no[1m"));
         check(r#"{"error": true}"#, Some("true"));
-        for calm in [r#"{"error": null}"#, r#"{"error": ""}"#, r#"{"error": false}"#, r#""error""#, "[]", "{", r#"{"error": {"message": {}}}"#] {
+        for calm in [
+            r#"{"error": null}"#,
+            r#"{"error": ""}"#,
+            r#"{"error": false}"#,
+            r#""error""#,
+            "[]",
+            "{",
+            r#"{"error": {"message": {}}}"#,
+        ] {
             check(calm, None);
         }
         assert!(said_error(&format!(r#"{{"error": "{}"}}"#, "x".repeat(9_999))).expect("an error").message.len() < 600);

@@ -94,7 +94,10 @@ impl Task {
 
 fn late(timeout: Duration) -> SourceError {
     let within = duration::exact(timeout);
-    failed(SourceErrorReason::Timeout, &format!("no whole answer within {within}; see whether it hangs, or raise `timeout`"))
+    failed(
+        SourceErrorReason::Timeout,
+        &format!("no whole answer within {within}; see whether it hangs, or raise `timeout`"),
+    )
 }
 
 /// One source, and what is remembered of it between polls.
@@ -162,7 +165,8 @@ impl Poller {
         // Somebody who was not read may belong to a project that seems to be gone.
         if batches.iter().all(|batch| batch.complete) {
             let gone = self.projects.difference(&reported).cloned();
-            let gone: Vec<_> = gone.map(|project| Batch { project: project.into(), complete: true, ..Batch::default() }).collect();
+            let gone: Vec<_> =
+                gone.map(|project| Batch { project: project.into(), complete: true, ..Batch::default() }).collect();
             batches.extend(gone);
             self.projects = reported;
         } else {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use self::component::Components;
-use super::fields::{Draft, Fault, Group, MAX_RATE_LIMITS, Member, reject};
+use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
+use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
 use super::{DecodeError, MAX_AGENTS, MAX_TEXT, VALUE, words};
 use crate::model::update::RateLimitUpdate;
@@ -53,7 +54,8 @@ pub(super) struct Decoded<'a> {
 
 /// [`decode_state`] for callers with a default project, and a mind of their own about completeness.
 pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, DecodeError> {
-    let mut reader = Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
+    let mut reader =
+        Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
     let mut input = serde_json::Deserializer::from_str(body);
     Seed(&mut reader).deserialize(&mut input).map_err(|error| DecodeError::new(&error))?;
     input.end().map_err(|error| DecodeError::new(&error))?;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
-use super::fields::{Draft, Fault, Field, Group, Member, numbered, reject};
+use super::draft::{Draft, Fault, numbered, reject};
+use super::fields::{Field, Group, Member};
 use super::push::{Counters, DEFAULT_PROJECT, project};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
 use super::{DecodeError, MAX_AGENTS, MAX_TEXT, NAME, VALUE};

@@ -51,8 +51,7 @@ fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
     if let Err(message) = url(&source.url) {
         wrong("url", message);
     }
-    for (key, value, (least, most)) in
-        [("interval", source.interval, INTERVALS), ("timeout", source.timeout, TIMEOUTS)]
+    for (key, value, (least, most)) in [("interval", source.interval, INTERVALS), ("timeout", source.timeout, TIMEOUTS)]
     {
         if value < least || value > most {
             let (value, least, most) = (duration::exact(value), duration::exact(least), duration::exact(most));
@@ -89,7 +88,9 @@ fn url(text: &str) -> Result<(), String> {
         return Err("it names no host; write it like http://localhost:8000".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`".to_owned());
+        return Err(
+            "it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`".to_owned()
+        );
     }
     Ok(())
 }
@@ -118,7 +119,10 @@ fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
                 wrong(&key, "a bearer token or `basic_auth` sets it as well; keep one of the two".to_owned());
             }
             Ok(_) if HeaderValue::from_str(value.expose()).is_err() => {
-                wrong(&key, "its value holds characters that no header can; remove line breaks and controls".to_owned());
+                wrong(
+                    &key,
+                    "its value holds characters that no header can; remove line breaks and controls".to_owned(),
+                );
             }
             Ok(_) => {}
         }
@@ -154,7 +158,8 @@ mod tests {
     fn a_good_source_has_no_problem() {
         let mut other: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
         other["name"] = "two".into();
-        let orchestrator = serde_json::json!({"name": "o", "kind": "orchestrator-cc", "url": "https://o/x", "interval": "1s"});
+        let orchestrator =
+            serde_json::json!({"name": "o", "kind": "orchestrator-cc", "url": "https://o/x", "interval": "1s"});
         assert_eq!(validate(&sources(&[serde_json::from_str(GOOD).expect("JSON"), other, orchestrator])), []);
     }
 
@@ -174,17 +179,29 @@ mod tests {
             (json!({"bearer_token": "hunter2", "bearer_token_file": "/x"}), "bearer_token", "not both"),
             (json!({"bearer_token": "hunter2", "basic_auth": {"username": "u"}}), "basic_auth", "keep one"),
             (json!({"basic_auth": {"username": "u:v"}}), "basic_auth.username", "colon"),
-            (json!({"basic_auth": {"username": "u", "password": "hunter2", "password_file": "/x"}}), "basic_auth.password", "not both"),
+            (
+                json!({"basic_auth": {"username": "u", "password": "hunter2", "password_file": "/x"}}),
+                "basic_auth.password",
+                "not both",
+            ),
             (json!({"headers": {"a b": "x"}}), "headers.a b", "header's name"),
             (json!({"headers": {"x": "hunter2\n"}}), "headers.x", "line breaks"),
-            (json!({"headers": {"Authorization": "hunter2"}, "bearer_token": "t"}), "headers.Authorization", "keep one"),
+            (
+                json!({"headers": {"Authorization": "hunter2"}, "bearer_token": "t"}),
+                "headers.Authorization",
+                "keep one",
+            ),
             (json!({"fields": null}), "fields", "`http-json` needs it"),
             (json!({"kind": "orchestrator-cc"}), "fields", "only the kind `http-json`"),
             (json!({"status_map": {"busy": "runing"}}), "status_map.busy", "did you mean `running`?"),
             (json!({"fields": {"agents": "agents", "name": "$.x"}}), "fields.agents", "start it with `$`"),
             (json!({"fields": {"agents": "$.a[", "name": "$.x"}}), "fields.agents", "JSONPath"),
             (json!({"fields": {"agents": "$.a", "name": "@kay"}}), "fields.name", "@key"),
-            (json!({"fields": {"agents": "$.a", "name": "$.x", "tokens.inptu": "$.x"}}), "fields.tokens.inptu", "did you mean `tokens.input`?"),
+            (
+                json!({"fields": {"agents": "$.a", "name": "$.x", "tokens.inptu": "$.x"}}),
+                "fields.tokens.inptu",
+                "did you mean `tokens.input`?",
+            ),
             (json!({"fields": {"agents": "$.a", "name": "$.x", "phase": "@key"}}), "fields.phase", "start it with `$`"),
         ] {
             check(change, key, part);

@@ -35,7 +35,9 @@ impl NamePath {
     pub(super) fn parse(path: &str) -> Result<Self, String> {
         match path {
             "@key" => Ok(Self::Key),
-            _ if path.starts_with('@') => Err(format!("`{}` is no name; write `@key` for the key of each agent", shown(path))),
+            _ if path.starts_with('@') => {
+                Err(format!("`{}` is no name; write `@key` for the key of each agent", shown(path)))
+            }
             _ => parse(path).map(Self::Path),
         }
     }
@@ -80,7 +82,10 @@ impl AgentsPath {
             self.path.query(page).all().into_iter().map(|node| (None, node)).collect()
         };
         if nodes.is_empty() && !self.is_empty_fleet(page) {
-            return Err(malformed(&format!("`{}` selects nothing, and no empty list either; see what the page holds", self.shown)));
+            return Err(malformed(&format!(
+                "`{}` selects nothing, and no empty list either; see what the page holds",
+                self.shown
+            )));
         }
         Ok(nodes)
     }
@@ -104,7 +109,9 @@ fn key<'v, 'p>(page: &'v Value, path: impl Iterator<Item = &'p serde_json_path::
     let (mut at, mut key) = (page, None);
     for element in path {
         (at, key) = match (element.as_name(), element.as_index(), at) {
-            (Some(name), _, Value::Object(object)) => object.get_key_value(name).map(|(key, value)| (value, Some(key.as_str())))?,
+            (Some(name), _, Value::Object(object)) => {
+                object.get_key_value(name).map(|(key, value)| (value, Some(key.as_str())))?
+            }
             (_, Some(index), Value::Array(list)) => (list.get(index)?, None),
             _ => return None,
         };
@@ -173,7 +180,10 @@ mod tests {
     fn a_path_is_walked_upwards_by_segments() {
         check("$", &[]);
         check("$.agents[*]", &[("$.agents", true), ("$", false)]);
-        check("$.teams.*.agents[1:]", &[("$.teams.*.agents", true), ("$.teams.*", false), ("$.teams", true), ("$", false)]);
+        check(
+            "$.teams.*.agents[1:]",
+            &[("$.teams.*.agents", true), ("$.teams.*", false), ("$.teams", true), ("$", false)],
+        );
         check("$['a.b[\\'c']['*']", &[("$['a.b[\\'c']", false), ("$", false)]);
         check("$.a[?@.b['x'] == ']' && (@.c[0] > 1)]", &[("$.a", true), ("$", false)]);
         check("$.a[0]", &[("$.a", false), ("$", false)]);

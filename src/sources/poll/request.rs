@@ -176,7 +176,10 @@ impl Requester {
             Access::Bearer(token) => {
                 let value = HeaderValue::from_str(&format!("Bearer {}", read(token).await?));
                 let mut value = value.map_err(|_| {
-                    failed(SourceErrorReason::Secret, "the bearer token holds characters that no header can; write it anew")
+                    failed(
+                        SourceErrorReason::Secret,
+                        "the bearer token holds characters that no header can; write it anew",
+                    )
                 })?;
                 value.set_sensitive(true);
                 Ok(request.header(header::AUTHORIZATION, value))

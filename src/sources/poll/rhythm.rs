@@ -92,5 +92,4 @@ mod tests {
         assert!(rhythm.after(false, Duration::ZERO) > Duration::from_secs(50));
         assert!(rhythm.after(true, Duration::ZERO) <= Duration::from_secs(11));
     }
-
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 
 use crate::model::{ComponentStatus, ComponentUpdate, Rejected, text};
-use crate::sources::fields::{Fault, reject};
+use crate::sources::draft::{Fault, reject};
 use crate::sources::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::sources::{MAX_REASON, MAX_TEXT, NAME, VALUE};
 
