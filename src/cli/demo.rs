@@ -38,7 +38,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         demo_defaults(&mut config, env);
     }
     logging::init(&config.log)?;
-    super::block_on(async {
+    super::wait(async {
         let page = TcpListener::bind("127.0.0.1:0").await?;
         config.sources.push(polled(&page)?);
         let world = drive::World::new(Clock::system());
@@ -61,20 +61,20 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let done = app::serve(config, source, extras).await;
         stop.cancel();
         serving.await??;
-        done
-    })?;
-    Ok(ExitCode::SUCCESS)
+        done?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// What makes the story visible without a configuration of one's own: nothing is left on disk, and there are budgets.
 fn demo_defaults(config: &mut Config, env: &Environment) {
-    if !env.has("LOOKOUT_STORE__PATH") {
+    if env.get("LOOKOUT_STORE__PATH").is_none() {
         config.store.path = None;
     }
     config.budgets.tokens_per_task.get_or_insert(200_000);
     config.budgets.tokens_per_day.get_or_insert(1_000_000_000);
     config.budgets.cost_usd_per_day.get_or_insert(1_000.0);
-    if !env.has("LOOKOUT_LOG__LEVEL") {
+    if env.get("LOOKOUT_LOG__LEVEL").is_none() {
         config.log.level = "warn".to_owned();
     }
 }
