@@ -99,7 +99,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
         reload: Arc::new(reload),
     };
-    let serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
+    let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
     tracing::info!(
         address = %address,
         version = env!("CARGO_PKG_VERSION"),
@@ -110,43 +110,33 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let started = extras.started.map_or(Ok(()), |started| started(address));
 
     let ended = match started {
-        Ok(()) => wait_for_end(&reloader, serving).await,
+        Ok(()) => wait_for_end(&reloader, &mut serving).await,
         Err(error) => Err(error),
     };
     tracing::info!("stopping");
     stop.cancel();
-    if let Ok(Some(serving)) = &ended {
-        // The listener takes no more; what runs may end.
-        let abort = serving.abort_handle();
-        drop(tokio::time::timeout(GRACE, wait_finished(serving)).await);
-        abort.abort();
+    if !serving.is_finished() {
+        // It bounds its own time; it can only have broken.
+        drop(serving.await);
     }
     reloader.pollers.stop().await;
-    drop(stop_engine.send(FLUSH));
-    engine.await.context("the engine broke")?;
-    ended.map(|_| ())
-}
-
-/// Waits until a task is over.
-async fn wait_finished<T>(task: &tokio::task::JoinHandle<T>) {
-    while !task.is_finished() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    if stop_engine.send(FLUSH).is_err() {
+        tracing::error!("the engine had ended already");
     }
+    engine.await.context("the engine broke")?;
+    ended
 }
 
 /// Serves signals until one of them ends the program; a listener that ends by itself is an error.
-async fn wait_for_end(
-    reloader: &Reloader,
-    mut serving: tokio::task::JoinHandle<()>,
-) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+async fn wait_for_end(reloader: &Reloader, serving: &mut tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hang_up = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(Some(serving)),
-            _ = interrupt.recv() => return Ok(Some(serving)),
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => drop(reloader.reload().await),
-            _ = &mut serving => anyhow::bail!("the listener broke"),
+            _ = &mut *serving => anyhow::bail!("the listener broke"),
         }
     }
 }
@@ -190,9 +180,8 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
     }
     files.extend(rules.iter().cloned());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
-    RuleSet::load(&files, settings).map_err(|errors| {
-        anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })
+    RuleSet::load(&files, settings)
+        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 /// Alerts that are over, as readers see them.
@@ -228,10 +217,11 @@ impl Pollers {
         self.stop().await;
         let stop = CancellationToken::new();
         let (sender, mut reports) = mpsc::channel::<PollReport>(POLLS);
-        let tracker = sources::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
-            anyhow::anyhow!(lines.join("\n"))
-        })?;
+        let tracker =
+            sources::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
+                anyhow::anyhow!(lines.join("\n"))
+            })?;
         let (handle, stopped) = (self.handle.clone(), stop.clone());
         tokio::spawn(async move {
             loop {

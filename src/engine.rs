@@ -24,7 +24,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{Finding, Notice, Outcome, Report, Time};
+use crate::model::{Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::Store;

@@ -181,11 +181,11 @@ impl Engine {
             Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
             Control::Monitoring(on, reply) => {
                 self.set_monitoring(now, on);
-                drop(reply.send(()));
+                reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
                 self.reload(now, *settings);
-                drop(reply.send(()));
+                reply.send(()).unwrap_or_default();
             }
         }
     }

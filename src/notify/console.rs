@@ -9,7 +9,8 @@ use crate::model::{Notice, SendError, SendReason};
 /// Prints each notice as a line.
 pub(super) fn send(notices: &[Arc<Notice>]) -> Result<(), SendError> {
     let mut out = std::io::stdout().lock();
-    let lines = message::in_order(notices).into_iter().try_for_each(|notice| writeln!(out, "  ► {}", message::line(notice)));
+    let lines =
+        message::in_order(notices).into_iter().try_for_each(|notice| writeln!(out, "  ► {}", message::line(notice)));
     lines.and_then(|()| out.flush()).map_err(|error| SendError {
         reason: SendReason::Network,
         retryable: false,

@@ -116,7 +116,11 @@ impl Dispatcher {
 
     /// How each receiver stands, in the configuration's order.
     pub fn statuses(&self) -> Vec<Status> {
-        self.order.iter().filter_map(|name| self.workers.get(name)).map(|worker| worker.status.borrow().clone()).collect()
+        self.order
+            .iter()
+            .filter_map(|name| self.workers.get(name))
+            .map(|worker| worker.status.borrow().clone())
+            .collect()
     }
 
     /// Sends what waits, within `within`, and ends. What is not delivered by then is still owed.
@@ -132,7 +136,9 @@ impl Dispatcher {
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!("notifications still waited when the time to send them was over; they are sent after the next start");
+            tracing::warn!(
+                "notifications still waited when the time to send them was over; they are sent after the next start"
+            );
         }
     }
 
@@ -247,7 +253,8 @@ impl Task {
                 self.queue.delivered();
                 self.last_error = None;
                 let notices = batch.into_iter().flat_map(Waiting::all).collect();
-                self.report(Report::Delivered(Outcome { receiver: Arc::clone(self.receiver.name()), notices, at })).await;
+                self.report(Report::Delivered(Outcome { receiver: Arc::clone(self.receiver.name()), notices, at }))
+                    .await;
             }
             Err(error) => {
                 self.last_error = Some(error.message.clone());

@@ -42,9 +42,10 @@ impl SmtpConfig {
             (None, None) => Ok(None),
             (Some(_), None) => Err("username is given without password or password_file; add one of them".to_owned()),
             (None, Some(_)) => Err("a password is given without username; add it".to_owned()),
-            (Some(_), Some(_)) if self.security() == SmtpTls::None => {
-                Err("a password would travel in the clear with `tls: none`; use starttls or implicit, or remove the login".to_owned())
-            }
+            (Some(_), Some(_)) if self.security() == SmtpTls::None => Err(
+                "a password would travel in the clear with `tls: none`; use starttls or implicit, or remove the login"
+                    .to_owned(),
+            ),
             (Some(user), Some(password)) => Ok(Some((user.clone(), password))),
         }
     }
@@ -71,7 +72,11 @@ impl Email {
     pub(super) async fn send(&self, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         let deadline = tokio::time::timeout(DEADLINE, self.send_all(notices)).await;
         deadline.unwrap_or_else(|_| {
-            Err(failure(SendReason::Timeout, true, format!("{} did not finish within {} s", self.smtp.host, DEADLINE.as_secs())))
+            Err(failure(
+                SendReason::Timeout,
+                true,
+                format!("{} did not finish within {} s", self.smtp.host, DEADLINE.as_secs()),
+            ))
         })
     }
 
@@ -131,7 +136,8 @@ impl Email {
         let smtp = &self.smtp;
         let security = smtp.security();
         let tls = || -> Result<TlsParameters, SendError> {
-            let mut parameters = TlsParameters::builder(smtp.host.clone()).certificate_store(CertificateStore::WebpkiRoots);
+            let mut parameters =
+                TlsParameters::builder(smtp.host.clone()).certificate_store(CertificateStore::WebpkiRoots);
             for certificate in smtp.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default() {
                 parameters = parameters.add_root_certificate(certificate);
             }
@@ -165,9 +171,14 @@ impl Email {
             .to(to.clone())
             .subject(subject)
             .message_id(Some(id.to_owned()))
-            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()));
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ));
         if let Some(first) = notices.first() {
-            builder = builder.date(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(first.at.as_millis().max(0).unsigned_abs()));
+            builder = builder.date(
+                std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(first.at.as_millis().max(0).unsigned_abs()),
+            );
             let root = root_id(first);
             if notices.len() == 1 && root != id {
                 builder = builder.in_reply_to(root.clone()).references(root);
@@ -236,7 +247,10 @@ fn html(notices: &[Arc<Notice>]) -> String {
         escaped(&message::title(notices))
     );
     if let [one] = notices {
-        out.push_str(&format!("<p style=\"font-size:15px\">{}</p><table style=\"border-spacing:0;font-size:14px\">", escaped(&message::sentence(one))));
+        out.push_str(&format!(
+            "<p style=\"font-size:15px\">{}</p><table style=\"border-spacing:0;font-size:14px\">",
+            escaped(&message::sentence(one))
+        ));
         for (name, value) in message::facts(one) {
             out.push_str(&format!(
                 "<tr><td style=\"padding:2px 16px 2px 0;color:#666\">{name}</td><td style=\"padding:2px 0\">{}</td></tr>",
@@ -251,7 +265,10 @@ fn html(notices: &[Arc<Notice>]) -> String {
         out.push_str("<ul style=\"font-size:14px;padding-left:18px\">");
         for notice in message::in_order(notices).into_iter().take(LISTED) {
             let colour = if notice.kind.is_firing() { message::colour(notice.level) } else { "#36a64f" };
-            out.push_str(&format!("<li style=\"color:{colour}\"><span style=\"color:#222\">{}</span></li>", escaped(&message::line(notice))));
+            out.push_str(&format!(
+                "<li style=\"color:{colour}\"><span style=\"color:#222\">{}</span></li>",
+                escaped(&message::line(notice))
+            ));
         }
         out.push_str("</ul>");
         if notices.len() > LISTED {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
@@ -107,9 +107,9 @@ async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -
     Ok(json_answer(StatusCode::OK, answer))
 }
 
-async fn metrics(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, Refusal> {
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
     let view = shared.context.engine.view().await?;
-    let header = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING)).await
 }
 
