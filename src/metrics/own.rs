@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
@@ -271,7 +271,7 @@ fn without_openmetrics(text: &str) -> String {
 }
 
 /// Registers a family under the name and help of the table. The client adds `_total` and a final stop itself.
-fn register(registry: &mut Registry, family: &names::Family, metric: impl Metric + EncodeMetric) {
+fn register(registry: &mut Registry, family: &names::Family, metric: impl Metric) {
     let name = family.name.strip_suffix("_total").unwrap_or(family.name);
     registry.register(name, family.help, metric);
 }

@@ -77,10 +77,10 @@ pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
     let mut idle = 0;
     let mut status = if is_done { "completed" } else { "running" };
     let mut reason = Value::Null;
-    let mut restarts = round * 5;
+    let mut restarts = if part == Part::Restarting { round * 5 } else { 0 };
     let mut task_id = format!("task-{number}-{task}");
     let (mut input, mut output) = (count(40.0 + f64::from(number % 7)), count(12.0));
-    let (mut limited, mut remaining) = (round * 4, 40);
+    let (mut limited, mut remaining) = (if part == Part::RateLimited { round * 4 } else { 0 }, 40);
     match (part, second) {
         (Part::Idle, 5..=11) => idle = 400,
         (Part::Idle, 12..=19) => idle = 650,
