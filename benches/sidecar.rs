@@ -1,0 +1,378 @@
+//! The whole program against its floors: CPU per state taken in, scrapes, latency of an alert, memory.
+//!
+//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory]`. Starts the release binary with files on
+//! disk, and in this process a server of hyper and serde_json alone as the floor. The load generator is the
+//! same for both and its CPU is counted in both, so the ratio is what is quoted.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Connections of the load generator; it writes to all of them and then reads from all.
+const CONNECTIONS: usize = 32;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if wants("ingest") {
+        ingest();
+    }
+    if wants("scrape") {
+        scrape();
+    }
+    if wants("memory") {
+        memory();
+    }
+    if wants("latency") {
+        latency();
+    }
+}
+
+/// CPU seconds that a process has used, all threads.
+fn cpu(pid: u32) -> f64 {
+    let stat = procfs::process::Process::new(i32::try_from(pid).unwrap()).unwrap().stat().unwrap();
+    (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
+}
+
+/// A figure of `/proc/PID/status` in MiB.
+fn mebibytes(pid: u32, key: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+struct Sidecar {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    fn start(extra: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        command.env("LOOKOUT_LISTEN", "127.0.0.1:0").env("LOOKOUT_LOG__FORMAT", "json");
+        command.env("LOOKOUT_STORE__PATH", folder.path().join("lookout.db"));
+        for (name, value) in extra {
+            command.env(name, value);
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        let address = loop {
+            let line = lines.next().expect("the program starts").unwrap();
+            if let Some((_, rest)) = line.split_once("\"address\":\"") {
+                break rest.split('"').next().unwrap().parse().unwrap();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address, _folder: folder }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn state(number: usize, round: usize, changes: bool) -> String {
+    let status = if changes && number % 10 == round % 10 && (round / 10).is_multiple_of(2) { "idle" } else { "running" };
+    format!(
+        r#"{{"name":"agent-{number}","type":"custom","status":"{status}","task_id":"task-{number}","phase":"implement","progress":{},"restart_count":1,"last_activity":"2026-11-21T02:00:{:02}Z","model":"claude-opus","tokens":{{"input":{},"output":{},"cache_read":100,"cache_creation":5,"reasoning":7,"cost_usd":{}}},"requests":{{"total":{},"errors":1,"rate_limited":0,"retries":0}}}}"#,
+        round % 100,
+        round % 60,
+        1000 + round * 10,
+        500 + round * 3,
+        round as f64 * 0.001,
+        40 + round
+    )
+}
+
+fn request(path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn get(address: SocketAddr, path: &str, headers: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+/// Reads one answer with a Content-Length and returns whether it was 200.
+fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
+    buffer.clear();
+    let mut chunk = [0; 4096];
+    loop {
+        let count = stream.read(&mut chunk).unwrap();
+        assert!(count > 0, "the connection was closed");
+        buffer.extend_from_slice(&chunk[..count]);
+        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
+        let length: usize = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        if buffer.len() >= head + 4 + length {
+            return text.starts_with("http/1.1 200");
+        }
+    }
+}
+
+/// Sends `requests` in turn, `count` in all, and returns the latencies of rounds of all connections.
+fn load(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Vec<Duration> {
+    let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    streams.iter().for_each(|stream| stream.set_nodelay(true).unwrap());
+    let (mut buffer, mut next, mut latencies) = (Vec::new(), 0, Vec::new());
+    while next < count {
+        let started = Instant::now();
+        for stream in &mut streams {
+            stream.write_all(&requests[next % requests.len()]).unwrap();
+            next += 1;
+        }
+        for stream in &mut streams {
+            assert!(read_answer(stream, &mut buffer), "{}", String::from_utf8_lossy(&buffer));
+        }
+        latencies.push(started.elapsed());
+    }
+    latencies
+}
+
+/// A server of hyper and serde_json alone: parses each body into borrowed fields and answers.
+fn floor() -> SocketAddr {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(async |request: http::Request<hyper::body::Incoming>| {
+                        let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+                        let text = std::str::from_utf8(&body).unwrap();
+                        let parsed: Parsed<'_> = serde_json::from_str(text).unwrap();
+                        let answer = format!("{{\"accepted\":{}}}", parsed.agents.len());
+                        Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(bytes::Bytes::from(answer))))
+                    });
+                    let io = hyper_util::rt::TokioIo::new(stream);
+                    drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await);
+                });
+            }
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+#[derive(serde::Deserialize)]
+struct Parsed<'a> {
+    #[serde(borrow)]
+    agents: Vec<ParsedAgent<'a>>,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "parsed and not read, like the floor of any server")]
+struct ParsedAgent<'a> {
+    name: &'a str,
+    status: Option<&'a str>,
+    task_id: Option<&'a str>,
+    phase: Option<&'a str>,
+    model: Option<&'a str>,
+    last_activity: Option<&'a str>,
+    progress: Option<f64>,
+    restart_count: Option<u64>,
+}
+
+/// CPU per state in microseconds: of this process and, where there is one, of the sidecar.
+fn measure(address: SocketAddr, pid: Option<u32>, requests: &[Vec<u8>], count: usize, states: usize) -> f64 {
+    load(address, requests, requests.len().min(count));
+    let me = std::process::id();
+    let total = || cpu(me) + pid.map_or(0.0, cpu);
+    let before = total();
+    load(address, requests, count);
+    (total() - before) * 1e6 / (count * states) as f64
+}
+
+fn ingest() {
+    println!("| ingest | floor µs | lookout µs | ratio |\n|---|---|---|---|");
+    let floor = floor();
+    for agents in [100, 10_000] {
+        let single: Vec<Vec<u8>> = (0..agents.min(2_000))
+            .map(|number| request("/api/state", &format!("{{\"agents\":[{}]}}", state(number, number % 60, false))))
+            .collect();
+        let sidecar = Sidecar::start(&[]);
+        fill(&sidecar, agents);
+        let low = measure(floor, None, &single, 100_000, 1);
+        let ours = measure(sidecar.address, Some(sidecar.pid()), &single, 100_000, 1);
+        println!("| 1 state per POST, {agents} agents | {low:.2} | {ours:.2} | {:.2} |", ours / low);
+    }
+    let agents = 10_000;
+    let mut batches = Vec::new();
+    for round in 0..20 {
+        for first in (0..agents).step_by(100) {
+            let states: Vec<String> = (first..first + 100).map(|number| state(number, round, true)).collect();
+            batches.push(request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(","))));
+        }
+    }
+    let sidecar = Sidecar::start(&[]);
+    fill(&sidecar, agents);
+    let low = measure(floor, None, &batches, 10_000, 100);
+    let ours = measure(sidecar.address, Some(sidecar.pid()), &batches, 10_000, 100);
+    println!("| 100 states per POST, {agents} agents, 1 in 10 changes | {low:.2} | {ours:.2} | {:.2} |\n", ours / low);
+}
+
+fn fill(sidecar: &Sidecar, agents: usize) {
+    let batches: Vec<Vec<u8>> = (0..agents)
+        .step_by(100)
+        .map(|first| {
+            let states: Vec<String> = (first..(first + 100).min(agents)).map(|number| state(number, 0, false)).collect();
+            request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(",")))
+        })
+        .collect();
+    let mut stream = TcpStream::connect(sidecar.address).unwrap();
+    let mut buffer = Vec::new();
+    for batch in batches {
+        stream.write_all(&batch).unwrap();
+        assert!(read_answer(&mut stream, &mut buffer), "{}", String::from_utf8_lossy(&buffer));
+    }
+}
+
+/// Milliseconds of a scrape, median of `runs`, with a change before each so that nothing is cached; and its size.
+fn scrape_time(sidecar: &Sidecar, headers: &str, runs: usize) -> (f64, usize) {
+    let change = request("/api/state", &format!("{{\"agents\":[{}]}}", state(0, 1, false)));
+    let mut times = Vec::new();
+    let mut size = 0;
+    for _ in 0..runs {
+        let mut stream = TcpStream::connect(sidecar.address).unwrap();
+        stream.write_all(&change).unwrap();
+        assert!(read_answer(&mut stream, &mut Vec::new()));
+        let started = Instant::now();
+        size = get(sidecar.address, "/metrics", headers).len();
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], size)
+}
+
+fn scrape() {
+    let sidecar = Sidecar::start(&[("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000000"), ("LOOKOUT_BUDGETS__TOKENS_PER_TASK", "1000")]);
+    fill(&sidecar, 10_000);
+    let page = get(sidecar.address, "/metrics", "");
+    let series = page.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"orchestrator_")).count();
+    let per = 100_000.0 / series as f64;
+    let (plain, plain_size) = scrape_time(&sidecar, "", 15);
+    let (gzip, gzip_size) = scrape_time(&sidecar, "accept-encoding: gzip\r\n", 15);
+    println!("| scrape, {series} series | ms | ms per 100,000 series | MB |\n|---|---|---|---|");
+    println!("| plain | {plain:.1} | {:.2} | {:.1} |", plain * per, plain_size as f64 / 1e6);
+    println!("| gzip | {gzip:.1} | {:.2} | {:.1} |\n", gzip * per, gzip_size as f64 / 1e6);
+
+    let batch: Vec<Vec<u8>> = (0..1_000).map(|number| request("/api/state", &format!("{{\"agents\":[{}]}}", state(number, 3, false)))).collect();
+    let p99 = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() * 99 / 100].as_secs_f64() * 1e3
+    };
+    let quiet = p99(load(sidecar.address, &batch, 60_000));
+    let (address, (stop, stopped)) = (sidecar.address, mpsc::channel::<()>());
+    let scraper = std::thread::spawn(move || {
+        let mut count = 0;
+        while stopped.try_recv().is_err() {
+            get(address, "/metrics", "accept-encoding: gzip\r\n");
+            count += 1;
+        }
+        count
+    });
+    let busy = p99(load(sidecar.address, &batch, 60_000));
+    drop(stop.send(()));
+    let count = scraper.join().unwrap();
+    println!("| ingest p99 of a round of {CONNECTIONS} | ms |\n|---|---|\n| quiet | {quiet:.2} |\n| while {count} scrapes run | {busy:.2} ({:.2}×) |\n", busy / quiet);
+}
+
+fn memory() {
+    let sidecar = Sidecar::start(&[]);
+    std::thread::sleep(Duration::from_secs(2));
+    let idle = mebibytes(sidecar.pid(), "VmRSS");
+    fill(&sidecar, 10_000);
+    for round in 0..10 {
+        for first in (0..10_000).step_by(1_000) {
+            let states: Vec<String> = (first..first + 1_000).map(|number| state(number, round, true)).collect();
+            let body = request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(",")));
+            let mut stream = TcpStream::connect(sidecar.address).unwrap();
+            stream.write_all(&body).unwrap();
+            assert!(read_answer(&mut stream, &mut Vec::new()));
+        }
+        get(sidecar.address, "/metrics", "accept-encoding: gzip\r\n");
+    }
+    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_lookout")).unwrap().len() as f64 / 1e6;
+    println!("| memory | MB |\n|---|---|\n| idle | {idle:.1} |");
+    println!("| peak, 10,000 agents, gzip scrapes | {:.1} |\n| binary | {binary:.1} |\n", mebibytes(sidecar.pid(), "VmHWM"));
+}
+
+/// From the last byte of a change to the first byte of the request to Slack, the outbox synced between.
+fn latency() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, arrivals) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sender) = (stream.unwrap(), sender.clone());
+            std::thread::spawn(move || {
+                let mut chunk = [0; 65_536];
+                loop {
+                    let Ok(count) = stream.read(&mut chunk) else { return };
+                    if count == 0 {
+                        return;
+                    }
+                    let at = Instant::now();
+                    let mut buffer = chunk[..count].to_vec();
+                    loop {
+                        let head = buffer.windows(4).position(|window| window == b"\r\n\r\n");
+                        let whole = head.is_some_and(|head| {
+                            let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
+                            let length: usize = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+                            buffer.len() >= head + 4 + length
+                        });
+                        if whole {
+                            break;
+                        }
+                        let count = stream.read(&mut chunk).unwrap();
+                        buffer.extend_from_slice(&chunk[..count]);
+                    }
+                    sender.send(at).unwrap();
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+                }
+            });
+        }
+    });
+    let sidecar = Sidecar::start(&[("SLACK_WEBHOOK_URL", &url)]);
+    let mut stream = TcpStream::connect(sidecar.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut times, mut buffer) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        let body = format!(r#"{{"project":"p{number}","agents":[{{"name":"a","status":"failed"}}]}}"#);
+        let request = request("/api/state", &body);
+        stream.write_all(&request).unwrap();
+        let sent = Instant::now();
+        assert!(read_answer(&mut stream, &mut buffer));
+        let arrived: Instant = arrivals.recv_timeout(Duration::from_secs(5)).expect("an alert");
+        times.push(arrived.saturating_duration_since(sent).as_secs_f64() * 1e3);
+        // The next one must find quiet: within a second it would be gathered.
+        std::thread::sleep(Duration::from_millis(1_050));
+    }
+    times.sort_by(f64::total_cmp);
+    println!("| change in → Slack request out | ms |\n|---|---|");
+    println!("| median | {:.2} |\n| p99 | {:.2} |\n", times[times.len() / 2], times[times.len() * 99 / 100]);
+}
