@@ -1,1 +1,19 @@
-//! metrics
+//! The page that Prometheus scrapes: names, the fleet's families written straight from the snapshot, the
+//! sidecar's own metrics, and the two text formats.
+//!
+//! Owns what a scrape says and how it is written. Refuses to keep any state of the fleet: what is not in the
+//! snapshot has no series, so nothing can go stale here, and no series carries a timestamp.
+
+pub mod fleet;
+pub mod format;
+pub mod names;
+pub mod own;
+pub mod page;
+mod series;
+#[cfg(test)]
+mod tests;
+
+pub use format::{Format, accepts_gzip};
+pub use names::{FAMILIES, Family, Kind};
+pub use own::{Intake, Own, Queue};
+pub use page::Page;

@@ -1,0 +1,71 @@
+//! The fleet's families, written straight from one snapshot: one pass per family, since a family's series
+//! must stand together.
+//!
+//! Refuses to invent: what is not known has no series. Only label sets that are closed start at 0, once
+//! anything of their family is known.
+
+mod agents;
+mod projects;
+
+use super::format::Format;
+use super::names;
+use super::series::{Flush, Writer};
+use crate::model::alert::AlertCounts;
+use crate::model::{Snapshot, SourceErrorReason};
+
+/// Writes the fleet's families into `out`, which `flush` empties whenever it holds a chunk of about 64 KiB;
+/// what is left in `out` at the end is the caller's. Says whether all was written: once `flush` says false,
+/// nobody reads any more and the rest is left out.
+pub fn write_fleet<'a>(
+    snapshot: &Snapshot,
+    alerts: &AlertCounts,
+    format: Format,
+    out: &'a mut Vec<u8>,
+    flush: &'a mut Flush<'a>,
+) -> bool {
+    let mut writer = Writer::new(format, out, flush);
+    agents::write(&mut writer, snapshot);
+    projects::write(&mut writer, snapshot);
+    write_alerts(&mut writer, alerts);
+    write_sources(&mut writer, snapshot);
+    writer.is_read()
+}
+
+fn write_alerts(writer: &mut Writer<'_>, alerts: &AlertCounts) {
+    writer.family(&names::CLUSTER_ALERTS, |series| {
+        for (level, raised) in crate::model::Level::ALL.into_iter().zip(alerts.raised) {
+            series.line("").label("level", level.as_str()).count(raised);
+        }
+    });
+    writer.family(&names::ALERTS_ACTIVE, |series| {
+        for ((project, level, rule), firing) in &alerts.active {
+            let line = series.line("").label("project", project).label("level", level.as_str());
+            line.label("rule", rule).count(u64::from(*firing));
+        }
+    });
+}
+
+fn write_sources(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+    writer.family(&names::SOURCE_UP, |series| {
+        for source in &snapshot.sources {
+            if let Some(up) = source.up {
+                series.line("").label("source", &source.name).flag(up);
+            }
+        }
+    });
+    writer.family(&names::SOURCE_LAST_SUCCESS, |series| {
+        for source in &snapshot.sources {
+            if let Some(at) = source.last_success {
+                series.line("").label("source", &source.name).time(at);
+            }
+        }
+    });
+    writer.family(&names::SOURCE_ERRORS, |series| {
+        for source in &snapshot.sources {
+            for (reason, errors) in SourceErrorReason::ALL.into_iter().zip(source.errors) {
+                series.line("").label("source", &source.name).label("reason", reason.as_str()).count(errors);
+            }
+        }
+    });
+    writer.family(&names::SERIES_DROPPED, |series| series.bare(snapshot.series_dropped as f64));
+}

@@ -1,0 +1,281 @@
+//! The sidecar's own metrics: how much comes in, how fast it is judged, what of it is told.
+//!
+//! Owns the counters and their label sets; closed sets start at 0, and a receiver's series live as long as
+//! the receiver. Refuses labels that outsiders choose.
+
+mod process;
+mod register;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::format::Format;
+use super::series::Writer;
+use crate::model::{Outcome, SendReason, Time};
+
+/// The way by which something came in: the label `signal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// `POST /api/state`.
+    State,
+    /// `POST /api/usage`.
+    Usage,
+    /// A poll.
+    Poll,
+}
+
+impl Intake {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::State, Self::Usage, Self::Poll];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Usage => "usage",
+            Self::Poll => "poll",
+        }
+    }
+
+    /// Why something that came in this way may not be taken; `malformed` and `busy` are said of whole bodies.
+    const fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::State => &["malformed", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"],
+            Self::Usage => &["malformed", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"],
+            Self::Poll => &["name", "status", "value", "limit", "series_cap", "usage_owner"],
+        }
+    }
+}
+
+/// A queue whose length is shown: the label `queue`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// State on its way to the engine.
+    Bulk,
+    /// What overtakes it.
+    Control,
+    /// Commits on their way to the ledger.
+    Ledger,
+    /// Rows on their way to history.
+    History,
+}
+
+impl Queue {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Bulk, Self::Control, Self::Ledger, Self::History];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bulk => "bulk",
+            Self::Control => "control",
+            Self::Ledger => "ledger",
+            Self::History => "history",
+        }
+    }
+}
+
+/// Why a notification is withheld or put off, as far as it is known beforehand.
+const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
+
+/// Bounds of `lookout_evaluation_duration_seconds`: from one agent to a storm.
+const EVALUATION_BOUNDS: [f64; 12] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5];
+
+/// Bounds of `lookout_notification_latency_seconds`: 1 ms to 1 h.
+const LATENCY_BOUNDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 900.0, 3600.0];
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// Makes the histogram of a receiver that is new.
+#[derive(Clone, Copy, Debug)]
+struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(LATENCY_BOUNDS)
+    }
+}
+
+/// The sidecar's own metrics. All methods take `&self`; the ones on the way of state touch one atomic.
+#[derive(Debug)]
+pub struct Own {
+    registry: Registry,
+    ingested: [Counter; Intake::ALL.len()],
+    rejected: Family<Labels<2>, Counter>,
+    evaluation_duration: Histogram,
+    notifications: Family<Labels<1>, Counter>,
+    notifications_failed: Family<Labels<2>, Counter>,
+    notification_latency: Family<Labels<1>, Histogram, Latency>,
+    outbox_pending: Family<Labels<1>, Gauge>,
+    outbox_oldest_age: Family<Labels<1>, FloatGauge>,
+    suppressed: Family<Labels<1>, Counter>,
+    engine_lag: FloatGauge,
+    queues: [Gauge; Queue::ALL.len()],
+    store_errors: Counter,
+    reload_successful: Gauge,
+    reload_success: FloatGauge,
+    /// Whose series exist.
+    receivers: Mutex<Vec<Arc<str>>>,
+}
+
+impl Own {
+    /// Counts what was taken in: agents, components or increments.
+    pub fn ingested(&self, intake: Intake, count: u64) {
+        if let Some(counter) = self.ingested.get(intake as usize) {
+            counter.inc_by(count);
+        }
+    }
+
+    /// Counts what was not taken in; `reason` comes from a closed set.
+    pub fn rejected(&self, intake: Intake, reason: &'static str, count: u64) {
+        self.rejected.get_or_create_owned(&register::rejected(intake, reason)).inc_by(count);
+    }
+
+    /// Notes how long one event took to be judged.
+    pub fn evaluated(&self, took: Duration) {
+        self.evaluation_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts what came of notices. Of a receiver that is gone nothing is noted.
+    pub fn outcome(&self, outcome: &Outcome) {
+        let (receiver, count) = (register::receiver(&outcome.receiver), outcome.notices.len() as u64);
+        match &outcome.result {
+            Ok(()) => {
+                if let Some(counter) = self.notifications.get(&receiver) {
+                    counter.inc_by(count);
+                }
+                if let Some(latency) = self.notification_latency.get(&receiver) {
+                    for notice in &outcome.notices {
+                        latency.observe(outcome.at.seconds_since(notice.caused_at));
+                    }
+                }
+            }
+            Err(error) => {
+                if let Some(counter) = self.notifications_failed.get(&register::failed(&outcome.receiver, error.reason))
+                {
+                    counter.inc_by(count);
+                }
+            }
+        }
+    }
+
+    /// Sets how many notices wait for a receiver, and the age of the oldest.
+    pub fn outbox(&self, receiver: &str, pending: usize, oldest_age_seconds: f64) {
+        let receiver = register::receiver(receiver);
+        if let Some(gauge) = self.outbox_pending.get(&receiver) {
+            gauge.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        }
+        if let Some(gauge) = self.outbox_oldest_age.get(&receiver) {
+            gauge.set(oldest_age_seconds);
+        }
+    }
+
+    /// Counts what was withheld or put off; `reason` comes from a closed set.
+    pub fn suppressed(&self, reason: &'static str, count: u64) {
+        self.suppressed.get_or_create_owned(&register::suppressed(reason)).inc_by(count);
+    }
+
+    /// Sets how late the oldest unserved deadline is.
+    pub fn engine_lag(&self, seconds: f64) {
+        self.engine_lag.set(seconds);
+    }
+
+    /// Sets what waits in a queue.
+    pub fn queue_length(&self, queue: Queue, length: usize) {
+        if let Some(gauge) = self.queues.get(queue as usize) {
+            gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Takes over the store's own count of errors; a lower one than before changes nothing.
+    pub fn store_errors(&self, total: u64) {
+        self.store_errors.inner().fetch_max(total, Ordering::Relaxed);
+    }
+
+    /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.
+    pub fn config_reloaded(&self, now: Time, successful: bool) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            self.reload_success.set(now.as_secs_f64());
+        }
+    }
+
+    /// Sets who the receivers are: those that stay keep their counts, new ones start at 0, others vanish.
+    pub fn set_receivers(&self, names: &[Arc<str>]) {
+        let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in known.iter().filter(|known| !names.contains(known)) {
+            let receiver = register::receiver(gone);
+            self.notifications.remove(&receiver);
+            self.notification_latency.remove(&receiver);
+            self.outbox_pending.remove(&receiver);
+            self.outbox_oldest_age.remove(&receiver);
+            for reason in SendReason::ALL {
+                self.notifications_failed.remove(&register::failed(gone, reason));
+            }
+        }
+        for name in names {
+            let receiver = register::receiver(name);
+            self.notifications.get_or_create_owned(&receiver);
+            self.notification_latency.get_or_create_owned(&receiver);
+            self.outbox_pending.get_or_create_owned(&receiver);
+            self.outbox_oldest_age.get_or_create_owned(&receiver);
+            for reason in SendReason::ALL {
+                self.notifications_failed.get_or_create_owned(&register::failed(name, reason));
+            }
+        }
+        *known = names.to_vec();
+    }
+
+    /// The families of this page part in `format`, without an end mark. Reads a few files of `/proc` for the
+    /// families `process_*`; where there is none, they are absent.
+    pub fn encode(&self, format: Format) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing into a string does not fail.
+        let mut out = match encode_registry(&mut text, &self.registry) {
+            Ok(()) => in_format(&text, format),
+            Err(_) => String::new(),
+        }
+        .into_bytes();
+        let mut whole = |_: &mut Vec<u8>| true;
+        process::write(&mut Writer::new(format, &mut out, &mut whole));
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// `text` as OpenMetrics has it, in `format`: 0.0.4 declares a counter under its whole name and knows no units.
+fn in_format(text: &str, format: Format) -> String {
+    if format == Format::OpenMetrics {
+        return text.to_owned();
+    }
+    // The help comes first, and which type it is for stands on the next line.
+    let mut out = String::with_capacity(text.len() + 256);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("# UNIT ") {
+            continue;
+        }
+        let declared = ["# HELP ", "# TYPE "].into_iter().find_map(|mark| Some((mark, line.strip_prefix(mark)?)));
+        if let Some((mark, (name, rest))) = declared.and_then(|(mark, rest)| Some((mark, rest.split_once(' ')?))) {
+            let kind =
+                if mark == "# TYPE " { Some(rest) } else { lines.peek().and_then(|next| next.split(' ').nth(3)) };
+            let suffix = if kind == Some("counter") { "_total" } else { "" };
+            out.extend([mark, name, suffix, " ", rest, "\n"]);
+        } else {
+            out.extend([line, "\n"]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
