@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lookout::metrics::fleet::write_fleet;
-use lookout::metrics::{Format, Own, Page};
+use lookout::metrics::{Format, Own, Page, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::labels::{agent_labels, component_labels, project_labels};
 use lookout::model::snapshot::Budgets;
@@ -41,8 +40,8 @@ const PROJECTS: [&str; 4] = ["shop", "search", "billing", "support-desk"];
 
 fn main() {
     let (snapshot, alerts) = fleet();
-    let own = Own::new("0.1.0").encode(Format::Text);
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, format: Format::Text };
+    let own = Own::new();
+    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own };
     let plain = rendered(&page);
     let samples = samples(&plain);
     let series = samples.len() as f64;
@@ -80,7 +79,7 @@ fn main() {
         "our page, put together in memory",
         median(|| {
             whole.clear();
-            page.render(|chunk| {
+            page.render(Format::Text, &mut |chunk| {
                 whole.extend_from_slice(&chunk);
                 true
             });
@@ -105,7 +104,7 @@ fn main() {
             text.len()
         }),
     );
-    row("our page as gzip", median(|| page.render_gzip().len()));
+    row("our page as gzip", median(|| page.render_gzip(Format::Text).len()));
     for level in 1..=4 {
         let mut size = 0;
         let took = median(|| {
@@ -133,7 +132,7 @@ fn median(mut run: impl FnMut() -> usize) -> Duration {
 
 fn rendered(page: &Page<'_>) -> Vec<u8> {
     let mut plain = Vec::new();
-    page.render(|chunk| {
+    page.render(Format::Text, &mut |chunk| {
         plain.extend_from_slice(&chunk);
         true
     });

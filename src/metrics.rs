@@ -4,16 +4,16 @@
 //! Owns what a scrape says and how it is written. Refuses to keep any state of the fleet: what is not in the
 //! snapshot has no series, so nothing can go stale here, and no series carries a timestamp.
 
-pub mod fleet;
-pub mod format;
+mod fleet;
+mod format;
 pub mod names;
-pub mod own;
+mod own;
 pub mod page;
 mod series;
 #[cfg(test)]
 mod tests;
 
-pub use format::{Format, accepts_gzip};
+pub use fleet::write_fleet;
 pub use names::{FAMILIES, Family, Kind};
-pub use own::{Intake, Own, Queue};
-pub use page::Page;
+pub use own::Own;
+pub use page::{Format, Page};

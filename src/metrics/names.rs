@@ -158,7 +158,7 @@ families! {
     NOTIFICATIONS = Counter "lookout_notifications_total" ["receiver"]
         "Notifications delivered";
     NOTIFICATIONS_FAILED = Counter "lookout_notifications_failed_total" ["receiver", "reason"]
-        "Notifications given up";
+        "Sends that failed, tried again or given up";
     NOTIFICATION_LATENCY = Histogram "lookout_notification_latency_seconds" ["receiver"]
         "Time from the arrival of the cause to the answer of the receiver";
     OUTBOX_PENDING = Gauge "lookout_outbox_pending" ["receiver"]
@@ -172,7 +172,7 @@ families! {
     QUEUE_LENGTH = Gauge "lookout_queue_length" ["queue"]
         "What waits in a queue";
     STORE_ERRORS = Counter "lookout_store_errors_total" []
-        "Reads and writes of the store that failed";
+        "Writes to the store that failed";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last reload of the configuration succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

@@ -6,8 +6,8 @@
 mod process;
 mod register;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode_registry;
@@ -19,69 +19,17 @@ use prometheus_client::registry::Registry;
 
 use super::format::Format;
 use super::series::Writer;
-use crate::model::{Outcome, SendReason, Time};
+use crate::model::{SendReason, Time};
 
-/// The way by which something came in: the label `signal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intake {
-    /// `POST /api/state`.
-    State,
-    /// `POST /api/usage`.
-    Usage,
-    /// A poll.
-    Poll,
-}
+/// The ways by which something comes in, and why it may not be taken; `malformed` is said of whole bodies.
+const SIGNALS: [(&str, &[&str]); 3] = [
+    ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
+];
 
-impl Intake {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::State, Self::Usage, Self::Poll];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::State => "state",
-            Self::Usage => "usage",
-            Self::Poll => "poll",
-        }
-    }
-
-    /// Why something that came in this way may not be taken; `malformed` and `busy` are said of whole bodies.
-    const fn reasons(self) -> &'static [&'static str] {
-        match self {
-            Self::State => &["malformed", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"],
-            Self::Usage => &["malformed", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"],
-            Self::Poll => &["name", "status", "value", "limit", "series_cap", "usage_owner"],
-        }
-    }
-}
-
-/// A queue whose length is shown: the label `queue`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    /// State on its way to the engine.
-    Bulk,
-    /// What overtakes it.
-    Control,
-    /// Commits on their way to the ledger.
-    Ledger,
-    /// Rows on their way to history.
-    History,
-}
-
-impl Queue {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bulk, Self::Control, Self::Ledger, Self::History];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::Control => "control",
-            Self::Ledger => "ledger",
-            Self::History => "history",
-        }
-    }
-}
+/// The engine's queues.
+const QUEUES: [&str; 2] = ["bulk", "control"];
 
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
@@ -110,7 +58,8 @@ impl MetricConstructor<Histogram> for Latency {
 #[derive(Debug)]
 pub struct Own {
     registry: Registry,
-    ingested: [Counter; Intake::ALL.len()],
+    /// By signal, found without a lock.
+    ingested: [(&'static str, Counter); SIGNALS.len()],
     rejected: Family<Labels<2>, Counter>,
     evaluation_duration: Histogram,
     notifications: Family<Labels<1>, Counter>,
@@ -120,25 +69,29 @@ pub struct Own {
     outbox_oldest_age: Family<Labels<1>, FloatGauge>,
     suppressed: Family<Labels<1>, Counter>,
     engine_lag: FloatGauge,
-    queues: [Gauge; Queue::ALL.len()],
+    queues: Family<Labels<1>, Gauge>,
     store_errors: Counter,
     reload_successful: Gauge,
     reload_success: FloatGauge,
-    /// Whose series exist.
-    receivers: Mutex<Vec<Arc<str>>>,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Own {
-    /// Counts what was taken in: agents, components or increments.
-    pub fn ingested(&self, intake: Intake, count: u64) {
-        if let Some(counter) = self.ingested.get(intake as usize) {
+    /// Counts what was taken in of `signal`: `state`, `usage` or `poll`.
+    pub fn ingested(&self, signal: &'static str, count: u64) {
+        if let Some((_, counter)) = self.ingested.iter().find(|(known, _)| *known == signal) {
             counter.inc_by(count);
         }
     }
 
-    /// Counts what was not taken in; `reason` comes from a closed set.
-    pub fn rejected(&self, intake: Intake, reason: &'static str, count: u64) {
-        self.rejected.get_or_create_owned(&register::rejected(intake, reason)).inc_by(count);
+    /// Counts what was not taken in; signal and reason come from closed sets.
+    pub fn rejected(&self, signal: &'static str, reason: &'static str, count: u64) {
+        self.rejected.get_or_create_owned(&register::rejected(signal, reason)).inc_by(count);
     }
 
     /// Notes how long one event took to be judged.
@@ -146,26 +99,21 @@ impl Own {
         self.evaluation_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts what came of notices. Of a receiver that is gone nothing is noted.
-    pub fn outcome(&self, outcome: &Outcome) {
-        let (receiver, count) = (register::receiver(&outcome.receiver), outcome.notices.len() as u64);
-        match &outcome.result {
-            Ok(()) => {
-                if let Some(counter) = self.notifications.get(&receiver) {
-                    counter.inc_by(count);
-                }
-                if let Some(latency) = self.notification_latency.get(&receiver) {
-                    for notice in &outcome.notices {
-                        latency.observe(outcome.at.seconds_since(notice.caused_at));
-                    }
-                }
-            }
-            Err(error) => {
-                if let Some(counter) = self.notifications_failed.get(&register::failed(&outcome.receiver, error.reason))
-                {
-                    counter.inc_by(count);
-                }
-            }
+    /// Counts a notice that `receiver` took, `latency` after its cause. Of a receiver that is gone nothing is noted.
+    pub fn delivered(&self, receiver: &str, latency: Duration) {
+        let receiver = register::receiver(receiver);
+        if let Some(counter) = self.notifications.get(&receiver) {
+            counter.inc();
+        }
+        if let Some(histogram) = self.notification_latency.get(&receiver) {
+            histogram.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// Counts a send that failed, whether it is tried again or not; `reason` is a [`SendReason`]'s word.
+    pub fn failed(&self, receiver: &str, reason: &'static str) {
+        if let Some(counter) = self.notifications_failed.get(&register::failed(receiver, reason)) {
+            counter.inc();
         }
     }
 
@@ -186,59 +134,56 @@ impl Own {
     }
 
     /// Sets how late the oldest unserved deadline is.
-    pub fn engine_lag(&self, seconds: f64) {
+    pub fn lag(&self, seconds: f64) {
         self.engine_lag.set(seconds);
     }
 
-    /// Sets what waits in a queue.
-    pub fn queue_length(&self, queue: Queue, length: usize) {
-        if let Some(gauge) = self.queues.get(queue as usize) {
-            gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
-        }
+    /// Sets what waits in `queue`, whose name comes from a closed set.
+    pub fn queue(&self, queue: &'static str, length: usize) {
+        self.queues.get_or_create_owned(&register::queue(queue)).set(i64::try_from(length).unwrap_or(i64::MAX));
     }
 
-    /// Takes over the store's own count of errors; a lower one than before changes nothing.
-    pub fn store_errors(&self, total: u64) {
-        self.store_errors.inner().fetch_max(total, Ordering::Relaxed);
+    /// Counts a write to the store that failed.
+    pub fn store_error(&self) {
+        self.store_errors.inc();
     }
 
     /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.
-    pub fn config_reloaded(&self, now: Time, successful: bool) {
+    pub fn reloaded(&self, now: Time, successful: bool) {
         self.reload_successful.set(i64::from(successful));
         if successful {
             self.reload_success.set(now.as_secs_f64());
         }
     }
 
-    /// Sets who the receivers are: those that stay keep their counts, new ones start at 0, others vanish.
-    pub fn set_receivers(&self, names: &[Arc<str>]) {
-        let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in known.iter().filter(|known| !names.contains(known)) {
+    /// Ends the series of receivers that were there `before` and are not `now`, and starts those of new ones
+    /// at 0; the others keep their counts.
+    pub fn set_receivers(&self, before: &[Arc<str>], now: &[Arc<str>]) {
+        for gone in before.iter().filter(|name| !now.contains(name)) {
             let receiver = register::receiver(gone);
             self.notifications.remove(&receiver);
             self.notification_latency.remove(&receiver);
             self.outbox_pending.remove(&receiver);
             self.outbox_oldest_age.remove(&receiver);
             for reason in SendReason::ALL {
-                self.notifications_failed.remove(&register::failed(gone, reason));
+                self.notifications_failed.remove(&register::failed(gone, reason.as_str()));
             }
         }
-        for name in names {
+        for name in now {
             let receiver = register::receiver(name);
             self.notifications.get_or_create_owned(&receiver);
             self.notification_latency.get_or_create_owned(&receiver);
             self.outbox_pending.get_or_create_owned(&receiver);
             self.outbox_oldest_age.get_or_create_owned(&receiver);
             for reason in SendReason::ALL {
-                self.notifications_failed.get_or_create_owned(&register::failed(name, reason));
+                self.notifications_failed.get_or_create_owned(&register::failed(name, reason.as_str()));
             }
         }
-        *known = names.to_vec();
     }
 
     /// The families of this page part in `format`, without an end mark. Reads a few files of `/proc` for the
     /// families `process_*`; where there is none, they are absent.
-    pub fn encode(&self, format: Format) -> String {
+    pub fn text(&self, format: Format) -> String {
         let mut text = String::with_capacity(16 * 1024);
         // Writing into a string does not fail.
         let mut out = match encode_registry(&mut text, &self.registry) {

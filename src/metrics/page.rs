@@ -9,7 +9,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::fleet::write_fleet;
-use super::format::Format;
+pub use super::format::{Format, accepts_gzip};
+use super::own::Own;
 use super::series::{CHUNK, SLACK};
 use crate::model::Snapshot;
 use crate::model::alert::AlertCounts;
@@ -28,18 +29,17 @@ pub struct Page<'a> {
     pub fleet: &'a Snapshot,
     /// How many alerts there are.
     pub alerts: &'a AlertCounts,
-    /// The sidecar's own metrics, from [`super::Own::encode`] in the same format.
-    pub own: &'a str,
-    /// The format.
-    pub format: Format,
+    /// The sidecar itself.
+    pub own: &'a Own,
 }
 
 impl Page<'_> {
     /// Hands the page to `sink` in chunks of about 64 KiB, in order. Stops once `sink` says false: the reader is gone.
-    pub fn render(&self, mut sink: impl FnMut(Bytes) -> bool) {
+    pub fn render(&self, format: Format, sink: &mut dyn FnMut(Bytes) -> bool) {
         let mut out = Vec::with_capacity(CHUNK + SLACK);
-        let complete = self
-            .write(&mut out, &mut |full| sink(Bytes::from(std::mem::replace(full, Vec::with_capacity(CHUNK + SLACK)))));
+        let complete = self.write(format, &mut out, &mut |full| {
+            sink(Bytes::from(std::mem::replace(full, Vec::with_capacity(CHUNK + SLACK))))
+        });
         if complete && !out.is_empty() {
             sink(Bytes::from(out));
         }
@@ -47,11 +47,11 @@ impl Page<'_> {
 
     /// The page as one gzip body, for all readers of one snapshot. It keeps a processor busy for
     /// milliseconds: not for a thread that others wait for.
-    pub fn render_gzip(&self) -> Bytes {
+    pub fn render_gzip(&self, format: Format) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::with_capacity(CHUNK), Compression::new(LEVEL));
         let mut out = Vec::with_capacity(CHUNK + SLACK);
         // Writing into memory does not fail.
-        self.write(&mut out, &mut |full| {
+        self.write(format, &mut out, &mut |full| {
             let written = encoder.write_all(full).is_ok();
             full.clear();
             written
@@ -59,13 +59,13 @@ impl Page<'_> {
         let done = encoder.write_all(&out).and_then(|()| encoder.finish());
         let mut body = done.unwrap_or_default();
         body.shrink_to_fit();
-        Bytes::from(body)
+        body
     }
 
-    fn write(&self, out: &mut Vec<u8>, flush: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
-        out.extend_from_slice(self.own.as_bytes());
-        let complete = write_fleet(self.fleet, self.alerts, self.format, out, flush);
-        if complete && self.format == Format::OpenMetrics {
+    fn write(&self, format: Format, out: &mut Vec<u8>, flush: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
+        out.extend_from_slice(self.own.text(format).as_bytes());
+        let complete = write_fleet(self.fleet, self.alerts, format, out, flush);
+        if complete && format == Format::OpenMetrics {
             out.extend_from_slice(EOF);
         }
         complete

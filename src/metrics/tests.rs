@@ -27,7 +27,7 @@ fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> Stri
 
 fn page_text(snapshot: &Snapshot, alerts: &AlertCounts, own: &Own, format: Format) -> String {
     let mut page = Vec::new();
-    Page { fleet: snapshot, alerts, own: &own.encode(format), format }.render(|chunk| {
+    Page { fleet: snapshot, alerts, own }.render(format, &mut |chunk| {
         page.extend_from_slice(&chunk);
         true
     });
@@ -54,8 +54,8 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64>
 }
 
 fn own() -> Own {
-    let own = Own::new("0.1.0");
-    own.set_receivers(&[Arc::from("ops")]);
+    let own = Own::new();
+    own.set_receivers(&[], &[Arc::from("ops")]);
     own
 }
 
@@ -98,7 +98,7 @@ fn both_formats_carry_the_same_samples() {
     let (mut snapshot, alerts) = fleets::full();
     snapshot.agents.insert_with(|_| fleets::known("a\"b", "c\\d\ne{🤖}", AgentStatus::Failed));
     let own = own();
-    own.rejected(super::Intake::State, "name", 3);
+    own.rejected("state", "name", 3);
     let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
         let families = read(&page_text(&snapshot, &alerts, &own, format), format);
         families.into_iter().map(|family| {
@@ -236,24 +236,29 @@ fn buckets_are_cumulated() {
 fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
     let agents = (0..500).map(|number| fleets::known("shop", &format!("agent-{number}"), AgentStatus::Running));
     let (snapshot, alerts) = (fleets::of(agents), AlertCounts::default());
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: "own 1\n", format: Format::OpenMetrics };
+    let own = own();
+    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own };
     let mut chunks = Vec::new();
-    page.render(|chunk| {
+    page.render(Format::OpenMetrics, &mut |chunk| {
         chunks.push(chunk);
         true
     });
     assert!(chunks.len() > 10);
     assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK + SLACK));
     let plain = chunks.concat();
-    assert!(plain.starts_with(b"own 1\n") && plain.ends_with(b"\n# EOF\n"));
-    let mut unpacked = Vec::new();
-    flate2::read::GzDecoder::new(&page.render_gzip()[..]).read_to_end(&mut unpacked).expect("gzip");
-    assert!(unpacked == plain);
-    let text = String::from_utf8(plain).expect("text");
-    assert_eq!(read(text.strip_prefix("own 1\n").expect("it"), Format::OpenMetrics)[0].samples.len(), 500);
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&page.render_gzip(Format::OpenMetrics)[..])
+        .read_to_string(&mut unpacked)
+        .expect("gzip");
+    for text in [String::from_utf8(plain).expect("text"), unpacked] {
+        let families = read(&text, Format::OpenMetrics);
+        let up = families.iter().find(|family| family.name == "orchestrator_agent_up").expect("it");
+        assert_eq!(up.samples.len(), 500);
+        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 25);
+    }
 
     let mut taken = 0;
-    page.render(|_| {
+    page.render(Format::OpenMetrics, &mut |_| {
         taken += 1;
         taken < 3
     });
@@ -263,7 +268,7 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
 #[test]
 fn an_empty_fleet_has_a_page_too() {
     for format in [Format::Text, Format::OpenMetrics] {
-        let page = page_text(&Snapshot::default(), &AlertCounts::default(), &Own::new("1"), format);
+        let page = page_text(&Snapshot::default(), &AlertCounts::default(), &Own::new(), format);
         assert!(read(&page, format).iter().any(|family| family.name.starts_with("orchestrator_cluster_alerts")));
     }
 }

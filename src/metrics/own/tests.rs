@@ -1,86 +1,56 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Fingerprint, Level, Notice, NoticeKind, SendError, Subject};
 
 fn line<'a>(text: &'a str, series: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
 }
 
 fn check(own: &Own, expected: &[(&str, Option<&str>)]) {
-    let text = own.encode(Format::Text);
+    let text = own.text(Format::Text);
     for (series, value) in expected {
         assert_eq!(line(&text, series), *value, "{series}\n{text}");
     }
 }
 
-fn outcome(receiver: &str, result: Result<(), SendError>) -> Outcome {
-    let at = Time::from_millis(1_000_000);
-    let notice = Notice {
-        key: Arc::from("key"),
-        receiver: Arc::from(receiver),
-        fingerprint: Fingerprint(1),
-        incident: Arc::from("incident"),
-        rule: Arc::from("AgentIdle"),
-        subject: Subject::Agent { project: Arc::from("p"), name: Arc::from("a") },
-        kind: NoticeKind::Firing,
-        level: Level::Warning,
-        previous: None,
-        now_at: None,
-        value: None,
-        threshold: None,
-        message: Arc::from(""),
-        action: Arc::from(""),
-        started_at: at,
-        fired_at: at,
-        resolved_at: None,
-        ending: None,
-        at,
-        caused_at: at,
-    };
-    let notices = vec![Arc::new(notice.clone()), Arc::new(notice)];
-    Outcome { receiver: Arc::from(receiver), notices, result, at: at.plus(Duration::from_millis(40)) }
-}
-
 #[test]
 fn closed_label_sets_start_at_0() {
-    let own = Own::new("1.2.3");
-    own.set_receivers(&[Arc::from("ops")]);
+    let own = Own::new();
+    own.set_receivers(&[], &[Arc::from("ops")]);
     check(
         &own,
         &[
-            ("lookout_build_info{version=\"1.2.3\"}", Some("1")),
+            ("lookout_build_info{version=\"0.1.0\"}", Some("1")),
             ("lookout_ingested_total{signal=\"poll\"}", Some("0")),
             ("lookout_rejected_total{signal=\"usage\",reason=\"duplicate\"}", Some("0")),
             ("lookout_notifications_total{receiver=\"ops\"}", Some("0")),
             ("lookout_notifications_failed_total{receiver=\"ops\",reason=\"auth\"}", Some("0")),
             ("lookout_notifications_suppressed_total{reason=\"explained\"}", Some("0")),
             ("lookout_notification_latency_seconds_count{receiver=\"ops\"}", Some("0")),
-            ("lookout_queue_length{queue=\"ledger\"}", Some("0")),
+            ("lookout_queue_length{queue=\"control\"}", Some("0")),
         ],
     );
 }
 
 #[test]
 fn what_is_counted_is_shown() {
-    let own = Own::new("1");
-    own.set_receivers(&[Arc::from("ops")]);
-    own.ingested(Intake::State, 100);
-    own.ingested(Intake::Poll, 3);
-    own.rejected(Intake::State, "series_cap", 2);
+    let own = Own::new();
+    own.set_receivers(&[], &[Arc::from("ops")]);
+    own.ingested("state", 100);
+    own.ingested("poll", 3);
+    own.rejected("state", "series_cap", 2);
     own.evaluated(Duration::from_micros(20));
     own.outbox("ops", 4, 1.5);
     own.suppressed("cooldown", 2);
     own.suppressed("silenced", 1);
-    own.engine_lag(0.25);
-    own.queue_length(Queue::Bulk, 7);
-    own.store_errors(5);
-    own.store_errors(3);
-    own.config_reloaded(Time::from_millis(1_500), true);
-    own.config_reloaded(Time::from_millis(9_000), false);
-    own.outcome(&outcome("ops", Ok(())));
-    let error = SendError { reason: SendReason::Auth, retryable: false, retry_after: None, message: String::new() };
-    own.outcome(&outcome("ops", Err(error)));
+    own.lag(0.25);
+    own.queue("bulk", 7);
+    own.store_error();
+    own.reloaded(Time::from_millis(1_500), true);
+    own.reloaded(Time::from_millis(9_000), false);
+    own.delivered("ops", Duration::from_millis(40));
+    own.delivered("ops", Duration::from_millis(50));
+    own.failed("ops", "auth");
     check(
         &own,
         &[
@@ -96,11 +66,11 @@ fn what_is_counted_is_shown() {
             ("lookout_notifications_suppressed_total{reason=\"silenced\"}", Some("1")),
             ("lookout_engine_lag_seconds", Some("0.25")),
             ("lookout_queue_length{queue=\"bulk\"}", Some("7")),
-            ("lookout_store_errors_total", Some("5")),
+            ("lookout_store_errors_total", Some("1")),
             ("lookout_config_last_reload_successful", Some("0")),
             ("lookout_config_last_reload_success_timestamp_seconds", Some("1.5")),
             ("lookout_notifications_total{receiver=\"ops\"}", Some("2")),
-            ("lookout_notifications_failed_total{receiver=\"ops\",reason=\"auth\"}", Some("2")),
+            ("lookout_notifications_failed_total{receiver=\"ops\",reason=\"auth\"}", Some("1")),
             ("lookout_notification_latency_seconds_bucket{le=\"0.025\",receiver=\"ops\"}", Some("0")),
             ("lookout_notification_latency_seconds_bucket{le=\"0.05\",receiver=\"ops\"}", Some("2")),
         ],
@@ -109,23 +79,25 @@ fn what_is_counted_is_shown() {
 
 #[test]
 fn a_receiver_that_is_gone_leaves_no_series_and_one_that_stays_keeps_its_counts() {
-    let own = Own::new("1");
-    own.set_receivers(&[Arc::from("ops"), Arc::from("oncall")]);
-    own.outcome(&outcome("ops", Ok(())));
-    own.set_receivers(&[Arc::from("ops"), Arc::from("new\"one")]);
-    // What was still on its way to it, or what nobody knows of.
-    own.outcome(&outcome("oncall", Ok(())));
+    let own = Own::new();
+    let (before, now) = (["ops", "oncall"].map(Arc::from), ["ops", "new\"one"].map(Arc::from));
+    own.set_receivers(&[], &before);
+    own.delivered("ops", Duration::ZERO);
+    own.set_receivers(&before, &now);
+    // What was still on its way to it.
+    own.delivered("oncall", Duration::ZERO);
+    own.failed("oncall", "auth");
     own.outbox("oncall", 1, 1.0);
-    let text = own.encode(Format::Text);
+    let text = own.text(Format::Text);
     assert!(!text.contains("oncall"), "{text}");
-    assert_eq!(line(&text, "lookout_notifications_total{receiver=\"ops\"}"), Some("2"));
+    assert_eq!(line(&text, "lookout_notifications_total{receiver=\"ops\"}"), Some("1"));
     assert_eq!(line(&text, "lookout_notifications_total{receiver=\"new\\\"one\"}"), Some("0"));
 }
 
 #[test]
 fn counters_are_declared_as_each_format_wants_it() {
-    let own = Own::new("1");
-    let (text, open_metrics) = (own.encode(Format::Text), own.encode(Format::OpenMetrics));
+    let own = Own::new();
+    let (text, open_metrics) = (own.text(Format::Text), own.text(Format::OpenMetrics));
     for declared in ["# HELP lookout_ingested_total States", "# TYPE lookout_ingested_total counter\n"] {
         assert!(text.contains(declared) && !open_metrics.contains(declared), "{declared}");
     }
@@ -136,7 +108,7 @@ fn counters_are_declared_as_each_format_wants_it() {
 
 #[test]
 fn the_process_is_measured() {
-    let text = Own::new("1").encode(Format::Text);
+    let text = Own::new().text(Format::Text);
     let value = |name: &str| line(&text, name).and_then(|value| value.parse::<f64>().ok()).expect(name);
     assert!(value("process_resident_memory_bytes") > 100_000.0);
     assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
