@@ -1,9 +1,294 @@
-//! app
+//! Start, wire, drain: the only place that knows every part.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
 use crate::config::{Config, Source};
+use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
+use crate::fleet;
+use crate::metrics::Own;
+use crate::model::PollReport;
+use crate::notify::Receiver;
+use crate::rules::compile::{RuleSet, RuleSettings};
+use crate::server::{self, Access, Bound, Context};
+use crate::sources;
+use crate::store::{ClosedFilter, HistoryHandle, Store};
+
+/// How long running requests may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long what is due may take to be sent when the program ends.
+const FLUSH: Duration = Duration::from_secs(10);
+/// Polls that may wait for the engine.
+const POLLS: usize = 64;
+
+/// What a caller adds to the configuration.
+#[derive(Default)]
+pub struct Extras {
+    /// Whether notices are printed as well.
+    pub console: bool,
+    /// Rules over those of the configuration: (name, text).
+    pub rules: Vec<(String, String)>,
+    /// Called with the address once requests are served.
+    pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
+}
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Extras").field("console", &self.console).finish_non_exhaustive()
+    }
+}
 
 /// Runs the sidecar until it is told to stop; `source` is read again on a reload.
-pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
-    let _ = (config, source);
-    anyhow::bail!("the sidecar is not wired yet")
+pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let bound = Bound::bind(config.listen.0).await?;
+    let address = bound.address();
+    let tls = server::listener::acceptor(&config.tls)?;
+    let access = Access::new(&config.auth, &config.allowed_hosts, address).map_err(anyhow::Error::msg)?;
+    let (access_now, access) = watch::channel(Arc::new(access));
+    let settings = settings(&config, &extras)?;
+    let (store, restored, saved) = Store::open(&config.store, &clock).context("open the store")?;
+    for damaged in restored.damaged.iter().chain(&saved.damaged) {
+        tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
+    }
+    let own = Arc::new(Own::new());
+    own.reloaded(clock.now(), true);
+    let history = store.history.clone();
+    let (monitoring, polls_on) = watch::channel(true);
+    let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
+    let parts = Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring };
+    let (engine, reports) = Engine::new(parts);
+    let (stop_engine, engine_stop) = oneshot::channel();
+    let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
+
+    let stop = CancellationToken::new();
+    let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
+    pollers.replace(&config).await?;
+    let reloader = Arc::new(Reloader {
+        source,
+        console: extras.console,
+        rules: extras.rules,
+        started_with: config.clone(),
+        handle: handle.clone(),
+        own: Arc::clone(&own),
+        clock,
+        access: access_now,
+        address,
+        pollers,
+        turn: Mutex::new(()),
+    });
+    let reload = {
+        let reloader = Arc::clone(&reloader);
+        move || -> server::Later<Result<(), String>> {
+            let reloader = Arc::clone(&reloader);
+            Box::pin(async move { reloader.reload().await })
+        }
+    };
+    let context = Context {
+        engine: handle,
+        own,
+        access,
+        limits: config.limits.clone(),
+        history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
+        reload: Arc::new(reload),
+    };
+    let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
+    tracing::info!(
+        address = %address,
+        version = env!("CARGO_PKG_VERSION"),
+        sources = config.sources.len(),
+        receivers = config.receivers.len(),
+        "listening"
+    );
+    let started = extras.started.map_or(Ok(()), |started| started(address));
+
+    let ended = match started {
+        Ok(()) => wait_for_end(&reloader, &mut serving).await,
+        Err(error) => Err(error),
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    if !serving.is_finished() {
+        // It bounds its own time; it can only have broken.
+        drop(serving.await);
+    }
+    reloader.pollers.stop().await;
+    if stop_engine.send(FLUSH).is_err() {
+        tracing::error!("the engine had ended already");
+    }
+    engine.await.context("the engine broke")?;
+    ended
+}
+
+/// Serves signals until one of them ends the program; a listener that ends by itself is an error.
+async fn wait_for_end(reloader: &Reloader, serving: &mut tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => drop(reloader.reload().await),
+            _ = &mut *serving => anyhow::bail!("the listener broke"),
+        }
+    }
+}
+
+/// What the engine takes from the configuration.
+fn settings(config: &Config, extras: &Extras) -> anyhow::Result<engine::Settings> {
+    engine_settings(config, extras.console, &extras.rules)
+}
+
+fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -> anyhow::Result<engine::Settings> {
+    let mut receivers = Vec::new();
+    for (place, receiver) in config.receivers.iter().enumerate() {
+        receivers.push(Receiver::new(receiver).map_err(|problems| {
+            let lines: Vec<String> =
+                problems.iter().map(|(key, text)| format!("receivers[{place}].{key}: {text}")).collect();
+            anyhow::anyhow!(lines.join("\n"))
+        })?);
+    }
+    if console {
+        receivers.push(Receiver::console());
+    }
+    let sources = config.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
+    Ok(engine::Settings {
+        fleet: fleet::Settings {
+            agents: config.agents.clone(),
+            expected: config.expected.clone(),
+            budgets: config.budgets.clone(),
+            max_series: config.limits.series,
+            sources: sources.collect(),
+        },
+        rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        receivers,
+    })
+}
+
+/// The rules of the configuration with others over them.
+fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleSet> {
+    let mut files = Vec::new();
+    for path in &config.rules {
+        files.push((path.display().to_string(), std::fs::read_to_string(path)?));
+    }
+    files.extend(rules.iter().cloned());
+    let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
+    RuleSet::load(&files, settings)
+        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+/// Alerts that are over, as readers see them.
+async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<AlertView> {
+    let AlertFilter { level, agent, rule, limit, .. } = filter;
+    match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
+        Ok(closed) => closed
+            .into_iter()
+            .map(|closed| AlertView::of(&closed.alert, closed.message.to_string(), closed.action.to_string()))
+            .collect(),
+        Err(error) => {
+            tracing::error!(error = %error, "history not read");
+            Vec::new()
+        }
+    }
+}
+
+/// The polls of the configured sources.
+struct Pollers {
+    handle: Handle,
+    clock: Clock,
+    on: watch::Receiver<bool>,
+    running: Mutex<Option<(CancellationToken, tokio_util::task::TaskTracker)>>,
+}
+
+impl Pollers {
+    fn new(handle: Handle, clock: Clock, on: watch::Receiver<bool>) -> Self {
+        Self { handle, clock, on, running: Mutex::new(None) }
+    }
+
+    /// Polls these sources in place of the ones before.
+    async fn replace(&self, config: &Config) -> anyhow::Result<()> {
+        self.stop().await;
+        let stop = CancellationToken::new();
+        let (sender, mut reports) = mpsc::channel::<PollReport>(POLLS);
+        let tracker =
+            sources::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
+                anyhow::anyhow!(lines.join("\n"))
+            })?;
+        let (handle, stopped) = (self.handle.clone(), stop.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    report = reports.recv() => match report {
+                        Some(report) => if handle.poll(report).await.is_err() { return },
+                        None => return,
+                    },
+                }
+            }
+        });
+        *self.running.lock().await = Some((stop, tracker));
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        if let Some((stop, tracker)) = self.running.lock().await.take() {
+            stop.cancel();
+            tracker.close();
+            tracker.wait().await;
+        }
+    }
+}
+
+/// Reads the configuration again and puts it in force when it is valid.
+struct Reloader {
+    source: Source,
+    console: bool,
+    rules: Vec<(String, String)>,
+    started_with: Config,
+    handle: Handle,
+    own: Arc<Own>,
+    clock: Clock,
+    access: watch::Sender<Arc<Access>>,
+    address: SocketAddr,
+    pollers: Pollers,
+    /// One reload at a time.
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    async fn reload(&self) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        let result = self.try_reload().await;
+        self.own.reloaded(self.clock.now(), result.is_ok());
+        match &result {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::error!(error = %error, "configuration not reloaded; the old one stays in force"),
+        }
+        result.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn try_reload(&self) -> anyhow::Result<()> {
+        let config = self.source.load()?;
+        let settings = engine_settings(&config, self.console, &self.rules)?;
+        let access = Access::new(&config.auth, &config.allowed_hosts, self.address).map_err(anyhow::Error::msg)?;
+        for (key, changed) in [
+            ("listen", config.listen != self.started_with.listen),
+            ("store.path", config.store.path != self.started_with.store.path),
+        ] {
+            if changed {
+                tracing::warn!(key, "this key takes effect at the next start only");
+            }
+        }
+        self.access.send_replace(Arc::new(access));
+        self.handle.reload(settings).await?;
+        self.pollers.replace(&config).await
+    }
 }

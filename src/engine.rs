@@ -24,7 +24,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{Finding, Notice, Outcome, Report, Time};
+use crate::model::{Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::Store;
@@ -55,7 +55,7 @@ pub struct Engine {
     paused_until: Option<Time>,
     /// How late the last served deadline was.
     lag: Duration,
-    has_receivers: bool,
+    receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
 }
 

@@ -16,7 +16,7 @@ mod usage;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
@@ -63,7 +63,8 @@ pub struct Fleet {
     settings: Settings,
     zone: TimeZone,
     state: Snapshot,
-    published: Option<Arc<Snapshot>>,
+    /// The last snapshot, as long as a reader holds it: one kept for nobody would be copied on every write.
+    published: Weak<Snapshot>,
     projects: HashMap<Arc<str>, u32>,
     indexes: Vec<Index>,
     /// Per agent slot: the number of the batch that last named it.
@@ -124,7 +125,7 @@ impl Fleet {
         let mut fleet = Self {
             zone: TimeZone::UTC,
             state: Snapshot { at: now, started_at: now, monitoring: true, ..Snapshot::default() },
-            published: None,
+            published: Weak::new(),
             projects: HashMap::new(),
             indexes: Vec::new(),
             named_in: Vec::new(),
@@ -190,15 +191,15 @@ impl Fleet {
 
     /// The fleet at `now`, for readers. The same one again when nothing changed within a second.
     pub fn snapshot(&mut self, now: Time) -> Arc<Snapshot> {
-        if let Some(published) = &self.published
+        if let Some(published) = self.published.upgrade()
             && published.generation == self.state.generation
             && now.since(published.at) < Duration::from_secs(1)
         {
-            return Arc::clone(published);
+            return published;
         }
         self.state.at = now;
         let snapshot = Arc::new(self.state.clone());
-        self.published = Some(Arc::clone(&snapshot));
+        self.published = Arc::downgrade(&snapshot);
         snapshot
     }
 

@@ -53,7 +53,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
-//pub mod engine;
+pub mod engine;
 pub mod fleet;
 pub mod http_client;
 pub mod metrics;

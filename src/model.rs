@@ -32,7 +32,7 @@ pub use counter::{Count, Sum};
 pub use deadlines::Deadlines;
 pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};
 pub use level::Level;
-pub use notice::{Notice, NoticeKind, Outcome, ReceiverPolicy, SendError, SendReason};
+pub use notice::{Notice, NoticeKind, Outcome, ReceiverPolicy, Report, SendError, SendReason};
 pub use project::{ModelTotals, Project, Totals};
 pub use rule::{Class, RulePolicy};
 pub use signal::{Signal, Signals};

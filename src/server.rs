@@ -1,1 +1,54 @@
-//! server
+//! The listener and its routes: bounded in connections, heads, bodies and time, and closed to strangers.
+//!
+//! Owns access, limits and the shapes of answers. Refuses to decide anything about agents: it asks the engine.
+
+pub mod access;
+mod answers;
+mod body;
+mod connections;
+mod error;
+pub mod listener;
+mod routes;
+mod scrape;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use access::Access;
+pub use listener::{Bound, serve};
+
+use crate::config::server::LimitsConfig;
+use crate::engine::{AlertFilter, AlertView, Handle};
+use crate::metrics::Own;
+
+/// An answer that takes its time.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The engine.
+    pub engine: Handle,
+    /// The sidecar's own metrics.
+    pub own: Arc<Own>,
+    /// Who may do what, as of the last reload.
+    pub access: watch::Receiver<Arc<Access>>,
+    /// What is taken in at most.
+    pub limits: LimitsConfig,
+    /// Reads alerts that are over, newest first.
+    pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
+    /// Reloads the configuration; the error says what is wrong with it.
+    pub reload: Arc<dyn Fn() -> Later<Result<(), String>> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Context").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -20,13 +20,16 @@ pub(super) struct Explainers {
 
 #[derive(Debug, Default)]
 struct ProjectExplainers {
-    /// Agents down: the rule, and the agent's source.
-    down: BTreeMap<Arc<str>, (Arc<str>, Option<Arc<str>>)>,
+    /// Agents down, by name.
+    down: BTreeMap<Arc<str>, Down>,
     stale: HashMap<Arc<str>, Arc<str>>,
     /// The rule that tells of agents down in numbers, and whether it is two or more.
     agents_down: Option<(Arc<str>, bool)>,
     components: BTreeMap<Arc<str>, Arc<str>>,
 }
+
+/// The rule that found an agent down, and the agent's source.
+type Down = (Arc<str>, Option<Arc<str>>);
 
 impl Explainers {
     /// The rule whose firing alert explains `entry`.

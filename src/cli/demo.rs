@@ -1,8 +1,23 @@
 //! `lookout demo`: the sidecar with a simulated fleet.
 
-use clap::Args;
+mod drive;
+mod script;
 
-use super::ConfigArgs;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::terminal::print;
+use super::{ConfigArgs, logging};
+use crate::app::{self, Extras};
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::sources::config::SourceConfig;
+
+/// Rules with windows so short that a minute shows their end.
+const RULES: &str = include_str!("demo/rules.yaml");
 
 /// Arguments of `lookout demo`.
 #[derive(Args, Clone, Debug)]
@@ -16,7 +31,81 @@ pub struct DemoArgs {
 }
 
 /// Runs the sidecar and the fleet until it is told to stop.
-pub(super) fn run(args: &DemoArgs, env: &crate::config::Environment) -> anyhow::Result<std::process::ExitCode> {
-    let _ = (args.agents, args.config.source(env));
-    anyhow::bail!("the simulated fleet is not there yet")
+pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    let source = args.config.source(env);
+    let mut config = source.load()?;
+    if source.file.is_none() {
+        demo_defaults(&mut config, env);
+    }
+    logging::init(&config.log)?;
+    super::wait(async {
+        let page = TcpListener::bind("127.0.0.1:0").await?;
+        config.sources.push(polled(&page)?);
+        let world = drive::World::new(Clock::system());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(world.clone().serve_page(page, stop.clone()));
+        let (agents, driving) = (args.agents, stop.clone());
+        let prints = config.receivers.is_empty();
+        let extras = Extras {
+            console: prints,
+            rules: vec![("demo rules".to_owned(), RULES.to_owned())],
+            started: Some(Box::new(move |address| {
+                let url = format!("http://{address}");
+                for line in welcome(&url, agents, prints) {
+                    print(&line)?;
+                }
+                tokio::spawn(world.drive(url, agents, driving));
+                Ok(())
+            })),
+        };
+        let done = app::serve(config, source, extras).await;
+        stop.cancel();
+        serving.await??;
+        done?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What makes the story visible without a configuration of one's own: nothing is left on disk, and there are budgets.
+fn demo_defaults(config: &mut Config, env: &Environment) {
+    if env.get("LOOKOUT_STORE__PATH").is_none() {
+        config.store.path = None;
+    }
+    config.budgets.tokens_per_task.get_or_insert(200_000);
+    config.budgets.tokens_per_day.get_or_insert(1_000_000_000);
+    config.budgets.cost_usd_per_day.get_or_insert(1_000.0);
+    if env.get("LOOKOUT_LOG__LEVEL").is_none() {
+        config.log.level = "warn".to_owned();
+    }
+}
+
+/// The source that polls the simulated orchestrator.
+fn polled(page: &TcpListener) -> anyhow::Result<SourceConfig> {
+    let url = format!("http://{}/fleet", page.local_addr()?);
+    Ok(serde_json::from_value(serde_json::json!({
+        "name": "orchestrator",
+        "kind": "http-json",
+        "url": url,
+        "interval": "1s",
+        "timeout": "1s",
+        "fields": {
+            "agents": "$.bots[*]", "name": "$.id", "status": "$.state", "last_activity": "$.seen",
+            "restart_count": "$.restarts",
+        },
+        "status_map": {"busy": "running"},
+    }))?)
+}
+
+fn welcome(url: &str, agents: u32, prints: bool) -> Vec<String> {
+    let mut lines = vec![
+        format!("lookout watches {agents} simulated agents. Open or ask:"),
+        format!("  {url}/metrics       what Prometheus scrapes"),
+        format!("  {url}/api/status    the whole picture as JSON"),
+        format!("  lookout agents --url {url}"),
+        format!("  lookout alerts --url {url}"),
+    ];
+    if prints {
+        lines.push("No receiver is configured, so notifications are printed here. Ctrl-C stops.".to_owned());
+    }
+    lines
 }

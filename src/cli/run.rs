@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArgs, logging};
+use crate::app;
 use crate::config::Environment;
 
 /// Arguments of `lookout run`.
@@ -20,6 +21,8 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     let source = args.config.source(env);
     let config = source.load()?;
     logging::init(&config.log)?;
-    crate::app::run(config, source)?;
-    Ok(ExitCode::SUCCESS)
+    super::wait(async {
+        app::serve(config, source, app::Extras::default()).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }

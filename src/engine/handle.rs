@@ -143,6 +143,12 @@ impl Handle {
         self.ask(|reply| Control::Reload(Box::new(settings), reply)).await
     }
 
+    /// How many events wait in each queue.
+    pub fn queues(&self) -> [(&'static str, usize); 2] {
+        let bulk = self.bulk.max_capacity() - self.bulk.capacity();
+        [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity())]
+    }
+
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.control.send(message(reply)).await.map_err(|_| Stopped)?;

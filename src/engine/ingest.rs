@@ -43,7 +43,7 @@ impl Engine {
             self.own.rejected("usage", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
-        let mut taken = self.fleet.usage(now, &usage.project, &usage.updates);
+        let mut taken = self.fleet.usage(now, &usage.project, &usage.usage);
         taken.add_rejected(usage.rejected);
         self.judge(now);
         self.answer("usage", taken)

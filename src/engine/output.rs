@@ -147,14 +147,20 @@ impl Engine {
             worded.push(Arc::new(notice));
         }
         for alert in &effects.changed {
-            if alert.state == AlertState::Firing && alert.changed_at == now && !self.has_receivers {
+            if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
                 let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
-                tracing::warn!(rule = &*alert.rule, level = alert.level.as_str(), subject = &**alert.subject.name(), message, "alert firing");
+                tracing::warn!(
+                    rule = &*alert.rule,
+                    level = alert.level.as_str(),
+                    subject = &**alert.subject.name(),
+                    message,
+                    "alert firing"
+                );
             }
         }
         for alert in effects.closed.drain(..) {
             let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
-            if !self.has_receivers {
+            if self.receivers.is_empty() {
                 tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
             }
             self.store.history.close_alert(ClosedAlert { alert, message: message.into(), action: action.into() });
@@ -212,7 +218,9 @@ impl Engine {
     /// The alerts that are not over, worst first, then newest first.
     pub(super) fn list(&self, filter: &AlertFilter) -> Vec<AlertView> {
         let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
-        found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
+        found.sort_by_key(|alert| {
+            (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint)
+        });
         found.truncate(filter.limit);
         found
             .into_iter()
@@ -227,7 +235,8 @@ impl Engine {
 impl AlertFilter {
     /// Whether a reader wants `alert`.
     pub fn covers(&self, alert: &Alert) -> bool {
-        let is_agent = |name: &String| matches!(&alert.subject, Subject::Agent { name: agent, .. } if **agent == **name);
+        let is_agent =
+            |name: &String| matches!(&alert.subject, Subject::Agent { name: agent, .. } if **agent == **name);
         self.level.is_none_or(|level| alert.level == level)
             && self.state.as_ref().is_none_or(|state| alert.state.as_str() == state)
             && self.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)

@@ -1,5 +1,7 @@
 //! Other settings while the program runs: what is known stays known, what was told stays told.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::fleet;
 use crate::model::{ReceiverPolicy, Subject, Time};
@@ -22,6 +24,11 @@ pub(super) fn policies(receivers: &[Receiver]) -> Vec<ReceiverPolicy> {
     receivers.iter().map(Receiver::policy).collect()
 }
 
+/// Their names.
+pub(super) fn names(receivers: &[ReceiverPolicy]) -> Vec<Arc<str>> {
+    receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect()
+}
+
 impl Engine {
     /// Takes over `settings`.
     pub(super) fn reload(&mut self, now: Time, settings: Settings) {
@@ -30,8 +37,9 @@ impl Engine {
         self.rules = Rules::new(settings.rules);
         self.rules.seed(now, self.fleet.state());
         let policies_now = policies(&settings.receivers);
-        self.own.set_receivers(&policies_now.iter().map(|receiver| &*receiver.name).collect::<Vec<_>>());
-        self.has_receivers = !policies_now.is_empty();
+        let names = names(&policies_now);
+        self.own.set_receivers(&self.receivers, &names);
+        self.receivers = names;
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
         self.dispatcher.replace(settings.receivers);

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use super::commit::Committer;
 use super::handle::{Bulk, Control};
 use super::output::Unsaved;
-use super::reload::policies;
+use super::reload::{names, policies};
 use super::{Engine, Settings};
 use crate::alerts::Alerts;
 use crate::clock::Clock;
@@ -56,9 +56,9 @@ impl Engine {
         let Parts { clock, settings, own, store, restored, saved, monitoring } = parts;
         let now = clock.now();
         let receiver_policies = policies(&settings.receivers);
-        own.set_receivers(&receiver_policies.iter().map(|receiver| &*receiver.name).collect::<Vec<_>>());
+        let receivers = names(&receiver_policies);
+        own.set_receivers(&[], &receivers);
         let (reports, reports_end) = mpsc::channel(REPORTS);
-        let has_receivers = !receiver_policies.is_empty();
         let rules = Rules::new(settings.rules);
         let alerts = Alerts::new(rules.policies(), receiver_policies);
         let mut engine = Self {
@@ -74,7 +74,7 @@ impl Engine {
             findings: Vec::new(),
             paused_until: None,
             lag: Duration::ZERO,
-            has_receivers,
+            receivers,
             monitoring,
         };
         engine.restore(now, restored, saved);
@@ -181,11 +181,11 @@ impl Engine {
             Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
             Control::Monitoring(on, reply) => {
                 self.set_monitoring(now, on);
-                drop(reply.send(()));
+                reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
                 self.reload(now, *settings);
-                drop(reply.send(()));
+                reply.send(()).unwrap_or_default();
             }
         }
     }

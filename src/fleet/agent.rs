@@ -142,7 +142,7 @@ impl Step {
     }
 
     fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, came_back: bool, project: &mut Project) {
-        let said = update.status.or_else(|| match (update.running, agent.status) {
+        let said = update.status.or(match (update.running, agent.status) {
             (Some(false), _) => Some(AgentStatus::Failed),
             (Some(true), None | Some(AgentStatus::Failed | AgentStatus::Completed)) => Some(AgentStatus::Running),
             _ => None,

@@ -168,15 +168,29 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// What came of notices that went out in one message.
+/// Notices that went out in one message.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The receiver.
     pub receiver: Arc<str>,
     /// The notices that the message carried, and those that a later one of the same alert made pointless.
     pub notices: Vec<Arc<Notice>>,
-    /// Delivered, or given up for good.
-    pub result: Result<(), SendError>,
     /// When the receiver answered.
     pub at: Time,
+}
+
+/// What came of a send.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// The receiver took it.
+    Delivered(Outcome),
+    /// It failed, and is tried again.
+    Failed {
+        /// The receiver.
+        receiver: Arc<str>,
+        /// Why.
+        error: SendError,
+    },
+    /// It was refused for good.
+    GaveUp(Outcome, SendError),
 }

@@ -1,4 +1,6 @@
-//! The section `sources`: what is polled, and how its answers are read.
+//! The section `sources`: what is polled, how its answers are read, and what of it can't be.
+
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
+
+pub use self::validate::{Problem, validate};
 
 /// A polled source.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -88,8 +92,9 @@ pub struct BasicAuth {
 }
 
 /// JSONPath (RFC 9535) of each field. `agents` selects the agents in the page; the others are read within one agent.
+///
+/// Serde can't both deny unknown keys and collect them, so that validation refuses the ones that are no field.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct FieldPaths {
     /// The agents, such as `$.agents[*]`.
     pub agents: String,

@@ -31,11 +31,14 @@ fn alert(name: &str, level: Level) -> Alert {
         started_at: START,
         fired_at: Some(START),
         clearing_since: None,
-        lowered_since: None,
+        source: None,
+        noticed_at: START,
+        caused_at: START,
+        peak: level,
         resolved_at: None,
         changed_at: START,
         ending: None,
-        told: BTreeMap::from([("ops".into(), Told { level: Some(level), firing_at: Some(START), sequence: 1 })]),
+        told: BTreeMap::from([("ops".into(), Told { level: Some(level), firing_at: Some(START), lowered_since: None, sequence: 1 })]),
     }
 }
 
@@ -296,8 +299,8 @@ prop_compose! {
         Alert {
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, explained_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
-            started_at: times.0, fired_at: times.1, clearing_since: times.2, lowered_since: times.3, resolved_at: times.4, changed_at: times.5,
-            told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, sequence })).collect(),
+            started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
+            told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, lowered_since: times.3, sequence })).collect(),
         }
     }
 }

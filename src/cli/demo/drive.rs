@@ -1,0 +1,96 @@
+//! Drives the simulated fleet through the real push endpoint, and plays the orchestrator that is polled.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::script;
+use crate::clock::Clock;
+use crate::http_client;
+use crate::model::Time;
+
+/// Agents sent in one request.
+const BATCH: usize = 500;
+
+/// The simulated world since its start.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    clock: Clock,
+    started: Time,
+}
+
+impl World {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { started: clock.now(), clock }
+    }
+
+    fn seconds(&self) -> u64 {
+        self.clock.now().since(self.started).as_secs()
+    }
+
+    /// Serves the page of the polled orchestrator until `stop`.
+    pub(super) async fn serve_page(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let router = Router::new().route("/fleet", get(page)).with_state(self);
+        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    }
+
+    /// Pushes the state of `agents` agents to the sidecar at `url` each second until `stop`.
+    pub(super) async fn drive(self, url: String, agents: u32, stop: CancellationToken) -> anyhow::Result<()> {
+        let client = http_client::build(Duration::from_secs(10), None)?;
+        let mut ticks = tokio::time::interval(Duration::from_secs(script::STEP));
+        let mut last = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            let seconds = self.seconds();
+            for body in bodies(agents, seconds, self.clock.now()) {
+                let sent =
+                    client.post(format!("{url}/api/state")).header("content-type", "application/json").body(body);
+                let answer = sent.send().await;
+                if let Err(error) = answer.and_then(reqwest::Response::error_for_status) {
+                    tracing::warn!(error = %error.without_url(), "the simulated fleet could not report");
+                }
+            }
+            for (second, line) in script::STORY {
+                let at = (seconds / script::ROUND, second);
+                if seconds % script::ROUND == second && last != Some(at) {
+                    last = Some(at);
+                    super::super::terminal::print(&format!("{second:>3} s  {line}"))?;
+                }
+            }
+        }
+    }
+}
+
+async fn page(State(world): State<World>) -> Response {
+    match script::page(world.seconds(), world.clock.now()) {
+        Some(page) => Json(page).into_response(),
+        None => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "simulated outage"}))).into_response(),
+    }
+}
+
+/// The requests of one step.
+fn bodies(agents: u32, seconds: u64, now: Time) -> Vec<String> {
+    let mut bodies = Vec::new();
+    for project in ["shop", "lab"] {
+        let states: Vec<Value> = (0..agents)
+            .filter(|number| script::project(*number) == project)
+            .map(|number| script::agent(number, seconds, now))
+            .collect();
+        for (place, states) in states.chunks(BATCH).enumerate() {
+            let is_first = project == "shop" && place == 0;
+            let components = if is_first { script::components(seconds) } else { json!([]) };
+            bodies.push(json!({"project": project, "agents": states, "components": components}).to_string());
+        }
+    }
+    bodies
+}

@@ -1,0 +1,212 @@
+//! What the simulated fleet does: a story of one minute, told again and again.
+//!
+//! Pure: the same second gives the same fleet. The first agents have parts in the story, the others work.
+
+use serde_json::{Value, json};
+
+use crate::model::Time;
+
+/// Seconds after which the story begins anew.
+pub(super) const ROUND: u64 = 60;
+
+/// How often states are sent, in seconds.
+pub(super) const STEP: u64 = 1;
+
+const MODELS: [&str; 3] = ["claude-opus", "gpt-5-codex", "gemini-pro"];
+const TYPES: [&str; 4] = ["claude-code", "codex", "langflow", "custom"];
+const PHASES: [&str; 4] = ["plan", "implement", "test", "review"];
+const NAMES: [&str; 8] = [
+    "grand_boss",
+    "idle_ida",
+    "restless_rob",
+    "failing_fay",
+    "spending_sam",
+    "limited_lee",
+    "asking_ann",
+    "steady_sue",
+];
+
+/// What an agent plays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Boss,
+    Idle,
+    Restarting,
+    Failing,
+    Spending,
+    RateLimited,
+    Asking,
+    Steady,
+}
+
+impl Part {
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Boss,
+            1 => Self::Idle,
+            2 => Self::Restarting,
+            3 => Self::Failing,
+            4 => Self::Spending,
+            5 => Self::RateLimited,
+            6 => Self::Asking,
+            _ => Self::Steady,
+        }
+    }
+}
+
+/// The name of agent `number`.
+pub(super) fn name(number: u32) -> String {
+    NAMES.get(number as usize).map_or_else(|| format!("worker-{number}"), |name| (*name).to_owned())
+}
+
+/// The project of agent `number`; the story is played in `shop`.
+pub(super) const fn project(number: u32) -> &'static str {
+    if number < 8 || number.is_multiple_of(2) { "shop" } else { "lab" }
+}
+
+/// The state of agent `number`, `seconds` after the start at `now`.
+pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
+    let part = Part::of(number);
+    let (round, second) = (seconds / ROUND, seconds % ROUND);
+    let count = |per_second: f64| (seconds as f64 * per_second) as u64;
+    // Tasks take 20 to 39 seconds; the last two of them the agent has ended its task.
+    let length = 20 + u64::from(number % 20);
+    let (task, into_task) = (seconds / length, seconds % length);
+    let is_done = into_task + 2 >= length && part == Part::Steady;
+    let model = MODELS[number as usize % MODELS.len()];
+    let mut idle = 0;
+    let mut status = if is_done { "completed" } else { "running" };
+    let mut reason = Value::Null;
+    let mut restarts = if part == Part::Restarting { round * 5 } else { 0 };
+    let mut task_id = format!("task-{number}-{task}");
+    let (mut input, mut output) = (count(40.0 + f64::from(number % 7)), count(12.0));
+    let (mut limited, mut remaining) = (if part == Part::RateLimited { round * 4 } else { 0 }, 40);
+    match (part, second) {
+        (Part::Idle, 5..=11) => idle = 400,
+        (Part::Idle, 12..=19) => idle = 650,
+        (Part::Restarting, 8..=12) => restarts += second - 7,
+        (Part::Restarting, 13..) => restarts += 5,
+        (Part::Failing, 15..=27) => (status, reason) = ("failed", json!("exit code 137: out of memory")),
+        (Part::Asking, 32..=45) => (status, reason) = ("waiting_question", json!("permission to run Bash")),
+        (Part::Boss, 50..=55) => (status, reason) = ("waiting_review", json!("pull request 42")),
+        (Part::RateLimited, 22..=25) => (limited, remaining) = (limited + second - 21, 0),
+        (Part::RateLimited, 26..) => limited += 4,
+        _ => {}
+    }
+    if part == Part::Spending {
+        // One task a minute, which has used 91 % of its budget by second 18 and all of it by second 26.
+        task_id = format!("big-task-{round}");
+        let used = match second {
+            0..=17 => second * 5_000,
+            18..=25 => 182_000,
+            _ => 204_000,
+        };
+        (input, output) = (round * 170_000 + used * 5 / 6, round * 34_000 + used / 6);
+    }
+    let requests = count(0.5);
+    let at = |back: u64| now.minus(std::time::Duration::from_secs(back)).to_string();
+    json!({
+        "name": name(number),
+        "type": TYPES[number as usize % TYPES.len()],
+        "status": status,
+        "reason": reason,
+        "task_id": task_id,
+        "phase": PHASES[(into_task * 4 / length) as usize % PHASES.len()],
+        "progress": into_task as f64 * 100.0 / length as f64,
+        "restart_count": restarts,
+        "last_activity": at(idle),
+        "estimated_completion": now.plus(std::time::Duration::from_secs(length - into_task)).to_string(),
+        "model": model,
+        "tokens": {
+            "input": input,
+            "output": output,
+            "cache_read": count(150.0),
+            "cache_creation": count(6.0),
+            "reasoning": count(4.0),
+            "cost_usd": (input as f64 * 3.0 + output as f64 * 15.0) / 1e6,
+        },
+        "requests": {"total": requests + limited, "errors": requests / 50 + limited, "rate_limited": limited, "retries": limited},
+        "reviews": {"passed": seconds / 15, "failed": seconds / 90},
+        "rate_limits": [{
+            "provider": "anthropic", "limit_type": "requests", "limit": 50, "remaining": remaining,
+            "reset_at": now.plus(std::time::Duration::from_secs(60 - second)).to_string(),
+        }],
+    })
+}
+
+/// The components of the shop.
+pub(super) fn components(seconds: u64) -> Value {
+    let (status, details) = match seconds % ROUND {
+        24..=29 => ("WARNING", "the pool is nearly full"),
+        30..=39 => ("ERROR", "the pool is full"),
+        _ => ("OK", "well"),
+    };
+    json!([
+        {"name": "DatabaseManager", "status": status, "details": details, "metrics": {"pool_size": 10}},
+        {"name": "TaskQueue", "status": "OK", "metrics": {"length": seconds % 7}},
+    ])
+}
+
+/// The page of the polled orchestrator; `None` while it is broken.
+pub(super) fn page(seconds: u64, now: Time) -> Option<Value> {
+    if (36..=50).contains(&(seconds % ROUND)) {
+        return None;
+    }
+    let bots: Vec<Value> = ["reviewer", "releaser"]
+        .iter()
+        .map(|name| json!({"id": name, "state": "busy", "seen": now.to_string(), "restarts": 0}))
+        .collect();
+    Some(json!({"bots": bots}))
+}
+
+/// What happens, for people to read along.
+pub(super) const STORY: [(u64, &str); 11] = [
+    (5, "idle_ida goes idle: a warning"),
+    (8, "restless_rob begins to restart: a warning at three, an error at five"),
+    (12, "idle_ida has been idle for 650 s: an error"),
+    (15, "failing_fay fails: an error at once"),
+    (18, "spending_sam has used 91 % of its task's budget: a warning, and an error at 100 %"),
+    (20, "idle_ida is back at work: resolved"),
+    (22, "limited_lee meets 429s: a warning, and an error at four"),
+    (24, "DatabaseManager warns, then breaks, then recovers"),
+    (28, "failing_fay is back: resolved"),
+    (32, "asking_ann waits for a permission"),
+    (36, "the polled orchestrator breaks for a quarter of a minute"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::push::decode_state;
+
+    #[test]
+    fn every_state_of_the_story_is_taken_and_no_counter_goes_back() {
+        let start = Time::from_millis(1_790_000_000_000);
+        for number in 0..12 {
+            let mut last = [0; 8];
+            for second in 0..3 * ROUND {
+                let now = start.plus(std::time::Duration::from_secs(second));
+                let body = json!({"project": "shop", "agents": [agent(number, second, now)]}).to_string();
+                let batch = decode_state(&body, now).expect("readable");
+                assert!(batch.rejected.is_empty(), "{:?}", batch.rejected);
+                let update = batch.agents.first().expect("one agent");
+                let counters = [
+                    update.restart_count,
+                    update.requests,
+                    update.request_errors,
+                    update.rate_limit_hits,
+                    update.retries,
+                    update.tokens[0],
+                    update.tokens[1],
+                    update.reviews_passed,
+                ]
+                .map(|counter| counter.expect("reported"));
+                assert!(
+                    last.iter().zip(&counters).all(|(last, now)| last <= now),
+                    "{number} at {second}: {counters:?}"
+                );
+                last = counters;
+            }
+        }
+    }
+}

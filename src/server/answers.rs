@@ -1,0 +1,4 @@
+//! The shapes of answers that scripts read.
+
+pub(super) mod status;
+pub(super) mod totals;

@@ -1,0 +1,126 @@
+//! `/api/status`: the whole picture.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::totals;
+use crate::engine::View;
+use crate::model::{Agent, Component, Count, RateLimit, Snapshot, TokenType};
+
+/// The answer for `view`.
+pub(in crate::server) fn of(view: &View) -> Value {
+    let fleet = &*view.fleet;
+    let mut agents: BTreeMap<u32, Vec<&Agent>> = BTreeMap::new();
+    for agent in fleet.agents.iter() {
+        agents.entry(agent.project_slot).or_default().push(agent);
+    }
+    let mut components: BTreeMap<u32, Vec<&Component>> = BTreeMap::new();
+    for component in fleet.components.iter() {
+        components.entry(component.project_slot).or_default().push(component);
+    }
+    let projects: Vec<Value> = fleet
+        .projects
+        .iter()
+        .map(|project| {
+            let mut of_project = agents.remove(&project.slot).unwrap_or_default();
+            of_project.sort_by(|a, b| a.name.cmp(&b.name));
+            let components = components.remove(&project.slot).unwrap_or_default();
+            json!({
+                "name": &*project.name,
+                "health": project.health().as_str(),
+                "missing": project.missing.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+                "agents": of_project.into_iter().map(|it| agent(it, fleet)).collect::<Vec<_>>(),
+                "components": components.into_iter().map(component).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let health = fleet.projects.iter().map(|project| project.health()).max().unwrap_or_default();
+    let sources: Vec<Value> = fleet
+        .sources
+        .iter()
+        .map(|source| {
+            json!({
+                "name": &*source.name,
+                "kind": source.kind,
+                "up": source.up,
+                "last_success": source.last_success.map(|at| at.to_string()),
+                "last_error": source.last_error.as_deref(),
+            })
+        })
+        .collect();
+    let active: u32 = view.alerts.active.values().sum();
+    json!({
+        "monitoring": fleet.monitoring,
+        "health": health.as_str(),
+        "total_alerts": view.alerts.fired,
+        "unresolved_alerts": active,
+        "last_metrics": totals::of(view)["metrics"],
+        "projects": projects,
+        "sources": sources,
+        "receivers": view.receivers,
+        "store_ok": view.store_ok,
+    })
+}
+
+fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
+    let tokens = agent.total_tokens().map(|_| {
+        let counts = TokenType::ALL.iter().zip(&agent.tokens);
+        counts.map(|(kind, count)| (kind.as_str().to_owned(), json!(count.total()))).collect::<Map<_, _>>()
+    });
+    let limits = |limit: &RateLimit| {
+        json!({
+            "provider": &*limit.provider,
+            "limit_type": &*limit.limit_type,
+            "limit": limit.limit,
+            "remaining": limit.remaining,
+            "reset_at": limit.reset_at.map(|at| at.to_string()),
+        })
+    };
+    json!({
+        "name": &*agent.name,
+        "type": agent.agent_type.as_deref(),
+        "status": agent.status.map(|status| status.as_str()),
+        "reason": agent.reason.as_deref(),
+        "up": agent.is_up(),
+        "stale": agent.stale,
+        "down": agent.is_down(),
+        "expected": agent.is_expected(),
+        "idle_seconds": agent.idle_seconds(fleet.at),
+        "last_activity": agent.last_activity.map(|at| at.to_string()),
+        "last_heard": agent.last_heard.to_string(),
+        "source": &*agent.source,
+        "task_id": agent.task.as_ref().map(|task| &*task.id),
+        "task_seconds": agent.task.as_ref().map(|task| task.worked_at(fleet.at).as_secs_f64()),
+        "phase": agent.phase.as_deref(),
+        "progress": agent.progress.map(|ratio| ratio * 100.0),
+        "estimated_completion": agent.estimated_completion.map(|at| at.to_string()),
+        "model": agent.model.as_deref(),
+        "restart_count": agent.restarts.get(),
+        "tokens": tokens,
+        "cost_usd": agent.cost_usd.get(),
+        "requests": count(&agent.requests),
+        "request_errors": count(&agent.request_errors),
+        "rate_limit_hits": count(&agent.rate_limit_hits),
+        "retries": count(&agent.retries),
+        "rate_limits": agent.rate_limits.iter().map(limits).collect::<Vec<_>>(),
+        "day_tokens": agent.day_tokens,
+        "day_cost_usd": agent.day_cost_usd,
+    })
+}
+
+fn count(count: &Count) -> Option<u64> {
+    count.get()
+}
+
+fn component(component: &Component) -> Value {
+    let metrics: Map<String, Value> =
+        component.metrics.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+    json!({
+        "name": &*component.name,
+        "status": component.status.as_str(),
+        "details": component.details.as_deref(),
+        "since": component.status_since.to_string(),
+        "metrics": metrics,
+    })
+}

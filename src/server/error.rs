@@ -1,0 +1,57 @@
+//! Errors as every route answers them: a status and `{"error": "…"}`.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::engine::{IngestError, Stopped};
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+    pub(super) header: Option<(header::HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), header: None }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = json(self.status, serde_json::json!({"error": self.message}).to_string());
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl From<Stopped> for Refusal {
+    fn from(error: Stopped) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<IngestError> for Refusal {
+    fn from(error: IngestError) -> Self {
+        let (status, header) = match &error {
+            IngestError::Invalid(_) => (StatusCode::BAD_REQUEST, None),
+            IngestError::Full(_) => (StatusCode::TOO_MANY_REQUESTS, Some((header::RETRY_AFTER, "60"))),
+            IngestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
+            IngestError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        Self { status, message: error.to_string(), header }
+    }
+}

@@ -1,0 +1,196 @@
+//! From method and path to an answer.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::error::{Refusal, json as json_answer};
+use super::scrape::Scraper;
+use super::{Context, answers, body};
+use crate::engine::AlertFilter;
+use crate::model::Level;
+
+/// Most alerts that one answer holds.
+const MAX_ALERTS: usize = 1_000;
+
+/// Everything that is served.
+#[derive(Debug)]
+pub(super) struct Routes {
+    context: Context,
+    router: Router,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    context: Context,
+    scraper: Arc<Scraper>,
+}
+
+impl Routes {
+    pub(super) fn new(context: Context) -> Self {
+        let shared = Shared {
+            scraper: Arc::new(Scraper::new(Arc::clone(&context.own), context.engine.clone())),
+            context: context.clone(),
+        };
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/api/status", get(status))
+            .route("/api/metrics", get(totals))
+            .route("/api/alerts", get(alerts))
+            .route("/api/monitoring/start", post(start))
+            .route("/api/monitoring/stop", post(stop))
+            .route("/-/ready", get(ready))
+            .route("/-/healthy", get(async || json_answer(StatusCode::OK, r#"{"healthy": true}"#)))
+            .route("/-/reload", post(reload))
+            .route("/", get(async || json_answer(StatusCode::OK, FRONT)))
+            // Served below, without the router; named here so that another method is answered as such.
+            .route("/api/state", post(async || StatusCode::NOT_FOUND))
+            .route("/api/usage", post(async || StatusCode::NOT_FOUND))
+            .fallback(async || {
+                Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
+            })
+            .method_not_allowed_fallback(async || {
+                Refusal::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "this route does not take that method; see the header Allow",
+                )
+                .into_response()
+            })
+            .with_state(shared);
+        Self { context, router }
+    }
+}
+
+/// What there is, for one who opens the address.
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "POST /api/state", "POST /api/usage", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+
+/// Answers one request.
+pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Response {
+    let access = Arc::clone(&routes.context.access.borrow());
+    let (method, path) = (request.method(), request.uri().path());
+    if let Err(refusal) = access.check(method, path, request.headers()) {
+        return refusal.into_response();
+    }
+    // What comes in by the thousand goes past the router.
+    let is_usage = match (method, path) {
+        (&Method::POST, "/api/state") => false,
+        (&Method::POST, "/api/usage") => true,
+        _ => return dispatch(routes, request).await,
+    };
+    ingest(&routes.context, is_usage, request).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn dispatch(routes: &Routes, request: Request<Incoming>) -> Response {
+    match routes.router.clone().oneshot(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -> Result<Response, Refusal> {
+    let body = body::read(request, &context.limits).await?;
+    let taken = if is_usage { context.engine.push_usage(body).await? } else { context.engine.push_state(body).await? };
+    let answer = if taken.rejected.is_empty() {
+        format!("{{\"accepted\":{}}}", taken.accepted)
+    } else {
+        json!({"accepted": taken.accepted, "rejected": taken.rejected}).to_string()
+    };
+    Ok(json_answer(StatusCode::OK, answer))
+}
+
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let view = shared.context.engine.view().await?;
+    let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING)).await
+}
+
+async fn status(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    let view = shared.context.engine.view().await?;
+    // The whole fleet as JSON takes its time; the loop must not wait for it.
+    let answer = tokio::task::spawn_blocking(move || answers::status::of(&view).to_string()).await;
+    let answer =
+        answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
+    Ok(json_answer(StatusCode::OK, answer))
+}
+
+async fn totals(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    let view = shared.context.engine.view().await?;
+    Ok(json_answer(StatusCode::OK, answers::totals::of(&view).to_string()))
+}
+
+#[derive(Debug, Deserialize)]
+struct AlertsQuery {
+    level: Option<String>,
+    state: Option<String>,
+    agent: Option<String>,
+    rule: Option<String>,
+    limit: Option<String>,
+}
+
+async fn alerts(
+    State(shared): State<Shared>,
+    query: Result<Query<AlertsQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+    let level = query.level.map(|word| {
+        Level::parse(&word).ok_or_else(|| bad(format!("level `{word}` is none of info, warning, error, critical")))
+    });
+    if let Some(state) = &query.state
+        && !["pending", "firing", "resolved"].contains(&&**state)
+    {
+        return Err(bad(format!("state `{state}` is none of pending, firing, resolved")));
+    }
+    let limit = query.limit.map_or(Ok(100), |text| {
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_ALERTS).contains(limit));
+        limit.ok_or_else(|| bad(format!("limit `{text}` is not a number from 1 to {MAX_ALERTS}")))
+    })?;
+    let filter =
+        AlertFilter { level: level.transpose()?, state: query.state, agent: query.agent, rule: query.rule, limit };
+    let mut found = if filter.state.as_deref() == Some("resolved") {
+        Vec::new()
+    } else {
+        shared.context.engine.alerts(filter.clone()).await?
+    };
+    if found.len() < limit && filter.state.as_deref().is_none_or(|state| state == "resolved") {
+        let rest = limit - found.len();
+        found.extend((shared.context.history)(AlertFilter { limit: rest, ..filter }).await);
+    }
+    let total = found.len();
+    Ok(json_answer(StatusCode::OK, json!({"alerts": found, "total": total}).to_string()))
+}
+
+async fn start(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(true).await?;
+    Ok(json_answer(StatusCode::OK, json!({"monitoring": true}).to_string()))
+}
+
+async fn stop(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(false).await?;
+    let resumes = crate::engine::PAUSE.as_secs();
+    Ok(json_answer(StatusCode::OK, json!({"monitoring": false, "resumes_after_seconds": resumes}).to_string()))
+}
+
+async fn ready(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    let view = shared.context.engine.view().await?;
+    let (status, ready) = if view.store_ok { (StatusCode::OK, true) } else { (StatusCode::SERVICE_UNAVAILABLE, false) };
+    let reasons: &[&str] =
+        if view.store_ok { &[] } else { &["the store can't be written; alerts are sent all the same"] };
+    Ok(json_answer(status, json!({"ready": ready, "reasons": reasons}).to_string()))
+}
+
+async fn reload(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    match (shared.context.reload)().await {
+        Ok(()) => Ok(json_answer(StatusCode::OK, json!({"reloaded": true}).to_string())),
+        Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error)),
+    }
+}

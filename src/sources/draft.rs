@@ -1,0 +1,223 @@
+//! An agent's state while it is read, field by field, and what can be wrong with it.
+//!
+//! Owns what a value for each field may be, and the bounds. Refuses to know where in a page the value stood.
+
+use std::borrow::Cow;
+
+use super::fields::Field;
+use super::read::{Scalar, Unfit, shown};
+use super::{LIMIT, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, words};
+use crate::model::update::RateLimitUpdate;
+use crate::model::{AgentUpdate, Patch, Rejected, Time, text};
+
+/// Most rate limits of one agent.
+pub(super) const MAX_RATE_LIMITS: usize = 16;
+
+/// Why an agent, a component or an increment can't be taken.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) reason: &'static str,
+    pub(super) error: String,
+}
+
+impl Fault {
+    /// `key` holds `value`, which is not what it needs.
+    pub(super) fn unfit(key: &str, value: &str, unfit: Unfit) -> Self {
+        Self { reason: VALUE, error: format!("`{key}` is {value}; it must be {}", unfit.0) }
+    }
+
+    /// `word` is no status.
+    pub(super) fn status(word: &str, known: &[&str]) -> Self {
+        Self { reason: STATUS, error: format!("unknown status `{}`; {}", shown(word), words::instead(word, known)) }
+    }
+
+    /// `name` can't be used.
+    pub(super) fn name(value: &str) -> Self {
+        Self {
+            reason: NAME,
+            error: format!("`name` is {value}; it must be 1 to {MAX_TEXT} bytes of text without control characters"),
+        }
+    }
+
+    /// There are more than `most` of `what`.
+    pub(super) fn limit(what: &str, most: usize) -> Self {
+        Self { reason: LIMIT, error: format!("more than {most} {what}; send at most so many") }
+    }
+}
+
+/// Notes that `name` was not taken, in words only while there are few.
+pub(super) fn reject(rejected: &mut Vec<Rejected>, name: &str, fault: Fault) {
+    rejected.push(if rejected.len() < MAX_SPELT_OUT {
+        Rejected { name: shown(name), reason: fault.reason, error: fault.error }
+    } else {
+        Rejected { name: String::new(), reason: fault.reason, error: String::new() }
+    });
+}
+
+/// An agent's state while it is read.
+pub(super) struct Draft<'a> {
+    now: Time,
+    update: AgentUpdate<'a>,
+    tokens_used: Option<u64>,
+    active_at: Option<Time>,
+    retry_at: Option<Time>,
+    fault: Option<Fault>,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing known yet.
+    pub(super) fn new(now: Time) -> Self {
+        let update = AgentUpdate::default();
+        Self { now, update, tokens_used: None, active_at: None, retry_at: None, fault: None }
+    }
+
+    /// The name as far as it was read.
+    pub(super) fn name(&self) -> &str {
+        &self.update.name
+    }
+
+    /// The task as far as it was read.
+    pub(super) fn task_id(&self) -> Option<Cow<'a, str>> {
+        match &self.update.task_id {
+            Patch::Set(task) => Some(task.clone()),
+            Patch::Keep | Patch::Clear => None,
+        }
+    }
+
+    /// Notes what is wrong; the first finding is kept.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Takes `value` for `field`. A value that does not fit makes the whole agent unfit: half a state would be a
+    /// state that nobody reported.
+    #[inline]
+    pub(super) fn set(&mut self, field: Field, value: Scalar<'a>) {
+        if let Err((value, unfit)) = self.try_set(field, value) {
+            self.unfit(field, &value, unfit);
+        }
+    }
+
+    #[cold]
+    fn unfit(&mut self, field: Field, value: &Scalar<'a>, unfit: Unfit) {
+        self.fail(match (field, value) {
+            (Field::Name, _) => Fault::name(&value.shown()),
+            (Field::Status, Scalar::Text(word)) => Fault::status(word, &words::STATUSES),
+            _ => Fault::unfit(field.as_str(), &value.shown(), unfit),
+        });
+    }
+
+    #[inline]
+    fn try_set(&mut self, field: Field, value: Scalar<'a>) -> Result<(), (Scalar<'a>, Unfit)> {
+        let now = self.now;
+        let to = &mut self.update;
+        // Text is moved into the update, so that only what is not text is left to be shown.
+        let text = |value: Scalar<'a>, limit| match value {
+            Scalar::Null | Scalar::Text(_) => value.text(limit).map_err(|unfit| (Scalar::Null, unfit)),
+            other => Err((other, Unfit("text"))),
+        };
+        let past = |time: Option<Time>| time.map(|time| time.min(now));
+        match field {
+            Field::Name => match value {
+                Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => to.name = name,
+                other => return Err((other, Unfit("a name"))),
+            },
+            Field::Status => match value {
+                Scalar::Null => to.status = None,
+                Scalar::Text(word) => match words::status(&word) {
+                    Some(status) => to.status = Some(status),
+                    None => return Err((Scalar::Text(word), Unfit("a status"))),
+                },
+                other => return Err((other, Unfit("one of the nine words for a status"))),
+            },
+            Field::Type => to.agent_type = text(value, MAX_TEXT)?,
+            Field::Model => to.model = text(value, MAX_TEXT)?,
+            Field::Reason => to.reason = patch(text(value, MAX_REASON)?),
+            Field::Phase => to.phase = patch(text(value, MAX_TEXT)?),
+            Field::TaskId => to.task_id = patch(text(numbered(value), MAX_TEXT)?),
+            _ => {
+                let done = match field {
+                    Field::Running => value.flag().map(|flag| to.running = flag),
+                    Field::Progress => value
+                        .number(0.0..=100.0, Unfit("a number from 0 to 100"))
+                        .map(|progress| to.progress = patch(progress)),
+                    Field::TaskStartedAt => value.time().map(|time| to.task_started_at = past(time)),
+                    Field::LastActivity => value.time().map(|time| to.last_activity = past(time)),
+                    Field::EstimatedCompletion => value.time().map(|time| to.estimated_completion = patch(time)),
+                    Field::IdleSeconds => value.seconds().map(|idle| self.active_at = idle.map(|idle| now.minus(idle))),
+                    Field::RetryAfter => match &value {
+                        Scalar::Text(_) => value.time().map(|time| self.retry_at = time),
+                        _ => value.seconds().map(|wait| self.retry_at = wait.map(|wait| now.plus(wait))),
+                    },
+                    Field::CostUsd => value.amount().map(|amount| to.cost_usd = amount),
+                    Field::RestartCount => value.count().map(|count| to.restart_count = count),
+                    Field::Tokens(kind) => value.count().map(|count| {
+                        if let Some(tokens) = to.tokens.get_mut(kind) {
+                            *tokens = count;
+                        }
+                    }),
+                    Field::TokensUsed => value.count().map(|count| self.tokens_used = count),
+                    Field::Requests => value.count().map(|count| to.requests = count),
+                    Field::RequestErrors => value.count().map(|count| to.request_errors = count),
+                    Field::RateLimitHits => value.count().map(|count| to.rate_limit_hits = count),
+                    Field::Retries => value.count().map(|count| to.retries = count),
+                    Field::ReviewsPassed => value.count().map(|count| to.reviews_passed = count),
+                    Field::ReviewsFailed => value.count().map(|count| to.reviews_failed = count),
+                    Field::Name | Field::Status | Field::Type | Field::Model => Ok(()),
+                    Field::Reason | Field::Phase | Field::TaskId => Ok(()),
+                };
+                return done.map_err(|unfit| (value, unfit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces what is said of rate limits; null says that there are none.
+    pub(super) fn set_rate_limits(&mut self, limits: Vec<RateLimitUpdate<'a>>) {
+        self.update.rate_limits = Some(limits);
+    }
+
+    /// The state, or its name and what is wrong with it.
+    ///
+    /// A single number for all tokens counts as input, and only where no split is given: a guess at the split would
+    /// be invented, and the total stays right. A time to retry at becomes a limit on requests of a provider that
+    /// is not known, ending at that time.
+    #[inline]
+    pub(super) fn finish(mut self) -> Result<AgentUpdate<'a>, (Cow<'a, str>, Fault)> {
+        if self.update.name.is_empty() && self.fault.is_none() {
+            self.fail(Fault { reason: NAME, error: "an agent without `name`; give each one its name".to_owned() });
+        }
+        if let Some(fault) = self.fault {
+            return Err((self.update.name, fault));
+        }
+        if self.tokens_used.is_some() && self.update.tokens.iter().all(Option::is_none) {
+            self.update.tokens[0] = self.tokens_used;
+        }
+        if self.update.last_activity.is_none() {
+            self.update.last_activity = self.active_at;
+        }
+        if let Some(at) = self.retry_at {
+            let limits = self.update.rate_limits.get_or_insert_default();
+            limits.truncate(MAX_RATE_LIMITS - 1);
+            limits.push(RateLimitUpdate {
+                provider: Cow::Borrowed("unknown"),
+                limit_type: Cow::Borrowed("requests"),
+                reset_at: Some(at),
+                ..RateLimitUpdate::default()
+            });
+        }
+        Ok(self.update)
+    }
+}
+
+/// An id that its sender keeps as a number.
+pub(super) fn numbered(value: Scalar<'_>) -> Scalar<'_> {
+    match value {
+        Scalar::Whole(number) => Scalar::Text(Cow::Owned(number.to_string())),
+        other => other,
+    }
+}
+
+fn patch<T>(value: Option<T>) -> Patch<T> {
+    value.map_or(Patch::Clear, Patch::Set)
+}

@@ -1,0 +1,77 @@
+//! Batches that outlive the body they were read from: polls hand them on, pushes do not need to.
+
+use std::borrow::Cow;
+
+use crate::model::update::RateLimitUpdate;
+use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch};
+
+fn text(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+fn patch(patch: Patch<Cow<'_, str>>) -> Patch<Cow<'static, str>> {
+    match patch {
+        Patch::Keep => Patch::Keep,
+        Patch::Clear => Patch::Clear,
+        Patch::Set(value) => Patch::Set(text(value)),
+    }
+}
+
+/// `update` with all its text copied.
+pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
+    AgentUpdate {
+        name: text(update.name),
+        agent_type: update.agent_type.map(text),
+        status: update.status,
+        running: update.running,
+        reason: patch(update.reason),
+        task_id: patch(update.task_id),
+        task_started_at: update.task_started_at,
+        phase: patch(update.phase),
+        progress: update.progress,
+        restart_count: update.restart_count,
+        last_activity: update.last_activity,
+        estimated_completion: update.estimated_completion,
+        model: update.model.map(text),
+        tokens: update.tokens,
+        cost_usd: update.cost_usd,
+        requests: update.requests,
+        request_errors: update.request_errors,
+        rate_limit_hits: update.rate_limit_hits,
+        retries: update.retries,
+        reviews_passed: update.reviews_passed,
+        reviews_failed: update.reviews_failed,
+        rate_limits: update.rate_limits.map(|limits| limits.into_iter().map(rate_limit).collect()),
+    }
+}
+
+fn rate_limit(limit: RateLimitUpdate<'_>) -> RateLimitUpdate<'static> {
+    RateLimitUpdate {
+        provider: text(limit.provider),
+        limit_type: text(limit.limit_type),
+        limit: limit.limit,
+        remaining: limit.remaining,
+        reset_at: limit.reset_at,
+    }
+}
+
+fn component(update: ComponentUpdate<'_>) -> ComponentUpdate<'static> {
+    ComponentUpdate {
+        name: text(update.name),
+        status: update.status,
+        details: update.details.map(text),
+        metrics: update.metrics.into_iter().map(|(name, value)| (text(name), value)).collect(),
+    }
+}
+
+/// `batch` with all its text copied.
+pub(super) fn batch(batch: Batch<'_>) -> Batch<'static> {
+    Batch {
+        project: text(batch.project),
+        complete: batch.complete,
+        ttl: batch.ttl,
+        agents: batch.agents.into_iter().map(agent).collect(),
+        components: batch.components.into_iter().map(component).collect(),
+        rejected: batch.rejected,
+    }
+}

@@ -1,0 +1,235 @@
+//! One request of a poll: headers and secrets as they are now, the body up to its cap, what went wrong in words.
+//!
+//! Refuses to follow redirects, to print a URL (its path or query may hold a token), and to read a large body on
+//! the thread that serves everything else.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use reqwest::Url;
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::http_client::{self, BodyError};
+use crate::model::{SourceError, SourceErrorReason};
+use crate::secret::SecretSource;
+use crate::sources::config::{Problem, SourceConfig};
+use crate::sources::page::{self, failed, malformed};
+
+/// Larger bodies are read on a thread of their own, in bytes.
+const INLINE: usize = 256 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(in crate::sources) struct Failure {
+    /// The status, when it was no success.
+    pub(in crate::sources) status: Option<StatusCode>,
+    pub(in crate::sources) error: SourceError,
+}
+
+impl Failure {
+    /// Whether something answered, but not what was asked for: it may speak otherwise.
+    pub(in crate::sources) fn is_foreign(&self) -> bool {
+        match self.status {
+            Some(status) => matches!(status.as_u16(), 404 | 405 | 410 | 501),
+            None => self.error.reason == SourceErrorReason::Malformed,
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self { status: None, error }
+    }
+}
+
+/// Sends the requests of one source.
+#[derive(Debug)]
+pub(in crate::sources) struct Requester {
+    url: Url,
+    headers: HeaderMap,
+    access: Access,
+    timeout: Duration,
+    max_body: usize,
+    ca_file: Option<PathBuf>,
+    /// Built at the first poll, and again when that failed: a CA file may come later.
+    client: OnceCell<reqwest::Client>,
+    /// One body at a time: a deadline can't stop a thread that reads, and a slow path must not pile them up.
+    reading: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug)]
+enum Access {
+    None,
+    Bearer(SecretSource),
+    Basic(String, Option<SecretSource>),
+}
+
+impl Requester {
+    /// For the address, headers and secrets of `source`; the error is what validation would have found.
+    pub(in crate::sources) fn new(source: &SourceConfig) -> Result<Self, Vec<Problem>> {
+        let wrong = |key: &str, message: &str| vec![(key.to_owned(), message.to_owned())];
+        let url = Url::parse(&source.url).map_err(|error| wrong("url", &error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        for (name, value) in &source.headers {
+            let key = format!("headers.{name}");
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(&key, "not a header's name"))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong(&key, "not a header's value"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let bearer = SecretSource::from_pair(source.bearer_token.as_ref(), source.bearer_token_file.as_deref())
+            .map_err(|error| wrong("bearer_token", error))?;
+        let access = match (bearer, &source.basic_auth) {
+            (Some(token), _) => Access::Bearer(token),
+            (None, Some(basic)) => {
+                let password = SecretSource::from_pair(basic.password.as_ref(), basic.password_file.as_deref())
+                    .map_err(|error| wrong("basic_auth.password", error))?;
+                Access::Basic(basic.username.clone(), password)
+            }
+            (None, None) => Access::None,
+        };
+        Ok(Self {
+            url,
+            headers,
+            access,
+            timeout: source.timeout,
+            max_body: source.max_body,
+            ca_file: source.ca_file.clone(),
+            client: OnceCell::new(),
+            reading: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// What `read` makes of the answer of `route`, a path below the source's address; of the address itself when empty.
+    pub(in crate::sources) async fn fetch<T: Send + 'static>(
+        &self,
+        route: &'static str,
+        read: impl FnOnce(&str) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let body = self.get(route).await?;
+        let large = body.len() > INLINE;
+        let read = move || page::text(&body).and_then(read);
+        if !large {
+            return Ok(read()?);
+        }
+        let turn = Arc::clone(&self.reading).acquire_owned().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let done = read();
+            drop(turn);
+            done
+        });
+        Ok(reading.await.unwrap_or_else(|_| Err(malformed("reading the body failed")))?)
+    }
+
+    async fn get(&self, route: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.client().await?.get(self.address(route)).headers(self.headers.clone());
+        let request = self.authorized(request).await?;
+        let response = request.send().await.map_err(|error| broken(route, &error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let message = format!("{}answers {status}{}", prefix(route), remedy(status));
+            return Err(Failure { status: Some(status), error: failed(SourceErrorReason::Status, &message) });
+        }
+        http_client::read_body(response, self.max_body).await.map_err(|error| match error {
+            BodyError::TooLarge => {
+                let message = format!(
+                    "{}the body is larger than {} bytes; poll a smaller page, or raise `max_body`",
+                    prefix(route),
+                    self.max_body
+                );
+                failed(SourceErrorReason::TooLarge, &message).into()
+            }
+            BodyError::Http(error) => broken(route, &error).into(),
+        })
+    }
+
+    async fn client(&self) -> Result<&reqwest::Client, SourceError> {
+        let build = || async {
+            let (timeout, ca_file) = (self.timeout, self.ca_file.clone());
+            // The machine's roots are read from disk.
+            let built = tokio::task::spawn_blocking(move || http_client::build(timeout, ca_file.as_deref())).await;
+            match built {
+                Ok(Ok(client)) => Ok(client),
+                Ok(Err(error)) => Err(failed(SourceErrorReason::Connect, &error.to_string())),
+                Err(_) => Err(failed(SourceErrorReason::Connect, "build HTTP client")),
+            }
+        };
+        self.client.get_or_try_init(build).await
+    }
+
+    fn address(&self, route: &str) -> Url {
+        let mut url = self.url.clone();
+        if !route.is_empty() {
+            let path = format!("{}{route}", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+        }
+        url
+    }
+
+    async fn authorized(&self, request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, SourceError> {
+        match &self.access {
+            Access::None => Ok(request),
+            Access::Bearer(token) => {
+                let value = HeaderValue::from_str(&format!("Bearer {}", read(token).await?));
+                let mut value = value.map_err(|_| {
+                    failed(
+                        SourceErrorReason::Secret,
+                        "the bearer token holds characters that no header can; write it anew",
+                    )
+                })?;
+                value.set_sensitive(true);
+                Ok(request.header(header::AUTHORIZATION, value))
+            }
+            Access::Basic(user, None) => Ok(request.basic_auth(user, None::<&str>)),
+            Access::Basic(user, Some(password)) => Ok(request.basic_auth(user, Some(read(password).await?))),
+        }
+    }
+}
+
+/// The secret as it is now. A file is read on a thread of its own: it may be a pipe, or on a disk that is gone.
+async fn read(secret: &SecretSource) -> Result<String, SourceError> {
+    if let SecretSource::Value(secret) = secret {
+        return Ok(secret.expose().to_owned());
+    }
+    let secret = secret.clone();
+    let read = tokio::task::spawn_blocking(move || secret.read()).await;
+    let unread = |message: String| failed(SourceErrorReason::Secret, &message);
+    match read {
+        Ok(Ok(secret)) => Ok(secret.expose().to_owned()),
+        Ok(Err(error)) => Err(unread(match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })),
+        Err(_) => Err(unread("read the secret's file".to_owned())),
+    }
+}
+
+fn prefix(route: &str) -> String {
+    if route.is_empty() { String::new() } else { format!("{route}: ") }
+}
+
+fn remedy(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        300..=399 => "; redirects are not followed, so set `url` to where it leads",
+        401 | 403 => "; give `bearer_token_file` or `basic_auth` that it accepts",
+        404 => "; see whether `url` is right",
+        _ => "",
+    }
+}
+
+/// What broke the exchange. The innermost cause says most, and unlike the outermost it never holds the URL.
+fn broken(route: &str, error: &reqwest::Error) -> SourceError {
+    if error.is_timeout() {
+        return failed(SourceErrorReason::Timeout, &format!("{}no whole answer in time", prefix(route)));
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(|cause| cause.source()) {
+        cause = Some(inner);
+    }
+    let words = cause.map_or_else(|| "the request could not be sent".to_owned(), ToString::to_string);
+    failed(SourceErrorReason::Connect, &format!("{}{words}", prefix(route)))
+}

@@ -1,0 +1,376 @@
+//! The body of `POST /api/state`: agents and components of one project, read in one pass into borrowed fields.
+//!
+//! One bad agent costs itself and no other: it is rejected with its name and what would do. Only a body that is no
+//! batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
+
+mod component;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
+
+use self::component::Components;
+use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
+use super::fields::{Group, Member};
+use super::read::{Key, Read, Scalar, Seed, Unfit};
+use super::{DecodeError, MAX_AGENTS, MAX_TEXT, VALUE, words};
+use crate::model::update::RateLimitUpdate;
+use crate::model::{Batch, Time, duration, text};
+
+/// The project of a batch that names none.
+pub const DEFAULT_PROJECT: &str = "default";
+
+/// The longest promise to be heard from again.
+const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// What most agents take in JSON, in bytes: only a first guess at how many there are.
+const TYPICAL_AGENT: usize = 256;
+
+/// Reads the body of `POST /api/state`.
+///
+/// Every field is understood in snake_case and camelCase, and under the names that earlier systems used. Times are
+/// RFC 3339, Unix seconds or milliseconds; those of the past are clamped to `now`. Null clears what can be cleared.
+/// A single number for `tokens` or `tokensUsed` counts as input where no split is given; `retryAfter` (seconds, or a
+/// time) becomes a limit on requests of the provider `unknown`. `ttl` is seconds or a duration such as `5m`.
+///
+/// A batch that says `complete` loses that mark when an agent in it was rejected: whom it failed to name must not
+/// be taken for gone. `complete` without the list `agents` is an error for the same reason.
+pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
+    let Decoded { project, mut batch, whole } = decode(body, now)?;
+    batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
+    batch.complete &= whole;
+    Ok(batch)
+}
+
+/// A batch as it was read.
+pub(super) struct Decoded<'a> {
+    /// The project, `None` when the body names none.
+    pub(super) project: Option<Cow<'a, str>>,
+    /// The rest; its own `project` is not set yet.
+    pub(super) batch: Batch<'a>,
+    /// Whether agents were listed and all of them were read, so that who is not in the batch was not listed.
+    pub(super) whole: bool,
+}
+
+/// [`decode_state`] for callers with a default project, and a mind of their own about completeness.
+pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, DecodeError> {
+    let mut reader =
+        Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
+    let mut input = serde_json::Deserializer::from_str(body);
+    Seed(&mut reader).deserialize(&mut input).map_err(|error| DecodeError::new(&error))?;
+    input.end().map_err(|error| DecodeError::new(&error))?;
+    let Body { project, batch, whole, .. } = reader;
+    Ok(Decoded { project, batch, whole })
+}
+
+struct Body<'a> {
+    now: Time,
+    project: Option<Cow<'a, str>>,
+    batch: Batch<'a>,
+    guess: usize,
+    /// As in [`Decoded`].
+    whole: bool,
+}
+
+enum Part {
+    Project,
+    Complete,
+    Ttl,
+    Agents,
+    Components,
+    Unknown,
+}
+
+fn part(key: &str) -> Part {
+    match key {
+        "project" | "projectId" | "project_id" => Part::Project,
+        "complete" => Part::Complete,
+        "ttl" => Part::Ttl,
+        "agents" => Part::Agents,
+        "components" => Part::Components,
+        _ => Part::Unknown,
+    }
+}
+
+impl<'de> Read<'de> for Body<'de> {
+    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        let (mut agents, mut components) = (false, false);
+        while let Some(part) = map.next_key_seed(Key(part))? {
+            match part {
+                Part::Project => self.project = project(map.next_value()?)?,
+                Part::Complete => self.batch.complete = complete(map.next_value()?)?,
+                Part::Ttl => self.batch.ttl = ttl(map.next_value()?)?,
+                Part::Agents => map.next_value_seed(Seed(&mut Agents { body: self, listed: &mut agents }))?,
+                Part::Components => {
+                    let batch = &mut self.batch;
+                    let listed = &mut components;
+                    let into = (&mut batch.components, &mut batch.rejected);
+                    map.next_value_seed(Seed(&mut Components { components: into.0, rejected: into.1, listed }))?;
+                }
+                Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        if self.batch.complete && !agents {
+            return Err(A::Error::custom(
+                "`complete` without `agents`; list the agents that there are, or `[]` for none",
+            ));
+        }
+        if !agents && !components {
+            return Err(A::Error::custom("neither `agents` nor `components`; send {\"agents\": [{\"name\": …}]}"));
+        }
+        Ok(())
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        Err(E::custom(format_args!("the body is {}; send {{\"agents\": [{{\"name\": …}}]}}", value.shown())))
+    }
+}
+
+/// The value of `project`; `None` for null.
+pub(super) fn project<'a, E: Error>(value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, E> {
+    match value {
+        Scalar::Null => Ok(None),
+        Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
+        other => Err(E::custom(format_args!(
+            "`project` is {}; it must be 1 to {MAX_TEXT} bytes of text without control characters",
+            other.shown()
+        ))),
+    }
+}
+
+fn complete<E: Error>(value: Scalar<'_>) -> Result<bool, E> {
+    let flag = value
+        .flag()
+        .map_err(|Unfit(fit)| E::custom(format_args!("`complete` is {}; it must be {fit}", value.shown())))?;
+    Ok(flag.unwrap_or(false))
+}
+
+fn ttl<E: Error>(value: Scalar<'_>) -> Result<Option<Duration>, E> {
+    let ttl = match &value {
+        Scalar::Text(text) => duration::parse(text).ok(),
+        Scalar::Null => return Ok(None),
+        _ => value.seconds().ok().flatten(),
+    };
+    match ttl {
+        Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
+        _ => Err(E::custom(format_args!(
+            "`ttl` is {}; it must be seconds or a duration such as 5m, more than 0 and at most 30d",
+            value.shown()
+        ))),
+    }
+}
+
+struct Agents<'x, 'a> {
+    body: &'x mut Body<'a>,
+    listed: &'x mut bool,
+}
+
+impl<'de> Read<'de> for Agents<'_, 'de> {
+    fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        *self.listed = true;
+        let Body { now, batch, guess, whole, .. } = &mut *self.body;
+        *whole = true;
+        batch.agents.reserve((*guess).clamp(1, 1024));
+        loop {
+            let mut agent = Draft::new(*now);
+            if list.next_element_seed(Seed(&mut agent))?.is_none() {
+                return Ok(());
+            }
+            if batch.agents.len() + batch.rejected.len() >= MAX_AGENTS {
+                return Err(A::Error::custom(format_args!("more than {MAX_AGENTS} agents in one batch; send several")));
+            }
+            match agent.finish() {
+                Ok(agent) => batch.agents.push(agent),
+                Err((name, fault)) => {
+                    *whole = false;
+                    reject(&mut batch.rejected, &name, fault);
+                }
+            }
+        }
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        match value {
+            Scalar::Null => Ok(()),
+            other => Err(E::custom(format_args!("`agents` is {}; it must be a list", other.shown()))),
+        }
+    }
+}
+
+impl<'de> Read<'de> for Draft<'de> {
+    #[inline]
+    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(member) = map.next_key_seed(Key(Member::of))? {
+            match member {
+                Member::Field(field) => {
+                    let value = map.next_value()?;
+                    self.set(field, value);
+                }
+                Member::Group(group) => map.next_value_seed(Seed(&mut Counters { draft: self, group }))?,
+                Member::RateLimits => map.next_value_seed(Seed(&mut RateLimits(self)))?,
+                Member::Unknown => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        self.fail(Fault { reason: VALUE, error: format!("an agent is {}; it must be an object", value.shown()) });
+        Ok(())
+    }
+}
+
+/// `tokens`, `requests` or `reviews`: an object of counters, or one number for all.
+pub(super) struct Counters<'x, 'a> {
+    pub(super) draft: &'x mut Draft<'a>,
+    pub(super) group: Group,
+}
+
+impl<'de> Read<'de> for Counters<'_, 'de> {
+    #[inline]
+    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key_seed(Key(|key: &str| self.group.field(key)))? {
+            match field {
+                Some(field) => {
+                    let value = map.next_value()?;
+                    self.draft.set(field, value);
+                }
+                None => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        match (value, self.group.total()) {
+            (Scalar::Null, _) => {}
+            (value @ (Scalar::Whole(_) | Scalar::Number(_)), Some(field)) => self.draft.set(field, value),
+            (value, _) => {
+                self.draft.fail(Fault::unfit(self.group.as_str(), &value.shown(), Unfit("an object of counters")));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct RateLimits<'x, 'a>(&'x mut Draft<'a>);
+
+impl<'de> Read<'de> for RateLimits<'_, 'de> {
+    fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        let mut limits = Vec::with_capacity(1);
+        loop {
+            let mut item = RateLimit { limit: RateLimitUpdate::default(), fault: None };
+            if list.next_element_seed(Seed(&mut item))?.is_none() {
+                self.0.set_rate_limits(limits);
+                return Ok(());
+            }
+            if limits.len() == MAX_RATE_LIMITS {
+                self.0.fail(Fault::limit("rate limits of one agent", MAX_RATE_LIMITS));
+            } else if let Some(fault) = item.fault {
+                self.0.fail(fault);
+            } else {
+                limits.push(item.limit);
+            }
+        }
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        match value {
+            Scalar::Null => self.0.set_rate_limits(Vec::new()),
+            other => self.0.fail(Fault::unfit("rate_limits", &other.shown(), Unfit("a list"))),
+        }
+        Ok(())
+    }
+}
+
+struct RateLimit<'a> {
+    limit: RateLimitUpdate<'a>,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy)]
+enum LimitPart {
+    Provider,
+    LimitType,
+    Limit,
+    Remaining,
+    ResetAt,
+    Unknown,
+}
+
+/// The kinds of limit that `limit_type` names.
+const LIMIT_TYPES: [&str; 4] = ["requests", "tokens", "input_tokens", "output_tokens"];
+
+fn limit_part(key: &str) -> LimitPart {
+    match key {
+        "provider" => LimitPart::Provider,
+        "limit_type" | "limitType" | "type" => LimitPart::LimitType,
+        "limit" => LimitPart::Limit,
+        "remaining" => LimitPart::Remaining,
+        "reset_at" | "resetAt" | "resets_at" | "resetsAt" => LimitPart::ResetAt,
+        _ => LimitPart::Unknown,
+    }
+}
+
+impl<'de> Read<'de> for RateLimit<'de> {
+    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(part) = map.next_key_seed(Key(limit_part))? {
+            if let LimitPart::Unknown = part {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value: Scalar<'de> = map.next_value()?;
+            self.set(part, value);
+        }
+        // Who limits and what: a name for the one that does not say, so that two of them are not taken for one.
+        if self.limit.provider.is_empty() {
+            self.limit.provider = Cow::Borrowed("unknown");
+        }
+        if self.limit.limit_type.is_empty() {
+            self.limit.limit_type = Cow::Borrowed("requests");
+        }
+        Ok(())
+    }
+
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        self.fault = Some(Fault::unfit("rate_limits", &value.shown(), Unfit("a list of objects")));
+        Ok(())
+    }
+}
+
+impl<'a> RateLimit<'a> {
+    fn set(&mut self, part: LimitPart, value: Scalar<'a>) {
+        let limit = &mut self.limit;
+        let (key, done) = match part {
+            LimitPart::Provider => {
+                let kept = value.clone().text(MAX_TEXT);
+                ("provider", kept.map(|provider| limit.provider = provider.unwrap_or_default()))
+            }
+            LimitPart::LimitType => {
+                ("limit_type", limit_type(&value).map(|known| limit.limit_type = Cow::Borrowed(known)))
+            }
+            LimitPart::Limit => ("limit", value.count().map(|count| limit.limit = count)),
+            LimitPart::Remaining => ("remaining", value.count().map(|count| limit.remaining = count)),
+            LimitPart::ResetAt | LimitPart::Unknown => ("reset_at", value.time().map(|time| limit.reset_at = time)),
+        };
+        if let Err(unfit) = done {
+            self.fault.get_or_insert_with(|| Fault::unfit(key, &value.shown(), unfit));
+        }
+    }
+}
+
+fn limit_type(value: &Scalar<'_>) -> Result<&'static str, Unfit> {
+    const UNFIT: Unfit = Unfit("requests, tokens, input_tokens or output_tokens");
+    let Scalar::Text(word) = value else {
+        return if *value == Scalar::Null { Ok("") } else { Err(UNFIT) };
+    };
+    if let Some(known) = LIMIT_TYPES.into_iter().find(|known| known == word) {
+        return Ok(known);
+    }
+    let (mut said, mut folded) = ([0; 48], [0; 48]);
+    let said = words::folded(word, &mut said).ok_or(UNFIT)?;
+    LIMIT_TYPES.into_iter().find(|known| words::folded(known, &mut folded) == Some(said)).ok_or(UNFIT)
+}
+
+#[cfg(test)]
+mod tests;
