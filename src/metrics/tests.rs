@@ -18,11 +18,14 @@ use crate::model::labels::project_labels;
 use crate::model::{Agent, AgentStatus, ComponentStatus, Health, ModelTotals, RateLimit, Snapshot, Time};
 
 fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> String {
-    let mut out = Vec::new();
-    assert!(write_fleet(snapshot, alerts, format, &mut out, &mut |full| {
-        panic!("a small fleet fits one chunk: {}", full.len())
-    }));
-    String::from_utf8(out).expect("text")
+    let (mut page, mut out) = (Vec::new(), Vec::new());
+    let complete = write_fleet(snapshot, alerts, format, &mut out, &mut |full| {
+        page.append(full);
+        true
+    });
+    assert!(complete);
+    page.append(&mut out);
+    String::from_utf8(page).expect("text")
 }
 
 fn page_text(snapshot: &Snapshot, alerts: &AlertCounts, own: &Own, format: Format) -> String {

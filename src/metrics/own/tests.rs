@@ -58,7 +58,7 @@ fn what_is_counted_is_shown() {
             ("lookout_ingested_total{signal=\"usage\"}", Some("0")),
             ("lookout_ingested_total{signal=\"poll\"}", Some("3")),
             ("lookout_rejected_total{signal=\"state\",reason=\"series_cap\"}", Some("2")),
-            ("lookout_evaluation_duration_seconds_bucket{le=\"1e-5\"}", Some("0")),
+            ("lookout_evaluation_duration_seconds_bucket{le=\"0.00001\"}", Some("0")),
             ("lookout_evaluation_duration_seconds_count", Some("1")),
             ("lookout_outbox_pending{receiver=\"ops\"}", Some("4")),
             ("lookout_outbox_oldest_age_seconds{receiver=\"ops\"}", Some("1.5")),
