@@ -1,18 +1,19 @@
-//! The page that Prometheus scrapes: the fleet's families straight from the snapshot, and the sidecar's own.
+//! The page that Prometheus scrapes: names, the fleet's families written straight from the snapshot, the
+//! sidecar's own metrics, and the two text formats.
 //!
-//! Owns names, formats and compression. Refuses to keep state of the fleet: an agent that is gone from the
-//! snapshot is gone from the page.
+//! Owns what a scrape says and how it is written. Refuses to keep any state of the fleet: what is not in the
+//! snapshot has no series, so nothing can go stale here, and no series carries a timestamp.
 
-mod agents;
 mod fleet;
+mod format;
 pub mod names;
 mod own;
 pub mod page;
-mod process;
-mod writer;
-
+mod series;
 #[cfg(test)]
 mod tests;
 
+pub use fleet::write_fleet;
+pub use names::{FAMILIES, Family, Kind};
 pub use own::Own;
 pub use page::{Format, Page};

@@ -1,91 +1,78 @@
-//! The sidecar's own metrics: what it took in, judged, sent and failed at.
+//! The sidecar's own metrics: how much comes in, how fast it is judged, what of it is told.
+//!
+//! Owns the counters and their label sets; closed sets start at 0, and a receiver's series live as long as
+//! the receiver. Refuses labels that outsiders choose.
+
+mod process;
+mod register;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
-use super::names;
-use super::page::Format;
+use super::format::Format;
+use super::series::Writer;
 use crate::model::{SendReason, Time};
 
-type Real = Gauge<f64, std::sync::atomic::AtomicU64>;
+/// The ways by which something comes in, and why it may not be taken; `malformed` is said of whole bodies.
+const SIGNALS: [(&str, &[&str]); 3] = [
+    ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
+];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Signal {
-    signal: &'static str,
-}
+/// The engine's queues.
+const QUEUES: [&str; 2] = ["bulk", "control"];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Rejection {
-    signal: &'static str,
-    reason: &'static str,
-}
+/// Why a notification is withheld or put off, as far as it is known beforehand.
+const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Receiver {
-    receiver: String,
-}
+/// Bounds of `lookout_evaluation_duration_seconds`: from one agent to a storm.
+const EVALUATION_BOUNDS: [f64; 12] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Failure {
-    receiver: String,
-    reason: &'static str,
-}
+/// Bounds of `lookout_notification_latency_seconds`: 1 ms to 1 h.
+const LATENCY_BOUNDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 900.0, 3600.0];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
+type Labels<const N: usize> = [(&'static str, String); N];
+type FloatGauge = Gauge<f64, AtomicU64>;
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Queue {
-    queue: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Version {
-    version: &'static str,
-}
-
-/// Latency from cause to answer, 1 ms to 1 h.
-#[derive(Clone, Debug)]
+/// Makes the histogram of a receiver that is new.
+#[derive(Clone, Copy, Debug)]
 struct Latency;
 
 impl MetricConstructor<Histogram> for Latency {
     fn new_metric(&self) -> Histogram {
-        Histogram::new([
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0,
-        ])
+        Histogram::new(LATENCY_BOUNDS)
     }
 }
 
-/// The sidecar's own metrics.
+/// The sidecar's own metrics. All methods take `&self`; the ones on the way of state touch one atomic.
 #[derive(Debug)]
 pub struct Own {
     registry: Registry,
-    ingested: Family<Signal, Counter>,
-    /// The three signals, resolved once.
-    ingested_by: [(&'static str, Counter); 3],
-    rejected: Family<Rejection, Counter>,
-    evaluation: Histogram,
-    delivered: Family<Receiver, Counter>,
-    failed: Family<Failure, Counter>,
-    latency: Family<Receiver, Histogram, Latency>,
-    pending: Family<Receiver, Gauge>,
-    oldest: Family<Receiver, Real>,
-    suppressed: Family<Reason, Counter>,
-    lag: Real,
-    queues: Family<Queue, Gauge>,
+    /// By signal, found without a lock.
+    ingested: [(&'static str, Counter); SIGNALS.len()],
+    rejected: Family<Labels<2>, Counter>,
+    evaluation_duration: Histogram,
+    notifications: Family<Labels<1>, Counter>,
+    notifications_failed: Family<Labels<2>, Counter>,
+    notification_latency: Family<Labels<1>, Histogram, Latency>,
+    outbox_pending: Family<Labels<1>, Gauge>,
+    outbox_oldest_age: Family<Labels<1>, FloatGauge>,
+    suppressed: Family<Labels<1>, Counter>,
+    engine_lag: FloatGauge,
+    queues: Family<Labels<1>, Gauge>,
     store_errors: Counter,
     reload_successful: Gauge,
-    reload_time: Real,
+    reload_success: FloatGauge,
 }
 
 impl Default for Own {
@@ -95,107 +82,65 @@ impl Default for Own {
 }
 
 impl Own {
-    /// All of them, closed label sets at 0.
-    pub fn new() -> Self {
-        let mut registry = Registry::default();
-        let ingested = Family::<Signal, Counter>::default();
-        let ingested_by =
-            ["state", "usage", "poll"].map(|signal| (signal, ingested.get_or_create_owned(&Signal { signal })));
-        let build = Family::<Version, Gauge>::default();
-        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
-        let suppressed = Family::<Reason, Counter>::default();
-        for reason in ["explained", "cooldown"] {
-            suppressed.get_or_create(&Reason { reason }).inc_by(0);
-        }
-        let rejected = Family::<Rejection, Counter>::default();
-        for signal in ["state", "usage"] {
-            rejected.get_or_create(&Rejection { signal, reason: "malformed" }).inc_by(0);
-        }
-        let own = Self {
-            ingested_by,
-            ingested,
-            rejected,
-            evaluation: Histogram::new([1e-6, 5e-6, 2.5e-5, 1e-4, 5e-4, 0.0025, 0.01, 0.05, 0.25, 1.0]),
-            delivered: Family::default(),
-            failed: Family::default(),
-            latency: Family::new_with_constructor(Latency),
-            pending: Family::default(),
-            oldest: Family::default(),
-            suppressed,
-            lag: Real::default(),
-            queues: Family::default(),
-            store_errors: Counter::default(),
-            reload_successful: Gauge::default(),
-            reload_time: Real::default(),
-            registry: Registry::default(),
-        };
-        register(&mut registry, &names::BUILD_INFO, build);
-        register(&mut registry, &names::INGESTED, own.ingested.clone());
-        register(&mut registry, &names::REJECTED, own.rejected.clone());
-        register(&mut registry, &names::EVALUATION_DURATION, own.evaluation.clone());
-        register(&mut registry, &names::NOTIFICATIONS, own.delivered.clone());
-        register(&mut registry, &names::NOTIFICATIONS_FAILED, own.failed.clone());
-        register(&mut registry, &names::NOTIFICATION_LATENCY, own.latency.clone());
-        register(&mut registry, &names::OUTBOX_PENDING, own.pending.clone());
-        register(&mut registry, &names::OUTBOX_OLDEST, own.oldest.clone());
-        register(&mut registry, &names::SUPPRESSED, own.suppressed.clone());
-        register(&mut registry, &names::ENGINE_LAG, own.lag.clone());
-        register(&mut registry, &names::QUEUE_LENGTH, own.queues.clone());
-        register(&mut registry, &names::STORE_ERRORS, own.store_errors.clone());
-        register(&mut registry, &names::RELOAD_SUCCESSFUL, own.reload_successful.clone());
-        register(&mut registry, &names::RELOAD_TIME, own.reload_time.clone());
-        Self { registry, ..own }
-    }
-
     /// Counts what was taken in of `signal`: `state`, `usage` or `poll`.
     pub fn ingested(&self, signal: &'static str, count: u64) {
-        if let Some((_, counter)) = self.ingested_by.iter().find(|(known, _)| *known == signal) {
+        if let Some((_, counter)) = self.ingested.iter().find(|(known, _)| *known == signal) {
             counter.inc_by(count);
         }
     }
 
-    /// Counts what was not taken in.
+    /// Counts what was not taken in; signal and reason come from closed sets.
     pub fn rejected(&self, signal: &'static str, reason: &'static str, count: u64) {
-        self.rejected.get_or_create(&Rejection { signal, reason }).inc_by(count);
+        self.rejected.get_or_create_owned(&register::rejected(signal, reason)).inc_by(count);
     }
 
-    /// Notes how long one update took to judge.
-    pub fn evaluated(&self, duration: Duration) {
-        self.evaluation.observe(duration.as_secs_f64());
+    /// Notes how long one event took to be judged.
+    pub fn evaluated(&self, took: Duration) {
+        self.evaluation_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts a notice that `receiver` took, `latency` after its cause.
+    /// Counts a notice that `receiver` took, `latency` after its cause. Of a receiver that is gone nothing is noted.
     pub fn delivered(&self, receiver: &str, latency: Duration) {
-        let receiver = Receiver { receiver: receiver.to_owned() };
-        self.delivered.get_or_create(&receiver).inc();
-        self.latency.get_or_create(&receiver).observe(latency.as_secs_f64());
+        let receiver = register::receiver(receiver);
+        if let Some(counter) = self.notifications.get(&receiver) {
+            counter.inc();
+        }
+        if let Some(histogram) = self.notification_latency.get(&receiver) {
+            histogram.observe(latency.as_secs_f64());
+        }
     }
 
-    /// Counts a send that failed.
+    /// Counts a send that failed, whether it is tried again or not; `reason` is a [`SendReason`]'s word.
     pub fn failed(&self, receiver: &str, reason: &'static str) {
-        self.failed.get_or_create(&Failure { receiver: receiver.to_owned(), reason }).inc();
+        if let Some(counter) = self.notifications_failed.get(&register::failed(receiver, reason)) {
+            counter.inc();
+        }
     }
 
-    /// Counts notices that were withheld or put off.
+    /// Sets how many notices wait for a receiver, and the age of the oldest.
+    pub fn outbox(&self, receiver: &str, pending: usize, oldest_age_seconds: f64) {
+        let receiver = register::receiver(receiver);
+        if let Some(gauge) = self.outbox_pending.get(&receiver) {
+            gauge.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        }
+        if let Some(gauge) = self.outbox_oldest_age.get(&receiver) {
+            gauge.set(oldest_age_seconds);
+        }
+    }
+
+    /// Counts what was withheld or put off; `reason` comes from a closed set.
     pub fn suppressed(&self, reason: &'static str, count: u64) {
-        self.suppressed.get_or_create(&Reason { reason }).inc_by(count);
+        self.suppressed.get_or_create_owned(&register::suppressed(reason)).inc_by(count);
     }
 
-    /// Notes how late the last deadline was served.
+    /// Sets how late the oldest unserved deadline is.
     pub fn lag(&self, seconds: f64) {
-        self.lag.set(seconds);
+        self.engine_lag.set(seconds);
     }
 
-    /// Notes how much waits for `receiver`.
-    pub fn outbox(&self, receiver: &str, pending: usize, oldest_seconds: f64) {
-        let receiver = Receiver { receiver: receiver.to_owned() };
-        self.pending.get_or_create(&receiver).set(i64::try_from(pending).unwrap_or(i64::MAX));
-        self.oldest.get_or_create(&receiver).set(oldest_seconds);
-    }
-
-    /// Notes how many events wait in `queue`.
+    /// Sets what waits in `queue`, whose name comes from a closed set.
     pub fn queue(&self, queue: &'static str, length: usize) {
-        self.queues.get_or_create(&Queue { queue }).set(i64::try_from(length).unwrap_or(i64::MAX));
+        self.queues.get_or_create_owned(&register::queue(queue)).set(i64::try_from(length).unwrap_or(i64::MAX));
     }
 
     /// Counts a write to the store that failed.
@@ -203,75 +148,79 @@ impl Own {
         self.store_errors.inc();
     }
 
-    /// Notes that the configuration was loaded at `now`, or that it could not be.
-    pub fn reloaded(&self, now: Time, ok: bool) {
-        self.reload_successful.set(i64::from(ok));
-        if ok {
-            self.reload_time.set(now.as_secs_f64());
+    /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.
+    pub fn reloaded(&self, now: Time, successful: bool) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            self.reload_success.set(now.as_secs_f64());
         }
     }
 
-    /// Ends the series of receivers that were there `before` and are not `now`, and starts those of the new ones.
+    /// Ends the series of receivers that were there `before` and are not `now`, and starts those of new ones
+    /// at 0; the others keep their counts.
     pub fn set_receivers(&self, before: &[Arc<str>], now: &[Arc<str>]) {
-        let labels = |name: &Arc<str>| Receiver { receiver: name.to_string() };
-        let failure =
-            |name: &Arc<str>, reason: SendReason| Failure { receiver: name.to_string(), reason: reason.as_str() };
-        for name in before.iter().filter(|name| !now.contains(name)) {
-            self.delivered.remove(&labels(name));
-            self.latency.remove(&labels(name));
-            self.pending.remove(&labels(name));
-            self.oldest.remove(&labels(name));
+        for gone in before.iter().filter(|name| !now.contains(name)) {
+            let receiver = register::receiver(gone);
+            self.notifications.remove(&receiver);
+            self.notification_latency.remove(&receiver);
+            self.outbox_pending.remove(&receiver);
+            self.outbox_oldest_age.remove(&receiver);
             for reason in SendReason::ALL {
-                self.failed.remove(&failure(name, reason));
+                self.notifications_failed.remove(&register::failed(gone, reason.as_str()));
             }
         }
-        for name in now.iter().filter(|name| !before.contains(name)) {
-            self.delivered.get_or_create(&labels(name)).inc_by(0);
-            drop(self.latency.get_or_create(&labels(name)));
-            self.outbox(name, 0, 0.0);
+        for name in now {
+            let receiver = register::receiver(name);
+            self.notifications.get_or_create_owned(&receiver);
+            self.notification_latency.get_or_create_owned(&receiver);
+            self.outbox_pending.get_or_create_owned(&receiver);
+            self.outbox_oldest_age.get_or_create_owned(&receiver);
             for reason in SendReason::ALL {
-                self.failed.get_or_create(&failure(name, reason)).inc_by(0);
+                self.notifications_failed.get_or_create_owned(&register::failed(name, reason.as_str()));
             }
         }
     }
 
-    /// The families as text, without the end mark.
+    /// The families of this page part in `format`, without an end mark. Reads a few files of `/proc` for the
+    /// families `process_*`; where there is none, they are absent.
     pub fn text(&self, format: Format) -> String {
-        let mut text = String::new();
-        if let Err(error) = encode(&mut text, &self.registry) {
-            tracing::error!(error = %error, "own metrics not encoded");
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing into a string does not fail.
+        let mut out = match encode_registry(&mut text, &self.registry) {
+            Ok(()) => in_format(&text, format),
+            Err(_) => String::new(),
         }
-        let text = text.strip_suffix("# EOF\n").unwrap_or(&text);
-        match format {
-            Format::OpenMetrics => text.to_owned(),
-            Format::Text => without_openmetrics(text),
-        }
+        .into_bytes();
+        let mut whole = |_: &mut Vec<u8>| true;
+        process::write(&mut Writer::new(format, &mut out, &mut whole));
+        String::from_utf8(out).unwrap_or_default()
     }
 }
 
-/// The same in the text format 0.0.4, where a counter's HELP and TYPE carry its full name.
-fn without_openmetrics(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 64);
-    for line in text.lines() {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("UNIT"), ..) => continue,
-            (Some("#"), Some(keyword), Some(name), rest) => {
-                let full = names::FAMILIES.iter().find(|family| family.name.strip_suffix("_total") == Some(name));
-                let name = full.map_or(name, |family| family.name);
-                for part in ["# ", keyword, " ", name, " ", rest.unwrap_or_default()] {
-                    out.push_str(part);
-                }
-            }
-            _ => out.push_str(line),
+/// `text` as OpenMetrics has it, in `format`: 0.0.4 declares a counter under its whole name and knows no units.
+fn in_format(text: &str, format: Format) -> String {
+    if format == Format::OpenMetrics {
+        return text.to_owned();
+    }
+    // The help comes first, and which type it is for stands on the next line.
+    let mut out = String::with_capacity(text.len() + 256);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("# UNIT ") {
+            continue;
         }
-        out.push('\n');
+        let declared = ["# HELP ", "# TYPE "].into_iter().find_map(|mark| Some((mark, line.strip_prefix(mark)?)));
+        if let Some((mark, (name, rest))) = declared.and_then(|(mark, rest)| Some((mark, rest.split_once(' ')?))) {
+            let kind =
+                if mark == "# TYPE " { Some(rest) } else { lines.peek().and_then(|next| next.split(' ').nth(3)) };
+            let suffix = if kind == Some("counter") { "_total" } else { "" };
+            out.extend([mark, name, suffix, " ", rest, "\n"]);
+        } else {
+            out.extend([line, "\n"]);
+        }
     }
     out
 }
 
-/// Registers a family under the name and help of the table. The client adds `_total` and a final stop itself.
-fn register(registry: &mut Registry, family: &names::Family, metric: impl Metric) {
-    let name = family.name.strip_suffix("_total").unwrap_or(family.name);
-    registry.register(name, family.help, metric);
-}
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,7 @@ impl Scraper {
             let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
             tokio::task::spawn_blocking(move || {
                 let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &scraper.own };
-                page.render(format, &mut |piece| sender.blocking_send(Bytes::copy_from_slice(piece)).is_ok());
+                page.render(format, &mut |piece| sender.blocking_send(piece).is_ok());
                 drop(turn);
             });
             Body::new(Pieces(pieces))

@@ -1,0 +1,70 @@
+//! Families by project, model and component.
+
+use crate::metrics::names;
+use crate::metrics::series::{Writer, tails};
+use crate::model::project::TASK_DURATION_BOUNDS;
+use crate::model::{AgentStatus, ComponentStatus, Health, Snapshot, TokenType};
+
+/// Writes them all.
+pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+    write_durations(writer, snapshot);
+    write_models(writer, snapshot);
+    let statuses = tails("status", ComponentStatus::ALL.map(ComponentStatus::as_str));
+    writer.family(&names::COMPONENT_STATUS, |series| {
+        for component in snapshot.components.iter() {
+            series.states(&component.labels, &statuses, component.status as usize);
+        }
+    });
+    let statuses = tails("status", AgentStatus::ALL.map(AgentStatus::as_str));
+    writer.family(&names::CLUSTER_AGENTS, |series| {
+        for project in &snapshot.projects {
+            series.counts(&project.labels, &statuses, project.by_status.map(u64::from));
+        }
+    });
+    let healths = tails("health", Health::ALL.map(Health::as_str));
+    writer.family(&names::CLUSTER_HEALTH, |series| {
+        for project in &snapshot.projects {
+            series.states(&project.labels, &healths, project.health() as usize);
+        }
+    });
+}
+
+fn write_durations(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+    // With their fraction, as client libraries write them, so that the strings are the same everywhere.
+    let bounds = TASK_DURATION_BOUNDS.map(|bound| format!("{bound:?}"));
+    writer.family(&names::TASK_DURATION, |series| {
+        for project in &snapshot.projects {
+            let durations = &project.task_durations;
+            let mut count = 0;
+            for (place, bound) in bounds.iter().map(String::as_str).chain(["+Inf"]).enumerate() {
+                count += durations.buckets.get(place).copied().unwrap_or(0);
+                series.part("_bucket", &project.labels).label("le", bound).count(count);
+            }
+            series.part("_sum", &project.labels).number(durations.sum);
+            series.part("_count", &project.labels).count(count);
+        }
+    });
+}
+
+fn write_models(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+    writer.family(&names::MODEL_TOKENS, |series| {
+        for project in &snapshot.projects {
+            let used = project.models.iter().filter(|(_, used)| used.tokens.iter().any(|count| count.get().is_some()));
+            for (model, used) in used {
+                for (kind, count) in TokenType::ALL.into_iter().zip(&used.tokens) {
+                    let line = series.line(&project.labels).label("model", model);
+                    line.label("token_type", kind.as_str()).count(count.total());
+                }
+            }
+        }
+    });
+    writer.family(&names::MODEL_COST, |series| {
+        for project in &snapshot.projects {
+            for (model, used) in project.models.iter() {
+                if let Some(cost) = used.cost_usd.get() {
+                    series.line(&project.labels).label("model", model).number(cost);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,110 @@
+//! How the sidecar's own metrics are registered: every name, unit and help comes from the table of names.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use super::{EVALUATION_BOUNDS, FloatGauge, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED};
+use crate::metrics::names;
+
+impl Own {
+    /// The metrics of a program that just started: closed label sets at 0.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let info: Family<Labels<1>, Gauge> = add(&mut registry, &names::BUILD_INFO, Family::default());
+        info.get_or_create_owned(&[(label(&names::BUILD_INFO, 0), env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        let ingested: Family<Labels<1>, Counter> = add(&mut registry, &names::INGESTED, Family::default());
+        let rejected_items = add(&mut registry, &names::REJECTED, Family::default());
+        let evaluation = add(&mut registry, &names::EVALUATION_DURATION, Histogram::new(EVALUATION_BOUNDS));
+        let notifications = add(&mut registry, &names::NOTIFICATIONS, Family::default());
+        let notifications_failed = add(&mut registry, &names::NOTIFICATIONS_FAILED, Family::default());
+        let latency = Family::new_with_constructor(Latency);
+        let notification_latency = add(&mut registry, &names::NOTIFICATION_LATENCY, latency);
+        let outbox_pending = add(&mut registry, &names::OUTBOX_PENDING, Family::default());
+        let outbox_oldest_age = add(&mut registry, &names::OUTBOX_OLDEST_AGE, Family::default());
+        let withheld = add(&mut registry, &names::NOTIFICATIONS_SUPPRESSED, Family::default());
+        let engine_lag = add(&mut registry, &names::ENGINE_LAG, FloatGauge::default());
+        let queues = add(&mut registry, &names::QUEUE_LENGTH, Family::default());
+        let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
+        let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
+        let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
+        let own = Self {
+            registry,
+            ingested: SIGNALS.map(|(signal, _)| {
+                let labels = [(label(&names::INGESTED, 0), signal.to_owned())];
+                (signal, ingested.get_or_create_owned(&labels))
+            }),
+            rejected: rejected_items,
+            evaluation_duration: evaluation,
+            notifications,
+            notifications_failed,
+            notification_latency,
+            outbox_pending,
+            outbox_oldest_age,
+            suppressed: withheld,
+            engine_lag,
+            queues,
+            store_errors,
+            reload_successful,
+            reload_success,
+        };
+        for (signal, reasons) in SIGNALS {
+            for reason in reasons {
+                own.rejected.get_or_create_owned(&rejected(signal, reason));
+            }
+        }
+        for name in QUEUES {
+            own.queues.get_or_create_owned(&queue(name));
+        }
+        for reason in SUPPRESSED {
+            own.suppressed.get_or_create_owned(&suppressed(reason));
+        }
+        own
+    }
+}
+
+/// Registers `metric` under the family's name and gives back a handle to it.
+fn add<M: Metric + Clone>(registry: &mut Registry, family: &names::Family, metric: M) -> M {
+    // The client adds `_total` and the unit to the name by itself.
+    match family.unit().and_then(|unit| Some((unit, family.base().strip_suffix(unit)?.strip_suffix('_')?))) {
+        Some((unit, name)) => {
+            registry.register_with_unit(name, family.help, Unit::Other(unit.to_owned()), metric.clone());
+        }
+        None => registry.register(family.base(), family.help, metric.clone()),
+    }
+    metric
+}
+
+fn label(family: &names::Family, place: usize) -> &'static str {
+    family.labels.get(place).copied().unwrap_or_default()
+}
+
+/// The labels of `lookout_rejected_total`.
+pub(super) fn rejected(signal: &str, reason: &str) -> Labels<2> {
+    [(label(&names::REJECTED, 0), signal.to_owned()), (label(&names::REJECTED, 1), reason.to_owned())]
+}
+
+/// The labels of the families by receiver alone, which have the same.
+pub(super) fn receiver(name: &str) -> Labels<1> {
+    [(label(&names::NOTIFICATIONS, 0), name.to_owned())]
+}
+
+/// The labels of `lookout_notifications_failed_total`.
+pub(super) fn failed(receiver: &str, reason: &str) -> Labels<2> {
+    [
+        (label(&names::NOTIFICATIONS_FAILED, 0), receiver.to_owned()),
+        (label(&names::NOTIFICATIONS_FAILED, 1), reason.to_owned()),
+    ]
+}
+
+/// The labels of `lookout_notifications_suppressed_total`.
+pub(super) fn suppressed(reason: &str) -> Labels<1> {
+    [(label(&names::NOTIFICATIONS_SUPPRESSED, 0), reason.to_owned())]
+}
+
+/// The labels of `lookout_queue_length`.
+pub(super) fn queue(name: &str) -> Labels<1> {
+    [(label(&names::QUEUE_LENGTH, 0), name.to_owned())]
+}

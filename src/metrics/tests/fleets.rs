@@ -1,0 +1,130 @@
+//! Fleets to write pages of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::alert::AlertCounts;
+use crate::model::labels::{agent_labels, component_labels, project_labels};
+use crate::model::project::TASK_DURATION_BOUNDS;
+use crate::model::snapshot::Budgets;
+use crate::model::{
+    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Snapshot, Source, Task,
+    Time,
+};
+
+pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
+
+/// An agent of whom nothing is known.
+pub(super) fn unknown(project: &str, name: &str) -> Agent {
+    let mut agent = Agent::new(Arc::from(project), Arc::from(name), Arc::from("push"), NOW);
+    agent.labels = agent_labels(project, name);
+    agent
+}
+
+/// An agent of whom everything is known.
+pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
+    let mut agent = unknown(project, name);
+    agent.agent_type = Some(Arc::from("claude-code"));
+    agent.model = Some(Arc::from("claude-opus"));
+    agent.status = Some(status);
+    agent.last_activity = Some(NOW.minus(Duration::from_millis(400_250)));
+    agent.progress = Some(0.425);
+    agent.estimated_completion = Some(NOW.plus(Duration::from_secs(60)));
+    agent.task = Some(Task {
+        id: Arc::from("task_123"),
+        started_at: NOW,
+        worked: Duration::ZERO,
+        working_since: None,
+        tokens: 1_500,
+    });
+    agent.tokens[0].report(1_000);
+    agent.tokens[1].report(500);
+    agent.cost_usd.report(0.0123);
+    agent.unpriced_tokens.report(7);
+    (agent.day_tokens, agent.day_cost_usd) = (1_400, 0.01);
+    agent.restarts.report(1);
+    agent.requests.report(40);
+    agent.request_errors.report(1);
+    agent.rate_limit_hits.report(0);
+    agent.retries.report(2);
+    agent.reviews_passed.report(3);
+    agent.tasks_completed.report(5);
+    agent.rate_limits.push(RateLimit {
+        provider: Arc::from("anthropic"),
+        limit_type: Arc::from("requests"),
+        limit: Some(50),
+        remaining: Some(12),
+        reset_at: Some(NOW.plus(Duration::from_millis(30_500))),
+    });
+    agent
+}
+
+/// A project with sums.
+pub(super) fn project(name: &str) -> Project {
+    let mut project = Project { name: Arc::from(name), labels: project_labels(name), ..Project::default() };
+    project.by_status[AgentStatus::Running as usize] = 1;
+    project.components[ComponentStatus::Warning as usize] = 1;
+    for millis in [9_000, 10_000, 71_250, 90_000_000] {
+        project.task_durations.observe(&TASK_DURATION_BOUNDS, Duration::from_millis(millis));
+    }
+    let mut used = ModelTotals::default();
+    used.tokens[0].report(1_000);
+    used.cost_usd.report(0.5);
+    project.models = Arc::new(BTreeMap::from([(Arc::from("claude-opus"), used)]));
+    project
+}
+
+/// A component.
+pub(super) fn component(project: &str, name: &str, status: ComponentStatus) -> Component {
+    Component {
+        slot: 0,
+        project_slot: 0,
+        project: Arc::from(project),
+        name: Arc::from(name),
+        labels: component_labels(project, name),
+        source: Arc::from("push"),
+        status,
+        status_since: NOW,
+        details: None,
+        metrics: Vec::new(),
+        last_heard: NOW,
+    }
+}
+
+/// A source that was polled.
+pub(super) fn source(name: &str) -> Source {
+    Source {
+        name: Arc::from(name),
+        kind: "http-json",
+        up: Some(false),
+        failing_since: Some(NOW),
+        last_success: Some(NOW.minus(Duration::from_secs(5))),
+        last_error: None,
+        errors: [0, 2, 0, 0, 0, 0, 1],
+    }
+}
+
+/// A fleet of `agents` with all budgets set and nothing else.
+pub(super) fn of(agents: impl IntoIterator<Item = Agent>) -> Snapshot {
+    let budgets =
+        Budgets { tokens_per_task: Some(200_000), tokens_per_day: Some(1_000_000), cost_usd_per_day: Some(12.5) };
+    let mut snapshot = Snapshot { at: NOW, budgets, ..Snapshot::default() };
+    for agent in agents {
+        snapshot.agents.insert_with(|_| agent);
+    }
+    snapshot
+}
+
+/// A fleet that fills every family.
+pub(super) fn full() -> (Snapshot, AlertCounts) {
+    let mut snapshot = of([known("shop", "grand_boss", AgentStatus::Running)]);
+    snapshot.projects.push(Arc::new(project("shop")));
+    snapshot.components.insert_with(|_| component("shop", "DatabaseManager", ComponentStatus::Warning));
+    snapshot.sources.push(Arc::new(source("orchestrator")));
+    snapshot.series_dropped = 45;
+    let mut alerts = AlertCounts { raised: [0, 2, 1, 0], ..AlertCounts::default() };
+    alerts.active.insert((Arc::from("shop"), Level::Warning, Arc::from("AgentIdle")), 1);
+    alerts.active.insert((Arc::from(""), Level::Error, Arc::from("SourceDown")), 1);
+    (snapshot, alerts)
+}
