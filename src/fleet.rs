@@ -246,13 +246,20 @@ impl Fleet {
         if let Ok(batches) = &mut report.result {
             let ttl = self.settings.agents.timeout.max(interval * 3);
             self.batch += 1;
+            // A report that could not be read in full says nothing of those it seems to lack.
+            let is_whole = batches.iter().all(|batch| batch.complete);
             for batch in batches.iter_mut() {
                 let one = self.take_named(now, &report.source, Some(ttl), batch);
                 taken.accepted += one.accepted;
                 taken.rejected.extend(one.rejected);
                 taken.reasons.extend(one.reasons);
+                if let Some(project) = self.projects.get(&*batch.project).copied().filter(|_| batch.complete) {
+                    self.remove_unnamed(now, &report.source, Some(project));
+                }
             }
-            self.remove_unnamed(now, &report.source, None);
+            if is_whole {
+                self.remove_unnamed(now, &report.source, None);
+            }
         }
         taken
     }
