@@ -25,6 +25,9 @@ use crate::store::{Restored, Saved, Store};
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Events of the bulk queue served before others get their turn.
 const BURST: usize = 64;
+/// The shortest and the longest sleep between two looks at the deadlines.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// Reports of the dispatcher that may wait.
 const REPORTS: usize = 1024;
 
@@ -139,12 +142,11 @@ impl Engine {
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let within = loop {
             let now = self.clock.now();
-            let wait = self.next_deadline().map_or(Duration::from_secs(3600), |due| due.since(now));
-            if wait.is_zero() {
+            if self.next_deadline().is_some_and(|due| due <= now) {
                 self.tick(now);
-                // A deadline that is due again at once must not starve the queues.
-                tokio::task::yield_now().await;
             }
+            // A deadline that is due again at once must not starve the queues.
+            let wait = self.next_deadline().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
             tokio::select! {
                 biased;
                 within = &mut stop => break within.unwrap_or_default(),
@@ -163,7 +165,7 @@ impl Engine {
                     let now = self.clock.now();
                     self.save(now);
                 }
-                () = tokio::time::sleep(wait), if !wait.is_zero() => {}
+                () = tokio::time::sleep(wait) => {}
             }
         };
         while let Ok(event) = bulk.try_recv() {
