@@ -185,7 +185,14 @@ fn what_is_not_known_has_no_series() {
     agent.tokens[3].report(0);
     agent.reviews_failed.report(0);
     agent.retries.report(0);
-    let more = ["tokens_total", "budget_tokens", "budget_used_tokens", "reviews_total", "retries_total"];
+    let more = [
+        "tokens_total",
+        "unpriced_tokens_total",
+        "budget_tokens",
+        "budget_used_tokens",
+        "reviews_total",
+        "retries_total",
+    ];
     assert_eq!(names_of(vec![agent.clone()]), names(&[&base[..], &more].concat()));
     let samples = samples(&fleets::of([agent]));
     for kind in ["input", "output", "cache_read", "cache_creation", "reasoning"] {

@@ -88,9 +88,8 @@ fn write_usage(writer: &mut Writer<'_>, agents: &[&Agent]) {
         }
     });
     writer.family(&names::AGENT_UNPRICED_TOKENS, |series| {
-        // Where a cost is known, that nothing was unpriced is known too.
-        for agent in agents.iter().filter(|agent| agent.cost_usd.get().is_some() || is_known(&[agent.unpriced_tokens]))
-        {
+        // The fleet counts them beside the tokens, so none is a fact as soon as those are known.
+        for agent in agents.iter().filter(|agent| is_known(&agent.tokens)) {
             series.line(&agent.labels).count(agent.unpriced_tokens.total());
         }
     });
