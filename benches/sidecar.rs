@@ -4,7 +4,12 @@
 //! disk, and in this process a server of hyper and serde_json alone as the floor. The load generator is the
 //! same for both and its CPU is counted in both, so the ratio is what is quoted.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench stops at the first surprise"
+)]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
 use std::io::{Read as _, Write as _};
@@ -86,7 +91,8 @@ impl Drop for Sidecar {
 }
 
 fn state(number: usize, round: usize, changes: bool) -> String {
-    let status = if changes && number % 10 == round % 10 && (round / 10).is_multiple_of(2) { "idle" } else { "running" };
+    let status =
+        if changes && number % 10 == round % 10 && (round / 10).is_multiple_of(2) { "idle" } else { "running" };
     format!(
         r#"{{"name":"agent-{number}","type":"custom","status":"{status}","task_id":"task-{number}","phase":"implement","progress":{},"restart_count":1,"last_activity":"2026-11-21T02:00:{:02}Z","model":"claude-opus","tokens":{{"input":{},"output":{},"cache_read":100,"cache_creation":5,"reasoning":7,"cost_usd":{}}},"requests":{{"total":{},"errors":1,"rate_limited":0,"retries":0}}}}"#,
         round % 100,
@@ -108,7 +114,9 @@ fn request(path: &str, body: &str) -> Vec<u8> {
 
 fn get(address: SocketAddr, path: &str, headers: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").as_bytes())
+        .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     answer
@@ -124,7 +132,8 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
         buffer.extend_from_slice(&chunk[..count]);
         let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
-        let length: usize = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        let length: usize =
+            text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
         if buffer.len() >= head + 4 + length {
             return text.starts_with("http/1.1 200");
         }
@@ -167,7 +176,9 @@ fn floor() -> SocketAddr {
                         let text = std::str::from_utf8(&body).unwrap();
                         let parsed: Parsed<'_> = serde_json::from_str(text).unwrap();
                         let answer = format!("{{\"accepted\":{}}}", parsed.agents.len());
-                        Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(bytes::Bytes::from(answer))))
+                        Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::new(
+                            bytes::Bytes::from(answer),
+                        )))
                     });
                     let io = hyper_util::rt::TokioIo::new(stream);
                     drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await);
@@ -239,7 +250,8 @@ fn fill(sidecar: &Sidecar, agents: usize) {
     let batches: Vec<Vec<u8>> = (0..agents)
         .step_by(100)
         .map(|first| {
-            let states: Vec<String> = (first..(first + 100).min(agents)).map(|number| state(number, 0, false)).collect();
+            let states: Vec<String> =
+                (first..(first + 100).min(agents)).map(|number| state(number, 0, false)).collect();
             request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(",")))
         })
         .collect();
@@ -269,7 +281,8 @@ fn scrape_time(sidecar: &Sidecar, headers: &str, runs: usize) -> (f64, usize) {
 }
 
 fn scrape() {
-    let sidecar = Sidecar::start(&[("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000000"), ("LOOKOUT_BUDGETS__TOKENS_PER_TASK", "1000")]);
+    let sidecar =
+        Sidecar::start(&[("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000000"), ("LOOKOUT_BUDGETS__TOKENS_PER_TASK", "1000")]);
     fill(&sidecar, 10_000);
     let page = get(sidecar.address, "/metrics", "");
     let series = page.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"orchestrator_")).count();
@@ -280,7 +293,9 @@ fn scrape() {
     println!("| plain | {plain:.1} | {:.2} | {:.1} |", plain * per, plain_size as f64 / 1e6);
     println!("| gzip | {gzip:.1} | {:.2} | {:.1} |\n", gzip * per, gzip_size as f64 / 1e6);
 
-    let batch: Vec<Vec<u8>> = (0..1_000).map(|number| request("/api/state", &format!("{{\"agents\":[{}]}}", state(number, 3, false)))).collect();
+    let batch: Vec<Vec<u8>> = (0..1_000)
+        .map(|number| request("/api/state", &format!("{{\"agents\":[{}]}}", state(number, 3, false))))
+        .collect();
     let p99 = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() * 99 / 100].as_secs_f64() * 1e3
@@ -298,7 +313,10 @@ fn scrape() {
     let busy = p99(load(sidecar.address, &batch, 60_000));
     drop(stop.send(()));
     let count = scraper.join().unwrap();
-    println!("| ingest p99 of a round of {CONNECTIONS} | ms |\n|---|---|\n| quiet | {quiet:.2} |\n| while {count} scrapes run | {busy:.2} ({:.2}×) |\n", busy / quiet);
+    println!(
+        "| ingest p99 of a round of {CONNECTIONS} | ms |\n|---|---|\n| quiet | {quiet:.2} |\n| while {count} scrapes run | {busy:.2} ({:.2}×) |\n",
+        busy / quiet
+    );
 }
 
 fn memory() {
@@ -318,7 +336,10 @@ fn memory() {
     }
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_lookout")).unwrap().len() as f64 / 1e6;
     println!("| memory | MB |\n|---|---|\n| idle | {idle:.1} |");
-    println!("| peak, 10,000 agents, gzip scrapes | {:.1} |\n| binary | {binary:.1} |\n", mebibytes(sidecar.pid(), "VmHWM"));
+    println!(
+        "| peak, 10,000 agents, gzip scrapes | {:.1} |\n| binary | {binary:.1} |\n",
+        mebibytes(sidecar.pid(), "VmHWM")
+    );
 }
 
 /// From the last byte of a change to the first byte of the request to Slack, the outbox synced between.
@@ -342,7 +363,15 @@ fn latency() {
                         let head = buffer.windows(4).position(|window| window == b"\r\n\r\n");
                         let whole = head.is_some_and(|head| {
                             let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-                            let length: usize = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+                            let length: usize = text
+                                .split("content-length: ")
+                                .nth(1)
+                                .unwrap()
+                                .split("\r\n")
+                                .next()
+                                .unwrap()
+                                .parse()
+                                .unwrap();
                             buffer.len() >= head + 4 + length
                         });
                         if whole {

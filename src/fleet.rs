@@ -30,9 +30,9 @@ use crate::model::{
 };
 use project::{Index, Tally};
 
-/// Series that an agent may have at most, all families of the contract filled with two rate limits: what
+/// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
 /// one counts for against the cap, so that a known agent never loses a series.
-pub const SERIES_PER_AGENT: usize = 45;
+pub const SERIES_PER_AGENT: usize = 62;
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.

@@ -76,7 +76,7 @@ pub struct LimitsConfig {
     pub body: usize,
     /// Connections open at once.
     pub connections: usize,
-    /// Series that agents and components may have together; an agent counts for 45.
+    /// Series that agents and components may have together; an agent counts for 62.
     pub series: usize,
     /// How long a request's head may take.
     #[serde(with = "crate::model::duration")]

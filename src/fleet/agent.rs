@@ -294,7 +294,8 @@ impl Used {
         if let Some(model) = &agent.model
             && (all > 0 || self.cost > 0.0)
         {
-            add_model_usage(project, model, &self.tokens, self.cost);
+            let cost = agent.cost_usd.get().is_some().then_some(self.cost);
+            add_model_usage(project, model, &self.tokens, cost);
         }
     }
 }

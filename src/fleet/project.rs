@@ -117,12 +117,14 @@ pub(super) fn record_task(project: &mut Project, now: Time) {
 }
 
 /// Books use of `model`.
-pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &[u64; 5], cost: f64) {
+pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &[u64; 5], cost: Option<f64>) {
     let models = Arc::make_mut(&mut project.models);
     let name = if models.len() < MAX_MODELS || models.contains_key(model) { Arc::clone(model) } else { "other".into() };
     let totals = models.entry(name).or_default();
     super::agent::add_tokens(&mut totals.tokens, tokens);
-    totals.cost_usd.add(cost);
+    if let Some(cost) = cost {
+        totals.cost_usd.add(cost);
+    }
 }
 
 /// What of a project others follow.
