@@ -147,14 +147,10 @@ fn settings(config: &Config, extras: &Extras) -> anyhow::Result<engine::Settings
 }
 
 fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -> anyhow::Result<engine::Settings> {
-    let mut receivers = Vec::new();
-    for (place, receiver) in config.receivers.iter().enumerate() {
-        receivers.push(Receiver::new(receiver).map_err(|problems| {
-            let lines: Vec<String> =
-                problems.iter().map(|(key, text)| format!("receivers[{place}].{key}: {text}")).collect();
-            anyhow::anyhow!(lines.join("\n"))
-        })?);
-    }
+    let mut receivers = Receiver::build(&config.receivers).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
+        anyhow::anyhow!(lines.join("\n"))
+    })?;
     if console {
         receivers.push(Receiver::console());
     }

@@ -27,7 +27,7 @@ use crate::metrics::Own;
 use crate::model::{Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::Store;
+use crate::store::{Settled, Store};
 use commit::Committer;
 use output::Unsaved;
 
@@ -47,7 +47,8 @@ pub struct Engine {
     alerts: Alerts,
     own: Arc<Own>,
     store: Store,
-    dispatcher: Dispatcher,
+    /// Gone once draining has begun.
+    dispatcher: Option<Dispatcher>,
     committer: Committer,
     unsaved: Unsaved,
     findings: Vec<Finding>,
@@ -129,6 +130,13 @@ impl Engine {
         }
     }
 
+    /// Hands notices to their receivers.
+    fn dispatch(&self, notices: Vec<Arc<Notice>>) {
+        if let Some(dispatcher) = self.dispatcher.as_ref().filter(|_| !notices.is_empty()) {
+            dispatcher.dispatch(notices);
+        }
+    }
+
     /// Takes in what came of a send.
     fn take_report(&mut self, report: Report) {
         match report {
@@ -142,9 +150,10 @@ impl Engine {
                     first = &*outcome.notices.first().map_or_else(String::new, |notice| title(notice)),
                     "notification delivered"
                 );
-                self.committer.delivered(&outcome.notices);
+                self.committer.settle(&outcome.notices, &Settled::Delivered);
             }
-            Report::Failed { receiver, error } => {
+            Report::Superseded(outcome) => self.committer.settle(&outcome.notices, &Settled::Superseded),
+            Report::Failed { receiver, error, .. } => {
                 self.own.failed(&receiver, error.reason.as_str());
                 tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
             }
@@ -157,7 +166,8 @@ impl Engine {
                     error = %error,
                     "notification refused for good; see the receiver's settings"
                 );
-                self.committer.gave_up(&outcome.notices, &error);
+                let dead = Settled::Dead { reason: error.reason, message: error.message.clone() };
+                self.committer.settle(&outcome.notices, &dead);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerts::Effects;
-use crate::model::{Alert, AlertCounts, Fingerprint, Notice, SendError};
+use crate::model::{Alert, AlertCounts, Fingerprint, Notice};
 use crate::store::{Commit, LedgerCounts, LedgerHandle, Settled, StoreError};
 
 /// How long a commit may take before its notices are sent all the same.
@@ -63,16 +63,9 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Ticks off what was delivered.
-    pub(super) fn delivered(&mut self, notices: &[Arc<Notice>]) {
-        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), Settled::Delivered)));
-        self.is_dirty = true;
-    }
-
-    /// Marks as dead letters what was refused for good.
-    pub(super) fn gave_up(&mut self, notices: &[Arc<Notice>], error: &SendError) {
-        let dead = || Settled::Dead { reason: error.reason, message: error.message.clone() };
-        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), dead())));
+    /// Ticks off notices for the same reason.
+    pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &Settled) {
+        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), settled.clone())));
         self.is_dirty = true;
     }
 

@@ -42,7 +42,9 @@ impl Engine {
         self.receivers = names;
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
-        self.dispatcher.replace(settings.receivers);
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.replace(settings.receivers);
+        }
         self.mark_open();
         self.judge_all(now);
     }

@@ -69,7 +69,7 @@ impl Engine {
             rules,
             alerts,
             own,
-            dispatcher: Dispatcher::start(settings.receivers, clock.clone(), reports),
+            dispatcher: Some(Dispatcher::start(settings.receivers, clock.clone(), reports)),
             committer: Committer::new(store.ledger.clone(), restored.counts),
             store,
             clock,
@@ -104,7 +104,7 @@ impl Engine {
         self.mark_open();
         self.end_orphans(now);
         // What was owed when the process ended goes out first; an alert that was on its way is not told again.
-        self.dispatcher.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
+        self.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
         self.judge_all(now);
     }
 
@@ -199,7 +199,7 @@ impl Engine {
             self.own.store_error();
             tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
         }
-        self.dispatcher.dispatch(notices);
+        self.dispatch(notices);
     }
 
     /// Writes what is known, sends what is due, and stops: what is not delivered by then is still owed.
@@ -210,8 +210,12 @@ impl Engine {
             let done = self.committer.next().await;
             self.committed(done);
         }
-        let dispatcher = std::mem::take(&mut self.dispatcher);
-        let mut draining = Box::pin(dispatcher.drain(within));
+        let dispatcher = self.dispatcher.take();
+        let mut draining = Box::pin(async move {
+            if let Some(dispatcher) = dispatcher {
+                dispatcher.drain(within).await;
+            }
+        });
         loop {
             tokio::select! {
                 biased;
