@@ -1,6 +1,7 @@
 //! `lookout test notify`: a marked test through the real delivery path.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Args;
@@ -8,8 +9,10 @@ use clap::Args;
 use super::ConfigArgs;
 use super::answer::count;
 use super::terminal::print;
+use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::notify::config::ReceiverConfig;
+use crate::notify::{Receiver, test_notice};
 
 /// Arguments of `lookout test notify`.
 #[derive(Args, Clone, Debug)]
@@ -44,8 +47,12 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
 }
 
 /// Sends a marked test to one receiver; the error is what it answered, or why it could not be reached.
-async fn deliver(receiver: &ReceiverConfig) -> Result<(), String> {
-    Err(format!("{} has no way out yet", receiver.name))
+async fn deliver(config: &ReceiverConfig) -> Result<(), String> {
+    let receiver = Receiver::new(config).map_err(|problems| {
+        problems.iter().map(|(key, problem)| format!("{key}: {problem}")).collect::<Vec<_>>().join("; ")
+    })?;
+    let notice = Arc::new(test_notice(receiver.name(), Clock::system().now()));
+    receiver.send(&[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))
 }
 
 fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {

@@ -41,7 +41,22 @@ pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>
         Ok(email) => receivers.extend(email),
         Err(problem) => problems.push(problem),
     }
+    for receiver in &receivers {
+        for (key, message) in receiver.check().err().unwrap_or_default() {
+            problems.push(wrong(variable_of(&key, env), message));
+        }
+    }
     (receivers, problems)
+}
+
+/// The variable that gave a receiver the key `key`.
+fn variable_of(key: &str, env: &Environment) -> &'static str {
+    let given = |name: &'static str, or: &'static str| if env.get(name).is_some() { name } else { or };
+    match key {
+        "slack" => given(SLACK_WEBHOOK_URL, SLACK_WEBHOOK_URL_FILE),
+        "email.smtp" => given(SMTP_USER, given(SMTP_PASSWORD, SMTP_PASSWORD_FILE)),
+        _ => SMTP_HOST,
+    }
 }
 
 fn slack(env: &Environment) -> Option<ReceiverConfig> {
