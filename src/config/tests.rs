@@ -3,6 +3,8 @@
 use super::*;
 
 const SECRET: &str = "hunter2-4711";
+/// A webhook, which holds the secret.
+const HOOK: &str = "https://hooks.example.com/hunter2-4711";
 
 /// Loads `text` as a file named `name`, with `env`; errors name the file without its folder.
 fn load_file(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
@@ -186,7 +188,7 @@ fn files_that_cannot_be_read_say_so() {
 fn yaml_means_what_it_says() {
     let config = load(
         "x: &rhythm {interval: 10s, timeout: 2s}\n\
-         sources:\n  - {<<: *rhythm, name: no, kind: http-json, url: 'http://localhost/'}\n",
+         sources:\n  - {<<: *rhythm, name: no, kind: orchestrator-cc, url: 'http://localhost/'}\n",
         &[],
     );
     assert_eq!(
@@ -279,7 +281,7 @@ fn text_in_a_variable_stays_text() {
 #[test]
 fn shorthand_variables_are_enough() {
     let config = load_env(&[
-        ("SLACK_WEBHOOK_URL", SECRET),
+        ("SLACK_WEBHOOK_URL", HOOK),
         ("SMTP_HOST", "mail.example.com"),
         ("SMTP_USER", "bot@example.com"),
         ("SMTP_PASSWORD", SECRET),
@@ -309,11 +311,52 @@ fn shorthand_variables_are_enough() {
     "#);
     let [slack, email] = &config.receivers[..] else { panic!("two receivers") };
     let exposed = slack.slack.as_ref().and_then(|slack| slack.webhook_url.as_ref()).map(|url| url.expose());
-    assert_eq!(exposed, Some(SECRET));
+    assert_eq!(exposed, Some(HOOK));
     assert_eq!(
         email.email.as_ref().and_then(|email| email.smtp.password.as_ref()).map(|password| password.expose()),
         Some(SECRET)
     );
+}
+
+#[test]
+fn receivers_and_sources_are_checked_by_their_parts() {
+    for (text, problem) in [
+        ("receivers: [{name: a}]", "lookout.yaml: receivers[0]: it has no kind; give one of slack, email"),
+        (
+            "receivers: [{name: a, slack: {webhook_url: hunter2-4711}}]",
+            "lookout.yaml: receivers[0].slack.webhook_url: it can't be read; it should look like https://hooks.slack.com/services/…",
+        ),
+        (
+            "receivers: [{name: a, email: {to: [nobody], from: a@b.example, smtp: {host: m}}}]",
+            "lookout.yaml: receivers[0].email.to[0]: `nobody` is not a mail address; write it like ops@example.com",
+        ),
+        (
+            "receivers: [{name: a, slack: {webhook_url_file: /x}}, {name: a, slack: {webhook_url_file: /x}}]",
+            "lookout.yaml: receivers[1].name: `a` is the name of an earlier receiver; choose another",
+        ),
+        (
+            "sources: [{name: a, kind: orchestrator-cc, url: 'http://u:hunter2-4711@h'}]",
+            "lookout.yaml: sources[0].url: it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`",
+        ),
+        (
+            "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', interval: 1ms}]",
+            "lookout.yaml: sources[0].interval: 1ms is out of range; use 100ms to 1d",
+        ),
+    ] {
+        refused(text, &[problem]);
+    }
+    for (env, problem) in [
+        (
+            &[("SLACK_WEBHOOK_URL", SECRET)][..],
+            "SLACK_WEBHOOK_URL: it can't be read; it should look like https://hooks.slack.com/services/…",
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("SMTP_USER", "bot"), ("ALERT_EMAIL_TO", "a@b.example")],
+            "SMTP_PASSWORD: it is not given; give it, or `password_file`",
+        ),
+    ] {
+        assert_eq!(load_env(env).expect_err(problem), problem);
+    }
 }
 
 #[test]
@@ -329,6 +372,7 @@ fn mail_from_shorthand_follows_port_and_user() {
                 ("SMTP_HOST", "m.example.com"),
                 ("SMTP_PORT", "2525"),
                 ("SMTP_USER", "bot"),
+                ("SMTP_PASSWORD", SECRET),
                 ("ALERT_EMAIL_TO", "a@b.example"),
             ],
             Ok(("lookout@m.example.com", 2525, SmtpTls::Starttls)),
@@ -363,7 +407,7 @@ fn mail_from_shorthand_follows_port_and_user() {
 
 #[test]
 fn shorthand_variables_yield_to_receivers_of_the_file() {
-    let env = [("SLACK_WEBHOOK_URL", SECRET), ("ALERT_EMAIL_TO", "nobody")];
+    let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "nobody")];
     let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
     let config = load(file, &env).expect("valid");
     assert_eq!(config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>(), ["ops"]);
@@ -373,8 +417,8 @@ fn shorthand_variables_yield_to_receivers_of_the_file() {
 #[test]
 fn no_secret_is_ever_shown() {
     let good = format!(
-        "sources: [{{name: a, kind: http-json, url: 'http://u:{SECRET}@localhost/?token={SECRET}', headers: {{X-Key: {SECRET}}}, basic_auth: {{username: u, password: {SECRET}}}, fields: {{agents: '$.a[*]', name: '$.n'}}}}]\n\
-         receivers: [{{name: r, slack: {{webhook_url: {SECRET}}}}}]\n"
+        "sources: [{{name: a, kind: http-json, url: 'http://localhost/?token={SECRET}', headers: {{X-Key: {SECRET}}}, basic_auth: {{username: u, password: {SECRET}}}, fields: {{agents: '$.a[*]', name: '$.n'}}}}]\n\
+         receivers: [{{name: r, slack: {{webhook_url: '{HOOK}'}}}}]\n"
     );
     let config = load(&good, &[]).expect("valid");
     assert!(!config.print().contains(SECRET), "{}", config.print());
