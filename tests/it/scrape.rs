@@ -1,0 +1,1 @@
+use crate::Case; pub(crate) fn trials() -> Vec<Case> { Vec::new() }
