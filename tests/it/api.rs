@@ -1,1 +1,4 @@
-use crate::Case; pub(crate) fn trials() -> Vec<Case> { Vec::new() }
+use crate::Case;
+pub(crate) fn trials() -> Vec<Case> {
+    Vec::new()
+}

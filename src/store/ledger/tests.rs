@@ -38,7 +38,10 @@ fn alert(name: &str, level: Level) -> Alert {
         resolved_at: None,
         changed_at: START,
         ending: None,
-        told: BTreeMap::from([("ops".into(), Told { level: Some(level), firing_at: Some(START), lowered_since: None, sequence: 1 })]),
+        told: BTreeMap::from([(
+            "ops".into(),
+            Told { level: Some(level), firing_at: Some(START), lowered_since: None, sequence: 1 },
+        )]),
     }
 }
 
