@@ -246,19 +246,21 @@ impl Fleet {
         if let Ok(batches) = &mut report.result {
             let ttl = self.settings.agents.timeout.max(interval * 3);
             self.batch += 1;
-            // A report that could not be read in full says nothing of those it seems to lack.
-            let is_whole = batches.iter().all(|batch| batch.complete);
             for batch in batches.iter_mut() {
                 let one = self.take_named(now, &report.source, Some(ttl), batch);
                 taken.accepted += one.accepted;
                 taken.rejected.extend(one.rejected);
                 taken.reasons.extend(one.reasons);
-                if let Some(project) = self.projects.get(&*batch.project).copied().filter(|_| batch.complete) {
-                    self.remove_unnamed(now, &report.source, Some(project));
-                }
             }
-            if is_whole {
+            if batches.iter().all(|batch| batch.complete) {
                 self.remove_unnamed(now, &report.source, None);
+            } else {
+                // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
+                for batch in batches.iter().filter(|batch| batch.complete) {
+                    if let Some(project) = self.projects.get(&*batch.project).copied() {
+                        self.remove_unnamed(now, &report.source, Some(project));
+                    }
+                }
             }
         }
         taken

@@ -139,7 +139,6 @@ async fn serve_one(
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_HEAD)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
