@@ -8,6 +8,7 @@ mod complete;
 pub mod config;
 mod expected;
 mod expiry;
+mod poll;
 mod project;
 mod restore;
 mod usage;
@@ -25,8 +26,8 @@ use jiff::tz::TimeZone;
 use crate::model::labels::{agent_labels, component_labels};
 use crate::model::text::clean;
 use crate::model::{
-    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, PollReport,
-    Rejected, Snapshot, SourceErrorReason, Time,
+    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, Rejected, Snapshot,
+    Time,
 };
 use project::{Index, Tally};
 
@@ -214,56 +215,6 @@ impl Fleet {
         let ttl = batch.ttl.unwrap_or(self.settings.agents.timeout);
         let source = Arc::clone(&self.push);
         self.take(now, &source, Some(ttl), batch)
-    }
-
-    /// Takes in the outcome of a poll. A failed one changes no agent.
-    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
-        let mut taken = Taken::default();
-        let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
-            return taken;
-        };
-        let interval = self.settings.sources.get(slot).map_or(Duration::ZERO, |(_, _, interval)| *interval);
-        if let Some(source) = self.state.sources.get_mut(slot) {
-            let source = Arc::make_mut(source);
-            match &report.result {
-                Ok(_) => {
-                    (source.up, source.last_success) = (Some(true), Some(now));
-                    (source.failing_since, source.last_error) = (None, None);
-                }
-                Err(error) => {
-                    source.up = Some(false);
-                    source.failing_since.get_or_insert(now);
-                    source.last_error = Some(Arc::from(&*clean(&error.message, 512)));
-                    let place = SourceErrorReason::ALL.iter().position(|reason| *reason == error.reason);
-                    if let Some(count) = place.and_then(|place| source.errors.get_mut(place)) {
-                        *count += 1;
-                    }
-                }
-            }
-        }
-        self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
-        self.touched();
-        if let Ok(batches) = &mut report.result {
-            let ttl = self.settings.agents.timeout.max(interval * 3);
-            self.batch += 1;
-            for batch in batches.iter_mut() {
-                let one = self.take_named(now, &report.source, Some(ttl), batch);
-                taken.accepted += one.accepted;
-                taken.rejected.extend(one.rejected);
-                taken.reasons.extend(one.reasons);
-            }
-            if batches.iter().all(|batch| batch.complete) {
-                self.remove_unnamed(now, &report.source, None);
-            } else {
-                // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
-                for batch in batches.iter().filter(|batch| batch.complete) {
-                    if let Some(project) = self.projects.get(&*batch.project).copied() {
-                        self.remove_unnamed(now, &report.source, Some(project));
-                    }
-                }
-            }
-        }
-        taken
     }
 
     fn take(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {

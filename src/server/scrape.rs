@@ -19,8 +19,10 @@ use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
 use crate::model::Time;
 
-/// Pages rendered at once; more readers than this wait for their turn.
+/// Pages rendered at once, of each of the two kinds; more readers than this wait for their turn.
 const AT_ONCE: usize = 2;
+/// How long a reader may leave a piece lying. One that does not read must not keep others from their turn.
+const STALL: Duration = Duration::from_secs(2);
 /// How long a reader waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a compressed page may serve others while nothing changes.
@@ -36,14 +38,21 @@ type Compressed = (Format, u64, Time, Bytes);
 pub(super) struct Scraper {
     own: Arc<Own>,
     engine: Handle,
-    turns: Arc<Semaphore>,
+    plain_turns: Arc<Semaphore>,
+    gzip_turns: Arc<Semaphore>,
     /// The last compressed page of each format, with the snapshot that it shows.
     compressed: Mutex<Vec<Compressed>>,
 }
 
 impl Scraper {
     pub(super) fn new(own: Arc<Own>, engine: Handle) -> Self {
-        Self { own, engine, turns: Arc::new(Semaphore::new(AT_ONCE)), compressed: Mutex::new(Vec::new()) }
+        Self {
+            own,
+            engine,
+            plain_turns: Arc::new(Semaphore::new(AT_ONCE)),
+            gzip_turns: Arc::new(Semaphore::new(AT_ONCE)),
+            compressed: Mutex::new(Vec::new()),
+        }
     }
 
     /// The page of `view` in the format and encoding that the reader asks for.
@@ -54,13 +63,15 @@ impl Scraper {
         encoding: Option<&str>,
     ) -> Result<Response, Refusal> {
         let format = Format::negotiate(accept);
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let gzip = accepts_gzip(encoding);
+        let turns = if gzip { &self.gzip_turns } else { &self.plain_turns };
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes are under way"));
         };
         self.note(&view);
         let scraper = Arc::clone(self);
-        let body = if accepts_gzip(encoding) {
+        let body = if gzip {
             let page = tokio::task::spawn_blocking(move || {
                 let page = scraper.compressed(&view, format);
                 drop(turn);
@@ -68,10 +79,14 @@ impl Scraper {
             });
             Body::from(page.await.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the page broke"))?)
         } else {
+            let runtime = tokio::runtime::Handle::current();
             let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
             tokio::task::spawn_blocking(move || {
                 let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &scraper.own };
-                page.render(format, &mut |piece| sender.blocking_send(piece).is_ok());
+                page.render(format, &mut |piece| {
+                    let sending = async { tokio::time::timeout(STALL, sender.send(piece)).await };
+                    matches!(runtime.block_on(sending), Ok(Ok(())))
+                });
                 drop(turn);
             });
             Body::new(Pieces(pieces))
@@ -80,7 +95,7 @@ impl Scraper {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if accepts_gzip(encoding) {
+        if gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(response)

@@ -1,3 +1,5 @@
+//! Tests of `api`.
+
 use crate::Case;
 pub(crate) fn trials() -> Vec<Case> {
     Vec::new()
