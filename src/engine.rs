@@ -7,6 +7,7 @@
 mod commit;
 pub mod handle;
 mod ingest;
+mod orphans;
 mod output;
 mod reload;
 mod run;
@@ -29,6 +30,7 @@ use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::Store;
 use commit::Committer;
+use orphans::Orphans;
 use output::Unsaved;
 
 /// Bound of the queue of state that waits.
@@ -57,11 +59,13 @@ pub struct Engine {
     lag: Duration,
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
+    orphans: Orphans,
 }
 
 impl Engine {
     /// Judges what changed and takes care of whatever comes of it.
     fn settle(&mut self, now: Time) {
+        self.adopt_orphans();
         if self.paused_until.is_none() {
             self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
         } else {
@@ -95,6 +99,7 @@ impl Engine {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.set_monitoring(now, true);
         }
+        self.end_orphans(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -111,7 +116,7 @@ impl Engine {
             Some(until) => Some(until),
             None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
         };
-        [self.fleet.next_deadline(), judged].into_iter().flatten().min()
+        [self.fleet.next_deadline(), judged, self.orphans.deadline()].into_iter().flatten().min()
     }
 
     /// Resumes or pauses judging.
