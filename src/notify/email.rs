@@ -154,7 +154,7 @@ impl Email {
             .timeout(Some(DEADLINE));
         if let Some((user, password)) = &self.login {
             let password: Secret =
-                password.read().map_err(|error| failure(SendReason::Secret, true, error.to_string()))?;
+                password.read().map_err(|error| failure(SendReason::Secret, true, error.in_full()))?;
             builder = builder
                 .credentials(Credentials::new(user.clone(), password.expose().to_owned()))
                 .authentication(vec![Mechanism::Plain, Mechanism::Login]);
@@ -302,7 +302,11 @@ fn failure(reason: SendReason, retryable: bool, message: String) -> SendError {
 fn classify(host: &str, error: &lettre::transport::smtp::Error) -> SendError {
     let mut message = format!("{host}: {error}");
     let mut source = std::error::Error::source(error);
+    // The library says so of TLS that could not be set up, and not of a handshake that failed.
+    let mut is_tls = error.is_tls();
     while let Some(cause) = source {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        is_tls |= cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>());
         let cause_text = cause.to_string();
         if !message.contains(&cause_text) {
             message = format!("{message}: {cause_text}");
@@ -315,7 +319,7 @@ fn classify(host: &str, error: &lettre::transport::smtp::Error) -> SendError {
         Some(454) => (SendReason::Auth, true),
         Some(code) if (500..600).contains(&code) => (SendReason::Refused, false),
         Some(_) => (SendReason::Server, true),
-        None if error.is_tls() => (SendReason::Tls, true),
+        None if is_tls => (SendReason::Tls, true),
         None if error.is_timeout() => (SendReason::Timeout, true),
         None if error.is_client() => (SendReason::Auth, false),
         None => (SendReason::Connect, true),

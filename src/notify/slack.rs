@@ -36,7 +36,7 @@ impl Slack {
 
     /// Sends one message; it is taken when Slack answers 200 `ok`.
     pub(super) async fn send(&self, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let url = self.url.read().map_err(|error| failure(SendReason::Secret, true, error.to_string()))?;
+        let url = self.url.read().map_err(|error| failure(SendReason::Secret, true, error.in_full()))?;
         let body = payload(notices).to_string();
         let request = self.client.post(url.expose()).header("content-type", "application/json").body(body);
         let response = request.send().await.map_err(network)?;
