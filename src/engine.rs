@@ -136,9 +136,12 @@ impl Engine {
 
     /// Takes in what came of a send.
     fn take_report(&mut self, report: Report) {
+        // A receiver that a reload took away has no series any more, and its last send must not bring them back.
+        let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
-                for notice in &outcome.notices {
+                let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
+                for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
                 }
                 tracing::info!(
@@ -150,11 +153,15 @@ impl Engine {
                 self.committer.delivered(&outcome.notices);
             }
             Report::Failed { receiver, error } => {
-                self.own.failed(&receiver, error.reason.as_str());
+                if counts(&receiver) {
+                    self.own.failed(&receiver, error.reason.as_str());
+                }
                 tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
             }
             Report::GaveUp(outcome, error) => {
-                self.own.failed(&outcome.receiver, error.reason.as_str());
+                if counts(&outcome.receiver) {
+                    self.own.failed(&outcome.receiver, error.reason.as_str());
+                }
                 tracing::error!(
                     receiver = &*outcome.receiver,
                     notices = outcome.notices.len(),

@@ -16,7 +16,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{AlertState, Report, Time};
+use crate::model::{AlertState, Ending, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Restored, Saved, Store};
@@ -100,11 +100,19 @@ impl Engine {
             );
         }
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
+        self.end_without_rule(now);
         self.mark_open();
         self.find_orphans(now);
         // What was owed when the process ended goes out first; an alert that was on its way is not told again.
         self.dispatcher.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
         self.judge_all(now);
+    }
+
+    /// Ends alerts whose rules were taken away while the program was not running.
+    fn end_without_rule(&mut self, now: Time) {
+        let rules = &self.rules;
+        let effects = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());
+        self.take_effects(now, effects);
     }
 
     /// Serves until `stop` says how long draining may take; then drains and returns.
