@@ -12,10 +12,16 @@
 
 mod bundles;
 mod counterparts;
+#[allow(dead_code, reason = "a double offers what tests take up")]
+mod doubles;
+mod durability;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
+mod mail;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
+mod reload;
+mod slack;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -40,7 +46,17 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Sen
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
-    let cases = [tidy::trials(), bundles::trials(), program::trials()].into_iter().flatten();
+    let cases = [
+        tidy::trials(),
+        bundles::trials(),
+        program::trials(),
+        slack::trials(),
+        mail::trials(),
+        durability::trials(),
+        reload::trials(),
+    ]
+    .into_iter()
+    .flatten();
 
     let absent = counterparts::absent();
     let mut left_out = 0;
