@@ -113,7 +113,7 @@ fn killed_in_a_send() {
 }
 
 fn killed_before_a_resolve() {
-    for seed in 0..6 {
+    for seed in 0..6_u64 {
         let slack = Slack::start();
         let setup = setup(&slack);
         let lookout = setup.start();
@@ -121,7 +121,7 @@ fn killed_before_a_resolve() {
         slack.wait(1);
         wait_until_settled(&setup, 1);
         wait_until_saved(&setup, 1);
-        slack.always(if seed % 2 == 0 { Act::Hang } else { Act::Take });
+        slack.always(if seed.is_multiple_of(2) { Act::Hang } else { Act::Take });
         push(&lookout, &idle("a", 0));
         match seed {
             0 | 2 => drop(slack.wait(2)),
@@ -169,7 +169,7 @@ fn killed_at_event(seed: usize) {
         if slack.seen().len() >= events {
             break;
         }
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             // Half of the runs let each step go out before the next.
             slack.wait(slack.seen().len().max(1));
         }
