@@ -7,6 +7,7 @@
 mod commit;
 pub mod handle;
 mod ingest;
+mod orphans;
 mod output;
 mod reload;
 mod run;
@@ -29,6 +30,7 @@ use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Settled, Store};
 use commit::Committer;
+use orphans::Orphans;
 use output::Unsaved;
 
 /// Bound of the queue of state that waits.
@@ -58,11 +60,13 @@ pub struct Engine {
     lag: Duration,
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
+    orphans: Orphans,
 }
 
 impl Engine {
     /// Judges what changed and takes care of whatever comes of it.
     fn settle(&mut self, now: Time) {
+        self.adopt_orphans();
         if self.paused_until.is_none() {
             self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
         } else {
@@ -96,6 +100,7 @@ impl Engine {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.set_monitoring(now, true);
         }
+        self.end_orphans(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -112,7 +117,7 @@ impl Engine {
             Some(until) => Some(until),
             None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
         };
-        [self.fleet.next_deadline(), judged].into_iter().flatten().min()
+        [self.fleet.next_deadline(), judged, self.orphans.deadline()].into_iter().flatten().min()
     }
 
     /// Resumes or pauses judging.
@@ -139,9 +144,12 @@ impl Engine {
 
     /// Takes in what came of a send.
     fn take_report(&mut self, report: Report) {
+        // A receiver that a reload took away has no series any more, and its last send must not bring them back.
+        let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
-                for notice in &outcome.notices {
+                let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
+                for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
                 }
                 tracing::info!(
@@ -154,11 +162,15 @@ impl Engine {
             }
             Report::Superseded(outcome) => self.committer.settle(&outcome.notices, &Settled::Superseded),
             Report::Failed { receiver, error, .. } => {
-                self.own.failed(&receiver, error.reason.as_str());
+                if counts(&receiver) {
+                    self.own.failed(&receiver, error.reason.as_str());
+                }
                 tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
             }
             Report::GaveUp(outcome, error) => {
-                self.own.failed(&outcome.receiver, error.reason.as_str());
+                if counts(&outcome.receiver) {
+                    self.own.failed(&outcome.receiver, error.reason.as_str());
+                }
                 tracing::error!(
                     receiver = &*outcome.receiver,
                     notices = outcome.notices.len(),

@@ -1,6 +1,5 @@
 //! The loop itself: restore, serve, drain.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::commit::Committer;
 use super::handle::{Bulk, Control};
+use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
 use super::{Engine, Settings};
@@ -16,7 +16,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Report, Subject, Time};
+use crate::model::{AlertState, Ending, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Restored, Saved, Store};
@@ -62,6 +62,7 @@ impl Engine {
         let receivers = names(&receiver_policies);
         own.set_receivers(&[], &receivers);
         let (reports, reports_end) = mpsc::channel(REPORTS);
+        let grace = settings.fleet.agents.timeout;
         let rules = Rules::new(settings.rules);
         let alerts = Alerts::new(rules.policies(), receiver_policies);
         let mut engine = Self {
@@ -79,6 +80,7 @@ impl Engine {
             lag: Duration::ZERO,
             receivers,
             monitoring,
+            orphans: Orphans::new(grace),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -101,32 +103,18 @@ impl Engine {
             );
         }
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
+        self.end_without_rule(now);
         self.mark_open();
-        self.end_orphans(now);
+        self.find_orphans(now);
         // What was owed when the process ended goes out first; an alert that was on its way is not told again.
         self.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
         self.judge_all(now);
     }
 
-    /// Ends alerts about agents, components and sources that were not restored with them.
-    fn end_orphans(&mut self, now: Time) {
-        let fleet = &self.fleet;
-        let missing: BTreeSet<_> = fleet
-            .state()
-            .projects
-            .iter()
-            .flat_map(|project| project.missing.iter().map(|(name, _)| (Arc::clone(&project.name), Arc::clone(name))))
-            .collect();
-        let effects = self.alerts.end_unless(now, Ending::Forgotten, |alert| match &alert.subject {
-            Subject::Agent { project, name } => {
-                fleet.find(project, name).is_some() || missing.contains(&(Arc::clone(project), Arc::clone(name)))
-            }
-            Subject::Component { project, name } => {
-                fleet.state().components.iter().any(|it| it.name == *name && it.project == *project)
-            }
-            Subject::Source { name } => fleet.state().sources.iter().any(|source| source.name == *name),
-            Subject::Cluster { project } => fleet.state().projects.iter().any(|it| it.name == *project),
-        });
+    /// Ends alerts whose rules were taken away while the program was not running.
+    fn end_without_rule(&mut self, now: Time) {
+        let rules = &self.rules;
+        let effects = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());
         self.take_effects(now, effects);
     }
 

@@ -14,14 +14,20 @@ mod api;
 mod bundles;
 mod counterparts;
 mod demo;
+#[allow(dead_code, reason = "a double offers what tests take up")]
+mod doubles;
+mod durability;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
+mod mail;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
 mod prometheus;
+mod reload;
 mod scrape;
+mod slack;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -56,6 +62,10 @@ fn main() -> ExitCode {
         hostile::trials(),
         polling::trials(),
         scrape::trials(),
+        slack::trials(),
+        mail::trials(),
+        durability::trials(),
+        reload::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

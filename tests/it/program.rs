@@ -97,7 +97,7 @@ impl Setup {
     }
 
     /// Starts it and waits only until its log names the address.
-    fn spawn(&self) -> Result<Lookout, String> {
+    pub(crate) fn spawn(&self) -> Result<Lookout, String> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = self.command(&arguments);
         let mut child = command
