@@ -81,6 +81,7 @@ fn killed_after_answer() {
         // The moment moves through judging, writing and sending.
         thread::sleep(Duration::from_micros(seed * seed * 400));
         lookout.kill9();
+        slack.fence();
         let before = slack.told();
         let lookout = setup.start();
         // Whoever pushes state pushes it again, as every source does.
@@ -100,6 +101,8 @@ fn killed_in_a_send() {
         let lookout = setup.start();
         push(&lookout, &idle("a", 400));
         slack.wait(1);
+        let pending = number(&setup.path().join("lookout.db"), "SELECT count(*) FROM outbox WHERE settled_at IS NULL");
+        assert_eq!(pending, Some(1), "the intent is on disk before the send");
         wait_until_saved(&setup, 1);
         lookout.kill9();
         let sent = slack.seen().len();
@@ -129,6 +132,7 @@ fn killed_before_a_resolve() {
         }
         lookout.kill9();
         slack.always(Act::Take);
+        slack.fence();
         let before = slack.told();
         let lookout = setup.start();
         push(&lookout, &idle("a", 1));
@@ -176,6 +180,7 @@ fn killed_at_event(seed: usize) {
     }
     slack.wait(events.min(2));
     lookout.kill9();
+    slack.fence();
     let before = slack.told();
     slack.always(Act::Take);
     let lookout = setup.start();
@@ -290,10 +295,10 @@ fn state_is_as_before() {
         let agent = |name: &str, factor: u64| {
             json!({"name": name, "type": "custom", "status": "running", "task_id": "t1", "restart_count": restarts,
                    "progress": 12.5, "model": "claude-opus", "last_activity": idle(name, 400)["agents"][0]["last_activity"],
-                   "ttl": "1h", "requests": {"total": 40 * factor, "errors": factor, "rate_limited": 0, "retries": 3},
+                   "requests": {"total": 40 * factor, "errors": factor, "rate_limited": 0, "retries": 3},
                    "tokens": {"input": input * factor, "output": 5, "cache_read": 7, "cost_usd": 1.25}})
         };
-        json!({"project": "shop", "agents": [agent("a", 1), agent("b \"ü\"", 2)],
+        json!({"project": "shop", "ttl": "1h", "agents": [agent("a", 1), agent("b \"ü\"", 2)],
                "components": [{"name": "DatabaseManager", "status": "WARNING", "details": "pool is full"}]})
     };
     push(&lookout, &agents(100, 1));

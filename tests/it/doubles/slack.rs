@@ -106,6 +106,10 @@ struct State {
     seen: Vec<Seen>,
     script: VecDeque<Act>,
     otherwise: Option<Act>,
+    /// Connections that are being served.
+    open: usize,
+    /// Fences that were reached.
+    fences: usize,
 }
 
 impl Shared {
@@ -125,7 +129,15 @@ impl Slack {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = Arc::clone(&server);
-                thread::spawn(move || drop(serve(&server, stream)));
+                server.state().open += 1;
+                thread::spawn(move || {
+                    let served = serve(&server, stream);
+                    let mut state = server.state();
+                    state.open -= 1;
+                    state.fences +=
+                        usize::from(served.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
+                    server.changed.notify_all();
+                });
             }
         });
         Self { address, shared }
@@ -144,6 +156,17 @@ impl Slack {
     /// Does this with every request that nothing else was said of.
     pub(crate) fn always(&self, act: Act) {
         self.shared.state().otherwise = Some(act);
+    }
+
+    /// Waits until everything that was sent before is dealt with, also by a sender that is gone.
+    pub(crate) fn fence(&self) {
+        let before = self.shared.state().fences;
+        // Connections are taken in their order; one that says nothing is the last of them.
+        drop(TcpStream::connect(self.address).expect("a connection"));
+        let state = self.shared.state();
+        let is_behind = |state: &mut State| state.fences == before || state.open > 0;
+        let wait = self.shared.changed.wait_timeout_while(state, PATIENCE, is_behind);
+        assert!(!wait.expect("no panic while it is held").1.timed_out(), "slack is still busy");
     }
 
     /// Everything that came in so far.
