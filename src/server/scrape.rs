@@ -19,8 +19,10 @@ use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
 use crate::model::Time;
 
-/// Pages rendered at once, of each of the two kinds; more readers than this wait for their turn.
-const AT_ONCE: usize = 2;
+/// Compressed pages rendered at once; more readers than this wait for their turn.
+const GZIP_AT_ONCE: usize = 2;
+/// Plain pages under way at once. They go at the pace of their readers, so that more of them are let in.
+const PLAIN_AT_ONCE: usize = 32;
 /// How long a reader may leave a piece lying. One that does not read must not keep others from their turn.
 const STALL: Duration = Duration::from_secs(2);
 /// How long a reader waits for its turn.
@@ -49,8 +51,8 @@ impl Scraper {
         Self {
             own,
             engine,
-            plain_turns: Arc::new(Semaphore::new(AT_ONCE)),
-            gzip_turns: Arc::new(Semaphore::new(AT_ONCE)),
+            plain_turns: Arc::new(Semaphore::new(PLAIN_AT_ONCE)),
+            gzip_turns: Arc::new(Semaphore::new(GZIP_AT_ONCE)),
             compressed: Mutex::new(Vec::new()),
         }
     }

@@ -276,6 +276,7 @@ fn refusal(body: &Value, raw: &str) -> Option<String> {
                 (fields, 2_000)
             }
             Some("section") => (vec![&block["text"]], 3_000),
+            Some("header") => (vec![&block["text"]], 150),
             Some("context") => (block["elements"].as_array().into_iter().flatten().collect(), 2_000),
             _ => return Some(format!("an unknown block: {block}")),
         };
