@@ -252,7 +252,16 @@ impl Fleet {
                 taken.rejected.extend(one.rejected);
                 taken.reasons.extend(one.reasons);
             }
-            self.remove_unnamed(now, &report.source, None);
+            if batches.iter().all(|batch| batch.complete) {
+                self.remove_unnamed(now, &report.source, None);
+            } else {
+                // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
+                for batch in batches.iter().filter(|batch| batch.complete) {
+                    if let Some(project) = self.projects.get(&*batch.project).copied() {
+                        self.remove_unnamed(now, &report.source, Some(project));
+                    }
+                }
+            }
         }
         taken
     }
@@ -284,7 +293,10 @@ impl Fleet {
         for update in &batch.agents {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
-                    self.apply_agent(now, project, slot, is_new, source, ttl, update);
+                    if !self.apply_agent(now, project, slot, is_new, source, ttl, update) {
+                        let error = "its tokens come in on /api/usage, so the ones here were left out; report them in one way only";
+                        taken.reject(&update.name, "usage_owner", error.to_owned());
+                    }
                     taken.accepted += 1;
                 }
                 None => {
@@ -344,6 +356,7 @@ impl Fleet {
         Some((slot, known.is_none()))
     }
 
+    /// Takes over what `update` says; false when its tokens were left out, since increments own the agent's totals.
     #[expect(clippy::too_many_arguments, reason = "the parts of one report, used in this one place")]
     fn apply_agent(
         &mut self,
@@ -354,13 +367,13 @@ impl Fleet {
         source: &Arc<str>,
         ttl: Option<Duration>,
         update: &AgentUpdate<'_>,
-    ) {
+    ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.state.agents.get_mut(slot),
             self.state.projects.get_mut(project as usize).map(Arc::make_mut),
             self.indexes.get_mut(project as usize),
         ) else {
-            return;
+            return true;
         };
         if agent.source != *source {
             agent.source = Arc::clone(source);
@@ -378,6 +391,7 @@ impl Fleet {
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         self.agent_deadlines.schedule(slot, now.plus(silent));
+        !step.usage_refused
     }
 
     fn apply_component(&mut self, now: Time, project: u32, source: &Arc<str>, update: &ComponentUpdate<'_>) -> bool {
