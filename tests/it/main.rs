@@ -10,12 +10,18 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod api;
 mod bundles;
 mod counterparts;
+mod demo;
+mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
+mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
+mod prometheus;
+mod scrape;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -40,7 +46,18 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Sen
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
-    let cases = [tidy::trials(), bundles::trials(), program::trials()].into_iter().flatten();
+    let cases = [
+        // The one that lasts longest begins first.
+        demo::trials(),
+        tidy::trials(),
+        bundles::trials(),
+        program::trials(),
+        api::trials(),
+        hostile::trials(),
+        polling::trials(),
+        scrape::trials(),
+    ];
+    let cases = cases.into_iter().flatten();
 
     let absent = counterparts::absent();
     let mut left_out = 0;
