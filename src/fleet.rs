@@ -10,6 +10,7 @@ mod expected;
 mod expiry;
 mod project;
 mod restore;
+mod taken;
 mod usage;
 
 #[cfg(test)]
@@ -26,9 +27,11 @@ use crate::model::labels::{agent_labels, component_labels};
 use crate::model::text::clean;
 use crate::model::{
     Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, PollReport,
-    Rejected, Snapshot, SourceErrorReason, Time,
+    Snapshot, SourceErrorReason, Time,
 };
 use project::{Index, Tally};
+
+pub use taken::Taken;
 
 /// Series that an agent may have at most, all families of the contract filled with two rate limits: what
 /// one counts for against the cap, so that a known agent never loses a series.
@@ -37,8 +40,6 @@ pub const SERIES_PER_AGENT: usize = 45;
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.
 const MAX_PROJECTS: usize = 1_000;
-/// A batch names at most so many rejects; the others are counted.
-const MAX_REJECTED: usize = 100;
 /// Longest project, agent or component name in bytes.
 pub const MAX_NAME: usize = 256;
 
@@ -80,43 +81,6 @@ pub struct Fleet {
     push: Arc<str>,
     usage: Arc<str>,
     changes: Changes,
-}
-
-/// What was taken of a batch.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// Agents and components taken.
-    pub accepted: usize,
-    /// What was not, at most 100 of it by name.
-    pub rejected: Vec<Rejected>,
-    /// How much was not, named or not, by reason.
-    pub reasons: Vec<(&'static str, u64)>,
-}
-
-impl Taken {
-    /// Adds what was found wrong while the body was read.
-    pub fn add_rejected(&mut self, rejected: Vec<Rejected>) {
-        for rejected in rejected {
-            self.count(rejected.reason);
-            if self.rejected.len() < MAX_REJECTED {
-                self.rejected.push(rejected);
-            }
-        }
-    }
-
-    fn reject(&mut self, name: &str, reason: &'static str, error: String) {
-        self.count(reason);
-        if self.rejected.len() < MAX_REJECTED {
-            self.rejected.push(Rejected { name: clean(name, 64).into_owned(), reason, error });
-        }
-    }
-
-    fn count(&mut self, reason: &'static str) {
-        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.reasons.push((reason, 1)),
-        }
-    }
 }
 
 impl Fleet {
@@ -252,16 +216,7 @@ impl Fleet {
                 taken.rejected.extend(one.rejected);
                 taken.reasons.extend(one.reasons);
             }
-            if batches.iter().all(|batch| batch.complete) {
-                self.remove_unnamed(now, &report.source, None);
-            } else {
-                // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
-                for batch in batches.iter().filter(|batch| batch.complete) {
-                    if let Some(project) = self.projects.get(&*batch.project).copied() {
-                        self.remove_unnamed(now, &report.source, Some(project));
-                    }
-                }
-            }
+            self.remove_unnamed_of(now, &report.source, batches);
         }
         taken
     }
