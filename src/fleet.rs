@@ -11,6 +11,7 @@ mod expiry;
 mod poll;
 mod project;
 mod restore;
+mod taken;
 mod usage;
 
 #[cfg(test)]
@@ -26,10 +27,11 @@ use jiff::tz::TimeZone;
 use crate::model::labels::{agent_labels, component_labels};
 use crate::model::text::clean;
 use crate::model::{
-    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, Rejected, Snapshot,
-    Time,
+    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, Snapshot, Time,
 };
 use project::{Index, Tally};
+
+pub use taken::Taken;
 
 /// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
 /// one counts for against the cap, so that a known agent never loses a series.
@@ -38,8 +40,6 @@ pub const SERIES_PER_AGENT: usize = 62;
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.
 const MAX_PROJECTS: usize = 1_000;
-/// A batch names at most so many rejects; the others are counted.
-const MAX_REJECTED: usize = 100;
 /// Longest project, agent or component name in bytes.
 pub const MAX_NAME: usize = 256;
 
@@ -81,43 +81,6 @@ pub struct Fleet {
     push: Arc<str>,
     usage: Arc<str>,
     changes: Changes,
-}
-
-/// What was taken of a batch.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// Agents and components taken.
-    pub accepted: usize,
-    /// What was not, at most 100 of it by name.
-    pub rejected: Vec<Rejected>,
-    /// How much was not, named or not, by reason.
-    pub reasons: Vec<(&'static str, u64)>,
-}
-
-impl Taken {
-    /// Adds what was found wrong while the body was read.
-    pub fn add_rejected(&mut self, rejected: Vec<Rejected>) {
-        for rejected in rejected {
-            self.count(rejected.reason);
-            if self.rejected.len() < MAX_REJECTED {
-                self.rejected.push(rejected);
-            }
-        }
-    }
-
-    fn reject(&mut self, name: &str, reason: &'static str, error: String) {
-        self.count(reason);
-        if self.rejected.len() < MAX_REJECTED {
-            self.rejected.push(Rejected { name: clean(name, 64).into_owned(), reason, error });
-        }
-    }
-
-    fn count(&mut self, reason: &'static str) {
-        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.reasons.push((reason, 1)),
-        }
-    }
 }
 
 impl Fleet {
@@ -244,7 +207,10 @@ impl Fleet {
         for update in &batch.agents {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
-                    self.apply_agent(now, project, slot, is_new, source, ttl, update);
+                    if !self.apply_agent(now, project, slot, is_new, source, ttl, update) {
+                        let error = "its tokens come in on /api/usage, so the ones here were left out; report them in one way only";
+                        taken.reject(&update.name, "usage_owner", error.to_owned());
+                    }
                     taken.accepted += 1;
                 }
                 None => {
@@ -304,6 +270,7 @@ impl Fleet {
         Some((slot, known.is_none()))
     }
 
+    /// Takes over what `update` says; false when its tokens were left out, since increments own the agent's totals.
     #[expect(clippy::too_many_arguments, reason = "the parts of one report, used in this one place")]
     fn apply_agent(
         &mut self,
@@ -314,13 +281,13 @@ impl Fleet {
         source: &Arc<str>,
         ttl: Option<Duration>,
         update: &AgentUpdate<'_>,
-    ) {
+    ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.state.agents.get_mut(slot),
             self.state.projects.get_mut(project as usize).map(Arc::make_mut),
             self.indexes.get_mut(project as usize),
         ) else {
-            return;
+            return true;
         };
         if agent.source != *source {
             agent.source = Arc::clone(source);
@@ -338,6 +305,7 @@ impl Fleet {
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         self.agent_deadlines.schedule(slot, now.plus(silent));
+        !step.usage_refused
     }
 
     fn apply_component(&mut self, now: Time, project: u32, source: &Arc<str>, update: &ComponentUpdate<'_>) -> bool {

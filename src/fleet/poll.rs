@@ -45,16 +45,7 @@ impl Fleet {
                 taken.rejected.extend(one.rejected);
                 taken.reasons.extend(one.reasons);
             }
-            if batches.iter().all(|batch| batch.complete) {
-                self.remove_unnamed(now, &report.source, None);
-            } else {
-                // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
-                for batch in batches.iter().filter(|batch| batch.complete) {
-                    if let Some(project) = self.projects.get(&*batch.project).copied() {
-                        self.remove_unnamed(now, &report.source, Some(project));
-                    }
-                }
-            }
+            self.remove_unnamed_of(now, &report.source, batches);
         }
         taken
     }

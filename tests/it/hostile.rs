@@ -22,9 +22,10 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("hostile: rubbish, huge heads and silence end in a refusal", &[], rubbish),
         trial("hostile: a small series cap refuses new agents and keeps the known", &[], small_cap),
         trial("hostile: distinct agents without end fill the default cap and no more", &[], default_cap),
-        trial("hostile: thousands that dribble their head keep nobody out", &[], slow_heads),
+        trial("hostile: thousands that dribble their head keep nobody out", &[], || slow_heads(2_000, 4_096)),
+        trial("hostile: nor do hundreds where few files may be open", &[], || slow_heads(400, 256)),
         trial("hostile: bodies that dribble end in time", &[], slow_bodies),
-        trial("hostile: readers that never read hold up nobody", &[], readers_that_never_read),
+        trial("hostile: readers that never read, or read much at once, hold up nobody", &[], readers_that_never_read),
         trial("hostile: foreign hosts and origins are refused", &[], foreign_pages),
         trial("hostile: tokens are asked for, and their roles hold", &[], tokens),
     ]
@@ -256,9 +257,8 @@ fn default_cap() {
     assert!(peak < 250 * MIB, "peak memory {} MiB", peak / MIB);
 }
 
-fn slow_heads() {
-    const CONNECTIONS: usize = 2_000;
-    let setup = Setup::new("");
+fn slow_heads(connections: usize, files: u32) {
+    let setup = Setup::new("").open_files(files);
     let lookout = setup.start();
     let address = lookout.address();
     let stop = AtomicBool::new(false);
@@ -269,7 +269,7 @@ fn slow_heads() {
             while !stop.load(Ordering::Relaxed) {
                 // Those that were shown out come back.
                 streams.retain_mut(|stream| stream.write_all(b"x").is_ok());
-                while streams.len() < CONNECTIONS && !stop.load(Ordering::Relaxed) {
+                while streams.len() < connections && !stop.load(Ordering::Relaxed) {
                     let Ok(mut stream) = TcpStream::connect_timeout(&address, SOON) else { break };
                     if stream.write_all(b"GET /metrics HTTP/1.1\r\nx-dribble: ").is_ok() {
                         streams.push(stream);
@@ -280,7 +280,7 @@ fn slow_heads() {
         });
         // What panics in here must still end the thread above.
         let harm = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually("all are connected", || (opened.load(Ordering::Relaxed) >= CONNECTIONS).then_some(()));
+            eventually("all are connected", || (opened.load(Ordering::Relaxed) >= connections).then_some(()));
             for _ in 0..10 {
                 answers_soon(&lookout);
             }
@@ -315,18 +315,18 @@ fn slow_bodies() {
 }
 
 fn readers_that_never_read() {
+    const READERS: usize = 20;
     let setup = Setup::new("");
     let lookout = setup.start();
     for from in (0..10_000).step_by(1_000) {
         assert_eq!(lookout.post("/api/state", &batch(from, from + 1_000)).status, 200);
     }
     let page = lookout.get("/metrics").body.len();
-    println!("hostile: page {page}, before {} MiB", lookout.peak_memory() / MIB);
     assert!(page > 16 << 20, "the page is larger than the buffers of a socket: {page}");
     // Each keeps its socket and reads nothing of what it asked for.
     let readers: Vec<TcpStream> = ["", "accept-encoding: gzip\r\n"]
         .into_iter()
-        .flat_map(|line| (0..20).map(move |_| line))
+        .flat_map(|line| (0..READERS).map(move |_| line))
         .map(|line| {
             let mut stream = connect(lookout.address());
             let head = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\n{line}\r\n", lookout.address());
@@ -335,7 +335,7 @@ fn readers_that_never_read() {
         })
         .collect();
     let mut first = [0; 12];
-    for mut stream in &readers[20..] {
+    for mut stream in &readers[READERS..] {
         stream.read_exact(&mut first).expect("the start of a compressed page");
         assert_eq!(&first, b"HTTP/1.1 200");
     }
@@ -345,6 +345,13 @@ fn readers_that_never_read() {
         assert_eq!(page.status, 200, "{encoding}: {}", String::from_utf8_lossy(&page.body));
         assert!(watch.elapsed() < SOON, "{encoding}: {:?}", watch.elapsed());
     }
+    // The whole fleet as JSON, asked for by many at once.
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            // A slow machine turns some away in good order.
+            scope.spawn(|| assert!(matches!(lookout.get("/api/status").status, 200 | 503)));
+        }
+    });
     is_unharmed(&lookout, "readers that never read", 150 * MIB);
     drop(readers);
 }

@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -45,6 +46,7 @@ impl Setup {
             program: PathBuf::from(env!("CARGO_BIN_EXE_lookout")),
             arguments: vec!["run".to_owned(), "--config".to_owned(), "lookout.yaml".to_owned()],
             environment: Vec::new(),
+            open_files: None,
         };
         setup.write("lookout.yaml", &format!("listen: 127.0.0.1:0\nlog: {{format: json, level: info}}\n{config}"));
         setup
@@ -59,6 +61,12 @@ impl Setup {
     /// Starts it with these arguments in place of `run --config lookout.yaml`.
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
+    }
+
+    /// Bounds the files that it may have open, sockets among them.
+    pub(crate) const fn open_files(mut self, files: u32) -> Self {
+        self.open_files = Some(files);
         self
     }
 
@@ -82,7 +90,14 @@ impl Setup {
 
     /// The program with these arguments, in the folder, with the environment of this setup.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.open_files {
+            None => Command::new(&self.program),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -Sn {files} && exec \"$@\""), "sh"]).arg(&self.program);
+                shell
+            }
+        };
         command.args(arguments).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
