@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::commit::Committer;
+use super::commit::{Answer, Committed, Committer};
 use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
@@ -181,12 +181,13 @@ impl Engine {
     }
 
     /// Releases the sends of a commit, written or not: an alarm is never kept back by a broken disk.
-    fn committed(&mut self, done: (Result<(), crate::store::StoreError>, Vec<Arc<crate::model::Notice>>)) {
-        let (result, notices) = done;
+    fn committed(&mut self, done: Committed) {
+        let Committed { result, notices, answers } = done;
         if let Err(error) = result {
             self.own.store_error();
             tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
         }
+        answers.into_iter().for_each(Answer::give);
         self.dispatch(notices);
     }
 
@@ -215,8 +216,8 @@ impl Engine {
             self.take_report(report);
         }
         while !self.committer.is_idle() {
-            let (result, _) = self.committer.next().await;
-            if let Err(error) = result {
+            let done = self.committer.next().await;
+            if let Err(error) = done.result {
                 tracing::error!(error = %error, "ledger not written");
             }
         }
