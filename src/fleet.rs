@@ -5,11 +5,13 @@
 
 mod agent;
 mod complete;
+mod component;
 pub mod config;
 mod expected;
 mod expiry;
 mod project;
 mod restore;
+mod taken;
 mod usage;
 
 #[cfg(test)]
@@ -22,13 +24,13 @@ use std::time::Duration;
 use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
-use crate::model::labels::{agent_labels, component_labels};
+use crate::model::labels::agent_labels;
 use crate::model::text::clean;
 use crate::model::{
-    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, PollReport,
-    Rejected, Snapshot, SourceErrorReason, Time,
+    Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, PollReport, Signals, Snapshot, SourceErrorReason, Time,
 };
 use project::{Index, Tally};
+pub use taken::Taken;
 
 /// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
 /// one counts for against the cap, so that a known agent never loses a series.
@@ -37,8 +39,6 @@ pub const SERIES_PER_AGENT: usize = 62;
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.
 const MAX_PROJECTS: usize = 1_000;
-/// A batch names at most so many rejects; the others are counted.
-const MAX_REJECTED: usize = 100;
 /// Longest project, agent or component name in bytes.
 pub const MAX_NAME: usize = 256;
 
@@ -82,43 +82,6 @@ pub struct Fleet {
     changes: Changes,
 }
 
-/// What was taken of a batch.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// Agents and components taken.
-    pub accepted: usize,
-    /// What was not, at most 100 of it by name.
-    pub rejected: Vec<Rejected>,
-    /// How much was not, named or not, by reason.
-    pub reasons: Vec<(&'static str, u64)>,
-}
-
-impl Taken {
-    /// Adds what was found wrong while the body was read.
-    pub fn add_rejected(&mut self, rejected: Vec<Rejected>) {
-        for rejected in rejected {
-            self.count(rejected.reason);
-            if self.rejected.len() < MAX_REJECTED {
-                self.rejected.push(rejected);
-            }
-        }
-    }
-
-    fn reject(&mut self, name: &str, reason: &'static str, error: String) {
-        self.count(reason);
-        if self.rejected.len() < MAX_REJECTED {
-            self.rejected.push(Rejected { name: clean(name, 64).into_owned(), reason, error });
-        }
-    }
-
-    fn count(&mut self, reason: &'static str) {
-        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.reasons.push((reason, 1)),
-        }
-    }
-}
-
 impl Fleet {
     /// An empty fleet at `now`.
     pub fn new(now: Time, settings: Settings) -> Self {
@@ -157,8 +120,11 @@ impl Fleet {
         };
         self.configure_sources(&settings.sources);
         self.settings = settings;
-        (self.day, self.day_ends) = expiry::day_at(now, &self.zone);
+        self.begin_day(now);
         self.configure_expected(now);
+        // A shorter `forget_after` or `timeout` holds at once.
+        self.state.agents.iter().for_each(|agent| self.agent_deadlines.schedule(agent.slot, now));
+        self.state.components.iter().for_each(|component| self.component_deadlines.schedule(component.slot, now));
         self.touched();
     }
 
@@ -244,7 +210,7 @@ impl Fleet {
         self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
         self.touched();
         if let Ok(batches) = &mut report.result {
-            let ttl = self.settings.agents.timeout.max(interval * 3);
+            let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
             self.batch += 1;
             // A report that could not be read in full says nothing of those it seems to lack.
             let is_whole = batches.iter().all(|batch| batch.complete);
@@ -282,8 +248,9 @@ impl Fleet {
         taken.add_rejected(std::mem::take(&mut batch.rejected));
         let Some(project) = self.project_slot(&batch.project) else {
             let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
-            for agent in &batch.agents {
-                taken.reject(&agent.name, "series_cap", error.clone());
+            let agents = batch.agents.iter().map(|agent| &agent.name);
+            for name in agents.chain(batch.components.iter().map(|component| &component.name)) {
+                taken.reject(name, "series_cap", error.clone());
             }
             return taken;
         };
@@ -374,80 +341,19 @@ impl Fleet {
         }
         agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
+        // Until the first word after a restart the agent is only remembered, and little of it is judged.
+        let is_known = !is_new && agent.last_heard >= self.state.started_at;
         let mut step = agent::Step::new(now, self.settings.budgets.count_cache_read);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {
             index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
         }
-        let changed = if is_new { crate::model::Signals::ALL } else { step.changed };
+        let changed = if is_known { step.changed } else { Signals::ALL };
         self.changes.history.extend(step.history);
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         self.agent_deadlines.schedule(slot, now.plus(silent));
-    }
-
-    fn apply_component(&mut self, now: Time, project: u32, source: &Arc<str>, update: &ComponentUpdate<'_>) -> bool {
-        let Some(index) = self.indexes.get(project as usize) else { return false };
-        let known = index.components.get(&*update.name).copied();
-        if known.is_none() && !self.has_room(SERIES_PER_COMPONENT) {
-            return false;
-        }
-        let Some(project_name) = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))
-        else {
-            return false;
-        };
-        let slot = known.unwrap_or_else(|| {
-            let name: Arc<str> = Arc::from(&*update.name);
-            let component = Component {
-                slot: 0,
-                project_slot: project,
-                labels: component_labels(&project_name, &name),
-                project: Arc::clone(&project_name),
-                name: Arc::clone(&name),
-                source: Arc::clone(source),
-                status: update.status,
-                status_since: now,
-                details: None,
-                metrics: Vec::new(),
-                last_heard: now,
-            };
-            let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
-            if let Some(index) = self.indexes.get_mut(project as usize) {
-                index.components.insert(name, slot);
-            }
-            slot
-        });
-        let (Some(component), Some(totals)) =
-            (self.state.components.get_mut(slot), self.state.projects.get_mut(project as usize).map(Arc::make_mut))
-        else {
-            return false;
-        };
-        let from = known.map(|_| component.status);
-        if from != Some(update.status) {
-            project::count_component(totals, from, Some(update.status));
-            self.changes.history.push(HistoryRow {
-                at: now,
-                project: project_name,
-                kind: "component",
-                name: Arc::clone(&component.name),
-                from: from.map_or("", |status| status.as_str()),
-                to: update.status.as_str(),
-                reason: update.details.as_deref().map(|details| Arc::from(&*clean(details, 512))),
-            });
-            (component.status, component.status_since) = (update.status, now);
-        }
-        component.last_heard = now;
-        if component.source != *source {
-            component.source = Arc::clone(source);
-        }
-        if component.details.as_deref() != update.details.as_deref() {
-            component.details = update.details.as_deref().map(|details| Arc::from(&*clean(details, 512)));
-        }
-        component.metrics = update.metrics.iter().map(|(name, value)| (Arc::from(&**name), *value)).collect();
-        self.changes.components.push(slot);
-        self.component_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
-        true
     }
 
     /// Marks the state as changed, for readers.
