@@ -43,6 +43,7 @@ impl Engine {
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
         self.dispatcher.replace(settings.receivers);
+        self.end_orphans(now);
         self.mark_open();
         self.judge_all(now);
     }

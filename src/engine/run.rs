@@ -108,8 +108,9 @@ impl Engine {
         self.judge_all(now);
     }
 
-    /// Ends alerts about agents, components and sources that were not restored with them.
-    fn end_orphans(&mut self, now: Time) {
+    /// Ends alerts about agents, components and sources that were not restored with them, or that the
+    /// configuration no longer names.
+    pub(super) fn end_orphans(&mut self, now: Time) {
         let fleet = &self.fleet;
         let missing: BTreeSet<_> = fleet
             .state()
