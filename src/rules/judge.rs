@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Expr, MAX_RULES, Rule};
-use super::file::{ForEach, Where};
+use super::file::ForEach;
 use super::level::When;
 use super::read::{self, Reading};
 use super::window::{Track, Tracks};
-use super::{Rules, glob, grown};
+use super::{Rules, grown};
 use crate::model::{Agent, Ending, Finding, Level, Removal, Removed, RuleId, Signal, Signals, Snapshot, Subject, Time};
 
 /// Which rules have found something of a subject that is not over.
@@ -83,29 +83,6 @@ impl Verdict {
 
 fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
-}
-
-impl Where {
-    fn covers(&self, agent: &Agent) -> bool {
-        let fits = |pattern: &Option<String>, text: Option<&str>| {
-            pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, text.unwrap_or_default()))
-        };
-        fits(&self.project, Some(&agent.project))
-            && fits(&self.agent_name, Some(&agent.name))
-            && fits(&self.r#type, agent.agent_type.as_deref())
-            && fits(&self.status, agent.status.map(|status| status.as_str()))
-    }
-
-    /// Whether it covers an agent of which only the name is known.
-    fn covers_missing(&self, project: &str, name: &str) -> bool {
-        let fits =
-            |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, text));
-        fits(&self.project, project) && fits(&self.agent_name, name) && fits(&self.r#type, "") && fits(&self.status, "")
-    }
-
-    fn covers_project(&self, project: &str) -> bool {
-        self.project.as_ref().is_none_or(|pattern| glob::matches(pattern, project))
-    }
 }
 
 impl Rules {

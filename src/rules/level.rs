@@ -63,7 +63,9 @@ impl Thresholds {
         let reached_at = |threshold: f64| (threshold * 1000.0 - 1e-6).ceil();
         let passed_at = |threshold: f64| (threshold * 1000.0 + 1e-6).floor() + 1.0;
         let now = (seconds * 1000.0).round();
-        let moments = self.levels.iter().flatten().chain(&self.clear).flat_map(|threshold| match self.when {
+        // A growing value leaves the hysteresis only upwards.
+        let clear = self.clear.iter().filter(|_| self.when == When::AtMost);
+        let moments = self.levels.iter().flatten().chain(clear).flat_map(|threshold| match self.when {
             When::AtLeast => [Some(reached_at(*threshold)), None],
             When::AtMost => [Some(passed_at(*threshold)), None],
             When::Equals => [Some(reached_at(*threshold)), Some(passed_at(*threshold))],
