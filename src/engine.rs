@@ -7,6 +7,8 @@
 mod commit;
 pub mod handle;
 mod ingest;
+#[cfg(test)]
+mod judging;
 mod output;
 mod reload;
 mod run;
