@@ -278,3 +278,18 @@ fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
     watch.push_batch(2, batch(true, &[]));
     assert!(!watch.has("a"));
 }
+
+#[test]
+fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
+    let mut before = Watch::new(settings());
+    before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
+    let once = UsageUpdate { task_id: Some("t".into()), id: Some("r1".into()), ..used(5) };
+    before.usage(1, once.clone());
+    let ids: Vec<u64> = before.fleet.take_usage_ids().into_iter().map(|(hash, _)| hash).collect();
+    let mut fleet = Fleet::new(at(10), settings());
+    fleet.restore(at(10), vec![], vec![before.agent("a").clone()], vec![], ids);
+    let mut watch = Watch { fleet };
+    assert_eq!(watch.usage(11, once).reasons, [("duplicate", 1)]);
+    watch.usage(12, UsageUpdate { task_id: Some("t".into()), ..used(2) });
+    assert_eq!((watch.agent("a").total_tokens(), names(&watch)), (Some(7), vec!["a".to_owned()]));
+}
