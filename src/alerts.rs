@@ -136,8 +136,7 @@ impl Alerts {
     pub fn configure(&mut self, now: Time, policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> Effects {
         self.policies = policies.into_iter().map(Arc::new).collect();
         self.receivers = receivers;
-        let slots: Vec<u32> = self.by_fingerprint.values().copied().collect();
-        for slot in slots {
+        for slot in self.slots() {
             let Some(entry) = self.entry_mut(slot) else { continue };
             let name = Arc::clone(&entry.alert.rule);
             match self.policies.iter().find(|policy| policy.name == name).cloned() {
@@ -149,6 +148,13 @@ impl Alerts {
                 None => self.end(now, slot, Some(Ending::RuleGone), now),
             }
             self.touch(slot);
+        }
+        // A rule may be about something else now.
+        self.explainers = Explainers::default();
+        for slot in self.slots() {
+            if self.entry(slot).is_some_and(|entry| entry.alert.state == AlertState::Firing) {
+                self.explainer_changed(slot);
+            }
         }
         self.settle(now)
     }
@@ -163,8 +169,7 @@ impl Alerts {
 
     /// Ends alerts whose subject is not there any more, as after a restart without it.
     pub fn end_unless(&mut self, now: Time, ending: Ending, is_there: impl Fn(&Alert) -> bool) -> Effects {
-        let slots: Vec<u32> = self.by_fingerprint.values().copied().collect();
-        for slot in slots {
+        for slot in self.slots() {
             let is_over = self
                 .entry(slot)
                 .is_some_and(|entry| entry.alert.state != AlertState::Resolved && !is_there(&entry.alert));
@@ -215,6 +220,12 @@ impl Alerts {
             self.tell(now, slot, &mut effects);
         }
         effects
+    }
+
+    /// The slots in use, in an order that is the same for the same history.
+    fn slots(&self) -> Vec<u32> {
+        let slots = 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        slots.filter(|slot| self.entry(*slot).is_some()).collect()
     }
 
     fn entry(&self, slot: u32) -> Option<&Entry> {

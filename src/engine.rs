@@ -7,6 +7,8 @@
 mod commit;
 pub mod handle;
 mod ingest;
+#[cfg(test)]
+mod judging;
 mod orphans;
 mod output;
 mod reload;

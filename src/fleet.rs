@@ -5,6 +5,7 @@
 
 mod agent;
 mod complete;
+mod component;
 pub mod config;
 mod expected;
 mod expiry;
@@ -24,11 +25,8 @@ use std::time::Duration;
 use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
-use crate::model::labels::{agent_labels, component_labels};
-use crate::model::text::clean;
-use crate::model::{
-    Agent, AgentUpdate, Batch, Budgets, Changes, Component, ComponentUpdate, Deadlines, HistoryRow, Snapshot, Time,
-};
+use crate::model::labels::agent_labels;
+use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use taken::Taken;
@@ -121,8 +119,11 @@ impl Fleet {
         };
         self.configure_sources(&settings.sources);
         self.settings = settings;
-        (self.day, self.day_ends) = expiry::day_at(now, &self.zone);
+        self.begin_day(now);
         self.configure_expected(now);
+        // A shorter `forget_after` or `timeout` holds at once.
+        self.state.agents.iter().for_each(|agent| self.agent_deadlines.schedule(agent.slot, now));
+        self.state.components.iter().for_each(|component| self.component_deadlines.schedule(component.slot, now));
         self.touched();
     }
 
@@ -198,8 +199,9 @@ impl Fleet {
         taken.add_rejected(std::mem::take(&mut batch.rejected));
         let Some(project) = self.project_slot(&batch.project) else {
             let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
-            for agent in &batch.agents {
-                taken.reject(&agent.name, "series_cap", error.clone());
+            let agents = batch.agents.iter().map(|agent| &agent.name);
+            for name in agents.chain(batch.components.iter().map(|component| &component.name)) {
+                taken.reject(name, "series_cap", error.clone());
             }
             return taken;
         };
@@ -294,81 +296,20 @@ impl Fleet {
         }
         agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
+        // Until the first word after a restart the agent is only remembered, and little of it is judged.
+        let is_known = !is_new && agent.last_heard >= self.state.started_at;
         let mut step = agent::Step::new(now, self.settings.budgets.count_cache_read);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {
             index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
         }
-        let changed = if is_new { crate::model::Signals::ALL } else { step.changed };
+        let changed = if is_known { step.changed } else { Signals::ALL };
         self.changes.history.extend(step.history);
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         self.agent_deadlines.schedule(slot, now.plus(silent));
         !step.usage_refused
-    }
-
-    fn apply_component(&mut self, now: Time, project: u32, source: &Arc<str>, update: &ComponentUpdate<'_>) -> bool {
-        let Some(index) = self.indexes.get(project as usize) else { return false };
-        let known = index.components.get(&*update.name).copied();
-        if known.is_none() && !self.has_room(SERIES_PER_COMPONENT) {
-            return false;
-        }
-        let Some(project_name) = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))
-        else {
-            return false;
-        };
-        let slot = known.unwrap_or_else(|| {
-            let name: Arc<str> = Arc::from(&*update.name);
-            let component = Component {
-                slot: 0,
-                project_slot: project,
-                labels: component_labels(&project_name, &name),
-                project: Arc::clone(&project_name),
-                name: Arc::clone(&name),
-                source: Arc::clone(source),
-                status: update.status,
-                status_since: now,
-                details: None,
-                metrics: Vec::new(),
-                last_heard: now,
-            };
-            let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
-            if let Some(index) = self.indexes.get_mut(project as usize) {
-                index.components.insert(name, slot);
-            }
-            slot
-        });
-        let (Some(component), Some(totals)) =
-            (self.state.components.get_mut(slot), self.state.projects.get_mut(project as usize).map(Arc::make_mut))
-        else {
-            return false;
-        };
-        let from = known.map(|_| component.status);
-        if from != Some(update.status) {
-            project::count_component(totals, from, Some(update.status));
-            self.changes.history.push(HistoryRow {
-                at: now,
-                project: project_name,
-                kind: "component",
-                name: Arc::clone(&component.name),
-                from: from.map_or("", |status| status.as_str()),
-                to: update.status.as_str(),
-                reason: update.details.as_deref().map(|details| Arc::from(&*clean(details, 512))),
-            });
-            (component.status, component.status_since) = (update.status, now);
-        }
-        component.last_heard = now;
-        if component.source != *source {
-            component.source = Arc::clone(source);
-        }
-        if component.details.as_deref() != update.details.as_deref() {
-            component.details = update.details.as_deref().map(|details| Arc::from(&*clean(details, 512)));
-        }
-        component.metrics = update.metrics.iter().map(|(name, value)| (Arc::from(&**name), *value)).collect();
-        self.changes.components.push(slot);
-        self.component_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
-        true
     }
 
     /// Marks the state as changed, for readers.

@@ -45,6 +45,8 @@ pub struct Rules {
 struct AgentMemory {
     marks: Marks,
     tracks: Option<Tracks>,
+    /// Signals that had a value, of those whose absence a rule looks for.
+    known: Signals,
 }
 
 /// What is remembered of one project.
@@ -86,10 +88,10 @@ impl Rules {
         self.set.describe(rule, facts)
     }
 
-    /// Starts the windows of agents that were restored, so that what they count from now on is an increase.
+    /// Starts the windows of agents that are known already, after a restart or a reload, so that what they count from now on is an increase.
     pub fn seed(&mut self, now: Time, fleet: &Snapshot) {
         for agent in fleet.agents.iter() {
-            self.track(now, fleet, agent.slot, Signals::ALL);
+            self.track(now, fleet, agent.slot, Signals::ALL, false);
         }
     }
 

@@ -89,12 +89,14 @@ impl Alerts {
         let Some(entry) = self.entry_mut(slot) else { return };
         let alert = &mut entry.alert;
         let many = |value: Option<f64>| value.is_some_and(|value| value >= 2.0);
-        let crossed = many(alert.value) != many(finding.value);
+        // What it explains, and what explains it, depends on these.
+        let mut crossed = many(alert.value) != many(finding.value);
         (alert.value, alert.threshold) = (finding.value, finding.threshold);
         if let Some(source) = &finding.source
             && alert.source.as_ref() != Some(source)
         {
             alert.source = Some(Arc::clone(source));
+            crossed = true;
         }
         let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
         if !is_news && !crossed {

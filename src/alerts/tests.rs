@@ -1,5 +1,7 @@
 //! The life of alerts on a virtual clock: exact times, exact tells, and invariants over random histories.
 
+mod restarts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

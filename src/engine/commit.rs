@@ -1,6 +1,6 @@
 //! What goes to the ledger: gathered while the disk is busy, one commit at a time, sends released after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Answer {
 pub(super) struct Committer {
     ledger: LedgerHandle,
     alerts: HashMap<Fingerprint, Alert>,
-    forget: Vec<Fingerprint>,
+    forget: HashSet<Fingerprint>,
     notices: Vec<Arc<Notice>>,
     answers: Vec<Answer>,
     settled: Vec<(Arc<str>, Settled)>,
@@ -66,7 +66,7 @@ impl Committer {
         Self {
             ledger,
             alerts: HashMap::new(),
-            forget: Vec::new(),
+            forget: HashSet::new(),
             notices: Vec::new(),
             answers: Vec::new(),
             settled: Vec::new(),
@@ -80,11 +80,13 @@ impl Committer {
     /// Takes in what a step brought about, with its notices worded.
     pub(super) fn take(&mut self, effects: &mut Effects, notices: Vec<Arc<Notice>>, counts: &AlertCounts) {
         for alert in effects.changed.drain(..) {
+            // It may have begun anew since it was to be forgotten.
+            self.forget.remove(&alert.fingerprint);
             self.alerts.insert(alert.fingerprint, alert);
         }
         for fingerprint in effects.forgotten.drain(..) {
             self.alerts.remove(&fingerprint);
-            self.forget.push(fingerprint);
+            self.forget.insert(fingerprint);
         }
         self.notices.extend(notices);
         self.counts = LedgerCounts { raised: counts.raised, fired: counts.fired };
@@ -134,7 +136,7 @@ impl Committer {
         let answers = std::mem::take(&mut self.answers);
         let commit = Commit {
             alerts: self.alerts.drain().map(|(_, alert)| alert).collect(),
-            forget: std::mem::take(&mut self.forget),
+            forget: self.forget.drain().collect(),
             notices: notices.clone(),
             settled: std::mem::take(&mut self.settled),
             counts: Some(self.counts),

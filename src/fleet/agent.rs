@@ -43,10 +43,6 @@ impl Step {
     /// Applies `update` to `agent` and its increases to the sums of `project`.
     pub(super) fn apply(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         let came_back = std::mem::take(&mut agent.stale);
-        // The first word after a restart is judged whatever it says: until then the agent's state was only remembered.
-        if came_back || agent.last_heard < self.now {
-            self.changed.insert(Signal::StaleSeconds);
-        }
         agent.last_heard = self.now;
         self.describe(agent, update);
         self.take_task(agent, update);
@@ -63,7 +59,10 @@ impl Step {
     }
 
     fn describe(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
-        set(&mut agent.agent_type, update.agent_type.as_ref());
+        if set(&mut agent.agent_type, update.agent_type.as_ref()) {
+            // Other rules may be about it now.
+            self.changed = Signals::ALL;
+        }
         set(&mut agent.model, update.model.as_ref());
         patch(&mut agent.phase, &update.phase);
         let progress = match update.progress {
@@ -318,11 +317,14 @@ pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
     }
 }
 
-fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) {
-    if let Some(said) = said
-        && known.as_deref() != Some(&**said)
-    {
-        *known = Some(Arc::from(&**said));
+/// Takes over what is said; true when it is something else than what was known.
+fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) -> bool {
+    match said {
+        Some(said) if known.as_deref() != Some(&**said) => {
+            *known = Some(Arc::from(&**said));
+            true
+        }
+        _ => false,
     }
 }
 
@@ -330,6 +332,8 @@ fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) {
     match said {
         Patch::Keep => {}
         Patch::Clear => *known = None,
-        Patch::Set(said) => set(known, Some(said)),
+        Patch::Set(said) => {
+            set(known, Some(said));
+        }
     }
 }

@@ -49,7 +49,7 @@ impl Fleet {
         for slot in 0..self.indexes.len() {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
             self.settle_expected(now, slot);
-            self.changes.projects.push(slot);
+            self.project_changed(slot);
         }
     }
 
@@ -73,9 +73,7 @@ impl Fleet {
             let missing: Vec<_> =
                 index.wanted.iter().filter(|name| !there(name)).map(|name| (Arc::clone(name), since(name))).collect();
             Arc::make_mut(project).missing = missing.into();
-            if !self.changes.projects.contains(&slot) {
-                self.changes.projects.push(slot);
-            }
+            self.project_changed(slot);
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::model::{HistoryRow, Removal, Signal, Signals, Time};
 use super::Fleet;
 use super::project::Tally;
 
+/// The signals that the day's turn moves.
+pub(super) const DAY: Signals = Signals::NONE.with(Signal::DayBudgetRatio).with(Signal::DayCostRatio);
+
 /// The day that `now` belongs to in `zone`, as days since 1970, and when it ends.
 pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
     let local = now.to_jiff().to_zoned(zone.clone());
@@ -96,12 +99,20 @@ impl Fleet {
         self.touched();
     }
 
-    /// Turns the day when `now` is past its end: what was used today is nothing again.
+    /// Turns the day when `now` is past its end.
     pub(super) fn turn_day(&mut self, now: Time) {
-        if now < self.day_ends {
+        if now >= self.day_ends {
+            self.begin_day(now);
+        }
+    }
+
+    /// Settles which day it is. On another one than before, what was used today is nothing again.
+    pub(super) fn begin_day(&mut self, now: Time) {
+        let before = self.day;
+        (self.day, self.day_ends) = day_at(now, &self.zone);
+        if self.day == before {
             return;
         }
-        (self.day, self.day_ends) = day_at(now, &self.zone);
         self.changes.new_day = true;
         let used: Vec<u32> =
             self.state.agents.iter().filter(|agent| agent.day != self.day).map(|agent| agent.slot).collect();
@@ -109,7 +120,7 @@ impl Fleet {
             if let Some(agent) = self.state.agents.get_mut(slot) {
                 (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
             }
-            self.changes.agents.push((slot, Signals::NONE.with(Signal::DayBudgetRatio).with(Signal::DayCostRatio)));
+            self.changes.agents.push((slot, DAY));
         }
         self.touched();
     }

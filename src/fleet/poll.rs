@@ -37,7 +37,7 @@ impl Fleet {
         self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
         self.touched();
         if let Ok(batches) = &mut report.result {
-            let ttl = self.settings.agents.timeout.max(interval * 3);
+            let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
             self.batch += 1;
             for batch in batches.iter_mut() {
                 let one = self.take_named(now, &report.source, Some(ttl), batch);

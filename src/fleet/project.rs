@@ -181,7 +181,14 @@ impl Fleet {
     /// Brings what follows from the counts up to date, and names the project when it stands differently.
     pub(super) fn settle_project(&mut self, now: Time, slot: u32, before: Option<Standing>) {
         self.settle_expected(now, slot);
-        if self.tally(slot) != before && !self.changes.projects.contains(&slot) {
+        if self.tally(slot) != before {
+            self.project_changed(slot);
+        }
+    }
+
+    /// Names the project among what changed, once.
+    pub(super) fn project_changed(&mut self, slot: u32) {
+        if !self.changes.projects.contains(&slot) {
             self.changes.projects.push(slot);
         }
     }

@@ -6,6 +6,7 @@ use crate::model::labels::{agent_labels, component_labels};
 use crate::model::{Agent, Component, Project, Time};
 
 use super::Fleet;
+use super::expiry::DAY;
 use super::project::{Tally, count_component};
 
 impl Fleet {
@@ -39,7 +40,6 @@ impl Fleet {
         for slot in 0..self.indexes.len() {
             self.settle_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
         }
-        self.changes.clear();
         self.touched();
     }
 
@@ -57,8 +57,10 @@ impl Fleet {
         agent.project = Arc::clone(&project.name);
         agent.project_slot = project_slot;
         agent.labels = agent_labels(&agent.project, &agent.name);
+        let mut turned = false;
         if agent.day != self.day {
             (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
+            turned = true;
         }
         if agent.source == self.push {
             agent.source = Arc::clone(&self.push);
@@ -69,6 +71,11 @@ impl Fleet {
         index.agents.insert(name, slot);
         index.follow_task(slot, None, task.as_ref());
         self.agent_deadlines.schedule(slot, now);
+        if turned {
+            // The day turned while nobody looked, and with it what was said of yesterday's use.
+            self.changes.new_day = true;
+            self.changes.agents.push((slot, DAY));
+        }
     }
 
     fn restore_component(&mut self, mut component: Component) {

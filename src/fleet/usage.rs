@@ -22,14 +22,15 @@ pub(super) struct SeenIds {
 }
 
 impl SeenIds {
-    /// Whether `id` is new; it is known from now on.
-    fn insert(&mut self, now: Time, project: &str, id: &str) -> bool {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((project, id));
-        let is_new = self.remember(hash);
-        if is_new {
+    fn hash(project: &str, id: &str) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one((project, id))
+    }
+
+    /// Notes that the increment of that hash was counted.
+    fn insert(&mut self, now: Time, hash: u64) {
+        if self.remember(hash) {
             self.unsaved.push((hash, now));
         }
-        is_new
     }
 
     fn remember(&mut self, hash: u64) -> bool {
@@ -92,6 +93,13 @@ impl Fleet {
         if name.is_empty() {
             return Err(("name", "neither `agent` nor `task_id` is given; give one of them".to_owned()));
         }
+        let id = update.id.as_deref().map(|id| SeenIds::hash(project, id));
+        // Before anybody is made for it: a repeated increment brings no agent back.
+        if let (Some(hash), Some(id)) = (id, &update.id)
+            && self.usage_ids.known.contains(&hash)
+        {
+            return Err(("duplicate", format!("the id `{}` was counted already", crate::model::text::clean(id, 64))));
+        }
         let Some(project_slot) = self.project_slot(project) else {
             return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));
         };
@@ -116,10 +124,8 @@ impl Fleet {
             let error = "this agent reports cumulative tokens on /api/state; report its usage in one way only";
             return Err(("usage_owner", error.to_owned()));
         }
-        if let Some(id) = &update.id
-            && !self.usage_ids.insert(now, project, id)
-        {
-            return Err(("duplicate", format!("the id `{}` was counted already", crate::model::text::clean(id, 64))));
+        if let Some(hash) = id {
+            self.usage_ids.insert(now, hash);
         }
         let (Some(agent), Some(totals)) =
             (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
@@ -130,6 +136,10 @@ impl Fleet {
             Tally::none().replace_with(Tally::of(agent, false), totals);
             // Increments promise no rhythm, so silence alone makes such an agent forgotten and never stale.
             self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
+        }
+        if agent.ttl.is_none() {
+            // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
+            agent.last_heard = now;
         }
         agent.usage_owner = Some(UsageOwner::Usage);
         if let Some(model) = &update.model {

@@ -72,6 +72,32 @@ impl Signal {
         Self::ClusterHealth,
         Self::SourceFailingSeconds,
     ];
+
+    /// The word for it, as a rule file has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::IdleSeconds => "idle_seconds",
+            Self::StaleSeconds => "stale_seconds",
+            Self::Restarts => "restarts",
+            Self::Status => "status",
+            Self::TaskSeconds => "task_seconds",
+            Self::Progress => "progress",
+            Self::Tokens => "tokens",
+            Self::CostUsd => "cost_usd",
+            Self::TaskBudgetRatio => "task_budget_ratio",
+            Self::DayBudgetRatio => "day_budget_ratio",
+            Self::DayCostRatio => "day_cost_ratio",
+            Self::Requests => "requests",
+            Self::RequestErrors => "request_errors",
+            Self::RateLimitHits => "rate_limit_hits",
+            Self::Retries => "retries",
+            Self::AgentsDown => "agents_down",
+            Self::AgentsMissing => "agents_missing",
+            Self::ComponentStatus => "component_status",
+            Self::ClusterHealth => "cluster_health",
+            Self::SourceFailingSeconds => "source_failing_seconds",
+        }
+    }
 }
 
 /// A set of signals.

@@ -209,7 +209,7 @@ impl RuleSet {
             if !read::counts(signal) {
                 return Err(format!(
                     "`{}` does not count up; take one of requests, request_errors, rate_limit_hits, retries, restarts, tokens, cost_usd",
-                    word(signal)
+                    signal.word()
                 ));
             }
             Ok(self.track(TrackSpec { signal, over: window, average: false }))
@@ -228,7 +228,7 @@ impl RuleSet {
                 if !fits.contains(signal) {
                     return Err(format!(
                         "`average_of: {}` has no meaning; it takes progress and the budget ratios",
-                        word(*signal)
+                        signal.word()
                     ));
                 }
                 let track = self.track(TrackSpec { signal: *signal, over: window, average: true });
@@ -260,10 +260,6 @@ impl RuleSet {
     }
 }
 
-fn word(signal: Signal) -> String {
-    serde_json::to_value(signal).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
     let fits: &[ForEach] = match signal {
         Signal::AgentsDown | Signal::AgentsMissing => &[ForEach::Agent, ForEach::Cluster],
@@ -276,7 +272,7 @@ fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
         return Ok(());
     }
     let places: Vec<String> = fits.iter().map(|place| format!("{place:?}").to_lowercase()).collect();
-    Err(format!("`{}` is judged with `for_each: {}`", word(signal), places.join("` or `")))
+    Err(format!("`{}` is judged with `for_each: {}`", signal.word(), places.join("` or `")))
 }
 
 const fn class(for_each: ForEach, signal: Signal) -> Class {
@@ -352,12 +348,16 @@ fn thresholds(
 }
 
 fn number(threshold: &Threshold, signal: Signal, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
-    let text = match threshold {
-        Threshold::Number(number) if number.is_finite() => return Ok(*number),
-        Threshold::Number(number) => return Err(format!("`{number}` is not a number to compare with")),
+    let number = match threshold {
+        Threshold::Number(number) => *number,
         Threshold::Flag(flag) => return Err(format!("`{flag}` is not a threshold; write a number")),
-        Threshold::Text(text) => text.trim(),
+        Threshold::Text(text) => amount(text.trim(), signal, is_plain, settings)?,
     };
+    if number.is_finite() { Ok(number) } else { Err(format!("{number} is not a number to compare with")) }
+}
+
+/// The number that a word, a multiple, a percentage or a duration stands for.
+fn amount(text: &str, signal: Signal, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
     if is_plain {
         let code = match signal {
             Signal::Status => AgentStatus::parse(text).map(|status| f64::from(status as u8)),
@@ -390,6 +390,9 @@ fn number(threshold: &Threshold, signal: Signal, is_plain: bool, settings: RuleS
             .map_err(|_| format!("`{text}` is not a percentage"));
     }
     crate::model::duration::parse(text).map(|duration| duration.as_secs_f64()).map_err(|_| {
-        format!("`{text}` is neither a number, a duration like 5m, a percentage nor a word that {} knows", word(signal))
+        format!(
+            "`{text}` is neither a number, a duration like 5m, a percentage nor a word that {} knows",
+            signal.word()
+        )
     })
 }

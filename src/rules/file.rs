@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
 use crate::model::{Level, Signal};
 
 /// A file of rules.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleFile {
     /// The rules.
@@ -18,7 +19,7 @@ pub struct RuleFile {
 }
 
 /// One rule as written; `enabled: false` alone switches a built-in rule off.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
     /// Its name, in CamelCase.
@@ -71,12 +72,12 @@ pub enum Repeat {
     Every(Duration),
 }
 
-fn nullable<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Repeat, D::Error> {
+fn nullable<'de, D: Deserializer<'de>>(input: D) -> Result<Repeat, D::Error> {
     Ok(crate::model::duration::option::deserialize(input)?.map_or(Repeat::Never, Repeat::Every))
 }
 
 /// What a rule is judged for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForEach {
     /// Each agent.
@@ -90,8 +91,7 @@ pub enum ForEach {
 }
 
 /// A signal as it is, or taken over time.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum SignalExpr {
     /// As it is.
     Now(Signal),
@@ -99,8 +99,38 @@ pub enum SignalExpr {
     Over(OverTime),
 }
 
+/// By hand, since serde says of neither form what is wrong with it.
+impl<'de> Deserialize<'de> for SignalExpr {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(WordOrMap)
+    }
+}
+
+struct WordOrMap;
+
+impl<'de> Visitor<'de> for WordOrMap {
+    type Value = SignalExpr;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a signal like idle_seconds, or one taken over time like {increase_of: restarts, over: 1h}")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<SignalExpr, E> {
+        Signal::deserialize(word.into_deserializer()).map(SignalExpr::Now).map_err(|_: E| {
+            let words = Signal::ALL.map(Signal::word);
+            let near = |one: &&str| (strsim::jaro_winkler(word, one) * 1000.0) as u32;
+            let nearest = words.into_iter().max_by_key(near).unwrap_or_default();
+            E::custom(format!("`{word}` is no signal; the nearest one is {nearest}"))
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SignalExpr, A::Error> {
+        OverTime::deserialize(MapAccessDeserializer::new(map)).map(SignalExpr::Over)
+    }
+}
+
 /// A signal taken over time; exactly one of the first five is given.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverTime {
     /// By how much a counter rose.
@@ -121,7 +151,7 @@ pub struct OverTime {
 }
 
 /// A threshold as written: a number, or a duration, a word, a percentage, or a multiple of a setting.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Threshold {
     /// For `absent`.
@@ -133,7 +163,7 @@ pub enum Threshold {
 }
 
 /// Which subjects a rule is judged for; names are globs.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Where {
     /// Of this project.

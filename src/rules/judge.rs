@@ -1,13 +1,14 @@
 //! One subject held against the rules that concern it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::compile::{Expr, MAX_RULES, Rule};
-use super::file::{ForEach, Where};
+use super::file::ForEach;
 use super::level::When;
 use super::read::{self, Reading};
 use super::window::{Track, Tracks};
-use super::{Rules, glob, grown};
+use super::{Rules, grown};
 use crate::model::{Agent, Ending, Finding, Level, Removal, Removed, RuleId, Signal, Signals, Snapshot, Subject, Time};
 
 /// Which rules have found something of a subject that is not over.
@@ -84,32 +85,17 @@ fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
 }
 
-impl Where {
-    fn covers(&self, agent: &Agent) -> bool {
-        let fits = |pattern: &Option<String>, text: Option<&str>| {
-            pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, text.unwrap_or_default()))
-        };
-        fits(&self.project, Some(&agent.project))
-            && fits(&self.agent_name, Some(&agent.name))
-            && fits(&self.r#type, agent.agent_type.as_deref())
-            && fits(&self.status, agent.status.map(|status| status.as_str()))
-    }
-
-    fn covers_project(&self, project: &str) -> bool {
-        self.project.as_ref().is_none_or(|pattern| glob::matches(pattern, project))
-    }
-}
-
 impl Rules {
     /// Brings the windows of an agent up to date with the signals in `changed`.
-    pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Signals) {
+    /// `in_full` says that all of a new agent's life was seen, so that what it began with is known.
+    pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Signals, in_full: bool) {
         if self.set.tracks.is_empty() {
             return;
         }
         let Some(agent) = fleet.agents.get(slot) else { return };
         let memory = grown(&mut self.agents, slot);
         let tracks = memory.tracks.get_or_insert_with(|| self.set.tracks.iter().map(Track::new).collect());
-        let is_new = agent.first_seen >= fleet.started_at;
+        let is_new = in_full && agent.first_seen >= fleet.started_at;
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             if !changed.contains(spec.signal) {
                 continue;
@@ -140,7 +126,7 @@ impl Rules {
         new_day: bool,
         out: &mut Vec<Finding>,
     ) {
-        self.track(now, fleet, slot, changed);
+        self.track(now, fleet, slot, changed, true);
         let Some(agent) = fleet.agents.get(slot) else { return };
         let memory = grown(&mut self.agents, slot);
         // Of an agent that is silent, or that we only remember, nothing new is known but its silence.
@@ -153,7 +139,10 @@ impl Rules {
             {
                 continue;
             }
-            if is_silent && !matches!(rule.signal, Signal::StaleSeconds | Signal::AgentsDown) {
+            // A new day is known without it.
+            let of_the_day = matches!(rule.signal, Signal::DayBudgetRatio | Signal::DayCostRatio);
+            let is_known = matches!(rule.signal, Signal::StaleSeconds | Signal::AgentsDown) || of_the_day && new_day;
+            if is_silent && !is_known {
                 continue;
             }
             let id = rule_id(place);
@@ -161,20 +150,31 @@ impl Rules {
                 Some(filter) if !filter.covers(agent) => Reading::Fine,
                 _ => reading(rule, agent, fleet, memory.tracks.as_mut(), now),
             };
+            let reading = match reading {
+                // What was never known is not absent.
+                Reading::Unknown
+                    if rule.thresholds.when == When::Absent
+                        && !memory.known.contains(rule.signal)
+                        && !memory.marks.has(id) =>
+                {
+                    Reading::Fine
+                }
+                Reading::Value(_) if rule.thresholds.when == When::Absent => {
+                    memory.known.insert(rule.signal);
+                    reading
+                }
+                _ => reading,
+            };
             let verdict = verdict(rule, reading);
-            if let Some(at) =
-                next_look(rule, reading, memory.marks.has(id) || verdict.level.is_some(), memory.tracks.as_ref(), now)
-            {
+            let open = memory.marks.has(id) || verdict.level.is_some();
+            if let Some(at) = next_look(rule, agent, reading, open, memory.tracks.as_ref(), now) {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
             let since = since(rule, &verdict, now);
             let subject = || Subject::Agent { project: Arc::clone(&agent.project), name: Arc::clone(&agent.name) };
             if let Some(mut finding) = verdict.finding(id, since, &mut memory.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
-                if new_day
-                    && finding.level.is_none()
-                    && matches!(rule.signal, Signal::DayBudgetRatio | Signal::DayCostRatio)
-                {
+                if new_day && finding.level.is_none() && of_the_day {
                     finding.ending = Some(Ending::NewDay);
                 }
                 out.push(finding);
@@ -236,15 +236,13 @@ impl Rules {
         let memory = grown(&mut self.projects, slot);
         for (place, rule) in self.set.rules.iter().enumerate() {
             let id = rule_id(place);
-            if rule.filter.as_ref().is_some_and(|filter| !filter.covers_project(&project.name)) {
-                continue;
-            }
             let since_missing = |since: Time| Reading::Value(now.seconds_since(since));
             if rule.for_each == ForEach::Agent && rule.signal == Signal::AgentsMissing {
                 let subject =
                     |name: &Arc<str>| Subject::Agent { project: Arc::clone(&project.name), name: Arc::clone(name) };
                 for (name, missing_since) in project.missing.iter() {
-                    let reading = since_missing(*missing_since);
+                    let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_missing(&project.name, name));
+                    let reading = if covered { since_missing(*missing_since) } else { Reading::Fine };
                     let verdict = verdict(rule, reading);
                     if let Some(at) = next_threshold(rule, reading, now) {
                         self.project_deadlines.schedule(slot, at);
@@ -254,8 +252,12 @@ impl Rules {
                     marks.set(id, known.is_some());
                     let since = since(rule, &verdict, now);
                     out.extend(verdict.finding(id, since, &mut marks, || subject(name)));
-                    if known.is_none() && marks.has(id) {
-                        memory.missing.push((id, Arc::clone(name)));
+                    match (known, marks.has(id)) {
+                        (None, true) => memory.missing.push((id, Arc::clone(name))),
+                        (Some(place), false) => {
+                            memory.missing.swap_remove(place);
+                        }
+                        _ => {}
                     }
                 }
                 memory.missing.retain(|(missing_rule, name)| {
@@ -272,7 +274,9 @@ impl Rules {
             if rule.for_each != ForEach::Cluster {
                 continue;
             }
+            let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&project.name));
             let reading = match rule.signal {
+                _ if !covered => Reading::Fine,
                 Signal::AgentsDown => Reading::Value(f64::from(project.down)),
                 Signal::AgentsMissing => project.too_small_since.map_or(Reading::Fine, since_missing),
                 Signal::ClusterHealth => Reading::Value(f64::from(project.health() as u8)),
@@ -360,7 +364,7 @@ fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
         || matches!(signal, Signal::AgentsMissing | Signal::SourceFailingSeconds));
     match (verdict.level, verdict.value, rule.thresholds.lowest()) {
         (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
-            now.minus(std::time::Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
+            now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
         }
         _ => now,
     }
@@ -369,21 +373,30 @@ fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
 /// When a growing value reaches its next threshold.
 fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
     let Reading::Value(value) = reading else { return None };
-    let seconds = rule.thresholds.next_above(value)? - value;
-    Some(now.plus(std::time::Duration::try_from_secs_f64((seconds * 1000.0).ceil() / 1000.0).ok()?))
+    rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
 }
 
 /// When the rule must be looked at again though nothing happens.
-fn next_look(rule: &Rule, reading: Reading, open: bool, tracks: Option<&Tracks>, now: Time) -> Option<Time> {
+fn next_look(
+    rule: &Rule,
+    agent: &Agent,
+    reading: Reading,
+    open: bool,
+    tracks: Option<&Tracks>,
+    now: Time,
+) -> Option<Time> {
     let window = |place: usize| tracks.and_then(|tracks| tracks.get(place)).and_then(|track| track.next_change(now));
     let is_at_most = rule.thresholds.when == When::AtMost;
     match rule.expr {
-        Expr::Now(signal) if read::grows(signal) => next_threshold(rule, reading, now),
+        Expr::Now(signal) if read::is_growing(signal, agent) => next_threshold(rule, reading, now),
         Expr::Now(_) => None,
         Expr::Average(place) => window(place),
         Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
-        Expr::Ratio { part, whole, .. } if open || is_at_most => {
-            [window(part), window(whole)].into_iter().flatten().min()
+        Expr::Ratio { part, whole, .. } => {
+            // A ratio rises too, when good ones leave the window before the bad ones.
+            let is_moving = tracks.and_then(|tracks| tracks.get(part)).is_some_and(|track| !track.is_quiet());
+            let looks = [window(part), window(whole)].into_iter().flatten();
+            if open || is_at_most || is_moving { looks.min() } else { None }
         }
         _ => None,
     }

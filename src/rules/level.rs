@@ -57,9 +57,21 @@ impl Thresholds {
         Level::ALL.into_iter().find_map(|level| Some((level, (*self.levels.get(level.index())?)?)))
     }
 
-    /// The next threshold, or end of the hysteresis, above `value`, for values that grow.
-    pub(super) fn next_above(&self, value: f64) -> Option<f64> {
-        let above = self.levels.iter().flatten().chain(&self.clear).copied().filter(|threshold| *threshold > value);
-        above.min_by(f64::total_cmp)
+    /// In how many milliseconds a value of `seconds` that grows with time next says something else.
+    pub(super) fn next_change(&self, seconds: f64) -> Option<u64> {
+        // Whole milliseconds, as times are, so that nothing comes one too late for the last bit of a product.
+        let reached_at = |threshold: f64| (threshold * 1000.0 - 1e-6).ceil();
+        let passed_at = |threshold: f64| (threshold * 1000.0 + 1e-6).floor() + 1.0;
+        let now = (seconds * 1000.0).round();
+        // A growing value leaves the hysteresis only upwards.
+        let clear = self.clear.iter().filter(|_| self.when == When::AtMost);
+        let moments = self.levels.iter().flatten().chain(clear).flat_map(|threshold| match self.when {
+            When::AtLeast => [Some(reached_at(*threshold)), None],
+            When::AtMost => [Some(passed_at(*threshold)), None],
+            When::Equals => [Some(reached_at(*threshold)), Some(passed_at(*threshold))],
+            When::Absent => [None, None],
+        });
+        let next = moments.flatten().filter(|at| *at > now).min_by(f64::total_cmp)?;
+        Some((next - now) as u64)
     }
 }

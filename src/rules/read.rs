@@ -24,6 +24,14 @@ pub(super) const fn grows(signal: Signal) -> bool {
     matches!(signal, Signal::IdleSeconds | Signal::StaleSeconds | Signal::TaskSeconds)
 }
 
+/// Whether `signal` of `agent` grows now: the time of a task stands still while it waits.
+pub(super) fn is_growing(signal: Signal, agent: &Agent) -> bool {
+    match signal {
+        Signal::TaskSeconds => agent.task.as_ref().is_some_and(|task| task.working_since.is_some()),
+        _ => grows(signal),
+    }
+}
+
 /// The cumulative value of a signal that counts; `None` for one that does not, or while it is not known.
 pub(super) fn counter(signal: Signal, agent: &Agent) -> Option<f64> {
     let count = match signal {

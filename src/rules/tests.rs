@@ -1,1 +1,233 @@
-//! Tests of `rules`.
+//! Rules as written: what is taken, and what is said of each mistake.
+
+use std::time::Duration;
+
+use super::built_in;
+use super::compile::{RuleSet, RuleSettings};
+use crate::model::{Class, Level, RulePolicy};
+
+fn settings() -> RuleSettings {
+    RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) }
+}
+
+fn load(text: &str) -> Result<RuleSet, Vec<String>> {
+    let files = [("team.yaml".to_owned(), text.to_owned())];
+    RuleSet::load(&files, settings()).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// A rule that differs from a good one by `with`, which overrides a key of the same name.
+fn rule(with: &str) -> String {
+    let key = |line: &str| line.split(':').next().unwrap_or_default().trim().to_owned();
+    let named: Vec<String> = with.lines().map(key).collect();
+    let good = ["name: Mine", "for_each: agent", "signal: idle_seconds", "when: at_least", "levels: {warning: 5m}"];
+    let kept = good.iter().filter(|line| !named.contains(&key(line))).copied();
+    let lines: Vec<&str> = kept.chain(with.lines().map(str::trim)).filter(|line| !line.ends_with("-")).collect();
+    format!("rules:\n  - {}\n", lines.join("\n    "))
+}
+
+fn problem(with: &str) -> String {
+    let mut errors = load(&rule(with)).err().unwrap_or_default();
+    assert_eq!(errors.len(), 1, "{with}: {errors:?}");
+    errors.remove(0)
+}
+
+fn mine(with: &str) -> super::Rule {
+    let set = load(&rule(with)).unwrap_or_else(|errors| panic!("{with}: {errors:?}"));
+    set.rules.into_iter().find(|rule| rule.name() == "Mine").expect("it is there")
+}
+
+fn thresholds(with: &str) -> Vec<f64> {
+    mine(with).thresholds.levels.iter().flatten().copied().collect()
+}
+
+#[test]
+fn the_built_in_rules_are_those_of_the_contract() {
+    let set = built_in(settings()).expect("they compile");
+    let mut names: Vec<&str> = set.rules.iter().map(super::Rule::name).collect();
+    names.sort_unstable();
+    let expected = [
+        "AgentDown",
+        "AgentIdle",
+        "AgentMissing",
+        "AgentRestarting",
+        "AgentStale",
+        "AgentsDown",
+        "ClusterHealth",
+        "ComponentStatus",
+        "DayCostBudget",
+        "DayTokenBudget",
+        "ErrorRate",
+        "FleetTooSmall",
+        "RateLimited",
+        "SourceDown",
+        "TaskRunningLong",
+        "TaskTokenBudget",
+    ];
+    assert_eq!(names, expected, "AgentStatusChanged is off by default");
+}
+
+#[test]
+fn what_a_rule_does_not_say_has_its_default() {
+    let RulePolicy { name, class, lowest, hold, clear_after, cooldown, repeat } = mine("").policy;
+    assert_eq!((&*name, class, lowest), ("Mine", Class::Agent, Level::Warning));
+    assert_eq!((hold, clear_after, cooldown), (Duration::ZERO, Duration::ZERO, Duration::from_secs(60)));
+    assert_eq!(repeat, Some(Duration::from_secs(4 * 3600)));
+    assert_eq!(mine("repeat: null").policy.repeat, None);
+    let said = mine("for: 10s\nclear_after: 1m\ncooldown: 0s\nrepeat: 1h").policy;
+    assert_eq!((said.hold.as_secs(), said.clear_after.as_secs(), said.cooldown.as_secs()), (10, 60, 0));
+    assert_eq!(said.repeat, Some(Duration::from_secs(3600)));
+}
+
+#[test]
+fn thresholds_are_numbers_durations_words_percentages_or_multiples() {
+    assert_eq!(
+        thresholds("levels: {info: 30, warning: 5m, error: 2 * agents.max_idle, critical: 20 * agents.timeout}"),
+        [30.0, 300.0, 600.0, 1200.0]
+    );
+    assert_eq!(thresholds("signal: task_budget_ratio\nlevels: {warning: 90%, error: 1.0}"), [0.9, 1.0]);
+    assert_eq!(thresholds("signal: status\nwhen: equals\nlevels: {info: idle, error: failed}"), [0.0, 8.0]);
+    assert_eq!(
+        thresholds("for_each: component\nsignal: component_status\nwhen: equals\nlevels: {error: ERROR}"),
+        [3.0]
+    );
+    assert_eq!(
+        thresholds("for_each: cluster\nsignal: cluster_health\nwhen: at_least\nlevels: {error: CRITICAL}"),
+        [3.0]
+    );
+    assert_eq!(thresholds("signal: progress\nwhen: at_most\nlevels: {warning: 50%, error: 10%}"), [0.5, 0.1]);
+    assert_eq!(mine("clear_below: 0.8 * agents.max_idle").thresholds.clear, Some(240.0));
+}
+
+#[test]
+fn a_rule_replaces_the_built_in_one_or_switches_it_off() {
+    let set = load(&rule("name: AgentIdle\nlevels: {critical: 1m}")).expect("it compiles");
+    let idle: Vec<_> = set.rules.iter().filter(|rule| rule.name() == "AgentIdle").collect();
+    assert_eq!((idle.len(), idle[0].policy.lowest), (1, Level::Critical));
+    let off = load("rules: [{name: AgentIdle, enabled: false}]").expect("it compiles");
+    assert!(off.rules.iter().all(|rule| rule.name() != "AgentIdle"));
+    assert_eq!(off.len() + 1, set.len());
+    let later = [("a.yaml", rule("levels: {warning: 1}")), ("b.yaml", rule("levels: {warning: 2}"))];
+    let files: Vec<(String, String)> = later.map(|(name, text)| (name.to_owned(), text)).into();
+    let set = RuleSet::load(&files, settings()).expect("they compile");
+    let mine: Vec<_> = set.rules.iter().filter(|rule| rule.name() == "Mine").collect();
+    assert_eq!((mine.len(), mine[0].thresholds.levels[1]), (1, Some(2.0)), "the last file counts");
+}
+
+#[test]
+fn each_mistake_is_named_with_its_remedy() {
+    for (with, expected) in [
+        ("name: Mine!", "a name has ASCII letters and digits only, as it becomes a label; write it like AgentIdle"),
+        ("for_each: -", "`for_each` is missing; a rule needs for_each, signal, when and levels"),
+        ("signal: -", "`signal` is missing; a rule needs for_each, signal, when and levels"),
+        ("when: -", "`when` is missing; a rule needs for_each, signal, when and levels"),
+        ("levels: -", "`levels` is missing; a rule needs for_each, signal, when and levels"),
+        (
+            "for_each: cluster\nsignal: agents_down\nlevels: {warning: 1}\nwhere: {status: idle}",
+            "`where` knows agent_name, type and status only with `for_each: agent`",
+        ),
+        ("repeat: 9s", "`repeat` is shorter than 10s; nobody reads that"),
+        (
+            "for_each: cluster\nsignal: {increase_of: restarts, over: 1h}",
+            "a signal taken over time is judged for agents; write `for_each: agent`",
+        ),
+        (
+            "signal: {increase_of: restarts, over: 1h}\nwhen: absent",
+            "`when: absent` looks at a signal as it is, not over time",
+        ),
+        ("signal: {increase_of: restarts}", "`over` is missing; say over which time, like `over: 10m`"),
+        ("signal: {increase_of: restarts, over: 8d}", "`over` must be from 1s to 7d"),
+        ("signal: {increase_of: restarts, over: 1ms}", "`over` must be from 1s to 7d"),
+        (
+            "signal: {increase_of: progress, over: 1h}",
+            "`progress` does not count up; take one of requests, request_errors, rate_limit_hits, retries, restarts, tokens, cost_usd",
+        ),
+        (
+            "signal: {average_of: restarts, over: 1h}",
+            "`average_of: restarts` has no meaning; it takes progress and the budget ratios",
+        ),
+        ("signal: {changes_of: progress, over: 1h}", "`changes_of` takes status"),
+        ("signal: {over: 1h}", "give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of"),
+        (
+            "signal: {increase_of: restarts, rate_of: restarts, over: 1h}",
+            "give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of",
+        ),
+        ("for_each: component", "`idle_seconds` is judged with `for_each: agent`"),
+        ("signal: cluster_health", "`cluster_health` is judged with `for_each: cluster`"),
+        ("for_each: source\nsignal: agents_down", "`agents_down` is judged with `for_each: agent` or `cluster`"),
+        ("when: absent", "with `when: absent` write `levels: {warning: true}`"),
+        ("when: absent\nlevels: {warning: true, error: true}", "`when: absent` has one level"),
+        ("levels: {warning: 5m, error: 5m}", "levels must rise with severity when `at_least`"),
+        ("when: at_most\nlevels: {warning: 5m, error: 6m}", "levels must fall with severity when `at_most`"),
+        ("when: equals\nlevels: {warning: 5m, error: 5m}", "two levels have the same value"),
+        ("clear_below: 6m", "`clear_below` is above the mildest level; put it at or below it"),
+        ("when: at_most\nclear_above: 4m", "`clear_above` is below the mildest level; put it at or above it"),
+        ("clear_above: 6m", "`clear_below` goes with `at_least`, `clear_above` with `at_most`"),
+        (
+            "clear_below: soon",
+            "clear_below: `soon` is neither a number, a duration like 5m, a percentage nor a word that idle_seconds knows",
+        ),
+        ("levels: {warning: true}", "levels.warning: `true` is not a threshold; write a number"),
+        ("levels: {warning: inf * agents.max_idle}", "levels.warning: inf is not a number to compare with"),
+        ("levels: {warning: nan%}", "levels.warning: NaN is not a number to compare with"),
+        (
+            "levels: {warning: 2 * agents.idle}",
+            "levels.warning: `agents.idle` is no setting to multiply; take agents.max_idle or agents.timeout",
+        ),
+        ("levels: {warning: two * agents.max_idle}", "levels.warning: `two` is not a number"),
+        ("levels: {warning: many%}", "levels.warning: `many%` is not a percentage"),
+        (
+            "signal: status\nwhen: equals\nlevels: {error: dead}",
+            "levels.error: `dead` is neither a number, a duration like 5m, a percentage nor a word that status knows",
+        ),
+    ] {
+        let name = if with.starts_with("name") { "Mine!" } else { "Mine" };
+        assert_eq!(problem(with), format!("team.yaml: rule {name}: {expected}"), "{with}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
+    let errors = load("rules: [{name: A}, {name: B}, {name: A, enabled: false}]").expect_err("they are wrong");
+    let expected = [
+        "team.yaml: rule A: the name is given twice in this file; rename one",
+        "team.yaml: rule B: `for_each` is missing; a rule needs for_each, signal, when and levels",
+    ];
+    assert_eq!(errors, expected);
+    let rules: Vec<String> = (0..300)
+        .map(|number| {
+            format!("{{name: R{number}, for_each: agent, signal: idle_seconds, when: at_least, levels: {{info: 1}}}}")
+        })
+        .collect();
+    let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
+    assert_eq!(errors, ["rules: rule (all): 316 rules are too many; 256 are the most"]);
+}
+
+#[test]
+fn a_word_that_is_not_known_is_named_with_what_would_do() {
+    let keys = "name, enabled, for_each, signal, when, levels, for, clear_below, clear_above, clear_after, cooldown, \
+                repeat, where, summary, action";
+    for (with, expected) in [
+        ("signal: idle_second", "6 column 13: `idle_second` is no signal; the nearest one is idle_seconds"),
+        (
+            "signal: {increase_off: restarts, over: 1h}",
+            "6 column 14: unknown field `increase_off`, expected one of increase_of, rate_of, average_of, changes_of, ratio_of, over, min_samples",
+        ),
+        ("level: {warning: 5m}", &format!("7 column 5: unknown field `level`, expected one of {keys}")),
+        ("levels: {warn: 5m}", "6 column 14: unknown variant `warn`, expected one of info, warning, error, critical"),
+        ("when: atleast", "6 column 11: unknown variant `atleast`, expected one of at_least, at_most, equals, absent"),
+        ("for: 5 parsecs", "7 column 10: `5 parsecs` is not a duration; write it like 30s, 5m, 1h30m or 30d"),
+    ] {
+        let said = problem(with);
+        assert_eq!(said.lines().next(), Some(&*format!("team.yaml: rule (file): error: line {expected}")), "{with}");
+    }
+    for text in ["summary: \"{{ agnt }}\"", "action: \"{{ agent\""] {
+        assert!(problem(text).starts_with("team.yaml: rule Mine: "), "a template is tried before it is needed: {text}");
+    }
+}
+
+#[test]
+fn each_signal_has_the_word_of_the_rule_file() {
+    for signal in crate::model::Signal::ALL {
+        assert_eq!(serde_json::to_value(signal).expect("a word"), signal.word());
+    }
+}

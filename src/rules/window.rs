@@ -125,11 +125,17 @@ impl Track {
         self.since.is_some_and(|since| now.since(since) >= self.over)
     }
 
+    /// Whether nothing happened within the window, as far as it is known.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// When its value changes next though nothing happens.
     pub(super) fn next_change(&self, now: Time) -> Option<Time> {
         let full = self.since.map(|since| since.plus(self.over)).filter(|at| *at > now);
         let moves = if self.average {
-            self.pieces.front().map(|_| now.plus((self.over / PIECES).max(Duration::from_secs(1))))
+            // One value throughout is its own average.
+            (self.pieces.len() > 1).then(|| now.plus((self.over / PIECES).max(Duration::from_secs(1))))
         } else {
             self.pieces.front().map(|(at, _)| at.plus(self.over))
         };

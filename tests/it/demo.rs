@@ -12,20 +12,20 @@ use crate::{Case, bundles, trial};
 
 /// What must have been printed within a minute: the beginning of a line, and what it shows.
 const STORY: [(&str, &str); 14] = [
-    ("► [WARNING] idle_ida:", "an idle agent"),
-    ("► [ERROR] idle_ida:", "one that stays idle"),
-    ("► [RESOLVED] idle_ida:", "the end of it"),
-    ("► [WARNING] restless_rob:", "restarts"),
-    ("► [ERROR] restless_rob:", "more restarts"),
-    ("► [RESOLVED] restless_rob:", "the end of them"),
-    ("► [ERROR] failing_fay:", "a failure"),
-    ("► [RESOLVED] failing_fay:", "the end of it"),
-    ("► [WARNING] spending_sam:", "a budget at 90 %"),
-    ("► [WARNING] limited_lee:", "a 429"),
-    ("► [ERROR] limited_lee:", "four of them"),
-    ("► [RESOLVED] limited_lee:", "the end of them"),
-    ("► [RESOLVED] DatabaseManager:", "a component that recovered"),
-    ("► [RESOLVED] orchestrator:", "a source that recovered"),
+    ("► [WARNING] idle_ida ·", "an idle agent"),
+    ("► [ERROR] idle_ida ·", "one that stays idle"),
+    ("► [RESOLVED] idle_ida ·", "the end of it"),
+    ("► [WARNING] restless_rob ·", "restarts"),
+    ("► [ERROR] restless_rob ·", "more restarts"),
+    ("► [RESOLVED] restless_rob ·", "the end of them"),
+    ("► [ERROR] failing_fay ·", "a failure"),
+    ("► [RESOLVED] failing_fay ·", "the end of it"),
+    ("► [WARNING] spending_sam ·", "a budget at 90 %"),
+    ("► [WARNING] limited_lee ·", "a 429"),
+    ("► [ERROR] limited_lee ·", "four of them"),
+    ("► [RESOLVED] limited_lee ·", "the end of them"),
+    ("► [RESOLVED] DatabaseManager ·", "a component that recovered"),
+    ("► [RESOLVED] orchestrator ·", "a source that recovered"),
 ];
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -63,8 +63,8 @@ fn story_and_panels() {
     let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam:")).expect("told above");
     assert!(budget.contains("91"), "the budget's warning says how much is used: {budget}");
     let told = |line: &str| output.matches(line).count();
-    assert_eq!(told("► [WARNING] idle_ida:"), 1, "once per problem: {output}");
-    assert_eq!(told("► [ERROR] failing_fay:"), 1, "once per problem: {output}");
+    assert_eq!(told("► [WARNING] idle_ida ·"), 1, "once per problem: {output}");
+    assert_eq!(told("► [ERROR] failing_fay ·"), 1, "once per problem: {output}");
 
     within(Duration::from_secs(60), "a minute and more of scrapes", || {
         (prometheus.value("sum(count_over_time(up[5m]))")? >= 66.0).then_some(())

@@ -1,0 +1,209 @@
+//! Fleet and rules together, as the engine runs them: which state is found at which level, and exactly when.
+
+mod builtin;
+mod histories;
+mod restarts;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
+use crate::fleet::{Fleet, Settings};
+use crate::model::{
+    AgentStatus, AgentUpdate, Batch, ComponentStatus, ComponentUpdate, Finding, Level, Patch, PollReport, SourceError,
+    SourceErrorReason, Time, UsageUpdate,
+};
+use crate::rules::compile::{RuleSet, RuleSettings};
+use crate::rules::{BUILT_IN, Rules};
+
+/// Seconds after the start of every test: noon of a day in UTC.
+fn at(seconds: i64) -> Time {
+    Time::from_millis((20_000 * 86_400 + 43_200 + seconds) * 1000)
+}
+
+fn seconds(time: Time) -> f64 {
+    (time.as_millis() - at(0).as_millis()) as f64 / 1000.0
+}
+
+fn settings() -> Settings {
+    Settings {
+        // Forgetting is for those who look at it.
+        agents: AgentsConfig { forget_after: Duration::from_secs(1_000_000), ..AgentsConfig::default() },
+        expected: Vec::new(),
+        budgets: BudgetsConfig::default(),
+        max_series: 1_000_000,
+        sources: vec![("orch".to_owned(), "http-json", Duration::from_secs(5))],
+    }
+}
+
+fn rules_of(text: &str) -> Rules {
+    let settings = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+    Rules::new(RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings).expect("good rules"))
+}
+
+/// What stands of one rule and subject: its level, and whether the value is unknown at present.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Standing {
+    level: Level,
+    no_data: bool,
+}
+
+/// A fleet, its rules and what they found.
+struct World {
+    fleet: Fleet,
+    rules: Rules,
+    names: Vec<String>,
+    standing: BTreeMap<(String, String), Standing>,
+    lowest: BTreeMap<String, Level>,
+    /// Every change of what stands: seconds, rule, subject, level or how it ended.
+    log: Vec<String>,
+    /// How often a deadline was served.
+    served: usize,
+}
+
+impl World {
+    fn new(settings: Settings, text: &str) -> Self {
+        Self::with(Fleet::new(at(0), settings), rules_of(text), at(0), BTreeMap::new())
+    }
+
+    /// A world in which `standing` was found before, as after a restart.
+    fn with(fleet: Fleet, rules: Rules, now: Time, standing: BTreeMap<(String, String), Standing>) -> Self {
+        let policies = rules.policies();
+        let mut world = Self {
+            fleet,
+            rules,
+            names: policies.iter().map(|policy| policy.name.to_string()).collect(),
+            standing,
+            lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
+            log: Vec::new(),
+            served: 0,
+        };
+        world.rules.seed(now, world.fleet.state());
+        world.judge_all(now);
+        world
+    }
+
+    fn judge_all(&mut self, now: Time) {
+        let mut found = Vec::new();
+        self.rules.evaluate_all(now, self.fleet.state(), &mut found);
+        self.note(now, found);
+        self.settle(now);
+    }
+
+    fn settle(&mut self, now: Time) {
+        let mut found = Vec::new();
+        self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut found);
+        self.fleet.clear_changes();
+        self.note(now, found);
+    }
+
+    fn note(&mut self, now: Time, found: Vec<Finding>) {
+        for finding in found {
+            let rule = self.names[usize::from(finding.rule.0)].clone();
+            let key = (rule.clone(), finding.subject.name().to_string());
+            let before = self.standing.get(&key).copied();
+            let after = match (finding.level, finding.ending, before) {
+                (_, Some(_), _) => None,
+                (Some(level), None, _) => Some(Standing { level, no_data: false }),
+                (None, None, Some(before)) if finding.value.is_none() => Some(Standing { no_data: true, ..before }),
+                (None, None, Some(_)) if !finding.cleared => {
+                    Some(Standing { level: self.lowest[&rule], no_data: false })
+                }
+                (None, None, _) => None,
+            };
+            if before == after {
+                continue;
+            }
+            let word = match (after, finding.ending) {
+                (Some(Standing { no_data: true, .. }), _) => "no data",
+                (Some(standing), _) => standing.level.as_str(),
+                (None, Some(ending)) => ending.as_str(),
+                (None, None) => "over",
+            };
+            self.log.push(format!("{} {rule} {} {word}", seconds(now), key.1));
+            match after {
+                Some(after) => self.standing.insert(key, after),
+                None => self.standing.remove(&key),
+            };
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        [self.fleet.next_deadline(), self.rules.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Serves every deadline up to `seconds`, each at its time, as the engine does.
+    fn until(&mut self, seconds: i64) -> &mut Self {
+        let mut last = (at(0), 0);
+        while let Some(due) = self.next_deadline().filter(|due| *due <= at(seconds)) {
+            let now = due.max(at(0));
+            last = if last.0 == now { (now, last.1 + 1) } else { (now, 0) };
+            assert!(last.1 < 50, "{now}: a deadline is served and due again at once");
+            self.served += 1;
+            self.fleet.tick(now);
+            let mut found = Vec::new();
+            self.rules.tick(now, self.fleet.state(), &mut found);
+            self.note(now, found);
+            self.settle(now);
+        }
+        self
+    }
+
+    fn push_batch(&mut self, seconds: i64, mut batch: Batch<'_>) -> &mut Self {
+        self.until(seconds);
+        self.fleet.push(at(seconds), &mut batch);
+        self.settle(at(seconds));
+        self
+    }
+
+    fn push(&mut self, seconds: i64, agent: AgentUpdate<'_>) -> &mut Self {
+        // Silence is what `builtin::silence` is about.
+        let ttl = Some(Duration::from_secs(1_000_000));
+        self.push_batch(seconds, Batch { project: "shop".into(), agents: vec![agent], ttl, ..Batch::default() })
+    }
+
+    fn usage(&mut self, seconds: i64, input: u64) -> &mut Self {
+        self.until(seconds);
+        let tokens = [Some(input), None, None, None, None];
+        let update = UsageUpdate { agent: Some("a".into()), tokens, ..UsageUpdate::default() };
+        self.fleet.usage(at(seconds), "shop", &[update]);
+        self.settle(at(seconds));
+        self
+    }
+
+    fn poll(&mut self, seconds: i64, result: Result<Vec<Batch<'static>>, SourceErrorReason>) -> &mut Self {
+        self.until(seconds);
+        let result = result.map_err(|reason| SourceError { reason, message: "no answer".to_owned() });
+        self.fleet.poll(at(seconds), &mut PollReport { source: "orch".into(), result });
+        self.settle(at(seconds));
+        self
+    }
+
+    /// The log since the last call, of the rules whose name begins with one of `rules`.
+    fn told(&mut self, rules: &[&str]) -> Vec<String> {
+        let log = std::mem::take(&mut self.log);
+        let is_asked = |line: &String| {
+            let rule = line.split(' ').nth(1).unwrap_or_default();
+            rules.contains(&rule)
+        };
+        log.into_iter().filter(is_asked).collect()
+    }
+}
+
+fn named(name: &str) -> AgentUpdate<'_> {
+    AgentUpdate { name: name.into(), ..AgentUpdate::default() }
+}
+
+/// The agent `a` in `status`.
+fn a(status: AgentStatus) -> AgentUpdate<'static> {
+    AgentUpdate { status: Some(status), ..named("a") }
+}
+
+fn with_task(status: AgentStatus) -> AgentUpdate<'static> {
+    AgentUpdate { task_id: Patch::Set("t".into()), ..a(status) }
+}
+
+fn component(status: ComponentStatus) -> Batch<'static> {
+    let component = ComponentUpdate { name: "db".into(), status, details: None, metrics: vec![] };
+    Batch { project: "shop".into(), components: vec![component], ..Batch::default() }
+}

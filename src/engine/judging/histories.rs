@@ -1,0 +1,161 @@
+//! Random histories: timers alone find what looking at everything each second finds, and nothing is asked twice.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::update::UsageUpdate;
+
+/// Rules of every kind, with thresholds and windows of seconds.
+const TEXT: &str = r#"
+rules:
+  - {name: Idle, for_each: agent, signal: idle_seconds, when: at_least, levels: {warning: 20s, error: 40s}, clear_below: 15s}
+  - {name: Fresh, for_each: agent, signal: idle_seconds, when: at_most, levels: {warning: 10s, error: 5s}, clear_above: 12s}
+  - {name: Quarter, for_each: agent, signal: task_seconds, when: equals, levels: {info: 15s}}
+  - {name: Task, for_each: agent, signal: task_seconds, when: at_least, levels: {warning: 30s, error: 60s}, where: {status: "run*"}}
+  - {name: Silent, for_each: agent, signal: stale_seconds, when: at_least, levels: {warning: 30s, error: 50s}}
+  - {name: Restarts, for_each: agent, signal: {increase_of: restarts, over: 30s}, when: at_least, levels: {warning: 2, error: 4}, clear_below: 1}
+  - {name: Rate, for_each: agent, signal: {rate_of: requests, over: 20s}, when: at_least, levels: {warning: 0.5}}
+  - {name: Slow, for_each: agent, signal: {rate_of: requests, over: 25s}, when: at_most, levels: {warning: 0.2, error: 0}}
+  - {name: Errors, for_each: agent, signal: {ratio_of: [request_errors, requests], over: 40s, min_samples: 5}, when: at_least, levels: {warning: 20%, error: 50%}, clear_below: 10%}
+  - {name: Good, for_each: agent, signal: {ratio_of: [request_errors, requests], over: 40s}, when: at_most, levels: {info: 0.1}}
+  - {name: Changed, for_each: agent, signal: {changes_of: status, over: 15s}, when: at_least, levels: {info: 1, warning: 3}}
+  - {name: Lost, for_each: agent, signal: progress, when: absent, levels: {warning: true}}
+  - {name: Failed, for_each: agent, signal: status, when: equals, levels: {error: failed, info: paused}, where: {type: "c*"}}
+  - {name: Many, for_each: agent, signal: tokens, when: at_least, levels: {warning: 10}, where: {agent_name: "agent1"}}
+  - {name: AgentMissing, for_each: agent, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}, where: {agent_name: "agent0"}}
+  - {name: FleetTooSmall, for_each: cluster, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}}
+  - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 15s, error: 35s}}
+"#;
+
+#[derive(Clone, Debug)]
+struct Report {
+    name: u8,
+    status: u8,
+    task: u8,
+    active: Option<u8>,
+    counters: [Option<u8>; 3],
+    progress: u8,
+    is_custom: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Push(bool, Option<u8>, Vec<Report>),
+    Usage(u8),
+    Poll(bool),
+    Component(u8),
+    Wait(u8),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let counter = || proptest::option::of(0..12u8);
+    let report =
+        (
+            0..3u8,
+            0..14u8,
+            0..6u8,
+            proptest::option::of(0..60u8),
+            (counter(), counter(), counter()),
+            0..5u8,
+            any::<bool>(),
+        )
+            .prop_map(|(name, status, task, active, (restarts, requests, errors), progress, is_custom)| {
+                Report { name, status, task, active, counters: [restarts, requests, errors], progress, is_custom }
+            });
+    let event = prop_oneof![
+        6 => (proptest::bool::weighted(0.2), proptest::option::of(5..90u8), proptest::collection::vec(report, 0..3))
+            .prop_map(|(complete, ttl, reports)| Event::Push(complete, ttl, reports)),
+        1 => (0..4u8).prop_map(Event::Usage),
+        1 => any::<bool>().prop_map(Event::Poll),
+        1 => (0..4u8).prop_map(Event::Component),
+        6 => (0..50u8).prop_map(Event::Wait),
+    ];
+    proptest::collection::vec(event, 1..40)
+}
+
+fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
+    AgentUpdate {
+        agent_type: report.is_custom.then(|| "custom".into()),
+        status: AgentStatus::ALL.get(usize::from(report.status)).copied(),
+        task_id: match report.task {
+            0 => Patch::Clear,
+            1 | 2 => Patch::Set(format!("t{}", report.task).into()),
+            _ => Patch::Keep,
+        },
+        last_activity: report.active.map(|ago| at(second - i64::from(ago))),
+        restart_count: report.counters[0].map(u64::from),
+        requests: report.counters[1].map(u64::from),
+        request_errors: report.counters[2].map(u64::from),
+        progress: match report.progress {
+            0 => Patch::Clear,
+            1 => Patch::Set(10.0),
+            2 => Patch::Set(90.0),
+            _ => Patch::Keep,
+        },
+        ..AgentUpdate { name: format!("agent{}", report.name).into(), ..AgentUpdate::default() }
+    }
+}
+
+fn apply(world: &mut World, second: i64, event: &Event) {
+    match event {
+        Event::Push(complete, ttl, reports) => {
+            let agents = reports.iter().map(|report| update(second, report)).collect();
+            let ttl = ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
+            let batch = Batch { project: "shop".into(), complete: *complete, ttl, agents, ..Batch::default() };
+            world.push_batch(second, batch);
+        }
+        Event::Usage(name) => {
+            let tokens = [Some(4), None, None, None, None];
+            let agent = Some(format!("agent{name}").into());
+            let update = UsageUpdate { agent, tokens, cost_usd: Some(0.25), ..UsageUpdate::default() };
+            world.fleet.usage(at(second), "shop", &[update]);
+            world.settle(at(second));
+        }
+        Event::Poll(good) => {
+            world.poll(second, if *good { Ok(vec![]) } else { Err(SourceErrorReason::Timeout) });
+        }
+        Event::Component(status) => {
+            world.push_batch(second, component(ComponentStatus::ALL[usize::from(*status)]));
+        }
+        Event::Wait(_) => {}
+    }
+}
+
+fn world() -> World {
+    let mut settings = settings();
+    settings.agents.forget_after = Duration::from_secs(150);
+    settings.expected =
+        vec![ExpectedConfig { project: "shop".into(), agents: vec!["agent0".into(), "agent1".into()], count: Some(2) }];
+    settings.budgets.tokens_per_task = Some(20);
+    settings.budgets.cost_usd_per_day = Some(1.0);
+    // The day turns within the history.
+    settings.budgets.time_zone = "Etc/GMT+12".to_owned();
+    World::new(settings, TEXT)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn timers_find_what_looking_each_second_finds(events in events()) {
+        let (mut timed, mut watched) = (world(), world());
+        let mut second = 0;
+        for event in &events {
+            let waits = if let Event::Wait(by) = event { i64::from(*by) } else { 0 };
+            for step in 0..=waits {
+                let now = second + step;
+                timed.until(now);
+                watched.until(now);
+                watched.judge_all(at(now));
+                prop_assert_eq!(&timed.standing, &watched.standing, "at second {} of {:?}", now, &timed.log);
+            }
+            second += waits;
+            apply(&mut timed, second, event);
+            apply(&mut watched, second, event);
+        }
+        timed.until(second + 1_000);
+        let served = timed.served;
+        timed.until(second + 40_000);
+        prop_assert!(timed.served <= served + 60, "nothing happens, and deadlines go on: {}", timed.served - served);
+    }
+}

@@ -1,0 +1,82 @@
+//! One component's state applied, and its project's count of components kept.
+
+use std::sync::Arc;
+
+use crate::model::labels::component_labels;
+use crate::model::text::clean;
+use crate::model::{Component, ComponentUpdate, HistoryRow, Time};
+
+use super::project::count_component;
+use super::{Fleet, SERIES_PER_COMPONENT};
+
+impl Fleet {
+    /// Applies one component's state; false when there is no room for it.
+    pub(super) fn apply_component(
+        &mut self,
+        now: Time,
+        project: u32,
+        source: &Arc<str>,
+        update: &ComponentUpdate<'_>,
+    ) -> bool {
+        let Some(index) = self.indexes.get(project as usize) else { return false };
+        let known = index.components.get(&*update.name).copied();
+        if known.is_none() && !self.has_room(SERIES_PER_COMPONENT) {
+            return false;
+        }
+        let Some(project_name) = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))
+        else {
+            return false;
+        };
+        let slot = known.unwrap_or_else(|| {
+            let name: Arc<str> = Arc::from(&*update.name);
+            let component = Component {
+                slot: 0,
+                project_slot: project,
+                labels: component_labels(&project_name, &name),
+                project: Arc::clone(&project_name),
+                name: Arc::clone(&name),
+                source: Arc::clone(source),
+                status: update.status,
+                status_since: now,
+                details: None,
+                metrics: Vec::new(),
+                last_heard: now,
+            };
+            let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
+            if let Some(index) = self.indexes.get_mut(project as usize) {
+                index.components.insert(name, slot);
+            }
+            slot
+        });
+        let (Some(component), Some(totals)) =
+            (self.state.components.get_mut(slot), self.state.projects.get_mut(project as usize).map(Arc::make_mut))
+        else {
+            return false;
+        };
+        let from = known.map(|_| component.status);
+        if from != Some(update.status) {
+            count_component(totals, from, Some(update.status));
+            self.changes.history.push(HistoryRow {
+                at: now,
+                project: project_name,
+                kind: "component",
+                name: Arc::clone(&component.name),
+                from: from.map_or("", |status| status.as_str()),
+                to: update.status.as_str(),
+                reason: update.details.as_deref().map(|details| Arc::from(&*clean(details, 512))),
+            });
+            (component.status, component.status_since) = (update.status, now);
+        }
+        component.last_heard = now;
+        if component.source != *source {
+            component.source = Arc::clone(source);
+        }
+        if component.details.as_deref() != update.details.as_deref() {
+            component.details = update.details.as_deref().map(|details| Arc::from(&*clean(details, 512)));
+        }
+        component.metrics = update.metrics.iter().map(|(name, value)| (Arc::from(&**name), *value)).collect();
+        self.changes.components.push(slot);
+        self.component_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
+        true
+    }
+}

@@ -1,0 +1,295 @@
+//! Who comes, goes silent and goes, who should be there, and what a day is.
+
+use super::*;
+use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running};
+use crate::model::{Health, Removal, UsageOwner};
+
+fn batch(complete: bool, names: &[&'static str]) -> Batch<'static> {
+    Batch {
+        project: "shop".into(),
+        complete,
+        agents: names.iter().map(|name| named(name)).collect(),
+        ..Batch::default()
+    }
+}
+
+fn names(watch: &Watch) -> Vec<String> {
+    let mut names: Vec<String> = watch.fleet.state().agents.iter().map(|agent| agent.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_complete_batch_removes_what_its_source_named_before_and_nothing_else() {
+    let mut watch = Watch::new(settings());
+    watch.push_batch(0, batch(false, &["a", "b"]));
+    watch.push_batch(0, Batch { project: "other".into(), ..batch(false, &["x"]) });
+    watch.poll(1, Some(&["p", "q"]));
+    watch.usage(2, UsageUpdate { agent: Some("u".into()), ..used(1) });
+    watch.push_batch(3, batch(true, &["b", "c"]));
+    assert_eq!(names(&watch), ["b", "c", "p", "q", "u", "x"]);
+    let gone: Vec<_> =
+        watch.fleet.changes().removed_agents.iter().map(|it| (it.name.to_string(), it.removal)).collect();
+    assert_eq!(gone, [("a".to_owned(), Removal::Absent)]);
+    watch.poll(4, Some(&["q"]));
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "a poll that lacks one removes it");
+    watch.poll(5, None);
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "a poll that failed removes nobody");
+    watch.poll(6, Some(&["b", "q"]));
+    watch.push_batch(7, batch(true, &["c"]));
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "whoever reports it now owns it");
+}
+
+#[test]
+fn silence_makes_stale_after_the_promised_time_and_forgotten_later() {
+    let mut watch = Watch::new(settings());
+    watch.push_batch(0, Batch { ttl: Some(Duration::from_secs(600)), ..batch(false, &["slow"]) });
+    watch.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
+    watch.poll(0, Some(&["p"]));
+    watch.usage(0, UsageUpdate { agent: Some("u".into()), ..used(1) });
+    watch.until(59);
+    assert!(!watch.agent("a").stale);
+    assert_eq!(watch.until(60), [60]);
+    assert!(watch.agent("a").stale && !watch.agent("a").is_up() && watch.agent("a").is_down());
+    assert!(!watch.agent("p").stale, "of a poll each 30 s three may be missed");
+    assert_eq!(watch.until(90), [90]);
+    assert!(watch.agent("p").stale && !watch.agent("p").is_down(), "silent without an open task is not down");
+    assert_eq!(watch.agent("a").status, Some(Running), "its status stays as it was");
+    assert_eq!(watch.until(599), [0; 0]);
+    watch.until(3_599);
+    assert!(watch.agent("slow").stale && !watch.agent("u").stale, "increments promise no rhythm");
+    assert_eq!(watch.fleet.state().agents.len(), 4);
+    watch.until(3_600);
+    assert_eq!(watch.fleet.state().agents.len(), 0);
+}
+
+#[test]
+fn whoever_is_heard_in_time_never_goes_stale() {
+    let mut watch = Watch::new(settings());
+    for seconds in (0..7_200).step_by(59) {
+        watch.push(seconds, named("a"));
+        watch.usage(seconds, UsageUpdate { agent: Some("u".into()), ..used(1) });
+        assert!(!watch.agent("a").stale && watch.has("u"));
+    }
+    watch.until(7_198 + 60);
+    assert!(watch.agent("a").stale);
+    assert!(!watch.push(7_300, named("a")).stale);
+}
+
+#[test]
+fn components_are_forgotten_when_nothing_is_heard_of_them() {
+    let mut watch = Watch::new(settings());
+    let component = |status| ComponentUpdate { name: "db".into(), status, details: None, metrics: vec![] };
+    let report = |status| Batch { components: vec![component(status)], ..batch(false, &[]) };
+    watch.push_batch(0, report(ComponentStatus::Ok));
+    watch.push_batch(100, report(ComponentStatus::Error));
+    assert_eq!((watch.project().components, watch.project().health()), ([0, 0, 0, 1], Health::Error));
+    watch.until(3_699);
+    assert_eq!(watch.fleet.state().components.len(), 1);
+    watch.until(3_700);
+    assert_eq!((watch.fleet.state().components.len(), watch.project().components), (0, [0; 4]));
+    assert_eq!(watch.project().health(), Health::Ok);
+}
+
+#[test]
+fn our_downtime_is_not_their_silence() {
+    let mut before = Watch::new(settings());
+    before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
+    let saved = serde_json::to_string(before.agent("a")).unwrap();
+    let started = at(50_000);
+    let mut fleet = Fleet::new(started, settings());
+    fleet.restore(started, vec![], vec![serde_json::from_str(&saved).unwrap()], vec![], []);
+    let mut watch = Watch { fleet };
+    watch.until(50_059);
+    assert!(!watch.agent("a").stale);
+    assert_eq!(watch.agent("a").last_heard, at(0), "it counts as last heard when it was heard");
+    watch.until(50_060);
+    assert!(watch.agent("a").stale);
+    watch.until(53_599);
+    assert!(watch.has("a"));
+    watch.until(53_600);
+    assert!(!watch.has("a"));
+}
+
+#[test]
+fn the_first_word_after_a_restart_is_judged_in_full() {
+    let mut before = Watch::new(settings());
+    before.push(0, AgentUpdate { last_activity: Some(at(-400)), ..a(Running) });
+    let saved = before.agent("a").clone();
+    let mut fleet = Fleet::new(at(10), settings());
+    fleet.restore(at(10), vec![], vec![saved], vec![], []);
+    let mut watch = Watch { fleet };
+    let same = AgentUpdate { last_activity: Some(at(-400)), ..a(Running) };
+    watch.push(11, same.clone());
+    assert_eq!(watch.fleet.changes().agents, [(0, crate::model::Signals::ALL)]);
+    watch.push(12, same);
+    assert_eq!(watch.fleet.changes().agents, [(0, crate::model::Signals::NONE)]);
+}
+
+#[test]
+fn the_expected_are_missed_from_the_moment_they_are_not_there() {
+    let expected =
+        vec![ExpectedConfig { project: "shop".into(), agents: vec!["a".into(), "b".into()], count: Some(2) }];
+    let mut watch = Watch::new(Settings { expected, ..settings() });
+    let missing = |watch: &Watch| -> Vec<(String, Time)> {
+        watch.project().missing.iter().map(|(name, since)| (name.to_string(), *since)).collect()
+    };
+    assert_eq!(missing(&watch), [("a".to_owned(), at(0)), ("b".to_owned(), at(0))]);
+    assert_eq!(watch.project().too_small_since, Some(at(0)));
+    watch.push_batch(10, batch(true, &["a", "x"]));
+    assert_eq!(missing(&watch), [("b".to_owned(), at(0))]);
+    assert_eq!(watch.project().too_small_since, None, "two are up, whoever they are");
+    watch.push_batch(20, batch(true, &["b"]));
+    assert_eq!(missing(&watch), [("a".to_owned(), at(20))]);
+    assert_eq!(watch.project().too_small_since, Some(at(20)));
+    watch.push(30, a(Failed));
+    assert_eq!((missing(&watch), watch.project().too_small_since), (vec![], Some(at(20))), "there, yet not up");
+    watch.push(40, a(Idle));
+    assert_eq!(watch.project().too_small_since, None);
+}
+
+#[test]
+fn health_is_critical_when_everybody_who_should_be_up_is_down() {
+    let mut watch = Watch::new(settings());
+    assert_eq!(watch.push(0, a(Failed)).status, Some(Failed));
+    assert_eq!(watch.project().health(), Health::Critical);
+    watch.push_batch(1, batch(false, &["b"]));
+    assert_eq!(watch.project().health(), Health::Ok, "agent alerts don't change it");
+    watch.push(2, a(Completed));
+    watch
+        .push_batch(3, Batch { agents: vec![AgentUpdate { status: Some(Paused), ..named("b") }], ..batch(false, &[]) });
+    assert_eq!((watch.project().expected, watch.project().health()), (0, Health::Ok), "nobody should be up");
+}
+
+#[test]
+fn the_day_turns_at_midnight_of_its_zone() {
+    // In Berlin, 2026-03-29 has 23 hours and 2026-10-25 has 25.
+    for (day, hours) in [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25), (date(2026, 11, 21), 24)] {
+        let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+        let midnight = Time::from_millis(day.to_zoned(zone).unwrap().timestamp().as_millisecond());
+        let budgets = BudgetsConfig { time_zone: "Europe/Berlin".into(), ..BudgetsConfig::default() };
+        let mut fleet = Fleet::new(midnight, Settings { budgets, ..settings() });
+        let end = midnight.plus(Duration::from_secs(hours * 3600));
+        assert_eq!(fleet.next_deadline(), Some(end));
+        let increment = UsageUpdate { agent: Some("a".into()), ..used(5) };
+        fleet.usage(midnight, "shop", std::slice::from_ref(&increment));
+        let last = Time::from_millis(end.as_millis() - 1);
+        fleet.usage(last, "shop", std::slice::from_ref(&increment));
+        assert_eq!(fleet.find("shop", "a").unwrap().day_tokens, 10);
+        assert!(!fleet.changes().new_day);
+        fleet.clear_changes();
+        fleet.tick(end);
+        assert!(fleet.changes().new_day);
+        let agent = fleet.find("shop", "a").unwrap();
+        assert_eq!((agent.day_tokens, agent.total_tokens()), (0, Some(10)));
+    }
+}
+
+#[test]
+fn another_zone_takes_effect_at_once() {
+    let mut watch = Watch::new(settings());
+    watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(5) });
+    let mut other = settings();
+    other.budgets.time_zone = "Pacific/Kiritimati".into();
+    watch.fleet.configure(at(1), other.clone());
+    assert_eq!(watch.agent("a").day_tokens, 0, "there it is tomorrow already");
+    watch.usage(2, UsageUpdate { agent: Some("a".into()), ..used(5) });
+    watch.fleet.clear_changes();
+    watch.fleet.configure(at(3), other);
+    assert!(watch.agent("a").day_tokens == 5 && !watch.fleet.changes().new_day, "the same day goes on");
+}
+
+#[test]
+fn a_shorter_memory_holds_from_the_reload_on() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, a(Running));
+    let mut shorter = settings();
+    shorter.agents.forget_after = Duration::from_secs(70);
+    watch.fleet.configure(at(1), shorter);
+    watch.until(70);
+    assert!(!watch.has("a"));
+}
+
+#[test]
+fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
+    let mut watch = Watch::new(Settings { max_series: 2 * super::super::SERIES_PER_AGENT + 3, ..settings() });
+    let taken = watch.push_batch(0, batch(false, &["a", "b", "c"]));
+    assert_eq!((taken.accepted, taken.reasons.as_slice()), (2, [("series_cap", 1)].as_slice()));
+    assert!(taken.rejected[0].error.ends_with("raise limits.series or report fewer agents"));
+    let full = AgentUpdate { tokens: tokens(1, 1, 1), restart_count: Some(1), ..a(Running) };
+    assert_eq!(watch.push(1, full).total_tokens(), Some(3), "a known agent loses nothing");
+    assert_eq!(
+        watch.usage(2, UsageUpdate { agent: Some("d".into()), id: Some("i".into()), ..used(1) }).reasons,
+        [("series_cap", 1)]
+    );
+    assert_eq!(watch.fleet.state().series_dropped, 2 * super::super::SERIES_PER_AGENT as u64);
+    watch.push_batch(3, batch(true, &["a"]));
+    let again = UsageUpdate { agent: Some("d".into()), id: Some("i".into()), ..used(1) };
+    assert_eq!(watch.usage(4, again).accepted, 1, "there is room again, and what was refused may come again");
+}
+
+#[test]
+fn too_many_projects_are_refused_with_all_that_they_hold() {
+    let mut watch = Watch::new(settings());
+    for number in 0..1_000 {
+        watch.push_batch(0, Batch { project: format!("p{number}").into(), ..Batch::default() });
+    }
+    let component = ComponentUpdate { name: "db".into(), status: ComponentStatus::Ok, details: None, metrics: vec![] };
+    let taken = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
+    assert_eq!((taken.accepted, taken.reasons.as_slice()), (0, [("series_cap", 2)].as_slice()));
+}
+
+#[test]
+fn a_held_snapshot_never_changes() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, a(Running));
+    let held = watch.fleet.snapshot(at(0));
+    assert!(std::sync::Arc::ptr_eq(&held, &watch.fleet.snapshot(at(0))), "nothing changed, so it is the same one");
+    watch.push(1, AgentUpdate { restart_count: Some(7), ..a(Failed) });
+    watch.push_batch(2, batch(true, &["b"]));
+    watch.push_batch(3, batch(true, &["c"]));
+    assert_eq!(held.agents.len(), 1);
+    let agent = held.agents.get(0).unwrap();
+    assert_eq!((&*agent.name, agent.status, agent.restarts.get()), ("a", Some(Running), None));
+    assert_eq!((held.projects[0].down, held.projects[0].totals.restarts.get()), (0, None));
+    assert_eq!(watch.fleet.snapshot(at(3)).agents.iter().map(|agent| &*agent.name).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn what_a_poll_finds_is_kept_of_its_source() {
+    let mut watch = Watch::new(settings());
+    assert_eq!(watch.fleet.state().sources[0].up, None);
+    watch.poll(10, None);
+    watch.poll(20, None);
+    let source = &watch.fleet.state().sources[0];
+    assert_eq!((source.up, source.failing_since, source.last_success), (Some(false), Some(at(10)), None));
+    assert_eq!((source.last_error.as_deref(), source.errors.iter().sum::<u64>()), (Some("no answer"), 2));
+    watch.poll(30, Some(&[]));
+    let source = &watch.fleet.state().sources[0];
+    assert_eq!((source.up, source.failing_since, source.last_success), (Some(true), None, Some(at(30))));
+}
+
+#[test]
+fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
+    let mut watch = Watch::new(settings());
+    watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(1) });
+    watch.push(1, a(Running));
+    assert_eq!(watch.agent("a").usage_owner, Some(UsageOwner::Usage));
+    watch.push_batch(2, batch(true, &[]));
+    assert!(!watch.has("a"));
+}
+
+#[test]
+fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
+    let mut before = Watch::new(settings());
+    before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
+    let once = UsageUpdate { task_id: Some("t".into()), id: Some("r1".into()), ..used(5) };
+    before.usage(1, once.clone());
+    let ids: Vec<u64> = before.fleet.take_usage_ids().into_iter().map(|(hash, _)| hash).collect();
+    let mut fleet = Fleet::new(at(10), settings());
+    fleet.restore(at(10), vec![], vec![before.agent("a").clone()], vec![], ids);
+    let mut watch = Watch { fleet };
+    assert_eq!(watch.usage(11, once).reasons, [("duplicate", 1)]);
+    watch.usage(12, UsageUpdate { task_id: Some("t".into()), ..used(2) });
+    assert_eq!((watch.agent("a").total_tokens(), names(&watch)), (Some(7), vec!["a".to_owned()]));
+}
