@@ -53,7 +53,7 @@ async fn deliver(receiver: &ReceiverConfig) -> Result<(), String> {
     let now = Clock::system().now();
     for receiver in built {
         let notice = Arc::new(test_notice(&receiver, now, &host()));
-        receiver.send(now, &[notice]).await.map_err(|error| error.to_string())?;
+        receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
     }
     Ok(())
 }

@@ -197,7 +197,8 @@ impl Engine {
     /// The picture for readers.
     pub(super) fn view(&mut self, now: Time) -> View {
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
-        let receivers = statuses
+        let place = |name: &Arc<str>| self.receivers.iter().position(|known| known == name);
+        let mut receivers: Vec<ReceiverView> = statuses
             .into_iter()
             .map(|(name, status)| {
                 let status = status.borrow();
@@ -209,6 +210,7 @@ impl Engine {
                 }
             })
             .collect();
+        receivers.sort_by_key(|receiver| place(&receiver.name));
         View {
             fleet: self.fleet.snapshot(now),
             alerts: self.alerts.counts().clone(),

@@ -55,7 +55,7 @@ fn an_invalid_file() {
     let lookout = setup.start();
     for (text, problem) in [
         ("agents: {max_idel: 5m}\n", "lookout.yaml: agents.max_idel: unknown key; did you mean `max_idle`?"),
-        ("receivers: [{name: a}]\n", "lookout.yaml: receivers[0]: no way to it is given"),
+        ("receivers: [{name: a}]\n", "lookout.yaml: receivers[0]: it has no kind"),
         (
             "sources: [{name: s, kind: orchestrator-cc, url: 'http://h', interval: 1ms}]\n",
             "lookout.yaml: sources[0].interval: 1ms is out of range",

@@ -72,7 +72,7 @@ impl Seen {
             return vec![title];
         }
         let lines = text.lines().skip(1).filter(|line| line.starts_with('['));
-        lines.filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
+        lines.filter_map(|line| Some(line.split_once(" · ")?.0.to_owned())).collect()
     }
 }
 
