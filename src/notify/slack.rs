@@ -68,7 +68,7 @@ impl Slack {
             reason: SendReason::Secret,
             retryable: true,
             retry_after: None,
-            message: format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default()),
+            message: error.in_full(),
         })?;
         let url = super::config::webhook_url(secret.expose()).map_err(|problem| SendError {
             reason: SendReason::Secret,

@@ -60,7 +60,7 @@ fn story_and_panels() {
         untold(&output).is_empty().then_some(())
     });
     let output = demo.output();
-    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam:")).expect("told above");
+    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam ·")).expect("told above");
     assert!(budget.contains("91"), "the budget's warning says how much is used: {budget}");
     let told = |line: &str| output.matches(line).count();
     assert_eq!(told("► [WARNING] idle_ida ·"), 1, "once per problem: {output}");

@@ -68,7 +68,7 @@ impl Seen {
     pub(crate) fn alerts(&self) -> Vec<String> {
         let text = self.text();
         let title = self.title();
-        if !title.contains(" alerts: ") {
+        if !title.contains(" alert") {
             return vec![title];
         }
         let lines = text.lines().skip(1).filter(|line| line.starts_with('['));
