@@ -311,7 +311,7 @@ fn scrape() {
         count
     });
     let busy = p99(load(sidecar.address, &batch, 60_000));
-    drop(stop.send(()));
+    stop.send(()).unwrap();
     let count = scraper.join().unwrap();
     println!(
         "| ingest p99 of a round of {CONNECTIONS} | ms |\n|---|---|\n| quiet | {quiet:.2} |\n| while {count} scrapes run | {busy:.2} ({:.2}×) |\n",

@@ -25,6 +25,8 @@ use crate::store::{ClosedFilter, HistoryHandle, Store};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long what is due may take to be sent when the program ends.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How long a reader of history waits for what is being written.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Polls that may wait for the engine.
 const POLLS: usize = 64;
 
@@ -147,14 +149,10 @@ fn settings(config: &Config, extras: &Extras) -> anyhow::Result<engine::Settings
 }
 
 fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -> anyhow::Result<engine::Settings> {
-    let mut receivers = Vec::new();
-    for (place, receiver) in config.receivers.iter().enumerate() {
-        receivers.push(Receiver::new(receiver).map_err(|problems| {
-            let lines: Vec<String> =
-                problems.iter().map(|(key, text)| format!("receivers[{place}].{key}: {text}")).collect();
-            anyhow::anyhow!(lines.join("\n"))
-        })?);
-    }
+    let mut receivers = Receiver::build(&config.receivers).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
+        anyhow::anyhow!(lines.join("\n"))
+    })?;
     if console {
         receivers.push(Receiver::console());
     }
@@ -186,6 +184,8 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
 
 /// Alerts that are over, as readers see them.
 async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<AlertView> {
+    // An alert that ended before this read began must be in it. A disk that fails or hangs makes it merely older.
+    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
     let AlertFilter { level, agent, rule, limit, .. } = filter;
     match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
         Ok(closed) => closed

@@ -104,12 +104,12 @@ impl Source {
         if let Some(folder) = self.file.as_deref().and_then(Path::parent) {
             config.rules.iter_mut().for_each(|rules| *rules = folder.join(&*rules));
         }
+        validate::check(&config, &mut found);
         if !any_receiver {
             let (receivers, problems) = shorthand::receivers(&self.env);
             config.receivers = receivers;
             problems.into_iter().for_each(|problem| found.push(problem));
         }
-        validate::check(&config, &mut found);
         let problems = found.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }

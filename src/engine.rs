@@ -9,6 +9,7 @@ pub mod handle;
 mod ingest;
 #[cfg(test)]
 mod judging;
+mod orphans;
 mod output;
 mod reload;
 mod run;
@@ -29,8 +30,9 @@ use crate::metrics::Own;
 use crate::model::{Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::Store;
+use crate::store::{Settled, Store};
 use commit::Committer;
+use orphans::Orphans;
 use output::Unsaved;
 
 /// Bound of the queue of state that waits.
@@ -49,7 +51,8 @@ pub struct Engine {
     alerts: Alerts,
     own: Arc<Own>,
     store: Store,
-    dispatcher: Dispatcher,
+    /// Gone once draining has begun.
+    dispatcher: Option<Dispatcher>,
     committer: Committer,
     unsaved: Unsaved,
     findings: Vec<Finding>,
@@ -59,11 +62,13 @@ pub struct Engine {
     lag: Duration,
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
+    orphans: Orphans,
 }
 
 impl Engine {
     /// Judges what changed and takes care of whatever comes of it.
     fn settle(&mut self, now: Time) {
+        self.adopt_orphans();
         if self.paused_until.is_none() {
             self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
         } else {
@@ -97,6 +102,7 @@ impl Engine {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.set_monitoring(now, true);
         }
+        self.end_orphans(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -113,7 +119,7 @@ impl Engine {
             Some(until) => Some(until),
             None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
         };
-        [self.fleet.next_deadline(), judged].into_iter().flatten().min()
+        [self.fleet.next_deadline(), judged, self.orphans.deadline()].into_iter().flatten().min()
     }
 
     /// Resumes or pauses judging.
@@ -131,11 +137,21 @@ impl Engine {
         }
     }
 
+    /// Hands notices to their receivers.
+    fn dispatch(&self, notices: Vec<Arc<Notice>>) {
+        if let Some(dispatcher) = self.dispatcher.as_ref().filter(|_| !notices.is_empty()) {
+            dispatcher.dispatch(notices);
+        }
+    }
+
     /// Takes in what came of a send.
     fn take_report(&mut self, report: Report) {
+        // A receiver that a reload took away has no series any more, and its last send must not bring them back.
+        let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
-                for notice in &outcome.notices {
+                let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
+                for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
                 }
                 tracing::info!(
@@ -144,14 +160,19 @@ impl Engine {
                     first = &*outcome.notices.first().map_or_else(String::new, |notice| title(notice)),
                     "notification delivered"
                 );
-                self.committer.delivered(&outcome.notices);
+                self.committer.settle(&outcome.notices, &Settled::Delivered);
             }
-            Report::Failed { receiver, error } => {
-                self.own.failed(&receiver, error.reason.as_str());
+            Report::Superseded(outcome) => self.committer.settle(&outcome.notices, &Settled::Superseded),
+            Report::Failed { receiver, error, .. } => {
+                if counts(&receiver) {
+                    self.own.failed(&receiver, error.reason.as_str());
+                }
                 tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
             }
             Report::GaveUp(outcome, error) => {
-                self.own.failed(&outcome.receiver, error.reason.as_str());
+                if counts(&outcome.receiver) {
+                    self.own.failed(&outcome.receiver, error.reason.as_str());
+                }
                 tracing::error!(
                     receiver = &*outcome.receiver,
                     notices = outcome.notices.len(),
@@ -159,7 +180,8 @@ impl Engine {
                     error = %error,
                     "notification refused for good; see the receiver's settings"
                 );
-                self.committer.gave_up(&outcome.notices, &error);
+                let dead = Settled::Dead { reason: error.reason, message: error.message.clone() };
+                self.committer.settle(&outcome.notices, &dead);
             }
         }
     }

@@ -9,6 +9,7 @@ mod component;
 pub mod config;
 mod expected;
 mod expiry;
+mod poll;
 mod project;
 mod restore;
 mod taken;
@@ -25,11 +26,9 @@ use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
 use crate::model::labels::agent_labels;
-use crate::model::text::clean;
-use crate::model::{
-    Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, PollReport, Signals, Snapshot, SourceErrorReason, Time,
-};
+use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Signals, Snapshot, Time};
 use project::{Index, Tally};
+
 pub use taken::Taken;
 
 /// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
@@ -182,54 +181,6 @@ impl Fleet {
         self.take(now, &source, Some(ttl), batch)
     }
 
-    /// Takes in the outcome of a poll. A failed one changes no agent.
-    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
-        let mut taken = Taken::default();
-        let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
-            return taken;
-        };
-        let interval = self.settings.sources.get(slot).map_or(Duration::ZERO, |(_, _, interval)| *interval);
-        if let Some(source) = self.state.sources.get_mut(slot) {
-            let source = Arc::make_mut(source);
-            match &report.result {
-                Ok(_) => {
-                    (source.up, source.last_success) = (Some(true), Some(now));
-                    (source.failing_since, source.last_error) = (None, None);
-                }
-                Err(error) => {
-                    source.up = Some(false);
-                    source.failing_since.get_or_insert(now);
-                    source.last_error = Some(Arc::from(&*clean(&error.message, 512)));
-                    let place = SourceErrorReason::ALL.iter().position(|reason| *reason == error.reason);
-                    if let Some(count) = place.and_then(|place| source.errors.get_mut(place)) {
-                        *count += 1;
-                    }
-                }
-            }
-        }
-        self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
-        self.touched();
-        if let Ok(batches) = &mut report.result {
-            let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
-            self.batch += 1;
-            // A report that could not be read in full says nothing of those it seems to lack.
-            let is_whole = batches.iter().all(|batch| batch.complete);
-            for batch in batches.iter_mut() {
-                let one = self.take_named(now, &report.source, Some(ttl), batch);
-                taken.accepted += one.accepted;
-                taken.rejected.extend(one.rejected);
-                taken.reasons.extend(one.reasons);
-                if let Some(project) = self.projects.get(&*batch.project).copied().filter(|_| batch.complete) {
-                    self.remove_unnamed(now, &report.source, Some(project));
-                }
-            }
-            if is_whole {
-                self.remove_unnamed(now, &report.source, None);
-            }
-        }
-        taken
-    }
-
     fn take(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
         self.batch += 1;
         let taken = self.take_named(now, source, ttl, batch);
@@ -258,7 +209,10 @@ impl Fleet {
         for update in &batch.agents {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
-                    self.apply_agent(now, project, slot, is_new, source, ttl, update);
+                    if !self.apply_agent(now, project, slot, is_new, source, ttl, update) {
+                        let error = "its tokens come in on /api/usage, so the ones here were left out; report them in one way only";
+                        taken.reject(&update.name, "usage_owner", error.to_owned());
+                    }
                     taken.accepted += 1;
                 }
                 None => {
@@ -318,6 +272,7 @@ impl Fleet {
         Some((slot, known.is_none()))
     }
 
+    /// Takes over what `update` says; false when its tokens were left out, since increments own the agent's totals.
     #[expect(clippy::too_many_arguments, reason = "the parts of one report, used in this one place")]
     fn apply_agent(
         &mut self,
@@ -328,13 +283,13 @@ impl Fleet {
         source: &Arc<str>,
         ttl: Option<Duration>,
         update: &AgentUpdate<'_>,
-    ) {
+    ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.state.agents.get_mut(slot),
             self.state.projects.get_mut(project as usize).map(Arc::make_mut),
             self.indexes.get_mut(project as usize),
         ) else {
-            return;
+            return true;
         };
         if agent.source != *source {
             agent.source = Arc::clone(source);
@@ -354,6 +309,7 @@ impl Fleet {
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         self.agent_deadlines.schedule(slot, now.plus(silent));
+        !step.usage_refused
     }
 
     /// Marks the state as changed, for readers.

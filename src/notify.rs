@@ -1,38 +1,50 @@
-//! Telling people: receivers, messages, retries.
+//! Delivery: what a receiver is told, in which words, when, and what came of it.
 //!
-//! Owns what a message looks like in each medium, and that a notice is sent until its receiver took it or
-//! refused it for good. Refuses to decide what is told: notices come in, reports of what came of them go out.
-
-pub mod config;
-mod console;
-mod dispatcher;
-mod email;
-mod message;
-mod queue;
-mod receiver;
-mod slack;
-
-#[cfg(test)]
-mod tests;
+//! Owns the receivers, their lists and their transports. Refuses to decide who is told what (that is done in
+//! `alerts`) and to remember across a restart (that is the outbox, in `store`): notices come in, and for each of
+//! them a [`crate::model::Report`] says in the end that it was delivered, replaced or given up.
 
 use std::sync::Arc;
-
-pub use dispatcher::{Dispatcher, Status};
-pub use receiver::Receiver;
+use std::time::Duration;
 
 use crate::model::{Fingerprint, Level, Notice, NoticeKind, Subject, Time};
 
-/// A notice that is marked as a test, for `lookout test notify`.
-pub fn test_notice(receiver: &str, now: Time) -> Notice {
-    let subject = Subject::Agent { project: "lookout".into(), name: "test".into() };
+pub mod config;
+mod console;
+pub mod dispatcher;
+mod email;
+mod message;
+mod queue;
+pub mod receiver;
+#[cfg(test)]
+mod samples;
+mod slack;
+#[cfg(test)]
+mod transport_tests;
+
+pub use config::ConfigProblem;
+pub use dispatcher::{Dispatcher, ReceiverStatus};
+pub use receiver::Receiver;
+
+/// After a message has left, how long what follows for the same receiver is gathered into the next.
+pub const GATHER: Duration = Duration::from_secs(1);
+/// Most alerts that wait for one receiver. Beyond it one is given up for each that comes: first resolves of alerts
+/// that the receiver never heard of, then what fires at info, at warning, resolves that are owed, then the rest;
+/// the oldest first.
+pub const CAPACITY: usize = 20_000;
+
+/// A notice that is clearly a test, for [`Receiver::send`]; `host` says which lookout it comes from.
+pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
+    let rule = Arc::from("Test");
+    let subject = Subject::Source { name: Arc::from(host) };
     let fingerprint = Fingerprint::of("Test", &subject);
-    let incident: Arc<str> = Arc::from(format!("{fingerprint}-{:x}", now.as_millis()));
+    let incident = format!("{fingerprint}-{:x}", now.as_millis());
     Notice {
-        key: Arc::from(format!("{incident}-1-{receiver}")),
-        receiver: Arc::from(receiver),
+        key: Arc::from(format!("{incident}-0-{}", receiver.name)),
+        receiver: Arc::clone(&receiver.name),
         fingerprint,
-        incident,
-        rule: "Test".into(),
+        incident: Arc::from(incident),
+        rule,
         subject,
         kind: NoticeKind::Test,
         level: Level::Info,
@@ -40,8 +52,8 @@ pub fn test_notice(receiver: &str, now: Time) -> Notice {
         now_at: None,
         value: None,
         threshold: None,
-        message: "this is a test of the delivery path; nothing is wrong".into(),
-        action: "Nothing to do.".into(),
+        message: Arc::from(format!("This is a test message of lookout on {host}. Nothing is wrong.")),
+        action: Arc::from("Nothing: if you can read this, alerts will reach you here."),
         started_at: now,
         fired_at: now,
         resolved_at: None,

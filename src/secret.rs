@@ -85,6 +85,13 @@ pub struct SecretError {
     source: std::io::Error,
 }
 
+impl SecretError {
+    /// The error and its cause in one line, for those who show no chain of causes.
+    pub fn in_full(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ mod error;
 pub mod listener;
 mod routes;
 mod scrape;
+mod stalls;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! `lookout test notify`: a marked test through the real delivery path.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Args;
@@ -8,8 +9,10 @@ use clap::Args;
 use super::ConfigArgs;
 use super::answer::count;
 use super::terminal::print;
+use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::notify::config::ReceiverConfig;
+use crate::notify::{Receiver, test_notice};
 
 /// Arguments of `lookout test notify`.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +48,21 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
 
 /// Sends a marked test to one receiver; the error is what it answered, or why it could not be reached.
 async fn deliver(receiver: &ReceiverConfig) -> Result<(), String> {
-    Err(format!("{} has no way out yet", receiver.name))
+    let built = Receiver::build(std::slice::from_ref(receiver))
+        .map_err(|problems| problems.into_iter().map(|it| it.message).collect::<Vec<_>>().join("; "))?;
+    let now = Clock::system().now();
+    for receiver in built {
+        let notice = Arc::new(test_notice(&receiver, now, &host()));
+        receiver.send(now, &[notice]).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// The name of this machine, as far as it is known.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = crate::model::text::clean(name.trim(), 100).into_owned();
+    if name.is_empty() { "this host".to_owned() } else { name }
 }
 
 fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {

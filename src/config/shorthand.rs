@@ -5,7 +5,7 @@
 use super::environment::Environment;
 use super::problem::{Origin, Problem};
 use crate::model::Level;
-use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls};
+use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
 
 const SLACK_WEBHOOK_URL: &str = "SLACK_WEBHOOK_URL";
@@ -41,7 +41,24 @@ pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>
         Ok(email) => receivers.extend(email),
         Err(problem) => problems.push(problem),
     }
+    for problem in validate(&receivers) {
+        let key = problem.path.split_once("].").map_or("", |(_, key)| key);
+        problems.push(wrong(variable_of(key, env), problem.message));
+    }
     (receivers, problems)
+}
+
+/// The variable that gave a receiver the key `key`.
+fn variable_of(key: &str, env: &Environment) -> &'static str {
+    let given = |name: &'static str, or: &'static str| if env.get(name).is_some() { name } else { or };
+    match key {
+        key if key.starts_with("slack") => given(SLACK_WEBHOOK_URL, SLACK_WEBHOOK_URL_FILE),
+        key if key.starts_with("email.to") => ALERT_EMAIL_TO,
+        "email.from" | "email.smtp.username" => given(SMTP_USER, SMTP_HOST),
+        key if key.starts_with("email.smtp.password") => given(SMTP_PASSWORD_FILE, SMTP_PASSWORD),
+        "email.smtp.port" => given(SMTP_PORT, SMTP_HOST),
+        _ => SMTP_HOST,
+    }
 }
 
 fn slack(env: &Environment) -> Option<ReceiverConfig> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::Config;
 use super::reader::Found;
 use crate::model::text::is_name;
+use crate::{notify, sources};
 
-/// The longest name of a source, receiver or project, in bytes.
+/// The longest name of a project or expected agent, in bytes.
 const MAX_NAME: usize = 256;
 
 /// Reports everything that is wrong with `config`.
@@ -19,15 +20,15 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     if config.store.retention.is_zero() {
         found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
     }
-    names(found, "sources", config.sources.iter().map(|source| source.name.as_str()));
-    for (index, source) in config.sources.iter().enumerate() {
-        positive(found, &format!("sources[{index}].interval"), source.interval);
-        positive(found, &format!("sources[{index}].timeout"), source.timeout);
+    for (key, message) in sources::validate(&config.sources) {
+        found.report(&format!("sources{key}"), message);
     }
     agents(config, found);
     expected(config, found);
     budgets(config, found);
-    names(found, "receivers", config.receivers.iter().map(|receiver| receiver.name.as_str()));
+    for problem in notify::config::validate(&config.receivers) {
+        found.report(&problem.path, problem.message);
+    }
     if let Err(error) = config.rule_set() {
         error.problems.into_iter().for_each(|problem| found.push(problem));
     }
@@ -83,18 +84,6 @@ fn budgets(config: &Config, found: &mut Found<'_>) {
         let message =
             format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", budgets.time_zone);
         found.report("budgets.time_zone", message);
-    }
-}
-
-/// Names within a list are one of a kind and fit for labels.
-fn names<'c>(found: &mut Found<'_>, list: &str, all: impl Iterator<Item = &'c str>) {
-    let mut seen = BTreeSet::new();
-    for (index, one) in all.enumerate() {
-        let key = format!("{list}[{index}].name");
-        name(found, &key, one);
-        if !seen.insert(one) {
-            found.report(&key, format!("`{one}` is there twice; give each its own name"));
-        }
     }
 }
 

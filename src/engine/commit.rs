@@ -6,14 +6,40 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use super::{Accepted, IngestError};
 use crate::alerts::Effects;
-use crate::model::{Alert, AlertCounts, Fingerprint, Notice, SendError};
+use crate::model::{Alert, AlertCounts, Fingerprint, Notice};
 use crate::store::{Commit, LedgerCounts, LedgerHandle, Settled, StoreError};
 
 /// How long a commit may take before its notices are sent all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Committing = Pin<Box<dyn Future<Output = (Result<(), StoreError>, Vec<Arc<Notice>>)> + Send>>;
+type Committing = Pin<Box<dyn Future<Output = Committed> + Send>>;
+
+/// What a commit brings about when it is over.
+pub(super) struct Committed {
+    /// Whether it is on disk.
+    pub(super) result: Result<(), StoreError>,
+    /// Notices that may be sent now.
+    pub(super) notices: Vec<Arc<Notice>>,
+    /// Senders of state that may be answered now.
+    pub(super) answers: Vec<Answer>,
+}
+
+/// An answer that waits for the disk, and whom it goes to.
+pub(super) struct Answer {
+    pub(super) to: oneshot::Sender<Result<Accepted, IngestError>>,
+    pub(super) answer: Result<Accepted, IngestError>,
+}
+
+impl Answer {
+    /// Gives it; a sender that has gone away is not waiting for it.
+    pub(super) fn give(self) {
+        drop(self.to.send(self.answer));
+    }
+}
 
 /// Gathers changes of the ledger and writes them one commit at a time.
 pub(super) struct Committer {
@@ -21,6 +47,7 @@ pub(super) struct Committer {
     alerts: HashMap<Fingerprint, Alert>,
     forget: HashSet<Fingerprint>,
     notices: Vec<Arc<Notice>>,
+    answers: Vec<Answer>,
     settled: Vec<(Arc<str>, Settled)>,
     counts: LedgerCounts,
     is_dirty: bool,
@@ -41,6 +68,7 @@ impl Committer {
             alerts: HashMap::new(),
             forget: HashSet::new(),
             notices: Vec::new(),
+            answers: Vec::new(),
             settled: Vec::new(),
             counts,
             is_dirty: false,
@@ -65,17 +93,16 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Ticks off what was delivered.
-    pub(super) fn delivered(&mut self, notices: &[Arc<Notice>]) {
-        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), Settled::Delivered)));
+    /// Ticks off notices for the same reason.
+    pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &Settled) {
+        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), settled.clone())));
         self.is_dirty = true;
     }
 
-    /// Marks as dead letters what was refused for good.
-    pub(super) fn gave_up(&mut self, notices: &[Arc<Notice>], error: &SendError) {
-        let dead = || Settled::Dead { reason: error.reason, message: error.message.clone() };
-        self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), dead())));
-        self.is_dirty = true;
+    /// Gives an answer: at once, or, when something is to be told on account of what was sent, once that is on
+    /// disk, so that whoever was answered knows that it will be told.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        if self.notices.is_empty() { answer.give() } else { self.answers.push(answer) }
     }
 
     /// Whether the last commit succeeded.
@@ -90,7 +117,7 @@ impl Committer {
 
     /// Begins a commit when there is something to write, and waits for the one that runs. Returns the notices
     /// that may be sent now; pends for ever while there is nothing to write. Safe to drop and call again.
-    pub(super) async fn next(&mut self) -> (Result<(), StoreError>, Vec<Arc<Notice>>) {
+    pub(super) async fn next(&mut self) -> Committed {
         if self.running.is_none() {
             if !self.is_dirty {
                 return std::future::pending().await;
@@ -100,12 +127,13 @@ impl Committer {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let done = running.as_mut().await;
         self.running = None;
-        self.is_ok = done.0.is_ok();
+        self.is_ok = done.result.is_ok();
         done
     }
 
     fn begin(&mut self) {
         let notices = std::mem::take(&mut self.notices);
+        let answers = std::mem::take(&mut self.answers);
         let commit = Commit {
             alerts: self.alerts.drain().map(|(_, alert)| alert).collect(),
             forget: self.forget.drain().collect(),
@@ -120,7 +148,7 @@ impl Committer {
                 Ok(result) => result,
                 Err(_) => Err(StoreError::Late { path: ledger.path().to_owned(), within: PATIENCE }),
             };
-            (result, notices)
+            Committed { result, notices, answers }
         }));
     }
 }

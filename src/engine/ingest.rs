@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::commit::Answer;
 use super::handle::Bulk;
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
@@ -15,12 +16,11 @@ impl Engine {
         match event {
             Bulk::State(body, reply) => {
                 let answer = self.push_state(now, &body);
-                // A sender that has gone away is not waiting for the answer.
-                drop(reply.send(answer));
+                self.committer.answer(Answer { to: reply, answer });
             }
             Bulk::Usage(body, reply) => {
                 let answer = self.push_usage(now, &body);
-                drop(reply.send(answer));
+                self.committer.answer(Answer { to: reply, answer });
             }
             Bulk::Poll(report) => self.poll(now, report),
         }

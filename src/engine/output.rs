@@ -7,6 +7,7 @@ use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::Effects;
 use crate::fleet::Fleet;
 use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time};
+use crate::notify::Dispatcher;
 use crate::rules::{Facts, Rules};
 use crate::store::{ClosedAlert, Save};
 
@@ -195,15 +196,17 @@ impl Engine {
 
     /// The picture for readers.
     pub(super) fn view(&mut self, now: Time) -> View {
-        let receivers = self
-            .dispatcher
-            .statuses()
+        let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
+        let receivers = statuses
             .into_iter()
-            .map(|status| ReceiverView {
-                name: status.name,
-                pending: status.pending,
-                oldest_age_seconds: status.oldest.map_or(0.0, |oldest| now.seconds_since(oldest)),
-                last_error: status.last_error,
+            .map(|(name, status)| {
+                let status = status.borrow();
+                ReceiverView {
+                    name,
+                    pending: status.pending,
+                    oldest_age_seconds: status.oldest.map_or(0.0, |oldest| now.seconds_since(oldest)),
+                    last_error: status.last_error.clone(),
+                }
             })
             .collect();
         View {

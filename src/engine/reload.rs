@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::fleet;
-use crate::model::{ReceiverPolicy, Subject, Time};
+use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
 use crate::rules::{RuleSet, Rules};
 
@@ -42,23 +42,12 @@ impl Engine {
         self.receivers = names;
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
-        self.dispatcher.replace(settings.receivers);
-        self.end_orphans(now);
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.replace(settings.receivers);
+        }
+        self.end_unnamed(now);
         self.mark_open();
         self.judge_all(now);
-    }
-
-    /// Tells the rules which alerts are open, so that they find their end.
-    pub(super) fn mark_open(&mut self) {
-        for alert in self.alerts.open() {
-            if let Some(rule) = self.rules.id(&alert.rule) {
-                let agent = match &alert.subject {
-                    Subject::Agent { project, name } => self.fleet.find(project, name).map(|agent| agent.slot),
-                    _ => None,
-                };
-                self.rules.mark_open(self.fleet.state(), rule, &alert.subject, agent);
-            }
-        }
     }
 
     /// Judges the whole fleet.

@@ -1,14 +1,14 @@
 //! The loop itself: restore, serve, drain.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::commit::Committer;
+use super::commit::{Answer, Committed, Committer};
 use super::handle::{Bulk, Control};
+use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
 use super::{Engine, Settings};
@@ -16,7 +16,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Report, Subject, Time};
+use crate::model::{AlertState, Ending, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Restored, Saved, Store};
@@ -62,6 +62,7 @@ impl Engine {
         let receivers = names(&receiver_policies);
         own.set_receivers(&[], &receivers);
         let (reports, reports_end) = mpsc::channel(REPORTS);
+        let grace = settings.fleet.agents.timeout;
         let rules = Rules::new(settings.rules);
         let alerts = Alerts::new(rules.policies(), receiver_policies);
         let mut engine = Self {
@@ -69,7 +70,7 @@ impl Engine {
             rules,
             alerts,
             own,
-            dispatcher: Dispatcher::start(settings.receivers, clock.clone(), reports),
+            dispatcher: Some(Dispatcher::start(settings.receivers, clock.clone(), reports)),
             committer: Committer::new(store.ledger.clone(), restored.counts),
             store,
             clock,
@@ -79,6 +80,7 @@ impl Engine {
             lag: Duration::ZERO,
             receivers,
             monitoring,
+            orphans: Orphans::new(grace),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -101,33 +103,18 @@ impl Engine {
             );
         }
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
+        self.end_without_rule(now);
         self.mark_open();
-        self.end_orphans(now);
+        self.find_orphans(now);
         // What was owed when the process ended goes out first; an alert that was on its way is not told again.
-        self.dispatcher.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
+        self.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
         self.judge_all(now);
     }
 
-    /// Ends alerts about agents, components and sources that were not restored with them, or that the
-    /// configuration no longer names.
-    pub(super) fn end_orphans(&mut self, now: Time) {
-        let fleet = &self.fleet;
-        let missing: BTreeSet<_> = fleet
-            .state()
-            .projects
-            .iter()
-            .flat_map(|project| project.missing.iter().map(|(name, _)| (Arc::clone(&project.name), Arc::clone(name))))
-            .collect();
-        let effects = self.alerts.end_unless(now, Ending::Forgotten, |alert| match &alert.subject {
-            Subject::Agent { project, name } => {
-                fleet.find(project, name).is_some() || missing.contains(&(Arc::clone(project), Arc::clone(name)))
-            }
-            Subject::Component { project, name } => {
-                fleet.state().components.iter().any(|it| it.name == *name && it.project == *project)
-            }
-            Subject::Source { name } => fleet.state().sources.iter().any(|source| source.name == *name),
-            Subject::Cluster { project } => fleet.state().projects.iter().any(|it| it.name == *project),
-        });
+    /// Ends alerts whose rules were taken away while the program was not running.
+    fn end_without_rule(&mut self, now: Time) {
+        let rules = &self.rules;
+        let effects = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());
         self.take_effects(now, effects);
     }
 
@@ -194,13 +181,14 @@ impl Engine {
     }
 
     /// Releases the sends of a commit, written or not: an alarm is never kept back by a broken disk.
-    fn committed(&mut self, done: (Result<(), crate::store::StoreError>, Vec<Arc<crate::model::Notice>>)) {
-        let (result, notices) = done;
+    fn committed(&mut self, done: Committed) {
+        let Committed { result, notices, answers } = done;
         if let Err(error) = result {
             self.own.store_error();
             tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
         }
-        self.dispatcher.dispatch(notices);
+        answers.into_iter().for_each(Answer::give);
+        self.dispatch(notices);
     }
 
     /// Writes what is known, sends what is due, and stops: what is not delivered by then is still owed.
@@ -211,8 +199,12 @@ impl Engine {
             let done = self.committer.next().await;
             self.committed(done);
         }
-        let dispatcher = std::mem::take(&mut self.dispatcher);
-        let mut draining = Box::pin(dispatcher.drain(within));
+        let dispatcher = self.dispatcher.take();
+        let mut draining = Box::pin(async move {
+            if let Some(dispatcher) = dispatcher {
+                dispatcher.drain(within).await;
+            }
+        });
         loop {
             tokio::select! {
                 biased;
@@ -224,8 +216,8 @@ impl Engine {
             self.take_report(report);
         }
         while !self.committer.is_idle() {
-            let (result, _) = self.committer.next().await;
-            if let Err(error) = result {
+            let done = self.committer.next().await;
+            if let Err(error) = done.result {
                 tracing::error!(error = %error, "ledger not written");
             }
         }

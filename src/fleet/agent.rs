@@ -23,11 +23,21 @@ pub(super) struct Step {
     pub(super) history: Option<HistoryRow>,
     pub(super) task_changed: bool,
     pub(super) old_task: Option<Arc<str>>,
+    /// Whether tokens were left out, since increments own the agent's totals.
+    pub(super) usage_refused: bool,
 }
 
 impl Step {
     pub(super) const fn new(now: Time, count_cache_read: bool) -> Self {
-        Self { now, count_cache_read, changed: Signals::NONE, history: None, task_changed: false, old_task: None }
+        Self {
+            now,
+            count_cache_read,
+            changed: Signals::NONE,
+            history: None,
+            task_changed: false,
+            old_task: None,
+            usage_refused: false,
+        }
     }
 
     /// Applies `update` to `agent` and its increases to the sums of `project`.
@@ -232,6 +242,7 @@ impl Step {
             return;
         }
         if *agent.usage_owner.get_or_insert(UsageOwner::State) != UsageOwner::State {
+            self.usage_refused = true;
             return;
         }
         let mut steps = [0; 5];

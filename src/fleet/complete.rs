@@ -2,12 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::model::{HistoryRow, Removal, Removed, Time};
+use crate::model::{Batch, HistoryRow, Removal, Removed, Time};
 
 use super::Fleet;
 use super::project::{Tally, count_component};
 
 impl Fleet {
+    /// Removes the agents that a poll of `source` no longer names.
+    pub(super) fn remove_unnamed_of(&mut self, now: Time, source: &Arc<str>, batches: &[Batch<'_>]) {
+        if batches.iter().all(|batch| batch.complete) {
+            return self.remove_unnamed(now, source, None);
+        }
+        // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
+        for batch in batches.iter().filter(|batch| batch.complete) {
+            if let Some(project) = self.projects.get(&*batch.project).copied() {
+                self.remove_unnamed(now, source, Some(project));
+            }
+        }
+    }
+
     /// Removes the agents that `source` reported before and did not name in the current batch; in one
     /// project, or in all. What another source reports is not touched.
     pub(super) fn remove_unnamed(&mut self, now: Time, source: &Arc<str>, project: Option<u32>) {

@@ -1,4 +1,4 @@
-//! What came of a batch: how much was taken, what was not and why.
+//! What of a batch was taken in, and what not and why.
 
 use crate::model::Rejected;
 use crate::model::text::clean;
@@ -35,7 +35,7 @@ impl Taken {
         }
     }
 
-    fn count(&mut self, reason: &'static str) {
+    pub(super) fn count(&mut self, reason: &'static str) {
         match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += 1,
             None => self.reasons.push((reason, 1)),

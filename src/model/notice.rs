@@ -113,11 +113,13 @@ pub enum SendReason {
     Secret,
     /// The message can't be built.
     Message,
+    /// We dropped it ourselves: too many waited, or the receiver was removed.
+    Dropped,
 }
 
 impl SendReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Connect,
         Self::Timeout,
         Self::Network,
@@ -128,6 +130,7 @@ impl SendReason {
         Self::Auth,
         Self::Secret,
         Self::Message,
+        Self::Dropped,
     ];
 
     /// The word for it.
@@ -143,6 +146,7 @@ impl SendReason {
             Self::Auth => "auth",
             Self::Secret => "secret",
             Self::Message => "message",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -168,29 +172,33 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Notices that went out in one message.
+/// Notices that are off a receiver's list, for one of the reasons of [`Report`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The receiver.
     pub receiver: Arc<str>,
-    /// The notices that the message carried, and those that a later one of the same alert made pointless.
+    /// The notices, each of them a row of the outbox.
     pub notices: Vec<Arc<Notice>>,
-    /// When the receiver answered.
+    /// When the receiver answered, or it was decided.
     pub at: Time,
 }
 
-/// What came of a send.
+/// What a receiver's delivery tells the owner of the outbox.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// The receiver took it.
+    /// One message carried these, and the receiver took it.
     Delivered(Outcome),
-    /// It failed, and is tried again.
+    /// These were not sent: a newer notice of the same alert, already on the list, says it all.
+    Superseded(Outcome),
+    /// These are given up for good, and why.
+    GaveUp(Outcome, SendError),
+    /// An attempt failed and will be made again.
     Failed {
         /// The receiver.
         receiver: Arc<str>,
-        /// Why.
+        /// Why it failed.
         error: SendError,
+        /// When.
+        at: Time,
     },
-    /// It was refused for good.
-    GaveUp(Outcome, SendError),
 }

@@ -3,15 +3,19 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::message;
-use crate::model::{Notice, SendError, SendReason};
+use super::message::{Body, compose, line};
+use crate::model::{Notice, SendError, SendReason, Time};
 
 /// Prints each notice as a line.
-pub(super) fn send(notices: &[Arc<Notice>]) -> Result<(), SendError> {
+pub(super) fn send(now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+    let message = compose(now, notices);
+    let lines: Vec<String> = match message.body {
+        Body::One(_) => notices.iter().map(|notice| line(now, notice)).collect(),
+        Body::Many(summary) => summary.notices.into_iter().map(|notice| line(now, notice)).collect(),
+    };
     let mut out = std::io::stdout().lock();
-    let lines =
-        message::in_order(notices).into_iter().try_for_each(|notice| writeln!(out, "  ► {}", message::line(notice)));
-    lines.and_then(|()| out.flush()).map_err(|error| SendError {
+    let printed = lines.iter().try_for_each(|line| writeln!(out, "  ► {line}"));
+    printed.and_then(|()| out.flush()).map_err(|error| SendError {
         reason: SendReason::Network,
         retryable: false,
         retry_after: None,

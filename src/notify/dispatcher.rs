@@ -1,293 +1,237 @@
-//! One task for each receiver, so that the trouble of one never delays another.
+//! One task for each receiver, so that one receiver's trouble delays no other, and the lists they work off.
+//!
+//! A list is shared by the dispatcher, which adds to it, and its task, which works it off; a lock is held for a
+//! moment and never across an await. When to send what is the list's own business, see `queue`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
-use super::Receiver;
-use super::queue::{After, Queue, Waiting};
 use crate::clock::Clock;
 use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time};
 
-/// Batches that may wait for a task to look at them.
-const INBOX: usize = 1024;
+use super::queue::Queue;
+use super::receiver::Receiver;
 
-/// How a receiver stands.
-#[derive(Clone, Debug, Default)]
-pub struct Status {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Alerts that wait to be told.
+/// How a receiver's delivery stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverStatus {
+    /// Alerts that it is still to be told of.
     pub pending: usize,
-    /// When the oldest of them became due.
+    /// Since when the oldest of them is due.
     pub oldest: Option<Time>,
-    /// What the last failed send said; `None` once one succeeded.
+    /// What the last failed send said; `None` once a send succeeded.
     pub last_error: Option<String>,
 }
 
-/// Sends notices to their receivers.
-#[derive(Debug, Default)]
+/// Owns the delivery to all receivers. Dropped, it stops at once; what was not delivered stays in the outbox.
+#[derive(Debug)]
 pub struct Dispatcher {
-    clock: Option<Clock>,
-    reports: Option<mpsc::Sender<Report>>,
-    workers: BTreeMap<Arc<str>, Worker>,
-    order: Vec<Arc<str>>,
+    clock: Clock,
+    reports: mpsc::Sender<Report>,
+    desks: BTreeMap<Arc<str>, Arc<Desk>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+/// Where the dispatcher puts what a receiver's task takes away.
+#[derive(Debug)]
+struct Desk {
+    inner: Mutex<Inner>,
+    /// Rung when the list, the receiver or `draining` changed.
+    bell: Notify,
+    status: watch::Sender<ReceiverStatus>,
 }
 
 #[derive(Debug)]
-struct Worker {
-    inbox: mpsc::Sender<Order>,
-    /// Orders that found the inbox full; they go first the next time.
-    backlog: Vec<Order>,
-    status: watch::Receiver<Status>,
-    task: JoinHandle<()>,
+struct Inner {
+    queue: Queue,
+    receiver: Arc<Receiver>,
+    draining: bool,
 }
 
-#[derive(Debug)]
-enum Order {
-    Tell(Vec<Arc<Notice>>),
-    Replace(Receiver),
-    /// Give back what waits as refused, and end.
-    Remove,
-    /// Send what waits at once, and end when nothing waits or a send failed.
-    Drain,
-}
-
-impl Worker {
-    fn order(&mut self, order: Order) {
-        self.backlog.push(order);
-        while let Some(order) = (!self.backlog.is_empty()).then(|| self.backlog.remove(0)) {
-            if let Err(mpsc::error::TrySendError::Full(order)) = self.inbox.try_send(order) {
-                self.backlog.insert(0, order);
-                return;
-            }
-        }
-    }
+/// What a task does next.
+enum Step {
+    Report(Vec<Report>),
+    Send(Arc<Receiver>, Vec<Arc<Notice>>),
+    Wait(Option<Duration>),
+    Stop,
 }
 
 impl Dispatcher {
-    /// Starts a task for each receiver; what comes of sends goes to `reports`.
+    /// Starts a task for each of `receivers`. What comes of notices goes to `reports`, which must be read.
     pub fn start(receivers: Vec<Receiver>, clock: Clock, reports: mpsc::Sender<Report>) -> Self {
-        let mut dispatcher =
-            Self { clock: Some(clock), reports: Some(reports), workers: BTreeMap::new(), order: Vec::new() };
+        let stop = CancellationToken::new();
+        let mut dispatcher = Self {
+            clock,
+            reports,
+            desks: BTreeMap::new(),
+            tasks: TaskTracker::new(),
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        };
         dispatcher.replace(receivers);
         dispatcher
     }
 
-    /// Hands over notices. One whose receiver is gone is reported as given up.
-    pub fn dispatch(&mut self, notices: Vec<Arc<Notice>>) {
+    /// Hands `notices` to their receivers, without waiting for anything. One whose receiver does not exist is
+    /// given up. Has to be called within the runtime.
+    pub fn dispatch(&self, notices: Vec<Arc<Notice>>) {
+        let now = self.clock.now();
         let mut by_receiver: BTreeMap<Arc<str>, Vec<Arc<Notice>>> = BTreeMap::new();
         for notice in notices {
             by_receiver.entry(Arc::clone(&notice.receiver)).or_default().push(notice);
         }
-        for (name, notices) in by_receiver {
-            match self.workers.get_mut(&name) {
-                Some(worker) => worker.order(Order::Tell(notices)),
-                None => self.give_up(name, notices),
+        for (receiver, notices) in by_receiver {
+            match self.desks.get(&receiver) {
+                Some(desk) => desk.change(|inner| {
+                    for notice in notices {
+                        inner.queue.push(now, notice);
+                    }
+                }),
+                None => self.give_up(Outcome { receiver, notices, at: now }),
             }
         }
     }
 
-    /// Takes over other receivers. One of the same name keeps what waits for it.
-    pub fn replace(&mut self, receivers: Vec<Receiver>) {
-        let names: Vec<Arc<str>> = receivers.iter().map(|receiver| Arc::clone(receiver.name())).collect();
-        for (name, worker) in &mut self.workers {
-            if !names.contains(name) {
-                worker.order(Order::Remove);
-            }
-        }
-        self.workers.retain(|name, _| names.contains(name));
-        self.order.clone_from(&names);
-        let (Some(clock), Some(reports)) = (&self.clock, &self.reports) else { return };
-        for receiver in receivers {
-            let name = Arc::clone(receiver.name());
-            match self.workers.get_mut(&name) {
-                Some(worker) => worker.order(Order::Replace(receiver)),
-                None => {
-                    let worker = start(receiver, clock.clone(), reports.clone());
-                    self.workers.insert(name, worker);
-                }
-            }
-        }
-    }
-
-    /// How each receiver stands, in the configuration's order.
-    pub fn statuses(&self) -> Vec<Status> {
-        self.order
-            .iter()
-            .filter_map(|name| self.workers.get(name))
-            .map(|worker| worker.status.borrow().clone())
-            .collect()
-    }
-
-    /// Sends what waits, within `within`, and ends. What is not delivered by then is still owed.
-    pub async fn drain(mut self, within: Duration) {
-        for worker in self.workers.values_mut() {
-            worker.order(Order::Drain);
-        }
-        let tasks = self.workers.into_values().map(|worker| worker.task);
-        let all = async {
-            for task in tasks {
-                // A task that broke has nothing more to send.
-                drop(task.await);
-            }
-        };
-        if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!(
-                "notifications still waited when the time to send them was over; they are sent after the next start"
-            );
-        }
-    }
-
-    fn give_up(&self, receiver: Arc<str>, notices: Vec<Arc<Notice>>) {
-        let (Some(clock), Some(reports)) = (&self.clock, self.reports.clone()) else { return };
-        let outcome = Outcome { receiver, notices, at: clock.now() };
-        tokio::spawn(async move {
-            // With nobody to hear the report the program is at its end.
-            drop(reports.send(Report::GaveUp(outcome, removed())).await);
+    fn give_up(&self, outcome: Outcome) {
+        let (reports, stop) = (self.reports.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let error = SendError {
+                reason: SendReason::Dropped,
+                retryable: false,
+                retry_after: None,
+                message: format!("there is no receiver {}", outcome.receiver),
+            };
+            drop(stop.run_until_cancelled(reports.send(Report::GaveUp(outcome, error))).await);
         });
     }
-}
 
-fn removed() -> SendError {
-    SendError {
-        reason: SendReason::Refused,
-        retryable: false,
-        retry_after: None,
-        message: "the receiver is no longer configured".to_owned(),
+    /// Puts other receivers in the place of those there are. One that keeps its name keeps its list, and is tried
+    /// again without a pause; what a removed one was still to be told is given up.
+    pub fn replace(&mut self, receivers: Vec<Receiver>) {
+        let now = self.clock.now();
+        let mut former = std::mem::take(&mut self.desks);
+        for receiver in receivers {
+            let (name, receiver) = (Arc::clone(&receiver.name), Arc::new(receiver));
+            let desk = match former.remove(&name) {
+                Some(desk) => {
+                    desk.change(|inner| {
+                        inner.queue.reset(receiver.pace);
+                        inner.receiver = receiver;
+                    });
+                    desk
+                }
+                None => self.open(receiver),
+            };
+            self.desks.insert(name, desk);
+        }
+        for desk in former.into_values() {
+            desk.change(|inner| inner.queue.close(now));
+        }
+    }
+
+    fn open(&self, receiver: Arc<Receiver>) -> Arc<Desk> {
+        let queue = Queue::new(Arc::clone(&receiver.name), receiver.pace);
+        let inner = Mutex::new(Inner { queue, receiver, draining: false });
+        let desk = Arc::new(Desk { inner, bell: Notify::new(), status: watch::Sender::default() });
+        let (clock, reports, stop) = (self.clock.clone(), self.reports.clone(), self.stop.clone());
+        let served = Arc::clone(&desk);
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(serve(&served, &clock, &reports)).await;
+        });
+        desk
+    }
+
+    /// How each receiver's delivery stands, from now on.
+    pub fn statuses(&self) -> Vec<(Arc<str>, watch::Receiver<ReceiverStatus>)> {
+        self.desks.iter().map(|(name, desk)| (Arc::clone(name), desk.status.subscribe())).collect()
+    }
+
+    /// Sends what waits without gathering it any longer, except where a retry is not due yet, and stops; at the
+    /// latest after `deadline`, with what is under way broken off. Reports must be read meanwhile.
+    pub async fn drain(self, deadline: Duration) {
+        for desk in self.desks.values() {
+            desk.change(|inner| inner.draining = true);
+        }
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            self.stop.cancel();
+            self.tasks.wait().await;
+        }
     }
 }
 
-fn start(receiver: Receiver, clock: Clock, reports: mpsc::Sender<Report>) -> Worker {
-    let (inbox, orders) = mpsc::channel(INBOX);
-    let (status, status_end) = watch::channel(Status { name: Arc::clone(receiver.name()), ..Status::default() });
-    let state = Task { receiver, clock, reports, status, queue: Queue::default(), last_error: None, draining: false };
-    Worker { inbox, backlog: Vec::new(), status: status_end, task: tokio::spawn(state.run(orders)) }
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is on the desk, shows how it stands, and wakes the task.
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        change(&mut inner);
+        let queue = &inner.queue;
+        let status =
+            ReceiverStatus { pending: queue.len(), oldest: queue.oldest(), last_error: queue.last_error().cloned() };
+        self.status.send_replace(status);
+        drop(inner);
+        self.bell.notify_one();
+    }
+
+    fn step(&self, clock: &Clock) -> Step {
+        let mut inner = self.lock();
+        let reports = inner.queue.take_reports();
+        if !reports.is_empty() {
+            return Step::Report(reports);
+        }
+        let now = clock.now();
+        let next = if inner.draining { inner.queue.last_send_at(now) } else { inner.queue.next_send_at() };
+        match next {
+            Some(at) if at <= now => Step::Send(Arc::clone(&inner.receiver), inner.queue.take_batch(now)),
+            Some(at) => Step::Wait(Some(clock.until(at))),
+            None if inner.draining || inner.queue.is_closed() => Step::Stop,
+            None => Step::Wait(None),
+        }
+    }
 }
 
-/// The task of one receiver.
-struct Task {
-    receiver: Receiver,
-    clock: Clock,
-    reports: mpsc::Sender<Report>,
-    status: watch::Sender<Status>,
-    queue: Queue,
-    last_error: Option<String>,
-    draining: bool,
-}
-
-impl Task {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut waiting_orders = Vec::new();
-        loop {
-            self.publish();
-            let now = self.clock.now();
-            let due = self.queue.next_send(now);
-            if self.draining && due.is_none() {
-                return;
-            }
-            match due {
-                Some(at) if at <= now || self.draining => {
-                    // Orders that come in meanwhile are put aside and served after the send.
-                    let batch = self.queue.take(now);
-                    let notices: Vec<Arc<Notice>> = batch.iter().map(|waiting| Arc::clone(&waiting.notice)).collect();
-                    let result = {
-                        let sending = self.receiver.send(&notices);
-                        tokio::pin!(sending);
-                        loop {
-                            tokio::select! {
-                                result = &mut sending => break result,
-                                Some(order) = orders.recv() => waiting_orders.push(order),
-                            }
-                        }
-                    };
-                    let failed = result.is_err();
-                    self.settle(batch, result).await;
-                    if self.draining && failed {
+async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
+    loop {
+        match desk.step(clock) {
+            Step::Report(batch) => {
+                for report in batch {
+                    if reports.send(report).await.is_err() {
                         return;
                     }
                 }
-                due => {
-                    let wait = due.map_or(Duration::from_secs(3600), |at| at.since(now));
-                    tokio::select! {
-                        order = orders.recv() => match order {
-                            Some(order) => waiting_orders.push(order),
-                            None => return,
-                        },
-                        () = tokio::time::sleep(wait) => {}
-                    }
+            }
+            Step::Send(receiver, notices) => {
+                let result = receiver.send(clock.now(), &notices).await;
+                desk.change(|inner| inner.queue.on_result(clock.now(), jitter(), result));
+            }
+            Step::Wait(None) => desk.bell.notified().await,
+            Step::Wait(Some(time)) => {
+                tokio::select! {
+                    () = desk.bell.notified() => {}
+                    () = tokio::time::sleep(time) => {}
                 }
             }
-            for order in waiting_orders.drain(..) {
-                if self.serve(order).await {
-                    return;
-                }
-            }
+            Step::Stop => return,
         }
-    }
-
-    /// Serves one order; true ends the task.
-    async fn serve(&mut self, order: Order) -> bool {
-        match order {
-            Order::Tell(notices) => notices.into_iter().for_each(|notice| self.queue.push(notice)),
-            Order::Replace(receiver) => self.receiver = receiver,
-            Order::Drain => self.draining = true,
-            Order::Remove => {
-                let given_up = self.queue.drain();
-                if !given_up.is_empty() {
-                    self.report_given_up(given_up, removed()).await;
-                }
-                return true;
-            }
-        }
-        false
-    }
-
-    async fn settle(&mut self, batch: Vec<Waiting>, result: Result<(), SendError>) {
-        let at = self.clock.now();
-        match result {
-            Ok(()) => {
-                self.queue.delivered();
-                self.last_error = None;
-                let notices = batch.into_iter().flat_map(Waiting::all).collect();
-                self.report(Report::Delivered(Outcome { receiver: Arc::clone(self.receiver.name()), notices, at }))
-                    .await;
-            }
-            Err(error) => {
-                self.last_error = Some(error.message.clone());
-                // Spread by the clock's last digits; nothing here needs better chance.
-                let jitter = (at.as_millis() % 997) as f64 / 997.0;
-                match self.queue.failed(at, batch, &error, jitter) {
-                    After::Again => {
-                        let receiver = Arc::clone(self.receiver.name());
-                        self.report(Report::Failed { receiver, error }).await;
-                    }
-                    After::GiveUp(given_up) => self.report_given_up(given_up, error).await,
-                }
-            }
-        }
-    }
-
-    async fn report_given_up(&self, given_up: Vec<Waiting>, error: SendError) {
-        let notices = given_up.into_iter().flat_map(Waiting::all).collect();
-        let outcome = Outcome { receiver: Arc::clone(self.receiver.name()), notices, at: self.clock.now() };
-        self.report(Report::GaveUp(outcome, error)).await;
-    }
-
-    async fn report(&self, report: Report) {
-        // With nobody to hear it the program is at its end; the outbox still has the notices.
-        drop(self.reports.send(report).await);
-    }
-
-    fn publish(&self) {
-        self.status.send_replace(Status {
-            name: Arc::clone(self.receiver.name()),
-            pending: self.queue.len(),
-            oldest: self.queue.oldest(),
-            last_error: self.last_error.clone(),
-        });
     }
 }
+
+/// A number from 0 to 1 that two sidecars do not share: std seeds each hasher from the system's randomness.
+fn jitter() -> f64 {
+    f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

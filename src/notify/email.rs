@@ -1,324 +1,162 @@
-//! Mail: text and HTML, one thread for each incident, TLS required unless switched off.
+//! E-mail: one mail to all recipients, each of whom is told once even when others have to be tried again.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use lettre::message::Mailbox;
 
-use super::config::{EmailConfig, SmtpConfig, SmtpTls};
-use super::message;
-use crate::model::{Notice, SendError, SendReason};
-use crate::secret::{Secret, SecretSource};
+use crate::model::{Notice, SendError, SendReason, Time};
 
-/// How long a whole send may take; the library's own timeout covers the connect alone.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Alerts listed in one mail.
-const LISTED: usize = 200;
-/// Recipients remembered as done while others of the same mail are tried again.
-const MAX_DONE: usize = 10_000;
+use super::config::RECIPIENTS;
+use smtp::{Server, Session};
+
+mod mime;
+pub(super) mod smtp;
+
+/// How long a send may take, from the look-up of the server's name to its last word.
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+/// How long it is remembered who got what, after the last attempt that asked: longer than any pause between two.
+const REMEMBERED: Duration = Duration::from_secs(2 * 3600);
+/// Most notices remembered; beyond it a recipient may be told twice.
+const NOTICES_REMEMBERED: usize = 50_000;
 
 /// Mail to some people through one server.
 #[derive(Debug)]
 pub(super) struct Email {
     from: Mailbox,
     to: Vec<Mailbox>,
-    smtp: SmtpConfig,
-    login: Option<(String, SecretSource)>,
-    /// (message id, recipient) pairs that were delivered while another recipient of the mail was not.
-    done: Mutex<HashSet<(String, String)>>,
+    server: Server,
+    deadline: Duration,
+    /// By idempotency key, who got it; only while another recipient has yet to get it.
+    told: Mutex<HashMap<Arc<str>, Told>>,
 }
 
-impl SmtpConfig {
-    /// User and password; `None` is no login.
-    pub(super) fn login(&self) -> Result<Option<(String, SecretSource)>, String> {
-        let password = SecretSource::from_pair(self.password.as_ref(), self.password_file.as_deref())?;
-        match (&self.username, password) {
-            (None, None) => Ok(None),
-            (Some(_), None) => Err("username is given without password or password_file; add one of them".to_owned()),
-            (None, Some(_)) => Err("a password is given without username; add it".to_owned()),
-            (Some(_), Some(_)) if self.security() == SmtpTls::None => Err(
-                "a password would travel in the clear with `tls: none`; use starttls or implicit, or remove the login"
-                    .to_owned(),
-            ),
-            (Some(user), Some(password)) => Ok(Some((user.clone(), password))),
-        }
-    }
-
-    fn security(&self) -> SmtpTls {
-        self.tls.unwrap_or(if self.port == Some(465) { SmtpTls::Implicit } else { SmtpTls::Starttls })
-    }
+/// Which recipients got a notice: bit by place in `to`, of which there are at most [`RECIPIENTS`].
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    recipients: u128,
+    at: Time,
 }
+
+const _: () = assert!(RECIPIENTS <= 128, "a recipient is a bit");
 
 impl Email {
-    pub(super) fn new(config: &EmailConfig) -> Result<Self, String> {
-        let mailbox = |text: &String| text.parse().map_err(|_| format!("`{text}` is not a mail address"));
-        Ok(Self {
-            from: mailbox(&config.from)?,
-            to: config.to.iter().map(mailbox).collect::<Result<_, _>>()?,
-            login: config.smtp.login()?,
-            smtp: config.smtp.clone(),
-            done: Mutex::new(HashSet::new()),
-        })
+    /// Mail from `from` to `to` through `server`.
+    pub(super) fn new(from: Mailbox, to: Vec<Mailbox>, server: Server) -> Self {
+        Self { from, to, server, deadline: DEADLINE, told: Mutex::default() }
     }
 
-    /// Sends one mail to each recipient. One who is refused does not stop the others, and those who have it
-    /// do not get it again when the others are tried again.
-    pub(super) async fn send(&self, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let deadline = tokio::time::timeout(DEADLINE, self.send_all(notices)).await;
-        deadline.unwrap_or_else(|_| {
-            Err(failure(
-                SendReason::Timeout,
-                true,
-                format!("{} did not finish within {} s", self.smtp.host, DEADLINE.as_secs()),
-            ))
-        })
+    /// The same with another deadline, for tests of a server that hangs.
+    #[cfg(test)]
+    pub(super) const fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
     }
 
-    async fn send_all(&self, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let transport = self.transport()?;
-        let id = message_id(notices);
-        let mut worst: Option<SendError> = None;
-        let mut delivered = 0;
-        for to in &self.to {
-            let done = (id.clone(), to.email.to_string());
-            if self.done().contains(&done) {
-                delivered += 1;
+    /// Tells `notices` in one mail to each recipient who was not told yet.
+    ///
+    /// It is done when somebody got it and nobody can get it later: a recipient who is refused for good is logged.
+    /// It fails for good when all are refused, and passingly while somebody may still get it.
+    pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+        let result = match tokio::time::timeout(self.deadline, self.attempt(now, notices)).await {
+            Ok(result) => result,
+            Err(_) => Err(passing(SendReason::Timeout, "the mail server did not answer in time".to_owned())),
+        };
+        if result.as_ref().err().is_none_or(|error| !error.retryable) {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            for notice in notices {
+                told.remove(&notice.key);
+            }
+        }
+        result
+    }
+
+    async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+        let (groups, mut delivered) = self.outstanding(now, notices);
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let mut session = Session::open(&self.server).await?;
+        let (mut passing, mut refused) = (None, None);
+        for (places, recipients) in groups {
+            let due: Vec<Arc<Notice>> = places.iter().filter_map(|place| notices.get(*place)).cloned().collect();
+            let mail = mime::render(now, &self.from, &self.to, &due).map_err(|error| SendError {
+                reason: SendReason::Message,
+                retryable: false,
+                retry_after: None,
+                message: format!("build the mail: {error}"),
+            })?;
+            let addresses: Vec<_> =
+                recipients.iter().filter_map(|place| self.to.get(*place)).map(|mailbox| &mailbox.email).collect();
+            let answers = match session.deliver(&self.from.email, &addresses, &mail).await {
+                Ok(answers) => answers,
+                Err(error) if error.retryable => return Err(error),
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
+            let mut got = 0;
+            for ((place, address), answer) in recipients.iter().zip(addresses).zip(answers) {
+                match answer {
+                    None => got |= 1_u128 << place,
+                    Some(error) if error.retryable => passing = Some(error),
+                    Some(error) => {
+                        tracing::warn!(recipient = %address, %error, "mail server refuses a recipient");
+                        refused = Some(error);
+                    }
+                }
+            }
+            delivered |= got != 0;
+            self.remember(now, &due, got);
+        }
+        session.close().await;
+        match (passing, refused) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if !delivered => Err(error),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Which notices are still to be told to which recipients, and whether any recipient got any of them before.
+    /// Recipients who lack the same notices share a mail.
+    fn outstanding(&self, now: Time, notices: &[Arc<Notice>]) -> (BTreeMap<Vec<usize>, Vec<usize>>, bool) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, told| now.since(told.at) < REMEMBERED);
+        let done: Vec<u128> =
+            notices.iter().map(|notice| told.get(&notice.key).map_or(0, |told| told.recipients)).collect();
+        let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        for recipient in 0..self.to.len() {
+            let lacking: Vec<usize> = done
+                .iter()
+                .enumerate()
+                .filter(|(_, done)| **done >> recipient & 1 == 0)
+                .map(|(place, _)| place)
+                .collect();
+            if !lacking.is_empty() {
+                groups.entry(lacking).or_default().push(recipient);
+            }
+        }
+        (groups, done.iter().any(|done| *done != 0))
+    }
+
+    fn remember(&self, now: Time, notices: &[Arc<Notice>], recipients: u128) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for notice in notices {
+            if recipients == 0 || (told.len() >= NOTICES_REMEMBERED && !told.contains_key(&notice.key)) {
                 continue;
             }
-            let mail = self.mail(to, notices, &id)?;
-            match transport.send(mail).await {
-                Ok(_) => {
-                    delivered += 1;
-                    let mut all = self.done();
-                    if all.len() >= MAX_DONE {
-                        all.clear();
-                    }
-                    all.insert(done);
-                }
-                Err(error) => {
-                    let error = classify(&self.smtp.host, &error);
-                    // With no connection or no login, nobody else can be reached either.
-                    let hopeless = !matches!(error.reason, SendReason::Refused);
-                    if worst.as_ref().is_none_or(|worst| error.retryable && !worst.retryable) {
-                        worst = Some(error);
-                    }
-                    if hopeless {
-                        break;
-                    }
-                }
-            }
-        }
-        match worst {
-            // Somebody has it, and trying again can't help the others: it was told.
-            Some(error) if !error.retryable && delivered > 0 => {
-                tracing::error!(error = %error, "a recipient was refused for good; the others have the mail");
-                Ok(())
-            }
-            Some(error) => Err(error),
-            None => {
-                self.done().retain(|(of, _)| *of != id);
-                Ok(())
-            }
-        }
-    }
-
-    fn done(&self) -> std::sync::MutexGuard<'_, HashSet<(String, String)>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, SendError> {
-        let smtp = &self.smtp;
-        let security = smtp.security();
-        let tls = || -> Result<TlsParameters, SendError> {
-            let mut parameters =
-                TlsParameters::builder(smtp.host.clone()).certificate_store(CertificateStore::WebpkiRoots);
-            for certificate in smtp.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default() {
-                parameters = parameters.add_root_certificate(certificate);
-            }
-            parameters.build_rustls().map_err(|error| failure(SendReason::Tls, true, error.to_string()))
-        };
-        let (port, tls) = match security {
-            SmtpTls::Starttls => (587, Tls::Required(tls()?)),
-            SmtpTls::Implicit => (465, Tls::Wrapper(tls()?)),
-            SmtpTls::None => (587, Tls::None),
-        };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&smtp.host)
-            .port(smtp.port.unwrap_or(port))
-            .tls(tls)
-            .timeout(Some(DEADLINE));
-        if let Some((user, password)) = &self.login {
-            let password: Secret =
-                password.read().map_err(|error| failure(SendReason::Secret, true, error.to_string()))?;
-            builder = builder
-                .credentials(Credentials::new(user.clone(), password.expose().to_owned()))
-                .authentication(vec![Mechanism::Plain, Mechanism::Login]);
-        }
-        Ok(builder.build())
-    }
-
-    /// The mail to one recipient.
-    pub(super) fn mail(&self, to: &Mailbox, notices: &[Arc<Notice>], id: &str) -> Result<Message, SendError> {
-        // The title is made of words of agents: a header has no room for line ends.
-        let subject: String = message::title(notices).chars().filter(|letter| !letter.is_control()).take(200).collect();
-        let mut builder = Message::builder()
-            .from(self.from.clone())
-            .to(to.clone())
-            .subject(subject)
-            .message_id(Some(id.to_owned()))
-            .raw_header(HeaderValue::new(
-                HeaderName::new_from_ascii_str("Auto-Submitted"),
-                "auto-generated".to_owned(),
-            ));
-        if let Some(first) = notices.first() {
-            builder = builder.date(
-                std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(first.at.as_millis().max(0).unsigned_abs()),
-            );
-            let root = root_id(first);
-            if notices.len() == 1 && root != id {
-                builder = builder.in_reply_to(root.clone()).references(root);
-            }
-        }
-        builder
-            .multipart(MultiPart::alternative_plain_html(text(notices), html(notices)))
-            .map_err(|error| failure(SendReason::Message, false, error.to_string()))
-    }
-}
-
-/// The id of the first mail of the incident, which the others refer to.
-fn root_id(notice: &Notice) -> String {
-    format!("<{}-1-{}@lookout>", notice.incident, domain_safe(&notice.receiver))
-}
-
-/// The same id for the same notices, so that a mail sent again can be recognised.
-fn message_id(notices: &[Arc<Notice>]) -> String {
-    match notices {
-        [one] => format!("<{}@lookout>", domain_safe(&one.key)),
-        many => {
-            let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-            for notice in many {
-                context.update(notice.key.as_bytes());
-                context.update(&[0]);
-            }
-            let digest = context.finish();
-            let digits: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-            format!("<{digits}@lookout>")
+            let entry = told.entry(Arc::clone(&notice.key)).or_insert(Told { recipients: 0, at: now });
+            entry.recipients |= recipients;
+            entry.at = now;
         }
     }
 }
 
-/// Text as it may stand in a message id.
-fn domain_safe(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }).collect()
+const fn passing(reason: SendReason, message: String) -> SendError {
+    SendError { reason, retryable: true, retry_after: None, message }
 }
 
-fn text(notices: &[Arc<Notice>]) -> String {
-    let mut out = String::new();
-    if let [one] = notices {
-        out.push_str(&message::sentence(one));
-        out.push_str("\r\n\r\n");
-        for (name, value) in message::facts(one) {
-            out.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if let Some(action) = message::action(one) {
-            out.push_str(&format!("\r\nWhat to do: {action}\r\n"));
-        }
-        return out;
-    }
-    for notice in message::in_order(notices).into_iter().take(LISTED) {
-        out.push_str(&format!("{}\r\n", message::line(notice)));
-    }
-    if notices.len() > LISTED {
-        out.push_str(&format!("… and {} more; `lookout alerts` lists them all.\r\n", notices.len() - LISTED));
-    }
-    out
-}
-
-fn html(notices: &[Arc<Notice>]) -> String {
-    let mut out = format!(
-        "<!doctype html><html><body style=\"margin:0;padding:16px;font-family:sans-serif;color:#222\">\
-         <div style=\"border-left:6px solid {};padding:4px 16px\"><h2 style=\"margin:8px 0;font-size:18px\">{}</h2>",
-        message::colour_of(notices),
-        escaped(&message::title(notices))
-    );
-    if let [one] = notices {
-        out.push_str(&format!(
-            "<p style=\"font-size:15px\">{}</p><table style=\"border-spacing:0;font-size:14px\">",
-            escaped(&message::sentence(one))
-        ));
-        for (name, value) in message::facts(one) {
-            out.push_str(&format!(
-                "<tr><td style=\"padding:2px 16px 2px 0;color:#666\">{name}</td><td style=\"padding:2px 0\">{}</td></tr>",
-                escaped(&value)
-            ));
-        }
-        out.push_str("</table>");
-        if let Some(action) = message::action(one) {
-            out.push_str(&format!("<p style=\"font-size:14px\"><b>What to do:</b> {}</p>", escaped(action)));
-        }
-    } else {
-        out.push_str("<ul style=\"font-size:14px;padding-left:18px\">");
-        for notice in message::in_order(notices).into_iter().take(LISTED) {
-            let colour = if notice.kind.is_firing() { message::colour(notice.level) } else { "#36a64f" };
-            out.push_str(&format!(
-                "<li style=\"color:{colour}\"><span style=\"color:#222\">{}</span></li>",
-                escaped(&message::line(notice))
-            ));
-        }
-        out.push_str("</ul>");
-        if notices.len() > LISTED {
-            out.push_str(&format!("<p>… and {} more.</p>", notices.len() - LISTED));
-        }
-    }
-    out.push_str("</div></body></html>");
-    out
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, SendError> {
-    let wrong = |why: String| failure(SendReason::Tls, true, format!("ca_file {}: {why}", path.display()));
-    let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    const END: &str = "-----END CERTIFICATE-----";
-    let blocks = pem.split_inclusive(END).filter(|block| block.contains(END));
-    let all: Vec<Certificate> = blocks
-        .map(|block| Certificate::from_pem(block.trim().as_bytes()).map_err(|error| wrong(error.to_string())))
-        .collect::<Result<_, _>>()?;
-    if all.is_empty() { Err(wrong("there is no certificate in it".to_owned())) } else { Ok(all) }
-}
-
-fn failure(reason: SendReason, retryable: bool, message: String) -> SendError {
-    SendError { reason, retryable, retry_after: None, message }
-}
-
-/// What the server's answer, or the lack of one, means.
-fn classify(host: &str, error: &lettre::transport::smtp::Error) -> SendError {
-    let mut message = format!("{host}: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !message.contains(&cause_text) {
-            message = format!("{message}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    let code = error.status().map(u16::from);
-    let (reason, retryable) = match code {
-        Some(530 | 534 | 535 | 538) => (SendReason::Auth, false),
-        Some(454) => (SendReason::Auth, true),
-        Some(code) if (500..600).contains(&code) => (SendReason::Refused, false),
-        Some(_) => (SendReason::Server, true),
-        None if error.is_tls() => (SendReason::Tls, true),
-        None if error.is_timeout() => (SendReason::Timeout, true),
-        None if error.is_client() => (SendReason::Auth, false),
-        None => (SendReason::Connect, true),
-    };
-    failure(reason, retryable, crate::model::text::clean(&message, 500).into_owned())
-}
+#[cfg(test)]
+mod tests;

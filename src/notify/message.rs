@@ -1,116 +1,290 @@
-//! What a message says, before a medium gives it its form.
+//! What a message says, before any medium dresses it: title, facts and lines from the notices it carries.
+//!
+//! Refuses to escape and to truncate for a medium: each transport does that for itself, within its limits.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{Level, Notice, NoticeKind, duration};
+use crate::model::{Level, Notice, NoticeKind, Subject, Time, duration, text};
 
-/// Subjects named in the title of a message of many.
+/// Longest name in a title, in bytes.
+const NAME_LIMIT: usize = 200;
+/// Longest sentence taken from a notice, in bytes.
+const SENTENCE_LIMIT: usize = 4_000;
+/// Longest sentence in a line of a summary, in bytes.
+const LINE_LIMIT: usize = 240;
+/// Subjects named in the title of a summary.
 const NAMED: usize = 3;
+/// Rules counted in the overview of a summary.
+const COUNTED: usize = 5;
 
-/// The colour of a level, as people know it from Slack.
-pub(super) const fn colour(level: Level) -> &'static str {
-    match level {
-        Level::Info => "#36a64f",
-        Level::Warning => "#ff9900",
-        Level::Error => "#ff0000",
-        Level::Critical => "#990000",
-    }
+/// The colour a message has, whatever the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Something fires, at worst at this level.
+    Firing(Level),
+    /// All of it is over.
+    Resolved,
+    /// A test, and nothing else.
+    Test,
 }
 
-/// The colour of a message: of its worst alert that fires, else the one of info.
-pub(super) fn colour_of(notices: &[Arc<Notice>]) -> &'static str {
-    let worst = notices.iter().filter(|notice| notice.kind.is_firing()).map(|notice| notice.level).max();
-    colour(worst.unwrap_or(Level::Info))
-}
-
-/// The order in which people read: firing before over, worst first, then by name.
-pub(super) fn in_order(notices: &[Arc<Notice>]) -> Vec<&Notice> {
-    let mut sorted: Vec<&Notice> = notices.iter().map(|notice| &**notice).collect();
-    sorted.sort_by(|a, b| {
-        let rank = |notice: &Notice| (!notice.kind.is_firing(), std::cmp::Reverse(notice.level));
-        rank(a).cmp(&rank(b)).then_with(|| a.subject.name().cmp(b.subject.name()))
-    });
-    sorted
-}
-
-/// `[ERROR]`, `[RESOLVED]`, `[TEST]`.
-pub(super) fn tag(notice: &Notice) -> String {
-    match notice.kind {
-        NoticeKind::Resolved => "[RESOLVED]".to_owned(),
-        NoticeKind::Test => "[TEST]".to_owned(),
-        _ => format!("[{}]", notice.level.as_str().to_uppercase()),
-    }
-}
-
-/// The title of a message: `[ERROR] worker-3`, or `[CRITICAL] 12 alerts: a, b, c, …`.
-pub(super) fn title(notices: &[Arc<Notice>]) -> String {
-    let sorted = in_order(notices);
-    match sorted.as_slice() {
-        [] => String::new(),
-        [one] => format!("{} {}", tag(one), one.subject.name()),
-        [first, ..] => {
-            let mut names: Vec<&str> = Vec::new();
-            for notice in &sorted {
-                let name = &**notice.subject.name();
-                if names.len() < NAMED && !names.contains(&name) {
-                    names.push(name);
-                }
+impl Tone {
+    /// The tone of one notice.
+    pub(super) const fn of(notice: &Notice) -> Self {
+        match notice.kind {
+            NoticeKind::Test => Self::Test,
+            NoticeKind::Resolved => Self::Resolved,
+            NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered | NoticeKind::Repeat => {
+                Self::Firing(notice.level)
             }
-            let more = if sorted.len() > names.len() { ", …" } else { "" };
-            format!("{} {} alerts: {}{more}", tag(first), sorted.len(), names.join(", "))
+        }
+    }
+
+    /// The word in brackets that opens a title or a line.
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Firing(level) => level.as_str().to_uppercase(),
+            Self::Resolved => "RESOLVED".to_owned(),
+            Self::Test => "TEST".to_owned(),
+        }
+    }
+
+    /// As `#rrggbb`. What is over or a test has the colour of `info`.
+    pub(super) const fn colour(self) -> &'static str {
+        match self {
+            Self::Firing(Level::Critical) => "#990000",
+            Self::Firing(Level::Error) => "#ff0000",
+            Self::Firing(Level::Warning) => "#ff9900",
+            Self::Firing(Level::Info) | Self::Resolved | Self::Test => "#36a64f",
+        }
+    }
+
+    /// Its place in a summary: the worst first, then what is over, then tests.
+    const fn rank(self) -> usize {
+        match self {
+            Self::Firing(level) => Level::Critical.index() - level.index(),
+            Self::Resolved => 4,
+            Self::Test => 5,
         }
     }
 }
 
-/// One sentence of what is the matter, or how it ended.
-pub(super) fn sentence(notice: &Notice) -> String {
-    match (notice.kind, notice.now_at, notice.ending) {
-        (NoticeKind::Resolved, Some(now), _) => format!("{} (now {now})", notice.message),
-        (NoticeKind::Resolved, None, Some(ending)) => format!("over: {} ({})", notice.message, ending.as_str()),
-        (NoticeKind::Resolved, None, None) => format!("over after {}: {}", lasted(notice), notice.message),
-        (NoticeKind::Repeat, ..) => format!("{} (still, for {})", notice.message, lasted(notice)),
-        (NoticeKind::Raised | NoticeKind::Lowered, ..) => match notice.previous {
-            Some(previous) => format!("{} (was {previous})", notice.message),
-            None => notice.message.to_string(),
-        },
-        _ => notice.message.to_string(),
+/// A message, ready to be dressed.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    /// One line: the mail's subject, the chat's headline.
+    pub(super) title: String,
+    /// Its colour.
+    pub(super) tone: Tone,
+    /// The rest.
+    pub(super) body: Body<'a>,
+}
+
+/// What follows the title.
+#[derive(Debug)]
+pub(super) enum Body<'a> {
+    /// One alert, with all there is to know.
+    One(Details),
+    /// Several alerts, a line for each.
+    Many(Summary<'a>),
+}
+
+/// One alert in full.
+#[derive(Debug)]
+pub(super) struct Details {
+    /// What is the matter, in a sentence.
+    pub(super) sentence: String,
+    /// Names and values, the most telling first.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// What to do about it, if there is anything.
+    pub(super) action: Option<String>,
+}
+
+/// Several alerts.
+#[derive(Debug)]
+pub(super) struct Summary<'a> {
+    /// How many of which level and rule.
+    pub(super) overview: String,
+    /// The alerts, worst first; [`line`] words each of them.
+    pub(super) notices: Vec<&'a Notice>,
+}
+
+/// The message that carries `notices`, as it reads at `now`; with no notice it is an empty summary.
+pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
+    if let [notice] = notices {
+        return one(now, notice);
     }
+    let mut sorted: Vec<&Notice> = notices.iter().map(|notice| &**notice).collect();
+    sorted.sort_by(|left, right| {
+        (Tone::of(left).rank(), &left.subject, &left.rule).cmp(&(Tone::of(right).rank(), &right.subject, &right.rule))
+    });
+    let tone = sorted.first().map_or(Tone::Test, |worst| Tone::of(worst));
+    let title = format!("[{}] {}: {}", tone.word(), counts(&sorted), names(&sorted));
+    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), notices: sorted }) }
 }
 
-/// How long the alert has lasted by the time of the notice.
-fn lasted(notice: &Notice) -> String {
-    duration::display(notice.resolved_at.unwrap_or(notice.at).since(notice.started_at))
+fn one(now: Time, notice: &Notice) -> Message<'static> {
+    let tone = Tone::of(notice);
+    let action = one_line(&notice.action, SENTENCE_LIMIT);
+    let body = Body::One(Details {
+        sentence: one_line(&notice.message, SENTENCE_LIMIT),
+        facts: facts(now, notice),
+        action: (!action.is_empty() && notice.kind.is_firing()).then_some(action),
+    });
+    Message { title: format!("[{}] {}", tone.word(), one_line(notice.subject.name(), NAME_LIMIT)), tone, body }
 }
 
-/// The line of one alert in a message of many.
-pub(super) fn line(notice: &Notice) -> String {
-    format!("{} {}: {}", tag(notice), notice.subject.name(), sentence(notice))
-}
-
-/// The facts of one alert, as pairs of name and value.
-pub(super) fn facts(notice: &Notice) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("Level", notice.level.to_string())];
+fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("Level", level(notice))];
     if let Some(project) = notice.subject.project() {
-        facts.push(("Project", project.to_string()));
+        facts.push(("Project", one_line(project, NAME_LIMIT)));
     }
-    let kind = match notice.subject.label() {
-        "agent_name" => Some("Agent"),
-        "component" => Some("Component"),
-        "source" => Some("Source"),
-        _ => None,
-    };
-    if let Some(kind) = kind {
-        facts.push((kind, notice.subject.name().to_string()));
+    match &notice.subject {
+        Subject::Agent { name, .. } => facts.push(("Agent", one_line(name, NAME_LIMIT))),
+        Subject::Component { name, .. } => facts.push(("Component", one_line(name, NAME_LIMIT))),
+        Subject::Source { name } => facts.push(("Source", one_line(name, NAME_LIMIT))),
+        Subject::Cluster { .. } => {}
     }
-    facts.push(("Rule", notice.rule.to_string()));
-    facts.push(("Since", notice.started_at.to_string()));
-    if let Some(at) = notice.resolved_at.filter(|_| notice.kind == NoticeKind::Resolved) {
-        facts.push(("Until", at.to_string()));
+    facts.push(("Rule", one_line(&notice.rule, NAME_LIMIT)));
+    if notice.kind == NoticeKind::Resolved {
+        let end = notice.resolved_at.unwrap_or(notice.at);
+        let lasted = duration::display(whole_seconds(end, notice.started_at));
+        facts.push(("Lasted", format!("{lasted}, from {} to {end}", notice.started_at)));
+        if let Some(ending) = ending(notice) {
+            facts.push(("Ended", ending));
+        }
+    } else {
+        if let Some(value) = notice.value {
+            let threshold = notice.threshold.map(|threshold| format!(" (threshold {})", number(threshold)));
+            facts.push(("Value", format!("{}{}", number(value), threshold.unwrap_or_default())));
+        }
+        let age = duration::display(whole_seconds(now, notice.started_at));
+        facts.push(("Since", format!("{} ({age} ago)", notice.started_at)));
     }
     facts
 }
 
-/// What to do, unless it is over.
-pub(super) fn action(notice: &Notice) -> Option<&str> {
-    (notice.kind.is_firing() && !notice.action.is_empty()).then_some(&*notice.action)
+fn level(notice: &Notice) -> String {
+    let level = notice.level;
+    match (notice.kind, notice.previous) {
+        (NoticeKind::Raised | NoticeKind::Lowered, Some(previous)) => format!("{level} (was {previous})"),
+        (NoticeKind::Repeat, _) => format!("{level} (still firing)"),
+        (NoticeKind::Resolved, _) => format!("was {level}"),
+        (NoticeKind::Test, _) => format!("{level} (only a test)"),
+        (NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered, _) => level.to_string(),
+    }
 }
+
+/// Why a resolve came about, when not because things are well again.
+fn ending(notice: &Notice) -> Option<String> {
+    match (notice.now_at, notice.ending) {
+        (Some(level), _) => Some(format!("now {level}")),
+        (None, Some(ending)) => Some(ending.as_str().to_owned()),
+        (None, None) => None,
+    }
+}
+
+/// One alert in one line of a summary, the level's word first.
+pub(super) fn line(now: Time, notice: &Notice) -> String {
+    let mut line = format!(
+        "[{}] {} · {}: {}",
+        Tone::of(notice).word(),
+        one_line(notice.subject.name(), NAME_LIMIT),
+        one_line(&notice.rule, NAME_LIMIT),
+        one_line(&notice.message, LINE_LIMIT)
+    );
+    let written = if notice.kind == NoticeKind::Resolved {
+        let end = notice.resolved_at.unwrap_or(notice.at);
+        let lasted = duration::display(whole_seconds(end, notice.started_at));
+        let ending = ending(notice).map(|ending| format!(", {ending}")).unwrap_or_default();
+        write!(line, " (lasted {lasted}{ending})")
+    } else {
+        write!(line, " (for {})", duration::display(whole_seconds(now, notice.started_at)))
+    };
+    debug_assert!(written.is_ok(), "a string takes all that is written to it");
+    line
+}
+
+/// What stands for the lines that found no room.
+pub(super) fn left_out(count: usize) -> String {
+    format!("… and {count} more that found no room here; all of them are on /api/alerts")
+}
+
+fn counts(sorted: &[&Notice]) -> String {
+    let resolved = sorted.iter().filter(|notice| Tone::of(notice) == Tone::Resolved).count();
+    let firing = sorted.len() - resolved;
+    let alerts = |count: usize| format!("{count} {}", if count == 1 { "alert" } else { "alerts" });
+    match (firing, resolved) {
+        (0, resolved) => alerts(resolved),
+        (firing, 0) => alerts(firing),
+        (firing, resolved) => format!("{}, {resolved} resolved", alerts(firing)),
+    }
+}
+
+fn names(sorted: &[&Notice]) -> String {
+    let mut named: Vec<&str> = Vec::with_capacity(NAMED);
+    for notice in sorted {
+        let name = &**notice.subject.name();
+        if named.contains(&name) {
+            continue;
+        }
+        if named.len() == NAMED {
+            named.push("…");
+            break;
+        }
+        named.push(name);
+    }
+    named.iter().map(|name| one_line(name, NAME_LIMIT / NAMED)).collect::<Vec<_>>().join(", ")
+}
+
+fn overview(sorted: &[&Notice]) -> String {
+    let mut tones: BTreeMap<usize, (Tone, usize)> = BTreeMap::new();
+    let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
+    for notice in sorted {
+        let tone = Tone::of(notice);
+        tones.entry(tone.rank()).or_insert((tone, 0)).1 += 1;
+        *rules.entry(&notice.rule).or_default() += 1;
+    }
+    let tones: Vec<String> =
+        tones.values().map(|(tone, count)| format!("{count} {}", tone.word().to_lowercase())).collect();
+    let mut rules: Vec<(&str, usize)> = rules.into_iter().collect();
+    rules.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
+    let mut words: Vec<String> =
+        rules.iter().take(COUNTED).map(|(rule, count)| format!("{} {count}", one_line(rule, NAME_LIMIT))).collect();
+    if rules.len() > COUNTED {
+        words.push(format!("{} more rules", rules.len() - COUNTED));
+    }
+    format!("{} · {}", tones.join(", "), words.join(", "))
+}
+
+/// `words` in one line, without characters that could disturb a terminal, a header or a chat.
+pub(super) fn one_line(words: &str, limit: usize) -> String {
+    if words.chars().any(|letter| letter.is_whitespace() && letter != ' ') {
+        let spaced: String =
+            words.chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter }).take(limit).collect();
+        return text::clean(&spaced, limit).trim().to_owned();
+    }
+    text::clean(words, limit).trim().to_owned()
+}
+
+/// A number as a person writes it: no more decimals than tell something.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "unknown".to_owned();
+    }
+    if value == 0.0 || (0.001..1e15).contains(&value.abs()) {
+        let text = format!("{value:.3}");
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        return if text == "-0" { "0".to_owned() } else { text.to_owned() };
+    }
+    format!("{value:e}")
+}
+
+fn whole_seconds(end: Time, start: Time) -> std::time::Duration {
+    std::time::Duration::from_secs(end.since(start).as_secs())
+}
+
+#[cfg(test)]
+mod tests;

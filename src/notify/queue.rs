@@ -1,162 +1,353 @@
-//! What waits for one receiver, and when it goes: pure, so that every timing can be tested to the millisecond.
+//! What one receiver is still to be told, and when: gathering, rate, retries, and what gives way when it is full.
+//!
+//! Pure: `now` comes in, reports go out. The newest notice of an alert replaces an older one that waits, as the
+//! receiver needs to know how things are; so at most one notice waits for each alert.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Fingerprint, Notice, SendError, SendReason, Time};
+use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Report, SendError, SendReason, Time};
 
-/// The first message after quiet leaves at once; what follows within this time goes together. It also keeps
-/// within Slack's limit of one message a second.
-pub(super) const GATHER: Duration = Duration::from_secs(1);
-/// The first wait after a failure; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait after a failure.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Of a message that was refused as a whole, so many are tried alone in vain before the rest is given up too.
-const TRIED_ALONE: u32 = 3;
+/// Messages refused in a row, after a message was split, that show that it isn't one alert's fault: more than the
+/// halvings from [`Pace::capacity`] to one.
+const REFUSALS: u32 = 20;
+/// Longest pause a receiver can ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
-/// A notice, and the undelivered ones of the same alert that it made pointless.
-#[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    pub(super) notice: Arc<Notice>,
-    pub(super) superseded: Vec<Arc<Notice>>,
-    order: u64,
+/// How fast and how much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// After a message has left, how long what follows is gathered into the next.
+    pub(super) gather: Duration,
+    /// Pause after the first failure; it doubles with each.
+    pub(super) first_pause: Duration,
+    /// Longest pause we choose.
+    pub(super) longest_pause: Duration,
+    /// A token each so long, and how many can be saved up; for receivers that limit our rate.
+    pub(super) bucket: Option<(Duration, u32)>,
+    /// Most alerts that wait, beside those under way.
+    pub(super) capacity: usize,
 }
 
-impl Waiting {
-    /// All of its notices.
-    pub(super) fn all(self) -> impl Iterator<Item = Arc<Notice>> {
-        self.superseded.into_iter().chain([self.notice])
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            gather: super::GATHER,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(300),
+            bucket: None,
+            capacity: super::CAPACITY,
+        }
     }
 }
 
-/// What to do after a failed send.
+/// The list of one receiver.
 #[derive(Debug)]
-pub(super) enum After {
-    /// It is tried again later.
-    Again,
-    /// These are given up.
-    GiveUp(Vec<Waiting>),
+pub(super) struct Queue {
+    receiver: Arc<str>,
+    pace: Pace,
+    waiting: HashMap<Fingerprint, Entry>,
+    /// Who gives way first when the list is full.
+    order: BTreeSet<(u8, u64, Fingerprint)>,
+    /// The parts of messages that were refused as a whole, each to be sent by itself, before all else.
+    pieces: VecDeque<Vec<Fingerprint>>,
+    in_flight: Vec<Entry>,
+    /// Whether what is in flight is one of the pieces.
+    piece: bool,
+    arrivals: u64,
+    left_at: Option<Time>,
+    /// When the bucket will be full again (the generic cell rate algorithm's theoretical arrival time).
+    full_at: Time,
+    retry_at: Option<Time>,
+    failures: u32,
+    refusals: u32,
+    last_error: Option<String>,
+    closed: bool,
+    reports: Vec<Report>,
 }
 
-/// The notices that one receiver is owed.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: HashMap<Fingerprint, Waiting>,
-    /// Parts of a message that was refused as a whole, each to be tried alone.
-    alone: Vec<Waiting>,
-    alone_in_vain: u32,
-    order: u64,
-    last_sent: Option<Time>,
-    not_before: Option<Time>,
-    failures: u32,
+#[derive(Clone, Debug)]
+struct Entry {
+    notice: Arc<Notice>,
+    arrival: u64,
+    /// When the oldest of what it stands for became due.
+    since: Time,
+    /// Whether a send was begun, so that the receiver may have got it.
+    attempted: bool,
+    /// Whether the receiver can't have been told of the alert at all.
+    untold: bool,
+}
+
+impl Entry {
+    /// Its rank when the list is full; the lowest gives way. A resolve that nobody waits for is the least loss;
+    /// one that is owed ranks above what warns, below what wakes.
+    fn rank(&self) -> u8 {
+        match (self.notice.kind, self.notice.level) {
+            (NoticeKind::Resolved, _) if self.untold => 0,
+            (NoticeKind::Resolved, _) => 3,
+            (_, Level::Info) => 1,
+            (_, Level::Warning) => 2,
+            (_, Level::Error) => 4,
+            (_, Level::Critical) => 5,
+        }
+    }
+
+    fn place(&self) -> (u8, u64, Fingerprint) {
+        (self.rank(), self.arrival, self.notice.fingerprint)
+    }
 }
 
 impl Queue {
-    /// Adds a notice; it takes the place of an undelivered one of the same alert.
-    pub(super) fn push(&mut self, notice: Arc<Notice>) {
-        self.order += 1;
-        let order = self.order;
-        match self.waiting.get_mut(&notice.fingerprint) {
-            Some(known) => {
-                let old = std::mem::replace(&mut known.notice, notice);
-                if old.key != known.notice.key {
-                    known.superseded.push(old);
-                }
-            }
-            None => {
-                self.waiting.insert(notice.fingerprint, Waiting { notice, superseded: Vec::new(), order });
-            }
+    /// An empty list for `receiver`.
+    pub(super) fn new(receiver: Arc<str>, pace: Pace) -> Self {
+        Self {
+            receiver,
+            pace,
+            waiting: HashMap::new(),
+            order: BTreeSet::new(),
+            pieces: VecDeque::new(),
+            in_flight: Vec::new(),
+            piece: false,
+            arrivals: 0,
+            left_at: None,
+            full_at: Time::default(),
+            retry_at: None,
+            failures: 0,
+            refusals: 0,
+            last_error: None,
+            closed: false,
+            reports: Vec::new(),
         }
     }
 
-    /// How many alerts wait to be told.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.alone.len()
+    /// Takes in what became due. A closed list gives it up at once.
+    pub(super) fn push(&mut self, now: Time, notice: Arc<Notice>) {
+        if self.closed {
+            self.give_up(now, vec![notice], removed());
+            return;
+        }
+        self.arrivals += 1;
+        let entry = Entry { since: notice.at, notice, arrival: self.arrivals, attempted: false, untold: false };
+        self.insert(now, entry);
+        self.shed(now);
     }
 
-    /// When the oldest of them became due.
-    pub(super) fn oldest(&self) -> Option<Time> {
-        let all = self.waiting.values().chain(&self.alone);
-        all.flat_map(|waiting| waiting.superseded.iter().chain([&waiting.notice])).map(|notice| notice.at).min()
+    /// Gives up what is too much.
+    fn shed(&mut self, now: Time) {
+        while self.waiting.len() > self.pace.capacity {
+            let Some((_, _, fingerprint)) = self.order.first().copied() else { break };
+            let Some(entry) = self.remove(fingerprint) else { break };
+            let message = format!("more than {} alerts wait for this receiver", self.pace.capacity);
+            self.give_up(now, vec![entry.notice], dropped(message));
+        }
     }
 
-    /// When the next message goes; `None` while nothing waits.
-    pub(super) fn next_send(&self, now: Time) -> Option<Time> {
-        if self.len() == 0 {
+    /// Puts an entry where the newest of its alert stays.
+    fn insert(&mut self, now: Time, entry: Entry) {
+        let entry = match self.remove(entry.notice.fingerprint) {
+            None => entry,
+            Some(other) if other.notice.key == entry.notice.key => {
+                Entry { attempted: entry.attempted || other.attempted, ..entry }
+            }
+            Some(other) => {
+                let newer = (entry.notice.at, entry.arrival) > (other.notice.at, other.arrival);
+                let (older, newer) = if newer { (other, entry) } else { (entry, other) };
+                let first = older.notice.kind == NoticeKind::Firing && older.notice.previous.is_none();
+                let untold = !older.attempted && (older.untold || first);
+                let since = older.since.min(newer.since);
+                let receiver = Arc::clone(&self.receiver);
+                self.reports.push(Report::Superseded(Outcome { receiver, notices: vec![older.notice], at: now }));
+                Entry { since, untold, ..newer }
+            }
+        };
+        self.order.insert(entry.place());
+        self.waiting.insert(entry.notice.fingerprint, entry);
+    }
+
+    fn remove(&mut self, fingerprint: Fingerprint) -> Option<Entry> {
+        let entry = self.waiting.remove(&fingerprint)?;
+        self.order.remove(&entry.place());
+        Some(entry)
+    }
+
+    /// When the next message may leave, maybe in the past; `None` when nothing waits, or one is under way.
+    pub(super) fn next_send_at(&self) -> Option<Time> {
+        if self.waiting.is_empty() || !self.in_flight.is_empty() {
             return None;
         }
-        let gathered = self.last_sent.map(|at| at.plus(GATHER));
-        Some([gathered, self.not_before].into_iter().flatten().max().map_or(now, |at| at.max(now)))
+        let gathered = self.left_at.filter(|_| self.pieces.is_empty()).map(|at| at.plus(self.pace.gather));
+        let ready = self.retry_at.or(gathered).unwrap_or_default();
+        Some(ready.max(self.token_at()))
     }
 
-    /// Takes out what the next message carries.
-    pub(super) fn take(&mut self, now: Time) -> Vec<Waiting> {
-        self.last_sent = Some(now);
-        if let Some(one) = self.alone.pop() {
-            return vec![one];
+    /// The same when the program stops: nothing is gathered any more, and what failed is not waited for.
+    pub(super) fn last_send_at(&self, now: Time) -> Option<Time> {
+        let waits = self.waiting.is_empty() || !self.in_flight.is_empty();
+        (!waits && self.retry_at.is_none_or(|at| at <= now)).then(|| self.token_at())
+    }
+
+    fn token_at(&self) -> Time {
+        self.pace.bucket.map_or_else(Time::default, |(each, burst)| self.full_at.minus(each * burst.saturating_sub(1)))
+    }
+
+    /// What the next message carries; it is under way from now on. The worst come first.
+    pub(super) fn take_batch(&mut self, now: Time) -> Vec<Arc<Notice>> {
+        self.left_at = Some(now);
+        self.retry_at = None;
+        if let Some((each, _)) = self.pace.bucket {
+            self.full_at = self.full_at.max(now).plus(each);
         }
-        let mut batch: Vec<Waiting> = self.waiting.drain().map(|(_, waiting)| waiting).collect();
-        batch.sort_by_key(|waiting| waiting.order);
-        batch
-    }
-
-    /// Notes that the last message was taken.
-    pub(super) fn delivered(&mut self) {
-        (self.failures, self.not_before, self.alone_in_vain) = (0, None, 0);
-    }
-
-    /// Notes that the message of `batch` failed. `jitter` is from 0 to 1.
-    pub(super) fn failed(&mut self, now: Time, batch: Vec<Waiting>, error: &SendError, jitter: f64) -> After {
-        if error.retryable {
-            let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
-            self.failures += 1;
-            // Receivers that failed together must not come back together.
-            let wait = wait.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0));
-            self.not_before = Some(now.plus(error.retry_after.unwrap_or(wait)));
-            for waiting in batch {
-                self.put_back(waiting);
+        let mut batch = Vec::new();
+        self.piece = false;
+        while let Some(piece) = self.pieces.pop_front() {
+            batch.extend(piece.into_iter().filter_map(|fingerprint| self.remove(fingerprint)));
+            self.piece = !batch.is_empty();
+            if self.piece {
+                break;
             }
-            return After::Again;
         }
+        if batch.is_empty() {
+            self.order.clear();
+            batch.extend(self.waiting.drain().map(|(_, entry)| entry));
+        }
+        batch.sort_by_key(|entry| {
+            (entry.notice.kind == NoticeKind::Resolved, std::cmp::Reverse(entry.notice.level), entry.arrival)
+        });
+        for entry in &mut batch {
+            entry.attempted = true;
+        }
+        self.in_flight = batch;
+        self.in_flight.iter().map(|entry| Arc::clone(&entry.notice)).collect()
+    }
+
+    /// What came of the message under way. `jitter`, from 0 to 1, shortens the pause by up to a half.
+    pub(super) fn on_result(&mut self, now: Time, jitter: f64, result: Result<(), SendError>) {
+        let batch = std::mem::take(&mut self.in_flight);
+        let error = match result {
+            Ok(()) => {
+                (self.failures, self.refusals, self.last_error) = (0, 0, None);
+                let notices = batch.into_iter().map(|entry| entry.notice).collect();
+                let receiver = Arc::clone(&self.receiver);
+                self.reports.push(Report::Delivered(Outcome { receiver, notices, at: now }));
+                return;
+            }
+            Err(error) => error,
+        };
+        self.last_error = Some(error.message.clone());
+        if self.closed {
+            self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), removed());
+        } else if error.retryable {
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
+            self.give_back(now, batch, 1);
+            self.fail(now, error);
+        } else {
+            self.refuse(now, batch, error);
+        }
+    }
+
+    fn pause(&self, jitter: f64, asked: Option<Duration>) -> Duration {
+        let doubled = self.pace.first_pause.saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
+        let ours = doubled.min(self.pace.longest_pause).mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
+        ours.max(asked.unwrap_or_default().min(LONGEST_ASKED))
+    }
+
+    /// A message refused for good is tried again in halves, down to the alert that it is refused for; unless the
+    /// refusal is about us, or everything is refused.
+    fn refuse(&mut self, now: Time, batch: Vec<Entry>, error: SendError) {
         self.failures = 0;
-        let about_content = matches!(error.reason, SendReason::Refused | SendReason::Message);
-        if batch.len() > 1 && about_content {
-            // One poisonous notice must not take the others along.
-            self.alone.extend(batch.into_iter().rev());
-            return After::Again;
-        }
-        let mut given_up = batch;
-        if !self.alone.is_empty() {
-            self.alone_in_vain += 1;
-            if self.alone_in_vain >= TRIED_ALONE {
-                given_up.append(&mut self.alone);
-                self.alone_in_vain = 0;
+        self.refusals = if self.piece { self.refusals + 1 } else { 1 };
+        if self.refusals >= REFUSALS {
+            let mut notices: Vec<Arc<Notice>> = batch.into_iter().map(|entry| entry.notice).collect();
+            for fingerprint in std::mem::take(&mut self.pieces).into_iter().flatten() {
+                notices.extend(self.remove(fingerprint).map(|entry| entry.notice));
             }
+            self.give_up(now, notices, error);
+        } else if batch.len() > 1 && matches!(error.reason, SendReason::Refused | SendReason::Message) {
+            self.piece = true;
+            self.give_back(now, batch, 2);
+            self.fail(now, error);
+        } else {
+            self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), error);
         }
-        After::GiveUp(given_up)
     }
 
-    /// Takes everything out.
-    pub(super) fn drain(&mut self) -> Vec<Waiting> {
-        let mut all = std::mem::take(&mut self.alone);
-        all.extend(self.waiting.drain().map(|(_, waiting)| waiting));
-        all
-    }
-
-    /// Puts back what was not delivered; a newer notice that came meanwhile stays in front.
-    fn put_back(&mut self, old: Waiting) {
-        match self.waiting.get_mut(&old.notice.fingerprint) {
-            Some(newer) => {
-                newer.order = newer.order.min(old.order);
-                let mut superseded: Vec<_> = old.all().collect();
-                superseded.append(&mut newer.superseded);
-                newer.superseded = superseded;
-            }
-            None => {
-                self.waiting.insert(old.notice.fingerprint, old);
+    /// What was under way waits again, ahead of all else and in so many parts if it is a piece.
+    fn give_back(&mut self, now: Time, batch: Vec<Entry>, parts: usize) {
+        if self.piece {
+            let fingerprints: Vec<_> = batch.iter().map(|entry| entry.notice.fingerprint).collect();
+            let size = fingerprints.len().div_ceil(parts).max(1);
+            for part in fingerprints.chunks(size).rev() {
+                self.pieces.push_front(part.to_vec());
             }
         }
+        for entry in batch {
+            self.insert(now, entry);
+        }
+        self.shed(now);
+    }
+
+    /// From now on everything is given up: the receiver was removed.
+    pub(super) fn close(&mut self, now: Time) {
+        self.closed = true;
+        self.order.clear();
+        self.pieces.clear();
+        let notices: Vec<_> = self.waiting.drain().map(|(_, entry)| entry.notice).collect();
+        self.give_up(now, notices, removed());
+    }
+
+    /// Tries again without a pause: the receiver's settings were read anew.
+    pub(super) fn reset(&mut self, pace: Pace) {
+        self.pace = pace;
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    fn give_up(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
+        if !notices.is_empty() {
+            let receiver = Arc::clone(&self.receiver);
+            self.reports.push(Report::GaveUp(Outcome { receiver, notices, at: now }, error));
+        }
+    }
+
+    fn fail(&mut self, now: Time, error: SendError) {
+        self.reports.push(Report::Failed { receiver: Arc::clone(&self.receiver), error, at: now });
+    }
+
+    /// What has become of notices since the last call.
+    pub(super) fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// How many alerts wait or are under way.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
+    /// Since when the oldest of them waits.
+    pub(super) fn oldest(&self) -> Option<Time> {
+        self.waiting.values().chain(&self.in_flight).map(|entry| entry.since).min()
+    }
+
+    /// What the last failed send said; `None` once one succeeded.
+    pub(super) const fn last_error(&self) -> Option<&String> {
+        self.last_error.as_ref()
+    }
+
+    /// Whether the receiver was removed.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
     }
 }
+
+fn removed() -> SendError {
+    dropped("receiver removed".to_owned())
+}
+
+const fn dropped(message: String) -> SendError {
+    SendError { reason: SendReason::Dropped, retryable: false, retry_after: None, message }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,132 +1,149 @@
-//! A receiver: its name, what it wants to hear, and the way to it.
+//! A receiver: what it wants to be told of, and the transport that tells it.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::config::{EmailConfig, ReceiverConfig};
+use rustls::crypto::ring;
+
+use crate::http_client;
+use crate::model::{Level, Notice, ReceiverPolicy, SendError, Time};
+
+use super::config::{self, ConfigProblem, ReceiverConfig};
 use super::console;
-use super::email::Email;
-use super::slack::Slack;
-use crate::model::{Level, Notice, ReceiverPolicy, SendError};
-use crate::secret::SecretSource;
+use super::email::{Email, smtp::Server};
+use super::queue::Pace;
+use super::slack::{self, Slack};
 
-/// Someone who is told.
+/// A receiver that is ready to be told.
 #[derive(Debug)]
 pub struct Receiver {
-    policy: ReceiverPolicy,
-    transport: Transport,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The mildest level it is told of.
+    pub min_level: Level,
+    /// Whether it is told when an alert is over.
+    pub send_resolved: bool,
+    pub(super) transport: Transport,
+    pub(super) pace: Pace,
 }
 
+/// How a receiver is told.
 #[derive(Debug)]
-enum Transport {
+pub(super) enum Transport {
+    /// Through a Slack webhook.
     Slack(Slack),
+    /// By mail.
     Email(Box<Email>),
+    /// On standard output.
     Console,
 }
 
 impl Receiver {
-    /// The receiver that `config` describes; the errors name key and remedy.
-    pub fn new(config: &ReceiverConfig) -> Result<Self, Vec<(String, String)>> {
-        config.check()?;
-        let wrong = |key: &str| {
-            let key = key.to_owned();
-            move |message: String| vec![(key, message)]
-        };
-        let transport = match (&config.slack, &config.email) {
-            (Some(slack), _) => {
-                let url = slack.source().map_err(wrong("slack"))?;
-                Transport::Slack(Slack::new(url).map_err(wrong("slack"))?)
-            }
-            (None, Some(email)) => Transport::Email(Box::new(Email::new(email).map_err(wrong("email"))?)),
-            (None, None) => return Err(vec![(String::new(), "no way to it is given; add slack or email".into())]),
-        };
-        let policy = ReceiverPolicy {
-            name: Arc::from(config.name.as_str()),
-            min_level: config.min_level,
-            send_resolved: config.send_resolved,
-        };
-        Ok(Self { policy, transport })
-    }
-
-    /// Standard output, for the demo.
-    pub fn console() -> Self {
-        let policy = ReceiverPolicy { name: "console".into(), min_level: Level::Info, send_resolved: true };
-        Self { policy, transport: Transport::Console }
-    }
-
-    /// Its name.
-    pub const fn name(&self) -> &Arc<str> {
-        &self.policy.name
-    }
-
-    /// What it wants to hear.
-    pub fn policy(&self) -> ReceiverPolicy {
-        self.policy.clone()
-    }
-
-    /// Sends one message that carries all of `notices`. Returns within the transport's deadline.
-    pub async fn send(&self, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        match &self.transport {
-            Transport::Slack(slack) => slack.send(notices).await,
-            Transport::Email(email) => email.send(notices).await,
-            Transport::Console => console::send(notices),
+    /// The receivers that `configs` describe, or every mistake in it, those of [`config::validate`] included.
+    /// It reads each `ca_file`, and no secret.
+    pub fn build(configs: &[ReceiverConfig]) -> Result<Vec<Self>, Vec<ConfigProblem>> {
+        let mut problems = config::validate(configs);
+        if !problems.is_empty() {
+            return Err(problems);
         }
-    }
-}
-
-impl ReceiverConfig {
-    /// What is wrong with it, as pairs of a key beneath it and a text.
-    pub fn check(&self) -> Result<(), Vec<(String, String)>> {
-        let mut problems = Vec::new();
-        let mut report = |key: &str, message: String| problems.push((key.to_owned(), message));
-        if !crate::model::text::is_name(&self.name, 100) || self.name.trim().is_empty() {
-            report("name", "a name has from 1 to 100 visible characters".to_owned());
-        }
-        match (&self.slack, &self.email) {
-            (None, None) => report("", "no way to it is given; add slack or email".to_owned()),
-            (Some(_), Some(_)) => report("", "slack and email are given both; make two receivers of them".to_owned()),
-            (Some(slack), None) => {
-                if let Err(problem) = slack.source() {
-                    report("slack", problem);
+        let mut client = None;
+        let mut receivers = Vec::with_capacity(configs.len());
+        for (place, config) in configs.iter().enumerate() {
+            match Self::one(config, &mut client) {
+                Ok(receiver) => receivers.push(receiver),
+                Err((key, message)) => {
+                    problems.push(ConfigProblem { path: format!("receivers[{place}].{key}"), message });
                 }
             }
-            (None, Some(email)) => email.check(&mut report),
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if problems.is_empty() { Ok(receivers) } else { Err(problems) }
     }
-}
 
-impl super::config::SlackConfig {
-    /// Where the webhook's URL comes from.
-    pub(super) fn source(&self) -> Result<SecretSource, String> {
-        let source = SecretSource::from_pair(self.webhook_url.as_ref(), self.webhook_url_file.as_deref())?
-            .ok_or("neither webhook_url nor webhook_url_file is given; give one of them")?;
-        if let SecretSource::Value(url) = &source
-            && !reqwest::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-        {
-            return Err("webhook_url is not a URL; copy it from Slack, it begins with https://".to_owned());
-        }
-        Ok(source)
-    }
-}
-
-impl EmailConfig {
-    fn check(&self, report: &mut impl FnMut(&str, String)) {
-        if self.to.is_empty() {
-            report("email.to", "nobody is named; give at least one address".to_owned());
-        }
-        for (place, address) in self.to.iter().enumerate() {
-            if address.parse::<lettre::message::Mailbox>().is_err() {
-                report(&format!("email.to[{place}]"), format!("`{address}` is not a mail address"));
+    /// One receiver; the error is the key and what is wrong. All Slack receivers share one `client`.
+    fn one(config: &ReceiverConfig, client: &mut Option<reqwest::Client>) -> Result<Self, (&'static str, String)> {
+        let mut pace = Pace::default();
+        let transport = match (&config.slack, &config.email) {
+            (Some(config), None) => {
+                let webhook = config.webhook().map_err(|problem| ("slack.webhook_url", problem.to_owned()))?;
+                let client = match client {
+                    Some(client) => client.clone(),
+                    None => client
+                        .insert(
+                            http_client::build(slack::DEADLINE, None).map_err(|error| ("slack", error.to_string()))?,
+                        )
+                        .clone(),
+                };
+                // Slack takes one message a second from a webhook, and short bursts.
+                pace.bucket = Some((Duration::from_secs(1), 3));
+                Transport::Slack(Slack::new(client, webhook))
             }
+            (None, Some(config)) => {
+                let smtp = &config.smtp;
+                let server = Server {
+                    host: smtp.host.clone(),
+                    port: smtp.port(),
+                    tls: smtp.tls(),
+                    tls_config: tls_config(smtp.ca_file.as_deref()).map_err(|error| ("email.smtp.ca_file", error))?,
+                    login: smtp.login().map_err(|(key, problem)| (key, problem.to_owned()))?,
+                };
+                let from = config::mailbox(&config.from).map_err(|problem| ("email.from", problem))?;
+                let to = config.to.iter().map(|address| config::mailbox(address)).collect::<Result<_, _>>();
+                Transport::Email(Box::new(Email::new(from, to.map_err(|problem| ("email.to", problem))?, server)))
+            }
+            _ => return Err(("", "it has no kind, or two; give one of slack, email".to_owned())),
+        };
+        let name = Arc::from(config.name.as_str());
+        Ok(Self { name, min_level: config.min_level, send_resolved: config.send_resolved, transport, pace })
+    }
+
+    /// Standard output, for the demo: it is told of everything.
+    pub fn console() -> Self {
+        Self {
+            name: Arc::from("console"),
+            min_level: Level::Info,
+            send_resolved: true,
+            transport: Transport::Console,
+            pace: Pace::default(),
         }
-        if self.from.parse::<lettre::message::Mailbox>().is_err() {
-            report("email.from", format!("`{}` is not a mail address", self.from));
+    }
+
+    /// What the life of an alert must know of it.
+    pub fn policy(&self) -> ReceiverPolicy {
+        ReceiverPolicy { name: Arc::clone(&self.name), min_level: self.min_level, send_resolved: self.send_resolved }
+    }
+
+    /// What kind it is: `slack`, `email` or `console`.
+    pub const fn kind(&self) -> &'static str {
+        match self.transport {
+            Transport::Slack(_) => "slack",
+            Transport::Email(_) => "email",
+            Transport::Console => "console",
         }
-        if self.smtp.host.is_empty() {
-            report("email.smtp.host", "the name of the mail server is missing".to_owned());
+    }
+
+    /// Tells `notices` in one message, within the transport's deadline (Slack 10 s, mail 30 s); none is no message.
+    pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+        if notices.is_empty() {
+            return Ok(());
         }
-        if let Err(problem) = self.smtp.login() {
-            report("email.smtp", problem);
+        match &self.transport {
+            Transport::Slack(slack) => slack.send(now, notices).await,
+            Transport::Email(email) => email.send(now, notices).await,
+            Transport::Console => console::send(now, notices),
         }
     }
 }
+
+fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
+    let roots = http_client::roots(ca_file).map_err(|error| error.to_string())?;
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,11 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{Connection, Connections};
 use super::routes::Routes;
+use super::stalls::Stalls;
 use super::{Context, routes};
 use crate::config::server::TlsConfig;
 
 /// The largest request head in bytes.
 const MAX_HEAD: usize = 32 * 1024;
+/// File descriptors kept for the store, for polls and for receivers.
+const OWN_DESCRIPTORS: usize = 128;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -69,7 +72,7 @@ pub fn acceptor(tls: &TlsConfig) -> anyhow::Result<Option<TlsAcceptor>> {
 
 /// Serves until `stop`; then lets running requests end within `grace`.
 pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, stop: CancellationToken, grace: Duration) {
-    let connections = Arc::new(Connections::new(context.limits.connections));
+    let connections = Arc::new(Connections::new(within_descriptors(context.limits.connections)));
     let header_timeout = context.limits.header_timeout;
     let routes = Arc::new(Routes::new(context));
     let tasks = TaskTracker::new();
@@ -119,6 +122,24 @@ pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, sto
     }
 }
 
+/// As many connections as the process can have beside its files and its own requests: past that no new one could be
+/// accepted, and none that does nothing would make room.
+fn within_descriptors(connections: usize) -> usize {
+    let limits = procfs::process::Process::myself().and_then(|process| process.limits());
+    let Ok(procfs::process::LimitValue::Value(most)) = limits.map(|limits| limits.max_open_files.soft_limit) else {
+        return connections;
+    };
+    let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
+    if room < connections {
+        tracing::warn!(
+            connections = room,
+            descriptors = most,
+            "limits.connections does not fit the limit of open files; raise `ulimit -n`"
+        );
+    }
+    connections.min(room)
+}
+
 /// Serves the requests of one connection.
 async fn serve_one(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -139,8 +160,7 @@ async fn serve_one(
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_HEAD)
-        .pipeline_flush(true)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(Stalls::new(socket)), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

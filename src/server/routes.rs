@@ -11,16 +11,20 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::error::{Refusal, json as json_answer};
-use super::scrape::Scraper;
+use super::scrape::{Scraper, acquire};
 use super::{Context, answers, body};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
 /// Most alerts that one answer holds.
 const MAX_ALERTS: usize = 1_000;
+
+/// Answers to `/api/status` built at once.
+const STATUSES: usize = 2;
 
 /// Everything that is served.
 #[derive(Debug)]
@@ -33,12 +37,14 @@ pub(super) struct Routes {
 struct Shared {
     context: Context,
     scraper: Arc<Scraper>,
+    statuses: Arc<Semaphore>,
 }
 
 impl Routes {
     pub(super) fn new(context: Context) -> Self {
         let shared = Shared {
             scraper: Arc::new(Scraper::new(Arc::clone(&context.own), context.engine.clone())),
+            statuses: Arc::new(Semaphore::new(STATUSES)),
             context: context.clone(),
         };
         let router = Router::new()
@@ -115,8 +121,14 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Res
 
 async fn status(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let view = shared.context.engine.view().await?;
-    // The whole fleet as JSON takes its time; the loop must not wait for it.
-    let answer = tokio::task::spawn_blocking(move || answers::status::of(&view).to_string()).await;
+    // The whole fleet as JSON takes its time, for which the loop must not wait, and room, which few may take at once.
+    let turn = acquire(&shared.statuses).await?;
+    let answer = tokio::task::spawn_blocking(move || {
+        let answer = answers::status::of(&view);
+        drop(turn);
+        answer
+    });
+    let answer = answer.await;
     let answer =
         answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
     Ok(json_answer(StatusCode::OK, answer))

@@ -1,7 +1,7 @@
 //! `/metrics`: rendered beside the loop, piece by piece, and compressed once for all who read one snapshot.
 
-use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::error::Refusal;
+use crate::clock::Stopwatch;
 use crate::engine::{Handle, View};
 use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
@@ -25,6 +27,12 @@ const AT_ONCE: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a compressed page may serve others while nothing changes.
 const FRESH: Duration = Duration::from_secs(1);
+/// Pages read piece by piece at once, each on a thread of its own.
+const STREAMS: usize = 32;
+/// How long a reader may leave a piece where it is; less than others wait for its place.
+const STALL: Duration = Duration::from_secs(5);
+/// How long a reader may take for a page when it is behind.
+const READING: Duration = Duration::from_secs(60);
 /// Pieces that may wait for a reader.
 const PIECES: usize = 4;
 
@@ -37,13 +45,15 @@ pub(super) struct Scraper {
     own: Arc<Own>,
     engine: Handle,
     turns: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     /// The last compressed page of each format, with the snapshot that it shows.
     compressed: Mutex<Vec<Compressed>>,
 }
 
 impl Scraper {
     pub(super) fn new(own: Arc<Own>, engine: Handle) -> Self {
-        Self { own, engine, turns: Arc::new(Semaphore::new(AT_ONCE)), compressed: Mutex::new(Vec::new()) }
+        let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(STREAMS)));
+        Self { own, engine, turns, streams, compressed: Mutex::new(Vec::new()) }
     }
 
     /// The page of `view` in the format and encoding that the reader asks for.
@@ -54,13 +64,13 @@ impl Scraper {
         encoding: Option<&str>,
     ) -> Result<Response, Refusal> {
         let format = Format::negotiate(accept);
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes are under way"));
-        };
+        let is_packed = accepts_gzip(encoding);
+        // A place comes before a turn: who waits for slow readers must not keep the others from rendering.
+        let place = if is_packed { None } else { Some(acquire(&self.streams).await?) };
+        let turn = acquire(&self.turns).await?;
         self.note(&view);
         let scraper = Arc::clone(self);
-        let body = if accepts_gzip(encoding) {
+        let body = if is_packed {
             let page = tokio::task::spawn_blocking(move || {
                 let page = scraper.compressed(&view, format);
                 drop(turn);
@@ -69,21 +79,56 @@ impl Scraper {
             Body::from(page.await.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the page broke"))?)
         } else {
             let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
+            let whole = Arc::new(AtomicBool::new(false));
+            let body = Pieces { pieces, whole: Arc::clone(&whole) };
+            let runtime = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || {
-                let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &scraper.own };
-                page.render(format, &mut |piece| sender.blocking_send(piece).is_ok());
-                drop(turn);
+                let goes_on = scraper.stream(&view, format, &sender, turn, &runtime);
+                whole.store(goes_on, Ordering::Release);
+                drop((sender, place));
             });
-            Body::new(Pieces(pieces))
+            Body::new(body)
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if accepts_gzip(encoding) {
+        if is_packed {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(response)
+    }
+
+    /// Renders the page into `sender`; whether all of it was taken. A reader that is slow gives its turn to others
+    /// until it goes on, and one that stops is left.
+    fn stream(
+        &self,
+        view: &View,
+        format: Format,
+        sender: &mpsc::Sender<Bytes>,
+        turn: OwnedSemaphorePermit,
+        runtime: &tokio::runtime::Handle,
+    ) -> bool {
+        let watch = Stopwatch::start();
+        let (mut turn, mut goes_on) = (Some(turn), true);
+        let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &self.own };
+        page.render(format, &mut |piece| {
+            goes_on = match sender.try_send(piece) {
+                Ok(()) => true,
+                Err(TrySendError::Closed(_)) => false,
+                Err(TrySendError::Full(_)) if watch.elapsed() > READING => false,
+                Err(TrySendError::Full(piece)) => {
+                    turn = None;
+                    runtime.block_on(async {
+                        let sent = tokio::time::timeout(STALL, sender.send(piece)).await;
+                        turn = Arc::clone(&self.turns).acquire_owned().await.ok();
+                        matches!(sent, Ok(Ok(()))) && turn.is_some()
+                    })
+                }
+            };
+            goes_on
+        });
+        goes_on
     }
 
     /// Brings what the view knows of receivers and lag into the sidecar's own metrics.
@@ -113,17 +158,36 @@ impl Scraper {
     }
 }
 
+/// A permit, once others gave theirs back.
+pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    match tokio::time::timeout(PATIENCE, Arc::clone(permits).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many answers of this kind are under way; try again in a second",
+        )),
+    }
+}
+
 /// A body of pieces as they are rendered; dropping it ends the rendering.
-struct Pieces(mpsc::Receiver<Bytes>);
+struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    /// Whether the last piece is the page's end. Otherwise the body breaks off, so that nobody takes it for a page.
+    whole: Arc<AtomicBool>,
+}
 
 impl http_body::Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = std::io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        self.pieces.poll_recv(context).map(|piece| match piece {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            None if self.whole.load(Ordering::Acquire) => None,
+            None => Some(Err(std::io::ErrorKind::UnexpectedEof.into())),
+        })
     }
 }

@@ -36,6 +36,8 @@ pub struct LedgerCounts {
 pub enum Settled {
     /// The receiver took it.
     Delivered,
+    /// It was not sent: a newer notice of the same alert said it all.
+    Superseded,
     /// It was given up for good.
     Dead {
         /// Why, as a label.
@@ -50,6 +52,7 @@ impl Settled {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
+            Self::Superseded => "superseded",
             Self::Dead { .. } => "dead",
         }
     }

@@ -1,3 +1,5 @@
+//! Tests of `store`.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

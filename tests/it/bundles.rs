@@ -11,6 +11,11 @@ pub(crate) fn trials() -> Vec<Case> {
     [dashboards::trials(), promql::trials(), rules::trials()].into_iter().flatten().collect()
 }
 
+/// Every query of both dashboards as Prometheus sees it, with its panel's title.
+pub(crate) fn panel_queries() -> Vec<(String, String)> {
+    dashboards::filled()
+}
+
 /// A file of the project, read as YAML or JSON.
 fn document(path: &str) -> serde_json::Value {
     let text = crate::tidy::text(path).expect("a bundle is text");

@@ -60,13 +60,14 @@ pub(crate) fn request(
     let written = stream.write_all(body);
     let mut raw = Vec::new();
     let read = stream.read_to_end(&mut raw);
-    match parse(&raw) {
+    match parse(&raw, method == "HEAD") {
         Some(response) => Ok(response),
         None => Err(written.and(read.map(drop)).err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
-fn parse(raw: &[u8]) -> Option<Response> {
+/// The answer in `raw`; that to a HEAD has no body, whatever its header says.
+fn parse(raw: &[u8], is_head: bool) -> Option<Response> {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&raw[..end]).ok()?;
     let mut lines = head.split("\r\n");
@@ -78,6 +79,7 @@ fn parse(raw: &[u8]) -> Option<Response> {
     let mut response = Response { status, headers, body: Vec::new() };
     let rest = &raw[end + 4..];
     response.body = match (response.header("transfer-encoding"), response.header("content-length")) {
+        _ if is_head => rest.to_vec(),
         (Some("chunked"), _) => join_chunks(rest)?,
         (_, Some(length)) => rest.get(..length.parse().ok()?)?.to_vec(),
         _ => rest.to_vec(),

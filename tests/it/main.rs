@@ -10,12 +10,24 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod api;
 mod bundles;
 mod counterparts;
+mod demo;
+#[allow(dead_code, reason = "a double offers what tests take up")]
+mod doubles;
+mod durability;
+mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
+mod mail;
+mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
+mod prometheus;
+mod reload;
+mod scrape;
+mod slack;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -40,7 +52,22 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Sen
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
-    let cases = [tidy::trials(), bundles::trials(), program::trials()].into_iter().flatten();
+    let cases = [
+        // The one that lasts longest begins first.
+        demo::trials(),
+        tidy::trials(),
+        bundles::trials(),
+        program::trials(),
+        api::trials(),
+        hostile::trials(),
+        polling::trials(),
+        scrape::trials(),
+        slack::trials(),
+        mail::trials(),
+        durability::trials(),
+        reload::trials(),
+    ];
+    let cases = cases.into_iter().flatten();
 
     let absent = counterparts::absent();
     let mut left_out = 0;

@@ -2,7 +2,7 @@
 //!
 //! Refuses the caller's environment: a webhook that is set on a developer's machine must never be told by a test.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -45,6 +46,7 @@ impl Setup {
             program: PathBuf::from(env!("CARGO_BIN_EXE_lookout")),
             arguments: vec!["run".to_owned(), "--config".to_owned(), "lookout.yaml".to_owned()],
             environment: Vec::new(),
+            open_files: None,
         };
         setup.write("lookout.yaml", &format!("listen: 127.0.0.1:0\nlog: {{format: json, level: info}}\n{config}"));
         setup
@@ -59,6 +61,12 @@ impl Setup {
     /// Starts it with these arguments in place of `run --config lookout.yaml`.
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
+    }
+
+    /// Bounds the files that it may have open, sockets among them.
+    pub(crate) const fn open_files(mut self, files: u32) -> Self {
+        self.open_files = Some(files);
         self
     }
 
@@ -82,7 +90,14 @@ impl Setup {
 
     /// The program with these arguments, in the folder, with the environment of this setup.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.open_files {
+            None => Command::new(&self.program),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -Sn {files} && exec \"$@\""), "sh"]).arg(&self.program);
+                shell
+            }
+        };
         command.args(arguments).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -97,30 +112,23 @@ impl Setup {
     }
 
     /// Starts it and waits only until its log names the address.
-    fn spawn(&self) -> Result<Lookout, String> {
+    pub(crate) fn spawn(&self) -> Result<Lookout, String> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = self.command(&arguments);
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stderr = child.stderr.take().expect("the child's standard error");
-        let log = Arc::new(Log::default());
-        let writer = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                writer.push(line);
-            }
-            writer.end();
-        });
+        let log = Log::of(child.stderr.take().expect("the child's standard error"));
+        let output = Log::of(child.stdout.take().expect("the child's standard output"));
         let address = log.find(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
             let field = |name| line.get(name).or_else(|| line.get("fields")?.get(name))?.as_str();
             if field("message")? == "listening" { field("address")?.parse().ok() } else { None }
         });
-        let mut lookout = Lookout { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let mut lookout = Lookout { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, output };
         lookout.address = address.ok_or_else(|| format!("the log names no address:\n{}", lookout.log()))?;
         Ok(lookout)
     }
@@ -131,6 +139,7 @@ pub(crate) struct Lookout {
     child: Child,
     address: SocketAddr,
     log: Arc<Log>,
+    output: Arc<Log>,
 }
 
 impl Lookout {
@@ -147,6 +156,19 @@ impl Lookout {
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// What it printed so far.
+    pub(crate) fn output(&self) -> String {
+        self.output.text()
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the state of a running program");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1024
     }
 
     /// Its answer to a GET.
@@ -207,6 +229,19 @@ struct Log {
 }
 
 impl Log {
+    /// The lines of a stream as they come.
+    fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                writer.push(line);
+            }
+            writer.end();
+        });
+        log
+    }
+
     fn push(&self, line: String) {
         self.lines.lock().unwrap().0.push(line);
         self.grew.notify_all();
@@ -236,13 +271,18 @@ impl Log {
 }
 
 /// Asks `probe` until it has an answer; the test fails when it has none in time.
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, probe)
+}
+
+/// Asks `probe` until it has an answer; the test fails when it has none within `patience`.
+pub(crate) fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let watch = Stopwatch::start();
     loop {
         if let Some(answer) = probe() {
             return answer;
         }
-        assert!(watch.elapsed() < PATIENCE, "waited {PATIENCE:?} for this in vain: {what}");
+        assert!(watch.elapsed() < patience, "waited {patience:?} for this in vain: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

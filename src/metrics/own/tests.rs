@@ -1,3 +1,5 @@
+//! Tests of `metrics::own`.
+
 use std::time::Duration;
 
 use super::*;

@@ -2,14 +2,46 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::totals;
-use crate::engine::View;
+use crate::engine::{ReceiverView, View};
 use crate::model::{Agent, Component, Count, RateLimit, Snapshot, TokenType};
 
-/// The answer for `view`.
-pub(in crate::server) fn of(view: &View) -> Value {
+/// A list whose members are made as they are written: a tree of the whole fleet would be ten times its text.
+struct Lazy<'a, T>(Vec<&'a T>, &'a dyn Fn(&T) -> Value);
+
+impl<T> Serialize for Lazy<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|member| (self.1)(member)))
+    }
+}
+
+#[derive(Serialize)]
+struct ProjectAnswer<'a> {
+    name: &'a str,
+    health: &'static str,
+    missing: Vec<&'a str>,
+    agents: Lazy<'a, Agent>,
+    components: Lazy<'a, Component>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    monitoring: bool,
+    health: &'static str,
+    total_alerts: u64,
+    unresolved_alerts: u32,
+    last_metrics: Value,
+    projects: Vec<ProjectAnswer<'a>>,
+    sources: Vec<Value>,
+    receivers: &'a [ReceiverView],
+    store_ok: bool,
+}
+
+/// The answer for `view`, as text.
+pub(in crate::server) fn of(view: &View) -> String {
     let fleet = &*view.fleet;
     let mut agents: BTreeMap<u32, Vec<&Agent>> = BTreeMap::new();
     for agent in fleet.agents.iter() {
@@ -19,20 +51,21 @@ pub(in crate::server) fn of(view: &View) -> Value {
     for component in fleet.components.iter() {
         components.entry(component.project_slot).or_default().push(component);
     }
-    let projects: Vec<Value> = fleet
+    let agent_of = |one: &Agent| agent(one, fleet);
+    let projects: Vec<ProjectAnswer<'_>> = fleet
         .projects
         .iter()
         .map(|project| {
             let mut of_project = agents.remove(&project.slot).unwrap_or_default();
             of_project.sort_by(|a, b| a.name.cmp(&b.name));
             let components = components.remove(&project.slot).unwrap_or_default();
-            json!({
-                "name": &*project.name,
-                "health": project.health().as_str(),
-                "missing": project.missing.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
-                "agents": of_project.into_iter().map(|it| agent(it, fleet)).collect::<Vec<_>>(),
-                "components": components.into_iter().map(component).collect::<Vec<_>>(),
-            })
+            ProjectAnswer {
+                name: &project.name,
+                health: project.health().as_str(),
+                missing: project.missing.iter().map(|(name, _)| &**name).collect(),
+                agents: Lazy(of_project, &agent_of),
+                components: Lazy(components, &component),
+            }
         })
         .collect();
     let health = fleet.projects.iter().map(|project| project.health()).max().unwrap_or_default();
@@ -50,17 +83,19 @@ pub(in crate::server) fn of(view: &View) -> Value {
         })
         .collect();
     let active: u32 = view.alerts.active.values().sum();
-    json!({
-        "monitoring": fleet.monitoring,
-        "health": health.as_str(),
-        "total_alerts": view.alerts.fired,
-        "unresolved_alerts": active,
-        "last_metrics": totals::of(view)["metrics"],
-        "projects": projects,
-        "sources": sources,
-        "receivers": view.receivers,
-        "store_ok": view.store_ok,
-    })
+    let answer = Answer {
+        monitoring: fleet.monitoring,
+        health: health.as_str(),
+        total_alerts: view.alerts.fired,
+        unresolved_alerts: active,
+        last_metrics: totals::of(view)["metrics"].take(),
+        projects,
+        sources,
+        receivers: &view.receivers,
+        store_ok: view.store_ok,
+    };
+    // Text of numbers, names and lists of them: writing it does not fail.
+    serde_json::to_string(&answer).unwrap_or_default()
 }
 
 fn agent(agent: &Agent, fleet: &Snapshot) -> Value {

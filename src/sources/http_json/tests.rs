@@ -1,3 +1,5 @@
+//! Tests of `sources::http_json`.
+
 use serde_json::json;
 
 use super::*;

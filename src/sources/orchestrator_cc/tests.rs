@@ -1,3 +1,5 @@
+//! Tests of `sources::orchestrator_cc`.
+
 use super::*;
 use crate::model::{AgentUpdate, Patch};
 

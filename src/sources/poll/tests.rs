@@ -1,3 +1,5 @@
+//! Tests of `sources::poll`.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
@@ -151,12 +153,12 @@ const HEALTH: &str = r#"{"red": {"a": {"isHealthy": true, "elapsed": 5}}}"#;
 #[tokio::test]
 async fn either_orchestrator_is_recognized_and_a_change_of_shape_as_well() {
     let url = upstream(|call, path, _| match (call, path.as_str()) {
-        (0..2, "/root/api/agents") => json(r#"{"agents": [{"name": "a", "running": true, "last_activity": 0.0}]}"#),
-        (_, "/root/api/health") => json(HEALTH),
+        (0..2, "/prefix/api/agents") => json(r#"{"agents": [{"name": "a", "running": true, "last_activity": 0.0}]}"#),
+        (_, "/prefix/api/health") => json(HEALTH),
         _ => Answer::Status(404),
     })
     .await;
-    let source = source("orchestrator-cc", &format!("{url}/root/"), serde_json::json!({"project": "shop"}));
+    let source = source("orchestrator-cc", &format!("{url}/prefix/"), serde_json::json!({"project": "shop"}));
     let mut poller = Poller::new(&source, clock()).expect("a poller");
     for _ in 0..2 {
         assert_eq!(poller.poll().await.expect("the older")[0].project, "shop");

@@ -1,3 +1,5 @@
+//! Tests of `sources::push`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `sources::usage`.
+
 use super::*;
 
 fn check(body: &str, expected: &[(&str, &str, [Option<u64>; 5])]) {

@@ -1,3 +1,5 @@
+//! Tests of `store::history`.
+
 use proptest::prelude::*;
 use std::fs;
 

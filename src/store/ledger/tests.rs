@@ -1,3 +1,5 @@
+//! Tests of `store::ledger`.
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -332,7 +332,7 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
     )?;
     for (key, settled) in &work.settled {
         let (reason, error) = match settled {
-            Settled::Delivered => (None, None),
+            Settled::Delivered | Settled::Superseded => (None, None),
             Settled::Dead { reason, message } => (Some(reason.as_str()), Some(message)),
         };
         settle.execute(params![key, settled.as_str(), now.as_millis(), reason, error])?;

@@ -34,6 +34,12 @@ fn queries(board: &Value) -> impl Iterator<Item = (&str, &Value)> {
     panels(board).flat_map(|panel| list(panel, "targets").iter().map(|target| (word(panel, "title"), target)))
 }
 
+/// Every query of both dashboards as Prometheus sees it, with its panel's title.
+pub(super) fn filled() -> Vec<(String, String)> {
+    let boards: Vec<Value> = BOARDS.iter().map(|(path, ..)| document(path)).collect();
+    boards.iter().flat_map(queries).map(|(title, target)| (title.to_owned(), fill(word(target, "expr")))).collect()
+}
+
 /// A query as Prometheus sees it.
 fn fill(query: &str) -> String {
     let mut filled = query.to_owned();
@@ -195,8 +201,7 @@ fn names_exist() {
 }
 
 fn queries_parse() {
-    let boards: Vec<Value> = BOARDS.iter().map(|(path, ..)| document(path)).collect();
-    let filled: Vec<String> = boards.iter().flat_map(queries).map(|(_, target)| fill(word(target, "expr"))).collect();
+    let filled: Vec<String> = filled().into_iter().map(|(_, query)| query).collect();
     assert!(filled.iter().all(|query| !query.contains('$')), "a variable that is not filled: {filled:#?}");
     promql::must_parse(filled.iter().map(String::as_str));
 }

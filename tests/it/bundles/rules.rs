@@ -119,10 +119,21 @@ fn built_in_rules_are_whole() {
         );
         for part in word(rule, "summary").split("{{").skip(1).filter_map(|rest| rest.split_once("}}")) {
             let (variable, filter) = part.0.split_once('|').unwrap_or((part.0, ""));
-            let known = ["agent", "component", "source", "project", "subject", "value", "threshold", "level"];
+            let known = [
+                "agent",
+                "component",
+                "source",
+                "project",
+                "subject",
+                "value",
+                "threshold",
+                "level",
+                "reason",
+                "agents",
+            ];
             assert!(known.contains(&variable.trim()), "{name}: there is no `{variable}`");
             assert!(
-                ["", "duration", "percent", "count"].contains(&filter.trim()),
+                ["", "duration", "percent", "count", "join(', ')"].contains(&filter.trim()),
                 "{name}: there is no filter `{filter}`"
             );
         }

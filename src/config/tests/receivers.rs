@@ -1,0 +1,182 @@
+//! Tests of what the configuration says of receivers, sources and secrets.
+
+use super::*;
+
+#[test]
+fn receivers_and_sources_are_checked_by_their_parts() {
+    for (text, problem) in [
+        ("receivers: [{name: a}]", "lookout.yaml: receivers[0]: it has no kind; give one of slack, email"),
+        (
+            "receivers: [{name: a, slack: {webhook_url: hunter2-4711}}]",
+            "lookout.yaml: receivers[0].slack.webhook_url: it can't be read; it should look like https://hooks.slack.com/services/…",
+        ),
+        (
+            "receivers: [{name: a, email: {to: [nobody], from: a@b.example, smtp: {host: m}}}]",
+            "lookout.yaml: receivers[0].email.to[0]: `nobody` is not a mail address; write it like ops@example.com",
+        ),
+        (
+            "receivers: [{name: a, slack: {webhook_url_file: /x}}, {name: a, slack: {webhook_url_file: /x}}]",
+            "lookout.yaml: receivers[1].name: `a` is the name of an earlier receiver; choose another",
+        ),
+        (
+            "sources: [{name: a, kind: orchestrator-cc, url: 'http://u:hunter2-4711@h'}]",
+            "lookout.yaml: sources[0].url: it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`",
+        ),
+        (
+            "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', interval: 1ms}]",
+            "lookout.yaml: sources[0].interval: 1ms is out of range; use 100ms to 1d",
+        ),
+    ] {
+        refused(text, &[problem]);
+    }
+    for (env, problem) in [
+        (
+            &[("SLACK_WEBHOOK_URL", SECRET)][..],
+            "SLACK_WEBHOOK_URL: it can't be read; it should look like https://hooks.slack.com/services/…",
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("SMTP_USER", "bot"), ("ALERT_EMAIL_TO", "a@b.example")],
+            "SMTP_PASSWORD: it is not given; give it, or `password_file`",
+        ),
+    ] {
+        assert_eq!(load_env(env).expect_err(problem), problem);
+    }
+}
+
+#[test]
+fn mail_from_shorthand_follows_port_and_user() {
+    use crate::notify::config::SmtpTls;
+    for (env, expected) in [
+        (
+            &[("SMTP_HOST", "m.example.com"), ("SMTP_PORT", "465"), ("ALERT_EMAIL_TO", "a@b.example")][..],
+            Ok(("lookout@m.example.com", 465, SmtpTls::Implicit)),
+        ),
+        (
+            &[
+                ("SMTP_HOST", "m.example.com"),
+                ("SMTP_PORT", "2525"),
+                ("SMTP_USER", "bot"),
+                ("SMTP_PASSWORD", SECRET),
+                ("ALERT_EMAIL_TO", "a@b.example"),
+            ],
+            Ok(("lookout@m.example.com", 2525, SmtpTls::Starttls)),
+        ),
+        (&[("ALERT_EMAIL_TO", "a@b.example")], Err("ALERT_EMAIL_TO: needs a mail server; set SMTP_HOST as well")),
+        (
+            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", "nobody")],
+            Err("ALERT_EMAIL_TO: `nobody` is not an address; write ops@example.com,oncall@example.com"),
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", ",")],
+            Err("ALERT_EMAIL_TO: names nobody; write ops@example.com,oncall@example.com"),
+        ),
+        (
+            &[("SMTP_HOST", "m"), ("SMTP_PORT", "smtp"), ("ALERT_EMAIL_TO", "a@b.example")],
+            Err("SMTP_PORT: `smtp` is not a port; write a number such as 587"),
+        ),
+    ] {
+        match (load_env(env), expected) {
+            (Ok(config), Ok((from, port, tls))) => {
+                let email = config.receivers[0].email.as_ref().expect("email");
+                assert_eq!((email.from.as_str(), email.smtp.port, email.smtp.tls), (from, Some(port), Some(tls)));
+            }
+            (Err(error), Err(expected)) => assert_eq!(error, expected),
+            (got, expected) => panic!("{got:?} for {expected:?}"),
+        }
+    }
+    assert!(
+        load_env(&[("SMTP_HOST", "m.example.com"), ("SLACK_WEBHOOK_URL", "")]).expect("valid").receivers.is_empty()
+    );
+}
+
+#[test]
+fn shorthand_variables_yield_to_receivers_of_the_file() {
+    let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "nobody")];
+    let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
+    let config = load(file, &env).expect("valid");
+    assert_eq!(config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>(), ["ops"]);
+    assert_eq!(load("receivers: []", &env[..1]).expect("valid").receivers[0].name, "slack");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let good = format!(
+        "sources: [{{name: a, kind: http-json, url: 'http://localhost/?token={SECRET}', headers: {{X-Key: {SECRET}}}, basic_auth: {{username: u, password: {SECRET}}}, fields: {{agents: '$.a[*]', name: '$.n'}}}}]\n\
+         receivers: [{{name: r, slack: {{webhook_url: '{HOOK}'}}}}]\n"
+    );
+    let config = load(&good, &[]).expect("valid");
+    assert!(!config.print().contains(SECRET), "{}", config.print());
+    for bad in [
+        format!("receivers: [{{name: r, slack: {SECRET}}}]"),
+        format!("receivers: [{{name: r, slack: {{webhook_url: [{SECRET}]}}}}]"),
+        format!("receivers: [{{name: r, slack: {{webhook_url: {{{SECRET}: 1}}}}}}]"),
+        format!("receivers: {SECRET}"),
+        format!("receivers: [{SECRET}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, headers: [{SECRET}]}}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, headers: {SECRET}}}]"),
+        format!("sources: [{{name: a, kind: http-json, url: x, basic_auth: {SECRET}}}]"),
+        format!("auth: {{tokens: {SECRET}}}"),
+        format!("auth: {SECRET}"),
+    ] {
+        let error = load(&bad, &[]).expect_err(&bad);
+        assert!(!error.contains(SECRET), "{error}");
+    }
+    for number in [
+        "receivers: [{name: r, slack: {webhook_url: 4711}}]",
+        "sources: [{name: a, kind: http-json, url: x, bearer_token: 4711}]",
+    ] {
+        let error = load(number, &[]).expect_err(number);
+        assert!(
+            !error.contains("4711") && error.contains("found a number, expected text; put it in quotes"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_is_read_back() {
+    let text = "listen: 127.0.0.1:1\nagents: {timeout: 90s}\nrules: [team.yaml]\nbudgets: {cost_usd_per_day: 2.5}\n\
+                expected: [{project: 'no', agents: [a, '1'], count: 2}]\nreceivers: [{name: r, slack: {webhook_url_file: /run/x}}]\n";
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::write(dir.path().join("team.yaml"), "").expect("write");
+    let path = dir.path().join("lookout.yaml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("write");
+        Source { file: Some(path.clone()), env: Environment::default() }.load().expect("valid").print()
+    };
+    let printed = read(text);
+    assert_eq!(read(&printed), printed);
+}
+
+#[test]
+fn rule_files_are_compiled_and_their_mistakes_named() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("lookout.yaml");
+    std::fs::write(&path, "rules: [team.yaml]\nagents: {timeout: 0s}").expect("write");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: Mine}, {name: AgentIdle, enabled: false}]")
+        .expect("write");
+    let source = Source { file: Some(path.clone()), env: Environment::default() };
+    let error = source.load().expect_err("no signal").to_string().replace(&format!("{}/", dir.path().display()), "");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines[0], "lookout.yaml: agents.timeout: is 0s; it must be longer");
+    assert!(lines[1].starts_with("team.yaml: rule Mine: "), "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules:\n  - nam: X").expect("write");
+    let error = source.load().expect_err("no name").to_string();
+    assert!(error.contains("team.yaml: line 2 column 5: unknown field `nam`") && error.lines().count() == 2, "{error}");
+    std::fs::write(dir.path().join("team.yaml"), "rules: [{name: AgentIdle, enabled: false}]").expect("write");
+    std::fs::write(&path, "rules: [team.yaml]").expect("write");
+    let with = source.load().expect("valid").rule_set().expect("valid").len();
+    assert_eq!(with + 1, Config::default().rule_set().expect("valid").len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_and_no_variable_panics(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
+        let name = if toml { "lookout.toml" } else { "lookout.yaml" };
+        for variable in ["LOOKOUT_LISTEN", "LOOKOUT_AGENTS", "LOOKOUT_RECEIVERS", "LOOKOUT_SOURCES__X", "SMTP_PORT"] {
+            drop(load_file(name, &text, &[(variable, &value)]));
+        }
+        drop(load_file(name, &format!("agents: {value}"), &[]));
+        drop(load_file(name, &format!("receivers: [{value}]"), &[]));
+    }
+}

@@ -1,0 +1,52 @@
+//! Polled sources: how each one's polls go, and what a successful one reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::text::clean;
+use crate::model::{PollReport, SourceErrorReason, Time};
+
+use super::{Fleet, Taken};
+
+impl Fleet {
+    /// Takes in the outcome of a poll. A failed one changes no agent.
+    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
+        let mut taken = Taken::default();
+        let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
+            return taken;
+        };
+        let interval = self.settings.sources.get(slot).map_or(Duration::ZERO, |(_, _, interval)| *interval);
+        if let Some(source) = self.state.sources.get_mut(slot) {
+            let source = Arc::make_mut(source);
+            match &report.result {
+                Ok(_) => {
+                    (source.up, source.last_success) = (Some(true), Some(now));
+                    (source.failing_since, source.last_error) = (None, None);
+                }
+                Err(error) => {
+                    source.up = Some(false);
+                    source.failing_since.get_or_insert(now);
+                    source.last_error = Some(Arc::from(&*clean(&error.message, 512)));
+                    let place = SourceErrorReason::ALL.iter().position(|reason| *reason == error.reason);
+                    if let Some(count) = place.and_then(|place| source.errors.get_mut(place)) {
+                        *count += 1;
+                    }
+                }
+            }
+        }
+        self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
+        self.touched();
+        if let Ok(batches) = &mut report.result {
+            let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
+            self.batch += 1;
+            for batch in batches.iter_mut() {
+                let one = self.take_named(now, &report.source, Some(ttl), batch);
+                taken.accepted += one.accepted;
+                taken.rejected.extend(one.rejected);
+                taken.reasons.extend(one.reasons);
+            }
+            self.remove_unnamed_of(now, &report.source, batches);
+        }
+        taken
+    }
+}

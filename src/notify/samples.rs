@@ -1,0 +1,51 @@
+//! Notices for the tests of this part.
+
+use std::sync::Arc;
+
+use crate::model::{Fingerprint, Level, Notice, NoticeKind, Subject, Time};
+
+/// 2026-11-21T02:00:00Z, and `seconds` more.
+pub(super) fn at(seconds: f64) -> Time {
+    Time::from_millis(1_795_226_400_000 + (seconds * 1000.0) as i64)
+}
+
+/// AgentIdle of `agent`, first told at `level`, due at `seconds`, broken for 400 seconds then.
+pub(super) fn firing(agent: &str, level: Level, seconds: f64) -> Notice {
+    let subject = Subject::Agent { project: Arc::from("shop"), name: Arc::from(agent) };
+    let fingerprint = Fingerprint::of("AgentIdle", &subject);
+    let incident = format!("{fingerprint}-{:x}", at(0.0).as_millis());
+    Notice {
+        key: Arc::from(format!("{incident}-{}-ops", (seconds * 1000.0) as i64)),
+        receiver: Arc::from("ops"),
+        fingerprint,
+        incident: Arc::from(incident),
+        rule: Arc::from("AgentIdle"),
+        subject,
+        kind: NoticeKind::Firing,
+        level,
+        previous: None,
+        now_at: None,
+        value: Some(400.0),
+        threshold: Some(300.0),
+        message: Arc::from(format!("{agent} has been idle for 6m40s")),
+        action: Arc::from("Look at its terminal, or stop it."),
+        started_at: at(seconds - 400.0),
+        fired_at: at(seconds),
+        resolved_at: None,
+        ending: None,
+        at: at(seconds),
+        caused_at: at(seconds),
+    }
+}
+
+/// The end, at `seconds`, of an AgentIdle of `agent` that began at 0.
+pub(super) fn resolved(agent: &str, seconds: f64) -> Notice {
+    Notice {
+        kind: NoticeKind::Resolved,
+        previous: Some(Level::Warning),
+        started_at: at(0.0),
+        fired_at: at(0.0),
+        resolved_at: Some(at(seconds)),
+        ..firing(agent, Level::Warning, seconds)
+    }
+}

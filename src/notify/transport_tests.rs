@@ -1,0 +1,289 @@
+//! One table of troubles that every transport goes through, against a double on a loopback port.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::config::ReceiverConfig;
+use super::receiver::{Receiver, Transport};
+use super::samples::{at, firing};
+use crate::model::{Level, SendError, SendReason};
+
+/// The part of a receiver's settings that no error may show.
+pub(super) const SECRET: &str = "S3CRET";
+
+/// What a double heard, a connection after another.
+pub(super) type Heard = Arc<Mutex<String>>;
+
+/// Serves each connection on a free loopback port with `serve` until the runtime ends.
+pub(super) async fn listen<F, S>(serve: S) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+    S: Fn(TcpStream) -> F + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads one HTTP request; the answer is its body.
+pub(super) async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    String::from_utf8(body).ok()
+}
+
+/// A receiver that posts to a webhook at `address`.
+pub(super) fn slack(name: &str, address: SocketAddr) -> Receiver {
+    let url = format!("http://{address}/services/{SECRET}");
+    build(serde_json::json!({"name": name, "slack": {"webhook_url": url}}))
+}
+
+/// A receiver that mails through the server at `address`, with `more` about it.
+pub(super) fn email(to: &[&str], address: SocketAddr, more: &serde_json::Value) -> Receiver {
+    let mut smtp = serde_json::json!({"host": "127.0.0.1", "port": address.port(), "tls": "none"});
+    let settings = smtp.as_object_mut().expect("an object");
+    settings.extend(more.as_object().cloned().unwrap_or_default());
+    build(serde_json::json!({"name": "ops", "email": {"to": to, "from": "lookout@example.com", "smtp": smtp}}))
+}
+
+fn build(config: serde_json::Value) -> Receiver {
+    let config: ReceiverConfig = serde_json::from_value(config).expect("a receiver");
+    Receiver::build(&[config]).expect("valid settings").remove(0)
+}
+
+/// The receiver with a deadline that a test can wait for.
+pub(super) fn hurried(receiver: Receiver) -> Receiver {
+    let deadline = Duration::from_millis(300);
+    let transport = match receiver.transport {
+        Transport::Slack(slack) => Transport::Slack(slack.with_deadline(deadline)),
+        Transport::Email(email) => Transport::Email(Box::new(email.with_deadline(deadline))),
+        Transport::Console => Transport::Console,
+    };
+    Receiver { transport, ..receiver }
+}
+
+/// What the mail double answers when it does what it should.
+pub(super) fn friendly(command: &str) -> &'static str {
+    match command.split([' ', ':', '\r']).next().unwrap_or_default() {
+        "" => "220 mail.example.com ESMTP\r\n",
+        "EHLO" => "250-mail.example.com\r\n250-   \r\n250 8BITMIME\r\n",
+        "DATA" => "354 go on\r\n",
+        "QUIT" => "221 bye\r\n",
+        _ => "250 ok\r\n",
+    }
+}
+
+/// Speaks SMTP as `answer` has it for each command (the first is empty: the greeting); `.` is the end of a mail.
+/// An empty answer hangs up. Gives the stream back when STARTTLS was granted.
+pub(super) async fn speak_smtp<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    greet: bool,
+    heard: &Heard,
+    answer: impl Fn(&str) -> String,
+) -> Option<S> {
+    let mut stream = BufReader::new(stream);
+    let (mut line, mut mail) = (String::new(), false);
+    let mut reply = if greet { answer("") } else { String::new() };
+    loop {
+        if reply.is_empty() && (greet || !line.is_empty()) && !mail {
+            return None;
+        }
+        stream.write_all(reply.as_bytes()).await.ok()?;
+        mail |= reply.starts_with("354");
+        if line.starts_with("STARTTLS") && reply.starts_with("220 ") {
+            return Some(stream.into_inner());
+        }
+        line.clear();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        heard.lock().expect("unpoisoned").push_str(&line);
+        let over = line == ".\r\n";
+        reply = if mail && !over { String::new() } else { answer(&line) };
+        mail &= !over;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    NobodyListens,
+    Hang,
+    HangUp,
+    Garbage,
+    Endless,
+    Passing,
+    Refused,
+    NotOurs,
+}
+
+impl Trouble {
+    const ALL: [Self; 8] = [
+        Self::NobodyListens,
+        Self::Hang,
+        Self::HangUp,
+        Self::Garbage,
+        Self::Endless,
+        Self::Passing,
+        Self::Refused,
+        Self::NotOurs,
+    ];
+
+    const fn expected(self) -> (SendReason, bool) {
+        match self {
+            Self::NobodyListens => (SendReason::Connect, true),
+            Self::Hang => (SendReason::Timeout, true),
+            Self::HangUp | Self::Garbage | Self::Endless => (SendReason::Network, true),
+            Self::Passing => (SendReason::Server, true),
+            Self::Refused => (SendReason::Refused, false),
+            Self::NotOurs => (SendReason::Refused, false),
+        }
+    }
+
+    /// Serves one connection; `http` tells which of the two protocols.
+    async fn serve(self, stream: TcpStream, http: bool) {
+        let (heard, mut stream) = (Heard::default(), stream);
+        match self {
+            Self::NobodyListens => {}
+            Self::Hang => std::future::pending().await,
+            Self::HangUp => drop(stream),
+            Self::Garbage => drop(stream.write_all(b"\xff\xfe\x00 what?\r\n\r\n").await),
+            Self::Endless => {
+                let block = [b'x'; 4096];
+                for _ in 0..4096 {
+                    if stream.write_all(&block).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Self::Passing | Self::Refused | Self::NotOurs if http => {
+                let mut stream = BufReader::new(stream);
+                read_request(&mut stream).await;
+                let answer = match self {
+                    Self::Passing => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Self::Refused => "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\ninvalid_payload".to_owned(),
+                    _ => format!("HTTP/1.1 302 Found\r\nlocation: /{SECRET}\r\ncontent-length: 6\r\n\r\n{SECRET}"),
+                };
+                drop(stream.get_mut().write_all(answer.as_bytes()).await);
+            }
+            Self::Passing | Self::Refused | Self::NotOurs => {
+                let answer = |command: &str| {
+                    let refusal = match self {
+                        Self::Passing if command.starts_with("MAIL") => "451 try later\r\n",
+                        Self::Refused if command == ".\r\n" => "554 no\r\n",
+                        Self::NotOurs if command.is_empty() => "554 no service here\r\n",
+                        _ => friendly(command),
+                    };
+                    refusal.to_owned()
+                };
+                speak_smtp(stream, true, &heard, answer).await;
+            }
+        }
+    }
+}
+
+async fn check(receiver: &Receiver, trouble: Trouble) {
+    let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+    let error: SendError = receiver.send(at(0.0), &[notice]).await.expect_err("trouble");
+    let (kind, mut shown) = (receiver.kind(), String::new());
+    write!(shown, "{error} {error:?} {receiver:?}").expect("text");
+    assert_eq!((error.reason, error.retryable), trouble.expected(), "{kind} {trouble:?}: {shown}");
+    assert!(!shown.contains(SECRET), "{kind} {trouble:?} leaks: {shown}");
+}
+
+#[tokio::test]
+async fn every_trouble_has_its_reason_and_leaks_no_secret() {
+    for trouble in Trouble::ALL {
+        for http in [true, false] {
+            let mut address = listen(move |stream| trouble.serve(stream, http)).await;
+            if matches!(trouble, Trouble::NobodyListens) {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                address = listener.local_addr().expect("an address");
+            }
+            let receiver =
+                if http { slack("ops", address) } else { email(&["a@example.com"], address, &serde_json::json!({})) };
+            let hang = matches!(trouble, Trouble::Hang);
+            check(&if hang { hurried(receiver) } else { receiver }, trouble).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn slack_gets_one_post_and_says_ok() {
+    let (bodies, mut posted) = tokio::sync::mpsc::channel(4);
+    let address = listen(move |stream| {
+        let bodies = bodies.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            if let Some(body) = read_request(&mut stream).await {
+                drop(stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await);
+                drop(bodies.send(body).await);
+            }
+        }
+    })
+    .await;
+    let receiver = slack("ops", address);
+    let notice = super::test_notice(&receiver, at(0.0), "host-1");
+    receiver.send(at(0.0), &[Arc::new(notice)]).await.expect("told");
+    let body: serde_json::Value = serde_json::from_str(&posted.recv().await.expect("a body")).expect("JSON");
+    let title = body.pointer("/attachments/0/blocks/0/text/text");
+    assert_eq!(title, Some(&serde_json::json!("[TEST] host-1")));
+    receiver.send(at(0.0), &[]).await.expect("nothing to tell is no request");
+    assert!(posted.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn slack_is_given_the_pause_that_it_asks_for() {
+    for (header, asked) in [("retry-after: 30\r\n", Some(30)), ("", None), ("retry-after: soon\r\n", None)] {
+        let address = listen(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            read_request(&mut stream).await;
+            let answer = format!("HTTP/1.1 429 Too Many Requests\r\n{header}content-length: 0\r\n\r\n");
+            drop(stream.get_mut().write_all(answer.as_bytes()).await);
+        })
+        .await;
+        let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+        let error = slack("ops", address).send(at(0.0), &[notice]).await.expect_err("limited");
+        assert_eq!((error.reason, error.retryable), (SendReason::RateLimited, true));
+        assert_eq!(error.retry_after, asked.map(Duration::from_secs));
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_url_that_cannot_be_read_is_tried_again_later_and_not_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("webhook");
+    let receiver = build(serde_json::json!({"name": "ops", "slack": {"webhook_url_file": &path}}));
+    let notice = [Arc::new(firing("worker-1", Level::Error, 0.0))];
+    for content in [None, Some(SECRET.to_owned()), Some(format!("http://example.com/{SECRET}"))] {
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("written");
+        }
+        let error = receiver.send(at(0.0), &notice).await.expect_err("no URL");
+        assert_eq!((error.reason, error.retryable), (SendReason::Secret, true));
+        assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
+    }
+}

@@ -1,0 +1,95 @@
+//! `lookout demo` under a live Prometheus: its story is told within a minute, and every panel shows data.
+
+use std::time::Duration;
+
+use lookout::clock::Clock;
+use serde_json::Value;
+
+use crate::counterparts::Need;
+use crate::program::{Setup, within};
+use crate::prometheus::Prometheus;
+use crate::{Case, bundles, trial};
+
+/// What must have been printed within a minute: the beginning of a line, and what it shows.
+const STORY: [(&str, &str); 14] = [
+    ("► [WARNING] idle_ida:", "an idle agent"),
+    ("► [ERROR] idle_ida:", "one that stays idle"),
+    ("► [RESOLVED] idle_ida:", "the end of it"),
+    ("► [WARNING] restless_rob:", "restarts"),
+    ("► [ERROR] restless_rob:", "more restarts"),
+    ("► [RESOLVED] restless_rob:", "the end of them"),
+    ("► [ERROR] failing_fay:", "a failure"),
+    ("► [RESOLVED] failing_fay:", "the end of it"),
+    ("► [WARNING] spending_sam:", "a budget at 90 %"),
+    ("► [WARNING] limited_lee:", "a 429"),
+    ("► [ERROR] limited_lee:", "four of them"),
+    ("► [RESOLVED] limited_lee:", "the end of them"),
+    ("► [RESOLVED] DatabaseManager:", "a component that recovered"),
+    ("► [RESOLVED] orchestrator:", "a source that recovered"),
+];
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![trial(
+        "demo: its story is told within a minute, and every panel shows data",
+        &[Need::Prometheus],
+        story_and_panels,
+    )]
+}
+
+fn story_and_panels() {
+    let setup = Setup::new("")
+        .arguments(&["demo"])
+        .env("LOOKOUT_LISTEN", "127.0.0.1:0")
+        .env("LOOKOUT_LOG__LEVEL", "info")
+        .env("LOOKOUT_LOG__FORMAT", "json");
+    let clock = Clock::system();
+    let start = clock.now().as_secs_f64();
+    let demo = setup.start();
+    let prometheus = Prometheus::scraping(demo.address());
+    let welcome = demo.output();
+    assert!(welcome.contains(&format!("{}/metrics", demo.url())), "it says what to open: {welcome}");
+
+    // The story's minute begins with the program; what is owed at its end may take a breath to be told.
+    let untold = |output: &str| -> Vec<&str> {
+        STORY.iter().filter(|(line, _)| !output.contains(line)).map(|(_, what)| *what).collect()
+    };
+    within(Duration::from_secs(70), "the whole story", || {
+        let output = demo.output();
+        let late = clock.now().as_secs_f64() - start > 65.0;
+        assert!(!late || untold(&output).is_empty(), "not told: {:?}\n{output}\n{}", untold(&output), demo.log());
+        untold(&output).is_empty().then_some(())
+    });
+    let output = demo.output();
+    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam:")).expect("told above");
+    assert!(budget.contains("91"), "the budget's warning says how much is used: {budget}");
+    let told = |line: &str| output.matches(line).count();
+    assert_eq!(told("► [WARNING] idle_ida:"), 1, "once per problem: {output}");
+    assert_eq!(told("► [ERROR] failing_fay:"), 1, "once per problem: {output}");
+
+    within(Duration::from_secs(60), "a minute and more of scrapes", || {
+        (prometheus.value("sum(count_over_time(up[5m]))")? >= 66.0).then_some(())
+    });
+    let end = clock.now().as_secs_f64();
+    let has_number = |series: &Value| {
+        let values = series["values"].as_array().map_or(&[][..], Vec::as_slice);
+        values.iter().any(|value| value[1].as_str().is_some_and(|number| number != "NaN"))
+    };
+    let empty: Vec<String> = bundles::panel_queries()
+        .into_iter()
+        .filter(|(_, query)| !prometheus.query_range(query, start, end).iter().any(has_number))
+        .map(|(title, query)| format!("`{title}`: {query}"))
+        .collect();
+    assert!(empty.is_empty(), "panels without data:\n{}", empty.join("\n"));
+    // `or vector(0)` would also answer for a series that is not there.
+    for (expression, least) in [
+        ("max_over_time(sum(orchestrator_agent_up)[2m:1s])", 12.0),
+        ("max_over_time(count(orchestrator_agent_up < orchestrator_agent_expected)[2m:1s])", 1.0),
+        ("max_over_time(sum(orchestrator_alerts_active)[2m:1s])", 2.0),
+        ("max_over_time(count(lookout_source_up == 0)[2m:1s])", 1.0),
+        ("sum(lookout_notifications_total)", 14.0),
+    ] {
+        let value = prometheus.value(expression);
+        assert!(value.is_some_and(|value| value >= least), "{expression} is {value:?}, not {least} or more");
+    }
+    assert!(demo.sigterm().success(), "it ends gently");
+}

@@ -1,0 +1,337 @@
+//! Polled orchestrators and pages that answer, lie, hang, flood and recover.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::program::{Lookout, Setup, eventually};
+use crate::{Case, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("polling: an orchestrator of the older shape", &[], older_shape),
+        trial("polling: an orchestrator of the newer shape", &[], newer_shape),
+        trial("polling: any page by paths, with its secret", &[], any_page),
+        trial("polling: an upstream that breaks changes no agent and resolves nothing", &[], broken_upstreams),
+        trial("polling: one unreadable entry removes nobody", &[], unreadable_entry),
+    ]
+}
+
+/// What the upstream does with a request.
+#[derive(Clone)]
+enum Mood {
+    /// Answers with this status and body.
+    Says(u16, String),
+    /// Takes the request and never answers.
+    Hangs,
+    /// Answers with a body that never ends.
+    Floods,
+    /// Closes at once.
+    Closes,
+    /// Sends a head and half a body, and closes.
+    Breaks,
+}
+
+/// An upstream whose every route has a mood of its own, which tests change.
+struct Upstream {
+    address: SocketAddr,
+    routes: Arc<Mutex<Vec<(String, Mood)>>>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let routes: Arc<Mutex<Vec<(String, Mood)>>> = Arc::default();
+        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (moods, seen) = (Arc::clone(&routes), Arc::clone(&heads));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (moods, seen) = (Arc::clone(&moods), Arc::clone(&seen));
+                std::thread::spawn(move || serve(stream, &moods, &seen));
+            }
+        });
+        Self { address, routes, heads }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sets what `route` does; what has no mood is 404.
+    fn set(&self, route: &str, mood: Mood) {
+        let mut routes = self.routes.lock().unwrap();
+        routes.retain(|(known, _)| known != route);
+        routes.push((route.to_owned(), mood));
+    }
+
+    fn says(&self, route: &str, body: &Value) {
+        self.set(route, Mood::Says(200, body.to_string()));
+    }
+
+    fn requests(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+
+    /// Waits until requests that began after this call were answered.
+    fn asked_again(&self) {
+        let before = self.requests();
+        // The first of them may have begun before; the third begins after the second ended.
+        eventually("it is polled again", || (self.requests() >= before + 3).then_some(()));
+    }
+}
+
+fn serve(mut stream: TcpStream, moods: &Mutex<Vec<(String, Mood)>>, seen: &Mutex<Vec<String>>) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) if head.len() < 16 * 1024 => head.push(byte[0]),
+            _ => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let route = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    seen.lock().unwrap().push(head);
+    let mood = moods.lock().unwrap().iter().find(|(known, _)| *known == route).map(|(_, mood)| mood.clone());
+    // The program may have given up on it, which is what it should do.
+    let mut say = |text: &str| stream.write_all(text.as_bytes()).is_ok();
+    match mood.unwrap_or(Mood::Says(404, "{\"detail\": \"Not Found\"}".to_owned())) {
+        Mood::Says(status, body) => {
+            let length = body.len();
+            say(&format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            ));
+        }
+        Mood::Hangs => drop(stream.read(&mut byte)),
+        Mood::Floods => {
+            let chunk = format!("10000\r\n{}\r\n", "[".repeat(65_536));
+            // As much as nobody should take: bounded, so that a test of a broken program ends.
+            let mut goes_on = say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            for _ in 0..8_192 {
+                goes_on = goes_on && say(&chunk);
+            }
+        }
+        Mood::Closes => {}
+        Mood::Breaks => drop(say("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n{\"agents\": [{\"name\":")),
+    }
+}
+
+/// The agents of a project: name, then the agent.
+fn agents(lookout: &Lookout, project: &str) -> Vec<(String, Value)> {
+    let status = lookout.get("/api/status").json();
+    let projects = status["projects"].as_array().expect("projects");
+    let Some(project) = projects.iter().find(|one| one["name"] == project) else { return Vec::new() };
+    let agents = project["agents"].as_array().expect("agents");
+    agents.iter().map(|agent| (agent["name"].as_str().expect("a name").to_owned(), agent.clone())).collect()
+}
+
+fn names(lookout: &Lookout, project: &str) -> Vec<String> {
+    agents(lookout, project).into_iter().map(|(name, _)| name).collect()
+}
+
+fn source(lookout: &Lookout) -> Value {
+    lookout.get("/api/status").json()["sources"][0].clone()
+}
+
+fn older_shape() {
+    let upstream = Upstream::start();
+    let before = "2026-01-01T00:00:00Z";
+    let agent = |name: &str, running: bool, restarts: u64| json!({"name": name, "running": running, "last_activity": before, "restart_count": restarts});
+    upstream.says("/api/agents", &json!({"agents": [agent("boss", true, 1), agent("dead", false, 0)]}));
+    let setup = Setup::new(&format!(
+        "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms, project: shop}}]",
+        upstream.url()
+    ));
+    let lookout = setup.start();
+    eventually("it is polled", || (names(&lookout, "shop") == ["boss", "dead"]).then_some(()));
+    let found = agents(&lookout, "shop");
+    let (boss, dead) = (&found[0].1, &found[1].1);
+    assert_eq!([&boss["status"], &boss["up"], &boss["restart_count"]], [&json!("running"), &json!(true), &json!(1)]);
+    assert!(boss["idle_seconds"].as_f64().is_some_and(|idle| idle > 86_400.0), "{boss}");
+    assert_eq!(
+        [&dead["status"], &dead["reason"], &dead["up"]],
+        [&json!("failed"), &json!("not running"), &json!(false)]
+    );
+    let alerts = lookout.get("/api/alerts?rule=AgentDown").json();
+    assert_eq!(alerts["alerts"][0]["agent_name"], "dead", "it alerts even when first seen so: {alerts}");
+    assert_eq!(source(&lookout)["up"], true);
+
+    // Who is not in a later poll is gone, and nobody else's agents are.
+    lookout.post("/api/state", &json!({"project": "shop", "agents": [{"name": "pushed"}]}));
+    upstream.says("/api/agents", &json!({"agents": [agent("boss", true, 2)]}));
+    eventually("the other is gone", || (names(&lookout, "shop") == ["boss", "pushed"]).then_some(()));
+    assert!(!lookout.get("/metrics").text().contains("\"dead\""), "no series is left");
+    upstream.says("/api/agents", &json!({"agents": []}));
+    eventually("an empty list is an empty fleet", || (names(&lookout, "shop") == ["pushed"]).then_some(()));
+}
+
+fn newer_shape() {
+    let upstream = Upstream::start();
+    let beat = |healthy: bool, elapsed: f64| json!({"isHealthy": healthy, "lastActivity": "2026-01-01T00:00:00", "timeoutThreshold": 60, "elapsed": elapsed});
+    upstream.says(
+        "/api/health",
+        &json!({"shop": {"a": beat(true, 1.0), "b": beat(false, 90.0)}, "lab": {"c": beat(true, 400.0)}}),
+    );
+    let setup = Setup::new(&format!(
+        "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}/\", interval: 100ms}}]",
+        upstream.url()
+    ));
+    let lookout = setup.start();
+    eventually("teams are projects", || {
+        (names(&lookout, "shop") == ["a", "b"] && names(&lookout, "lab") == ["c"]).then_some(())
+    });
+    let shop = agents(&lookout, "shop");
+    assert_eq!([&shop[0].1["status"], &shop[1].1["status"]], ["running", "failed"]);
+    let idle = agents(&lookout, "lab")[0].1["idle_seconds"].as_f64();
+    assert!(
+        idle.is_some_and(|idle| (400.0..430.0).contains(&idle)),
+        "by elapsed, not by a time without zone: {idle:?}"
+    );
+    let idle = lookout.get("/api/alerts?rule=AgentIdle").json();
+    assert_eq!([&idle["alerts"][0]["agent_name"], &idle["alerts"][0]["level"]], ["c", "warning"], "{idle}");
+    upstream.says("/api/health", &json!({"shop": {"a": beat(true, 1.0)}}));
+    eventually("a team that is gone", || {
+        (names(&lookout, "shop") == ["a"] && names(&lookout, "lab").is_empty()).then_some(())
+    });
+}
+
+fn any_page() {
+    let upstream = Upstream::start();
+    upstream.says(
+        "/fleet?key=hidden4711",
+        &json!({"bots": {"x": {"state": "BUSY", "used": {"in": 7}}, "y": {"state": "zzz"}}}),
+    );
+    let setup = Setup::new(&format!(
+        "sources:\n  - name: page\n    kind: http-json\n    url: \"{}/fleet?key=hidden4711\"\n    interval: 100ms\n    \
+         bearer_token_file: token\n    headers: {{x-team: shop4711}}\n    \
+         fields: {{agents: \"$.bots.*\", name: \"@key\", status: \"$.state\", tokens.input: \"$.used.in\"}}\n    \
+         status_map: {{BUSY: running, zzz: idle}}\n",
+        upstream.url()
+    ));
+    setup.write("token", "bearer4711\n");
+    let lookout = setup.start();
+    eventually("it is polled", || (names(&lookout, "page") == ["x", "y"]).then_some(()));
+    let found = agents(&lookout, "page");
+    assert_eq!([&found[0].1["status"], &found[1].1["status"]], ["running", "idle"]);
+    assert_eq!(
+        [&found[0].1["tokens"]["input"], &found[1].1["tokens"]],
+        [&json!(7), &Value::Null],
+        "unknown is not zero"
+    );
+    let head = upstream.heads.lock().unwrap()[0].to_lowercase();
+    assert!(head.contains("authorization: bearer bearer4711\r\n") && head.contains("x-team: shop4711\r\n"), "{head}");
+    upstream.set("/fleet?key=hidden4711", Mood::Says(500, String::new()));
+    eventually("it fails", || (source(&lookout)["up"] == false).then_some(()));
+    for text in [lookout.log(), lookout.get("/api/status").text().to_owned(), lookout.get("/metrics").text().to_owned()]
+    {
+        assert!(!text.contains("4711"), "a secret is shown: {text}");
+    }
+}
+
+fn broken_upstreams() {
+    let upstream = Upstream::start();
+    let good = json!({"agents": [{"name": "sleeper", "running": true, "last_activity": "2026-01-01T00:00:00Z", "restart_count": 3},
+                                 {"name": "worker", "running": true}]});
+    upstream.says("/api/agents", &good);
+    let setup = Setup::new(&format!(
+        "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms, timeout: 300ms, max_body: 100000, project: shop}}]\n\
+         rules: [fast.yaml]\n",
+        upstream.url()
+    ));
+    setup.write(
+        "fast.yaml",
+        "rules:\n  - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 200ms, error: 10m}}\n",
+    );
+    let lookout = setup.start();
+    let idle = || lookout.get("/api/alerts?rule=AgentIdle").json()["alerts"].clone();
+    let down = |state: &str| {
+        let alerts = lookout.get(&format!("/api/alerts?rule=SourceDown&state={state}")).json();
+        alerts["alerts"].as_array().expect("alerts").len()
+    };
+    eventually("the idle one is told", || (idle()[0]["state"] == "firing").then_some(()));
+    let told = idle();
+    let steady = || -> Vec<Value> {
+        let keys = ["name", "status", "up", "last_activity", "last_heard", "restart_count"];
+        agents(&lookout, "shop").iter().map(|(_, agent)| keys.iter().map(|key| agent[key].clone()).collect()).collect()
+    };
+    let bad = [
+        ("an error with 200", Mood::Says(200, r#"{"error": "database is locked"}"#.to_owned()), "database is locked"),
+        ("a hang", Mood::Hangs, "no whole answer"),
+        ("a flood", Mood::Floods, "max_body"),
+        ("a huge body", Mood::Says(200, " ".repeat(5_000_000)), "max_body"),
+        ("a closed connection", Mood::Closes, ""),
+        ("half an answer", Mood::Breaks, ""),
+        ("500", Mood::Says(500, "oops".to_owned()), "500"),
+        ("a redirect", Mood::Says(302, String::new()), "redirects"),
+        ("rubbish", Mood::Says(200, "\u{0}<html>".to_owned()), ""),
+        ("nothing", Mood::Says(200, String::new()), ""),
+        ("another shape", Mood::Says(200, r#"[1, 2]"#.to_owned()), ""),
+        ("null", Mood::Says(200, "null".to_owned()), ""),
+        ("no list", Mood::Says(200, r#"{"agents": null}"#.to_owned()), ""),
+        ("deep nesting", Mood::Says(200, "[".repeat(90_000)), ""),
+    ];
+    for (round, (what, mood, says)) in bad.into_iter().enumerate() {
+        eventually("it is up", || (source(&lookout)["up"] == true).then_some(()));
+        upstream.set("/api/agents", mood);
+        eventually(what, || (source(&lookout)["up"] == false).then_some(()));
+        let before = steady();
+        assert_eq!(before.len(), 2, "{what}: nobody is gone");
+        eventually("the source's alert fires", || (down("firing") == 1).then_some(()));
+        upstream.asked_again();
+        let now = source(&lookout);
+        let error = now["last_error"].as_str().unwrap_or_default();
+        assert!(error.contains(says) && !error.is_empty(), "{what}: {now}");
+        assert_eq!(steady(), before, "{what}: a failed poll changes no agent");
+        let still = idle();
+        assert_eq!(still.as_array().map(Vec::len), Some(1), "{what}: {still}");
+        for key in ["state", "fingerprint", "fired_at", "resolved_at"] {
+            assert_eq!(still[0][key], told[0][key], "{what}: it still fires: {still}");
+        }
+        let page = lookout.get("/metrics");
+        assert!(page.text().contains("lookout_source_up{source=\"orch\"} 0\n"), "{what}");
+        assert!(
+            page.text().contains("orchestrator_alerts_active{project=\"\",level=\"warning\",rule=\"SourceDown\"} 1\n"),
+            "{what}: {}",
+            page.text()
+        );
+
+        // It recovers by itself.
+        upstream.says("/api/agents", &good);
+        eventually("it recovers", || (source(&lookout)["up"] == true).then_some(()));
+        assert_eq!(source(&lookout)["last_error"], Value::Null);
+        eventually("the source's alert is over", || {
+            (down("firing") == 0 && down("resolved") == round + 1).then_some(())
+        });
+    }
+    let errors = lookout.get("/metrics");
+    for reason in ["timeout", "too_large", "status", "malformed", "connect"] {
+        let line = format!("lookout_source_errors_total{{source=\"orch\",reason=\"{reason}\"}} ");
+        let count = errors.text().lines().find_map(|text| text.strip_prefix(&line)).expect(reason);
+        assert_ne!(count, "0", "{reason} was counted");
+    }
+    assert!(lookout.peak_memory() < 100 << 20, "peak memory {}", lookout.peak_memory());
+}
+
+fn unreadable_entry() {
+    let upstream = Upstream::start();
+    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}, {"name": "b", "running": true}]}));
+    let setup = Setup::new(&format!(
+        "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms}}]",
+        upstream.url()
+    ));
+    let lookout = setup.start();
+    eventually("it is polled", || (names(&lookout, "orch") == ["a", "b"]).then_some(()));
+    // Whose the unreadable entry is, nobody can say: perhaps b's.
+    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": false}, {"name": 5.5, "running": {}}]}));
+    eventually("the readable one is taken", || (agents(&lookout, "orch")[0].1["status"] == "failed").then_some(()));
+    upstream.asked_again();
+    assert_eq!(names(&lookout, "orch"), ["a", "b"], "nobody is removed");
+    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}]}));
+    eventually("a whole answer removes", || (names(&lookout, "orch") == ["a"]).then_some(()));
+}

@@ -1,0 +1,240 @@
+//! What people read in Slack, and what becomes of it when Slack is in trouble.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use lookout::clock::{Clock, Stopwatch};
+use serde_json::{Value, json};
+
+use crate::doubles::slack::{Act, SECRET, Seen, Slack};
+use crate::program::{Lookout, Setup, eventually};
+use crate::{Case, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("slack: a webhook's URL alone is enough to be told once, at once, and when it is over", &[], url_alone),
+        trial("slack: a passing trouble delays a message and loses or doubles none", &[], passing_troubles),
+        trial("slack: an answer that never comes is given up and tried again", &[], a_hang_ends),
+        trial("slack: a refusal for good is counted, not tried again, and shows no secret", &[], a_refusal_for_good),
+        trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_nobody_else),
+        trial("slack: sixty agents that fail together are a few messages that account for all", &[], a_storm),
+        trial("slack: words of agents mention nobody and break no limit", &[], hostile_words),
+    ]
+}
+
+/// A batch of one agent that was last active this many seconds ago.
+pub(crate) fn idle(name: &str, seconds: u64) -> Value {
+    let at = Clock::system().now().as_millis() - i64::try_from(seconds).unwrap() * 1000;
+    json!({"project": "shop", "ttl": "1h", "agents": [{"name": name, "status": "running", "last_activity": at}]})
+}
+
+/// Pushes a batch, which must be taken.
+pub(crate) fn push(lookout: &Lookout, batch: &Value) {
+    let answer = lookout.post("/api/state", batch);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// The value of the series that begins with `series`, label set included.
+pub(crate) fn metric(lookout: &Lookout, series: &str) -> Option<f64> {
+    let page = lookout.get("/metrics");
+    let line = page.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.to_owned();
+    line.split(' ').next()?.parse().ok()
+}
+
+/// One receiver in Slack, as configuration.
+pub(crate) fn receiver(name: &str, slack: &Slack) -> String {
+    format!("  - {{name: {name}, slack: {{webhook_url: '{}'}}}}\n", slack.url())
+}
+
+fn url_alone() {
+    let slack = Slack::start();
+    let setup = Setup::new("").arguments(&[]);
+    let setup = setup.env("SLACK_WEBHOOK_URL", &slack.url()).env("LOOKOUT_LISTEN", "127.0.0.1:0");
+    let lookout = setup.start();
+    push(&lookout, &idle("grand_boss", 400));
+    push(&lookout, &idle("grand_boss", 401));
+    let seen = slack.wait(1);
+    assert_eq!((seen[0].title().as_str(), seen[0].colour()), ("[WARNING] grand_boss", "#ff9900"));
+    let text = seen[0].text();
+    for part in ["grand_boss has been idle for 6m", "AgentIdle", "shop", "Open its terminal"] {
+        assert!(text.contains(part), "`{part}` in\n{text}");
+    }
+    push(&lookout, &idle("grand_boss", 650));
+    let seen = slack.wait(2);
+    assert_eq!((seen[1].title().as_str(), seen[1].colour()), ("[ERROR] grand_boss", "#ff0000"));
+    assert!(seen[1].text().contains("(was warning)"), "{}", seen[1].text());
+    push(&lookout, &idle("grand_boss", 0));
+    let seen = slack.wait(3);
+    assert_eq!((seen[2].title().as_str(), seen[2].colour()), ("[RESOLVED] grand_boss", "#36a64f"));
+    assert!(!seen[2].text().contains("Open its terminal"), "nothing is to be done any more: {}", seen[2].text());
+    // What is due is sent before the end, so that nothing else was due.
+    assert!(lookout.sigterm().success());
+    assert_eq!(slack.seen().len(), 3, "{:?}", slack.told());
+}
+
+fn passing_troubles() {
+    let broken = Act::Answer(500, "rollup_error", None);
+    // What happens, how it is counted, and the seconds that pass at least: as asked for, else 1, 2, 4, ….
+    for (troubles, reason, wait) in [
+        (&[Act::Answer(429, "rate_limited", Some(2))][..], "rate_limited", 2),
+        (&[Act::Answer(429, "rate_limited", None)], "rate_limited", 1),
+        (&[broken, broken], "server", 3),
+        (&[Act::Answer(200, "<html>please log in</html>", None)], "server", 1),
+        (&[Act::Cut], "network", 1),
+    ] {
+        let slack = Slack::start();
+        slack.next(troubles);
+        let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
+        let watch = Stopwatch::start();
+        push(&lookout, &idle("a", 400));
+        slack.wait(troubles.len());
+        eventually("the failure is counted", || {
+            let failed = format!("lookout_notifications_failed_total{{receiver=\"ops\",reason=\"{reason}\"}}");
+            (metric(&lookout, &failed) == Some(troubles.len() as f64)).then_some(())
+        });
+        slack.wait(troubles.len() + 1);
+        assert!(watch.elapsed() >= Duration::from_secs(wait), "{troubles:?} was tried again too early");
+        eventually("the delivery is counted", || {
+            (metric(&lookout, "lookout_notifications_total{receiver=\"ops\"}") == Some(1.0)).then_some(())
+        });
+        let receiver = &lookout.get("/api/status").json()["receivers"][0];
+        assert_eq!((&receiver["pending"], &receiver["last_error"]), (&json!(0), &Value::Null), "{troubles:?}");
+        assert!(lookout.sigterm().success());
+        assert_eq!((slack.seen().len(), slack.told()), (troubles.len() + 1, vec!["[WARNING] a".to_owned()]));
+    }
+}
+
+fn a_hang_ends() {
+    let slack = Slack::start();
+    slack.next(&[Act::Hang]);
+    let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
+    push(&lookout, &idle("a", 400));
+    slack.wait(2);
+    assert_eq!(slack.told(), ["[WARNING] a"]);
+    let failed = "lookout_notifications_failed_total{receiver=\"ops\",reason=\"timeout\"}";
+    assert_eq!(metric(&lookout, failed), Some(1.0));
+}
+
+fn a_refusal_for_good() {
+    let (gone, fine) = (Slack::start(), Slack::start());
+    gone.always(Act::Answer(404, "no_service", None));
+    let setup = Setup::new(&format!("receivers:\n{}{}", receiver("gone", &gone), receiver("fine", &fine)));
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    let failed = "lookout_notifications_failed_total{receiver=\"gone\",reason=\"refused\"}";
+    eventually("the refusal is counted", || (metric(&lookout, failed) == Some(1.0)).then_some(()));
+    fine.wait(1);
+    let status = lookout.get("/api/status");
+    assert!(status.text().contains("slack answered 404 no_service"), "{}", status.text());
+    // The address is freed before the second half, in which the connection itself fails.
+    let page = lookout.get("/metrics");
+    let printed = output(setup.command(&["check", "--config", "lookout.yaml", "--print"]));
+    assert!(printed.contains("webhook_url: '***'") || printed.contains("webhook_url: \"***\""), "{printed}");
+    let log = lookout.log();
+    assert!(log.contains("refused for good"), "{log}");
+    assert!(lookout.sigterm().success());
+    assert_eq!(gone.seen().len(), 1, "a refusal for good is not tried again");
+    assert_eq!(fine.told(), ["[WARNING] a"]);
+    // Nor does the next start take it up again.
+    let lookout = setup.start();
+    let restarted = lookout.log();
+    assert!(lookout.sigterm().success());
+    assert_eq!(gone.seen().len(), 1, "a dead letter rests");
+    for (place, text) in [
+        ("/api/status", status.text()),
+        ("/metrics", page.text()),
+        ("check --print", &printed),
+        ("the log", &log),
+        ("the second log", &restarted),
+    ] {
+        assert!(!text.contains("hunter2") && !text.contains(SECRET), "{place} shows the webhook:\n{text}");
+    }
+    // A webhook that nobody answers at is named by no error either.
+    let nowhere = "receivers: [{name: nowhere, slack: {webhook_url: 'http://127.0.0.1:1/services/hunter2'}}]\nstore: {path: null}\n";
+    let lookout = Setup::new(nowhere).start();
+    push(&lookout, &idle("a", 400));
+    let failed = "lookout_notifications_failed_total{receiver=\"nowhere\",reason=\"connect\"}";
+    eventually("the failure is counted", || metric(&lookout, failed).filter(|count| *count >= 1.0));
+    let all = lookout.log() + lookout.get("/api/status").text();
+    assert!(all.contains("notification failed") && !all.contains("hunter2"), "{all}");
+}
+
+/// What a command prints to both streams, however it ends.
+pub(crate) fn output(mut command: Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn a_hang_delays_nobody_else() {
+    let (stuck, fine) = (Slack::start(), Slack::start());
+    stuck.always(Act::Hang);
+    let config = format!("store: {{path: null}}\nreceivers:\n{}{}", receiver("stuck", &stuck), receiver("fine", &fine));
+    let lookout = Setup::new(&config).start();
+    push(&lookout, &idle("a", 400));
+    stuck.wait(1);
+    // Three messages, each a second after the other, while the first send to the other receiver still hangs.
+    fine.wait(1);
+    push(&lookout, &idle("a", 650));
+    fine.wait(2);
+    push(&lookout, &idle("a", 0));
+    fine.wait(3);
+    assert_eq!(stuck.seen().len(), 1, "its first send had not ended when the other had told everything");
+    assert_eq!(fine.told(), ["[WARNING] a", "[ERROR] a", "[RESOLVED] a"]);
+    let status = lookout.get("/api/status").json();
+    assert_eq!((&status["receivers"][0]["name"], &status["receivers"][0]["pending"]), (&json!("stuck"), &json!(1)));
+    eventually("nothing waits for the other any more", || {
+        let status = lookout.get("/api/status").json();
+        (status["receivers"][1]["pending"] == json!(0)).then_some(())
+    });
+}
+
+fn a_storm() {
+    let slack = Slack::start();
+    let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
+    let names: Vec<String> = (0..60).map(|number| format!("worker-{number:02}")).collect();
+    let agents: Vec<Value> = names.iter().map(|name| json!({"name": name, "status": "failed"})).collect();
+    push(&lookout, &json!({"project": "shop", "agents": agents}));
+    slack.wait(1);
+    assert!(lookout.sigterm().success());
+    let seen = slack.taken();
+    assert!((1..=3).contains(&seen.len()), "{} messages", seen.len());
+    let all: String = seen.iter().map(|seen| seen.text() + "\n").collect();
+    assert!(all.contains("[CRITICAL] shop"), "{all}");
+    assert!(all.contains("that are down: 60"), "{all}");
+    let named: BTreeSet<&String> = names.iter().filter(|name| all.contains(name.as_str())).collect();
+    let more = all.split(' ').zip(all.split(' ').skip(1)).find(|(_, word)| word.starts_with("more"));
+    let more: usize = more.map_or(0, |(count, _)| count.parse().unwrap());
+    assert_eq!(named.len() + more, 60, "everyone is named or counted:\n{all}");
+    assert!(named.len() >= 10, "{all}");
+}
+
+fn hostile_words() {
+    let slack = Slack::start();
+    let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
+    let long = "é".repeat(120);
+    // What can't be a name is refused.
+    assert_eq!(lookout.post("/api/state", &idle("\u{202e}evil\u{1b}[31m\u{7}", 400)).status, 400);
+    for name in ["<!channel> & *co*", "🤖 \"quoted\" {{ 7*7 }}", &long] {
+        push(&lookout, &idle(name, 400));
+    }
+    slack.wait_for("the three", |seen| seen.iter().flat_map(Seen::alerts).count() == 3);
+    let crowd: Vec<Value> = (0..300)
+        .map(|number| {
+            let batch = idle(&format!("<@U{number:03}> & {}", "&".repeat(150)), 400);
+            batch["agents"][0].clone()
+        })
+        .collect();
+    push(&lookout, &json!({"project": "crowd", "agents": crowd}));
+    assert!(lookout.sigterm().success());
+    let seen = slack.seen();
+    for seen in &seen {
+        assert_eq!(seen.act, Act::Take, "{}", seen.body);
+        let text = seen.text();
+        assert!(!text.contains("<!") && !text.contains("<@"), "somebody is mentioned:\n{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains('\u{7}'), "{text:?}");
+    }
+    let all: String = seen.iter().map(|seen| seen.text() + "\n").collect();
+    assert!(all.contains("&lt;!channel&gt; &amp; *co*") && all.contains("{{ 7*7 }}"), "{all}");
+    assert!(all.contains("more; `lookout alerts` lists them all"), "{all}");
+}
