@@ -2,6 +2,7 @@
 
 mod builtin;
 mod histories;
+mod own;
 mod restarts;
 
 use std::collections::BTreeMap;

@@ -89,6 +89,17 @@ impl Engine {
         self.take_effects(now, effects);
     }
 
+    /// Ends alerts about what the configuration no longer names: a source, or an agent that was only expected.
+    pub(super) fn end_unnamed(&mut self, now: Time) {
+        let (fleet, waiting) = (&self.fleet, &self.orphans.waiting);
+        let effects = self.alerts.end_unless(now, Ending::Removed, |alert| {
+            is_there(fleet, &alert.subject)
+                || is_missing(fleet, &alert.subject)
+                || waiting.iter().any(|(rule, subject)| *rule == alert.rule && *subject == alert.subject)
+        });
+        self.take_effects(now, effects);
+    }
+
     /// Tells the rules which alerts are open, so that they find their end.
     pub(super) fn mark_open(&mut self) {
         let fleet = &self.fleet;

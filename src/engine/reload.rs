@@ -45,7 +45,7 @@ impl Engine {
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.replace(settings.receivers);
         }
-        self.find_orphans(now);
+        self.end_unnamed(now);
         self.mark_open();
         self.judge_all(now);
     }

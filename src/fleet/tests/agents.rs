@@ -223,8 +223,8 @@ fn the_kind_of_report_that_came_first_owns_the_totals() {
     assert_eq!(watch.agent("a").total_tokens(), Some(100));
     watch.usage(2, UsageUpdate { agent: Some("b".into()), ..increment });
     assert_eq!(watch.agent("b").total_tokens(), Some(5), "an id that was refused was not counted");
-    let state = AgentUpdate { tokens: tokens(900, 0, 0), ..named("b") };
-    let taken = watch.push_batch(3, Batch { project: "shop".into(), agents: vec![state], ..Batch::default() });
-    assert_eq!((taken.accepted, taken.reasons), (1, vec![("usage_owner", 1)]), "the rest of the state is taken");
+    let cumulative = AgentUpdate { tokens: tokens(900, 0, 0), ..named("b") };
+    let batch = Batch { project: "shop".into(), agents: vec![cumulative], ..Batch::default() };
+    assert_eq!(watch.push_batch(3, batch).reasons, [("usage_owner", 1)]);
     assert_eq!((watch.agent("b").total_tokens(), watch.agent("b").usage_owner), (Some(5), Some(UsageOwner::Usage)));
 }
