@@ -13,6 +13,7 @@ mod orphans;
 mod output;
 mod reload;
 mod run;
+pub mod trial;
 pub mod view;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
+pub use trial::Trial;
 pub use view::{AlertView, ReceiverView, View};
 
 use crate::alerts::Alerts;

@@ -72,6 +72,17 @@ impl Rules {
         }
     }
 
+    /// Forgets what was remembered of every subject, as a restart does.
+    pub fn forget(&mut self) {
+        self.agents.clear();
+        self.components.clear();
+        self.sources.clear();
+        self.projects.clear();
+        self.agent_deadlines = Deadlines::default();
+        self.project_deadlines = Deadlines::default();
+        self.source_deadlines = Deadlines::default();
+    }
+
     /// The timing of each rule's alerts, by [`RuleId`].
     pub fn policies(&self) -> Vec<RulePolicy> {
         self.set.rules.iter().map(|rule| rule.policy.clone()).collect()
