@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
-use crate::fleet;
 use crate::metrics::Own;
 use crate::model::PollReport;
 use crate::notify::Receiver;
@@ -156,15 +155,8 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
     if console {
         receivers.push(Receiver::console());
     }
-    let sources = config.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
     Ok(engine::Settings {
-        fleet: fleet::Settings {
-            agents: config.agents.clone(),
-            expected: config.expected.clone(),
-            budgets: config.budgets.clone(),
-            max_series: config.limits.series,
-            sources: sources.collect(),
-        },
+        fleet: config.fleet_settings(),
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
         receivers,
     })

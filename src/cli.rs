@@ -16,6 +16,7 @@ mod status;
 mod table;
 mod terminal;
 mod test_notify;
+pub mod test_rules;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use health::HealthArgs;
 pub use run::RunArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
+pub use test_rules::TestRulesArgs;
 
 use crate::config::{ConfigError, Environment, Source};
 
@@ -87,6 +89,8 @@ pub enum Command {
 pub enum TestCommand {
     /// Send a marked test to the receivers and show what they answer
     Notify(TestNotifyArgs),
+    /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
+    Rules(TestRulesArgs),
 }
 
 /// Which configuration a command reads.
@@ -113,6 +117,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, env),
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),

@@ -15,9 +15,10 @@ use super::{AlertFilter, AlertView};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
-    Alert, AlertCounts, Batch, Finding, Fingerprint, Notice, PollReport, ReceiverPolicy, Time, UsageUpdate,
+    Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Notice, PollReport, ReceiverPolicy, Time, UsageUpdate,
 };
 use crate::rules::{RuleSet, Rules};
+use crate::sources::{decode_state, decode_states, decode_usage};
 
 /// Deadlines served at one moment before it is a millisecond later, as it is for the engine between two looks.
 const AT_ONCE: u32 = 50;
@@ -168,6 +169,29 @@ impl Trial {
         };
         self.settle(watch);
         taken
+    }
+
+    /// Reads and takes in what arrives at the time that has been reached; the error says what can't be read.
+    pub fn feed(&mut self, arrival: &Arrival, watch: &mut dyn Watch) -> Result<Taken, String> {
+        let text = |body| std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"));
+        let now = self.now;
+        let event = match arrival {
+            Arrival::State(body) => Event::State(decode_state(text(body)?, now).map_err(|error| error.to_string())?),
+            Arrival::Usage(body) => {
+                let usage = decode_usage(text(body)?).map_err(|error| error.to_string())?;
+                let mut taken = self.take(Event::Usage(&usage.project, usage.usage), watch);
+                taken.add_rejected(usage.rejected);
+                return Ok(taken);
+            }
+            Arrival::Poll { source, result } => {
+                let result = match result {
+                    Ok(bodies) => Ok(decode_states(bodies, now).map_err(|error| error.to_string())?),
+                    Err(error) => Err(error.clone()),
+                };
+                Event::Poll(PollReport { source: Arc::clone(source), result })
+            }
+        };
+        Ok(self.take(event, watch))
     }
 
     /// Judges everything anew, as a reload does.

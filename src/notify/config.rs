@@ -142,6 +142,20 @@ impl Reporter<'_> {
 }
 
 impl ReceiverConfig {
+    /// A receiver of that name with no kind yet, and the defaults for the rest.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), min_level: warning(), send_resolved: yes(), slack: None, email: None }
+    }
+
+    /// The same, and a Slack webhook that leads nowhere when it has no kind: for trials, in which nothing is sent.
+    pub fn or_nowhere(self) -> Self {
+        if self.slack.is_some() || self.email.is_some() {
+            return self;
+        }
+        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), webhook_url_file: None };
+        Self { slack: Some(nowhere), ..self }
+    }
+
     fn validate(&self, report: &mut Reporter<'_>) {
         if !text::is_name(&self.name, NAME_LIMIT) {
             let remedy = format!("give it 1 to {NAME_LIMIT} bytes without control characters");

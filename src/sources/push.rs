@@ -42,6 +42,11 @@ pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
     Ok(batch)
 }
 
+/// Reads bodies of `POST /api/state` that outlive their text, such as those that a poll was written down as.
+pub fn decode_states(bodies: &[String], now: Time) -> Result<Vec<Batch<'static>>, DecodeError> {
+    bodies.iter().map(|body| decode_state(body, now).map(super::owned::batch)).collect()
+}
+
 /// A batch as it was read.
 pub(super) struct Decoded<'a> {
     /// The project, `None` when the body names none.
