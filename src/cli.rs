@@ -9,6 +9,7 @@ mod answer;
 mod check;
 mod client;
 pub mod demo;
+mod export;
 mod health;
 mod logging;
 mod run;
@@ -30,6 +31,7 @@ pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
 pub use client::ClientArgs;
 pub use demo::DemoArgs;
+pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
 pub use run::RunArgs;
 pub use status::StatusArgs;
@@ -74,6 +76,9 @@ pub enum Command {
     /// Try things out before they matter
     #[command(subcommand)]
     Test(TestCommand),
+    /// Say what is configured here in the language of another program
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Show the whole picture: projects, components, sources, receivers
     Status(StatusArgs),
     /// Show what is wrong now, then what was
@@ -91,6 +96,13 @@ pub enum TestCommand {
     Notify(TestNotifyArgs),
     /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
     Rules(TestRulesArgs),
+}
+
+/// What can be exported.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Print the rules in force as Prometheus alerting rules over lookout's metrics
+    PrometheusRules(ExportRulesArgs),
 }
 
 /// Which configuration a command reads.
@@ -118,6 +130,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
             Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
+            Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),

@@ -6,6 +6,7 @@
 
 mod builtin;
 pub mod compile;
+pub mod description;
 pub mod file;
 mod glob;
 mod judge;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 
 pub use builtin::{BUILT_IN, built_in};
 pub use compile::{Rule, RuleError, RuleSet};
-pub use text::Facts;
+pub use description::{Description, Measure};
+pub use level::When;
+pub use text::{Facts, as_count, as_duration, as_percent};
 
 use crate::model::{Changes, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
 use judge::Marks;

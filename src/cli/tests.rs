@@ -31,6 +31,7 @@ fn every_command_takes_its_arguments() {
         "lookout check --config a.yaml --print",
         "lookout test notify --receiver ops",
         "lookout test rules a.test.yaml b.test.yaml --junit out.xml",
+        "lookout export prometheus-rules --config a.yaml",
         "lookout status --url http://127.0.0.1:1 --token-file t --json",
         "lookout alerts --level error --state firing --agent a --rule R --limit 5",
         "lookout agents --project shop --status waiting_question",

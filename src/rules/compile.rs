@@ -74,7 +74,7 @@ pub struct RuleSet {
     pub(super) tracks: Vec<TrackSpec>,
     /// Signals whose value changes with time alone.
     pub(super) timed: Signals,
-    texts: Texts,
+    pub(super) texts: Texts,
 }
 
 impl RuleSet {

@@ -153,6 +153,16 @@ fn silence() {
 }
 
 #[test]
+fn who_ended_or_was_paused_may_be_silent() {
+    let mut world = world();
+    for (second, status) in [(0, Completed), (1_000, Failed), (2_000, Paused)] {
+        world.push_batch(second, Batch { project: "shop".into(), agents: vec![a(status)], ..Batch::default() });
+        world.until(second + 999);
+        assert_eq!(world.told(&["AgentStale"]), [""; 0], "{status:?}");
+    }
+}
+
+#[test]
 fn refused_requests_count_for_ten_minutes() {
     let mut world = world();
     let refused = |count| AgentUpdate { rate_limit_hits: Some(count), ..a(Running) };
