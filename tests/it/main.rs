@@ -26,6 +26,7 @@ mod polling;
 mod program;
 mod prometheus;
 mod reload;
+mod ruletools;
 mod scrape;
 mod slack;
 mod tidy;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         mail::trials(),
         durability::trials(),
         reload::trials(),
+        ruletools::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

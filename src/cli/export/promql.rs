@@ -96,7 +96,12 @@ pub(super) fn remarks(rule: &Description<'_>, said: &Result<Vec<(Level, Said)>, 
     let mut remarks = Vec::new();
     match said {
         Err(reason) => remarks.push(format!("{reason}, so that this is lookout's own verdict")),
-        Ok(_) => {
+        Ok(levels) => {
+            if rule.value == Measure::Now(Signal::StaleSeconds) && levels.iter().any(|(_, said)| !said.held.is_zero()) {
+                remarks.push(
+                    "the time is counted from `agents.timeout` on, also for who promised another rhythm".to_owned(),
+                );
+            }
             if let Some(clear) = rule.clear {
                 remarks
                     .push(format!("lookout holds it until the value has passed {clear}, for which PromQL has no word"));
@@ -138,9 +143,10 @@ fn words(
     rule.levels.iter().map(one).collect()
 }
 
-/// Levels by number: each ends where the next one begins.
+/// Levels by number: each ends where the next one begins, unless it must hold, which a raise must not begin anew.
 fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, Said)> {
-    let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold)).chain([None]);
+    let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| rule.hold.is_zero()));
+    let next = next.chain([None]);
     let one = |((level, threshold), next): (&(Level, f64), Option<f64>)| {
         let (from, until) = match rule.when {
             When::AtMost => (format!("<= {threshold}"), next.map(|next| format!(" > {next}"))),

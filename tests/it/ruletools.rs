@@ -1,0 +1,81 @@
+//! The commands for rules as code, as users run them: tests of rules, export to Prometheus.
+
+mod prometheus_alike;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::program::Setup;
+use crate::{Case, tidy, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    let own = vec![
+        trial("test rules: the tests of the built-in rules pass", &[], built_in_rules_pass),
+        trial("test rules: the example in the README runs as written", &[], the_readme_example_runs),
+        trial("test rules: exit codes and JUnit tell failure from misuse", &[], exit_codes_tell),
+    ];
+    [own, prometheus_alike::trials()].into_iter().flatten().collect()
+}
+
+/// The output of the program in the project's folder.
+fn lookout(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+    command.args(arguments).current_dir(folder).env_clear().output().expect("the program runs")
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn built_in_rules_pass() {
+    let files: Vec<String> = tidy::files("alerts/tests").iter().map(|path| path.display().to_string()).collect();
+    assert!(!files.is_empty());
+    let mut arguments = vec!["test", "rules"];
+    arguments.extend(files.iter().map(String::as_str));
+    let output = lookout(tidy::root(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+/// The code block of the README after the comment with that name.
+fn block(name: &str) -> String {
+    let readme = tidy::text("README.md").expect("the README");
+    let (_, after) =
+        readme.split_once(&format!("<!-- {name} -->")).unwrap_or_else(|| panic!("no {name} in the README"));
+    let (_, inside) = after.split_once("```").and_then(|(_, rest)| rest.split_once('\n')).expect("a code block");
+    inside.split_once("\n```").expect("its end").0.to_owned() + "\n"
+}
+
+fn the_readme_example_runs() {
+    let setup = Setup::new("");
+    setup.write("team-rules.yaml", &block("team-rules.yaml"));
+    setup.write("team.test.yaml", &block("team.test.yaml"));
+    let command = block("test rules");
+    let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let output = lookout(setup.path(), &arguments);
+    assert_eq!(text(&output), block("test rules output"));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+fn exit_codes_tell() {
+    let setup = Setup::new("");
+    let test = "tests:\n  - name: nothing fires\n    input_state:\n      - {at: 0s, state: {agents: [{name: a, status: STATUS}]}}\n    notifications: []\n";
+    setup.write("good.yaml", &test.replace("STATUS", "running"));
+    setup.write("bad.yaml", &test.replace("STATUS", "failed"));
+    setup.write("broken.yaml", "tests: [\n");
+    let run = |files: &[&str]| lookout(setup.path(), &[&["test", "rules", "--junit", "out.xml"], files].concat());
+    let good = run(&["good.yaml"]);
+    assert_eq!(
+        (good.status.code(), &*text(&good)),
+        (Some(0), "good.yaml\n  ok     nothing fires\n1 test: 1 passed, 0 failed\n")
+    );
+    let bad = run(&["good.yaml", "bad.yaml"]);
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad));
+    assert!(text(&bad).contains("  FAILED nothing fires\n         notifications to test:\n           + got      0s {kind: firing, rule: AgentDown"), "{}", text(&bad));
+    let xml = std::fs::read_to_string(setup.path().join("out.xml")).expect("the results");
+    assert!(xml.contains("<testsuites name=\"lookout test rules\" tests=\"2\" failures=\"1\" errors=\"0\">"), "{xml}");
+    let broken = run(&["broken.yaml", "bad.yaml"]);
+    assert_eq!(broken.status.code(), Some(2), "{}", text(&broken));
+    assert!(text(&broken).contains("broken.yaml: line "), "{}", text(&broken));
+    assert_eq!(run(&["none.yaml"]).status.code(), Some(2));
+    assert_eq!(lookout(setup.path(), &["test", "rules"]).status.code(), Some(2));
+}
