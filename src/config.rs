@@ -30,7 +30,7 @@ use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
 use crate::sources::config::SourceConfig;
-use crate::store::config::StoreConfig;
+use crate::store::config::{RecordConfig, StoreConfig};
 use log::LogConfig;
 use reader::Reader;
 use server::{AuthConfig, LimitsConfig, TlsConfig};
@@ -52,6 +52,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where things are kept; a relative path is relative to the working directory.
     pub store: StoreConfig,
+    /// Whether and where what comes in is recorded; a relative path is relative to the working directory.
+    pub record: RecordConfig,
     /// What is polled.
     pub sources: Vec<SourceConfig>,
     /// When an agent counts as silent, idle and forgotten.
@@ -92,6 +94,7 @@ impl Source {
             limits: reader.section("limits"),
             log: reader.section("log"),
             store: reader.section("store"),
+            record: reader.section("record"),
             sources: reader.list("sources"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
