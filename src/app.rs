@@ -1,6 +1,7 @@
 //! Start, wire, drain: the only place that knows every part.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context};
 use crate::sources;
-use crate::store::{ClosedFilter, HistoryHandle, Store};
+use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 
 /// How long running requests may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub struct Extras {
     pub console: bool,
     /// Rules over those of the configuration: (name, text).
     pub rules: Vec<(String, String)>,
+    /// Where to record what comes in, in place of what the configuration says.
+    pub record: Option<PathBuf>,
     /// Called with the address once requests are served.
     pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
 }
@@ -64,7 +67,9 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let history = store.history.clone();
     let (monitoring, polls_on) = watch::channel(true);
     let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
-    let parts = Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring };
+    let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
+    let parts =
+        Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
     let (engine, reports) = Engine::new(parts);
     let (stop_engine, engine_stop) = oneshot::channel();
     let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
@@ -140,6 +145,14 @@ async fn wait_for_end(reloader: &Reloader, serving: &mut tokio::task::JoinHandle
             _ = &mut *serving => anyhow::bail!("the listener broke"),
         }
     }
+}
+
+/// The recording, when one is wanted.
+fn recorder(path: Option<&PathBuf>, config: &Config, clock: &Clock) -> anyhow::Result<Option<Recorder>> {
+    let Some(path) = path else { return Ok(None) };
+    let recorder = Recorder::open(path, config.record.max_size, clock.now()).context("open the recording")?;
+    tracing::info!(path = %path.display(), max_size = config.record.max_size, "recording what comes in");
+    Ok(Some(recorder))
 }
 
 /// What the engine takes from the configuration.
@@ -274,6 +287,7 @@ impl Reloader {
         for (key, changed) in [
             ("listen", config.listen != self.started_with.listen),
             ("store.path", config.store.path != self.started_with.store.path),
+            ("record", config.record != self.started_with.record),
         ] {
             if changed {
                 tracing::warn!(key, "this key takes effect at the next start only");

@@ -32,7 +32,7 @@ use crate::metrics::Own;
 use crate::model::{Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Settled, Store};
+use crate::store::{Recorder, Settled, Store};
 use commit::Committer;
 use orphans::Orphans;
 use output::Unsaved;
@@ -65,6 +65,8 @@ pub struct Engine {
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
+    /// Where what comes in is recorded, when it is.
+    recorder: Option<Recorder>,
 }
 
 impl Engine {

@@ -4,6 +4,7 @@
 //! batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
 
 mod component;
+mod encode;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use self::component::Components;
+pub use self::encode::encode_state;
 use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
 use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
