@@ -12,6 +12,7 @@ pub mod demo;
 mod export;
 mod health;
 mod logging;
+mod replay;
 mod run;
 mod status;
 mod table;
@@ -33,6 +34,7 @@ pub use client::ClientArgs;
 pub use demo::DemoArgs;
 pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
+pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
@@ -76,6 +78,8 @@ pub enum Command {
     /// Try things out before they matter
     #[command(subcommand)]
     Test(TestCommand),
+    /// Play recorded state against other rules: what would have been told, and what was
+    Replay(ReplayArgs),
     /// Say what is configured here in the language of another program
     #[command(subcommand)]
     Export(ExportCommand),
@@ -130,6 +134,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
             Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
+            Command::Replay(args) => replay::run(&args, env),
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),

@@ -1,6 +1,7 @@
-//! The commands for rules as code, as users run them: tests of rules, export to Prometheus.
+//! The commands for rules as code, as users run them: tests of rules, replay, export to Prometheus.
 
 mod prometheus_alike;
+mod replays;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +15,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("test rules: the example in the README runs as written", &[], the_readme_example_runs),
         trial("test rules: exit codes and JUnit tell failure from misuse", &[], exit_codes_tell),
     ];
-    [own, prometheus_alike::trials()].into_iter().flatten().collect()
+    [own, prometheus_alike::trials(), replays::trials()].into_iter().flatten().collect()
 }
 
 /// The output of the program in the project's folder.
