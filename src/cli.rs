@@ -48,6 +48,7 @@ Examples:
   SLACK_WEBHOOK_URL=https://… lookout     watch, and tell Slack
   lookout --config lookout.yaml           watch as the file says
   lookout check --config lookout.yaml     is the file valid?
+  lookout test rules team.test.yaml       do the rules do what they should?
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
 
