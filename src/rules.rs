@@ -7,7 +7,7 @@
 mod builtin;
 pub mod compile;
 pub mod file;
-mod glob;
+mod filter;
 mod judge;
 mod level;
 mod read;

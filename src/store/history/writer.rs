@@ -187,23 +187,25 @@ impl Writer {
     }
 
     fn prune_if_due(&mut self) {
-        if self.clock.now() < self.prune_at {
+        // One reading: a time that came while rows were looked for has not been pruned for.
+        let now = self.clock.now();
+        if now < self.prune_at {
             return;
         }
-        match self.prune() {
+        match self.prune(now) {
             // There may be more; the next turn takes it.
             Ok(1..) => self.unfolded = true,
-            Ok(0) => self.prune_at = self.clock.now().plus(PRUNE_EVERY),
+            Ok(0) => self.prune_at = now.plus(PRUNE_EVERY),
             Err(error) => {
                 self.health.wrote(&Err(self.place.failed("prune")(error)));
-                self.prune_at = self.clock.now().plus(PRUNE_EVERY);
+                self.prune_at = now.plus(PRUNE_EVERY);
             }
         }
     }
 
     /// Removes up to [`BITE`] of the oldest rows of each table that are past their time or too many, and returns how many.
-    fn prune(&self) -> rusqlite::Result<usize> {
-        let oldest = self.clock.now().minus(self.retention).as_millis();
+    fn prune(&self, now: Time) -> rusqlite::Result<usize> {
+        let oldest = now.minus(self.retention).as_millis();
         let memory = usize::from(self.place.is_memory());
         // Rows are appended, so the oldest have the lowest ids and the scan stops after a bite.
         let mut history = self.connection.prepare_cached(
