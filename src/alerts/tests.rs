@@ -1,5 +1,8 @@
 //! The life of alerts on a virtual clock: exact times, exact tells, and invariants over random histories.
 
+mod flapping;
+mod incidents;
+mod quiet;
 mod restarts;
 
 use std::collections::BTreeMap;
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 
 use super::{Alerts, Effects};
 use crate::model::{
-    AlertState, Class, Ending, Finding, Level, NoticeKind, ReceiverPolicy, RuleId, RulePolicy, Subject, Time,
+    AlertState, Class, Ending, Finding, Flap, Level, NoticeKind, ReceiverPolicy, RuleId, RulePolicy, Subject, Time,
 };
 
 const RULE: RuleId = RuleId(0);
@@ -20,19 +23,11 @@ fn at(seconds: i64) -> Time {
 }
 
 fn policy() -> RulePolicy {
-    RulePolicy {
-        name: "Rule".into(),
-        class: Class::Other,
-        lowest: Level::Warning,
-        hold: Duration::ZERO,
-        clear_after: Duration::ZERO,
-        cooldown: Duration::from_secs(60),
-        repeat: Some(Duration::from_secs(4 * 3600)),
-    }
+    RulePolicy::new("Rule", Class::Other)
 }
 
 fn receiver(name: &str, min_level: Level) -> ReceiverPolicy {
-    ReceiverPolicy { name: name.into(), min_level, send_resolved: true }
+    ReceiverPolicy::new(name, min_level)
 }
 
 fn agent(name: &str) -> Subject {
@@ -44,6 +39,7 @@ fn finding(rule: u16, subject: Subject, level: Option<Level>, value: f64, now: T
         rule: RuleId(rule),
         subject,
         source: Some("push".into()),
+        agent_type: None,
         level,
         cleared: level.is_none(),
         value: Some(value),
@@ -317,6 +313,9 @@ enum Event {
     Unknown(u8),
     Wait(u16),
     End(u8),
+    Silence(u8, u16),
+    Acknowledge(u8),
+    Flips(u8, u8),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -327,12 +326,16 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..3u8).prop_map(Event::Unknown),
         3 => (0..400u16).prop_map(Event::Wait),
         1 => (0..3u8).prop_map(Event::End),
+        1 => (0..3u8, 1..400u16).prop_map(|(agent, seconds)| Event::Silence(agent, seconds)),
+        1 => (0..3u8).prop_map(Event::Acknowledge),
+        1 => (0..3u8, 1..12u8).prop_map(|(agent, flips)| Event::Flips(agent, flips)),
     ];
     proptest::collection::vec(event, 1..60)
 }
 
-/// Runs a history and returns every notice with its time in seconds.
-fn run(events: &[Event], policy: &RulePolicy) -> Vec<(i64, crate::model::Notice)> {
+/// Runs a history and returns every notice with its time in seconds, and who was silenced from when until when.
+fn run(events: &[Event], policy: &RulePolicy) -> (Vec<(i64, crate::model::Notice)>, Vec<(String, i64, i64)>) {
+    let mut silenced = Vec::new();
     let receivers = vec![receiver("ops", Warning), receiver("oncall", Critical)];
     let mut alerts = Alerts::new(vec![policy.clone()], receivers);
     let (mut seconds, mut notices) = (0, Vec::new());
@@ -354,6 +357,31 @@ fn run(events: &[Event], policy: &RulePolicy) -> Vec<(i64, crate::model::Notice)
             Event::Hold(agent) => (agent, None, false, Some(1.0), None),
             Event::Unknown(agent) => (agent, None, false, None, None),
             Event::End(agent) => (agent, None, true, None, Some(Ending::Removed)),
+            Event::Silence(name, length) => {
+                step(&mut alerts, seconds, vec![], &mut notices);
+                let until = seconds + i64::from(*length);
+                let silence = quiet::silence(silenced.len(), &name.to_string(), seconds, until);
+                let effects = alerts.silence(at(seconds), silence).expect("it is taken");
+                notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
+                silenced.push((name.to_string(), seconds, until));
+                continue;
+            }
+            Event::Acknowledge(name) => {
+                step(&mut alerts, seconds, vec![], &mut notices);
+                let fingerprint = crate::model::Fingerprint::of("Rule", &agent(&name.to_string()));
+                let effects = alerts.acknowledge(at(seconds), fingerprint, "ann", "").unwrap_or_default();
+                notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
+                continue;
+            }
+            Event::Flips(name, flips) => {
+                for flip in 0..*flips {
+                    let level = (flip % 2 == 0).then_some(Error);
+                    seconds += 7;
+                    let one = finding(0, agent(&name.to_string()), level, 2.0, at(seconds));
+                    step(&mut alerts, seconds, vec![one], &mut notices);
+                }
+                continue;
+            }
         };
         let mut one = finding(0, agent(&name.to_string()), level, 0.0, at(seconds));
         (one.cleared, one.value, one.ending) = (cleared, value, ending);
@@ -366,7 +394,8 @@ fn run(events: &[Event], policy: &RulePolicy) -> Vec<(i64, crate::model::Notice)
     step(&mut alerts, seconds + 10_000, vec![], &mut notices);
     assert_eq!(alerts.by_fingerprint.len(), 0, "nothing is remembered for ever");
     assert!(alerts.counts().active.is_empty(), "{:?}", alerts.counts().active);
-    notices
+    notices.retain(|(_, notice)| notice.kind.is_of_alert());
+    (notices, silenced)
 }
 
 proptest! {
@@ -378,8 +407,10 @@ proptest! {
         hold in 0..100u64,
         clear_after in 0..100u64,
     ) {
-        let policy = RulePolicy { hold: Duration::from_secs(hold), clear_after: Duration::from_secs(clear_after), ..policy() };
-        let notices = run(&events, &policy);
+        let flap = Some(Flap { changes: 4, ..Flap::default() });
+        let (hold, clear_after) = (Duration::from_secs(hold), Duration::from_secs(clear_after));
+        let policy = RulePolicy { hold, clear_after, flap, ..policy() };
+        let (notices, silenced) = run(&events, &policy);
         let mut open: BTreeMap<(Arc<str>, String), (i64, Level)> = BTreeMap::new();
         let mut last_firing: BTreeMap<(Arc<str>, String), i64> = BTreeMap::new();
         let mut keys = std::collections::BTreeSet::new();
@@ -387,6 +418,10 @@ proptest! {
             prop_assert!(keys.insert(notice.key.to_string()), "a key is used once: {}", notice.key);
             let who = (Arc::clone(&notice.receiver), notice.subject.name().to_string());
             match notice.kind {
+                NoticeKind::Flapping => {
+                    let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
+                    prop_assert!(cooled, "told that it comes and goes within the cooldown");
+                }
                 NoticeKind::Firing => {
                     prop_assert!(!open.contains_key(&who), "told as new what it was told already");
                     let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
@@ -401,10 +436,16 @@ proptest! {
                     prop_assert!(notice.level < level && seconds - told >= 60);
                 }
                 NoticeKind::Repeat => prop_assert!(open.contains_key(&who)),
+                NoticeKind::Settled => {
+                    let (told, _) = open.get(&who).copied().expect("settled from something told");
+                    prop_assert!(seconds - told >= 60);
+                }
                 NoticeKind::Resolved => prop_assert!(open.remove(&who).is_some(), "over, and was never told"),
-                NoticeKind::Test => prop_assert!(false),
+                NoticeKind::Test | NoticeKind::Announcement | NoticeKind::Digest => prop_assert!(false),
             }
             if notice.kind.is_firing() {
+                let quiet = |(name, from, until): &(String, i64, i64)| *name == who.1 && from < seconds && seconds < until;
+                prop_assert!(!silenced.iter().any(quiet), "told although it was silenced: {:?}", notice);
                 open.insert(who.clone(), (*seconds, notice.level));
                 last_firing.insert(who, *seconds);
             }
@@ -413,6 +454,6 @@ proptest! {
             }
         }
         prop_assert!(open.is_empty(), "owed a resolve: {:?}", open);
-        prop_assert_eq!(notices, run(&events, &policy), "the same history tells the same");
+        prop_assert_eq!(notices, run(&events, &policy).0, "the same history tells the same");
     }
 }

@@ -221,8 +221,6 @@ pub enum Event {
 pub struct Decision {
     /// The alert.
     pub fingerprint: Fingerprint,
-    /// Its place in the timeline, from 0.
-    pub number: u64,
     /// When.
     pub at: Time,
     /// The alert's level then.

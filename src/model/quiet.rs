@@ -113,10 +113,7 @@ impl TryFrom<Written> for QuietHours {
         let hour = |text: &Option<String>| text.as_deref().map_or(Ok(Clock::midnight()), time_of_day);
         let (from, to) = (hour(&written.from)?, hour(&written.to)?);
         let zone = TimeZone::get(&written.time_zone).map_err(|_| {
-            format!(
-                "`{}` is not a time zone; write it like Europe/Berlin",
-                super::text::clean(&written.time_zone, 50)
-            )
+            format!("`{}` is not a time zone; write it like Europe/Berlin", super::text::clean(&written.time_zone, 50))
         })?;
         Ok(Self { written, days, from, to, zone })
     }
