@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
 use crate::metrics::Own;
-use crate::model::PollReport;
+use crate::model::{Decision, Fingerprint, PollReport};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context};
@@ -84,7 +84,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         started_with: config.clone(),
         handle: handle.clone(),
         own: Arc::clone(&own),
-        clock,
+        clock: clock.clone(),
         access: access_now,
         address,
         pollers,
@@ -102,7 +102,12 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         own,
         access,
         limits: config.limits.clone(),
-        history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
+        history: {
+            let history = history.clone();
+            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter)))
+        },
+        timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
+        clock: clock.clone(),
         reload: Arc::new(reload),
     };
     let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
@@ -202,6 +207,16 @@ async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<Alert
             Vec::new()
         }
     }
+}
+
+/// The timeline of an alert.
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+    // What was decided before this read began must be in it.
+    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
+    history.timeline(fingerprint).await.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "history not read");
+        Vec::new()
+    })
 }
 
 /// The polls of the configured sources.

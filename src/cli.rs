@@ -3,6 +3,7 @@
 //! Owns arguments, help, tables and exit codes: 0 done, 1 failed or not healthy, 2 usage. Refuses to know how the
 //! sidecar works: `run` and `demo` hand over to [`crate::app`], the others talk to a sidecar over its API.
 
+mod ack;
 mod agents;
 mod alerts;
 mod answer;
@@ -14,11 +15,13 @@ mod health;
 mod logging;
 mod replay;
 mod run;
+mod silence;
 mod status;
 mod table;
 mod terminal;
 mod test_notify;
 pub mod test_rules;
+mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -27,6 +30,7 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+pub use ack::AckArgs;
 pub use agents::AgentsArgs;
 pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
@@ -36,9 +40,11 @@ pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
+pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
 pub use test_rules::TestRulesArgs;
+pub use why::WhyArgs;
 
 use crate::config::{ConfigError, Environment, Source};
 
@@ -88,6 +94,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Show what is wrong now, then what was
     Alerts(AlertsArgs),
+    /// Explain an alert: every decision about it, and why somebody was told or not
+    Why(WhyArgs),
+    /// Keep alerts quiet for a while, or list and end such silences
+    Silence(SilenceArgs),
+    /// Look after an alert: it is not said again until it gets worse
+    Ack(AckArgs),
     /// Show every agent, the worst first
     Agents(AgentsArgs),
     /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
@@ -139,6 +151,9 @@ impl Cli {
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
+            Command::Why(args) => wait(why::run(&args, env)),
+            Command::Silence(args) => wait(silence::run(&args, env)),
+            Command::Ack(args) => wait(ack::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),
             Command::Health(args) => wait(health::run(&args, env)),
         };
@@ -150,6 +165,11 @@ impl Cli {
             ExitCode::FAILURE
         })
     }
+}
+
+/// Who acts: as said, else the user of this machine.
+fn who(said: Option<&str>) -> String {
+    said.map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned)
 }
 
 /// Waits for what a command does over the network.

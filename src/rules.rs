@@ -8,7 +8,7 @@ mod builtin;
 pub mod compile;
 pub mod description;
 pub mod file;
-mod glob;
+mod filter;
 mod judge;
 mod level;
 mod read;

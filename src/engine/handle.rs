@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{Level, PollReport, Rejected};
@@ -35,8 +36,10 @@ pub enum Control {
     View(oneshot::Sender<Arc<View>>),
     /// A reader wants the alerts that are not over.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
-    /// Judging and polling are resumed or paused.
-    Monitoring(bool, oneshot::Sender<()>),
+    /// Judging and polling are resumed or paused, and by whom.
+    Monitoring(bool, String, oneshot::Sender<()>),
+    /// About silences, acknowledgements, and why.
+    Quiet(Quiet),
     /// The configuration changed.
     Reload(Box<Settings>, oneshot::Sender<()>),
 }
@@ -133,9 +136,9 @@ impl Handle {
         self.ask(|reply| Control::Alerts(filter, reply)).await
     }
 
-    /// Resumes (`true`) or pauses judging and polling.
-    pub async fn set_monitoring(&self, on: bool) -> Result<(), Stopped> {
-        self.ask(|reply| Control::Monitoring(on, reply)).await
+    /// Resumes (`true`) or pauses judging and polling; `by` is who says so.
+    pub async fn set_monitoring(&self, on: bool, by: String) -> Result<(), Stopped> {
+        self.ask(|reply| Control::Monitoring(on, by, reply)).await
     }
 
     /// Takes over other settings.
@@ -149,7 +152,7 @@ impl Handle {
         [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity())]
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
+    pub(super) async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.control.send(message(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)

@@ -128,6 +128,10 @@ pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item =
     let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(notices.size_hint().0);
     let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
     for mut notice in notices {
+        if !notice.kind.is_of_alert() {
+            worded.push(Arc::new(notice));
+            continue;
+        }
         let (message, action) = match last.take() {
             Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
             _ => {
@@ -143,17 +147,23 @@ pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item =
 }
 
 /// The alerts that `filter` covers and that are not over, worst first, then newest first.
-pub(super) fn listed(alerts: &Alerts, rules: &Rules, fleet: &Fleet, filter: &AlertFilter) -> Vec<AlertView> {
+pub(super) fn listed(
+    now: Time,
+    alerts: &Alerts,
+    rules: &Rules,
+    fleet: &Fleet,
+    filter: &AlertFilter,
+) -> Vec<AlertView> {
     let mut found: Vec<&Alert> = alerts.open().filter(|alert| filter.covers(alert)).collect();
     found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
     found.truncate(filter.limit);
-    found
-        .into_iter()
-        .map(|alert| {
-            let (message, action) = words(rules, fleet, &alert.rule, &Said::from(alert));
-            AlertView::of(alert, message, action)
-        })
-        .collect()
+    found.into_iter().map(|alert| alert_view(now, alerts, rules, fleet, alert)).collect()
+}
+
+fn alert_view(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, alert: &Alert) -> AlertView {
+    let (message, action) = words(rules, fleet, &alert.rule, &Said::from(alert));
+    let silence = alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
+    AlertView { silenced_by: silence, ..AlertView::of(alert, message, action) }
 }
 
 impl Engine {
@@ -162,6 +172,7 @@ impl Engine {
         if effects.is_empty() {
             return;
         }
+        self.store.history.decide(std::mem::take(&mut effects.decisions));
         for (reason, count) in effects.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
@@ -240,8 +251,13 @@ impl Engine {
     }
 
     /// The alerts that are not over, worst first, then newest first.
-    pub(super) fn list(&self, filter: &AlertFilter) -> Vec<AlertView> {
-        listed(&self.alerts, &self.rules, &self.fleet, filter)
+    pub(super) fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
+        listed(now, &self.alerts, &self.rules, &self.fleet, filter)
+    }
+
+    /// `alert` as readers see it at `now`.
+    pub(super) fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
+        alert_view(now, &self.alerts, &self.rules, &self.fleet, alert)
     }
 }
 
@@ -281,7 +297,7 @@ impl AlertView {
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
             explained_by: alert.explained_by.clone(),
-            acked_by: None,
+            acked_by: alert.ack.as_ref().map(|ack| ack.by.to_string()),
             silenced_by: None,
         }
     }

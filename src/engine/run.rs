@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::commit::{Answer, Committed, Committer};
+use super::commit::{Committed, Committer};
 use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
@@ -105,6 +105,7 @@ impl Engine {
                 "state restored"
             );
         }
+        self.alerts.restore_silences(restored.silences);
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
         self.end_without_rule(now);
         self.mark_open();
@@ -172,9 +173,10 @@ impl Engine {
         // A reader that has gone away is not waiting for the answer.
         match message {
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
-            Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
-            Control::Monitoring(on, reply) => {
-                self.set_monitoring(now, on);
+            Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
+            Control::Quiet(message) => self.take_quiet(now, message),
+            Control::Monitoring(on, by, reply) => {
+                self.set_monitoring(now, on, &by);
                 reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
@@ -191,7 +193,7 @@ impl Engine {
             self.own.store_error();
             tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
         }
-        answers.into_iter().for_each(Answer::give);
+        answers.into_iter().for_each(|answer| answer());
         self.dispatch(notices);
     }
 

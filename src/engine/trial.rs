@@ -129,7 +129,7 @@ impl Trial {
     /// The alerts that are not over, worst first, then newest first.
     pub fn open(&self) -> Vec<AlertView> {
         let filter = AlertFilter { limit: usize::MAX, ..AlertFilter::default() };
-        listed(&self.alerts, &self.rules, &self.fleet, &filter)
+        listed(self.now, &self.alerts, &self.rules, &self.fleet, &filter)
     }
 
     /// Goes on to `to`, serving every deadline on the way at its time. Time never goes back.
@@ -234,6 +234,7 @@ impl Trial {
     fn step(&mut self, found: Vec<Finding>, watch: &mut dyn Watch) {
         if !found.is_empty() {
             watch.found(self.now, &found);
+            self.alerts.set_agents(self.fleet.state().agents.len());
             let effects = self.alerts.step(self.now, found);
             self.take_effects(effects, watch);
         }

@@ -71,6 +71,7 @@ impl Verdict {
             rule,
             subject: subject(),
             source: None,
+            agent_type: None,
             level: self.level.map(|(level, _)| level),
             cleared: self.cleared,
             value: self.value,
@@ -174,6 +175,7 @@ impl Rules {
             let subject = || Subject::Agent { project: Arc::clone(&agent.project), name: Arc::clone(&agent.name) };
             if let Some(mut finding) = verdict.finding(id, since, &mut memory.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
+                finding.agent_type.clone_from(&agent.agent_type);
                 if new_day && finding.level.is_none() && of_the_day {
                     finding.ending = Some(Ending::NewDay);
                 }
@@ -306,6 +308,7 @@ fn gone(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding 
         rule,
         subject,
         source: None,
+        agent_type: None,
         level: None,
         cleared: true,
         value: None,

@@ -25,6 +25,7 @@ mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
 mod prometheus;
+mod quiet;
 mod reload;
 mod ruletools;
 mod scrape;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         durability::trials(),
         reload::trials(),
         ruletools::trials(),
+        quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();
 
