@@ -147,13 +147,7 @@ pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item =
 }
 
 /// The alerts that `filter` covers and that are not over, worst first, then newest first.
-pub(super) fn listed(
-    now: Time,
-    alerts: &Alerts,
-    rules: &Rules,
-    fleet: &Fleet,
-    filter: &AlertFilter,
-) -> Vec<AlertView> {
+pub(super) fn listed(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, filter: &AlertFilter) -> Vec<AlertView> {
     let mut found: Vec<&Alert> = alerts.open().filter(|alert| filter.covers(alert)).collect();
     found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
     found.truncate(filter.limit);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::orphans::mark;
 use super::output::{listed, worded};
 use super::{AlertFilter, AlertView};
-use crate::alerts::{Alerts, Effects};
+use crate::alerts::{Alerts, Effects, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
     Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Notice, PollReport, ReceiverPolicy, Time, UsageUpdate,
@@ -190,8 +190,26 @@ impl Trial {
                 };
                 Event::Poll(PollReport { source: Arc::clone(source), result })
             }
+            Arrival::Silence(silence) => {
+                let done = self.alerts.silence(now, silence.clone());
+                return self.done(done, watch);
+            }
+            Arrival::Unsilence { id, by } => {
+                let done = self.alerts.unsilence(now, id, by);
+                return self.done(done, watch);
+            }
+            Arrival::Ack { fingerprint, by, comment } => {
+                let done = self.alerts.acknowledge(now, *fingerprint, by, comment);
+                return self.done(done, watch);
+            }
         };
         Ok(self.take(event, watch))
+    }
+
+    /// Takes care of what came of a wish for quiet.
+    fn done(&mut self, done: Result<Effects, QuietError>, watch: &mut dyn Watch) -> Result<Taken, String> {
+        self.take_effects(done.map_err(|error| error.to_string())?, watch);
+        Ok(Taken { accepted: 1, ..Taken::default() })
     }
 
     /// Judges everything anew, as a reload does.
@@ -263,9 +281,10 @@ impl Trial {
         let mut fleet = Fleet::new(self.now, self.settings.clone());
         fleet.restore(self.now, projects, agents, components, self.usage_ids.iter().copied());
         self.fleet = fleet;
-        let counts = self.alerts.counts().clone();
+        let (counts, silences) = (self.alerts.counts().clone(), self.alerts.silences().to_vec());
         self.alerts = Alerts::new(self.rules.policies(), self.receivers.clone());
         let ledger = self.ledger.values().cloned().collect();
+        self.alerts.restore_silences(silences);
         self.alerts.restore(self.now, ledger, counts.raised, counts.fired, downtime);
         self.learn(watch);
     }

@@ -10,6 +10,7 @@
 //! {"at":1767225601000,"usage":{"project":"shop","usage":[…]}}         the body of POST /api/usage
 //! {"at":1767225605000,"poll":{"source":"orch","states":[…]}}          a poll, in bodies of POST /api/state
 //! {"at":1767225610000,"poll":{"source":"orch","error":"timeout","message":"…"}}
+//! {"at":1767225610500,"silence":{…}}, {…,"unsilence":{…}}, {…,"ack":{…}}  quiet on purpose, and its end
 //! {"at":1767225611000,"dropped":3}                                    so many were left out before this
 //! {"at":1767225612000,"stop":true}                                    the program stopped
 //! ```
@@ -74,6 +75,7 @@ impl Recorder {
         let size = match &arrival {
             Arrival::State(body) | Arrival::Usage(body) => body.len(),
             Arrival::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
+            Arrival::Silence(_) | Arrival::Unsilence { .. } | Arrival::Ack { .. } => 0,
         };
         let weight = u32::try_from(size / 1024).unwrap_or(u32::MAX).clamp(1, QUEUE);
         if self.queue.try_send(Message::Note(now, arrival), weight).is_err() {

@@ -77,19 +77,21 @@ fn covers(one: &ExpectedAlert, alert: &AlertView) -> bool {
         && one.level.is_none_or(|level| level == alert.level)
         && one.no_data.is_none_or(|no_data| no_data == alert.no_data)
         && same(one.rule.as_ref(), Some(&alert.rule))
-        && same(one.project.as_ref(), alert.project.as_ref())
-        && same(one.agent_name.as_ref(), alert.agent_name.as_ref())
-        && same(one.component.as_ref(), alert.component.as_ref())
-        && same(one.source.as_ref(), alert.source.as_ref())
-        && same(one.explained_by.as_ref(), alert.explained_by.as_ref())
-        && same(one.message.as_ref(), Some(&Arc::from(&*alert.message)))
-        && same(one.action.as_ref(), Some(&Arc::from(&*alert.action)))
+        && same(one.project.as_ref(), alert.project.as_deref())
+        && same(one.agent_name.as_ref(), alert.agent_name.as_deref())
+        && same(one.component.as_ref(), alert.component.as_deref())
+        && same(one.source.as_ref(), alert.source.as_deref())
+        && same(one.explained_by.as_ref(), alert.explained_by.as_deref())
+        && same(one.silenced_by.as_ref(), alert.silenced_by.as_deref())
+        && same(one.acked_by.as_ref(), alert.acked_by.as_deref())
+        && same(one.message.as_ref(), Some(&alert.message))
+        && same(one.action.as_ref(), Some(&alert.action))
         && close(one.value, alert.value)
         && close(one.threshold, alert.threshold)
 }
 
-fn same(expected: Option<&String>, got: Option<&Arc<str>>) -> bool {
-    expected.is_none_or(|expected| got.is_some_and(|got| **got == **expected))
+fn same(expected: Option<&String>, got: Option<&str>) -> bool {
+    expected.is_none_or(|expected| got.is_some_and(|got| got == expected))
 }
 
 /// Equal but for the last bits of a sum or quotient.
@@ -129,6 +131,8 @@ fn shown_expected(one: &ExpectedAlert) -> String {
         ("threshold", number(one.threshold)),
         ("no_data", one.no_data.map(|it| it.to_string())),
         ("explained_by", one.explained_by.clone()),
+        ("silenced_by", one.silenced_by.clone()),
+        ("acked_by", one.acked_by.clone()),
         ("message", one.message.as_deref().map(quoted)),
         ("action", one.action.as_deref().map(quoted)),
     ])
@@ -148,6 +152,8 @@ fn shown(alert: &AlertView) -> String {
         ("threshold", number(alert.threshold)),
         ("no_data", alert.no_data.then(|| "true".to_owned())),
         ("explained_by", text(&alert.explained_by)),
+        ("silenced_by", alert.silenced_by.clone()),
+        ("acked_by", alert.acked_by.clone()),
         ("message", Some(quoted(&alert.message))),
     ])
 }
@@ -192,7 +198,7 @@ fn notifications(expected: &[Notification], played: &Played, start: Time, folder
 /// Whether everything that `one` says is true of `notice`.
 fn tells(one: &Notification, notice: &Notice, start: Time) -> bool {
     let at = notice.at.since(start);
-    let name = |label: &str| (notice.subject.label() == label).then(|| notice.subject.name());
+    let name = |label: &str| (notice.subject.label() == label).then(|| &**notice.subject.name());
     one.at.is_none_or(|expected| expected == at)
         && one.between.is_none_or(|(from, until)| (from.0..=until.0).contains(&at))
         && one.kind.is_none_or(|kind| kind == notice.kind)
@@ -200,7 +206,7 @@ fn tells(one: &Notification, notice: &Notice, start: Time) -> bool {
         && one.previous.is_none_or(|level| Some(level) == notice.previous)
         && one.ending.is_none_or(|ending| Some(ending) == notice.ending)
         && same(one.rule.as_ref(), Some(&notice.rule))
-        && same(one.project.as_ref(), notice.subject.project())
+        && same(one.project.as_ref(), notice.subject.project().map(|it| &**it))
         && same(one.agent_name.as_ref(), name("agent_name"))
         && same(one.component.as_ref(), name("component"))
         && same(one.source.as_ref(), name("source"))

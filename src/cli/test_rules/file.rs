@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{AlertState, Ending, Level, NoticeKind};
+use crate::model::{AlertState, Ending, Level, Matchers, NoticeKind};
 
 /// One test.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,6 +42,12 @@ pub struct Input {
     pub usage: Option<Value>,
     /// The outcome of a poll.
     pub poll: Option<PollInput>,
+    /// Somebody silences alerts.
+    pub silence: Option<SilenceInput>,
+    /// Somebody ends the silence of that id.
+    pub unsilence: Option<String>,
+    /// Somebody looks after an alert.
+    pub ack: Option<AckInput>,
     /// The program starts again, after having been down for so long.
     #[serde(with = "crate::model::duration::option")]
     pub restart: Option<Duration>,
@@ -68,6 +74,48 @@ pub struct PollInput {
     pub states: Vec<Value>,
     /// Why it failed, as in `lookout_source_errors_total`.
     pub error: Option<crate::model::SourceErrorReason>,
+}
+
+/// A silence, as `POST /api/silences` takes it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SilenceInput {
+    /// Its name, for who ends or changes it.
+    #[serde(default = "silence")]
+    pub id: String,
+    /// Which alerts it covers.
+    pub matchers: Matchers,
+    /// For how long.
+    #[serde(with = "crate::model::duration")]
+    pub duration: Duration,
+    /// Who wants it.
+    #[serde(default = "somebody")]
+    pub created_by: String,
+    /// Why.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// Which alert somebody looks after, and who.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AckInput {
+    /// The rule.
+    pub rule: String,
+    /// The project; without agent, component and source the alert is about the project as a whole.
+    pub project: Option<String>,
+    /// The agent.
+    pub agent_name: Option<String>,
+    /// The component.
+    pub component: Option<String>,
+    /// The source.
+    pub source: Option<String>,
+    /// Who.
+    #[serde(default = "somebody")]
+    pub by: String,
+    /// What they say.
+    #[serde(default)]
+    pub comment: String,
 }
 
 /// Which alerts there are at a time.
@@ -98,6 +146,8 @@ pub struct ExpectedAlert {
     pub threshold: Option<f64>,
     pub no_data: Option<bool>,
     pub explained_by: Option<String>,
+    pub silenced_by: Option<String>,
+    pub acked_by: Option<String>,
     pub message: Option<String>,
     pub action: Option<String>,
 }
@@ -133,6 +183,14 @@ pub struct Notification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Span(#[serde(with = "crate::model::duration")] pub Duration);
+
+fn silence() -> String {
+    "silence".to_owned()
+}
+
+fn somebody() -> String {
+    "somebody".to_owned()
+}
 
 const fn minute() -> Duration {
     Duration::from_secs(60)

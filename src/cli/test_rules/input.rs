@@ -1,13 +1,14 @@
 //! From what a test says comes in, to bodies at times: series become pushes, times relative to the start become times.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::file::{Input, PollInput, RuleTest};
+use super::file::{AckInput, Input, PollInput, RuleTest};
 use super::series;
-use crate::model::{Arrival, SourceError, Time, duration};
+use crate::model::{Arrival, Fingerprint, Silence, SourceError, Subject, Time, duration};
 use crate::sources::push::DEFAULT_PROJECT;
 
 /// Most things that come in in one test.
@@ -90,10 +91,18 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
         resolve_times(&mut value, start);
         value
     };
-    let given = [input.state.is_some(), input.usage.is_some(), input.poll.is_some(), input.restart.is_some()];
-    let kinds = given.iter().filter(|given| **given).count() + usize::from(input.series.is_some());
-    if kinds != 1 {
-        return Err("give exactly one of state, usage, poll, restart, series".to_owned());
+    let given = [
+        input.state.is_some(),
+        input.usage.is_some(),
+        input.poll.is_some(),
+        input.silence.is_some(),
+        input.unsilence.is_some(),
+        input.ack.is_some(),
+        input.restart.is_some(),
+        input.series.is_some(),
+    ];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        return Err("give exactly one of state, usage, poll, silence, unsilence, ack, restart, series".to_owned());
     }
     let of_series =
         input.project.is_some() || input.agent.is_some() || input.component.is_some() || input.values.is_some();
@@ -111,9 +120,37 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
             };
             Some(What::Arrives(Arrival::Poll { source: source.as_str().into(), result }))
         }
+        Input { silence: Some(wanted), .. } => {
+            let starts_at = start.plus(input.at.unwrap_or_default());
+            Some(What::Arrives(Arrival::Silence(Silence {
+                id: wanted.id.as_str().into(),
+                matchers: wanted.matchers.clone(),
+                starts_at,
+                ends_at: starts_at.plus(wanted.duration),
+                created_by: wanted.created_by.as_str().into(),
+                comment: wanted.comment.as_str().into(),
+            })))
+        }
+        Input { unsilence: Some(id), .. } => {
+            Some(What::Arrives(Arrival::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
+        }
+        Input { ack: Some(ack), .. } => Some(What::Arrives(acknowledged(ack)?)),
         Input { restart: Some(down), .. } => Some(What::Restart(*down)),
         _ => None,
     })
+}
+
+fn acknowledged(ack: &AckInput) -> Result<Arrival, String> {
+    let project: Arc<str> = ack.project.as_deref().unwrap_or(DEFAULT_PROJECT).into();
+    let subject = match (&ack.agent_name, &ack.component, &ack.source) {
+        (Some(name), None, None) => Subject::Agent { project, name: name.as_str().into() },
+        (None, Some(name), None) => Subject::Component { project, name: name.as_str().into() },
+        (None, None, Some(name)) => Subject::Source { name: name.as_str().into() },
+        (None, None, None) => Subject::Cluster { project },
+        _ => return Err("an alert is about one of agent_name, component and source".to_owned()),
+    };
+    let fingerprint = Fingerprint::of(&ack.rule, &subject);
+    Ok(Arrival::Ack { fingerprint, by: ack.by.as_str().into(), comment: ack.comment.as_str().into() })
 }
 
 /// By step, by project, who reports what then; and where the first of it is said.

@@ -116,6 +116,17 @@ fn a_series_that_pauses_falls_silent() {
 }
 
 #[test]
+fn quiet_on_purpose_is_part_of_a_test() {
+    let text = "tests:\n  - name: quiet\n    input_state:\n      - {at: 0s, silence: {matchers: {rule: AgentDown, agent_name: 'n*'}, duration: 10m, created_by: ann}}\n      - {at: 1m, state: {project: shop, ttl: 30d, agents: [{name: night, status: failed}]}}\n      - {at: 11m, ack: {rule: AgentDown, project: shop, agent_name: night, by: bob}}\n    until: 12h\n    alert_rule_test:\n      - {at: 5m, rule: AgentDown, alerts: [{agent_name: night, silenced_by: silence}]}\n      - {at: 10m, rule: AgentDown, alerts: [{agent_name: night}]}\n    notifications:\n      - {at: 0s, kind: announcement}\n      - {at: 10m, kind: firing, agent_name: night}\n      - {at: 11m, kind: announcement}\n";
+    let text = format!("agents: {{forget_after: 2d}}\n{text}");
+    assert_eq!(failures(&text, &[]), "");
+    let loud = failures(&text.replace("      - {at: 11m, ack", "      #"), &[]);
+    assert!(loud.contains("kind: repeat"), "{loud}");
+    let wrong = failures(&text.replace("rule: AgentDown, project", "rule: AgentIdle, project"), &[]);
+    assert!(wrong.starts_with("input_state[2]: there is no firing alert"), "{wrong}");
+}
+
+#[test]
 fn what_the_program_would_refuse_fails_the_test() {
     let once =
         |input: &str| failures(&format!("tests:\n  - name: t\n    input_state:\n      - {{at: 1m, {input}}}\n"), &[]);
@@ -124,7 +135,10 @@ fn what_the_program_would_refuse_fails_the_test() {
         ("state: {}", "input_state[0]: neither `agents` nor `components`"),
         ("usage: {usage: [{input: 5}]}", "input_state[0]: "),
         ("poll: {source: orch}", "input_state[0]: there is no source `orch`; name it under `sources` of this file"),
-        ("state: {agents: []}, restart: 5s", "input_state[0]: give exactly one of state, usage, poll, restart, series"),
+        (
+            "state: {agents: []}, restart: 5s",
+            "input_state[0]: give exactly one of state, usage, poll, silence, unsilence, ack, restart, series",
+        ),
         ("state: {agents: []}, values: 1x2", "input_state[0]: `project`, `agent`, `component` and `values` go with"),
         ("series: status, agent: a, values: idle", "input_state[0].at: a series begins at the start"),
     ] {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::writer::before;
-use crate::model::{Arrival, SourceError, SourceErrorReason, Time};
+use crate::model::{Arrival, Fingerprint, Silence, SourceError, SourceErrorReason, Time};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 256 << 20;
@@ -57,6 +57,9 @@ struct Line<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
     poll: Option<Poll<'a>>,
+    silence: Option<Silence>,
+    unsilence: Option<Unsilence>,
+    ack: Option<Acknowledged>,
     dropped: Option<u64>,
     start: Option<serde::de::IgnoredAny>,
     stop: Option<serde::de::IgnoredAny>,
@@ -69,6 +72,19 @@ struct Poll<'a> {
     states: Option<Vec<&'a RawValue>>,
     error: Option<SourceErrorReason>,
     message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Unsilence {
+    id: Arc<str>,
+    by: Arc<str>,
+}
+
+#[derive(Deserialize)]
+struct Acknowledged {
+    fingerprint: Fingerprint,
+    by: Arc<str>,
+    comment: Arc<str>,
 }
 
 impl Reading {
@@ -119,6 +135,11 @@ fn entry(line: &[u8]) -> Option<Entry> {
                 (None, None) => return None,
             };
             Recorded::Arrival(Arrival::Poll { source: poll.source, result })
+        }
+        Line { silence: Some(silence), .. } => Recorded::Arrival(Arrival::Silence(silence)),
+        Line { unsilence: Some(Unsilence { id, by }), .. } => Recorded::Arrival(Arrival::Unsilence { id, by }),
+        Line { ack: Some(Acknowledged { fingerprint, by, comment }), .. } => {
+            Recorded::Arrival(Arrival::Ack { fingerprint, by, comment })
         }
         Line { dropped: Some(dropped), .. } => Recorded::Dropped(dropped),
         Line { start: Some(_), .. } => Recorded::Start,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::model::{SourceError, SourceErrorReason};
+use crate::model::{Fingerprint, Matchers, Silence, SourceError, SourceErrorReason};
 
 fn at(seconds: i64) -> Time {
     Time::from_millis(1_767_225_600_000 + seconds * 1000)
@@ -32,6 +32,11 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             Recorded::Arrival(Arrival::Poll { source, result: Err(error) }) => {
                 format!("poll {source} {} {}", error.reason.as_str(), error.message)
             }
+            Recorded::Arrival(Arrival::Silence(silence)) => {
+                format!("silence {} {} until {}", silence.id, silence.matchers, silence.ends_at)
+            }
+            Recorded::Arrival(Arrival::Unsilence { id, by }) => format!("unsilence {id} {by}"),
+            Recorded::Arrival(Arrival::Ack { fingerprint, by, comment }) => format!("ack {fingerprint} {by} {comment}"),
         };
         lines.push(format!("{} {said}", (entry.at.as_millis() - at(0).as_millis()) / 1000));
     }
@@ -49,6 +54,17 @@ async fn what_is_noted_is_read_back() {
     recorder.note(at(3), Arrival::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
     recorder.note(at(4), Arrival::Poll { source: "orch".into(), result: Err(error) });
+    let silence = Silence {
+        id: "s-1".into(),
+        matchers: Matchers::parse([("rule", "AgentIdle")]).expect("a label"),
+        starts_at: at(4),
+        ends_at: at(64),
+        created_by: "ann".into(),
+        comment: "".into(),
+    };
+    recorder.note(at(4), Arrival::Silence(silence));
+    recorder.note(at(4), Arrival::Unsilence { id: "s-1".into(), by: "ann".into() });
+    recorder.note(at(4), Arrival::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
     recorder.close(at(5)).await;
     let recorder = Recorder::open(&path, 1 << 20, at(60)).expect("a recorder");
     recorder.close(at(61)).await;
@@ -58,6 +74,9 @@ async fn what_is_noted_is_read_back() {
         "2 usage {\"usage\": []}",
         "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",
         "4 poll orch timeout too \"late\"",
+        "4 silence s-1 rule=AgentIdle until 2026-01-01T00:01:04Z",
+        "4 unsilence s-1 ann",
+        "4 ack 0000000000000007 bob mine",
         "5 stop",
         "60 start",
         "61 stop",

@@ -106,7 +106,15 @@ impl Writer {
             }
             Arrival::Poll { source, result: Err(error) } => {
                 let poll = json!({"source": &**source, "error": error.reason, "message": error.message});
-                self.line.extend_from_slice(json!({"at": at, "poll": poll}).to_string().as_bytes());
+                self.compose_value(&json!({"at": at, "poll": poll}));
+            }
+            Arrival::Silence(silence) => self.compose_value(&json!({"at": at, "silence": silence})),
+            Arrival::Unsilence { id, by } => {
+                self.compose_value(&json!({"at": at, "unsilence": {"id": &**id, "by": &**by}}));
+            }
+            Arrival::Ack { fingerprint, by, comment } => {
+                let ack = json!({"fingerprint": fingerprint, "by": &**by, "comment": &**comment});
+                self.compose_value(&json!({"at": at, "ack": ack}));
             }
         }
     }
@@ -118,9 +126,13 @@ impl Writer {
         self.line.push(b'}');
     }
 
+    fn compose_value(&mut self, value: &Value) {
+        self.line.extend_from_slice(value.to_string().as_bytes());
+    }
+
     fn write(&mut self, value: &Value) -> io::Result<()> {
         self.line.clear();
-        self.line.extend_from_slice(value.to_string().as_bytes());
+        self.compose_value(value);
         self.put()
     }
 
