@@ -171,6 +171,7 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
             sources: sources.collect(),
         },
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        incidents: config.incidents.policy(),
         receivers,
     })
 }

@@ -15,6 +15,7 @@ pub mod quiet;
 mod reload;
 mod run;
 pub mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::store::{Settled, Store};
 use commit::Committer;
 use orphans::Orphans;
 use output::Unsaved;
+use watch::Watch;
 
 /// Bound of the queue of state that waits.
 pub const BULK_QUEUE: usize = 1024;
@@ -65,6 +67,7 @@ pub struct Engine {
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
+    watch: Watch,
 }
 
 impl Engine {
@@ -161,6 +164,7 @@ impl Engine {
         let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
+                self.watch.took(&outcome.receiver);
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
@@ -185,6 +189,7 @@ impl Engine {
                 self.committer.settle(&outcome.notices, &Settled::Superseded);
             }
             Report::Failed { receiver, error, notices, at } => {
+                self.watch.failed(at, &receiver);
                 if counts(&receiver) {
                     self.own.failed(&receiver, error.reason.as_str());
                 }
@@ -196,6 +201,7 @@ impl Engine {
                 });
             }
             Report::GaveUp(outcome, error) => {
+                self.watch.gave_up(&outcome);
                 if counts(&outcome.receiver) {
                     self.own.failed(&outcome.receiver, error.reason.as_str());
                 }
