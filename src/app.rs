@@ -176,6 +176,7 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
     Ok(engine::Settings {
         fleet: config.fleet_settings(),
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        incidents: config.incidents.policy(),
         receivers,
     })
 }

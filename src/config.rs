@@ -26,6 +26,7 @@ pub(crate) use mask::url as masked_url;
 pub(crate) use problem::suggestion;
 pub use problem::{ConfigError, Origin, Problem};
 
+use crate::alerts::config::IncidentsConfig;
 use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
@@ -64,6 +65,8 @@ pub struct Config {
     pub budgets: BudgetsConfig,
     /// Rule files; given relative to the configuration file, here with its folder before them.
     pub rules: Vec<PathBuf>,
+    /// When many alerts of one rule are told as one.
+    pub incidents: IncidentsConfig,
     /// Who is told.
     pub receivers: Vec<ReceiverConfig>,
 }
@@ -100,6 +103,7 @@ impl Source {
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),
             rules: reader.list("rules"),
+            incidents: reader.section("incidents"),
             receivers: reader.list("receivers"),
         };
         let any_receiver = reader.has_items("receivers");

@@ -16,6 +16,7 @@ mod reload;
 mod run;
 pub mod trial;
 pub mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use crate::store::{Recorder, Settled, Store};
 use commit::Committer;
 use orphans::Orphans;
 use output::Unsaved;
+use watch::Watch;
 
 /// Bound of the queue of state that waits.
 pub const BULK_QUEUE: usize = 1024;
@@ -69,6 +71,7 @@ pub struct Engine {
     orphans: Orphans,
     /// Where what comes in is recorded, when it is.
     recorder: Option<Recorder>,
+    watch: Watch,
 }
 
 impl Engine {
@@ -165,6 +168,7 @@ impl Engine {
         let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
+                self.watch.took(&outcome.receiver);
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
@@ -189,6 +193,7 @@ impl Engine {
                 self.committer.settle(&outcome.notices, &Settled::Superseded);
             }
             Report::Failed { receiver, error, notices, at } => {
+                self.watch.failed(at, &receiver);
                 if counts(&receiver) {
                     self.own.failed(&receiver, error.reason.as_str());
                 }
@@ -200,6 +205,7 @@ impl Engine {
                 });
             }
             Report::GaveUp(outcome, error) => {
+                self.watch.gave_up(&outcome);
                 if counts(&outcome.receiver) {
                     self.own.failed(&outcome.receiver, error.reason.as_str());
                 }

@@ -19,7 +19,7 @@ use crate::config::{Config, Environment};
 use crate::model::{Level, duration};
 use crate::rules::file::ForEach;
 use crate::rules::{Description, RuleSet};
-use promql::Said;
+use promql::{Said, Shown};
 
 /// Where people read on.
 const RUNBOOK: &str = "https://github.com/lookout-agents/lookout/blob/main/README.md#rules";
@@ -52,11 +52,13 @@ pub(super) fn run(args: &ExportRulesArgs, env: &Environment) -> anyhow::Result<E
 }
 
 /// The group of rules that are judged for the same kind of subject.
-const GROUPS: [(ForEach, &str); 4] = [
+const GROUPS: [(ForEach, &str); 6] = [
     (ForEach::Agent, "lookout-agents"),
     (ForEach::Cluster, "lookout-projects"),
     (ForEach::Component, "lookout-components"),
     (ForEach::Source, "lookout-sources"),
+    (ForEach::Receiver, "lookout-receivers"),
+    (ForEach::Sidecar, "lookout-sidecar"),
 ];
 
 /// A file of Prometheus rules.
@@ -97,7 +99,8 @@ fn write_level(rule: &Description<'_>, level: Level, said: &Said, out: &mut Stri
     if !said.held.is_zero() {
         out.push_str(&format!("        for: {}\n", duration::exact(said.held)));
     }
-    if !rule.clear_after.is_zero() {
+    // Lookout's verdict holds for that long by itself.
+    if !rule.clear_after.is_zero() && said.value != Shown::Alerts {
         out.push_str(&format!("        keep_firing_for: {}\n", duration::exact(rule.clear_after)));
     }
     let (summary, description) = words::of(rule, level, said);

@@ -97,7 +97,8 @@ struct Side {
 
 impl Side {
     fn new(config: &Config, rules: RuleSet, receivers: &[ReceiverPolicy]) -> Self {
-        let settings = Settings { fleet: config.fleet_settings(), rules, receivers: receivers.to_vec() };
+        let (fleet, incidents) = (config.fleet_settings(), config.incidents.policy());
+        let settings = Settings { fleet, rules, receivers: receivers.to_vec(), incidents };
         Self { trial: None, settings: Some(settings), told: Told::default() }
     }
 

@@ -64,6 +64,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
         budgets: reader.section("budgets"),
         limits: reader.section("limits"),
         rules: reader.list("rule_files"),
+        incidents: reader.section("incidents"),
         receivers: reader.list("receivers"),
         ..Config::default()
     };

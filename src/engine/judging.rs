@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::trial::{self, Event, Trial, Watch};
+use crate::alerts::IncidentPolicy;
 use crate::fleet::Settings;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::model::{
@@ -118,7 +119,8 @@ impl World {
             lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
             ..Notes::default()
         };
-        let settings = trial::Settings { fleet: settings, rules, receivers: Vec::new() };
+        let settings =
+            trial::Settings { fleet: settings, rules, receivers: Vec::new(), incidents: IncidentPolicy::default() };
         let trial = Trial::new(at(0), settings, &mut notes);
         Self { trial, notes }
     }

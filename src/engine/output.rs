@@ -280,6 +280,8 @@ impl AlertView {
             agent_name: named("agent_name"),
             component: named("component"),
             source: named("source"),
+            receiver: named("receiver"),
+            sidecar: named("sidecar"),
             value: alert.value,
             threshold: alert.threshold,
             message,

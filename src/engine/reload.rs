@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::alerts::IncidentPolicy;
 use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
@@ -15,6 +16,8 @@ pub struct Settings {
     pub fleet: fleet::Settings,
     /// The rules.
     pub rules: RuleSet,
+    /// When many alerts of one rule are told as one.
+    pub incidents: IncidentPolicy,
     /// Who is told.
     pub receivers: Vec<Receiver>,
 }
@@ -40,6 +43,8 @@ impl Engine {
         let names = names(&policies_now);
         self.own.set_receivers(&self.receivers, &names);
         self.receivers = names;
+        self.watch(now);
+        self.alerts.set_incidents(settings.incidents);
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
         if let Some(dispatcher) = &mut self.dispatcher {

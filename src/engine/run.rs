@@ -11,6 +11,7 @@ use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
+use super::watch::Watch;
 use super::{Engine, Settings};
 use crate::alerts::Alerts;
 use crate::clock::Clock;
@@ -66,7 +67,8 @@ impl Engine {
         let (reports, reports_end) = mpsc::channel(REPORTS);
         let grace = settings.fleet.agents.timeout;
         let rules = Rules::new(settings.rules);
-        let alerts = Alerts::new(rules.policies(), receiver_policies);
+        let mut alerts = Alerts::new(rules.policies(), receiver_policies);
+        alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
             rules,
@@ -84,6 +86,7 @@ impl Engine {
             monitoring,
             orphans: Orphans::new(grace),
             recorder,
+            watch: Watch::default(),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -93,6 +96,7 @@ impl Engine {
         let usage_ids = saved.usage_ids.into_iter().map(|(hash, _)| hash);
         self.fleet.restore(now, saved.projects, saved.agents, saved.components, usage_ids);
         self.rules.seed(now, self.fleet.state());
+        self.watch(now);
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
         let (counts, agents) = (restored.counts, self.fleet.state().agents.len());
@@ -155,6 +159,7 @@ impl Engine {
                 }
                 _ = saving.tick() => {
                     let now = self.clock.now();
+                    self.watch(now);
                     self.save(now);
                     self.count_unrecorded();
                 }

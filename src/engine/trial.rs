@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::orphans::mark;
 use super::output::{listed, worded};
 use super::{AlertFilter, AlertView};
-use crate::alerts::{Alerts, Effects, QuietError};
+use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
     Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Notice, PollReport, ReceiverPolicy, Time, UsageUpdate,
@@ -34,6 +34,8 @@ pub struct Settings {
     pub rules: RuleSet,
     /// Who is told.
     pub receivers: Vec<ReceiverPolicy>,
+    /// From when on many alerts are told as one.
+    pub incidents: IncidentPolicy,
 }
 
 /// Something that comes in.
@@ -68,6 +70,7 @@ pub struct Trial {
     now: Time,
     settings: fleet::Settings,
     receivers: Vec<ReceiverPolicy>,
+    incidents: IncidentPolicy,
     fleet: Fleet,
     rules: Rules,
     alerts: Alerts,
@@ -82,7 +85,7 @@ pub struct Trial {
 impl Trial {
     /// A fleet of which nothing is known, at `now`. Expected agents are missing from then on.
     pub fn new(now: Time, settings: Settings, watch: &mut dyn Watch) -> Self {
-        let Settings { fleet, rules, receivers } = settings;
+        let Settings { fleet, rules, receivers, incidents } = settings;
         let rules = Rules::new(rules);
         let mut trial = Self {
             now,
@@ -90,12 +93,14 @@ impl Trial {
             fleet: Fleet::new(now, fleet.clone()),
             settings: fleet,
             receivers,
+            incidents,
             rules,
             ledger: BTreeMap::new(),
             usage_ids: VecDeque::new(),
             limit: u64::MAX,
             served: 0,
         };
+        trial.alerts.set_incidents(trial.incidents);
         trial.judge_all(watch);
         trial
     }
@@ -284,6 +289,7 @@ impl Trial {
         let (counts, silences) = (self.alerts.counts().clone(), self.alerts.silences().to_vec());
         self.alerts = Alerts::new(self.rules.policies(), self.receivers.clone());
         let ledger = self.ledger.values().cloned().collect();
+        self.alerts.set_incidents(self.incidents);
         self.alerts.restore_silences(silences);
         self.alerts.restore(self.now, ledger, counts.raised, counts.fired, downtime);
         self.learn(watch);

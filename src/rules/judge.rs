@@ -33,13 +33,13 @@ impl Marks {
 }
 
 /// What a reading means under a rule.
-struct Verdict {
+pub(super) struct Verdict {
     level: Option<(Level, f64)>,
     cleared: bool,
     value: Option<f64>,
 }
 
-fn verdict(rule: &Rule, reading: Reading) -> Verdict {
+pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
     match reading {
         Reading::Value(value) if rule.thresholds.when != When::Absent => {
             let level = rule.thresholds.level_of(value);
@@ -55,7 +55,7 @@ fn verdict(rule: &Rule, reading: Reading) -> Verdict {
 
 impl Verdict {
     /// The finding, when there is something to say: a level reached, or news of one that was.
-    fn finding(
+    pub(super) fn finding(
         self,
         rule: RuleId,
         since: Time,
@@ -82,7 +82,7 @@ impl Verdict {
     }
 }
 
-fn rule_id(place: usize) -> RuleId {
+pub(super) fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
 }
 
@@ -362,9 +362,16 @@ fn window<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a 
 }
 
 /// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
+pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
     let is_growing = matches!(rule.expr, Expr::Now(signal) if read::grows(signal)
-        || matches!(signal, Signal::AgentsMissing | Signal::SourceFailingSeconds));
+    || matches!(
+        signal,
+        Signal::AgentsMissing
+            | Signal::SourceFailingSeconds
+            | Signal::ReceiverFailingSeconds
+            | Signal::UndeliveredSeconds
+            | Signal::StoreFailingSeconds
+    ));
     match (verdict.level, verdict.value, rule.thresholds.lowest()) {
         (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
@@ -374,7 +381,7 @@ fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
 }
 
 /// When a growing value reaches its next threshold.
-fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
+pub(super) fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
     let Reading::Value(value) = reading else { return None };
     rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
 }

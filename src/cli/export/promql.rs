@@ -46,6 +46,15 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
         }
         (_, Measure::Now(Signal::TaskSeconds)) => Err("no metric says when a task began".to_owned()),
         (_, Measure::Now(Signal::AgentsMissing)) => Err("no metric says who is expected and was never seen".to_owned()),
+        (_, Measure::Now(Signal::ReceiverFailingSeconds)) => {
+            Err("no metric says since when a receiver fails".to_owned())
+        }
+        (_, Measure::Now(Signal::GivenUp)) => {
+            Err("no metric says what was given up since a receiver last took one".to_owned())
+        }
+        (_, Measure::Now(Signal::StoreFailingSeconds)) => Err("no metric says since when the store fails".to_owned()),
+        (_, Measure::Now(Signal::UndeliveredSeconds)) => Ok(compared(rule, names::OUTBOX_OLDEST_AGE.name, "")),
+        (_, Measure::Now(Signal::LagSeconds)) => Ok(compared(rule, names::ENGINE_LAG.name, "")),
         (_, Measure::Now(Signal::Status)) => words(rule, &names::AGENT_STATUS, |code| {
             AgentStatus::ALL.into_iter().find(|it| f64::from(*it as u8) == code).map(AgentStatus::as_str)
         }),
@@ -143,9 +152,10 @@ fn words(
     rule.levels.iter().map(one).collect()
 }
 
-/// Levels by number: each ends where the next one begins, unless it must hold, which a raise must not begin anew.
+/// Levels by number: each ends where the next one begins, unless time is counted, which a raise must not begin anew.
 fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, Said)> {
-    let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| rule.hold.is_zero()));
+    let is_timed = !rule.hold.is_zero() || !rule.clear_after.is_zero();
+    let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| !is_timed));
     let next = next.chain([None]);
     let one = |((level, threshold), next): (&(Level, f64), Option<f64>)| {
         let (from, until) = match rule.when {

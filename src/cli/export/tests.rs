@@ -157,7 +157,7 @@ rules:
     let mine: Vec<&str> = mine.lines().take_while(|line| !line.starts_with("  - name")).collect();
     insta::assert_snapshot!(mine.join("\n"), @r#"
             expr: |
-              orchestrator_agent_requests_total >= 5 < 10
+              orchestrator_agent_requests_total >= 5
             keep_firing_for: 5m
             labels:
               severity: warning

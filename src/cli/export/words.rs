@@ -17,19 +17,26 @@ const VALUE: &str = "{{ $value }}";
 pub(super) fn of(rule: &Description<'_>, level: Level, said: &Said) -> (String, String) {
     let action = render(rule, level, said, &rule.action).unwrap_or_default();
     if said.value == Shown::Alerts {
-        let place = if rule.for_each == ForEach::Source { "" } else { " in {{ $labels.project }}" };
+        let has_project = matches!(rule.for_each, ForEach::Agent | ForEach::Component | ForEach::Cluster);
+        let place = if has_project { " in {{ $labels.project }}" } else { "" };
         return (format!("alerts of {}{place}: {VALUE}", rule.name), action);
     }
     let summary = render(rule, level, said, &rule.summary);
-    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule))), action)
+    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule, said.value))), action)
 }
 
-/// The name of what the rule is about.
-fn subject(rule: &Description<'_>) -> String {
+/// The name of what the rule is about; in words where lookout's verdict does not name it.
+fn subject(rule: &Description<'_>, shown: Shown) -> String {
     let label = match rule.for_each {
+        ForEach::Sidecar => return "lookout".to_owned(),
+        ForEach::Agent if shown == Shown::Alerts => return "the agent".to_owned(),
+        ForEach::Component if shown == Shown::Alerts => return "the component".to_owned(),
+        ForEach::Source if shown == Shown::Alerts => return "the source".to_owned(),
+        ForEach::Receiver if shown == Shown::Alerts => return "RECEIVER".to_owned(),
         ForEach::Agent => "agent_name",
         ForEach::Component => "component",
         ForEach::Source => "source",
+        ForEach::Receiver => "receiver",
         ForEach::Cluster => "project",
     };
     format!("{{{{ $labels.{label} }}}}")
@@ -49,14 +56,14 @@ fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Opti
         Shown::Measured | Shown::Alerts => Value::from(VALUE),
         Shown::Threshold => Value::from(threshold),
     };
-    // An alert that is lookout's own verdict knows its project and no agent.
-    let name = if said.value == Shown::Alerts { "the agent" } else { &*subject(rule) };
+    let name = &*subject(rule, said.value);
     let variables = context! {
         rule => rule.name,
         subject => name,
         agent => name,
         component => name,
         source => name,
+        receiver => name,
         project => "{{ $labels.project }}",
         level => level.as_str(),
         value => value,

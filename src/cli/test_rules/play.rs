@@ -58,8 +58,12 @@ pub(super) fn play(
         })
     };
     let receivers = build()?;
-    let settings =
-        Settings { fleet: config.fleet_settings(), rules, receivers: receivers.iter().map(Receiver::policy).collect() };
+    let settings = Settings {
+        fleet: config.fleet_settings(),
+        rules,
+        receivers: receivers.iter().map(Receiver::policy).collect(),
+        incidents: config.incidents.policy(),
+    };
     let mut told = Told::default();
     let mut trial = Trial::new(start, settings, &mut told).with_limit(MAX_DEADLINES);
     let mut alerts: Vec<Vec<AlertView>> = test.alert_rule_test.iter().map(|_| Vec::new()).collect();
