@@ -33,7 +33,8 @@ const HEAD: &str = "\
 # - A level is a `severity`. Each threshold's rule ends where the next one's begins, so that one of them fires at a
 #   time; what counts time with `for` keeps its milder level beside the worse one.
 # - What only lookout knows is taken from its verdict, `orchestrator_alerts_active`, counted by project.
-# - Prometheus sees what it scrapes: `increase` does not count what a counter came with, and no alert explains another.
+# - Prometheus sees what it scrapes: `increase` is an estimate that does not count what a counter came with, and no
+#   alert explains another.
 ";
 
 /// Arguments of `lookout export prometheus-rules`.

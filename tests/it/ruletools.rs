@@ -3,8 +3,13 @@
 mod prometheus_alike;
 mod replays;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use lookout::rules::compile::RuleSettings;
+use lookout::rules::file::ForEach;
 
 use crate::program::Setup;
 use crate::{Case, tidy, trial};
@@ -12,6 +17,7 @@ use crate::{Case, tidy, trial};
 pub(crate) fn trials() -> Vec<Case> {
     let own = vec![
         trial("test rules: the tests of the built-in rules pass", &[], built_in_rules_pass),
+        trial("test rules: every built-in rule is tested at each of its levels", &[], every_built_in_rule_is_tested),
         trial("test rules: the example in the README runs as written", &[], the_readme_example_runs),
         trial("test rules: exit codes and JUnit tell failure from misuse", &[], exit_codes_tell),
     ];
@@ -35,6 +41,33 @@ fn built_in_rules_pass() {
     arguments.extend(files.iter().map(String::as_str));
     let output = lookout(tidy::root(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+fn every_built_in_rule_is_tested() {
+    let mut fires = BTreeSet::new();
+    let mut rests = BTreeSet::new();
+    let files = tidy::files("alerts/tests");
+    let tests = files.iter().flat_map(|path| {
+        lookout::cli::test_rules::load(&tidy::root().join(path)).unwrap_or_else(|error| panic!("{error}")).tests
+    });
+    for check in tests.flat_map(|test| test.alert_rule_test) {
+        for alert in &check.alerts {
+            let rule = check.rule.as_ref().or(alert.rule.as_ref()).expect("an alert of a rule");
+            fires.extend(alert.level.map(|level| (rule.clone(), level)));
+        }
+        rests.extend(check.rule.filter(|_| check.alerts.is_empty()));
+    }
+    let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+    for rule in lookout::rules::built_in(rules).expect("good rules").descriptions() {
+        // Lookout itself does not fail on a virtual clock.
+        if matches!(rule.for_each, ForEach::Receiver | ForEach::Sidecar) {
+            continue;
+        }
+        for (level, _) in &rule.levels {
+            assert!(fires.contains(&(rule.name.to_owned(), *level)), "no test sees {} at {level}", rule.name);
+        }
+        assert!(rests.contains(rule.name), "no test sees {} at rest", rule.name);
+    }
 }
 
 /// The code block of the README after the comment with that name.
