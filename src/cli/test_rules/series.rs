@@ -109,6 +109,18 @@ mod tests {
         check("_x0 1", "1");
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_text_breaks_it(text in "[0-9a-zx_+. -]{0,24}|.{0,12}") {
+            if let Ok(values) = expand(&text) {
+                proptest::prop_assert!((1..=MAX_STEPS).contains(&values.len()));
+                proptest::prop_assert!(values.iter().flatten().all(|value| !value.is_null()), "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn words_go_where_numbers_go() {
         check("runningx2 waiting_review failed", r#""running" "running" "running" "waiting_review" "failed""#);

@@ -38,7 +38,7 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             Recorded::Arrival(Arrival::Unsilence { id, by }) => format!("unsilence {id} {by}"),
             Recorded::Arrival(Arrival::Ack { fingerprint, by, comment }) => format!("ack {fingerprint} {by} {comment}"),
         };
-        lines.push(format!("{} {said}", (entry.at.as_millis() - at(0).as_millis()) / 1000));
+        lines.push(format!("{} {said}", entry.at.as_millis().saturating_sub(at(0).as_millis()) / 1000));
     }
     (lines, reading.unreadable())
 }
@@ -122,6 +122,18 @@ async fn a_line_that_a_crash_cut_is_passed_over() {
     fs::write(&path, "{\"at\":1767225600000,\"state\":{}}\n{\"at\":17672256").expect("a file");
     Recorder::open(&path, 1 << 20, at(9)).expect("a recorder").close(at(9)).await;
     assert_eq!(lines(&path), (["0 state {}", "9 start", "9 stop"].map(str::to_owned).to_vec(), 1));
+}
+
+#[test]
+fn nothing_in_a_file_breaks_its_reader() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("hostile");
+    let mut file = b"\xff\xfe\n[]\n{}\n{\"at\":\"x\",\"state\":{}}\n{\"at\":1,\"poll\":{\"source\":\"a\"}}\n".to_vec();
+    file.extend(b"{\"at\":1e99,\"state\":{}}\n{\"at\":-9223372036854775808,\"dropped\":18446744073709551615}\n\n\0\n");
+    file.extend("[".repeat(100_000).into_bytes());
+    fs::write(&path, file).expect("a file");
+    let (lines, unreadable) = lines(&path);
+    assert_eq!((lines.len(), unreadable), (1, 9), "{lines:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{lookout, text};
 use crate::doubles::slack::Slack;
+use crate::polling::{Mood, Upstream};
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::receiver;
 use crate::{Case, trial};
@@ -11,6 +12,7 @@ use crate::{Case, trial};
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("replay: the recorded rules tell what the outbox says, others what they would have told", &[], replays),
+        trial("replay: polls, silences and acknowledgements are played as they were", &[], polls_and_quiet),
         trial("replay: nothing is recorded unless it is asked for", &[], off_by_default),
     ]
 }
@@ -90,6 +92,52 @@ fn replays() {
     assert!(text(&output).contains("only before"), "{}", text(&output));
     assert_eq!(lookout(setup.path(), &["replay", "none.record", "--rules", "new.yaml"]).status.code(), Some(1));
     assert_eq!(lookout(setup.path(), &["replay", "state.record"]).status.code(), Some(2));
+}
+
+fn polls_and_quiet() {
+    let (slack, upstream) = (Slack::start(), Upstream::start());
+    let page = |state: &str| json!({"bots": {"poll": {"state": state, "progress": 12.5, "task": "t1"}, "other": {"state": "idle"}}});
+    upstream.says("/fleet", &page("running"));
+    let setup = Setup::new(&format!(
+        "record: {{path: state.record}}\nsources:\n  - name: page\n    kind: http-json\n    url: \"{}/fleet\"\n    interval: 100ms\n    \
+         fields: {{agents: \"$.bots.*\", name: \"@key\", status: \"$.state\", progress: \"$.progress\", task_id: \"$.task\"}}\n\
+         receivers:\n{}",
+        upstream.url(),
+        receiver("ops", &slack)
+    ));
+    let program = setup.start();
+    let is_there = |agent: &str| program.get("/api/status").text().contains(agent).then_some(());
+    eventually("a poll", || is_there("poll"));
+    // Nobody is told of what is silenced, and of what an acknowledged alert repeats.
+    let silence = json!({"matchers": {"agent_name": "hushed"}, "duration": "1h", "created_by": "ann"});
+    assert_eq!(program.post("/api/silences", &silence).status, 200);
+    push(&program, "hushed", "failed");
+    upstream.says("/fleet", &page("failed"));
+    slack
+        .wait_for("AgentDown of the polled one", |seen| seen.iter().any(|one| one.alerts().join(" ").contains("poll")));
+    let alerts = program.get("/api/alerts?agent=poll&rule=AgentDown").json();
+    let fingerprint = alerts["alerts"][0]["fingerprint"].as_str().expect("an alert").to_owned();
+    assert_eq!(program.post(&format!("/api/alerts/{fingerprint}/ack"), &json!({"by": "bob"})).status, 200);
+    upstream.set("/fleet", Mood::Says(500, String::new()));
+    let source_up = || crate::slack::metric(&program, "lookout_source_up{source=\"page\"}");
+    eventually("a failed poll", || (source_up() == Some(0.0)).then_some(()));
+    upstream.says("/fleet", &page("running"));
+    slack.wait_for("the end", |seen| seen.iter().any(|one| one.alerts().join(" ").contains("RESOLVED")));
+    assert!(program.sigterm().success());
+    let recorded = std::fs::read_to_string(setup.path().join("state.record")).unwrap();
+    for part in
+        ["\"silence\":{", "\"ack\":{\"by\":\"bob\"", "\"error\":\"status\"", "\"progress\":12.5", "\"task_id\":\"t1\""]
+    {
+        assert!(recorded.contains(part), "{part} in {recorded}");
+    }
+    let same = replay(&setup, &["--store", "lookout.db"]);
+    let (both, all) = (told(&same, "both"), same["notices"].as_array().unwrap().len());
+    assert!(all == both.len() && both.iter().filter(|one| one.starts_with("announcement")).count() == 2, "{same:#}");
+    assert!(
+        both.contains(&"firing AgentDown poll".to_owned()) && both.contains(&"resolved AgentDown poll".to_owned()),
+        "{both:?}"
+    );
+    assert!(!both.iter().any(|one| one.contains("hushed")), "{both:?}");
 }
 
 fn off_by_default() {
