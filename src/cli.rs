@@ -20,6 +20,7 @@ mod status;
 mod table;
 mod terminal;
 mod test_notify;
+mod test_route;
 pub mod test_rules;
 mod why;
 
@@ -43,6 +44,7 @@ pub use run::RunArgs;
 pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
+pub use test_route::TestRouteArgs;
 pub use test_rules::TestRulesArgs;
 pub use why::WhyArgs;
 
@@ -113,6 +115,8 @@ pub enum TestCommand {
     Notify(TestNotifyArgs),
     /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
     Rules(TestRulesArgs),
+    /// Show who would be told of an alert with these labels, and who would not, and why
+    Route(TestRouteArgs),
 }
 
 /// What can be exported.
@@ -149,6 +153,7 @@ impl Cli {
             Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
             Command::Replay(args) => replay::run(&args, env),
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
+            Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Why(args) => wait(why::run(&args, env)),

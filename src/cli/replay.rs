@@ -23,7 +23,7 @@ use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
 use crate::config::{Config, Environment};
 use crate::engine::trial::{Settings, Trial, Watch};
-use crate::model::{Arrival, Notice, NoticeKind, ReceiverPolicy, Time, duration};
+use crate::model::{Arrival, Notice, NoticeKind, ReceiverPolicy, Subject, Time, duration};
 use crate::notify::Receiver;
 use crate::notify::config::ReceiverConfig;
 use crate::rules::RuleSet;
@@ -222,7 +222,16 @@ fn note_source(trial: &Trial, arrival: &Arrival, unknown: &mut BTreeSet<Arc<str>
 fn told_before(path: &Path, played: &Played) -> anyhow::Result<Vec<Arc<Notice>>> {
     let told = ledger::told(path, played.from, played.until, MAX_NOTICES)
         .with_context(|| format!("read what was told from {}", path.display()))?;
-    Ok(told.into_iter().filter(|notice| notice.kind != NoticeKind::Test).map(Arc::new).collect())
+    Ok(told.into_iter().filter(is_of_the_fleet).map(Arc::new).collect())
+}
+
+/// Whether it follows from what a recording holds. Lookout's own trouble, tests and digests do not.
+fn is_of_the_fleet(notice: &Notice) -> bool {
+    match notice.kind {
+        NoticeKind::Test | NoticeKind::Digest => false,
+        NoticeKind::Announcement => true,
+        _ => !matches!(notice.subject, Subject::Receiver { .. } | Subject::Sidecar { .. }),
+    }
 }
 
 /// What a reader should know before trusting the comparison.

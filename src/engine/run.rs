@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
+use super::digest::Digest;
 use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
@@ -87,6 +88,7 @@ impl Engine {
             orphans: Orphans::new(grace),
             recorder,
             watch: Watch::default(),
+            digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -177,6 +179,7 @@ impl Engine {
         let now = self.clock.now();
         // A reader that has gone away is not waiting for the answer.
         match message {
+            Control::Health(reply) => drop(reply.send(self.health(now))),
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
             Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
             Control::Quiet(message) => self.take_quiet(now, message),
