@@ -29,6 +29,7 @@ mod quiet;
 mod reload;
 mod scrape;
 mod slack;
+mod storms;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         polling::trials(),
         scrape::trials(),
         slack::trials(),
+        storms::trials(),
         mail::trials(),
         durability::trials(),
         reload::trials(),
