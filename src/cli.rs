@@ -128,8 +128,8 @@ impl Cli {
     }
 }
 
-/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a tenth of the loop's share.
-const GIVES_WAY: i32 = 10;
+/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
+const GIVES_WAY: i32 = 5;
 
 /// Waits for what a command does over the network.
 fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
