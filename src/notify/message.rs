@@ -26,6 +26,8 @@ pub(super) enum Tone {
     Firing(Level),
     /// All of it is over.
     Resolved,
+    /// News that need nothing done.
+    Note,
     /// A test, and nothing else.
     Test,
 }
@@ -36,9 +38,13 @@ impl Tone {
         match notice.kind {
             NoticeKind::Test => Self::Test,
             NoticeKind::Resolved => Self::Resolved,
-            NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered | NoticeKind::Repeat => {
-                Self::Firing(notice.level)
-            }
+            NoticeKind::Announcement | NoticeKind::Digest => Self::Note,
+            NoticeKind::Firing
+            | NoticeKind::Raised
+            | NoticeKind::Lowered
+            | NoticeKind::Repeat
+            | NoticeKind::Flapping
+            | NoticeKind::Settled => Self::Firing(notice.level),
         }
     }
 
@@ -47,6 +53,7 @@ impl Tone {
         match self {
             Self::Firing(level) => level.as_str().to_uppercase(),
             Self::Resolved => "RESOLVED".to_owned(),
+            Self::Note => "NOTE".to_owned(),
             Self::Test => "TEST".to_owned(),
         }
     }
@@ -57,7 +64,7 @@ impl Tone {
             Self::Firing(Level::Critical) => "#990000",
             Self::Firing(Level::Error) => "#ff0000",
             Self::Firing(Level::Warning) => "#ff9900",
-            Self::Firing(Level::Info) | Self::Resolved | Self::Test => "#36a64f",
+            Self::Firing(Level::Info) | Self::Resolved | Self::Note | Self::Test => "#36a64f",
         }
     }
 
@@ -66,7 +73,8 @@ impl Tone {
         match self {
             Self::Firing(level) => Level::Critical.index() - level.index(),
             Self::Resolved => 4,
-            Self::Test => 5,
+            Self::Note => 5,
+            Self::Test => 6,
         }
     }
 }
@@ -145,7 +153,8 @@ fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
         Subject::Agent { name, .. } => facts.push(("Agent", one_line(name, NAME_LIMIT))),
         Subject::Component { name, .. } => facts.push(("Component", one_line(name, NAME_LIMIT))),
         Subject::Source { name } => facts.push(("Source", one_line(name, NAME_LIMIT))),
-        Subject::Cluster { .. } => {}
+        Subject::Receiver { name } => facts.push(("Receiver", one_line(name, NAME_LIMIT))),
+        Subject::Sidecar { .. } | Subject::Cluster { .. } => {}
     }
     facts.push(("Rule", one_line(&notice.rule, NAME_LIMIT)));
     if notice.kind == NoticeKind::Resolved {
@@ -173,7 +182,9 @@ fn level(notice: &Notice) -> String {
         (NoticeKind::Repeat, _) => format!("{level} (still firing)"),
         (NoticeKind::Resolved, _) => format!("was {level}"),
         (NoticeKind::Test, _) => format!("{level} (only a test)"),
-        (NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered, _) => level.to_string(),
+        (NoticeKind::Flapping, _) => format!("{level} (comes and goes; you are told once it settles)"),
+        (NoticeKind::Settled, _) => format!("{level} (no longer comes and goes; still firing)"),
+        _ => level.to_string(),
     }
 }
 

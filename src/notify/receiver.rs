@@ -110,7 +110,8 @@ impl Receiver {
 
     /// What the life of an alert must know of it.
     pub fn policy(&self) -> ReceiverPolicy {
-        ReceiverPolicy { name: Arc::clone(&self.name), min_level: self.min_level, send_resolved: self.send_resolved }
+        let policy = ReceiverPolicy::new(Arc::clone(&self.name), self.min_level);
+        ReceiverPolicy { send_resolved: self.send_resolved, ..policy }
     }
 
     /// What kind it is: `slack`, `email` or `console`.

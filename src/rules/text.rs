@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 2_000;
 /// What a template can name.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// `subject`, and `agent`, `component`, `source` or neither, and `project`.
+    /// `subject`, and `agent`, `component`, `source`, `receiver` or neither, and `project`.
     pub subject: &'a Subject,
     /// `level`.
     pub level: Level,
@@ -119,7 +119,11 @@ fn default_summary(rule: &str, signal: Signal) -> String {
         | Signal::StaleSeconds
         | Signal::TaskSeconds
         | Signal::AgentsMissing
-        | Signal::SourceFailingSeconds => "duration",
+        | Signal::SourceFailingSeconds
+        | Signal::ReceiverFailingSeconds
+        | Signal::UndeliveredSeconds
+        | Signal::LagSeconds
+        | Signal::StoreFailingSeconds => "duration",
         Signal::TaskBudgetRatio | Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::Progress => "percent",
         _ => "count",
     };
@@ -135,6 +139,7 @@ fn variables(rule: &str, facts: &Facts<'_>) -> Value {
         agent => &**name,
         component => &**name,
         source => &**name,
+        receiver => &**name,
         project => facts.subject.project().map_or("", |project| project),
         level => facts.level.as_str(),
         value => facts.value,
