@@ -177,9 +177,17 @@ fn who(said: Option<&str>) -> String {
     said.map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned)
 }
 
+/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
+const GIVES_WAY: i32 = 5;
+
 /// Waits for what a command does over the network.
 fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
+    // nice value belongs to a thread; where it can't be set, the thread competes like any other.
+    let give_way = || {
+        rustix::process::nice(GIVES_WAY).unwrap_or_default();
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?.block_on(work)
 }
 
 /// Writes a line to standard error; when that is closed, there is nobody left to tell.

@@ -294,11 +294,17 @@ fn shorthand_variables_are_enough() {
     - name: slack
       min_level: warning
       send_resolved: true
+      after: 0s
+      group_by: none
+      gather: 1s
       slack:
         webhook_url: "***"
     - name: email
       min_level: warning
       send_resolved: true
+      after: 0s
+      group_by: none
+      gather: 1s
       email:
         to:
         - a@example.com

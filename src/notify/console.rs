@@ -3,14 +3,14 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::message::{Body, compose, line};
+use super::message::{Body, Entry, compose};
 use crate::model::{Notice, SendError, SendReason, Time};
 
 /// A line for each notice.
 pub(super) fn render(now: Time, notices: &[Arc<Notice>]) -> String {
     let lines: Vec<String> = match compose(now, notices).body {
-        Body::One(_) => notices.iter().map(|notice| line(now, notice)).collect(),
-        Body::Many(summary) => summary.notices.into_iter().map(|notice| line(now, notice)).collect(),
+        Body::One(_) => notices.iter().map(|notice| Entry::Alert(notice).line(now)).collect(),
+        Body::Many(summary) => summary.entries.iter().map(|entry| entry.line(now)).collect(),
     };
     lines.iter().map(|line| format!("  ► {line}\n")).collect()
 }

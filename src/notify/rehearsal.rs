@@ -60,7 +60,10 @@ impl Rehearsal {
             while let Some(at) =
                 queue.next_send_at().map(|at| at.max(queue.oldest().unwrap_or(at))).filter(|at| *at < now)
             {
-                let notices = queue.take_batch(at);
+                let notices = queue.take_batch(at, |notices| receiver.fitting(at, notices));
+                if notices.is_empty() {
+                    break;
+                }
                 queue.on_result(at, 0.0, Ok(()));
                 drop(queue.take_reports());
                 let body = receiver.render(at, &notices);
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_first_leaves_at_once_and_what_follows_within_a_second_goes_together() {
-        let receivers = Receiver::build(&[ReceiverConfig::named("ops").or_nowhere()]).expect("a receiver");
+        let receivers = Receiver::build(&[ReceiverConfig::new("ops").or_nowhere()]).expect("a receiver");
         let notices = [
             firing("a", Level::Warning, 0.0),
             firing("b", Level::Warning, 0.2),

@@ -121,6 +121,7 @@ impl RuleSet {
                 errors.push(RuleError { origin, rule: name, problem });
             }
         }
+        set.texts.complete();
         if set.rules.len() > MAX_RULES {
             let problem = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
             errors.push(RuleError { origin: "rules".to_owned(), rule: "(all)".to_owned(), problem });

@@ -30,6 +30,7 @@ mod reload;
 mod ruletools;
 mod scrape;
 mod slack;
+mod storms;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         polling::trials(),
         scrape::trials(),
         slack::trials(),
+        storms::trials(),
         mail::trials(),
         durability::trials(),
         reload::trials(),

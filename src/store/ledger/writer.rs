@@ -149,9 +149,12 @@ impl Writer {
         if self.place.is_memory() {
             return Ok(());
         }
+        // With a small cache, or these pages would fill it for good.
+        self.connection.execute_batch("PRAGMA cache_size=-64")?;
         let fill = "INSERT INTO meta(key, value) VALUES('room', zeroblob(?1))";
         self.connection.execute(fill, [LOG_ROOM])?;
         self.connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+        self.connection.execute_batch(LAYOUT.pragmas)?;
         self.fold("PASSIVE")
     }
 
