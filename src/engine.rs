@@ -15,6 +15,7 @@ mod output;
 pub mod quiet;
 mod reload;
 mod run;
+pub mod trial;
 pub mod view;
 mod watch;
 
@@ -25,6 +26,7 @@ pub use crate::alerts::QuietError;
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
+pub use trial::Trial;
 pub use view::{AlertView, ReceiverView, View};
 
 use crate::alerts::Alerts;
@@ -34,7 +36,7 @@ use crate::metrics::Own;
 use crate::model::{Event, Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Settled, Store};
+use crate::store::{Recorder, Settled, Store};
 use commit::Committer;
 use digest::Digest;
 use orphans::Orphans;
@@ -69,6 +71,8 @@ pub struct Engine {
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
+    /// Where what comes in is recorded, when it is.
+    recorder: Option<Recorder>,
     watch: Watch,
     digest: Digest,
 }

@@ -17,6 +17,7 @@ pub mod heartbeat;
 mod message;
 mod queue;
 pub mod receiver;
+pub mod rehearsal;
 #[cfg(test)]
 mod samples;
 mod slack;
@@ -26,6 +27,7 @@ mod transport_tests;
 pub use config::ConfigProblem;
 pub use dispatcher::{Dispatcher, ReceiverStatus};
 pub use receiver::Receiver;
+pub use rehearsal::{Rehearsal, Sent};
 
 /// After a message has left, how long what follows for the same receiver is gathered into the next.
 pub const GATHER: Duration = Duration::from_secs(1);

@@ -168,12 +168,12 @@ impl Reporter<'_> {
 }
 
 impl ReceiverConfig {
-    /// One of no kind yet, with what is not given left at its default.
-    pub fn new(name: &str) -> Self {
+    /// One of that name with no kind yet, and the defaults for the rest.
+    pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             min_level: warning(),
-            send_resolved: true,
+            send_resolved: yes(),
             only: Vec::new(),
             except: Vec::new(),
             after: Duration::ZERO,
@@ -183,6 +183,15 @@ impl ReceiverConfig {
             slack: None,
             email: None,
         }
+    }
+
+    /// The same, and a Slack webhook that leads nowhere when it has no kind: for trials, in which nothing is sent.
+    pub fn or_nowhere(self) -> Self {
+        if self.slack.is_some() || self.email.is_some() {
+            return self;
+        }
+        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), webhook_url_file: None };
+        Self { slack: Some(nowhere), ..self }
     }
 
     fn validate(&self, report: &mut Reporter<'_>) {

@@ -72,6 +72,11 @@ impl Email {
         result
     }
 
+    /// The mail that tells `notices` at `now`.
+    pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
+        mime::render(now, &self.from, &self.to, notices)
+    }
+
     async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         let (groups, mut delivered) = self.outstanding(now, notices);
         if groups.is_empty() {
@@ -81,7 +86,7 @@ impl Email {
         let (mut passing, mut refused) = (None, None);
         for (places, recipients) in groups {
             let due: Vec<Arc<Notice>> = places.iter().filter_map(|place| notices.get(*place)).cloned().collect();
-            let mail = mime::render(now, &self.from, &self.to, &due).map_err(|error| SendError {
+            let mail = self.render(now, &due).map_err(|error| SendError {
                 reason: SendReason::Message,
                 retryable: false,
                 retry_after: None,

@@ -147,6 +147,17 @@ impl Receiver {
     }
 }
 
+impl Receiver {
+    /// The bytes of the message that would tell `notices` at `now`: a request's body, a whole mail, or the lines printed.
+    pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
+        match &self.transport {
+            Transport::Slack(_) => Ok(slack::render(now, notices).into_bytes()),
+            Transport::Email(email) => email.render(now, notices),
+            Transport::Console => Ok(console::render(now, notices).into_bytes()),
+        }
+    }
+}
+
 fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
     let roots = http_client::roots(ca_file).map_err(|error| error.to_string())?;
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -81,7 +81,7 @@ impl Slack {
             retry_after: None,
             message: format!("the webhook URL {problem}"),
         })?;
-        let body = payload::render(now, &message::compose(now, notices));
+        let body = render(now, notices);
         match tokio::time::timeout(self.deadline, self.post(url, body)).await {
             Ok(result) => result,
             Err(_) => Err(passing(SendReason::Timeout, "slack did not answer in time".to_owned())),
@@ -105,6 +105,11 @@ impl Slack {
         };
         judge(status, String::from_utf8_lossy(&body).trim(), retry_after)
     }
+}
+
+/// The body of the request that tells `notices` at `now`.
+pub(super) fn render(now: Time, notices: &[Arc<Notice>]) -> String {
+    payload::render(now, &message::compose(now, notices))
 }
 
 /// What an answer means. Only words known to be Slack's are repeated: an answer could hold anything.

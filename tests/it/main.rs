@@ -27,6 +27,7 @@ mod program;
 mod prometheus;
 mod quiet;
 mod reload;
+mod ruletools;
 mod scrape;
 mod slack;
 mod storms;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         mail::trials(),
         durability::trials(),
         reload::trials(),
+        ruletools::trials(),
         quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();
