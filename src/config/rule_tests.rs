@@ -79,7 +79,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
     config.rules.iter_mut().for_each(|rules: &mut PathBuf| *rules = folder.join(&*rules));
     config.receivers = config.receivers.into_iter().map(ReceiverConfig::or_nowhere).collect();
     if !any_receiver {
-        let test = ReceiverConfig { min_level: Level::Info, ..ReceiverConfig::new(RECEIVER) };
+        let test = ReceiverConfig { min_level: Level::Info, ..ReceiverConfig::named(RECEIVER) };
         config.receivers = vec![test.or_nowhere()];
     }
     validate::check(&config, &mut found);

@@ -168,12 +168,12 @@ impl Reporter<'_> {
 }
 
 impl ReceiverConfig {
-    /// One of no kind yet, with what is not given left at its default.
-    pub fn new(name: &str) -> Self {
+    /// One of that name with no kind yet, and the defaults for the rest.
+    pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             min_level: warning(),
-            send_resolved: true,
+            send_resolved: yes(),
             only: Vec::new(),
             except: Vec::new(),
             after: Duration::ZERO,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::message::{Body, Entry, compose};
 use crate::model::{Notice, SendError, SendReason, Time};
 
-/// A line for each notice.
+/// A line for each alert, and one for an incident.
 pub(super) fn render(now: Time, notices: &[Arc<Notice>]) -> String {
     let lines: Vec<String> = match compose(now, notices).body {
         Body::One(_) => notices.iter().map(|notice| Entry::Alert(notice).line(now)).collect(),

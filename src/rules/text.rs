@@ -103,16 +103,16 @@ impl Texts {
         Ok(())
     }
 
-    /// The template `summary` or `action` of `rule` as it is written.
-    pub(super) fn source(&self, rule: &str, key: &str) -> String {
-        let template = self.environment.get_template(&format!("{rule}.{key}"));
-        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
-    }
-
     /// Makes what was added ready to be told.
     pub(super) fn complete(&mut self) {
         let templates = std::mem::take(&mut self.templates);
         self.environment.set_loader(move |name| Ok(templates.get(name).cloned()));
+    }
+
+    /// The template `summary` or `action` of `rule` as it is written.
+    pub(super) fn source(&self, rule: &str, key: &str) -> String {
+        let template = self.environment.get_template(&format!("{rule}.{key}"));
+        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
     /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.
