@@ -72,6 +72,8 @@ pub struct Config {
     pub digest: DigestConfig,
     /// An address that is called while all is well.
     pub heartbeat: HeartbeatConfig,
+    /// Where others find us, for links in what they are told.
+    pub external_url: ExternalUrl,
     /// Who is told.
     pub receivers: Vec<ReceiverConfig>,
 }
@@ -111,6 +113,7 @@ impl Source {
             incidents: reader.section("incidents"),
             digest: reader.section("digest"),
             heartbeat: reader.section("heartbeat"),
+            external_url: reader.section("external_url"),
             receivers: reader.list("receivers"),
         };
         let any_receiver = reader.has_items("receivers");
@@ -123,6 +126,9 @@ impl Source {
             let (receivers, problems) = shorthand::receivers(&self.env);
             config.receivers = receivers;
             problems.into_iter().for_each(|problem| found.push(problem));
+        }
+        for receiver in &mut config.receivers {
+            receiver.external_url.clone_from(&config.external_url.0);
         }
         let problems = found.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
@@ -155,6 +161,21 @@ impl Config {
             Ok(text) => text,
             Err(error) => format!("# can't be shown: {error}\n"),
         }
+    }
+}
+
+/// Where others find us; empty when nobody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ExternalUrl(pub String);
+
+impl<'de> Deserialize<'de> for ExternalUrl {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(input)?.unwrap_or_default();
+        let is_http = text.is_empty() || text.starts_with("http://") || text.starts_with("https://");
+        let wrong =
+            || serde::de::Error::custom(format!("`{text}` is not an address; write https://lookout.example.com"));
+        if is_http { Ok(Self(text.clone())) } else { Err(wrong()) }
     }
 }
 

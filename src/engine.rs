@@ -75,6 +75,8 @@ pub struct Engine {
     recorder: Option<Recorder>,
     watch: Watch,
     digest: Digest,
+    /// When forgetful receivers are reminded next.
+    remind_at: Time,
 }
 
 impl Engine {
@@ -179,6 +181,9 @@ impl Engine {
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
+                }
+                if outcome.notices.is_empty() {
+                    return;
                 }
                 tracing::info!(
                     receiver = &*outcome.receiver,

@@ -88,6 +88,7 @@ impl Engine {
             orphans: Orphans::new(grace),
             recorder,
             watch: Watch::default(),
+            remind_at: now,
             digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
@@ -162,6 +163,7 @@ impl Engine {
                 _ = saving.tick() => {
                     let now = self.clock.now();
                     self.watch(now);
+                    self.remind(now);
                     self.save(now);
                     self.count_unrecorded();
                 }

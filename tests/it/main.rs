@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod alertmanager;
 mod api;
 mod bundles;
 mod counterparts;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        alertmanager::trials(),
         api::trials(),
         hostile::trials(),
         polling::trials(),
