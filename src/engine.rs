@@ -176,7 +176,7 @@ impl Engine {
         // A receiver that a reload took away has no series any more, and its last send must not bring them back.
         let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
-            Report::Delivered(outcome) => {
+            Report::Delivered(outcome, references) => {
                 self.watch.took(&outcome.receiver);
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
@@ -184,6 +184,11 @@ impl Engine {
                 }
                 if outcome.notices.is_empty() {
                     return;
+                }
+                if !references.is_empty() {
+                    references.iter().for_each(|reference| self.alerts.refer(reference, &outcome.receiver));
+                    let effects = self.alerts.tick(outcome.at);
+                    self.take_effects(outcome.at, effects);
                 }
                 tracing::info!(
                     receiver = &*outcome.receiver,

@@ -41,7 +41,9 @@ pub use decision::{Decision, Event, Why, Withheld};
 pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};
 pub use level::Level;
 pub use matchers::{Label, Matchers};
-pub use notice::{Audience, Incident, Notice, NoticeKind, Outcome, ReceiverPolicy, Report, SendError, SendReason};
+pub use notice::{
+    Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, SendError, SendReason,
+};
 pub use project::{ModelTotals, Project, Totals};
 pub use quiet::{Quiet, QuietHours};
 pub use rule::{Class, Flap, RulePolicy};

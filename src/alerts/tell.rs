@@ -6,8 +6,8 @@ use super::decide::{Case, Verdict};
 use super::flap::settles_at;
 use super::{Alerts, Effects, decision};
 use crate::model::{
-    Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Time, Told,
-    Withheld,
+    Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Reference,
+    Time, Told, Withheld,
 };
 
 /// How a receiver stands to an alert now.
@@ -139,14 +139,16 @@ impl Alerts {
         told.collect()
     }
 
-    /// Notes what the receiver calls the message that it was told of an alert with.
-    pub fn refer(&mut self, fingerprint: Fingerprint, receiver: &str, reference: &Arc<str>) {
-        let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { return };
-        let Some(entry) = self.entry_mut(slot) else { return };
+    /// Notes what the receiver calls the message that it was told of an alert with; of a former life it is no news.
+    pub fn refer(&mut self, reference: &Reference, receiver: &str) {
+        let Some(slot) = self.by_fingerprint.get(&reference.fingerprint).copied() else { return };
+        let Some(entry) = self.entry_mut(slot).filter(|entry| entry.alert.incident() == reference.incident) else {
+            return;
+        };
         if let Some(told) = entry.alert.told.get_mut(receiver).filter(|told| told.level.is_some())
-            && told.reference.as_ref() != Some(reference)
+            && told.reference.as_ref() != Some(&reference.name)
         {
-            told.reference = Some(Arc::clone(reference));
+            told.reference = Some(Arc::clone(&reference.name));
             entry.dirty = true;
             self.touch(slot);
         }

@@ -32,7 +32,8 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
     let mut failed = 0;
     for receiver in &receivers {
         let line = match deliver(receiver).await {
-            Ok(()) => format!("{}: delivered", receiver.name),
+            Ok(None) => format!("{}: delivered", receiver.name),
+            Ok(Some(amiss)) => format!("{}: delivered, but {amiss}", receiver.name),
             Err(reason) => {
                 failed += 1;
                 format!("{}: failed: {reason}", receiver.name)
@@ -46,16 +47,20 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends a marked test to one receiver; the error is what it answered, or why it could not be reached.
-async fn deliver(receiver: &ReceiverConfig) -> Result<(), String> {
+/// Sends a marked test to one receiver; what went wrong beside its taking it. The error is what it answered, or why it
+/// could not be reached.
+async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
     let built = Receiver::build(std::slice::from_ref(receiver))
         .map_err(|problems| problems.into_iter().map(|it| it.message).collect::<Vec<_>>().join("; "))?;
     let now = Clock::system().now();
+    let mut amiss = None;
     for receiver in built {
         let notice = Arc::new(test_notice(&receiver, now, &host()));
-        receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
+        let receipt =
+            receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
+        amiss = receipt.amiss.map(|error| error.message);
     }
-    Ok(())
+    Ok(amiss)
 }
 
 /// The name of this machine, as far as it is known.

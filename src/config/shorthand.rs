@@ -67,7 +67,7 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
         return None;
     }
     Some(ReceiverConfig {
-        slack: Some(SlackConfig { webhook_url, webhook_url_file }),
+        slack: Some(SlackConfig { webhook_url, webhook_url_file, ..Default::default() }),
         ..ReceiverConfig::named("slack")
     })
 }

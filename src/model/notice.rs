@@ -279,6 +279,26 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
+/// What a receiver's answer brought back.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt {
+    /// By the life of an alert, what the receiver calls the message that tells of it.
+    pub references: Vec<Reference>,
+    /// What went wrong beside: an instance that did not take what another took.
+    pub amiss: Option<SendError>,
+}
+
+/// What a receiver calls the message that tells of one life of an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The alert's identity.
+    pub fingerprint: Fingerprint,
+    /// Its life.
+    pub incident: Arc<str>,
+    /// The receiver's name for the message.
+    pub name: Arc<str>,
+}
+
 /// Notices that are off a receiver's list, for one of the reasons of [`Report`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -293,8 +313,8 @@ pub struct Outcome {
 /// What a receiver's delivery tells the owner of the outbox.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// One message carried these, and the receiver took it.
-    Delivered(Outcome),
+    /// One message carried these, and the receiver took it; it has names for what it was told.
+    Delivered(Outcome, Vec<Reference>),
     /// These were not sent: a newer notice of the same alert, already on the list, says it all.
     Superseded(Outcome),
     /// These are given up for good, and why.

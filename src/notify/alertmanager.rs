@@ -2,15 +2,15 @@
 //!
 //! Severity is part of an alert's identity there, so a change of level is the end of one and the beginning of another.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::http::Http;
 use super::{labels, webhook};
-use crate::model::{Fingerprint, Level, Notice, NoticeKind, SendError, Time};
+use crate::model::{Fingerprint, Level, Notice, NoticeKind, Receipt, SendError, Time};
 
 /// How long after it was last told an alert lasts there: four reminders, as Prometheus does it.
 const LASTS: Duration = Duration::from_secs(240);
@@ -26,8 +26,24 @@ const CHUNK: usize = 1_000;
 pub(super) struct Alertmanager {
     instances: Vec<Http>,
     external_url: String,
+    memory: Mutex<Memory>,
+}
+
+/// What they were told. Lost with the process: then a notice itself says its former level, and an end that was not said
+/// again comes about by itself.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The level that an alert was last told at: a notice that took the place of others may be wrong about it.
+    held: HashMap<Fingerprint, Level>,
     /// Ends to say again, and until when.
-    ended: Mutex<HashMap<Fingerprint, (Posted, Time)>>,
+    ended: HashMap<Fingerprint, (Posted, Time)>,
+}
+
+impl Memory {
+    /// The level that they hold the alert of `notice` to have, if any.
+    fn level(&self, notice: &Notice) -> Option<Level> {
+        self.held.get(&notice.fingerprint).copied().or(notice.previous)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,7 +60,7 @@ struct Posted {
 impl Alertmanager {
     /// Posts to all of `instances`; `external_url` is where we are found by others.
     pub(super) fn new(instances: Vec<Http>, external_url: String) -> Self {
-        Self { instances, external_url, ended: Mutex::default() }
+        Self { instances, external_url, memory: Mutex::default() }
     }
 
     /// The same with another deadline, for tests of a receiver that hangs.
@@ -56,40 +72,58 @@ impl Alertmanager {
 
     /// The bytes of the request that tells `notices`.
     pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> String {
-        let posted: Vec<Posted> = notices.iter().flat_map(|notice| self.posted(now, notice)).collect();
+        let memory = self.memory();
+        let posted: Vec<Posted> = notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect();
         serde_json::to_string(&posted).unwrap_or_default()
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells `notices` to every instance; it is done when one of them has them all.
-    pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            for notice in notices {
-                if notice.kind == NoticeKind::Resolved && ended.len() < ENDS {
-                    let posted = self.one(now, notice, notice.previous.unwrap_or(notice.level), true);
-                    ended.insert(notice.fingerprint, (posted, now.plus(OVER_AGAIN)));
-                } else {
-                    ended.remove(&notice.fingerprint);
-                }
+    pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+        let posted = {
+            let memory = self.memory();
+            notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect()
+        };
+        let receipt = self.post(now, posted, &webhook::key(notices)).await?;
+        let mut memory = self.memory();
+        for notice in notices {
+            let level = memory.level(notice).unwrap_or(notice.level);
+            memory.ended.remove(&notice.fingerprint);
+            if notice.kind != NoticeKind::Resolved {
+                memory.held.insert(notice.fingerprint, notice.level);
+                continue;
+            }
+            memory.held.remove(&notice.fingerprint);
+            if memory.ended.len() < ENDS {
+                let posted = self.one(now, notice, level, true);
+                memory.ended.insert(notice.fingerprint, (posted, now.plus(OVER_AGAIN)));
             }
         }
-        let posted = notices.iter().flat_map(|notice| self.posted(now, notice)).collect();
-        self.post(now, posted, &webhook::key(notices)).await
+        Ok(receipt)
     }
 
     /// Says again what lasts, and what ended lately.
-    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<(), SendError> {
-        let mut posted: Vec<Posted> =
-            standing.iter().map(|notice| self.one(now, notice, notice.level, false)).collect();
-        {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.retain(|_, (_, until)| *until > now);
-            posted.extend(ended.values().map(|(posted, _)| posted.clone()));
+    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+        let posted: Vec<Posted> = {
+            let mut memory = self.memory();
+            let lasting: HashSet<Fingerprint> = standing.iter().map(|notice| notice.fingerprint).collect();
+            memory.held.retain(|fingerprint, _| lasting.contains(fingerprint));
+            memory.ended.retain(|fingerprint, (_, until)| *until > now && !lasting.contains(fingerprint));
+            let lasting = standing.iter().flat_map(|notice| self.posted(now, notice, &memory));
+            lasting.chain(memory.ended.values().map(|(posted, _)| posted.clone())).collect()
+        };
+        if posted.is_empty() {
+            return Ok(Receipt::default());
         }
-        if posted.is_empty() { Ok(()) } else { self.post(now, posted, &format!("reminder-{}", now.as_millis())).await }
+        let receipt = self.post(now, posted, &format!("reminder-{}", now.as_millis())).await?;
+        self.memory().held.extend(standing.iter().map(|notice| (notice.fingerprint, notice.level)));
+        Ok(receipt)
     }
 
-    async fn post(&self, now: Time, posted: Vec<Posted>, key: &str) -> Result<(), SendError> {
+    async fn post(&self, now: Time, posted: Vec<Posted>, key: &str) -> Result<Receipt, SendError> {
         let bodies: Vec<String> =
             posted.chunks(CHUNK).map(|chunk| serde_json::to_string(chunk).unwrap_or_default()).collect();
         let mut tasks = Vec::with_capacity(self.instances.len());
@@ -103,27 +137,34 @@ impl Alertmanager {
             });
         }
         // At once, so that one instance that hangs delays none.
-        let mut outcome = Ok(());
-        let mut is_told = false;
+        let (mut amiss, mut is_told) = (None, false);
         for (place, result) in join(tasks).await.into_iter().enumerate() {
             match result {
                 Ok(()) => is_told = true,
                 Err(error) => {
-                    tracing::warn!(instance = place, %error, "an instance of Alertmanager was not told");
-                    outcome = Err(error);
+                    let message = format!("instance {place}: {}", error.message);
+                    // One that may take it later keeps it from being given up.
+                    let is_worth = amiss.as_ref().is_none_or(|known: &SendError| error.retryable && !known.retryable);
+                    if is_worth {
+                        amiss = Some(SendError { message, ..error });
+                    }
                 }
             }
         }
-        if is_told { Ok(()) } else { outcome }
+        match amiss {
+            Some(error) if !is_told => Err(error),
+            amiss => Ok(Receipt { references: Vec::new(), amiss }),
+        }
     }
 
     /// What a notice comes to: what begins or lasts, and what ended.
-    fn posted(&self, now: Time, notice: &Notice) -> Vec<Posted> {
-        let before = notice.previous.filter(|previous| *previous != notice.level);
+    fn posted(&self, now: Time, notice: &Notice, memory: &Memory) -> Vec<Posted> {
+        let before = memory.level(notice);
         if notice.kind == NoticeKind::Resolved {
-            return vec![self.one(now, notice, notice.previous.unwrap_or(notice.level), true)];
+            return vec![self.one(now, notice, before.unwrap_or(notice.level), true)];
         }
-        let ended = before.map(|previous| self.one(now, notice, previous, true));
+        let ended = before.filter(|before| *before != notice.level);
+        let ended = ended.map(|before| self.one(now, notice, before, true));
         ended.into_iter().chain([self.one(now, notice, notice.level, false)]).collect()
     }
 
@@ -159,7 +200,9 @@ async fn join<T>(tasks: Vec<impl Future<Output = T>>) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::receiver::Receiver;
     use super::super::samples::{at, firing, resolved};
+    use super::super::transport_tests::{answering, build};
     use super::*;
 
     fn told(notices: &[Notice]) -> Vec<(String, bool)> {
@@ -180,6 +223,62 @@ mod tests {
         // It ends at the level that it was told with, whatever its last one was.
         let over = Notice { previous: Some(Level::Error), ..resolved("a", 60.0) };
         assert_eq!(told(&[over]), [("error".to_owned(), true)]);
+    }
+
+    async fn taking() -> (Receiver, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let (address, posted) = answering(|_: &str| ("200 OK".to_owned(), String::new())).await;
+        let urls = [format!("http://{address}/am/")];
+        (build(serde_json::json!({"name": "am", "alertmanager": {"urls": urls}})), posted)
+    }
+
+    /// `severity endsAt` of each alert in what was posted, ends in seconds.
+    async fn next(posted: &mut tokio::sync::mpsc::UnboundedReceiver<String>) -> Vec<String> {
+        let body = posted.recv().await.expect("a body");
+        let body: Vec<serde_json::Value> = serde_json::from_str(&body).expect("JSON");
+        let shown = |alert: &serde_json::Value| {
+            let end = Time::parse(alert["endsAt"].as_str().expect("an end")).expect("a time");
+            format!("{} {}", alert["labels"]["severity"].as_str().expect("a level"), end.seconds_since(at(0.0)))
+        };
+        body.iter().map(shown).collect()
+    }
+
+    #[tokio::test]
+    async fn what_they_hold_ends_whatever_a_notice_took_for_told() {
+        let (receiver, mut posted) = taking().await;
+        receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["warning 240"]);
+        // The raise to `error` was on the list, and gave way to this one before it was sent.
+        let raised =
+            Notice { kind: NoticeKind::Raised, previous: Some(Level::Error), ..firing("a", Level::Critical, 9.0) };
+        receiver.send(at(9.0), &[Arc::new(raised)]).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["warning 9", "critical 249"]);
+        receiver.send(at(60.0), &[Arc::new(resolved("a", 50.0))]).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["critical 50"]);
+    }
+
+    #[tokio::test]
+    async fn what_lasts_is_said_again_and_an_end_for_a_quarter_of_an_hour() {
+        let (receiver, mut posted) = taking().await;
+        receiver.send(at(0.0), &[Arc::new(resolved("a", 0.0))]).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["warning 0"]);
+        let standing = [Arc::new(Notice { kind: NoticeKind::Repeat, ..firing("b", Level::Warning, 0.0) })];
+        receiver.remind(at(60.0), &standing).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["warning 300", "warning 0"]);
+        receiver.remind(at(901.0), &standing).await.expect("told");
+        assert_eq!(next(&mut posted).await, ["warning 1141"], "no end is said again any more");
+        receiver.remind(at(961.0), &[]).await.expect("nothing to say");
+        assert!(posted.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn one_instance_that_takes_it_is_enough_and_the_other_is_named() {
+        let (well, _taken) = answering(|_: &str| ("200 OK".to_owned(), String::new())).await;
+        let (sick, _refused) = answering(|_: &str| ("503 X".to_owned(), String::new())).await;
+        let urls = [format!("http://{sick}"), format!("http://{well}")];
+        let receiver = build(serde_json::json!({"name": "am", "alertmanager": {"urls": urls}}));
+        let notice = [Arc::new(firing("a", Level::Warning, 0.0))];
+        let receipt = receiver.send(at(0.0), &notice).await.expect("one took it");
+        assert_eq!(receipt.amiss.expect("one did not").message, "instance 0: alertmanager answered 503");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The section `receivers`: who is told, how, and from which level on.
 
 mod hooks;
+mod slack;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 pub use hooks::{AlertmanagerConfig, ChatConfig, PagerDutyConfig, TelegramConfig, WebhookConfig};
+pub use slack::SlackConfig;
+pub(super) use slack::SlackWay;
 
 use super::queue::GroupBy;
 use crate::model::{Level, Matchers, QuietHours, text};
@@ -55,7 +58,7 @@ pub struct ReceiverConfig {
     /// Where others find us, for links; that of the whole configuration.
     #[serde(skip)]
     pub external_url: String,
-    /// Slack, through an incoming webhook.
+    /// Slack, through an incoming webhook or a bot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack: Option<SlackConfig>,
     /// E-mail.
@@ -79,18 +82,6 @@ pub struct ReceiverConfig {
     /// PagerDuty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagerduty: Option<PagerDutyConfig>,
-}
-
-/// A Slack incoming webhook.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackConfig {
-    /// Its URL, which is a secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook_url: Option<Secret>,
-    /// The file that holds its URL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook_url_file: Option<PathBuf>,
 }
 
 /// Mail to some people through one server.
@@ -232,7 +223,7 @@ impl ReceiverConfig {
         if !self.kinds().is_empty() {
             return self;
         }
-        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), webhook_url_file: None };
+        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), ..Default::default() };
         Self { slack: Some(nowhere), ..self }
     }
 
@@ -290,26 +281,6 @@ impl ReceiverConfig {
             self.pagerduty.is_some(),
         ];
         KINDS.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind).collect()
-    }
-}
-
-impl SlackConfig {
-    /// Where the URL comes from; the error says what is wrong with the pair of keys.
-    pub(super) fn webhook(&self) -> Result<SecretSource, &'static str> {
-        SecretSource::from_pair(self.webhook_url.as_ref(), self.webhook_url_file.as_deref())?
-            .ok_or("it is not given; give it, or `webhook_url_file`")
-    }
-
-    fn validate(&self, report: &mut Reporter<'_>) {
-        match self.webhook() {
-            Ok(SecretSource::Value(url)) => {
-                if let Err(problem) = webhook_url(url.expose()) {
-                    report.add("slack.webhook_url", format!("it {problem}"));
-                }
-            }
-            Ok(SecretSource::File(_)) => {}
-            Err(problem) => report.add("slack.webhook_url", problem),
-        }
     }
 }
 
@@ -433,6 +404,28 @@ mod tests {
         let email = serde_json::json!({"to": ["a@b.c"], "from": "a@b.c", "smtp": {"host": "mail"}});
         check(serde_json::json!({"name": "ops", "slack": slack, "email": email}), &[("receivers[0]", "several kinds")]);
         check(serde_json::json!({"name": "a\nb", "email": email}), &[("receivers[0].name", "`ab` is not a name")]);
+    }
+
+    #[test]
+    fn a_bot_needs_a_token_and_a_channel_and_no_webhook() {
+        let url = "https://hooks.slack.com/services/S3CRET";
+        for (slack, expected) in [
+            (serde_json::json!({"bot_token": "S3CRET", "channel": "#ops"}), None),
+            (serde_json::json!({"bot_token_file": "/run/bot", "channel": "C0123"}), None),
+            (serde_json::json!({"bot_token": "S3CRET"}), Some(("receivers[0].slack.channel", "not given"))),
+            (serde_json::json!({"channel": "#ops"}), Some(("receivers[0].slack.bot_token", "not given"))),
+            (
+                serde_json::json!({"bot_token": "S3CRET", "channel": "#ops", "webhook_url": url}),
+                Some(("receivers[0].slack.webhook_url", "one of the two")),
+            ),
+            (
+                serde_json::json!({"bot_token": "S3CRET", "channel": "#ops", "api_url": "http://slack.com/api"}),
+                Some(("receivers[0].slack.api_url", "https://")),
+            ),
+        ] {
+            let expected: Vec<_> = expected.into_iter().collect();
+            check(serde_json::json!({"name": "ops", "slack": slack}), &expected);
+        }
     }
 
     #[test]

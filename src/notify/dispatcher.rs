@@ -103,7 +103,7 @@ impl Dispatcher {
         }
     }
 
-    /// Has `receiver` reminded of `standing`, once nothing else waits for it. A reminder that did not get through is
+    /// Has `receiver` reminded of `standing`, before all that is dispatched later. A reminder that did not get through is
     /// no loss: the next one says it all.
     pub fn remind(&self, receiver: &str, standing: Vec<Arc<Notice>>) {
         if let Some(desk) = self.desks.get(receiver) {
@@ -209,16 +209,16 @@ impl Desk {
             return Step::Report(reports);
         }
         let now = clock.now();
+        // Before what became due after it: a reminder of an alert that ended since would bring it back.
+        if let Some(standing) = inner.reminder.take().filter(|_| !inner.draining && !inner.queue.is_closed()) {
+            return Step::Remind(Arc::clone(&inner.receiver), standing);
+        }
         let next = if inner.draining { inner.queue.last_send_at(now) } else { inner.queue.next_send_at() };
         match next {
             Some(at) if at <= now => {
                 let receiver = Arc::clone(&inner.receiver);
                 let batch = inner.queue.take_batch(now, |notices| receiver.fitting(now, notices));
                 Step::Send(receiver, batch)
-            }
-            _ if inner.reminder.is_some() && inner.queue.is_idle() && !inner.draining => {
-                let standing = inner.reminder.take().unwrap_or_default();
-                Step::Remind(Arc::clone(&inner.receiver), standing)
             }
             Some(at) => Step::Wait(Some(clock.until(at))),
             None if inner.draining || inner.queue.is_closed() => Step::Stop,
@@ -242,16 +242,8 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
                 desk.change(|inner| inner.queue.on_result(clock.now(), jitter(), result));
             }
             Step::Remind(receiver, standing) => {
-                let at = clock.now();
-                let name = Arc::clone(&receiver.name);
-                let report = match receiver.remind(at, &standing).await {
-                    // It took something, which is what its watchers want to know.
-                    Ok(()) => Report::Delivered(Outcome { receiver: name, notices: Vec::new(), at: clock.now() }),
-                    Err(error) => Report::Failed { receiver: name, notices: Vec::new(), error, at: clock.now() },
-                };
-                if reports.send(report).await.is_err() {
-                    return;
-                }
+                let result = receiver.remind(clock.now(), &standing).await;
+                desk.change(|inner| inner.queue.on_reminded(clock.now(), result));
             }
             Step::Wait(None) => desk.bell.notified().await,
             Step::Wait(Some(time)) => {

@@ -74,13 +74,6 @@ impl Http {
 
     /// Posts `body`; `key` is the same whenever the same is sent again.
     pub(super) async fn post(&self, now: Time, body: String, key: &str) -> Result<(), SendError> {
-        match tokio::time::timeout(self.deadline, self.attempt(now, body, key)).await {
-            Ok(result) => result,
-            Err(_) => Err(passing(SendReason::Timeout, format!("{} did not answer in time", self.kind))),
-        }
-    }
-
-    async fn attempt(&self, now: Time, body: String, key: &str) -> Result<(), SendError> {
         let mut request = self
             .client
             .post(self.url()?)
@@ -98,12 +91,8 @@ impl Http {
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
         }
-        let response = request.body(body).send().await.map_err(|error| broken(self.kind, error))?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(&response);
-        // The status line says all there is to know; the rest is read so that the connection can be used again.
-        drop(http_client::read_body(response, ANSWER).await);
-        judge(self.kind, status, retry_after)
+        let answer = exchange(self.kind, self.deadline, request.body(body)).await?;
+        judge(self.kind, answer.status, answer.retry_after)
     }
 
     fn url(&self) -> Result<reqwest::Url, SendError> {
@@ -134,19 +123,62 @@ fn sign(secret: &str, seconds: i64, body: &str) -> String {
     text
 }
 
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: u16,
+    /// How long we are asked to wait.
+    pub(super) retry_after: Option<Duration>,
+    /// The body; empty when it was too long, or broke off after the status of an error.
+    pub(super) body: Vec<u8>,
+}
+
+/// Sends `request` to what errors call `kind`, and reads the answer, all within `deadline`.
+pub(super) async fn exchange(
+    kind: &str,
+    deadline: Duration,
+    request: reqwest::RequestBuilder,
+) -> Result<Answer, SendError> {
+    let exchange = async {
+        let response = request.send().await.map_err(|error| broken(kind, error))?;
+        let status = response.status().as_u16();
+        let asked = retry_after(&response);
+        let body = match http_client::read_body(response, ANSWER).await {
+            Ok(body) => body,
+            // The status line says all there is to know of an error; a success without its words is none.
+            Err(http_client::BodyError::Http(error)) if status < 300 => return Err(broken(kind, error)),
+            Err(_) => Vec::new(),
+        };
+        let retry_after = asked.or_else(|| (status == 429).then(|| asked_in_body(&body)).flatten());
+        Ok(Answer { status, retry_after, body })
+    };
+    match tokio::time::timeout(deadline, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(passing(SendReason::Timeout, format!("{kind} did not answer in time"))),
+    }
+}
+
+/// The pause that Discord (`retry_after`) and Telegram (`parameters.retry_after`) ask for in the body, in seconds.
+fn asked_in_body(body: &[u8]) -> Option<Duration> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let seconds = body.get("retry_after").or_else(|| body.pointer("/parameters/retry_after"))?.as_f64()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 /// A secret as it is now.
 pub(super) fn read(source: &SecretSource) -> Result<Secret, SendError> {
     source.read().map_err(|error| passing(SendReason::Secret, error.in_full()))
 }
 
 /// How long the receiver asks us to wait.
-pub(super) fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     let value = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What a status means where nothing but the status is known.
-fn judge(kind: &str, status: u16, retry_after: Option<Duration>) -> Result<(), SendError> {
+pub(super) fn judge(kind: &str, status: u16, retry_after: Option<Duration>) -> Result<(), SendError> {
     let message = format!("{kind} answered {status}");
     match status {
         200..=299 => Ok(()),
@@ -159,7 +191,7 @@ fn judge(kind: &str, status: u16, retry_after: Option<Duration>) -> Result<(), S
 }
 
 /// What a broken exchange means, without the URL.
-pub(super) fn broken(kind: &str, error: reqwest::Error) -> SendError {
+fn broken(kind: &str, error: reqwest::Error) -> SendError {
     let error = error.without_url();
     let (mut tls, mut root) = (false, error.to_string());
     let mut source = error.source();

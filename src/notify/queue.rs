@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Report, SendError, SendReason, Time};
+use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Receipt, Report, SendError, SendReason, Time};
 
 /// Messages refused in a row, after a message was split, that show that it isn't one alert's fault: more than the
 /// halvings from [`Pace::capacity`] to one.
@@ -301,14 +301,12 @@ impl Queue {
     }
 
     /// What came of the message under way. `jitter`, from 0 to 1, shortens the pause by up to a half.
-    pub(super) fn on_result(&mut self, now: Time, jitter: f64, result: Result<(), SendError>) {
+    pub(super) fn on_result(&mut self, now: Time, jitter: f64, result: Result<Receipt, SendError>) {
         let batch = std::mem::take(&mut self.in_flight);
         let error = match result {
-            Ok(()) => {
-                (self.failures, self.refusals, self.last_error) = (0, 0, None);
-                let notices = batch.into_iter().map(|entry| entry.notice).collect();
-                let receiver = Arc::clone(&self.receiver);
-                self.reports.push(Report::Delivered(Outcome { receiver, notices, at: now }));
+            Ok(receipt) => {
+                (self.failures, self.refusals) = (0, 0);
+                self.took(now, batch.into_iter().map(|entry| entry.notice).collect(), receipt);
                 return;
             }
             Err(error) => error,
@@ -326,6 +324,28 @@ impl Queue {
         } else {
             self.refuse(now, batch, error);
         }
+    }
+
+    /// What came of reminding it of what lasts. A failure is counted and shown; the next reminder says it all again.
+    pub(super) fn on_reminded(&mut self, now: Time, result: Result<Receipt, SendError>) {
+        match result {
+            _ if self.closed => {}
+            Ok(receipt) => self.took(now, Vec::new(), receipt),
+            Err(error) => {
+                self.last_error = Some(error.message.clone());
+                self.fail(now, Vec::new(), error);
+            }
+        }
+    }
+
+    /// It took `notices`; what went wrong beside is counted and shown.
+    fn took(&mut self, now: Time, notices: Vec<Arc<Notice>>, receipt: Receipt) {
+        self.last_error = receipt.amiss.as_ref().map(|error| error.message.clone());
+        if let Some(error) = receipt.amiss {
+            self.fail(now, Vec::new(), error);
+        }
+        let outcome = Outcome { receiver: Arc::clone(&self.receiver), notices, at: now };
+        self.reports.push(Report::Delivered(outcome, receipt.references));
     }
 
     fn pause(&self, jitter: f64, asked: Option<Duration>) -> Duration {
@@ -400,11 +420,6 @@ impl Queue {
     /// What has become of notices since the last call.
     pub(super) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
-    }
-
-    /// Whether nothing waits, is under way or failed lately.
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
     /// How many alerts wait or are under way.

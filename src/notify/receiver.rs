@@ -7,15 +7,15 @@ use std::time::Duration;
 use rustls::crypto::ring;
 
 use crate::http_client;
-use crate::model::{Audience, Level, Notice, ReceiverPolicy, SendError, Time};
+use crate::model::{Audience, Level, Notice, Receipt, ReceiverPolicy, SendError, Time};
 
 use super::alertmanager::Alertmanager;
-use super::config::{self, ConfigProblem, EmailConfig, ReceiverConfig};
+use super::config::{self, ConfigProblem, EmailConfig, ReceiverConfig, SlackWay};
 use super::console;
 use super::email::{Email, smtp::Server};
 use super::http::{self, Http, Target};
 use super::queue::Pace;
-use super::slack::Slack;
+use super::slack::{Bot, Slack};
 use super::template::{Medium, Templated};
 use super::webhook::Webhook;
 use super::words::Words;
@@ -39,6 +39,8 @@ pub struct Receiver {
 pub(super) enum Transport {
     /// Through a Slack webhook.
     Slack(Slack),
+    /// Through a Slack bot.
+    SlackBot(Box<Bot>),
     /// By mail.
     Email(Box<Email>),
     /// Through a webhook that takes Alertmanager's payload.
@@ -85,10 +87,14 @@ impl Receiver {
         let http = |client: reqwest::Client, kind: &'static str, source| Http::new(kind, client, Target::Url(source));
         let mut audience = Audience::People;
         let transport = if let Some(slack) = &config.slack {
-            let webhook = slack.webhook().map_err(wrong("slack.webhook_url"))?;
-            // Slack takes one message a second from a webhook, and short bursts.
+            // Slack takes one message a second, and short bursts.
             pace.bucket = Some((Duration::from_secs(1), 3));
-            Transport::Slack(Slack::new(client()?, webhook, words))
+            match slack.way()? {
+                SlackWay::Webhook(webhook) => Transport::Slack(Slack::new(client()?, webhook, words)),
+                SlackWay::Bot { token, channel, api } => {
+                    Transport::SlackBot(Box::new(Bot::new(client()?, token, channel, api, words)))
+                }
+            }
         } else if let Some(email) = &config.email {
             Transport::Email(Box::new(mail(email, words)?))
         } else if let Some(hook) = &config.webhook {
@@ -167,7 +173,7 @@ impl Receiver {
     /// What kind it is: the key that configures it, or `console`.
     pub fn kind(&self) -> &'static str {
         match &self.transport {
-            Transport::Slack(_) => "slack",
+            Transport::Slack(_) | Transport::SlackBot(_) => "slack",
             Transport::Email(_) => "email",
             Transport::Webhook(_) => "webhook",
             Transport::Alertmanager(_) => "alertmanager",
@@ -180,6 +186,7 @@ impl Receiver {
     pub(super) fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
         match &self.transport {
             Transport::Slack(_) => Slack::fitting(now, notices),
+            Transport::SlackBot(bot) => bot.fitting(now, notices),
             Transport::Templated(templated) => templated.fitting(now, notices),
             Transport::Webhook(_) => notices.len().min(WEBHOOK_ALERTS),
             Transport::Email(_) | Transport::Alertmanager(_) | Transport::Console => notices.len(),
@@ -187,18 +194,20 @@ impl Receiver {
     }
 
     /// Tells `notices` in one message, within the transport's deadline (Slack 10 s, mail 30 s); none is no message.
-    pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+    pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
         if notices.is_empty() {
-            return Ok(());
+            return Ok(Receipt::default());
         }
         match &self.transport {
+            Transport::SlackBot(bot) => return bot.send(now, notices).await,
+            Transport::Alertmanager(alertmanager) => return alertmanager.send(now, notices).await,
             Transport::Slack(slack) => slack.send(now, notices).await,
             Transport::Email(email) => email.send(now, notices).await,
             Transport::Webhook(webhook) => webhook.send(now, notices).await,
-            Transport::Alertmanager(alertmanager) => alertmanager.send(now, notices).await,
             Transport::Templated(templated) => templated.send(now, notices).await,
             Transport::Console => console::send(now, notices),
         }
+        .map(|()| Receipt::default())
     }
 
     /// Whether it forgets what lasts when it is not reminded of it.
@@ -207,10 +216,10 @@ impl Receiver {
     }
 
     /// Reminds it of what lasts.
-    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<(), SendError> {
+    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<Receipt, SendError> {
         match &self.transport {
             Transport::Alertmanager(alertmanager) => alertmanager.remind(now, standing).await,
-            _ => Ok(()),
+            _ => Ok(Receipt::default()),
         }
     }
 }
@@ -220,6 +229,7 @@ impl Receiver {
     pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
         match &self.transport {
             Transport::Slack(slack) => Ok(slack.render(now, notices).into_bytes()),
+            Transport::SlackBot(bot) => Ok(bot.render(now, notices).into_bytes()),
             Transport::Email(email) => email.render(now, notices),
             Transport::Webhook(webhook) => Ok(webhook.render(notices).into_bytes()),
             Transport::Alertmanager(alertmanager) => Ok(alertmanager.render(now, notices).into_bytes()),

@@ -5,19 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http_client;
 use crate::model::{Notice, SendError, SendReason, Time};
 use crate::secret::SecretSource;
 
-use super::http::{broken, passing, read, retry_after};
+use super::http::{DEADLINE, exchange, passing, read};
 use super::words::Words;
 
+mod bot;
 mod payload;
 
-/// How long a send may take, from the first byte of the request to the last of the answer.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// Most of an answer that is read, in bytes; Slack's are words.
-const ANSWER: usize = 4 * 1024;
+pub(super) use bot::Bot;
+
 /// The words of <https://api.slack.com/messaging/webhooks#handling_errors>, and those of its block checks,
 /// with which Slack refuses a message or a webhook for good. `rollup_error` is a passing one.
 const REFUSALS: [&str; 18] = [
@@ -79,24 +77,9 @@ impl Slack {
         let url = super::config::webhook_url(secret.expose())
             .map_err(|problem| passing(SendReason::Secret, format!("the webhook URL {problem}")))?;
         let body = self.render(now, notices);
-        match tokio::time::timeout(self.deadline, self.post(url, body)).await {
-            Ok(result) => result,
-            Err(_) => Err(passing(SendReason::Timeout, "slack did not answer in time".to_owned())),
-        }
-    }
-
-    async fn post(&self, url: reqwest::Url, body: String) -> Result<(), SendError> {
         let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
-        let response = request.send().await.map_err(|error| broken("slack", error))?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(&response);
-        let body = match http_client::read_body(response, ANSWER).await {
-            Ok(body) => body,
-            // The status line says all there is to know of an error; a 200 without its `ok` is no success.
-            Err(http_client::BodyError::Http(error)) if status == 200 => return Err(broken("slack", error)),
-            Err(_) => Vec::new(),
-        };
-        judge(status, String::from_utf8_lossy(&body).trim(), retry_after)
+        let answer = exchange("slack", self.deadline, request).await?;
+        judge(answer.status, String::from_utf8_lossy(&answer.body).trim(), answer.retry_after)
     }
 }
 

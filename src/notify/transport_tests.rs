@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::config::ReceiverConfig;
 use super::receiver::{Receiver, Transport};
-use super::samples::{at, firing};
+use super::samples::{at, firing, resolved};
 use crate::model::{Level, SendError, SendReason};
 
 /// The part of a receiver's settings that no error may show.
@@ -70,7 +70,7 @@ pub(super) fn email(to: &[&str], address: SocketAddr, more: &serde_json::Value) 
     build(serde_json::json!({"name": "ops", "email": {"to": to, "from": "lookout@example.com", "smtp": smtp}}))
 }
 
-fn build(config: serde_json::Value) -> Receiver {
+pub(super) fn build(config: serde_json::Value) -> Receiver {
     let config: ReceiverConfig = serde_json::from_value(config).expect("a receiver");
     Receiver::build(&[config]).expect("valid settings").remove(0)
 }
@@ -80,6 +80,7 @@ pub(super) fn hurried(receiver: Receiver) -> Receiver {
     let deadline = Duration::from_millis(300);
     let transport = match receiver.transport {
         Transport::Slack(slack) => Transport::Slack(slack.with_deadline(deadline)),
+        Transport::SlackBot(bot) => Transport::SlackBot(Box::new(bot.with_deadline(deadline))),
         Transport::Email(email) => Transport::Email(Box::new(email.with_deadline(deadline))),
         Transport::Webhook(webhook) => Transport::Webhook(webhook.with_deadline(deadline)),
         Transport::Alertmanager(one) => Transport::Alertmanager(one.with_deadline(deadline)),
@@ -208,6 +209,30 @@ impl Trouble {
     }
 }
 
+/// Answers each request with what `answer` makes of its body: a status line with headers, and a body. What was posted
+/// comes out.
+pub(super) async fn answering(
+    answer: impl Fn(&str) -> (String, String) + Clone + Send + Sync + 'static,
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let (bodies, posted) = tokio::sync::mpsc::unbounded_channel();
+    let address = listen(move |stream| {
+        let (bodies, answer) = (bodies.clone(), answer.clone());
+        async move {
+            let mut stream = BufReader::new(stream);
+            while let Some(body) = read_request(&mut stream).await {
+                let (head, text) = answer(&body);
+                let reply = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+                drop(bodies.send(body));
+                if stream.get_mut().write_all(reply.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (address, posted)
+}
+
 async fn check(receiver: &Receiver, trouble: Trouble) {
     let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
     let error: SendError = receiver.send(at(0.0), &[notice]).await.expect_err("trouble");
@@ -223,6 +248,7 @@ fn posted(address: SocketAddr) -> Vec<Receiver> {
     let api = format!("http://{address}");
     [
         serde_json::json!({"slack": {"webhook_url": url}}),
+        serde_json::json!({"slack": {"bot_token": SECRET, "channel": "#ops", "api_url": api}}),
         serde_json::json!({"webhook": {"url": url, "secret": SECRET, "token": SECRET, "headers": {"x-key": SECRET}}}),
         serde_json::json!({"alertmanager": {"urls": [api], "token": SECRET}}),
         serde_json::json!({"teams": {"webhook_url": url}}),
@@ -293,6 +319,8 @@ async fn every_kind_is_told_with_one_post_of_json_and_takes_its_pause() {
             let Some(body) = read_request(&mut stream).await else { return };
             let answer: &[u8] = if is_limited.load(std::sync::atomic::Ordering::Relaxed) {
                 b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n"
+            } else if body.contains("\"channel\"") {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"ok\":true}"
             } else {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
             };
@@ -317,19 +345,45 @@ async fn every_kind_is_told_with_one_post_of_json_and_takes_its_pause() {
 }
 
 #[tokio::test]
-async fn slack_is_given_the_pause_that_it_asks_for() {
-    for (header, asked) in [("retry-after: 30\r\n", Some(30)), ("", None), ("retry-after: soon\r\n", None)] {
-        let address = listen(move |stream| async move {
-            let mut stream = BufReader::new(stream);
-            read_request(&mut stream).await;
-            let answer = format!("HTTP/1.1 429 Too Many Requests\r\n{header}content-length: 0\r\n\r\n");
-            drop(stream.get_mut().write_all(answer.as_bytes()).await);
-        })
-        .await;
-        let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
-        let error = slack("ops", address).send(at(0.0), &[notice]).await.expect_err("limited");
-        assert_eq!((error.reason, error.retryable), (SendReason::RateLimited, true));
-        assert_eq!(error.retry_after, asked.map(Duration::from_secs));
+async fn every_kind_is_given_the_pause_that_it_asks_for() {
+    for (header, body, asked) in [
+        ("\r\nretry-after: 30", "", Some(Duration::from_secs(30))),
+        ("", "", None),
+        ("\r\nretry-after: soon", "", None),
+        ("", r#"{"retry_after": 1.5}"#, Some(Duration::from_millis(1_500))),
+        ("", r#"{"ok": false, "parameters": {"retry_after": 7}}"#, Some(Duration::from_secs(7))),
+        ("", r#"{"retry_after": -1e300}"#, None),
+    ] {
+        let answer = move |_: &str| (format!("429 Too Many Requests{header}"), body.to_owned());
+        let (address, _posted) = answering(answer).await;
+        for receiver in posted(address) {
+            let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+            let error = receiver.send(at(0.0), &[notice]).await.expect_err("limited");
+            assert_eq!((error.reason, error.retryable), (SendReason::RateLimited, true), "{}", receiver.kind());
+            assert_eq!(error.retry_after, asked, "{} {header} {body}", receiver.kind());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_the_one_is_no_failure_of_the_other() {
+    for fails_on_resolve in [true, false] {
+        let answer = move |body: &str| {
+            let words = ["RESOLVED", "\"resolve\"", "\"resolved\"", "\"endsAt\":\"2026-11-21T02:00:09"];
+            let is_over = words.iter().any(|word| body.contains(word));
+            let said = if body.contains("\"channel\"") { r#"{"ok":true,"channel":"C1","ts":"1.2"}"# } else { "ok" };
+            (if is_over == fails_on_resolve { "500 X" } else { "200 OK" }.to_owned(), said.to_owned())
+        };
+        let (address, _posted) = answering(answer).await;
+        for receiver in posted(address) {
+            for (notice, fails) in
+                [(firing("a", Level::Error, 0.0), !fails_on_resolve), (resolved("a", 9.0), fails_on_resolve)]
+            {
+                let result = receiver.send(at(9.0), &[Arc::new(notice)]).await;
+                assert_eq!(result.is_err(), fails, "{}: {result:?}", receiver.kind());
+                assert!(result.err().is_none_or(|error| error.retryable), "{}", receiver.kind());
+            }
+        }
     }
 }
 

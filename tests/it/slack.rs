@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("slack: a refusal for good is counted, not tried again, and shows no secret", &[], a_refusal_for_good),
         trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_nobody_else),
         trial("slack: sixty agents that fail together are a few messages that account for all", &[], a_storm),
+        trial("slack: proxies of the environment are not used", &[], no_proxy),
+        trial("slack: a bot's message is edited in place and has a thread, also after a restart", &[], a_bot),
         trial("slack: words of agents mention nobody and break no limit", &[], hostile_words),
     ]
 }
@@ -108,6 +110,49 @@ fn url_alone() {
     // What is due is sent before the end, so that nothing else was due.
     assert!(lookout.sigterm().success());
     assert_eq!(slack.seen().len(), 3, "{:?}", slack.told());
+}
+
+fn a_bot() {
+    let slack = Slack::start();
+    slack.always(Act::Answer(200, r#"{"ok":true,"channel":"C1","ts":"1700000000.0001"}"#, None));
+    let bot = format!("{{bot_token: xoxb-hunter2, channel: '#ops', api_url: '{}'}}", slack.url());
+    let setup = Setup::new(&format!("receivers: [{{name: ops, slack: {bot}}}]\n"));
+    let lookout = setup.start();
+    push(&lookout, &idle("boss", 400));
+    let seen = slack.wait(1);
+    assert_eq!((seen[0].title().as_str(), &seen[0].body["channel"]), ("[WARNING] boss", &json!("#ops")));
+    assert_eq!((&seen[0].body["ts"], &seen[0].body["thread_ts"]), (&Value::Null, &Value::Null));
+    push(&lookout, &idle("boss", 650));
+    let message = |seen: &Seen, key: &str| (seen.title(), seen.body["channel"].clone(), seen.body[key].clone());
+    let named = |title: &str| (title.to_owned(), json!("C1"), json!("1700000000.0001"));
+    let seen = slack.wait(3);
+    assert_eq!(message(&seen[1], "ts"), named("[ERROR] boss"), "the message itself is edited");
+    assert_eq!(message(&seen[2], "thread_ts"), named("[ERROR] boss"), "its history is in the thread");
+    assert_eq!(seen[2].body["reply_broadcast"], json!(true), "an edit alone wakes nobody");
+    eventually("both deliveries are counted", || {
+        (metric(&lookout, "lookout_notifications_total{receiver=\"ops\"}") == Some(2.0)).then_some(())
+    });
+    assert!(!lookout.log().contains("hunter2"));
+    assert!(lookout.sigterm().success());
+    let lookout = setup.start();
+    push(&lookout, &idle("boss", 0));
+    let seen = slack.wait(5);
+    assert_eq!(message(&seen[3], "ts"), named("[RESOLVED] boss"));
+    assert_eq!(message(&seen[4], "thread_ts"), named("[RESOLVED] boss"));
+    assert_eq!(seen[4].body["reply_broadcast"], json!(false));
+    assert!(lookout.sigterm().success());
+    assert_eq!(slack.seen().len(), 5);
+}
+
+fn no_proxy() {
+    let slack = Slack::start();
+    let mut setup = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack)));
+    for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        setup = setup.env(variable, "http://127.0.0.1:1");
+    }
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    assert_eq!(slack.wait(1)[0].title(), "[WARNING] a");
 }
 
 fn passing_troubles() {

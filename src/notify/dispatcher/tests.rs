@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::super::samples::firing;
-use super::super::transport_tests::{hurried, listen, read_request, slack};
+use super::super::samples::{at, firing, resolved};
+use super::super::transport_tests::{build, hurried, listen, read_request, slack};
 use super::*;
-use crate::model::Level;
+use crate::model::{Level, NoticeKind};
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,7 +65,7 @@ async fn next(inbox: &mut mpsc::Receiver<Report>) -> String {
         format!("{}: {}", outcome.receiver, names.join(" "))
     };
     match soon(inbox.recv()).await {
-        Report::Delivered(outcome) => format!("delivered {}", agents(&outcome)),
+        Report::Delivered(outcome, _) => format!("delivered {}", agents(&outcome)),
         Report::Superseded(outcome) => format!("superseded {}", agents(&outcome)),
         Report::GaveUp(outcome, error) => format!("gave up ({error}) {}", agents(&outcome)),
         Report::Failed { receiver, error, .. } => format!("failed {receiver}: {error}"),
@@ -172,4 +172,35 @@ async fn a_drain_ends_at_its_deadline() {
     soon(heard.recv()).await;
     tokio::time::timeout(PATIENCE, dispatcher.drain(Duration::from_millis(10))).await.expect("in time");
     assert!(inbox.recv().await.is_none(), "all tasks are gone, and nothing was reported");
+}
+
+#[tokio::test]
+async fn a_reminder_leaves_before_what_became_due_after_it() {
+    let (bodies, mut heard) = mpsc::unbounded_channel();
+    let address = listen(move |stream: TcpStream| {
+        let bodies = bodies.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            while let Some(body) = read_request(&mut stream).await {
+                drop(bodies.send(body));
+                drop(stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
+            }
+        }
+    })
+    .await;
+    let config = serde_json::json!({"name": "am", "alertmanager": {"urls": [format!("http://{address}")]}});
+    let (dispatcher, mut inbox) = start(vec![build(config)]);
+    let standing = Notice { kind: NoticeKind::Repeat, ..firing("a", Level::Warning, 0.0) };
+    let over = Notice { receiver: Arc::from("am"), ..resolved("a", 9.0) };
+    // No await between them: the task sees both at once.
+    dispatcher.remind("am", vec![Arc::new(standing)]);
+    dispatcher.dispatch(vec![Arc::new(over)]);
+    let mut ends = Vec::new();
+    for _ in 0..2 {
+        let body: serde_json::Value = serde_json::from_str(&soon(heard.recv()).await).expect("JSON");
+        ends.push(body[0]["endsAt"].as_str().expect("an end") == at(9.0).to_string());
+    }
+    assert_eq!(ends, [false, true], "the end comes last, or it would fire again");
+    assert_eq!(next(&mut inbox).await, "delivered am: ");
+    assert_eq!(next(&mut inbox).await, "delivered am: a");
 }

@@ -52,6 +52,11 @@ const _: () = {
 
 /// The body of the request that tells `message`.
 pub(super) fn render(now: Time, message: &Message<'_>) -> String {
+    content(now, message).to_string()
+}
+
+/// The same, to be added to.
+pub(super) fn content(now: Time, message: &Message<'_>) -> Value {
     let mut blocks = vec![
         json!({"type": "header", "text": {"type": "plain_text", "text": fit(&message.title, HEADER, TITLE_ROOM), "emoji": false}}),
     ];
@@ -70,7 +75,6 @@ pub(super) fn render(now: Time, message: &Message<'_>) -> String {
         "fallback": fit(&fallback, FALLBACK, FALLBACK_ROOM),
         "blocks": blocks,
     }]})
-    .to_string()
 }
 
 fn one(details: &Details, blocks: &mut Vec<Value>) {
