@@ -225,14 +225,14 @@ mod tests {
         assert_eq!(told(&[over]), [("error".to_owned(), true)]);
     }
 
-    async fn taking() -> (Receiver, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    async fn taking() -> (Receiver, tokio::sync::mpsc::Receiver<String>) {
         let (address, posted) = answering(|_: &str| ("200 OK".to_owned(), String::new())).await;
         let urls = [format!("http://{address}/am/")];
         (build(serde_json::json!({"name": "am", "alertmanager": {"urls": urls}})), posted)
     }
 
     /// `severity endsAt` of each alert in what was posted, ends in seconds.
-    async fn next(posted: &mut tokio::sync::mpsc::UnboundedReceiver<String>) -> Vec<String> {
+    async fn next(posted: &mut tokio::sync::mpsc::Receiver<String>) -> Vec<String> {
         let body = posted.recv().await.expect("a body");
         let body: Vec<serde_json::Value> = serde_json::from_str(&body).expect("JSON");
         let shown = |alert: &serde_json::Value| {

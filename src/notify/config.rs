@@ -1,23 +1,23 @@
 //! The section `receivers`: who is told, how, and from which level on.
 
+mod email;
 mod hooks;
 mod slack;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use lettre::message::Mailbox;
-use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
+pub use email::{EmailConfig, SmtpConfig, SmtpTls};
+pub(super) use email::{RECIPIENTS, mailbox};
 pub use hooks::{AlertmanagerConfig, ChatConfig, PagerDutyConfig, TelegramConfig, WebhookConfig};
 pub use slack::SlackConfig;
 pub(super) use slack::SlackWay;
 
 use super::queue::GroupBy;
 use crate::model::{Level, Matchers, QuietHours, text};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::Secret;
 
 /// One receiver. Exactly one of the kinds is given.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -84,57 +84,6 @@ pub struct ReceiverConfig {
     pub pagerduty: Option<PagerDutyConfig>,
 }
 
-/// Mail to some people through one server.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmailConfig {
-    /// To whom.
-    pub to: Vec<String>,
-    /// From whom.
-    pub from: String,
-    /// Through which server.
-    pub smtp: SmtpConfig,
-}
-
-/// How the mail server is spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SmtpTls {
-    /// In the clear first, then STARTTLS; required.
-    #[default]
-    Starttls,
-    /// TLS from the first byte.
-    Implicit,
-    /// In the clear; no credentials are ever sent so.
-    None,
-}
-
-/// A mail server.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SmtpConfig {
-    /// Its host name.
-    pub host: String,
-    /// Its port; 465 for implicit TLS, else 587.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// How TLS is used; `implicit` on port 465 when not given, else `starttls`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<SmtpTls>,
-    /// The user to log in as; none is no login.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// The password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// The file that holds the password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-    /// Roots trusted beside the usual ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-}
-
 const fn gather() -> Duration {
     super::GATHER
 }
@@ -153,8 +102,6 @@ const KINDS: [&str; 8] = ["slack", "email", "webhook", "alertmanager", "teams", 
 const LONGEST_GATHER: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
 const NAME_LIMIT: usize = 64;
-/// Most recipients of a receiver; RFC 5321, 4.5.3.1.8 has every server take 100 in one transaction.
-pub(super) const RECIPIENTS: usize = 100;
 
 /// A mistake in the section, for the report that names file, key, value and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,208 +247,5 @@ pub(super) fn webhook_url(url: &str) -> Result<reqwest::Url, &'static str> {
     }
 }
 
-impl EmailConfig {
-    fn validate(&self, report: &mut Reporter<'_>) {
-        if let Err(problem) = mailbox(&self.from) {
-            report.add("email.from", problem);
-        }
-        if self.to.is_empty() || self.to.len() > RECIPIENTS {
-            let count = self.to.len();
-            report.add("email.to", format!("it has {count} addresses; give 1 to {RECIPIENTS}"));
-        }
-        for (place, address) in self.to.iter().enumerate() {
-            match mailbox(address) {
-                Err(problem) => report.add(&format!("email.to[{place}]"), problem),
-                Ok(_) if self.to.iter().take(place).any(|earlier| earlier == address) => {
-                    report.add(&format!("email.to[{place}]"), format!("`{address}` is named twice; remove one"));
-                }
-                Ok(_) => {}
-            }
-        }
-        self.smtp.validate(report);
-    }
-}
-
-/// Reads `ops@example.com` or `Ops <ops@example.com>`; the error names the value and the remedy.
-pub(super) fn mailbox(address: &str) -> Result<Mailbox, String> {
-    let shown = text::clean(address, 100);
-    let wrong = |remedy: &str| format!("`{shown}` is not a mail address; {remedy}");
-    if address.chars().any(char::is_control) {
-        return Err(wrong("remove its control characters"));
-    }
-    let mailbox: Mailbox = address.parse().map_err(|_| wrong("write it like ops@example.com"))?;
-    let plain = mailbox.email.to_string();
-    if !plain.is_ascii() {
-        return Err(wrong("write its domain in punycode; not every server takes other letters"));
-    }
-    if plain.len() > 254 {
-        return Err(wrong("it is longer than 254 bytes"));
-    }
-    Ok(mailbox)
-}
-
-impl SmtpConfig {
-    /// How TLS is used: as given, else `implicit` on port 465 and `starttls` on any other.
-    pub fn tls(&self) -> SmtpTls {
-        self.tls.unwrap_or(if self.port == Some(465) { SmtpTls::Implicit } else { SmtpTls::Starttls })
-    }
-
-    /// The port: as given, else 465 for implicit TLS and 587 for any other.
-    pub fn port(&self) -> u16 {
-        self.port.unwrap_or(if self.tls() == SmtpTls::Implicit { 465 } else { 587 })
-    }
-
-    /// User and password, if there is a login; the error names the key and what is wrong with it.
-    pub(super) fn login(&self) -> Result<Option<(String, SecretSource)>, (&'static str, &'static str)> {
-        let password = SecretSource::from_pair(self.password.as_ref(), self.password_file.as_deref())
-            .map_err(|problem| ("email.smtp.password", problem))?;
-        match (&self.username, password) {
-            (None, None) => Ok(None),
-            (Some(_), Some(_)) if self.tls() == SmtpTls::None => Err((
-                "email.smtp.tls",
-                "`none` would send the password in the clear; use starttls or implicit, or remove username and password",
-            )),
-            (Some(username), Some(password)) => Ok(Some((username.clone(), password))),
-            (Some(_), None) => Err(("email.smtp.password", "it is not given; give it, or `password_file`")),
-            (None, Some(_)) => Err(("email.smtp.username", "it is not given, but a password is; give both or none")),
-        }
-    }
-
-    fn validate(&self, report: &mut Reporter<'_>) {
-        if ServerName::try_from(self.host.as_str()).is_err() {
-            let host = text::clean(&self.host, 100);
-            report.add("email.smtp.host", format!("`{host}` is not a host; give a name or an address without a port"));
-        }
-        if self.port == Some(0) {
-            report.add("email.smtp.port", "0 is not a port; leave it out for 587, or 465 with implicit TLS");
-        }
-        if let Err((key, problem)) = self.login() {
-            report.add(key, problem);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(receiver: serde_json::Value, expected: &[(&str, &str)]) {
-        let receiver: ReceiverConfig = serde_json::from_value(receiver).expect("a receiver");
-        let problems = validate(&[receiver]);
-        assert_eq!(problems.len(), expected.len(), "{problems:?}");
-        for (problem, (path, message)) in problems.iter().zip(expected) {
-            assert_eq!(problem.path, *path);
-            assert!(problem.message.contains(message), "{problem:?}");
-            assert!(!problem.message.contains("S3CRET"), "{problem:?}");
-        }
-    }
-
-    #[test]
-    fn a_receiver_has_exactly_one_kind() {
-        check(serde_json::json!({"name": "ops"}), &[("receivers[0]", "no kind")]);
-        let slack = serde_json::json!({"webhook_url": "https://hooks.slack.com/services/S3CRET"});
-        check(serde_json::json!({"name": "ops", "slack": slack}), &[]);
-        let email = serde_json::json!({"to": ["a@b.c"], "from": "a@b.c", "smtp": {"host": "mail"}});
-        check(serde_json::json!({"name": "ops", "slack": slack, "email": email}), &[("receivers[0]", "several kinds")]);
-        check(serde_json::json!({"name": "a\nb", "email": email}), &[("receivers[0].name", "`ab` is not a name")]);
-    }
-
-    #[test]
-    fn a_bot_needs_a_token_and_a_channel_and_no_webhook() {
-        let url = "https://hooks.slack.com/services/S3CRET";
-        for (slack, expected) in [
-            (serde_json::json!({"bot_token": "S3CRET", "channel": "#ops"}), None),
-            (serde_json::json!({"bot_token_file": "/run/bot", "channel": "C0123"}), None),
-            (serde_json::json!({"bot_token": "S3CRET"}), Some(("receivers[0].slack.channel", "not given"))),
-            (serde_json::json!({"channel": "#ops"}), Some(("receivers[0].slack.bot_token", "not given"))),
-            (
-                serde_json::json!({"bot_token": "S3CRET", "channel": "#ops", "webhook_url": url}),
-                Some(("receivers[0].slack.webhook_url", "one of the two")),
-            ),
-            (
-                serde_json::json!({"bot_token": "S3CRET", "channel": "#ops", "api_url": "http://slack.com/api"}),
-                Some(("receivers[0].slack.api_url", "https://")),
-            ),
-        ] {
-            let expected: Vec<_> = expected.into_iter().collect();
-            check(serde_json::json!({"name": "ops", "slack": slack}), &expected);
-        }
-    }
-
-    #[test]
-    fn a_webhook_is_https_or_loopback_and_never_shown() {
-        for (url, message) in [
-            ("https://hooks.slack.com/S3CRET", None),
-            ("http://127.0.0.1:9/S3CRET", None),
-            ("http://[::1]:9/S3CRET", None),
-            ("http://localhost/S3CRET", None),
-            ("http://hooks.slack.com/S3CRET", Some("https://")),
-            ("http://localhost.example.com/S3CRET", Some("https://")),
-            ("ftp://127.0.0.1/S3CRET", Some("https://")),
-            ("S3CRET", Some("can't be read")),
-            ("", Some("can't be read")),
-        ] {
-            let expected: Vec<_> =
-                message.map(|message| ("receivers[0].slack.webhook_url", message)).into_iter().collect();
-            check(serde_json::json!({"name": "ops", "slack": {"webhook_url": url}}), &expected);
-        }
-        let missing = [("receivers[0].slack.webhook_url", "not given")];
-        check(serde_json::json!({"name": "ops", "slack": {}}), &missing);
-        let both = serde_json::json!({"webhook_url": "https://a.b/S3CRET", "webhook_url_file": "/x"});
-        check(serde_json::json!({"name": "ops", "slack": both}), &[("receivers[0].slack.webhook_url", "not both")]);
-    }
-
-    #[test]
-    fn mail_addresses_and_the_login_are_checked() {
-        let mail = |to: serde_json::Value, smtp: serde_json::Value| serde_json::json!({"name": "ops", "email": {"to": to, "from": "Lookout <l@example.com>", "smtp": smtp}});
-        let host = serde_json::json!({"host": "mail.example.com"});
-        check(mail(serde_json::json!(["a@example.com", "B <b@example.com>"]), host.clone()), &[]);
-        check(mail(serde_json::json!([]), host.clone()), &[("receivers[0].email.to", "0 addresses")]);
-        check(
-            mail(serde_json::json!(["a"]), host.clone()),
-            &[("receivers[0].email.to[0]", "`a` is not a mail address")],
-        );
-        let sly = serde_json::json!(["a@example.com\r\nBcc: x@example.com"]);
-        check(mail(sly, host.clone()), &[("receivers[0].email.to[0]", "control characters")]);
-        let twice = serde_json::json!(["a@example.com", "a@example.com"]);
-        check(mail(twice, host), &[("receivers[0].email.to[1]", "named twice")]);
-        let to = serde_json::json!(["a@example.com"]);
-        for (smtp, path, message) in [
-            (serde_json::json!({"host": "a b"}), "host", "`a b` is not a host"),
-            (serde_json::json!({"host": "m", "port": 0}), "port", "0 is not a port"),
-            (serde_json::json!({"host": "m", "username": "u"}), "password", "not given"),
-            (serde_json::json!({"host": "m", "password": "S3CRET"}), "username", "give both or none"),
-            (serde_json::json!({"host": "m", "password": "S3CRET", "password_file": "/x"}), "password", "not both"),
-            (
-                serde_json::json!({"host": "m", "username": "u", "password": "S3CRET", "tls": "none"}),
-                "tls",
-                "in the clear",
-            ),
-        ] {
-            check(mail(to.clone(), smtp), &[(&format!("receivers[0].email.smtp.{path}"), message)]);
-        }
-    }
-
-    #[test]
-    fn the_port_and_tls_follow_from_each_other() {
-        let check = |smtp: serde_json::Value, port: u16, tls: SmtpTls| {
-            let smtp: SmtpConfig = serde_json::from_value(smtp).expect("a server");
-            assert_eq!((smtp.port(), smtp.tls()), (port, tls));
-        };
-        check(serde_json::json!({"host": "m"}), 587, SmtpTls::Starttls);
-        check(serde_json::json!({"host": "m", "port": 465}), 465, SmtpTls::Implicit);
-        check(serde_json::json!({"host": "m", "tls": "implicit"}), 465, SmtpTls::Implicit);
-        check(serde_json::json!({"host": "m", "port": 25}), 25, SmtpTls::Starttls);
-        check(serde_json::json!({"host": "m", "port": 465, "tls": "starttls"}), 465, SmtpTls::Starttls);
-    }
-
-    #[test]
-    fn names_are_one_of_a_kind() {
-        let slack = serde_json::json!({"name": "ops", "slack": {"webhook_url": "https://a.b/c"}});
-        let receivers: Vec<ReceiverConfig> =
-            serde_json::from_value(serde_json::json!([slack, slack])).expect("receivers");
-        let problems = validate(&receivers);
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(problems.first().map(|problem| &*problem.path), Some("receivers[1].name"));
-    }
-}
+mod tests;

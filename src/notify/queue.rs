@@ -3,11 +3,15 @@
 //! Pure: `now` comes in, reports go out. The newest notice of an alert replaces an older one that waits, as the
 //! receiver needs to know how things are; so at most one notice waits for each alert.
 
+mod pace;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Receipt, Report, SendError, SendReason, Time};
+
+pub(super) use pace::{GroupBy, Pace};
 
 /// Messages refused in a row, after a message was split, that show that it isn't one alert's fault: more than the
 /// halvings from [`Pace::capacity`] to one.
@@ -18,62 +22,6 @@ const MANY: usize = 10;
 const SPREAD: usize = 8;
 /// Longest pause a receiver can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
-
-/// How fast and how much.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// After a message has left, how long what follows is gathered into the next.
-    pub(super) gather: Duration,
-    /// Pause after the first failure; it doubles with each.
-    pub(super) first_pause: Duration,
-    /// Longest pause we choose.
-    pub(super) longest_pause: Duration,
-    /// A token each so long, and how many can be saved up; for receivers that limit our rate.
-    pub(super) bucket: Option<(Duration, u32)>,
-    /// Most alerts that wait, beside those under way.
-    pub(super) capacity: usize,
-    /// What is told in a message of its own while the rate allows it.
-    pub(super) group_by: GroupBy,
-    /// Whether a message that failed is sent again as it was, so that its key stays the same.
-    pub(super) keeps_batches: bool,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            gather: super::GATHER,
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(300),
-            bucket: None,
-            capacity: super::CAPACITY,
-            group_by: GroupBy::None,
-            keeps_batches: false,
-        }
-    }
-}
-
-/// What is told in a message of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GroupBy {
-    /// Nothing: what is due together is told together.
-    #[default]
-    None,
-    /// Each project.
-    Project,
-    /// Each rule.
-    Rule,
-}
-
-impl GroupBy {
-    fn of(self, notice: &Notice) -> Option<&Arc<str>> {
-        match self {
-            Self::None => None,
-            Self::Project => notice.subject.project(),
-            Self::Rule => Some(&notice.rule),
-        }
-    }
-}
 
 /// The list of one receiver.
 #[derive(Debug)]

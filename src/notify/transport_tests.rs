@@ -213,8 +213,8 @@ impl Trouble {
 /// comes out.
 pub(super) async fn answering(
     answer: impl Fn(&str) -> (String, String) + Clone + Send + Sync + 'static,
-) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
-    let (bodies, posted) = tokio::sync::mpsc::unbounded_channel();
+) -> (SocketAddr, tokio::sync::mpsc::Receiver<String>) {
+    let (bodies, posted) = tokio::sync::mpsc::channel(1_000);
     let address = listen(move |stream| {
         let (bodies, answer) = (bodies.clone(), answer.clone());
         async move {
@@ -222,7 +222,7 @@ pub(super) async fn answering(
             while let Some(body) = read_request(&mut stream).await {
                 let (head, text) = answer(&body);
                 let reply = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-                drop(bodies.send(body));
+                drop(bodies.send(body).await);
                 if stream.get_mut().write_all(reply.as_bytes()).await.is_err() {
                     return;
                 }

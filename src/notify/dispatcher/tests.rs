@@ -176,13 +176,13 @@ async fn a_drain_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_reminder_leaves_before_what_became_due_after_it() {
-    let (bodies, mut heard) = mpsc::unbounded_channel();
+    let (bodies, mut heard) = mpsc::channel(100);
     let address = listen(move |stream: TcpStream| {
         let bodies = bodies.clone();
         async move {
             let mut stream = BufReader::new(stream);
             while let Some(body) = read_request(&mut stream).await {
-                drop(bodies.send(body));
+                drop(bodies.send(body).await);
                 drop(stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
             }
         }

@@ -179,7 +179,8 @@ impl Bot {
     ///
     /// What of it was told when a call fails is not told again by the next attempt.
     pub(in crate::notify) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
-        let (mut fresh, mut known): (Vec<Arc<Notice>>, BTreeMap<Arc<str>, Vec<Arc<Notice>>>) = Default::default();
+        let mut fresh: Vec<Arc<Notice>> = Vec::new();
+        let mut known: BTreeMap<Arc<str>, Vec<Arc<Notice>>> = BTreeMap::new();
         {
             let memory = self.memory();
             for notice in notices.iter().filter(|notice| !memory.done.contains(&notice.key)) {

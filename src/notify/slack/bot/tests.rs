@@ -8,7 +8,7 @@ use super::super::super::transport_tests::{answering, build};
 use super::*;
 use crate::model::Level;
 
-type Posted = tokio::sync::mpsc::UnboundedReceiver<String>;
+type Posted = tokio::sync::mpsc::Receiver<String>;
 
 async fn bot(answer: impl Fn(&Value) -> &'static str + Clone + Send + Sync + 'static) -> (Receiver, Posted) {
     let (address, posted) = answering(move |body: &str| {

@@ -1,0 +1,62 @@
+//! How fast and how much a receiver is told, and what is told in a message of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::Notice;
+
+/// How fast and how much.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::notify) struct Pace {
+    /// After a message has left, how long what follows is gathered into the next.
+    pub(in crate::notify) gather: Duration,
+    /// Pause after the first failure; it doubles with each.
+    pub(in crate::notify) first_pause: Duration,
+    /// Longest pause we choose.
+    pub(in crate::notify) longest_pause: Duration,
+    /// A token each so long, and how many can be saved up; for receivers that limit our rate.
+    pub(in crate::notify) bucket: Option<(Duration, u32)>,
+    /// Most alerts that wait, beside those under way.
+    pub(in crate::notify) capacity: usize,
+    /// What is told in a message of its own while the rate allows it.
+    pub(in crate::notify) group_by: GroupBy,
+    /// Whether a message that failed is sent again as it was, so that its key stays the same.
+    pub(in crate::notify) keeps_batches: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            gather: crate::notify::GATHER,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(300),
+            bucket: None,
+            capacity: crate::notify::CAPACITY,
+            group_by: GroupBy::None,
+            keeps_batches: false,
+        }
+    }
+}
+
+/// What is told in a message of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupBy {
+    /// Nothing: what is due together is told together.
+    #[default]
+    None,
+    /// Each project.
+    Project,
+    /// Each rule.
+    Rule,
+}
+
+impl GroupBy {
+    pub(super) fn of(self, notice: &Notice) -> Option<&Arc<str>> {
+        match self {
+            Self::None => None,
+            Self::Project => notice.subject.project(),
+            Self::Rule => Some(&notice.rule),
+        }
+    }
+}
