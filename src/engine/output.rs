@@ -75,7 +75,7 @@ impl Unsaved {
 }
 
 /// What a person is told of an alert: summary and action.
-fn words(rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
+fn words(now: Time, rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
     let agents = match said.subject {
         Subject::Cluster { project } if said.lists => down_agents(fleet.state(), project),
         _ => Vec::new(),
@@ -85,7 +85,10 @@ fn words(rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, 
         _ => None,
     };
     let Said { subject, level, value, threshold, .. } = *said;
-    rules.describe(rule, &Facts { subject, level, value, threshold, reason, agents: &agents })
+    rules.describe(
+        rule,
+        &Facts { subject, level, value, threshold, reason, agents: &agents, at: now, zone: fleet.time_zone() },
+    )
 }
 
 /// What of an alert or notice goes into words.
@@ -139,7 +142,7 @@ impl Engine {
             let (message, action) = match last.take() {
                 Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
                 _ => {
-                    let (message, action) = words(&self.rules, &self.fleet, &notice.rule, &Said::from(&notice));
+                    let (message, action) = words(now, &self.rules, &self.fleet, &notice.rule, &Said::from(&notice));
                     (Arc::from(message), Arc::from(action))
                 }
             };
@@ -149,7 +152,7 @@ impl Engine {
         }
         for alert in &effects.changed {
             if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
-                let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                let (message, _) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(alert));
                 tracing::warn!(
                     rule = &*alert.rule,
                     level = alert.level.as_str(),
@@ -160,7 +163,7 @@ impl Engine {
             }
         }
         for alert in effects.closed.drain(..) {
-            let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
+            let (message, action) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
             if self.receivers.is_empty() {
                 tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
             }
@@ -221,7 +224,7 @@ impl Engine {
     }
 
     /// The alerts that are not over, worst first, then newest first.
-    pub(super) fn list(&self, filter: &AlertFilter) -> Vec<AlertView> {
+    pub(super) fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
         let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
         found.sort_by_key(|alert| {
             (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint)
@@ -230,7 +233,7 @@ impl Engine {
         found
             .into_iter()
             .map(|alert| {
-                let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                let (message, action) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(alert));
                 AlertView::of(alert, message, action)
             })
             .collect()

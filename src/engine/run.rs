@@ -168,7 +168,7 @@ impl Engine {
         // A reader that has gone away is not waiting for the answer.
         match message {
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
-            Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
+            Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
             Control::Monitoring(on, reply) => {
                 self.set_monitoring(now, on);
                 reply.send(()).unwrap_or_default();

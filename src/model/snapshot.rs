@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub sources: Vec<Arc<Source>>,
     /// The budgets in force.
     pub budgets: Budgets,
+    /// When the budgets' day ends.
+    pub day_ends: Time,
     /// Series refused for the series cap.
     pub series_dropped: u64,
     /// Whether rules are judged and sources polled.

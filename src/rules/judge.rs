@@ -11,6 +11,9 @@ use super::window::{Track, Tracks};
 use super::{Rules, grown};
 use crate::model::{Agent, Ending, Finding, Level, Removal, Removed, RuleId, Signal, Signals, Snapshot, Subject, Time};
 
+/// After so long every value that fades is gone: an error that came again counts for an hour.
+const FADED_MILLIS: u64 = 3_600_000;
+
 /// Which rules have found something of a subject that is not over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks([u64; MAX_RULES / 64]);
@@ -141,7 +144,7 @@ impl Rules {
                 continue;
             }
             // A new day is known without it.
-            let of_the_day = matches!(rule.signal, Signal::DayBudgetRatio | Signal::DayCostRatio);
+            let of_the_day = read::is_of_the_day(rule.signal);
             let is_known = matches!(rule.signal, Signal::StaleSeconds | Signal::AgentsDown) || of_the_day && new_day;
             if is_silent && !is_known {
                 continue;
@@ -168,7 +171,7 @@ impl Rules {
             };
             let verdict = verdict(rule, reading);
             let open = memory.marks.has(id) || verdict.level.is_some();
-            if let Some(at) = next_look(rule, agent, reading, open, memory.tracks.as_ref(), now) {
+            if let Some(at) = next_look(rule, agent, fleet, reading, open, memory.tracks.as_ref(), now) {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
             let since = since(rule, &verdict, now);
@@ -383,6 +386,7 @@ fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
 fn next_look(
     rule: &Rule,
     agent: &Agent,
+    fleet: &Snapshot,
     reading: Reading,
     open: bool,
     tracks: Option<&Tracks>,
@@ -392,6 +396,12 @@ fn next_look(
     let is_at_most = rule.thresholds.when == When::AtMost;
     match rule.expr {
         Expr::Now(signal) if read::is_growing(signal, agent) => next_threshold(rule, reading, now),
+        Expr::Now(signal) if read::fades(signal) => {
+            let is_forecast = matches!(signal, Signal::DayBudgetGoneInSeconds | Signal::DayCostGoneInSeconds);
+            let gets_better = rule.thresholds.when == if is_forecast { When::AtMost } else { When::AtLeast };
+            let is_moving = matches!(reading, Reading::Value(_)) && (open || !gets_better);
+            if is_moving { next_of_fading(rule, signal, agent, fleet, now) } else { None }
+        }
         Expr::Now(_) => None,
         Expr::Average(place) => window(place),
         Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
@@ -403,4 +413,26 @@ fn next_look(
         }
         _ => None,
     }
+}
+
+/// When a fading value first means something else. It goes one way only, so that halving finds the millisecond.
+fn next_of_fading(rule: &Rule, signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
+    let meaning = |at: Time| {
+        let Verdict { level, cleared, value } = verdict(rule, read::agent(signal, agent, fleet, at));
+        (level.map(|(level, _)| level), cleared, value.is_some())
+    };
+    let present = meaning(now);
+    let (mut same, mut other) = (0, FADED_MILLIS);
+    if meaning(now.plus(Duration::from_millis(other))) == present {
+        return None;
+    }
+    while other - same > 1 {
+        let middle = same + (other - same) / 2;
+        if meaning(now.plus(Duration::from_millis(middle))) == present {
+            same = middle;
+        } else {
+            other = middle;
+        }
+    }
+    Some(now.plus(Duration::from_millis(other)))
 }
