@@ -21,7 +21,9 @@ pub(super) struct Step {
     now: Time,
     started_at: Time,
     count_cache_read: bool,
-    /// Whether progress or phase went on.
+    /// Whether progress, phase or task changed.
+    moved: bool,
+    /// Whether it was more than the task or a first phase, so that it is known to tell.
     progressed: bool,
     pub(super) changed: Signals,
     pub(super) history: Option<HistoryRow>,
@@ -37,6 +39,7 @@ impl Step {
             now,
             started_at,
             count_cache_read,
+            moved: false,
             progressed: false,
             changed: Signals::NONE,
             history: None,
@@ -63,7 +66,7 @@ impl Step {
         self.take_counters(agent, update, project);
         self.take_usage(agent, update, project);
         // After its usage, which led there.
-        if self.progressed || self.task_changed {
+        if self.moved || self.task_changed {
             self.go_on(agent);
         }
     }
@@ -77,12 +80,12 @@ impl Step {
     }
 
     /// Follows how the work of tasks ends: failures that come again, work begun anew.
-    fn take_ending(&mut self, agent: &mut Agent, changed: bool, is_word: bool) {
+    fn take_ending(&mut self, agent: &mut Agent, changed: bool, has_failed: bool, other_reason: bool) {
         // A failure of the next task is another one, though the agent was not seen at work in between.
         let is_new = changed || self.task_changed && agent.task.is_some();
         match (agent.status, agent.reason.clone()) {
-            (Some(AgentStatus::Failed), Some(reason)) if is_new && is_word => {
-                agent.spending_mut().failed(self.now, &reason);
+            (Some(AgentStatus::Failed), Some(reason)) if has_failed && (is_new || other_reason) => {
+                agent.spending_mut().failed(self.now, &reason, is_new);
                 self.changed.insert(Signal::SameErrorCount);
             }
             (Some(AgentStatus::Completed), _) if changed && agent.spending.is_some() => {
@@ -102,7 +105,8 @@ impl Step {
         }
         set(&mut agent.model, update.model.as_ref());
         let had_phase = agent.phase.is_some();
-        self.progressed = patch(&mut agent.phase, &update.phase) && had_phase && agent.phase.is_some();
+        self.moved = patch(&mut agent.phase, &update.phase);
+        self.progressed = self.moved && had_phase && agent.phase.is_some();
         let progress = match update.progress {
             Patch::Keep => agent.progress,
             Patch::Clear => None,
@@ -110,7 +114,7 @@ impl Step {
         };
         if agent.progress != progress {
             agent.progress = progress;
-            self.progressed = true;
+            (self.moved, self.progressed) = (true, true);
             self.changed.insert(Signal::Progress);
         }
         match update.estimated_completion {
@@ -223,8 +227,8 @@ impl Step {
                 }
             }
         }
-        patch(&mut agent.reason, &update.reason);
-        self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down);
+        let other_reason = patch(&mut agent.reason, &update.reason);
+        self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
             self.history = Some(HistoryRow {
                 at: self.now,

@@ -30,6 +30,8 @@ const NORM_WEIGHT: u16 = 120;
 const NORM_SETTLED: u16 = 10;
 /// See [`NORM_SETTLED`].
 const NORM_CAP: f32 = 3.0;
+/// A silence of so many milliseconds is the rhythm of reports: no pace falls before.
+const RHYTHM: i64 = 60_000;
 /// Fewer tokens in the short window are too few to speak of speed: one long answer has as many.
 const FEW_TOKENS: f64 = 20_000.0;
 /// Usage is often reported late: so many seconds after work ended, what comes in was used before.
@@ -227,9 +229,13 @@ impl Spending {
         self.idle = 0;
     }
 
-    /// Notes that the agent failed for `reason`. Numbers and ids in it do not make it another error.
-    pub fn failed(&mut self, now: Time, reason: &str) {
+    /// Notes that the agent failed for `reason`. Numbers and ids in it do not make it another error. `is_new`
+    /// says that it is another failure, else the same one is told with a reason that may be another.
+    pub fn failed(&mut self, now: Time, reason: &str, is_new: bool) {
         let error = digest(reason);
+        if !is_new && error == self.error && self.errors > 0 {
+            return;
+        }
         let again = error == self.error && self.same_errors(now).is_some();
         self.errors = if again { self.errors.saturating_add(1) } else { 1 };
         (self.error, self.error_at) = (error, now);
@@ -238,6 +244,11 @@ impl Spending {
     /// Notes that the agent ended a task well, so that no error comes again.
     pub fn succeeded(&mut self) {
         self.errors = 0;
+    }
+
+    /// The moment as of which a pace at `now` is: the last report's, and later only after [`RHYTHM`].
+    fn as_of(&self, now: Time) -> Time {
+        Time::from_millis(now.as_millis().saturating_sub(RHYTHM)).max(self.at)
     }
 
     /// What the short window holds at `now`: a part of its oldest minute counts, as if spent evenly.
@@ -267,6 +278,7 @@ impl Spending {
         if !self.is_covered() || self.seen < LONG_SEEN {
             return None;
         }
+        let now = self.as_of(now);
         let left = fading(now.seconds_since(self.at));
         let long = self.faded[what as usize] * left / (self.seen * left + LONG * (1.0 - left));
         Some(long.min(self.recent(what, now) / SHORT))
@@ -277,7 +289,7 @@ impl Spending {
         if !self.is_covered() || self.norm_minutes < NORM_MINUTES {
             return Velocity::Unknown;
         }
-        let recent = self.recent(Spent::Tokens, now);
+        let recent = self.recent(Spent::Tokens, self.as_of(now));
         if recent < FEW_TOKENS {
             return Velocity::Slow;
         }

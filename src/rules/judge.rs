@@ -415,24 +415,35 @@ fn next_look(
     }
 }
 
-/// When a fading value first means something else. It goes one way only, so that halving finds the millisecond.
+/// When a fading value first means something else. It goes one way only and is gone in the end, so that
+/// halving finds the millisecond.
 fn next_of_fading(rule: &Rule, signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
-    let meaning = |at: Time| {
-        let Verdict { level, cleared, value } = verdict(rule, read::agent(signal, agent, fleet, at));
-        (level.map(|(level, _)| level), cleared, value.is_some())
+    let read_at = |millis: u64| read::agent(signal, agent, fleet, now.plus(Duration::from_millis(millis)));
+    let meaning = |millis: u64| {
+        let Verdict { level, cleared, .. } = verdict(rule, read_at(millis));
+        (level.map(|(level, _)| level), cleared)
     };
-    let present = meaning(now);
-    let (mut same, mut other) = (0, FADED_MILLIS);
-    if meaning(now.plus(Duration::from_millis(other))) == present {
+    let gone = first(FADED_MILLIS, |millis| !matches!(read_at(millis), Reading::Value(_)));
+    let present = meaning(0);
+    // While it is there it means one thing after the other; what comes after it may mean the first thing again.
+    let last = gone.unwrap_or(FADED_MILLIS).saturating_sub(1);
+    let other = first(last, |millis| meaning(millis) != present).or(gone);
+    other.map(|millis| now.plus(Duration::from_millis(millis)))
+}
+
+/// The first of the milliseconds up to `last` at which `is_so`, which stays so; zero is taken not to be so.
+fn first(last: u64, is_so: impl Fn(u64) -> bool) -> Option<u64> {
+    if !is_so(last) {
         return None;
     }
-    while other - same > 1 {
-        let middle = same + (other - same) / 2;
-        if meaning(now.plus(Duration::from_millis(middle))) == present {
-            same = middle;
+    let (mut before, mut after) = (0, last);
+    while after - before > 1 {
+        let middle = before + (after - before) / 2;
+        if is_so(middle) {
+            after = middle;
         } else {
-            other = middle;
+            before = middle;
         }
     }
-    Some(now.plus(Duration::from_millis(other)))
+    Some(after)
 }

@@ -7,7 +7,7 @@ use crate::model::Subject;
 const RULES: [&str; 5] = ["AgentIdle", "AgentDown", "AgentStale", "AgentRestarting", "DayTokenBudget"];
 
 /// The world after a restart at `second`, with the alerts that were open marked so.
-fn restarted(old: &World, settings: Settings, second: i64) -> World {
+pub(super) fn restarted(old: &World, settings: Settings, second: i64) -> World {
     let state = old.fleet.state();
     let mut fleet = Fleet::new(at(second), settings);
     let projects = state.projects.iter().map(|project| (**project).clone()).collect();

@@ -51,17 +51,17 @@ fn totals_that_come_seldom_are_spread_over_the_time_between() {
     }
     near(spending.pace(Spent::Tokens, at(7_200)), 10.0);
     // Without a report it is not known that spending goes on: the short window runs out.
-    near(spending.pace(Spent::Tokens, at(7_350)), 5.0);
-    assert_eq!(spending.pace(Spent::Tokens, at(7_500)), Some(0.0));
+    near(spending.pace(Spent::Tokens, at(7_410)), 5.0);
+    assert_eq!(spending.pace(Spent::Tokens, at(7_560)), Some(0.0));
 }
 
 #[test]
-fn one_burst_is_out_of_the_short_window_within_six_minutes() {
+fn one_burst_is_out_of_the_short_window_within_seven_minutes() {
     let mut spending = steady(10, 0, 3_600);
     spending.book(&usage(3_610, 1_000_000));
     assert!(spending.pace(Spent::Tokens, at(3_610)).expect("known") > 250.0);
-    assert!(spending.pace(Spent::Tokens, at(3_959)).expect("known") > 0.0);
-    assert_eq!(spending.pace(Spent::Tokens, at(3_960)), Some(0.0));
+    assert!(spending.pace(Spent::Tokens, at(4_019)).expect("known") > 0.0);
+    assert_eq!(spending.pace(Spent::Tokens, at(4_020)), Some(0.0));
 }
 
 #[test]
@@ -116,14 +116,16 @@ fn downtime_is_neither_spending_nor_progress() {
 fn an_error_is_the_same_but_for_its_numbers() {
     let mut spending = Spending::new(false);
     assert_eq!(spending.same_errors(at(0)), None);
-    spending.failed(at(0), "timeout after 31 s (req_011CS)");
-    spending.failed(at(10), "timeout after 7 s (req_9x)");
+    spending.failed(at(0), "timeout after 31 s (req_011CS)", true);
+    spending.failed(at(10), "timeout after 7 s (req_9x)", true);
     assert_eq!(spending.same_errors(at(10)), Some(2));
-    spending.failed(at(20), "no such model");
+    spending.failed(at(15), "timeout after 8 s (req_8x)", false);
+    assert_eq!(spending.same_errors(at(15)), Some(2), "it still says the same");
+    spending.failed(at(20), "no such model", true);
     assert_eq!(spending.same_errors(at(20)), Some(1), "another error begins anew");
-    spending.failed(at(3_619), "no such model");
+    spending.failed(at(3_619), "no such model", true);
     assert_eq!((spending.same_errors(at(7_218)), spending.same_errors(at(7_219))), (Some(2), None));
-    spending.failed(at(7_300), "no such model");
+    spending.failed(at(7_300), "no such model", true);
     assert_eq!(spending.same_errors(at(7_300)), Some(1));
     spending.succeeded();
     assert_eq!(spending.same_errors(at(7_301)), None);
