@@ -5,6 +5,7 @@
 //! notices. The order within a step is: every finding changes its alert; then it is settled which alert
 //! explains which; then each alert that anything happened to is held against what receivers were told.
 
+pub mod config;
 mod decide;
 mod explain;
 mod flap;

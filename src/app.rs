@@ -14,8 +14,8 @@ use crate::config::{Config, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
 use crate::fleet;
 use crate::metrics::Own;
-use crate::model::PollReport;
-use crate::notify::Receiver;
+use crate::model::{Decision, Fingerprint, PollReport};
+use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context};
 use crate::sources;
@@ -73,6 +73,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
     pollers.replace(&config).await?;
+    let heart = Heart::new(handle.clone());
+    heart.replace(&config).await;
     let reloader = Arc::new(Reloader {
         source,
         console: extras.console,
@@ -80,10 +82,11 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         started_with: config.clone(),
         handle: handle.clone(),
         own: Arc::clone(&own),
-        clock,
+        clock: clock.clone(),
         access: access_now,
         address,
         pollers,
+        heart,
         turn: Mutex::new(()),
     });
     let reload = {
@@ -98,7 +101,12 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         own,
         access,
         limits: config.limits.clone(),
-        history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
+        history: {
+            let history = history.clone();
+            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter)))
+        },
+        timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
+        clock: clock.clone(),
         reload: Arc::new(reload),
     };
     let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
@@ -121,6 +129,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         // It bounds its own time; it can only have broken.
         drop(serving.await);
     }
+    reloader.heart.stop().await;
     reloader.pollers.stop().await;
     if stop_engine.send(FLUSH).is_err() {
         tracing::error!("the engine had ended already");
@@ -166,6 +175,8 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
             sources: sources.collect(),
         },
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        incidents: config.incidents.policy(),
+        digest: config.digest.clone(),
         receivers,
     })
 }
@@ -197,6 +208,16 @@ async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<Alert
             Vec::new()
         }
     }
+}
+
+/// The timeline of an alert.
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+    // What was decided before this read began must be in it.
+    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
+    history.timeline(fingerprint).await.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "history not read");
+        Vec::new()
+    })
 }
 
 /// The polls of the configured sources.
@@ -247,6 +268,43 @@ impl Pollers {
     }
 }
 
+/// The heartbeat, while one is wanted.
+struct Heart {
+    handle: Handle,
+    beating: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Heart {
+    fn new(handle: Handle) -> Self {
+        Self { handle, beating: Mutex::new(None) }
+    }
+
+    /// Beats as `config` says from now on.
+    async fn replace(&self, config: &Config) {
+        self.stop().await;
+        let handle = self.handle.clone();
+        let is_well = move || {
+            let handle = handle.clone();
+            async move {
+                // An engine that does not answer is not well, whatever it would say.
+                match tokio::time::timeout(CATCH_UP, handle.health()).await {
+                    Ok(Ok(health)) => health,
+                    Ok(Err(stopped)) => Err(stopped.to_string()),
+                    Err(_) => Err("the engine does not answer".to_owned()),
+                }
+            }
+        };
+        let beat = heartbeat::beat(config.heartbeat.clone(), is_well);
+        *self.beating.lock().await = Some(tokio::spawn(beat));
+    }
+
+    async fn stop(&self) {
+        if let Some(beating) = self.beating.lock().await.take() {
+            beating.abort();
+        }
+    }
+}
+
 /// Reads the configuration again and puts it in force when it is valid.
 struct Reloader {
     source: Source,
@@ -259,6 +317,7 @@ struct Reloader {
     access: watch::Sender<Arc<Access>>,
     address: SocketAddr,
     pollers: Pollers,
+    heart: Heart,
     /// One reload at a time.
     turn: Mutex<()>,
 }
@@ -289,6 +348,7 @@ impl Reloader {
         }
         self.access.send_replace(Arc::new(access));
         self.handle.reload(settings).await?;
+        self.heart.replace(&config).await;
         self.pollers.replace(&config).await
     }
 }

@@ -28,6 +28,7 @@ pub mod spending;
 pub mod text;
 pub mod time;
 pub mod update;
+pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
 pub use alert::{Alert, AlertCounts, AlertState, Told};

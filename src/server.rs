@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod error;
 pub mod listener;
+mod quiet;
 mod routes;
 mod scrape;
 mod stalls;
@@ -24,9 +25,11 @@ use tokio::sync::watch;
 pub use access::Access;
 pub use listener::{Bound, serve};
 
+use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::engine::{AlertFilter, AlertView, Handle};
 use crate::metrics::Own;
+use crate::model::{Decision, Fingerprint};
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -44,6 +47,10 @@ pub struct Context {
     pub limits: LimitsConfig,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
+    /// Reads the timeline of an alert, oldest entry first.
+    pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
+    /// The time.
+    pub clock: Clock,
     /// Reloads the configuration; the error says what is wrong with it.
     pub reload: Arc<dyn Fn() -> Later<Result<(), String>> + Send + Sync>,
 }

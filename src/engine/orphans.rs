@@ -42,8 +42,7 @@ fn is_there(fleet: &Fleet, subject: &Subject) -> bool {
         }
         Subject::Source { name } => state.sources.iter().any(|source| source.name == *name),
         Subject::Cluster { project } => state.projects.iter().any(|it| it.name == *project),
-        // The sidecar itself is always there, and of its receivers the configuration knows.
-        Subject::Receiver { .. } | Subject::Sidecar { .. } => true,
+        Subject::Receiver { .. } | Subject::Sidecar { .. } => state.watched.iter().any(|it| it.subject == *subject),
     }
 }
 

@@ -303,6 +303,8 @@ pub enum Report {
     Failed {
         /// The receiver.
         receiver: Arc<str>,
+        /// What it carried.
+        notices: Vec<Arc<Notice>>,
         /// Why it failed.
         error: SendError,
         /// When.

@@ -240,8 +240,9 @@ impl Queue {
         } else if error.retryable {
             self.failures = self.failures.saturating_add(1);
             self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
+            let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
             self.give_back(now, batch, 1);
-            self.fail(now, error);
+            self.fail(now, notices, error);
         } else {
             self.refuse(now, batch, error);
         }
@@ -266,8 +267,9 @@ impl Queue {
             self.give_up(now, notices, error);
         } else if batch.len() > 1 && matches!(error.reason, SendReason::Refused | SendReason::Message) {
             self.piece = true;
+            let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
             self.give_back(now, batch, 2);
-            self.fail(now, error);
+            self.fail(now, notices, error);
         } else {
             self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), error);
         }
@@ -311,8 +313,8 @@ impl Queue {
         }
     }
 
-    fn fail(&mut self, now: Time, error: SendError) {
-        self.reports.push(Report::Failed { receiver: Arc::clone(&self.receiver), error, at: now });
+    fn fail(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
+        self.reports.push(Report::Failed { receiver: Arc::clone(&self.receiver), notices, error, at: now });
     }
 
     /// What has become of notices since the last call.

@@ -288,6 +288,8 @@ fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
         Signal::ClusterHealth => &[ForEach::Cluster],
         Signal::ComponentStatus => &[ForEach::Component],
         Signal::SourceFailingSeconds => &[ForEach::Source],
+        Signal::ReceiverFailingSeconds | Signal::UndeliveredSeconds | Signal::GivenUp => &[ForEach::Receiver],
+        Signal::LagSeconds | Signal::StoreFailingSeconds => &[ForEach::Sidecar],
         _ => &[ForEach::Agent],
     };
     if fits.contains(&for_each) {
@@ -305,7 +307,9 @@ const fn class(for_each: ForEach, signal: Signal) -> Class {
         (ForEach::Agent, Signal::AgentsDown) => Class::AgentDown,
         (ForEach::Agent, Signal::StaleSeconds) => Class::AgentStale,
         (ForEach::Component, _) => Class::Component,
-        (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster, _) => Class::Other,
+        (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster | ForEach::Receiver | ForEach::Sidecar, _) => {
+            Class::Other
+        }
         (ForEach::Agent, _) => Class::Agent,
     }
 }

@@ -128,6 +128,10 @@ pub enum ForEach {
     Source,
     /// Each project.
     Cluster,
+    /// Each receiver of ours.
+    Receiver,
+    /// The sidecar itself.
+    Sidecar,
 }
 
 /// A signal as it is, or taken over time.

@@ -6,13 +6,11 @@ use std::time::Duration;
 use super::compile::{Expr, MAX_RULES, Rule};
 use super::file::ForEach;
 use super::level::When;
+use super::look::{next_look, next_threshold};
 use super::read::{self, Reading};
 use super::window::{Track, Tracks};
 use super::{Rules, grown};
 use crate::model::{Agent, Ending, Finding, Level, Removal, Removed, RuleId, Signal, Signals, Snapshot, Subject, Time};
-
-/// After so long every value that fades is gone: an error that came again counts for an hour.
-const FADED_MILLIS: u64 = 3_600_000;
 
 /// Which rules have found something of a subject that is not over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +34,13 @@ impl Marks {
 }
 
 /// What a reading means under a rule.
-struct Verdict {
-    level: Option<(Level, f64)>,
-    cleared: bool,
+pub(super) struct Verdict {
+    pub(super) level: Option<(Level, f64)>,
+    pub(super) cleared: bool,
     value: Option<f64>,
 }
 
-fn verdict(rule: &Rule, reading: Reading) -> Verdict {
+pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
     match reading {
         Reading::Value(value) if rule.thresholds.when != When::Absent => {
             let level = rule.thresholds.level_of(value);
@@ -58,7 +56,7 @@ fn verdict(rule: &Rule, reading: Reading) -> Verdict {
 
 impl Verdict {
     /// The finding, when there is something to say: a level reached, or news of one that was.
-    fn finding(
+    pub(super) fn finding(
         self,
         rule: RuleId,
         since: Time,
@@ -85,7 +83,7 @@ impl Verdict {
     }
 }
 
-fn rule_id(place: usize) -> RuleId {
+pub(super) fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
 }
 
@@ -365,85 +363,20 @@ fn window<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a 
 }
 
 /// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
+pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
     let is_growing = matches!(rule.expr, Expr::Now(signal) if read::grows(signal)
-        || matches!(signal, Signal::AgentsMissing | Signal::SourceFailingSeconds));
+    || matches!(
+        signal,
+        Signal::AgentsMissing
+            | Signal::SourceFailingSeconds
+            | Signal::ReceiverFailingSeconds
+            | Signal::UndeliveredSeconds
+            | Signal::StoreFailingSeconds
+    ));
     match (verdict.level, verdict.value, rule.thresholds.lowest()) {
         (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
         }
         _ => now,
     }
-}
-
-/// When a growing value reaches its next threshold.
-fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
-    let Reading::Value(value) = reading else { return None };
-    rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
-}
-
-/// When the rule must be looked at again though nothing happens.
-fn next_look(
-    rule: &Rule,
-    agent: &Agent,
-    fleet: &Snapshot,
-    reading: Reading,
-    open: bool,
-    tracks: Option<&Tracks>,
-    now: Time,
-) -> Option<Time> {
-    let window = |place: usize| tracks.and_then(|tracks| tracks.get(place)).and_then(|track| track.next_change(now));
-    let is_at_most = rule.thresholds.when == When::AtMost;
-    match rule.expr {
-        Expr::Now(signal) if read::is_growing(signal, agent) => next_threshold(rule, reading, now),
-        Expr::Now(signal) if read::fades(signal) => {
-            let is_forecast = matches!(signal, Signal::DayBudgetGoneInSeconds | Signal::DayCostGoneInSeconds);
-            let gets_better = rule.thresholds.when == if is_forecast { When::AtMost } else { When::AtLeast };
-            let is_moving = matches!(reading, Reading::Value(_)) && (open || !gets_better);
-            if is_moving { next_of_fading(rule, signal, agent, fleet, now) } else { None }
-        }
-        Expr::Now(_) => None,
-        Expr::Average(place) => window(place),
-        Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
-        Expr::Ratio { part, whole, .. } => {
-            // A ratio rises too, when good ones leave the window before the bad ones.
-            let is_moving = tracks.and_then(|tracks| tracks.get(part)).is_some_and(|track| !track.is_quiet());
-            let looks = [window(part), window(whole)].into_iter().flatten();
-            if open || is_at_most || is_moving { looks.min() } else { None }
-        }
-        _ => None,
-    }
-}
-
-/// When a fading value first means something else. It goes one way only and is gone in the end, so that
-/// halving finds the millisecond.
-fn next_of_fading(rule: &Rule, signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
-    let read_at = |millis: u64| read::agent(signal, agent, fleet, now.plus(Duration::from_millis(millis)));
-    let meaning = |millis: u64| {
-        let Verdict { level, cleared, .. } = verdict(rule, read_at(millis));
-        (level.map(|(level, _)| level), cleared)
-    };
-    let gone = first(FADED_MILLIS, |millis| !matches!(read_at(millis), Reading::Value(_)));
-    let present = meaning(0);
-    // While it is there it means one thing after the other; what comes after it may mean the first thing again.
-    let last = gone.unwrap_or(FADED_MILLIS).saturating_sub(1);
-    let other = first(last, |millis| meaning(millis) != present).or(gone);
-    other.map(|millis| now.plus(Duration::from_millis(millis)))
-}
-
-/// The first of the milliseconds up to `last` at which `is_so`, which stays so; zero is taken not to be so.
-fn first(last: u64, is_so: impl Fn(u64) -> bool) -> Option<u64> {
-    if !is_so(last) {
-        return None;
-    }
-    let (mut before, mut after) = (0, last);
-    while after - before > 1 {
-        let middle = before + (after - before) / 2;
-        if is_so(middle) {
-            after = middle;
-        } else {
-            before = middle;
-        }
-    }
-    Some(after)
 }

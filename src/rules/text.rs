@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 2_000;
 /// What a template can name.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// `subject`, and `agent`, `component`, `source` or neither, and `project`.
+    /// `subject`, and `agent`, `component`, `source`, `receiver` or neither, and `project`.
     pub subject: &'a Subject,
     /// `level`.
     pub level: Level,
@@ -132,7 +132,11 @@ fn default_summary(rule: &str, signal: Signal) -> String {
         | Signal::AgentsMissing
         | Signal::DayBudgetGoneInSeconds
         | Signal::DayCostGoneInSeconds
-        | Signal::SourceFailingSeconds => "duration",
+        | Signal::SourceFailingSeconds
+        | Signal::ReceiverFailingSeconds
+        | Signal::UndeliveredSeconds
+        | Signal::LagSeconds
+        | Signal::StoreFailingSeconds => "duration",
         Signal::TaskBudgetRatio | Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::Progress => "percent",
         _ => "count",
     };
@@ -148,6 +152,7 @@ fn variables(rule: &str, facts: &Facts<'_>) -> Value {
         agent => &**name,
         component => &**name,
         source => &**name,
+        receiver => &**name,
         project => facts.subject.project().map_or("", |project| project),
         level => facts.level.as_str(),
         value => facts.value,

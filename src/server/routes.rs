@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -14,9 +14,10 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, answers, body};
+use super::{Context, answers, body, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -34,8 +35,8 @@ pub(super) struct Routes {
 }
 
 #[derive(Clone, Debug)]
-struct Shared {
-    context: Context,
+pub(super) struct Shared {
+    pub(super) context: Context,
     scraper: Arc<Scraper>,
     statuses: Arc<Semaphore>,
 }
@@ -52,6 +53,10 @@ impl Routes {
             .route("/api/status", get(status))
             .route("/api/metrics", get(totals))
             .route("/api/alerts", get(alerts))
+            .route("/api/alerts/{fingerprint}/why", get(quiet::why))
+            .route("/api/alerts/{fingerprint}/ack", post(quiet::acknowledge))
+            .route("/api/silences", get(quiet::list).post(quiet::begin))
+            .route("/api/silences/{id}", delete(quiet::end))
             .route("/api/monitoring/start", post(start))
             .route("/api/monitoring/stop", post(stop))
             .route("/-/ready", get(ready))
@@ -77,20 +82,24 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "POST /api/state", "POST /api/usage", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
-pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Response {
+pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
     let access = Arc::clone(&routes.context.access.borrow());
     let (method, path) = (request.method(), request.uri().path());
-    if let Err(refusal) = access.check(method, path, request.headers()) {
-        return refusal.into_response();
-    }
+    let caller = match access.check(method, path, request.headers()) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.into_response(),
+    };
     // What comes in by the thousand goes past the router.
     let is_usage = match (method, path) {
         (&Method::POST, "/api/state") => false,
         (&Method::POST, "/api/usage") => true,
-        _ => return dispatch(routes, request).await,
+        _ => {
+            request.extensions_mut().insert(caller);
+            return dispatch(routes, request).await;
+        }
     };
     ingest(&routes.context, is_usage, request).await.unwrap_or_else(Refusal::into_response)
 }
@@ -181,13 +190,13 @@ async fn alerts(
     Ok(json_answer(StatusCode::OK, json!({"alerts": found, "total": total}).to_string()))
 }
 
-async fn start(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    shared.context.engine.set_monitoring(true).await?;
+async fn start(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(true, caller.name(None)).await?;
     Ok(json_answer(StatusCode::OK, json!({"monitoring": true}).to_string()))
 }
 
-async fn stop(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    shared.context.engine.set_monitoring(false).await?;
+async fn stop(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(false, caller.name(None)).await?;
     let resumes = crate::engine::PAUSE.as_secs();
     Ok(json_answer(StatusCode::OK, json!({"monitoring": false, "resumes_after_seconds": resumes}).to_string()))
 }

@@ -25,6 +25,7 @@ mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
 mod prometheus;
+mod quiet;
 mod reload;
 mod scrape;
 mod slack;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         mail::trials(),
         durability::trials(),
         reload::trials(),
+        quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

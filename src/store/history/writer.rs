@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::pending::Pending;
 use super::rows::{Appender, write_closed};
-use super::{Message, Reply, saved};
+use super::{Message, Reply, saved, timeline};
 use crate::clock::Clock;
 use crate::model::Time;
 use crate::store::error::StoreError;
@@ -19,7 +19,7 @@ use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b32,
-    migrations: &[include_str!("schema.sql")],
+    migrations: &[include_str!("schema.sql"), include_str!("timeline.sql")],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=33554432;",
 };
 
@@ -46,6 +46,9 @@ const HISTORY_ROWS: [i64; 2] = [20_000_000, 100_000];
 
 /// Closed alerts kept at most: on disk about 1 GB, in memory about 10 MB.
 const ALERT_ROWS: [i64; 2] = [1_000_000, 10_000];
+
+/// Entries of timelines kept at most: on disk about 1 GB, in memory about 10 MB.
+const TIMELINE_ROWS: [i64; 2] = [4_000_000, 40_000];
 
 pub(super) struct Writer {
     place: Place,
@@ -158,6 +161,7 @@ impl Writer {
         for closed in &self.pending.closed {
             write_closed(&transaction, closed)?;
         }
+        timeline::write(&transaction, &self.pending.decisions)?;
         if let Some(save) = &self.pending.save {
             saved::write(&transaction, save, &mut self.buffer)?;
         }
@@ -224,6 +228,11 @@ impl Writer {
              AND (ifnull(resolved_at, started_at) < ?2 OR id <= (SELECT max(id) FROM alert_history) - ?3)",
         )?;
         removed += alerts.execute(params![BITE, oldest, ALERT_ROWS[memory]])?;
+        let mut timeline = self.connection.prepare_cached(
+            "DELETE FROM timeline WHERE id IN (SELECT id FROM timeline ORDER BY id LIMIT ?1)
+             AND (at < ?2 OR id <= (SELECT max(id) FROM timeline) - ?3)",
+        )?;
+        removed += timeline.execute(params![BITE, oldest, TIMELINE_ROWS[memory]])?;
         Ok(removed)
     }
 }
