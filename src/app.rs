@@ -1,5 +1,7 @@
 //! Start, wire, drain: the only place that knows every part.
 
+mod beside;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +19,10 @@ use crate::metrics::Own;
 use crate::model::PollReport;
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
-use crate::server::{self, Access, Bound, Context};
+use crate::server::{self, Access, Bound, Context, Surface};
 use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Store};
+use beside::Beside;
 
 /// How long running requests may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,11 +53,13 @@ impl std::fmt::Debug for Extras {
 /// Runs the sidecar until it is told to stop; `source` is read again on a reload.
 pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let bound = Bound::bind(config.listen.0).await?;
+    let bound = Bound::bind(config.listen.0, "listen").await?;
     let address = bound.address();
     let tls = server::listener::acceptor(&config.tls)?;
     let access = Access::new(&config.auth, &config.allowed_hosts, address).map_err(anyhow::Error::msg)?;
     let (access_now, access) = watch::channel(Arc::new(access));
+    let mut rules_of_access = vec![(address, access_now)];
+    let listeners = beside::listen(&config, &mut rules_of_access).await?;
     let settings = settings(&config, &extras)?;
     let (store, restored, saved) = Store::open(&config.store, &clock).context("open the store")?;
     for damaged in restored.damaged.iter().chain(&saved.damaged) {
@@ -70,6 +75,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let (stop_engine, engine_stop) = oneshot::channel();
     let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
 
+    let (otlp, inbox) = sources::otlp::Handle::new();
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
     pollers.replace(&config).await?;
@@ -80,9 +86,9 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         started_with: config.clone(),
         handle: handle.clone(),
         own: Arc::clone(&own),
-        clock,
-        access: access_now,
-        address,
+        clock: clock.clone(),
+        access: rules_of_access,
+        otlp: otlp.clone(),
         pollers,
         turn: Mutex::new(()),
     });
@@ -98,10 +104,14 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         own,
         access,
         limits: config.limits.clone(),
+        otlp,
+        room: server::Room::default(),
+        connections: Arc::new(server::Connections::new(config.limits.connections)),
         history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
         reload: Arc::new(reload),
     };
-    let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
+    let beside = Beside::start(listeners, inbox, &config, clock, &context, &stop)?;
+    let mut serving = tokio::spawn(server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE));
     tracing::info!(
         address = %address,
         version = env!("CARGO_PKG_VERSION"),
@@ -121,6 +131,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         // It bounds its own time; it can only have broken.
         drop(serving.await);
     }
+    beside.stop().await;
     reloader.pollers.stop().await;
     if stop_engine.send(FLUSH).is_err() {
         tracing::error!("the engine had ended already");
@@ -256,8 +267,9 @@ struct Reloader {
     handle: Handle,
     own: Arc<Own>,
     clock: Clock,
-    access: watch::Sender<Arc<Access>>,
-    address: SocketAddr,
+    /// Who may use each listener.
+    access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
+    otlp: sources::otlp::Handle,
     pollers: Pollers,
     /// One reload at a time.
     turn: Mutex<()>,
@@ -278,16 +290,24 @@ impl Reloader {
     async fn try_reload(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         let settings = engine_settings(&config, self.console, &self.rules)?;
-        let access = Access::new(&config.auth, &config.allowed_hosts, self.address).map_err(anyhow::Error::msg)?;
+        let access = self.access.iter().map(|(address, now)| {
+            Ok((now, Access::new(&config.auth, &config.allowed_hosts, *address).map_err(anyhow::Error::msg)?))
+        });
+        let access = access.collect::<anyhow::Result<Vec<_>>>()?;
         for (key, changed) in [
             ("listen", config.listen != self.started_with.listen),
             ("store.path", config.store.path != self.started_with.store.path),
+            ("otlp.http", config.otlp.http != self.started_with.otlp.http),
+            ("otlp.grpc", config.otlp.grpc != self.started_with.otlp.grpc),
         ] {
             if changed {
                 tracing::warn!(key, "this key takes effect at the next start only");
             }
         }
-        self.access.send_replace(Arc::new(access));
+        for (now, access) in access {
+            now.send_replace(Arc::new(access));
+        }
+        anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
         self.handle.reload(settings).await?;
         self.pollers.replace(&config).await
     }

@@ -27,6 +27,7 @@ pub use problem::{ConfigError, Origin, Problem};
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
 use crate::sources::config::SourceConfig;
+use crate::sources::otlp::OtlpConfig;
 use crate::store::config::StoreConfig;
 use log::LogConfig;
 use reader::Reader;
@@ -51,6 +52,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What is polled.
     pub sources: Vec<SourceConfig>,
+    /// Where OpenTelemetry's protocol is received and what is kept of it.
+    pub otlp: OtlpConfig,
     /// When an agent counts as silent, idle and forgotten.
     pub agents: AgentsConfig,
     /// Who must be there.
@@ -93,6 +96,7 @@ impl Source {
             log: reader.section("log"),
             store: reader.section("store"),
             sources: reader.list("sources"),
+            otlp: reader.section("otlp"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),

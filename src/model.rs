@@ -20,6 +20,7 @@ pub mod signal;
 pub mod slab;
 pub mod snapshot;
 pub mod source;
+pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod update;

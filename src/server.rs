@@ -7,7 +7,9 @@ mod answers;
 mod body;
 mod connections;
 mod error;
+mod grpc;
 pub mod listener;
+mod otlp;
 mod routes;
 mod scrape;
 mod stalls;
@@ -22,7 +24,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use access::Access;
-pub use listener::{Bound, serve};
+pub use connections::Connections;
+pub use listener::{Bound, Surface, serve};
+pub use otlp::Room;
 
 use crate::config::server::LimitsConfig;
 use crate::engine::{AlertFilter, AlertView, Handle};
@@ -44,6 +48,12 @@ pub struct Context {
     pub limits: LimitsConfig,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
+    /// Takes in OTLP.
+    pub otlp: crate::sources::otlp::Handle,
+    /// How much of OTLP's bodies may be held.
+    pub room: Room,
+    /// The open connections of all listeners.
+    pub connections: Arc<Connections>,
     /// Reloads the configuration; the error says what is wrong with it.
     pub reload: Arc<dyn Fn() -> Later<Result<(), String>> + Send + Sync>,
 }

@@ -16,7 +16,7 @@ pub(super) async fn read(request: http::Request<Incoming>, limits: &LimitsConfig
         let message = "the body must be JSON; send it with `content-type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let body = request.into_body();
+    let mut body = request.into_body();
     let too_large = || {
         let message = format!("the body is larger than limits.body, {} bytes; send it in parts", limits.body);
         Refusal { header: Some((header::CONNECTION, "close")), ..Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
@@ -24,7 +24,7 @@ pub(super) async fn read(request: http::Request<Incoming>, limits: &LimitsConfig
     if body.size_hint().lower() > limits.body as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body)).await {
+    match tokio::time::timeout(limits.body_timeout, collect(&mut body, limits.body)).await {
         Ok(Ok(Some(body))) => Ok(body),
         Ok(Ok(None)) => Err(too_large()),
         Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
@@ -39,7 +39,10 @@ pub(super) async fn read(request: http::Request<Incoming>, limits: &LimitsConfig
 }
 
 /// The whole body, or nothing when it is larger than `limit`.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+pub(super) async fn collect<B>(body: &mut B, limit: usize) -> Result<Option<Bytes>, B::Error>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let mut first: Option<Bytes> = None;
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
