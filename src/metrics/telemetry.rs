@@ -210,7 +210,40 @@ mod tests {
 
     #[test]
     fn families_have_these_bytes() {
-        insta::assert_snapshot!(page(Format::Text, 1_000), @"");
-        insta::assert_snapshot!(page(Format::OpenMetrics, 1_001), @"");
+        insta::assert_snapshot!(page(Format::Text, 1_000), @r#"
+        # HELP a_total say "a\\b"
+        # TYPE a_total counter
+        a_total 1
+        # HELP b b
+        # TYPE b gauge
+        b{x="1"} 0.5
+        # HELP c c
+        # TYPE c histogram
+        c_bucket{x="1",le="-1.0"} 1
+        c_bucket{x="1",le="0.5"} 3
+        c_bucket{x="1",le="+Inf"} 6
+        c_sum{x="1"} 4.25
+        c_count{x="1"} 6
+        # HELP d d
+        # TYPE d summary
+        d{quantile="0.5"} 1.5
+        d_sum 9
+        d_count 7
+        "#);
+        insta::assert_snapshot!(page(Format::OpenMetrics, 1_001), @r#"
+        # HELP a say \"a\\b\"
+        # TYPE a counter
+        a_total 1
+        # HELP c c
+        # TYPE c histogram
+        c_bucket{x="1",le="-1.0"} 1
+        c_bucket{x="1",le="0.5"} 3
+        c_bucket{x="1",le="+Inf"} 6
+        # HELP d d
+        # TYPE d summary
+        d{quantile="0.5"} 1.5
+        d_sum 9
+        d_count 7
+        "#);
     }
 }

@@ -21,6 +21,7 @@ mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
+mod otlp;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         mail::trials(),
         durability::trials(),
         reload::trials(),
+        otlp::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

@@ -98,6 +98,8 @@ fn read<M: prost::Message + Default + DeserializeOwned>(encoding: Encoding, body
     };
     match encoding {
         Encoding::Protobuf => M::decode(body).map_err(|error| told("protobuf", &error)),
+        // A list in place of an object would be read as its fields in order.
+        Encoding::Json if !body.trim_ascii_start().starts_with(b"{") => Err(told("JSON", &"it is no object")),
         Encoding::Json => serde_json::from_slice(body).map_err(|error| told("JSON", &error)),
     }
 }
@@ -162,6 +164,14 @@ mod tests {
         assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
         assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
         assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
+    }
+
+    #[test]
+    fn json_that_is_no_object_is_refused() {
+        for body in ["[]", "3", "", "null"] {
+            let read = decode(Signal::Metrics, Encoding::Json, false, body.as_bytes(), 99);
+            assert!(matches!(read, Err(DecodeError::Malformed(_))), "{body}");
+        }
     }
 
     proptest! {
