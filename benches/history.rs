@@ -247,6 +247,10 @@ fn alert(n: usize) -> Alert {
         changed_at: NOW,
         ending: None,
         told: std::collections::BTreeMap::default(),
+        agent_type: None,
+        ack: None,
+        flips: Vec::new(),
+        flapping_since: None,
     }
 }
 
@@ -261,6 +265,9 @@ fn notice(n: usize) -> Arc<Notice> {
         incident,
         rule: "AgentIdle".into(),
         subject,
+        agent_type: None,
+        part_of: None,
+        reference: None,
         kind: NoticeKind::Firing,
         level: Level::Warning,
         previous: None,

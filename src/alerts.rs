@@ -5,8 +5,13 @@
 //! notices. The order within a step is: every finding changes its alert; then it is settled which alert
 //! explains which; then each alert that anything happened to is held against what receivers were told.
 
+pub mod config;
+mod decide;
 mod explain;
+mod flap;
+mod incidents;
 mod life;
+mod quiet;
 mod tell;
 
 #[cfg(test)]
@@ -17,10 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use explain::Explainers;
+pub use incidents::IncidentPolicy;
+use incidents::Incidents;
+pub use quiet::{MAX_SILENCES, QuietError};
+pub use tell::Standing;
 
 use crate::model::{
-    Alert, AlertCounts, AlertState, Class, Deadlines, Ending, Finding, Fingerprint, Level, Notice, ReceiverPolicy,
-    RuleId, RulePolicy, Subject, Time,
+    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Event, Finding, Fingerprint, Notice,
+    ReceiverPolicy, RuleId, RulePolicy, Silence, Subject, Time,
 };
 
 /// Alerts at most that are not over. New ones beyond it are refused and counted; known ones are kept.
@@ -39,6 +48,12 @@ pub struct Effects {
     pub forgotten: Vec<Fingerprint>,
     /// What was withheld or put off, by reason.
     pub suppressed: Vec<(&'static str, u64)>,
+    /// Silences that began to be known or changed, for the ledger.
+    pub silences: Vec<Silence>,
+    /// Silences that ended.
+    pub silences_over: Vec<Arc<str>>,
+    /// What was decided, and why, in the order in which it was.
+    pub decisions: Vec<Decision>,
 }
 
 impl Effects {
@@ -49,6 +64,9 @@ impl Effects {
             && self.closed.is_empty()
             && self.forgotten.is_empty()
             && self.suppressed.is_empty()
+            && self.silences.is_empty()
+            && self.silences_over.is_empty()
+            && self.decisions.is_empty()
     }
 
     fn suppress(&mut self, reason: &'static str) {
@@ -82,6 +100,12 @@ pub struct Alerts {
     by_fingerprint: HashMap<Fingerprint, u32>,
     by_subject: HashMap<Subject, Vec<u32>>,
     explainers: Explainers,
+    incidents: Incidents,
+    /// Those that end first in front.
+    silences: Vec<Silence>,
+    /// When one of them begins or ends next.
+    silence_turns_at: Option<Time>,
+    decisions: Vec<Decision>,
     deadlines: Deadlines,
     touched: Vec<u32>,
     counts: AlertCounts,
@@ -100,6 +124,10 @@ impl Alerts {
             by_fingerprint: HashMap::new(),
             by_subject: HashMap::new(),
             explainers: Explainers::default(),
+            incidents: Incidents::default(),
+            silences: Vec::new(),
+            silence_turns_at: None,
+            decisions: Vec::new(),
             deadlines: Deadlines::default(),
             touched: Vec::new(),
             counts: AlertCounts::default(),
@@ -108,7 +136,8 @@ impl Alerts {
     }
 
     /// Takes over the ledger after a restart. `downtime` counts neither as breach nor as recovery: what
-    /// was waiting for its time goes on waiting for the rest of it.
+    /// was waiting for its time goes on waiting for the rest of it. What was written by a clock that was ahead
+    /// of ours is taken to be of now, so that nothing waits for a time that may never come.
     pub fn restore(&mut self, now: Time, alerts: Vec<Alert>, raised: [u64; 4], fired: u64, downtime: Duration) {
         (self.counts.raised, self.counts.fired) = (raised, fired);
         for mut alert in alerts {
@@ -118,7 +147,13 @@ impl Alerts {
             alert.clearing_since = alert.clearing_since.map(|since| since.plus(downtime).min(now));
             for told in alert.told.values_mut() {
                 told.lowered_since = told.lowered_since.map(|since| since.plus(downtime).min(now));
+                told.firing_at = told.firing_at.map(|at| at.min(now));
             }
+            for flip in &mut alert.flips {
+                *flip = flip.plus(downtime).min(now);
+            }
+            alert.started_at = alert.started_at.min(now);
+            alert.fired_at = alert.fired_at.map(|at| at.min(now));
             let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
             let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
             let firing = alert.state == AlertState::Firing;
@@ -182,7 +217,10 @@ impl Alerts {
 
     /// When [`Alerts::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.touched.is_empty() { self.deadlines.next() } else { Some(Time::default()) }
+        if !self.touched.is_empty() {
+            return Some(Time::default());
+        }
+        [self.deadlines.next(), self.silence_turns_at].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`.
@@ -190,8 +228,11 @@ impl Alerts {
         while let Some(slot) = self.deadlines.pop_due(now) {
             self.touch(slot);
             self.mature(now, slot);
+            self.calm_down(now, slot);
         }
-        self.settle(now)
+        let mut effects = Effects::default();
+        self.turn_silences(now, &mut effects);
+        self.settle_into(now, effects)
     }
 
     /// How many alerts there are.
@@ -211,14 +252,19 @@ impl Alerts {
 
     /// Settles explanations and tells what is to be told.
     fn settle(&mut self, now: Time) -> Effects {
-        let mut effects = Effects::default();
+        self.settle_into(now, Effects::default())
+    }
+
+    fn settle_into(&mut self, now: Time, mut effects: Effects) -> Effects {
+        self.turn_incidents();
         for slot in std::mem::take(&mut self.touched) {
             if let Some(entry) = self.entry_mut(slot) {
                 entry.touched = false;
             }
-            self.explain_one(slot, &mut effects);
+            self.explain_one(slot);
             self.tell(now, slot, &mut effects);
         }
+        effects.decisions.append(&mut self.decisions);
         effects
     }
 
@@ -291,18 +337,35 @@ impl Alerts {
         if *count == 0 {
             self.counts.active.remove(&key);
         }
+        if let Some(entry) = self.entries.get(slot as usize).and_then(Option::as_ref)
+            && matches!(entry.alert.subject, Subject::Agent { .. })
+        {
+            self.incidents.count(&entry.alert.rule, step);
+        }
+    }
+
+    /// Notes an event in the timeline of the alert in `slot`.
+    fn note(&mut self, now: Time, slot: u32, event: Event) {
+        let Some(entry) = self.entry(slot) else { return };
+        let decision = decision(now, &entry.alert, &entry.policy, event);
+        self.decisions.push(decision);
     }
 }
 
 /// The timing of an alert whose rule is gone: it only has to end.
 fn gone_policy(alert: &Alert) -> RulePolicy {
-    RulePolicy {
-        name: Arc::clone(&alert.rule),
-        class: Class::Other,
-        lowest: Level::Info,
-        hold: Duration::ZERO,
-        clear_after: Duration::ZERO,
-        cooldown: Duration::from_secs(60),
-        repeat: None,
+    RulePolicy { repeat: None, ..RulePolicy::new(Arc::clone(&alert.rule), Class::Other) }
+}
+
+/// An entry of an alert's timeline.
+fn decision(now: Time, alert: &Alert, policy: &RulePolicy, event: Event) -> Decision {
+    Decision {
+        fingerprint: alert.fingerprint,
+        at: now,
+        level: alert.level,
+        value: alert.value,
+        threshold: alert.threshold,
+        rule_version: Arc::clone(&policy.version),
+        event,
     }
 }

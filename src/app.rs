@@ -16,8 +16,8 @@ use crate::config::{Config, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
 use crate::fleet;
 use crate::metrics::Own;
-use crate::model::PollReport;
-use crate::notify::Receiver;
+use crate::model::{Decision, Fingerprint, PollReport};
+use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context, Surface};
 use crate::sources;
@@ -79,6 +79,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
     pollers.replace(&config).await?;
+    let heart = Heart::new(handle.clone());
+    heart.replace(&config).await;
     let reloader = Arc::new(Reloader {
         source,
         console: extras.console,
@@ -90,6 +92,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         access: rules_of_access,
         otlp: otlp.clone(),
         pollers,
+        heart,
         turn: Mutex::new(()),
     });
     let reload = {
@@ -107,7 +110,12 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         otlp,
         room: server::Room::default(),
         connections: Arc::new(server::Connections::new(config.limits.connections)),
-        history: Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter))),
+        history: {
+            let history = history.clone();
+            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter)))
+        },
+        timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
+        clock: clock.clone(),
         reload: Arc::new(reload),
     };
     let beside = Beside::start(listeners, inbox, &config, clock, &context, &stop)?;
@@ -132,6 +140,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         drop(serving.await);
     }
     beside.stop().await;
+    reloader.heart.stop().await;
     reloader.pollers.stop().await;
     if stop_engine.send(FLUSH).is_err() {
         tracing::error!("the engine had ended already");
@@ -177,6 +186,8 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
             sources: sources.collect(),
         },
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        incidents: config.incidents.policy(),
+        digest: config.digest.clone(),
         receivers,
     })
 }
@@ -208,6 +219,16 @@ async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<Alert
             Vec::new()
         }
     }
+}
+
+/// The timeline of an alert.
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+    // What was decided before this read began must be in it.
+    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
+    history.timeline(fingerprint).await.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "history not read");
+        Vec::new()
+    })
 }
 
 /// The polls of the configured sources.
@@ -258,6 +279,43 @@ impl Pollers {
     }
 }
 
+/// The heartbeat, while one is wanted.
+struct Heart {
+    handle: Handle,
+    beating: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Heart {
+    fn new(handle: Handle) -> Self {
+        Self { handle, beating: Mutex::new(None) }
+    }
+
+    /// Beats as `config` says from now on.
+    async fn replace(&self, config: &Config) {
+        self.stop().await;
+        let handle = self.handle.clone();
+        let is_well = move || {
+            let handle = handle.clone();
+            async move {
+                // An engine that does not answer is not well, whatever it would say.
+                match tokio::time::timeout(CATCH_UP, handle.health()).await {
+                    Ok(Ok(health)) => health,
+                    Ok(Err(stopped)) => Err(stopped.to_string()),
+                    Err(_) => Err("the engine does not answer".to_owned()),
+                }
+            }
+        };
+        let beat = heartbeat::beat(config.heartbeat.clone(), is_well);
+        *self.beating.lock().await = Some(tokio::spawn(beat));
+    }
+
+    async fn stop(&self) {
+        if let Some(beating) = self.beating.lock().await.take() {
+            beating.abort();
+        }
+    }
+}
+
 /// Reads the configuration again and puts it in force when it is valid.
 struct Reloader {
     source: Source,
@@ -271,6 +329,7 @@ struct Reloader {
     access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
     otlp: sources::otlp::Handle,
     pollers: Pollers,
+    heart: Heart,
     /// One reload at a time.
     turn: Mutex<()>,
 }
@@ -309,6 +368,7 @@ impl Reloader {
         }
         anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
         self.handle.reload(settings).await?;
+        self.heart.replace(&config).await;
         self.pollers.replace(&config).await
     }
 }

@@ -3,6 +3,7 @@
 //! Owns arguments, help, tables and exit codes: 0 done, 1 failed or not healthy, 2 usage. Refuses to know how the
 //! sidecar works: `run` and `demo` hand over to [`crate::app`], the others talk to a sidecar over its API.
 
+mod ack;
 mod agents;
 mod alerts;
 mod answer;
@@ -12,10 +13,13 @@ pub mod demo;
 mod health;
 mod logging;
 mod run;
+mod silence;
 mod status;
 mod table;
 mod terminal;
 mod test_notify;
+mod test_route;
+mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -24,6 +28,7 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+pub use ack::AckArgs;
 pub use agents::AgentsArgs;
 pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
@@ -31,8 +36,11 @@ pub use client::ClientArgs;
 pub use demo::DemoArgs;
 pub use health::HealthArgs;
 pub use run::RunArgs;
+pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
+pub use test_route::TestRouteArgs;
+pub use why::WhyArgs;
 
 use crate::config::{ConfigError, Environment, Source};
 
@@ -76,6 +84,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Show what is wrong now, then what was
     Alerts(AlertsArgs),
+    /// Explain an alert: every decision about it, and why somebody was told or not
+    Why(WhyArgs),
+    /// Keep alerts quiet for a while, or list and end such silences
+    Silence(SilenceArgs),
+    /// Look after an alert: it is not said again until it gets worse
+    Ack(AckArgs),
     /// Show every agent, the worst first
     Agents(AgentsArgs),
     /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
@@ -87,6 +101,8 @@ pub enum Command {
 pub enum TestCommand {
     /// Send a marked test to the receivers and show what they answer
     Notify(TestNotifyArgs),
+    /// Show who would be told of an alert with these labels, and who would not, and why
+    Route(TestRouteArgs),
 }
 
 /// Which configuration a command reads.
@@ -113,8 +129,12 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, env),
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
+            Command::Why(args) => wait(why::run(&args, env)),
+            Command::Silence(args) => wait(silence::run(&args, env)),
+            Command::Ack(args) => wait(ack::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),
             Command::Health(args) => wait(health::run(&args, env)),
         };
@@ -128,9 +148,22 @@ impl Cli {
     }
 }
 
+/// Who acts: as said, else the user of this machine.
+fn who(said: Option<&str>) -> String {
+    said.map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned)
+}
+
+/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
+const GIVES_WAY: i32 = 5;
+
 /// Waits for what a command does over the network.
 fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
+    // nice value belongs to a thread; where it can't be set, the thread competes like any other.
+    let give_way = || {
+        rustix::process::nice(GIVES_WAY).unwrap_or_default();
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?.block_on(work)
 }
 
 /// Writes a line to standard error; when that is closed, there is nobody left to tell.

@@ -24,8 +24,10 @@ pub use environment::Environment;
 pub(crate) use mask::url as masked_url;
 pub use problem::{ConfigError, Origin, Problem};
 
+use crate::alerts::config::{DigestConfig, IncidentsConfig};
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
+use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
 use crate::sources::otlp::OtlpConfig;
 use crate::store::config::StoreConfig;
@@ -62,6 +64,12 @@ pub struct Config {
     pub budgets: BudgetsConfig,
     /// Rule files; given relative to the configuration file, here with its folder before them.
     pub rules: Vec<PathBuf>,
+    /// When many alerts of one rule are told as one.
+    pub incidents: IncidentsConfig,
+    /// A message a day about how things are.
+    pub digest: DigestConfig,
+    /// An address that is called while all is well.
+    pub heartbeat: HeartbeatConfig,
     /// Who is told.
     pub receivers: Vec<ReceiverConfig>,
 }
@@ -101,6 +109,9 @@ impl Source {
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),
             rules: reader.list("rules"),
+            incidents: reader.section("incidents"),
+            digest: reader.section("digest"),
+            heartbeat: reader.section("heartbeat"),
             receivers: reader.list("receivers"),
         };
         let any_receiver = reader.has_items("receivers");

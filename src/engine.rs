@@ -5,19 +5,23 @@
 //! must outlive the process is saved within a second. Refuses to wait for disk or network while it does so.
 
 mod commit;
+mod digest;
 pub mod handle;
 mod ingest;
 #[cfg(test)]
 mod judging;
 mod orphans;
 mod output;
+pub mod quiet;
 mod reload;
 mod run;
 pub mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::alerts::QuietError;
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
@@ -27,13 +31,15 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{Finding, Notice, Report, Time};
+use crate::model::{Event, Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Settled, Store};
 use commit::Committer;
+use digest::Digest;
 use orphans::Orphans;
 use output::Unsaved;
+use watch::Watch;
 
 /// Bound of the queue of state that waits.
 pub const BULK_QUEUE: usize = 1024;
@@ -63,6 +69,8 @@ pub struct Engine {
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
+    watch: Watch,
+    digest: Digest,
 }
 
 impl Engine {
@@ -89,6 +97,7 @@ impl Engine {
         self.fleet.clear_changes();
         if !self.findings.is_empty() {
             let findings = std::mem::take(&mut self.findings);
+            self.alerts.set_agents(self.fleet.state().agents.len());
             let effects = self.alerts.step(now, findings);
             self.take_effects(now, effects);
         }
@@ -100,9 +109,10 @@ impl Engine {
             self.lag = now.since(due);
         }
         if self.paused_until.is_some_and(|until| until <= now) {
-            self.set_monitoring(now, true);
+            self.set_monitoring(now, true, "the end of its time");
         }
         self.end_orphans(now);
+        self.tell_digest(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -119,21 +129,32 @@ impl Engine {
             Some(until) => Some(until),
             None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
         };
-        [self.fleet.next_deadline(), judged, self.orphans.deadline()].into_iter().flatten().min()
+        [self.fleet.next_deadline(), judged, self.orphans.deadline(), self.digest.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Resumes or pauses judging.
-    fn set_monitoring(&mut self, now: Time, on: bool) {
+    /// Resumes or pauses judging; people are told who did.
+    fn set_monitoring(&mut self, now: Time, on: bool, by: &str) {
         let was_on = self.paused_until.is_none();
         self.paused_until = (!on).then(|| now.plus(PAUSE));
         self.fleet.set_monitoring(on);
         self.monitoring.send_replace(on);
         if on && !was_on {
-            tracing::info!("monitoring resumed");
+            tracing::info!(by, "monitoring resumed");
+            let effects = self.alerts.announce(now, "monitoring", &format!("{by} resumed the monitoring"));
+            self.take_effects(now, effects);
             self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
             self.settle(now);
         } else if was_on && !on {
-            tracing::warn!(resumes_after_seconds = PAUSE.as_secs(), "monitoring paused");
+            tracing::warn!(by, resumes_after_seconds = PAUSE.as_secs(), "monitoring paused");
+            let text = format!(
+                "{by} paused the monitoring: nobody is told of anything until it resumes, at the latest at {}",
+                now.plus(PAUSE)
+            );
+            let effects = self.alerts.announce(now, "monitoring", &text);
+            self.take_effects(now, effects);
         }
     }
 
@@ -150,6 +171,7 @@ impl Engine {
         let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
             Report::Delivered(outcome) => {
+                self.watch.took(&outcome.receiver);
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
@@ -160,16 +182,33 @@ impl Engine {
                     first = &*outcome.notices.first().map_or_else(String::new, |notice| title(notice)),
                     "notification delivered"
                 );
+                let together = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
+                self.note_outcome(outcome.at, &outcome.notices, |notice| Event::Delivered {
+                    receiver: notice.receiver.clone(),
+                    together,
+                });
                 self.committer.settle(&outcome.notices, &Settled::Delivered);
             }
-            Report::Superseded(outcome) => self.committer.settle(&outcome.notices, &Settled::Superseded),
-            Report::Failed { receiver, error, .. } => {
+            Report::Superseded(outcome) => {
+                self.note_outcome(outcome.at, &outcome.notices, |notice| Event::Superseded {
+                    receiver: notice.receiver.clone(),
+                });
+                self.committer.settle(&outcome.notices, &Settled::Superseded);
+            }
+            Report::Failed { receiver, error, notices, at } => {
+                self.watch.failed(at, &receiver);
                 if counts(&receiver) {
                     self.own.failed(&receiver, error.reason.as_str());
                 }
                 tracing::warn!(receiver = &*receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
+                let error: Arc<str> = Arc::from(error.message);
+                self.note_outcome(at, &notices, |notice| Event::Failed {
+                    receiver: notice.receiver.clone(),
+                    error: error.clone(),
+                });
             }
             Report::GaveUp(outcome, error) => {
+                self.watch.gave_up(&outcome);
                 if counts(&outcome.receiver) {
                     self.own.failed(&outcome.receiver, error.reason.as_str());
                 }
@@ -180,6 +219,11 @@ impl Engine {
                     error = %error,
                     "notification refused for good; see the receiver's settings"
                 );
+                let message: Arc<str> = Arc::from(&*error.message);
+                self.note_outcome(outcome.at, &outcome.notices, |notice| Event::GaveUp {
+                    receiver: notice.receiver.clone(),
+                    error: message.clone(),
+                });
                 let dead = Settled::Dead { reason: error.reason, message: error.message.clone() };
                 self.committer.settle(&outcome.notices, &dead);
             }

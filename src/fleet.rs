@@ -26,6 +26,7 @@ use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
 use crate::model::labels::agent_labels;
+use crate::model::watched::Watched;
 use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
@@ -111,7 +112,7 @@ impl Fleet {
 
     /// Takes over other settings; what is known stays known.
     pub fn configure(&mut self, now: Time, settings: Settings) {
-        self.zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
+        self.zone = settings.budgets.zone().unwrap_or(TimeZone::UTC);
         self.state.budgets = Budgets {
             tokens_per_task: settings.budgets.tokens_per_task,
             tokens_per_day: settings.budgets.tokens_per_day,
@@ -172,6 +173,20 @@ impl Fleet {
     pub fn set_monitoring(&mut self, on: bool) {
         self.state.monitoring = on;
         self.touched();
+    }
+
+    /// Takes over how the parts of the sidecar are; returns whether anything is to be judged.
+    pub fn set_watched(&mut self, watched: Vec<Arc<Watched>>) -> bool {
+        if watched == self.state.watched {
+            return false;
+        }
+        for (place, part) in watched.iter().enumerate() {
+            if self.state.watched.get(place) != Some(part) {
+                self.changes.watched.push(u32::try_from(place).unwrap_or(u32::MAX));
+            }
+        }
+        self.state.watched = watched;
+        true
     }
 
     /// Takes in a pushed batch.

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Fingerprint, Level, Notice, NoticeKind, Subject, Time};
+use crate::model::{Level, Notice, NoticeKind, Subject, Time};
 
 pub mod config;
 mod console;
 pub mod dispatcher;
 mod email;
+pub mod heartbeat;
 mod message;
 mod queue;
 pub mod receiver;
@@ -35,30 +36,10 @@ pub const CAPACITY: usize = 20_000;
 
 /// A notice that is clearly a test, for [`Receiver::send`]; `host` says which lookout it comes from.
 pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
-    let rule = Arc::from("Test");
     let subject = Subject::Source { name: Arc::from(host) };
-    let fingerprint = Fingerprint::of("Test", &subject);
-    let incident = format!("{fingerprint}-{:x}", now.as_millis());
     Notice {
-        key: Arc::from(format!("{incident}-0-{}", receiver.name)),
-        receiver: Arc::clone(&receiver.name),
-        fingerprint,
-        incident: Arc::from(incident),
-        rule,
-        subject,
-        kind: NoticeKind::Test,
-        level: Level::Info,
-        previous: None,
-        now_at: None,
-        value: None,
-        threshold: None,
         message: Arc::from(format!("This is a test message of lookout on {host}. Nothing is wrong.")),
         action: Arc::from("Nothing: if you can read this, alerts will reach you here."),
-        started_at: now,
-        fired_at: now,
-        resolved_at: None,
-        ending: None,
-        at: now,
-        caused_at: now,
+        ..Notice::new(&receiver.name, NoticeKind::Test, Level::Info, Arc::from("Test"), subject, now)
     }
 }

@@ -7,11 +7,12 @@
 mod builtin;
 pub mod compile;
 pub mod file;
-mod glob;
+mod filter;
 mod judge;
 mod level;
 mod read;
 mod text;
+mod watched;
 mod window;
 
 #[cfg(test)]
@@ -34,10 +35,12 @@ pub struct Rules {
     agents: Vec<AgentMemory>,
     components: Vec<Marks>,
     sources: Vec<Marks>,
+    watched: Vec<Marks>,
     projects: Vec<ProjectMemory>,
     agent_deadlines: Deadlines,
     project_deadlines: Deadlines,
     source_deadlines: Deadlines,
+    watched_deadlines: Deadlines,
 }
 
 /// What is remembered of one agent.
@@ -65,10 +68,12 @@ impl Rules {
             agents: Vec::new(),
             components: Vec::new(),
             sources: Vec::new(),
+            watched: Vec::new(),
             projects: Vec::new(),
             agent_deadlines: Deadlines::default(),
             project_deadlines: Deadlines::default(),
             source_deadlines: Deadlines::default(),
+            watched_deadlines: Deadlines::default(),
         }
     }
 
@@ -116,6 +121,11 @@ impl Rules {
                     grown(&mut self.sources, slot(place)).set(rule, true);
                 }
             }
+            (Subject::Receiver { .. } | Subject::Sidecar { .. }, ..) => {
+                if let Some(place) = fleet.watched.iter().position(|part| part.subject == *subject) {
+                    grown(&mut self.watched, slot(place)).set(rule, true);
+                }
+            }
             (Subject::Cluster { .. }, Some(project), _) => {
                 grown(&mut self.projects, project.slot).marks.set(rule, true);
             }
@@ -140,6 +150,9 @@ impl Rules {
         for slot in &changes.sources {
             self.judge_source(now, fleet, *slot, out);
         }
+        for slot in &changes.watched {
+            self.judge_watched(now, fleet, *slot, out);
+        }
         for slot in &changes.projects {
             self.judge_project(now, fleet, *slot, out);
         }
@@ -153,6 +166,7 @@ impl Rules {
             components: fleet.components.iter().map(|component| component.slot).collect(),
             projects: slots(fleet.projects.len()).collect(),
             sources: slots(fleet.sources.len()).collect(),
+            watched: slots(fleet.watched.len()).collect(),
             ..Changes::default()
         };
         self.evaluate(now, fleet, &changes, out);
@@ -160,10 +174,9 @@ impl Rules {
 
     /// When [`Rules::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.agent_deadlines.next(), self.project_deadlines.next(), self.source_deadlines.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines =
+            [&self.agent_deadlines, &self.project_deadlines, &self.source_deadlines, &self.watched_deadlines];
+        deadlines.into_iter().filter_map(Deadlines::next).min()
     }
 
     /// Judges what time alone has changed by `now`.
@@ -176,6 +189,9 @@ impl Rules {
         }
         while let Some(slot) = self.source_deadlines.pop_due(now) {
             self.judge_source(now, fleet, slot, out);
+        }
+        while let Some(slot) = self.watched_deadlines.pop_due(now) {
+            self.judge_watched(now, fleet, slot, out);
         }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod grpc;
 pub mod listener;
 mod otlp;
+mod quiet;
 mod routes;
 mod scrape;
 mod stalls;
@@ -28,9 +29,11 @@ pub use connections::Connections;
 pub use listener::{Bound, Surface, serve};
 pub use otlp::Room;
 
+use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::engine::{AlertFilter, AlertView, Handle};
 use crate::metrics::Own;
+use crate::model::{Decision, Fingerprint};
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -54,6 +57,10 @@ pub struct Context {
     pub room: Room,
     /// The open connections of all listeners.
     pub connections: Arc<Connections>,
+    /// Reads the timeline of an alert, oldest entry first.
+    pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
+    /// The time.
+    pub clock: Clock,
     /// Reloads the configuration; the error says what is wrong with it.
     pub reload: Arc<dyn Fn() -> Later<Result<(), String>> + Send + Sync>,
 }

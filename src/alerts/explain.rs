@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Alerts, Effects, Entry};
+use super::{Alerts, Entry};
 use crate::model::{AlertState, Class, Subject};
 
 /// Firing alerts that explain others, by what they are about; the values are rule names.
@@ -68,14 +68,11 @@ impl Explainers {
 
 impl Alerts {
     /// Settles what explains the alert in `slot`.
-    pub(super) fn explain_one(&mut self, slot: u32, effects: &mut Effects) {
+    pub(super) fn explain_one(&mut self, slot: u32) {
         let Some(entry) = self.entry(slot) else { return };
         let explained = if entry.alert.state == AlertState::Firing { self.explainers.of(entry) } else { None };
         let Some(entry) = self.entry_mut(slot) else { return };
         if entry.alert.explained_by != explained {
-            if explained.is_some() && entry.alert.explained_by.is_none() {
-                effects.suppress("explained");
-            }
             entry.alert.explained_by = explained;
             entry.dirty = true;
         }
@@ -147,7 +144,7 @@ impl Alerts {
         }
     }
 
-    fn touch_where(&mut self, is_concerned: impl Fn(&Entry) -> bool) {
+    pub(super) fn touch_where(&mut self, is_concerned: impl Fn(&Entry) -> bool) {
         for slot in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             if self.entry(slot).is_some_and(&is_concerned) {
                 self.touch(slot);

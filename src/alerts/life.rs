@@ -1,10 +1,9 @@
 //! From finding to finding: pending, firing, clearing, over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Alerts, Entry, MAX_ALERTS};
-use crate::model::{Alert, AlertState, Ending, Finding, Fingerprint, Level, Time};
+use crate::model::{Alert, AlertState, Ending, Event, Finding, Fingerprint, Level, Time};
 
 impl Alerts {
     /// Changes the alert that `finding` is about.
@@ -49,38 +48,38 @@ impl Alerts {
             .and_then(|slot| self.entry(slot))
             .map_or(now, |entry| now.max(entry.alert.noticed_at.plus(std::time::Duration::from_millis(1))));
         // What receivers were told lately outlives the incident: the cooldown runs from there.
-        let mut told =
-            known.and_then(|slot| self.entry(slot)).map(|entry| entry.alert.told.clone()).unwrap_or_default();
+        // So does how often it came and went.
+        let before = known.and_then(|slot| self.entry(slot)).map(|entry| {
+            let alert = &entry.alert;
+            (alert.told.clone(), alert.flips.clone(), alert.flapping_since)
+        });
+        let (mut told, flips, flapping_since) = before.unwrap_or_default();
         if let Some(slot) = known {
             self.remove(slot);
         }
         for told in told.values_mut() {
-            told.sequence = 0;
+            (told.sequence, told.withheld) = (0, None);
         }
         let alert = Alert {
             fingerprint,
-            rule: Arc::clone(&policy.name),
-            subject: finding.subject,
-            state: AlertState::Pending,
-            level,
-            peak: level,
             source: finding.source,
+            agent_type: finding.agent_type,
             value: finding.value,
             threshold: finding.threshold,
-            no_data: false,
-            explained_by: None,
-            started_at: finding.since.min(now),
             noticed_at,
-            fired_at: None,
-            clearing_since: None,
-            resolved_at: None,
-            changed_at: now,
-            ending: None,
-            caused_at: now,
             told,
+            flips,
+            flapping_since,
+            ..Alert::new(Arc::clone(&policy.name), finding.subject, level, finding.since, now)
         };
         let slot = self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false });
         self.touch(slot);
+        if let Some(entry) = self.entry(slot) {
+            let until = entry.alert.started_at.plus(entry.policy.hold);
+            if until > now {
+                self.note(now, slot, Event::Pending { until });
+            }
+        }
         self.mature(now, slot);
     }
 
@@ -98,14 +97,21 @@ impl Alerts {
             alert.source = Some(Arc::clone(source));
             crossed = true;
         }
+        if finding.agent_type.is_some() && alert.agent_type != finding.agent_type {
+            alert.agent_type.clone_from(&finding.agent_type);
+        }
         let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
         if !is_news && !crossed {
             return;
         }
+        let was_clearing = alert.clearing_since.is_some();
         (alert.clearing_since, alert.no_data) = (None, false);
         (alert.changed_at, alert.caused_at) = (now, now);
         entry.dirty = true;
-        self.set_level(slot, level);
+        self.set_level(now, slot, level);
+        if was_clearing {
+            self.note(now, slot, Event::NotCleared);
+        }
         if crossed {
             self.explainer_changed(slot);
         }
@@ -122,6 +128,7 @@ impl Alerts {
             if !alert.no_data {
                 (alert.no_data, alert.changed_at) = (true, now);
                 entry.dirty = true;
+                self.note(now, slot, Event::NoData);
                 self.touch(slot);
             }
             return;
@@ -136,7 +143,7 @@ impl Alerts {
             if alert.level != held || alert.clearing_since.is_some() || alert.no_data {
                 (alert.clearing_since, alert.no_data, alert.changed_at) = (None, false, now);
                 entry.dirty = true;
-                self.set_level(slot, held);
+                self.set_level(now, slot, held);
                 self.touch(slot);
             }
             return;
@@ -147,6 +154,7 @@ impl Alerts {
         } else if alert.clearing_since.is_none() {
             (alert.clearing_since, alert.changed_at) = (Some(finding.since), now);
             entry.dirty = true;
+            self.note(now, slot, Event::Clearing { until: finding.since.plus(clear_after) });
             self.touch(slot);
         }
     }
@@ -166,6 +174,8 @@ impl Alerts {
                 self.count_raised(level);
                 self.count_active(slot, 1);
                 self.explainer_changed(slot);
+                self.note(now, slot, Event::Firing);
+                self.flip(now, slot);
             }
             AlertState::Firing => {
                 if let Some(since) = alert.clearing_since
@@ -188,16 +198,25 @@ impl Alerts {
         let alert = &mut entry.alert;
         (alert.resolved_at, alert.ending, alert.clearing_since) = (Some(at.min(now)), ending, None);
         (alert.changed_at, alert.caused_at, alert.explained_by) = (now, now, None);
+        alert.ack = None;
+        if ending.is_some() {
+            // There is nothing that could come back.
+            (alert.flapping_since, alert.flips) = (None, Vec::new());
+        }
         entry.dirty = true;
         entry.closing = was == AlertState::Firing;
+        self.note(now, slot, Event::Resolved { ending });
         if was == AlertState::Firing {
             self.count_active(slot, -1);
             self.explainer_changed(slot);
+            if ending.is_none() {
+                self.flip(now, slot);
+            }
         }
         self.touch(slot);
     }
 
-    fn set_level(&mut self, slot: u32, level: Level) {
+    fn set_level(&mut self, now: Time, slot: u32, level: Level) {
         let Some(entry) = self.entry(slot) else { return };
         let (firing, before) = (entry.alert.state == AlertState::Firing, entry.alert.level);
         if before == level {
@@ -216,6 +235,7 @@ impl Alerts {
                 self.count_raised(level);
             }
         }
+        self.note(now, slot, Event::Level { from: before });
     }
 
     fn count_raised(&mut self, level: Level) {
@@ -224,17 +244,11 @@ impl Alerts {
         }
     }
 
-    /// The incident of an alert: one life of it.
-    pub(super) fn incident(alert: &Alert) -> Arc<str> {
-        Arc::from(format!("{}-{:x}", alert.fingerprint, alert.noticed_at.as_millis()))
-    }
-
     /// Whether nothing of an ended alert has to be remembered for its receivers.
-    pub(super) fn is_settled(
-        told: &BTreeMap<Arc<str>, crate::model::Told>,
-        cooldown: std::time::Duration,
-        now: Time,
-    ) -> bool {
-        told.values().all(|told| told.level.is_none() && told.firing_at.is_none_or(|at| at.plus(cooldown) <= now))
+    pub(super) fn is_settled(alert: &Alert, policy: &crate::model::RulePolicy, now: Time) -> bool {
+        let is_told = |told: &crate::model::Told| {
+            told.level.is_some() || told.firing_at.is_some_and(|at| at.plus(policy.cooldown) > now)
+        };
+        !alert.told.values().any(is_told) && Self::flips_forgotten_at(alert, policy).is_none_or(|at| at <= now)
     }
 }

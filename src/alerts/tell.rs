@@ -1,146 +1,104 @@
-//! What is true now against what each receiver was last told.
-//!
-//! A first tell waits for the cooldown of the last one and is never dropped; a raise passes the cooldown;
-//! a fall is told after it held for the cooldown; a resolve of what was told is always owed and never waits.
+//! Telling: every receiver is held against an alert, what is decided is noted, and it is known when to look again.
 
 use std::sync::Arc;
 
-use super::{Alerts, Effects};
-use crate::model::{Alert, AlertState, Level, Notice, NoticeKind, ReceiverPolicy, RulePolicy, Time, Told};
+use super::decide::{Case, Verdict};
+use super::flap::settles_at;
+use super::{Alerts, Effects, decision};
+use crate::model::{
+    Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Time, Told,
+    Withheld,
+};
 
-/// What to do for one receiver now.
-#[derive(Debug, PartialEq)]
-enum Decision {
-    /// Nothing, now or later.
-    Nothing,
-    /// Look again then.
-    At(Time),
-    /// Tell.
-    Tell(NoticeKind, Level, Option<Level>),
-    /// What it was told is over, and it does not want to hear so.
-    Drop,
-}
-
-/// Decides what `receiver` is told of `alert` at `now`. This is all there is to it: no other place sends.
-fn decide(now: Time, alert: &Alert, policy: &RulePolicy, receiver: &ReceiverPolicy, told: &mut Told) -> Decision {
-    if alert.state != AlertState::Firing {
-        told.lowered_since = None;
-        return match told.level {
-            Some(_) if receiver.send_resolved => Decision::Tell(NoticeKind::Resolved, alert.level, None),
-            Some(_) => Decision::Drop,
-            None => Decision::Nothing,
-        };
-    }
-    let cooled = told.firing_at.map_or(now, |at| at.plus(policy.cooldown));
-    let Some(known) = told.level else {
-        if alert.explained_by.is_some() || alert.level < receiver.min_level {
-            return Decision::Nothing;
-        }
-        return if cooled <= now {
-            Decision::Tell(NoticeKind::Firing, alert.level, None)
-        } else {
-            Decision::At(cooled)
-        };
-    };
-    if alert.level < known {
-        let since = *told.lowered_since.get_or_insert(alert.changed_at);
-        let due = since.plus(policy.cooldown);
-        if due > now {
-            return Decision::At(due);
-        }
-        if alert.explained_by.is_some() {
-            return Decision::Nothing;
-        }
-        if alert.level >= receiver.min_level {
-            return Decision::Tell(NoticeKind::Lowered, alert.level, None);
-        }
-        return if receiver.send_resolved {
-            Decision::Tell(NoticeKind::Resolved, known, Some(alert.level))
-        } else {
-            Decision::Drop
-        };
-    }
-    told.lowered_since = None;
-    if alert.explained_by.is_some() {
-        return Decision::Nothing;
-    }
-    if alert.level > known {
-        return Decision::Tell(NoticeKind::Raised, alert.level, None);
-    }
-    match policy.repeat.filter(|_| alert.level > Level::Info) {
-        Some(repeat) => {
-            let due = told.firing_at.map_or(now, |at| at.plus(repeat));
-            if due <= now { Decision::Tell(NoticeKind::Repeat, alert.level, None) } else { Decision::At(due) }
-        }
-        None => Decision::Nothing,
-    }
+/// How a receiver stands to an alert now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Its name.
+    pub receiver: Arc<str>,
+    /// The level that it was told; `None` when it holds that nothing is wrong.
+    pub told: Option<Level>,
+    /// Why it is not told anything now; `None` when nothing is owed.
+    pub withheld: Option<Withheld>,
 }
 
 impl Alerts {
     /// Tells every receiver what it is owed of the alert in `slot`, and schedules the next look at it.
     pub(super) fn tell(&mut self, now: Time, slot: u32, effects: &mut Effects) {
+        let silence = self.entry(slot).and_then(|entry| self.silence_of(now, &entry.alert)).cloned();
         let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        let (alert, policy) = (&mut entry.alert, &entry.policy);
-        let mut due: Option<Time> = None;
+        let policy = Arc::clone(&entry.policy);
+        let alert = &mut entry.alert;
+        let mut due = alert.next_turn(&policy);
         let mut sooner = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
-        match alert.state {
-            AlertState::Pending => sooner(alert.started_at.plus(policy.hold)),
-            AlertState::Firing => {
-                if let Some(since) = alert.clearing_since {
-                    sooner(since.plus(policy.clear_after));
-                }
-            }
-            AlertState::Resolved => {}
-        }
-        let mut told = std::mem::take(&mut alert.told);
         if alert.state != AlertState::Pending {
+            let incident = self.incidents.of(&alert.rule);
+            let mut changed = Vec::new();
             for receiver in &self.receivers {
-                let known = told.get(&receiver.name);
-                let mut one = known.cloned().unwrap_or_default();
-                let decision = decide(now, alert, policy, receiver, &mut one);
-                match decision {
-                    Decision::Nothing => {}
-                    Decision::At(at) => {
-                        if one.level.is_none() && entry.dirty {
-                            effects.suppress("cooldown");
+                let known = alert.told.get(&receiver.name);
+                let mut told = known.cloned().unwrap_or_default();
+                let case = Case { now, alert, policy: &policy, receiver, silence: silence.as_ref(), incident };
+                match case.verdict(&mut told) {
+                    Verdict::Nothing => told.withheld = None,
+                    Verdict::Withhold(withheld) => {
+                        withheld.until().into_iter().for_each(&mut sooner);
+                        if withheld == Withheld::ResolvedNotWanted {
+                            told.level = None;
                         }
-                        sooner(at);
+                        let is_news = told.withheld.as_ref() != Some(&withheld);
+                        if is_news && !matches!(withheld, Withheld::Told { .. }) {
+                            effects.suppress(withheld.as_str());
+                            let event = Event::Withhold { receiver: receiver.name.clone(), withheld: withheld.clone() };
+                            self.decisions.push(decision(now, alert, &policy, event));
+                        }
+                        told.withheld = Some(withheld).filter(|withheld| !matches!(withheld, Withheld::Told { .. }));
                     }
-                    Decision::Drop => one.level = None,
-                    Decision::Tell(kind, level, now_at) => {
-                        one.sequence += 1;
-                        let previous = one.level;
-                        one.level = if kind == NoticeKind::Resolved { None } else { Some(level) };
-                        one.lowered_since = None;
-                        if kind.is_firing() {
-                            one.firing_at = Some(now);
-                            if let Some(repeat) = policy.repeat.filter(|_| level > Level::Info) {
-                                sooner(now.plus(repeat));
-                            }
+                    Verdict::Tell(kind, level, now_at, why) => {
+                        let previous = told.level;
+                        let incident = incident.filter(|_| receiver.audience == Audience::People);
+                        told.take(now, kind, level, incident.is_some());
+                        if kind.is_firing()
+                            && let Some(repeat) = policy.repeat.filter(|_| level > Level::Info)
+                        {
+                            sooner(now.plus(repeat));
                         }
-                        effects.notices.push(notice(now, alert, receiver, &one, kind, level, previous, now_at));
+                        let notice = Told::notice(&told, now, alert, receiver, incident);
+                        let resolved_at = if now_at.is_some() { Some(now) } else { notice.resolved_at };
+                        let notice = Notice { kind, level, previous, now_at, resolved_at, ..notice };
+                        let event = Event::Tell {
+                            receiver: receiver.name.clone(),
+                            kind,
+                            why,
+                            key: notice.key.clone(),
+                            incident: incident.map(|incident| incident.firing),
+                        };
+                        self.decisions.push(decision(now, alert, &policy, event));
+                        effects.notices.push(notice);
+                        if kind == NoticeKind::Resolved {
+                            told.reference = None;
+                        }
                     }
                 }
-                if known.cloned().unwrap_or_default() != one {
-                    entry.dirty = true;
-                    told.insert(Arc::clone(&receiver.name), one);
+                if known.cloned().unwrap_or_default() != told {
+                    changed.push((Arc::clone(&receiver.name), told));
                 }
             }
+            entry.dirty |= !changed.is_empty();
+            alert.told.extend(changed);
             // A receiver that is gone can't be told, and is owed nothing.
-            told.retain(|name, _| self.receivers.iter().any(|receiver| receiver.name == *name));
+            alert.told.retain(|name, _| self.receivers.iter().any(|receiver| receiver.name == *name));
         }
-        alert.told = told;
         if alert.state == AlertState::Resolved {
             if std::mem::take(&mut entry.closing) {
                 effects.closed.push(alert.clone());
             }
-            if Self::is_settled(&alert.told, policy.cooldown, now) {
+            if Self::is_settled(alert, &policy, now) {
                 effects.forgotten.push(alert.fingerprint);
                 self.remove(slot);
                 return;
             }
             let cooling = alert.told.values().filter_map(|told| told.firing_at).map(|at| at.plus(policy.cooldown));
-            cooling.filter(|at| *at > now).for_each(&mut sooner);
+            let calm = Self::flips_forgotten_at(alert, &policy);
+            cooling.chain(calm).filter(|at| *at > now).for_each(&mut sooner);
         }
         if std::mem::take(&mut entry.dirty) {
             effects.changed.push(entry.alert.clone());
@@ -150,40 +108,107 @@ impl Alerts {
             self.deadlines.schedule(slot, due);
         }
     }
+
+    /// How each receiver stands to the alert of that fingerprint.
+    pub fn standings(&self, now: Time, fingerprint: Fingerprint) -> Option<(&Alert, Vec<Standing>)> {
+        let entry = self.entry(*self.by_fingerprint.get(&fingerprint)?)?;
+        let (alert, silence) = (&entry.alert, self.silence_of(now, &entry.alert));
+        let incident = self.incidents.of(&alert.rule);
+        let standings = self.receivers.iter().map(|receiver| {
+            let mut told = alert.told.get(&receiver.name).cloned().unwrap_or_default();
+            let case = Case { now, alert, policy: &entry.policy, receiver, silence, incident };
+            let is_pending = alert.state == AlertState::Pending;
+            let withheld = match if is_pending { Verdict::Nothing } else { case.verdict(&mut told) } {
+                Verdict::Withhold(withheld) => Some(withheld),
+                Verdict::Nothing | Verdict::Tell(..) => None,
+            };
+            Standing { receiver: Arc::clone(&receiver.name), told: told.level, withheld }
+        });
+        Some((alert, standings.collect()))
+    }
+
+    /// What a receiver holds to be firing, as notices that say it again; for one that forgets what it is not reminded of.
+    pub fn standing_of(&self, now: Time, receiver: &str) -> Vec<Notice> {
+        let Some(receiver) = self.receivers.iter().find(|known| *known.name == *receiver) else { return Vec::new() };
+        let told = self.entries.iter().flatten().filter_map(|entry| {
+            let told = entry.alert.told.get(&receiver.name)?;
+            let level = told.level?;
+            let notice = Told::notice(told, now, &entry.alert, receiver, None);
+            Some(Notice { kind: NoticeKind::Repeat, level, previous: Some(level), ..notice })
+        });
+        told.collect()
+    }
+
+    /// Notes what the receiver calls the message that it was told of an alert with.
+    pub fn refer(&mut self, fingerprint: Fingerprint, receiver: &str, reference: &Arc<str>) {
+        let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { return };
+        let Some(entry) = self.entry_mut(slot) else { return };
+        if let Some(told) = entry.alert.told.get_mut(receiver).filter(|told| told.level.is_some())
+            && told.reference.as_ref() != Some(reference)
+        {
+            told.reference = Some(Arc::clone(reference));
+            entry.dirty = true;
+            self.touch(slot);
+        }
+    }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one notice, put together in this one place")]
-fn notice(
-    now: Time,
-    alert: &Alert,
-    receiver: &ReceiverPolicy,
-    told: &Told,
-    kind: NoticeKind,
-    level: Level,
-    previous: Option<Level>,
-    now_at: Option<Level>,
-) -> Notice {
-    let incident = Alerts::incident(alert);
-    Notice {
-        key: Arc::from(format!("{incident}-{}-{}", told.sequence, receiver.name)),
-        receiver: Arc::clone(&receiver.name),
-        fingerprint: alert.fingerprint,
-        incident,
-        rule: Arc::clone(&alert.rule),
-        subject: alert.subject.clone(),
-        kind,
-        level,
-        previous,
-        now_at,
-        value: alert.value,
-        threshold: alert.threshold,
-        message: Arc::from(""),
-        action: Arc::from(""),
-        started_at: alert.started_at,
-        fired_at: alert.fired_at.unwrap_or(alert.started_at),
-        resolved_at: if now_at.is_some() { Some(now) } else { alert.resolved_at },
-        ending: alert.ending,
-        at: now,
-        caused_at: alert.caused_at,
+impl Alert {
+    /// When it fires, is over or has settled by itself.
+    fn next_turn(&self, policy: &crate::model::RulePolicy) -> Option<Time> {
+        let turn = match self.state {
+            AlertState::Pending => Some(self.started_at.plus(policy.hold)),
+            AlertState::Firing => self.clearing_since.map(|since| since.plus(policy.clear_after)),
+            AlertState::Resolved => None,
+        };
+        [turn, settles_at(self, policy)].into_iter().flatten().min()
+    }
+}
+
+impl Told {
+    /// Notes that the receiver is told.
+    fn take(&mut self, now: Time, kind: NoticeKind, level: Level, is_folded: bool) {
+        self.sequence += 1;
+        (self.lowered_since, self.withheld) = (None, None);
+        self.flapping = match kind {
+            NoticeKind::Flapping => true,
+            NoticeKind::Raised => self.flapping,
+            _ => false,
+        };
+        if kind.is_firing() {
+            (self.level, self.firing_at, self.folded) = (Some(level), Some(now), is_folded);
+        } else {
+            (self.level, self.folded) = (None, false);
+        }
+    }
+
+    /// What `receiver` is told of `alert` now; the kind and the levels are the verdict's.
+    fn notice(told: &Self, now: Time, alert: &Alert, receiver: &ReceiverPolicy, part_of: Option<Incident>) -> Notice {
+        let incident = alert.incident();
+        Notice {
+            key: Arc::from(format!("{incident}-{}-{}", told.sequence, receiver.name)),
+            receiver: Arc::clone(&receiver.name),
+            fingerprint: alert.fingerprint,
+            incident,
+            rule: Arc::clone(&alert.rule),
+            subject: alert.subject.clone(),
+            agent_type: alert.agent_type.clone(),
+            part_of,
+            reference: told.reference.clone(),
+            kind: NoticeKind::Firing,
+            level: alert.level,
+            previous: None,
+            now_at: None,
+            value: alert.value,
+            threshold: alert.threshold,
+            message: Arc::from(""),
+            action: Arc::from(""),
+            started_at: alert.started_at,
+            fired_at: alert.fired_at.unwrap_or(alert.started_at),
+            resolved_at: if alert.state == AlertState::Firing { None } else { alert.resolved_at },
+            ending: alert.ending,
+            at: now,
+            caused_at: alert.caused_at,
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The life of alerts on a virtual clock: exact times, exact tells, and invariants over random histories.
 
+mod flapping;
+mod histories;
+mod incidents;
+mod quiet;
 mod restarts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use super::{Alerts, Effects};
 use crate::model::{
@@ -20,19 +22,11 @@ fn at(seconds: i64) -> Time {
 }
 
 fn policy() -> RulePolicy {
-    RulePolicy {
-        name: "Rule".into(),
-        class: Class::Other,
-        lowest: Level::Warning,
-        hold: Duration::ZERO,
-        clear_after: Duration::ZERO,
-        cooldown: Duration::from_secs(60),
-        repeat: Some(Duration::from_secs(4 * 3600)),
-    }
+    RulePolicy::new("Rule", Class::Other)
 }
 
 fn receiver(name: &str, min_level: Level) -> ReceiverPolicy {
-    ReceiverPolicy { name: name.into(), min_level, send_resolved: true }
+    ReceiverPolicy::new(name, min_level)
 }
 
 fn agent(name: &str) -> Subject {
@@ -44,6 +38,7 @@ fn finding(rule: u16, subject: Subject, level: Option<Level>, value: f64, now: T
         rule: RuleId(rule),
         subject,
         source: Some("push".into()),
+        agent_type: None,
         level,
         cleared: level.is_none(),
         value: Some(value),
@@ -308,111 +303,4 @@ fn health_is_told_only_when_nothing_explains_it() {
         vec![finding(6, cluster(), Some(Error), 2.0, at(0)), finding(5, component, Some(Error), 3.0, at(0))],
     );
     assert_eq!(told(&effects), ["ComponentStatus Firing db"]);
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    Level(u8, Option<Level>),
-    Hold(u8),
-    Unknown(u8),
-    Wait(u16),
-    End(u8),
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let level = prop_oneof![Just(None), Just(Some(Info)), Just(Some(Warning)), Just(Some(Error)), Just(Some(Critical))];
-    let event = prop_oneof![
-        4 => (0..3u8, level).prop_map(|(agent, level)| Event::Level(agent, level)),
-        1 => (0..3u8).prop_map(Event::Hold),
-        1 => (0..3u8).prop_map(Event::Unknown),
-        3 => (0..400u16).prop_map(Event::Wait),
-        1 => (0..3u8).prop_map(Event::End),
-    ];
-    proptest::collection::vec(event, 1..60)
-}
-
-/// Runs a history and returns every notice with its time in seconds.
-fn run(events: &[Event], policy: &RulePolicy) -> Vec<(i64, crate::model::Notice)> {
-    let receivers = vec![receiver("ops", Warning), receiver("oncall", Critical)];
-    let mut alerts = Alerts::new(vec![policy.clone()], receivers);
-    let (mut seconds, mut notices) = (0, Vec::new());
-    let step = |alerts: &mut Alerts, seconds: i64, findings: Vec<Finding>, notices: &mut Vec<_>| {
-        while let Some(due) = alerts.next_deadline().filter(|due| *due <= at(seconds)) {
-            let second = (due.max(at(0)).as_millis() - at(0).as_millis()) / 1000;
-            notices.extend(alerts.tick(due.max(at(0))).notices.into_iter().map(|notice| (second, notice)));
-        }
-        notices.extend(alerts.step(at(seconds), findings).notices.into_iter().map(|notice| (seconds, notice)));
-    };
-    for event in events {
-        let (name, level, cleared, value, ending) = match event {
-            Event::Wait(by) => {
-                seconds += i64::from(*by);
-                step(&mut alerts, seconds, vec![], &mut notices);
-                continue;
-            }
-            Event::Level(agent, level) => (agent, *level, level.is_none(), Some(2.0), None),
-            Event::Hold(agent) => (agent, None, false, Some(1.0), None),
-            Event::Unknown(agent) => (agent, None, false, None, None),
-            Event::End(agent) => (agent, None, true, None, Some(Ending::Removed)),
-        };
-        let mut one = finding(0, agent(&name.to_string()), level, 0.0, at(seconds));
-        (one.cleared, one.value, one.ending) = (cleared, value, ending);
-        step(&mut alerts, seconds, vec![one], &mut notices);
-    }
-    // In the end all is well, and whatever is owed has had its time.
-    for name in 0..3u8 {
-        step(&mut alerts, seconds, vec![finding(0, agent(&name.to_string()), None, 0.0, at(seconds))], &mut notices);
-    }
-    step(&mut alerts, seconds + 10_000, vec![], &mut notices);
-    assert_eq!(alerts.by_fingerprint.len(), 0, "nothing is remembered for ever");
-    assert!(alerts.counts().active.is_empty(), "{:?}", alerts.counts().active);
-    notices
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn what_was_told_is_told_over_and_nothing_twice_within_its_cooldown(
-        events in events(),
-        hold in 0..100u64,
-        clear_after in 0..100u64,
-    ) {
-        let policy = RulePolicy { hold: Duration::from_secs(hold), clear_after: Duration::from_secs(clear_after), ..policy() };
-        let notices = run(&events, &policy);
-        let mut open: BTreeMap<(Arc<str>, String), (i64, Level)> = BTreeMap::new();
-        let mut last_firing: BTreeMap<(Arc<str>, String), i64> = BTreeMap::new();
-        let mut keys = std::collections::BTreeSet::new();
-        for (seconds, notice) in &notices {
-            prop_assert!(keys.insert(notice.key.to_string()), "a key is used once: {}", notice.key);
-            let who = (Arc::clone(&notice.receiver), notice.subject.name().to_string());
-            match notice.kind {
-                NoticeKind::Firing => {
-                    prop_assert!(!open.contains_key(&who), "told as new what it was told already");
-                    let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
-                    prop_assert!(cooled, "told again within the cooldown");
-                }
-                NoticeKind::Raised => {
-                    let (_, level) = open.get(&who).copied().expect("raised from something told");
-                    prop_assert!(notice.level > level);
-                }
-                NoticeKind::Lowered => {
-                    let (told, level) = open.get(&who).copied().expect("lowered from something told");
-                    prop_assert!(notice.level < level && seconds - told >= 60);
-                }
-                NoticeKind::Repeat => prop_assert!(open.contains_key(&who)),
-                NoticeKind::Resolved => prop_assert!(open.remove(&who).is_some(), "over, and was never told"),
-                NoticeKind::Test => prop_assert!(false),
-            }
-            if notice.kind.is_firing() {
-                open.insert(who.clone(), (*seconds, notice.level));
-                last_firing.insert(who, *seconds);
-            }
-            if &*notice.receiver == "oncall" && notice.kind.is_firing() {
-                prop_assert_eq!(notice.level, Critical);
-            }
-        }
-        prop_assert!(open.is_empty(), "owed a resolve: {:?}", open);
-        prop_assert_eq!(notices, run(&events, &policy), "the same history tells the same");
-    }
 }

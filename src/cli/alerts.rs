@@ -75,6 +75,7 @@ fn render(answer: &Value, filtered: bool, now: Time, look: Look) -> String {
         Column::text("SUBJECT"),
         Column::text("RULE"),
         Column::number("SINCE"),
+        Column::word("ID"),
         Column::text("MESSAGE"),
     ]);
     let (over, active): (Vec<&Value>, Vec<&Value>) = alerts.iter().partition(|alert| is_over(alert));
@@ -88,6 +89,7 @@ fn render(answer: &Value, filtered: bool, now: Time, look: Look) -> String {
             subject(alert).into(),
             text(alert, "rule").into(),
             ago(now, since.into_iter().find_map(|key| time(alert, key))).into(),
+            text(alert, "fingerprint").into(),
             text(alert, "message").into(),
         ]);
     }
@@ -123,8 +125,8 @@ fn state(alert: &Value) -> String {
 }
 
 /// `shop/worker-1`: the project and who in it.
-fn subject(alert: &Value) -> String {
-    let who = ["agent_name", "component", "source"].map(|key| text(alert, key));
+pub(super) fn subject(alert: &Value) -> String {
+    let who = ["agent_name", "component", "source", "receiver", "sidecar"].map(|key| text(alert, key));
     let parts = std::iter::once(text(alert, "project")).chain(who);
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
@@ -140,7 +142,7 @@ mod tests {
 
     fn answer() -> Value {
         serde_json::json!({"total": 134, "alerts": [
-            {"level": "error", "state": "resolved", "resolved": true, "project": "shop", "agent_name": "worker-9", "rule": "AgentIdle", "started_at": "2026-11-21T01:00:00Z", "resolved_at": "2026-11-21T02:08:00Z", "message": "worker-9 has been idle for 11m"},
+            {"fingerprint": "f6e28e9b19801295", "level": "error", "state": "resolved", "resolved": true, "project": "shop", "agent_name": "worker-9", "rule": "AgentIdle", "started_at": "2026-11-21T01:00:00Z", "resolved_at": "2026-11-21T02:08:00Z", "message": "worker-9 has been idle for 11m"},
             {"level": "critical", "state": "firing", "project": "shop", "rule": "AgentsDown", "started_at": "2026-11-21T01:00:00Z", "fired_at": "2026-11-21T02:05:00Z", "message": "3 agents are down: grand_boss, worker-1, worker-2", "silenced_by": "s-1"},
             {"level": "warning", "state": "firing", "project": "shop", "component": "DatabaseManager", "rule": "ComponentStatus", "fired_at": "2026-11-21T02:09:30Z", "message": "DatabaseManager is WARNING: pool is full", "no_data": true},
             {"level": "info", "state": "pending", "source": "orchestrator", "rule": "SourceDown", "started_at": "2026-11-20T02:09:30Z"}
@@ -150,11 +152,11 @@ mod tests {
     #[test]
     fn active_ones_come_first() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
-        LEVEL     STATE             SUBJECT               RULE             SINCE  MESSAGE
-        critical  firing, silenced  shop                  AgentsDown          5m  3 agents are down: grand_boss, worker-1, work…
-        warning   firing, no data   shop/DatabaseManager  ComponentStatus    30s  DatabaseManager is WARNING: pool is full
+        LEVEL     STATE             SUBJECT               RULE             SINCE  ID                MESSAGE
+        critical  firing, silenced  shop                  AgentsDown          5m                    3 agents are down: grand_bo…
+        warning   firing, no data   shop/DatabaseManager  ComponentStatus    30s                    DatabaseManager is WARNING:…
         info      pending           orchestrator          SourceDown          1d
-        error     resolved          shop/worker-9         AgentIdle           2m  worker-9 has been idle for 11m
+        error     resolved          shop/worker-9         AgentIdle           2m  f6e28e9b19801295  worker-9 has been idle for…
 
         3 active, 1 over; 4 alerts of 134 shown, --limit shows more
         ");
@@ -163,11 +165,11 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_text() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
-        LEVEL     STATE             SUBJECT         RULE            SINCE  MESSAGE
-        critical  firing, silenced  shop            AgentsDown         5m  3 agents are…
-        warning   firing, no data   shop/Database…  ComponentStat…    30s  DatabaseMana…
-        info      pending           orchestrator    SourceDown         1d
-        error     resolved          shop/worker-9   AgentIdle          2m  worker-9 has…
+        LEVEL     STATE             SUBJECT   RULE      SINCE  ID                MESSAGE
+        critical  firing, silenced  shop      AgentsD…     5m                    3 agen…
+        warning   firing, no data   shop/Da…  Compone…    30s                    Databa…
+        info      pending           orchest…  SourceD…     1d
+        error     resolved          shop/wo…  AgentId…     2m  f6e28e9b19801295  worker…
 
         3 active, 1 over; 4 alerts of 134 shown, --limit shows more
         ");

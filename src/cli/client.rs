@@ -67,7 +67,30 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.get(url);
+        self.answer(self.http.get(url)).await
+    }
+
+    /// The answer to a POST of `body` as JSON to the path of `segments`, each of which may hold any letters.
+    pub(super) async fn post(&self, segments: &[&str], body: &Value) -> anyhow::Result<String> {
+        let request = self.http.post(self.path(segments));
+        self.answer(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// The answer to a DELETE of the path of `segments`.
+    pub(super) async fn delete(&self, segments: &[&str]) -> anyhow::Result<String> {
+        self.answer(self.http.delete(self.path(segments))).await
+    }
+
+    fn path(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // An address with a host always has a path that takes segments.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    async fn answer(&self, mut request: reqwest::RequestBuilder) -> anyhow::Result<String> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }

@@ -29,6 +29,18 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     agents(config, found);
     expected(config, found);
     budgets(config, found);
+    if let Some((key, message)) = config.digest.problem() {
+        found.report(&format!("digest.{key}"), message);
+    }
+    for (place, name) in config.digest.receivers.iter().enumerate() {
+        if !config.receivers.iter().any(|receiver| receiver.name == *name) {
+            let message = format!("there is no receiver `{name}`; name one of `receivers`");
+            found.report(&format!("digest.receivers[{place}]"), message);
+        }
+    }
+    for problem in config.heartbeat.validate() {
+        found.report(&problem.path, problem.message);
+    }
     for problem in notify::config::validate(&config.receivers) {
         found.report(&problem.path, problem.message);
     }
@@ -83,7 +95,7 @@ fn budgets(config: &Config, found: &mut Found<'_>) {
     if let Some(usd) = budgets.cost_usd_per_day.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
         found.report("budgets.cost_usd_per_day", format!("is {usd}; write an amount above 0, or null for no budget"));
     }
-    if jiff::tz::TimeZone::get(&budgets.time_zone).is_err() {
+    if budgets.zone().is_none() {
         let message =
             format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", budgets.time_zone);
         found.report("budgets.time_zone", message);

@@ -6,11 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::{Accepted, IngestError};
 use crate::alerts::Effects;
-use crate::model::{Alert, AlertCounts, Fingerprint, Notice};
+use crate::model::{Alert, AlertCounts, Fingerprint, Notice, Silence};
 use crate::store::{Commit, LedgerCounts, LedgerHandle, Settled, StoreError};
 
 /// How long a commit may take before its notices are sent all the same.
@@ -28,18 +25,8 @@ pub(super) struct Committed {
     pub(super) answers: Vec<Answer>,
 }
 
-/// An answer that waits for the disk, and whom it goes to.
-pub(super) struct Answer {
-    pub(super) to: oneshot::Sender<Result<Accepted, IngestError>>,
-    pub(super) answer: Result<Accepted, IngestError>,
-}
-
-impl Answer {
-    /// Gives it; a sender that has gone away is not waiting for it.
-    pub(super) fn give(self) {
-        drop(self.to.send(self.answer));
-    }
-}
+/// An answer that waits for the disk.
+pub(super) type Answer = Box<dyn FnOnce() + Send>;
 
 /// Gathers changes of the ledger and writes them one commit at a time.
 pub(super) struct Committer {
@@ -49,6 +36,8 @@ pub(super) struct Committer {
     notices: Vec<Arc<Notice>>,
     answers: Vec<Answer>,
     settled: Vec<(Arc<str>, Settled)>,
+    silences: Vec<Silence>,
+    silences_over: Vec<Arc<str>>,
     counts: LedgerCounts,
     is_dirty: bool,
     running: Option<Committing>,
@@ -70,6 +59,8 @@ impl Committer {
             notices: Vec::new(),
             answers: Vec::new(),
             settled: Vec::new(),
+            silences: Vec::new(),
+            silences_over: Vec::new(),
             counts,
             is_dirty: false,
             running: None,
@@ -88,6 +79,14 @@ impl Committer {
             self.alerts.remove(&fingerprint);
             self.forget.insert(fingerprint);
         }
+        for silence in effects.silences.drain(..) {
+            self.silences_over.retain(|id| *id != silence.id);
+            self.silences.push(silence);
+        }
+        for id in effects.silences_over.drain(..) {
+            self.silences.retain(|silence| silence.id != id);
+            self.silences_over.push(id);
+        }
         self.notices.extend(notices);
         self.counts = LedgerCounts { raised: counts.raised, fired: counts.fired };
         self.is_dirty = true;
@@ -99,10 +98,22 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Gives an answer: at once, or, when something is to be told on account of what was sent, once that is on
-    /// disk, so that whoever was answered knows that it will be told.
-    pub(super) fn answer(&mut self, answer: Answer) {
-        if self.notices.is_empty() { answer.give() } else { self.answers.push(answer) }
+    /// Answers: at once, or, when something is to be told on account of what was sent, once that is on disk, so that
+    /// whoever was answered knows that it will be told.
+    pub(super) fn answer(&mut self, answer: impl FnOnce() + Send + 'static) {
+        if self.notices.is_empty() { answer() } else { self.answers.push(Box::new(answer)) }
+    }
+
+    /// Answers once all that was taken in before is on disk.
+    pub(super) fn answer_after_commit(&mut self, answer: impl FnOnce() + Send + 'static) {
+        self.is_dirty = true;
+        self.answers.push(Box::new(answer));
+    }
+
+    /// The notices of the commit to come.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> &[Arc<Notice>] {
+        &self.notices
     }
 
     /// Whether the last commit succeeded.
@@ -139,6 +150,8 @@ impl Committer {
             forget: self.forget.drain().collect(),
             notices: notices.clone(),
             settled: std::mem::take(&mut self.settled),
+            silences: std::mem::take(&mut self.silences),
+            silences_over: std::mem::take(&mut self.silences_over),
             counts: Some(self.counts),
         };
         self.is_dirty = false;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{Level, PollReport, Rejected};
@@ -33,10 +34,14 @@ pub enum Bulk {
 pub enum Control {
     /// A reader wants the picture as it is now.
     View(oneshot::Sender<Arc<View>>),
+    /// Whether alerts are judged and told.
+    Health(oneshot::Sender<Result<(), String>>),
     /// A reader wants the alerts that are not over.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
-    /// Judging and polling are resumed or paused.
-    Monitoring(bool, oneshot::Sender<()>),
+    /// Judging and polling are resumed or paused, and by whom.
+    Monitoring(bool, String, oneshot::Sender<()>),
+    /// About silences, acknowledgements, and why.
+    Quiet(Quiet),
     /// The configuration changed.
     Reload(Box<Settings>, oneshot::Sender<()>),
 }
@@ -128,14 +133,19 @@ impl Handle {
         self.ask(Control::View).await
     }
 
+    /// Whether alerts are judged and can be told; the error says what is amiss.
+    pub async fn health(&self) -> Result<Result<(), String>, Stopped> {
+        self.ask(Control::Health).await
+    }
+
     /// The alerts that are not over, worst first, then newest first.
     pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, Stopped> {
         self.ask(|reply| Control::Alerts(filter, reply)).await
     }
 
-    /// Resumes (`true`) or pauses judging and polling.
-    pub async fn set_monitoring(&self, on: bool) -> Result<(), Stopped> {
-        self.ask(|reply| Control::Monitoring(on, reply)).await
+    /// Resumes (`true`) or pauses judging and polling; `by` is who says so.
+    pub async fn set_monitoring(&self, on: bool, by: String) -> Result<(), Stopped> {
+        self.ask(|reply| Control::Monitoring(on, by, reply)).await
     }
 
     /// Takes over other settings.
@@ -149,7 +159,7 @@ impl Handle {
         [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity())]
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
+    pub(super) async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.control.send(message(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)

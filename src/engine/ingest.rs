@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::commit::Answer;
 use super::handle::Bulk;
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
@@ -16,11 +15,13 @@ impl Engine {
         match event {
             Bulk::State(body, reply) => {
                 let answer = self.push_state(now, &body);
-                self.committer.answer(Answer { to: reply, answer });
+                // A sender that has gone away is not waiting for it.
+                self.committer.answer(move || drop(reply.send(answer)));
             }
             Bulk::Usage(body, reply) => {
                 let answer = self.push_usage(now, &body);
-                self.committer.answer(Answer { to: reply, answer });
+                // A sender that has gone away is not waiting for it.
+                self.committer.answer(move || drop(reply.send(answer)));
             }
             Bulk::Poll(report) => self.poll(now, report),
         }

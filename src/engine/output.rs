@@ -129,12 +129,17 @@ impl Engine {
         if effects.is_empty() {
             return;
         }
+        self.store.history.decide(std::mem::take(&mut effects.decisions));
         for (reason, count) in effects.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
         let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(effects.notices.len());
         let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
         for mut notice in effects.notices.drain(..) {
+            if !notice.kind.is_of_alert() {
+                worded.push(Arc::new(notice));
+                continue;
+            }
             // Receivers of one alert are told the same words.
             let (message, action) = match last.take() {
                 Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
@@ -221,19 +226,20 @@ impl Engine {
     }
 
     /// The alerts that are not over, worst first, then newest first.
-    pub(super) fn list(&self, filter: &AlertFilter) -> Vec<AlertView> {
+    pub(super) fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
         let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
         found.sort_by_key(|alert| {
             (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint)
         });
         found.truncate(filter.limit);
-        found
-            .into_iter()
-            .map(|alert| {
-                let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
-                AlertView::of(alert, message, action)
-            })
-            .collect()
+        found.into_iter().map(|alert| self.alert_view(now, alert)).collect()
+    }
+
+    /// `alert` as readers see it at `now`.
+    pub(super) fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
+        let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+        let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
+        AlertView { silenced_by: silence, ..AlertView::of(alert, message, action) }
     }
 }
 
@@ -262,6 +268,8 @@ impl AlertView {
             agent_name: named("agent_name"),
             component: named("component"),
             source: named("source"),
+            receiver: named("receiver"),
+            sidecar: named("sidecar"),
             value: alert.value,
             threshold: alert.threshold,
             message,
@@ -273,7 +281,7 @@ impl AlertView {
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
             explained_by: alert.explained_by.clone(),
-            acked_by: None,
+            acked_by: alert.ack.as_ref().map(|ack| ack.by.to_string()),
             silenced_by: None,
         }
     }

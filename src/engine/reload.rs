@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::alerts::IncidentPolicy;
+use crate::alerts::config::DigestConfig;
 use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
@@ -15,6 +17,10 @@ pub struct Settings {
     pub fleet: fleet::Settings,
     /// The rules.
     pub rules: RuleSet,
+    /// When many alerts of one rule are told as one.
+    pub incidents: IncidentPolicy,
+    /// A message a day about how things are.
+    pub digest: DigestConfig,
     /// Who is told.
     pub receivers: Vec<Receiver>,
 }
@@ -40,6 +46,9 @@ impl Engine {
         let names = names(&policies_now);
         self.own.set_receivers(&self.receivers, &names);
         self.receivers = names;
+        self.watch(now);
+        self.alerts.set_incidents(settings.incidents);
+        self.digest.configure(now, settings.digest);
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
         if let Some(dispatcher) = &mut self.dispatcher {

@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::commit::{Answer, Committed, Committer};
+use super::commit::{Committed, Committer};
+use super::digest::Digest;
 use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
+use super::watch::Watch;
 use super::{Engine, Settings};
 use crate::alerts::Alerts;
 use crate::clock::Clock;
@@ -64,7 +66,8 @@ impl Engine {
         let (reports, reports_end) = mpsc::channel(REPORTS);
         let grace = settings.fleet.agents.timeout;
         let rules = Rules::new(settings.rules);
-        let alerts = Alerts::new(rules.policies(), receiver_policies);
+        let mut alerts = Alerts::new(rules.policies(), receiver_policies);
+        alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
             rules,
@@ -81,6 +84,8 @@ impl Engine {
             receivers,
             monitoring,
             orphans: Orphans::new(grace),
+            watch: Watch::default(),
+            digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -90,6 +95,7 @@ impl Engine {
         let usage_ids = saved.usage_ids.into_iter().map(|(hash, _)| hash);
         self.fleet.restore(now, saved.projects, saved.agents, saved.components, usage_ids);
         self.rules.seed(now, self.fleet.state());
+        self.watch(now);
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
         let (counts, agents) = (restored.counts, self.fleet.state().agents.len());
@@ -102,6 +108,7 @@ impl Engine {
                 "state restored"
             );
         }
+        self.alerts.restore_silences(restored.silences);
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
         self.end_without_rule(now);
         self.mark_open();
@@ -151,6 +158,7 @@ impl Engine {
                 }
                 _ = saving.tick() => {
                     let now = self.clock.now();
+                    self.watch(now);
                     self.save(now);
                 }
                 () = tokio::time::sleep(wait) => {}
@@ -167,10 +175,12 @@ impl Engine {
         let now = self.clock.now();
         // A reader that has gone away is not waiting for the answer.
         match message {
+            Control::Health(reply) => drop(reply.send(self.health(now))),
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
-            Control::Alerts(filter, reply) => drop(reply.send(self.list(&filter))),
-            Control::Monitoring(on, reply) => {
-                self.set_monitoring(now, on);
+            Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
+            Control::Quiet(message) => self.take_quiet(now, message),
+            Control::Monitoring(on, by, reply) => {
+                self.set_monitoring(now, on, &by);
                 reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
@@ -187,7 +197,7 @@ impl Engine {
             self.own.store_error();
             tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
         }
-        answers.into_iter().for_each(Answer::give);
+        answers.into_iter().for_each(|answer| answer());
         self.dispatch(notices);
     }
 

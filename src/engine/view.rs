@@ -56,6 +56,12 @@ pub struct AlertView {
     /// The source it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
+    /// The receiver it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<Arc<str>>,
+    /// The sidecar, when it is about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<Arc<str>>,
     /// The value last seen.
     pub value: Option<f64>,
     /// The threshold it broke.

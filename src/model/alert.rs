@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Subject, Time};
+use super::{Ack, Ending, Fingerprint, Label, Level, Subject, Time, Withheld};
 
 /// Where an alert is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,18 @@ pub struct Told {
     pub lowered_since: Option<Time>,
     /// How many notices it was sent in this incident.
     pub sequence: u32,
+    /// Whether it was told that the alert comes and goes, and not yet that this is over.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flapping: bool,
+    /// Whether it was told of the alert as part of an incident only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub folded: bool,
+    /// What the receiver calls the message that it was first told with, if it can be edited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
+    /// Why it was last not told, so that this is noted once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
 }
 
 /// An alert as the ledger keeps it.
@@ -61,6 +73,9 @@ pub struct Alert {
     pub peak: Level,
     /// The source of the agent that it is about.
     pub source: Option<Arc<str>>,
+    /// The type of the agent that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_type: Option<Arc<str>>,
     /// The value last seen.
     pub value: Option<f64>,
     /// The threshold it broke.
@@ -87,6 +102,73 @@ pub struct Alert {
     pub caused_at: Time,
     /// By receiver, what it was told.
     pub told: BTreeMap<Arc<str>, Told>,
+    /// Who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+    /// When it last began to fire or ended, oldest first; no more than its rule's `flap` counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flips: Vec<Time>,
+    /// Since when it comes and goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping_since: Option<Time>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Alert {
+    /// One that was noticed at `now` and began at `since`: pending, and nobody was told.
+    pub fn new(rule: Arc<str>, subject: Subject, level: Level, since: Time, now: Time) -> Self {
+        Self {
+            fingerprint: Fingerprint::of(&rule, &subject),
+            rule,
+            subject,
+            state: AlertState::Pending,
+            level,
+            peak: level,
+            source: None,
+            agent_type: None,
+            value: None,
+            threshold: None,
+            no_data: false,
+            explained_by: None,
+            started_at: since.min(now),
+            noticed_at: now,
+            fired_at: None,
+            clearing_since: None,
+            resolved_at: None,
+            changed_at: now,
+            ending: None,
+            caused_at: now,
+            told: BTreeMap::new(),
+            ack: None,
+            flips: Vec::new(),
+            flapping_since: None,
+        }
+    }
+
+    /// What it has for a label that it can be told by.
+    pub fn label(&self, label: Label) -> Option<&str> {
+        match (label, &self.subject) {
+            (Label::Rule, _) => Some(&self.rule),
+            (Label::Level, _) => Some(self.level.as_str()),
+            (Label::Project, subject) => subject.project().map(|project| &**project),
+            (Label::AgentName, Subject::Agent { name, .. })
+            | (Label::Component, Subject::Component { name, .. })
+            | (Label::Source, Subject::Source { name })
+            | (Label::Receiver, Subject::Receiver { name }) => Some(name),
+            (Label::Type, _) => self.agent_type.as_deref(),
+            (Label::Source, _) => self.source.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// One life of it: `{fingerprint}-{Unix milliseconds at which it was noticed, hex}`.
+    pub fn incident(&self) -> Arc<str> {
+        Arc::from(format!("{}-{:x}", self.fingerprint, self.noticed_at.as_millis()))
+    }
 }
 
 /// How many alerts there are, kept as they change.

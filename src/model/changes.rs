@@ -59,6 +59,8 @@ pub struct Changes {
     pub projects: Vec<u32>,
     /// Sources whose polling took another turn.
     pub sources: Vec<u32>,
+    /// Parts of the sidecar whose signals changed.
+    pub watched: Vec<u32>,
     /// Agents that are gone.
     pub removed_agents: Vec<Removed>,
     /// Components that are gone.
@@ -76,6 +78,7 @@ impl Changes {
         self.components.clear();
         self.projects.clear();
         self.sources.clear();
+        self.watched.clear();
         self.removed_agents.clear();
         self.removed_components.clear();
         self.history.clear();

@@ -39,32 +39,49 @@ pub enum Subject {
         /// Its name.
         project: Arc<str>,
     },
+    /// A receiver of ours.
+    Receiver {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// The sidecar itself.
+    Sidecar {
+        /// The host's name.
+        name: Arc<str>,
+    },
 }
 
 impl Subject {
-    /// The label that names it: `agent_name`, `component`, `source`, or `project` for a whole project.
+    /// The label that names it: `agent_name`, `component`, `source`, `receiver`, `sidecar`, or `project`
+    /// for a whole project.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Agent { .. } => "agent_name",
             Self::Component { .. } => "component",
             Self::Source { .. } => "source",
             Self::Cluster { .. } => "project",
+            Self::Receiver { .. } => "receiver",
+            Self::Sidecar { .. } => "sidecar",
         }
     }
 
     /// Its name.
     pub const fn name(&self) -> &Arc<str> {
         match self {
-            Self::Agent { name, .. } | Self::Component { name, .. } | Self::Source { name } => name,
+            Self::Agent { name, .. }
+            | Self::Component { name, .. }
+            | Self::Source { name }
+            | Self::Receiver { name }
+            | Self::Sidecar { name } => name,
             Self::Cluster { project } => project,
         }
     }
 
-    /// Its project; a source has none.
+    /// Its project; what belongs to the sidecar has none.
     pub const fn project(&self) -> Option<&Arc<str>> {
         match self {
             Self::Agent { project, .. } | Self::Component { project, .. } | Self::Cluster { project } => Some(project),
-            Self::Source { .. } => None,
+            Self::Source { .. } | Self::Receiver { .. } | Self::Sidecar { .. } => None,
         }
     }
 }
@@ -146,6 +163,8 @@ pub struct Finding {
     pub subject: Subject,
     /// The source that last reported the agent it is about.
     pub source: Option<Arc<str>>,
+    /// The type of the agent that it is about.
+    pub agent_type: Option<Arc<str>>,
     /// The level that the value reaches; `None` when it reaches none.
     pub level: Option<Level>,
     /// Whether the value is on the good side of `clear_below` too; false holds a firing alert.

@@ -6,10 +6,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Subject, Time};
+use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time};
+
+/// Who reads what a receiver is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// People: incidents are told as one, and announcements are told.
+    #[default]
+    People,
+    /// A program that wants each alert and nothing else.
+    Program,
+}
 
 /// What the life of an alert must know of a receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverPolicy {
     /// Its name.
     pub name: Arc<str>,
@@ -17,6 +27,41 @@ pub struct ReceiverPolicy {
     pub min_level: Level,
     /// Whether it is told when an alert is over.
     pub send_resolved: bool,
+    /// Who reads it.
+    pub audience: Audience,
+    /// It is told of what one of these covers; of everything when there are none.
+    pub only: Arc<[Matchers]>,
+    /// It is not told of what one of these covers.
+    pub except: Arc<[Matchers]>,
+    /// It is told only of what fires for so long and nobody looks after.
+    pub after: Duration,
+    /// When it wants quiet.
+    pub quiet: Quiet,
+}
+
+impl ReceiverPolicy {
+    /// One that people read, and that is told of everything from `min_level` on.
+    pub fn new(name: impl Into<Arc<str>>, min_level: Level) -> Self {
+        Self {
+            name: name.into(),
+            min_level,
+            send_resolved: true,
+            audience: Audience::People,
+            only: Arc::default(),
+            except: Arc::default(),
+            after: Duration::ZERO,
+            quiet: Arc::default(),
+        }
+    }
+}
+
+/// One rule broken by a large part of the fleet at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// How many of the rule's alerts fire.
+    pub firing: u32,
+    /// How many agents there are.
+    pub agents: u32,
 }
 
 /// What a notice says.
@@ -33,6 +78,14 @@ pub enum NoticeKind {
     Repeat,
     /// It is over, or no longer concerns this receiver.
     Resolved,
+    /// It comes and goes; the next one says how it settled.
+    Flapping,
+    /// It no longer comes and goes, and fires.
+    Settled,
+    /// Something that somebody decided: a silence, an acknowledgement, a stop.
+    Announcement,
+    /// How things are, once a day.
+    Digest,
     /// A test of the delivery path.
     Test,
 }
@@ -41,6 +94,11 @@ impl NoticeKind {
     /// Whether the receiver holds the alert to be firing after it.
     pub const fn is_firing(self) -> bool {
         !matches!(self, Self::Resolved)
+    }
+
+    /// Whether it is about an alert.
+    pub const fn is_of_alert(self) -> bool {
+        !matches!(self, Self::Announcement | Self::Digest | Self::Test)
     }
 }
 
@@ -59,6 +117,15 @@ pub struct Notice {
     pub rule: Arc<str>,
     /// What it is about.
     pub subject: Subject,
+    /// The type of the agent that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_type: Option<Arc<str>>,
+    /// The incident that it is part of, as it was when this became due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<Incident>,
+    /// What the receiver calls the message that it was first told with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
     /// What it says.
     pub kind: NoticeKind,
     /// The level now; for a resolve the last one.
@@ -87,6 +154,46 @@ pub struct Notice {
     pub at: Time,
     /// When the state that caused it arrived.
     pub caused_at: Time,
+}
+
+impl Notice {
+    /// One for `receiver` that becomes due at `now`, the first of its incident, with nothing said yet.
+    pub fn new(
+        receiver: &Arc<str>,
+        kind: NoticeKind,
+        level: Level,
+        rule: Arc<str>,
+        subject: Subject,
+        now: Time,
+    ) -> Self {
+        let fingerprint = Fingerprint::of(&rule, &subject);
+        let incident = format!("{fingerprint}-{:x}", now.as_millis());
+        Self {
+            key: Arc::from(format!("{incident}-0-{receiver}")),
+            receiver: Arc::clone(receiver),
+            fingerprint,
+            incident: Arc::from(incident),
+            rule,
+            subject,
+            agent_type: None,
+            part_of: None,
+            reference: None,
+            kind,
+            level,
+            previous: None,
+            now_at: None,
+            value: None,
+            threshold: None,
+            message: Arc::from(""),
+            action: Arc::from(""),
+            started_at: now,
+            fired_at: now,
+            resolved_at: None,
+            ending: None,
+            at: now,
+            caused_at: now,
+        }
+    }
 }
 
 /// Why a send failed, as a closed set for the label `reason`.
@@ -196,6 +303,8 @@ pub enum Report {
     Failed {
         /// The receiver.
         receiver: Arc<str>,
+        /// What it carried.
+        notices: Vec<Arc<Notice>>,
         /// Why it failed.
         error: SendError,
         /// When.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Level;
+use super::{Level, Quiet};
 
 /// What a rule is about, as far as one alert can explain another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,4 +43,45 @@ pub struct RulePolicy {
     pub cooldown: Duration,
     /// When it is said again while it lasts; never for info.
     pub repeat: Option<Duration>,
+    /// When it counts as coming and going.
+    pub flap: Option<Flap>,
+    /// When nobody wants to be told of it.
+    pub quiet: Quiet,
+    /// A digest of how the rule is written: eight hex digits.
+    pub version: Arc<str>,
+}
+
+/// When an alert counts as coming and going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flap {
+    /// So many times it began or ended …
+    pub changes: u32,
+    /// … within this time.
+    pub within: Duration,
+    /// It is over once nothing has happened for so long.
+    pub settle: Duration,
+}
+
+impl Default for Flap {
+    fn default() -> Self {
+        Self { changes: 8, within: Duration::from_secs(600), settle: Duration::from_secs(300) }
+    }
+}
+
+impl RulePolicy {
+    /// One that fires and resolves at once and has the usual timing for the rest.
+    pub fn new(name: impl Into<Arc<str>>, class: Class) -> Self {
+        Self {
+            name: name.into(),
+            class,
+            lowest: Level::Warning,
+            hold: Duration::ZERO,
+            clear_after: Duration::ZERO,
+            cooldown: Duration::from_secs(60),
+            repeat: Some(Duration::from_secs(4 * 3600)),
+            flap: Some(Flap::default()),
+            quiet: Arc::default(),
+            version: Arc::from(""),
+        }
+    }
 }

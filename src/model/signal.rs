@@ -46,11 +46,21 @@ pub enum Signal {
     ClusterHealth,
     /// Seconds for which polls of a source have failed.
     SourceFailingSeconds,
+    /// Seconds for which a receiver has taken no message.
+    ReceiverFailingSeconds,
+    /// Age in seconds of the oldest alert that a receiver is owed.
+    UndeliveredSeconds,
+    /// Alerts that a receiver refused for good since it last took one.
+    GivenUp,
+    /// Seconds by which alerts are judged too late.
+    LagSeconds,
+    /// Seconds for which the store could not be written.
+    StoreFailingSeconds,
 }
 
 impl Signal {
     /// All signals.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 25] = [
         Self::IdleSeconds,
         Self::StaleSeconds,
         Self::Restarts,
@@ -71,6 +81,11 @@ impl Signal {
         Self::ComponentStatus,
         Self::ClusterHealth,
         Self::SourceFailingSeconds,
+        Self::ReceiverFailingSeconds,
+        Self::UndeliveredSeconds,
+        Self::GivenUp,
+        Self::LagSeconds,
+        Self::StoreFailingSeconds,
     ];
 
     /// The word for it, as a rule file has it.
@@ -96,6 +111,11 @@ impl Signal {
             Self::ComponentStatus => "component_status",
             Self::ClusterHealth => "cluster_health",
             Self::SourceFailingSeconds => "source_failing_seconds",
+            Self::ReceiverFailingSeconds => "receiver_failing_seconds",
+            Self::UndeliveredSeconds => "undelivered_seconds",
+            Self::GivenUp => "given_up",
+            Self::LagSeconds => "lag_seconds",
+            Self::StoreFailingSeconds => "store_failing_seconds",
         }
     }
 }

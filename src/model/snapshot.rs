@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::watched::Watched;
 use super::{Agent, Component, Project, Slab, Source, Time};
 
 /// Budgets per agent; `None` is no budget.
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub projects: Vec<Arc<Project>>,
     /// Every polled source, in the configuration's order.
     pub sources: Vec<Arc<Source>>,
+    /// The parts of the sidecar itself.
+    pub watched: Vec<Arc<Watched>>,
     /// The budgets in force.
     pub budgets: Budgets,
     /// Series refused for the series cap.

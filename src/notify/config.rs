@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Level, text};
+use super::queue::GroupBy;
+use crate::model::{Level, Matchers, QuietHours, text};
 use crate::secret::{Secret, SecretSource};
 
 /// One receiver. Exactly one of the kinds is given.
@@ -22,6 +24,24 @@ pub struct ReceiverConfig {
     /// Whether it is told when an alert is over.
     #[serde(default = "yes")]
     pub send_resolved: bool,
+    /// It is told of what one of these covers; of everything when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<Matchers>,
+    /// It is not told of what one of these covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Matchers>,
+    /// It is told only of what fires for so long and nobody looks after.
+    #[serde(default, with = "crate::model::duration")]
+    pub after: Duration,
+    /// When it wants quiet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quiet_hours: Vec<QuietHours>,
+    /// What is told in a message of its own while the rate allows it.
+    #[serde(default)]
+    pub group_by: GroupBy,
+    /// After a message, and when much comes at once, how long what follows is gathered.
+    #[serde(default = "gather", with = "crate::model::duration")]
+    pub gather: Duration,
     /// Slack, through an incoming webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack: Option<SlackConfig>,
@@ -93,6 +113,10 @@ pub struct SmtpConfig {
     pub ca_file: Option<PathBuf>,
 }
 
+const fn gather() -> Duration {
+    super::GATHER
+}
+
 const fn warning() -> Level {
     Level::Warning
 }
@@ -101,6 +125,8 @@ const fn yes() -> bool {
     true
 }
 
+/// Longest time that what follows is gathered.
+const LONGEST_GATHER: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
 const NAME_LIMIT: usize = 64;
 /// Most recipients of a receiver; RFC 5321, 4.5.3.1.8 has every server take 100 in one transaction.
@@ -142,10 +168,30 @@ impl Reporter<'_> {
 }
 
 impl ReceiverConfig {
+    /// One of no kind yet, with what is not given left at its default.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            min_level: warning(),
+            send_resolved: true,
+            only: Vec::new(),
+            except: Vec::new(),
+            after: Duration::ZERO,
+            quiet_hours: Vec::new(),
+            group_by: GroupBy::None,
+            gather: gather(),
+            slack: None,
+            email: None,
+        }
+    }
+
     fn validate(&self, report: &mut Reporter<'_>) {
         if !text::is_name(&self.name, NAME_LIMIT) {
             let remedy = format!("give it 1 to {NAME_LIMIT} bytes without control characters");
             report.add("name", format!("`{}` is not a name; {remedy}", text::clean(&self.name, NAME_LIMIT)));
+        }
+        if self.gather > LONGEST_GATHER {
+            report.add("gather", "it is longer than 1m; alerts would come late");
         }
         match (&self.slack, &self.email) {
             (Some(slack), None) => slack.validate(report),

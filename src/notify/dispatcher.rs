@@ -194,7 +194,11 @@ impl Desk {
         let now = clock.now();
         let next = if inner.draining { inner.queue.last_send_at(now) } else { inner.queue.next_send_at() };
         match next {
-            Some(at) if at <= now => Step::Send(Arc::clone(&inner.receiver), inner.queue.take_batch(now)),
+            Some(at) if at <= now => {
+                let receiver = Arc::clone(&inner.receiver);
+                let batch = inner.queue.take_batch(now, |notices| receiver.fitting(now, notices));
+                Step::Send(receiver, batch)
+            }
             Some(at) => Step::Wait(Some(clock.until(at))),
             None if inner.draining || inner.queue.is_closed() => Step::Stop,
             None => Step::Wait(None),

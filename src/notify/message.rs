@@ -2,11 +2,14 @@
 //!
 //! Refuses to escape and to truncate for a medium: each transport does that for itself, within its limits.
 
+mod summary;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{Level, Notice, NoticeKind, Subject, Time, duration, text};
+use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration, text};
+use summary::Told;
+pub(super) use summary::{Entry, group};
 
 /// Longest name in a title, in bytes.
 const NAME_LIMIT: usize = 200;
@@ -26,6 +29,8 @@ pub(super) enum Tone {
     Firing(Level),
     /// All of it is over.
     Resolved,
+    /// News that need nothing done.
+    Note,
     /// A test, and nothing else.
     Test,
 }
@@ -36,9 +41,13 @@ impl Tone {
         match notice.kind {
             NoticeKind::Test => Self::Test,
             NoticeKind::Resolved => Self::Resolved,
-            NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered | NoticeKind::Repeat => {
-                Self::Firing(notice.level)
-            }
+            NoticeKind::Announcement | NoticeKind::Digest => Self::Note,
+            NoticeKind::Firing
+            | NoticeKind::Raised
+            | NoticeKind::Lowered
+            | NoticeKind::Repeat
+            | NoticeKind::Flapping
+            | NoticeKind::Settled => Self::Firing(notice.level),
         }
     }
 
@@ -47,6 +56,7 @@ impl Tone {
         match self {
             Self::Firing(level) => level.as_str().to_uppercase(),
             Self::Resolved => "RESOLVED".to_owned(),
+            Self::Note => "NOTE".to_owned(),
             Self::Test => "TEST".to_owned(),
         }
     }
@@ -57,16 +67,17 @@ impl Tone {
             Self::Firing(Level::Critical) => "#990000",
             Self::Firing(Level::Error) => "#ff0000",
             Self::Firing(Level::Warning) => "#ff9900",
-            Self::Firing(Level::Info) | Self::Resolved | Self::Test => "#36a64f",
+            Self::Firing(Level::Info) | Self::Resolved | Self::Note | Self::Test => "#36a64f",
         }
     }
 
     /// Its place in a summary: the worst first, then what is over, then tests.
-    const fn rank(self) -> usize {
+    pub(super) const fn rank(self) -> usize {
         match self {
             Self::Firing(level) => Level::Critical.index() - level.index(),
             Self::Resolved => 4,
-            Self::Test => 5,
+            Self::Note => 5,
+            Self::Test => 6,
         }
     }
 }
@@ -107,8 +118,8 @@ pub(super) struct Details {
 pub(super) struct Summary<'a> {
     /// How many of which level and rule.
     pub(super) overview: String,
-    /// The alerts, worst first; [`line`] words each of them.
-    pub(super) notices: Vec<&'a Notice>,
+    /// The alerts, worst first, with the parts of an incident in one.
+    pub(super) entries: Vec<Entry<'a>>,
 }
 
 /// The message that carries `notices`, as it reads at `now`; with no notice it is an empty summary.
@@ -121,15 +132,33 @@ pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
         (Tone::of(left).rank(), &left.subject, &left.rule).cmp(&(Tone::of(right).rank(), &right.subject, &right.rule))
     });
     let tone = sorted.first().map_or(Tone::Test, |worst| Tone::of(worst));
+    let entries = Entry::of(&sorted);
+    if let [Entry::Incident(parts)] = entries.as_slice() {
+        return incident(tone, &Told::of(parts));
+    }
     let title = format!("[{}] {}: {}", tone.word(), counts(&sorted), names(&sorted));
-    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), notices: sorted }) }
+    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), entries }) }
+}
+
+/// A message that tells of one incident and nothing else.
+fn incident(tone: Tone, told: &Told<'_>) -> Message<'static> {
+    let mut facts = vec![("Agents", told.sample()), ("Breaking the rule now", told.extent())];
+    if !told.is_over() {
+        facts.insert(0, ("Levels", told.by_level()));
+        facts.extend(told.range().map(|range| ("Values", range)));
+    }
+    let body = Body::One(Details { sentence: told.sentence(), facts, action: None });
+    Message { title: format!("[{}] {}", tone.word(), told.headline()), tone, body }
 }
 
 fn one(now: Time, notice: &Notice) -> Message<'static> {
     let tone = Tone::of(notice);
     let action = one_line(&notice.action, SENTENCE_LIMIT);
     let body = Body::One(Details {
-        sentence: one_line(&notice.message, SENTENCE_LIMIT),
+        sentence: match (one_line(&notice.message, SENTENCE_LIMIT), notice.kind) {
+            (sentence, NoticeKind::Resolved) if !sentence.is_empty() => format!("Was: {sentence}"),
+            (sentence, _) => sentence,
+        },
         facts: facts(now, notice),
         action: (!action.is_empty() && notice.kind.is_firing()).then_some(action),
     });
@@ -137,6 +166,9 @@ fn one(now: Time, notice: &Notice) -> Message<'static> {
 }
 
 fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
+    if matches!(notice.kind, NoticeKind::Announcement | NoticeKind::Digest) {
+        return Vec::new();
+    }
     let mut facts = vec![("Level", level(notice))];
     if let Some(project) = notice.subject.project() {
         facts.push(("Project", one_line(project, NAME_LIMIT)));
@@ -145,9 +177,14 @@ fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
         Subject::Agent { name, .. } => facts.push(("Agent", one_line(name, NAME_LIMIT))),
         Subject::Component { name, .. } => facts.push(("Component", one_line(name, NAME_LIMIT))),
         Subject::Source { name } => facts.push(("Source", one_line(name, NAME_LIMIT))),
-        Subject::Cluster { .. } => {}
+        Subject::Receiver { name } => facts.push(("Receiver", one_line(name, NAME_LIMIT))),
+        Subject::Sidecar { .. } | Subject::Cluster { .. } => {}
     }
     facts.push(("Rule", one_line(&notice.rule, NAME_LIMIT)));
+    if let Some(incident) = notice.part_of {
+        let Incident { firing, agents } = incident;
+        facts.push(("Incident", format!("{firing} of {agents} agents break the rule now")));
+    }
     if notice.kind == NoticeKind::Resolved {
         let end = notice.resolved_at.unwrap_or(notice.at);
         let lasted = duration::display(whole_seconds(end, notice.started_at));
@@ -173,7 +210,9 @@ fn level(notice: &Notice) -> String {
         (NoticeKind::Repeat, _) => format!("{level} (still firing)"),
         (NoticeKind::Resolved, _) => format!("was {level}"),
         (NoticeKind::Test, _) => format!("{level} (only a test)"),
-        (NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered, _) => level.to_string(),
+        (NoticeKind::Flapping, _) => format!("{level} (comes and goes; you are told once it settles)"),
+        (NoticeKind::Settled, _) => format!("{level} (no longer comes and goes; still firing)"),
+        _ => level.to_string(),
     }
 }
 
@@ -186,37 +225,18 @@ fn ending(notice: &Notice) -> Option<String> {
     }
 }
 
-/// One alert in one line of a summary, the level's word first.
-pub(super) fn line(now: Time, notice: &Notice) -> String {
-    let mut line = format!(
-        "[{}] {} · {}: {}",
-        Tone::of(notice).word(),
-        one_line(notice.subject.name(), NAME_LIMIT),
-        one_line(&notice.rule, NAME_LIMIT),
-        one_line(&notice.message, LINE_LIMIT)
-    );
-    let written = if notice.kind == NoticeKind::Resolved {
-        let end = notice.resolved_at.unwrap_or(notice.at);
-        let lasted = duration::display(whole_seconds(end, notice.started_at));
-        let ending = ending(notice).map(|ending| format!(", {ending}")).unwrap_or_default();
-        write!(line, " (lasted {lasted}{ending})")
-    } else {
-        write!(line, " (for {})", duration::display(whole_seconds(now, notice.started_at)))
-    };
-    debug_assert!(written.is_ok(), "a string takes all that is written to it");
-    line
-}
-
 /// What stands for the lines that found no room.
 pub(super) fn left_out(count: usize) -> String {
     format!("… and {count} more that found no room here; all of them are on /api/alerts")
 }
 
 fn counts(sorted: &[&Notice]) -> String {
-    let resolved = sorted.iter().filter(|notice| Tone::of(notice) == Tone::Resolved).count();
-    let firing = sorted.len() - resolved;
+    let count = |tone: Tone| sorted.iter().filter(|notice| Tone::of(notice) == tone).count();
+    let (resolved, notes) = (count(Tone::Resolved), count(Tone::Note));
+    let firing = sorted.len() - resolved - notes;
     let alerts = |count: usize| format!("{count} {}", if count == 1 { "alert" } else { "alerts" });
     match (firing, resolved) {
+        (0, 0) if notes > 0 => format!("{notes} notes"),
         (0, resolved) => alerts(resolved),
         (firing, 0) => alerts(firing),
         (firing, resolved) => format!("{}, {resolved} resolved", alerts(firing)),

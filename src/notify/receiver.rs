@@ -20,10 +20,8 @@ use super::slack::{self, Slack};
 pub struct Receiver {
     /// Its name.
     pub name: Arc<str>,
-    /// The mildest level it is told of.
-    pub min_level: Level,
-    /// Whether it is told when an alert is over.
-    pub send_resolved: bool,
+    /// Whom and when it is told, beyond the level.
+    pub(super) policy: ReceiverPolicy,
     pub(super) transport: Transport,
     pub(super) pace: Pace,
 }
@@ -62,7 +60,7 @@ impl Receiver {
 
     /// One receiver; the error is the key and what is wrong. All Slack receivers share one `client`.
     fn one(config: &ReceiverConfig, client: &mut Option<reqwest::Client>) -> Result<Self, (&'static str, String)> {
-        let mut pace = Pace::default();
+        let mut pace = Pace { gather: config.gather, group_by: config.group_by, ..Pace::default() };
         let transport = match (&config.slack, &config.email) {
             (Some(config), None) => {
                 let webhook = config.webhook().map_err(|problem| ("slack.webhook_url", problem.to_owned()))?;
@@ -93,16 +91,22 @@ impl Receiver {
             }
             _ => return Err(("", "it has no kind, or two; give one of slack, email".to_owned())),
         };
-        let name = Arc::from(config.name.as_str());
-        Ok(Self { name, min_level: config.min_level, send_resolved: config.send_resolved, transport, pace })
+        let policy = ReceiverPolicy {
+            send_resolved: config.send_resolved,
+            only: Arc::from(config.only.as_slice()),
+            except: Arc::from(config.except.as_slice()),
+            after: config.after,
+            quiet: Arc::from(config.quiet_hours.as_slice()),
+            ..ReceiverPolicy::new(config.name.as_str(), config.min_level)
+        };
+        Ok(Self { name: Arc::clone(&policy.name), policy, transport, pace })
     }
 
     /// Standard output, for the demo: it is told of everything.
     pub fn console() -> Self {
         Self {
             name: Arc::from("console"),
-            min_level: Level::Info,
-            send_resolved: true,
+            policy: ReceiverPolicy::new("console", Level::Info),
             transport: Transport::Console,
             pace: Pace::default(),
         }
@@ -110,7 +114,7 @@ impl Receiver {
 
     /// What the life of an alert must know of it.
     pub fn policy(&self) -> ReceiverPolicy {
-        ReceiverPolicy { name: Arc::clone(&self.name), min_level: self.min_level, send_resolved: self.send_resolved }
+        self.policy.clone()
     }
 
     /// What kind it is: `slack`, `email` or `console`.
@@ -119,6 +123,14 @@ impl Receiver {
             Transport::Slack(_) => "slack",
             Transport::Email(_) => "email",
             Transport::Console => "console",
+        }
+    }
+
+    /// How many of `notices`, from the first on, one message has room to tell.
+    pub(super) fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
+        match &self.transport {
+            Transport::Slack(_) => Slack::fitting(now, notices),
+            Transport::Email(_) | Transport::Console => notices.len(),
         }
     }
 

@@ -62,6 +62,11 @@ impl Slack {
         self
     }
 
+    /// How many of `notices`, from the first on, one message has room to tell.
+    pub(super) fn fitting(now: Time, notices: &[&Notice]) -> usize {
+        payload::fitting(now, notices)
+    }
+
     /// Tells `notices` in one message.
     pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         let secret = self.webhook.read().map_err(|error| SendError {

@@ -3,10 +3,11 @@
 use super::compile::{RuleError, RuleSet, RuleSettings};
 
 /// Name and text of each built-in file.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("agents.yaml", include_str!("../../alerts/agents.yaml")),
     ("budgets.yaml", include_str!("../../alerts/budgets.yaml")),
     ("fleet.yaml", include_str!("../../alerts/fleet.yaml")),
+    ("sidecar.yaml", include_str!("../../alerts/sidecar.yaml")),
     ("sources.yaml", include_str!("../../alerts/sources.yaml")),
     ("tasks.yaml", include_str!("../../alerts/tasks.yaml")),
 ];

@@ -16,6 +16,9 @@ pub(super) const MAX_RULES: usize = 256;
 /// The longest window.
 const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Most changes that make coming and going; each alert keeps as many times.
+const MAX_CHANGES: u32 = 100;
+
 /// The settings that thresholds may be multiples of.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleSettings {
@@ -118,6 +121,7 @@ impl RuleSet {
                 errors.push(RuleError { origin, rule: name, problem });
             }
         }
+        set.texts.complete();
         if set.rules.len() > MAX_RULES {
             let problem = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
             errors.push(RuleError { origin: "rules".to_owned(), rule: "(all)".to_owned(), problem });
@@ -176,6 +180,19 @@ impl RuleSet {
                 }
                 Repeat::Every(every) => Some(every),
             },
+            flap: match entry.flap.0 {
+                Some(flap) if !(2..=MAX_CHANGES).contains(&flap.changes) => {
+                    return Err(format!("`flap.changes` is {}; give 2 to {MAX_CHANGES}", flap.changes));
+                }
+                Some(flap) if flap.within.is_zero() || flap.settle.is_zero() => {
+                    return Err(
+                        "`flap.within` and `flap.settle` must be longer than 0s; `flap: null` switches it off".into()
+                    );
+                }
+                flap => flap,
+            },
+            quiet: Arc::from(entry.quiet_hours.as_slice()),
+            version: version(entry),
         };
         self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), signal)?;
         let is_timed = read::grows(signal) || !matches!(expr, Expr::Now(_));
@@ -260,12 +277,20 @@ impl RuleSet {
     }
 }
 
+/// What tells how a rule is written from how it was: eight hex digits.
+fn version(entry: &RuleEntry) -> Arc<str> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{entry:?}").as_bytes());
+    Arc::from(digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
 fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
     let fits: &[ForEach] = match signal {
         Signal::AgentsDown | Signal::AgentsMissing => &[ForEach::Agent, ForEach::Cluster],
         Signal::ClusterHealth => &[ForEach::Cluster],
         Signal::ComponentStatus => &[ForEach::Component],
         Signal::SourceFailingSeconds => &[ForEach::Source],
+        Signal::ReceiverFailingSeconds | Signal::UndeliveredSeconds | Signal::GivenUp => &[ForEach::Receiver],
+        Signal::LagSeconds | Signal::StoreFailingSeconds => &[ForEach::Sidecar],
         _ => &[ForEach::Agent],
     };
     if fits.contains(&for_each) {
@@ -283,7 +308,9 @@ const fn class(for_each: ForEach, signal: Signal) -> Class {
         (ForEach::Agent, Signal::AgentsDown) => Class::AgentDown,
         (ForEach::Agent, Signal::StaleSeconds) => Class::AgentStale,
         (ForEach::Component, _) => Class::Component,
-        (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster, _) => Class::Other,
+        (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster | ForEach::Receiver | ForEach::Sidecar, _) => {
+            Class::Other
+        }
         (ForEach::Agent, _) => Class::Agent,
     }
 }

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
-use crate::model::{Level, Signal};
+use crate::model::{Flap, Level, QuietHours, Signal};
 
 /// A file of rules.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -52,6 +52,12 @@ pub struct RuleEntry {
     /// When it is said again while it lasts; null for never.
     #[serde(default, deserialize_with = "nullable")]
     pub repeat: Repeat,
+    /// When it counts as coming and going; null for never.
+    #[serde(default)]
+    pub flap: FlapEntry,
+    /// When nobody wants to be told of it.
+    #[serde(default)]
+    pub quiet_hours: Vec<QuietHours>,
     /// Which subjects it is judged for.
     pub r#where: Option<Where>,
     /// What is the matter, as a template.
@@ -76,6 +82,40 @@ fn nullable<'de, D: Deserializer<'de>>(input: D) -> Result<Repeat, D::Error> {
     Ok(crate::model::duration::option::deserialize(input)?.map_or(Repeat::Never, Repeat::Every))
 }
 
+/// When an alert counts as coming and going; null is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlapEntry(pub Option<Flap>);
+
+impl Default for FlapEntry {
+    fn default() -> Self {
+        Self(Some(Flap::default()))
+    }
+}
+
+impl<'de> Deserialize<'de> for FlapEntry {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Written {
+            changes: u32,
+            #[serde(with = "crate::model::duration")]
+            within: Duration,
+            #[serde(with = "crate::model::duration")]
+            settle: Duration,
+        }
+
+        impl Default for Written {
+            fn default() -> Self {
+                let Flap { changes, within, settle } = Flap::default();
+                Self { changes, within, settle }
+            }
+        }
+
+        let written = Option::<Written>::deserialize(input)?;
+        Ok(Self(written.map(|Written { changes, within, settle }| Flap { changes, within, settle })))
+    }
+}
+
 /// What a rule is judged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +128,10 @@ pub enum ForEach {
     Source,
     /// Each project.
     Cluster,
+    /// Each receiver of ours.
+    Receiver,
+    /// The sidecar itself.
+    Sidecar,
 }
 
 /// A signal as it is, or taken over time.

@@ -33,13 +33,13 @@ impl Marks {
 }
 
 /// What a reading means under a rule.
-struct Verdict {
+pub(super) struct Verdict {
     level: Option<(Level, f64)>,
     cleared: bool,
     value: Option<f64>,
 }
 
-fn verdict(rule: &Rule, reading: Reading) -> Verdict {
+pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
     match reading {
         Reading::Value(value) if rule.thresholds.when != When::Absent => {
             let level = rule.thresholds.level_of(value);
@@ -55,7 +55,7 @@ fn verdict(rule: &Rule, reading: Reading) -> Verdict {
 
 impl Verdict {
     /// The finding, when there is something to say: a level reached, or news of one that was.
-    fn finding(
+    pub(super) fn finding(
         self,
         rule: RuleId,
         since: Time,
@@ -71,6 +71,7 @@ impl Verdict {
             rule,
             subject: subject(),
             source: None,
+            agent_type: None,
             level: self.level.map(|(level, _)| level),
             cleared: self.cleared,
             value: self.value,
@@ -81,7 +82,7 @@ impl Verdict {
     }
 }
 
-fn rule_id(place: usize) -> RuleId {
+pub(super) fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
 }
 
@@ -174,6 +175,7 @@ impl Rules {
             let subject = || Subject::Agent { project: Arc::clone(&agent.project), name: Arc::clone(&agent.name) };
             if let Some(mut finding) = verdict.finding(id, since, &mut memory.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
+                finding.agent_type.clone_from(&agent.agent_type);
                 if new_day && finding.level.is_none() && of_the_day {
                     finding.ending = Some(Ending::NewDay);
                 }
@@ -306,6 +308,7 @@ fn gone(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding 
         rule,
         subject,
         source: None,
+        agent_type: None,
         level: None,
         cleared: true,
         value: None,
@@ -359,9 +362,16 @@ fn window<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a 
 }
 
 /// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
+pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
     let is_growing = matches!(rule.expr, Expr::Now(signal) if read::grows(signal)
-        || matches!(signal, Signal::AgentsMissing | Signal::SourceFailingSeconds));
+    || matches!(
+        signal,
+        Signal::AgentsMissing
+            | Signal::SourceFailingSeconds
+            | Signal::ReceiverFailingSeconds
+            | Signal::UndeliveredSeconds
+            | Signal::StoreFailingSeconds
+    ));
     match (verdict.level, verdict.value, rule.thresholds.lowest()) {
         (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
@@ -371,7 +381,7 @@ fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
 }
 
 /// When a growing value reaches its next threshold.
-fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
+pub(super) fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
     let Reading::Value(value) = reading else { return None };
     rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
 }

@@ -105,8 +105,14 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
         | Signal::RequestErrors
         | Signal::RateLimitHits
         | Signal::Retries => Reading::of(counter(signal, agent)),
-        Signal::AgentsMissing | Signal::ComponentStatus | Signal::ClusterHealth | Signal::SourceFailingSeconds => {
-            Reading::Fine
-        }
+        Signal::AgentsMissing
+        | Signal::ComponentStatus
+        | Signal::ClusterHealth
+        | Signal::SourceFailingSeconds
+        | Signal::ReceiverFailingSeconds
+        | Signal::UndeliveredSeconds
+        | Signal::GivenUp
+        | Signal::LagSeconds
+        | Signal::StoreFailingSeconds => Reading::Fine,
     }
 }

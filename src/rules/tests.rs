@@ -52,14 +52,19 @@ fn the_built_in_rules_are_those_of_the_contract() {
         "AgentRestarting",
         "AgentStale",
         "AgentsDown",
+        "AlertsGivenUp",
+        "AlertsUndelivered",
         "ClusterHealth",
         "ComponentStatus",
         "DayCostBudget",
         "DayTokenBudget",
         "ErrorRate",
+        "EvaluationLate",
         "FleetTooSmall",
         "RateLimited",
+        "ReceiverFailing",
         "SourceDown",
+        "StoreFailing",
         "TaskRunningLong",
         "TaskTokenBudget",
     ];
@@ -68,10 +73,15 @@ fn the_built_in_rules_are_those_of_the_contract() {
 
 #[test]
 fn what_a_rule_does_not_say_has_its_default() {
-    let RulePolicy { name, class, lowest, hold, clear_after, cooldown, repeat } = mine("").policy;
+    let RulePolicy { name, class, lowest, hold, clear_after, cooldown, repeat, flap, quiet, version } = mine("").policy;
     assert_eq!((&*name, class, lowest), ("Mine", Class::Agent, Level::Warning));
     assert_eq!((hold, clear_after, cooldown), (Duration::ZERO, Duration::ZERO, Duration::from_secs(60)));
     assert_eq!(repeat, Some(Duration::from_secs(4 * 3600)));
+    assert_eq!((flap, quiet.len(), version.len()), (Some(crate::model::Flap::default()), 0, 8));
+    assert_eq!(mine("flap: null").policy.flap, None);
+    let flap = mine("flap: {changes: 4}").policy.flap.expect("it is on");
+    assert_eq!((flap.changes, flap.within.as_secs(), flap.settle.as_secs()), (4, 600, 300));
+    assert_ne!(version, mine("flap: null").policy.version);
     assert_eq!(mine("repeat: null").policy.repeat, None);
     let said = mine("for: 10s\nclear_after: 1m\ncooldown: 0s\nrepeat: 1h").policy;
     assert_eq!((said.hold.as_secs(), said.clear_after.as_secs(), said.cooldown.as_secs()), (10, 60, 0));
@@ -199,13 +209,13 @@ fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
         })
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
-    assert_eq!(errors, ["rules: rule (all): 316 rules are too many; 256 are the most"]);
+    assert_eq!(errors, ["rules: rule (all): 321 rules are too many; 256 are the most"]);
 }
 
 #[test]
 fn a_word_that_is_not_known_is_named_with_what_would_do() {
     let keys = "name, enabled, for_each, signal, when, levels, for, clear_below, clear_above, clear_after, cooldown, \
-                repeat, where, summary, action";
+                repeat, flap, quiet_hours, where, summary, action";
     for (with, expected) in [
         ("signal: idle_second", "6 column 13: `idle_second` is no signal; the nearest one is idle_seconds"),
         (

@@ -1,5 +1,6 @@
 //! What a person is told: summary and action, rendered from templates in Jinja's syntax.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -12,7 +13,7 @@ const MAX_TEXT: usize = 2_000;
 /// What a template can name.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// `subject`, and `agent`, `component`, `source` or neither, and `project`.
+    /// `subject`, and `agent`, `component`, `source`, `receiver` or neither, and `project`.
     pub subject: &'a Subject,
     /// `level`.
     pub level: Level,
@@ -26,10 +27,12 @@ pub struct Facts<'a> {
     pub agents: &'a [String],
 }
 
-/// The templates of all rules.
+/// The templates of all rules, by `RULE.summary` and `RULE.action`. One is compiled when it is first told: compiled,
+/// it takes 8 KiB, and most rules never speak.
 #[derive(Debug)]
 pub(super) struct Texts {
     environment: Environment<'static>,
+    templates: BTreeMap<String, String>,
 }
 
 impl Default for Texts {
@@ -51,7 +54,7 @@ impl Default for Texts {
         environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
             items.join(separator.as_deref().unwrap_or(", "))
         });
-        Self { environment }
+        Self { environment, templates: BTreeMap::new() }
     }
 }
 
@@ -60,7 +63,7 @@ fn rounded(number: f64) -> String {
 }
 
 impl Texts {
-    /// Compiles the texts of a rule and tries them, so that a mistake shows when rules are loaded.
+    /// Adds the texts of a rule and tries them, so that a mistake shows when rules are loaded.
     pub(super) fn add(
         &mut self,
         rule: &str,
@@ -72,7 +75,7 @@ impl Texts {
         for (key, text) in [("summary", summary), ("action", action.unwrap_or_default().to_owned())] {
             let name = format!("{rule}.{key}");
             let wrong = |error: minijinja::Error| format!("{key}: {error}");
-            self.environment.add_template_owned(name.clone(), text).map_err(wrong)?;
+            let template = self.environment.template_from_named_str(&name, &text).map_err(wrong)?;
             let subject = Subject::Agent { project: "project".into(), name: "agent".into() };
             let agents = ["agent".to_owned()];
             for value in [None, Some(1.5)] {
@@ -84,13 +87,17 @@ impl Texts {
                     reason: None,
                     agents: &agents,
                 };
-                self.environment
-                    .get_template(&name)
-                    .and_then(|it| it.render(variables(rule, &facts)))
-                    .map_err(wrong)?;
+                template.render(variables(rule, &facts)).map_err(wrong)?;
             }
+            self.templates.insert(name, text);
         }
         Ok(())
+    }
+
+    /// Makes what was added ready to be told.
+    pub(super) fn complete(&mut self) {
+        let templates = std::mem::take(&mut self.templates);
+        self.environment.set_loader(move |name| Ok(templates.get(name).cloned()));
     }
 
     /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.
@@ -112,7 +119,11 @@ fn default_summary(rule: &str, signal: Signal) -> String {
         | Signal::StaleSeconds
         | Signal::TaskSeconds
         | Signal::AgentsMissing
-        | Signal::SourceFailingSeconds => "duration",
+        | Signal::SourceFailingSeconds
+        | Signal::ReceiverFailingSeconds
+        | Signal::UndeliveredSeconds
+        | Signal::LagSeconds
+        | Signal::StoreFailingSeconds => "duration",
         Signal::TaskBudgetRatio | Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::Progress => "percent",
         _ => "count",
     };
@@ -128,6 +139,7 @@ fn variables(rule: &str, facts: &Facts<'_>) -> Value {
         agent => &**name,
         component => &**name,
         source => &**name,
+        receiver => &**name,
         project => facts.subject.project().map_or("", |project| project),
         level => facts.level.as_str(),
         value => facts.value,

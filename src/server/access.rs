@@ -1,6 +1,7 @@
 //! Who may do what: addresses, Host and Origin, tokens and roles.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -12,10 +13,35 @@ use crate::secret::SecretSource;
 /// The rules of access in force.
 #[derive(Debug)]
 pub struct Access {
-    tokens: Vec<(Role, SecretSource)>,
+    tokens: Vec<Token>,
     loopback: Option<Role>,
     allowed_hosts: Vec<String>,
     address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Token {
+    name: Arc<str>,
+    role: Role,
+    source: SecretSource,
+}
+
+/// Who calls: the name of the token that was shown, if one was.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    token: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// How the caller is named to others; `said` is what they call themselves.
+    pub(super) fn name(&self, said: Option<&str>) -> String {
+        match (said.filter(|said| !said.is_empty()), &self.token) {
+            (Some(said), Some(token)) => format!("{said} (token {token})"),
+            (Some(said), None) => said.to_owned(),
+            (None, Some(token)) => format!("the bearer of token {token}"),
+            (None, None) => "somebody on this machine".to_owned(),
+        }
+    }
 }
 
 impl Access {
@@ -23,7 +49,7 @@ impl Access {
     pub fn new(auth: &AuthConfig, allowed_hosts: &[String], address: SocketAddr) -> Result<Self, String> {
         let tokens = auth.tokens.iter().enumerate().map(|(place, token)| {
             let source = token.source().map_err(|problem| format!("auth.tokens[{place}]: {problem}"))?;
-            Ok((token.role, source))
+            Ok(Token { name: Arc::from(token.name.as_str()), role: token.role, source })
         });
         Ok(Self {
             tokens: tokens.collect::<Result<_, String>>()?,
@@ -33,10 +59,11 @@ impl Access {
         })
     }
 
-    /// Whether the request may be served.
-    pub(super) fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether the request may be served, and who sends it.
+    pub(super) fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let nobody = Caller::default();
         if matches!(path, "/-/healthy" | "/-/ready") {
-            return Ok(());
+            return Ok(nobody);
         }
         self.check_host(headers)?;
         self.check_origin(headers)?;
@@ -52,18 +79,19 @@ impl Access {
                 (true, Some(role)) if needed > role => {
                     Err(forbidden("auth.loopback does not allow this without a token"))
                 }
-                (true, _) => Ok(()),
-                (false, _) if path == "/metrics" => Ok(()),
+                (true, _) => Ok(nobody),
+                (false, _) if path == "/metrics" => Ok(nobody),
                 (false, _) => Err(forbidden(
                     "this listener is not on a loopback address and no token is configured; set auth.tokens to allow access",
                 )),
             };
         }
-        let role = self.role_of(headers);
+        let token = self.token_of(headers);
+        let caller = Caller { token: token.map(|token| Arc::clone(&token.name)) };
         // Where it is said so, callers on this machine need no token for what they are allowed.
-        let role = role.or(self.loopback.filter(|_| is_loopback));
+        let role = token.map(|token| token.role).or(self.loopback.filter(|_| is_loopback));
         match role {
-            Some(role) if role >= needed => Ok(()),
+            Some(role) if role >= needed => Ok(caller),
             Some(_) => Err(forbidden("the token's role does not allow this")),
             None => Err(Refusal {
                 header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lookout\", Basic realm=\"lookout\"")),
@@ -72,8 +100,8 @@ impl Access {
         }
     }
 
-    /// The best role of the token that the request carries, as bearer or as the password of Basic.
-    fn role_of(&self, headers: &HeaderMap) -> Option<Role> {
+    /// The token of the best role that the request carries, as bearer or as the password of Basic.
+    fn token_of(&self, headers: &HeaderMap) -> Option<&Token> {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, rest) = value.split_once(' ')?;
         let given = if scheme.eq_ignore_ascii_case("bearer") {
@@ -86,11 +114,13 @@ impl Access {
             return None;
         };
         // Every token is compared, so that the time taken tells nothing of which one came close.
-        self.tokens.iter().fold(None, |best, (role, source)| match source.read() {
-            Ok(token) if same(token.expose().as_bytes(), &given) => best.max(Some(*role)),
+        self.tokens.iter().fold(None, |best: Option<&Token>, one| match one.source.read() {
+            Ok(secret) if same(secret.expose().as_bytes(), &given) => {
+                if best.is_some_and(|best| best.role >= one.role) { best } else { Some(one) }
+            }
             Ok(_) => best,
             Err(error) => {
-                tracing::error!(error = %error, "token not readable; its bearer is refused");
+                tracing::error!(token = &*one.name, error = %error, "token not readable; its bearer is refused");
                 best
             }
         })
@@ -167,7 +197,7 @@ mod tests {
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("value")))
             .collect();
         let method = method.parse().expect("method");
-        access.check(&method, path, &headers).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+        access.check(&method, path, &headers).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
     }
 
     #[test]

@@ -3,14 +3,18 @@
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body;
 
 use super::error::Refusal;
 use crate::config::server::LimitsConfig;
 
 /// The JSON body of a request. Refuses another content type, a body over the limit before it is read where
 /// its length is announced, and one that dribbles.
-pub(super) async fn read(request: http::Request<Incoming>, limits: &LimitsConfig) -> Result<Bytes, Refusal> {
+pub(super) async fn read<B>(request: http::Request<B>, limits: &LimitsConfig) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     if !content_type.is_some_and(is_json) {
         let message = "the body must be JSON; send it with `content-type: application/json`";
@@ -41,7 +45,7 @@ pub(super) async fn read(request: http::Request<Incoming>, limits: &LimitsConfig
 /// The whole body, or nothing when it is larger than `limit`.
 pub(super) async fn collect<B>(body: &mut B, limit: usize) -> Result<Option<Bytes>, B::Error>
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Unpin,
 {
     let mut first: Option<Bytes> = None;
     let mut whole = BytesMut::new();

@@ -122,6 +122,7 @@ fn check(access: &Access, request: &Request<Incoming>) -> Result<(), Status> {
     }
     access
         .check(&Method::POST, request.uri().path(), &headers)
+        .map(drop)
         .map_err(|refusal| Status::new(Code::from_i32(otlp::code(refusal.status) as i32), refusal.message))
 }
 

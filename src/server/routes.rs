@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -14,9 +14,10 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, Surface, answers, body, otlp};
+use super::{Context, Surface, answers, body, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -35,8 +36,8 @@ pub(super) struct Routes {
 }
 
 #[derive(Clone, Debug)]
-struct Shared {
-    context: Context,
+pub(super) struct Shared {
+    pub(super) context: Context,
     scraper: Arc<Scraper>,
     statuses: Arc<Semaphore>,
 }
@@ -58,6 +59,10 @@ impl Routes {
             .route("/api/status", get(status))
             .route("/api/metrics", get(totals))
             .route("/api/alerts", get(alerts))
+            .route("/api/alerts/{fingerprint}/why", get(quiet::why))
+            .route("/api/alerts/{fingerprint}/ack", post(quiet::acknowledge))
+            .route("/api/silences", get(quiet::list).post(quiet::begin))
+            .route("/api/silences/{id}", delete(quiet::end))
             .route("/api/monitoring/start", post(start))
             .route("/api/monitoring/stop", post(stop))
             .route("/-/ready", get(ready))
@@ -83,19 +88,20 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
-pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Response {
+pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
     let access = Arc::clone(&routes.context.access.borrow());
     let (method, path) = (request.method(), request.uri().path());
     let allowed = access.check(method, path, request.headers());
     if let Some(signal) = otlp::signal(path) {
-        return otlp::answer(&routes.context, signal, allowed, request).await;
+        return otlp::answer(&routes.context, signal, allowed.map(drop), request).await;
     }
-    if let Err(refusal) = allowed {
-        return refusal.into_response();
-    }
+    let caller = match allowed {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.into_response(),
+    };
     if routes.surface != Surface::Main {
         let message = "only OTLP is received here: POST /v1/metrics, /v1/traces, /v1/logs";
         return Refusal::new(StatusCode::NOT_FOUND, message).into_response();
@@ -104,7 +110,10 @@ pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Respo
     let is_usage = match (method, path) {
         (&Method::POST, "/api/state") => false,
         (&Method::POST, "/api/usage") => true,
-        _ => return dispatch(routes, request).await,
+        _ => {
+            request.extensions_mut().insert(caller);
+            return dispatch(routes, request).await;
+        }
     };
     ingest(&routes.context, is_usage, request).await.unwrap_or_else(Refusal::into_response)
 }
@@ -195,13 +204,13 @@ async fn alerts(
     Ok(json_answer(StatusCode::OK, json!({"alerts": found, "total": total}).to_string()))
 }
 
-async fn start(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    shared.context.engine.set_monitoring(true).await?;
+async fn start(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(true, caller.name(None)).await?;
     Ok(json_answer(StatusCode::OK, json!({"monitoring": true}).to_string()))
 }
 
-async fn stop(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    shared.context.engine.set_monitoring(false).await?;
+async fn stop(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {
+    shared.context.engine.set_monitoring(false, caller.name(None)).await?;
     let resumes = crate::engine::PAUSE.as_secs();
     Ok(json_answer(StatusCode::OK, json!({"monitoring": false, "resumes_after_seconds": resumes}).to_string()))
 }

@@ -16,12 +16,13 @@ use super::file::{self, Place};
 use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
-use crate::model::{Agent, Alert, Component, HistoryRow, Level, Project, Snapshot, Time};
+use crate::model::{Agent, Alert, Component, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time};
 
 mod pending;
 mod reader;
 mod rows;
 mod saved;
+mod timeline;
 mod writer;
 
 /// Rows that may wait for the thread: a second's worth at the rate that a disk takes.
@@ -131,6 +132,7 @@ type Reply = oneshot::Sender<Result<(), StoreError>>;
 enum Message {
     Rows(Vec<HistoryRow>),
     Closed(Box<ClosedAlert>),
+    Decisions(Vec<Decision>),
     Save(Box<Save>, OwnedSemaphorePermit),
     Flush(Reply),
     Close(Reply),
@@ -181,6 +183,23 @@ impl HistoryHandle {
         if self.queue.try_send(Message::Closed(Box::new(alert)), 1).is_err() {
             self.health.drop_rows(1);
         }
+    }
+
+    /// Hands over what was decided and never waits; when there is no room it is dropped and counted.
+    pub fn decide(&self, decisions: Vec<Decision>) {
+        let count = decisions.len();
+        let rows = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > 0 && self.queue.try_send(Message::Decisions(decisions), rows).is_err() {
+            self.health.drop_rows(count);
+        }
+    }
+
+    /// The timeline of an alert, oldest first; at most its last 200 entries. What was handed over in the last
+    /// moments may not be there yet.
+    pub async fn timeline(&self, fingerprint: Fingerprint) -> Result<Vec<Decision>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.reads.send(reader::Read::Timeline(fingerprint, reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Hands over what changed and never waits. `Err` gives it back, to be merged into the next one: earlier ones

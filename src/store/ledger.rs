@@ -15,7 +15,7 @@ use super::file::{self, Place};
 use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
-use crate::model::{Alert, Fingerprint, Notice, SendReason, Time};
+use crate::model::{Alert, Fingerprint, Notice, SendReason, Silence, Time};
 
 mod writer;
 
@@ -69,13 +69,17 @@ pub struct Commit {
     pub notices: Vec<Arc<Notice>>,
     /// By notice key, what came of notices; a key that is not pending is ignored.
     pub settled: Vec<(Arc<str>, Settled)>,
+    /// Silences that began to be known or changed.
+    pub silences: Vec<Silence>,
+    /// Silences that are over.
+    pub silences_over: Vec<Arc<str>>,
     /// The counts now; `None` leaves them.
     pub counts: Option<LedgerCounts>,
 }
 
 impl Commit {
     fn rows(&self) -> usize {
-        self.alerts.len() + self.forget.len() + self.notices.len() + self.settled.len()
+        self.alerts.len() + self.forget.len() + self.notices.len() + self.settled.len() + self.silences.len()
     }
 }
 
@@ -86,6 +90,8 @@ pub struct Restored {
     pub alerts: Vec<Alert>,
     /// The notices that are still owed, in the order in which they were committed.
     pub outbox: Vec<Notice>,
+    /// The silences that were not over.
+    pub silences: Vec<Silence>,
     /// The counts of the last commit.
     pub counts: LedgerCounts,
     /// When the last commit was written; `None` for a new ledger.

@@ -26,9 +26,11 @@ mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
 mod prometheus;
+mod quiet;
 mod reload;
 mod scrape;
 mod slack;
+mod storms;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -64,10 +66,12 @@ fn main() -> ExitCode {
         polling::trials(),
         scrape::trials(),
         slack::trials(),
+        storms::trials(),
         mail::trials(),
         durability::trials(),
         reload::trials(),
         otlp::trials(),
+        quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

@@ -15,6 +15,11 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("slack: a webhook's URL alone is enough to be told once, at once, and when it is over", &[], url_alone),
         trial("slack: a passing trouble delays a message and loses or doubles none", &[], passing_troubles),
+        trial(
+            "slack: a receiver in trouble is reported through another, and when it is well again",
+            &[],
+            trouble_elsewhere,
+        ),
         trial("slack: an answer that never comes is given up and tried again", &[], a_hang_ends),
         trial("slack: a refusal for good is counted, not tried again, and shows no secret", &[], a_refusal_for_good),
         trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_nobody_else),
@@ -45,6 +50,38 @@ pub(crate) fn metric(lookout: &Lookout, series: &str) -> Option<f64> {
 /// One receiver in Slack, as configuration.
 pub(crate) fn receiver(name: &str, slack: &Slack) -> String {
     format!("  - {{name: {name}, slack: {{webhook_url: '{}'}}}}\n", slack.url())
+}
+
+/// A rule of the sidecar's own, without the patience that it has for people.
+fn impatient(name: &str, signal: &str, threshold: &str) -> String {
+    format!(
+        "  - {{name: {name}, for_each: receiver, signal: {signal}, when: at_least, levels: {{error: {threshold}}}, cooldown: 0s, summary: '{name} {{{{ receiver }}}}'}}\n"
+    )
+}
+
+fn trouble_elsewhere() {
+    let (sick, well) = (Slack::start(), Slack::start());
+    sick.always(Act::Answer(500, "rollup_error", None));
+    let rules = impatient("ReceiverFailing", "receiver_failing_seconds", "100ms")
+        + &impatient("AlertsGivenUp", "given_up", "1");
+    let receivers = format!("receivers:\n{}{}", receiver("sick", &sick), receiver("well", &well));
+    let setup = Setup::new(&format!("rules: [mine.yaml]\n{receivers}"));
+    setup.write("mine.yaml", &format!("rules:\n{rules}"));
+    let lookout = setup.start();
+    push(&lookout, &idle("boss", 400));
+    let told = |slack: &Slack, alert: &str| slack.taken().iter().any(|seen| seen.text().contains(alert));
+    eventually("the other is told", || told(&well, "ReceiverFailing sick").then_some(()));
+    // Then it refuses for good, which is another kind of trouble.
+    sick.always(Act::Answer(404, "no_service", None));
+    eventually("the other is told of that, too", || told(&well, "AlertsGivenUp sick").then_some(()));
+    sick.always(Act::Take);
+    push(&lookout, &idle("clerk", 400));
+    well.wait_for("both are over", |seen| {
+        let over =
+            |rule: &str| seen.iter().any(|one| one.text().contains("[RESOLVED] sick") && one.text().contains(rule));
+        over("ReceiverFailing") && over("AlertsGivenUp")
+    });
+    assert!(!sick.taken().iter().any(|seen| seen.text().contains("ReceiverFailing")), "{:?}", sick.taken());
 }
 
 fn url_alone() {

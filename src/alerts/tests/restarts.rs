@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{Alert, Fingerprint, Notice};
 

@@ -109,9 +109,9 @@ fn plain(now: Time, message: &Message<'_>) -> String {
         }
         Body::Many(summary) => {
             lines.extend([summary.overview.clone(), String::new()]);
-            lines.extend(summary.notices.iter().take(LINES).map(|notice| message::line(now, notice)));
-            if summary.notices.len() > LINES {
-                lines.push(message::left_out(summary.notices.len() - LINES));
+            lines.extend(summary.entries.iter().take(LINES).map(|entry| entry.line(now)));
+            if summary.entries.len() > LINES {
+                lines.push(message::left_out(summary.entries.len() - LINES));
             }
         }
     }
@@ -149,15 +149,15 @@ fn html(now: Time, message: &Message<'_>) -> String {
         }
         Body::Many(summary) => {
             lines.push(format!("<p style=\"margin:0 0 12px;color:#777\">{}</p>", escape(&summary.overview)));
-            lines.extend(summary.notices.iter().take(LINES).map(|notice| {
+            lines.extend(summary.entries.iter().take(LINES).map(|entry| {
                 format!(
                     "<p style=\"margin:0 0 6px;padding-left:8px;border-left:4px solid {}\">{}</p>",
-                    message::Tone::of(notice).colour(),
-                    escape(&message::line(now, notice))
+                    entry.tone().colour(),
+                    escape(&entry.line(now))
                 )
             }));
-            if summary.notices.len() > LINES {
-                let rest = message::left_out(summary.notices.len() - LINES);
+            if summary.entries.len() > LINES {
+                let rest = message::left_out(summary.entries.len() - LINES);
                 lines.push(format!("<p style=\"margin:12px 0 0\">{}</p>", escape(&rest)));
             }
         }

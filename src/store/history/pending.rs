@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS};
-use crate::model::HistoryRow;
+use crate::model::{Decision, HistoryRow};
 
 /// Rows kept for a disk that fails; the oldest go first.
 const BACKLOG: usize = 65_536;
@@ -13,6 +13,7 @@ const BACKLOG: usize = 65_536;
 pub(super) struct Pending {
     pub(super) rows: Vec<HistoryRow>,
     pub(super) closed: Vec<ClosedAlert>,
+    pub(super) decisions: Vec<Decision>,
     pub(super) save: Option<Save>,
     /// Who waits for the transaction.
     pub(super) replies: Vec<Reply>,
@@ -25,6 +26,7 @@ impl Pending {
             Message::Rows(rows) if self.rows.is_empty() => self.rows = rows,
             Message::Rows(rows) => self.rows.extend(rows),
             Message::Closed(alert) => self.closed.push(*alert),
+            Message::Decisions(decisions) => self.decisions.extend(decisions),
             Message::Save(save, permit) => {
                 match &mut self.save {
                     Some(earlier) => earlier.merge(*save),
@@ -44,12 +46,13 @@ impl Pending {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.closed.is_empty() && self.save.is_none()
+        self.rows.is_empty() && self.closed.is_empty() && self.decisions.is_empty() && self.save.is_none()
     }
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.closed.clear();
+        self.decisions.clear();
         self.save = None;
     }
 
@@ -59,7 +62,9 @@ impl Pending {
         self.rows.drain(..rows);
         let closed = self.closed.len().saturating_sub(BACKLOG / 16);
         self.closed.drain(..closed);
-        rows + closed
+        let decisions = self.decisions.len().saturating_sub(BACKLOG);
+        self.decisions.drain(..decisions);
+        rows + closed + decisions
     }
 }
 

@@ -4,8 +4,8 @@ use rusqlite::{Connection, ToSql};
 use tokio::sync::oneshot;
 
 use super::rows::subject;
-use super::{ClosedAlert, ClosedFilter, HistoryEntry, MAX_ROWS};
-use crate::model::Time;
+use super::{ClosedAlert, ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
+use crate::model::{Decision, Fingerprint, Time};
 use crate::store::error::StoreError;
 use crate::store::file::Place;
 use crate::store::queue::{Received, Receiver};
@@ -23,6 +23,7 @@ pub(super) enum Read {
         limit: usize,
         reply: oneshot::Sender<Result<Vec<HistoryEntry>, StoreError>>,
     },
+    Timeline(Fingerprint, oneshot::Sender<Result<Vec<Decision>, StoreError>>),
 }
 
 /// Answers until the queue closes. Who went away needs no answer.
@@ -34,6 +35,9 @@ pub(super) fn run(place: &Place, connection: Connection, queue: &Receiver<Read>)
             }
             Received::Item(Read::History { project, name, limit, reply }) => {
                 reply.send(history(&connection, &project, &name, limit).map_err(place.failed("read"))).ok();
+            }
+            Received::Item(Read::Timeline(fingerprint, reply)) => {
+                reply.send(timeline::read(&connection, fingerprint).map_err(place.failed("read"))).ok();
             }
             Received::Quiet => {}
             Received::Closed => return,

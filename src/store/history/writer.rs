@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::pending::Pending;
 use super::rows::{Appender, write_closed};
-use super::{Message, Reply, saved};
+use super::{Message, Reply, saved, timeline};
 use crate::clock::Clock;
 use crate::model::Time;
 use crate::store::error::StoreError;
@@ -19,7 +19,7 @@ use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b32,
-    migrations: &[include_str!("schema.sql")],
+    migrations: &[include_str!("schema.sql"), include_str!("timeline.sql")],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=33554432;",
 };
 
@@ -46,6 +46,9 @@ const HISTORY_ROWS: [i64; 2] = [20_000_000, 100_000];
 
 /// Closed alerts kept at most: on disk about 1 GB, in memory about 10 MB.
 const ALERT_ROWS: [i64; 2] = [1_000_000, 10_000];
+
+/// Entries of timelines kept at most: on disk about 1 GB, in memory about 10 MB.
+const TIMELINE_ROWS: [i64; 2] = [4_000_000, 40_000];
 
 pub(super) struct Writer {
     place: Place,
@@ -158,6 +161,7 @@ impl Writer {
         for closed in &self.pending.closed {
             write_closed(&transaction, closed)?;
         }
+        timeline::write(&transaction, &self.pending.decisions)?;
         if let Some(save) = &self.pending.save {
             saved::write(&transaction, save, &mut self.buffer)?;
         }
@@ -187,23 +191,25 @@ impl Writer {
     }
 
     fn prune_if_due(&mut self) {
-        if self.clock.now() < self.prune_at {
+        // One reading: a time that came while rows were looked for has not been pruned for.
+        let now = self.clock.now();
+        if now < self.prune_at {
             return;
         }
-        match self.prune() {
+        match self.prune(now) {
             // There may be more; the next turn takes it.
             Ok(1..) => self.unfolded = true,
-            Ok(0) => self.prune_at = self.clock.now().plus(PRUNE_EVERY),
+            Ok(0) => self.prune_at = now.plus(PRUNE_EVERY),
             Err(error) => {
                 self.health.wrote(&Err(self.place.failed("prune")(error)));
-                self.prune_at = self.clock.now().plus(PRUNE_EVERY);
+                self.prune_at = now.plus(PRUNE_EVERY);
             }
         }
     }
 
     /// Removes up to [`BITE`] of the oldest rows of each table that are past their time or too many, and returns how many.
-    fn prune(&self) -> rusqlite::Result<usize> {
-        let oldest = self.clock.now().minus(self.retention).as_millis();
+    fn prune(&self, now: Time) -> rusqlite::Result<usize> {
+        let oldest = now.minus(self.retention).as_millis();
         let memory = usize::from(self.place.is_memory());
         // Rows are appended, so the oldest have the lowest ids and the scan stops after a bite.
         let mut history = self.connection.prepare_cached(
@@ -222,6 +228,11 @@ impl Writer {
              AND (ifnull(resolved_at, started_at) < ?2 OR id <= (SELECT max(id) FROM alert_history) - ?3)",
         )?;
         removed += alerts.execute(params![BITE, oldest, ALERT_ROWS[memory]])?;
+        let mut timeline = self.connection.prepare_cached(
+            "DELETE FROM timeline WHERE id IN (SELECT id FROM timeline ORDER BY id LIMIT ?1)
+             AND (at < ?2 OR id <= (SELECT max(id) FROM timeline) - ?3)",
+        )?;
+        removed += timeline.execute(params![BITE, oldest, TIMELINE_ROWS[memory]])?;
         Ok(removed)
     }
 }

@@ -40,9 +40,13 @@ fn alert(name: &str, level: Level) -> Alert {
         resolved_at: None,
         changed_at: START,
         ending: None,
+        agent_type: None,
+        ack: None,
+        flips: Vec::new(),
+        flapping_since: None,
         told: BTreeMap::from([(
             "ops".into(),
-            Told { level: Some(level), firing_at: Some(START), lowered_since: None, sequence: 1 },
+            Told { level: Some(level), firing_at: Some(START), sequence: 1, ..Told::default() },
         )]),
     }
 }
@@ -55,6 +59,9 @@ fn notice(key: &str) -> Arc<Notice> {
         incident: "i".into(),
         rule: "AgentIdle".into(),
         subject: agent("a"),
+        agent_type: None,
+        part_of: None,
+        reference: None,
         kind: NoticeKind::Firing,
         level: Level::Warning,
         previous: None,
@@ -305,7 +312,8 @@ prop_compose! {
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, explained_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
             started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
-            told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, lowered_since: times.3, sequence })).collect(),
+            agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
+            told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, lowered_since: times.3, sequence, ..Told::default() })).collect(),
         }
     }
 }
@@ -318,6 +326,7 @@ prop_compose! {
         times in (time(), time(), proptest::option::of(time()), time(), time()),
     ) -> Notice {
         Notice {
+            agent_type: None, part_of: None, reference: None,
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, key, receiver, incident, message, action,
             previous, now_at, ending,
             kind: [NoticeKind::Firing, NoticeKind::Raised, NoticeKind::Lowered, NoticeKind::Repeat, NoticeKind::Resolved, NoticeKind::Test][kind],

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Commit, LedgerCounts, Message, Reply, Restored, Settled};
 use crate::clock::Clock;
-use crate::model::{Alert, Fingerprint, Notice, Time};
+use crate::model::{Alert, Fingerprint, Notice, Silence, Time};
 use crate::store::error::StoreError;
 use crate::store::file::{Layout, Opened, Place};
 use crate::store::health::Health;
@@ -21,7 +21,7 @@ use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b31,
-    migrations: &[include_str!("schema.sql")],
+    migrations: &[include_str!("schema.sql"), include_str!("silences.sql")],
     // Checkpoints are made when it is quiet; at 64 MiB of log one is made in the way of a commit after all.
     pragmas: "PRAGMA synchronous=FULL; PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=16384; PRAGMA journal_size_limit=8388608;",
 };
@@ -73,6 +73,8 @@ struct Work {
     alerts: HashMap<Fingerprint, Option<Alert>>,
     notices: Vec<Arc<Notice>>,
     settled: Vec<(Arc<str>, Settled)>,
+    /// By id; `None` is over. No more than may be known at once, and those that ended since.
+    silences: HashMap<Arc<str>, Option<Silence>>,
     counts: Option<LedgerCounts>,
 }
 
@@ -82,17 +84,24 @@ impl Work {
         self.alerts.extend(commit.forget.into_iter().map(|fingerprint| (fingerprint, None)));
         self.notices.extend(commit.notices);
         self.settled.extend(commit.settled);
+        self.silences.extend(commit.silences.into_iter().map(|silence| (silence.id.clone(), Some(silence))));
+        self.silences.extend(commit.silences_over.into_iter().map(|id| (id, None)));
         self.counts = commit.counts.or(self.counts);
     }
 
     fn is_empty(&self) -> bool {
-        self.alerts.is_empty() && self.notices.is_empty() && self.settled.is_empty() && self.counts.is_none()
+        self.alerts.is_empty()
+            && self.notices.is_empty()
+            && self.settled.is_empty()
+            && self.silences.is_empty()
+            && self.counts.is_none()
     }
 
     fn clear(&mut self) {
         self.alerts.clear();
         self.notices.clear();
         self.settled.clear();
+        self.silences.clear();
         self.counts = None;
     }
 
@@ -140,9 +149,12 @@ impl Writer {
         if self.place.is_memory() {
             return Ok(());
         }
+        // With a small cache, or these pages would fill it for good.
+        self.connection.execute_batch("PRAGMA cache_size=-64")?;
         let fill = "INSERT INTO meta(key, value) VALUES('room', zeroblob(?1))";
         self.connection.execute(fill, [LOG_ROOM])?;
         self.connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+        self.connection.execute_batch(LAYOUT.pragmas)?;
         self.fold("PASSIVE")
     }
 
@@ -337,6 +349,14 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
         };
         settle.execute(params![key, settled.as_str(), now.as_millis(), reason, error])?;
     }
+    for (id, silence) in &work.silences {
+        match silence {
+            Some(silence) => transaction
+                .prepare_cached("INSERT OR REPLACE INTO silences(id, ends_at, body) VALUES(?1, ?2, ?3)")?
+                .execute(params![id, silence.ends_at.as_millis(), json(silence)?])?,
+            None => transaction.prepare_cached("DELETE FROM silences WHERE id = ?1")?.execute([id])?,
+        };
+    }
     let mut meta = transaction.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)")?;
     if let Some(counts) = &work.counts {
         meta.execute(params!["counts", json(counts)?])?;
@@ -351,6 +371,7 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
     let alerts = bodies(connection, "SELECT body FROM alerts ORDER BY id", &mut unreadable)?;
     let pending = "SELECT body FROM outbox WHERE settled_at IS NULL ORDER BY seq";
     let outbox = bodies(connection, pending, &mut unreadable)?;
+    let silences = bodies(connection, "SELECT body FROM silences ORDER BY id", &mut unreadable)?;
     let meta = "SELECT value FROM meta WHERE key = ?1";
     let counts: Option<String> = connection.query_row(meta, ["counts"], |row| row.get(0)).optional()?;
     let written_at: Option<i64> = connection.query_row(meta, ["written_at"], |row| row.get(0)).optional()?;
@@ -358,7 +379,15 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
         unreadable += 1;
         LedgerCounts::default()
     });
-    Ok(Restored { alerts, outbox, counts, written_at: written_at.map(Time::from_millis), unreadable, damaged: None })
+    Ok(Restored {
+        alerts,
+        outbox,
+        silences,
+        counts,
+        written_at: written_at.map(Time::from_millis),
+        unreadable,
+        damaged: None,
+    })
 }
 
 /// The column of JSON texts that `sql` selects, read.

@@ -90,9 +90,9 @@ fn built_in_rules_are_whole() {
         "action",
     ];
     let rules = built_in();
-    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown ClusterHealth \
-                    ComponentStatus DayCostBudget DayTokenBudget ErrorRate FleetTooSmall RateLimited SourceDown \
-                    TaskRunningLong TaskTokenBudget";
+    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AlertsGivenUp \
+                    AlertsUndelivered ClusterHealth ComponentStatus DayCostBudget DayTokenBudget ErrorRate EvaluationLate \
+                    FleetTooSmall RateLimited ReceiverFailing SourceDown StoreFailing TaskRunningLong TaskTokenBudget";
     assert!(rules.keys().map(String::as_str).eq(expected.split_whitespace()), "{:?}", rules.keys());
     for (name, rule) in &rules {
         let keys = rule.as_object().expect("a rule is a table");
@@ -102,7 +102,10 @@ fn built_in_rules_are_whole() {
             assert!(known, "{name}: there is no signal `{signal}`");
         }
         assert!(!signals(rule).is_empty(), "{name}: no signal");
-        assert!(["agent", "component", "source", "cluster"].contains(&word(rule, "for_each")), "{name}");
+        assert!(
+            ["agent", "component", "source", "cluster", "receiver", "sidecar"].contains(&word(rule, "for_each")),
+            "{name}"
+        );
         assert!(["at_least", "at_most", "equals", "absent"].contains(&word(rule, "when")), "{name}");
 
         let levels = rule["levels"].as_object().expect("levels");
@@ -123,6 +126,7 @@ fn built_in_rules_are_whole() {
                 "agent",
                 "component",
                 "source",
+                "receiver",
                 "project",
                 "subject",
                 "value",

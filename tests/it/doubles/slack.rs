@@ -7,7 +7,9 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
+use lookout::clock::Stopwatch;
 use serde_json::Value;
 
 use crate::program::PATIENCE;
@@ -106,6 +108,10 @@ struct State {
     seen: Vec<Seen>,
     script: VecDeque<Act>,
     otherwise: Option<Act>,
+    /// At least so long from one message to the next, or 429.
+    pace: Option<Duration>,
+    /// Since the last message that was taken.
+    last: Option<Stopwatch>,
     /// Connections that are being served.
     open: usize,
     /// Fences that were reached.
@@ -156,6 +162,11 @@ impl Slack {
     /// Does this with every request that nothing else was said of.
     pub(crate) fn always(&self, act: Act) {
         self.shared.state().otherwise = Some(act);
+    }
+
+    /// Takes one message in so long, and answers 429 to what comes sooner, as Slack does with one a second.
+    pub(crate) fn paced(&self, pace: Duration) {
+        self.shared.state().pace = Some(pace);
     }
 
     /// Waits until everything that was sent before is dealt with, also by a sender that is gone.
@@ -209,6 +220,11 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         let otherwise = state.otherwise.unwrap_or(Act::Take);
         let act = state.script.pop_front().unwrap_or(otherwise);
         let act = if problem.is_some() { Act::Answer(400, "invalid_blocks", None) } else { act };
+        let is_early = state.pace.zip(state.last).is_some_and(|(pace, last)| last.elapsed() < pace);
+        let act = if act == Act::Take && is_early { Act::Answer(429, "rate_limited", Some(1)) } else { act };
+        if act == Act::Take {
+            state.last = Some(Stopwatch::start());
+        }
         let body = problem.map_or_else(|| parsed.unwrap_or_default(), Value::String);
         state.seen.push(Seen { act, body });
         shared.changed.notify_all();

@@ -1,0 +1,175 @@
+//! What one receiver is told of one alert now, or why it is not. This is all there is to it: no other place decides.
+//!
+//! What is true is held against what the receiver was last told. A first tell waits for the cooldown of the last one
+//! and is never dropped; a raise passes the cooldown; a fall is told after it held for the cooldown; the end of what
+//! was told is always owed, never waits, and passes whatever keeps the rest back.
+
+use super::flap::settles_at;
+use crate::model::quiet::quiet_until;
+use crate::model::{
+    Alert, AlertState, Incident, Label, Level, NoticeKind, ReceiverPolicy, RulePolicy, Silence, Subject, Time, Told,
+    Why, Withheld,
+};
+
+/// What to do for one receiver now.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// There is nothing to tell, now or later.
+    Nothing,
+    /// Tell: what, which level, the level now if that is below what the receiver wants to hear of, and why.
+    Tell(NoticeKind, Level, Option<Level>, Why),
+    /// Do not tell, and why.
+    Withhold(Withheld),
+}
+
+/// All that a verdict depends on, but for what the receiver was told.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    pub(super) now: Time,
+    pub(super) alert: &'a Alert,
+    pub(super) policy: &'a RulePolicy,
+    pub(super) receiver: &'a ReceiverPolicy,
+    /// The silence that covers the alert.
+    pub(super) silence: Option<&'a Silence>,
+    /// The incident that the alert is part of.
+    pub(super) incident: Option<Incident>,
+}
+
+impl Case<'_> {
+    /// The verdict; it notes in `told` since when the alert is milder than was told.
+    pub(super) fn verdict(&self, told: &mut Told) -> Verdict {
+        let alert = self.alert;
+        if let Some(until) = settles_at(alert, self.policy) {
+            return self.flapping(told, until);
+        }
+        if alert.state != AlertState::Firing {
+            told.lowered_since = None;
+            return match told.level {
+                Some(_) if self.receiver.send_resolved => {
+                    Verdict::Tell(NoticeKind::Resolved, alert.level, None, Why::Resolved)
+                }
+                Some(_) => Verdict::Withhold(Withheld::ResolvedNotWanted),
+                None => Verdict::Nothing,
+            };
+        }
+        let Some(known) = told.level else { return self.first(told) };
+        if alert.level < known {
+            return self.lowered(told, known);
+        }
+        told.lowered_since = None;
+        if let Some(withheld) = self.kept_back() {
+            return Verdict::Withhold(withheld);
+        }
+        if alert.level > known {
+            return Verdict::Tell(NoticeKind::Raised, alert.level, None, Why::Raised);
+        }
+        if let Some(withheld) = self.looked_after() {
+            return Verdict::Withhold(withheld);
+        }
+        let again = if told.flapping {
+            Some((NoticeKind::Settled, Why::Settled))
+        } else if told.folded && self.incident.is_none() {
+            Some((NoticeKind::Repeat, Why::IncidentOpened))
+        } else {
+            None
+        };
+        if let Some((kind, why)) = again {
+            return self.cooled(told).unwrap_or(Verdict::Tell(kind, alert.level, None, why));
+        }
+        let repeat = self.policy.repeat.filter(|_| alert.level > Level::Info);
+        let repeat_at = repeat.map(|repeat| told.firing_at.map_or(self.now, |at| at.plus(repeat)));
+        match repeat_at {
+            Some(at) if at <= self.now => Verdict::Tell(NoticeKind::Repeat, alert.level, None, Why::RepeatElapsed),
+            _ => Verdict::Withhold(Withheld::Told { repeat_at }),
+        }
+    }
+
+    /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
+    fn first(&self, told: &Told) -> Verdict {
+        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
+        let due = fired_at.plus(self.receiver.after);
+        let withheld = self.kept_back().or_else(|| self.looked_after());
+        let withheld = withheld.or_else(|| (due > self.now).then_some(Withheld::NotYetEscalated { until: due }));
+        if let Some(withheld) = withheld {
+            return Verdict::Withhold(withheld);
+        }
+        self.cooled(told).unwrap_or(Verdict::Tell(NoticeKind::Firing, self.alert.level, None, Why::NewFiring))
+    }
+
+    /// It is milder than the receiver was told.
+    fn lowered(&self, told: &mut Told, known: Level) -> Verdict {
+        let since = *told.lowered_since.get_or_insert(self.alert.changed_at);
+        let until = since.plus(self.policy.cooldown);
+        if until > self.now {
+            return Verdict::Withhold(Withheld::FallNotHeld { until });
+        }
+        let level = self.alert.level;
+        if level < self.receiver.min_level {
+            // To this receiver it is over, and that is owed.
+            return match &self.alert.explained_by {
+                Some(by) => Verdict::Withhold(Withheld::Explained { by: by.clone() }),
+                None if !self.receiver.send_resolved => Verdict::Withhold(Withheld::ResolvedNotWanted),
+                None => Verdict::Tell(NoticeKind::Resolved, known, Some(level), Why::BelowMinLevel),
+            };
+        }
+        match self.kept_back() {
+            Some(withheld) => Verdict::Withhold(withheld),
+            None => Verdict::Tell(NoticeKind::Lowered, level, None, Why::Lowered),
+        }
+    }
+
+    /// It comes and goes: that is told once, and after it only what is worse.
+    fn flapping(&self, told: &Told, until: Time) -> Verdict {
+        let level = self.alert.level;
+        let is_worse = told.level.is_some_and(|known| level > known) && self.alert.state == AlertState::Firing;
+        if told.flapping && !is_worse {
+            return Verdict::Withhold(Withheld::Flapping { until });
+        }
+        if let Some(withheld) = self.kept_back() {
+            return Verdict::Withhold(withheld);
+        }
+        if is_worse {
+            return Verdict::Tell(NoticeKind::Raised, level, None, Why::Raised);
+        }
+        let withheld = self.looked_after().map(Verdict::Withhold).or_else(|| self.cooled(told));
+        withheld.unwrap_or(Verdict::Tell(NoticeKind::Flapping, level, None, Why::Flapping))
+    }
+
+    /// What keeps back all but the end of what was told.
+    fn kept_back(&self) -> Option<Withheld> {
+        let (alert, receiver) = (self.alert, self.receiver);
+        let label = |label: Label| alert.label(label);
+        if matches!(&alert.subject, Subject::Receiver { name } if *name == receiver.name) {
+            return Some(Withheld::OwnTrouble);
+        }
+        let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.cover(label));
+        if !is_routed || receiver.except.iter().any(|one| one.cover(label)) {
+            return Some(Withheld::NotRouted);
+        }
+        if alert.level < receiver.min_level {
+            return Some(Withheld::BelowMinLevel { min_level: receiver.min_level });
+        }
+        if let Some(by) = &alert.explained_by {
+            return Some(Withheld::Explained { by: by.clone() });
+        }
+        if let Some(silence) = self.silence {
+            let (silence, by, until) = (silence.id.clone(), silence.created_by.clone(), silence.ends_at);
+            return Some(Withheld::Silenced { silence, by, until });
+        }
+        let quiet = [&receiver.quiet, &self.policy.quiet];
+        let until = quiet.into_iter().filter_map(|hours| quiet_until(hours, alert.level, self.now)).max();
+        until.map(|until| Withheld::QuietHours { until })
+    }
+
+    /// Whether somebody looks after it, and it is no worse than they know.
+    fn looked_after(&self) -> Option<Withheld> {
+        let ack = self.alert.ack.as_ref().filter(|ack| self.alert.level <= ack.level)?;
+        Some(Withheld::Acknowledged { by: ack.by.clone() })
+    }
+
+    /// Whether it was told too lately to be told again.
+    fn cooled(&self, told: &Told) -> Option<Verdict> {
+        let until = told.firing_at?.plus(self.policy.cooldown);
+        (until > self.now).then_some(Verdict::Withhold(Withheld::Cooldown { until }))
+    }
+}

@@ -1,0 +1,164 @@
+//! Invariants over random histories: what was told is told over, nothing twice within its cooldown, nothing through
+//! a silence, and the same history tells the same.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Flap;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Level(u8, Option<Level>),
+    Hold(u8),
+    Unknown(u8),
+    Wait(u16),
+    End(u8),
+    Silence(u8, u16),
+    Acknowledge(u8),
+    Flips(u8, u8),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let level = prop_oneof![Just(None), Just(Some(Info)), Just(Some(Warning)), Just(Some(Error)), Just(Some(Critical))];
+    let event = prop_oneof![
+        4 => (0..3u8, level).prop_map(|(agent, level)| Event::Level(agent, level)),
+        1 => (0..3u8).prop_map(Event::Hold),
+        1 => (0..3u8).prop_map(Event::Unknown),
+        3 => (0..400u16).prop_map(Event::Wait),
+        1 => (0..3u8).prop_map(Event::End),
+        1 => (0..3u8, 1..400u16).prop_map(|(agent, seconds)| Event::Silence(agent, seconds)),
+        1 => (0..3u8).prop_map(Event::Acknowledge),
+        1 => (0..3u8, 1..12u8).prop_map(|(agent, flips)| Event::Flips(agent, flips)),
+    ];
+    proptest::collection::vec(event, 1..60)
+}
+
+/// Notices with their time in seconds.
+type Told = Vec<(i64, crate::model::Notice)>;
+/// Who was silenced from when until when.
+type Silenced = Vec<(String, i64, i64)>;
+
+/// Runs a history and returns every notice with its time in seconds, and who was silenced from when until when.
+fn run(events: &[Event], policy: &RulePolicy) -> (Told, Silenced) {
+    let mut silenced = Vec::new();
+    let receivers = vec![receiver("ops", Warning), receiver("oncall", Critical)];
+    let mut alerts = Alerts::new(vec![policy.clone()], receivers);
+    let (mut seconds, mut notices) = (0, Vec::new());
+    let step = |alerts: &mut Alerts, seconds: i64, findings: Vec<Finding>, notices: &mut Vec<_>| {
+        while let Some(due) = alerts.next_deadline().filter(|due| *due <= at(seconds)) {
+            let second = (due.max(at(0)).as_millis() - at(0).as_millis()) / 1000;
+            notices.extend(alerts.tick(due.max(at(0))).notices.into_iter().map(|notice| (second, notice)));
+        }
+        notices.extend(alerts.step(at(seconds), findings).notices.into_iter().map(|notice| (seconds, notice)));
+    };
+    for event in events {
+        let (name, level, cleared, value, ending) = match event {
+            Event::Wait(by) => {
+                seconds += i64::from(*by);
+                step(&mut alerts, seconds, vec![], &mut notices);
+                continue;
+            }
+            Event::Level(agent, level) => (agent, *level, level.is_none(), Some(2.0), None),
+            Event::Hold(agent) => (agent, None, false, Some(1.0), None),
+            Event::Unknown(agent) => (agent, None, false, None, None),
+            Event::End(agent) => (agent, None, true, None, Some(Ending::Removed)),
+            Event::Silence(name, length) => {
+                step(&mut alerts, seconds, vec![], &mut notices);
+                let until = seconds + i64::from(*length);
+                let silence = quiet::silence(silenced.len(), &name.to_string(), seconds, until);
+                let effects = alerts.silence(at(seconds), silence).expect("it is taken");
+                notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
+                silenced.push((name.to_string(), seconds, until));
+                continue;
+            }
+            Event::Acknowledge(name) => {
+                step(&mut alerts, seconds, vec![], &mut notices);
+                let fingerprint = crate::model::Fingerprint::of("Rule", &agent(&name.to_string()));
+                let effects = alerts.acknowledge(at(seconds), fingerprint, "ann", "").unwrap_or_default();
+                notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
+                continue;
+            }
+            Event::Flips(name, flips) => {
+                for flip in 0..*flips {
+                    let level = (flip % 2 == 0).then_some(Error);
+                    seconds += 7;
+                    let one = finding(0, agent(&name.to_string()), level, 2.0, at(seconds));
+                    step(&mut alerts, seconds, vec![one], &mut notices);
+                }
+                continue;
+            }
+        };
+        let mut one = finding(0, agent(&name.to_string()), level, 0.0, at(seconds));
+        (one.cleared, one.value, one.ending) = (cleared, value, ending);
+        step(&mut alerts, seconds, vec![one], &mut notices);
+    }
+    // In the end all is well, and whatever is owed has had its time.
+    for name in 0..3u8 {
+        step(&mut alerts, seconds, vec![finding(0, agent(&name.to_string()), None, 0.0, at(seconds))], &mut notices);
+    }
+    step(&mut alerts, seconds + 10_000, vec![], &mut notices);
+    assert_eq!(alerts.by_fingerprint.len(), 0, "nothing is remembered for ever");
+    assert!(alerts.counts().active.is_empty(), "{:?}", alerts.counts().active);
+    notices.retain(|(_, notice)| notice.kind.is_of_alert());
+    (notices, silenced)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_told_is_told_over_and_nothing_twice_within_its_cooldown(
+        events in events(),
+        hold in 0..100u64,
+        clear_after in 0..100u64,
+    ) {
+        let flap = Some(Flap { changes: 4, ..Flap::default() });
+        let (hold, clear_after) = (Duration::from_secs(hold), Duration::from_secs(clear_after));
+        let policy = RulePolicy { hold, clear_after, flap, ..policy() };
+        let (notices, silenced) = run(&events, &policy);
+        let mut open: BTreeMap<(Arc<str>, String), (i64, Level)> = BTreeMap::new();
+        let mut last_firing: BTreeMap<(Arc<str>, String), i64> = BTreeMap::new();
+        let mut keys = std::collections::BTreeSet::new();
+        for (seconds, notice) in &notices {
+            prop_assert!(keys.insert(notice.key.to_string()), "a key is used once: {}", notice.key);
+            let who = (Arc::clone(&notice.receiver), notice.subject.name().to_string());
+            match notice.kind {
+                NoticeKind::Flapping => {
+                    let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
+                    prop_assert!(cooled, "told that it comes and goes within the cooldown");
+                }
+                NoticeKind::Firing => {
+                    prop_assert!(!open.contains_key(&who), "told as new what it was told already");
+                    let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
+                    prop_assert!(cooled, "told again within the cooldown");
+                }
+                NoticeKind::Raised => {
+                    let (_, level) = open.get(&who).copied().expect("raised from something told");
+                    prop_assert!(notice.level > level);
+                }
+                NoticeKind::Lowered => {
+                    let (told, level) = open.get(&who).copied().expect("lowered from something told");
+                    prop_assert!(notice.level < level && seconds - told >= 60);
+                }
+                NoticeKind::Repeat => prop_assert!(open.contains_key(&who)),
+                NoticeKind::Settled => {
+                    let (told, _) = open.get(&who).copied().expect("settled from something told");
+                    prop_assert!(seconds - told >= 60);
+                }
+                NoticeKind::Resolved => prop_assert!(open.remove(&who).is_some(), "over, and was never told"),
+                NoticeKind::Test | NoticeKind::Announcement | NoticeKind::Digest => prop_assert!(false),
+            }
+            if notice.kind.is_firing() {
+                let quiet = |(name, from, until): &(String, i64, i64)| *name == who.1 && from < seconds && seconds < until;
+                prop_assert!(!silenced.iter().any(quiet), "told although it was silenced: {:?}", notice);
+                open.insert(who.clone(), (*seconds, notice.level));
+                last_firing.insert(who, *seconds);
+            }
+            if &*notice.receiver == "oncall" && notice.kind.is_firing() {
+                prop_assert_eq!(notice.level, Critical);
+            }
+        }
+        prop_assert!(open.is_empty(), "owed a resolve: {:?}", open);
+        prop_assert_eq!(notices, run(&events, &policy).0, "the same history tells the same");
+    }
+}

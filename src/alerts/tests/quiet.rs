@@ -1,0 +1,200 @@
+//! Silences, acknowledgements, quiet hours, routes and escalation: not told, never not known.
+
+use super::*;
+use crate::model::{Event, Fingerprint, Matchers, QuietHours, Silence, Withheld};
+
+/// A silence of one agent.
+pub(super) fn silence(number: usize, name: &str, from: i64, until: i64) -> Silence {
+    Silence {
+        id: format!("s{number}").into(),
+        matchers: Matchers::parse([("agent_name", name)]).unwrap(),
+        starts_at: at(from),
+        ends_at: at(until),
+        created_by: "ann".into(),
+        comment: "planned".into(),
+    }
+}
+
+fn silenced(story: &mut Story, from: i64, until: i64) -> Effects {
+    let effects = story.alerts.silence(at(from), silence(0, "a", from, until)).unwrap();
+    story.note(from, &effects);
+    effects
+}
+
+fn acknowledge(story: &mut Story, seconds: i64) -> Effects {
+    story.until(seconds);
+    let effects = story.alerts.acknowledge(at(seconds), Fingerprint::of("Rule", &agent("a")), "ann", "mine").unwrap();
+    story.note(seconds, &effects);
+    effects
+}
+
+use NoticeKind::Announcement;
+
+#[test]
+fn a_silence_keeps_back_what_fires_and_its_end_tells_what_still_does() {
+    let mut story = Story::new(policy());
+    let effects = silenced(&mut story, 0, 600);
+    assert_eq!(effects.silences.len(), 1);
+    assert_eq!(
+        &*effects.notices[0].message,
+        "ann silenced alerts with agent_name=a until 2001-09-09T01:56:40Z: planned"
+    );
+    story.level(10, Some(Warning)).level(20, Some(Critical)).until(599).told(&[(0, Announcement, Info)]);
+    story.until(600).told(&[(0, Announcement, Info), (600, Firing, Critical)]);
+    assert!(story.alerts.silences().is_empty());
+}
+
+#[test]
+fn a_silence_does_not_keep_back_that_it_is_over() {
+    let mut story = Story::new(policy());
+    story.level(0, Some(Warning));
+    silenced(&mut story, 10, 6_000);
+    story.level(20, None).level(100, Some(Warning)).level(110, None).until(9_000);
+    story.told(&[(0, Firing, Warning), (10, Announcement, Info), (20, Resolved, Warning)]);
+}
+
+#[test]
+fn a_silence_that_is_ended_early_tells_at_once() {
+    let mut story = Story::new(policy());
+    silenced(&mut story, 0, 6_000);
+    story.level(10, Some(Warning));
+    let effects = story.alerts.unsilence(at(30), "s0", "bob").unwrap();
+    assert_eq!(effects.silences_over, [Arc::from("s0")]);
+    story.note(30, &effects);
+    story.told(&[(0, Announcement, Info), (30, Announcement, Info), (30, Firing, Warning)]);
+    assert!(story.alerts.unsilence(at(31), "s0", "bob").is_err());
+}
+
+#[test]
+fn a_silence_that_begins_later_and_covers_others_changes_nothing() {
+    let mut story = Story::new(policy());
+    story.alerts.silence(at(0), silence(0, "a", 100, 200)).unwrap();
+    story.alerts.silence(at(0), silence(1, "b*", 0, 9_000)).unwrap();
+    story.level(50, Some(Warning)).level(99, None).level(150, Some(Error)).until(199);
+    story.told(&[(50, Firing, Warning), (99, Resolved, Warning)]);
+    story.until(200).told(&[(50, Firing, Warning), (99, Resolved, Warning), (200, Firing, Error)]);
+}
+
+#[test]
+fn silences_that_can_not_be_are_refused() {
+    let mut story = Story::new(policy());
+    for (from, until) in [(100, 100), (0, 10), (50, 400 * 86_400)] {
+        assert!(story.alerts.silence(at(50), silence(0, "a", from, until)).is_err(), "{from} {until}");
+    }
+    for number in 0..super::super::MAX_SILENCES {
+        story.alerts.silence(at(50), silence(number, "a", 60, 70)).unwrap();
+    }
+    assert!(story.alerts.silence(at(50), silence(9_999, "a", 60, 70)).is_err());
+    assert!(story.alerts.silence(at(50), silence(7, "a", 60, 80)).is_ok(), "a known one may be changed");
+}
+
+#[test]
+fn what_somebody_looks_after_is_not_said_again_until_it_gets_worse_or_ends() {
+    let mut story = Story::new(policy());
+    story.level(0, Some(Warning));
+    let effects = acknowledge(&mut story, 100);
+    assert_eq!(&*effects.notices[0].message, "ann looks after Rule of a: mine");
+    let told = [(0, Firing, Warning), (100, Announcement, Info)];
+    story.until(40_000).told(&told);
+    story.level(40_000, Some(Error));
+    story.told(&[told.as_slice(), &[(40_000, Raised, Error)]].concat());
+    // What is worse than they knew is said again.
+    story.until(40_000 + 4 * 3600).level(60_000, None).level(60_100, Some(Warning));
+    assert_eq!(
+        story.told[3..],
+        [(54_400, Repeat, Error), (60_000, Resolved, Error), (60_100, Firing, Warning)],
+        "an acknowledgement ends with the alert"
+    );
+    assert!(story.alerts.acknowledge(at(1), Fingerprint(7), "ann", "").is_err());
+}
+
+#[test]
+fn one_receiver_is_told_only_of_what_nobody_looks_after_for_a_while() {
+    let oncall = ReceiverPolicy { after: Duration::from_secs(900), ..receiver("oncall", Error) };
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![receiver("ops", Warning), oncall.clone()]);
+    story.level(0, Some(Error)).until(899).told(&[(0, Firing, Error)]);
+    story.until(900).told(&[(0, Firing, Error), (900, Firing, Error)]);
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![oncall]);
+    story.level(0, Some(Error));
+    acknowledge(&mut story, 300);
+    story.until(9_000).told(&[]);
+    story.level(9_000, Some(Critical)).told(&[(9_000, Firing, Critical)]);
+}
+
+#[test]
+fn quiet_hours_keep_back_and_their_end_tells() {
+    // The story begins at 01:46:40 UTC.
+    let quiet: QuietHours = serde_json::from_str(r#"{"from": "01:00", "to": "02:00"}"#).unwrap();
+    let night = ReceiverPolicy { quiet: Arc::from([quiet.clone()]), ..receiver("ops", Warning) };
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![night]);
+    story.level(0, Some(Warning)).until(799).told(&[]);
+    story.until(800).told(&[(800, Firing, Warning)]);
+    let mut story = Story::new(RulePolicy { quiet: Arc::from([quiet]), ..policy() });
+    story.level(0, Some(Warning)).until(799).told(&[]);
+    story.level(799, Some(Critical)).until(2_000).told(&[(799, Firing, Critical)]);
+}
+
+#[test]
+fn a_route_keeps_others_out_and_owes_the_end_of_what_was_told_before_it() {
+    let only = |name: &str| ReceiverPolicy {
+        only: Arc::from([Matchers::parse([("agent_name", name), ("level", "warning")]).unwrap()]),
+        ..receiver("ops", Warning)
+    };
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![only("b")]);
+    story.level(0, Some(Warning)).until(5_000).told(&[]);
+    let effects = story.alerts.configure(at(5_000), vec![policy()], vec![only("a")]);
+    story.note(5_000, &effects);
+    let effects = story.alerts.configure(at(5_100), vec![policy()], vec![only("b")]);
+    story.note(5_100, &effects);
+    story.level(5_200, None).told(&[(5_000, Firing, Warning), (5_200, Resolved, Warning)]);
+    let except = ReceiverPolicy { except: only("a").only, ..receiver("ops", Warning) };
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![except]);
+    story.level(0, Some(Warning)).level(10, Some(Error)).told(&[(10, Firing, Error)]);
+}
+
+#[test]
+fn a_receiver_is_not_told_of_its_own_trouble() {
+    let mut alerts = Alerts::new(vec![policy()], vec![receiver("ops", Warning), receiver("mail", Warning)]);
+    let subject = crate::model::Subject::Receiver { name: "ops".into() };
+    let effects = alerts.step(at(0), vec![finding(0, subject, Some(Error), 1.0, at(0))]);
+    let told: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
+    assert_eq!(told, ["mail"]);
+}
+
+#[test]
+fn every_decision_is_noted_with_its_reason_and_counted() {
+    let mut story = Story::new(policy());
+    silenced(&mut story, 0, 600);
+    let effects = story.alerts.step(at(10), vec![finding(0, agent("a"), Some(Warning), 7.0, at(10))]);
+    assert_eq!(effects.suppressed, [("silenced", 1)]);
+    let events: Vec<&Event> = effects.decisions.iter().map(|decision| &decision.event).collect();
+    let withheld = Withheld::Silenced { silence: "s0".into(), by: "ann".into(), until: at(600) };
+    assert_eq!(events, [&Event::Firing, &Event::Withhold { receiver: "ops".into(), withheld: withheld.clone() }]);
+    assert_eq!((effects.decisions[1].value, effects.decisions[1].threshold), (Some(7.0), Some(1.0)));
+    let (_, standings) = story.alerts.standings(at(20), Fingerprint::of("Rule", &agent("a"))).unwrap();
+    assert_eq!((standings[0].told, standings[0].withheld.as_ref()), (None, Some(&withheld)));
+    // The same reason is noted once.
+    let again = story.alerts.step(at(30), vec![finding(0, agent("a"), Some(Error), 7.0, at(30))]);
+    let events: Vec<&Event> = again.decisions.iter().map(|decision| &decision.event).collect();
+    assert_eq!((events, again.suppressed.len()), (vec![&Event::Level { from: Warning }], 0));
+}
+
+#[test]
+fn silences_and_acknowledgements_outlive_a_restart() {
+    let mut story = Story::new(policy());
+    story.level(0, Some(Warning));
+    let kept = acknowledge(&mut story, 10).changed;
+    let text = serde_json::to_string(&kept).unwrap();
+    let mut after = Story::new(policy());
+    after.alerts.restore_silences(vec![silence(0, "b", 0, 500)]);
+    after.alerts.restore(at(20), serde_json::from_str(&text).unwrap(), [0; 4], 0, Duration::ZERO);
+    after.until(30_000).told(&[]);
+    let mut after = Story::new(policy());
+    after.alerts.restore_silences(vec![silence(0, "a", 0, 500)]);
+    after.level(20, Some(Warning)).until(500).told(&[(500, Firing, Warning)]);
+}

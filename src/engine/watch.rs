@@ -1,0 +1,108 @@
+//! The watcher watched: receivers that fail, alerts that nobody could be told of, a late engine, a broken store.
+//!
+//! What is seen here becomes signals like those of an agent, so that rules judge it and other receivers are told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use crate::model::watched::{Gauge, Watched};
+use crate::model::{Outcome, Signal, Subject, Time};
+use crate::notify::Dispatcher;
+
+/// A lag below this is how things are; above it the engine is late.
+const LATE: Duration = Duration::from_secs(1);
+/// With this lag alerts are not judged as they should be.
+const TOO_LATE: Duration = Duration::from_secs(30);
+/// With an alert that is owed for so long, alerts are not told as they should be.
+const UNDELIVERED: Duration = Duration::from_secs(300);
+
+/// What is remembered of the parts.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    receivers: BTreeMap<Arc<str>, Delivery>,
+    /// Since when the store fails.
+    store_failing: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Delivery {
+    /// Since when each attempt failed.
+    failing: Option<Time>,
+    /// Alerts given up since it last took one.
+    given_up: u32,
+}
+
+impl Watch {
+    /// Notes that a receiver took a message.
+    pub(super) fn took(&mut self, receiver: &Arc<str>) {
+        self.receivers.remove(receiver);
+    }
+
+    /// Notes that an attempt failed.
+    pub(super) fn failed(&mut self, now: Time, receiver: &Arc<str>) {
+        self.receivers.entry(Arc::clone(receiver)).or_default().failing.get_or_insert(now);
+    }
+
+    /// Notes that alerts were given up for good.
+    pub(super) fn gave_up(&mut self, outcome: &Outcome) {
+        let delivery = self.receivers.entry(Arc::clone(&outcome.receiver)).or_default();
+        let count = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
+        delivery.given_up = delivery.given_up.saturating_add(count);
+    }
+}
+
+impl Engine {
+    /// Whether alerts are judged and can be told; the error says what is amiss.
+    pub(super) fn health(&self, now: Time) -> Result<(), String> {
+        if self.paused_until.is_some() {
+            return Err("monitoring is paused".to_owned());
+        }
+        if self.lag >= TOO_LATE {
+            return Err(format!("alerts are judged {} s late", self.lag.as_secs()));
+        }
+        if !self.committer.is_ok() {
+            return Err("the ledger can't be written".to_owned());
+        }
+        let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
+        let late = |oldest: Option<Time>| oldest.is_some_and(|at| now.since(at) >= UNDELIVERED);
+        match statuses.iter().find(|(_, status)| late(status.borrow().oldest)) {
+            Some((name, _)) => Err(format!("{name} is owed an alert that is older than {} s", UNDELIVERED.as_secs())),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at the parts, and has rules judge what changed.
+    pub(super) fn watch(&mut self, now: Time) {
+        let is_ok = self.committer.is_ok() && self.store.history.is_ok();
+        self.watch.store_failing = if is_ok { None } else { self.watch.store_failing.or(Some(now)) };
+        let lag = if self.lag < LATE { 0.0 } else { self.lag.as_secs_f64().floor() };
+        let sidecar = Watched {
+            subject: Subject::Sidecar { name: Arc::from("lookout") },
+            gauges: vec![
+                (Signal::LagSeconds, Gauge::Value(lag)),
+                (Signal::StoreFailingSeconds, Gauge::Since(self.watch.store_failing)),
+            ],
+        };
+        let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
+        let oldest: BTreeMap<_, _> =
+            statuses.into_iter().map(|(name, status)| (name, status.borrow().oldest)).collect();
+        self.watch.receivers.retain(|name, _| self.receivers.contains(name));
+        let receivers = self.receivers.iter().map(|name| {
+            let delivery = self.watch.receivers.get(name).copied().unwrap_or_default();
+            Watched {
+                subject: Subject::Receiver { name: Arc::clone(name) },
+                gauges: vec![
+                    (Signal::UndeliveredSeconds, Gauge::Since(oldest.get(name).copied().flatten())),
+                    (Signal::ReceiverFailingSeconds, Gauge::Since(delivery.failing)),
+                    (Signal::GivenUp, Gauge::Value(f64::from(delivery.given_up))),
+                ],
+            }
+        });
+        let watched = std::iter::once(sidecar).chain(receivers).map(Arc::new).collect();
+        if self.fleet.set_watched(watched) {
+            self.settle(now);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Which alerts somebody means: globs by label, as silences, routes and `test route` have them.
+//!
+//! Owns the labels that can be matched and how. Refuses anything that is not known as a label, and naming none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Longest pattern, in bytes.
+pub const PATTERN_LIMIT: usize = 500;
+
+/// A label that an alert can be told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Label {
+    /// The rule's name; `alertname` is read as well.
+    #[serde(alias = "alertname")]
+    Rule,
+    /// The level; `severity` is read as well.
+    #[serde(alias = "severity")]
+    Level,
+    /// The project.
+    Project,
+    /// The agent's name.
+    AgentName,
+    /// The agent's type.
+    Type,
+    /// The component's name.
+    Component,
+    /// The source that it is about, or that reports the agent.
+    Source,
+    /// The receiver that it is about.
+    Receiver,
+}
+
+impl Label {
+    /// All labels.
+    pub const ALL: [Self; 8] = [
+        Self::Rule,
+        Self::Level,
+        Self::Project,
+        Self::AgentName,
+        Self::Type,
+        Self::Component,
+        Self::Source,
+        Self::Receiver,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Level => "level",
+            Self::Project => "project",
+            Self::AgentName => "agent_name",
+            Self::Type => "type",
+            Self::Component => "component",
+            Self::Source => "source",
+            Self::Receiver => "receiver",
+        }
+    }
+
+    /// Reads the word, or the one Alertmanager has for it.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "alertname" => Some(Self::Rule),
+            "severity" => Some(Self::Level),
+            _ => Self::ALL.into_iter().find(|label| label.as_str() == word),
+        }
+    }
+}
+
+/// Globs (`*` for any letters, `?` for one) that all have to match; at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Matchers(BTreeMap<Label, String>);
+
+impl Matchers {
+    /// Matchers by label; the error says what is wrong with them.
+    pub fn new(matchers: BTreeMap<Label, String>) -> Result<Self, String> {
+        if matchers.is_empty() {
+            return Err("there is no matcher; name at least one label, like agent_name".to_owned());
+        }
+        if let Some((label, _)) = matchers.iter().find(|(_, pattern)| pattern.len() > PATTERN_LIMIT) {
+            return Err(format!("the pattern of `{}` is longer than {PATTERN_LIMIT} bytes", label.as_str()));
+        }
+        Ok(Self(matchers))
+    }
+
+    /// Reads them from words; the error names the nearest label.
+    pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+        let mut matchers = BTreeMap::new();
+        for (word, pattern) in pairs {
+            let label = Label::parse(word).ok_or_else(|| unknown(word))?;
+            if matchers.insert(label, pattern.to_owned()).is_some() {
+                return Err(format!("`{}` is given twice", label.as_str()));
+            }
+        }
+        Self::new(matchers)
+    }
+
+    /// Whether they all match what `value` says of each label; a label that is not there is empty.
+    pub fn cover<'a>(&self, value: impl Fn(Label) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|(label, pattern)| glob(pattern, value(*label).unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for Matchers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (label, pattern)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(out, "{comma}{}={pattern}", label.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Matchers {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let words = BTreeMap::<String, String>::deserialize(input)?;
+        Self::parse(words.iter().map(|(word, pattern)| (&**word, &**pattern))).map_err(D::Error::custom)
+    }
+}
+
+fn unknown(word: &str) -> String {
+    let words = Label::ALL.map(Label::as_str);
+    let near = |one: &&str| (strsim::jaro_winkler(word, one) * 1000.0) as u32;
+    let nearest = words.into_iter().max_by_key(near).unwrap_or_default();
+    format!(
+        "`{}` is no label of an alert; the nearest is {nearest} (all: {})",
+        super::text::clean(word, 50),
+        words.join(", ")
+    )
+}
+
+/// Whether `text` matches `pattern` as a whole: `*` is any letters, `?` is one. Takes time in the product of their
+/// lengths at most.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return pattern == text;
+    }
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(letter) if *letter == '?' || Some(letter) == text.get(t) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                // The last star takes one letter more.
+                Some((at, taken)) => {
+                    (p, t) = (at + 1, taken + 1);
+                    star = Some((at, taken + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(p).all(|letter| *letter == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_whole_names() {
+        for (pattern, text, expected) in [
+            ("worker-*", "worker-12", true),
+            ("worker-*", "my-worker-12", false),
+            ("*", "", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b", "xxaxxbxx", false),
+            ("grüße*", "grüße🤖", true),
+            ("", "", true),
+            ("", "a", false),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn all_matchers_have_to_match_and_there_is_one_at_least() {
+        let value = |label: Label| match label {
+            Label::Rule => Some("AgentIdle"),
+            Label::Level => Some("warning"),
+            Label::AgentName => Some("worker-7"),
+            _ => None,
+        };
+        for (pairs, expected) in [
+            (vec![("rule", "AgentIdle"), ("agent_name", "worker-*")], true),
+            (vec![("alertname", "Agent*"), ("severity", "warning")], true),
+            (vec![("rule", "AgentIdle"), ("agent_name", "boss")], false),
+            (vec![("component", "*")], true),
+            (vec![("component", "?*")], false),
+        ] {
+            assert_eq!(Matchers::parse(pairs.clone()).unwrap().cover(value), expected, "{pairs:?}");
+        }
+        assert!(Matchers::parse([]).unwrap_err().contains("at least one"));
+        assert!(Matchers::parse([("agent", "x")]).unwrap_err().contains("the nearest is agent_name"));
+        assert!(Matchers::parse([("rule", "x"), ("alertname", "y")]).unwrap_err().contains("given twice"));
+        let read: Result<Matchers, _> = serde_json::from_str(r#"{"agent_name": "a", "rule": "R"}"#);
+        assert_eq!(read.unwrap().to_string(), "rule=R, agent_name=a");
+        assert!(serde_json::from_str::<Matchers>("{}").is_err());
+    }
+}

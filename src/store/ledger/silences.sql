@@ -1,0 +1,6 @@
+-- Silences that are not over. `body` is the whole row as JSON.
+CREATE TABLE silences (
+  id      TEXT PRIMARY KEY,
+  ends_at INTEGER NOT NULL,
+  body    TEXT NOT NULL
+) WITHOUT ROWID;

@@ -1,0 +1,151 @@
+//! Quiet on purpose: silences and acknowledgements by command and API, announced, explained, and kept over a crash.
+
+use serde_json::{Value, json};
+
+use crate::doubles::slack::Slack;
+use crate::program::{Lookout, Setup, eventually};
+use crate::slack::{idle, push, receiver};
+use crate::{Case, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("quiet: a silence by command keeps back, is announced, explained, and its end tells", &[], silence),
+        trial("quiet: silences, acknowledgements and timelines outlive a crash", &[], a_crash),
+        trial("quiet: who stops the monitoring is announced", &[], a_stop),
+        trial("quiet: the heartbeat beats only while alerts are judged and can be told", &[], heartbeat),
+        trial("quiet: what can't be is refused with its remedy", &[], refusals),
+    ]
+}
+
+fn run(setup: &Setup, lookout: &Lookout, arguments: &[&str]) -> (bool, String) {
+    let url = lookout.url();
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--url", &url]).collect();
+    let output = setup.command(&arguments).output().expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).expect("text"))
+}
+
+fn alert(lookout: &Lookout, agent: &str) -> Option<Value> {
+    let answer = lookout.get(&format!("/api/alerts?agent={agent}&rule=AgentIdle")).json();
+    answer["alerts"].get(0).cloned()
+}
+
+fn id(lookout: &Lookout, agent: &str) -> String {
+    alert(lookout, agent).expect("the alert")["fingerprint"].as_str().expect("its id").to_owned()
+}
+
+fn silence() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("receivers:\n{}", receiver("ops", &slack))).env("USER", "ann");
+    let lookout = setup.start();
+    let begin = ["silence", "agent_name=worker-*", "rule=AgentIdle", "--for", "2h", "--comment", "planned <work>"];
+    let (ok, said) = run(&setup, &lookout, &begin);
+    assert!(ok && said.starts_with("silence "), "{said}");
+    let told = slack.wait(1);
+    assert!(told[0].text().contains("ann silenced alerts with rule=AgentIdle, agent_name=worker-*"), "{told:?}");
+    assert!(told[0].text().contains("planned &lt;work&gt;"), "{told:?}");
+    push(&lookout, &idle("worker-1", 400));
+    push(&lookout, &idle("boss", 400));
+    let told = slack.wait(2);
+    assert_eq!(told[1].title(), "[WARNING] boss");
+    let silenced = alert(&lookout, "worker-1").expect("it is known all the same");
+    assert_eq!(silenced["state"], "firing");
+    let listed = lookout.get("/api/silences").json();
+    assert_eq!((&listed["total"], &listed["silences"][0]["id"]), (&json!(1), &silenced["silenced_by"]));
+    let (_, table) = run(&setup, &lookout, &["alerts"]);
+    assert!(table.contains("firing, silenced"), "{table}");
+    let (_, why) = run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]);
+    for part in ["AgentIdle of shop/worker-1: warning, firing", "fires at warning: ", "ops is not told: the silence "] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let silence = silenced["silenced_by"].as_str().expect("the silence");
+    let (ok, said) = run(&setup, &lookout, &["silence", "--end", silence]);
+    assert!(ok, "{said}");
+    let worker = "[WARNING] worker-1".to_owned();
+    slack.wait_for("worker-1 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    let (_, none) = run(&setup, &lookout, &["silence"]);
+    assert_eq!(none, "no silences\n");
+    eventually("the timeline tells that it was delivered", || {
+        run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]).1.contains("ops took the message").then_some(())
+    });
+}
+
+fn a_crash() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("receivers:\n{}", receiver("ops", &slack)));
+    let lookout = setup.start();
+    push(&lookout, &idle("worker-1", 400));
+    slack.wait(1);
+    let fingerprint = id(&lookout, "worker-1");
+    let ack = lookout.post(&format!("/api/alerts/{fingerprint}/ack"), &json!({"by": "ann", "comment": "mine"}));
+    assert_eq!((ack.status, &ack.json()["acked_by"]), (200, &json!("ann")), "{}", ack.text());
+    let silence = json!({"matchers": {"agent_name": "worker-2"}, "duration": "2h", "created_by": "bob"});
+    let silence = lookout.post("/api/silences", &silence);
+    assert_eq!(silence.status, 200, "{}", silence.text());
+    // A timeline that was read is in the file; what was answered is in the ledger.
+    assert_eq!(lookout.get(&format!("/api/alerts/{fingerprint}/why")).status, 200);
+    lookout.kill9();
+    let lookout = setup.start();
+    assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");
+    assert_eq!(lookout.get("/api/silences").json()["silences"][0]["id"], silence.json()["id"]);
+    push(&lookout, &idle("worker-2", 400));
+    push(&lookout, &idle("worker-3", 400));
+    let worker = "[WARNING] worker-3".to_owned();
+    slack.wait_for("worker-3 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    assert!(slack.seen().iter().all(|seen| !seen.text().contains("worker-2 has been")), "{:?}", slack.seen());
+    let why = lookout.get(&format!("/api/alerts/{fingerprint}/why")).json();
+    let words: Vec<&str> =
+        why["timeline"].as_array().expect("entries").iter().filter_map(|it| it["text"].as_str()).collect();
+    assert!(words.iter().any(|text| text.starts_with("fires at warning")), "{words:?}");
+    assert!(words.contains(&"ann looks after it: mine"), "{words:?}");
+    assert_eq!(why["receivers"][0]["reason"], "acknowledged", "{why}");
+}
+
+fn a_stop() {
+    let slack = Slack::start();
+    let config = format!(
+        "auth: {{tokens: [{{name: ci, role: admin, token: s3cret}}]}}\nreceivers:\n{}",
+        receiver("ops", &slack)
+    );
+    let lookout = Setup::new(&config).start();
+    let headers = [("authorization", "Bearer s3cret")];
+    assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
+    let told = slack.wait(1);
+    assert!(told[0].text().contains("the bearer of token ci paused the monitoring"), "{told:?}");
+    assert!(!format!("{told:?}").contains("s3cret"));
+}
+
+fn heartbeat() {
+    // A Slack double takes any request; what counts is how many there were.
+    let (heart, slack) = (Slack::start(), Slack::start());
+    let config =
+        format!("heartbeat: {{url: '{}', interval: 1s}}\nreceivers:\n{}", heart.url(), receiver("ops", &slack));
+    let lookout = Setup::new(&config).start();
+    let beats = || heart.seen().len();
+    eventually("it beats", || (beats() >= 2).then_some(()));
+    assert_eq!(lookout.post("/api/monitoring/stop", &json!({})).status, 200);
+    eventually("the log says that it is not called", || {
+        lookout.log().contains("not called: monitoring is paused").then_some(())
+    });
+    let before = beats();
+    assert_eq!(lookout.post("/api/monitoring/start", &json!({})).status, 200);
+    eventually("it beats again", || (beats() > before).then_some(()));
+    assert!(!lookout.log().contains(crate::doubles::slack::SECRET), "the address is a secret");
+}
+
+fn refusals() {
+    let lookout = Setup::new("").start();
+    for (path, body, status, message) in [
+        ("/api/silences", json!({"matchers": {"rule": "R"}}), 400, "needs an end"),
+        ("/api/silences", json!({"matchers": {"agnt": "R"}, "duration": "1h"}), 400, "the nearest is agent_name"),
+        ("/api/silences", json!({"matchers": {"rule": "R"}, "duration": "9000d"}), 400, "within a year"),
+        ("/api/alerts/0123456789abcdef/ack", json!({}), 404, "there is no firing alert 0123456789abcdef"),
+        ("/api/alerts/xyz/ack", json!({}), 400, "`xyz` is not a fingerprint"),
+    ] {
+        let answer = lookout.post(path, &body);
+        let error = answer.json()["error"].as_str().expect("an error").to_owned();
+        assert!(answer.status == status && error.contains(message), "{path} {body}: {} {error}", answer.status);
+    }
+    assert_eq!(lookout.get("/api/alerts/0123456789abcdef/why").status, 404);
+    assert_eq!(lookout.send("DELETE", "/api/silences/nothing", &[], b"").status, 404);
+}
