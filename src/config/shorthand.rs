@@ -66,7 +66,10 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
     if webhook_url.is_none() && webhook_url_file.is_none() {
         return None;
     }
-    Some(ReceiverConfig { slack: Some(SlackConfig { webhook_url, webhook_url_file }), ..ReceiverConfig::new("slack") })
+    Some(ReceiverConfig {
+        slack: Some(SlackConfig { webhook_url, webhook_url_file }),
+        ..ReceiverConfig::named("slack")
+    })
 }
 
 fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
@@ -105,7 +108,7 @@ fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
         password_file: env.get(SMTP_PASSWORD_FILE).map(Into::into),
         ca_file: None,
     };
-    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..ReceiverConfig::new("email") }))
+    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..ReceiverConfig::named("email") }))
 }
 
 fn wrong(variable: &str, message: String) -> Problem {

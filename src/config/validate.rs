@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use super::reader::Found;
 use crate::model::text::is_name;
+use crate::store::config::RecordConfig;
 use crate::{notify, sources};
 
 /// The longest name of a project or expected agent, in bytes.
@@ -19,6 +20,13 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     }
     if config.store.retention.is_zero() {
         found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
+    }
+    let (size, smallest) = (config.record.max_size, RecordConfig::SMALLEST);
+    if size < smallest {
+        found.report(
+            "record.max_size",
+            format!("{size} is too small to record anything; give at least {smallest} bytes"),
+        );
     }
     for (key, message) in sources::validate(&config.sources) {
         found.report(&format!("sources{key}"), message);

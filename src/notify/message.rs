@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration, text};
-use summary::Told;
-pub(super) use summary::{Entry, group};
+pub(super) use summary::Entry;
+use summary::{Told, group};
 
 /// Longest name in a title, in bytes.
 const NAME_LIMIT: usize = 200;
@@ -223,6 +223,33 @@ fn ending(notice: &Notice) -> Option<String> {
         (None, Some(ending)) => Some(ending.as_str().to_owned()),
         (None, None) => None,
     }
+}
+
+/// How many of `notices`, from the first on, have lines within `room`: `cost` says what a line takes of it, and the
+/// line of an incident takes `incident`. At least one, so that what is too long is cut and not kept back.
+pub(super) fn fitting(
+    now: Time,
+    notices: &[&Notice],
+    mut room: usize,
+    incident: usize,
+    cost: impl Fn(&str) -> usize,
+) -> usize {
+    let mut folded = Vec::new();
+    for (place, notice) in notices.iter().enumerate() {
+        let takes = match group(notice) {
+            Some(group) if folded.contains(&group) => 0,
+            Some(group) => {
+                folded.push(group);
+                incident
+            }
+            None => cost(&Entry::Alert(notice).line(now)),
+        };
+        if takes > room {
+            return place.max(1);
+        }
+        room -= takes;
+    }
+    notices.len()
 }
 
 /// What stands for the lines that found no room.

@@ -34,6 +34,8 @@ pub(super) struct Pace {
     pub(super) capacity: usize,
     /// What is told in a message of its own while the rate allows it.
     pub(super) group_by: GroupBy,
+    /// Whether a message that failed is sent again as it was, so that its key stays the same.
+    pub(super) keeps_batches: bool,
 }
 
 impl Default for Pace {
@@ -45,6 +47,7 @@ impl Default for Pace {
             bucket: None,
             capacity: super::CAPACITY,
             group_by: GroupBy::None,
+            keeps_batches: false,
         }
     }
 }
@@ -317,6 +320,7 @@ impl Queue {
             self.failures = self.failures.saturating_add(1);
             self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
             let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
+            self.piece |= self.pace.keeps_batches;
             self.give_back(now, batch, 1);
             self.fail(now, notices, error);
         } else {
@@ -396,6 +400,11 @@ impl Queue {
     /// What has become of notices since the last call.
     pub(super) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
+    }
+
+    /// Whether nothing waits, is under way or failed lately.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
     /// How many alerts wait or are under way.

@@ -39,23 +39,32 @@ impl Default for Texts {
     fn default() -> Self {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.add_filter("duration", |seconds: Option<f64>| {
-            seconds.map_or_else(
-                || "some time".to_owned(),
-                |seconds| duration::display(Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or_default()),
-            )
-        });
-        environment.add_filter("percent", |ratio: Option<f64>| {
-            ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
-        });
-        environment.add_filter("count", |number: Option<f64>| {
-            number.map_or_else(|| "an unknown number of".to_owned(), rounded)
-        });
+        environment.add_filter("duration", as_duration);
+        environment.add_filter("percent", as_percent);
+        environment.add_filter("count", as_count);
         environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
             items.join(separator.as_deref().unwrap_or(", "))
         });
         Self { environment, templates: BTreeMap::new() }
     }
+}
+
+/// The filter `duration`: seconds as `1h30m`.
+pub fn as_duration(seconds: Option<f64>) -> String {
+    seconds.map_or_else(
+        || "some time".to_owned(),
+        |seconds| duration::display(Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or_default()),
+    )
+}
+
+/// The filter `percent`: a ratio as `90 %`.
+pub fn as_percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
+}
+
+/// The filter `count`: a number with one decimal at most.
+pub fn as_count(number: Option<f64>) -> String {
+    number.map_or_else(|| "an unknown number of".to_owned(), rounded)
 }
 
 fn rounded(number: f64) -> String {
@@ -98,6 +107,12 @@ impl Texts {
     pub(super) fn complete(&mut self) {
         let templates = std::mem::take(&mut self.templates);
         self.environment.set_loader(move |name| Ok(templates.get(name).cloned()));
+    }
+
+    /// The template `summary` or `action` of `rule` as it is written.
+    pub(super) fn source(&self, rule: &str, key: &str) -> String {
+        let template = self.environment.get_template(&format!("{rule}.{key}"));
+        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
     /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.

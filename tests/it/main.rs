@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod alertmanager;
 mod api;
 mod bundles;
 mod counterparts;
@@ -28,6 +29,7 @@ mod program;
 mod prometheus;
 mod quiet;
 mod reload;
+mod ruletools;
 mod scrape;
 mod slack;
 mod storms;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        alertmanager::trials(),
         api::trials(),
         hostile::trials(),
         polling::trials(),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         durability::trials(),
         reload::trials(),
         otlp::trials(),
+        ruletools::trials(),
         quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();

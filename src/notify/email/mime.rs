@@ -31,13 +31,18 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The bytes of the mail that tells `notices`, lines ended by CR LF and all of it ASCII.
+/// The bytes of the mail that tells `notices` as `message` words them, lines ended by CR LF and all of it ASCII.
 ///
 /// The Message-Id follows from the notices' idempotency keys, so that a mail sent again is the same mail. A mail
 /// about one alert belongs to the thread of its incident; a summary is a thread of its own, as it would tie
 /// unrelated incidents together for ever.
-pub(super) fn render(now: Time, from: &Mailbox, to: &[Mailbox], notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
-    let message = message::compose(now, notices);
+pub(super) fn render(
+    now: Time,
+    from: &Mailbox,
+    to: &[Mailbox],
+    notices: &[Arc<Notice>],
+    message: &Message<'_>,
+) -> Result<Vec<u8>, String> {
     let (key, digest) = identity(notices);
     let host = from.email.domain();
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -55,8 +60,8 @@ pub(super) fn render(now: Time, from: &Mailbox, to: &[Mailbox], notices: &[Arc<N
     // `=_` never occurs in quoted-printable, so nothing an agent writes can end a part.
     let parts = MultiPart::alternative()
         .boundary(format!("=_{digest}"))
-        .singlepart(part(ContentType::TEXT_PLAIN, plain(now, &message)))
-        .singlepart(part(ContentType::TEXT_HTML, html(now, &message)));
+        .singlepart(part(ContentType::TEXT_PLAIN, plain(now, message)))
+        .singlepart(part(ContentType::TEXT_HTML, html(now, message)));
     let mail = mail.multipart(parts).map_err(|error| error.to_string())?;
     Ok(mail.formatted())
 }

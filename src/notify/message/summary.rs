@@ -67,7 +67,7 @@ impl<'a> Entry<'a> {
 }
 
 /// What a notice is folded by: its rule, and whether it is over; `None` when it is told by itself.
-pub(in crate::notify) fn group(notice: &Notice) -> Option<(&str, bool)> {
+pub(super) fn group(notice: &Notice) -> Option<(&str, bool)> {
     notice.part_of.map(|_| (&*notice.rule, notice.kind == NoticeKind::Resolved))
 }
 

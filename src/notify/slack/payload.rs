@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::message::{self, Body, Details, Entry, Message, Summary};
+use super::super::message::{self, Body, Details, Message, Summary};
 use crate::model::{Notice, Time};
 
 /// Largest payload sent, in bytes: beyond about 13,000 characters Slack answers `msg_blocks_too_long`.
@@ -128,23 +128,8 @@ fn many(now: Time, summary: &Summary<'_>, blocks: &mut Vec<Value>) {
 
 /// How many of `notices`, from the first on, one message has lines for; all when it is one message's worth.
 pub(super) fn fitting(now: Time, notices: &[&Notice]) -> usize {
-    let (mut room, mut folded) = (LINES_ROOM.saturating_sub(LINES_ROOM.div_ceil(SECTION) * FRAME_ROOM), Vec::new());
-    for (place, notice) in notices.iter().enumerate() {
-        let group = message::group(notice);
-        let cost = match group {
-            Some(group) if folded.contains(&group) => 0,
-            Some(group) => {
-                folded.push(group);
-                INCIDENT_ROOM
-            }
-            None => json_bytes(&fit(&Entry::Alert(notice).line(now), SECTION, SECTION)) + 2,
-        };
-        if cost > room {
-            return place.max(1);
-        }
-        room -= cost;
-    }
-    notices.len()
+    let room = LINES_ROOM.saturating_sub(LINES_ROOM.div_ceil(SECTION) * FRAME_ROOM);
+    message::fitting(now, notices, room, INCIDENT_ROOM, |line| json_bytes(&fit(line, SECTION, SECTION)) + 2)
 }
 
 /// A section of plain text: what an agent wrote formats nothing and mentions nobody.
