@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Aiosmtpd,
     /// The reference parsers of both text formats.
     PrometheusClient,
+    /// OpenTelemetry's SDK with its exporters over HTTP and gRPC.
+    OpenTelemetry,
 }
 
 /// Where a counterpart comes from.
@@ -42,7 +44,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -54,6 +56,7 @@ impl Need {
         Self::Openssl,
         Self::Aiosmtpd,
         Self::PrometheusClient,
+        Self::OpenTelemetry,
     ];
 
     const fn origin(self) -> Origin {
@@ -69,6 +72,8 @@ impl Need {
             Self::Openssl => Origin::Program("openssl", "openssl"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
+            // The exporter brings the SDK along.
+            Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
         }
     }
 

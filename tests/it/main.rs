@@ -22,6 +22,7 @@ mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
+mod otlp;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         mail::trials(),
         durability::trials(),
         reload::trials(),
+        otlp::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];

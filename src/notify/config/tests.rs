@@ -1,4 +1,4 @@
-//! Mistakes in the section, and what is none.
+//! What a section may say, and what each mistake is told.
 
 use super::*;
 
