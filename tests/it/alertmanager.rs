@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::counterparts::Need;
 use crate::doubles::slack::Slack;
 use crate::program::{Lookout, Setup, eventually};
-use crate::slack::{idle, push};
+use crate::slack::{idle, metric, push};
 use crate::{Case, http, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -138,13 +138,18 @@ fn lives() {
 fn away() {
     let (here, gone) = (Alertmanager::start(free()), free());
     let setup = Setup::new(&format!(
-        "receivers:\n  - {{name: am, alertmanager: {{urls: ['http://{gone}', '{}']}}}}\n",
+        "receivers:\n  - {{name: am, alertmanager: {{urls: ['{}', 'http://{gone}']}}}}\n",
         here.url()
     ));
     let lookout = start(&setup);
     push(&lookout, &idle("worker-1", 400));
     here.shows(&["warning worker-1 AgentIdle"]);
-    assert!(lookout.log().contains("an instance of Alertmanager was not told"), "{}", lookout.log());
+    let failed = "lookout_notifications_failed_total{receiver=\"am\",reason=\"connect\"}";
+    eventually("the instance that was not told is counted", || metric(&lookout, failed).filter(|count| *count >= 1.0));
+    assert_eq!(metric(&lookout, "lookout_notifications_total{receiver=\"am\"}"), Some(1.0));
+    let shown = lookout.get("/api/status").json()["receivers"][0].clone();
+    assert_eq!(shown["pending"], json!(0), "the other took it: {shown}");
+    assert!(shown["last_error"].as_str().is_some_and(|error| error.starts_with("instance 1: ")), "{shown}");
     // Back again, it hears of what lasts: with the program's start, as with each minute.
     let back = Alertmanager::start(gone);
     assert!(lookout.sigterm().success());
