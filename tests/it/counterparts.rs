@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Sqlite,
     /// Maker of throw-away certificates.
     Openssl,
+    /// A wall clock that can be set for one program.
+    Faketime,
     /// A mail server.
     Aiosmtpd,
     /// The reference parsers of both text formats.
@@ -42,7 +44,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -52,6 +54,7 @@ impl Need {
         Self::Curl,
         Self::Sqlite,
         Self::Openssl,
+        Self::Faketime,
         Self::Aiosmtpd,
         Self::PrometheusClient,
     ];
@@ -67,6 +70,7 @@ impl Need {
             Self::Curl => Origin::Program("curl", "curl"),
             Self::Sqlite => Origin::Program("sqlite3", "sqlite3"),
             Self::Openssl => Origin::Program("openssl", "openssl"),
+            Self::Faketime => Origin::Program("faketime", "faketime"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
         }

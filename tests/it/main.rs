@@ -17,6 +17,7 @@ mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
+mod faults;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         slack::trials(),
         mail::trials(),
         durability::trials(),
+        faults::trials(),
         reload::trials(),
         quiet::trials(),
     ];
