@@ -15,7 +15,7 @@ use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
 use crate::fleet;
 use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint, PollReport};
-use crate::notify::Receiver;
+use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context};
 use crate::sources;
@@ -73,6 +73,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
     pollers.replace(&config).await?;
+    let heart = Heart::new(handle.clone());
+    heart.replace(&config).await;
     let reloader = Arc::new(Reloader {
         source,
         console: extras.console,
@@ -84,6 +86,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         access: access_now,
         address,
         pollers,
+        heart,
         turn: Mutex::new(()),
     });
     let reload = {
@@ -126,6 +129,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         // It bounds its own time; it can only have broken.
         drop(serving.await);
     }
+    reloader.heart.stop().await;
     reloader.pollers.stop().await;
     if stop_engine.send(FLUSH).is_err() {
         tracing::error!("the engine had ended already");
@@ -172,6 +176,7 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
         },
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
         incidents: config.incidents.policy(),
+        digest: config.digest.clone(),
         receivers,
     })
 }
@@ -263,6 +268,43 @@ impl Pollers {
     }
 }
 
+/// The heartbeat, while one is wanted.
+struct Heart {
+    handle: Handle,
+    beating: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Heart {
+    fn new(handle: Handle) -> Self {
+        Self { handle, beating: Mutex::new(None) }
+    }
+
+    /// Beats as `config` says from now on.
+    async fn replace(&self, config: &Config) {
+        self.stop().await;
+        let handle = self.handle.clone();
+        let is_well = move || {
+            let handle = handle.clone();
+            async move {
+                // An engine that does not answer is not well, whatever it would say.
+                match tokio::time::timeout(CATCH_UP, handle.health()).await {
+                    Ok(Ok(health)) => health,
+                    Ok(Err(stopped)) => Err(stopped.to_string()),
+                    Err(_) => Err("the engine does not answer".to_owned()),
+                }
+            }
+        };
+        let beat = heartbeat::beat(config.heartbeat.clone(), is_well);
+        *self.beating.lock().await = Some(tokio::spawn(beat));
+    }
+
+    async fn stop(&self) {
+        if let Some(beating) = self.beating.lock().await.take() {
+            beating.abort();
+        }
+    }
+}
+
 /// Reads the configuration again and puts it in force when it is valid.
 struct Reloader {
     source: Source,
@@ -275,6 +317,7 @@ struct Reloader {
     access: watch::Sender<Arc<Access>>,
     address: SocketAddr,
     pollers: Pollers,
+    heart: Heart,
     /// One reload at a time.
     turn: Mutex<()>,
 }
@@ -305,6 +348,7 @@ impl Reloader {
         }
         self.access.send_replace(Arc::new(access));
         self.handle.reload(settings).await?;
+        self.heart.replace(&config).await;
         self.pollers.replace(&config).await
     }
 }

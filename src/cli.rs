@@ -18,6 +18,7 @@ mod status;
 mod table;
 mod terminal;
 mod test_notify;
+mod test_route;
 mod why;
 
 use std::io::Write as _;
@@ -38,6 +39,7 @@ pub use run::RunArgs;
 pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
+pub use test_route::TestRouteArgs;
 pub use why::WhyArgs;
 
 use crate::config::{ConfigError, Environment, Source};
@@ -99,6 +101,8 @@ pub enum Command {
 pub enum TestCommand {
     /// Send a marked test to the receivers and show what they answer
     Notify(TestNotifyArgs),
+    /// Show who would be told of an alert with these labels, and who would not, and why
+    Route(TestRouteArgs),
 }
 
 /// Which configuration a command reads.
@@ -125,6 +129,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, env),
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Why(args) => wait(why::run(&args, env)),

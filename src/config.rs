@@ -24,9 +24,10 @@ pub use environment::Environment;
 pub(crate) use mask::url as masked_url;
 pub use problem::{ConfigError, Origin, Problem};
 
-use crate::alerts::config::IncidentsConfig;
+use crate::alerts::config::{DigestConfig, IncidentsConfig};
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
+use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
 use crate::store::config::StoreConfig;
 use log::LogConfig;
@@ -62,6 +63,10 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// When many alerts of one rule are told as one.
     pub incidents: IncidentsConfig,
+    /// A message a day about how things are.
+    pub digest: DigestConfig,
+    /// An address that is called while all is well.
+    pub heartbeat: HeartbeatConfig,
     /// Who is told.
     pub receivers: Vec<ReceiverConfig>,
 }
@@ -101,6 +106,8 @@ impl Source {
             budgets: reader.section("budgets"),
             rules: reader.list("rules"),
             incidents: reader.section("incidents"),
+            digest: reader.section("digest"),
+            heartbeat: reader.section("heartbeat"),
             receivers: reader.list("receivers"),
         };
         let any_receiver = reader.has_items("receivers");

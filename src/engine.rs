@@ -5,6 +5,7 @@
 //! must outlive the process is saved within a second. Refuses to wait for disk or network while it does so.
 
 mod commit;
+mod digest;
 pub mod handle;
 mod ingest;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{Settled, Store};
 use commit::Committer;
+use digest::Digest;
 use orphans::Orphans;
 use output::Unsaved;
 use watch::Watch;
@@ -68,6 +70,7 @@ pub struct Engine {
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
     watch: Watch,
+    digest: Digest,
 }
 
 impl Engine {
@@ -109,6 +112,7 @@ impl Engine {
             self.set_monitoring(now, true, "the end of its time");
         }
         self.end_orphans(now);
+        self.tell_digest(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -125,7 +129,10 @@ impl Engine {
             Some(until) => Some(until),
             None => [self.rules.next_deadline(), self.alerts.next_deadline()].into_iter().flatten().min(),
         };
-        [self.fleet.next_deadline(), judged, self.orphans.deadline()].into_iter().flatten().min()
+        [self.fleet.next_deadline(), judged, self.orphans.deadline(), self.digest.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Resumes or pauses judging; people are told who did.

@@ -13,6 +13,7 @@ pub mod config;
 mod console;
 pub mod dispatcher;
 mod email;
+pub mod heartbeat;
 mod message;
 mod queue;
 pub mod receiver;

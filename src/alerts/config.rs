@@ -1,9 +1,13 @@
-//! The section `incidents`.
+//! The sections `incidents` and `digest`.
 
+use jiff::ToSpan as _;
+use jiff::tz::TimeZone;
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::IncidentPolicy;
+use crate::model::Time;
+use crate::model::quiet::time_of_day;
 
 /// When many alerts of one rule are told as one.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -70,6 +74,46 @@ fn percent<S: Serializer>(share: &f64, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&format_args!("{}%", share * 100.0))
 }
 
+/// A message a day about how things are, which proves the channel alive as well.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DigestConfig {
+    /// At what time of the day, like `09:00`; none is no digest.
+    pub at: Option<String>,
+    /// In which time zone.
+    pub time_zone: String,
+    /// To which receivers; all that people read when none are named.
+    pub receivers: Vec<String>,
+}
+
+impl Default for DigestConfig {
+    fn default() -> Self {
+        Self { at: None, time_zone: "UTC".to_owned(), receivers: Vec::new() }
+    }
+}
+
+impl DigestConfig {
+    /// What is wrong with it: the key within the section, and why.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        if let Some(Err(error)) = self.at.as_deref().map(time_of_day) {
+            return Some(("at", error));
+        }
+        let unknown = TimeZone::get(&self.time_zone).is_err();
+        let message = || format!("`{}` is not a time zone; write it like Europe/Berlin", self.time_zone);
+        unknown.then(|| ("time_zone", message()))
+    }
+
+    /// When the next one is due after `now`.
+    pub fn next(&self, now: Time) -> Option<Time> {
+        let at = time_of_day(self.at.as_deref()?).ok()?;
+        let zone = TimeZone::get(&self.time_zone).ok()?;
+        let today = now.to_jiff().to_zoned(zone.clone()).date();
+        let days = [today, today.saturating_add(1.day()), today.saturating_add(2.days())];
+        let times = days.into_iter().filter_map(|day| day.to_datetime(at).to_zoned(zone.clone()).ok());
+        times.map(|time| Time::from_millis(time.timestamp().as_millisecond())).find(|time| *time > now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +128,24 @@ mod tests {
         }
         for text in [r#"{"share": 0}"#, r#"{"share": "150%"}"#, r#"{"share": "many"}"#, r#"{"shares": 0.1}"#] {
             assert!(serde_json::from_str::<IncidentsConfig>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_due_at_its_time_of_the_day_in_its_zone() {
+        let digest: DigestConfig = serde_json::from_str(r#"{"at": "09:00", "time_zone": "Europe/Berlin"}"#).unwrap();
+        for (now, next) in [
+            ("2026-11-21T07:59:59Z", "2026-11-21T08:00:00Z"),
+            ("2026-11-21T08:00:00Z", "2026-11-22T08:00:00Z"),
+            // The clock goes back in the night before.
+            ("2026-10-24T12:00:00Z", "2026-10-25T08:00:00Z"),
+            ("2026-10-23T12:00:00Z", "2026-10-24T07:00:00Z"),
+        ] {
+            assert_eq!(digest.next(Time::parse(now).unwrap()).unwrap().to_string(), next);
+        }
+        assert_eq!(DigestConfig::default().next(Time::default()), None);
+        for (text, key) in [(r#"{"at": "9"}"#, "at"), (r#"{"at": "09:00", "time_zone": "Berlin"}"#, "time_zone")] {
+            assert_eq!(serde_json::from_str::<DigestConfig>(text).unwrap().problem().unwrap().0, key);
         }
     }
 }

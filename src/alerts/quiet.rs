@@ -130,7 +130,22 @@ impl Alerts {
         self.settle_into(now, effects)
     }
 
-    /// The same, to those who were told of `alert` if there is one.
+    /// Tells how things are, once a day: the receivers of these names, or all that people read when there are none.
+    pub fn digest(&mut self, now: Time, names: &[String], text: &str) -> Effects {
+        let mut effects = Effects::default();
+        for receiver in &self.receivers {
+            let is_named = names.iter().any(|name| **name == *receiver.name);
+            if is_named || (names.is_empty() && receiver.audience == Audience::People) {
+                let subject = Subject::Sidecar { name: Arc::from("lookout") };
+                let rule = Arc::from("Digest");
+                let notice = Notice::new(&receiver.name, NoticeKind::Digest, Level::Info, rule, subject, now);
+                effects.notices.push(Notice { message: Arc::from(text), ..notice });
+            }
+        }
+        self.settle_into(now, effects)
+    }
+
+    /// As [`Alerts::announce`], to those who were told of `alert` if there is one.
     fn announce_into(&mut self, now: Time, id: &str, text: &str, alert: Option<&Alert>, effects: &mut Effects) {
         let subject = Subject::Sidecar { name: Arc::from("lookout") };
         // Each piece of news is told by itself: none replaces another that waits.

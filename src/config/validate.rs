@@ -26,6 +26,18 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     agents(config, found);
     expected(config, found);
     budgets(config, found);
+    if let Some((key, message)) = config.digest.problem() {
+        found.report(&format!("digest.{key}"), message);
+    }
+    for (place, name) in config.digest.receivers.iter().enumerate() {
+        if !config.receivers.iter().any(|receiver| receiver.name == *name) {
+            let message = format!("there is no receiver `{name}`; name one of `receivers`");
+            found.report(&format!("digest.receivers[{place}]"), message);
+        }
+    }
+    for problem in config.heartbeat.validate() {
+        found.report(&problem.path, problem.message);
+    }
     for problem in notify::config::validate(&config.receivers) {
         found.report(&problem.path, problem.message);
     }

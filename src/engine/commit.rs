@@ -110,6 +110,12 @@ impl Committer {
         self.answers.push(Box::new(answer));
     }
 
+    /// The notices of the commit to come.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> &[Arc<Notice>] {
+        &self.notices
+    }
+
     /// Whether the last commit succeeded.
     pub(super) const fn is_ok(&self) -> bool {
         self.is_ok

@@ -34,6 +34,8 @@ pub enum Bulk {
 pub enum Control {
     /// A reader wants the picture as it is now.
     View(oneshot::Sender<Arc<View>>),
+    /// Whether alerts are judged and told.
+    Health(oneshot::Sender<Result<(), String>>),
     /// A reader wants the alerts that are not over.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
     /// Judging and polling are resumed or paused, and by whom.
@@ -129,6 +131,11 @@ impl Handle {
     /// The picture as it is now.
     pub async fn view(&self) -> Result<Arc<View>, Stopped> {
         self.ask(Control::View).await
+    }
+
+    /// Whether alerts are judged and can be told; the error says what is amiss.
+    pub async fn health(&self) -> Result<Result<(), String>, Stopped> {
+        self.ask(Control::Health).await
     }
 
     /// The alerts that are not over, worst first, then newest first.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::alerts::IncidentPolicy;
+use crate::alerts::config::DigestConfig;
 use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub rules: RuleSet,
     /// When many alerts of one rule are told as one.
     pub incidents: IncidentPolicy,
+    /// A message a day about how things are.
+    pub digest: DigestConfig,
     /// Who is told.
     pub receivers: Vec<Receiver>,
 }
@@ -45,6 +48,7 @@ impl Engine {
         self.receivers = names;
         self.watch(now);
         self.alerts.set_incidents(settings.incidents);
+        self.digest.configure(now, settings.digest);
         let effects = self.alerts.configure(now, self.rules.policies(), policies_now);
         self.take_effects(now, effects);
         if let Some(dispatcher) = &mut self.dispatcher {

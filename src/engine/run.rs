@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
+use super::digest::Digest;
 use super::handle::{Bulk, Control};
 use super::orphans::Orphans;
 use super::output::Unsaved;
@@ -84,6 +85,7 @@ impl Engine {
             monitoring,
             orphans: Orphans::new(grace),
             watch: Watch::default(),
+            digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
         (engine, reports_end)
@@ -173,6 +175,7 @@ impl Engine {
         let now = self.clock.now();
         // A reader that has gone away is not waiting for the answer.
         match message {
+            Control::Health(reply) => drop(reply.send(self.health(now))),
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
             Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
             Control::Quiet(message) => self.take_quiet(now, message),

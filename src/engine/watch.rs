@@ -13,6 +13,10 @@ use crate::notify::Dispatcher;
 
 /// A lag below this is how things are; above it the engine is late.
 const LATE: Duration = Duration::from_secs(1);
+/// With this lag alerts are not judged as they should be.
+const TOO_LATE: Duration = Duration::from_secs(30);
+/// With an alert that is owed for so long, alerts are not told as they should be.
+const UNDELIVERED: Duration = Duration::from_secs(300);
 
 /// What is remembered of the parts.
 #[derive(Debug, Default)]
@@ -50,6 +54,25 @@ impl Watch {
 }
 
 impl Engine {
+    /// Whether alerts are judged and can be told; the error says what is amiss.
+    pub(super) fn health(&self, now: Time) -> Result<(), String> {
+        if self.paused_until.is_some() {
+            return Err("monitoring is paused".to_owned());
+        }
+        if self.lag >= TOO_LATE {
+            return Err(format!("alerts are judged {} s late", self.lag.as_secs()));
+        }
+        if !self.committer.is_ok() {
+            return Err("the ledger can't be written".to_owned());
+        }
+        let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
+        let late = |oldest: Option<Time>| oldest.is_some_and(|at| now.since(at) >= UNDELIVERED);
+        match statuses.iter().find(|(_, status)| late(status.borrow().oldest)) {
+            Some((name, _)) => Err(format!("{name} is owed an alert that is older than {} s", UNDELIVERED.as_secs())),
+            None => Ok(()),
+        }
+    }
+
     /// Looks at the parts, and has rules judge what changed.
     pub(super) fn watch(&mut self, now: Time) {
         let is_ok = self.committer.is_ok() && self.store.history.is_ok();

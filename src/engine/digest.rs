@@ -1,0 +1,135 @@
+//! The daily digest: how things are, in a few sentences.
+
+use super::Engine;
+use crate::alerts::config::DigestConfig;
+use crate::model::{AlertState, Level, Time};
+
+/// When the digest is due, and what counts since the last one.
+#[derive(Debug)]
+pub(super) struct Digest {
+    config: DigestConfig,
+    due: Option<Time>,
+    /// Alerts that had fired when the last one was told, or at the start.
+    fired: u64,
+}
+
+impl Digest {
+    pub(super) fn new(now: Time, config: DigestConfig, fired: u64) -> Self {
+        Self { due: config.next(now), config, fired }
+    }
+
+    /// When the next one is due.
+    pub(super) const fn deadline(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Takes over other settings.
+    pub(super) fn configure(&mut self, now: Time, config: DigestConfig) {
+        self.due = config.next(now);
+        self.config = config;
+    }
+}
+
+impl Engine {
+    /// Tells the digest if it is due.
+    pub(super) fn tell_digest(&mut self, now: Time) {
+        if self.digest.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.digest.due = self.digest.config.next(now);
+        let text = self.digest_text();
+        self.digest.fired = self.alerts.counts().fired;
+        let names = self.digest.config.receivers.clone();
+        let effects = self.alerts.digest(now, &names, &text);
+        self.take_effects(now, effects);
+    }
+
+    fn digest_text(&self) -> String {
+        let fleet = self.fleet.state();
+        let (mut agents, mut up, mut down) = (0, 0, 0);
+        for project in &fleet.projects {
+            agents += project.agents;
+            up += project.up;
+            down += project.down;
+        }
+        let tokens: u64 = fleet.agents.iter().map(|agent| agent.day_tokens).sum();
+        let cost: f64 = fleet.agents.iter().map(|agent| agent.day_cost_usd).sum();
+        let firing = |level: Level| {
+            self.alerts.open().filter(|alert| alert.state == AlertState::Firing && alert.level == level).count()
+        };
+        let levels: Vec<String> = Level::ALL
+            .into_iter()
+            .rev()
+            .map(|level| (level, firing(level)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(level, count)| format!("{count} {level}"))
+            .collect();
+        let firing =
+            if levels.is_empty() { "no alert fires".to_owned() } else { format!("alerts: {}", levels.join(", ")) };
+        let fired = self.alerts.counts().fired.saturating_sub(self.digest.fired);
+        format!(
+            "{up} of {agents} agents are up, {down} down; {firing}; {fired} alerts fired since the last digest; \
+             {tokens} tokens and ${cost:.2} used today so far"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::{Parts, Settings};
+    use crate::metrics::Own;
+    use crate::notify::Receiver;
+    use crate::store::{Restored, Saved, Store, config::StoreConfig};
+
+    #[tokio::test]
+    async fn it_is_told_once_a_day_at_its_time() {
+        let now = Time::parse("2026-11-21T08:59:00Z").unwrap();
+        let clock = Clock::at(now);
+        let memory = StoreConfig { path: None, ..StoreConfig::default() };
+        let (store, _, _) = Store::open(&memory, &clock).unwrap();
+        let rules = crate::rules::built_in(crate::rules::compile::RuleSettings {
+            max_idle: std::time::Duration::from_secs(300),
+            timeout: std::time::Duration::from_secs(60),
+        });
+        let digest = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
+        let settings = Settings {
+            fleet: crate::fleet::Settings {
+                agents: crate::fleet::config::AgentsConfig::default(),
+                expected: Vec::new(),
+                budgets: crate::fleet::config::BudgetsConfig::default(),
+                max_series: 1_000_000,
+                sources: Vec::new(),
+            },
+            rules: rules.unwrap(),
+            incidents: crate::alerts::IncidentPolicy::default(),
+            digest,
+            receivers: vec![Receiver::console()],
+        };
+        let (monitoring, _on) = tokio::sync::watch::channel(true);
+        let (restored, saved) = (Restored::default(), Saved::default());
+        let parts =
+            Parts { clock: clock.clone(), settings, own: Arc::new(Own::new()), store, restored, saved, monitoring };
+        let (mut engine, _reports) = Engine::new(parts);
+        let body = bytes::Bytes::from_static(
+            br#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#,
+        );
+        let (reply, _) = tokio::sync::oneshot::channel();
+        engine.take_bulk(now, crate::engine::handle::Bulk::State(body, reply));
+        let due = engine.digest.deadline().unwrap();
+        assert_eq!(due.to_string(), "2026-11-21T09:00:00Z");
+        let told = |engine: &Engine| engine.committer.waiting().iter().filter(|it| &*it.rule == "Digest").count();
+        engine.tick(Time::parse("2026-11-21T08:59:59Z").unwrap());
+        assert_eq!(told(&engine), 0);
+        engine.tick(due);
+        let notices = engine.committer.waiting();
+        let digest = notices.iter().find(|notice| &*notice.rule == "Digest").expect("it is told");
+        assert!(digest.message.starts_with("1 of 2 agents are up, 1 down; "), "{}", digest.message);
+        engine.tick(due);
+        assert_eq!(told(&engine), 1, "once");
+        assert_eq!(engine.digest.deadline().unwrap().to_string(), "2026-11-22T09:00:00Z");
+    }
+}
