@@ -27,6 +27,7 @@ pub mod source;
 pub mod text;
 pub mod time;
 pub mod update;
+pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
@@ -50,3 +51,4 @@ pub use snapshot::{Budgets, Snapshot};
 pub use source::{Source, SourceError, SourceErrorReason};
 pub use time::Time;
 pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, Rejected, UsageUpdate};
+pub use wall::Wall;

@@ -163,7 +163,6 @@ impl World {
             Step::Trouble(whom, acts) => self.double(*whom).next(acts),
             Step::Address(whom, address) => self.address(*whom, *address),
             Step::DiskFull(full) => self.fill_disk(*full),
-            Step::Clock(_) if std::env::var_os("NOCLOCK").is_some() => {}
             Step::Clock(seconds) => {
                 self.offset += seconds;
                 self.is_set = true;
