@@ -53,18 +53,20 @@ impl Wall {
             return current;
         }
         let mut latest = Some(current).filter(|at| *at <= now);
-        let mut begun = None;
+        // Said by a clock of before, of a time before that one was set: only if there is no better way to read it.
+        let (mut earlier, mut begun) = (None, None);
         for (until, skew) in &self.steps {
             let at = shift(said, skew.saturating_neg());
-            if at <= *until && begun.is_none_or(|begun| begun <= at) {
+            if at <= *until {
                 if known == Some(at) {
                     return at;
                 }
-                latest = latest.max(Some(at));
+                let fits = if begun.is_none_or(|begun| begun <= at) { &mut latest } else { &mut earlier };
+                *fits = (*fits).max(Some(at));
             }
             begun = Some(*until);
         }
-        latest.unwrap_or(current)
+        latest.or(earlier).unwrap_or(current)
     }
 }
 
@@ -135,7 +137,7 @@ mod tests {
         assert!(wall.note(noon(100), noon(101)));
         assert_eq!(wall.show(noon(105)), noon(105));
         // Said before, between and after.
-        for (said, ours) in [(-30, -30), (HOUR + 50, 50), (110, 110)] {
+        for (said, ours) in [(-30, -30), (HOUR + 50, 50), (HOUR - 700, -700), (110, 110)] {
             assert_eq!(wall.read(noon(120), noon(said), None), noon(ours));
         }
     }
