@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Openssl,
     /// A wall clock that can be set for one program.
     Faketime,
+    /// Leave to have mounts of one's own.
+    Namespaces,
     /// A mail server.
     Aiosmtpd,
     /// The reference parsers of both text formats.
@@ -44,7 +46,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -55,6 +57,7 @@ impl Need {
         Self::Sqlite,
         Self::Openssl,
         Self::Faketime,
+        Self::Namespaces,
         Self::Aiosmtpd,
         Self::PrometheusClient,
     ];
@@ -71,6 +74,7 @@ impl Need {
             Self::Sqlite => Origin::Program("sqlite3", "sqlite3"),
             Self::Openssl => Origin::Program("openssl", "openssl"),
             Self::Faketime => Origin::Program("faketime", "faketime"),
+            Self::Namespaces => Origin::Program("unshare", "util-linux"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
         }
@@ -78,17 +82,18 @@ impl Need {
 
     fn is_installed(self) -> bool {
         match self.origin() {
+            // It is everywhere; leave to use it is not.
+            Origin::Program("unshare", _) => succeeds(Command::new("unshare").args(["-rm", "true"])),
             Origin::Program(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
-            Origin::Module(module, _) => Command::new("python3")
-                .args(["-c", &format!("import {module}")])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success()),
+            Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
         }
     }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// The counterparts that this machine does not have.

@@ -3,6 +3,8 @@
 //!
 //! `LOOKOUT_FAULT_SCHEDULES` says how many schedules are run (20 if it is not set), `LOOKOUT_FAULT_SEED` replays one.
 
+mod clock;
+mod disk;
 mod ledger;
 mod oracle;
 mod schedule;
@@ -24,7 +26,9 @@ use schedule::Step;
 use world::World;
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![trial("faults: whatever goes wrong, nothing is lost and nothing is told twice", &[Need::Faketime], schedules)]
+    let schedules =
+        trial("faults: whatever goes wrong, nothing is lost and nothing is told twice", &[Need::Faketime], schedules);
+    [vec![schedules], clock::trials(), disk::trials()].into_iter().flatten().collect()
 }
 
 /// Schedules of a common test run: about as many seconds.

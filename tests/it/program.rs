@@ -76,6 +76,12 @@ impl Setup {
         self
     }
 
+    /// Undoes [`Setup::shell`].
+    pub(crate) fn without_shell(mut self) -> Self {
+        self.prelude.clear();
+        self
+    }
+
     /// Starts another program in its place.
     fn program(mut self, program: &str) -> Self {
         self.program = PathBuf::from(program);

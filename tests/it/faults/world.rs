@@ -12,13 +12,10 @@ use serde_json::{Value, json};
 
 use super::ledger::{self, Row};
 use super::schedule::{Address, Condition, Damage, SUBJECTS, Slow, Step, Whom};
-use crate::counterparts;
+use super::{clock, disk};
 use crate::doubles::slack::{SECRET, Slack};
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::push;
-
-/// Debian's library, by the directory that each architecture has.
-const FAKETIME: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
 /// The cooldown of every rule.
 pub(super) const COOLDOWN: Duration = Duration::from_millis(300);
@@ -70,17 +67,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let setup = Setup::new("").shell("trap '' XFSZ");
-        let offset = setup.write("offset", "+0\n").display().to_string();
-        let setup = [
-            ("LD_PRELOAD", FAKETIME),
-            ("FAKETIME_TIMESTAMP_FILE", &offset),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ]
-        .into_iter()
-        .fold(setup, |setup, (name, value)| setup.env(name, value));
+        let setup = clock::under(Setup::new("").shell("trap '' XFSZ"));
         let mut world = Self {
             setup,
             program: None,
@@ -162,12 +149,11 @@ impl World {
             }
             Step::Trouble(whom, acts) => self.double(*whom).next(acts),
             Step::Address(whom, address) => self.address(*whom, *address),
-            Step::DiskFull(full) => self.fill_disk(*full),
+            Step::DiskFull(full) => disk::fill(self.program(), *full),
             Step::Clock(seconds) => {
                 self.offset += seconds;
                 self.is_set = true;
-                self.setup.write("offset.new", &format!("{:+}\n", self.offset));
-                std::fs::rename(self.path().join("offset.new"), self.path().join("offset")).expect("a new offset");
+                clock::set(self.path(), self.offset);
             }
             Step::Kill(meanwhile) => {
                 self.kill(Break::Crash);
@@ -193,7 +179,7 @@ impl World {
     /// Lifts every fault, says once more what is true, and lets all that is silenced be told.
     pub(super) fn make_well(&mut self) {
         self.tell("everything is well again");
-        self.fill_disk(false);
+        disk::fill(self.program(), false);
         Whom::ALL.into_iter().for_each(|whom| self.address(whom, Address::Home));
         self.doubles.iter().for_each(Slack::behave);
         self.reload();
@@ -211,7 +197,7 @@ impl World {
             program.ended()
         });
         self.logs.push(program.log());
-        sweep(program.id());
+        clock::sweep(program.id());
         assert!(status.success(), "it ended with {status}");
     }
 
@@ -227,6 +213,7 @@ impl World {
     }
 
     fn report(&mut self, subject: usize, condition: Condition, again: bool) {
+        let condition = possible(subject, condition);
         self.truth[subject] = condition;
         let batch = if condition == Condition::Gone {
             self.batch(project(subject))
@@ -348,14 +335,6 @@ impl World {
         std::fs::rename(self.path().join(format!("{name}.new")), self.path().join(name)).expect("a new address");
     }
 
-    /// From now on every write of the program to a file fails, or none does.
-    fn fill_disk(&self, full: bool) {
-        let (id, limit) = (self.program().id(), if full { "1:" } else { "unlimited:" });
-        counterparts::run(
-            std::process::Command::new("prlimit").args([&format!("--pid={id}"), &format!("--fsize={limit}")]),
-        );
-    }
-
     fn mark(&mut self, whom: Whom, what: Break) {
         let double = self.double(whom);
         let mark = Mark { what, place: double.seen().len(), at: double.elapsed() };
@@ -366,7 +345,7 @@ impl World {
         let program = self.program.take().expect("it runs between two steps");
         let (log, id) = (program.log(), program.id());
         program.kill9();
-        sweep(id);
+        clock::sweep(id);
         self.logs.push(log);
         let at: Vec<Duration> = self.doubles.iter().map(Slack::elapsed).collect();
         for whom in Whom::ALL {
@@ -394,7 +373,7 @@ impl World {
 
     fn restart(&mut self, meanwhile: &[(usize, Condition)]) {
         for (subject, condition) in meanwhile {
-            self.truth[*subject] = *condition;
+            self.truth[*subject] = possible(*subject, *condition);
             self.said.remove(subject);
         }
         if std::mem::take(&mut self.is_set) {
@@ -422,12 +401,9 @@ impl World {
     }
 }
 
-/// Removes what the clock's library leaves behind of a process.
-fn sweep(id: u32) {
-    for name in ["faketime_shm_", "sem.faketime_sem_"] {
-        // There is none where it cleaned up itself.
-        drop(std::fs::remove_file(format!("/dev/shm/{name}{id}")));
-    }
+/// A component that is not named stays; only agents are gone then.
+fn possible(subject: usize, condition: Condition) -> Condition {
+    if project(subject) == "part" && condition == Condition::Gone { Condition::Well } else { condition }
 }
 
 /// The rule that judges a subject.
