@@ -3,10 +3,14 @@
 //! Ours is the wall's until the wall is set, or the machine was suspended. From then on both differ, and what others
 //! say may be of either clock: of the one before, if they repeat what they said, or of the one now.
 
+use std::time::Duration;
+
 use super::Time;
 
 /// A smaller difference is no step: clocks are kept right by little.
 const STEP: i64 = 2_000;
+/// By how much the clocks of others may be ahead of the wall clock here.
+const AHEAD: Duration = Duration::from_secs(60);
 /// Steps that are remembered. What was said before earlier ones is not read right any more.
 const STEPS: usize = 4;
 
@@ -52,7 +56,7 @@ impl Wall {
         if self.steps.is_empty() {
             return current;
         }
-        let mut latest = Some(current).filter(|at| *at <= now);
+        let mut latest = Some(current).filter(|at| *at <= now.plus(AHEAD));
         // Said by a clock of before, of a time before that one was set: only if there is no better way to read it.
         let (mut earlier, mut begun) = (None, None);
         for (until, skew) in &self.steps {
@@ -108,6 +112,9 @@ mod tests {
             // Said by the clock as it is now.
             (HOUR, 10, HOUR + 8, 8),
             (-HOUR, 10, -HOUR + 8, 8),
+            // The same by a clock that is a little ahead.
+            (HOUR, 10, HOUR + 13, 13),
+            (-HOUR, 10, -HOUR + 13, 13),
             (HOUR, 600, HOUR + 300, 300),
             // It was active before the step, and says so by the clock of now: two minutes before it.
             (HOUR, 10, HOUR - 120, -120),
