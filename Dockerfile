@@ -6,9 +6,10 @@
 FROM docker.io/library/rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
-# With an explicit target the flags reach the program and not the build scripts, which need a dynamic libc.
+# With an explicit target the flags reach the program and not the build scripts, which need a dynamic libc. Packing its
+# relocations saves a quarter of a megabyte; outside an image it would ask for a C library of 2022 or later.
 RUN target="$(uname -m)-unknown-linux-gnu" \
- && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin lookout --target "$target" \
+ && RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --release --locked --bin lookout --target "$target" \
  && install -D -m 0755 "target/$target/release/lookout" /out/lookout \
  && mkdir -p /out/data
 

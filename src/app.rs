@@ -1,6 +1,7 @@
 //! Start, wire, drain: the only place that knows every part.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
-use crate::fleet;
 use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint, PollReport};
 use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::{self, Access, Bound, Context};
 use crate::sources;
-use crate::store::{ClosedFilter, HistoryHandle, Store};
+use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 
 /// How long running requests may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub struct Extras {
     pub console: bool,
     /// Rules over those of the configuration: (name, text).
     pub rules: Vec<(String, String)>,
+    /// Where to record what comes in, in place of what the configuration says.
+    pub record: Option<PathBuf>,
     /// Called with the address once requests are served.
     pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
 }
@@ -65,7 +67,9 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let history = store.history.clone();
     let (monitoring, polls_on) = watch::channel(true);
     let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
-    let parts = Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring };
+    let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
+    let parts =
+        Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
     let (engine, reports) = Engine::new(parts);
     let (stop_engine, engine_stop) = oneshot::channel();
     let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
@@ -152,6 +156,14 @@ async fn wait_for_end(reloader: &Reloader, serving: &mut tokio::task::JoinHandle
     }
 }
 
+/// The recording, when one is wanted.
+fn recorder(path: Option<&PathBuf>, config: &Config, clock: &Clock) -> anyhow::Result<Option<Recorder>> {
+    let Some(path) = path else { return Ok(None) };
+    let recorder = Recorder::open(path, config.record.max_size, clock.now()).context("open the recording")?;
+    tracing::info!(path = %path.display(), max_size = config.record.max_size, "recording what comes in");
+    Ok(Some(recorder))
+}
+
 /// What the engine takes from the configuration.
 fn settings(config: &Config, extras: &Extras) -> anyhow::Result<engine::Settings> {
     engine_settings(config, extras.console, &extras.rules)
@@ -165,15 +177,8 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
     if console {
         receivers.push(Receiver::console());
     }
-    let sources = config.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
     Ok(engine::Settings {
-        fleet: fleet::Settings {
-            agents: config.agents.clone(),
-            expected: config.expected.clone(),
-            budgets: config.budgets.clone(),
-            max_series: config.limits.series,
-            sources: sources.collect(),
-        },
+        fleet: config.fleet_settings(),
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
         incidents: config.incidents.policy(),
         digest: config.digest.clone(),
@@ -342,6 +347,7 @@ impl Reloader {
         for (key, changed) in [
             ("listen", config.listen != self.started_with.listen),
             ("store.path", config.store.path != self.started_with.store.path),
+            ("record", config.record != self.started_with.record),
         ] {
             if changed {
                 tracing::warn!(key, "this key takes effect at the next start only");

@@ -10,8 +10,10 @@ mod answer;
 mod check;
 mod client;
 pub mod demo;
+mod export;
 mod health;
 mod logging;
+mod replay;
 mod run;
 mod silence;
 mod status;
@@ -19,6 +21,7 @@ mod table;
 mod terminal;
 mod test_notify;
 mod test_route;
+pub mod test_rules;
 mod why;
 
 use std::io::Write as _;
@@ -34,12 +37,15 @@ pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
 pub use client::ClientArgs;
 pub use demo::DemoArgs;
+pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
+pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
 pub use test_route::TestRouteArgs;
+pub use test_rules::TestRulesArgs;
 pub use why::WhyArgs;
 
 use crate::config::{ConfigError, Environment, Source};
@@ -50,6 +56,7 @@ Examples:
   SLACK_WEBHOOK_URL=https://… lookout     watch, and tell Slack
   lookout --config lookout.yaml           watch as the file says
   lookout check --config lookout.yaml     is the file valid?
+  lookout test rules team.test.yaml       do the rules do what they should?
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
 
@@ -80,6 +87,11 @@ pub enum Command {
     /// Try things out before they matter
     #[command(subcommand)]
     Test(TestCommand),
+    /// Play recorded state against other rules: what would have been told, and what was
+    Replay(ReplayArgs),
+    /// Say what is configured here in the language of another program
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Show the whole picture: projects, components, sources, receivers
     Status(StatusArgs),
     /// Show what is wrong now, then what was
@@ -101,8 +113,17 @@ pub enum Command {
 pub enum TestCommand {
     /// Send a marked test to the receivers and show what they answer
     Notify(TestNotifyArgs),
+    /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
+    Rules(TestRulesArgs),
     /// Show who would be told of an alert with these labels, and who would not, and why
     Route(TestRouteArgs),
+}
+
+/// What can be exported.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Print the rules in force as Prometheus alerting rules over lookout's metrics
+    PrometheusRules(ExportRulesArgs),
 }
 
 /// Which configuration a command reads.
@@ -129,6 +150,9 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, env),
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
+            Command::Replay(args) => replay::run(&args, env),
+            Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
@@ -153,9 +177,17 @@ fn who(said: Option<&str>) -> String {
     said.map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned)
 }
 
+/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
+const GIVES_WAY: i32 = 5;
+
 /// Waits for what a command does over the network.
 fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
+    // nice value belongs to a thread; where it can't be set, the thread competes like any other.
+    let give_way = || {
+        rustix::process::nice(GIVES_WAY).unwrap_or_default();
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?.block_on(work)
 }
 
 /// Writes a line to standard error; when that is closed, there is nobody left to tell.

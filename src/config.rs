@@ -9,6 +9,7 @@ pub mod log;
 mod mask;
 mod problem;
 mod reader;
+pub mod rule_tests;
 mod rules;
 pub mod server;
 mod shorthand;
@@ -22,14 +23,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use environment::Environment;
 pub(crate) use mask::url as masked_url;
+pub(crate) use problem::suggestion;
 pub use problem::{ConfigError, Origin, Problem};
 
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
+use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
-use crate::store::config::StoreConfig;
+use crate::store::config::{RecordConfig, StoreConfig};
 use log::LogConfig;
 use reader::Reader;
 use server::{AuthConfig, LimitsConfig, TlsConfig};
@@ -51,6 +54,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where things are kept; a relative path is relative to the working directory.
     pub store: StoreConfig,
+    /// Whether and where what comes in is recorded; a relative path is relative to the working directory.
+    pub record: RecordConfig,
     /// What is polled.
     pub sources: Vec<SourceConfig>,
     /// When an agent counts as silent, idle and forgotten.
@@ -67,6 +72,8 @@ pub struct Config {
     pub digest: DigestConfig,
     /// An address that is called while all is well.
     pub heartbeat: HeartbeatConfig,
+    /// Where others find us, for links in what they are told.
+    pub external_url: ExternalUrl,
     /// Who is told.
     pub receivers: Vec<ReceiverConfig>,
 }
@@ -85,10 +92,7 @@ impl Source {
     pub fn load(&self) -> Result<Config, ConfigError> {
         let mut figment = Figment::new();
         if let Some(path) = &self.file {
-            let file = file::File::read(path).map_err(|message| ConfigError {
-                problems: vec![Problem { origin: Origin::File(path.clone()), key: String::new(), message }],
-            })?;
-            figment = figment.merge(file);
+            figment = figment.merge(file::File::read(path).map_err(|message| unreadable(path, message))?);
         }
         let figment = figment.merge(self.env.clone());
         let mut reader = Reader::new(&figment, &self.env);
@@ -100,6 +104,7 @@ impl Source {
             limits: reader.section("limits"),
             log: reader.section("log"),
             store: reader.section("store"),
+            record: reader.section("record"),
             sources: reader.list("sources"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
@@ -108,6 +113,7 @@ impl Source {
             incidents: reader.section("incidents"),
             digest: reader.section("digest"),
             heartbeat: reader.section("heartbeat"),
+            external_url: reader.section("external_url"),
             receivers: reader.list("receivers"),
         };
         let any_receiver = reader.has_items("receivers");
@@ -121,12 +127,32 @@ impl Source {
             config.receivers = receivers;
             problems.into_iter().for_each(|problem| found.push(problem));
         }
+        for receiver in &mut config.receivers {
+            receiver.external_url.clone_from(&config.external_url.0);
+        }
         let problems = found.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 }
 
+/// A file that can't be read at all.
+fn unreadable(path: &Path, message: String) -> ConfigError {
+    ConfigError { problems: vec![Problem { origin: Origin::File(path.to_owned()), key: String::new(), message }] }
+}
+
 impl Config {
+    /// What the fleet takes from the configuration.
+    pub fn fleet_settings(&self) -> fleet::Settings {
+        let sources = self.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
+        fleet::Settings {
+            agents: self.agents.clone(),
+            expected: self.expected.clone(),
+            budgets: self.budgets.clone(),
+            max_series: self.limits.series,
+            sources: sources.collect(),
+        }
+    }
+
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
         let mut shown = self.clone();
@@ -135,6 +161,21 @@ impl Config {
             Ok(text) => text,
             Err(error) => format!("# can't be shown: {error}\n"),
         }
+    }
+}
+
+/// Where others find us; empty when nobody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ExternalUrl(pub String);
+
+impl<'de> Deserialize<'de> for ExternalUrl {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(input)?.unwrap_or_default();
+        let is_http = text.is_empty() || text.starts_with("http://") || text.starts_with("https://");
+        let wrong =
+            || serde::de::Error::custom(format!("`{text}` is not an address; write https://lookout.example.com"));
+        if is_http { Ok(Self(text.clone())) } else { Err(wrong()) }
     }
 }
 

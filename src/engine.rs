@@ -15,6 +15,7 @@ mod output;
 pub mod quiet;
 mod reload;
 mod run;
+pub mod trial;
 pub mod view;
 mod watch;
 
@@ -25,6 +26,7 @@ pub use crate::alerts::QuietError;
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
+pub use trial::Trial;
 pub use view::{AlertView, ReceiverView, View};
 
 use crate::alerts::Alerts;
@@ -34,7 +36,7 @@ use crate::metrics::Own;
 use crate::model::{Event, Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Settled, Store};
+use crate::store::{Recorder, Settled, Store};
 use commit::Committer;
 use digest::Digest;
 use orphans::Orphans;
@@ -69,8 +71,12 @@ pub struct Engine {
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
+    /// Where what comes in is recorded, when it is.
+    recorder: Option<Recorder>,
     watch: Watch,
     digest: Digest,
+    /// When forgetful receivers are reminded next.
+    remind_at: Time,
 }
 
 impl Engine {
@@ -185,6 +191,9 @@ impl Engine {
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
+                }
+                if outcome.notices.is_empty() {
+                    return;
                 }
                 tracing::info!(
                     receiver = &*outcome.receiver,

@@ -112,7 +112,7 @@ impl Fleet {
 
     /// Takes over other settings; what is known stays known.
     pub fn configure(&mut self, now: Time, settings: Settings) {
-        self.zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
+        self.zone = settings.budgets.zone().unwrap_or(TimeZone::UTC);
         self.state.budgets = Budgets {
             tokens_per_task: settings.budgets.tokens_per_task,
             tokens_per_day: settings.budgets.tokens_per_day,

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod alert;
+pub mod arrival;
 pub mod changes;
 pub mod component;
 pub mod counter;
@@ -32,6 +33,7 @@ pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
 pub use alert::{Alert, AlertCounts, AlertState, Told};
+pub use arrival::Arrival;
 pub use changes::{Changes, HistoryRow, Removal, Removed};
 pub use component::{Component, ComponentStatus, Health};
 pub use counter::{Count, Sum};

@@ -9,23 +9,31 @@ use std::time::Duration;
 
 use crate::model::{Level, Notice, NoticeKind, Subject, Time};
 
+mod alertmanager;
 pub mod config;
 mod console;
 pub mod dispatcher;
 mod email;
 pub mod heartbeat;
+mod http;
+mod labels;
 mod message;
 mod queue;
 pub mod receiver;
+pub mod rehearsal;
 #[cfg(test)]
 mod samples;
 mod slack;
+mod template;
 #[cfg(test)]
 mod transport_tests;
+mod webhook;
+mod words;
 
 pub use config::ConfigProblem;
 pub use dispatcher::{Dispatcher, ReceiverStatus};
 pub use receiver::Receiver;
+pub use rehearsal::{Rehearsal, Sent};
 
 /// After a message has left, how long what follows for the same receiver is gathered into the next.
 pub const GATHER: Duration = Duration::from_secs(1);
@@ -41,5 +49,18 @@ pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
         message: Arc::from(format!("This is a test message of lookout on {host}. Nothing is wrong.")),
         action: Arc::from("Nothing: if you can read this, alerts will reach you here."),
         ..Notice::new(&receiver.name, NoticeKind::Test, Level::Info, Arc::from("Test"), subject, now)
+    }
+}
+
+/// An alert that never was, to try templates with.
+fn samples_for_trial() -> Notice {
+    let subject = Subject::Agent { project: Arc::from("project"), name: Arc::from("agent") };
+    let receiver = Arc::from("receiver");
+    Notice {
+        value: Some(2.0),
+        threshold: Some(1.0),
+        message: Arc::from("agent has been idle for 2s"),
+        action: Arc::from("Look at its terminal."),
+        ..Notice::new(&receiver, NoticeKind::Firing, Level::Warning, Arc::from("AgentIdle"), subject, Time::default())
     }
 }

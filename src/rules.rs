@@ -6,6 +6,7 @@
 
 mod builtin;
 pub mod compile;
+pub mod description;
 pub mod file;
 mod filter;
 mod judge;
@@ -22,7 +23,9 @@ use std::sync::Arc;
 
 pub use builtin::{BUILT_IN, built_in};
 pub use compile::{Rule, RuleError, RuleSet};
-pub use text::Facts;
+pub use description::{Description, Measure};
+pub use level::When;
+pub use text::{Facts, as_count, as_duration, as_percent};
 
 use crate::model::{Changes, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
 use judge::Marks;
@@ -75,6 +78,19 @@ impl Rules {
             source_deadlines: Deadlines::default(),
             watched_deadlines: Deadlines::default(),
         }
+    }
+
+    /// Forgets what was remembered of every subject, as a restart does.
+    pub fn forget(&mut self) {
+        self.agents.clear();
+        self.components.clear();
+        self.sources.clear();
+        self.watched.clear();
+        self.projects.clear();
+        self.agent_deadlines = Deadlines::default();
+        self.project_deadlines = Deadlines::default();
+        self.source_deadlines = Deadlines::default();
+        self.watched_deadlines = Deadlines::default();
     }
 
     /// The timing of each rule's alerts, by [`RuleId`].

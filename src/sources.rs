@@ -18,7 +18,7 @@ pub mod usage;
 mod words;
 
 pub use config::validate;
-pub use push::decode_state;
+pub use push::{decode_state, decode_states, encode_state};
 pub use usage::{UsageBatch, decode_usage};
 
 use crate::model::text;

@@ -2,6 +2,7 @@
 //!
 //! Two SQLite files, each on a thread of its own behind a bounded queue: the ledger is durable before a send
 //! begins, history is written in bulk and never delays it. Both can be read with `sqlite3` while lookout runs.
+//! A recording of what comes in, when one is wanted, is a third file.
 //! Refuses to decide anything: it keeps what it is given and gives it back.
 
 pub mod config;
@@ -11,6 +12,7 @@ mod health;
 pub mod history;
 pub mod ledger;
 mod queue;
+pub mod record;
 
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ pub use config::StoreConfig;
 pub use error::StoreError;
 pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved};
 pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Restored, Settled};
+pub use record::Recorder;
 
 use crate::clock::Clock;
 

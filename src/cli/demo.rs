@@ -47,6 +47,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let (agents, driving) = (args.agents, stop.clone());
         let prints = config.receivers.is_empty();
         let extras = Extras {
+            record: None,
             console: prints,
             rules: vec![("demo rules".to_owned(), RULES.to_owned())],
             started: Some(Box::new(move |address| {

@@ -3,21 +3,26 @@
 use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, anyhow};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::log::{LogConfig, LogFormat};
 
 /// Starts the log of this process; an error when it was started before.
 pub(super) fn init(config: &LogConfig) -> anyhow::Result<()> {
     let terminal = io::stderr().is_terminal();
-    let filter: EnvFilter = config.level.parse().context("log.level")?;
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
-    let started = if is_json(config.format, terminal) {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    let filter: Targets = config.level.parse().context("log.level")?;
+    let lines = layer().with_writer(io::stderr);
+    let lines = if is_json(config.format, terminal) {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        builder.with_ansi(terminal && !no_color).try_init()
+        lines.with_ansi(terminal && !no_color).boxed()
     };
+    let started = tracing_subscriber::registry().with(lines).with(filter).try_init();
     started.map_err(|error| anyhow!("start the log: {error}"))
 }
 

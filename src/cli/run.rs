@@ -1,5 +1,6 @@
 //! `lookout run`: the sidecar.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -14,6 +15,9 @@ pub struct RunArgs {
     /// Which configuration
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Record what comes in, for `lookout replay`; in place of the key record.path
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Runs the sidecar until it is told to stop.
@@ -21,8 +25,9 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     let source = args.config.source(env);
     let config = source.load()?;
     logging::init(&config.log)?;
+    let extras = app::Extras { record: args.record.clone(), ..app::Extras::default() };
     super::wait(async {
-        app::serve(config, source, app::Extras::default()).await?;
+        app::serve(config, source, extras).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

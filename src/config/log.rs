@@ -45,7 +45,7 @@ impl LogConfig {
                 return Err(format!("`{word}` is not a level; use one of {}", LEVELS.join(", ")));
             }
         }
-        match self.level.parse::<tracing_subscriber::EnvFilter>() {
+        match self.level.parse::<tracing_subscriber::filter::Targets>() {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("`{}` can't be read; write it like info,lookout::sources=debug", self.level)),
         }

@@ -133,7 +133,8 @@ pub(super) fn unknown_key(name: &str, known: &[&str]) -> String {
     format!("unknown key; {}", suggestion(name, known, "known here are"))
 }
 
-fn suggestion(word: &str, known: &[&str], list: &str) -> String {
+/// What to say of a `word` that is none of `known`: the nearest of them, or all after `list`.
+pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
     let nearest = known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), candidate), *candidate))

@@ -96,14 +96,27 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `value` at `path`. Each bad value is named and taken out, and the rest is read again.
-    fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, mut value: Value) -> Option<T> {
+    fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, value: Value) -> Option<T> {
+        let mut read = None;
+        let is_good = self.try_until_read(path, value, &mut |value| {
+            let error = value.deserialize::<T>().map(|done| read = Some(done)).err();
+            error.map(Box::new)
+        });
+        read.filter(|_| is_good)
+    }
+
+    /// Tries `read` until it succeeds or nothing more can be taken out; whether nothing was wrong.
+    /// Once for all types: what is read differs, and what is said about mistakes does not.
+    fn try_until_read(
+        &mut self,
+        path: Vec<String>,
+        mut value: Value,
+        read: &mut dyn FnMut(&Value) -> Option<Box<figment::Error>>,
+    ) -> bool {
         let mut taken_out: BTreeSet<Vec<String>> = BTreeSet::new();
         let mut reread: BTreeSet<Vec<String>> = BTreeSet::new();
         while self.problems.len() < MAX_PROBLEMS {
-            let error = match value.deserialize::<T>() {
-                Ok(read) => return taken_out.is_empty().then_some(read),
-                Err(error) => error,
-            };
+            let Some(error) = read(&value) else { return taken_out.is_empty() };
             let inner = error.path.clone();
             let mut full = [path.as_slice(), inner.as_slice()].concat();
             if let Kind::MissingField(name) = &error.kind {
@@ -111,7 +124,7 @@ impl<'a> Reader<'a> {
                 if !taken_out.contains(&full) {
                     self.report(&full, locate(&value, &inner), problem::explain(&error.kind, &full, None));
                 }
-                return None;
+                return false;
             }
             let bad = locate(&value, &inner).cloned();
             // figment reads a variable's `12` as a number; where text is expected it was meant as text.
@@ -129,10 +142,10 @@ impl<'a> Reader<'a> {
             self.report(&full, bad.as_ref().or(Some(&value)), message);
             taken_out.insert(full);
             if !remove(&mut value, &inner) {
-                return None;
+                return false;
             }
         }
-        None
+        false
     }
 
     fn report(&mut self, path: &[String], value: Option<&Value>, message: String) {

@@ -4,7 +4,6 @@
 
 use super::environment::Environment;
 use super::problem::{Origin, Problem};
-use crate::model::Level;
 use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
 
@@ -67,7 +66,10 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
     if webhook_url.is_none() && webhook_url_file.is_none() {
         return None;
     }
-    Some(ReceiverConfig { slack: Some(SlackConfig { webhook_url, webhook_url_file }), ..receiver("slack") })
+    Some(ReceiverConfig {
+        slack: Some(SlackConfig { webhook_url, webhook_url_file }),
+        ..ReceiverConfig::named("slack")
+    })
 }
 
 fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
@@ -106,11 +108,7 @@ fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
         password_file: env.get(SMTP_PASSWORD_FILE).map(Into::into),
         ca_file: None,
     };
-    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..receiver("email") }))
-}
-
-fn receiver(name: &str) -> ReceiverConfig {
-    ReceiverConfig { name: name.to_owned(), min_level: Level::Warning, send_resolved: true, slack: None, email: None }
+    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..ReceiverConfig::named("email") }))
 }
 
 fn wrong(variable: &str, message: String) -> Problem {

@@ -195,7 +195,7 @@ fn yaml_means_what_it_says() {
     );
     assert_eq!(
         config.expect_err("x is no key"),
-        "lookout.yaml: x: unknown key; known here are `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `sources`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `receivers`"
+        "lookout.yaml: x: unknown key; known here are `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `record`, `sources`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `external_url`, `receivers`"
     );
     let config = load(
         "sources:\n  - &first {name: no, kind: orchestrator-cc, url: 'http://localhost/', interval: 10s}\n  - {<<: *first, name: off}\n\
@@ -294,11 +294,17 @@ fn shorthand_variables_are_enough() {
     - name: slack
       min_level: warning
       send_resolved: true
+      after: 0s
+      group_by: none
+      gather: 1s
       slack:
         webhook_url: "***"
     - name: email
       min_level: warning
       send_resolved: true
+      after: 0s
+      group_by: none
+      gather: 1s
       email:
         to:
         - a@example.com

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use super::reader::Found;
 use crate::model::text::is_name;
+use crate::store::config::RecordConfig;
 use crate::{notify, sources};
 
 /// The longest name of a project or expected agent, in bytes.
@@ -19,6 +20,13 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     }
     if config.store.retention.is_zero() {
         found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
+    }
+    let (size, smallest) = (config.record.max_size, RecordConfig::SMALLEST);
+    if size < smallest {
+        found.report(
+            "record.max_size",
+            format!("{size} is too small to record anything; give at least {smallest} bytes"),
+        );
     }
     for (key, message) in sources::validate(&config.sources) {
         found.report(&format!("sources{key}"), message);
@@ -92,7 +100,7 @@ fn budgets(config: &Config, found: &mut Found<'_>) {
     if let Some(usd) = budgets.cost_usd_per_day.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
         found.report("budgets.cost_usd_per_day", format!("is {usd}; write an amount above 0, or null for no budget"));
     }
-    if jiff::tz::TimeZone::get(&budgets.time_zone).is_err() {
+    if budgets.zone().is_none() {
         let message =
             format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", budgets.time_zone);
         found.report("budgets.time_zone", message);

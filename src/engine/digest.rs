@@ -111,8 +111,16 @@ mod tests {
         };
         let (monitoring, _on) = tokio::sync::watch::channel(true);
         let (restored, saved) = (Restored::default(), Saved::default());
-        let parts =
-            Parts { clock: clock.clone(), settings, own: Arc::new(Own::new()), store, restored, saved, monitoring };
+        let parts = Parts {
+            clock: clock.clone(),
+            settings,
+            own: Arc::new(Own::new()),
+            store,
+            restored,
+            saved,
+            monitoring,
+            recorder: None,
+        };
         let (mut engine, _reports) = Engine::new(parts);
         let body = bytes::Bytes::from_static(
             br#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#,

@@ -1,12 +1,14 @@
 //! State that comes in: decoded, applied, judged, answered.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::handle::Bulk;
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
-use crate::model::{PollReport, Time};
+use crate::model::{Arrival, PollReport, Time};
 use crate::sources;
 
 impl Engine {
@@ -34,6 +36,9 @@ impl Engine {
             self.own.rejected("state", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
+        if let Some(recorder) = &self.recorder {
+            recorder.note(now, Arrival::State(body.clone()));
+        }
         let taken = self.fleet.push(now, &mut batch);
         self.judge(now);
         self.answer("state", taken)
@@ -45,6 +50,9 @@ impl Engine {
             self.own.rejected("usage", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
+        if let Some(recorder) = &self.recorder {
+            recorder.note(now, Arrival::Usage(body.clone()));
+        }
         let mut taken = self.fleet.usage(now, &usage.project, &usage.usage);
         taken.add_rejected(usage.rejected);
         self.judge(now);
@@ -54,6 +62,11 @@ impl Engine {
     fn poll(&mut self, now: Time, mut report: PollReport) {
         if let Err(error) = &report.result {
             tracing::warn!(source = &*report.source, reason = error.reason.as_str(), error = %error, "poll failed");
+        }
+        if let Some(recorder) = &self.recorder {
+            let result = report.result.as_ref().map(|batches| batches.iter().map(sources::encode_state).collect());
+            let result = result.map_err(Clone::clone);
+            recorder.note(now, Arrival::Poll { source: Arc::clone(&report.source), result });
         }
         let taken = self.fleet.poll(now, &mut report);
         self.count("poll", &taken);
@@ -68,6 +81,13 @@ impl Engine {
         let watch = Stopwatch::start();
         self.settle(now);
         self.own.evaluated(watch.elapsed());
+    }
+
+    /// Counts what the recording left out.
+    pub(super) fn count_unrecorded(&self) {
+        if let Some(recorder) = &self.recorder {
+            self.own.record_dropped(recorder.take_dropped());
+        }
     }
 
     fn count(&self, signal: &'static str, taken: &Taken) {

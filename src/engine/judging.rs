@@ -1,4 +1,4 @@
-//! Fleet and rules together, as the engine runs them: which state is found at which level, and exactly when.
+//! Fleet and rules together, on the clock of a trial: which state is found at which level, and exactly when.
 
 mod builtin;
 mod histories;
@@ -8,8 +8,10 @@ mod restarts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::trial::{self, Event, Trial, Watch};
+use crate::alerts::IncidentPolicy;
+use crate::fleet::Settings;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
-use crate::fleet::{Fleet, Settings};
 use crate::model::{
     AgentStatus, AgentUpdate, Batch, ComponentStatus, ComponentUpdate, Finding, Level, Patch, PollReport, SourceError,
     SourceErrorReason, Time, UsageUpdate,
@@ -37,9 +39,9 @@ fn settings() -> Settings {
     }
 }
 
-fn rules_of(text: &str) -> Rules {
+fn rule_set(text: &str) -> RuleSet {
     let settings = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
-    Rules::new(RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings).expect("good rules"))
+    RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings).expect("good rules")
 }
 
 /// What stands of one rule and subject: its level, and whether the value is unknown at present.
@@ -49,57 +51,29 @@ struct Standing {
     no_data: bool,
 }
 
-/// A fleet, its rules and what they found.
+/// A trial and what was found in it.
 struct World {
-    fleet: Fleet,
-    rules: Rules,
+    trial: Trial,
+    notes: Notes,
+}
+
+/// What was found, by the names of rules and subjects.
+#[derive(Default)]
+struct Notes {
     names: Vec<String>,
     standing: BTreeMap<(String, String), Standing>,
     lowest: BTreeMap<String, Level>,
     /// Every change of what stands: seconds, rule, subject, level or how it ended.
     log: Vec<String>,
-    /// How often a deadline was served.
+    /// How often a deadline of fleet or rules was served.
     served: usize,
+    /// The time of the last deadline, and how many were served then.
+    last: (Time, u32),
 }
 
-impl World {
-    fn new(settings: Settings, text: &str) -> Self {
-        Self::with(Fleet::new(at(0), settings), rules_of(text), at(0), BTreeMap::new())
-    }
-
-    /// A world in which `standing` was found before, as after a restart.
-    fn with(fleet: Fleet, rules: Rules, now: Time, standing: BTreeMap<(String, String), Standing>) -> Self {
-        let policies = rules.policies();
-        let mut world = Self {
-            fleet,
-            rules,
-            names: policies.iter().map(|policy| policy.name.to_string()).collect(),
-            standing,
-            lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
-            log: Vec::new(),
-            served: 0,
-        };
-        world.rules.seed(now, world.fleet.state());
-        world.judge_all(now);
-        world
-    }
-
-    fn judge_all(&mut self, now: Time) {
-        let mut found = Vec::new();
-        self.rules.evaluate_all(now, self.fleet.state(), &mut found);
-        self.note(now, found);
-        self.settle(now);
-    }
-
-    fn settle(&mut self, now: Time) {
-        let mut found = Vec::new();
-        self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut found);
-        self.fleet.clear_changes();
-        self.note(now, found);
-    }
-
-    fn note(&mut self, now: Time, found: Vec<Finding>) {
-        for finding in found {
+impl Watch for Notes {
+    fn found(&mut self, now: Time, findings: &[Finding]) {
+        for finding in findings {
             let rule = self.names[usize::from(finding.rule.0)].clone();
             let key = (rule.clone(), finding.subject.name().to_string());
             let before = self.standing.get(&key).copied();
@@ -129,32 +103,46 @@ impl World {
         }
     }
 
-    fn next_deadline(&self) -> Option<Time> {
-        [self.fleet.next_deadline(), self.rules.next_deadline()].into_iter().flatten().min()
+    fn served(&mut self, now: Time, judged: bool) {
+        self.last = if self.last.0 == now { (now, self.last.1 + 1) } else { (now, 0) };
+        assert!(self.last.1 < 50, "{now}: a deadline is served and due again at once");
+        self.served += usize::from(judged);
+    }
+}
+
+impl World {
+    fn new(settings: Settings, text: &str) -> Self {
+        let rules = rule_set(text);
+        let policies = Rules::new(rule_set(text)).policies();
+        let mut notes = Notes {
+            names: policies.iter().map(|policy| policy.name.to_string()).collect(),
+            lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
+            ..Notes::default()
+        };
+        let settings =
+            trial::Settings { fleet: settings, rules, receivers: Vec::new(), incidents: IncidentPolicy::default() };
+        let trial = Trial::new(at(0), settings, &mut notes);
+        Self { trial, notes }
+    }
+
+    fn judge_all(&mut self) {
+        self.trial.judge_all(&mut self.notes);
     }
 
     /// Serves every deadline up to `seconds`, each at its time, as the engine does.
     fn until(&mut self, seconds: i64) -> &mut Self {
-        let mut last = (at(0), 0);
-        while let Some(due) = self.next_deadline().filter(|due| *due <= at(seconds)) {
-            let now = due.max(at(0));
-            last = if last.0 == now { (now, last.1 + 1) } else { (now, 0) };
-            assert!(last.1 < 50, "{now}: a deadline is served and due again at once");
-            self.served += 1;
-            self.fleet.tick(now);
-            let mut found = Vec::new();
-            self.rules.tick(now, self.fleet.state(), &mut found);
-            self.note(now, found);
-            self.settle(now);
-        }
+        self.trial.advance(at(seconds), &mut self.notes).expect("no limit");
         self
     }
 
-    fn push_batch(&mut self, seconds: i64, mut batch: Batch<'_>) -> &mut Self {
+    fn take(&mut self, seconds: i64, event: Event<'_>) -> &mut Self {
         self.until(seconds);
-        self.fleet.push(at(seconds), &mut batch);
-        self.settle(at(seconds));
+        self.trial.take(event, &mut self.notes);
         self
+    }
+
+    fn push_batch(&mut self, seconds: i64, batch: Batch<'_>) -> &mut Self {
+        self.take(seconds, Event::State(batch))
     }
 
     fn push(&mut self, seconds: i64, agent: AgentUpdate<'_>) -> &mut Self {
@@ -164,25 +152,26 @@ impl World {
     }
 
     fn usage(&mut self, seconds: i64, input: u64) -> &mut Self {
-        self.until(seconds);
         let tokens = [Some(input), None, None, None, None];
         let update = UsageUpdate { agent: Some("a".into()), tokens, ..UsageUpdate::default() };
-        self.fleet.usage(at(seconds), "shop", &[update]);
-        self.settle(at(seconds));
-        self
+        self.take(seconds, Event::Usage("shop", vec![update]))
     }
 
     fn poll(&mut self, seconds: i64, result: Result<Vec<Batch<'static>>, SourceErrorReason>) -> &mut Self {
-        self.until(seconds);
         let result = result.map_err(|reason| SourceError { reason, message: "no answer".to_owned() });
-        self.fleet.poll(at(seconds), &mut PollReport { source: "orch".into(), result });
-        self.settle(at(seconds));
+        self.take(seconds, Event::Poll(PollReport { source: "orch".into(), result }))
+    }
+
+    /// The program is down from the last event on and starts again at `seconds`, with an empty log.
+    fn restart(&mut self, seconds: i64) -> &mut Self {
+        self.notes.log.clear();
+        self.trial.restart(at(seconds), &mut self.notes);
         self
     }
 
     /// The log since the last call, of the rules whose name begins with one of `rules`.
     fn told(&mut self, rules: &[&str]) -> Vec<String> {
-        let log = std::mem::take(&mut self.log);
+        let log = std::mem::take(&mut self.notes.log);
         let is_asked = |line: &String| {
             let rule = line.split(' ').nth(1).unwrap_or_default();
             rules.contains(&rule)

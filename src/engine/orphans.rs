@@ -111,7 +111,8 @@ impl Engine {
     }
 }
 
-fn mark(fleet: &Fleet, rules: &mut crate::rules::Rules, rule: &str, subject: &Subject) {
+/// Tells the rules that an alert of `rule` for `subject` is open.
+pub(super) fn mark(fleet: &Fleet, rules: &mut crate::rules::Rules, rule: &str, subject: &Subject) {
     let Some(rule) = rules.id(rule) else { return };
     let agent = match subject {
         Subject::Agent { project, name } => fleet.find(project, name).map(|agent| agent.slot),

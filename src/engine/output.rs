@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::view::rfc3339;
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
-use crate::alerts::Effects;
+use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
 use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time, Wall};
 use crate::notify::Dispatcher;
@@ -123,6 +123,43 @@ fn down_agents(fleet: &Snapshot, project: &str) -> Vec<String> {
     names
 }
 
+/// `notices` with what a person is told filled in; receivers of one alert are told the same words.
+pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item = Notice>) -> Vec<Arc<Notice>> {
+    let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(notices.size_hint().0);
+    let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
+    for mut notice in notices {
+        if !notice.kind.is_of_alert() {
+            worded.push(Arc::new(notice));
+            continue;
+        }
+        let (message, action) = match last.take() {
+            Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
+            _ => {
+                let (message, action) = words(rules, fleet, &notice.rule, &Said::from(&notice));
+                (Arc::from(message), Arc::from(action))
+            }
+        };
+        last = Some((notice.fingerprint, Arc::clone(&message), Arc::clone(&action)));
+        (notice.message, notice.action) = (message, action);
+        worded.push(Arc::new(notice));
+    }
+    worded
+}
+
+/// The alerts that `filter` covers and that are not over, worst first, then newest first.
+pub(super) fn listed(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, filter: &AlertFilter) -> Vec<AlertView> {
+    let mut found: Vec<&Alert> = alerts.open().filter(|alert| filter.covers(alert)).collect();
+    found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
+    found.truncate(filter.limit);
+    found.into_iter().map(|alert| alert_view(now, alerts, rules, fleet, alert)).collect()
+}
+
+fn alert_view(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, alert: &Alert) -> AlertView {
+    let (message, action) = words(rules, fleet, &alert.rule, &Said::from(alert));
+    let silence = alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
+    AlertView { silenced_by: silence, ..AlertView::of(&fleet.state().wall, alert, message, action) }
+}
+
 impl Engine {
     /// Words the notices, hands everything on to ledger and history, and counts.
     pub(super) fn take_effects(&mut self, now: Time, mut effects: Effects) {
@@ -133,25 +170,7 @@ impl Engine {
         for (reason, count) in effects.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
-        let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(effects.notices.len());
-        let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
-        for mut notice in effects.notices.drain(..) {
-            if !notice.kind.is_of_alert() {
-                worded.push(Arc::new(notice));
-                continue;
-            }
-            // Receivers of one alert are told the same words.
-            let (message, action) = match last.take() {
-                Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
-                _ => {
-                    let (message, action) = words(&self.rules, &self.fleet, &notice.rule, &Said::from(&notice));
-                    (Arc::from(message), Arc::from(action))
-                }
-            };
-            last = Some((notice.fingerprint, Arc::clone(&message), Arc::clone(&action)));
-            (notice.message, notice.action) = (message, action);
-            worded.push(Arc::new(notice));
-        }
+        let worded = worded(&self.rules, &self.fleet, effects.notices.drain(..));
         for alert in &effects.changed {
             if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
                 let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
@@ -227,19 +246,12 @@ impl Engine {
 
     /// The alerts that are not over, worst first, then newest first.
     pub(super) fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
-        let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
-        found.sort_by_key(|alert| {
-            (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint)
-        });
-        found.truncate(filter.limit);
-        found.into_iter().map(|alert| self.alert_view(now, alert)).collect()
+        listed(now, &self.alerts, &self.rules, &self.fleet, filter)
     }
 
     /// `alert` as readers see it at `now`.
     pub(super) fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
-        let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
-        let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
-        AlertView { silenced_by: silence, ..AlertView::of(&self.fleet.state().wall, alert, message, action) }
+        alert_view(now, &self.alerts, &self.rules, &self.fleet, alert)
     }
 }
 

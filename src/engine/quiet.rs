@@ -9,7 +9,7 @@ use super::handle::{Control, Handle, Stopped};
 use super::{AlertView, Engine};
 use crate::alerts::{Effects, QuietError, Standing};
 use crate::model::decision::words;
-use crate::model::{Decision, Event, Fingerprint, Notice, Silence, Time};
+use crate::model::{Arrival, Decision, Event, Fingerprint, Notice, Silence, Time};
 
 /// How a receiver stands to an alert now, as readers see it.
 #[derive(Clone, Debug, Serialize)]
@@ -88,25 +88,31 @@ impl Engine {
         match message {
             Quiet::Silences(reply) => drop(reply.send(self.alerts.silences().to_vec())),
             Quiet::Begin(silence, reply) => {
+                let arrival = Arrival::Silence((*silence).clone());
                 let done = self.alerts.silence(now, *silence);
-                self.done(now, done, reply);
+                self.done(now, arrival, done, reply);
             }
             Quiet::End(id, by, reply) => {
                 let done = self.alerts.unsilence(now, &id, &by);
-                self.done(now, done, reply);
+                let arrival = Arrival::Unsilence { id: id.into(), by: by.into() };
+                self.done(now, arrival, done, reply);
             }
             Quiet::Acknowledge(fingerprint, by, comment, reply) => {
                 let done = self.alerts.acknowledge(now, fingerprint, &by, &comment);
-                self.done(now, done, reply);
+                let arrival = Arrival::Ack { fingerprint, by: by.into(), comment: comment.into() };
+                self.done(now, arrival, done, reply);
             }
             Quiet::Explain(fingerprint, reply) => drop(reply.send(self.explanation(now, fingerprint).map(Box::new))),
         }
     }
 
     /// Takes care of what came of a wish, and answers once it is on disk.
-    fn done(&mut self, now: Time, done: Result<Effects, QuietError>, reply: Reply<()>) {
+    fn done(&mut self, now: Time, arrival: Arrival, done: Result<Effects, QuietError>, reply: Reply<()>) {
         match done {
             Ok(effects) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.note(now, arrival);
+                }
                 self.take_effects(now, effects);
                 self.committer.answer_after_commit(move || drop(reply.send(Ok(()))));
             }

@@ -21,7 +21,7 @@ use crate::metrics::Own;
 use crate::model::{AlertState, Ending, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Restored, Saved, Store};
+use crate::store::{Recorder, Restored, Saved, Store};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -50,6 +50,8 @@ pub struct Parts {
     pub saved: Saved,
     /// Tells pollers whether to poll.
     pub monitoring: watch::Sender<bool>,
+    /// Where what comes in is recorded, when it is.
+    pub recorder: Option<Recorder>,
 }
 
 /// Asks the engine to stop: drain within the duration, then answer.
@@ -58,7 +60,7 @@ pub type Stop = oneshot::Receiver<Duration>;
 impl Engine {
     /// An engine that remembers what was restored, and where reports of its dispatcher come in.
     pub fn new(parts: Parts) -> (Self, mpsc::Receiver<Report>) {
-        let Parts { clock, settings, own, store, restored, saved, monitoring } = parts;
+        let Parts { clock, settings, own, store, restored, saved, monitoring, recorder } = parts;
         let now = clock.now();
         let receiver_policies = policies(&settings.receivers);
         let receivers = names(&receiver_policies);
@@ -84,7 +86,9 @@ impl Engine {
             receivers,
             monitoring,
             orphans: Orphans::new(grace),
+            recorder,
             watch: Watch::default(),
+            remind_at: now,
             digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
@@ -164,7 +168,9 @@ impl Engine {
                 _ = saving.tick() => {
                     let now = self.now();
                     self.watch(now);
+                    self.remind(now);
                     self.save(now);
+                    self.count_unrecorded();
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -235,6 +241,9 @@ impl Engine {
             if let Err(error) = done.result {
                 tracing::error!(error = %error, "ledger not written");
             }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.close(self.clock.now()).await;
         }
         let open = self.alerts.open().filter(|alert| alert.state == AlertState::Firing).count();
         tracing::info!(agents = self.fleet.state().agents.len(), firing = open, "state saved");

@@ -11,6 +11,8 @@ use crate::model::watched::{Gauge, Watched};
 use crate::model::{Outcome, Signal, Subject, Time};
 use crate::notify::Dispatcher;
 
+/// How often forgetful receivers are reminded: what Prometheus does with an Alertmanager.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// A lag below this is how things are; above it the engine is late.
 const LATE: Duration = Duration::from_secs(1);
 /// With this lag alerts are not judged as they should be.
@@ -56,6 +58,22 @@ impl Watch {
 }
 
 impl Engine {
+    /// Has those receivers reminded of what lasts that forget what they are not reminded of.
+    pub(super) fn remind(&mut self, now: Time) {
+        if self.remind_at > now {
+            return;
+        }
+        self.remind_at = now.plus(REMIND_EVERY);
+        let forgetful: Vec<Arc<str>> = self.dispatcher.as_ref().map(Dispatcher::forgetful).unwrap_or_default();
+        for receiver in forgetful {
+            let standing = self.alerts.standing_of(now, &receiver);
+            let standing = super::output::worded(&self.rules, &self.fleet, standing.into_iter());
+            if let Some(dispatcher) = &self.dispatcher {
+                dispatcher.remind(&receiver, standing);
+            }
+        }
+    }
+
     /// Whether alerts are judged and can be told; the error says what is amiss.
     pub(super) fn health(&self, now: Time) -> Result<(), String> {
         if self.paused_until.is_some() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// When an agent counts as silent, idle and forgotten.
@@ -57,6 +58,14 @@ pub struct BudgetsConfig {
     pub time_zone: String,
     /// Whether tokens read from a cache count.
     pub count_cache_read: bool,
+}
+
+impl BudgetsConfig {
+    /// The zone in which the day turns; none when there is no such zone.
+    pub(crate) fn zone(&self) -> Option<TimeZone> {
+        // Known without asking: the first question makes a list of all zones of this machine, which then stays.
+        if self.time_zone == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(&self.time_zone).ok() }
+    }
 }
 
 impl Default for BudgetsConfig {

@@ -13,7 +13,7 @@ use super::series::{Flush, Writer};
 use crate::model::alert::AlertCounts;
 use crate::model::{Snapshot, SourceErrorReason};
 
-/// Writes the fleet's families into `out`, which `flush` empties whenever it holds a chunk of about 64 KiB;
+/// Writes the fleet's families into `out`, which `flush` empties whenever it holds a chunk of about 60 KiB;
 /// what is left in `out` at the end is the caller's. Says whether all was written: once `flush` says false,
 /// nobody reads any more and the rest is left out.
 pub fn write_fleet<'a>(

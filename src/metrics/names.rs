@@ -173,6 +173,8 @@ families! {
         "What waits in a queue";
     STORE_ERRORS = Counter "lookout_store_errors_total" []
         "Writes to the store that failed";
+    RECORD_DROPPED = Counter "lookout_record_dropped_total" []
+        "Arrivals that the recording left out, for want of room or because they could not be written";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last reload of the configuration succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

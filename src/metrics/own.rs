@@ -71,6 +71,7 @@ pub struct Own {
     engine_lag: FloatGauge,
     queues: Family<Labels<1>, Gauge>,
     store_errors: Counter,
+    record_dropped: Counter,
     reload_successful: Gauge,
     reload_success: FloatGauge,
 }
@@ -146,6 +147,11 @@ impl Own {
     /// Counts a write to the store that failed.
     pub fn store_error(&self) {
         self.store_errors.inc();
+    }
+
+    /// Counts what the recording left out.
+    pub fn record_dropped(&self, count: u64) {
+        self.record_dropped.inc_by(count);
     }
 
     /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.

@@ -1,13 +1,19 @@
 //! The section `receivers`: who is told, how, and from which level on.
 
+mod hooks;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Level, text};
+pub use hooks::{AlertmanagerConfig, ChatConfig, PagerDutyConfig, TelegramConfig, WebhookConfig};
+
+use super::queue::GroupBy;
+use crate::model::{Level, Matchers, QuietHours, text};
 use crate::secret::{Secret, SecretSource};
 
 /// One receiver. Exactly one of the kinds is given.
@@ -22,12 +28,57 @@ pub struct ReceiverConfig {
     /// Whether it is told when an alert is over.
     #[serde(default = "yes")]
     pub send_resolved: bool,
+    /// It is told of what one of these covers; of everything when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<Matchers>,
+    /// It is not told of what one of these covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Matchers>,
+    /// It is told only of what fires for so long and nobody looks after.
+    #[serde(default, with = "crate::model::duration")]
+    pub after: Duration,
+    /// When it wants quiet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quiet_hours: Vec<QuietHours>,
+    /// What is told in a message of its own while the rate allows it.
+    #[serde(default)]
+    pub group_by: GroupBy,
+    /// After a message, and when much comes at once, how long what follows is gathered.
+    #[serde(default = "gather", with = "crate::model::duration")]
+    pub gather: Duration,
+    /// The title of its messages, as a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text of its messages, as a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Where others find us, for links; that of the whole configuration.
+    #[serde(skip)]
+    pub external_url: String,
     /// Slack, through an incoming webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack: Option<SlackConfig>,
     /// E-mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailConfig>,
+    /// A webhook that takes Alertmanager's payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookConfig>,
+    /// An Alertmanager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alertmanager: Option<AlertmanagerConfig>,
+    /// Microsoft Teams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teams: Option<ChatConfig>,
+    /// Discord.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discord: Option<ChatConfig>,
+    /// Telegram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telegram: Option<TelegramConfig>,
+    /// PagerDuty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pagerduty: Option<PagerDutyConfig>,
 }
 
 /// A Slack incoming webhook.
@@ -93,6 +144,10 @@ pub struct SmtpConfig {
     pub ca_file: Option<PathBuf>,
 }
 
+const fn gather() -> Duration {
+    super::GATHER
+}
+
 const fn warning() -> Level {
     Level::Warning
 }
@@ -101,6 +156,10 @@ const fn yes() -> bool {
     true
 }
 
+/// The kinds of receivers.
+const KINDS: [&str; 8] = ["slack", "email", "webhook", "alertmanager", "teams", "discord", "telegram", "pagerduty"];
+/// Longest time that what follows is gathered.
+const LONGEST_GATHER: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
 const NAME_LIMIT: usize = 64;
 /// Most recipients of a receiver; RFC 5321, 4.5.3.1.8 has every server take 100 in one transaction.
@@ -142,17 +201,95 @@ impl Reporter<'_> {
 }
 
 impl ReceiverConfig {
+    /// One of that name with no kind yet, and the defaults for the rest.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            min_level: warning(),
+            send_resolved: yes(),
+            only: Vec::new(),
+            except: Vec::new(),
+            after: Duration::ZERO,
+            quiet_hours: Vec::new(),
+            group_by: GroupBy::None,
+            gather: gather(),
+            title: None,
+            text: None,
+            external_url: String::new(),
+            slack: None,
+            email: None,
+            webhook: None,
+            alertmanager: None,
+            teams: None,
+            discord: None,
+            telegram: None,
+            pagerduty: None,
+        }
+    }
+
+    /// The same, and a Slack webhook that leads nowhere when it has no kind: for trials, in which nothing is sent.
+    pub fn or_nowhere(self) -> Self {
+        if !self.kinds().is_empty() {
+            return self;
+        }
+        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), webhook_url_file: None };
+        Self { slack: Some(nowhere), ..self }
+    }
+
     fn validate(&self, report: &mut Reporter<'_>) {
         if !text::is_name(&self.name, NAME_LIMIT) {
             let remedy = format!("give it 1 to {NAME_LIMIT} bytes without control characters");
             report.add("name", format!("`{}` is not a name; {remedy}", text::clean(&self.name, NAME_LIMIT)));
         }
-        match (&self.slack, &self.email) {
-            (Some(slack), None) => slack.validate(report),
-            (None, Some(email)) => email.validate(report),
-            (None, None) => report.add("", "it has no kind; give one of slack, email"),
-            (Some(_), Some(_)) => report.add("", "it has two kinds; make a receiver each of slack and email"),
+        if self.gather > LONGEST_GATHER {
+            report.add("gather", "it is longer than 1m; alerts would come late");
         }
+        if let Err((key, problem)) = super::words::Words::new(self.title.as_deref(), self.text.as_deref()) {
+            report.add(key, problem);
+        }
+        match self.kinds().as_slice() {
+            [_] => {}
+            [] => report.add("", format!("it has no kind; give one of {}", KINDS.join(", "))),
+            kinds => report.add("", format!("it has several kinds; make a receiver of each of {}", kinds.join(", "))),
+        }
+        if let Some(slack) = &self.slack {
+            slack.validate(report);
+        }
+        if let Some(email) = &self.email {
+            email.validate(report);
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.validate(report);
+        }
+        if let Some(alertmanager) = &self.alertmanager {
+            alertmanager.validate(report);
+        }
+        for (kind, chat) in [("teams", &self.teams), ("discord", &self.discord)] {
+            if let Some(chat) = chat {
+                chat.validate(kind, report);
+            }
+        }
+        if let Some(telegram) = &self.telegram {
+            telegram.validate(report);
+        }
+        if let Some(pagerduty) = &self.pagerduty {
+            pagerduty.validate(report);
+        }
+    }
+
+    /// The kinds that are given.
+    fn kinds(&self) -> Vec<&'static str> {
+        let given = [
+            self.slack.is_some(),
+            self.email.is_some(),
+            self.webhook.is_some(),
+            self.alertmanager.is_some(),
+            self.teams.is_some(),
+            self.discord.is_some(),
+            self.telegram.is_some(),
+            self.pagerduty.is_some(),
+        ];
+        KINDS.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind).collect()
     }
 }
 
@@ -294,7 +431,7 @@ mod tests {
         let slack = serde_json::json!({"webhook_url": "https://hooks.slack.com/services/S3CRET"});
         check(serde_json::json!({"name": "ops", "slack": slack}), &[]);
         let email = serde_json::json!({"to": ["a@b.c"], "from": "a@b.c", "smtp": {"host": "mail"}});
-        check(serde_json::json!({"name": "ops", "slack": slack, "email": email}), &[("receivers[0]", "two kinds")]);
+        check(serde_json::json!({"name": "ops", "slack": slack, "email": email}), &[("receivers[0]", "several kinds")]);
         check(serde_json::json!({"name": "a\nb", "email": email}), &[("receivers[0].name", "`ab` is not a name")]);
     }
 

@@ -53,6 +53,8 @@ struct Desk {
 struct Inner {
     queue: Queue,
     receiver: Arc<Receiver>,
+    /// What it is to be reminded of, as of the last time that this was asked.
+    reminder: Option<Vec<Arc<Notice>>>,
     draining: bool,
 }
 
@@ -60,6 +62,7 @@ struct Inner {
 enum Step {
     Report(Vec<Report>),
     Send(Arc<Receiver>, Vec<Arc<Notice>>),
+    Remind(Arc<Receiver>, Vec<Arc<Notice>>),
     Wait(Option<Duration>),
     Stop,
 }
@@ -97,6 +100,14 @@ impl Dispatcher {
                 }),
                 None => self.give_up(Outcome { receiver, notices, at: now }),
             }
+        }
+    }
+
+    /// Has `receiver` reminded of `standing`, once nothing else waits for it. A reminder that did not get through is
+    /// no loss: the next one says it all.
+    pub fn remind(&self, receiver: &str, standing: Vec<Arc<Notice>>) {
+        if let Some(desk) = self.desks.get(receiver) {
+            desk.change(|inner| inner.reminder = Some(standing));
         }
     }
 
@@ -139,7 +150,7 @@ impl Dispatcher {
 
     fn open(&self, receiver: Arc<Receiver>) -> Arc<Desk> {
         let queue = Queue::new(Arc::clone(&receiver.name), receiver.pace);
-        let inner = Mutex::new(Inner { queue, receiver, draining: false });
+        let inner = Mutex::new(Inner { queue, receiver, reminder: None, draining: false });
         let desk = Arc::new(Desk { inner, bell: Notify::new(), status: watch::Sender::default() });
         let (clock, reports, stop) = (self.clock.clone(), self.reports.clone(), self.stop.clone());
         let served = Arc::clone(&desk);
@@ -147,6 +158,12 @@ impl Dispatcher {
             stop.run_until_cancelled(serve(&served, &clock, &reports)).await;
         });
         desk
+    }
+
+    /// The receivers that forget what they are not reminded of.
+    pub fn forgetful(&self) -> Vec<Arc<str>> {
+        let forgets = |desk: &Arc<Desk>| desk.lock().receiver.is_forgetful();
+        self.desks.iter().filter(|(_, desk)| forgets(desk)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// How each receiver's delivery stands, from now on.
@@ -194,7 +211,15 @@ impl Desk {
         let now = clock.now();
         let next = if inner.draining { inner.queue.last_send_at(now) } else { inner.queue.next_send_at() };
         match next {
-            Some(at) if at <= now => Step::Send(Arc::clone(&inner.receiver), inner.queue.take_batch(now)),
+            Some(at) if at <= now => {
+                let receiver = Arc::clone(&inner.receiver);
+                let batch = inner.queue.take_batch(now, |notices| receiver.fitting(now, notices));
+                Step::Send(receiver, batch)
+            }
+            _ if inner.reminder.is_some() && inner.queue.is_idle() && !inner.draining => {
+                let standing = inner.reminder.take().unwrap_or_default();
+                Step::Remind(Arc::clone(&inner.receiver), standing)
+            }
             Some(at) => Step::Wait(Some(clock.until(at))),
             None if inner.draining || inner.queue.is_closed() => Step::Stop,
             None => Step::Wait(None),
@@ -216,6 +241,18 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
                 let (now, notices) = shown(clock, notices);
                 let result = receiver.send(now, &notices).await;
                 desk.change(|inner| inner.queue.on_result(clock.now(), jitter(), result));
+            }
+            Step::Remind(receiver, standing) => {
+                let (at, standing) = shown(clock, standing);
+                let name = Arc::clone(&receiver.name);
+                let report = match receiver.remind(at, &standing).await {
+                    // It took something, which is what its watchers want to know.
+                    Ok(()) => Report::Delivered(Outcome { receiver: name, notices: Vec::new(), at: clock.now() }),
+                    Err(error) => Report::Failed { receiver: name, notices: Vec::new(), error, at: clock.now() },
+                };
+                if reports.send(report).await.is_err() {
+                    return;
+                }
             }
             Step::Wait(None) => desk.bell.notified().await,
             Step::Wait(Some(time)) => {

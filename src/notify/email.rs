@@ -9,6 +9,7 @@ use lettre::message::Mailbox;
 use crate::model::{Notice, SendError, SendReason, Time};
 
 use super::config::RECIPIENTS;
+use super::words::Words;
 use smtp::{Server, Session};
 
 mod mime;
@@ -28,6 +29,7 @@ pub(super) struct Email {
     to: Vec<Mailbox>,
     server: Server,
     deadline: Duration,
+    words: Words,
     /// By idempotency key, who got it; only while another recipient has yet to get it.
     told: Mutex<HashMap<Arc<str>, Told>>,
 }
@@ -42,9 +44,9 @@ struct Told {
 const _: () = assert!(RECIPIENTS <= 128, "a recipient is a bit");
 
 impl Email {
-    /// Mail from `from` to `to` through `server`.
-    pub(super) fn new(from: Mailbox, to: Vec<Mailbox>, server: Server) -> Self {
-        Self { from, to, server, deadline: DEADLINE, told: Mutex::default() }
+    /// Mail from `from` to `to` through `server`, in these words.
+    pub(super) fn new(from: Mailbox, to: Vec<Mailbox>, server: Server, words: Words) -> Self {
+        Self { from, to, server, deadline: DEADLINE, words, told: Mutex::default() }
     }
 
     /// The same with another deadline, for tests of a server that hangs.
@@ -72,6 +74,11 @@ impl Email {
         result
     }
 
+    /// The mail that tells `notices` at `now`.
+    pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
+        mime::render(now, &self.from, &self.to, notices, &self.words.compose(now, notices))
+    }
+
     async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         let (groups, mut delivered) = self.outstanding(now, notices);
         if groups.is_empty() {
@@ -81,7 +88,7 @@ impl Email {
         let (mut passing, mut refused) = (None, None);
         for (places, recipients) in groups {
             let due: Vec<Arc<Notice>> = places.iter().filter_map(|place| notices.get(*place)).cloned().collect();
-            let mail = mime::render(now, &self.from, &self.to, &due).map_err(|error| SendError {
+            let mail = self.render(now, &due).map_err(|error| SendError {
                 reason: SendReason::Message,
                 retryable: false,
                 retry_after: None,

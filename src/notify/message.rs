@@ -2,11 +2,14 @@
 //!
 //! Refuses to escape and to truncate for a medium: each transport does that for itself, within its limits.
 
+mod summary;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{Level, Notice, NoticeKind, Subject, Time, duration, text};
+use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration, text};
+pub(super) use summary::Entry;
+use summary::{Told, group};
 
 /// Longest name in a title, in bytes.
 const NAME_LIMIT: usize = 200;
@@ -69,7 +72,7 @@ impl Tone {
     }
 
     /// Its place in a summary: the worst first, then what is over, then tests.
-    const fn rank(self) -> usize {
+    pub(super) const fn rank(self) -> usize {
         match self {
             Self::Firing(level) => Level::Critical.index() - level.index(),
             Self::Resolved => 4,
@@ -115,8 +118,8 @@ pub(super) struct Details {
 pub(super) struct Summary<'a> {
     /// How many of which level and rule.
     pub(super) overview: String,
-    /// The alerts, worst first; [`line`] words each of them.
-    pub(super) notices: Vec<&'a Notice>,
+    /// The alerts, worst first, with the parts of an incident in one.
+    pub(super) entries: Vec<Entry<'a>>,
 }
 
 /// The message that carries `notices`, as it reads at `now`; with no notice it is an empty summary.
@@ -129,15 +132,33 @@ pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
         (Tone::of(left).rank(), &left.subject, &left.rule).cmp(&(Tone::of(right).rank(), &right.subject, &right.rule))
     });
     let tone = sorted.first().map_or(Tone::Test, |worst| Tone::of(worst));
+    let entries = Entry::of(&sorted);
+    if let [Entry::Incident(parts)] = entries.as_slice() {
+        return incident(tone, &Told::of(parts));
+    }
     let title = format!("[{}] {}: {}", tone.word(), counts(&sorted), names(&sorted));
-    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), notices: sorted }) }
+    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), entries }) }
+}
+
+/// A message that tells of one incident and nothing else.
+fn incident(tone: Tone, told: &Told<'_>) -> Message<'static> {
+    let mut facts = vec![("Agents", told.sample()), ("Breaking the rule now", told.extent())];
+    if !told.is_over() {
+        facts.insert(0, ("Levels", told.by_level()));
+        facts.extend(told.range().map(|range| ("Values", range)));
+    }
+    let body = Body::One(Details { sentence: told.sentence(), facts, action: None });
+    Message { title: format!("[{}] {}", tone.word(), told.headline()), tone, body }
 }
 
 fn one(now: Time, notice: &Notice) -> Message<'static> {
     let tone = Tone::of(notice);
     let action = one_line(&notice.action, SENTENCE_LIMIT);
     let body = Body::One(Details {
-        sentence: one_line(&notice.message, SENTENCE_LIMIT),
+        sentence: match (one_line(&notice.message, SENTENCE_LIMIT), notice.kind) {
+            (sentence, NoticeKind::Resolved) if !sentence.is_empty() => format!("Was: {sentence}"),
+            (sentence, _) => sentence,
+        },
         facts: facts(now, notice),
         action: (!action.is_empty() && notice.kind.is_firing()).then_some(action),
     });
@@ -145,6 +166,9 @@ fn one(now: Time, notice: &Notice) -> Message<'static> {
 }
 
 fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
+    if matches!(notice.kind, NoticeKind::Announcement | NoticeKind::Digest) {
+        return Vec::new();
+    }
     let mut facts = vec![("Level", level(notice))];
     if let Some(project) = notice.subject.project() {
         facts.push(("Project", one_line(project, NAME_LIMIT)));
@@ -157,6 +181,10 @@ fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
         Subject::Sidecar { .. } | Subject::Cluster { .. } => {}
     }
     facts.push(("Rule", one_line(&notice.rule, NAME_LIMIT)));
+    if let Some(incident) = notice.part_of {
+        let Incident { firing, agents } = incident;
+        facts.push(("Incident", format!("{firing} of {agents} agents break the rule now")));
+    }
     if notice.kind == NoticeKind::Resolved {
         let end = notice.resolved_at.unwrap_or(notice.at);
         let lasted = duration::display(whole_seconds(end, notice.started_at));
@@ -197,25 +225,31 @@ fn ending(notice: &Notice) -> Option<String> {
     }
 }
 
-/// One alert in one line of a summary, the level's word first.
-pub(super) fn line(now: Time, notice: &Notice) -> String {
-    let mut line = format!(
-        "[{}] {} · {}: {}",
-        Tone::of(notice).word(),
-        one_line(notice.subject.name(), NAME_LIMIT),
-        one_line(&notice.rule, NAME_LIMIT),
-        one_line(&notice.message, LINE_LIMIT)
-    );
-    let written = if notice.kind == NoticeKind::Resolved {
-        let end = notice.resolved_at.unwrap_or(notice.at);
-        let lasted = duration::display(whole_seconds(end, notice.started_at));
-        let ending = ending(notice).map(|ending| format!(", {ending}")).unwrap_or_default();
-        write!(line, " (lasted {lasted}{ending})")
-    } else {
-        write!(line, " (for {})", duration::display(whole_seconds(now, notice.started_at)))
-    };
-    debug_assert!(written.is_ok(), "a string takes all that is written to it");
-    line
+/// How many of `notices`, from the first on, have lines within `room`: `cost` says what a line takes of it, and the
+/// line of an incident takes `incident`. At least one, so that what is too long is cut and not kept back.
+pub(super) fn fitting(
+    now: Time,
+    notices: &[&Notice],
+    mut room: usize,
+    incident: usize,
+    cost: impl Fn(&str) -> usize,
+) -> usize {
+    let mut folded = Vec::new();
+    for (place, notice) in notices.iter().enumerate() {
+        let takes = match group(notice) {
+            Some(group) if folded.contains(&group) => 0,
+            Some(group) => {
+                folded.push(group);
+                incident
+            }
+            None => cost(&Entry::Alert(notice).line(now)),
+        };
+        if takes > room {
+            return place.max(1);
+        }
+        room -= takes;
+    }
+    notices.len()
 }
 
 /// What stands for the lines that found no room.
@@ -224,10 +258,12 @@ pub(super) fn left_out(count: usize) -> String {
 }
 
 fn counts(sorted: &[&Notice]) -> String {
-    let resolved = sorted.iter().filter(|notice| Tone::of(notice) == Tone::Resolved).count();
-    let firing = sorted.len() - resolved;
+    let count = |tone: Tone| sorted.iter().filter(|notice| Tone::of(notice) == tone).count();
+    let (resolved, notes) = (count(Tone::Resolved), count(Tone::Note));
+    let firing = sorted.len() - resolved - notes;
     let alerts = |count: usize| format!("{count} {}", if count == 1 { "alert" } else { "alerts" });
     match (firing, resolved) {
+        (0, 0) if notes > 0 => format!("{notes} notes"),
         (0, resolved) => alerts(resolved),
         (firing, 0) => alerts(firing),
         (firing, resolved) => format!("{}, {resolved} resolved", alerts(firing)),

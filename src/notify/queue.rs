@@ -12,6 +12,10 @@ use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Report, Send
 /// Messages refused in a row, after a message was split, that show that it isn't one alert's fault: more than the
 /// halvings from [`Pace::capacity`] to one.
 const REFUSALS: u32 = 20;
+/// From so many alerts that wait on, it is taken that more are coming, and all are gathered.
+const MANY: usize = 10;
+/// Messages that what waits is spread over at most; what is more is counted in one.
+const SPREAD: usize = 8;
 /// Longest pause a receiver can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
@@ -28,6 +32,10 @@ pub(super) struct Pace {
     pub(super) bucket: Option<(Duration, u32)>,
     /// Most alerts that wait, beside those under way.
     pub(super) capacity: usize,
+    /// What is told in a message of its own while the rate allows it.
+    pub(super) group_by: GroupBy,
+    /// Whether a message that failed is sent again as it was, so that its key stays the same.
+    pub(super) keeps_batches: bool,
 }
 
 impl Default for Pace {
@@ -38,6 +46,31 @@ impl Default for Pace {
             longest_pause: Duration::from_secs(300),
             bucket: None,
             capacity: super::CAPACITY,
+            group_by: GroupBy::None,
+            keeps_batches: false,
+        }
+    }
+}
+
+/// What is told in a message of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupBy {
+    /// Nothing: what is due together is told together.
+    #[default]
+    None,
+    /// Each project.
+    Project,
+    /// Each rule.
+    Rule,
+}
+
+impl GroupBy {
+    fn of(self, notice: &Notice) -> Option<&Arc<str>> {
+        match self {
+            Self::None => None,
+            Self::Project => notice.subject.project(),
+            Self::Rule => Some(&notice.rule),
         }
     }
 }
@@ -56,6 +89,10 @@ pub(super) struct Queue {
     /// Whether what is in flight is one of the pieces.
     piece: bool,
     arrivals: u64,
+    /// When the first of what waits came, if the last message left nothing behind.
+    gathering_since: Option<Time>,
+    /// Whether the last message left something behind that it had no room for.
+    is_rest: bool,
     left_at: Option<Time>,
     /// When the bucket will be full again (the generic cell rate algorithm's theoretical arrival time).
     full_at: Time,
@@ -110,6 +147,8 @@ impl Queue {
             in_flight: Vec::new(),
             piece: false,
             arrivals: 0,
+            gathering_since: None,
+            is_rest: false,
             left_at: None,
             full_at: Time::default(),
             retry_at: None,
@@ -128,6 +167,7 @@ impl Queue {
             return;
         }
         self.arrivals += 1;
+        self.gathering_since.get_or_insert(now);
         let entry = Entry { since: notice.at, notice, arrival: self.arrivals, attempted: false, untold: false };
         self.insert(now, entry);
         self.shed(now);
@@ -176,9 +216,16 @@ impl Queue {
         if self.waiting.is_empty() || !self.in_flight.is_empty() {
             return None;
         }
-        let gathered = self.left_at.filter(|_| self.pieces.is_empty()).map(|at| at.plus(self.pace.gather));
-        let ready = self.retry_at.or(gathered).unwrap_or_default();
+        let is_free = self.pieces.is_empty() && !self.is_rest;
+        let gathered = self.left_at.filter(|_| is_free).map(|at| at.plus(self.pace.gather));
+        let storm = self.gathering_since.filter(|_| is_free && self.is_storm()).map(|at| at.plus(self.pace.gather));
+        let ready = self.retry_at.or(gathered.max(storm)).unwrap_or_default();
         Some(ready.max(self.token_at()))
+    }
+
+    /// Whether so much waits that more must be coming.
+    fn is_storm(&self) -> bool {
+        self.waiting.len() >= MANY || self.waiting.values().any(|entry| entry.notice.part_of.is_some())
     }
 
     /// The same when the program stops: nothing is gathered any more, and what failed is not waited for.
@@ -191,10 +238,18 @@ impl Queue {
         self.pace.bucket.map_or_else(Time::default, |(each, burst)| self.full_at.minus(each * burst.saturating_sub(1)))
     }
 
-    /// What the next message carries; it is under way from now on. The worst come first.
-    pub(super) fn take_batch(&mut self, now: Time) -> Vec<Arc<Notice>> {
+    /// What the next message carries; it is under way from now on. The worst come first; `fits` says of how many, in
+    /// their order, one message has room to tell.
+    pub(super) fn take_batch(&mut self, now: Time, fits: impl Fn(&[&Notice]) -> usize) -> Vec<Arc<Notice>> {
         self.left_at = Some(now);
         self.retry_at = None;
+        self.gathering_since = None;
+        self.is_rest = false;
+        // With no token left after this message, what waits is told together.
+        let may_split = self
+            .pace
+            .bucket
+            .is_none_or(|(each, burst)| burst > 1 && self.full_at.max(now).plus(each) <= now.plus(each * (burst - 1)));
         if let Some((each, _)) = self.pace.bucket {
             self.full_at = self.full_at.max(now).plus(each);
         }
@@ -214,11 +269,35 @@ impl Queue {
         batch.sort_by_key(|entry| {
             (entry.notice.kind == NoticeKind::Resolved, std::cmp::Reverse(entry.notice.level), entry.arrival)
         });
+        if !self.piece {
+            let kept = self.share(&mut batch, may_split, fits);
+            self.is_rest = !kept.is_empty();
+            for entry in kept {
+                self.insert(now, entry);
+            }
+        }
         for entry in &mut batch {
             entry.attempted = true;
         }
         self.in_flight = batch;
         self.in_flight.iter().map(|entry| Arc::clone(&entry.notice)).collect()
+    }
+
+    /// Leaves in `batch` what one message tells, and returns the rest.
+    fn share(&self, batch: &mut Vec<Entry>, may_split: bool, fits: impl Fn(&[&Notice]) -> usize) -> Vec<Entry> {
+        let mut rest = Vec::new();
+        if may_split && let Some(first) = batch.first() {
+            let group = self.pace.group_by.of(&first.notice).cloned();
+            (*batch, rest) = std::mem::take(batch)
+                .into_iter()
+                .partition(|entry| self.pace.group_by.of(&entry.notice) == group.as_ref());
+        }
+        let notices: Vec<&Notice> = batch.iter().map(|entry| &*entry.notice).collect();
+        let room = fits(&notices).max(1);
+        if batch.len() > room && batch.len() <= room.saturating_mul(SPREAD) {
+            rest.extend(batch.split_off(room));
+        }
+        rest
     }
 
     /// What came of the message under way. `jitter`, from 0 to 1, shortens the pause by up to a half.
@@ -241,6 +320,7 @@ impl Queue {
             self.failures = self.failures.saturating_add(1);
             self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
             let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
+            self.piece |= self.pace.keeps_batches;
             self.give_back(now, batch, 1);
             self.fail(now, notices, error);
         } else {
@@ -320,6 +400,11 @@ impl Queue {
     /// What has become of notices since the last call.
     pub(super) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
+    }
+
+    /// Whether nothing waits, is under way or failed lately.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
     /// How many alerts wait or are under way.

@@ -7,23 +7,29 @@ use std::time::Duration;
 use rustls::crypto::ring;
 
 use crate::http_client;
-use crate::model::{Level, Notice, ReceiverPolicy, SendError, Time};
+use crate::model::{Audience, Level, Notice, ReceiverPolicy, SendError, Time};
 
-use super::config::{self, ConfigProblem, ReceiverConfig};
+use super::alertmanager::Alertmanager;
+use super::config::{self, ConfigProblem, EmailConfig, ReceiverConfig};
 use super::console;
 use super::email::{Email, smtp::Server};
+use super::http::{self, Http, Target};
 use super::queue::Pace;
-use super::slack::{self, Slack};
+use super::slack::Slack;
+use super::template::{Medium, Templated};
+use super::webhook::Webhook;
+use super::words::Words;
+
+/// Alerts that one request to a webhook carries.
+const WEBHOOK_ALERTS: usize = 500;
 
 /// A receiver that is ready to be told.
 #[derive(Debug)]
 pub struct Receiver {
     /// Its name.
     pub name: Arc<str>,
-    /// The mildest level it is told of.
-    pub min_level: Level,
-    /// Whether it is told when an alert is over.
-    pub send_resolved: bool,
+    /// Whom and when it is told, beyond the level.
+    pub(super) policy: ReceiverPolicy,
     pub(super) transport: Transport,
     pub(super) pace: Pace,
 }
@@ -35,6 +41,12 @@ pub(super) enum Transport {
     Slack(Slack),
     /// By mail.
     Email(Box<Email>),
+    /// Through a webhook that takes Alertmanager's payload.
+    Webhook(Webhook),
+    /// Through an Alertmanager.
+    Alertmanager(Alertmanager),
+    /// Through one of the media that have a template.
+    Templated(Box<Templated>),
     /// On standard output.
     Console,
 }
@@ -60,49 +72,88 @@ impl Receiver {
         if problems.is_empty() { Ok(receivers) } else { Err(problems) }
     }
 
-    /// One receiver; the error is the key and what is wrong. All Slack receivers share one `client`.
+    /// One receiver; the error is the key and what is wrong. All that are told over HTTP share one `client`.
     fn one(config: &ReceiverConfig, client: &mut Option<reqwest::Client>) -> Result<Self, (&'static str, String)> {
-        let mut pace = Pace::default();
-        let transport = match (&config.slack, &config.email) {
-            (Some(config), None) => {
-                let webhook = config.webhook().map_err(|problem| ("slack.webhook_url", problem.to_owned()))?;
-                let client = match client {
-                    Some(client) => client.clone(),
-                    None => client
-                        .insert(
-                            http_client::build(slack::DEADLINE, None).map_err(|error| ("slack", error.to_string()))?,
-                        )
-                        .clone(),
-                };
-                // Slack takes one message a second from a webhook, and short bursts.
-                pace.bucket = Some((Duration::from_secs(1), 3));
-                Transport::Slack(Slack::new(client, webhook))
-            }
-            (None, Some(config)) => {
-                let smtp = &config.smtp;
-                let server = Server {
-                    host: smtp.host.clone(),
-                    port: smtp.port(),
-                    tls: smtp.tls(),
-                    tls_config: tls_config(smtp.ca_file.as_deref()).map_err(|error| ("email.smtp.ca_file", error))?,
-                    login: smtp.login().map_err(|(key, problem)| (key, problem.to_owned()))?,
-                };
-                let from = config::mailbox(&config.from).map_err(|problem| ("email.from", problem))?;
-                let to = config.to.iter().map(|address| config::mailbox(address)).collect::<Result<_, _>>();
-                Transport::Email(Box::new(Email::new(from, to.map_err(|problem| ("email.to", problem))?, server)))
-            }
-            _ => return Err(("", "it has no kind, or two; give one of slack, email".to_owned())),
+        let mut pace = Pace { gather: config.gather, group_by: config.group_by, ..Pace::default() };
+        let words = Words::new(config.title.as_deref(), config.text.as_deref())?;
+        let mut client = || match client {
+            Some(client) => Ok(client.clone()),
+            None => http_client::build(http::DEADLINE, None)
+                .map(|built| client.insert(built).clone())
+                .map_err(|error| ("", error.to_string())),
         };
-        let name = Arc::from(config.name.as_str());
-        Ok(Self { name, min_level: config.min_level, send_resolved: config.send_resolved, transport, pace })
+        let http = |client: reqwest::Client, kind: &'static str, source| Http::new(kind, client, Target::Url(source));
+        let mut audience = Audience::People;
+        let transport = if let Some(slack) = &config.slack {
+            let webhook = slack.webhook().map_err(wrong("slack.webhook_url"))?;
+            // Slack takes one message a second from a webhook, and short bursts.
+            pace.bucket = Some((Duration::from_secs(1), 3));
+            Transport::Slack(Slack::new(client()?, webhook, words))
+        } else if let Some(email) = &config.email {
+            Transport::Email(Box::new(mail(email, words)?))
+        } else if let Some(hook) = &config.webhook {
+            audience = Audience::Program;
+            let http = http(client()?, "webhook", hook.address().map_err(wrong("webhook.url"))?)
+                .with_secret(hook.secret().map_err(wrong("webhook.secret"))?)
+                .with_token(hook.token().map_err(wrong("webhook.token"))?)
+                .with_headers(hook.headers.clone().into_iter().collect());
+            Transport::Webhook(Webhook::new(http, Arc::from(config.name.as_str()), config.external_url.clone()))
+        } else if let Some(alertmanager) = &config.alertmanager {
+            audience = Audience::Program;
+            let token = alertmanager.token().map_err(wrong("alertmanager.token"))?;
+            let mut instances = Vec::with_capacity(alertmanager.urls.len());
+            for url in &alertmanager.urls {
+                let target = Target::Plain(format!("{}/api/v2/alerts", url.trim_end_matches('/')));
+                instances.push(Http::new("alertmanager", client()?, target).with_token(token.clone()));
+            }
+            Transport::Alertmanager(Alertmanager::new(instances, config.external_url.clone()))
+        } else {
+            let (medium, http, token, chat_id) = if let Some(teams) = &config.teams {
+                let address = teams.address().map_err(wrong("teams.webhook_url"))?;
+                (Medium::Teams, http(client()?, "teams", address), None, String::new())
+            } else if let Some(discord) = &config.discord {
+                let address = discord.address().map_err(wrong("discord.webhook_url"))?;
+                (Medium::Discord, http(client()?, "discord", address), None, String::new())
+            } else if let Some(telegram) = &config.telegram {
+                let token = telegram.token().map_err(wrong("telegram.bot_token"))?;
+                let api = telegram.api_url.as_deref().unwrap_or("https://api.telegram.org");
+                let url = format!("{}/bot{{token}}/sendMessage", api.trim_end_matches('/'));
+                let http = Http::new("telegram", client()?, Target::WithToken(url, token));
+                (Medium::Telegram, http, None, telegram.chat_id.clone())
+            } else if let Some(pagerduty) = &config.pagerduty {
+                audience = Audience::Program;
+                let key = pagerduty.key().map_err(wrong("pagerduty.routing_key"))?;
+                let api = pagerduty.api_url.as_deref().unwrap_or("https://events.pagerduty.com/v2/enqueue");
+                let http = Http::new("pagerduty", client()?, Target::Plain(api.to_owned()));
+                (Medium::PagerDuty, http, Some(key), String::new())
+            } else {
+                return Err(("", "it has no kind".to_owned()));
+            };
+            if medium != Medium::PagerDuty {
+                // None of the chats takes more than about one message a second from one sender.
+                pace.bucket = Some((Duration::from_secs(1), 3));
+            }
+            let templated = Templated::new(medium, http, token, chat_id, words).map_err(|error| ("", error))?;
+            Transport::Templated(Box::new(templated))
+        };
+        pace.keeps_batches = audience == Audience::Program;
+        let policy = ReceiverPolicy {
+            send_resolved: config.send_resolved,
+            audience,
+            only: Arc::from(config.only.as_slice()),
+            except: Arc::from(config.except.as_slice()),
+            after: config.after,
+            quiet: Arc::from(config.quiet_hours.as_slice()),
+            ..ReceiverPolicy::new(config.name.as_str(), config.min_level)
+        };
+        Ok(Self { name: Arc::clone(&policy.name), policy, transport, pace })
     }
 
     /// Standard output, for the demo: it is told of everything.
     pub fn console() -> Self {
         Self {
             name: Arc::from("console"),
-            min_level: Level::Info,
-            send_resolved: true,
+            policy: ReceiverPolicy::new("console", Level::Info),
             transport: Transport::Console,
             pace: Pace::default(),
         }
@@ -110,16 +161,28 @@ impl Receiver {
 
     /// What the life of an alert must know of it.
     pub fn policy(&self) -> ReceiverPolicy {
-        let policy = ReceiverPolicy::new(Arc::clone(&self.name), self.min_level);
-        ReceiverPolicy { send_resolved: self.send_resolved, ..policy }
+        self.policy.clone()
     }
 
-    /// What kind it is: `slack`, `email` or `console`.
-    pub const fn kind(&self) -> &'static str {
-        match self.transport {
+    /// What kind it is: the key that configures it, or `console`.
+    pub fn kind(&self) -> &'static str {
+        match &self.transport {
             Transport::Slack(_) => "slack",
             Transport::Email(_) => "email",
+            Transport::Webhook(_) => "webhook",
+            Transport::Alertmanager(_) => "alertmanager",
+            Transport::Templated(templated) => templated.medium().as_str(),
             Transport::Console => "console",
+        }
+    }
+
+    /// How many of `notices`, from the first on, one message has room to tell.
+    pub(super) fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
+        match &self.transport {
+            Transport::Slack(_) => Slack::fitting(now, notices),
+            Transport::Templated(templated) => templated.fitting(now, notices),
+            Transport::Webhook(_) => notices.len().min(WEBHOOK_ALERTS),
+            Transport::Email(_) | Transport::Alertmanager(_) | Transport::Console => notices.len(),
         }
     }
 
@@ -131,9 +194,58 @@ impl Receiver {
         match &self.transport {
             Transport::Slack(slack) => slack.send(now, notices).await,
             Transport::Email(email) => email.send(now, notices).await,
+            Transport::Webhook(webhook) => webhook.send(now, notices).await,
+            Transport::Alertmanager(alertmanager) => alertmanager.send(now, notices).await,
+            Transport::Templated(templated) => templated.send(now, notices).await,
             Transport::Console => console::send(now, notices),
         }
     }
+
+    /// Whether it forgets what lasts when it is not reminded of it.
+    pub(super) const fn is_forgetful(&self) -> bool {
+        matches!(self.transport, Transport::Alertmanager(_))
+    }
+
+    /// Reminds it of what lasts.
+    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<(), SendError> {
+        match &self.transport {
+            Transport::Alertmanager(alertmanager) => alertmanager.remind(now, standing).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Receiver {
+    /// The bytes of the message that would tell `notices` at `now`: a request's body, a whole mail, or the lines printed.
+    pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
+        match &self.transport {
+            Transport::Slack(slack) => Ok(slack.render(now, notices).into_bytes()),
+            Transport::Email(email) => email.render(now, notices),
+            Transport::Webhook(webhook) => Ok(webhook.render(notices).into_bytes()),
+            Transport::Alertmanager(alertmanager) => Ok(alertmanager.render(now, notices).into_bytes()),
+            Transport::Templated(templated) => templated.render(now, notices, "").map(String::into_bytes),
+            Transport::Console => Ok(console::render(now, notices).into_bytes()),
+        }
+    }
+}
+
+/// Names the key that a problem belongs to.
+fn wrong(key: &'static str) -> impl Fn(&'static str) -> (&'static str, String) {
+    move |problem| (key, problem.to_owned())
+}
+
+fn mail(config: &EmailConfig, words: Words) -> Result<Email, (&'static str, String)> {
+    let smtp = &config.smtp;
+    let server = Server {
+        host: smtp.host.clone(),
+        port: smtp.port(),
+        tls: smtp.tls(),
+        tls_config: tls_config(smtp.ca_file.as_deref()).map_err(|error| ("email.smtp.ca_file", error))?,
+        login: smtp.login().map_err(|(key, problem)| (key, problem.to_owned()))?,
+    };
+    let from = config::mailbox(&config.from).map_err(|problem| ("email.from", problem))?;
+    let to = config.to.iter().map(|address| config::mailbox(address)).collect::<Result<_, _>>();
+    Ok(Email::new(from, to.map_err(|problem| ("email.to", problem))?, server, words))
 }
 
 fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {

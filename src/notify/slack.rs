@@ -2,7 +2,6 @@
 //!
 //! The webhook's URL is a secret. It is read at each send, and no error names it.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use crate::http_client;
 use crate::model::{Notice, SendError, SendReason, Time};
 use crate::secret::SecretSource;
 
-use super::message;
+use super::http::{broken, passing, read, retry_after};
+use super::words::Words;
 
 mod payload;
 
@@ -47,12 +47,18 @@ pub(super) struct Slack {
     client: reqwest::Client,
     webhook: SecretSource,
     deadline: Duration,
+    words: Words,
 }
 
 impl Slack {
-    /// Posts to `webhook` through `client`.
-    pub(super) const fn new(client: reqwest::Client, webhook: SecretSource) -> Self {
-        Self { client, webhook, deadline: DEADLINE }
+    /// Posts to `webhook` through `client`, in these words.
+    pub(super) const fn new(client: reqwest::Client, webhook: SecretSource, words: Words) -> Self {
+        Self { client, webhook, deadline: DEADLINE, words }
+    }
+
+    /// The body of the request that tells `notices`.
+    pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> String {
+        payload::render(now, &self.words.compose(now, notices))
     }
 
     /// The same with another deadline, for tests of a receiver that hangs.
@@ -62,21 +68,17 @@ impl Slack {
         self
     }
 
+    /// How many of `notices`, from the first on, one message has room to tell.
+    pub(super) fn fitting(now: Time, notices: &[&Notice]) -> usize {
+        payload::fitting(now, notices)
+    }
+
     /// Tells `notices` in one message.
     pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let secret = self.webhook.read().map_err(|error| SendError {
-            reason: SendReason::Secret,
-            retryable: true,
-            retry_after: None,
-            message: error.in_full(),
-        })?;
-        let url = super::config::webhook_url(secret.expose()).map_err(|problem| SendError {
-            reason: SendReason::Secret,
-            retryable: true,
-            retry_after: None,
-            message: format!("the webhook URL {problem}"),
-        })?;
-        let body = payload::render(now, &message::compose(now, notices));
+        let secret = read(&self.webhook)?;
+        let url = super::config::webhook_url(secret.expose())
+            .map_err(|problem| passing(SendReason::Secret, format!("the webhook URL {problem}")))?;
+        let body = self.render(now, notices);
         match tokio::time::timeout(self.deadline, self.post(url, body)).await {
             Ok(result) => result,
             Err(_) => Err(passing(SendReason::Timeout, "slack did not answer in time".to_owned())),
@@ -85,17 +87,13 @@ impl Slack {
 
     async fn post(&self, url: reqwest::Url, body: String) -> Result<(), SendError> {
         let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
-        let response = request.send().await.map_err(broken)?;
+        let response = request.send().await.map_err(|error| broken("slack", error))?;
         let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get(reqwest::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
+        let retry_after = retry_after(&response);
         let body = match http_client::read_body(response, ANSWER).await {
             Ok(body) => body,
             // The status line says all there is to know of an error; a 200 without its `ok` is no success.
-            Err(http_client::BodyError::Http(error)) if status == 200 => return Err(broken(error)),
+            Err(http_client::BodyError::Http(error)) if status == 200 => return Err(broken("slack", error)),
             Err(_) => Vec::new(),
         };
         judge(status, String::from_utf8_lossy(&body).trim(), retry_after)
@@ -117,33 +115,6 @@ fn judge(status: u16, body: &str, retry_after: Option<Duration>) -> Result<(), S
         500..=599 => Err(SendError { retry_after, ..passing(SendReason::Server, message) }),
         _ => Err(passing(SendReason::Server, format!("slack answered {status} without ok"))),
     }
-}
-
-/// What a broken exchange means, without the URL.
-fn broken(error: reqwest::Error) -> SendError {
-    let error = error.without_url();
-    let (mut tls, mut root) = (false, error.to_string());
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        tls |= cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>());
-        root = cause.to_string();
-        source = cause.source();
-    }
-    let reason = if tls {
-        SendReason::Tls
-    } else if error.is_timeout() {
-        SendReason::Timeout
-    } else if error.is_connect() {
-        SendReason::Connect
-    } else {
-        SendReason::Network
-    };
-    passing(reason, format!("slack can't be reached: {root}"))
-}
-
-const fn passing(reason: SendReason, message: String) -> SendError {
-    SendError { reason, retryable: true, retry_after: None, message }
 }
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ pub(super) fn hurried(receiver: Receiver) -> Receiver {
     let transport = match receiver.transport {
         Transport::Slack(slack) => Transport::Slack(slack.with_deadline(deadline)),
         Transport::Email(email) => Transport::Email(Box::new(email.with_deadline(deadline))),
+        Transport::Webhook(webhook) => Transport::Webhook(webhook.with_deadline(deadline)),
+        Transport::Alertmanager(one) => Transport::Alertmanager(one.with_deadline(deadline)),
+        Transport::Templated(one) => Transport::Templated(Box::new(one.with_deadline(deadline))),
         Transport::Console => Transport::Console,
     };
     Receiver { transport, ..receiver }
@@ -214,6 +217,27 @@ async fn check(receiver: &Receiver, trouble: Trouble) {
     assert!(!shown.contains(SECRET), "{kind} {trouble:?} leaks: {shown}");
 }
 
+/// Every kind that is told by a POST, at `address`.
+fn posted(address: SocketAddr) -> Vec<Receiver> {
+    let url = format!("http://{address}/services/{SECRET}");
+    let api = format!("http://{address}");
+    [
+        serde_json::json!({"slack": {"webhook_url": url}}),
+        serde_json::json!({"webhook": {"url": url, "secret": SECRET, "token": SECRET, "headers": {"x-key": SECRET}}}),
+        serde_json::json!({"alertmanager": {"urls": [api], "token": SECRET}}),
+        serde_json::json!({"teams": {"webhook_url": url}}),
+        serde_json::json!({"discord": {"webhook_url": url}}),
+        serde_json::json!({"telegram": {"bot_token": SECRET, "chat_id": "42", "api_url": api}}),
+        serde_json::json!({"pagerduty": {"routing_key": SECRET, "api_url": api}}),
+    ]
+    .into_iter()
+    .map(|mut config| {
+        config["name"] = serde_json::json!("ops");
+        build(config)
+    })
+    .collect()
+}
+
 #[tokio::test]
 async fn every_trouble_has_its_reason_and_leaks_no_secret() {
     for trouble in Trouble::ALL {
@@ -223,10 +247,12 @@ async fn every_trouble_has_its_reason_and_leaks_no_secret() {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 address = listener.local_addr().expect("an address");
             }
-            let receiver =
-                if http { slack("ops", address) } else { email(&["a@example.com"], address, &serde_json::json!({})) };
+            let receivers =
+                if http { posted(address) } else { vec![email(&["a@example.com"], address, &serde_json::json!({}))] };
             let hang = matches!(trouble, Trouble::Hang);
-            check(&if hang { hurried(receiver) } else { receiver }, trouble).await;
+            for receiver in receivers {
+                check(&if hang { hurried(receiver) } else { receiver }, trouble).await;
+            }
         }
     }
 }
@@ -253,6 +279,41 @@ async fn slack_gets_one_post_and_says_ok() {
     assert_eq!(title, Some(&serde_json::json!("[TEST] host-1")));
     receiver.send(at(0.0), &[]).await.expect("nothing to tell is no request");
     assert!(posted.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn every_kind_is_told_with_one_post_of_json_and_takes_its_pause() {
+    let (requests, mut seen) = tokio::sync::mpsc::channel(64);
+    let limited = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_limited = Arc::clone(&limited);
+    let address = listen(move |stream| {
+        let (requests, is_limited) = (requests.clone(), Arc::clone(&is_limited));
+        async move {
+            let mut stream = BufReader::new(stream);
+            let Some(body) = read_request(&mut stream).await else { return };
+            let answer: &[u8] = if is_limited.load(std::sync::atomic::Ordering::Relaxed) {
+                b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n"
+            } else {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+            };
+            drop(stream.get_mut().write_all(answer).await);
+            drop(requests.send(body).await);
+        }
+    })
+    .await;
+    for receiver in posted(address) {
+        let notice = [Arc::new(firing("worker-1", Level::Error, 0.0))];
+        limited.store(false, std::sync::atomic::Ordering::Relaxed);
+        receiver.send(at(0.0), &notice).await.unwrap_or_else(|error| panic!("{}: {error}", receiver.kind()));
+        let body = seen.recv().await.expect("a body");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert!(body.to_string().contains("worker-1"), "{}: {body}", receiver.kind());
+        limited.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = receiver.send(at(0.0), &notice).await.expect_err("limited");
+        let expected = (SendReason::RateLimited, true, Some(Duration::from_secs(7)));
+        assert_eq!((error.reason, error.retryable, error.retry_after), expected, "{}", receiver.kind());
+        seen.recv().await.expect("a body");
+    }
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ pub struct RuleSet {
     pub(super) tracks: Vec<TrackSpec>,
     /// Signals whose value changes with time alone.
     pub(super) timed: Signals,
-    texts: Texts,
+    pub(super) texts: Texts,
 }
 
 impl RuleSet {
@@ -121,6 +121,7 @@ impl RuleSet {
                 errors.push(RuleError { origin, rule: name, problem });
             }
         }
+        set.texts.complete();
         if set.rules.len() > MAX_RULES {
             let problem = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
             errors.push(RuleError { origin: "rules".to_owned(), rule: "(all)".to_owned(), problem });
@@ -131,6 +132,11 @@ impl RuleSet {
     /// How many rules are in force.
     pub fn len(&self) -> usize {
         self.rules.len()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(Rule::name)
     }
 
     /// Whether there is no rule.

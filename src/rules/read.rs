@@ -1,6 +1,6 @@
 //! The value of a signal for a subject at one moment.
 
-use crate::model::{Agent, Signal, Snapshot, Time};
+use crate::model::{Agent, AgentStatus, Signal, Snapshot, Time};
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +76,9 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
         },
         Signal::StaleSeconds => {
             let heard = agent.last_heard.max(fleet.started_at);
-            if agent.stale { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
+            // Who ended or was stopped on purpose has nothing more to say.
+            let is_done = matches!(agent.status, Some(status) if status.is_over() || status == AgentStatus::Paused);
+            if agent.stale && !is_done { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
         }
         Signal::Status => Reading::of(agent.status.map(|status| f64::from(status as u8))),
         Signal::TaskSeconds => match &agent.task {

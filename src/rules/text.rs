@@ -1,5 +1,6 @@
 //! What a person is told: summary and action, rendered from templates in Jinja's syntax.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -26,33 +27,44 @@ pub struct Facts<'a> {
     pub agents: &'a [String],
 }
 
-/// The templates of all rules.
+/// The templates of all rules, by `RULE.summary` and `RULE.action`. One is compiled when it is first told: compiled,
+/// it takes 8 KiB, and most rules never speak.
 #[derive(Debug)]
 pub(super) struct Texts {
     environment: Environment<'static>,
+    templates: BTreeMap<String, String>,
 }
 
 impl Default for Texts {
     fn default() -> Self {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.add_filter("duration", |seconds: Option<f64>| {
-            seconds.map_or_else(
-                || "some time".to_owned(),
-                |seconds| duration::display(Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or_default()),
-            )
-        });
-        environment.add_filter("percent", |ratio: Option<f64>| {
-            ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
-        });
-        environment.add_filter("count", |number: Option<f64>| {
-            number.map_or_else(|| "an unknown number of".to_owned(), rounded)
-        });
+        environment.add_filter("duration", as_duration);
+        environment.add_filter("percent", as_percent);
+        environment.add_filter("count", as_count);
         environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
             items.join(separator.as_deref().unwrap_or(", "))
         });
-        Self { environment }
+        Self { environment, templates: BTreeMap::new() }
     }
+}
+
+/// The filter `duration`: seconds as `1h30m`.
+pub fn as_duration(seconds: Option<f64>) -> String {
+    seconds.map_or_else(
+        || "some time".to_owned(),
+        |seconds| duration::display(Duration::try_from_secs_f64(seconds.max(0.0).floor()).unwrap_or_default()),
+    )
+}
+
+/// The filter `percent`: a ratio as `90 %`.
+pub fn as_percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
+}
+
+/// The filter `count`: a number with one decimal at most.
+pub fn as_count(number: Option<f64>) -> String {
+    number.map_or_else(|| "an unknown number of".to_owned(), rounded)
 }
 
 fn rounded(number: f64) -> String {
@@ -60,7 +72,7 @@ fn rounded(number: f64) -> String {
 }
 
 impl Texts {
-    /// Compiles the texts of a rule and tries them, so that a mistake shows when rules are loaded.
+    /// Adds the texts of a rule and tries them, so that a mistake shows when rules are loaded.
     pub(super) fn add(
         &mut self,
         rule: &str,
@@ -72,7 +84,7 @@ impl Texts {
         for (key, text) in [("summary", summary), ("action", action.unwrap_or_default().to_owned())] {
             let name = format!("{rule}.{key}");
             let wrong = |error: minijinja::Error| format!("{key}: {error}");
-            self.environment.add_template_owned(name.clone(), text).map_err(wrong)?;
+            let template = self.environment.template_from_named_str(&name, &text).map_err(wrong)?;
             let subject = Subject::Agent { project: "project".into(), name: "agent".into() };
             let agents = ["agent".to_owned()];
             for value in [None, Some(1.5)] {
@@ -84,13 +96,23 @@ impl Texts {
                     reason: None,
                     agents: &agents,
                 };
-                self.environment
-                    .get_template(&name)
-                    .and_then(|it| it.render(variables(rule, &facts)))
-                    .map_err(wrong)?;
+                template.render(variables(rule, &facts)).map_err(wrong)?;
             }
+            self.templates.insert(name, text);
         }
         Ok(())
+    }
+
+    /// Makes what was added ready to be told.
+    pub(super) fn complete(&mut self) {
+        let templates = std::mem::take(&mut self.templates);
+        self.environment.set_loader(move |name| Ok(templates.get(name).cloned()));
+    }
+
+    /// The template `summary` or `action` of `rule` as it is written.
+    pub(super) fn source(&self, rule: &str, key: &str) -> String {
+        let template = self.environment.get_template(&format!("{rule}.{key}"));
+        template.map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
     /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.

@@ -4,6 +4,7 @@
 //! list, or a list whose filter lets nobody through. Everything else that selects nothing is a page that is not
 //! understood, which changes no agent.
 
+mod functions;
 mod paths;
 
 use std::borrow::Cow;

@@ -4,6 +4,7 @@
 //! batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
 
 mod component;
+mod encode;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use self::component::Components;
+pub use self::encode::encode_state;
 use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
 use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
@@ -41,6 +43,11 @@ pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
     batch.complete &= whole;
     Ok(batch)
+}
+
+/// Reads bodies of `POST /api/state` that outlive their text, such as those that a poll was written down as.
+pub fn decode_states(bodies: &[String], now: Time) -> Result<Vec<Batch<'static>>, DecodeError> {
+    bodies.iter().map(|body| decode_state(body, now).map(super::owned::batch)).collect()
 }
 
 /// A batch as it was read.

@@ -1,4 +1,4 @@
-//! The section `store`: where the ledger is kept and for how long history is.
+//! The sections `store`, where the ledger is kept and for how long history is, and `record`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,5 +26,26 @@ impl StoreConfig {
     /// The file of history and saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))
+    }
+}
+
+/// What comes in, recorded for `lookout replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecordConfig {
+    /// The file; the one before it is beside it, with `.1` behind its name. Null, the default, records nothing.
+    pub path: Option<PathBuf>,
+    /// Most bytes that both files have together.
+    pub max_size: u64,
+}
+
+impl RecordConfig {
+    /// The smallest `max_size`.
+    pub const SMALLEST: u64 = 64 * 1024;
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        Self { path: None, max_size: 256 * 1024 * 1024 }
     }
 }

@@ -17,7 +17,10 @@ use super::queue::{self, Sender};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, SendReason, Silence, Time};
 
+mod told;
 mod writer;
+
+pub use told::told;
 
 /// Commits that may wait for the disk.
 const QUEUE: u32 = 1024;

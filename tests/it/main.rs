@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod alertmanager;
 mod api;
 mod bundles;
 mod counterparts;
@@ -28,8 +29,10 @@ mod program;
 mod prometheus;
 mod quiet;
 mod reload;
+mod ruletools;
 mod scrape;
 mod slack;
+mod storms;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -60,15 +63,18 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        alertmanager::trials(),
         api::trials(),
         hostile::trials(),
         polling::trials(),
         scrape::trials(),
         slack::trials(),
+        storms::trials(),
         mail::trials(),
         durability::trials(),
         faults::trials(),
         reload::trials(),
+        ruletools::trials(),
         quiet::trials(),
     ];
     let cases = cases.into_iter().flatten();

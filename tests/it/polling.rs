@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Case> {
 
 /// What the upstream does with a request.
 #[derive(Clone)]
-enum Mood {
+pub(crate) enum Mood {
     /// Answers with this status and body.
     Says(u16, String),
     /// Takes the request and never answers.
@@ -36,14 +36,14 @@ enum Mood {
 }
 
 /// An upstream whose every route has a mood of its own, which tests change.
-struct Upstream {
+pub(crate) struct Upstream {
     address: SocketAddr,
     routes: Arc<Mutex<Vec<(String, Mood)>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Upstream {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let routes: Arc<Mutex<Vec<(String, Mood)>>> = Arc::default();
@@ -58,18 +58,18 @@ impl Upstream {
         Self { address, routes, heads }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Sets what `route` does; what has no mood is 404.
-    fn set(&self, route: &str, mood: Mood) {
+    pub(crate) fn set(&self, route: &str, mood: Mood) {
         let mut routes = self.routes.lock().unwrap();
         routes.retain(|(known, _)| known != route);
         routes.push((route.to_owned(), mood));
     }
 
-    fn says(&self, route: &str, body: &Value) {
+    pub(crate) fn says(&self, route: &str, body: &Value) {
         self.set(route, Mood::Says(200, body.to_string()));
     }
 

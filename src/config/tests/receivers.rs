@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn receivers_and_sources_are_checked_by_their_parts() {
     for (text, problem) in [
-        ("receivers: [{name: a}]", "lookout.yaml: receivers[0]: it has no kind; give one of slack, email"),
+        (
+            "receivers: [{name: a}]",
+            "lookout.yaml: receivers[0]: it has no kind; give one of slack, email, webhook, alertmanager, teams, discord, telegram, pagerduty",
+        ),
         (
             "receivers: [{name: a, slack: {webhook_url: hunter2-4711}}]",
             "lookout.yaml: receivers[0].slack.webhook_url: it can't be read; it should look like https://hooks.slack.com/services/…",

@@ -20,7 +20,7 @@ fn active(last: i64) -> AgentUpdate<'static> {
 fn idle_rises_by_the_clock_alone_and_falls_below_its_hysteresis() {
     let mut world = world();
     world.push(10, active(0)).until(2_000);
-    assert_eq!(world.served, 3, "no deadline but those of its levels");
+    assert_eq!(world.notes.served, 3, "no deadline but those of its levels");
     let rising = ["300 AgentIdle a warning", "600 AgentIdle a error", "900 AgentIdle a critical"];
     assert_eq!(world.told(&["AgentIdle"]), rising);
     // 290 s of idleness is below the threshold and above `clear_below`, 240 s.
@@ -45,7 +45,7 @@ fn idle_is_found_on_the_very_millisecond() {
         let expected: Vec<String> = [(300, "warning"), (600, "error"), (900, "critical")]
             .map(|(second, word)| format!("{} AgentIdle a {word}", f64::from(second * 1000 - millis as i32) / 1000.0))
             .into();
-        assert_eq!((world.told(&["AgentIdle"]), world.served), (expected, 3));
+        assert_eq!((world.told(&["AgentIdle"]), world.notes.served), (expected, 3));
     }
 }
 
@@ -153,6 +153,16 @@ fn silence() {
 }
 
 #[test]
+fn who_ended_or_was_paused_may_be_silent() {
+    let mut world = world();
+    for (second, status) in [(0, Completed), (1_000, Failed), (2_000, Paused)] {
+        world.push_batch(second, Batch { project: "shop".into(), agents: vec![a(status)], ..Batch::default() });
+        world.until(second + 999);
+        assert_eq!(world.told(&["AgentStale"]), [""; 0], "{status:?}");
+    }
+}
+
+#[test]
 fn refused_requests_count_for_ten_minutes() {
     let mut world = world();
     let refused = |count| AgentUpdate { rate_limit_hits: Some(count), ..a(Running) };
@@ -188,9 +198,13 @@ fn a_long_task_is_found_by_the_time_worked_on_it() {
     world.push(0, with_task(Running)).push(3_000, a(WaitingReview)).push(10_000, a(Running)).until(30_000);
     // 3000 s before the pause: an hour is full 600 s after it.
     assert_eq!(world.told(&["TaskRunningLong"]), ["10600 TaskRunningLong a warning", "21400 TaskRunningLong a error"]);
-    let served = world.served;
+    let served = world.notes.served;
     world.push(30_000, a(Idle)).until(60_000);
-    assert!(world.served <= served + 2, "the time of a task that waits is not watched: {}", world.served - served);
+    assert!(
+        world.notes.served <= served + 2,
+        "the time of a task that waits is not watched: {}",
+        world.notes.served - served
+    );
     world.push(60_000, a(Completed));
     assert_eq!(world.told(&["TaskRunningLong"]), ["60000 TaskRunningLong a over"]);
 }
@@ -274,8 +288,7 @@ fn budgets_warn_before_they_are_spent_and_end_with_the_day() {
     assert_eq!(world.told(&rules), ["10 TaskTokenBudget a over"], "another task is another budget");
     let cost = |usd| UsageUpdate { agent: Some("a".into()), cost_usd: Some(usd), ..UsageUpdate::default() };
     for (second, usd) in [(20, 0.89), (21, 0.01), (22, 0.2)] {
-        world.fleet.usage(at(second), "shop", &[cost(usd)]);
-        world.settle(at(second));
+        world.take(second, Event::Usage("shop", vec![cost(usd)]));
     }
     assert_eq!(world.told(&rules), ["21 DayCostBudget a warning", "22 DayCostBudget a error"]);
     world.push(43_000, a(Running)).until(43_200);

@@ -39,7 +39,7 @@ struct Report {
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+enum Happening {
     Push(bool, Option<u8>, Vec<Report>),
     Usage(u8),
     Poll(bool),
@@ -47,7 +47,7 @@ enum Event {
     Wait(u8),
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+fn events() -> impl Strategy<Value = Vec<Happening>> {
     let counter = || proptest::option::of(0..12u8);
     let report =
         (
@@ -64,11 +64,11 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             });
     let event = prop_oneof![
         6 => (proptest::bool::weighted(0.2), proptest::option::of(5..90u8), proptest::collection::vec(report, 0..3))
-            .prop_map(|(complete, ttl, reports)| Event::Push(complete, ttl, reports)),
-        1 => (0..4u8).prop_map(Event::Usage),
-        1 => any::<bool>().prop_map(Event::Poll),
-        1 => (0..4u8).prop_map(Event::Component),
-        6 => (0..50u8).prop_map(Event::Wait),
+            .prop_map(|(complete, ttl, reports)| Happening::Push(complete, ttl, reports)),
+        1 => (0..4u8).prop_map(Happening::Usage),
+        1 => any::<bool>().prop_map(Happening::Poll),
+        1 => (0..4u8).prop_map(Happening::Component),
+        6 => (0..50u8).prop_map(Happening::Wait),
     ];
     proptest::collection::vec(event, 1..40)
 }
@@ -96,28 +96,27 @@ fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
     }
 }
 
-fn apply(world: &mut World, second: i64, event: &Event) {
+fn apply(world: &mut World, second: i64, event: &Happening) {
     match event {
-        Event::Push(complete, ttl, reports) => {
+        Happening::Push(complete, ttl, reports) => {
             let agents = reports.iter().map(|report| update(second, report)).collect();
             let ttl = ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
             let batch = Batch { project: "shop".into(), complete: *complete, ttl, agents, ..Batch::default() };
             world.push_batch(second, batch);
         }
-        Event::Usage(name) => {
+        Happening::Usage(name) => {
             let tokens = [Some(4), None, None, None, None];
             let agent = Some(format!("agent{name}").into());
             let update = UsageUpdate { agent, tokens, cost_usd: Some(0.25), ..UsageUpdate::default() };
-            world.fleet.usage(at(second), "shop", &[update]);
-            world.settle(at(second));
+            world.take(second, Event::Usage("shop", vec![update]));
         }
-        Event::Poll(good) => {
+        Happening::Poll(good) => {
             world.poll(second, if *good { Ok(vec![]) } else { Err(SourceErrorReason::Timeout) });
         }
-        Event::Component(status) => {
+        Happening::Component(status) => {
             world.push_batch(second, component(ComponentStatus::ALL[usize::from(*status)]));
         }
-        Event::Wait(_) => {}
+        Happening::Wait(_) => {}
     }
 }
 
@@ -141,21 +140,21 @@ proptest! {
         let (mut timed, mut watched) = (world(), world());
         let mut second = 0;
         for event in &events {
-            let waits = if let Event::Wait(by) = event { i64::from(*by) } else { 0 };
+            let waits = if let Happening::Wait(by) = event { i64::from(*by) } else { 0 };
             for step in 0..=waits {
                 let now = second + step;
                 timed.until(now);
                 watched.until(now);
-                watched.judge_all(at(now));
-                prop_assert_eq!(&timed.standing, &watched.standing, "at second {} of {:?}", now, &timed.log);
+                watched.judge_all();
+                prop_assert_eq!(&timed.notes.standing, &watched.notes.standing, "at second {} of {:?}", now, &timed.notes.log);
             }
             second += waits;
             apply(&mut timed, second, event);
             apply(&mut watched, second, event);
         }
         timed.until(second + 1_000);
-        let served = timed.served;
+        let served = timed.notes.served;
         timed.until(second + 40_000);
-        prop_assert!(timed.served <= served + 60, "nothing happens, and deadlines go on: {}", timed.served - served);
+        prop_assert!(timed.notes.served <= served + 60, "nothing happens, and deadlines go on: {}", timed.notes.served - served);
     }
 }

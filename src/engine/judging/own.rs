@@ -54,9 +54,9 @@ fn too_few_in_a_window_is_judged_when_the_window_is_full() {
 fn a_task_that_waits_is_not_looked_at() {
     let mut world = own("name: Long, for_each: agent, signal: task_seconds, when: at_least, levels: {warning: 100s}");
     world.push(0, with_task(Running)).push(99, a(Idle));
-    let served = world.served;
+    let served = world.notes.served;
     world.until(10_000);
-    assert!(world.served - served <= 3, "{}", world.served - served);
+    assert!(world.notes.served - served <= 3, "{}", world.notes.served - served);
     world.push(10_000, a(Running)).until(10_010);
     assert_eq!(world.told(&["Long"]), ["10001 Long a warning"]);
 }

@@ -28,6 +28,7 @@ impl Own {
         let engine_lag = add(&mut registry, &names::ENGINE_LAG, FloatGauge::default());
         let queues = add(&mut registry, &names::QUEUE_LENGTH, Family::default());
         let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
+        let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
@@ -47,6 +48,7 @@ impl Own {
             engine_lag,
             queues,
             store_errors,
+            record_dropped,
             reload_successful,
             reload_success,
         };

@@ -31,13 +31,18 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The bytes of the mail that tells `notices`, lines ended by CR LF and all of it ASCII.
+/// The bytes of the mail that tells `notices` as `message` words them, lines ended by CR LF and all of it ASCII.
 ///
 /// The Message-Id follows from the notices' idempotency keys, so that a mail sent again is the same mail. A mail
 /// about one alert belongs to the thread of its incident; a summary is a thread of its own, as it would tie
 /// unrelated incidents together for ever.
-pub(super) fn render(now: Time, from: &Mailbox, to: &[Mailbox], notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
-    let message = message::compose(now, notices);
+pub(super) fn render(
+    now: Time,
+    from: &Mailbox,
+    to: &[Mailbox],
+    notices: &[Arc<Notice>],
+    message: &Message<'_>,
+) -> Result<Vec<u8>, String> {
     let (key, digest) = identity(notices);
     let host = from.email.domain();
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -55,8 +60,8 @@ pub(super) fn render(now: Time, from: &Mailbox, to: &[Mailbox], notices: &[Arc<N
     // `=_` never occurs in quoted-printable, so nothing an agent writes can end a part.
     let parts = MultiPart::alternative()
         .boundary(format!("=_{digest}"))
-        .singlepart(part(ContentType::TEXT_PLAIN, plain(now, &message)))
-        .singlepart(part(ContentType::TEXT_HTML, html(now, &message)));
+        .singlepart(part(ContentType::TEXT_PLAIN, plain(now, message)))
+        .singlepart(part(ContentType::TEXT_HTML, html(now, message)));
     let mail = mail.multipart(parts).map_err(|error| error.to_string())?;
     Ok(mail.formatted())
 }
@@ -109,9 +114,9 @@ fn plain(now: Time, message: &Message<'_>) -> String {
         }
         Body::Many(summary) => {
             lines.extend([summary.overview.clone(), String::new()]);
-            lines.extend(summary.notices.iter().take(LINES).map(|notice| message::line(now, notice)));
-            if summary.notices.len() > LINES {
-                lines.push(message::left_out(summary.notices.len() - LINES));
+            lines.extend(summary.entries.iter().take(LINES).map(|entry| entry.line(now)));
+            if summary.entries.len() > LINES {
+                lines.push(message::left_out(summary.entries.len() - LINES));
             }
         }
     }
@@ -149,15 +154,15 @@ fn html(now: Time, message: &Message<'_>) -> String {
         }
         Body::Many(summary) => {
             lines.push(format!("<p style=\"margin:0 0 12px;color:#777\">{}</p>", escape(&summary.overview)));
-            lines.extend(summary.notices.iter().take(LINES).map(|notice| {
+            lines.extend(summary.entries.iter().take(LINES).map(|entry| {
                 format!(
                     "<p style=\"margin:0 0 6px;padding-left:8px;border-left:4px solid {}\">{}</p>",
-                    message::Tone::of(notice).colour(),
-                    escape(&message::line(now, notice))
+                    entry.tone().colour(),
+                    escape(&entry.line(now))
                 )
             }));
-            if summary.notices.len() > LINES {
-                let rest = message::left_out(summary.notices.len() - LINES);
+            if summary.entries.len() > LINES {
+                let rest = message::left_out(summary.entries.len() - LINES);
                 lines.push(format!("<p style=\"margin:12px 0 0\">{}</p>", escape(&rest)));
             }
         }

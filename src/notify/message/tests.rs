@@ -69,7 +69,7 @@ fn a_summary_names_the_worst_first_and_counts_all() {
     let message = compose(at(10.0), &notices);
     let Body::Many(summary) = message.body else { panic!("several notices are a summary") };
     let mut lines = vec![summary.overview];
-    lines.extend(summary.notices.iter().map(|notice| line(at(10.0), notice)));
+    lines.extend(summary.entries.iter().map(|entry| entry.line(at(10.0))));
     insta::assert_snapshot!("summary", lines.join("\n"));
 }
 
@@ -102,4 +102,81 @@ fn numbers_read_as_people_write_them() {
     ] {
         assert_eq!(number(value), text);
     }
+}
+
+fn parts(levels: &[(Level, usize)], firing_now: u32, kind: NoticeKind) -> Vec<Notice> {
+    let part_of = Some(crate::model::Incident { firing: firing_now, agents: 10_000 });
+    let mut notices = Vec::new();
+    for (level, count) in levels {
+        for n in 0..*count {
+            let name = format!("{level}-{n:04}");
+            notices.push(Notice { kind, part_of, value: Some(400.0 + n as f64), ..firing(&name, *level, 0.0) });
+        }
+    }
+    notices
+}
+
+/// The title and the first line of a message.
+fn read(notices: Vec<Notice>) -> String {
+    let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
+    let message = compose(at(0.0), &notices);
+    let lines = match message.body {
+        Body::One(details) => {
+            let facts = details.facts.iter().map(|(name, value)| format!("{name}: {value}"));
+            std::iter::once(details.sentence).chain(facts).chain(details.action).collect()
+        }
+        Body::Many(summary) => summary.entries.iter().map(|entry| entry.line(at(0.0))).collect::<Vec<_>>(),
+    };
+    format!("{}\n{}", message.title, lines.join("\n"))
+}
+
+#[test]
+fn an_incident_is_told_as_one() {
+    insta::assert_snapshot!(read(parts(&[(Level::Error, 3), (Level::Warning, 9_997)], 10_000, NoticeKind::Firing)), @r"
+    [ERROR] AgentIdle: 10000 agents
+    AgentIdle: 10000 agents (3 error, 9997 warning); 10000 of 10000 agents break the rule now; error-0000, error-0001, error-0002, warning-0000, warning-0001 and 9995 more
+    Levels: 3 error, 9997 warning
+    Agents: error-0000, error-0001, error-0002, warning-0000, warning-0001 and 9995 more
+    Breaking the rule now: 10000 of 10000
+    Values: 400 to 10396
+    ");
+    insta::assert_snapshot!(read(parts(&[(Level::Warning, 3_000)], 7_000, NoticeKind::Resolved)), @r"
+    [RESOLVED] AgentIdle: 3000 agents
+    AgentIdle: 3000 agents recovered, 7000 of 10000 agents still break the rule; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 2995 more
+    Agents: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 2995 more
+    Breaking the rule now: 7000 of 10000
+    ");
+    insta::assert_snapshot!(read(parts(&[(Level::Warning, 1)], 401, NoticeKind::Firing)), @r"
+    [WARNING] warning-0000
+    warning-0000 has been idle for 6m40s
+    Level: warning
+    Project: shop
+    Agent: warning-0000
+    Rule: AgentIdle
+    Incident: 401 of 10000 agents break the rule now
+    Value: 400 (threshold 300)
+    Since: 2026-11-21T01:53:20Z (6m40s ago)
+    Look at its terminal, or stop it.
+    ");
+}
+
+#[test]
+fn an_incident_has_one_line_beside_what_has_its_own() {
+    let mut notices = parts(&[(Level::Warning, 300)], 300, NoticeKind::Firing);
+    notices.extend(parts(&[(Level::Warning, 20)], 300, NoticeKind::Resolved));
+    notices.push(Notice { rule: Arc::from("AgentDown"), ..firing("boss", Level::Critical, 0.0) });
+    notices.push(Notice { kind: NoticeKind::Flapping, ..firing("clerk", Level::Error, 0.0) });
+    notices.push(Notice {
+        kind: NoticeKind::Announcement,
+        message: Arc::from("ann looks after AgentIdle of boss"),
+        ..firing("boss", Level::Info, 0.0)
+    });
+    insta::assert_snapshot!(read(notices), @r"
+    [CRITICAL] 302 alerts, 20 resolved: boss, clerk, warning-0000, …
+    [CRITICAL] boss · AgentDown: boss has been idle for 6m40s (for 6m40s)
+    [ERROR] clerk · AgentIdle: clerk has been idle for 6m40s (for 6m40s, comes and goes)
+    [WARNING] AgentIdle: 300 agents (300 warning); 300 of 10000 agents break the rule now; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 295 more
+    [RESOLVED] AgentIdle: 20 agents recovered, 300 of 10000 agents still break the rule; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 15 more
+    [NOTE] ann looks after AgentIdle of boss
+    ");
 }

@@ -5,6 +5,11 @@ use proptest::prelude::*;
 use super::super::samples::{at, firing, resolved};
 use super::*;
 
+/// Room for all of them.
+fn all(notices: &[&Notice]) -> usize {
+    notices.len()
+}
+
 fn queue() -> Queue {
     Queue::new(Arc::from("ops"), Pace::default())
 }
@@ -17,7 +22,7 @@ fn push(queue: &mut Queue, seconds: f64, notice: Notice) {
 fn leaves(queue: &mut Queue, seconds: f64) -> Vec<String> {
     let due = queue.next_send_at().expect("something is due");
     assert!(due <= at(seconds), "due at {due}, not by {}", at(seconds));
-    queue.take_batch(at(seconds)).iter().map(|notice| notice.subject.name().to_string()).collect()
+    queue.take_batch(at(seconds), all).iter().map(|notice| notice.subject.name().to_string()).collect()
 }
 
 fn failed(reason: SendReason, retryable: bool, retry_after: Option<u64>) -> Result<(), SendError> {
@@ -70,7 +75,7 @@ fn a_newer_notice_replaces_an_older_one_that_waits() {
     push(&mut queue, 0.6, resolved("a", 0.6));
     assert_eq!(told(&mut queue), ["superseded: a"]);
     assert_eq!((queue.len(), queue.oldest()), (1, Some(at(0.0))));
-    let batch = queue.take_batch(at(1.0));
+    let batch = queue.take_batch(at(1.0), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved], "it is still sent");
 }
 
@@ -80,7 +85,7 @@ fn an_older_notice_that_comes_late_does_not_replace_a_newer_one() {
     push(&mut queue, 0.0, resolved("a", 5.0));
     push(&mut queue, 0.1, firing("a", Level::Warning, 1.0));
     assert_eq!(told(&mut queue), ["superseded: a"]);
-    assert_eq!(queue.take_batch(at(1.0)).first().map(|notice| notice.kind), Some(NoticeKind::Resolved));
+    assert_eq!(queue.take_batch(at(1.0), all).first().map(|notice| notice.kind), Some(NoticeKind::Resolved));
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn a_notice_that_came_back_gives_way_to_a_newer_one() {
     push(&mut queue, 0.1, resolved("a", 0.1));
     queue.on_result(at(0.2), 0.0, failed(SendReason::Timeout, true, None));
     assert_eq!(told(&mut queue), ["superseded: a", "failed: timeout"]);
-    let batch = queue.take_batch(at(1.2));
+    let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
 }
 
@@ -170,7 +175,7 @@ fn one_poisonous_notice_does_not_take_others_along() {
     }
     let mut messages = 0;
     while let Some(due) = queue.next_send_at() {
-        let batch = queue.take_batch(due);
+        let batch = queue.take_batch(due, all);
         messages += 1;
         assert!(messages < 20, "bounded");
         let bad = batch.iter().any(|notice| &**notice.subject.name() == "poison");
@@ -196,7 +201,7 @@ fn a_part_that_fails_in_passing_is_tried_again_as_a_part_with_the_newest_notice(
     push(&mut queue, 0.1, firing("c", Level::Critical, 0.1));
     queue.on_result(at(0.2), 0.0, failed(SendReason::Server, true, None));
     assert_eq!(queue.next_send_at(), Some(at(1.2)));
-    let batch = queue.take_batch(at(1.2));
+    let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
     queue.on_result(at(1.2), 0.0, Ok(()));
     assert_eq!(leaves(&mut queue, 1.2), ["b"]);
@@ -213,7 +218,7 @@ fn when_everything_is_refused_the_rest_is_given_up() {
     let mut messages = 0;
     while let Some(due) = queue.next_send_at() {
         messages += 1;
-        queue.take_batch(due);
+        queue.take_batch(due, all);
         queue.on_result(due, 0.0, failed(SendReason::Refused, false, None));
     }
     assert_eq!(messages, REFUSALS);
@@ -231,7 +236,7 @@ fn a_refusal_that_is_about_us_is_not_tried_in_parts() {
     for agent in ["a", "b"] {
         push(&mut queue, 0.0, firing(agent, Level::Warning, 0.0));
     }
-    queue.take_batch(at(0.0));
+    queue.take_batch(at(0.0), all);
     queue.on_result(at(0.0), 0.0, failed(SendReason::Auth, false, None));
     assert_eq!(told(&mut queue), ["gave up (auth): a b"]);
 }
@@ -247,7 +252,7 @@ fn parts_leave_at_the_rate_that_the_receiver_takes() {
     let mut now = at(0.0);
     while let Some(due) = queue.next_send_at() {
         now = now.max(due);
-        let batch = queue.take_batch(now);
+        let batch = queue.take_batch(now, all);
         times.push(now.seconds_since(at(0.0)));
         let result = if batch.len() > 1 { failed(SendReason::Refused, false, None) } else { Ok(()) };
         queue.on_result(now, 0.0, result);
@@ -282,7 +287,7 @@ fn a_full_list_gives_up_what_matters_least() {
 fn a_removed_receivers_notices_are_given_up() {
     let mut queue = queue();
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
-    queue.take_batch(at(0.0));
+    queue.take_batch(at(0.0), all);
     push(&mut queue, 0.0, firing("b", Level::Warning, 0.0));
     queue.close(at(0.1));
     assert_eq!(told(&mut queue), ["gave up (receiver removed): b"]);
@@ -297,11 +302,11 @@ fn a_removed_receivers_notices_are_given_up() {
 fn at_the_end_nothing_is_gathered_and_no_retry_is_waited_for() {
     let mut queue = queue();
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
-    queue.take_batch(at(0.0));
+    queue.take_batch(at(0.0), all);
     queue.on_result(at(0.0), 0.0, Ok(()));
     push(&mut queue, 0.1, firing("b", Level::Warning, 0.1));
     assert!(queue.last_send_at(at(0.1)).is_some_and(|due| due <= at(0.1)));
-    queue.take_batch(at(0.1));
+    queue.take_batch(at(0.1), all);
     queue.on_result(at(0.1), 0.0, failed(SendReason::Server, true, None));
     assert_eq!(queue.last_send_at(at(0.2)), None);
     assert!(queue.last_send_at(at(1.1)).is_some());
@@ -333,7 +338,7 @@ proptest! {
                 };
                 queue.on_result(at(now), 0.5, result);
             } else if queue.next_send_at().is_some() {
-                prop_assert!(!queue.take_batch(at(now)).is_empty());
+                prop_assert!(!queue.take_batch(at(now), all).is_empty());
                 under_way = true;
             }
             for report in queue.take_reports() {
@@ -349,4 +354,65 @@ proptest! {
         settled.dedup();
         prop_assert_eq!(settled.len(), count);
     }
+}
+
+fn part(agent: &str, level: Level, seconds: f64) -> Notice {
+    let part_of = Some(crate::model::Incident { firing: 40, agents: 100 });
+    Notice { part_of, ..firing(agent, level, seconds) }
+}
+
+#[test]
+fn much_at_once_is_gathered_for_a_second_from_the_first_on() {
+    let mut queue = queue();
+    for n in 0..10 {
+        push(&mut queue, 0.0, firing(&format!("a{n}"), Level::Warning, 0.0));
+    }
+    assert_eq!(queue.next_send_at(), Some(at(1.0)), "more is coming");
+    push(&mut queue, 0.9, firing("late", Level::Critical, 0.9));
+    assert_eq!(queue.next_send_at(), Some(at(1.0)), "and is not waited for any longer");
+    assert_eq!(leaves(&mut queue, 1.0).len(), 11);
+    queue.on_result(at(1.1), 0.0, Ok(()));
+    push(&mut queue, 9.0, part("p", Level::Warning, 9.0));
+    assert_eq!(queue.next_send_at(), Some(at(10.0)), "a part of an incident is never alone");
+}
+
+#[test]
+fn what_one_message_has_no_room_for_goes_into_the_next_the_worst_first() {
+    let mut queue = queue();
+    for n in 0..7 {
+        push(&mut queue, 0.0, firing(&format!("w{n}"), Level::Warning, 0.0));
+    }
+    push(&mut queue, 0.0, firing("c", Level::Critical, 0.0));
+    let three = |notices: &[&Notice]| notices.len().min(3);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        assert!(queue.next_send_at().is_some_and(|due| due <= at(0.0)), "what is left over waits for nothing");
+        let batch = queue.take_batch(at(0.0), three);
+        told.push(batch.iter().map(|notice| notice.subject.name().to_string()).collect::<Vec<_>>());
+        queue.on_result(at(0.0), 0.0, Ok(()));
+    }
+    assert_eq!((told[0][0].as_str(), told.iter().map(Vec::len).collect::<Vec<_>>()), ("c", vec![3, 3, 2]));
+    assert_eq!(queue.next_send_at(), None);
+    // What would be a flood of messages is one that counts.
+    for n in 0..100 {
+        push(&mut queue, 2.0, firing(&format!("w{n}"), Level::Warning, 2.0));
+    }
+    assert_eq!(queue.take_batch(at(3.0), three).len(), 100);
+}
+
+#[test]
+fn groups_have_messages_of_their_own_while_the_rate_allows_it() {
+    let pace = Pace { bucket: Some((Duration::from_secs(1), 3)), group_by: GroupBy::Rule, ..Pace::default() };
+    let mut queue = Queue::new(Arc::from("ops"), pace);
+    for (n, rule) in ["A", "B", "C", "D", "A"].into_iter().enumerate() {
+        push(&mut queue, 0.0, Notice { rule: Arc::from(rule), ..firing(&format!("a{n}"), Level::Warning, 0.0) });
+    }
+    let mut told = Vec::new();
+    while let Some(due) = queue.next_send_at() {
+        let now = due.max(at(0.0));
+        let batch = queue.take_batch(now, all);
+        told.push(batch.iter().map(|notice| notice.rule.to_string()).collect::<String>());
+        queue.on_result(now, 0.0, Ok(()));
+    }
+    assert_eq!(told, ["AA", "B", "CD"], "the last message that may leave carries the rest");
 }

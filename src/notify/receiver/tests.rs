@@ -16,7 +16,8 @@ fn settings_become_receivers_with_their_defaults() {
          "email": {"to": ["a@example.com"], "from": "l@example.com", "smtp": {"host": "mail.example.com"}}},
     ]))
     .expect("valid");
-    let seen: Vec<_> = receivers.iter().map(|it| (&*it.name, it.kind(), it.min_level, it.send_resolved)).collect();
+    let seen: Vec<_> =
+        receivers.iter().map(|it| (&*it.name, it.kind(), it.policy.min_level, it.policy.send_resolved)).collect();
     assert_eq!(seen, [("ops", "slack", Level::Warning, true), ("oncall", "email", Level::Error, false)]);
     assert_eq!(receivers.first().and_then(|slack| slack.pace.bucket), Some((Duration::from_secs(1), 3)));
     assert!(receivers.last().is_some_and(|email| email.pace.bucket.is_none()));

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::super::message::{self, Body, Details, Message, Summary};
-use crate::model::Time;
+use crate::model::{Notice, Time};
 
 /// Largest payload sent, in bytes: beyond about 13,000 characters Slack answers `msg_blocks_too_long`.
 pub(super) const TOTAL: usize = 13_000;
@@ -30,6 +30,8 @@ const FALLBACK_ROOM: usize = 1_200;
 const OVERVIEW_ROOM: usize = 1_200;
 /// Room for a summary's lines, with the blocks that hold them.
 const LINES_ROOM: usize = 9_000;
+/// Room for the line of one incident: a rule's name, six numbers and five names.
+const INCIDENT_ROOM: usize = 800;
 /// Room for the sentence of one alert; its action has as much.
 const SENTENCE_ROOM: usize = 3_500;
 /// Room for one fact of one alert, with its name and the field that holds it.
@@ -97,8 +99,8 @@ fn many(now: Time, summary: &Summary<'_>, blocks: &mut Vec<Value>) {
     blocks.push(section(fit(&summary.overview, SECTION, OVERVIEW_ROOM)));
     let (mut room, mut told) = (LINES_ROOM, 0);
     let mut text = String::new();
-    for notice in &summary.notices {
-        let line = fit(&message::line(now, notice), SECTION, SECTION);
+    for entry in &summary.entries {
+        let line = fit(&entry.line(now), SECTION, SECTION);
         let cost = json_bytes(&line) + 2;
         if cost > room {
             break;
@@ -117,10 +119,17 @@ fn many(now: Time, summary: &Summary<'_>, blocks: &mut Vec<Value>) {
     if !text.is_empty() {
         blocks.push(section(text));
     }
-    if told < summary.notices.len() {
-        let rest = message::left_out(summary.notices.len() - told);
+    let left: usize = summary.entries.iter().skip(told).map(|entry| entry.notices().len()).sum();
+    if left > 0 {
+        let rest = message::left_out(left);
         blocks.push(json!({"type": "context", "elements": [{"type": "plain_text", "text": rest, "emoji": false}]}));
     }
+}
+
+/// How many of `notices`, from the first on, one message has lines for; all when it is one message's worth.
+pub(super) fn fitting(now: Time, notices: &[&Notice]) -> usize {
+    let room = LINES_ROOM.saturating_sub(LINES_ROOM.div_ceil(SECTION) * FRAME_ROOM);
+    message::fitting(now, notices, room, INCIDENT_ROOM, |line| json_bytes(&fit(line, SECTION, SECTION)) + 2)
 }
 
 /// A section of plain text: what an agent wrote formats nothing and mentions nobody.

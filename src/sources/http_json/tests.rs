@@ -64,6 +64,24 @@ fn every_field_is_read_and_foreign_ways_of_writing_are_understood() {
 }
 
 #[test]
+fn filters_know_patterns_as_the_standard_has_them() {
+    let all = ["cat", "cats", "bobcat", "Käse", "a\rb"].map(|id| json!({"id": id}));
+    let text = json!({"agents": all}).to_string();
+    let names = |filter: &str| -> Vec<String> {
+        let batches = page(&format!("$.agents[?{filter}]")).read(&text, now(), "web").expect("batches");
+        batches[0].agents.iter().map(|agent| agent.name.to_string()).collect()
+    };
+    assert_eq!(names("match(@.id, 'cat|c.t')"), ["cat"]);
+    assert_eq!(names("match(@.id, '[a-c]+(t|ts)')"), ["cat", "cats"]);
+    assert_eq!(names("search(@.id, 'cat|dog')"), ["cat", "cats", "bobcat"]);
+    assert_eq!(names("match(@.id, 'K.s{1,2}e')"), ["Käse"], "a point is a character, not a byte");
+    assert_eq!(names("match(@.id, 'a.b')"), [""; 0], "and no end of a line");
+    assert_eq!(names("search(@.id, '(')"), [""; 0], "what can't be read fits nothing");
+    let error = paths::parse("$.agents[?match(@.id, '\\\\p{L}+')]").expect_err("no classes");
+    assert!(error.contains("[A-Za-z]"), "{error}");
+}
+
+#[test]
 fn one_bad_agent_is_rejected_and_nobody_counts_as_gone() {
     let text =
         r#"{"agents": [{"id": "a", "state": "hibernating"}, {"id": "b", "state": "idle"}, {"state": "idle"}, 7]}"#;

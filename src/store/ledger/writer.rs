@@ -144,9 +144,12 @@ impl Writer {
         if self.place.is_memory() {
             return Ok(());
         }
+        // With a small cache, or these pages would fill it for good.
+        self.connection.execute_batch("PRAGMA cache_size=-64")?;
         let fill = "INSERT INTO meta(key, value) VALUES('room', zeroblob(?1))";
         self.connection.execute(fill, [LOG_ROOM])?;
         self.connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+        self.connection.execute_batch(LAYOUT.pragmas)?;
         self.fold("PASSIVE")
     }
 
@@ -384,8 +387,18 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
 
 /// The column of JSON texts that `sql` selects, read.
 fn bodies<T: DeserializeOwned>(connection: &Connection, sql: &str, unreadable: &mut u64) -> rusqlite::Result<Vec<T>> {
+    bodies_of(connection, sql, [], unreadable)
+}
+
+/// The same of a statement with parameters.
+pub(super) fn bodies_of<T: DeserializeOwned>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    unreadable: &mut u64,
+) -> rusqlite::Result<Vec<T>> {
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(parameters)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let body = row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok());

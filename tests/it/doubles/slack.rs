@@ -146,6 +146,10 @@ struct State {
     otherwise: Option<Act>,
     /// Connections that hang.
     hanging: Vec<TcpStream>,
+    /// At least so long from one message to the next, or 429.
+    pace: Option<Duration>,
+    /// Since the last message that was taken.
+    last: Option<Stopwatch>,
     /// Connections that are being served.
     open: usize,
     /// Fences that were reached.
@@ -220,6 +224,11 @@ impl Slack {
         self.release();
     }
 
+    /// Takes one message in so long, and answers 429 to what comes sooner, as Slack does with one a second.
+    pub(crate) fn paced(&self, pace: Duration) {
+        self.shared.state().pace = Some(pace);
+    }
+
     /// Waits until everything that was sent before is dealt with, also by a sender that is gone.
     pub(crate) fn fence(&self) {
         let before = self.shared.state().fences;
@@ -271,6 +280,11 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         let otherwise = state.otherwise.unwrap_or(Act::Take);
         let act = state.script.pop_front().unwrap_or(otherwise);
         let act = if problem.is_some() { Act::Answer(400, "invalid_blocks", None) } else { act };
+        let is_early = state.pace.zip(state.last).is_some_and(|(pace, last)| last.elapsed() < pace);
+        let act = if act == Act::Take && is_early { Act::Answer(429, "rate_limited", Some(1)) } else { act };
+        if act == Act::Take {
+            state.last = Some(Stopwatch::start());
+        }
         let body = problem.map_or_else(|| parsed.unwrap_or_default(), Value::String);
         state.seen.push(Seen { act, body, at: shared.started.elapsed() });
         if act == Act::Hang {

@@ -10,7 +10,7 @@ fn rendered(notices: &[Notice]) -> String {
     let notices: Vec<_> = notices.iter().cloned().map(Arc::new).collect();
     let from = "Lookout <lookout@example.com>".parse().expect("an address");
     let to = ["ops@example.com".parse().expect("an address"), "Ann <ann@example.com>".parse().expect("an address")];
-    let mail = render(at(0.0), &from, &to, &notices).expect("a mail");
+    let mail = render(at(0.0), &from, &to, &notices, &message::compose(at(0.0), &notices)).expect("a mail");
     assert!(mail.is_ascii(), "needs no 8BITMIME");
     String::from_utf8(mail).expect("ASCII")
 }

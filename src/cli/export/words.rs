@@ -1,0 +1,88 @@
+//! From a rule's texts, written for Jinja, to annotations, written for Go's templates.
+//!
+//! Refuses to translate the language: a text is rendered, with Go's variables standing where values go.
+
+use minijinja::value::Value;
+use minijinja::{Environment, UndefinedBehavior, context};
+
+use super::promql::{Said, Shown};
+use crate::model::Level;
+use crate::rules::file::ForEach;
+use crate::rules::{Description, as_count, as_duration, as_percent};
+
+/// The value, as Go's templates name it.
+const VALUE: &str = "{{ $value }}";
+
+/// Summary and description of `rule` at `level`.
+pub(super) fn of(rule: &Description<'_>, level: Level, said: &Said) -> (String, String) {
+    let action = render(rule, level, said, &rule.action).unwrap_or_default();
+    if said.value == Shown::Alerts {
+        let has_project = matches!(rule.for_each, ForEach::Agent | ForEach::Component | ForEach::Cluster);
+        let place = if has_project { " in {{ $labels.project }}" } else { "" };
+        return (format!("alerts of {}{place}: {VALUE}", rule.name), action);
+    }
+    let summary = render(rule, level, said, &rule.summary);
+    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule, said.value))), action)
+}
+
+/// The name of what the rule is about; in words where lookout's verdict does not name it.
+fn subject(rule: &Description<'_>, shown: Shown) -> String {
+    let label = match rule.for_each {
+        ForEach::Sidecar => return "lookout".to_owned(),
+        ForEach::Agent if shown == Shown::Alerts => return "the agent".to_owned(),
+        ForEach::Component if shown == Shown::Alerts => return "the component".to_owned(),
+        ForEach::Source if shown == Shown::Alerts => return "the source".to_owned(),
+        ForEach::Receiver if shown == Shown::Alerts => return "RECEIVER".to_owned(),
+        ForEach::Agent => "agent_name",
+        ForEach::Component => "component",
+        ForEach::Source => "source",
+        ForEach::Receiver => "receiver",
+        ForEach::Cluster => "project",
+    };
+    format!("{{{{ $labels.{label} }}}}")
+}
+
+fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Option<String> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    filter(&mut environment, "duration", "humanizeDuration", as_duration);
+    filter(&mut environment, "percent", "humanizePercentage", as_percent);
+    filter(&mut environment, "count", "printf \"%.0f\"", as_count);
+    environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
+        items.join(separator.as_deref().unwrap_or(", "))
+    });
+    let threshold = rule.levels.iter().find(|(one, _)| *one == level).map(|(_, threshold)| *threshold);
+    let value = match said.value {
+        Shown::Measured | Shown::Alerts => Value::from(VALUE),
+        Shown::Threshold => Value::from(threshold),
+    };
+    let name = &*subject(rule, said.value);
+    let variables = context! {
+        rule => rule.name,
+        subject => name,
+        agent => name,
+        component => name,
+        source => name,
+        receiver => name,
+        project => "{{ $labels.project }}",
+        level => level.as_str(),
+        value => value,
+        threshold => threshold,
+        reason => "",
+        agents => Vec::<String>::new(),
+    };
+    environment.render_str(text, variables).ok().map(|text| text.trim().to_owned())
+}
+
+/// A filter that puts Go's `function` behind the value, and words numbers as ours does.
+fn filter(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    function: &'static str,
+    word: fn(Option<f64>) -> String,
+) {
+    environment.add_filter(name, move |value: Value| match value.as_str() {
+        Some(VALUE) => format!("{{{{ $value | {function} }}}}"),
+        _ => word(f64::try_from(value).ok()),
+    });
+}

@@ -1,0 +1,136 @@
+//! The outcome of a replay, for people and for programs.
+
+use serde_json::{Value, json};
+
+use super::Played;
+use super::compare::{Row, counts};
+use crate::cli::answer::count;
+use crate::cli::table::{Cell, Column, Table};
+use crate::cli::terminal::{Colour, Look};
+use crate::model::{Notice, duration};
+
+/// Most rows of the table; the counts are of all.
+const MAX_ROWS: usize = 10_000;
+
+/// The project and who in it, as `shop/worker-1`.
+fn subject(notice: &Notice) -> String {
+    match notice.subject.project() {
+        Some(project) if notice.subject.label() != "project" => format!("{project}/{}", notice.subject.name()),
+        _ => notice.subject.name().to_string(),
+    }
+}
+
+fn kind(notice: &Notice) -> String {
+    serde_json::to_value(notice.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Tables: the differences (with `all`, everything), then counts by rule and receiver.
+pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> String {
+    let mut out = format!(
+        "{} of state, from {} to {}: {}, {} of the program\n",
+        duration::display(played.until.since(played.from)),
+        played.from,
+        played.until,
+        count(usize::try_from(played.arrivals).unwrap_or(usize::MAX), "arrival"),
+        count(usize::try_from(played.starts).unwrap_or(usize::MAX), "start"),
+    );
+    let shown: Vec<&Row> = rows.iter().filter(|row| all || !matches!(row, Row::Both { .. })).collect();
+    if !shown.is_empty() {
+        let mut table = Table::new([
+            Column::word("WHEN"),
+            Column::word("TOLD"),
+            Column::text("RECEIVER"),
+            Column::word("KIND"),
+            Column::word("LEVEL"),
+            Column::text("RULE"),
+            Column::text("SUBJECT"),
+            Column::spare("MESSAGE"),
+        ]);
+        for row in shown.iter().take(MAX_ROWS) {
+            let notice = row.notice();
+            let colour = match row {
+                Row::Both { .. } => Colour::Dim,
+                Row::New(_) => Colour::Good,
+                Row::Before(_) => Colour::Bad,
+            };
+            table.push([
+                notice.at.to_string().into(),
+                Cell::new(row.word(), Some(colour)),
+                (&*notice.receiver).into(),
+                kind(notice).into(),
+                Cell::new(notice.level.as_str(), Colour::of_severity(notice.level.as_str())),
+                (&*notice.rule).into(),
+                subject(notice).into(),
+                (&*notice.message).into(),
+            ]);
+        }
+        out.push_str(&format!("\n{}", table.render(look)));
+        if shown.len() > MAX_ROWS {
+            out.push_str(&format!("… and {} more; --json has all\n", count(shown.len() - MAX_ROWS, "row")));
+        }
+    }
+    let counts = counts(rows);
+    if counts.is_empty() {
+        out.push_str("\nnobody was told anything, and nobody would be\n");
+        return out;
+    }
+    let mut table = Table::new([
+        Column::text("RULE"),
+        Column::text("RECEIVER"),
+        Column::number("BOTH"),
+        Column::number("ONLY NEW"),
+        Column::number("ONLY BEFORE"),
+    ]);
+    for ((rule, receiver), told) in &counts {
+        let [both, new, before] = told.map(|count| count.to_string());
+        table.push([(&**rule).into(), (&**receiver).into(), both.into(), new.into(), before.into()]);
+    }
+    let total = counts.values().fold([0; 3], |sum, told| [sum[0] + told[0], sum[1] + told[1], sum[2] + told[2]]);
+    let [both, new, before] = total;
+    out.push_str(&format!(
+        "\n{}\ntold by both {both}, only by the new rules {new}, only before {before}\n",
+        table.render(look)
+    ));
+    out
+}
+
+/// Everything, for programs.
+pub(super) fn json(played: &Played, rows: &[Row]) -> Value {
+    let notices = rows.iter().map(|row| {
+        let notice = row.notice();
+        let named = |label: &str| (notice.subject.label() == label).then(|| notice.subject.name().to_string());
+        let at_before = match row {
+            Row::Both { before, .. } | Row::Before(before) => Some(before.at.to_string()),
+            Row::New(_) => None,
+        };
+        json!({
+            "told": match row { Row::Both { .. } => "both", Row::New(_) => "new", Row::Before(_) => "before" },
+            "receiver": &*notice.receiver,
+            "rule": &*notice.rule,
+            "kind": notice.kind,
+            "level": notice.level,
+            "project": notice.subject.project().map(ToString::to_string),
+            "agent_name": named("agent_name"),
+            "component": named("component"),
+            "source": named("source"),
+            "value": notice.value,
+            "message": &*notice.message,
+            "at": if matches!(row, Row::Before(_)) { None } else { Some(notice.at.to_string()) },
+            "at_before": at_before,
+        })
+    });
+    let counts = counts(rows).into_iter().map(|((rule, receiver), [both, new, before])| {
+        json!({"rule": &*rule, "receiver": &*receiver, "both": both, "new": new, "before": before})
+    });
+    json!({
+        "from": played.from.to_string(),
+        "until": played.until.to_string(),
+        "arrivals": played.arrivals,
+        "starts": played.starts,
+        "dropped": played.dropped,
+        "unreadable": played.unreadable,
+        "unknown_sources": played.unknown_sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "notices": notices.collect::<Vec<_>>(),
+        "counts": counts.collect::<Vec<_>>(),
+    })
+}

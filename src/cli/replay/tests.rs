@@ -1,0 +1,142 @@
+//! Recordings in, comparisons out.
+
+use super::compare::{Row, compare};
+use super::*;
+use crate::model::{Fingerprint, Level, Subject};
+
+fn at(seconds: i64) -> Time {
+    Time::from_millis(1_767_225_600_000 + seconds * 1000)
+}
+
+/// A recording of an agent that does nothing for a quarter of an hour and then works, with a restart in between.
+fn recording() -> String {
+    let mut lines = vec![format!(r#"{{"at":{},"start":"0.1.0"}}"#, at(0).as_millis())];
+    for minute in 0..=16 {
+        let second = minute * 60 + 30;
+        if minute == 8 {
+            lines.push(format!(r#"{{"at":{},"stop":true}}"#, at(second - 20).as_millis()));
+            lines.push(format!(r#"{{"at":{},"start":"0.1.0"}}"#, at(second - 10).as_millis()));
+        }
+        let idle = if minute == 16 { 0 } else { second };
+        lines.push(format!(
+            r#"{{"at":{},"state":{{"project":"shop","ttl":"5m","agents":[{{"name":"worker","status":"running","idle_seconds":{idle}}}]}}}}"#,
+            at(second).as_millis()
+        ));
+    }
+    lines.push("{\"at\":17672256".to_owned());
+    lines.push(format!(r#"{{"at":{},"dropped":2}}"#, at(1_000).as_millis()));
+    lines.push(format!(r#"{{"at":{},"poll":{{"source":"gone","error":"timeout"}}}}"#, at(1_001).as_millis()));
+    lines.join("\n") + "\n"
+}
+
+const NEW_RULES: &str = "rules:\n  - {name: AgentIdle, for_each: agent, signal: idle_seconds, when: at_least, levels: {warning: 4m, critical: 15m}}\n";
+
+fn replayed(rules: &str) -> (Played, Vec<Row>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("lookout.record");
+    std::fs::write(&path, recording()).expect("a recording");
+    let file = dir.path().join("new.yaml");
+    std::fs::write(&file, rules).expect("rules");
+    let config = Config::default();
+    let receivers = receivers(&config).expect("a receiver");
+    let new = Config { rules: vec![file], ..Config::default() }.rule_set().expect("good rules");
+    let old = config.rule_set().expect("built-in rules");
+    let mut sides = [Side::new(&config, new, &receivers), Side::new(&config, old, &receivers)];
+    let played = play(&path, &mut sides).expect("a recording");
+    let [new, before] = sides.map(|side| side.told.0);
+    let rows = compare(&before, &new, Duration::from_secs(30));
+    (played, rows)
+}
+
+#[test]
+fn other_thresholds_show_what_they_would_have_told() {
+    let (played, rows) = replayed(NEW_RULES);
+    insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @"
+    16m41s of state, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 arrivals, 2 starts of the program
+
+    WHEN                  TOLD         RECEIVER  KIND      LEVEL     RULE       SUBJECT      MESSAGE
+    2026-01-01T00:04:00Z  only new     anybody   firing    warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
+    2026-01-01T00:05:00Z  only before  anybody   firing    warning   AgentIdle  shop/worker  worker has been idle for 5m
+    2026-01-01T00:10:00Z  only before  anybody   raised    error     AgentIdle  shop/worker  worker has been idle for 10m
+    2026-01-01T00:15:00Z  both         anybody   raised    critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    2026-01-01T00:16:30Z  both         anybody   resolved  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+
+    RULE       RECEIVER  BOTH  ONLY NEW  ONLY BEFORE
+    AgentIdle  anybody      2         1            2
+
+    told by both 2, only by the new rules 1, only before 2
+    ");
+    let json = report::json(&played, &rows);
+    assert_eq!((json["notices"][0]["told"].as_str(), json["notices"][1]["at"].as_str()), (Some("new"), None));
+    assert_eq!(
+        json["counts"][0],
+        serde_json::json!({"rule": "AgentIdle", "receiver": "anybody", "both": 2, "new": 1, "before": 2})
+    );
+    let remarks = remarks(&played, &receivers(&Config::default()).expect("one"), &[]);
+    assert_eq!(
+        remarks,
+        [
+            "2 arrivals are not in the recording, for want of room when it was made",
+            "1 lines could not be read and were passed over",
+            "polls of gone were not played; name it under `sources` in the file of --config",
+        ]
+    );
+}
+
+#[test]
+fn the_same_rules_tell_the_same() {
+    let (played, rows) = replayed("rules: []");
+    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, Row::Both { .. })), "{rows:?}");
+    let text = report::text(&played, &rows, false, Look { width: None, colours: false });
+    assert!(
+        !text.contains("WHEN") && text.ends_with("told by both 4, only by the new rules 0, only before 0\n"),
+        "{text}"
+    );
+    let (played, rows) = replayed("rules: [{name: AgentIdle, enabled: false}]");
+    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, Row::Before(_))), "{rows:?}");
+    let none = report::text(&played, &[], false, Look { width: None, colours: false });
+    assert!(none.ends_with("nobody was told anything, and nobody would be\n"), "{none}");
+}
+
+fn notice(name: &str, level: Level, seconds: i64) -> Arc<Notice> {
+    let subject = Subject::Agent { project: "shop".into(), name: name.into() };
+    let built = Receiver::build(&[ReceiverConfig::named("ops").or_nowhere()]).expect("a receiver");
+    Arc::new(Notice {
+        fingerprint: Fingerprint::of("AgentIdle", &subject),
+        subject,
+        kind: NoticeKind::Firing,
+        level,
+        ..crate::notify::test_notice(&built[0], at(seconds), "here")
+    })
+}
+
+#[test]
+fn the_same_is_the_same_within_its_time_only() {
+    let before = [notice("a", Level::Error, 0), notice("a", Level::Error, 1_000), notice("b", Level::Error, 5)];
+    let new = [notice("a", Level::Error, 60), notice("a", Level::Warning, 1_000), notice("b", Level::Error, 400)];
+    let rows = compare(&before, &new, Duration::from_secs(60));
+    let shown: Vec<(i64, &str, &str)> = rows
+        .iter()
+        .map(|row| {
+            ((row.notice().at.as_millis() - at(0).as_millis()) / 1000, row.word(), &**row.notice().subject.name())
+        })
+        .collect();
+    let expected = [
+        (5, "only before", "b"),
+        (60, "both", "a"),
+        (400, "only new", "b"),
+        (1_000, "only new", "a"),
+        (1_000, "only before", "a"),
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_holds_nothing_is_no_recording() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("empty");
+    std::fs::write(&path, "not a recording\n").expect("a file");
+    let error = play(&path, &mut []).expect_err("nothing").to_string();
+    assert!(error.ends_with("holds nothing that can be replayed; record with `lookout run --record FILE`"), "{error}");
+    assert!(play(&dir.path().join("none"), &mut []).is_err());
+}

@@ -1,0 +1,175 @@
+//! `lookout test rules`: unit tests of rules on a virtual clock.
+//!
+//! A test says what comes in and when, which alerts there must be then, and what receivers must be told, down to the
+//! bytes of the messages. Rules, life of alerts, words and gathering are the program's own; only time and delivery are
+//! not real. Refuses to pass over a mistake in a file: an unknown key, rule or receiver fails.
+
+mod expect;
+mod file;
+mod input;
+mod junit;
+mod play;
+mod series;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+pub use file::RuleTest;
+
+use super::answer::count;
+use super::terminal::{Colour, Look, print};
+use super::warn;
+use crate::config::rule_tests::{self, RuleTests};
+use crate::config::{ConfigError, Origin, Problem, suggestion};
+use crate::engine::Trial;
+use crate::model::text::clean;
+
+/// The exit code for files that can't be used.
+const UNUSABLE: u8 = 2;
+/// Longest line of a report, in bytes.
+const MAX_LINE: usize = 4_000;
+
+/// Arguments of `lookout test rules`.
+#[derive(Args, Clone, Debug)]
+pub struct TestRulesArgs {
+    /// Files of tests
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write the results as JUnit XML as well
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+/// What became of the tests of one file.
+#[derive(Debug)]
+struct FileResult {
+    path: PathBuf,
+    /// By test, its name and what is not as expected; or why none could be run.
+    outcome: Result<Vec<(String, Vec<String>)>, ConfigError>,
+}
+
+/// Runs all tests. Exit code 0 when all passed, 1 when one failed, 2 when a file can't be used.
+pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
+    let look = Look::of_stdout();
+    let mut results = Vec::new();
+    for path in &args.files {
+        let outcome = load(path).map(|tests| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            tests.tests.iter().map(|test| (test.name.clone(), outcome(test, &tests, folder))).collect()
+        });
+        let result = FileResult { path: path.clone(), outcome };
+        report(&result, look)?;
+        results.push(result);
+    }
+    if let Some(path) = &args.junit {
+        std::fs::write(path, junit::xml(&results)).with_context(|| format!("write {}", path.display()))?;
+    }
+    let outcomes = results.iter().filter_map(|result| result.outcome.as_ref().ok()).flatten();
+    let (passed, failed) =
+        outcomes.fold(
+            (0, 0),
+            |(passed, failed), (_, failures)| {
+                if failures.is_empty() { (passed + 1, failed) } else { (passed, failed + 1) }
+            },
+        );
+    let unusable = results.iter().filter(|result| result.outcome.is_err()).count();
+    let mut summary = format!("{}: {passed} passed, {failed} failed", count(passed + failed, "test"));
+    if unusable > 0 {
+        summary.push_str(&format!(", {} not usable", count(unusable, "file")));
+    }
+    print(&summary)?;
+    Ok(match (unusable, failed) {
+        (0, 0) => ExitCode::SUCCESS,
+        (0, _) => ExitCode::FAILURE,
+        _ => ExitCode::from(UNUSABLE),
+    })
+}
+
+/// Reads a file of tests; the error names all that is wrong with it.
+pub fn load(path: &Path) -> Result<RuleTests<RuleTest>, ConfigError> {
+    let mut tests: RuleTests<RuleTest> = rule_tests::load(path)?;
+    let problems = complete(&mut tests);
+    if problems.is_empty() {
+        return Ok(tests);
+    }
+    let origin = Origin::File(path.to_owned());
+    let problems = problems.into_iter().map(|(key, message)| Problem { origin: origin.clone(), key, message });
+    Err(ConfigError { problems: problems.collect() })
+}
+
+/// Fills in the receiver where there is only one; returns names that do not exist, by key.
+fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<(String, String)> {
+    let rules =
+        tests.config.rule_set().map(|set| set.names().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
+    let receivers: Vec<&str> = tests.config.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let mut problems = Vec::new();
+    let mut known = |key: String, name: &Option<String>, names: &[&str], what: &str| {
+        if let Some(name) = name.as_deref().filter(|name| !names.contains(name)) {
+            problems.push((key, format!("there is no {what} `{name}`; {}", suggestion(name, names, "there are"))));
+        }
+    };
+    for (place, test) in tests.tests.iter_mut().enumerate() {
+        let key = |rest: String| format!("tests[{place}].{rest}");
+        for (at, check) in test.alert_rule_test.iter().enumerate() {
+            known(key(format!("alert_rule_test[{at}].rule")), &check.rule, &rules, "rule");
+            for (one, alert) in check.alerts.iter().enumerate() {
+                known(key(format!("alert_rule_test[{at}].alerts[{one}].rule")), &alert.rule, &rules, "rule");
+            }
+        }
+        for (at, one) in test.notifications.iter_mut().flatten().enumerate() {
+            known(key(format!("notifications[{at}].rule")), &one.rule, &rules, "rule");
+            if let ([only], None) = (receivers.as_slice(), &one.receiver) {
+                one.receiver = Some((*only).to_owned());
+            }
+            known(key(format!("notifications[{at}].receiver")), &one.receiver, &receivers, "receiver");
+            if one.receiver.is_none() {
+                known(key(format!("notifications[{at}].receiver")), &Some(String::new()), &receivers, "receiver");
+            }
+        }
+    }
+    problems
+}
+
+/// Plays one test; at each of its intervals `look` sees how things are. The error is a key and what is wrong there.
+pub fn watch(
+    test: &RuleTest,
+    tests: &RuleTests<RuleTest>,
+    look: &mut dyn FnMut(Duration, &Trial),
+) -> Result<(), (String, String)> {
+    play::play(test, &tests.config, tests.start, look).map(drop)
+}
+
+/// What of one test is not as expected; nothing when it passed.
+fn outcome(test: &RuleTest, tests: &RuleTests<RuleTest>, folder: &Path) -> Vec<String> {
+    match play::play(test, &tests.config, tests.start, &mut |_, _| ()) {
+        Ok(played) => expect::failures(test, &played, tests.start, folder),
+        Err((key, message)) => vec![format!("{key}: {message}")],
+    }
+}
+
+fn report(result: &FileResult, look: Look) -> anyhow::Result<()> {
+    let tests = match &result.outcome {
+        Ok(tests) => tests,
+        Err(error) => {
+            warn(&error.to_string());
+            return Ok(());
+        }
+    };
+    print(&look.paint(Some(Colour::Bold), &result.path.display().to_string()))?;
+    for (name, failures) in tests {
+        let (mark, colour) = if failures.is_empty() { ("ok    ", Colour::Good) } else { ("FAILED", Colour::Bad) };
+        print(&format!("  {} {}", look.paint(Some(colour), mark), clean(name, MAX_LINE)))?;
+        for line in failures.iter().flat_map(|failure| failure.lines()) {
+            print(&format!("         {}", clean(line, MAX_LINE)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! From what a test says comes in, to bodies at times: series become pushes, times relative to the start become times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::file::{AckInput, Input, PollInput, RuleTest};
+use super::series;
+use crate::model::{Arrival, Fingerprint, Silence, SourceError, Subject, Time, duration};
+use crate::sources::push::DEFAULT_PROJECT;
+
+/// Most things that come in in one test.
+const MAX_INPUTS: usize = 200_000;
+/// Most values of all series of one test.
+const MAX_VALUES: usize = 2_000_000;
+/// The longest test.
+pub(super) const MAX_SPAN: Duration = Duration::from_secs(366 * 86_400);
+
+/// Something that happens, and where the file says so.
+#[derive(Clone, Debug)]
+pub(super) struct Scheduled {
+    /// From the start of the test.
+    pub(super) at: Duration,
+    pub(super) what: What,
+    /// The key, such as `input_state[2]`.
+    pub(super) key: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// State arrives.
+    Arrives(Arrival),
+    /// The program was down for so long and starts again.
+    Restart(Duration),
+}
+
+/// Everything that comes in, in order; the error is a key and what is wrong with it.
+pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Result<Vec<Scheduled>, (String, String)> {
+    let mut arrivals = Vec::new();
+    let mut steps = Steps::default();
+    for (place, input) in test.input_state.iter().enumerate() {
+        let key = format!("input_state[{place}]");
+        let wrong = |message: String| (key.clone(), message);
+        if let Some(what) = once(input, start).map_err(wrong)? {
+            let at = input.at.ok_or_else(|| wrong("`at` is missing; say when, like `at: 5m`".to_owned()))?;
+            if at > MAX_SPAN {
+                return Err(wrong(format!("`at` is later than {}", duration::exact(MAX_SPAN))));
+            }
+            arrivals.push(Scheduled { at, what, key });
+        } else {
+            steps.add(input, &key).map_err(|(part, message)| (format!("{key}{part}"), message))?;
+        }
+    }
+    if test.interval < Duration::from_millis(1) {
+        return Err(("interval".to_owned(), "is shorter than 1ms".to_owned()));
+    }
+    // A series promises its interval as a poll does: silence begins when three values are missing.
+    let ttl = timeout.max(test.interval.saturating_mul(3));
+    for (step, (projects, first_key)) in steps.by_step {
+        let at = test.interval.saturating_mul(u32::try_from(step).unwrap_or(u32::MAX));
+        if at > MAX_SPAN {
+            let message = format!("its values go on for longer than {}", duration::exact(MAX_SPAN));
+            return Err((first_key, message));
+        }
+        for (project, members) in projects {
+            let agents: Vec<Value> = members.agents.into_values().map(Value::Object).collect();
+            let components: Vec<Value> = members.components.into_values().map(Value::Object).collect();
+            let mut body =
+                json!({"project": project, "ttl": duration::exact(ttl), "agents": agents, "components": components});
+            resolve_times(&mut body, start);
+            arrivals.push(Scheduled { at, what: state(&body), key: first_key.clone() });
+        }
+    }
+    if arrivals.len() > MAX_INPUTS {
+        return Err(("input_state".to_owned(), format!("more than {MAX_INPUTS} pushes; make the interval longer")));
+    }
+    arrivals.sort_by_key(|arrival| arrival.at);
+    Ok(arrivals)
+}
+
+fn state(body: &Value) -> What {
+    What::Arrives(Arrival::State(body.to_string().into()))
+}
+
+/// What comes in once; `None` for a series.
+fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
+    let resolved = |value: &Value| {
+        let mut value = value.clone();
+        resolve_times(&mut value, start);
+        value
+    };
+    let given = [
+        input.state.is_some(),
+        input.usage.is_some(),
+        input.poll.is_some(),
+        input.silence.is_some(),
+        input.unsilence.is_some(),
+        input.ack.is_some(),
+        input.restart.is_some(),
+        input.series.is_some(),
+    ];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        return Err("give exactly one of state, usage, poll, silence, unsilence, ack, restart, series".to_owned());
+    }
+    let of_series =
+        input.project.is_some() || input.agent.is_some() || input.component.is_some() || input.values.is_some();
+    if input.series.is_none() && of_series {
+        return Err("`project`, `agent`, `component` and `values` go with `series`; put them into the body".to_owned());
+    }
+    Ok(match input {
+        Input { state: Some(body), .. } => Some(state(&resolved(body))),
+        Input { usage: Some(usage), .. } => Some(What::Arrives(Arrival::Usage(resolved(usage).to_string().into()))),
+        Input { poll: Some(PollInput { source, states, error }), .. } => {
+            let result = match error {
+                Some(_) if !states.is_empty() => return Err("a poll that fails has no `states`".to_owned()),
+                Some(reason) => Err(SourceError { reason: *reason, message: "as the test says".to_owned() }),
+                None => Ok(states.iter().map(|state| resolved(state).to_string()).collect()),
+            };
+            Some(What::Arrives(Arrival::Poll { source: source.as_str().into(), result }))
+        }
+        Input { silence: Some(wanted), .. } => {
+            let starts_at = start.plus(input.at.unwrap_or_default());
+            Some(What::Arrives(Arrival::Silence(Silence {
+                id: wanted.id.as_str().into(),
+                matchers: wanted.matchers.clone(),
+                starts_at,
+                ends_at: starts_at.plus(wanted.duration),
+                created_by: wanted.created_by.as_str().into(),
+                comment: wanted.comment.as_str().into(),
+            })))
+        }
+        Input { unsilence: Some(id), .. } => {
+            Some(What::Arrives(Arrival::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
+        }
+        Input { ack: Some(ack), .. } => Some(What::Arrives(acknowledged(ack)?)),
+        Input { restart: Some(down), .. } => Some(What::Restart(*down)),
+        _ => None,
+    })
+}
+
+fn acknowledged(ack: &AckInput) -> Result<Arrival, String> {
+    let project: Arc<str> = ack.project.as_deref().unwrap_or(DEFAULT_PROJECT).into();
+    let subject = match (&ack.agent_name, &ack.component, &ack.source) {
+        (Some(name), None, None) => Subject::Agent { project, name: name.as_str().into() },
+        (None, Some(name), None) => Subject::Component { project, name: name.as_str().into() },
+        (None, None, Some(name)) => Subject::Source { name: name.as_str().into() },
+        (None, None, None) => Subject::Cluster { project },
+        _ => return Err("an alert is about one of agent_name, component and source".to_owned()),
+    };
+    let fingerprint = Fingerprint::of(&ack.rule, &subject);
+    Ok(Arrival::Ack { fingerprint, by: ack.by.as_str().into(), comment: ack.comment.as_str().into() })
+}
+
+/// By step, by project, who reports what then; and where the first of it is said.
+#[derive(Default)]
+struct Steps {
+    by_step: BTreeMap<usize, (BTreeMap<String, Members>, String)>,
+    values: usize,
+}
+
+#[derive(Default)]
+struct Members {
+    agents: BTreeMap<String, Map<String, Value>>,
+    components: BTreeMap<String, Map<String, Value>>,
+}
+
+impl Steps {
+    fn add(&mut self, input: &Input, key: &str) -> Result<(), (&'static str, String)> {
+        if input.at.is_some() {
+            return Err((".at", "a series begins at the start; begin its values with `_xN`".to_owned()));
+        }
+        let field = input.series.as_deref().unwrap_or_default();
+        let text = input.values.as_deref().ok_or((".values", "is missing; write values such as 0+60x10".to_owned()))?;
+        let values = series::expand(text).map_err(|message| (".values", message))?;
+        self.values += values.len();
+        if self.values > MAX_VALUES {
+            return Err((".values", format!("the series of this test have more than {MAX_VALUES} values")));
+        }
+        let project = input.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+        for (step, value) in values.into_iter().enumerate() {
+            let Some(value) = value else { continue };
+            let (projects, _) = self.by_step.entry(step).or_insert_with(|| (BTreeMap::new(), key.to_owned()));
+            let members = projects.entry(project.to_owned()).or_default();
+            let (of_kind, name) = match (&input.agent, &input.component) {
+                (Some(agent), None) => (&mut members.agents, agent),
+                (None, Some(component)) => (&mut members.components, component),
+                _ => return Err(("", "name an agent or a component, and not both".to_owned())),
+            };
+            let member = of_kind.entry(name.clone()).or_insert_with(|| {
+                let mut member = Map::new();
+                member.insert("name".to_owned(), Value::from(name.as_str()));
+                member
+            });
+            put(member, field, value).map_err(|message| (".series", message))?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts `value` at a dotted path; a series has each field once.
+fn put(member: &mut Map<String, Value>, field: &str, value: Value) -> Result<(), String> {
+    let taken = || format!("`{field}` is there twice for the same agent; merge the two");
+    match field.split_once('.') {
+        None if field.is_empty() => Err("is empty; name a field such as restart_count".to_owned()),
+        None => match member.insert(field.to_owned(), value) {
+            None => Ok(()),
+            Some(_) => Err(taken()),
+        },
+        Some((group, rest)) => {
+            let group = member.entry(group).or_insert_with(|| Value::Object(Map::new()));
+            let fields = group.as_object_mut().ok_or_else(taken)?;
+            match fields.insert(rest.to_owned(), value) {
+                None => Ok(()),
+                Some(_) => Err(taken()),
+            }
+        }
+    }
+}
+
+/// Whether times stand under such a key.
+fn is_time(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('_', "");
+    [
+        "activity",
+        "activityat",
+        "activitytime",
+        "startedat",
+        "starttime",
+        "completion",
+        "completionat",
+        "eta",
+        "resetat",
+        "resetsat",
+        "retryafter",
+    ]
+    .iter()
+    .any(|end| key.ends_with(end))
+}
+
+/// Turns times that are told from the start of the test, `@5m` or `@-90s`, into times.
+fn resolve_times(value: &mut Value, start: Time) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields.iter_mut() {
+                let relative = value.as_str().filter(|_| is_time(key)).and_then(|text| text.strip_prefix('@'));
+                if let Some(time) = relative.and_then(|text| from_start(text, start)) {
+                    *value = Value::from(time.to_string());
+                } else {
+                    resolve_times(value, start);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| resolve_times(item, start)),
+        _ => {}
+    }
+}
+
+fn from_start(text: &str, start: Time) -> Option<Time> {
+    match text.strip_prefix('-') {
+        Some(before) => duration::parse(before).ok().map(|before| start.minus(before)),
+        None => duration::parse(text).ok().map(|after| start.plus(after)),
+    }
+}

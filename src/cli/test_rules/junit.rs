@@ -1,0 +1,71 @@
+//! Results as JUnit XML, as build servers read it.
+
+use super::FileResult;
+
+/// The document; every text in it is escaped, and what XML can't hold is left out.
+pub(super) fn xml(results: &[FileResult]) -> String {
+    let failed = |result: &FileResult| match &result.outcome {
+        Ok(tests) => tests.iter().filter(|(_, failures)| !failures.is_empty()).count(),
+        Err(_) => 0,
+    };
+    let count = |result: &FileResult| result.outcome.as_ref().map_or(1, Vec::len);
+    let errors = |result: &FileResult| usize::from(result.outcome.is_err());
+    let sum = |of: &dyn Fn(&FileResult) -> usize| results.iter().map(of).sum::<usize>();
+    let mut out = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"lookout test rules\" tests=\"{}\" failures=\"{}\" errors=\"{}\">\n",
+        sum(&count),
+        sum(&failed),
+        sum(&errors)
+    );
+    for result in results {
+        let file = escape(&result.path.display().to_string());
+        out.push_str(&format!(
+            "  <testsuite name=\"{file}\" tests=\"{}\" failures=\"{}\" errors=\"{}\">\n",
+            count(result),
+            failed(result),
+            errors(result)
+        ));
+        match &result.outcome {
+            Ok(tests) => {
+                for (name, failures) in tests {
+                    let head = format!("    <testcase classname=\"{file}\" name=\"{}\"", escape(name));
+                    match failures.first() {
+                        None => out.push_str(&format!("{head}/>\n")),
+                        Some(first) => {
+                            let message = escape(first.lines().next().unwrap_or_default());
+                            let text = escape(&failures.join("\n"));
+                            out.push_str(&format!(
+                                "{head}>\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n"
+                            ));
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                let text = escape(&error.to_string());
+                out.push_str(&format!(
+                    "    <testcase classname=\"{file}\" name=\"the file\">\n      <error message=\"the file can't be used\">{text}</error>\n    </testcase>\n"
+                ));
+            }
+        }
+        out.push_str("  </testsuite>\n");
+    }
+    out.push_str("</testsuites>\n");
+    out
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' | '\t' => escaped.push(letter),
+            letter if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => {}
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,140 @@
+//! One test from its start to its end, on the clock of a trial.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::file::RuleTest;
+use super::input::{self, MAX_SPAN, What};
+use crate::config::Config;
+use crate::engine::AlertView;
+use crate::engine::trial::{Settings, Trial, Watch};
+use crate::model::{Arrival, Notice, Time, duration};
+use crate::notify::{Receiver, Rehearsal, Sent};
+
+/// Deadlines served at most in one test.
+const MAX_DEADLINES: u64 = 2_000_000;
+
+/// What became of a test.
+#[derive(Debug)]
+pub(super) struct Played {
+    /// The alerts at the time of each entry of `alert_rule_test`, in the order of the file.
+    pub(super) alerts: Vec<Vec<AlertView>>,
+    /// What receivers are told, in order.
+    pub(super) told: Vec<Arc<Notice>>,
+    /// The messages that leave.
+    pub(super) sent: Vec<Sent>,
+}
+
+/// What is said when a test can't be played: where, and what is wrong.
+pub(super) type Unplayable = (String, String);
+
+#[derive(Default)]
+struct Told(Vec<Arc<Notice>>);
+
+impl Watch for Told {
+    fn told(&mut self, notice: Arc<Notice>) {
+        self.0.push(notice);
+    }
+}
+
+/// Plays `test`. At each interval, after everything that happens then, `look` sees how things are.
+pub(super) fn play(
+    test: &RuleTest,
+    config: &Config,
+    start: Time,
+    look: &mut dyn FnMut(Duration, &Trial),
+) -> Result<Played, Unplayable> {
+    let arrivals = input::schedule(test, start, config.agents.timeout)?;
+    let mut checks: Vec<(Duration, usize)> =
+        test.alert_rule_test.iter().enumerate().map(|(place, check)| (check.at, place)).collect();
+    checks.sort_unstable();
+    let end = end(test, arrivals.last().map(|arrival| arrival.at))?;
+    let rules = config.rule_set().map_err(|error| ("rule_files".to_owned(), error.to_string()))?;
+    let build = || {
+        Receiver::build(&config.receivers).map_err(|problems| {
+            let lines: Vec<String> =
+                problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+            ("receivers".to_owned(), lines.join("; "))
+        })
+    };
+    let receivers = build()?;
+    let settings = Settings {
+        fleet: config.fleet_settings(),
+        rules,
+        receivers: receivers.iter().map(Receiver::policy).collect(),
+        incidents: config.incidents.policy(),
+    };
+    let mut told = Told::default();
+    let mut trial = Trial::new(start, settings, &mut told).with_limit(MAX_DEADLINES);
+    let mut alerts: Vec<Vec<AlertView>> = test.alert_rule_test.iter().map(|_| Vec::new()).collect();
+    let looks = (0..).map_while(|step| Some(test.interval.saturating_mul(step)).filter(|at| *at <= end));
+
+    let mut arrivals = arrivals.into_iter().peekable();
+    let mut checks = checks.into_iter().peekable();
+    let mut looks = looks.peekable();
+    loop {
+        let due = [arrivals.peek().map(|next| next.at), checks.peek().map(|next| next.0), looks.peek().copied()];
+        let Some(at) = due.into_iter().flatten().min() else { break };
+        let advance = |trial: &mut Trial, told: &mut Told| {
+            trial
+                .advance(start.plus(at), told)
+                .map_err(|error| (format!("at {}", duration::exact(at)), error.to_string()))
+        };
+        while let Some(input::Scheduled { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
+            match what {
+                What::Restart(down) => {
+                    // Up until `down` before, and again from now on.
+                    let ended = trial.advance(start.plus(at.saturating_sub(down)), &mut told);
+                    ended.map_err(|error| (key, error.to_string()))?;
+                    trial.restart(start.plus(at), &mut told);
+                }
+                What::Arrives(arrival) => {
+                    advance(&mut trial, &mut told)?;
+                    take(&mut trial, &arrival, &mut told).map_err(|message| (key, message))?;
+                }
+            }
+        }
+        advance(&mut trial, &mut told)?;
+        while let Some((_, place)) = checks.next_if(|next| next.0 == at) {
+            if let Some(seen) = alerts.get_mut(place) {
+                *seen = trial.open();
+            }
+        }
+        if looks.next_if_eq(&at).is_some() {
+            look(at, &trial);
+        }
+    }
+    trial.advance(start.plus(end), &mut told).map_err(|error| ("until".to_owned(), error.to_string()))?;
+    let sent = Rehearsal::new(receivers).deliver(&told.0);
+    Ok(Played { alerts, told: told.0, sent })
+}
+
+/// When a test ends: with the last thing in it, or later when it says so.
+fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Unplayable> {
+    let told = test.notifications.iter().flatten();
+    let told = told.flat_map(|one| [one.at, one.between.map(|(_, until)| until.0)]).flatten();
+    let end = test.alert_rule_test.iter().map(|check| check.at).chain(last).chain(told).chain(test.until).max();
+    let end = end.unwrap_or_default();
+    if end > MAX_SPAN {
+        return Err(("until".to_owned(), format!("the test is longer than {}", duration::exact(MAX_SPAN))));
+    }
+    let steps = end.as_millis() / test.interval.as_millis().max(1);
+    if steps > super::series::MAX_STEPS as u128 {
+        let message = format!("the test has {steps} intervals, more than {}; make it longer", super::series::MAX_STEPS);
+        return Err(("interval".to_owned(), message));
+    }
+    Ok(end)
+}
+
+/// Takes in what arrives; whatever of it the program would refuse is a mistake of the test.
+fn take(trial: &mut Trial, arrival: &Arrival, told: &mut Told) -> Result<(), String> {
+    if let Arrival::Poll { source, .. } = arrival
+        && !trial.fleet().state().sources.iter().any(|known| known.name == *source)
+    {
+        return Err(format!("there is no source `{source}`; name it under `sources` of this file"));
+    }
+    match trial.feed(arrival, told)?.rejected.first() {
+        Some(first) => Err(format!("{}: {}", first.name, first.error)),
+        None => Ok(()),
+    }
+}

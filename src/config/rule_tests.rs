@@ -1,0 +1,93 @@
+//! Files of tests for rules: sections of the configuration that rules and alerts depend on, and tests beside them.
+//!
+//! A test sees the rules as the program would, so its settings are read and checked by the same code. Refuses the
+//! sections that no rule depends on, and to know what a test is: that is its reader's business.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::reader::Reader;
+use super::{Config, ConfigError, Environment, file, unreadable, validate};
+use crate::model::{Level, Time};
+use crate::notify::config::ReceiverConfig;
+
+/// When the tests of a file begin that says nothing of it: at midnight in UTC, so that a day turns after 24 hours.
+const START: Time = Time::from_millis(1_767_225_600_000);
+/// The receiver of tests that name none.
+const RECEIVER: &str = "test";
+
+/// A file of tests as it is read; `T` is a test.
+#[derive(Clone, Debug)]
+pub struct RuleTests<T> {
+    /// The settings, with defaults for what the file does not say.
+    pub config: Config,
+    /// When each test begins.
+    pub start: Time,
+    /// The tests.
+    pub tests: Vec<T>,
+}
+
+/// The time at which tests begin, as RFC 3339.
+struct Start(Time);
+
+impl Default for Start {
+    fn default() -> Self {
+        Self(START)
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        let time = Time::parse(&text).filter(|at| at.as_millis() >= 0);
+        time.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is not a time; write it like 2026-01-01T00:00:00Z"))
+        })
+    }
+}
+
+/// Reads the file at `path`; the error names all that is wrong with it, and with the rules that it names.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigError> {
+    let file = file::File::read(path).map_err(|message| unreadable(path, message))?;
+    let figment = Figment::new().merge(file);
+    // What happens to be set where a test runs must not change what it says.
+    let env = Environment::default();
+    let mut reader = Reader::new(&figment, &env);
+    let start: Start = reader.section("start");
+    let mut config = Config {
+        sources: reader.list("sources"),
+        agents: reader.section("agents"),
+        expected: reader.list("expected"),
+        budgets: reader.section("budgets"),
+        limits: reader.section("limits"),
+        rules: reader.list("rule_files"),
+        incidents: reader.section("incidents"),
+        receivers: reader.list("receivers"),
+        ..Config::default()
+    };
+    let tests = reader.list("tests");
+    let has_tests = reader.has_items("tests");
+    let any_receiver = reader.has_items("receivers");
+    let mut found = reader.finish();
+    if !has_tests {
+        found.report("tests", "is missing or empty; a file of tests has at least one".to_owned());
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    config.rules.iter_mut().for_each(|rules: &mut PathBuf| *rules = folder.join(&*rules));
+    config.receivers = config.receivers.into_iter().map(ReceiverConfig::or_nowhere).collect();
+    if !any_receiver {
+        let test = ReceiverConfig { min_level: Level::Info, ..ReceiverConfig::named(RECEIVER) };
+        config.receivers = vec![test.or_nowhere()];
+    }
+    validate::check(&config, &mut found);
+    let problems = found.into_problems();
+    if problems.is_empty() { Ok(RuleTests { config, start: start.0, tests }) } else { Err(ConfigError { problems }) }
+}
+
+/// The text of the file `name` beside a file of tests in `folder`; the error says what is wrong with it.
+pub fn read_beside(folder: &Path, name: &str) -> Result<String, String> {
+    file::read(&folder.join(name))
+}

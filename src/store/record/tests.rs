@@ -1,0 +1,143 @@
+//! What is noted is read back, in order, within its bound and through crashes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::model::{Fingerprint, Matchers, Silence, SourceError, SourceErrorReason};
+
+fn at(seconds: i64) -> Time {
+    Time::from_millis(1_767_225_600_000 + seconds * 1000)
+}
+
+fn state(text: &str) -> Arrival {
+    Arrival::State(text.to_owned().into())
+}
+
+/// Every line, as seconds and what it says.
+fn lines(path: &Path) -> (Vec<String>, u64) {
+    let mut reading = Reading::open(path).expect("a recording");
+    let mut lines = Vec::new();
+    while let Some(entry) = reading.next_entry().expect("readable") {
+        let text = |body: &[u8]| String::from_utf8(body.to_vec()).expect("text");
+        let said = match entry.what {
+            Recorded::Start => "start".to_owned(),
+            Recorded::Stop => "stop".to_owned(),
+            Recorded::Dropped(count) => format!("dropped {count}"),
+            Recorded::Arrival(Arrival::State(body)) => format!("state {}", text(&body)),
+            Recorded::Arrival(Arrival::Usage(body)) => format!("usage {}", text(&body)),
+            Recorded::Arrival(Arrival::Poll { source, result: Ok(states) }) => {
+                format!("poll {source} {}", states.join(" "))
+            }
+            Recorded::Arrival(Arrival::Poll { source, result: Err(error) }) => {
+                format!("poll {source} {} {}", error.reason.as_str(), error.message)
+            }
+            Recorded::Arrival(Arrival::Silence(silence)) => {
+                format!("silence {} {} until {}", silence.id, silence.matchers, silence.ends_at)
+            }
+            Recorded::Arrival(Arrival::Unsilence { id, by }) => format!("unsilence {id} {by}"),
+            Recorded::Arrival(Arrival::Ack { fingerprint, by, comment }) => format!("ack {fingerprint} {by} {comment}"),
+        };
+        lines.push(format!("{} {said}", entry.at.as_millis().saturating_sub(at(0).as_millis()) / 1000));
+    }
+    (lines, reading.unreadable())
+}
+
+#[tokio::test]
+async fn what_is_noted_is_read_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("lookout.record");
+    let recorder = Recorder::open(&path, 1 << 20, at(0)).expect("a recorder");
+    recorder.note(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
+    recorder.note(at(2), Arrival::Usage(r#"{"usage": []}"#.into()));
+    let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
+    recorder.note(at(3), Arrival::Poll { source: "o\"r".into(), result: good });
+    let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
+    recorder.note(at(4), Arrival::Poll { source: "orch".into(), result: Err(error) });
+    let silence = Silence {
+        id: "s-1".into(),
+        matchers: Matchers::parse([("rule", "AgentIdle")]).expect("a label"),
+        starts_at: at(4),
+        ends_at: at(64),
+        created_by: "ann".into(),
+        comment: "".into(),
+    };
+    recorder.note(at(4), Arrival::Silence(silence));
+    recorder.note(at(4), Arrival::Unsilence { id: "s-1".into(), by: "ann".into() });
+    recorder.note(at(4), Arrival::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
+    recorder.close(at(5)).await;
+    let recorder = Recorder::open(&path, 1 << 20, at(60)).expect("a recorder");
+    recorder.close(at(61)).await;
+    let expected = [
+        "0 start",
+        "1 state {   \"agents\": [{\"name\": \"a\\nb\"}]  }",
+        "2 usage {\"usage\": []}",
+        "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",
+        "4 poll orch timeout too \"late\"",
+        "4 silence s-1 rule=AgentIdle until 2026-01-01T00:01:04Z",
+        "4 unsilence s-1 ann",
+        "4 ack 0000000000000007 bob mine",
+        "5 stop",
+        "60 start",
+        "61 stop",
+    ];
+    assert_eq!(lines(&path), (expected.map(str::to_owned).to_vec(), 0));
+    assert_eq!(
+        fs::metadata(&path).expect("a file").permissions().mode() & 0o777,
+        0o600,
+        "bodies are nobody else's business"
+    );
+    assert_eq!(recorder.take_dropped(), 0);
+}
+
+#[tokio::test]
+async fn both_files_keep_within_their_bound() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("lookout.record");
+    let recorder = Recorder::open(&path, 2_000, at(0)).expect("a recorder");
+    for second in 1..200 {
+        recorder.note(at(second), state(&format!("{{\"agents\":[],\"n\":{second}}}")));
+    }
+    // More than one file may hold.
+    recorder.note(at(200), state(&format!("{{\"x\":\"{}\"}}", "y".repeat(1_000))));
+    recorder.note(at(201), state("{}"));
+    recorder.close(at(202)).await;
+    let size = |path: &Path| fs::metadata(path).expect("a file").len();
+    assert!(size(&path) <= 1_000 && size(&dir.path().join("lookout.record.1")) <= 1_000);
+    let (lines, unreadable) = lines(&path);
+    assert_eq!(unreadable, 0);
+    assert_eq!(lines[lines.len() - 3..], ["201 dropped 1", "201 state {}", "202 stop"]);
+    let seconds: Vec<i64> =
+        lines.iter().map(|line| line.split(' ').next().expect("a time").parse().expect("seconds")).collect();
+    assert!(seconds.is_sorted() && seconds.len() > 20, "{lines:?}");
+    assert_eq!(recorder.take_dropped(), 1);
+    recorder.note(at(203), state("{}"));
+    assert_eq!(recorder.take_dropped(), 1, "a closed recorder counts what it can't take");
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_cut_is_passed_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("lookout.record");
+    fs::write(&path, "{\"at\":1767225600000,\"state\":{}}\n{\"at\":17672256").expect("a file");
+    Recorder::open(&path, 1 << 20, at(9)).expect("a recorder").close(at(9)).await;
+    assert_eq!(lines(&path), (["0 state {}", "9 start", "9 stop"].map(str::to_owned).to_vec(), 1));
+}
+
+#[test]
+fn nothing_in_a_file_breaks_its_reader() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("hostile");
+    let mut file = b"\xff\xfe\n[]\n{}\n{\"at\":\"x\",\"state\":{}}\n{\"at\":1,\"poll\":{\"source\":\"a\"}}\n".to_vec();
+    file.extend(b"{\"at\":1e99,\"state\":{}}\n{\"at\":-9223372036854775808,\"dropped\":18446744073709551615}\n\n\0\n");
+    file.extend("[".repeat(100_000).into_bytes());
+    fs::write(&path, file).expect("a file");
+    let (lines, unreadable) = lines(&path);
+    assert_eq!((lines.len(), unreadable), (1, 9), "{lines:?}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let error = Recorder::open(Path::new("/nowhere/at/all"), 1 << 20, at(0)).expect_err("no folder");
+    assert!(error.to_string().starts_with("/nowhere/at/all: cannot record into it"), "{error}");
+}
