@@ -67,7 +67,7 @@ impl Engine {
         let forgetful: Vec<Arc<str>> = self.dispatcher.as_ref().map(Dispatcher::forgetful).unwrap_or_default();
         for receiver in forgetful {
             let standing = self.alerts.standing_of(now, &receiver);
-            let standing = super::output::worded(&self.rules, &self.fleet, standing.into_iter());
+            let standing = super::output::worded(now, &self.rules, &self.fleet, standing.into_iter());
             if let Some(dispatcher) = &self.dispatcher {
                 dispatcher.remind(&receiver, standing);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::project::{Project, TASK_DURATION_BOUNDS};
+use crate::model::spending::Usage;
 use crate::model::{
     Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
     UsageOwner, Wall,
@@ -19,7 +20,12 @@ const MAX_RATE_LIMITS: usize = 8;
 pub(super) struct Step<'a> {
     now: Time,
     wall: &'a Wall,
+    started_at: Time,
     count_cache_read: bool,
+    /// Whether progress, phase or task changed.
+    moved: bool,
+    /// Whether it was more than the task or a first phase, so that it is known to tell.
+    progressed: bool,
     pub(super) changed: Signals,
     pub(super) history: Option<HistoryRow>,
     pub(super) task_changed: bool,
@@ -29,11 +35,14 @@ pub(super) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub(super) const fn new(now: Time, wall: &'a Wall, count_cache_read: bool) -> Self {
+    pub(super) const fn new(now: Time, started_at: Time, wall: &'a Wall, count_cache_read: bool) -> Self {
         Self {
             now,
             wall,
+            started_at,
             count_cache_read,
+            moved: false,
+            progressed: false,
             changed: Signals::NONE,
             history: None,
             task_changed: false,
@@ -58,6 +67,37 @@ impl<'a> Step<'a> {
         }
         self.take_counters(agent, update, project);
         self.take_usage(agent, update, project);
+        // After its usage, which led there.
+        if self.moved || self.task_changed {
+            self.go_on(agent);
+        }
+    }
+
+    /// Notes that the work went on.
+    fn go_on(&mut self, agent: &mut Agent) {
+        if agent.spending.is_some() {
+            agent.spending_mut().moved(self.progressed);
+            self.changed.insert(Signal::TokensSinceProgress);
+        }
+    }
+
+    /// Follows how the work of tasks ends: failures that come again, work begun anew.
+    fn take_ending(&mut self, agent: &mut Agent, changed: bool, has_failed: bool, other_reason: bool) {
+        // A failure of the next task is another one, though the agent was not seen at work in between.
+        let is_new = changed || self.task_changed && agent.task.is_some();
+        match (agent.status, agent.reason.clone()) {
+            (Some(AgentStatus::Failed), Some(reason)) if has_failed && (is_new || other_reason) => {
+                agent.spending_mut().failed(self.now, &reason, is_new);
+                self.changed.insert(Signal::SameErrorCount);
+            }
+            (Some(AgentStatus::Completed), _) if changed && agent.spending.is_some() => {
+                agent.spending_mut().succeeded()
+            }
+            (Some(AgentStatus::Starting | AgentStatus::Running), _) if changed && agent.spending.is_some() => {
+                agent.spending_mut().works();
+            }
+            _ => {}
+        }
     }
 
     fn describe(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
@@ -66,7 +106,9 @@ impl<'a> Step<'a> {
             self.changed = Signals::ALL;
         }
         set(&mut agent.model, update.model.as_ref());
-        patch(&mut agent.phase, &update.phase);
+        let had_phase = agent.phase.is_some();
+        self.moved = patch(&mut agent.phase, &update.phase);
+        self.progressed = self.moved && had_phase && agent.phase.is_some();
         let progress = match update.progress {
             Patch::Keep => agent.progress,
             Patch::Clear => None,
@@ -74,6 +116,7 @@ impl<'a> Step<'a> {
         };
         if agent.progress != progress {
             agent.progress = progress;
+            (self.moved, self.progressed) = (true, true);
             self.changed.insert(Signal::Progress);
         }
         match update.estimated_completion {
@@ -188,7 +231,8 @@ impl<'a> Step<'a> {
                 }
             }
         }
-        patch(&mut agent.reason, &update.reason);
+        let other_reason = patch(&mut agent.reason, &update.reason);
+        self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
             self.history = Some(HistoryRow {
                 at: self.now,
@@ -263,7 +307,15 @@ impl<'a> Step<'a> {
         let first_cost = agent.cost_usd.get().is_none();
         let cost = update.cost_usd.map_or(0.0, |cost| agent.cost_usd.report(cost));
         let unpriced = update.cost_usd.is_none() && first_cost;
-        let used = Used { tokens: steps, day_tokens: day_steps, cost, day_cost: if first_cost { 0.0 } else { cost } };
+        let used = Used {
+            now: self.now,
+            started_at: self.started_at,
+            is_total: true,
+            tokens: steps,
+            day_tokens: day_steps,
+            cost,
+            day_cost: if first_cost { 0.0 } else { cost },
+        };
         used.spend(agent, project, unpriced, self.count_cache_read);
         self.changed = self.changed.union(USAGE);
     }
@@ -275,10 +327,19 @@ pub(super) const USAGE: Signals = Signals::NONE
     .with(Signal::CostUsd)
     .with(Signal::TaskBudgetRatio)
     .with(Signal::DayBudgetRatio)
-    .with(Signal::DayCostRatio);
+    .with(Signal::DayCostRatio)
+    .with(Signal::DayBudgetGoneInSeconds)
+    .with(Signal::DayCostGoneInSeconds)
+    .with(Signal::TokenVelocityRatio)
+    .with(Signal::TokensSinceProgress)
+    .with(Signal::IdleSpendingTokens);
 
 /// Tokens and money used in one step.
 pub(super) struct Used {
+    pub(super) now: Time,
+    pub(super) started_at: Time,
+    /// Whether a total was reported, else an increment.
+    pub(super) is_total: bool,
     pub(super) tokens: [u64; 5],
     pub(super) day_tokens: [u64; 5],
     pub(super) cost: f64,
@@ -295,8 +356,18 @@ impl Used {
         if let Some(task) = &mut agent.task {
             task.tokens = task.tokens.saturating_add(counted(&self.tokens));
         }
-        agent.day_tokens = agent.day_tokens.saturating_add(counted(&self.day_tokens));
+        let day_tokens = counted(&self.day_tokens);
+        agent.day_tokens = agent.day_tokens.saturating_add(day_tokens);
         agent.day_cost_usd += self.day_cost;
+        let idle_since = agent.idle_since();
+        agent.spending_mut().book(&Usage {
+            now: self.now,
+            started_at: self.started_at,
+            is_total: self.is_total,
+            tokens: day_tokens,
+            cost: self.day_cost,
+            idle_since,
+        });
         let all: u64 = self.tokens.iter().sum();
         if unpriced && all > 0 {
             agent.unpriced_tokens.add(all);
@@ -332,12 +403,11 @@ fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) -> bool {
     }
 }
 
-fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) {
+/// The same for what can be cleared.
+fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) -> bool {
     match said {
-        Patch::Keep => {}
-        Patch::Clear => *known = None,
-        Patch::Set(said) => {
-            set(known, Some(said));
-        }
+        Patch::Keep => false,
+        Patch::Clear => known.take().is_some(),
+        Patch::Set(said) => set(known, Some(said)),
     }
 }

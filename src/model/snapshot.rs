@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub watched: Vec<Arc<Watched>>,
     /// The budgets in force.
     pub budgets: Budgets,
+    /// When the budgets' day ends.
+    pub day_ends: Time,
     /// Series refused for the series cap.
     pub series_dropped: u64,
     /// Whether rules are judged and sources polled.
