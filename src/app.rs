@@ -68,7 +68,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
     }
     let own = Arc::new(Own::new());
-    own.reloaded(clock.now(), true);
+    own.reloaded(clock.wall(), true);
     let history = store.history.clone();
     let (monitoring, polls_on) = watch::channel(true);
     let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
@@ -115,8 +115,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         room: server::Room::default(),
         connections: Arc::new(server::Connections::new(config.limits.connections)),
         history: {
-            let history = history.clone();
-            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), filter)))
+            let (history, clock) = (history.clone(), clock.clone());
+            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
         },
         timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
         clock: clock.clone(),
@@ -210,14 +210,15 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
 }
 
 /// Alerts that are over, as readers see them.
-async fn closed_alerts(history: HistoryHandle, filter: AlertFilter) -> Vec<AlertView> {
+async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter) -> Vec<AlertView> {
     // An alert that ended before this read began must be in it. A disk that fails or hangs makes it merely older.
     drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
     let AlertFilter { level, agent, rule, limit, .. } = filter;
+    let wall = clock.skew();
     match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
         Ok(closed) => closed
             .into_iter()
-            .map(|closed| AlertView::of(&closed.alert, closed.message.to_string(), closed.action.to_string()))
+            .map(|closed| AlertView::of(&wall, &closed.alert, closed.message.to_string(), closed.action.to_string()))
             .collect(),
         Err(error) => {
             tracing::error!(error = %error, "history not read");
@@ -343,7 +344,7 @@ impl Reloader {
     async fn reload(&self) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let result = self.try_reload().await;
-        self.own.reloaded(self.clock.now(), result.is_ok());
+        self.own.reloaded(self.clock.wall(), result.is_ok());
         match &result {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => tracing::error!(error = %error, "configuration not reloaded; the old one stays in force"),

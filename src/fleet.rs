@@ -180,6 +180,15 @@ impl Fleet {
         self.touched();
     }
 
+    /// Takes note of what the wall clock says at `now`, by which sources say times; returns whether it was set.
+    pub fn note_wall(&mut self, now: Time, wall: Time) -> bool {
+        let was_set = self.state.wall.note(now, wall);
+        if was_set {
+            self.touched();
+        }
+        was_set
+    }
+
     /// Takes over how the parts of the sidecar are; returns whether anything is to be judged.
     pub fn set_watched(&mut self, watched: Vec<Arc<Watched>>) -> bool {
         if watched == self.state.watched {
@@ -318,7 +327,8 @@ impl Fleet {
         let before = Tally::of(agent, is_new);
         // Until the first word after a restart the agent is only remembered, and little of it is judged.
         let is_known = !is_new && agent.last_heard >= self.state.started_at;
-        let mut step = agent::Step::new(now, self.state.started_at, self.settings.budgets.count_cache_read);
+        let mut step =
+            agent::Step::new(now, self.state.started_at, &self.state.wall, self.settings.budgets.count_cache_read);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {

@@ -30,6 +30,7 @@ pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod update;
+pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
@@ -57,3 +58,4 @@ pub use source::{Source, SourceError, SourceErrorReason};
 pub use spending::{Spending, Spent, Velocity};
 pub use time::Time;
 pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, Rejected, UsageUpdate};
+pub use wall::Wall;

@@ -6,7 +6,7 @@ use super::view::rfc3339;
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time};
+use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time, Wall};
 use crate::notify::Dispatcher;
 use crate::rules::{Facts, Rules};
 use crate::store::{ClosedAlert, Save};
@@ -165,7 +165,7 @@ pub(super) fn listed(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, f
 fn alert_view(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, alert: &Alert) -> AlertView {
     let (message, action) = words(now, rules, fleet, &alert.rule, &Said::from(alert));
     let silence = alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
-    AlertView { silenced_by: silence, ..AlertView::of(alert, message, action) }
+    AlertView { silenced_by: silence, ..AlertView::of(&fleet.state().wall, alert, message, action) }
 }
 
 impl Engine {
@@ -276,8 +276,8 @@ impl AlertFilter {
 }
 
 impl AlertView {
-    /// `alert` as readers see it, in these words.
-    pub fn of(alert: &Alert, message: String, action: String) -> Self {
+    /// `alert` as readers see it, in these words and with the wall clock's times.
+    pub fn of(wall: &Wall, alert: &Alert, message: String, action: String) -> Self {
         let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
         Self {
             fingerprint: alert.fingerprint,
@@ -294,10 +294,10 @@ impl AlertView {
             threshold: alert.threshold,
             message,
             action,
-            started_at: alert.started_at.to_string(),
-            fired_at: rfc3339(alert.fired_at),
-            resolved_at: rfc3339(alert.resolved_at),
-            timestamp: alert.changed_at.as_secs_f64(),
+            started_at: wall.show(alert.started_at).to_string(),
+            fired_at: rfc3339(alert.fired_at.map(|at| wall.show(at))),
+            resolved_at: rfc3339(alert.resolved_at.map(|at| wall.show(at))),
+            timestamp: wall.show(alert.changed_at).as_secs_f64(),
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
             explained_by: alert.explained_by.clone(),

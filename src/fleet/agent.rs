@@ -8,7 +8,7 @@ use crate::model::project::{Project, TASK_DURATION_BOUNDS};
 use crate::model::spending::Usage;
 use crate::model::{
     Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
-    UsageOwner,
+    UsageOwner, Wall,
 };
 
 use super::project::{add_model_usage, record_task};
@@ -17,8 +17,9 @@ use super::project::{add_model_usage, record_task};
 const MAX_RATE_LIMITS: usize = 8;
 
 /// What one report changed.
-pub(super) struct Step {
+pub(super) struct Step<'a> {
     now: Time,
+    wall: &'a Wall,
     started_at: Time,
     count_cache_read: bool,
     /// Whether progress, phase or task changed.
@@ -33,10 +34,11 @@ pub(super) struct Step {
     pub(super) usage_refused: bool,
 }
 
-impl Step {
-    pub(super) const fn new(now: Time, started_at: Time, count_cache_read: bool) -> Self {
+impl<'a> Step<'a> {
+    pub(super) const fn new(now: Time, started_at: Time, wall: &'a Wall, count_cache_read: bool) -> Self {
         Self {
             now,
+            wall,
             started_at,
             count_cache_read,
             moved: false,
@@ -57,7 +59,7 @@ impl Step {
         self.take_task(agent, update);
         self.take_status(agent, update, came_back, project);
         if let Some(at) = update.last_activity {
-            let at = at.min(self.now);
+            let at = self.wall.read(self.now, at, agent.last_activity).min(self.now);
             if agent.last_activity != Some(at) {
                 agent.last_activity = Some(at);
                 self.changed.insert(Signal::IdleSeconds);
@@ -120,14 +122,15 @@ impl Step {
         match update.estimated_completion {
             Patch::Keep => {}
             Patch::Clear => agent.estimated_completion = None,
-            Patch::Set(at) => agent.estimated_completion = Some(at),
+            Patch::Set(at) => agent.estimated_completion = Some(self.wall.expect(at)),
         }
         if let Some(limits) = &update.rate_limits {
             let same = agent.rate_limits.len() == limits.len()
                 && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
                     *known.provider == *new.provider
                         && *known.limit_type == *new.limit_type
-                        && (known.limit, known.remaining, known.reset_at) == (new.limit, new.remaining, new.reset_at)
+                        && (known.limit, known.remaining, known.reset_at)
+                            == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
                 });
             if !same {
                 agent.rate_limits.clear();
@@ -138,7 +141,7 @@ impl Step {
                         limit_type: Arc::from(&*new.limit_type),
                         limit: new.limit,
                         remaining: new.remaining,
-                        reset_at: new.reset_at,
+                        reset_at: new.reset_at.map(|at| self.wall.expect(at)),
                     };
                     let same = |known: &RateLimit| {
                         (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type)
@@ -154,6 +157,8 @@ impl Step {
     }
 
     fn take_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+        let known = agent.task.as_ref().map(|task| task.started_at);
+        let said = update.task_started_at.map(|at| self.wall.read(self.now, at, known).min(self.now));
         match &update.task_id {
             Patch::Keep => {}
             Patch::Clear => {
@@ -163,7 +168,7 @@ impl Step {
             }
             Patch::Set(id) => {
                 if agent.task.as_ref().is_none_or(|task| *task.id != **id) {
-                    let started_at = update.task_started_at.map_or(self.now, |at| at.min(self.now));
+                    let started_at = said.unwrap_or(self.now);
                     let task = Task {
                         id: Arc::from(&**id),
                         started_at,
@@ -176,12 +181,11 @@ impl Step {
                 }
             }
         }
-        if let (Some(task), Some(at)) = (&mut agent.task, update.task_started_at) {
-            let at = at.min(self.now);
-            if task.started_at != at {
-                (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
-                self.task_changed = true;
-            }
+        if let (Some(task), Some(at)) = (&mut agent.task, said)
+            && task.started_at != at
+        {
+            (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
+            self.task_changed = true;
         }
         if self.task_changed {
             self.changed = self

@@ -18,6 +18,7 @@ mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
+mod faults;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         storms::trials(),
         mail::trials(),
         durability::trials(),
+        faults::trials(),
         reload::trials(),
         otlp::trials(),
         ruletools::trials(),
