@@ -66,13 +66,13 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     own.reloaded(clock.now(), true);
     let history = store.history.clone();
     let (monitoring, polls_on) = watch::channel(true);
-    let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
+    let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
     let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
     let parts =
         Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
     let (engine, reports) = Engine::new(parts);
     let (stop_engine, engine_stop) = oneshot::channel();
-    let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
+    let engine = tokio::spawn(engine.run(queues, reports, engine_stop));
 
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);

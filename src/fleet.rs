@@ -9,6 +9,7 @@ mod component;
 pub mod config;
 mod expected;
 mod expiry;
+mod hooks;
 mod poll;
 mod project;
 mod restore;
@@ -78,6 +79,7 @@ pub struct Fleet {
     day: i32,
     day_ends: Time,
     push: Arc<str>,
+    hooks: Arc<str>,
     usage: Arc<str>,
     changes: Changes,
 }
@@ -101,6 +103,7 @@ impl Fleet {
             day: i32::MIN,
             day_ends: now,
             push: Arc::from("push"),
+            hooks: Arc::from("hooks"),
             usage: Arc::from("usage"),
             changes: Changes::default(),
             settings: settings.clone(),

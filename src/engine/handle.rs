@@ -4,18 +4,46 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{Level, PollReport, Rejected};
+use crate::sources::hooks::Target;
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     bulk: mpsc::Sender<Bulk>,
     control: mpsc::Sender<Control>,
+    hooks: mpsc::Sender<Hook>,
+    hook_room: Arc<Semaphore>,
+}
+
+/// What hooks that wait may take together, in KiB.
+const HOOK_ROOM: u32 = 32 * 1024;
+
+/// A hook that was answered and waits to be looked at. Overtakes [`Bulk`].
+#[derive(Debug)]
+pub struct Hook {
+    /// Whom it is about, as far as its sender said.
+    pub(super) target: Target,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// Its share of the room for hooks that wait.
+    _room: OwnedSemaphorePermit,
+}
+
+/// The queues' other ends, for the engine.
+#[derive(Debug)]
+pub struct Queues {
+    /// State.
+    pub bulk: mpsc::Receiver<Bulk>,
+    /// Readers and control.
+    pub control: mpsc::Receiver<Control>,
+    /// Hooks.
+    pub hooks: mpsc::Receiver<Hook>,
 }
 
 /// State that comes in. Served in order.
@@ -94,11 +122,20 @@ pub struct AlertFilter {
 }
 
 impl Handle {
-    /// A handle and the queues' other ends. `bulk` and `control` are the queues' bounds.
-    pub fn new(bulk: usize, control: usize) -> (Self, mpsc::Receiver<Bulk>, mpsc::Receiver<Control>) {
+    /// A handle and the queues' other ends. `bulk`, `control` and `hooks` are the queues' bounds.
+    pub fn new(bulk: usize, control: usize, hooks: usize) -> (Self, Queues) {
         let (bulk, bulk_end) = mpsc::channel(bulk);
         let (control, control_end) = mpsc::channel(control);
-        (Self { bulk, control }, bulk_end, control_end)
+        let (hooks, hooks_end) = mpsc::channel(hooks);
+        let hook_room = Arc::new(Semaphore::new(HOOK_ROOM as usize));
+        (Self { bulk, control, hooks, hook_room }, Queues { bulk: bulk_end, control: control_end, hooks: hooks_end })
+    }
+
+    /// Hands over the body of a hook without waiting for anything; false when there is no room for it.
+    pub fn hook(&self, target: Target, body: Bytes) -> bool {
+        let size = u32::try_from(body.len() / 1024).unwrap_or(u32::MAX).clamp(1, HOOK_ROOM);
+        let Ok(room) = Arc::clone(&self.hook_room).try_acquire_many_owned(size) else { return false };
+        self.hooks.try_send(Hook { target, body, _room: room }).is_ok()
     }
 
     /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
@@ -154,9 +191,10 @@ impl Handle {
     }
 
     /// How many events wait in each queue.
-    pub fn queues(&self) -> [(&'static str, usize); 2] {
+    pub fn queues(&self) -> [(&'static str, usize); 3] {
         let bulk = self.bulk.max_capacity() - self.bulk.capacity();
-        [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity())]
+        let hooks = self.hooks.max_capacity() - self.hooks.capacity();
+        [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity()), ("hooks", hooks)]
     }
 
     pub(super) async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {

@@ -1,15 +1,19 @@
 //! State that comes in: decoded, applied, judged, answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::handle::Bulk;
+use super::handle::{Bulk, Hook};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
 use crate::model::{Arrival, PollReport, Time};
 use crate::sources;
+
+/// Hooks promise no rhythm: recorded as a push they promise the longest silence that one may.
+const RECORDED_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 impl Engine {
     /// Serves one event of the bulk queue.
@@ -56,6 +60,28 @@ impl Engine {
         taken.add_rejected(usage.rejected);
         self.judge(now);
         self.answer("usage", taken)
+    }
+
+    /// Serves one hook, whose sender was answered long ago. Only what it says of status is recorded.
+    pub(super) fn take_hook(&mut self, now: Time, hook: &Hook) {
+        let read = utf8(&hook.body).map_err(|error| error.to_string());
+        let read =
+            read.and_then(|body| self.claude_code.take(now, &hook.target, body).map_err(|error| error.to_string()));
+        let mut batch = match read {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return self.own.ingested("hooks", 1),
+            Err(error) => {
+                tracing::debug!(error, "hook not taken");
+                return self.own.rejected("hooks", "malformed", 1);
+            }
+        };
+        if let Some(recorder) = &self.recorder {
+            batch.ttl = Some(RECORDED_TTL);
+            recorder.note(now, Arrival::State(Bytes::from(sources::encode_state(&batch))));
+        }
+        let taken = self.fleet.hook(now, &mut batch);
+        self.count("hooks", &taken);
+        self.judge(now);
     }
 
     fn poll(&mut self, now: Time, mut report: PollReport) {

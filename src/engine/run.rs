@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
 use super::digest::Digest;
-use super::handle::{Bulk, Control};
+use super::handle::{Control, Queues};
 use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
@@ -21,6 +21,7 @@ use crate::metrics::Own;
 use crate::model::{AlertState, Ending, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
+use crate::sources::hooks::ClaudeCode;
 use crate::store::{Recorder, Restored, Saved, Store};
 
 /// How often what changed is handed to the store.
@@ -72,6 +73,7 @@ impl Engine {
         alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
+            claude_code: ClaudeCode::default(),
             rules,
             alerts,
             own,
@@ -130,13 +132,8 @@ impl Engine {
     }
 
     /// Serves until `stop` says how long draining may take; then drains and returns.
-    pub async fn run(
-        mut self,
-        mut bulk: mpsc::Receiver<Bulk>,
-        mut control: mpsc::Receiver<Control>,
-        mut reports: mpsc::Receiver<Report>,
-        mut stop: Stop,
-    ) {
+    pub async fn run(mut self, queues: Queues, mut reports: mpsc::Receiver<Report>, mut stop: Stop) {
+        let Queues { mut bulk, mut control, mut hooks } = queues;
         let mut saving = tokio::time::interval(SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let within = loop {
@@ -152,6 +149,18 @@ impl Engine {
                 done = self.committer.next() => self.committed(done),
                 Some(report) = reports.recv() => self.take_report(report),
                 Some(message) = control.recv() => self.take_control(message),
+                Some(hook) = hooks.recv() => {
+                    let now = self.clock.now();
+                    self.take_hook(now, &hook);
+                    for _ in 1..BURST {
+                        let Ok(hook) = hooks.try_recv() else { break };
+                        self.take_hook(now, &hook);
+                    }
+                    // A flood of hooks must not starve what waits behind them.
+                    if let Ok(event) = bulk.try_recv() {
+                        self.take_bulk(now, event);
+                    }
+                }
                 Some(event) = bulk.recv() => {
                     let now = self.clock.now();
                     self.take_bulk(now, event);
@@ -170,6 +179,10 @@ impl Engine {
                 () = tokio::time::sleep(wait) => {}
             }
         };
+        while let Ok(hook) = hooks.try_recv() {
+            let now = self.clock.now();
+            self.take_hook(now, &hook);
+        }
         while let Ok(event) = bulk.try_recv() {
             let now = self.clock.now();
             self.take_bulk(now, event);

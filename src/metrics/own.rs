@@ -22,14 +22,15 @@ use super::series::Writer;
 use crate::model::{SendReason, Time};
 
 /// The ways by which something comes in, and why it may not be taken; `malformed` is said of whole bodies.
-const SIGNALS: [(&str, &[&str]); 3] = [
+const SIGNALS: [(&str, &[&str]); 4] = [
     ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("hooks", &["malformed", "busy", "series_cap"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
 ];
 
 /// The engine's queues.
-const QUEUES: [&str; 2] = ["bulk", "control"];
+const QUEUES: [&str; 3] = ["bulk", "control", "hooks"];
 
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];

@@ -69,7 +69,7 @@ impl Access {
         self.check_origin(headers)?;
         let needed = match (method, path) {
             (&Method::GET | &Method::HEAD, _) => Role::Read,
-            (_, "/api/state" | "/api/usage") => Role::Ingest,
+            (_, "/api/state" | "/api/usage" | "/hooks/claude-code") => Role::Ingest,
             _ => Role::Admin,
         };
         let is_loopback = self.address.ip().is_loopback();

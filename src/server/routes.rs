@@ -20,6 +20,7 @@ use super::scrape::{Scraper, acquire};
 use super::{Context, answers, body, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
+use crate::sources::hooks::Target;
 
 /// Most alerts that one answer holds.
 const MAX_ALERTS: usize = 1_000;
@@ -66,6 +67,7 @@ impl Routes {
             // Served below, without the router; named here so that another method is answered as such.
             .route("/api/state", post(async || StatusCode::NOT_FOUND))
             .route("/api/usage", post(async || StatusCode::NOT_FOUND))
+            .route("/hooks/claude-code", post(hook))
             .fallback(async || {
                 Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
             })
@@ -82,7 +84,7 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /hooks/claude-code", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
@@ -120,6 +122,30 @@ async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -
         json!({"accepted": taken.accepted, "rejected": taken.rejected}).to_string()
     };
     Ok(json_answer(StatusCode::OK, answer))
+}
+
+/// Whom a hook is about, in its URL.
+#[derive(Debug, Default, Deserialize)]
+struct HookQuery {
+    agent: Option<String>,
+    project: Option<String>,
+}
+
+/// Answers an agent's hook before anything is done about it: the agent waits for the answer.
+async fn hook(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, Refusal> {
+    let Query(query) = Query::<HookQuery>::try_from_uri(request.uri()).unwrap_or_default();
+    let target = {
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        Target::new(
+            [query.agent.as_deref(), header("x-lookout-agent")],
+            [query.project.as_deref(), header("x-lookout-project")],
+        )
+    };
+    let body = body::read(request, &shared.context.limits).await?;
+    if !shared.context.engine.hook(target, body) {
+        shared.context.own.rejected("hooks", "busy", 1);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {

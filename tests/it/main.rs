@@ -18,6 +18,7 @@ mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
+mod hooks;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         program::trials(),
         alertmanager::trials(),
         api::trials(),
+        hooks::trials(),
         hostile::trials(),
         polling::trials(),
         scrape::trials(),
