@@ -19,7 +19,7 @@ pub(crate) fn trials() -> Vec<Case> {
 const ROUTE: &str = "/hooks/claude-code?agent=worker&project=shop";
 
 fn hook(lookout: &Lookout, event: &str, fields: Value) {
-    let mut body = json!({"session_id": "5e551011", "hook_event_name": event, "cwd": "/home/me/x"});
+    let mut body = json!({"session_id": "5e551011", "hook_event_name": event, "cwd": "/srv/me/x"});
     body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
     let answer = lookout.post(ROUTE, &body);
     assert_eq!((answer.status, answer.text().as_ref()), (204, ""), "{event}");

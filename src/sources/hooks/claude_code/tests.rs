@@ -14,7 +14,7 @@ fn check(history: &[(&str, &str, Value, &str)]) {
     let mut hooks = ClaudeCode::default();
     let target = Target::new([Some("worker")], [Some("shop")]);
     for (at, (session, event, fields, expected)) in history.iter().enumerate() {
-        let mut body = json!({"session_id": session, "hook_event_name": event, "cwd": "/home/me/x", "new": [1]});
+        let mut body = json!({"session_id": session, "hook_event_name": event, "cwd": "/srv/me/x", "new": [1]});
         body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
         let batch = hooks.take(S(at as u64), &target, &body.to_string()).unwrap();
         assert_eq!(shown(batch.as_ref()), *expected, "after {at}: {session} {event} {fields}");
@@ -114,7 +114,7 @@ fn names_come_from_the_target_else_from_the_folder() {
         let batch = ClaudeCode::default().take(S(0), target, body);
         batch.map(|batch| batch.map(|batch| (batch.project.into_owned(), batch.agents[0].name.clone().into_owned())))
     };
-    let body = r#"{"hook_event_name":"Stop","cwd":"/home/me/shop/"}"#;
+    let body = r#"{"hook_event_name":"Stop","cwd":"/srv/me/shop/"}"#;
     let named = |project: &str, agent: &str| Some((project.to_owned(), agent.to_owned()));
     assert_eq!(take(&Target::default(), body).unwrap(), named("default", "shop"));
     let target = Target::new([Some("\u{7}"), Some("b")], [None, Some("p")]);
