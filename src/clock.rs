@@ -1,12 +1,14 @@
 //! The one source of time: wall-clock time that only moves forward, and a virtual one for tests.
 //!
-//! Refuses to follow steps of the wall clock: it is read once, and from there on a monotonic clock counts.
+//! Refuses to follow steps of the wall clock: it is read at the start, and from there on a monotonic clock counts, which
+//! stands still while the machine is suspended. What the wall says now is told beside it, for those who read and show
+//! the times of others: see [`Wall`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::Time;
+use crate::model::{Time, Wall};
 
 /// Tells the time. Cheap to clone and to ask.
 #[derive(Clone, Debug)]
@@ -15,34 +17,64 @@ pub struct Clock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Real { anchor: Time, started: Instant },
-    Virtual(Arc<AtomicI64>),
+    Virtual(Arc<Virtual>),
+}
+
+#[derive(Debug)]
+struct Virtual {
+    now: AtomicI64,
+    wall: AtomicI64,
 }
 
 impl Clock {
     /// A clock anchored to the wall clock now.
     #[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
     pub fn system() -> Self {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self(Kind::Real { anchor: Time::default().plus(wall), started: Instant::now() })
+        Self(Kind::Real { anchor: wall(), started: Instant::now() })
     }
 
     /// A clock that stands at `at` until [`Clock::advance`].
     pub fn at(at: Time) -> Self {
-        Self(Kind::Virtual(Arc::new(AtomicI64::new(at.as_millis()))))
+        let (now, wall) = (AtomicI64::new(at.as_millis()), AtomicI64::new(at.as_millis()));
+        Self(Kind::Virtual(Arc::new(Virtual { now, wall })))
     }
 
     /// The time now.
     pub fn now(&self) -> Time {
         match &self.0 {
             Kind::Real { anchor, started } => anchor.plus(started.elapsed()),
-            Kind::Virtual(millis) => Time::from_millis(millis.load(Ordering::Relaxed)),
+            Kind::Virtual(clock) => Time::from_millis(clock.now.load(Ordering::Relaxed)),
         }
     }
 
-    /// Moves a virtual clock forward; a real one moves by itself.
+    /// What the wall clock says now.
+    pub fn wall(&self) -> Time {
+        match &self.0 {
+            Kind::Real { .. } => wall(),
+            Kind::Virtual(clock) => Time::from_millis(clock.wall.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// How the wall clock stands to this one, to show times by.
+    pub fn skew(&self) -> Wall {
+        let mut skew = Wall::default();
+        skew.note(self.now(), self.wall());
+        skew
+    }
+
+    /// Moves a virtual clock forward, and the wall clock with it; a real one moves by itself.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Virtual(millis) = &self.0 {
-            millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        if let Kind::Virtual(clock) = &self.0 {
+            let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            clock.now.fetch_add(millis, Ordering::Relaxed);
+            clock.wall.fetch_add(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the wall clock beside a virtual clock; that of a real one is set by others.
+    pub fn set_wall(&self, to: Time) {
+        if let Kind::Virtual(clock) = &self.0 {
+            clock.wall.store(to.as_millis(), Ordering::Relaxed);
         }
     }
 
@@ -50,6 +82,11 @@ impl Clock {
     pub fn until(&self, deadline: Time) -> Duration {
         deadline.since(self.now())
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
+fn wall() -> Time {
+    Time::default().plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A stopwatch for durations that metrics show.

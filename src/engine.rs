@@ -113,6 +113,16 @@ impl Engine {
         }
     }
 
+    /// The time now, with note taken of what the wall clock says.
+    fn now(&mut self) -> Time {
+        let now = self.clock.now();
+        if self.fleet.note_wall(now, self.clock.wall()) {
+            let ahead_seconds = self.fleet.state().wall.show(now).as_secs_f64() - now.as_secs_f64();
+            tracing::warn!(ahead_seconds, "the wall clock was set, or the machine slept; timers go on as before");
+        }
+        now
+    }
+
     /// Serves the deadlines that have come.
     fn tick(&mut self, now: Time) {
         if let Some(due) = self.next_deadline() {
@@ -161,7 +171,7 @@ impl Engine {
             tracing::warn!(by, resumes_after_seconds = PAUSE.as_secs(), "monitoring paused");
             let text = format!(
                 "{by} paused the monitoring: nobody is told of anything until it resumes, at the latest at {}",
-                now.plus(PAUSE)
+                self.fleet.state().wall.show(now.plus(PAUSE))
             );
             let effects = self.alerts.announce(now, "monitoring", &text);
             self.take_effects(now, effects);

@@ -131,6 +131,11 @@ impl Fleet {
         self.touched();
     }
 
+    /// The zone in which the budgets' day turns.
+    pub const fn time_zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// The fleet as it stands, for those who judge it at once.
     pub const fn state(&self) -> &Snapshot {
         &self.state
@@ -176,6 +181,15 @@ impl Fleet {
     pub fn set_monitoring(&mut self, on: bool) {
         self.state.monitoring = on;
         self.touched();
+    }
+
+    /// Takes note of what the wall clock says at `now`, by which sources say times; returns whether it was set.
+    pub fn note_wall(&mut self, now: Time, wall: Time) -> bool {
+        let was_set = self.state.wall.note(now, wall);
+        if was_set {
+            self.touched();
+        }
+        was_set
     }
 
     /// Takes over how the parts of the sidecar are; returns whether anything is to be judged.
@@ -316,7 +330,8 @@ impl Fleet {
         let before = Tally::of(agent, is_new);
         // Until the first word after a restart the agent is only remembered, and little of it is judged.
         let is_known = !is_new && agent.last_heard >= self.state.started_at;
-        let mut step = agent::Step::new(now, self.settings.budgets.count_cache_read);
+        let mut step =
+            agent::Step::new(now, self.state.started_at, &self.state.wall, self.settings.budgets.count_cache_read);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {

@@ -11,6 +11,7 @@ pub mod file;
 mod filter;
 mod judge;
 mod level;
+mod look;
 mod read;
 mod text;
 mod watched;

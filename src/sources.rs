@@ -10,6 +10,7 @@ mod fields;
 pub mod hooks;
 mod http_json;
 mod orchestrator_cc;
+pub mod otlp;
 mod owned;
 mod page;
 pub mod poll;

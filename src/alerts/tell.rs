@@ -84,8 +84,13 @@ impl Alerts {
             }
             entry.dirty |= !changed.is_empty();
             alert.told.extend(changed);
-            // A receiver that is gone can't be told, and is owed nothing.
-            alert.told.retain(|name, _| self.receivers.iter().any(|receiver| receiver.name == *name));
+            // A receiver that is gone can't be told, and is owed nothing. If it comes back while the alert lasts it is
+            // told anew, by other keys than before.
+            for (name, told) in &mut alert.told {
+                if !self.receivers.iter().any(|receiver| receiver.name == *name) {
+                    *told = Told { sequence: told.sequence, ..Told::default() };
+                }
+            }
         }
         if alert.state == AlertState::Resolved {
             if std::mem::take(&mut entry.closing) {

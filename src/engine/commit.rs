@@ -116,9 +116,9 @@ impl Committer {
         &self.notices
     }
 
-    /// Whether the last commit succeeded.
-    pub(super) const fn is_ok(&self) -> bool {
-        self.is_ok
+    /// Whether the last commit succeeded, and what is committed outlives the process.
+    pub(super) fn is_ok(&self) -> bool {
+        self.is_ok && self.ledger.is_ok()
     }
 
     /// Whether nothing waits or is being written.

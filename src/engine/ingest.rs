@@ -35,7 +35,8 @@ impl Engine {
 
     fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
         let text = utf8(body).inspect_err(|_| self.own.rejected("state", "malformed", 1))?;
-        let mut batch = sources::push::decode_state(text, now).map_err(|error| {
+        let wall = self.fleet.state().wall.show(now);
+        let mut batch = sources::push::decode_state(text, wall).map_err(|error| {
             self.own.rejected("state", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;

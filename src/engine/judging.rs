@@ -4,6 +4,7 @@ mod builtin;
 mod histories;
 mod own;
 mod restarts;
+mod spending;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::view::rfc3339;
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time};
+use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time, Wall};
 use crate::notify::Dispatcher;
 use crate::rules::{Facts, Rules};
 use crate::store::{ClosedAlert, Save};
@@ -75,7 +75,7 @@ impl Unsaved {
 }
 
 /// What a person is told of an alert: summary and action.
-fn words(rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
+fn words(now: Time, rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
     let agents = match said.subject {
         Subject::Cluster { project } if said.lists => down_agents(fleet.state(), project),
         _ => Vec::new(),
@@ -85,7 +85,10 @@ fn words(rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, 
         _ => None,
     };
     let Said { subject, level, value, threshold, .. } = *said;
-    rules.describe(rule, &Facts { subject, level, value, threshold, reason, agents: &agents })
+    rules.describe(
+        rule,
+        &Facts { subject, level, value, threshold, reason, agents: &agents, at: now, zone: fleet.time_zone() },
+    )
 }
 
 /// What of an alert or notice goes into words.
@@ -124,7 +127,12 @@ fn down_agents(fleet: &Snapshot, project: &str) -> Vec<String> {
 }
 
 /// `notices` with what a person is told filled in; receivers of one alert are told the same words.
-pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item = Notice>) -> Vec<Arc<Notice>> {
+pub(super) fn worded(
+    now: Time,
+    rules: &Rules,
+    fleet: &Fleet,
+    notices: impl Iterator<Item = Notice>,
+) -> Vec<Arc<Notice>> {
     let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(notices.size_hint().0);
     let mut last: Option<(crate::model::Fingerprint, Arc<str>, Arc<str>)> = None;
     for mut notice in notices {
@@ -135,7 +143,7 @@ pub(super) fn worded(rules: &Rules, fleet: &Fleet, notices: impl Iterator<Item =
         let (message, action) = match last.take() {
             Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
             _ => {
-                let (message, action) = words(rules, fleet, &notice.rule, &Said::from(&notice));
+                let (message, action) = words(now, rules, fleet, &notice.rule, &Said::from(&notice));
                 (Arc::from(message), Arc::from(action))
             }
         };
@@ -155,9 +163,9 @@ pub(super) fn listed(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, f
 }
 
 fn alert_view(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, alert: &Alert) -> AlertView {
-    let (message, action) = words(rules, fleet, &alert.rule, &Said::from(alert));
+    let (message, action) = words(now, rules, fleet, &alert.rule, &Said::from(alert));
     let silence = alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
-    AlertView { silenced_by: silence, ..AlertView::of(alert, message, action) }
+    AlertView { silenced_by: silence, ..AlertView::of(&fleet.state().wall, alert, message, action) }
 }
 
 impl Engine {
@@ -170,10 +178,10 @@ impl Engine {
         for (reason, count) in effects.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
-        let worded = worded(&self.rules, &self.fleet, effects.notices.drain(..));
+        let worded = worded(now, &self.rules, &self.fleet, effects.notices.drain(..));
         for alert in &effects.changed {
             if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
-                let (message, _) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                let (message, _) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(alert));
                 tracing::warn!(
                     rule = &*alert.rule,
                     level = alert.level.as_str(),
@@ -184,7 +192,7 @@ impl Engine {
             }
         }
         for alert in effects.closed.drain(..) {
-            let (message, action) = words(&self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
+            let (message, action) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(&alert));
             if self.receivers.is_empty() {
                 tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
             }
@@ -268,8 +276,8 @@ impl AlertFilter {
 }
 
 impl AlertView {
-    /// `alert` as readers see it, in these words.
-    pub fn of(alert: &Alert, message: String, action: String) -> Self {
+    /// `alert` as readers see it, in these words and with the wall clock's times.
+    pub fn of(wall: &Wall, alert: &Alert, message: String, action: String) -> Self {
         let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
         Self {
             fingerprint: alert.fingerprint,
@@ -286,10 +294,10 @@ impl AlertView {
             threshold: alert.threshold,
             message,
             action,
-            started_at: alert.started_at.to_string(),
-            fired_at: rfc3339(alert.fired_at),
-            resolved_at: rfc3339(alert.resolved_at),
-            timestamp: alert.changed_at.as_secs_f64(),
+            started_at: wall.show(alert.started_at).to_string(),
+            fired_at: rfc3339(alert.fired_at.map(|at| wall.show(at))),
+            resolved_at: rfc3339(alert.resolved_at.map(|at| wall.show(at))),
+            timestamp: wall.show(alert.changed_at).as_secs_f64(),
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
             explained_by: alert.explained_by.clone(),

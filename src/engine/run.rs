@@ -18,7 +18,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Report, Time};
+use crate::model::{AlertState, Ending, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::sources::hooks::ClaudeCode;
@@ -120,7 +120,12 @@ impl Engine {
         self.mark_open();
         self.find_orphans(now);
         // What was owed when the process ended goes out first; an alert that was on its way is not told again.
-        self.dispatch(restored.outbox.into_iter().map(Arc::new).collect());
+        // A clock that was ahead of ours must not make it look newer than what is told from now on.
+        let owed = restored
+            .outbox
+            .into_iter()
+            .map(|notice| Arc::new(Notice { at: notice.at.min(now), caused_at: notice.caused_at.min(now), ..notice }));
+        self.dispatch(owed.collect());
         self.judge_all(now);
     }
 
@@ -137,7 +142,7 @@ impl Engine {
         let mut saving = tokio::time::interval(SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let within = loop {
-            let now = self.clock.now();
+            let now = self.now();
             if self.next_deadline().is_some_and(|due| due <= now) {
                 self.tick(now);
             }
@@ -162,7 +167,7 @@ impl Engine {
                     }
                 }
                 Some(event) = bulk.recv() => {
-                    let now = self.clock.now();
+                    let now = self.now();
                     self.take_bulk(now, event);
                     for _ in 1..BURST {
                         let Ok(event) = bulk.try_recv() else { break };
@@ -170,7 +175,7 @@ impl Engine {
                     }
                 }
                 _ = saving.tick() => {
-                    let now = self.clock.now();
+                    let now = self.now();
                     self.watch(now);
                     self.remind(now);
                     self.save(now);
@@ -184,14 +189,14 @@ impl Engine {
             self.take_hook(now, &hook);
         }
         while let Ok(event) = bulk.try_recv() {
-            let now = self.clock.now();
+            let now = self.now();
             self.take_bulk(now, event);
         }
         self.drain(reports, within).await;
     }
 
     fn take_control(&mut self, message: Control) {
-        let now = self.clock.now();
+        let now = self.now();
         // A reader that has gone away is not waiting for the answer.
         match message {
             Control::Health(reply) => drop(reply.send(self.health(now))),
@@ -222,7 +227,7 @@ impl Engine {
 
     /// Writes what is known, sends what is due, and stops: what is not delivered by then is still owed.
     async fn drain(mut self, mut reports: mpsc::Receiver<Report>, within: Duration) {
-        let now = self.clock.now();
+        let now = self.now();
         self.save(now);
         while !self.committer.is_idle() {
             let done = self.committer.next().await;

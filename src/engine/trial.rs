@@ -270,7 +270,7 @@ impl Trial {
         for fingerprint in effects.forgotten.drain(..) {
             self.ledger.remove(&fingerprint);
         }
-        for notice in worded(&self.rules, &self.fleet, effects.notices.drain(..)) {
+        for notice in worded(self.now, &self.rules, &self.fleet, effects.notices.drain(..)) {
             watch.told(notice);
         }
     }

@@ -24,6 +24,8 @@ const UNDELIVERED: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     receivers: BTreeMap<Arc<str>, Delivery>,
+    /// Writes of history that failed, as far as they are counted.
+    history_errors: u64,
     /// Since when the store fails.
     store_failing: Option<Time>,
 }
@@ -65,7 +67,7 @@ impl Engine {
         let forgetful: Vec<Arc<str>> = self.dispatcher.as_ref().map(Dispatcher::forgetful).unwrap_or_default();
         for receiver in forgetful {
             let standing = self.alerts.standing_of(now, &receiver);
-            let standing = super::output::worded(&self.rules, &self.fleet, standing.into_iter());
+            let standing = super::output::worded(now, &self.rules, &self.fleet, standing.into_iter());
             if let Some(dispatcher) = &self.dispatcher {
                 dispatcher.remind(&receiver, standing);
             }
@@ -93,6 +95,9 @@ impl Engine {
 
     /// Looks at the parts, and has rules judge what changed.
     pub(super) fn watch(&mut self, now: Time) {
+        let errors = self.store.history.errors();
+        let counted = std::mem::replace(&mut self.watch.history_errors, errors);
+        (counted..errors).for_each(|_| self.own.store_error());
         let is_ok = self.committer.is_ok() && self.store.history.is_ok();
         self.watch.store_failing = if is_ok { None } else { self.watch.store_failing.or(Some(now)) };
         let lag = if self.lag < LATE { 0.0 } else { self.lag.as_secs_f64().floor() };

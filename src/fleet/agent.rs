@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::project::{Project, TASK_DURATION_BOUNDS};
+use crate::model::spending::Usage;
 use crate::model::{
     Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
-    UsageOwner,
+    UsageOwner, Wall,
 };
 
 use super::project::{add_model_usage, record_task};
@@ -16,9 +17,15 @@ use super::project::{add_model_usage, record_task};
 const MAX_RATE_LIMITS: usize = 8;
 
 /// What one report changed.
-pub(super) struct Step {
+pub(super) struct Step<'a> {
     now: Time,
+    wall: &'a Wall,
+    started_at: Time,
     count_cache_read: bool,
+    /// Whether progress, phase or task changed.
+    moved: bool,
+    /// Whether it was more than the task or a first phase, so that it is known to tell.
+    progressed: bool,
     pub(super) changed: Signals,
     pub(super) history: Option<HistoryRow>,
     pub(super) task_changed: bool,
@@ -27,11 +34,15 @@ pub(super) struct Step {
     pub(super) usage_refused: bool,
 }
 
-impl Step {
-    pub(super) const fn new(now: Time, count_cache_read: bool) -> Self {
+impl<'a> Step<'a> {
+    pub(super) const fn new(now: Time, started_at: Time, wall: &'a Wall, count_cache_read: bool) -> Self {
         Self {
             now,
+            wall,
+            started_at,
             count_cache_read,
+            moved: false,
+            progressed: false,
             changed: Signals::NONE,
             history: None,
             task_changed: false,
@@ -48,7 +59,7 @@ impl Step {
         self.take_task(agent, update);
         self.take_status(agent, update, came_back, project);
         if let Some(at) = update.last_activity {
-            let at = at.min(self.now);
+            let at = self.wall.read(self.now, at, agent.last_activity).min(self.now);
             if agent.last_activity != Some(at) {
                 agent.last_activity = Some(at);
                 self.changed.insert(Signal::IdleSeconds);
@@ -56,6 +67,37 @@ impl Step {
         }
         self.take_counters(agent, update, project);
         self.take_usage(agent, update, project);
+        // After its usage, which led there.
+        if self.moved || self.task_changed {
+            self.go_on(agent);
+        }
+    }
+
+    /// Notes that the work went on.
+    fn go_on(&mut self, agent: &mut Agent) {
+        if agent.spending.is_some() {
+            agent.spending_mut().moved(self.progressed);
+            self.changed.insert(Signal::TokensSinceProgress);
+        }
+    }
+
+    /// Follows how the work of tasks ends: failures that come again, work begun anew.
+    fn take_ending(&mut self, agent: &mut Agent, changed: bool, has_failed: bool, other_reason: bool) {
+        // A failure of the next task is another one, though the agent was not seen at work in between.
+        let is_new = changed || self.task_changed && agent.task.is_some();
+        match (agent.status, agent.reason.clone()) {
+            (Some(AgentStatus::Failed), Some(reason)) if has_failed && (is_new || other_reason) => {
+                agent.spending_mut().failed(self.now, &reason, is_new);
+                self.changed.insert(Signal::SameErrorCount);
+            }
+            (Some(AgentStatus::Completed), _) if changed && agent.spending.is_some() => {
+                agent.spending_mut().succeeded()
+            }
+            (Some(AgentStatus::Starting | AgentStatus::Running), _) if changed && agent.spending.is_some() => {
+                agent.spending_mut().works();
+            }
+            _ => {}
+        }
     }
 
     fn describe(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
@@ -64,7 +106,9 @@ impl Step {
             self.changed = Signals::ALL;
         }
         set(&mut agent.model, update.model.as_ref());
-        patch(&mut agent.phase, &update.phase);
+        let had_phase = agent.phase.is_some();
+        self.moved = patch(&mut agent.phase, &update.phase);
+        self.progressed = self.moved && had_phase && agent.phase.is_some();
         let progress = match update.progress {
             Patch::Keep => agent.progress,
             Patch::Clear => None,
@@ -72,19 +116,21 @@ impl Step {
         };
         if agent.progress != progress {
             agent.progress = progress;
+            (self.moved, self.progressed) = (true, true);
             self.changed.insert(Signal::Progress);
         }
         match update.estimated_completion {
             Patch::Keep => {}
             Patch::Clear => agent.estimated_completion = None,
-            Patch::Set(at) => agent.estimated_completion = Some(at),
+            Patch::Set(at) => agent.estimated_completion = Some(self.wall.expect(at)),
         }
         if let Some(limits) = &update.rate_limits {
             let same = agent.rate_limits.len() == limits.len()
                 && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
                     *known.provider == *new.provider
                         && *known.limit_type == *new.limit_type
-                        && (known.limit, known.remaining, known.reset_at) == (new.limit, new.remaining, new.reset_at)
+                        && (known.limit, known.remaining, known.reset_at)
+                            == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
                 });
             if !same {
                 agent.rate_limits.clear();
@@ -95,7 +141,7 @@ impl Step {
                         limit_type: Arc::from(&*new.limit_type),
                         limit: new.limit,
                         remaining: new.remaining,
-                        reset_at: new.reset_at,
+                        reset_at: new.reset_at.map(|at| self.wall.expect(at)),
                     };
                     let same = |known: &RateLimit| {
                         (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type)
@@ -111,6 +157,8 @@ impl Step {
     }
 
     fn take_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+        let known = agent.task.as_ref().map(|task| task.started_at);
+        let said = update.task_started_at.map(|at| self.wall.read(self.now, at, known).min(self.now));
         match &update.task_id {
             Patch::Keep => {}
             Patch::Clear => {
@@ -120,7 +168,7 @@ impl Step {
             }
             Patch::Set(id) => {
                 if agent.task.as_ref().is_none_or(|task| *task.id != **id) {
-                    let started_at = update.task_started_at.map_or(self.now, |at| at.min(self.now));
+                    let started_at = said.unwrap_or(self.now);
                     let task = Task {
                         id: Arc::from(&**id),
                         started_at,
@@ -133,12 +181,11 @@ impl Step {
                 }
             }
         }
-        if let (Some(task), Some(at)) = (&mut agent.task, update.task_started_at) {
-            let at = at.min(self.now);
-            if task.started_at != at {
-                (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
-                self.task_changed = true;
-            }
+        if let (Some(task), Some(at)) = (&mut agent.task, said)
+            && task.started_at != at
+        {
+            (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
+            self.task_changed = true;
         }
         if self.task_changed {
             self.changed = self
@@ -184,7 +231,8 @@ impl Step {
                 }
             }
         }
-        patch(&mut agent.reason, &update.reason);
+        let other_reason = patch(&mut agent.reason, &update.reason);
+        self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
             self.history = Some(HistoryRow {
                 at: self.now,
@@ -259,7 +307,15 @@ impl Step {
         let first_cost = agent.cost_usd.get().is_none();
         let cost = update.cost_usd.map_or(0.0, |cost| agent.cost_usd.report(cost));
         let unpriced = update.cost_usd.is_none() && first_cost;
-        let used = Used { tokens: steps, day_tokens: day_steps, cost, day_cost: if first_cost { 0.0 } else { cost } };
+        let used = Used {
+            now: self.now,
+            started_at: self.started_at,
+            is_total: true,
+            tokens: steps,
+            day_tokens: day_steps,
+            cost,
+            day_cost: if first_cost { 0.0 } else { cost },
+        };
         used.spend(agent, project, unpriced, self.count_cache_read);
         self.changed = self.changed.union(USAGE);
     }
@@ -271,10 +327,19 @@ pub(super) const USAGE: Signals = Signals::NONE
     .with(Signal::CostUsd)
     .with(Signal::TaskBudgetRatio)
     .with(Signal::DayBudgetRatio)
-    .with(Signal::DayCostRatio);
+    .with(Signal::DayCostRatio)
+    .with(Signal::DayBudgetGoneInSeconds)
+    .with(Signal::DayCostGoneInSeconds)
+    .with(Signal::TokenVelocityRatio)
+    .with(Signal::TokensSinceProgress)
+    .with(Signal::IdleSpendingTokens);
 
 /// Tokens and money used in one step.
 pub(super) struct Used {
+    pub(super) now: Time,
+    pub(super) started_at: Time,
+    /// Whether a total was reported, else an increment.
+    pub(super) is_total: bool,
     pub(super) tokens: [u64; 5],
     pub(super) day_tokens: [u64; 5],
     pub(super) cost: f64,
@@ -291,8 +356,18 @@ impl Used {
         if let Some(task) = &mut agent.task {
             task.tokens = task.tokens.saturating_add(counted(&self.tokens));
         }
-        agent.day_tokens = agent.day_tokens.saturating_add(counted(&self.day_tokens));
+        let day_tokens = counted(&self.day_tokens);
+        agent.day_tokens = agent.day_tokens.saturating_add(day_tokens);
         agent.day_cost_usd += self.day_cost;
+        let idle_since = agent.idle_since();
+        agent.spending_mut().book(&Usage {
+            now: self.now,
+            started_at: self.started_at,
+            is_total: self.is_total,
+            tokens: day_tokens,
+            cost: self.day_cost,
+            idle_since,
+        });
         let all: u64 = self.tokens.iter().sum();
         if unpriced && all > 0 {
             agent.unpriced_tokens.add(all);
@@ -328,12 +403,11 @@ fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) -> bool {
     }
 }
 
-fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) {
+/// The same for what can be cleared.
+fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) -> bool {
     match said {
-        Patch::Keep => {}
-        Patch::Clear => *known = None,
-        Patch::Set(said) => {
-            set(known, Some(said));
-        }
+        Patch::Keep => false,
+        Patch::Clear => known.take().is_some(),
+        Patch::Set(said) => set(known, Some(said)),
     }
 }

@@ -11,7 +11,11 @@ use super::Fleet;
 use super::project::Tally;
 
 /// The signals that the day's turn moves.
-pub(super) const DAY: Signals = Signals::NONE.with(Signal::DayBudgetRatio).with(Signal::DayCostRatio);
+pub(super) const DAY: Signals = Signals::NONE
+    .with(Signal::DayBudgetRatio)
+    .with(Signal::DayCostRatio)
+    .with(Signal::DayBudgetGoneInSeconds)
+    .with(Signal::DayCostGoneInSeconds);
 
 /// The day that `now` belongs to in `zone`, as days since 1970, and when it ends.
 pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
@@ -110,6 +114,7 @@ impl Fleet {
     pub(super) fn begin_day(&mut self, now: Time) {
         let before = self.day;
         (self.day, self.day_ends) = day_at(now, &self.zone);
+        self.state.day_ends = self.day_ends;
         if self.day == before {
             return;
         }

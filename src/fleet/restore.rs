@@ -1,6 +1,7 @@
 //! The fleet after a restart: as it was saved, remembered rather than heard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::labels::{agent_labels, component_labels};
 use crate::model::{Agent, Component, Project, Time};
@@ -54,6 +55,16 @@ impl Fleet {
         if index.agents.contains_key(&agent.name) {
             return;
         }
+        // Saved by a clock that was ahead of ours: what it was heard of is still of before our start.
+        if agent.last_heard > self.state.started_at {
+            agent.last_heard = self.state.started_at.minus(Duration::from_millis(1));
+        }
+        agent.last_activity = agent.last_activity.map(|at| at.min(now));
+        agent.status_since = agent.status_since.min(now);
+        if let Some(task) = &mut agent.task {
+            task.started_at = task.started_at.min(now);
+            task.working_since = task.working_since.map(|at| at.min(now));
+        }
         agent.project = Arc::clone(&project.name);
         agent.project_slot = project_slot;
         agent.labels = agent_labels(&agent.project, &agent.name);
@@ -93,6 +104,8 @@ impl Fleet {
         component.project = Arc::clone(&project.name);
         component.project_slot = project_slot;
         component.labels = component_labels(&component.project, &component.name);
+        component.last_heard = component.last_heard.min(self.state.started_at);
+        component.status_since = component.status_since.min(self.state.started_at);
         let (name, heard) = (Arc::clone(&component.name), component.last_heard);
         let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
         index.components.insert(name, slot);

@@ -1,6 +1,7 @@
 //! What reports, silence and the clock do to the fleet, on plain times.
 
 mod agents;
+mod clock;
 mod histories;
 mod lives;
 

@@ -151,7 +151,8 @@ impl Fleet {
         if update.cost_usd.is_some() {
             agent.cost_usd.add(cost);
         }
-        let used = Used { tokens, day_tokens: tokens, cost, day_cost: cost };
+        let started_at = self.state.started_at;
+        let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
         used.spend(agent, totals, update.cost_usd.is_none(), self.settings.budgets.count_cache_read);
         self.changes.agents.push((slot, if is_new { Signals::ALL } else { USAGE }));
         self.settle_project(now, project_slot, before);

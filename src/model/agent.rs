@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Sum, Time};
+use super::{Count, Spending, Sum, Time};
 
 /// What an agent is doing, in one of nine words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -260,6 +260,9 @@ pub struct Agent {
     /// Cost on that day in US dollars.
     #[serde(default, deserialize_with = "amount")]
     pub day_cost_usd: f64,
+    /// How it spends, once it has; shared with snapshots until it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spending: Option<Arc<Spending>>,
 }
 
 fn empty() -> Arc<str> {
@@ -317,6 +320,7 @@ impl Agent {
             day: i32::MIN,
             day_tokens: 0,
             day_cost_usd: 0.0,
+            spending: None,
         }
     }
 
@@ -350,6 +354,20 @@ impl Agent {
             Some(AgentStatus::Completed | AgentStatus::Failed | AgentStatus::Paused) => None,
             _ => self.last_activity.map(|at| now.seconds_since(at)),
         }
+    }
+
+    /// Since when it says that it does not work: idle, waiting, paused or over; `None` while it works or says nothing.
+    pub fn idle_since(&self) -> Option<Time> {
+        match self.status {
+            None | Some(AgentStatus::Starting | AgentStatus::Running) => None,
+            Some(_) => Some(self.status_since),
+        }
+    }
+
+    /// How it spends, for a change; made when it has not spent before.
+    pub fn spending_mut(&mut self) -> &mut Spending {
+        let progresses = self.progress.is_some();
+        Arc::make_mut(self.spending.get_or_insert_with(|| Arc::new(Spending::new(progresses))))
     }
 
     /// Tokens of all types, once any was reported.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time};
+use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time, Wall};
 
 /// Who reads what a receiver is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +157,17 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// The same with the times that people read as `wall` has them.
+    pub fn shown(&self, wall: &Wall) -> Self {
+        Self {
+            started_at: wall.show(self.started_at),
+            fired_at: wall.show(self.fired_at),
+            resolved_at: self.resolved_at.map(|at| wall.show(at)),
+            at: wall.show(self.at),
+            ..self.clone()
+        }
+    }
+
     /// One for `receiver` that becomes due at `now`, the first of its incident, with nothing said yet.
     pub fn new(
         receiver: &Arc<str>,

@@ -28,6 +28,18 @@ pub enum Signal {
     DayBudgetRatio,
     /// Used part of the day's cost budget.
     DayCostRatio,
+    /// Seconds until the day's token budget is used up at the present pace.
+    DayBudgetGoneInSeconds,
+    /// Seconds until the day's cost budget is used up at the present pace.
+    DayCostGoneInSeconds,
+    /// Tokens per minute of the last five minutes, in multiples of the agent's own norm.
+    TokenVelocityRatio,
+    /// Tokens since the agent's progress, phase or task last changed.
+    TokensSinceProgress,
+    /// How often in a row the agent failed with the same error.
+    SameErrorCount,
+    /// Tokens since the agent said that it does not work.
+    IdleSpendingTokens,
     /// Requests to a model.
     Requests,
     /// Requests that ended in an error.
@@ -60,7 +72,7 @@ pub enum Signal {
 
 impl Signal {
     /// All signals.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::IdleSeconds,
         Self::StaleSeconds,
         Self::Restarts,
@@ -72,6 +84,12 @@ impl Signal {
         Self::TaskBudgetRatio,
         Self::DayBudgetRatio,
         Self::DayCostRatio,
+        Self::DayBudgetGoneInSeconds,
+        Self::DayCostGoneInSeconds,
+        Self::TokenVelocityRatio,
+        Self::TokensSinceProgress,
+        Self::SameErrorCount,
+        Self::IdleSpendingTokens,
         Self::Requests,
         Self::RequestErrors,
         Self::RateLimitHits,
@@ -102,6 +120,12 @@ impl Signal {
             Self::TaskBudgetRatio => "task_budget_ratio",
             Self::DayBudgetRatio => "day_budget_ratio",
             Self::DayCostRatio => "day_cost_ratio",
+            Self::DayBudgetGoneInSeconds => "day_budget_gone_in_seconds",
+            Self::DayCostGoneInSeconds => "day_cost_gone_in_seconds",
+            Self::TokenVelocityRatio => "token_velocity_ratio",
+            Self::TokensSinceProgress => "tokens_since_progress",
+            Self::SameErrorCount => "same_error_count",
+            Self::IdleSpendingTokens => "idle_spending_tokens",
             Self::Requests => "requests",
             Self::RequestErrors => "request_errors",
             Self::RateLimitHits => "rate_limit_hits",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::watched::Watched;
-use super::{Agent, Component, Project, Slab, Source, Time};
+use super::{Agent, Component, Project, Slab, Source, Time, Wall};
 
 /// Budgets per agent; `None` is no budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub at: Time,
     /// When the sidecar started.
     pub started_at: Time,
+    /// How the wall clock stands to our time, in which every time here is.
+    pub wall: Wall,
     /// Counts changes; two snapshots of one generation hold the same.
     pub generation: u64,
     /// Every agent.
@@ -37,6 +39,8 @@ pub struct Snapshot {
     pub watched: Vec<Arc<Watched>>,
     /// The budgets in force.
     pub budgets: Budgets,
+    /// When the budgets' day ends.
+    pub day_ends: Time,
     /// Series refused for the series cap.
     pub series_dropped: u64,
     /// Whether rules are judged and sources polled.

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time};
+use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time, Wall};
 
 use super::queue::Queue;
 use super::receiver::Receiver;
@@ -238,11 +238,12 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
                 }
             }
             Step::Send(receiver, notices) => {
-                let result = receiver.send(clock.now(), &notices).await;
+                let (now, notices) = shown(clock, notices);
+                let result = receiver.send(now, &notices).await;
                 desk.change(|inner| inner.queue.on_result(clock.now(), jitter(), result));
             }
             Step::Remind(receiver, standing) => {
-                let at = clock.now();
+                let (at, standing) = shown(clock, standing);
                 let name = Arc::clone(&receiver.name);
                 let report = match receiver.remind(at, &standing).await {
                     // It took something, which is what its watchers want to know.
@@ -263,6 +264,15 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
             Step::Stop => return,
         }
     }
+}
+
+/// The time now and `notices` as the wall clock has them, which may have been set since they were written.
+fn shown(clock: &Clock, notices: Vec<Arc<Notice>>) -> (Time, Vec<Arc<Notice>>) {
+    let (now, wall) = (clock.now(), clock.skew());
+    if wall == Wall::default() {
+        return (now, notices);
+    }
+    (wall.show(now), notices.iter().map(|notice| Arc::new(notice.shown(&wall))).collect())
 }
 
 /// A number from 0 to 1 that two sidecars do not share: std seeds each hasher from the system's randomness.

@@ -3,12 +3,13 @@
 use super::compile::{RuleError, RuleSet, RuleSettings};
 
 /// Name and text of each built-in file.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("agents.yaml", include_str!("../../alerts/agents.yaml")),
     ("budgets.yaml", include_str!("../../alerts/budgets.yaml")),
     ("fleet.yaml", include_str!("../../alerts/fleet.yaml")),
     ("sidecar.yaml", include_str!("../../alerts/sidecar.yaml")),
     ("sources.yaml", include_str!("../../alerts/sources.yaml")),
+    ("spending.yaml", include_str!("../../alerts/spending.yaml")),
     ("tasks.yaml", include_str!("../../alerts/tasks.yaml")),
 ];
 

@@ -200,7 +200,7 @@ impl RuleSet {
             version: version(entry),
         };
         self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), signal)?;
-        let is_timed = read::grows(signal) || !matches!(expr, Expr::Now(_));
+        let is_timed = read::grows(signal) || read::fades(signal) || !matches!(expr, Expr::Now(_));
         if is_timed {
             self.timed = self.timed.union(reads);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::compile::{Expr, MAX_RULES, Rule};
 use super::file::ForEach;
 use super::level::When;
+use super::look::{next_look, next_threshold};
 use super::read::{self, Reading};
 use super::window::{Track, Tracks};
 use super::{Rules, grown};
@@ -34,8 +35,8 @@ impl Marks {
 
 /// What a reading means under a rule.
 pub(super) struct Verdict {
-    level: Option<(Level, f64)>,
-    cleared: bool,
+    pub(super) level: Option<(Level, f64)>,
+    pub(super) cleared: bool,
     value: Option<f64>,
 }
 
@@ -141,7 +142,7 @@ impl Rules {
                 continue;
             }
             // A new day is known without it.
-            let of_the_day = matches!(rule.signal, Signal::DayBudgetRatio | Signal::DayCostRatio);
+            let of_the_day = read::is_of_the_day(rule.signal);
             let is_known = matches!(rule.signal, Signal::StaleSeconds | Signal::AgentsDown) || of_the_day && new_day;
             if is_silent && !is_known {
                 continue;
@@ -168,7 +169,7 @@ impl Rules {
             };
             let verdict = verdict(rule, reading);
             let open = memory.marks.has(id) || verdict.level.is_some();
-            if let Some(at) = next_look(rule, agent, reading, open, memory.tracks.as_ref(), now) {
+            if let Some(at) = next_look(rule, agent, fleet, reading, open, memory.tracks.as_ref(), now) {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
             let since = since(rule, &verdict, now);
@@ -377,37 +378,5 @@ pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
         }
         _ => now,
-    }
-}
-
-/// When a growing value reaches its next threshold.
-pub(super) fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
-    let Reading::Value(value) = reading else { return None };
-    rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
-}
-
-/// When the rule must be looked at again though nothing happens.
-fn next_look(
-    rule: &Rule,
-    agent: &Agent,
-    reading: Reading,
-    open: bool,
-    tracks: Option<&Tracks>,
-    now: Time,
-) -> Option<Time> {
-    let window = |place: usize| tracks.and_then(|tracks| tracks.get(place)).and_then(|track| track.next_change(now));
-    let is_at_most = rule.thresholds.when == When::AtMost;
-    match rule.expr {
-        Expr::Now(signal) if read::is_growing(signal, agent) => next_threshold(rule, reading, now),
-        Expr::Now(_) => None,
-        Expr::Average(place) => window(place),
-        Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
-        Expr::Ratio { part, whole, .. } => {
-            // A ratio rises too, when good ones leave the window before the bad ones.
-            let is_moving = tracks.and_then(|tracks| tracks.get(part)).is_some_and(|track| !track.is_quiet());
-            let looks = [window(part), window(whole)].into_iter().flatten();
-            if open || is_at_most || is_moving { looks.min() } else { None }
-        }
-        _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! The value of a signal for a subject at one moment.
 
-use crate::model::{Agent, AgentStatus, Signal, Snapshot, Time};
+use crate::model::{Agent, AgentStatus, Signal, Snapshot, Spending, Spent, Time, Velocity};
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +22,25 @@ impl Reading {
 /// Whether `signal` of an agent grows by one each second while nothing happens.
 pub(super) const fn grows(signal: Signal) -> bool {
     matches!(signal, Signal::IdleSeconds | Signal::StaleSeconds | Signal::TaskSeconds)
+}
+
+/// Whether `signal` of an agent gets better while nothing happens, until it means nothing any more.
+pub(super) const fn fades(signal: Signal) -> bool {
+    matches!(
+        signal,
+        Signal::DayBudgetGoneInSeconds
+            | Signal::DayCostGoneInSeconds
+            | Signal::TokenVelocityRatio
+            | Signal::SameErrorCount
+    )
+}
+
+/// Whether `signal` is about the use of one day, and so over when that is.
+pub(super) const fn is_of_the_day(signal: Signal) -> bool {
+    matches!(
+        signal,
+        Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::DayBudgetGoneInSeconds | Signal::DayCostGoneInSeconds
+    )
 }
 
 /// Whether `signal` of `agent` grows now: the time of a task stands still while it waits.
@@ -99,6 +118,35 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
             ratio(agent.day_tokens as f64, fleet.budgets.tokens_per_day.map(|budget| budget as f64))
         }
         Signal::DayCostRatio => ratio(agent.day_cost_usd, fleet.budgets.cost_usd_per_day),
+        Signal::DayBudgetGoneInSeconds => {
+            let left = fleet.budgets.tokens_per_day.map(|budget| budget as f64 - agent.day_tokens as f64);
+            gone_in(agent, Spent::Tokens, left, fleet.day_ends, now)
+        }
+        Signal::DayCostGoneInSeconds => {
+            let left = fleet.budgets.cost_usd_per_day.map(|budget| budget - agent.day_cost_usd);
+            gone_in(agent, Spent::Cost, left, fleet.day_ends, now)
+        }
+        Signal::TokenVelocityRatio => match agent.spending.as_ref().map(|spending| spending.velocity(now)) {
+            Some(Velocity::Ratio(ratio)) => Reading::Value(ratio),
+            Some(Velocity::Slow) => Reading::Fine,
+            Some(Velocity::Unknown) | None => Reading::Unknown,
+        },
+        Signal::TokensSinceProgress => match &agent.spending {
+            _ if agent.status.is_some_and(AgentStatus::is_over) => Reading::Fine,
+            spending => Reading::of(
+                spending.as_ref().and_then(|spending| spending.since_progress()).map(|tokens| tokens as f64),
+            ),
+        },
+        Signal::SameErrorCount => {
+            let same = agent.spending.as_ref().and_then(|spending| spending.same_errors(now));
+            same.map_or(Reading::Fine, |count| Reading::Value(f64::from(count)))
+        }
+        Signal::IdleSpendingTokens => match agent.idle_since() {
+            None => Reading::Fine,
+            Some(_) => {
+                Reading::of(agent.spending.as_ref().and_then(|spending| spending.idle()).map(|tokens| tokens as f64))
+            }
+        },
         Signal::AgentsDown => Reading::Value(f64::from(u8::from(agent.is_down()))),
         Signal::Restarts
         | Signal::Tokens
@@ -117,4 +165,18 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
         | Signal::LagSeconds
         | Signal::StoreFailingSeconds => Reading::Fine,
     }
+}
+
+/// In how many seconds what is `left` of a day's budget is gone. What lasts until the day turns is fine; what
+/// is gone already can't be foretold any more.
+fn gone_in(agent: &Agent, what: Spent, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
+    let Some(left) = left else { return Reading::Fine };
+    let Some(pace) = agent.spending.as_deref().and_then(|spending: &Spending| spending.pace(what, now)) else {
+        return Reading::Unknown;
+    };
+    if left <= 0.0 {
+        return Reading::Unknown;
+    }
+    let seconds = left / pace;
+    if seconds < day_ends.seconds_since(now) { Reading::Value(seconds) } else { Reading::Fine }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use minijinja::{Environment, UndefinedBehavior, Value, context};
+use jiff::tz::TimeZone;
+use minijinja::{Environment, State, UndefinedBehavior, Value, context};
 
-use crate::model::{Level, Signal, Subject, duration};
+use crate::model::{Level, Signal, Subject, Time, duration};
 
 /// Longest rendered text in bytes.
 const MAX_TEXT: usize = 2_000;
@@ -25,6 +26,10 @@ pub struct Facts<'a> {
     pub reason: Option<&'a str>,
     /// `agents`: for agents down in a project, who.
     pub agents: &'a [String],
+    /// `at`: when it is said, from which `clock_time` counts on.
+    pub at: Time,
+    /// The zone in which `clock_time` is told: the budgets'.
+    pub zone: &'a TimeZone,
 }
 
 /// The templates of all rules, by `RULE.summary` and `RULE.action`. One is compiled when it is first told: compiled,
@@ -42,6 +47,10 @@ impl Default for Texts {
         environment.add_filter("duration", as_duration);
         environment.add_filter("percent", as_percent);
         environment.add_filter("count", as_count);
+        environment.add_filter("clock_time", |state: &State<'_, '_>, seconds: Option<f64>| {
+            let word = |name: &str| state.lookup(name).and_then(|value| value.as_str().map(str::to_owned));
+            clock_time(seconds, word("at"), word("zone")).unwrap_or_else(|| "an unknown time".to_owned())
+        });
         environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
             items.join(separator.as_deref().unwrap_or(", "))
         });
@@ -65,6 +74,13 @@ pub fn as_percent(ratio: Option<f64>) -> String {
 /// The filter `count`: a number with one decimal at most.
 pub fn as_count(number: Option<f64>) -> String {
     number.map_or_else(|| "an unknown number of".to_owned(), rounded)
+}
+
+/// The clock's time `seconds` after `at` in `zone`, like `14:20`.
+fn clock_time(seconds: Option<f64>, at: Option<String>, zone: Option<String>) -> Option<String> {
+    let then = Time::parse(&at?)?.plus(Duration::try_from_secs_f64(seconds?).ok()?);
+    let zone = TimeZone::get(&zone?).ok()?;
+    Some(then.to_jiff().to_zoned(zone).strftime("%H:%M").to_string())
 }
 
 fn rounded(number: f64) -> String {
@@ -95,6 +111,8 @@ impl Texts {
                     threshold: value,
                     reason: None,
                     agents: &agents,
+                    at: Time::from_millis(0),
+                    zone: &TimeZone::UTC,
                 };
                 template.render(variables(rule, &facts)).map_err(wrong)?;
             }
@@ -134,6 +152,8 @@ fn default_summary(rule: &str, signal: Signal) -> String {
         | Signal::StaleSeconds
         | Signal::TaskSeconds
         | Signal::AgentsMissing
+        | Signal::DayBudgetGoneInSeconds
+        | Signal::DayCostGoneInSeconds
         | Signal::SourceFailingSeconds
         | Signal::ReceiverFailingSeconds
         | Signal::UndeliveredSeconds
@@ -161,5 +181,7 @@ fn variables(rule: &str, facts: &Facts<'_>) -> Value {
         threshold => facts.threshold,
         reason => facts.reason.unwrap_or_default(),
         agents => facts.agents.to_vec(),
+        at => facts.at.to_string(),
+        zone => facts.zone.iana_name().unwrap_or("UTC"),
     }
 }

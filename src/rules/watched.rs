@@ -1,7 +1,8 @@
 //! Judging the sidecar itself: its receivers, its clockwork and its store.
 
 use super::file::ForEach;
-use super::judge::{next_threshold, rule_id, since, verdict};
+use super::judge::{rule_id, since, verdict};
+use super::look::next_threshold;
 use super::read::Reading;
 use super::{Rules, grown};
 use crate::model::watched::Gauge;

@@ -17,7 +17,7 @@ use super::error::{Refusal, json as json_answer};
 use super::routes::Shared;
 use crate::engine::QuietError;
 use crate::model::decision::words;
-use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, duration, text};
+use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, Wall, duration, text};
 
 /// Longest name of a person, and longest comment, in bytes.
 const NAME_LIMIT: usize = 100;
@@ -65,8 +65,8 @@ impl From<QuietError> for Refusal {
 
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let silences = shared.context.engine.silences().await?;
-    let now = shared.context.clock.now();
-    let shown: Vec<Value> = silences.iter().map(|silence| view(silence, now)).collect();
+    let (now, wall) = (shared.context.clock.now(), shared.context.clock.skew());
+    let shown: Vec<Value> = silences.iter().map(|silence| view(silence, now, &wall)).collect();
     Ok(json_answer(StatusCode::OK, json!({"silences": shown, "total": silences.len()}).to_string()))
 }
 
@@ -77,9 +77,9 @@ pub(super) async fn begin(
 ) -> Result<Response, Refusal> {
     let body = body::read(request, &shared.context.limits).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
-    let now = shared.context.clock.now();
-    let silence = silence(wanted, &caller, now).map_err(bad)?;
-    let shown = view(&silence, now);
+    let (now, wall) = (shared.context.clock.now(), shared.context.clock.skew());
+    let silence = silence(wanted, &caller, now, &wall).map_err(bad)?;
+    let shown = view(&silence, now, &wall);
     shared.context.engine.silence(silence).await??;
     Ok(json_answer(StatusCode::OK, shown.to_string()))
 }
@@ -124,28 +124,29 @@ pub(super) async fn why(State(shared): State<Shared>, Path(fingerprint): Path<St
         Some(explanation) => (json!(explanation.alert), json!(explanation.receivers)),
         None => (Value::Null, json!([])),
     };
-    let timeline: Vec<Value> = timeline.iter().map(entry).collect();
+    let wall = shared.context.clock.skew();
+    let timeline: Vec<Value> = timeline.iter().map(|decision| entry(decision, &wall)).collect();
     let answer = json!({"alert": alert, "receivers": receivers, "timeline": timeline});
     Ok(json_answer(StatusCode::OK, answer.to_string()))
 }
 
 /// An entry of a timeline: all of it, with its time as people write it and a sentence.
-fn entry(decision: &Decision) -> Value {
+fn entry(decision: &Decision, wall: &Wall) -> Value {
     let mut entry = json!(decision);
     if let Some(entry) = entry.as_object_mut() {
         entry.remove("fingerprint");
-        entry.insert("at".to_owned(), json!(decision.at.to_string()));
+        entry.insert("at".to_owned(), json!(wall.show(decision.at).to_string()));
         entry.insert("text".to_owned(), json!(words::sentence(decision)));
     }
     entry
 }
 
-fn view(silence: &Silence, now: Time) -> Value {
+fn view(silence: &Silence, now: Time, wall: &Wall) -> Value {
     json!({
         "id": silence.id,
         "matchers": silence.matchers,
-        "starts_at": silence.starts_at.to_string(),
-        "ends_at": silence.ends_at.to_string(),
+        "starts_at": wall.show(silence.starts_at).to_string(),
+        "ends_at": wall.show(silence.ends_at).to_string(),
         "created_by": silence.created_by,
         "comment": silence.comment,
         "active": silence.is_active(now),
@@ -160,10 +161,11 @@ fn parse(fingerprint: &str) -> Result<Fingerprint, Refusal> {
 }
 
 /// The silence that is wanted; the error says what is wrong with it.
-fn silence(wanted: Wanted, caller: &Caller, now: Time) -> Result<Silence, String> {
+fn silence(wanted: Wanted, caller: &Caller, now: Time, wall: &Wall) -> Result<Silence, String> {
     let time = |key: &str, text: &str| {
         let shown = text::clean(text, 50).into_owned();
-        Time::parse(text).ok_or_else(|| format!("{key} `{shown}` is not a time; write it like 2026-11-21T02:00:00Z"))
+        let time = Time::parse(text).map(|said| wall.expect(said));
+        time.ok_or_else(|| format!("{key} `{shown}` is not a time; write it like 2026-11-21T02:00:00Z"))
     };
     let starts_at = wanted.starts_at.map_or(Ok(now), |text| time("starts_at", &text))?.max(now);
     let ends_at = match (wanted.duration, wanted.ends_at) {
@@ -205,7 +207,7 @@ mod tests {
 
     fn wanted(json: Value) -> Result<Silence, String> {
         let wanted = serde_json::from_value(json).map_err(|error| error.to_string())?;
-        silence(wanted, &Caller::default(), Time::from_millis(1_000_000_000_000))
+        silence(wanted, &Caller::default(), Time::from_millis(1_000_000_000_000), &Wall::default())
     }
 
     #[test]

@@ -116,7 +116,6 @@ impl<'a> Draft<'a> {
             Scalar::Null | Scalar::Text(_) => value.text(limit).map_err(|unfit| (Scalar::Null, unfit)),
             other => Err((other, Unfit("text"))),
         };
-        let past = |time: Option<Time>| time.map(|time| time.min(now));
         match field {
             Field::Name => match value {
                 Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => to.name = name,
@@ -141,8 +140,8 @@ impl<'a> Draft<'a> {
                     Field::Progress => value
                         .number(0.0..=100.0, Unfit("a number from 0 to 100"))
                         .map(|progress| to.progress = patch(progress)),
-                    Field::TaskStartedAt => value.time().map(|time| to.task_started_at = past(time)),
-                    Field::LastActivity => value.time().map(|time| to.last_activity = past(time)),
+                    Field::TaskStartedAt => value.time().map(|time| to.task_started_at = time),
+                    Field::LastActivity => value.time().map(|time| to.last_activity = time),
                     Field::EstimatedCompletion => value.time().map(|time| to.estimated_completion = patch(time)),
                     Field::IdleSeconds => value.seconds().map(|idle| self.active_at = idle.map(|idle| now.minus(idle))),
                     Field::RetryAfter => match &value {

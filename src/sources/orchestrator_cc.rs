@@ -64,8 +64,8 @@ async fn ask(
 ) -> Result<Vec<Batch<'static>>, Failure> {
     let (clock, project) = (clock.clone(), project.to_owned());
     match shape {
-        Shape::Older => requester.fetch(AGENTS, move |text| older(text, clock.now(), &project)).await,
-        Shape::Newer => requester.fetch(HEALTH, move |text| newer(text, clock.now(), &project)).await,
+        Shape::Older => requester.fetch(AGENTS, move |text| older(text, clock.wall(), &project)).await,
+        Shape::Newer => requester.fetch(HEALTH, move |text| newer(text, clock.wall(), &project)).await,
     }
 }
 

@@ -144,7 +144,7 @@ impl Poller {
             }
             Kind::HttpJson(page) => {
                 let (page, clock, project) = (Arc::clone(page), self.clock.clone(), self.project.clone());
-                let read = move |text: &str| page.read(text, clock.now(), &project);
+                let read = move |text: &str| page.read(text, clock.wall(), &project);
                 self.requester.fetch("", read).await.map_err(|failure| failure.error)?
             }
         };

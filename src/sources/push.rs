@@ -31,7 +31,8 @@ const TYPICAL_AGENT: usize = 256;
 /// Reads the body of `POST /api/state`.
 ///
 /// Every field is understood in snake_case and camelCase, and under the names that earlier systems used. Times are
-/// RFC 3339, Unix seconds or milliseconds; those of the past are clamped to `now`. Null clears what can be cleared.
+/// RFC 3339, Unix seconds or milliseconds, and taken as said: only who knows the clock that they were said by can tell
+/// what is yet to come. `now` is that of the wall clock. Null clears what can be cleared.
 /// A single number for `tokens` or `tokensUsed` counts as input where no split is given; `retryAfter` (seconds, or a
 /// time) becomes a limit on requests of the provider `unknown`. `ttl` is seconds or a duration such as `5m`.
 ///

@@ -84,6 +84,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says that the disk, or our right to it, is at fault.
+    pub(super) fn is_of_disk(&self) -> bool {
+        let of_disk = [
+            ErrorCode::DiskFull,
+            ErrorCode::ReadOnly,
+            ErrorCode::PermissionDenied,
+            ErrorCode::CannotOpen,
+            ErrorCode::SystemIoFailure,
+        ];
+        match self {
+            Self::Io { .. } => true,
+            Self::Sqlite { source, .. } => source.sqlite_error_code().is_some_and(|code| of_disk.contains(&code)),
+            _ => false,
+        }
+    }
+
     /// Whether it says that the file's content, not its surroundings, is at fault.
     pub(super) fn is_damage(&self) -> bool {
         match self {

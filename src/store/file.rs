@@ -1,4 +1,5 @@
-//! Opens a SQLite file safely: one lookout per file, never a foreign or newer one, a damaged one kept aside.
+//! Opens a SQLite file safely: one lookout per file, never a foreign or newer one, a damaged one kept aside, and one
+//! on a disk that takes nothing is read at least.
 //!
 //! Two lookouts on one file are refused by an advisory lock on `<file>.lock`, held while the file is open and
 //! dropped by the system when the process dies; readers such as `sqlite3` are not hindered by it. The lock file
@@ -97,16 +98,22 @@ impl Place {
 /// A database that is open for writing, and what was read from it.
 #[derive(Debug)]
 pub(super) struct Opened<T> {
+    /// Where it is: in memory, if the file can be read and not be written.
+    pub(super) place: Place,
     pub(super) connection: Connection,
     /// Held, not used: the lock lives as long as it.
     pub(super) lock: Option<File>,
     /// Where a damaged predecessor was put.
     pub(super) damaged: Option<PathBuf>,
+    /// Why nothing is kept in the file.
+    pub(super) unwritable: Option<StoreError>,
     /// What `read` returned.
     pub(super) read: T,
 }
 
 /// Opens `place`, brings its schema up to date and calls `read`; a damaged file is set aside and a fresh one begun.
+/// Of a file that is there and can't be written what can be read is read, and from there on all is kept in memory:
+/// who restarts on a full disk must be told of alerts all the same.
 pub(super) fn open<T>(
     place: &Place,
     layout: &Layout,
@@ -115,23 +122,64 @@ pub(super) fn open<T>(
 ) -> Result<Opened<T>, StoreError> {
     let Place::File(path) = place else {
         let (connection, read) = attempt(place, layout, &read)?;
-        return Ok(Opened { connection, lock: None, damaged: None, read });
+        return Ok(Opened { place: place.clone(), connection, lock: None, damaged: None, unwritable: None, read });
     };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         return Err(StoreError::Directory { path: path.clone() });
     }
+    match open_for_writing(place, path, layout, now, &read) {
+        Err(error) if error.is_of_disk() && path.is_file() => open_for_reading(path, layout, &read, error),
+        opened => opened,
+    }
+}
+
+fn open_for_writing<T>(
+    place: &Place,
+    path: &Path,
+    layout: &Layout,
+    now: Time,
+    read: &impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<Opened<T>, StoreError> {
     let lock = Some(lock(path)?);
-    match attempt(place, layout, &read) {
-        Ok((connection, read)) => Ok(Opened { connection, lock, damaged: None, read }),
+    let (aside, (connection, read)) = match attempt(place, layout, read) {
+        Ok(opened) => (None, opened),
         Err(error) if error.is_damage() => {
             let aside = set_aside(path, now)?;
             tracing::error!(path = %path.display(), aside = %aside.display(), %error, "store is damaged and was set aside");
-            let (connection, read) = attempt(place, layout, &read)?;
-            Ok(Opened { connection, lock, damaged: Some(aside), read })
+            (Some(aside), attempt(place, layout, read)?)
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    Ok(Opened { place: place.clone(), connection, lock, damaged: aside, unwritable: None, read })
+}
+
+/// Reads the file at `path`, and begins a database in memory in its place; the error is `why` when it can't be read
+/// either, or is none of ours as it is today.
+fn open_for_reading<T>(
+    path: &Path,
+    layout: &Layout,
+    read: &impl Fn(&Connection) -> rusqlite::Result<T>,
+    why: StoreError,
+) -> Result<Opened<T>, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let take = |file: Connection| {
+        let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let is_ours = number("PRAGMA application_id")? == i64::from(layout.application_id)
+            && number("PRAGMA user_version")? == i64::from(layout.version());
+        if is_ours { read(&file) } else { Err(rusqlite::Error::InvalidQuery) }
+    };
+    // A log is read with the file, by an index in memory; where even that can't be, the file alone is read as it was
+    // last folded.
+    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let known = ["readonly_shm=1", "immutable=1"].into_iter().find_map(|how| {
+        let uri = format!("file:{escaped}?{how}");
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).and_then(take).ok()
+    });
+    let Some(known) = known else { return Err(why) };
+    let place = Place::new(None);
+    let (connection, _) = attempt(&place, layout, read)?;
+    Ok(Opened { place, connection, lock: None, damaged: None, unwritable: Some(why), read: known })
 }
 
 fn attempt<T>(

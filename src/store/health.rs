@@ -13,15 +13,28 @@ pub(super) struct Health {
     errors: AtomicU64,
     dropped: AtomicU64,
     failing: AtomicBool,
+    /// Whether it fails until the next start, whatever is written where.
+    unwritable: bool,
 }
 
 impl Health {
-    pub(super) fn new(path: &Path) -> Self {
+    /// The health of the file at `path`; `unwritable` is why nothing is kept in it.
+    pub(super) fn new(path: &Path, unwritable: Option<&StoreError>) -> Self {
+        if let Some(error) = unwritable {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(
+                path = %path.display(),
+                %error,
+                cause,
+                "store cannot be written: what it holds was read, and what comes is kept in memory until a restart finds it writable"
+            );
+        }
         Self {
             path: path.to_owned(),
-            errors: AtomicU64::new(0),
+            errors: AtomicU64::new(u64::from(unwritable.is_some())),
             dropped: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            unwritable: unwritable.is_some(),
         }
     }
 
@@ -62,6 +75,6 @@ impl Health {
     }
 
     pub(super) fn is_ok(&self) -> bool {
-        !self.failing.load(Relaxed)
+        !self.unwritable && !self.failing.load(Relaxed)
     }
 }

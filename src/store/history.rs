@@ -149,7 +149,8 @@ impl History {
         let place = Place::new(path);
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
         let (reads, reads_end) = queue::bounded(READS);
-        let reader = place.connect_reader()?;
+        let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
+        let (reader, read_place) = (opened.place.connect_reader()?, opened.place.clone());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Io {
                 path: place.name().to_owned(),
@@ -157,12 +158,10 @@ impl History {
                 source: Arc::new(error),
             })
         };
-        let health = Arc::new(Health::new(place.name()));
         let (queue, end) = queue::bounded(QUEUE);
         let saved = Saved { damaged: opened.damaged, ..opened.read };
         let writer =
-            writer::Writer::new(place.clone(), opened.connection, opened.lock, Arc::clone(&health), retention, clock)?;
-        let read_place = place.clone();
+            writer::Writer::new(opened.place, opened.connection, opened.lock, Arc::clone(&health), retention, clock)?;
         spawn("history-read", Box::new(move || reader::run(&read_place, reader, &reads_end)))?;
         spawn("history", Box::new(move || writer.run(&end)))?;
         Ok((HistoryHandle { queue, saves: Arc::new(Semaphore::new(SAVES)), reads, health }, saved))

@@ -134,10 +134,10 @@ impl Ledger {
     ) -> Result<(LedgerHandle, Restored), StoreError> {
         let place = Place::new(path);
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
+        let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
         let restored = Restored { damaged: opened.damaged.clone(), ..opened.read.clone() };
         let (queue, end) = queue::bounded(QUEUE);
-        let health = Arc::new(Health::new(place.name()));
-        let writer = writer::Writer::new(place.clone(), opened, Arc::clone(&health), retention, clock)?;
+        let writer = writer::Writer::new(opened, Arc::clone(&health), retention, clock);
         let thread = std::thread::Builder::new().name("ledger".to_owned());
         let started = thread.spawn(move || writer.run(&end));
         started.map_err(|error| StoreError::Io {

@@ -59,7 +59,7 @@ impl Recorder {
     /// have `max_size` bytes together at most. Only their owner may read them.
     pub fn open(path: &Path, max_size: u64, now: Time) -> Result<Self, StoreError> {
         let (queue, end) = queue::bounded(QUEUE);
-        let health = Arc::new(Health::new(path));
+        let health = Arc::new(Health::new(path, None));
         let (unsaid, uncounted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let failed = |action| move |error| StoreError::Io { path: path.to_owned(), action, source: Arc::new(error) };
         let writer = writer::Writer::open(path, max_size, now).map_err(failed("record into"))?;

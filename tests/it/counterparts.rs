@@ -26,10 +26,16 @@ pub(crate) enum Need {
     Sqlite,
     /// Maker of throw-away certificates.
     Openssl,
+    /// A wall clock that can be set for one program.
+    Faketime,
+    /// Leave to have mounts of one's own.
+    Namespaces,
     /// A mail server.
     Aiosmtpd,
     /// The reference parsers of both text formats.
     PrometheusClient,
+    /// OpenTelemetry's SDK with its exporters over HTTP and gRPC.
+    OpenTelemetry,
 }
 
 /// Where a counterpart comes from.
@@ -42,7 +48,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -52,8 +58,11 @@ impl Need {
         Self::Curl,
         Self::Sqlite,
         Self::Openssl,
+        Self::Faketime,
+        Self::Namespaces,
         Self::Aiosmtpd,
         Self::PrometheusClient,
+        Self::OpenTelemetry,
     ];
 
     const fn origin(self) -> Origin {
@@ -67,24 +76,29 @@ impl Need {
             Self::Curl => Origin::Program("curl", "curl"),
             Self::Sqlite => Origin::Program("sqlite3", "sqlite3"),
             Self::Openssl => Origin::Program("openssl", "openssl"),
+            Self::Faketime => Origin::Program("faketime", "faketime"),
+            Self::Namespaces => Origin::Program("unshare", "util-linux"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
+            // The exporter brings the SDK along.
+            Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
         }
     }
 
     fn is_installed(self) -> bool {
         match self.origin() {
+            // It is everywhere; leave to use it is not.
+            Origin::Program("unshare", _) => succeeds(Command::new("unshare").args(["-rm", "true"])),
             Origin::Program(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
-            Origin::Module(module, _) => Command::new("python3")
-                .args(["-c", &format!("import {module}")])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success()),
+            Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
         }
     }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// The counterparts that this machine does not have.

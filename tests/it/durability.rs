@@ -43,7 +43,7 @@ fn number(path: &Path, query: &str) -> Option<i64> {
 }
 
 /// Waits until every notice is settled on disk.
-fn wait_until_settled(setup: &Setup, notices: i64) {
+pub(crate) fn wait_until_settled(setup: &Setup, notices: i64) {
     let ledger = setup.path().join("lookout.db");
     eventually(&format!("{notices} settled notices"), || {
         let settled = number(&ledger, "SELECT count(*) FROM outbox WHERE settled_at IS NOT NULL")?;

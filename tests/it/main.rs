@@ -18,11 +18,13 @@ mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
+mod faults;
 mod hooks;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
+mod otlp;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -73,7 +75,9 @@ fn main() -> ExitCode {
         storms::trials(),
         mail::trials(),
         durability::trials(),
+        faults::trials(),
         reload::trials(),
+        otlp::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];

@@ -34,7 +34,8 @@ pub(crate) struct Setup {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    open_files: Option<u32>,
+    /// What the shell does before it becomes the program.
+    prelude: String,
 }
 
 impl Setup {
@@ -46,7 +47,7 @@ impl Setup {
             program: PathBuf::from(env!("CARGO_BIN_EXE_lookout")),
             arguments: vec!["run".to_owned(), "--config".to_owned(), "lookout.yaml".to_owned()],
             environment: Vec::new(),
-            open_files: None,
+            prelude: String::new(),
         };
         setup.write("lookout.yaml", &format!("listen: 127.0.0.1:0\nlog: {{format: json, level: info}}\n{config}"));
         setup
@@ -65,8 +66,19 @@ impl Setup {
     }
 
     /// Bounds the files that it may have open, sockets among them.
-    pub(crate) const fn open_files(mut self, files: u32) -> Self {
-        self.open_files = Some(files);
+    pub(crate) fn open_files(self, files: u32) -> Self {
+        self.shell(&format!("ulimit -Sn {files}"))
+    }
+
+    /// Has a shell do this before it becomes the program.
+    pub(crate) fn shell(mut self, line: &str) -> Self {
+        self.prelude += &format!("{line} && ");
+        self
+    }
+
+    /// Undoes [`Setup::shell`].
+    pub(crate) fn without_shell(mut self) -> Self {
+        self.prelude.clear();
         self
     }
 
@@ -90,16 +102,17 @@ impl Setup {
 
     /// The program with these arguments, in the folder, with the environment of this setup.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.open_files {
-            None => Command::new(&self.program),
-            Some(files) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -Sn {files} && exec \"$@\""), "sh"]).arg(&self.program);
-                shell
-            }
+        let mut command = if self.prelude.is_empty() {
+            Command::new(&self.program)
+        } else {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{}exec \"$@\"", self.prelude), "sh"]).arg(&self.program);
+            shell
         };
         command.args(arguments).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // The usual ports of OTLP are one each, and tests run side by side.
+        command.envs([("LOOKOUT_OTLP__HTTP", "null"), ("LOOKOUT_OTLP__GRPC", "null")]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -146,6 +159,11 @@ impl Lookout {
     /// Its main listener.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its root, for programs that take a URL.
@@ -202,7 +220,12 @@ impl Lookout {
     /// Asks it to end, and returns how it did.
     pub(crate) fn sigterm(mut self) -> ExitStatus {
         self.signal("TERM");
-        eventually("its end", || self.child.try_wait().expect("a child to wait for"))
+        eventually("its end", || self.ended())
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child to wait for")
     }
 
     /// Sends it a signal by name, such as `HUP`.

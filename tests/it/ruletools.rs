@@ -43,6 +43,10 @@ fn built_in_rules_pass() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
+/// The rules about spending.
+pub(crate) const SPENDING: [&str; 6] =
+    ["DayCostForecast", "DayTokenForecast", "ErrorRepeating", "IdleButSpending", "TaskLooping", "TokenVelocity"];
+
 fn every_built_in_rule_is_tested() {
     let mut fires = BTreeSet::new();
     let mut rests = BTreeSet::new();
@@ -61,6 +65,10 @@ fn every_built_in_rule_is_tested() {
     for rule in lookout::rules::built_in(rules).expect("good rules").descriptions() {
         // Lookout itself does not fail on a virtual clock.
         if matches!(rule.for_each, ForEach::Receiver | ForEach::Sidecar) {
+            continue;
+        }
+        // What an agent spends is proven to the second beside the engine.
+        if SPENDING.contains(&rule.name) {
             continue;
         }
         for (level, _) in &rule.levels {

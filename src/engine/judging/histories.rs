@@ -22,6 +22,13 @@ rules:
   - {name: Lost, for_each: agent, signal: progress, when: absent, levels: {warning: true}}
   - {name: Failed, for_each: agent, signal: status, when: equals, levels: {error: failed, info: paused}, where: {type: "c*"}}
   - {name: Many, for_each: agent, signal: tokens, when: at_least, levels: {warning: 10}, where: {agent_name: "agent1"}}
+  - {name: Fast, for_each: agent, signal: token_velocity_ratio, when: at_least, levels: {warning: 2, error: 5}, clear_below: 1}
+  - {name: Calm, for_each: agent, signal: token_velocity_ratio, when: at_most, levels: {info: 1.5}}
+  - {name: Gone, for_each: agent, signal: day_budget_gone_in_seconds, when: at_most, levels: {warning: 20m, error: 5m}, clear_above: 30m}
+  - {name: Lasts, for_each: agent, signal: day_cost_gone_in_seconds, when: at_least, levels: {info: 10m}}
+  - {name: Same, for_each: agent, signal: same_error_count, when: at_least, levels: {info: 1, warning: 3}}
+  - {name: Loop, for_each: agent, signal: tokens_since_progress, when: at_least, levels: {warning: 8}}
+  - {name: Zombie, for_each: agent, signal: idle_spending_tokens, when: at_least, levels: {warning: 5}}
   - {name: AgentMissing, for_each: agent, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}, where: {agent_name: "agent0"}}
   - {name: FleetTooSmall, for_each: cluster, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}}
   - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 15s, error: 35s}}

@@ -14,7 +14,7 @@ pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
     write_state(writer, snapshot, &agents);
     write_usage(writer, &agents);
     write_budgets(writer, snapshot, &agents);
-    write_requests(writer, &agents);
+    write_requests(writer, snapshot, &agents);
     write_work(writer, &agents);
 }
 
@@ -50,7 +50,7 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     writer.family(&names::AGENT_LAST_ACTIVITY, |series| {
         for agent in agents {
             if let Some(at) = agent.last_activity {
-                series.line(&agent.labels).time(at);
+                series.line(&agent.labels).time(snapshot.wall.show(at));
             }
         }
     });
@@ -67,7 +67,7 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     writer.family(&names::AGENT_ESTIMATED_COMPLETION, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(at) = agent.estimated_completion {
-                series.line(&agent.labels).time(at);
+                series.line(&agent.labels).time(snapshot.wall.show(at));
             }
         }
     });
@@ -126,7 +126,7 @@ fn write_budgets(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]
     usd(&names::AGENT_BUDGET_USED_USD, &|agent| agent.day_cost_usd);
 }
 
-fn write_requests(writer: &mut Writer<'_>, agents: &[&Agent]) {
+fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
     let mut counter = |family, count: fn(&Agent) -> Count| {
         writer.family(family, |series| {
             for agent in agents {
@@ -158,7 +158,7 @@ fn write_requests(writer: &mut Writer<'_>, agents: &[&Agent]) {
     writer.family(&names::AGENT_RATE_LIMIT_RESET, |series| {
         for (agent, limit) in rate_limits(agents) {
             if let Some(at) = limit.reset_at {
-                limit_line(series, agent, limit).time(at);
+                limit_line(series, agent, limit).time(snapshot.wall.show(at));
             }
         }
     });

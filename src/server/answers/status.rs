@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::totals;
 use crate::engine::{ReceiverView, View};
-use crate::model::{Agent, Component, Count, RateLimit, Snapshot, TokenType};
+use crate::model::{Agent, Component, Count, RateLimit, Snapshot, Time, TokenType};
 
 /// A list whose members are made as they are written: a tree of the whole fleet would be ten times its text.
 struct Lazy<'a, T>(Vec<&'a T>, &'a dyn Fn(&T) -> Value);
@@ -52,6 +52,7 @@ pub(in crate::server) fn of(view: &View) -> String {
         components.entry(component.project_slot).or_default().push(component);
     }
     let agent_of = |one: &Agent| agent(one, fleet);
+    let component_of = |one: &Component| component(one, fleet);
     let projects: Vec<ProjectAnswer<'_>> = fleet
         .projects
         .iter()
@@ -64,7 +65,7 @@ pub(in crate::server) fn of(view: &View) -> String {
                 health: project.health().as_str(),
                 missing: project.missing.iter().map(|(name, _)| &**name).collect(),
                 agents: Lazy(of_project, &agent_of),
-                components: Lazy(components, &component),
+                components: Lazy(components, &component_of),
             }
         })
         .collect();
@@ -77,7 +78,7 @@ pub(in crate::server) fn of(view: &View) -> String {
                 "name": &*source.name,
                 "kind": source.kind,
                 "up": source.up,
-                "last_success": source.last_success.map(|at| at.to_string()),
+                "last_success": source.last_success.map(|at| fleet.wall.show(at).to_string()),
                 "last_error": source.last_error.as_deref(),
             })
         })
@@ -99,6 +100,7 @@ pub(in crate::server) fn of(view: &View) -> String {
 }
 
 fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
+    let shown = |at: Time| fleet.wall.show(at).to_string();
     let tokens = agent.total_tokens().map(|_| {
         let counts = TokenType::ALL.iter().zip(&agent.tokens);
         counts.map(|(kind, count)| (kind.as_str().to_owned(), json!(count.total()))).collect::<Map<_, _>>()
@@ -109,7 +111,7 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
             "limit_type": &*limit.limit_type,
             "limit": limit.limit,
             "remaining": limit.remaining,
-            "reset_at": limit.reset_at.map(|at| at.to_string()),
+            "reset_at": limit.reset_at.map(shown),
         })
     };
     json!({
@@ -122,14 +124,14 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "down": agent.is_down(),
         "expected": agent.is_expected(),
         "idle_seconds": agent.idle_seconds(fleet.at),
-        "last_activity": agent.last_activity.map(|at| at.to_string()),
-        "last_heard": agent.last_heard.to_string(),
+        "last_activity": agent.last_activity.map(shown),
+        "last_heard": shown(agent.last_heard),
         "source": &*agent.source,
         "task_id": agent.task.as_ref().map(|task| &*task.id),
         "task_seconds": agent.task.as_ref().map(|task| task.worked_at(fleet.at).as_secs_f64()),
         "phase": agent.phase.as_deref(),
         "progress": agent.progress.map(|ratio| ratio * 100.0),
-        "estimated_completion": agent.estimated_completion.map(|at| at.to_string()),
+        "estimated_completion": agent.estimated_completion.map(shown),
         "model": agent.model.as_deref(),
         "restart_count": agent.restarts.get(),
         "tokens": tokens,
@@ -148,14 +150,14 @@ fn count(count: &Count) -> Option<u64> {
     count.get()
 }
 
-fn component(component: &Component) -> Value {
+fn component(component: &Component, fleet: &Snapshot) -> Value {
     let metrics: Map<String, Value> =
         component.metrics.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
     json!({
         "name": &*component.name,
         "status": component.status.as_str(),
         "details": component.details.as_deref(),
-        "since": component.status_since.to_string(),
+        "since": fleet.wall.show(component.status_since).to_string(),
         "metrics": metrics,
     })
 }

@@ -3,19 +3,20 @@
 use serde_json::{Map, Value, json};
 
 use crate::engine::View;
-use crate::model::{Count, Project, Time, TokenType};
+use crate::model::{Count, Project, Snapshot, TokenType};
 
 /// The answer for `view`.
 pub(in crate::server) fn of(view: &View) -> Value {
     let fleet = &view.fleet;
     let projects: Map<String, Value> =
-        fleet.projects.iter().map(|project| (project.name.to_string(), sums(&[project], fleet.at))).collect();
+        fleet.projects.iter().map(|project| (project.name.to_string(), sums(&[project], fleet))).collect();
     let all: Vec<&Project> = fleet.projects.iter().map(|project| &**project).collect();
-    json!({"metrics": sums(&all, fleet.at), "projects": projects})
+    json!({"metrics": sums(&all, fleet), "projects": projects})
 }
 
 /// Sums over projects. An agent is running while it is alive, as earlier systems count; idle ones are among them.
-fn sums(projects: &[&Project], now: Time) -> Value {
+fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
+    let now = fleet.at;
     let sum = |value: &dyn Fn(&Project) -> u64| -> u64 { projects.iter().map(|project| value(project)).sum() };
     let known = |count: &dyn Fn(&Project) -> Option<u64>| -> Option<u64> {
         projects.iter().filter_map(|project| count(project)).fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
@@ -43,7 +44,7 @@ fn sums(projects: &[&Project], now: Time) -> Value {
         project.recent_tasks.iter().filter(|(at, _)| now.since(*at) < hour).map(|(_, count)| u64::from(*count)).sum()
     };
     json!({
-        "timestamp": now.as_secs_f64(),
+        "timestamp": fleet.wall.show(now).as_secs_f64(),
         "total_agents": sum(&|project| project.agents.into()),
         "running_agents": sum(&|project| project.up.into()),
         "idle_agents": sum(&|project| project.by_status.first().copied().unwrap_or_default().into()),
@@ -71,6 +72,7 @@ fn ratio(part: Option<u64>, whole: Option<u64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Time;
 
     #[test]
     fn averages_follow_from_sums_and_nothing_from_nothing() {
@@ -81,9 +83,9 @@ mod tests {
         one.totals.tokens[1].add(600);
         one.totals.tasks_completed.add(3);
         one.totals.tasks_failed.add(1);
-        let now = Time::from_millis(10_000_000);
+        let fleet = Snapshot { at: Time::from_millis(10_000_000), ..Snapshot::default() };
         one.recent_tasks = std::sync::Arc::new(vec![(Time::from_millis(1), 5), (Time::from_millis(9_000_000), 2)]);
-        let answer = sums(&[&one, &Project::default()], now);
+        let answer = sums(&[&one, &Project::default()], &fleet);
         for (key, value) in [
             ("total_agents", json!(3)),
             ("running_agents", json!(2)),

@@ -308,7 +308,7 @@ async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_b
         queue,
         saves: Arc::new(Semaphore::new(SAVES)),
         reads,
-        health: Arc::new(Health::new(Path::new("h.db"))),
+        health: Arc::new(Health::new(Path::new("h.db"), None)),
     };
     history.record(vec![row("a", 1, "idle"), row("a", 2, "idle")]);
     history.record(vec![row("a", 3, "idle"), row("a", 4, "idle")]);

@@ -192,8 +192,8 @@ async fn a_full_disk_is_an_answer_and_not_the_end() {
     let place = Place::new(None);
     let opened = file::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
     opened.connection.pragma_update(None, "max_page_count", 12).unwrap();
-    let health = Arc::new(Health::new(place.name()));
-    let writer = writer::Writer::new(place, opened, Arc::clone(&health), DAY, Clock::at(START)).unwrap();
+    let health = Arc::new(Health::new(place.name(), None));
+    let writer = writer::Writer::new(opened, Arc::clone(&health), DAY, Clock::at(START));
     let (queue, end) = queue::bounded(QUEUE);
     std::thread::spawn(move || writer.run(&end));
     let ledger = LedgerHandle { queue, health };
@@ -256,7 +256,7 @@ async fn enqueued_commits_come_before_a_later_one_and_never_wait() {
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
     let (queue, end) = queue::bounded(1);
-    let full = LedgerHandle { queue, health: Arc::new(Health::new(&path)) };
+    let full = LedgerHandle { queue, health: Arc::new(Health::new(&path, None)) };
     assert!(full.enqueue(Commit::default()).is_ok());
     let back = full.enqueue(Commit { notices: vec![notice("mine")], ..Commit::default() }).unwrap_err();
     assert_eq!(back.notices.len(), 1, "given back");

@@ -121,14 +121,8 @@ impl Work {
 }
 
 impl Writer {
-    pub(super) fn new(
-        place: Place,
-        opened: Opened<Restored>,
-        health: Arc<Health>,
-        retention: Duration,
-        clock: Clock,
-    ) -> Result<Self, StoreError> {
-        let Opened { connection, lock, .. } = opened;
+    pub(super) fn new(opened: Opened<Restored>, health: Arc<Health>, retention: Duration, clock: Clock) -> Self {
+        let Opened { place, connection, lock, .. } = opened;
         let writer = Self {
             connection,
             lock,
@@ -140,8 +134,9 @@ impl Writer {
             clock,
             place,
         };
-        writer.lay_out_log().map_err(writer.place.failed("write"))?;
-        Ok(writer)
+        // A disk that is full now may take what is to be written once it matters.
+        writer.health.wrote(&writer.lay_out_log().map_err(writer.place.failed("write")));
+        writer
     }
 
     /// Grows the log once and folds it, so that the commits to come overwrite what is there.

@@ -72,7 +72,7 @@ fn number(threshold: &Value) -> Option<f64> {
 }
 
 fn built_in_rules_are_whole() {
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 16] = [
         "name",
         "enabled",
         "for_each",
@@ -81,6 +81,7 @@ fn built_in_rules_are_whole() {
         "levels",
         "for",
         "clear_below",
+        "clear_above",
         "clear_after",
         "cooldown",
         "repeat",
@@ -90,9 +91,11 @@ fn built_in_rules_are_whole() {
         "action",
     ];
     let rules = built_in();
-    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AlertsGivenUp \
-                    AlertsUndelivered ClusterHealth ComponentStatus DayCostBudget DayTokenBudget ErrorRate EvaluationLate \
-                    FleetTooSmall RateLimited ReceiverFailing SourceDown StoreFailing TaskRunningLong TaskTokenBudget";
+    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown \
+                    AlertsGivenUp AlertsUndelivered ClusterHealth ComponentStatus DayCostBudget \
+                    DayCostForecast DayTokenBudget DayTokenForecast ErrorRate ErrorRepeating EvaluationLate \
+                    FleetTooSmall IdleButSpending RateLimited ReceiverFailing SourceDown StoreFailing \
+                    TaskLooping TaskRunningLong TaskTokenBudget TokenVelocity";
     assert!(rules.keys().map(String::as_str).eq(expected.split_whitespace()), "{:?}", rules.keys());
     for (name, rule) in &rules {
         let keys = rule.as_object().expect("a rule is a table");
@@ -112,7 +115,8 @@ fn built_in_rules_are_whole() {
         assert!(!levels.is_empty() && levels.keys().all(|level| Level::parse(level).is_some()), "{name}: {levels:?}");
         let rising: Vec<f64> = Level::ALL.iter().filter_map(|level| number(levels.get(level.as_str())?)).collect();
         assert!(
-            rising.is_sorted() && (word(rule, "when") == "equals" || rising.len() == levels.len()),
+            (if word(rule, "when") == "at_most" { rising.iter().rev().is_sorted() } else { rising.is_sorted() })
+                && (word(rule, "when") == "equals" || rising.len() == levels.len()),
             "{name}: {levels:?}"
         );
 
@@ -137,7 +141,7 @@ fn built_in_rules_are_whole() {
             ];
             assert!(known.contains(&variable.trim()), "{name}: there is no `{variable}`");
             assert!(
-                ["", "duration", "percent", "count", "join(', ')"].contains(&filter.trim()),
+                ["", "duration", "percent", "count", "clock_time", "join(', ')"].contains(&filter.trim()),
                 "{name}: there is no filter `{filter}`"
             );
         }
@@ -190,6 +194,7 @@ fn both_say_the_same() {
         }
         let shown = match number(threshold) {
             None => expression.contains(&format!("\"{}\"", threshold.as_str().expect("a word"))),
+            Some(seconds) if expression.contains("_gone_seconds") => expression.contains(&format!(" <= {seconds}")),
             Some(seconds) if rule.get("for").is_some() => {
                 duration::parse(word(&rule, "for")).is_ok_and(|held| held.as_secs_f64() == seconds)
             }

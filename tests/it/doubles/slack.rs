@@ -22,7 +22,7 @@ pub(crate) const SECRET: &str = "T0SECRET/B0SECRET/hunter2hunter2";
 pub(crate) enum Act {
     /// 200 `ok`, if the body is one that Slack takes.
     Take,
-    /// No answer, until the sender goes away.
+    /// No answer, until the sender goes away or [`Slack::release`].
     Hang,
     /// The connection is cut without an answer.
     Cut,
@@ -37,6 +37,19 @@ pub(crate) struct Seen {
     pub(crate) act: Act,
     /// Its body.
     pub(crate) body: Value,
+    /// How long after the start of the double it came in.
+    pub(crate) at: Duration,
+}
+
+/// An alert as a message tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// `WARNING`, `ERROR`, …, `RESOLVED`, `NOTE`.
+    pub(crate) word: String,
+    /// Whom it is about.
+    pub(crate) name: String,
+    /// The rule that it is of.
+    pub(crate) rule: String,
 }
 
 impl Seen {
@@ -78,6 +91,29 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// Every alert that it tells.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let text = self.text();
+        let title = self.title();
+        let bracket = |text: &str| {
+            let (word, name) = text.strip_prefix('[')?.split_once("] ")?;
+            Some((word.to_owned(), name.to_owned()))
+        };
+        if !title.contains(" alert") {
+            let rule = text.lines().skip_while(|line| *line != "*Rule*").nth(1).unwrap_or_default();
+            let line = bracket(&title).map(|(word, name)| Line { word, name, rule: rule.to_owned() });
+            return line.into_iter().collect();
+        }
+        let line = |line: &str| {
+            let (head, rest) = line.split_once(" · ")?;
+            let (word, name) = bracket(head)?;
+            Some(Line { word, name, rule: rest.split(':').next()?.to_owned() })
+        };
+        text.lines().skip(1).filter_map(line).collect()
+    }
+}
+
 fn texts(value: &Value, out: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| texts(item, out)),
@@ -97,8 +133,8 @@ pub(crate) struct Slack {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    started: Stopwatch,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -108,6 +144,8 @@ struct State {
     seen: Vec<Seen>,
     script: VecDeque<Act>,
     otherwise: Option<Act>,
+    /// Connections that hang.
+    hanging: Vec<TcpStream>,
     /// At least so long from one message to the next, or 429.
     pace: Option<Duration>,
     /// Since the last message that was taken.
@@ -129,7 +167,7 @@ impl Slack {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { started: Stopwatch::start(), state: Mutex::default(), changed: Condvar::new() });
         let server = Arc::clone(&shared);
         // It ends with the process: tests are few and short.
         thread::spawn(move || {
@@ -162,6 +200,28 @@ impl Slack {
     /// Does this with every request that nothing else was said of.
     pub(crate) fn always(&self, act: Act) {
         self.shared.state().otherwise = Some(act);
+    }
+
+    /// How long it has been there.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Cuts every connection that hangs.
+    pub(crate) fn release(&self) {
+        for stream in self.shared.state().hanging.drain(..) {
+            // Its sender may be gone already.
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+
+    /// Forgets what it was told to do with requests to come, and takes them all.
+    pub(crate) fn behave(&self) {
+        let mut state = self.shared.state();
+        state.script.clear();
+        state.otherwise = None;
+        drop(state);
+        self.release();
     }
 
     /// Takes one message in so long, and answers 429 to what comes sooner, as Slack does with one a second.
@@ -226,7 +286,10 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
             state.last = Some(Stopwatch::start());
         }
         let body = problem.map_or_else(|| parsed.unwrap_or_default(), Value::String);
-        state.seen.push(Seen { act, body });
+        state.seen.push(Seen { act, body, at: shared.started.elapsed() });
+        if act == Act::Hang {
+            state.hanging.push(stream.try_clone()?);
+        }
         shared.changed.notify_all();
         act
     };

@@ -1,0 +1,53 @@
+//! What sources say while the wall clock is set, and what a clock that was ahead of ours left behind.
+
+use super::*;
+use crate::model::AgentStatus::Running;
+
+const HOUR: i64 = 3_600;
+
+fn active(seconds: i64) -> AgentUpdate<'static> {
+    let task = Patch::Set("t1".into());
+    AgentUpdate { last_activity: Some(at(seconds)), task_id: task, task_started_at: Some(at(seconds)), ..a(Running) }
+}
+
+#[test]
+fn nothing_is_of_the_future() {
+    let mut watch = Watch::new(settings());
+    let agent = watch.push(5, active(60)).clone();
+    assert_eq!((agent.last_activity, agent.task.unwrap().started_at), (Some(at(5)), at(5)));
+}
+
+#[test]
+fn a_step_of_the_clock_makes_nobody_idle_and_nobody_busy() {
+    for by in [HOUR, -HOUR] {
+        let mut watch = Watch::new(settings());
+        watch.push(120, active(0));
+        assert!(watch.fleet.note_wall(at(120), at(120 + by)));
+        let idle = |watch: &Watch, seconds| watch.agent("a").idle_seconds(at(seconds));
+        assert_eq!(idle(&watch, 120), Some(120.0));
+        watch.push(121, active(0));
+        assert_eq!(idle(&watch, 121), Some(121.0), "it says the same again");
+        watch.push(122, active(by));
+        assert_eq!(idle(&watch, 122), Some(122.0), "it says the same by the clock of now");
+        assert_eq!(watch.agent("a").task.as_ref().unwrap().started_at, at(0));
+        watch.push(123, active(by + 123));
+        assert_eq!(idle(&watch, 123), Some(0.0), "it was active");
+        let shown = watch.fleet.state().wall.show(watch.agent("a").last_activity.unwrap());
+        assert_eq!(shown, at(by + 123), "others read what it said");
+    }
+}
+
+#[test]
+fn what_a_clock_ahead_of_ours_saved_is_of_the_time_before_our_start() {
+    let mut before = Watch::new(settings());
+    before.push(HOUR, active(HOUR));
+    let agent = before.agent("a").clone();
+    let mut fleet = Fleet::new(at(0), settings());
+    fleet.restore(at(0), Vec::new(), vec![agent], Vec::new(), Vec::new());
+    let mut watch = Watch { fleet };
+    let agent = watch.agent("a");
+    assert!(agent.last_heard < at(0) && agent.last_activity == Some(at(0)));
+    // It goes stale when anybody does that says nothing after our start, not an hour later.
+    watch.until(61);
+    assert!(watch.agent("a").stale);
+}

@@ -1,0 +1,174 @@
+//! Disks that take nothing: full, read-only, or holding something else than was written. Alerts are told all the same.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use crate::counterparts::{self, Need};
+use crate::doubles::slack::Slack;
+use crate::program::{Lookout, Setup, eventually};
+use crate::slack::{idle, metric, push, receiver};
+use crate::{Case, trial};
+
+pub(super) fn trials() -> Vec<Case> {
+    vec![
+        trial(
+            "faults: on a full disk alerts are told, the disk is one, and all is kept once there is room",
+            &[Need::Namespaces],
+            full,
+        ),
+        trial("faults: a start on a full disk knows what was told, and tells on", &[], || unwritable(FULL)),
+        trial("faults: a start on a read-only disk knows what was told, and tells on", &[Need::Namespaces], || {
+            unwritable(READ_ONLY);
+        }),
+        trial("faults: a first start where nothing can be written is a clear error", &[Need::Namespaces], first_start),
+        trial("faults: every damaged ledger is kept aside under a name of its own", &[], damaged_again),
+    ]
+}
+
+/// A shell that becomes a program whose every write to a file fails.
+const FULL: &str = "trap '' XFSZ && ulimit -f 0";
+/// A shell in a mount namespace of its own, in which its folder is read-only.
+const READ_ONLY: &str =
+    "exec unshare -rm sh -c 'mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$@\"' sh \"$@\"";
+/// The same with a small disk in `disk`.
+const SMALL: &str =
+    "exec unshare -rm sh -c 'mkdir -p disk && mount -t tmpfs -o size=3m none disk && exec \"$@\"' sh \"$@\"";
+
+/// From now on every write of the program to a file fails, or none does.
+pub(super) fn fill(lookout: &Lookout, full: bool) {
+    let (id, limit) = (lookout.id(), if full { "1:" } else { "unlimited:" });
+    counterparts::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--fsize={limit}")]));
+}
+
+/// One receiver, and the alert of a failing store without its patience.
+fn setup(slack: &Slack, store: &str) -> Setup {
+    let config = format!("{store}rules: [mine.yaml]\nreceivers:\n{}", receiver("ops", slack));
+    let setup = Setup::new(&config);
+    setup.write(
+        "mine.yaml",
+        "rules:\n  - {name: StoreFailing, for_each: sidecar, signal: store_failing_seconds, when: at_least, \
+         levels: {error: 100ms}, cooldown: 0s, summary: 'the store fails'}\n",
+    );
+    setup
+}
+
+fn told(slack: &Slack, alert: &str) -> usize {
+    slack.told().iter().filter(|told| *told == alert).count()
+}
+
+fn wait_for(slack: &Slack, alert: &str) {
+    eventually(alert, || (told(slack, alert) > 0).then_some(()));
+}
+
+fn full() {
+    let slack = Slack::start();
+    let setup = setup(&slack, "store: {path: disk/lookout.db}\n").shell(SMALL);
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    wait_for(&slack, "[WARNING] a");
+    // The disk is in the program's own namespace.
+    let disk = format!("/proc/{}/root{}/disk/filler", lookout.id(), setup.path().display());
+    let mut filler = std::fs::File::create(&disk).expect("a file on the small disk");
+    while filler.write_all(&[0; 512]).is_ok() {}
+    push(&lookout, &idle("b", 650));
+    push(&lookout, &idle("a", 0));
+    wait_for(&slack, "[ERROR] b");
+    wait_for(&slack, "[RESOLVED] a");
+    // What was laid out in advance takes some commits; then it is said.
+    let mut seconds = 651;
+    eventually("the store fails", || {
+        seconds += 1;
+        push(&lookout, &idle(&format!("c{seconds}"), seconds));
+        (told(&slack, "[ERROR] lookout") > 0).then_some(())
+    });
+    assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
+    let log = lookout.log();
+    assert!(log.contains("the disk is full: free some space"), "{log}");
+    drop(filler);
+    std::fs::remove_file(&disk).expect("room again");
+    push(&lookout, &idle("b", 0));
+    wait_for(&slack, "[RESOLVED] b");
+    wait_for(&slack, "[RESOLVED] lookout");
+    assert!(lookout.log().contains("store can be written again"));
+    assert!(lookout.sigterm().success());
+    for alert in ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"] {
+        assert_eq!(told(&slack, alert), 1, "{alert}: {:?}", slack.told());
+    }
+}
+
+fn unwritable(disk: &str) {
+    for is_killed in [false, true] {
+        let slack = Slack::start();
+        let mut setup = setup(&slack, "");
+        let lookout = setup.start();
+        push(&lookout, &idle("a", 400));
+        wait_for(&slack, "[WARNING] a");
+        eventually("it is ticked off", || {
+            (metric(&lookout, "lookout_notifications_total{receiver=\"ops\"}")? > 0.0).then_some(())
+        });
+        crate::durability::wait_until_settled(&setup, 1);
+        if is_killed {
+            lookout.kill9();
+        } else {
+            assert!(lookout.sigterm().success());
+        }
+        setup = setup.shell(disk);
+        // It is not ready, as it says, and works all the same.
+        let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
+        let log = lookout.log();
+        assert!(log.contains("store cannot be written") && log.contains("lookout.db"), "{log}");
+        wait_for(&slack, "[ERROR] lookout");
+        assert_eq!(lookout.get("/api/status").json()["store_ok"], false);
+        assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
+        push(&lookout, &idle("a", 401));
+        push(&lookout, &idle("b", 650));
+        wait_for(&slack, "[ERROR] b");
+        push(&lookout, &idle("a", 0));
+        wait_for(&slack, "[RESOLVED] a");
+        assert_eq!(told(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.told());
+        assert!(lookout.sigterm().success());
+        // Where it can be written again it is.
+        let lookout = setup.without_shell().start();
+        assert!(!lookout.log().contains("store cannot be written"), "{}", lookout.log());
+        push(&lookout, &idle("c", 950));
+        wait_for(&slack, "[CRITICAL] c");
+        assert!(lookout.sigterm().success());
+    }
+}
+
+fn first_start() {
+    let setup = Setup::new("").shell(READ_ONLY);
+    let error = setup.spawn().map(|lookout| lookout.log()).expect_err("nothing can be written");
+    for part in ["lookout.db", "Read-only file system", "check that the path is a file that lookout may write"] {
+        assert!(error.contains(part), "`{part}` in {error}");
+    }
+}
+
+fn damaged_again() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("receivers:\n{}", receiver("ops", &slack)));
+    assert!(setup.start().sigterm().success());
+    let path = setup.path().join("lookout.db");
+    let mut contents = Vec::new();
+    for round in 0..3 {
+        let rubbish = format!("what was written in round {round} ").repeat(400);
+        std::fs::write(&path, &rubbish).unwrap();
+        contents.push(rubbish);
+        let lookout = setup.start();
+        let entries = std::fs::read_dir(setup.path()).unwrap().flatten();
+        let mut aside: Vec<_> = entries
+            .map(|entry| entry.path())
+            .filter(|path| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lookout.db.damaged-"))
+            })
+            .collect();
+        aside.sort();
+        let kept: Vec<String> = aside.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(kept, contents, "in the order of their names, which say when");
+        let log = lookout.log();
+        assert!(log.contains("a database was damaged; it was put aside and a new one begun"), "{log}");
+        let name = aside.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        assert!(log.contains(&name), "{name} in {log}");
+        assert!(lookout.sigterm().success());
+    }
+}

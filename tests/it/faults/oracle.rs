@@ -1,0 +1,224 @@
+//! What was owed to each receiver, computed from what is true and from what each was told; and what is wrong with it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::ledger::{self, Row};
+use super::schedule::{Condition, SUBJECTS, Slow, Whom};
+use super::world::{Break, COOLDOWN, Mark, World, rule};
+use crate::doubles::slack::Slack;
+
+/// How long before a crash a send may have been taken whose outcome was not yet written. Writing takes
+/// milliseconds; a machine that runs many schedules at once is slow.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+/// What became of the notices of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    /// Notices that were decided.
+    pub(super) owed: usize,
+    /// Told by way of a newer notice of the same alert.
+    pub(super) superseded: usize,
+    /// Refused for good by their receiver, or their receiver was removed.
+    pub(super) dead: usize,
+    /// Told once more, as they were in flight at a crash.
+    pub(super) repeated: usize,
+}
+
+/// Something that a receiver was told of an alert.
+#[derive(Clone, Debug)]
+struct Tell {
+    word: String,
+    /// The number of the request.
+    place: usize,
+    at: Duration,
+}
+
+/// All that a receiver took, by (subject, rule), in order.
+fn tells(double: &Slack) -> HashMap<(String, String), Vec<Tell>> {
+    let mut tells: HashMap<_, Vec<Tell>> = HashMap::new();
+    for (place, seen) in double.seen().into_iter().enumerate().filter(|(_, seen)| seen.was_taken()) {
+        for line in seen.lines().into_iter().filter(|line| line.word != "NOTE") {
+            tells.entry((line.name, line.rule)).or_default().push(Tell { word: line.word, place, at: seen.at });
+        }
+    }
+    tells
+}
+
+/// The level at which a subject's alert must fire: 1 to 3, and 0 when it must not.
+fn level(subject: usize, condition: Condition, slow: Slow) -> usize {
+    let Condition::Trouble(worse) = condition else { return 0 };
+    match (rule(subject), worse, slow) {
+        ("AgentIdle", worse, _) => worse + 1,
+        ("AgentDown", ..) => 2,
+        ("Slow", _, Slow::Absent) => 0,
+        ("Slow", 0, Slow::Strict) | ("Slow", 1.., Slow::Lenient) => 1,
+        ("Slow", 0, Slow::Lenient) => 0,
+        ("Slow", ..) => 2,
+        (_, 0, _) => 1,
+        _ => 2,
+    }
+}
+
+const WORDS: [&str; 4] = ["RESOLVED", "WARNING", "ERROR", "CRITICAL"];
+
+/// What is still owed now that all is well: a line for each receiver and alert. Empty when people know the truth.
+pub(super) fn owed(world: &World) -> Vec<String> {
+    let mut owed = Vec::new();
+    for whom in Whom::ALL {
+        if whom == Whom::Extra && !world.extra {
+            continue;
+        }
+        let least = if whom == Whom::Oncall { 2 } else { 1 };
+        let tells = tells(world.double(whom));
+        let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
+        // What was told before it is known to nobody any more.
+        let forgot = marks.iter().rev().find(|mark| mark.what != Break::Crash).map_or(0, |mark| mark.place);
+        for (subject, name) in SUBJECTS.iter().enumerate() {
+            let level = level(subject, world.truth[subject], world.slow);
+            let last = tells.get(&((*name).to_owned(), rule(subject).to_owned())).and_then(|tells| tells.last());
+            let expected = WORDS[if level < least { 0 } else { level }];
+            let is_known = match last {
+                Some(last) if last.place < forgot => level < least || last.word == expected,
+                Some(last) => last.word == expected,
+                None => level < least,
+            };
+            if !is_known {
+                let last = last.map_or("nothing", |last| &last.word);
+                owed.push(format!("{} was last told {last} of {name}, which is {expected}", whom.name()));
+            }
+        }
+    }
+    owed
+}
+
+/// Those of `owed` that `world` has an excuse for: the last notice was refused for good, which a dead letter shows,
+/// or the alert was acknowledged before the receiver came.
+pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
+    (0..SUBJECTS.len()).any(|subject| {
+        let (name, rule) = (SUBJECTS[subject], rule(subject));
+        let is_about = |whom: Whom| line.starts_with(whom.name()) && line.contains(&format!(" of {name},"));
+        Whom::ALL.into_iter().filter(|whom| is_about(*whom)).any(|whom| {
+            let last =
+                rows.iter().rev().find(|row| row.receiver == whom.name() && row.name == name && row.rule == rule);
+            let is_dead = last.is_some_and(|last| last.state == "dead");
+            let is_acked = world.alert(subject).is_some_and(|alert| !alert["acked_by"].is_null());
+            is_dead || whom == Whom::Extra && is_acked
+        })
+    })
+}
+
+/// Holds what each receiver took against what the ledgers say it was told: every notice that was ticked off was taken,
+/// and none was taken twice but what a crash caught in flight. Returns what is wrong.
+pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<String>) {
+    let mut wrong = Vec::new();
+    let mut count = Count::default();
+    let mut ledgers = world.ledgers.clone();
+    ledgers.push(ledger::read(world.path()));
+    let last = ledgers.len() - 1;
+    for (place, rows) in ledgers.iter().enumerate() {
+        for row in rows.iter().filter(|row| row.kind != "announcement") {
+            count.owed += 1;
+            match row.state.as_str() {
+                "superseded" => count.superseded += 1,
+                "dead" => count.dead += 1,
+                "pending" if place == last => wrong.push(format!("withheld for ever: {row:?}")),
+                _ => {}
+            }
+        }
+        let mut keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.len() != rows.len() {
+            wrong.push(format!("{} rows have {} keys", rows.len(), keys.len()));
+        }
+        if is_clock_steady {
+            wrong.extend(too_soon(rows));
+        }
+    }
+    for whom in Whom::ALL {
+        let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
+        for ((name, rule), tells) in tells(world.double(whom)) {
+            let is_it = |row: &&Row| row.receiver == whom.name() && row.name == name && row.rule == rule;
+            let mut from = 0;
+            for (place, rows) in ledgers.iter().enumerate() {
+                // The tells of the time of this ledger.
+                let until = marks.iter().filter(|mark| mark.what == Break::NewLedger).nth(place);
+                let mine: Vec<&Tell> = tells[from..]
+                    .iter()
+                    .take_while(|tell| until.is_none_or(|until| tell.place < until.place))
+                    .collect();
+                from += mine.len();
+                let rows: Vec<&Row> = rows.iter().filter(is_it).collect();
+                match align(&mine, &rows, marks, place < last) {
+                    Ok(repeated) => count.repeated += repeated,
+                    Err(problem) => {
+                        let rows: Vec<String> =
+                            rows.iter().map(|row| format!("{} {} {}", row.kind, row.word, row.state)).collect();
+                        let told: Vec<String> =
+                            mine.iter().map(|tell| format!("{} at {:?}", tell.word, tell.at)).collect();
+                        wrong.push(format!(
+                            "{} and {rule} of {name}: {problem}; told {told:?}, written {rows:?}, breaks {marks:?}",
+                            whom.name()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    (count, wrong)
+}
+
+/// Pairs what was taken with what was written, in order, and returns how many were taken once more.
+fn align(tells: &[&Tell], rows: &[&Row], marks: &[Mark], ended_in_a_crash: bool) -> Result<usize, String> {
+    let crash_after = |tell: &Tell| {
+        marks
+            .iter()
+            .find(|mark| mark.what != Break::NewReceiver && mark.place > tell.place)
+            .filter(|mark| mark.at.saturating_sub(tell.at) < IN_FLIGHT)
+    };
+    let (mut row, mut repeated) = (0, 0);
+    for (place, tell) in tells.iter().enumerate() {
+        let crash = crash_after(tell);
+        // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
+        let fits =
+            |candidate: &&Row| candidate.word == tell.word && (candidate.state == "delivered" || crash.is_some());
+        let next = rows[row..].iter().position(fits);
+        let skipped = next.map(|next| &rows[row..row + next]);
+        if let (Some(next), Some(skipped)) = (next, skipped)
+            && skipped.iter().all(|row| row.state != "delivered")
+        {
+            row += next + 1;
+            continue;
+        }
+        let before = place.checked_sub(1).map(|before| tells[before]);
+        let again = before.filter(|before| before.word == tell.word);
+        match again.and_then(crash_after) {
+            Some(crash) if crash.place <= tell.place => repeated += 1,
+            _ => return Err(format!("{} at {:?} was not to be told", tell.word, tell.at)),
+        }
+    }
+    let missed = rows[row..].iter().find(|row| row.state == "delivered");
+    match missed {
+        Some(missed) if !ended_in_a_crash => Err(format!("ticked off and never taken: {missed:?}")),
+        _ => Ok(repeated),
+    }
+}
+
+/// Tells of one thing within its cooldown.
+fn too_soon(rows: &[Row]) -> Vec<String> {
+    let cooldown = i64::try_from(COOLDOWN.as_millis()).expect("less than a second");
+    let mut last: HashMap<(&str, &str, &str), i64> = HashMap::new();
+    let mut wrong = Vec::new();
+    let tracked = |row: &&Row| SUBJECTS.contains(&row.name.as_str()) && row.receiver != Whom::Extra.name();
+    for row in rows.iter().filter(tracked).filter(|row| row.word != "RESOLVED" && row.kind != "announcement") {
+        let before = last.insert((&row.receiver, &row.name, &row.rule), row.at);
+        if let Some(before) = before
+            && row.kind != "raised"
+            && row.at - before < cooldown
+        {
+            wrong.push(format!("{} ms after the one before it: {row:?}", row.at - before));
+        }
+    }
+    wrong
+}

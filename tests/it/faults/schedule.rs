@@ -1,0 +1,279 @@
+//! What happens in one run, made from a seed: the same seed is the same schedule, step for step.
+//!
+//! Refuses to know how a step is done; that is the world's business.
+
+use std::fmt;
+
+use crate::doubles::slack::Act;
+
+/// Numbers that look random and are the same for the same seed (SplitMix64).
+#[derive(Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.roll() % bound as u64).expect("less than a bound that is one")
+    }
+
+    /// Whether something of this chance in a hundred happens.
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len())]
+    }
+}
+
+/// Those who are watched; each is judged by one rule.
+pub(super) const SUBJECTS: [&str; 9] =
+    ["idle0", "idle1", "idle2", "idle3", "down0", "down1", "slow0", "slow1", "part0"];
+
+/// How a subject is, as its reporter puts it; what that means depends on the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It is not there.
+    Gone,
+    /// It is well.
+    Well,
+    /// It is in the first, second or third kind of trouble.
+    Trouble(usize),
+}
+
+/// What the rule `Slow` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// There is no such rule.
+    Absent,
+    /// It minds what is somewhat slow.
+    Strict,
+    /// It minds only what is very slow.
+    Lenient,
+}
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whom {
+    /// Everything from warning on.
+    Ops,
+    /// Everything from error on.
+    Oncall,
+    /// As ops, but now and then taken out of the configuration.
+    Extra,
+}
+
+impl Whom {
+    pub(super) const ALL: [Self; 3] = [Self::Ops, Self::Oncall, Self::Extra];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ops => "ops",
+            Self::Oncall => "oncall",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+/// Where the address of a receiver leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// To it.
+    Home,
+    /// To a port on which nobody listens.
+    Refused,
+    /// To a host that no name server knows.
+    Unresolved,
+}
+
+/// How a file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// It holds something else.
+    Rubbish,
+    /// Its middle is overwritten.
+    Middle,
+    /// Its end is missing.
+    Short,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A subject's condition is reported; with the time of the last report again, if its condition allows.
+    Report(usize, Condition, bool),
+    /// A subject is silenced for so many milliseconds.
+    Silence(usize, u64),
+    /// Its silences are ended.
+    Unsilence(usize),
+    /// Somebody looks after its alert.
+    Acknowledge(usize),
+    /// The rules change.
+    Rules(Slow),
+    /// The receiver `extra` comes or goes.
+    Receiver(bool),
+    /// A receiver does this with its next requests.
+    Trouble(Whom, Vec<Act>),
+    /// A receiver's address changes.
+    Address(Whom, Address),
+    /// The disk takes no more, or does again.
+    DiskFull(bool),
+    /// The wall clock is set by so many seconds.
+    Clock(i64),
+    /// `kill -9` and a new start; these conditions change meanwhile.
+    Kill(Vec<(usize, Condition)>),
+    /// SIGTERM and a new start; these conditions change meanwhile.
+    Term(Vec<(usize, Condition)>),
+    /// `kill -9`, a file of the store is damaged, and a new start.
+    Damage(&'static str, Damage),
+    /// So many microseconds pass.
+    Pause(u64),
+}
+
+impl Step {
+    /// The fault that it is, as the report counts it.
+    pub(super) fn fault(&self) -> Vec<&'static str> {
+        match self {
+            Self::Trouble(_, acts) => acts.iter().filter_map(|act| act_name(*act)).collect(),
+            Self::Address(_, Address::Refused) => vec!["connection refused"],
+            Self::Address(_, Address::Unresolved) => vec!["name not resolved"],
+            Self::DiskFull(true) => vec!["disk full"],
+            Self::Clock(seconds) if *seconds > 0 => vec!["clock +1 h"],
+            Self::Clock(_) => vec!["clock -1 h"],
+            Self::Kill(_) => vec!["kill -9"],
+            Self::Term(_) => vec!["SIGTERM"],
+            Self::Damage("lookout.db", _) => vec!["kill -9", "ledger damaged"],
+            Self::Damage(..) => vec!["kill -9", "history damaged"],
+            _ => Vec::new(),
+        }
+    }
+}
+
+const fn act_name(act: Act) -> Option<&'static str> {
+    match act {
+        Act::Take => None,
+        Act::Hang => Some("hang"),
+        Act::Cut => Some("reset"),
+        Act::Answer(429, _, Some(_)) => Some("429 with Retry-After"),
+        Act::Answer(429, _, None) => Some("429 without Retry-After"),
+        Act::Answer(500.., _, _) => Some("5xx"),
+        Act::Answer(..) => Some("4xx"),
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Report(subject, condition, again) => {
+                let again = if *again { ", with the time said before" } else { "" };
+                write!(out, "{} is {condition:?}{again}", SUBJECTS[*subject])
+            }
+            Self::Silence(subject, millis) => write!(out, "silence {} for {millis} ms", SUBJECTS[*subject]),
+            Self::Unsilence(subject) => write!(out, "end the silences of {}", SUBJECTS[*subject]),
+            Self::Acknowledge(subject) => write!(out, "acknowledge {}", SUBJECTS[*subject]),
+            other => write!(out, "{other:?}"),
+        }
+    }
+}
+
+/// The schedule of `seed`.
+pub(super) fn make(seed: u64) -> Vec<Step> {
+    let mut dice = Dice::new(seed);
+    let mut steps = Vec::new();
+    let count = 12 + dice.below(14);
+    let (mut full, mut extra, mut hours) = (false, false, 0_i64);
+    while steps.len() < count {
+        let step = match dice.below(100) {
+            0..36 => report(&mut dice),
+            36..40 => Step::Silence(dice.below(SUBJECTS.len()), dice.pick(&[300, 800, 7_200_000])),
+            40..43 => Step::Unsilence(dice.below(SUBJECTS.len())),
+            43..47 => Step::Acknowledge(dice.below(SUBJECTS.len())),
+            47..52 => Step::Rules(dice.pick(&[Slow::Absent, Slow::Strict, Slow::Lenient])),
+            52..56 => {
+                extra = !extra;
+                Step::Receiver(extra)
+            }
+            56..71 => trouble(&mut dice),
+            71..76 => {
+                let address = dice.pick(&[Address::Home, Address::Refused, Address::Unresolved]);
+                Step::Address(dice.pick(&Whom::ALL), address)
+            }
+            76..80 => {
+                full = !full;
+                Step::DiskFull(full)
+            }
+            80..85 => {
+                // Twice the same way would be two hours, which is not what is promised.
+                let hour = if hours == 0 { dice.pick(&[-1, 1]) } else { -hours };
+                hours += hour;
+                Step::Clock(hour * 3600)
+            }
+            // While nothing can be written a crash forgets what was told, as the log says; that has its own test.
+            _ if full => {
+                full = false;
+                Step::DiskFull(false)
+            }
+            85..93 => Step::Kill(meanwhile(&mut dice)),
+            93..97 => Step::Term(meanwhile(&mut dice)),
+            _ => {
+                let file = dice.pick(&["lookout.db", "lookout.history.db"]);
+                Step::Damage(file, dice.pick(&[Damage::Rubbish, Damage::Middle, Damage::Short]))
+            }
+        };
+        steps.push(step);
+        // Short pauses hit the moments of writing and sending, long ones let things settle.
+        let pause = match dice.below(10) {
+            0..3 => 0,
+            3..6 => dice.below(3_000),
+            6..9 => dice.below(60_000),
+            _ => dice.below(500_000),
+        };
+        steps.push(Step::Pause(pause as u64));
+    }
+    steps
+}
+
+fn condition(dice: &mut Dice) -> Condition {
+    match dice.below(10) {
+        0..3 => Condition::Well,
+        3 => Condition::Gone,
+        _ => Condition::Trouble(dice.below(3)),
+    }
+}
+
+fn report(dice: &mut Dice) -> Step {
+    Step::Report(dice.below(SUBJECTS.len()), condition(dice), dice.chance(30))
+}
+
+fn meanwhile(dice: &mut Dice) -> Vec<(usize, Condition)> {
+    let count = dice.below(4);
+    (0..count).map(|_| (dice.below(SUBJECTS.len()), condition(dice))).collect()
+}
+
+fn trouble(dice: &mut Dice) -> Step {
+    let whom = dice.pick(&Whom::ALL);
+    let count = 1 + dice.below(3);
+    let acts = (0..count).map(|_| match dice.below(12) {
+        0..2 => Act::Hang,
+        2..4 => Act::Cut,
+        4..6 => Act::Answer(500, "rollup_error", None),
+        6 => Act::Answer(503, "", None),
+        7 => Act::Answer(429, "rate_limited", Some(1)),
+        8 => Act::Answer(429, "rate_limited", None),
+        9 => Act::Answer(400, "invalid_blocks", None),
+        10 => Act::Answer(404, "no_service", None),
+        _ => Act::Take,
+    });
+    Step::Trouble(whom, acts.collect())
+}

@@ -1,0 +1,425 @@
+//! The world of one run: the program, whom it tells, its disk and its clock; every step of a schedule is done here.
+//!
+//! Knows what is true at each moment, as those who report state know it, and writes down what happened.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use lookout::clock::Clock;
+use serde_json::{Value, json};
+
+use super::ledger::{self, Row};
+use super::schedule::{Address, Condition, Damage, SUBJECTS, Slow, Step, Whom};
+use super::{clock, disk};
+use crate::doubles::slack::{SECRET, Slack};
+use crate::program::{Lookout, Setup, eventually};
+use crate::slack::push;
+
+/// The cooldown of every rule.
+pub(super) const COOLDOWN: Duration = Duration::from_millis(300);
+
+const HEAD: &str = "listen: 127.0.0.1:0\nlog: {format: json, level: info}\n";
+
+/// A moment at which what a receiver knows and what the program knows may part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// The program was killed.
+    Crash,
+    /// The program was killed and its ledger is another one from here on.
+    NewLedger,
+    /// The receiver was taken out and put in again: what it was told before is not known any more.
+    NewReceiver,
+}
+
+/// A break, as one receiver's double saw it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) what: Break,
+    /// How many requests came before it.
+    pub(super) place: usize,
+    pub(super) at: Duration,
+}
+
+/// One run.
+pub(super) struct World {
+    setup: Setup,
+    program: Option<Lookout>,
+    doubles: Vec<Slack>,
+    pub(super) truth: Vec<Condition>,
+    pub(super) slow: Slow,
+    pub(super) extra: bool,
+    /// What was last said of when a subject was active, and of which condition.
+    said: HashMap<usize, (Condition, i64)>,
+    /// By how many seconds the wall clock is set off.
+    offset: i64,
+    /// Whether it was set since the program started.
+    is_set: bool,
+    pub(super) marks: BTreeMap<Whom, Vec<Mark>>,
+    /// What ledgers held that were damaged later.
+    pub(super) ledgers: Vec<Vec<Row>>,
+    pub(super) story: Vec<String>,
+    /// What former programs logged.
+    logs: Vec<String>,
+    damaged: usize,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let setup = clock::under(Setup::new("").shell("trap '' XFSZ"));
+        let mut world = Self {
+            setup,
+            program: None,
+            doubles: Whom::ALL.iter().map(|_| Slack::start()).collect(),
+            truth: vec![Condition::Gone; SUBJECTS.len()],
+            slow: Slow::Strict,
+            extra: false,
+            said: HashMap::new(),
+            offset: 0,
+            is_set: false,
+            marks: BTreeMap::new(),
+            ledgers: Vec::new(),
+            story: Vec::new(),
+            logs: Vec::new(),
+            damaged: 0,
+        };
+        Whom::ALL.into_iter().for_each(|whom| world.address(whom, Address::Home));
+        world.configure();
+        world.start();
+        world
+    }
+
+    pub(super) fn double(&self, whom: Whom) -> &Slack {
+        &self.doubles[whom as usize]
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.setup.path()
+    }
+
+    fn program(&self) -> &Lookout {
+        self.program.as_ref().expect("it runs between two steps")
+    }
+
+    /// Everything that was logged, by every program of this run.
+    pub(super) fn log(&self) -> String {
+        let now = self.program.as_ref().map(Lookout::log).unwrap_or_default();
+        [self.logs.join("\n"), now].join("\n")
+    }
+
+    fn tell(&mut self, what: &str) {
+        let at = self.doubles[0].elapsed().as_millis();
+        self.story.push(format!("{at:6} ms  {what}"));
+    }
+
+    /// Does one step.
+    pub(super) fn step(&mut self, step: &Step) {
+        if !matches!(step, Step::Pause(_)) {
+            self.tell(&step.to_string());
+        }
+        match step {
+            Step::Report(subject, condition, again) => self.report(*subject, *condition, *again),
+            Step::Silence(subject, millis) => {
+                let silence = json!({"matchers": {"rule": rule(*subject), "project": project(*subject)},
+                    "duration": format!("{millis}ms"), "created_by": SUBJECTS[*subject]});
+                let answer = self.program().post("/api/silences", &silence);
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+            Step::Unsilence(subject) => self.unsilence(|by| by == SUBJECTS[*subject]),
+            Step::Acknowledge(subject) => {
+                if let Some(alert) = self.alert(*subject) {
+                    let id = alert["fingerprint"].as_str().expect("an id").to_owned();
+                    // It may be over by now.
+                    self.program().post(&format!("/api/alerts/{id}/ack"), &json!({"by": "ann"}));
+                }
+            }
+            Step::Rules(slow) => {
+                self.slow = *slow;
+                self.configure();
+                self.reload();
+            }
+            Step::Receiver(there) => {
+                if *there {
+                    self.mark(Whom::Extra, Break::NewReceiver);
+                }
+                self.extra = *there;
+                self.configure();
+                self.reload();
+            }
+            Step::Trouble(whom, acts) => self.double(*whom).next(acts),
+            Step::Address(whom, address) => self.address(*whom, *address),
+            Step::DiskFull(full) => disk::fill(self.program(), *full),
+            Step::Clock(seconds) => {
+                self.offset += seconds;
+                self.is_set = true;
+                clock::set(self.path(), self.offset);
+            }
+            Step::Kill(meanwhile) => {
+                self.kill(Break::Crash);
+                self.restart(meanwhile);
+            }
+            Step::Term(meanwhile) => {
+                self.end();
+                self.restart(meanwhile);
+            }
+            Step::Damage(file, damage) => {
+                let is_ledger = *file == "lookout.db";
+                self.kill(if is_ledger { Break::NewLedger } else { Break::Crash });
+                if is_ledger {
+                    self.ledgers.push(ledger::read_copy(self.path()));
+                }
+                self.damage(file, *damage);
+                self.restart(&[]);
+            }
+            Step::Pause(micros) => thread::sleep(Duration::from_micros(*micros)),
+        }
+    }
+
+    /// Lifts every fault, says once more what is true, and lets all that is silenced be told.
+    pub(super) fn make_well(&mut self) {
+        self.tell("everything is well again");
+        disk::fill(self.program(), false);
+        Whom::ALL.into_iter().for_each(|whom| self.address(whom, Address::Home));
+        self.doubles.iter().for_each(Slack::behave);
+        self.reload();
+        self.report_all();
+        self.unsilence(|_| true);
+    }
+
+    /// Asks the program to end, and says how it did.
+    pub(super) fn end(&mut self) {
+        let mut program = self.program.take().expect("it runs between two steps");
+        program.signal("TERM");
+        let status = eventually("its end", || {
+            // Who hangs is not waited for longer than a test has time.
+            self.doubles.iter().for_each(Slack::release);
+            program.ended()
+        });
+        self.logs.push(program.log());
+        clock::sweep(program.id());
+        assert!(status.success(), "it ended with {status}");
+    }
+
+    /// What the program says of a subject's alert, if it fires.
+    pub(super) fn alert(&self, subject: usize) -> Option<Value> {
+        let path = format!("/api/alerts?state=firing&rule={}", rule(subject));
+        let answer = self.program().get(&path).json();
+        let alerts = answer["alerts"].as_array().expect("a list");
+        let is_it = |alert: &&Value| {
+            [&alert["agent_name"], &alert["component"]].into_iter().any(|name| name == SUBJECTS[subject])
+        };
+        alerts.iter().find(is_it).cloned()
+    }
+
+    fn report(&mut self, subject: usize, condition: Condition, again: bool) {
+        let condition = possible(subject, condition);
+        self.truth[subject] = condition;
+        let batch = if condition == Condition::Gone {
+            self.batch(project(subject))
+        } else {
+            let said = self.said.get(&subject).filter(|(of, _)| again && *of == condition).map(|(_, at)| *at);
+            if said.is_none() {
+                self.said.remove(&subject);
+            }
+            let state = self.state(subject);
+            json!({"project": project(subject), "ttl": "1h", list(subject): [state]})
+        };
+        push(self.program(), &batch);
+    }
+
+    /// All of a project, so that who is not named is gone.
+    fn batch(&mut self, of: &str) -> Value {
+        let there: Vec<usize> = (0..SUBJECTS.len())
+            .filter(|subject| project(*subject) == of && self.truth[*subject] != Condition::Gone)
+            .collect();
+        let states: Vec<Value> = there.into_iter().map(|subject| self.state(subject)).collect();
+        let (agents, components) = if of == "part" { (Vec::new(), states) } else { (states, Vec::new()) };
+        json!({"project": of, "ttl": "1h", "complete": true, "agents": agents, "components": components})
+    }
+
+    fn report_all(&mut self) {
+        for of in ["idle", "down", "slow", "part"] {
+            let batch = self.batch(of);
+            push(self.program(), &batch);
+        }
+    }
+
+    /// A subject as its reporter describes it; a time said before is said again.
+    fn state(&mut self, subject: usize) -> Value {
+        let (name, condition) = (SUBJECTS[subject], self.truth[subject]);
+        let worse = match condition {
+            Condition::Trouble(worse) => worse + 1,
+            Condition::Well | Condition::Gone => 0,
+        };
+        match project(subject) {
+            "idle" => {
+                let idle = [0, 400, 700, 1_000][worse] * 1_000;
+                let at = Clock::system().now().as_millis() + self.offset * 1_000 - idle;
+                let (_, at) = *self.said.entry(subject).or_insert((condition, at));
+                json!({"name": name, "status": "running", "last_activity": at})
+            }
+            "down" => json!({"name": name, "running": worse == 0}),
+            "slow" => json!({"name": name, "status": "running", "progress": ([90, 40, 10, 10][worse])}),
+            _ => json!({"name": name, "status": (["OK", "WARNING", "ERROR", "ERROR"][worse])}),
+        }
+    }
+
+    fn unsilence(&mut self, is_meant: impl Fn(&str) -> bool) {
+        let list = self.program().get("/api/silences").json();
+        for silence in list["silences"].as_array().expect("a list") {
+            if is_meant(silence["created_by"].as_str().unwrap_or_default()) {
+                let id = silence["id"].as_str().expect("an id");
+                // It may end by itself just now.
+                self.program().send("DELETE", &format!("/api/silences/{id}"), &[], b"");
+            }
+        }
+    }
+
+    fn configure(&self) {
+        let receiver = |whom: Whom, level: &str| {
+            let name = whom.name();
+            format!("  - {{name: {name}, min_level: {level}, slack: {{webhook_url_file: {name}.url}}}}\n")
+        };
+        let mut receivers = receiver(Whom::Ops, "warning") + &receiver(Whom::Oncall, "error");
+        if self.extra {
+            receivers += &receiver(Whom::Extra, "warning");
+        }
+        let config = format!("{HEAD}agents: {{timeout: 2s}}\nrules: [team.yaml]\nreceivers:\n{receivers}");
+        self.setup.write("lookout.yaml", &config);
+        let rule = |name: &str, of: &str, signal: &str, rest: &str| {
+            let cooldown = COOLDOWN.as_millis();
+            format!(
+                "  - {{name: {name}, for_each: {of}, signal: {signal}, {rest}, cooldown: {cooldown}ms, repeat: null, flap: null, summary: 'of {name}'}}\n"
+            )
+        };
+        let mut rules = rule(
+            "AgentIdle",
+            "agent",
+            "idle_seconds",
+            "when: at_least, levels: {warning: 5m, error: 10m, critical: 15m}",
+        ) + &rule("AgentDown", "agent", "agents_down", "when: at_least, levels: {error: 1}")
+            + &rule(
+                "ComponentStatus",
+                "component",
+                "component_status",
+                "when: equals, levels: {warning: WARNING, error: ERROR}",
+            );
+        let levels = match self.slow {
+            Slow::Absent => None,
+            Slow::Strict => Some("{warning: 0.5, error: 0.2}"),
+            Slow::Lenient => Some("{warning: 0.3, error: 0.05}"),
+        };
+        if let Some(levels) = levels {
+            rules += &rule("Slow", "agent", "progress", &format!("when: at_most, levels: {levels}"));
+        }
+        // What sums up others would be told in their place.
+        rules += "  - {name: AgentsDown, enabled: false}\n  - {name: ClusterHealth, enabled: false}\n";
+        self.setup.write("team.yaml", &format!("rules:\n{rules}"));
+    }
+
+    fn reload(&self) {
+        let answer = self.program().send("POST", "/-/reload", &[], b"");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    fn address(&self, whom: Whom, address: Address) {
+        let url = match address {
+            Address::Home => self.double(whom).url(),
+            // The port of tcpmux, on which nobody has listened for decades.
+            Address::Refused => format!("http://127.0.0.1:1/services/{SECRET}"),
+            Address::Unresolved => format!("https://nobody.invalid/services/{SECRET}"),
+        };
+        let name = format!("{}.url", whom.name());
+        self.setup.write(&format!("{name}.new"), &url);
+        std::fs::rename(self.path().join(format!("{name}.new")), self.path().join(name)).expect("a new address");
+    }
+
+    fn mark(&mut self, whom: Whom, what: Break) {
+        let double = self.double(whom);
+        let mark = Mark { what, place: double.seen().len(), at: double.elapsed() };
+        self.marks.entry(whom).or_default().push(mark);
+    }
+
+    fn kill(&mut self, what: Break) {
+        let program = self.program.take().expect("it runs between two steps");
+        let (log, id) = (program.log(), program.id());
+        program.kill9();
+        clock::sweep(id);
+        self.logs.push(log);
+        let at: Vec<Duration> = self.doubles.iter().map(Slack::elapsed).collect();
+        for whom in Whom::ALL {
+            self.double(whom).fence();
+            self.mark(whom, what);
+            let mark = self.marks.get_mut(&whom).and_then(|marks| marks.last_mut()).expect("the mark just made");
+            mark.at = at[whom as usize];
+        }
+    }
+
+    fn damage(&mut self, file: &str, damage: Damage) {
+        let path = self.path().join(file);
+        // What is in the log would mend the file, or be all there is of it: it is folded in first.
+        ledger::fold(&path);
+        let mut bytes = std::fs::read(&path).expect("a file of the store");
+        match damage {
+            Damage::Rubbish => bytes = b"this is not what it was".repeat(400),
+            // All but the header that says what it is.
+            Damage::Middle => bytes[100..].fill(0xa5),
+            Damage::Short => bytes.truncate(bytes.len() / 2),
+        }
+        std::fs::write(&path, bytes).expect("a file of the store");
+        self.damaged += 1;
+    }
+
+    fn restart(&mut self, meanwhile: &[(usize, Condition)]) {
+        for (subject, condition) in meanwhile {
+            self.truth[*subject] = possible(*subject, *condition);
+            self.said.remove(subject);
+        }
+        if std::mem::take(&mut self.is_set) {
+            // A time that was said by another wall clock than the one that the program starts with can't be read.
+            self.said.clear();
+        }
+        self.start();
+        self.report_all();
+    }
+
+    fn start(&mut self) {
+        let program = self.setup.start();
+        self.program = Some(program);
+        let aside = std::fs::read_dir(self.path()).expect("the folder").flatten();
+        let aside: Vec<String> = aside
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+            .collect();
+        assert_eq!(aside.len(), self.damaged, "every damaged file is kept, and no other: {aside:?}");
+        let log = self.program().log();
+        self.tell("started");
+        if self.story.iter().rev().nth(1).is_some_and(|last| last.contains("Damage(")) {
+            assert!(log.contains("a database was damaged"), "{log}");
+        }
+    }
+}
+
+/// A component that is not named stays; only agents are gone then.
+fn possible(subject: usize, condition: Condition) -> Condition {
+    if project(subject) == "part" && condition == Condition::Gone { Condition::Well } else { condition }
+}
+
+/// The rule that judges a subject.
+pub(super) fn rule(subject: usize) -> &'static str {
+    match project(subject) {
+        "idle" => "AgentIdle",
+        "down" => "AgentDown",
+        "slow" => "Slow",
+        _ => "ComponentStatus",
+    }
+}
+
+fn project(subject: usize) -> &'static str {
+    SUBJECTS[subject].trim_end_matches(|letter: char| letter.is_ascii_digit())
+}
+
+fn list(subject: usize) -> &'static str {
+    if project(subject) == "part" { "components" } else { "agents" }
+}
