@@ -22,7 +22,6 @@ use lookout::metrics::{Format, Own, Page, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::labels::{agent_labels, component_labels, project_labels};
 use lookout::model::snapshot::Budgets;
-use lookout::model::telemetry::Telemetry;
 use lookout::model::{
     Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Snapshot, Source, Task,
     Time,
@@ -42,8 +41,7 @@ const PROJECTS: [&str; 4] = ["shop", "search", "billing", "support-desk"];
 fn main() {
     let (snapshot, alerts) = fleet();
     let own = Own::new();
-    let telemetry = Telemetry::default();
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &telemetry };
+    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own };
     let plain = rendered(&page);
     let samples = samples(&plain);
     let series = samples.len() as f64;

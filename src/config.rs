@@ -32,7 +32,6 @@ use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
-use crate::sources::otlp::OtlpConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use log::LogConfig;
 use reader::Reader;
@@ -59,8 +58,6 @@ pub struct Config {
     pub record: RecordConfig,
     /// What is polled.
     pub sources: Vec<SourceConfig>,
-    /// Where OpenTelemetry's protocol is received and what is kept of it.
-    pub otlp: OtlpConfig,
     /// When an agent counts as silent, idle and forgotten.
     pub agents: AgentsConfig,
     /// Who must be there.
@@ -109,7 +106,6 @@ impl Source {
             store: reader.section("store"),
             record: reader.section("record"),
             sources: reader.list("sources"),
-            otlp: reader.section("otlp"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`model`] | plain data shared by the parts |
 //! | [`clock`], [`secret`], [`http_client`] | the one source of time, of secrets, of outgoing HTTP |
-//! | [`sources`] | everything that yields updates, pushes and polls, and OTLP beside them |
+//! | [`sources`] | everything that yields updates: pushes and polls |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
 //! | [`alerts`] | the life of an alert: `step(now, findings)` |

@@ -26,7 +26,6 @@ pub mod slab;
 pub mod snapshot;
 pub mod source;
 pub mod spending;
-pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod update;

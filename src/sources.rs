@@ -9,7 +9,6 @@ mod draft;
 mod fields;
 mod http_json;
 mod orchestrator_cc;
-pub mod otlp;
 mod owned;
 mod page;
 pub mod poll;

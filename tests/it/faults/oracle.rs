@@ -171,38 +171,38 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
 
 /// Pairs what was taken with what was written, in order, and returns how many were taken once more.
 fn align(tells: &[&Tell], rows: &[&Row], marks: &[Mark], ended_in_a_crash: bool) -> Result<usize, String> {
+    pair(tells, rows, None, marks, ended_in_a_crash).ok_or_else(|| "what was taken is not what was written".to_owned())
+}
+
+/// The same for what comes after `before`; both ways are tried where a tell can be a repeat or a row of its own.
+fn pair(
+    tells: &[&Tell],
+    rows: &[&Row],
+    before: Option<&Tell>,
+    marks: &[Mark],
+    ended_in_a_crash: bool,
+) -> Option<usize> {
     let crash_after = |tell: &Tell| {
-        marks
-            .iter()
-            .find(|mark| mark.what != Break::NewReceiver && mark.place > tell.place)
-            .filter(|mark| mark.at.saturating_sub(tell.at) < IN_FLIGHT)
+        let next = marks.iter().find(|mark| mark.what != Break::NewReceiver && mark.place > tell.place);
+        next.filter(|mark| mark.at.saturating_sub(tell.at) < IN_FLIGHT)
     };
-    let (mut row, mut repeated) = (0, 0);
-    for (place, tell) in tells.iter().enumerate() {
-        let crash = crash_after(tell);
-        // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
-        let fits =
-            |candidate: &&Row| candidate.word == tell.word && (candidate.state == "delivered" || crash.is_some());
-        let next = rows[row..].iter().position(fits);
-        let skipped = next.map(|next| &rows[row..row + next]);
-        if let (Some(next), Some(skipped)) = (next, skipped)
-            && skipped.iter().all(|row| row.state != "delivered")
-        {
-            row += next + 1;
-            continue;
-        }
-        let before = place.checked_sub(1).map(|before| tells[before]);
-        let again = before.filter(|before| before.word == tell.word);
-        match again.and_then(crash_after) {
-            Some(crash) if crash.place <= tell.place => repeated += 1,
-            _ => return Err(format!("{} at {:?} was not to be told", tell.word, tell.at)),
-        }
-    }
-    let missed = rows[row..].iter().find(|row| row.state == "delivered");
-    match missed {
-        Some(missed) if !ended_in_a_crash => Err(format!("ticked off and never taken: {missed:?}")),
-        _ => Ok(repeated),
-    }
+    let Some((tell, rest)) = tells.split_first() else {
+        let is_missed = rows.iter().any(|row| row.state == "delivered");
+        return (ended_in_a_crash || !is_missed).then_some(0);
+    };
+    // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
+    let is_in_flight = crash_after(tell).is_some();
+    let fits = |row: &&Row| row.word == tell.word && (row.state == "delivered" || is_in_flight);
+    let next = rows.iter().position(fits).filter(|next| rows[..*next].iter().all(|row| row.state != "delivered"));
+    let own = next.and_then(|next| pair(rest, &rows[next + 1..], Some(tell), marks, ended_in_a_crash));
+    let is_again = || {
+        let before = before.filter(|before| before.word == tell.word)?;
+        crash_after(before).filter(|crash| crash.place <= tell.place)
+    };
+    own.or_else(|| {
+        is_again()?;
+        Some(1 + pair(rest, rows, Some(tell), marks, ended_in_a_crash)?)
+    })
 }
 
 /// Tells of one thing within its cooldown.

@@ -149,7 +149,7 @@ impl World {
             }
             Step::Trouble(whom, acts) => self.double(*whom).next(acts),
             Step::Address(whom, address) => self.address(*whom, *address),
-            Step::DiskFull(full) => disk::fill(self.program(), *full),
+            Step::DiskFull(full) => self.fill_disk(*full),
             Step::Clock(seconds) => {
                 self.offset += seconds;
                 self.is_set = true;
@@ -333,6 +333,18 @@ impl World {
         let name = format!("{}.url", whom.name());
         self.setup.write(&format!("{name}.new"), &url);
         std::fs::rename(self.path().join(format!("{name}.new")), self.path().join(name)).expect("a new address");
+    }
+
+    /// Fills the disk, or makes room and waits until what could not be written is: until then a crash forgets it.
+    fn fill_disk(&self, full: bool) {
+        disk::fill(self.program(), full);
+        if !full {
+            eventually("the ledger to be written again", || {
+                let log = self.program().log();
+                let mut said = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
+                said.next().is_none_or(|last| !last.contains("store cannot be written")).then_some(())
+            });
+        }
     }
 
     fn mark(&mut self, whom: Whom, what: Break) {
