@@ -57,14 +57,24 @@ where
         // Most bodies come in one piece, which needs no copy.
         match first.take() {
             None if whole.is_empty() => first = Some(data),
-            None => whole.extend_from_slice(&data),
+            None => append(&mut whole, &data, limit),
             Some(one) => {
-                whole.extend_from_slice(&one);
-                whole.extend_from_slice(&data);
+                append(&mut whole, &one, limit);
+                append(&mut whole, &data, limit);
             }
         }
     }
     Ok(Some(first.unwrap_or_else(|| whole.freeze())))
+}
+
+/// Adds `data` to what has come. Room grows by doubling, and never past `limit`: many large bodies come at once.
+fn append(whole: &mut BytesMut, data: &Bytes, limit: usize) {
+    let needed = whole.len() + data.len();
+    if needed > whole.capacity() {
+        let room = (whole.capacity() * 2).min(limit).max(needed);
+        whole.reserve(room - whole.len());
+    }
+    whole.extend_from_slice(data);
 }
 
 fn is_json(content_type: &[u8]) -> bool {
