@@ -86,7 +86,8 @@ impl Case<'_> {
 
     /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
     fn first(&self, told: &Told) -> Verdict {
-        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
+        // Nobody could look after it before it was noticed, however long ago it began.
+        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at).max(self.alert.noticed_at);
         let due = fired_at.plus(self.receiver.after);
         let withheld = self.kept_back().or_else(|| self.looked_after());
         let withheld = withheld.or_else(|| (due > self.now).then_some(Withheld::NotYetEscalated { until: due }));

@@ -56,6 +56,11 @@ impl Incidents {
         Some(Incident { firing: firing.count, agents: self.agents })
     }
 
+    /// How much of the fleet breaks `rule` now, be it an incident or not.
+    pub(super) fn extent(&self, rule: &str) -> Incident {
+        Incident { firing: self.rules.get(rule).map_or(0, |firing| firing.count), agents: self.agents }
+    }
+
     /// So many make an incident; half of it keeps one.
     fn threshold(&self) -> u32 {
         let share = (f64::from(self.agents) * self.policy.share).ceil();

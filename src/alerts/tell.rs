@@ -54,6 +54,9 @@ impl Alerts {
                     }
                     Verdict::Tell(kind, level, now_at, why) => {
                         let previous = told.level;
+                        // What was told as part of an incident ends as part of it, though it broke up with that.
+                        let ends = told.folded && kind == NoticeKind::Resolved;
+                        let incident = incident.or_else(|| ends.then(|| self.incidents.extent(&alert.rule)));
                         let incident = incident.filter(|_| receiver.audience == Audience::People);
                         told.take(now, kind, level, incident.is_some());
                         if kind.is_firing()

@@ -39,7 +39,8 @@ fn what_is_left_when_it_breaks_up_is_told_by_itself_once_it_has_cooled() {
     let recovering = alerts.step(at(30), all(0..200, None, 30));
     assert_eq!(parts(&recovering), [Some(Incident { firing: 200, agents: 1_000 })]);
     let broken_up = alerts.step(at(40), all(200..395, None, 40));
-    assert_eq!((broken_up.notices.len(), parts(&broken_up)), (195, vec![None]));
+    let rest = Some(Incident { firing: 5, agents: 1_000 });
+    assert_eq!((broken_up.notices.len(), parts(&broken_up)), (195, vec![rest]), "what was told as part ends as part");
     assert!(broken_up.notices.iter().all(|notice| notice.kind == Resolved));
     let left = alerts.tick(at(60));
     let mut names: Vec<&str> = left.notices.iter().map(|notice| &**notice.subject.name()).collect();

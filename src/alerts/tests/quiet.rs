@@ -115,6 +115,14 @@ fn one_receiver_is_told_only_of_what_nobody_looks_after_for_a_while() {
     story.alerts = Alerts::new(vec![policy()], vec![receiver("ops", Warning), oncall.clone()]);
     story.level(0, Some(Error)).until(899).told(&[(0, Firing, Error)]);
     story.until(900).told(&[(0, Firing, Error), (900, Firing, Error)]);
+    // It began long before it was noticed, when nobody could have looked after it.
+    let mut story = Story::new(policy());
+    story.alerts = Alerts::new(vec![policy()], vec![oncall.clone()]);
+    let long_ago = Finding { since: at(0), ..finding(0, agent("a"), Some(Error), 1.0, at(5_000)) };
+    let effects = story.alerts.step(at(5_000), vec![long_ago]);
+    story.note(5_000, &effects);
+    story.until(5_899).told(&[]);
+    story.until(5_900).told(&[(5_900, Firing, Error)]);
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![oncall]);
     story.level(0, Some(Error));

@@ -17,10 +17,10 @@ pub fn sentence(decision: &Decision) -> String {
         Event::Level { from } if *from < level => format!("rose from {from} to {level}{value}"),
         Event::Level { from } => format!("fell from {from} to {level}{value}"),
         Event::NoData => "its value is not known any more; it is held as it was".to_owned(),
-        Event::Clearing { until } => format!("is fine{value}; it is over at {until} if that lasts"),
+        Event::Clearing { until } => format!("is fine; it is over at {until} if that lasts"),
         Event::NotCleared => format!("is broken again at {level}{value}"),
         Event::Resolved { ending: Some(ending) } => format!("ended: {}", ending.as_str()),
-        Event::Resolved { ending: None } => format!("is over{value}"),
+        Event::Resolved { ending: None } => "is over".to_owned(),
         Event::Acknowledged { by, comment } if comment.is_empty() => format!("{by} looks after it"),
         Event::Acknowledged { by, comment } => format!("{by} looks after it: {comment}"),
         Event::Tell { receiver, kind, why, incident, .. } => {
