@@ -86,9 +86,11 @@ impl Case<'_> {
 
     /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
     fn first(&self, told: &Told) -> Verdict {
-        // Nobody could look after it before it was noticed, however long ago it began.
-        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at).max(self.alert.noticed_at);
-        let due = fired_at.plus(self.receiver.after);
+        // Nobody could look after it before it was noticed, however long ago it began. A clock that was ahead before a
+        // restart may have noticed it in what is the future now.
+        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
+        let noticed_at = Some(self.alert.noticed_at).filter(|at| *at <= self.now).unwrap_or(fired_at);
+        let due = fired_at.max(noticed_at).plus(self.receiver.after);
         let withheld = self.kept_back().or_else(|| self.looked_after());
         let withheld = withheld.or_else(|| (due > self.now).then_some(Withheld::NotYetEscalated { until: due }));
         if let Some(withheld) = withheld {
