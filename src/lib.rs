@@ -17,10 +17,10 @@
 //! | [`sources`] | everything that yields updates: pushes and polls |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
-//! | [`alerts`] | the life of an alert: `step(now, findings)` |
-//! | [`notify`] | receivers, retry, messages |
+//! | [`alerts`] | the life of an alert: `step(now, findings)`; who is told what and why, silences, acks, incidents |
+//! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the page that Prometheus scrapes |
-//! | [`store`] | what must outlive the process: ledger, outbox, history, saved state |
+//! | [`store`] | what must outlive the process: ledger, outbox, history, timelines, saved state, recordings |
 //! | [`config`] | loading and validating; each part declares its section beside its code |
 //! | [`engine`] | the one loop that owns the mutable state |
 //! | [`server`] | listeners, limits, access, routes |
@@ -41,7 +41,7 @@
 //! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,
 //!    and a heap of deadlines serves what time alone changes. There are no sweeps over the fleet.
 //! 5. The outbox is durable before the send; a crash loses no notification and repeats at most the ones in
-//!    flight. If the intent can't be written, it is sent anyway.
+//!    flight. If the intent can't be written, it is sent anyway, and the broken store is an alert of its own.
 //! 6. A failure of one source, rule or receiver stops nothing else, is counted, and is visible.
 //! 7. Fleet series are rendered from the snapshot at scrape time: an agent that is gone leaves no series, and
 //!    a series' counter never goes backwards while it lives.
