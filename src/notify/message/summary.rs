@@ -1,6 +1,6 @@
 //! Several alerts in one message: one line for each, but one line alone for all that are parts of one incident.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{LINE_LIMIT, NAME_LIMIT, Tone, ending, number, one_line, whole_seconds};
@@ -25,8 +25,15 @@ impl<'a> Entry<'a> {
     pub(super) fn of(notices: &[&'a Notice]) -> Vec<Self> {
         let mut places: BTreeMap<(&str, bool), usize> = BTreeMap::new();
         let mut entries: Vec<Self> = Vec::new();
+        // Those of the rule that were told before it was an incident belong to it as well.
+        let incidents: BTreeSet<(&str, bool)> = notices.iter().filter_map(|notice| group(notice)).collect();
+        let of_one = |notice: &'a Notice| {
+            let key = (&*notice.rule, notice.kind == NoticeKind::Resolved);
+            let is_part = notice.kind.is_of_alert() && notice.kind != NoticeKind::Flapping;
+            Some(key).filter(|key| is_part && incidents.contains(key))
+        };
         for notice in notices {
-            let Some((rule, is_over)) = group(notice) else {
+            let Some((rule, is_over)) = of_one(notice) else {
                 entries.push(Self::Alert(notice));
                 continue;
             };

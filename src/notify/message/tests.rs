@@ -180,3 +180,10 @@ fn an_incident_has_one_line_beside_what_has_its_own() {
     [NOTE] ann looks after AgentIdle of boss
     ");
 }
+
+#[test]
+fn what_was_told_before_there_was_an_incident_is_counted_in_it() {
+    let mut notices = parts(&[(Level::Warning, 300)], 301, NoticeKind::Firing);
+    notices.push(firing("early", Level::Warning, 0.0));
+    assert_eq!(title(&notices), "[WARNING] AgentIdle: 301 agents");
+}
