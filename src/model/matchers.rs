@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::text::clean;
+
 /// Longest pattern, in bytes.
 pub const PATTERN_LIMIT: usize = 500;
 
@@ -86,6 +88,10 @@ impl Matchers {
         if let Some((label, _)) = matchers.iter().find(|(_, pattern)| pattern.len() > PATTERN_LIMIT) {
             return Err(format!("the pattern of `{}` is longer than {PATTERN_LIMIT} bytes", label.as_str()));
         }
+        if let Some((label, _)) = matchers.iter().find(|(_, pattern)| clean(pattern, PATTERN_LIMIT) != pattern.as_str())
+        {
+            return Err(format!("the pattern of `{}` has control characters; no name has any", label.as_str()));
+        }
         Ok(Self(matchers))
     }
 
@@ -128,11 +134,7 @@ fn unknown(word: &str) -> String {
     let words = Label::ALL.map(Label::as_str);
     let near = |one: &&str| (strsim::jaro_winkler(word, one) * 1000.0) as u32;
     let nearest = words.into_iter().max_by_key(near).unwrap_or_default();
-    format!(
-        "`{}` is no label of an alert; the nearest is {nearest} (all: {})",
-        super::text::clean(word, 50),
-        words.join(", ")
-    )
+    format!("`{}` is no label of an alert; the nearest is {nearest} (all: {})", clean(word, 50), words.join(", "))
 }
 
 /// Whether `text` matches `pattern` as a whole: `*` is any letters, `?` is one. Takes time in the product of their
@@ -214,5 +216,6 @@ mod tests {
         let read: Result<Matchers, _> = serde_json::from_str(r#"{"agent_name": "a", "rule": "R"}"#);
         assert_eq!(read.unwrap().to_string(), "rule=R, agent_name=a");
         assert!(serde_json::from_str::<Matchers>("{}").is_err());
+        assert!(Matchers::parse([("rule", "a\u{1b}[31m")]).unwrap_err().contains("control characters"));
     }
 }

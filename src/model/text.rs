@@ -20,6 +20,22 @@ pub fn clean(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// `text` with the characters escaped that mean something in HTML and XML.
+pub fn escape_markup(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
 /// Whether a name may be used as it is: not empty, within `limit` bytes, nothing in it that [`clean`] would remove.
 pub fn is_name(text: &str, limit: usize) -> bool {
     !text.is_empty() && text.len() <= limit && text.chars().all(is_visible)

@@ -66,7 +66,7 @@ impl Recorder {
         let recorder = Self { queue, health, unsaid, uncounted };
         let on_thread = recorder.clone();
         let thread = std::thread::Builder::new().name("record".to_owned());
-        thread.spawn(move || writer.run(&end, &on_thread)).map_err(failed("start a thread for"))?;
+        thread.spawn(move || writer.run(end, &on_thread)).map_err(failed("start a thread for"))?;
         Ok(recorder)
     }
 

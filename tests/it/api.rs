@@ -344,8 +344,8 @@ fn usage_counts_once() {
     ] {
         assert!(page.text().contains(line), "no {line} in {}", page.text());
     }
-    // Saved within a second of the change; then a crash.
-    std::thread::sleep(std::time::Duration::from_millis(1_000));
+    // The second agent came last; what came before it is saved with it or earlier. Then a crash.
+    crate::durability::wait_until_saved(&setup, 2);
     lookout.kill9();
     let lookout = setup.start();
     assert_eq!(input(&lookout, "holder"), 112, "totals are restored");

@@ -53,7 +53,7 @@ pub(crate) fn wait_until_settled(setup: &Setup, notices: i64) {
 }
 
 /// Waits until the fleet with this agent is on disk.
-fn wait_until_saved(setup: &Setup, agents: i64) {
+pub(crate) fn wait_until_saved(setup: &Setup, agents: i64) {
     let history = setup.path().join("lookout.history.db");
     eventually("the agents on disk", || {
         (number(&history, "SELECT count(*) FROM agents") == Some(agents)).then_some(())
@@ -306,8 +306,8 @@ fn state_is_as_before() {
     let usage = json!({"project": "shop", "usage": [{"agent": "meter", "input": 500, "output": 20, "cost_usd": 0.5, "id": "u1"}]});
     assert_eq!(lookout.post("/api/usage", &usage).status, 200);
     let (series, alerts) = (lasting(&lookout), alerts(&lookout));
-    // A second is what saving may take.
-    thread::sleep(Duration::from_millis(1200));
+    // The usage came last and made the third agent; what came before it is saved with it or earlier.
+    wait_until_saved(&setup, 3);
     lookout.kill9();
     let lookout = setup.start();
     let day = "orchestrator_agent_budget_used_tokens{project=\"shop\",agent_name=\"a\",scope=\"day\"}";

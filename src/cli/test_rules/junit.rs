@@ -1,6 +1,7 @@
 //! Results as JUnit XML, as build servers read it.
 
 use super::FileResult;
+use crate::model::text::escape_markup;
 
 /// The document; every text in it is escaped, and what XML can't hold is left out.
 pub(super) fn xml(results: &[FileResult]) -> String {
@@ -54,18 +55,10 @@ pub(super) fn xml(results: &[FileResult]) -> String {
     out
 }
 
+/// `text` without what XML 1.0 can't hold, and escaped.
 fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\n' | '\t' => escaped.push(letter),
-            letter if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => {}
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
+    let is_held = |letter: &char| {
+        matches!(letter, '\n' | '\t') || !(letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}'))
+    };
+    escape_markup(&text.chars().filter(is_held).collect::<String>())
 }

@@ -8,6 +8,7 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, Header, Head
 use lettre::message::{Mailbox, Mailboxes, Message as Mail, MultiPart, SinglePart};
 
 use super::super::message::{self, Body, Message};
+use crate::model::text::escape_markup;
 use crate::model::{Notice, Time};
 
 /// Most alerts that a mail lists; nobody reads on.
@@ -135,35 +136,35 @@ fn html(now: Time, message: &Message<'_>) -> String {
             "<div style=\"max-width:640px;margin:0 auto;padding:16px 20px;background:#fff;border-radius:4px;border-top:6px solid {};{FONT}\">",
             message.tone.colour()
         ),
-        format!("<h1 style=\"margin:0 0 12px;font-size:18px\">{}</h1>", escape(&message.title)),
+        format!("<h1 style=\"margin:0 0 12px;font-size:18px\">{}</h1>", escape_markup(&message.title)),
     ];
     match &message.body {
         Body::One(details) => {
-            lines.push(format!("<p style=\"margin:0 0 12px\">{}</p>", escape(&details.sentence)));
+            lines.push(format!("<p style=\"margin:0 0 12px\">{}</p>", escape_markup(&details.sentence)));
             lines.push("<table style=\"border-collapse:collapse\">".to_owned());
             lines.extend(details.facts.iter().map(|(name, value)| {
                 format!(
                     "<tr><td style=\"padding:3px 16px 3px 0;color:#777;vertical-align:top\">{name}</td><td style=\"padding:3px 0\">{}</td></tr>",
-                    escape(value)
+                    escape_markup(value)
                 )
             }));
             lines.push("</table>".to_owned());
             if let Some(action) = &details.action {
-                lines.push(format!("<p style=\"margin:12px 0 0\"><b>What to do:</b> {}</p>", escape(action)));
+                lines.push(format!("<p style=\"margin:12px 0 0\"><b>What to do:</b> {}</p>", escape_markup(action)));
             }
         }
         Body::Many(summary) => {
-            lines.push(format!("<p style=\"margin:0 0 12px;color:#777\">{}</p>", escape(&summary.overview)));
+            lines.push(format!("<p style=\"margin:0 0 12px;color:#777\">{}</p>", escape_markup(&summary.overview)));
             lines.extend(summary.entries.iter().take(LINES).map(|entry| {
                 format!(
                     "<p style=\"margin:0 0 6px;padding-left:8px;border-left:4px solid {}\">{}</p>",
                     entry.tone().colour(),
-                    escape(&entry.line(now))
+                    escape_markup(&entry.line(now))
                 )
             }));
             if summary.entries.len() > LINES {
                 let rest = message::left_out(summary.entries.len() - LINES);
-                lines.push(format!("<p style=\"margin:12px 0 0\">{}</p>", escape(&rest)));
+                lines.push(format!("<p style=\"margin:12px 0 0\">{}</p>", escape_markup(&rest)));
             }
         }
     }
@@ -171,21 +172,6 @@ fn html(now: Time, message: &Message<'_>) -> String {
     lines.push("</div></body></html>".to_owned());
     lines.push(String::new());
     lines.join("\r\n")
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Writer {
         Ok(writer)
     }
 
-    pub(super) fn run(mut self, queue: &Receiver<Message>, recorder: &Recorder) {
+    pub(super) fn run(mut self, queue: Receiver<Message>, recorder: &Recorder) {
         loop {
             match queue.recv(QUIET) {
                 Received::Item(Message::Note(now, arrival)) => {
@@ -59,6 +59,8 @@ impl Writer {
                     self.say_dropped(now, recorder);
                     let closed = self.write(&json!({"at": now.as_millis(), "stop": true})).and_then(|()| self.flush());
                     self.tell(recorder, closed);
+                    // What comes after the answer is refused, and so counted.
+                    drop(queue);
                     // Whoever asked has waited long enough when nobody takes the answer.
                     reply.send(()).unwrap_or_default();
                     return;
