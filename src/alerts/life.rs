@@ -244,11 +244,14 @@ impl Alerts {
         }
     }
 
-    /// Whether nothing of an ended alert has to be remembered for its receivers.
+    /// Whether nothing of an ended alert has to be remembered for its receivers. The millisecond in which it began
+    /// has to be, so that what begins anew within it is another incident.
     pub(super) fn is_settled(alert: &Alert, policy: &crate::model::RulePolicy, now: Time) -> bool {
         let is_told = |told: &crate::model::Told| {
             told.level.is_some() || told.firing_at.is_some_and(|at| at.plus(policy.cooldown) > now)
         };
-        !alert.told.values().any(is_told) && Self::flips_forgotten_at(alert, policy).is_none_or(|at| at <= now)
+        alert.noticed_at < now
+            && !alert.told.values().any(is_told)
+            && Self::flips_forgotten_at(alert, policy).is_none_or(|at| at <= now)
     }
 }

@@ -1,6 +1,7 @@
 //! Telling: every receiver is held against an alert, what is decided is noted, and it is known when to look again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::decide::{Case, Verdict};
 use super::flap::settles_at;
@@ -106,7 +107,8 @@ impl Alerts {
             }
             let cooling = alert.told.values().filter_map(|told| told.firing_at).map(|at| at.plus(policy.cooldown));
             let calm = Self::flips_forgotten_at(alert, &policy);
-            cooling.chain(calm).filter(|at| *at > now).for_each(&mut sooner);
+            let next_incident = alert.noticed_at.plus(Duration::from_millis(1));
+            cooling.chain(calm).chain([next_incident]).filter(|at| *at > now).for_each(&mut sooner);
         }
         if std::mem::take(&mut entry.dirty) {
             effects.changed.push(entry.alert.clone());

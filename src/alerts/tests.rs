@@ -126,6 +126,18 @@ fn a_fire_again_within_the_cooldown_that_is_over_by_then_is_not_told() {
 }
 
 #[test]
+fn what_is_broken_twice_within_a_millisecond_is_told_by_other_keys() {
+    let mut story = Story::new(RulePolicy { cooldown: Duration::ZERO, ..policy() });
+    let mut keys = std::collections::BTreeSet::new();
+    for level in [Some(Warning), None, Some(Warning), None, Some(Warning), None] {
+        let effects = story.alerts.step(at(0), vec![finding(RULE.0, agent("a"), level, 2.0, at(0))]);
+        assert_eq!(effects.notices.len(), 1, "no cooldown keeps it back");
+        assert!(keys.insert(effects.notices[0].key.clone()), "{keys:?} and again {}", effects.notices[0].key);
+    }
+    assert_eq!(story.until(86_400).alerts.by_fingerprint.len(), 0, "it is forgotten in the end");
+}
+
+#[test]
 fn it_is_said_again_while_it_lasts() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).until(8 * 3600);
