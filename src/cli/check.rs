@@ -1,13 +1,16 @@
-//! `lookout check`: is this configuration valid, and what is in force?
+//! `lookout check`: is this configuration valid, what is in force, and who is told of what?
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::answer::count;
-use super::terminal::print;
+use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
 use crate::config::{Config, ConfigError, Environment};
+use crate::notify::Receiver;
+
+mod receivers;
 
 /// Arguments of `lookout check`.
 #[derive(Args, Clone, Debug)]
@@ -30,6 +33,8 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
         }
         Ok(config) => {
             print(&summary(&config))?;
+            let receivers = Receiver::build(&config.receivers).unwrap_or_default();
+            print(&format!("\n{}", receivers::show(&receivers, &config.rule_set()?, Look::of_stdout())))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {

@@ -111,6 +111,11 @@ impl Matchers {
     pub fn cover<'a>(&self, value: impl Fn(Label) -> Option<&'a str>) -> bool {
         self.0.iter().all(|(label, pattern)| glob(pattern, value(*label).unwrap_or_default()))
     }
+
+    /// Whether they may match something of which only these labels are known.
+    pub fn may_cover<'a>(&self, known: impl Fn(Label) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|(label, pattern)| known(*label).is_none_or(|value| glob(pattern, value)))
+    }
 }
 
 impl fmt::Display for Matchers {
@@ -209,6 +214,10 @@ mod tests {
             (vec![("component", "?*")], false),
         ] {
             assert_eq!(Matchers::parse(pairs.clone()).unwrap().cover(value), expected, "{pairs:?}");
+        }
+        for (pairs, expected) in [(vec![("component", "db")], true), (vec![("component", "db"), ("rule", "X")], false)]
+        {
+            assert_eq!(Matchers::parse(pairs.clone()).unwrap().may_cover(value), expected, "{pairs:?}");
         }
         assert!(Matchers::parse([]).unwrap_err().contains("at least one"));
         assert!(Matchers::parse([("agent", "x")]).unwrap_err().contains("the nearest is agent_name"));

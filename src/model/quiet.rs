@@ -1,5 +1,6 @@
 //! Hours that come back, in which somebody wants quiet.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::{Time as Clock, Weekday};
@@ -81,6 +82,18 @@ impl QuietHours {
             (millis(&from) <= now && now < millis(&to)).then(|| millis(&to))
         });
         stretches.max()
+    }
+}
+
+/// Like `mon, tue 22:00 to 07:00 Europe/Berlin up to error`.
+impl fmt::Display for QuietHours {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Written { days, from, to, time_zone, up_to } = &self.written;
+        if !days.is_empty() {
+            write!(out, "{} ", days.join(", "))?;
+        }
+        let hour = |given: &Option<String>| given.clone().unwrap_or_else(|| "00:00".to_owned());
+        write!(out, "{} to {} {time_zone} up to {up_to}", hour(from), hour(to))
     }
 }
 
@@ -187,6 +200,7 @@ mod tests {
     #[test]
     fn days_that_join_end_together() {
         let weekend = hours(r#"{"days": ["sat", "sun"], "time_zone": "Europe/Berlin"}"#);
+        assert_eq!(weekend.to_string(), "sat, sun 00:00 to 00:00 Europe/Berlin up to error");
         assert_eq!(until(&weekend, "2026-11-20T23:00:00Z").as_deref(), Some("2026-11-22T23:00:00Z"));
         assert_eq!(until(&weekend, "2026-11-20T22:59:59Z"), None);
         assert_eq!(until(&weekend, "2026-11-22T23:00:00Z"), None);

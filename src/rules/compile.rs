@@ -139,6 +139,14 @@ impl RuleSet {
         self.rules.iter().map(Rule::name)
     }
 
+    /// Each rule's name and the levels that its alerts can have.
+    pub fn levels(&self) -> impl Iterator<Item = (&str, Vec<Level>)> {
+        self.rules.iter().map(|rule| {
+            let given = |level: &Level| rule.thresholds.levels.get(level.index()).is_some_and(Option::is_some);
+            (rule.name(), Level::ALL.into_iter().filter(given).collect())
+        })
+    }
+
     /// Whether there is no rule.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
