@@ -6,7 +6,6 @@
 mod environment;
 mod file;
 pub mod log;
-mod mask;
 mod problem;
 mod reader;
 pub mod rule_tests;
@@ -22,8 +21,6 @@ use figment::Figment;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use environment::Environment;
-pub(crate) use mask::url as masked_url;
-pub(crate) use problem::suggestion;
 pub use problem::{ConfigError, Origin, Problem};
 
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
@@ -156,7 +153,7 @@ impl Config {
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
         let mut shown = self.clone();
-        shown.sources.iter_mut().for_each(|source| source.url = mask::url(&source.url));
+        shown.sources.iter_mut().for_each(|source| source.url = crate::written::mask::url(&source.url));
         match serde_saphyr::to_string(&shown) {
             Ok(text) => text,
             Err(error) => format!("# can't be shown: {error}\n"),

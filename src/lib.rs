@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`model`] | plain data shared by the parts |
 //! | [`clock`], [`secret`], [`http_client`] | the one source of time, of secrets, of outgoing HTTP |
+//! | `written` | what people write in files: YAML as a tree, and the words for a mistake in it |
 //! | [`sources`] | everything that yields updates: pushes and polls |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
@@ -29,7 +30,7 @@
 //!
 //! # Layers
 //!
-//! A part imports only from lines above it: `model, clock, secret, http_client` · `sources, fleet, rules,
+//! A part imports only from lines above it: `model, clock, secret, http_client, written` · `sources, fleet, rules,
 //! alerts, notify, metrics, store` (never one another: they meet in `model`) · `config` · `engine` ·
 //! `server` · `app` · `cli`, `main`. A test holds this.
 //!
@@ -64,3 +65,4 @@ pub mod secret;
 pub mod server;
 pub mod sources;
 pub mod store;
+mod written;

@@ -8,9 +8,10 @@ use clap::Args;
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
-use crate::config::{Environment, masked_url};
+use crate::config::Environment;
 use crate::http_client;
 use crate::secret::{Secret, SecretSource};
+use crate::written::mask;
 
 /// Where a sidecar answers when nothing else is said.
 const DEFAULT_URL: &str = "http://127.0.0.1:9797";
@@ -57,7 +58,7 @@ impl Client {
 
     /// The sidecar's address, fit to be shown.
     pub(super) fn address(&self) -> String {
-        masked_url(self.base.as_str()).trim_end_matches('/').to_owned()
+        mask::url(self.base.as_str()).trim_end_matches('/').to_owned()
     }
 
     /// The answer to a GET of `path` with `query`, as it came.
@@ -95,7 +96,7 @@ impl Client {
             request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.map_err(|error| {
-            let reason = masked_url(&root_cause(&error.without_url()));
+            let reason = mask::url(&root_cause(&error.without_url()));
             anyhow!("lookout does not answer at {}: {reason}; is it running?", self.address())
         })?;
         let status = response.status();
@@ -131,7 +132,7 @@ pub(super) fn parse_url(text: &str) -> anyhow::Result<Url> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match Url::parse(&full) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => bail!("`{}` is not an address; write it like {DEFAULT_URL}", masked_url(text)),
+        _ => bail!("`{}` is not an address; write it like {DEFAULT_URL}", mask::url(text)),
     }
 }
 

@@ -17,8 +17,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use super::client::{parse_url, root_cause};
 use super::terminal::print;
 use super::{ConfigArgs, warn};
-use crate::config::{Environment, Listen, masked_url};
+use crate::config::{Environment, Listen};
 use crate::http_client;
+use crate::written::mask;
 
 /// How long an answer may take, and how long it may be in bytes.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,7 +39,7 @@ pub struct HealthArgs {
 /// Asks once, and prints one line.
 pub(super) async fn run(args: &HealthArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let target = Target::new(args, env)?;
-    let shown = masked_url(&target.url);
+    let shown = mask::url(&target.url);
     let client = if target.own_certificate { own_client()? } else { http_client::build(TIMEOUT, None)? };
     let response = match client.get(format!("{}/-/ready", target.url)).send().await {
         Ok(response) => response,

@@ -27,9 +27,10 @@ use super::answer::count;
 use super::terminal::{Colour, Look, print};
 use super::warn;
 use crate::config::rule_tests::{self, RuleTests};
-use crate::config::{ConfigError, Origin, Problem, suggestion};
+use crate::config::{ConfigError, Origin, Problem};
 use crate::engine::Trial;
 use crate::model::text::clean;
+use crate::written::mistake::suggestion;
 
 /// The exit code for files that can't be used.
 const UNUSABLE: u8 = 2;

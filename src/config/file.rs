@@ -9,6 +9,8 @@ use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Value};
 use figment::{Metadata, Profile, Provider};
 
+use crate::written::yaml::{self, located, plain};
+
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -23,7 +25,7 @@ impl<'a> File<'a> {
     pub(super) fn read(path: &'a Path) -> Result<Self, String> {
         let text = read(path)?;
         let is_toml = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
-        let value = if is_toml { parse_toml(&text) } else { parse_yaml(&text) }?;
+        let value = if is_toml { parse_toml(&text) } else { yaml::parse(&text) }?;
         match value {
             Value::Dict(_, tree) => Ok(Self { path, tree }),
             Value::Empty(..) => Ok(Self { path, tree: Dict::new() }),
@@ -58,23 +60,6 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-fn parse_yaml(text: &str) -> Result<Value, String> {
-    // With strict booleans a project named `no` stays a name, and no line is quoted in an error without snippets.
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
-}
-
-fn yaml_error(error: &serde_saphyr::Error) -> String {
-    let location = error.location().map(|at| (at.line(), at.column()));
-    let message = match error.without_snippet() {
-        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("key `{key}` is given twice; keep one")
-        }
-        other => plain(&other.to_string()),
-    };
-    located(location, &message)
-}
-
 fn parse_toml(text: &str) -> Result<Value, String> {
     Toml::from_str(text).map_err(|error| {
         let location = error.span().and_then(|span| text.get(..span.start)).map(|before| {
@@ -83,20 +68,4 @@ fn parse_toml(text: &str) -> Result<Value, String> {
         });
         located(location, &plain(error.message()))
     })
-}
-
-/// A parser's message on one line, without the location at its end that we write ourselves.
-fn plain(message: &str) -> String {
-    let line = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    match line.rfind(" at line ") {
-        Some(at) => line.get(..at).unwrap_or_default().to_owned(),
-        None => line,
-    }
-}
-
-fn located(location: Option<(u64, u64)>, message: &str) -> String {
-    match location {
-        Some((line, column)) if line > 0 => format!("line {line}, column {column}: {message}"),
-        _ => message.to_owned(),
-    }
 }

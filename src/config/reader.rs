@@ -12,7 +12,8 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
 use super::environment::{self, Environment};
-use super::problem::{self, Origin, Problem};
+use super::problem::{Origin, Problem};
+use crate::written::mistake;
 
 /// So many problems are named; more would not help anybody.
 const MAX_PROBLEMS: usize = 100;
@@ -82,7 +83,7 @@ impl<'a> Reader<'a> {
             _ => Vec::new(),
         };
         for (name, value) in unknown {
-            let message = problem::unknown_key(&name, &self.known);
+            let message = mistake::unknown_key(&name, &self.known);
             self.report(&[name], Some(&value), message);
         }
         Found { figment: self.figment, env: self.env, tree: self.tree, problems: self.problems }
@@ -122,7 +123,7 @@ impl<'a> Reader<'a> {
             if let Kind::MissingField(name) = &error.kind {
                 full.push(name.to_string());
                 if !taken_out.contains(&full) {
-                    self.report(&full, locate(&value, &inner), problem::explain(&error.kind, &full, None));
+                    self.report(&full, locate(&value, &inner), mistake::explain(&error.kind, &full, None));
                 }
                 return false;
             }
@@ -138,7 +139,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let shown = bad.as_ref().and_then(scalar);
-            let message = problem::explain(&error.kind, &full, shown.as_deref());
+            let message = mistake::explain(&error.kind, &full, shown.as_deref());
             self.report(&full, bad.as_ref().or(Some(&value)), message);
             taken_out.insert(full);
             if !remove(&mut value, &inner) {
@@ -150,7 +151,7 @@ impl<'a> Reader<'a> {
 
     fn report(&mut self, path: &[String], value: Option<&Value>, message: String) {
         let origin = origin(self.figment, self.env, path, value);
-        let problem = Problem { origin, key: problem::key(path), message };
+        let problem = Problem { origin, key: mistake::key(path), message };
         self.problems.push(problem);
     }
 }

@@ -32,9 +32,8 @@ impl Config {
 fn explain(error: RuleError) -> Problem {
     let origin = Path::new(&error.origin);
     if error.rule.starts_with('(') {
-        // About the file as a whole: the reader's first line says all, and quotes the file beneath it.
-        let line = error.problem.lines().next().unwrap_or_default();
-        return about(origin, String::new(), line.strip_prefix("error: ").unwrap_or(line).to_owned());
+        // About the file as a whole.
+        return about(origin, String::new(), error.problem);
     }
     about(origin, format!("rule {}", error.rule), error.problem)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{ForEach, OverTime, Repeat, RuleEntry, RuleFile, SignalExpr, Threshold, Where};
+use super::file::{self, ForEach, OverTime, Repeat, RuleEntry, SignalExpr, Threshold, Where};
 use super::level::{Thresholds, When};
 use super::text::Texts;
 use super::window::TrackSpec;
@@ -89,16 +89,11 @@ impl RuleSet {
         let mut order = Vec::new();
         let built_in = builtin::BUILT_IN.iter().map(|(name, text)| (format!("built-in {name}"), (*text).to_owned()));
         for (origin, text) in built_in.chain(files.iter().cloned()) {
-            let file: RuleFile = match serde_saphyr::from_str(&text) {
-                Ok(file) => file,
-                Err(error) => {
-                    let problem = error.to_string();
-                    errors.push(RuleError { origin, rule: "(file)".to_owned(), problem });
-                    continue;
-                }
-            };
+            let (read, mistakes) = file::read(&text);
+            let of_file = |(rule, problem)| RuleError { origin: origin.clone(), rule, problem };
+            errors.extend(mistakes.into_iter().map(of_file));
             let mut seen = Vec::new();
-            for entry in file.rules {
+            for entry in read {
                 let name = entry.name.clone();
                 if seen.contains(&name) {
                     let problem = "the name is given twice in this file; rename one".to_owned();

@@ -3,19 +3,59 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use figment::error::Kind;
+use figment::value::Value;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
+use crate::model::text::clean;
 use crate::model::{Flap, Level, QuietHours, Signal};
+use crate::written::{mistake, yaml};
 
-/// A file of rules.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleFile {
-    /// The rules.
-    #[serde(default)]
-    pub rules: Vec<RuleEntry>,
+/// So much of a rule's name or of a mistake is shown, in bytes.
+const MAX_SHOWN: usize = 1_000;
+
+/// The one key at the top of a file.
+const RULES: &str = "rules";
+
+/// The rules that a file's `text` says, and each mistake with the rule that it is in; `(file)` is none of them.
+pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
+    let of_file = |problem: String| (Vec::new(), vec![("(file)".to_owned(), problem)]);
+    let mut tree = match yaml::parse(text) {
+        Ok(Value::Dict(_, tree)) => tree,
+        Ok(Value::Empty(..)) => return Default::default(),
+        Ok(_) => return of_file("holds no keys at its top; write `rules:` and a list beneath it".to_owned()),
+        Err(problem) => return of_file(problem),
+    };
+    let rules = tree.remove(RULES);
+    if let Some(key) = tree.keys().next() {
+        return of_file(format!("{}: {}", clean(key, MAX_SHOWN), mistake::unknown_key(key, &[RULES])));
+    }
+    let rules = match rules {
+        Some(Value::Array(_, rules)) => rules,
+        Some(Value::Empty(..)) | None => return Default::default(),
+        Some(_) => return of_file("rules: expected a list of rules, like `- name: AgentIdle`".to_owned()),
+    };
+    let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
+    for (place, rule) in rules.iter().enumerate() {
+        match rule.deserialize() {
+            Ok(entry) => entries.push(entry),
+            Err(error) => {
+                let name = rule.find_ref("name").and_then(Value::as_str);
+                let name = name.map_or_else(|| format!("#{}", place + 1), |name| clean(name, MAX_SHOWN).into_owned());
+                let mut path = error.path;
+                if let Kind::MissingField(missing) = &error.kind {
+                    path.push(missing.to_string());
+                }
+                let key = mistake::key(&path);
+                let colon = if key.is_empty() { "" } else { ": " };
+                let said = mistake::explain(&error.kind, &path, None);
+                mistakes.push((name, clean(&format!("{key}{colon}{said}"), MAX_SHOWN).into_owned()));
+            }
+        }
+    }
+    (entries, mistakes)
 }
 
 /// One rule as written; `enabled: false` alone switches a built-in rule off.
@@ -162,9 +202,7 @@ impl<'de> Visitor<'de> for WordOrMap {
     fn visit_str<E: de::Error>(self, word: &str) -> Result<SignalExpr, E> {
         Signal::deserialize(word.into_deserializer()).map(SignalExpr::Now).map_err(|_: E| {
             let words = Signal::ALL.map(Signal::word);
-            let near = |one: &&str| (strsim::jaro_winkler(word, one) * 1000.0) as u32;
-            let nearest = words.into_iter().max_by_key(near).unwrap_or_default();
-            E::custom(format!("`{word}` is no signal; the nearest one is {nearest}"))
+            E::custom(format!("`{word}` is no signal; {}", mistake::suggestion(word, &words, "there are")))
         })
     }
 
@@ -196,7 +234,7 @@ pub struct OverTime {
 
 /// A threshold as written: a number, or a duration, a word, a percentage, or a multiple of a setting.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a threshold is a number, or text like 5m, 90%, failed, 2 * agents.max_idle")]
 pub enum Threshold {
     /// For `absent`.
     Flag(bool),

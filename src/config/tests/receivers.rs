@@ -165,7 +165,10 @@ fn rule_files_are_compiled_and_their_mistakes_named() {
     assert!(lines[1].starts_with("team.yaml: rule Mine: "), "{error}");
     std::fs::write(dir.path().join("team.yaml"), "rules:\n  - nam: X").expect("write");
     let error = source.load().expect_err("no name").to_string();
-    assert!(error.contains("team.yaml: line 2 column 5: unknown field `nam`") && error.lines().count() == 2, "{error}");
+    assert!(
+        error.contains("team.yaml: rule #1: nam: unknown key; did you mean `name`?") && error.lines().count() == 2,
+        "{error}"
+    );
     std::fs::write(dir.path().join("team.yaml"), "rules: [{name: AgentIdle, enabled: false}]").expect("write");
     std::fs::write(&path, "rules: [team.yaml]").expect("write");
     let with = source.load().expect("valid").rule_set().expect("valid").len();

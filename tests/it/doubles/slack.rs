@@ -154,6 +154,8 @@ struct State {
     open: usize,
     /// Fences that were reached.
     fences: usize,
+    /// Nobody looks any more.
+    has_ended: bool,
 }
 
 impl Shared {
@@ -169,11 +171,15 @@ impl Slack {
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared { started: Stopwatch::start(), state: Mutex::default(), changed: Condvar::new() });
         let server = Arc::clone(&shared);
-        // It ends with the process: tests are few and short.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = Arc::clone(&server);
-                server.state().open += 1;
+                let mut state = server.state();
+                if state.has_ended {
+                    break;
+                }
+                state.open += 1;
+                drop(state);
                 thread::spawn(move || {
                     let served = serve(&server, stream);
                     let mut state = server.state();
@@ -268,6 +274,15 @@ impl Slack {
         let titles: Vec<String> = state.seen.iter().map(|seen| format!("{} ({:?})", seen.title(), seen.act)).collect();
         assert!(!timeout.timed_out(), "slack waited for {what} in vain; there were {titles:?}");
         state.seen.clone()
+    }
+}
+
+impl Drop for Slack {
+    fn drop(&mut self) {
+        self.shared.state().has_ended = true;
+        self.release();
+        // So that it sees this; a port that it holds is one less for others.
+        drop(TcpStream::connect(self.address));
     }
 }
 

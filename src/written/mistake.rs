@@ -1,0 +1,147 @@
+//! The words for a mistake in what people wrote: which key, the value, the remedy.
+//!
+//! Refuses to show the value of a key that holds a secret, or text that stands where a section belongs: it is
+//! what people paste there.
+
+use figment::error::{Actual, Kind};
+
+/// Names of keys whose value is a secret, and of sections whose values all may be.
+const SECRET_KEYS: [&str; 7] = ["password", "bearer_token", "bot_token", "token", "webhook_url", "headers", "secret"];
+
+/// A name this similar (Jaro-Winkler) is taken for a slip of the keys.
+const SIMILAR: f64 = 0.8;
+
+/// A path as people read it: `sources[0].timeout`.
+pub(crate) fn key(path: &[String]) -> String {
+    let mut text = String::new();
+    for part in path {
+        if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+/// Whether the value at `path` must not be shown.
+pub(crate) fn is_secret(path: &[String]) -> bool {
+    path.iter().any(|part| SECRET_KEYS.contains(&part.as_str()))
+}
+
+/// What a reader's complaint about the value at `path` means, and what to do about it. `shown` is that value,
+/// when it is a scalar.
+pub(crate) fn explain(kind: &Kind, path: &[String], shown: Option<&str>) -> String {
+    let secret = is_secret(path);
+    match kind {
+        Kind::UnknownField(name, known) => unknown_key(name, known),
+        Kind::MissingField(_) => "is missing; it has no default".to_owned(),
+        Kind::UnknownVariant(..) if secret => "is not one of the known words".to_owned(),
+        Kind::UnknownVariant(value, known) => {
+            format!("`{value}` is unknown; {}", suggestion(value, known, "use one of"))
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let expected = in_words(expected);
+            let found = if secret { class(found) } else { describe(found, is_section(&expected)) };
+            let quotes = expected == "text"
+                && matches!(
+                    found_kind(kind),
+                    Some(Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) | Actual::Bool(_))
+                );
+            format!("found {found}, expected {expected}{}", if quotes { "; put it in quotes" } else { "" })
+        }
+        Kind::InvalidLength(found, expected) => format!("found {found} items, expected {}", in_words(expected)),
+        // A reader's own words may quote the value.
+        _ if secret => "can't be read; check how it is written".to_owned(),
+        other => {
+            let message = other.to_string();
+            match shown {
+                Some(value) if !message.contains(value) => format!("`{}`: {message}", super::mask::url(value)),
+                Some(value) => message.replace(value, &super::mask::url(value)),
+                None => message,
+            }
+        }
+    }
+}
+
+/// The message for a key that is not known where only `known` are.
+pub(crate) fn unknown_key(name: &str, known: &[&str]) -> String {
+    format!("unknown key; {}", suggestion(name, known, "known here are"))
+}
+
+/// What to say of a `word` that is none of `known`: the nearest of them, or all after `list`.
+pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
+    let nearest = known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), candidate), *candidate))
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .filter(|(similarity, _)| *similarity >= SIMILAR);
+    match nearest {
+        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+        None if known.is_empty() => "no key is known here".to_owned(),
+        None => format!("{list} {}", known.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+const fn found_kind(kind: &Kind) -> Option<&Actual> {
+    match kind {
+        Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => Some(found),
+        _ => None,
+    }
+}
+
+/// What serde expected, in words of people who write files.
+fn in_words(expected: &str) -> String {
+    match expected {
+        "a string" | "string" | "a borrowed string" | "path string" | "a path" => "text",
+        "a boolean" => "true or false",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" | "u128" => "a whole number, 0 or more",
+        "i64" | "i32" => "a whole number",
+        "f64" | "f32" => "a number",
+        "a sequence" => "a list like [a, b]",
+        "a map" => SECTION,
+        other if other.starts_with("struct ") => SECTION,
+        other if other.starts_with("enum ") => "one word",
+        other => other,
+    }
+    .to_owned()
+}
+
+const SECTION: &str = "keys and values beneath it";
+
+fn is_section(expected: &str) -> bool {
+    expected == SECTION || expected.starts_with("a list")
+}
+
+/// What was found; text only where a scalar belongs.
+fn describe(found: &Actual, section: bool) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) if !section => format!("`{}`", super::mask::url(value)),
+        Actual::Char(value) if !section => format!("`{value}`"),
+        other => class(other),
+    }
+}
+
+/// What kind of thing was found.
+fn class(found: &Actual) -> String {
+    match found {
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Char(_) | Actual::Str(_) | Actual::Bytes(_) => "text",
+        Actual::Unit | Actual::Option => "nothing",
+        Actual::Seq => "a list",
+        Actual::Map => "keys and values",
+        _ => "something else",
+    }
+    .to_owned()
+}
