@@ -29,6 +29,7 @@ use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
+use crate::sources::otlp::OtlpConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use log::LogConfig;
 use reader::Reader;
@@ -55,6 +56,8 @@ pub struct Config {
     pub record: RecordConfig,
     /// What is polled.
     pub sources: Vec<SourceConfig>,
+    /// Where OpenTelemetry's protocol is received and what is kept of it.
+    pub otlp: OtlpConfig,
     /// When an agent counts as silent, idle and forgotten.
     pub agents: AgentsConfig,
     /// Who must be there.
@@ -103,6 +106,7 @@ impl Source {
             store: reader.section("store"),
             record: reader.section("record"),
             sources: reader.list("sources"),
+            otlp: reader.section("otlp"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),

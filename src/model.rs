@@ -26,6 +26,7 @@ pub mod slab;
 pub mod snapshot;
 pub mod source;
 pub mod spending;
+pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod update;

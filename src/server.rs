@@ -7,7 +7,9 @@ mod answers;
 mod body;
 mod connections;
 mod error;
+mod grpc;
 pub mod listener;
+mod otlp;
 mod quiet;
 mod routes;
 mod scrape;
@@ -23,7 +25,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use access::Access;
-pub use listener::{Bound, serve};
+pub use connections::Connections;
+pub use listener::{Bound, Surface, serve};
+pub use otlp::Room;
 
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
@@ -47,6 +51,12 @@ pub struct Context {
     pub limits: LimitsConfig,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
+    /// Takes in OTLP.
+    pub otlp: crate::sources::otlp::Handle,
+    /// How much of OTLP's bodies may be held.
+    pub room: Room,
+    /// The open connections of all listeners.
+    pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
     pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
     /// The time.

@@ -9,6 +9,7 @@ mod draft;
 mod fields;
 mod http_json;
 mod orchestrator_cc;
+pub mod otlp;
 mod owned;
 mod page;
 pub mod poll;

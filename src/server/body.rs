@@ -20,7 +20,7 @@ where
         let message = "the body must be JSON; send it with `content-type: application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let body = request.into_body();
+    let mut body = request.into_body();
     let too_large = || {
         let message = format!("the body is larger than limits.body, {} bytes; send it in parts", limits.body);
         Refusal { header: Some((header::CONNECTION, "close")), ..Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
@@ -28,7 +28,7 @@ where
     if body.size_hint().lower() > limits.body as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body)).await {
+    match tokio::time::timeout(limits.body_timeout, collect(&mut body, limits.body)).await {
         Ok(Ok(Some(body))) => Ok(body),
         Ok(Ok(None)) => Err(too_large()),
         Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
@@ -43,7 +43,7 @@ where
 }
 
 /// The whole body, or nothing when it is larger than `limit`.
-async fn collect<B>(mut body: B, limit: usize) -> Result<Option<Bytes>, B::Error>
+pub(super) async fn collect<B>(body: &mut B, limit: usize) -> Result<Option<Bytes>, B::Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {

@@ -37,15 +37,24 @@ impl Drop for Busy {
     }
 }
 
+/// File descriptors kept for the store, for polls and for receivers.
+const OWN_DESCRIPTORS: usize = 128;
+
 /// All open connections, oldest first. The lock is held for the time of a scan and never across an await.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub struct Connections {
     limit: usize,
     open: Mutex<Vec<Connection>>,
 }
 
 impl Connections {
-    pub(super) const fn new(limit: usize) -> Self {
+    /// Room for `limit` connections, or for as many as the process can have beside its files and its own requests: past
+    /// that no new one could be accepted, and none that does nothing would make room.
+    pub fn new(limit: usize) -> Self {
+        Self::of(within_descriptors(limit))
+    }
+
+    const fn of(limit: usize) -> Self {
         Self { limit, open: Mutex::new(Vec::new()) }
     }
 
@@ -69,13 +78,30 @@ impl Connections {
     }
 }
 
+/// As many connections as there are descriptors for.
+fn within_descriptors(connections: usize) -> usize {
+    let limits = procfs::process::Process::myself().and_then(|process| process.limits());
+    let Ok(procfs::process::LimitValue::Value(most)) = limits.map(|limits| limits.max_open_files.soft_limit) else {
+        return connections;
+    };
+    let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
+    if room < connections {
+        tracing::warn!(
+            connections = room,
+            descriptors = most,
+            "limits.connections does not fit the limit of open files; raise `ulimit -n`"
+        );
+    }
+    connections.min(room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_idle_connection_makes_room_and_a_busy_one_does_not() {
-        let connections = Connections::new(2);
+        let connections = Connections::of(2);
         let first = connections.admit().expect("room");
         let second = connections.admit().expect("room");
         let busy = first.serve();
