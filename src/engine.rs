@@ -68,6 +68,8 @@ pub struct Engine {
     paused_until: Option<Time>,
     /// How late the last served deadline was.
     lag: Duration,
+    /// When it was last looked for deadlines that have come.
+    looked_at: Time,
     receivers: Vec<Arc<str>>,
     monitoring: tokio::sync::watch::Sender<bool>,
     orphans: Orphans,
@@ -122,7 +124,8 @@ impl Engine {
     /// Serves the deadlines that have come.
     fn tick(&mut self, now: Time) {
         if let Some(due) = self.next_deadline() {
-            self.lag = now.since(due);
+            // What was to be done at once, or has been due since before it was known, is not late for that.
+            self.lag = now.since(due.max(self.looked_at));
         }
         if self.paused_until.is_some_and(|until| until <= now) {
             self.set_monitoring(now, true, "the end of its time");

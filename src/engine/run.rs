@@ -83,6 +83,7 @@ impl Engine {
             findings: Vec::new(),
             paused_until: None,
             lag: Duration::ZERO,
+            looked_at: now,
             receivers,
             monitoring,
             orphans: Orphans::new(grace),
@@ -144,11 +145,13 @@ impl Engine {
     ) {
         let mut saving = tokio::time::interval(SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.looked_at = self.now();
         let within = loop {
             let now = self.now();
             if self.next_deadline().is_some_and(|due| due <= now) {
                 self.tick(now);
             }
+            self.looked_at = now;
             // A deadline that is due again at once must not starve the queues.
             let wait = self.next_deadline().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
             tokio::select! {

@@ -61,9 +61,11 @@ impl Wall {
         let (mut earlier, mut begun) = (None, None);
         for (until, skew) in &self.steps {
             let at = shift(said, skew.saturating_neg());
-            if at <= *until {
-                if known == Some(at) {
-                    return at;
+            // The wall may have been a little ahead of our time without having been set.
+            if at <= until.plus(Duration::from_millis(STEP.unsigned_abs())) {
+                // What was ahead when it was heard is known as of then.
+                if let Some(known) = known.filter(|known| *known <= at && at <= known.plus(AHEAD)) {
+                    return known;
                 }
                 let fits = if begun.is_none_or(|begun| begun <= at) { &mut latest } else { &mut earlier };
                 *fits = (*fits).max(Some(at));
@@ -135,6 +137,18 @@ mod tests {
         let (said, later) = (noon(-120), noon(HOUR + 60));
         assert_eq!(wall.read(later, said, Some(said)), said);
         assert_eq!(wall.read(later, said, None), noon(HOUR - 120), "unless they are new");
+    }
+
+    #[test]
+    fn what_was_ahead_when_it_was_heard_stays_what_it_was() {
+        for (by, ahead) in [(HOUR, 1), (HOUR, 30), (-HOUR, 1), (-HOUR, 30)] {
+            let (heard, said) = (noon(-40), noon(-40 + ahead));
+            assert_eq!(set(by).read(noon(10), said, Some(heard)), heard, "{by} {ahead}");
+        }
+        // The wall was a second ahead, which is no step, when this was said just before it was set.
+        let (heard, said) = (noon(0), noon(1));
+        assert_eq!(set(HOUR).read(noon(10), said, Some(heard)), heard);
+        assert_eq!(set(HOUR).read(noon(10), said, None), said);
     }
 
     #[test]

@@ -99,6 +99,10 @@ fn a_crash() {
     assert!(words.iter().any(|text| text.starts_with("fires at warning")), "{words:?}");
     assert!(words.contains(&"ann looks after it: mine"), "{words:?}");
     assert_eq!(why["receivers"][0]["reason"], "acknowledged", "{why}");
+    // What is to be done at once after a start is not late.
+    let late = lookout.get("/api/alerts?rule=EvaluationLate").json();
+    assert_eq!(late["alerts"], json!([]));
+    assert!(slack.seen().iter().all(|seen| !seen.text().contains("judged")), "{:?}", slack.seen());
 }
 
 fn a_stop() {

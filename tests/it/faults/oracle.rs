@@ -93,7 +93,7 @@ pub(super) fn owed(world: &World) -> Vec<String> {
 }
 
 /// Those of `owed` that `world` has an excuse for: the last notice was refused for good, which a dead letter shows,
-/// or the alert was acknowledged before the receiver came.
+/// or the alert was acknowledged before the receiver came or while a silence kept it back.
 pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
     (0..SUBJECTS.len()).any(|subject| {
         let (name, rule) = (SUBJECTS[subject], rule(subject));
@@ -103,7 +103,8 @@ pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
                 rows.iter().rev().find(|row| row.receiver == whom.name() && row.name == name && row.rule == rule);
             let is_dead = last.is_some_and(|last| last.state == "dead");
             let is_acked = world.alert(subject).is_some_and(|alert| !alert["acked_by"].is_null());
-            is_dead || whom == Whom::Extra && is_acked
+            let is_new = line.contains("was last told nothing of ") || line.contains("was last told RESOLVED of ");
+            is_dead || is_acked && (is_new || whom == Whom::Extra)
         })
     })
 }
@@ -122,7 +123,9 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
             match row.state.as_str() {
                 "superseded" => count.superseded += 1,
                 "dead" => count.dead += 1,
-                "pending" if place == last => wrong.push(format!("withheld for ever: {row:?}")),
+                "pending" if place == last && SUBJECTS.contains(&row.name.as_str()) => {
+                    wrong.push(format!("withheld for ever: {row:?}"))
+                }
                 _ => {}
             }
         }
@@ -193,8 +196,10 @@ fn pair(
     // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
     let is_in_flight = crash_after(tell).is_some();
     let fits = |row: &&Row| row.word == tell.word && (row.state == "delivered" || is_in_flight);
-    let next = rows.iter().position(fits).filter(|next| rows[..*next].iter().all(|row| row.state != "delivered"));
-    let own = next.and_then(|next| pair(rest, &rows[next + 1..], Some(tell), marks, ended_in_a_crash));
+    let missed = rows.iter().position(|row| row.state == "delivered").map_or(rows.len(), |place| place + 1);
+    let own = (0..missed)
+        .filter(|place| fits(&rows[*place]))
+        .find_map(|place| pair(rest, &rows[place + 1..], Some(tell), marks, ended_in_a_crash));
     let is_again = || {
         let before = before.filter(|before| before.word == tell.word)?;
         crash_after(before).filter(|crash| crash.place <= tell.place)
