@@ -9,7 +9,7 @@ use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Value};
 use figment::{Metadata, Profile, Provider};
 
-use crate::written::yaml::{self, located, plain};
+use crate::written::yaml;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -62,10 +62,10 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 fn parse_toml(text: &str) -> Result<Value, String> {
     Toml::from_str(text).map_err(|error| {
-        let location = error.span().and_then(|span| text.get(..span.start)).map(|before| {
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
-            (before.matches('\n').count() as u64 + 1, column)
-        });
-        located(location, &plain(error.message()))
+        let lines = error.message().lines().map(str::trim).filter(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join("; ");
+        let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
+        yaml::located(before.matches('\n').count() as u64 + 1, column, &message)
     })
 }

@@ -1,40 +1,261 @@
-//! YAML as a tree of values.
+//! YAML as a tree of values, by YAML 1.2's core schema, with `<<` to merge.
 //!
-//! Refuses keys that are given twice, and to quote a line in an error: it may hold a secret.
+//! The parser is a crate's; made into a tree here, since a deserialiser for YAML, generic over each type that is read,
+//! was a twentieth of the program. Refuses keys that are given twice, a second document, aliases that grow beyond a bound,
+//! and to quote a line in an error: it may hold a secret.
 
-use figment::value::Value;
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Empty, Num, Tag, Value};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+
+/// Most values that anchors and aliases may stand for, so that a short file can't make a large tree.
+const MAX_COPIES: usize = 100_000;
+
+/// What is wrong, and where.
+type Mistake = (Marker, String);
 
 /// The tree that `text` says; the error has the line and the column.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    // With strict booleans a project named `no` stays a name, and no line is quoted in an error without snippets.
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
-}
-
-fn yaml_error(error: &serde_saphyr::Error) -> String {
-    let location = error.location().map(|at| (at.line(), at.column()));
-    let message = match error.without_snippet() {
-        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("key `{key}` is given twice; keep one")
-        }
-        other => plain(&other.to_string()),
-    };
-    located(location, &message)
-}
-
-/// A parser's message on one line, without the location at its end that we write ourselves.
-pub(crate) fn plain(message: &str) -> String {
-    let line = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    match line.rfind(" at line ") {
-        Some(at) => line.get(..at).unwrap_or_default().to_owned(),
-        None => line,
-    }
+    let parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
+    let mut composer = Composer { parser, anchors: BTreeMap::new(), copies: 0 };
+    composer.document().map_err(|(at, message)| located(at.line() as u64, at.col() as u64 + 1, &message))
 }
 
 /// A message about a line and a column.
-pub(crate) fn located(location: Option<(u64, u64)>, message: &str) -> String {
-    match location {
-        Some((line, column)) if line > 0 => format!("line {line}, column {column}: {message}"),
-        _ => message.to_owned(),
+pub(crate) fn located(line: u64, column: u64, message: &str) -> String {
+    format!("line {line}, column {column}: {message}")
+}
+
+struct Composer<'t> {
+    parser: Parser<'t, granit_parser::StrInput<'t>>,
+    anchors: BTreeMap<usize, (Value, usize)>,
+    copies: usize,
+}
+
+impl<'t> Composer<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Marker), Mistake> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, span.start)),
+            Some(Err(error)) => Err(mistake(&error)),
+            None => Ok((Event::StreamEnd, Marker::new(0, 1, 0))),
+        }
+    }
+
+    /// The one document; null when there is none.
+    fn document(&mut self) -> Result<Value, Mistake> {
+        let mut tree = None;
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(tree.unwrap_or_else(null)),
+                (Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _) => {}
+                (_, at) if tree.is_some() => return Err((at, "a second document begins; keep one".to_owned())),
+                (event, at) => tree = Some(self.node(event, at)?.0),
+            }
+        }
+    }
+
+    /// The node that begins with `event`, and of how many values it is made.
+    fn node(&mut self, event: Event<'t>, at: Marker) -> Result<(Value, usize), Mistake> {
+        let (anchor, node) = match event {
+            Event::Alias(id) => {
+                // An alias within what it stands for is not known yet.
+                let Some((value, size)) = self.anchors.get(&id).cloned() else {
+                    return Err((at, "an alias stands for what it is part of".to_owned()));
+                };
+                self.copy(size, at)?;
+                return Ok((value, size));
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+                (anchor, (if is_text { text_of(&text) } else { plain(&text) }, 1))
+            }
+            Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
+            Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
+            _ => return Err((at, "a value is missing".to_owned())),
+        };
+        if anchor > 0 {
+            self.copy(node.1, at)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn copy(&mut self, size: usize, at: Marker) -> Result<(), Mistake> {
+        self.copies += size;
+        let message = || format!("anchors and aliases stand for more than {MAX_COPIES} values");
+        if self.copies > MAX_COPIES { Err((at, message())) } else { Ok(()) }
+    }
+
+    fn sequence(&mut self) -> Result<(Value, usize), Mistake> {
+        let (mut items, mut size) = (Vec::new(), 1);
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok((Value::Array(Tag::Default, items), size)),
+                (event, at) => {
+                    let (item, of_item) = self.node(event, at)?;
+                    items.push(item);
+                    size += of_item;
+                }
+            }
+        }
+    }
+
+    fn mapping(&mut self) -> Result<(Value, usize), Mistake> {
+        let (mut tree, mut size) = (Dict::new(), 1);
+        let mut merged = Vec::new();
+        loop {
+            let (event, at) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => break,
+                Event::Scalar(key, ..) => key.into_owned(),
+                _ => return Err((at, "a key is one word".to_owned())),
+            };
+            let (event, value_at) = self.next()?;
+            let (value, of_value) = self.node(event, value_at)?;
+            size += of_value;
+            if key == "<<" {
+                merged.push((value, value_at));
+            } else if tree.insert(key.clone(), value).is_some() {
+                return Err((at, format!("key `{}` is given twice; keep one", crate::model::text::clean(&key, 100))));
+            }
+        }
+        // What is said here counts before what is merged, and what is merged first before what is merged later.
+        for (value, at) in merged {
+            let trees = match value {
+                Value::Array(_, trees) => trees,
+                one => vec![one],
+            };
+            for merged in trees {
+                let Value::Dict(_, merged) = merged else {
+                    return Err((at, "`<<` merges keys and values, or a list of them".to_owned()));
+                };
+                for (key, value) in merged {
+                    tree.entry(key).or_insert(value);
+                }
+            }
+        }
+        Ok((Value::Dict(Tag::Default, tree), size))
+    }
+}
+
+fn mistake(error: &ScanError) -> Mistake {
+    let kind = error.kind().to_string();
+    let line = kind.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    (*error.marker(), line)
+}
+
+fn null() -> Value {
+    Value::Empty(Tag::Default, Empty::Unit)
+}
+
+fn text_of(text: &str) -> Value {
+    Value::String(Tag::Default, text.to_owned())
+}
+
+/// What a word without quotes means. `yes` and `no` are text: a project may be named so.
+fn plain(text: &str) -> Value {
+    let number = |num: Num| Value::Num(Tag::Default, num);
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return null(),
+        "true" | "True" | "TRUE" => return Value::Bool(Tag::Default, true),
+        "false" | "False" | "FALSE" => return Value::Bool(Tag::Default, false),
+        ".nan" | ".NaN" | ".NAN" => return number(Num::F64(f64::NAN)),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return number(Num::F64(f64::INFINITY)),
+        "-.inf" | "-.Inf" | "-.INF" => return number(Num::F64(f64::NEG_INFINITY)),
+        _ => {}
+    }
+    let radix =
+        [("0x", 16), ("0o", 8)].into_iter().find_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, radix)));
+    let whole = match radix {
+        Some((digits, radix)) if !digits.starts_with(['+', '-']) => {
+            u64::from_str_radix(digits, radix).ok().map(Num::U64)
+        }
+        Some(_) => None,
+        None => text.parse().map(Num::U64).or_else(|_| text.parse().map(Num::I64)).ok(),
+    };
+    // Words that Rust reads as numbers and YAML does not, such as `inf`, have letters other than an exponent's.
+    let looks_decimal = || {
+        text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
+            && text.bytes().any(|byte| byte.is_ascii_digit())
+    };
+    let any = whole.or_else(|| if looks_decimal() { text.parse().map(Num::F64).ok() } else { None });
+    any.map_or_else(|| text_of(text), number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> String {
+        serde_json::to_string(&parse(text).expect(text)).expect("a tree")
+    }
+
+    #[test]
+    fn scalars_are_those_of_the_core_schema() {
+        for (text, expected) in [
+            ("", "null"),
+            ("# nothing", "null"),
+            ("a:", r#"{"a":null}"#),
+            ("[~, null, true, FALSE, yes, no, on]", r#"[null,null,true,false,"yes","no","on"]"#),
+            ("[1, -2, +3, 0x1f, 0o17, 017, 1_000]", r#"[1,-2,3,31,15,17,"1_000"]"#),
+            ("[1.5, -2e3, .5, 1., .nan, .inf, -.inf]", "[1.5,-2000.0,0.5,1.0,null,null,null]"),
+            ("[inf, nan, e, 1e, '1', \"2\", !!str 3, 0x, 0x-1]", r#"["inf","nan","e","1e","1","2","3","0x","0x-1"]"#),
+            ("[18446744073709551615, 18446744073709551616]", "[18446744073709551615,1.8446744073709552e+19]"),
+            ("a: |\n  x\n  y\nb: >\n  x\n  y\n", r#"{"a":"x\ny\n","b":"x y\n"}"#),
+            ("1: a\ntrue: b\n5m: c", r#"{"1":"a","5m":"c","true":"b"}"#),
+            ("---\na: 1\n...\n", r#"{"a":1}"#),
+            ("[5m, 2026-11-21, 127.0.0.1:9797, a: b]", r#"["5m","2026-11-21","127.0.0.1:9797",{"a":"b"}]"#),
+        ] {
+            assert_eq!(json(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn aliases_and_merges_stand_for_what_they_name() {
+        assert_eq!(json("a: &x [1, &y 2]\nb: *x\nc: *y"), r#"{"a":[1,2],"b":[1,2],"c":2}"#);
+        let text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\none: {<<: *b, y: 9}\nboth: {<<: [*b, *m]}";
+        let expected = r#"{"base":{"x":1,"y":2},"both":{"x":1,"y":2,"z":4},"more":{"y":3,"z":4},"one":{"x":1,"y":9}}"#;
+        assert_eq!(json(text), expected);
+    }
+
+    #[test]
+    fn a_mistake_has_its_place() {
+        for (text, expected) in [
+            ("a: 1\na: 2", "line 2, column 1: key `a` is given twice; keep one"),
+            ("a: 1\n---\nb: 2", "line 3, column 1: a second document begins; keep one"),
+            ("? [a]\n: b", "line 1, column 3: a key is one word"),
+            ("a: {<<: 3}", "line 1, column 9: `<<` merges keys and values, or a list of them"),
+            ("&x [*x]", "line 1, column 5: an alias stands for what it is part of"),
+        ] {
+            assert_eq!(parse(text).expect_err(text), expected, "{text}");
+        }
+        for text in ["a: [", "\"", "a: b: c", "*x", "\tx: [\n", "a: 'hunter2", "{", "%YAML 9\n", "- a\nb"] {
+            let error = parse(text).expect_err(text);
+            assert!(
+                error.starts_with("line ") && !error.contains("hunter2") && !error.contains('\n'),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_short_file_makes_no_large_tree() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..30 {
+            let before = level - 1;
+            text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
+        }
+        assert!(parse(&text).expect_err("too many").contains("stand for more than 100000 values"));
+        for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
+            parse(&deep).expect_err("too deep");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn rubbish_is_read_or_refused(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@`?~<\\n\\t .]{0,60}") {
+            drop(parse(&text));
+        }
     }
 }
