@@ -131,7 +131,7 @@ fn status(error: &ExportError) -> Status {
     let message = error.to_string();
     match error {
         ExportError::Decode(DecodeError::Malformed(_)) => Status::invalid_argument(message),
-        ExportError::Decode(DecodeError::TooLarge(_)) => Status::resource_exhausted(message),
+        ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)) => Status::resource_exhausted(message),
         ExportError::Busy | ExportError::Stopped => {
             let details = Bytes::from(retry_details(&message, 1));
             Status::with_details(Code::Unavailable, message, details)

@@ -109,7 +109,9 @@ pub(super) fn count(own: &Own, signal: Signal, result: &Result<Taken, ExportErro
             taken.rejected().for_each(|(reason, count)| own.rejected(signal, reason.as_str(), count));
         }
         Err(ExportError::Decode(DecodeError::Malformed(_))) => own.rejected(signal, "malformed", 1),
-        Err(ExportError::Decode(DecodeError::TooLarge(_))) => own.rejected(signal, "too_large", 1),
+        Err(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_))) => {
+            own.rejected(signal, "too_large", 1)
+        }
         Err(ExportError::Busy | ExportError::Stopped) => own.rejected(signal, "busy", 1),
     }
 }
@@ -194,7 +196,7 @@ impl From<ExportError> for Refusal {
     fn from(error: ExportError) -> Self {
         let (status, header) = match &error {
             ExportError::Decode(DecodeError::Malformed(_)) => (StatusCode::BAD_REQUEST, None),
-            ExportError::Decode(DecodeError::TooLarge(_)) => {
+            ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, Some((header::CONNECTION, "close")))
             }
             ExportError::Busy | ExportError::Stopped => {

@@ -14,6 +14,7 @@ mod owner;
 mod point;
 mod table;
 mod taken;
+mod weigh;
 pub mod wire;
 
 pub use answer::{Code, refusal, response, retry_details};

@@ -5,11 +5,16 @@ use std::io::Read as _;
 use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
+use super::weigh;
 use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
 use crate::model::text::clean;
 
 /// Longest error text of a decoder that is passed on; it may quote the body.
 const MAX_ERROR: usize = 200;
+
+/// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
+const MEMORY: usize = 4;
+const LEAST_MEMORY: usize = 64 * 1024;
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,9 @@ pub enum DecodeError {
     /// It is larger than `limit` bytes once it is inflated.
     #[error("the body is larger than limits.body, {0} bytes; export smaller batches")]
     TooLarge(usize),
+    /// It has so many messages that they would take more than this many bytes.
+    #[error("the body's messages take more than {0} bytes in memory; export smaller batches")]
+    TooMany(usize),
     /// It is not what it says it is.
     #[error("{0}")]
     Malformed(String),
@@ -84,6 +92,14 @@ pub fn decode(
     };
     if body.len() > limit {
         return Err(DecodeError::TooLarge(limit));
+    }
+    let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
+    let fits = match encoding {
+        Encoding::Protobuf => weigh::protobuf_fits(signal, body, most),
+        Encoding::Json => weigh::json_fits(body, most),
+    };
+    if !fits {
+        return Err(DecodeError::TooMany(most));
     }
     match signal {
         Signal::Metrics => read(encoding, body).map(Request::Metrics),
@@ -164,6 +180,21 @@ mod tests {
         assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
         assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
         assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
+    }
+
+    #[test]
+    fn messages_that_would_fill_the_memory_are_refused() {
+        // Empty resources: `0a 00`.
+        let body = [0x0a, 0x00].repeat(5_000);
+        for signal in Signal::ALL {
+            let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
+            assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)), "{signal:?}");
+            let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
+            assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
+        }
+        let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
+        let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
+        assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
     }
 
     #[test]
