@@ -13,6 +13,7 @@ pub mod otlp;
 mod owned;
 mod page;
 pub mod poll;
+pub mod profiles;
 pub mod push;
 mod read;
 pub mod usage;

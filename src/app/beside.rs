@@ -13,6 +13,10 @@ use crate::config::Config;
 use crate::server::{self, Access, Bound, Surface};
 use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::sources::otlp::{self, Inbox, Table};
+use crate::sources::profiles::Profiles;
+
+/// Distilled exports that may wait for the engine.
+const DISTILLED: usize = 64;
 
 /// A listener of OTLP, and who may use it.
 pub(super) struct Listener {
@@ -79,13 +83,22 @@ impl Beside {
         let mut key = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut key).map_err(|_| anyhow::anyhow!("no random numbers"))?;
-        let table = Table::new(u64::from_ne_bytes(key), &config.otlp);
+        let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), Profiles::new(clock.now(), &config.otlp));
+        let (said, mut distilled) = tokio::sync::mpsc::channel(DISTILLED);
+        let engine = context.engine.clone();
+        tokio::spawn(async move {
+            while let Some(batch) = distilled.recv().await {
+                if engine.telemetry(batch).await.is_err() {
+                    return;
+                }
+            }
+        });
         let (limit, stop_owner) = (config.limits.body, CancellationToken::new());
         let (context, stop, owner_stops) = (context.clone(), stop.clone(), stop_owner.clone());
         let (ended, done) = oneshot::channel::<()>();
         let work = move || {
             runtime.block_on(async {
-                let owner = tokio::spawn(otlp::run(inbox, table, clock, limit, owner_stops));
+                let owner = tokio::spawn(otlp::run(inbox, streams, said, clock, limit, owner_stops));
                 let mut serving = tokio::task::JoinSet::new();
                 for Listener { bound, surface, access } in listeners {
                     tracing::info!(address = %bound.address(), surface = ?surface, "receiving OTLP");

@@ -27,6 +27,7 @@ const SIGNALS: [(&str, &[&str]); 6] = [
     ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("telemetry", &["series_cap", "usage_owner"]),
     (
         "metrics",
         &[

@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<Case> {
         ),
         trial("otlp: both formats carry the same samples of recordings", &[Need::PrometheusClient], formats_agree),
         trial("otlp: recorded bodies over gRPC, and again, count once", SDK, recordings_over_grpc),
+        trial("otlp: recorded bodies become agents, and again, count once", &[], recordings_become_agents),
         trial("otlp: nothing that a person said or is reaches the page", &[], recordings_stay_private),
         trial(
             "otlp: OpenTelemetry's SDK over HTTP and gRPC, plain and gzip, delta and cumulative",
@@ -101,6 +102,39 @@ impl Receiver {
         let value = found.next()?.rsplit(' ').next()?.parse().expect("a number");
         assert_eq!(found.next(), None, "{name} {labels:?}");
         Some(value)
+    }
+}
+
+fn recordings_become_agents() {
+    let receiver = receiver("otlp: {prices: {'gpt-5*': {input: 1, output: 10}}}");
+    for _ in 0..2 {
+        for (place, recording) in recordings().into_iter().enumerate() {
+            let name = recording.file.to_string_lossy().into_owned();
+            if name.contains("claude-code/success-http-json") || name.contains("codex/success-http-json") {
+                let path = format!("/v1/{}", recording.signal);
+                let answer = receiver.post(&path, &[("content-type", recording.encoding)], &recording.plain());
+                assert_eq!(answer.status, 200, "{place} {name}");
+            }
+        }
+    }
+    for (agent, kind, tokens) in [
+        ("claude-code", "cache_read", 20480.0),
+        ("claude-code", "input", 1874.0),
+        ("codex_exec", "input", 1134.0),
+        ("codex_exec", "reasoning", 16.0),
+    ] {
+        let labels = [format!("agent_name=\"{agent}\""), format!("token_type=\"{kind}\"")];
+        let labels = labels.each_ref().map(String::as_str);
+        eventually("the tokens of an agent", || {
+            (receiver.value("orchestrator_agent_tokens_total", &labels) == Some(tokens)).then_some(())
+        });
+    }
+    let cost = |agent: &str| receiver.value("orchestrator_agent_cost_usd_total", &[&format!("agent_name=\"{agent}\"")]);
+    assert!((cost("claude-code").expect("a cost") - 0.014_292).abs() < 1e-9);
+    assert!((cost("codex_exec").expect("a cost") - (1134.0 + 4096.0 + 640.0) / 1e6).abs() < 1e-9);
+    for agent in ["claude-code", "codex_exec"] {
+        let label = format!("agent_name=\"{agent}\"");
+        assert_eq!(receiver.value("orchestrator_agent_requests_total", &[&label]), Some(1.0), "{agent}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The section `otlp`: where it is listened for, what is kept of it and what is dropped on arrival.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -28,6 +29,68 @@ pub struct OtlpConfig {
     pub forget_after: Duration,
     /// Attributes that never become labels; `*` at either end stands for anything. Given, it replaces the default list.
     pub drop_attributes: Vec<String>,
+    /// Whose telemetry it is where it does not say so itself; the first rule that fits counts.
+    pub agents: Vec<AgentRule>,
+    /// Prices by model, where telemetry has none; `*` at either end of a model stands for anything.
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// Telemetry with these attributes belongs to that agent.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRule {
+    /// Attributes and their values; `*` at either end of a value stands for anything.
+    pub r#match: BTreeMap<String, String>,
+    /// The agent's name.
+    pub agent: String,
+    /// Its project; `default` when nothing else says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
+/// US dollars for a million tokens of each type.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Sent and not read from a cache.
+    pub input: f64,
+    /// Written, and thought where `reasoning` is not given.
+    pub output: f64,
+    /// Read from a cache; as `input` when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read: Option<f64>,
+    /// Written to a cache; as `input` when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_creation: Option<f64>,
+    /// Thought; as `output` when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<f64>,
+}
+
+impl Price {
+    /// Prices in the order of every `tokens` array.
+    fn by_type(&self) -> [f64; 5] {
+        let Self { input, output, cache_read, cache_creation, reasoning } = *self;
+        [input, output, cache_read.unwrap_or(input), cache_creation.unwrap_or(input), reasoning.unwrap_or(output)]
+    }
+}
+
+/// What the tokens cost by the longest pattern that fits the model; `None` when none does.
+pub(in crate::sources) fn price_of(prices: &BTreeMap<String, Price>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
+    let fitting = prices.iter().filter(|(pattern, _)| matches(pattern, model));
+    let (_, price) = fitting.max_by_key(|(pattern, _)| pattern.len())?;
+    Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
+}
+
+/// Whether `pattern`, with `*` at either end for anything, fits `text`.
+pub(in crate::sources) fn matches(pattern: &str, text: &str) -> bool {
+    let (open, rest) = pattern.strip_prefix('*').map_or((false, pattern), |rest| (true, rest));
+    match (open, rest.strip_suffix('*')) {
+        (false, None) => text == rest,
+        (false, Some(start)) => text.starts_with(start),
+        (true, None) => text.ends_with(rest),
+        (true, Some(part)) => text.contains(part),
+    }
 }
 
 /// Where OTLP is sent when nothing else is said.
@@ -118,6 +181,8 @@ impl Default for OtlpConfig {
             max_label_length: 256,
             forget_after: Duration::from_secs(24 * 3600),
             drop_attributes: DROPPED.map(str::to_owned).to_vec(),
+            agents: Vec::new(),
+            prices: BTreeMap::new(),
         }
     }
 }
@@ -160,6 +225,21 @@ pub fn validate(config: &OtlpConfig) -> Vec<(String, String)> {
             report(&format!("drop_attributes[{place}]"), message);
         }
     }
+    for (place, rule) in config.agents.iter().enumerate() {
+        if rule.r#match.is_empty() {
+            report(&format!("agents[{place}].match"), "is empty; name an attribute, such as service.name".to_owned());
+        }
+        for (key, name) in [("agent", Some(&rule.agent)), ("project", rule.project.as_ref())] {
+            if let Some(name) = name.filter(|name| !crate::model::text::is_name(name, 256)) {
+                report(&format!("agents[{place}].{key}"), format!("`{name}` is no name; write a short text"));
+            }
+        }
+    }
+    for (model, price) in &config.prices {
+        if price.by_type().iter().any(|price| !(price.is_finite() && *price >= 0.0)) {
+            report(&format!("prices.{model}"), "has a price below 0; write US dollars for a million tokens".to_owned());
+        }
+    }
     problems
 }
 
@@ -173,15 +253,7 @@ impl Dropped {
     }
 
     pub(super) fn covers(&self, key: &str) -> bool {
-        self.0.iter().any(|pattern| {
-            let (open, rest) = pattern.strip_prefix('*').map_or((false, pattern.as_str()), |rest| (true, rest));
-            match (open, rest.strip_suffix('*')) {
-                (false, None) => key == rest,
-                (false, Some(start)) => key.starts_with(start),
-                (true, None) => key.ends_with(rest),
-                (true, Some(part)) => key.contains(part),
-            }
-        })
+        self.0.iter().any(|pattern| matches(pattern, key))
     }
 }
 

@@ -15,7 +15,9 @@ use super::decode::{DecodeError, Encoding, Request, Signal, decode};
 use super::table::Table;
 use super::taken::Taken;
 use crate::clock::Clock;
+use crate::model::AgentTelemetry;
 use crate::model::telemetry::Telemetry;
+use crate::sources::profiles::Profiles;
 
 /// Exports that may wait.
 const EXPORTS: usize = 256;
@@ -114,7 +116,16 @@ impl Handle {
 }
 
 /// Serves both queues until `stop` or until nobody is left who could send. Bodies of more than `limit` bytes are refused.
-pub async fn run(mut inbox: Inbox, mut table: Table, clock: Clock, limit: usize, stop: CancellationToken) {
+///
+/// What the exports say of agents goes to `said`; while nobody takes it from there, exports wait, and then senders.
+pub async fn run(
+    mut inbox: Inbox,
+    (mut table, mut profiles): (Table, Profiles),
+    said: mpsc::Sender<Vec<AgentTelemetry>>,
+    clock: Clock,
+    limit: usize,
+    stop: CancellationToken,
+) {
     let mut expiry = tokio::time::interval(EXPIRE_EVERY);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -126,13 +137,24 @@ pub async fn run(mut inbox: Inbox, mut table: Table, clock: Clock, limit: usize,
                     // A reader that went away needs no answer.
                     drop(reply.send(table.snapshot(clock.now())));
                 }
-                Some(Reader::Configure(config)) => table.configure(&config),
+                Some(Reader::Configure(config)) => {
+                    table.configure(&config);
+                    profiles.configure(&config);
+                }
                 None => return,
             },
             _ = expiry.tick() => table.expire(clock.now()),
             export = inbox.exports.recv() => {
                 let Some(export) = export else { return };
-                let answer = take(&mut table, &clock, limit, &export);
+                let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
+                    Ok((taken, distilled)) => {
+                        if !distilled.is_empty() && said.send(distilled).await.is_err() {
+                            return;
+                        }
+                        Ok(taken)
+                    }
+                    Err(error) => Err(error),
+                };
                 drop(export.reply.send(answer));
                 // Others of this thread get their turn between two exports.
                 tokio::task::yield_now().await;
@@ -141,10 +163,18 @@ pub async fn run(mut inbox: Inbox, mut table: Table, clock: Clock, limit: usize,
     }
 }
 
-fn take(table: &mut Table, clock: &Clock, limit: usize, export: &Export) -> Result<Taken, ExportError> {
+fn take(
+    table: &mut Table,
+    profiles: &mut Profiles,
+    clock: &Clock,
+    limit: usize,
+    export: &Export,
+) -> Result<(Taken, Vec<AgentTelemetry>), ExportError> {
     let request = decode(export.signal, export.encoding, export.is_gzip, &export.body, limit)?;
-    Ok(match &request {
-        Request::Metrics(metrics) => table.apply(clock.now(), metrics),
+    let now = clock.now();
+    let taken = match &request {
+        Request::Metrics(metrics) => table.apply(now, metrics),
         Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
-    })
+    };
+    Ok((taken, profiles.distil(now, &request)))
 }
