@@ -23,7 +23,7 @@ use crate::model::{SendReason, Time};
 
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
-const SIGNALS: [(&str, &[&str]); 6] = [
+const SIGNALS: [(&str, &[&str]); 7] = [
     ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
