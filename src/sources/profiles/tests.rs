@@ -205,3 +205,15 @@ proptest! {
         prop_assert!(*cost < 0.014_292 + 1e-9);
     }
 }
+
+#[test]
+fn gemini_cli_counts_each_refusal_once_though_it_has_two_points() {
+    let paths = ["gemini-cli/error-429-hard-002-metrics.json"];
+    check(
+        &paths,
+        &[
+            ("default/gemini-cli@devbox -", [0; 5], 0.0, [3, 2, 2, 0]),
+            ("default/gemini-cli@devbox gemini-3.5-flash-lite", [2120, 42, 4000, 0, 18], 0.0, [0; 4]),
+        ],
+    );
+}
