@@ -12,7 +12,8 @@ pub(super) const PROFILE: Profile = Profile {
     session: Some("session.id"),
     names_host: true,
     tells_cost: false,
-    items_name_agents: true,
+    // Its spans name the tool itself as the agent, and nothing else does.
+    items_name_agents: false,
     metrics: &[
         MetricRow {
             name: "gemini_cli.token.usage",

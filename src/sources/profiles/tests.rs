@@ -217,3 +217,12 @@ fn gemini_cli_counts_each_refusal_once_though_it_has_two_points() {
         ],
     );
 }
+
+#[test]
+fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let paths = ["001-traces", "002-logs", "003-metrics"].map(|it| format!("gemini-cli/success-http-{it}.json"));
+    let said = paths.iter().flat_map(|path| profiles.distil(before(), &export(path)));
+    let names: std::collections::BTreeSet<Arc<str>> = said.map(|it| it.agent).collect();
+    assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
+}
