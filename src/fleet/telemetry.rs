@@ -81,7 +81,9 @@ impl Fleet {
             if said.cost_usd.is_some() {
                 agent.cost_usd.add(cost);
             }
-            let used = Used { tokens: said.tokens, day_tokens: said.tokens, cost, day_cost: cost };
+            let tokens = said.tokens;
+            let started_at = self.state.started_at;
+            let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
             used.spend(agent, totals, said.cost_usd.is_none(), self.settings.budgets.count_cache_read);
             changed = changed.union(USAGE);
         }
