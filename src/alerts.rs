@@ -88,6 +88,8 @@ struct Entry {
     dirty: bool,
     /// Whether history must hear of its end.
     closing: bool,
+    /// The alert that explains it.
+    explainer: Option<u32>,
 }
 
 /// Every alert.
@@ -157,7 +159,8 @@ impl Alerts {
             let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
             let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
             let firing = alert.state == AlertState::Firing;
-            let slot = self.insert(Entry { alert, policy, touched: false, dirty: false, closing: false });
+            let slot =
+                self.insert(Entry { alert, policy, touched: false, dirty: false, closing: false, explainer: None });
             if firing {
                 self.count_active(slot, 1);
                 self.explainer_changed(slot);
@@ -257,11 +260,15 @@ impl Alerts {
 
     fn settle_into(&mut self, now: Time, mut effects: Effects) -> Effects {
         self.turn_incidents();
-        for slot in std::mem::take(&mut self.touched) {
+        // What explains one may be explained itself: all is explained before anything is told.
+        let touched = std::mem::take(&mut self.touched);
+        for slot in &touched {
+            self.explain_one(*slot);
+        }
+        for slot in touched {
             if let Some(entry) = self.entry_mut(slot) {
                 entry.touched = false;
             }
-            self.explain_one(slot);
             self.tell(now, slot, &mut effects);
         }
         effects.decisions.append(&mut self.decisions);

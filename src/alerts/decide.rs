@@ -4,6 +4,8 @@
 //! and is never dropped; a raise passes the cooldown; a fall is told after it held for the cooldown; the end of what
 //! was told is always owed, never waits, and passes whatever keeps the rest back.
 
+use std::sync::Arc;
+
 use super::flap::settles_at;
 use crate::model::quiet::quiet_until;
 use crate::model::{
@@ -22,6 +24,19 @@ pub(super) enum Verdict {
     Withhold(Withheld),
 }
 
+/// Why `receiver` is never told of `alert` as it is: it is about the receiver itself, goes elsewhere, or is too mild.
+pub(super) fn not_for(receiver: &ReceiverPolicy, alert: &Alert) -> Option<Withheld> {
+    let label = |label: Label| alert.label(label);
+    if matches!(&alert.subject, Subject::Receiver { name } if *name == receiver.name) {
+        return Some(Withheld::OwnTrouble);
+    }
+    let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.cover(label));
+    if !is_routed || receiver.except.iter().any(|one| one.cover(label)) {
+        return Some(Withheld::NotRouted);
+    }
+    (alert.level < receiver.min_level).then_some(Withheld::BelowMinLevel { min_level: receiver.min_level })
+}
+
 /// All that a verdict depends on, but for what the receiver was told.
 #[derive(Debug)]
 pub(super) struct Case<'a> {
@@ -31,6 +46,8 @@ pub(super) struct Case<'a> {
     pub(super) receiver: &'a ReceiverPolicy,
     /// The silence that covers the alert.
     pub(super) silence: Option<&'a Silence>,
+    /// Whether the receiver is told of what explains the alert.
+    pub(super) is_explained: bool,
     /// The incident that the alert is part of.
     pub(super) incident: Option<Incident>,
 }
@@ -109,7 +126,7 @@ impl Case<'_> {
         let level = self.alert.level;
         if level < self.receiver.min_level {
             // To this receiver it is over, and that is owed.
-            return match &self.alert.explained_by {
+            return match self.explained_by() {
                 Some(by) => Verdict::Withhold(Withheld::Explained { by: by.clone() }),
                 None if !self.receiver.send_resolved => Verdict::Withhold(Withheld::ResolvedNotWanted),
                 None => Verdict::Tell(NoticeKind::Resolved, known, Some(level), Why::BelowMinLevel),
@@ -141,18 +158,10 @@ impl Case<'_> {
     /// What keeps back all but the end of what was told.
     fn kept_back(&self) -> Option<Withheld> {
         let (alert, receiver) = (self.alert, self.receiver);
-        let label = |label: Label| alert.label(label);
-        if matches!(&alert.subject, Subject::Receiver { name } if *name == receiver.name) {
-            return Some(Withheld::OwnTrouble);
+        if let Some(withheld) = not_for(receiver, alert) {
+            return Some(withheld);
         }
-        let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.cover(label));
-        if !is_routed || receiver.except.iter().any(|one| one.cover(label)) {
-            return Some(Withheld::NotRouted);
-        }
-        if alert.level < receiver.min_level {
-            return Some(Withheld::BelowMinLevel { min_level: receiver.min_level });
-        }
-        if let Some(by) = &alert.explained_by {
+        if let Some(by) = self.explained_by() {
             return Some(Withheld::Explained { by: by.clone() });
         }
         if let Some(silence) = self.silence {
@@ -162,6 +171,11 @@ impl Case<'_> {
         let quiet = [&receiver.quiet, &self.policy.quiet];
         let until = quiet.into_iter().filter_map(|hours| quiet_until(hours, alert.level, self.now)).max();
         until.map(|until| Withheld::QuietHours { until })
+    }
+
+    /// The rule of the alert that explains it to this receiver.
+    fn explained_by(&self) -> Option<&Arc<str>> {
+        self.alert.explained_by.as_ref().filter(|_| self.is_explained)
     }
 
     /// Whether somebody looks after it, and it is no worse than they know.

@@ -72,7 +72,7 @@ impl Alerts {
             flapping_since,
             ..Alert::new(Arc::clone(&policy.name), finding.subject, level, finding.since, now)
         };
-        let slot = self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false });
+        let slot = self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false, explainer: None });
         self.touch(slot);
         if let Some(entry) = self.entry(slot) {
             let until = entry.alert.started_at.plus(entry.policy.hold);
@@ -236,6 +236,9 @@ impl Alerts {
             }
         }
         self.note(now, slot, Event::Level { from: before });
+        if firing {
+            self.explainer_changed(slot);
+        }
     }
 
     fn count_raised(&mut self, level: Level) {

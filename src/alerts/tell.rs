@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decide::{Case, Verdict};
+use super::decide::{Case, Verdict, not_for};
 use super::flap::settles_at;
 use super::{Alerts, Effects, decision};
 use crate::model::{
     Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Reference,
     Time, Told, Withheld,
 };
+
+/// So many alerts may explain one another in a row: a source, agents down, one of them down, its silence.
+const LONGEST_CHAIN: usize = 4;
 
 /// How a receiver stands to an alert now.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +29,7 @@ impl Alerts {
     /// Tells every receiver what it is owed of the alert in `slot`, and schedules the next look at it.
     pub(super) fn tell(&mut self, now: Time, slot: u32, effects: &mut Effects) {
         let silence = self.entry(slot).and_then(|entry| self.silence_of(now, &entry.alert)).cloned();
+        let is_explained = self.explained_to(slot);
         let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let policy = Arc::clone(&entry.policy);
         let alert = &mut entry.alert;
@@ -34,10 +38,12 @@ impl Alerts {
         if alert.state != AlertState::Pending {
             let incident = self.incidents.of(&alert.rule);
             let mut changed = Vec::new();
-            for receiver in &self.receivers {
+            for (place, receiver) in self.receivers.iter().enumerate() {
+                let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
                 let known = alert.told.get(&receiver.name);
                 let mut told = known.cloned().unwrap_or_default();
-                let case = Case { now, alert, policy: &policy, receiver, silence: silence.as_ref(), incident };
+                let case =
+                    Case { now, alert, policy: &policy, receiver, silence: silence.as_ref(), is_explained, incident };
                 match case.verdict(&mut told) {
                     Verdict::Nothing => told.withheld = None,
                     Verdict::Withhold(withheld) => {
@@ -119,14 +125,32 @@ impl Alerts {
         }
     }
 
+    /// By receiver, whether it is told of what explains the alert in `slot`, or explains that; empty when nothing does.
+    fn explained_to(&self, slot: u32) -> Vec<bool> {
+        let mut explained = Vec::new();
+        let mut next = self.entry(slot).and_then(|entry| entry.explainer);
+        for _ in 0..LONGEST_CHAIN {
+            let Some(explainer) = next.and_then(|slot| self.entry(slot)) else { break };
+            explained.resize(self.receivers.len(), false);
+            for (is_explained, receiver) in explained.iter_mut().zip(&self.receivers) {
+                *is_explained |= not_for(receiver, &explainer.alert).is_none();
+            }
+            next = explainer.explainer;
+        }
+        explained
+    }
+
     /// How each receiver stands to the alert of that fingerprint.
     pub fn standings(&self, now: Time, fingerprint: Fingerprint) -> Option<(&Alert, Vec<Standing>)> {
         let entry = self.entry(*self.by_fingerprint.get(&fingerprint)?)?;
         let (alert, silence) = (&entry.alert, self.silence_of(now, &entry.alert));
         let incident = self.incidents.of(&alert.rule);
-        let standings = self.receivers.iter().map(|receiver| {
+        let is_explained =
+            self.by_fingerprint.get(&fingerprint).map(|slot| self.explained_to(*slot)).unwrap_or_default();
+        let standings = self.receivers.iter().enumerate().map(|(place, receiver)| {
+            let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
             let mut told = alert.told.get(&receiver.name).cloned().unwrap_or_default();
-            let case = Case { now, alert, policy: &entry.policy, receiver, silence, incident };
+            let case = Case { now, alert, policy: &entry.policy, receiver, silence, is_explained, incident };
             let is_pending = alert.state == AlertState::Pending;
             let withheld = match if is_pending { Verdict::Nothing } else { case.verdict(&mut told) } {
                 Verdict::Withhold(withheld) => Some(withheld),

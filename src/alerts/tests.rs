@@ -307,6 +307,38 @@ fn a_source_that_fails_explains_its_agents_until_it_works_again() {
 }
 
 #[test]
+fn what_explains_it_to_one_receiver_explains_nothing_to_one_that_is_not_told_of_it() {
+    let mut alerts = family();
+    let policies = alerts.policies.iter().map(|policy| (**policy).clone()).collect();
+    let lab = crate::model::Matchers::parse([("project", "shop")]).expect("a matcher");
+    let routed = ReceiverPolicy { only: [lab].into(), ..receiver("shop", Warning) };
+    alerts.configure(at(0), policies, vec![receiver("ops", Warning), receiver("oncall", Error), routed]);
+    let source = Subject::Source { name: "push".into() };
+    let told_to = |effects: &Effects| -> Vec<String> {
+        let told = effects.notices.iter();
+        told.map(|notice| format!("{}: {} {:?}", notice.receiver, notice.rule, notice.kind)).collect()
+    };
+    alerts.step(at(0), vec![finding(0, source.clone(), Some(Warning), 30.0, at(0))]);
+    let effects = alerts.step(at(1), vec![finding(2, agent("a"), Some(Error), 1.0, at(1))]);
+    assert_eq!(told_to(&effects), ["oncall: AgentDown Firing", "shop: AgentDown Firing"]);
+    // It is worse now, and so explains it to the second as well: what it was told stays until it is over.
+    let effects = alerts.step(at(100), vec![finding(0, source.clone(), Some(Error), 300.0, at(100))]);
+    assert_eq!(told_to(&effects), ["ops: SourceDown Raised", "oncall: SourceDown Firing"]);
+    let effects = alerts.step(at(101), vec![finding(2, agent("b"), Some(Error), 1.0, at(101))]);
+    assert_eq!(told_to(&effects), ["shop: AgentDown Firing"]);
+    // It is milder again, after which it explains nothing to the second.
+    let effects = alerts.step(at(200), vec![finding(0, source, Some(Warning), 30.0, at(200))]);
+    assert_eq!(told_to(&effects), ["oncall: AgentDown Firing"]);
+    let effects = alerts.tick(at(300));
+    assert_eq!(told_to(&effects), ["ops: SourceDown Lowered", "oncall: SourceDown Resolved"]);
+    let downs = vec![finding(2, agent("a"), None, 0.0, at(400)), finding(2, agent("b"), None, 0.0, at(400))];
+    let mut told = told_to(&alerts.step(at(400), downs));
+    told.sort();
+    let twice = |told: &str| [told.to_owned(), told.to_owned()];
+    assert_eq!(told, [twice("oncall: AgentDown Resolved"), twice("shop: AgentDown Resolved")].concat());
+}
+
+#[test]
 fn health_is_told_only_when_nothing_explains_it() {
     let mut alerts = family();
     let component = Subject::Component { project: "shop".into(), name: "db".into() };
