@@ -19,7 +19,7 @@ use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint, PollReport};
 use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
-use crate::server::{self, Access, Bound, Context, Surface};
+use crate::server::{self, Access, Bodies, Bound, Context, Surface};
 use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use beside::Beside;
@@ -111,8 +111,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         own,
         access,
         limits: config.limits.clone(),
+        bodies: Bodies::new(&config.limits),
         otlp,
-        room: server::Room::default(),
         connections: Arc::new(server::Connections::new(config.limits.connections)),
         history: {
             let (history, clock) = (history.clone(), clock.clone());

@@ -15,9 +15,6 @@ mod routes;
 mod scrape;
 mod stalls;
 
-#[cfg(test)]
-mod tests;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,9 +22,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use access::Access;
+pub use body::Bodies;
 pub use connections::Connections;
 pub use listener::{Bound, Surface, serve};
-pub use otlp::Room;
 
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
@@ -47,14 +44,14 @@ pub struct Context {
     pub own: Arc<Own>,
     /// Who may do what, as of the last reload.
     pub access: watch::Receiver<Arc<Access>>,
-    /// What is taken in at most.
+    /// What connections may take.
     pub limits: LimitsConfig,
+    /// What bodies may take.
+    pub bodies: Bodies,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
     /// Takes in OTLP.
     pub otlp: crate::sources::otlp::Handle,
-    /// How much of OTLP's bodies may be held.
-    pub room: Room,
     /// The open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.

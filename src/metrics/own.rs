@@ -24,8 +24,8 @@ use crate::model::{SendReason, Time};
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
 const SIGNALS: [(&str, &[&str]); 7] = [
-    ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
-    ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("state", &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("telemetry", &["series_cap", "usage_owner"]),
     (

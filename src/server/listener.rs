@@ -15,11 +15,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::Connection;
+use super::connections::{Admission, Connection};
 use super::routes::Routes;
 use super::stalls::Stalls;
 use super::{Context, grpc, routes};
@@ -111,7 +112,14 @@ pub async fn serve(
                 }
             },
         };
-        let Some(connection) = connections.admit() else {
+        let admission = loop {
+            match connections.admit(Instant::now()) {
+                // Those behind it wait in the kernel's queue.
+                Admission::Wait(until) => tokio::time::sleep_until(until).await,
+                admission => break admission,
+            }
+        };
+        let Admission::In(connection) = admission else {
             tasks.spawn(turn_away(socket));
             continue;
         };

@@ -1,25 +1,16 @@
-//! OTLP over HTTP, and what both transports have in common: which signal a path stands for, how much may be held, what
-//! is counted.
-
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as Task, Poll};
+//! OTLP over HTTP, and what both transports have in common: which signal a path stands for, and what is counted.
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Context;
+use super::body::Unread;
 use super::error::Refusal;
-use super::{Context, body};
 use crate::metrics::Own;
 use crate::sources::otlp::{self, Code, DecodeError, Encoding, ExportError, Signal, Taken};
-
-/// How much of all bodies together may be held at once, in KiB: senders above it are told to come back.
-const ROOM: usize = 64 * 1024;
 
 /// The signal that is exported at `path`, over HTTP or gRPC.
 pub(super) fn signal(path: &str) -> Option<Signal> {
@@ -31,89 +22,53 @@ pub(super) fn signal(path: &str) -> Option<Signal> {
     }
 }
 
-/// Room for bodies, shared by all who send.
-#[derive(Clone, Debug)]
-pub struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
-    }
-}
-
-/// What a body holds of the room; given back when the last of those who hold it is dropped.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
-
-/// A body that takes room for what it brings.
-pub(super) struct Metered<B> {
-    body: B,
-    room: Room,
-    held: Held,
-}
-
-/// Why a body was not read.
+/// Why an export was not taken in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
-    /// There is no room for it now.
-    #[error("too much is being received; try again in a second")]
-    Busy,
-    /// The connection failed.
-    #[error("the body could not be read: {0}")]
-    Broken(Box<dyn std::error::Error + Send + Sync>),
+pub(super) enum Failure {
+    /// Its body did not arrive.
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    /// Its body did, and was not taken.
+    #[error(transparent)]
+    Export(#[from] ExportError),
 }
 
-impl<B> Metered<B> {
-    pub(super) fn new(body: B, room: &Room) -> (Self, Held) {
-        let held = Held::default();
-        (Self { body, room: room.clone(), held: held.clone() }, held)
-    }
-
-    fn take(&self, bytes: usize) -> Result<(), Unread> {
-        let pieces = u32::try_from(bytes.div_ceil(1024)).map_err(|_| Unread::Busy)?;
-        let more = Arc::clone(&self.room.0).try_acquire_many_owned(pieces).map_err(|_| Unread::Busy)?;
-        let mut held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *held {
-            Some(held) => held.merge(more),
-            none => *none = Some(more),
-        }
-        Ok(())
-    }
+/// Takes in an export: `message` finds in the body what was exported, and whether that is gzip. Counts what came of it.
+pub(super) async fn receive(
+    context: &Context,
+    signal: Signal,
+    encoding: Encoding,
+    body: Incoming,
+    message: impl FnOnce(Bytes) -> Result<(bool, Bytes), DecodeError>,
+) -> Result<Taken, Failure> {
+    let receiving = async {
+        let (is_gzip, message) = message(context.bodies.gather(body).await?).map_err(ExportError::from)?;
+        Ok(context.otlp.export(signal, encoding, is_gzip, message).await?)
+    };
+    let result = receiving.await;
+    count(&context.own, signal, &result);
+    result
 }
 
-impl<B> http_body::Body for Metered<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Data = Bytes;
-    type Error = Unread;
-
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, Unread>>> {
-        Pin::new(&mut self.body).poll_frame(task).map(|frame| {
-            let frame = frame?.map_err(|error| Unread::Broken(error.into()));
-            Some(frame.and_then(|frame| {
-                self.take(frame.data_ref().map_or(0, Bytes::len))?;
-                Ok(frame)
-            }))
-        })
-    }
-}
-
-/// Counts what came of an export.
-pub(super) fn count(own: &Own, signal: Signal, result: &Result<Taken, ExportError>) {
+fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
     let signal = signal.as_str();
-    match result {
+    let failure = match result {
         Ok(taken) => {
             own.ingested(signal, taken.accepted);
             taken.rejected().for_each(|(reason, count)| own.rejected(signal, reason.as_str(), count));
+            return;
         }
-        Err(ExportError::Decode(DecodeError::Malformed(_))) => own.rejected(signal, "malformed", 1),
-        Err(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_))) => {
-            own.rejected(signal, "too_large", 1)
-        }
-        Err(ExportError::Busy | ExportError::Stopped) => own.rejected(signal, "busy", 1),
-    }
+        Err(failure) => failure,
+    };
+    let reason = match failure {
+        Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => "malformed",
+        Failure::Export(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)))
+        | Failure::Unread(Unread::TooLarge(_)) => "too_large",
+        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom) => "busy",
+        // The sender went away, or was too slow.
+        Failure::Unread(Unread::Late | Unread::Broken(_)) => return,
+    };
+    own.rejected(signal, reason, 1);
 }
 
 /// Answers an export, in the encoding in which it came.
@@ -168,28 +123,16 @@ async fn export(
             return Err(Refusal { header: Some((header::ACCEPT_ENCODING, "gzip")), ..refusal });
         }
     };
-    let limit = context.limits.body;
-    let (mut metered, held) = Metered::new(request.into_body(), &context.room);
-    let read = if metered.body.size_hint().lower() > limit as u64 {
-        Ok(Ok(None))
-    } else {
-        tokio::time::timeout(context.limits.body_timeout, body::collect(&mut metered, limit)).await
-    };
-    let result = match read {
-        Ok(Ok(Some(body))) => context.otlp.export(signal, encoding, is_gzip, body).await,
-        Ok(Ok(None)) => Err(DecodeError::TooLarge(limit).into()),
-        Ok(Err(Unread::Busy)) => Err(ExportError::Busy),
-        Ok(Err(error @ Unread::Broken(_))) => {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string()));
+    Ok(receive(context, signal, encoding, request.into_body(), |body| Ok((is_gzip, body))).await?)
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unread(unread) => unread.into(),
+            Failure::Export(error) => error.into(),
         }
-        Err(_) => {
-            let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than limits.body_timeout");
-            return Err(Refusal { header: Some((header::CONNECTION, "close")), ..refusal });
-        }
-    };
-    drop(held);
-    count(&context.own, signal, &result);
-    result.map_err(Refusal::from)
+    }
 }
 
 impl From<ExportError> for Refusal {

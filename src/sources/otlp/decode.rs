@@ -3,10 +3,10 @@
 use std::io::Read as _;
 
 use flate2::bufread::MultiGzDecoder;
-use serde::de::DeserializeOwned;
 
-use super::weigh;
+use super::json::{self, JsonError};
 use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
+use super::{schema, weigh};
 use crate::model::text::clean;
 
 /// Longest error text of a decoder that is passed on; it may quote the body.
@@ -94,30 +94,34 @@ pub fn decode(
         return Err(DecodeError::TooLarge(limit));
     }
     let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
-    let fits = match encoding {
-        Encoding::Protobuf => weigh::protobuf_fits(signal, body, most),
-        Encoding::Json => weigh::json_fits(body, most),
+    let message = schema::request(signal);
+    let rewritten;
+    let body = match encoding {
+        Encoding::Protobuf => body,
+        Encoding::Json => {
+            rewritten = json::to_protobuf(body, message, most).map_err(|error| match error {
+                JsonError::TooLarge => DecodeError::TooMany(most),
+                JsonError::Malformed(why) => malformed("JSON", &why),
+            })?;
+            &rewritten
+        }
     };
-    if !fits {
+    if !weigh::fits(message, body, most) {
         return Err(DecodeError::TooMany(most));
     }
     match signal {
-        Signal::Metrics => read(encoding, body).map(Request::Metrics),
-        Signal::Traces => read(encoding, body).map(Request::Traces),
-        Signal::Logs => read(encoding, body).map(Request::Logs),
+        Signal::Metrics => read(body).map(Request::Metrics),
+        Signal::Traces => read(body).map(Request::Traces),
+        Signal::Logs => read(body).map(Request::Logs),
     }
 }
 
-fn read<M: prost::Message + Default + DeserializeOwned>(encoding: Encoding, body: &[u8]) -> Result<M, DecodeError> {
-    let told = |what: &str, error: &dyn std::fmt::Display| {
-        DecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(&error.to_string(), MAX_ERROR)))
-    };
-    match encoding {
-        Encoding::Protobuf => M::decode(body).map_err(|error| told("protobuf", &error)),
-        // A list in place of an object would be read as its fields in order.
-        Encoding::Json if !body.trim_ascii_start().starts_with(b"{") => Err(told("JSON", &"it is no object")),
-        Encoding::Json => serde_json::from_slice(body).map_err(|error| told("JSON", &error)),
-    }
+fn read<M: prost::Message + Default>(body: &[u8]) -> Result<M, DecodeError> {
+    M::decode(body).map_err(|error| malformed("protobuf", &error.to_string()))
+}
+
+fn malformed(what: &str, why: &str) -> DecodeError {
+    DecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(why, MAX_ERROR)))
 }
 
 fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {

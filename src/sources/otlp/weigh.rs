@@ -3,84 +3,37 @@
 //! An empty data point is two bytes on the wire and a hundred in memory, so that a body within its limit could fill it.
 //! Refuses to find mistakes: what is malformed is passed over, and its reader says what is wrong.
 
-use std::mem::size_of;
-
-use super::decode::Signal;
-use super::wire::{
-    AnyValue, ExponentialHistogramPoint, HistogramPoint, KeyValue, Link, LogRecord, Metric, NumberPoint, Quantile,
-    ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, SummaryPoint,
-};
-
-/// What an object takes that is read from JSON: most are attributes and their values, and some are larger.
-const OBJECT: usize = 128;
+use super::schema::{Kind, Message};
 
 /// A deeper message is refused by its reader.
 const DEEPEST: usize = 100;
 
-/// A message: its bytes in memory, and which of its fields hold messages.
-struct Shape(usize, &'static [(u64, &'static Self)]);
-
-static ANY: Shape = Shape(size_of::<AnyValue>(), &[(5, &ARRAY), (6, &LIST)]);
-static ARRAY: Shape = Shape(0, &[(1, &ANY)]);
-static LIST: Shape = Shape(0, &[(1, &ATTRIBUTE)]);
-static ATTRIBUTE: Shape = Shape(size_of::<KeyValue>(), &[(2, &ANY)]);
-static RESOURCE: Shape = Shape(0, &[(1, &ATTRIBUTE)]);
-static SCOPE: Shape = Shape(0, &[(3, &ATTRIBUTE)]);
-
-static NUMBER: Shape = Shape(size_of::<NumberPoint>(), &[(7, &ATTRIBUTE)]);
-static NUMBERS: Shape = Shape(0, &[(1, &NUMBER)]);
-static HISTOGRAM: Shape = Shape(size_of::<HistogramPoint>(), &[(9, &ATTRIBUTE)]);
-static HISTOGRAMS: Shape = Shape(0, &[(1, &HISTOGRAM)]);
-static EXPONENTIAL: Shape = Shape(size_of::<ExponentialHistogramPoint>(), &[(1, &ATTRIBUTE)]);
-static EXPONENTIALS: Shape = Shape(0, &[(1, &EXPONENTIAL)]);
-static QUANTILE: Shape = Shape(size_of::<Quantile>(), &[]);
-static SUMMARY: Shape = Shape(size_of::<SummaryPoint>(), &[(7, &ATTRIBUTE), (6, &QUANTILE)]);
-static SUMMARIES: Shape = Shape(0, &[(1, &SUMMARY)]);
-static METRIC: Shape = Shape(
-    size_of::<Metric>(),
-    &[(5, &NUMBERS), (7, &NUMBERS), (9, &HISTOGRAMS), (10, &EXPONENTIALS), (11, &SUMMARIES)],
-);
-static SCOPE_METRICS: Shape = Shape(size_of::<ScopeMetrics>(), &[(1, &SCOPE), (2, &METRIC)]);
-static RESOURCE_METRICS: Shape = Shape(size_of::<ResourceMetrics>(), &[(1, &RESOURCE), (2, &SCOPE_METRICS)]);
-static METRICS: Shape = Shape(0, &[(1, &RESOURCE_METRICS)]);
-
-static EVENT: Shape = Shape(size_of::<SpanEvent>(), &[(3, &ATTRIBUTE)]);
-static LINK: Shape = Shape(size_of::<Link>(), &[]);
-static SPAN: Shape = Shape(size_of::<Span>(), &[(9, &ATTRIBUTE), (11, &EVENT), (13, &LINK)]);
-static SCOPE_SPANS: Shape = Shape(size_of::<ScopeSpans>(), &[(1, &SCOPE), (2, &SPAN)]);
-static RESOURCE_SPANS: Shape = Shape(size_of::<ResourceSpans>(), &[(1, &RESOURCE), (2, &SCOPE_SPANS)]);
-static TRACES: Shape = Shape(0, &[(1, &RESOURCE_SPANS)]);
-
-static RECORD: Shape = Shape(size_of::<LogRecord>(), &[(5, &ANY), (6, &ATTRIBUTE)]);
-static SCOPE_LOGS: Shape = Shape(size_of::<ScopeLogs>(), &[(1, &SCOPE), (2, &RECORD)]);
-static RESOURCE_LOGS: Shape = Shape(size_of::<ResourceLogs>(), &[(1, &RESOURCE), (2, &SCOPE_LOGS)]);
-static LOGS: Shape = Shape(0, &[(1, &RESOURCE_LOGS)]);
+/// What a number in a list takes.
+const NUMBER: usize = size_of::<u64>();
 
 /// Whether the messages of a protobuf body take `most` bytes at most, without their texts.
-pub(super) fn protobuf_fits(signal: Signal, body: &[u8], most: usize) -> bool {
-    let shape = match signal {
-        Signal::Metrics => &METRICS,
-        Signal::Traces => &TRACES,
-        Signal::Logs => &LOGS,
-    };
+pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool {
     let mut left = most;
-    weigh(body, shape, DEEPEST, &mut left).is_some()
-}
-
-/// The same of a JSON body, by its braces; one within a text counts as well, which only long texts of them notice.
-pub(super) fn json_fits(body: &[u8], most: usize) -> bool {
-    body.iter().filter(|byte| **byte == b'{').count() <= most / OBJECT
+    weigh(body, message, DEEPEST, &mut left).is_some()
 }
 
 /// Takes what the fields of `body` need from what is `left`; `None` when that is not enough.
-fn weigh(mut body: &[u8], shape: &Shape, deeper: usize, left: &mut usize) -> Option<()> {
+fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut usize) -> Option<()> {
     // What can't be read is malformed.
     while let Some((key, rest)) = varint(body) {
-        let Some((field, rest)) = field(key & 7, rest) else { break };
-        let nested = shape.1.iter().find(|(number, _)| *number == key >> 3 && key & 7 == 2);
-        if let Some((_, nested)) = nested.filter(|_| deeper > 0) {
-            *left = left.checked_sub(nested.0)?;
-            weigh(field, nested, deeper - 1, left)?;
+        let Some((value, rest)) = field(key & 7, rest) else { break };
+        let is_bytes = key & 7 == 2;
+        let kind = message.fields.iter().find(|field| u64::from(field.0) == key >> 3).map(|field| field.2);
+        match kind {
+            Some(Kind::One(nested) | Kind::Many(nested)) if is_bytes && deeper > 0 => {
+                *left = left.checked_sub(nested.size)?;
+                weigh(value, nested, deeper - 1, left)?;
+            }
+            // Numbers in a row, of a byte each where they are small.
+            Some(Kind::Uint64s) if is_bytes => *left = left.checked_sub(value.len() * NUMBER)?,
+            Some(Kind::Fixed64s | Kind::Doubles) if is_bytes => *left = left.checked_sub(value.len())?,
+            Some(Kind::Uint64s | Kind::Fixed64s | Kind::Doubles) => *left = left.checked_sub(NUMBER)?,
+            _ => {}
         }
         body = rest;
     }
@@ -115,7 +68,12 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    use super::super::wire::{Gauge, LogsRequest, MetricsRequest};
+    use super::super::decode::Signal;
+    use super::super::schema::request;
+    use super::super::wire::{
+        AnyValue, ArrayValue, Gauge, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs,
+        ResourceMetrics, ScopeLogs, ScopeMetrics, Value,
+    };
     use super::*;
 
     fn points(count: usize) -> Vec<u8> {
@@ -134,10 +92,10 @@ mod tests {
             + size_of::<Metric>()
             + size_of::<ScopeMetrics>()
             + size_of::<ResourceMetrics>();
-        assert!(protobuf_fits(Signal::Metrics, &body, exact));
-        assert!(!protobuf_fits(Signal::Metrics, &body, exact - 1));
+        assert!(fits(request(Signal::Metrics), &body, exact));
+        assert!(!fits(request(Signal::Metrics), &body, exact - 1));
         // As logs it is another tree.
-        assert!(protobuf_fits(Signal::Traces, b"", 0));
+        assert!(fits(request(Signal::Traces), b"", 0));
     }
 
     #[test]
@@ -145,27 +103,20 @@ mod tests {
         let mut value = AnyValue::default();
         for _ in 0..50 {
             let values = vec![value.clone()];
-            value =
-                AnyValue { value: Some(super::super::wire::Value::Array(super::super::wire::ArrayValue { values })) };
+            value = AnyValue { value: Some(Value::Array(ArrayValue { values })) };
         }
         let log_records = vec![LogRecord { body: Some(value), ..LogRecord::default() }];
         let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
         let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
         let body = LogsRequest { resource_logs }.encode_to_vec();
         let least = 51 * size_of::<AnyValue>();
-        assert!(!protobuf_fits(Signal::Logs, &body, least) && protobuf_fits(Signal::Logs, &body, least + 1_000));
-    }
-
-    #[test]
-    fn objects_are_counted_in_json() {
-        assert!(json_fits(b"{\"a\": [{}, {}]}", 3 * OBJECT));
-        assert!(!json_fits(b"{\"a\": [{}, {}, {}]}", 3 * OBJECT));
+        assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 1_000));
     }
 
     proptest! {
         #[test]
         fn rubbish_is_passed_over(body in prop::collection::vec(any::<u8>(), 0..200), signal in 0..3_usize) {
-            protobuf_fits(Signal::ALL[signal], &body, 1_000);
+            fits(request(Signal::ALL[signal]), &body, 1_000);
         }
     }
 }

@@ -1,10 +1,8 @@
-//! The messages of OTLP 1.x as far as they are read, in protobuf and in JSON: one set of structs for both.
+//! The messages of OTLP 1.x as far as they are read.
 //!
 //! Field numbers and names are those of opentelemetry-proto's `.proto` files; a test holds them against the official
 //! structs. What nobody here reads (exemplars, schema URLs, dropped counts) is skipped on the wire and never allocated.
-//! Refuses nothing that is merely unusual: JSON fields may be absent, null or unknown, and numbers may be strings.
 
-mod json;
 mod logs;
 mod metrics;
 mod trace;
@@ -18,33 +16,25 @@ pub use metrics::{
 pub use trace::{Link, ResourceSpans, ScopeSpans, Span, SpanEvent, SpanStatus, TracesRequest};
 pub use value::{AnyValue, ArrayValue, KeyValue, KeyValueList, Value};
 
-use serde::Deserialize;
-
 /// Who produced the telemetry.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
     /// What it is known by.
     #[prost(message, repeated, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
 }
 
 /// Which library measured.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Scope {
     /// Its name.
     #[prost(string, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub name: String,
     /// Its version.
     #[prost(string, tag = "2")]
-    #[serde(deserialize_with = "json::or_default")]
     pub version: String,
     /// What else is known of it.
     #[prost(message, repeated, tag = "3")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
 }
 

@@ -1,7 +1,7 @@
 """Sends the bodies in a folder, named `<order>-<signal>`, to OTLP over gRPC, and prints each one's code and details.
 
 Usage: otlp_grpc.py ADDRESS FOLDER [none|gzip] [NAME TOKEN|large]
-With NAME only that body is sent: with a token, or 8 KiB of nothing in its place.
+With NAME only that body is sent: with a token, or 128 KiB of nothing in its place.
 """
 import os
 import sys
@@ -26,7 +26,7 @@ with grpc.insecure_channel(address) as channel:
             body = file.read()
         metadata = []
         if token == "large":
-            body = bytes(8192)
+            body = bytes(128 * 1024)
         elif token:
             metadata = [("authorization", token)]
         call = channel.unary_unary(

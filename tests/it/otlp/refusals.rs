@@ -13,7 +13,7 @@ use crate::{http, tidy};
 /// Takes all the room that bodies have, by beginning exports and not ending them.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
     let mut held = Vec::new();
-    for size in [1024 * 1024, 64 * 1024, 4 * 1024, 1024] {
+    for size in [1024 * 1024, 64 * 1024, 16 * 1024] {
         loop {
             let mut stream = TcpStream::connect(address).expect("a connection");
             let head = format!(
@@ -39,7 +39,7 @@ pub(super) fn a_full_house_is_temporary() {
     let receiver = receiver("");
     for (protocol, address) in [("http", receiver.http), ("grpc", receiver.grpc)] {
         let held = fill(receiver.http);
-        let refused = receiver.post("/v1/metrics", &[("content-type", JSON)], &[b' '; 8192]);
+        let refused = receiver.post("/v1/metrics", &[("content-type", JSON)], &[b' '; 64 * 1024]);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
         assert_eq!(refused.json()["code"], 14, "UNAVAILABLE");
         let folder = receiver.setup.path().join(protocol);
@@ -56,6 +56,8 @@ pub(super) fn a_full_house_is_temporary() {
             .args(["60", "python3"])
             .arg(script)
             .args([protocol, &address, "delta", "none", protocol])
+            // What is small is taken even then.
+            .env("OTEL_RESOURCE_ATTRIBUTES", format!("ballast={}", "x".repeat(100_000)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -1,60 +1,48 @@
 //! Metrics.
 
-use serde::{Deserialize, Deserializer};
-
-use super::{KeyValue, Resource, Scope, json};
+use super::{KeyValue, Resource, Scope};
 
 /// The body of an export of metrics.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct MetricsRequest {
     /// By producer.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "resource_metrics", deserialize_with = "json::or_default")]
     pub resource_metrics: Vec<ResourceMetrics>,
 }
 
 /// The metrics of one producer.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ResourceMetrics {
     /// The producer.
     #[prost(message, optional, tag = "1")]
     pub resource: Option<Resource>,
     /// By library.
     #[prost(message, repeated, tag = "2")]
-    #[serde(alias = "scope_metrics", deserialize_with = "json::or_default")]
     pub scope_metrics: Vec<ScopeMetrics>,
 }
 
 /// The metrics of one library.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ScopeMetrics {
     /// The library.
     #[prost(message, optional, tag = "1")]
     pub scope: Option<Scope>,
     /// Its metrics.
     #[prost(message, repeated, tag = "2")]
-    #[serde(deserialize_with = "json::or_default")]
     pub metrics: Vec<Metric>,
 }
 
 /// A metric; at most one kind of data is given.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Metric {
     /// Its name, such as `http.server.request.duration`.
     #[prost(string, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub name: String,
     /// What it says.
     #[prost(string, tag = "2")]
-    #[serde(deserialize_with = "json::or_default")]
     pub description: String,
     /// Its unit in UCUM's words.
     #[prost(string, tag = "3")]
-    #[serde(deserialize_with = "json::or_default")]
     pub unit: String,
     /// Values that stand for themselves.
     #[prost(message, optional, tag = "5")]
@@ -67,7 +55,6 @@ pub struct Metric {
     pub histogram: Option<Histogram>,
     /// Counts by buckets that grow exponentially.
     #[prost(message, optional, tag = "10")]
-    #[serde(alias = "exponential_histogram")]
     pub exponential_histogram: Option<ExponentialHistogram>,
     /// Quantiles that somebody else computed.
     #[prost(message, optional, tag = "11")]
@@ -86,170 +73,132 @@ impl Metric {
 }
 
 /// Values that stand for themselves.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Gauge {
     /// The points.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "data_points", deserialize_with = "json::or_default")]
     pub data_points: Vec<NumberPoint>,
 }
 
 /// Values that add up.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Sum {
     /// The points.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "data_points", deserialize_with = "json::or_default")]
     pub data_points: Vec<NumberPoint>,
     /// What the points count from; see [`Temporality`].
     #[prost(int32, tag = "2")]
-    #[serde(alias = "aggregation_temporality", deserialize_with = "temporality")]
     pub aggregation_temporality: i32,
     /// Whether it only grows.
     #[prost(bool, tag = "3")]
-    #[serde(alias = "is_monotonic", deserialize_with = "json::or_default")]
     pub is_monotonic: bool,
 }
 
 /// Counts by explicit bucket.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Histogram {
     /// The points.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "data_points", deserialize_with = "json::or_default")]
     pub data_points: Vec<HistogramPoint>,
     /// What the points count from; see [`Temporality`].
     #[prost(int32, tag = "2")]
-    #[serde(alias = "aggregation_temporality", deserialize_with = "temporality")]
     pub aggregation_temporality: i32,
 }
 
 /// Counts by buckets that grow exponentially.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ExponentialHistogram {
     /// The points.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "data_points", deserialize_with = "json::or_default")]
     pub data_points: Vec<ExponentialHistogramPoint>,
     /// What the points count from; see [`Temporality`].
     #[prost(int32, tag = "2")]
-    #[serde(alias = "aggregation_temporality", deserialize_with = "temporality")]
     pub aggregation_temporality: i32,
 }
 
 /// Quantiles that somebody else computed.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Summary {
     /// The points.
     #[prost(message, repeated, tag = "1")]
-    #[serde(alias = "data_points", deserialize_with = "json::or_default")]
     pub data_points: Vec<SummaryPoint>,
 }
 
 /// A number at a time.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct NumberPoint {
     /// What it is measured for.
     #[prost(message, repeated, tag = "7")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
     /// When its counting began, in nanoseconds; 0 is unknown.
     #[prost(fixed64, tag = "2")]
-    #[serde(alias = "start_time_unix_nano", deserialize_with = "json::loose")]
     pub start_time_unix_nano: u64,
     /// When it was measured, in nanoseconds.
     #[prost(fixed64, tag = "3")]
-    #[serde(alias = "time_unix_nano", deserialize_with = "json::loose")]
     pub time_unix_nano: u64,
     /// The value; this or the next.
     #[prost(double, optional, tag = "4")]
-    #[serde(alias = "as_double", deserialize_with = "json::loose_option")]
     pub as_double: Option<f64>,
     /// The value as a whole number.
     #[prost(sfixed64, optional, tag = "6")]
-    #[serde(alias = "as_int", deserialize_with = "json::loose_option")]
     pub as_int: Option<i64>,
     /// Bit 0: there is no value any more.
     #[prost(uint32, tag = "8")]
-    #[serde(deserialize_with = "json::loose")]
     pub flags: u32,
 }
 
 /// A histogram at a time.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct HistogramPoint {
     /// What it is measured for.
     #[prost(message, repeated, tag = "9")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
     /// When its counting began, in nanoseconds; 0 is unknown.
     #[prost(fixed64, tag = "2")]
-    #[serde(alias = "start_time_unix_nano", deserialize_with = "json::loose")]
     pub start_time_unix_nano: u64,
     /// When it was measured, in nanoseconds.
     #[prost(fixed64, tag = "3")]
-    #[serde(alias = "time_unix_nano", deserialize_with = "json::loose")]
     pub time_unix_nano: u64,
     /// How many observations.
     #[prost(fixed64, tag = "4")]
-    #[serde(deserialize_with = "json::loose")]
     pub count: u64,
     /// Their sum.
     #[prost(double, optional, tag = "5")]
-    #[serde(deserialize_with = "json::loose_option")]
     pub sum: Option<f64>,
     /// Observations by bucket: one more than bounds, or none at all.
     #[prost(fixed64, repeated, tag = "6")]
-    #[serde(alias = "bucket_counts", deserialize_with = "json::loose_list")]
     pub bucket_counts: Vec<u64>,
     /// Upper bounds of all buckets but the last.
     #[prost(double, repeated, tag = "7")]
-    #[serde(alias = "explicit_bounds", deserialize_with = "json::loose_list")]
     pub explicit_bounds: Vec<f64>,
     /// Bit 0: there is no value any more.
     #[prost(uint32, tag = "10")]
-    #[serde(deserialize_with = "json::loose")]
     pub flags: u32,
 }
 
 /// An exponential histogram at a time.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ExponentialHistogramPoint {
     /// What it is measured for.
     #[prost(message, repeated, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
     /// When its counting began, in nanoseconds; 0 is unknown.
     #[prost(fixed64, tag = "2")]
-    #[serde(alias = "start_time_unix_nano", deserialize_with = "json::loose")]
     pub start_time_unix_nano: u64,
     /// When it was measured, in nanoseconds.
     #[prost(fixed64, tag = "3")]
-    #[serde(alias = "time_unix_nano", deserialize_with = "json::loose")]
     pub time_unix_nano: u64,
     /// How many observations.
     #[prost(fixed64, tag = "4")]
-    #[serde(deserialize_with = "json::loose")]
     pub count: u64,
     /// Their sum.
     #[prost(double, optional, tag = "5")]
-    #[serde(deserialize_with = "json::loose_option")]
     pub sum: Option<f64>,
     /// The base of the buckets is 2^(2^-scale).
     #[prost(sint32, tag = "6")]
-    #[serde(deserialize_with = "json::loose")]
     pub scale: i32,
     /// Observations that count as zero.
     #[prost(fixed64, tag = "7")]
-    #[serde(alias = "zero_count", deserialize_with = "json::loose")]
     pub zero_count: u64,
     /// Observations above zero.
     #[prost(message, optional, tag = "8")]
@@ -259,73 +208,57 @@ pub struct ExponentialHistogramPoint {
     pub negative: Option<Buckets>,
     /// Bit 0: there is no value any more.
     #[prost(uint32, tag = "10")]
-    #[serde(deserialize_with = "json::loose")]
     pub flags: u32,
     /// Up to here an observation counts as zero.
     #[prost(double, tag = "14")]
-    #[serde(alias = "zero_threshold", deserialize_with = "json::loose")]
     pub zero_threshold: f64,
 }
 
 /// Buckets in a row.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Buckets {
     /// The index of the first: bucket i reaches from base^i to base^(i+1).
     #[prost(sint32, tag = "1")]
-    #[serde(deserialize_with = "json::loose")]
     pub offset: i32,
     /// Observations by bucket.
     #[prost(uint64, repeated, tag = "2")]
-    #[serde(alias = "bucket_counts", deserialize_with = "json::loose_list")]
     pub bucket_counts: Vec<u64>,
 }
 
 /// A summary at a time.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct SummaryPoint {
     /// What it is measured for.
     #[prost(message, repeated, tag = "7")]
-    #[serde(deserialize_with = "json::or_default")]
     pub attributes: Vec<KeyValue>,
     /// When its counting began, in nanoseconds; 0 is unknown.
     #[prost(fixed64, tag = "2")]
-    #[serde(alias = "start_time_unix_nano", deserialize_with = "json::loose")]
     pub start_time_unix_nano: u64,
     /// When it was measured, in nanoseconds.
     #[prost(fixed64, tag = "3")]
-    #[serde(alias = "time_unix_nano", deserialize_with = "json::loose")]
     pub time_unix_nano: u64,
     /// How many observations.
     #[prost(fixed64, tag = "4")]
-    #[serde(deserialize_with = "json::loose")]
     pub count: u64,
     /// Their sum.
     #[prost(double, tag = "5")]
-    #[serde(deserialize_with = "json::loose")]
     pub sum: f64,
     /// The quantiles.
     #[prost(message, repeated, tag = "6")]
-    #[serde(alias = "quantile_values", deserialize_with = "json::or_default")]
     pub quantile_values: Vec<Quantile>,
     /// Bit 0: there is no value any more.
     #[prost(uint32, tag = "8")]
-    #[serde(deserialize_with = "json::loose")]
     pub flags: u32,
 }
 
 /// A quantile.
-#[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Quantile {
     /// Which, 0 to 1.
     #[prost(double, tag = "1")]
-    #[serde(deserialize_with = "json::loose")]
     pub quantile: f64,
     /// Its value.
     #[prost(double, tag = "2")]
-    #[serde(deserialize_with = "json::loose")]
     pub value: f64,
 }
 
@@ -347,10 +280,4 @@ impl Temporality {
             _ => None,
         }
     }
-}
-
-fn temporality<'de, D: Deserializer<'de>>(input: D) -> Result<i32, D::Error> {
-    let words =
-        &["AGGREGATION_TEMPORALITY_UNSPECIFIED", "AGGREGATION_TEMPORALITY_DELTA", "AGGREGATION_TEMPORALITY_CUMULATIVE"];
-    json::word(input, words)
 }

@@ -8,6 +8,11 @@ use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message as _;
 
 use super::*;
+use crate::sources::otlp::decode::{DecodeError, Encoding, Request, Signal, decode};
+
+fn read(signal: Signal, json: &str) -> Result<Request, DecodeError> {
+    decode(signal, Encoding::Json, false, json.as_bytes(), 1_000_000)
+}
 
 fn official(key: &str, value: common::any_value::Value) -> common::KeyValue {
     let value = Some(common::AnyValue { value: Some(value) });
@@ -334,7 +339,7 @@ fn json_is_read_in_every_form_that_senders_write() {
                 {"count": "3", "sum": null, "bucketCounts": ["1", 2], "explicitBounds": [0.5], "min": null}]}},
             {"name": "x", "exponentialHistogram": {"aggregationTemporality": 1, "dataPoints": [
                 {"scale": -1, "positive": {"offset": "2", "bucketCounts": [1]}, "negative": {}}]}}]}]}]}"#;
-    let request: MetricsRequest = serde_json::from_str(json).expect("metrics");
+    let Ok(Request::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
     let producer = &request.resource_metrics[0];
     let values: Vec<_> =
         producer.resource.as_ref().expect("a resource").attributes.iter().map(KeyValue::value).collect();
@@ -356,7 +361,7 @@ fn json_is_read_in_every_form_that_senders_write() {
 
     let json = r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0102", "spanId": "", "parentSpanId": null,
         "kind": "SPAN_KIND_CLIENT", "status": {"code": "STATUS_CODE_ERROR"}, "endTimeUnixNano": "9"}, {"traceId": "xyz"}]}]}]}"#;
-    let request: TracesRequest = serde_json::from_str(json).expect("traces");
+    let Ok(Request::Traces(request)) = read(Signal::Traces, json) else { panic!("traces") };
     let spans = &request.resource_spans[0].scope_spans[0].spans;
     assert_eq!((&spans[0].trace_id[..], spans[0].kind, spans[0].end_time_unix_nano), (&[1, 2][..], 3, 9));
     assert_eq!(spans[0].status.as_ref().map(|status| status.code), Some(2));
@@ -364,7 +369,7 @@ fn json_is_read_in_every_form_that_senders_write() {
 
     let json = r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [
         {"body": null, "traceId": "", "severityNumber": 9}, {"body": {"stringValue": "x"}, "severityNumber": "INFO", "eventName": "e"}]}]}]}"#;
-    let request: LogsRequest = serde_json::from_str(json).expect("logs");
+    let Ok(Request::Logs(request)) = read(Signal::Logs, json) else { panic!("logs") };
     let records = &request.resource_logs[0].scope_logs[0].log_records;
     assert_eq!((records[0].body.clone(), records[0].severity_number, records[1].severity_number), (None, 9, 0));
     assert_eq!(records[1].event_name, "e");
@@ -372,6 +377,6 @@ fn json_is_read_in_every_form_that_senders_write() {
     for wrong in
         [r#"{"resourceMetrics": 3}"#, r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": 3}]}]}]}"#, "x"]
     {
-        assert!(serde_json::from_str::<MetricsRequest>(wrong).is_err(), "{wrong}");
+        assert!(matches!(read(Signal::Metrics, wrong), Err(DecodeError::Malformed(_))), "{wrong}");
     }
 }

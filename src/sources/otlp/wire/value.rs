@@ -1,19 +1,10 @@
 //! Attributes and their values.
 
-use std::fmt;
-
-use base64::Engine as _;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-
-use super::json::{self, Loose};
-
 /// An attribute.
-#[derive(Clone, PartialEq, prost::Message, serde::Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct KeyValue {
     /// Its name.
     #[prost(string, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub key: String,
     /// Its value; none is an empty one.
     #[prost(message, optional, tag = "2")]
@@ -62,87 +53,17 @@ pub enum Value {
 }
 
 /// A list of values.
-#[derive(Clone, PartialEq, prost::Message, serde::Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ArrayValue {
     /// The values.
     #[prost(message, repeated, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub values: Vec<AnyValue>,
 }
 
 /// Values by name.
-#[derive(Clone, PartialEq, prost::Message, serde::Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct KeyValueList {
     /// The values.
     #[prost(message, repeated, tag = "1")]
-    #[serde(deserialize_with = "json::or_default")]
     pub values: Vec<KeyValue>,
-}
-
-impl<'de> Deserialize<'de> for AnyValue {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(Any)
-    }
-}
-
-/// Reads `{"stringValue": …}`, and a bare scalar as the value that it is.
-struct Any;
-
-impl<'de> Visitor<'de> for Any {
-    type Value = AnyValue;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an attribute's value such as {\"stringValue\": \"text\"}")
-    }
-
-    fn visit_unit<E>(self) -> Result<AnyValue, E> {
-        Ok(AnyValue { value: None })
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<AnyValue, E> {
-        Ok(AnyValue { value: Some(Value::String(text.to_owned())) })
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> Result<AnyValue, E> {
-        Ok(AnyValue { value: Some(Value::Bool(flag)) })
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<AnyValue, E> {
-        Ok(AnyValue { value: Some(Value::Int(number)) })
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<AnyValue, E> {
-        let value = i64::try_from(number).map_or(Value::Double(number as f64), Value::Int);
-        Ok(AnyValue { value: Some(value) })
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<AnyValue, E> {
-        Ok(AnyValue { value: Some(Value::Double(number)) })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
-        let mut value = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            let read = match &*key {
-                "stringValue" | "string_value" => map.next_value::<Option<String>>()?.map(Value::String),
-                "boolValue" | "bool_value" => map.next_value::<Option<bool>>()?.map(Value::Bool),
-                "intValue" | "int_value" => map.next_value::<Option<Loose<i64>>>()?.map(|it| Value::Int(it.0)),
-                "doubleValue" | "double_value" => map.next_value::<Option<Loose<f64>>>()?.map(|it| Value::Double(it.0)),
-                "arrayValue" | "array_value" => map.next_value::<Option<ArrayValue>>()?.map(Value::Array),
-                "kvlistValue" | "kvlist_value" => map.next_value::<Option<KeyValueList>>()?.map(Value::Kvlist),
-                "bytesValue" | "bytes_value" => {
-                    let text = map.next_value::<Option<String>>()?;
-                    text.map(|text| Value::Bytes(base64::prelude::BASE64_STANDARD.decode(text).unwrap_or_default()))
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    None
-                }
-            };
-            value = read.or(value);
-        }
-        Ok(AnyValue { value })
-    }
 }
