@@ -104,6 +104,7 @@ mod tests {
                 max_series: 1_000_000,
                 sources: Vec::new(),
             },
+            agent_rules: Vec::new(),
             rules: rules.unwrap(),
             incidents: crate::alerts::IncidentPolicy::default(),
             digest,

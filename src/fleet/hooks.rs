@@ -1,0 +1,65 @@
+//! What hooks say of agents: status, activity, the task at hand. They promise no rhythm.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::model::hook::Step;
+use crate::model::{AgentUpdate, Hook, Patch, Time};
+
+use super::{Fleet, SERIES_PER_AGENT, Taken};
+
+impl Fleet {
+    /// Takes in a hook. An agent that a poll or a push reports stays theirs, with the rhythm that they promised and the
+    /// tasks that they name, and what it does here is activity; one known from hooks alone never goes stale by silence.
+    pub fn hook(&mut self, now: Time, hook: &Hook) -> Taken {
+        let mut taken = Taken::default();
+        self.turn_day(now);
+        if hook.step == Step::Lives && self.find(&hook.project, &hook.agent).is_none() {
+            // Nothing is known of it that could be shown.
+            taken.accepted = 1;
+            return taken;
+        }
+        let Some(project) = self.project_slot(&hook.project) else {
+            let error = "too many projects are known already; use fewer project names";
+            taken.reject(&hook.agent, "series_cap", error.to_owned());
+            return taken;
+        };
+        let before = self.tally(project);
+        let source = Arc::clone(&self.hooks);
+        let Some((slot, is_new)) = self.agent_slot(now, project, &source, &hook.agent) else {
+            self.state.series_dropped += SERIES_PER_AGENT as u64;
+            taken.reject(&hook.agent, "series_cap", self.cap_error());
+            return taken;
+        };
+        let forget_after = self.settings.agents.forget_after;
+        let Some(agent) = self.state.agents.get_mut(slot) else { return taken };
+        let sessions = Arc::make_mut(agent.sessions.get_or_insert_default());
+        let heard = sessions.take(now, forget_after, hook);
+        let (owner, ttl) = (Arc::clone(&agent.source), agent.ttl);
+        let is_ours = ttl.is_none();
+        let is_active = heard.is_activity && (is_ours || agent.last_activity.is_some());
+        let mut update = AgentUpdate {
+            name: Cow::Borrowed(&*hook.agent),
+            agent_type: agent.agent_type.is_none().then(|| Cow::Borrowed(&*hook.agent_type)),
+            last_activity: is_active.then(|| self.state.wall.show(now)),
+            ..AgentUpdate::default()
+        };
+        if let Some((status, reason)) = &heard.status {
+            update.status = Some(*status);
+            update.reason = reason.as_deref().map_or(Patch::Clear, |reason| Patch::Set(Cow::Borrowed(reason)));
+        }
+        if is_ours {
+            // Numbers of its own, so that no id of a session or a prompt is shown.
+            let task = heard.prompt.map(|prompt| (format!("{}#{}", hook.agent, prompt.number), prompt.since));
+            let is_other = |id: &str| agent.task.as_ref().is_none_or(|known| *known.id != *id);
+            let began = task.as_ref().filter(|(id, _)| is_other(id)).map(|(_, since)| *since);
+            update.task_started_at = began.map(|since| self.state.wall.show(since));
+            update.task_id = task.map_or(Patch::Clear, |(id, _)| Patch::Set(Cow::Owned(id)));
+        }
+        self.apply_agent(now, (project, slot, is_new), (&owner, ttl), &update, Some(&heard));
+        taken.accepted = 1;
+        self.settle_project(now, project, before);
+        self.touched();
+        taken
+    }
+}
