@@ -261,7 +261,7 @@ impl<'a> Step<'a> {
     }
 
     /// Counts a task that ended, well or not, and how long it took.
-    fn end_task(&self, agent: &mut Agent, project: &mut Project, is_done: bool, began: Option<Time>) {
+    pub(super) fn end_task(&self, agent: &mut Agent, project: &mut Project, is_done: bool, began: Option<Time>) {
         let counts = if is_done {
             (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
         } else {
@@ -272,27 +272,6 @@ impl<'a> Step<'a> {
         record_task(project, self.now);
         if let Some(began) = began {
             project.task_durations.observe(&TASK_DURATION_BOUNDS, self.now.since(began));
-        }
-    }
-
-    /// Books what a hook tells beyond the state that it leaves.
-    fn take_heard(&mut self, agent: &mut Agent, heard: &Heard, project: &mut Project) {
-        // Whether silence is idleness follows from more than what is compared above.
-        self.changed.insert(Signal::IdleSeconds);
-        // Who pushes totals counts refused requests and tasks himself.
-        if agent.usage_owner != Some(UsageOwner::State) {
-            let refused = u64::from(heard.is_limited);
-            // Known from the first hook on, so that the first refusal is an increase.
-            agent.rate_limit_hits.add(refused);
-            project.totals.rate_limit_hits.add(refused);
-            self.changed.insert(Signal::RateLimitHits);
-        }
-        if let Some((prompt, is_done)) = heard.ended.filter(|_| agent.ttl.is_none()) {
-            self.end_task(agent, project, is_done, Some(prompt.since));
-            if is_done && agent.spending.is_some() {
-                agent.spending_mut().succeeded();
-                self.changed.insert(Signal::SameErrorCount);
-            }
         }
     }
 

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::hook::Step;
-use crate::model::{AgentUpdate, Hook, Patch, Time};
+use crate::model::project::Project;
+use crate::model::sessions::Heard;
+use crate::model::{Agent, AgentUpdate, Hook, Patch, Signal, Time, UsageOwner, hook};
 
+use super::agent::Step;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
 impl Fleet {
@@ -14,7 +16,7 @@ impl Fleet {
     pub fn hook(&mut self, now: Time, hook: &Hook) -> Taken {
         let mut taken = Taken::default();
         self.turn_day(now);
-        if hook.step == Step::Lives && self.find(&hook.project, &hook.agent).is_none() {
+        if hook.step == hook::Step::Lives && self.find(&hook.project, &hook.agent).is_none() {
             // Nothing is known of it that could be shown.
             taken.accepted = 1;
             return taken;
@@ -61,5 +63,28 @@ impl Fleet {
         self.settle_project(now, project, before);
         self.touched();
         taken
+    }
+}
+
+impl Step<'_> {
+    /// Books what a hook tells beyond the state that it leaves.
+    pub(super) fn take_heard(&mut self, agent: &mut Agent, heard: &Heard, project: &mut Project) {
+        // Whether silence is idleness follows from more than what is compared above.
+        self.changed.insert(Signal::IdleSeconds);
+        // Who pushes totals counts refused requests and tasks himself.
+        if agent.usage_owner != Some(UsageOwner::State) {
+            let refused = u64::from(heard.is_limited);
+            // Known from the first hook on, so that the first refusal is an increase.
+            agent.rate_limit_hits.add(refused);
+            project.totals.rate_limit_hits.add(refused);
+            self.changed.insert(Signal::RateLimitHits);
+        }
+        if let Some((prompt, is_done)) = heard.ended.filter(|_| agent.ttl.is_none()) {
+            self.end_task(agent, project, is_done, Some(prompt.since));
+            if is_done && agent.spending.is_some() {
+                agent.spending_mut().succeeded();
+                self.changed.insert(Signal::SameErrorCount);
+            }
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! Histories of hooks and what they add up to.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bodies of hooks: what they mean, whom they are about, and that errors quote nothing.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
