@@ -87,7 +87,7 @@ impl Need {
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
             // The exporter brings the SDK along.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
-            Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.197"),
+            Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! One hook event of Claude Code, as far as it says anything about status.
 //!
 //! Fields of an unexpected type count as absent, and events that are not known say no more than that the agent lives: a
-//! newer version must not lose its status over them. The names are those that Claude Code 2.1.197 posts and lists.
+//! newer version must not lose its status over them. The names are those that Claude Code 2.1.197 and 2.1.329
+//! list; HTTP hooks are not run for `SessionStart`, which a hook of the kind `command` may post.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -110,9 +111,10 @@ impl<'a> Event<'a> {
             "PostCompact" => Step::Compacted,
             "Notification" => match &*text(body.notification_type).unwrap_or_default() {
                 "permission_prompt" | "worker_permission_prompt" => Step::StillAsksPermission,
-                "agent_needs_input" | "elicitation_dialog" => Step::AsksInput,
+                "elicitation_dialog" | "elicitation_url_dialog" => Step::AsksInput,
                 "elicitation_complete" | "elicitation_response" => Step::InputGiven,
                 "idle_prompt" => Step::StillIdle,
+                // `agent_needs_input` and `agent_completed` are about other sessions, which tell of themselves.
                 _ => Step::Lives,
             },
             _ => Step::Lives,

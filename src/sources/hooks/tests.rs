@@ -72,6 +72,8 @@ fn each_event_is_a_step() {
         ("idle_prompt", Step::StillIdle),
         ("elicitation_dialog", Step::AsksInput),
         ("elicitation_response", Step::InputGiven),
+        ("elicitation_url_dialog", Step::AsksInput),
+        ("agent_needs_input", Step::Lives),
         ("auth_success", Step::Lives),
     ] {
         check("Notification", json!({"notification_type": kind}), &step);
