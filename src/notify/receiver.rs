@@ -71,7 +71,14 @@ impl Receiver {
                 }
             }
         }
-        if problems.is_empty() { Ok(receivers) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        for (receiver, config) in receivers.iter_mut().zip(configs) {
+            let sharing = configs.iter().filter(|other| are_one_endpoint(config, other)).count();
+            receiver.pace.share(u32::try_from(sharing).unwrap_or(u32::MAX));
+        }
+        Ok(receivers)
     }
 
     /// One receiver; the error is the key and what is wrong. All that are told over HTTP share one `client`.
@@ -266,6 +273,17 @@ fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, Strin
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Whether both write to one webhook, or through one bot to one channel, which has one rate for all.
+fn are_one_endpoint(one: &ReceiverConfig, other: &ReceiverConfig) -> bool {
+    fn are_one<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+        one.is_some() && one == other
+    }
+    are_one(&one.slack, &other.slack)
+        || are_one(&one.teams, &other.teams)
+        || are_one(&one.discord, &other.discord)
+        || are_one(&one.telegram, &other.telegram)
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub struct AlertmanagerConfig {
 }
 
 /// A webhook of a chat.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChatConfig {
     /// Its address, which is a secret.
@@ -65,7 +65,7 @@ pub struct ChatConfig {
 }
 
 /// A bot in Telegram.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelegramConfig {
     /// Its token.

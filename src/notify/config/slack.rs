@@ -9,7 +9,7 @@ use crate::model::text;
 use crate::secret::{Secret, SecretSource};
 
 /// A channel in Slack: through an incoming webhook, or, with more to it, through a bot.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlackConfig {
     /// The webhook's URL, which is a secret.

@@ -38,6 +38,17 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// Leaves its part of the rate to each of `sharing` receivers, of which this is one, that write to one place.
+    pub(in crate::notify) fn share(&mut self, sharing: u32) {
+        if let Some((each, burst)) = self.bucket
+            && sharing > 1
+        {
+            self.bucket = Some((each.saturating_mul(sharing), (burst / sharing).max(1)));
+        }
+    }
+}
+
 /// What is told in a message of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -39,3 +39,26 @@ fn every_mistake_is_named() {
     assert_eq!(problem.path, "receivers[0].email.smtp.ca_file");
     assert!(problem.message.contains("/nowhere/ca.pem"), "{problem:?}");
 }
+
+#[test]
+fn receivers_of_one_webhook_share_its_rate() {
+    let configs: Vec<ReceiverConfig> = serde_json::from_str(
+        r##"[
+        {"name": "a", "slack": {"webhook_url": "https://hooks.example.com/x"}},
+        {"name": "b", "slack": {"webhook_url": "https://hooks.example.com/x"}, "min_level": "error"},
+        {"name": "c", "slack": {"webhook_url": "https://hooks.example.com/y"}},
+        {"name": "d", "slack": {"webhook_url_file": "/run/x"}},
+        {"name": "e", "slack": {"bot_token": "xoxb-1", "channel": "#ops"}},
+        {"name": "f", "slack": {"bot_token": "xoxb-1", "channel": "#dev"}},
+        {"name": "g", "discord": {"webhook_url": "https://discord.example.com/x"}},
+        {"name": "h", "discord": {"webhook_url": "https://discord.example.com/x"}},
+        {"name": "i", "email": {"to": ["a@example.com"], "from": "b@example.com", "smtp": {"host": "localhost"}}}
+        ]"##,
+    )
+    .expect("receivers");
+    let receivers = Receiver::build(&configs).expect("they can be built");
+    let buckets: Vec<Option<(u64, u32)>> =
+        receivers.iter().map(|it| it.pace.bucket.map(|(each, burst)| (each.as_secs(), burst))).collect();
+    let (alone, shared) = (Some((1, 3)), Some((2, 1)));
+    assert_eq!(buckets, [shared, shared, alone, alone, alone, alone, shared, shared, None]);
+}
