@@ -13,6 +13,7 @@ const NEEDS: &[Need] = &[Need::Aiosmtpd, Need::Openssl];
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("mail: warning, error and recovery arrive over STARTTLS with a login, as one thread", NEEDS, one_thread),
+        trial("mail: TLS from the first byte, and a login by LOGIN where PLAIN is not offered", NEEDS, other_ways),
         trial("mail: a name can't add a header", NEEDS, no_header_is_added),
         trial("mail: a wrong password is an error for good that everybody sees", NEEDS, a_wrong_password),
         trial("mail: no login and no mail without TLS", NEEDS, no_clear_text),
@@ -88,6 +89,31 @@ fn one_thread() {
     assert!(mails[0].part("text/html").contains("#ff9900") && mails[2].part("text/html").contains("#36a64f"));
     assert!(mails[0].part("text/plain").contains("What to do: Open its terminal"));
     assert!(!mails[2].part("text/plain").contains("What to do"));
+}
+
+fn other_ways() {
+    for (options, tls, login) in
+        [(&["implicit"][..], "implicit", "PLAIN True True"), (&["no-plain"], "starttls", "LOGIN True True")]
+    {
+        let server = Smtp::start(options);
+        let setup = setup(&server, "ops@example.com", &format!("{}, tls: {tls}", with_ca(&server)));
+        let lookout = setup.start();
+        push(&lookout, &idle("grand_boss", 400));
+        let mails = server.wait(1);
+        assert_eq!((mails[0].header("Subject"), mails[0].tls), ("[WARNING] grand_boss", true), "{options:?}");
+        assert_eq!(server.logins().trim_end(), login, "{options:?}");
+    }
+    // To a server that begins in the clear nothing is sent by who expects TLS.
+    let server = Smtp::start(&[]);
+    let setup = setup(&server, "ops@example.com", &format!("{}, tls: implicit", with_ca(&server)));
+    let lookout = setup.start();
+    push(&lookout, &idle("grand_boss", 400));
+    eventually("a failed attempt", || {
+        let page = lookout.get("/metrics");
+        let failed = "lookout_notifications_failed_total{receiver=\"mail\"";
+        page.text().lines().any(|line| line.starts_with(failed) && !line.ends_with(" 0")).then_some(())
+    });
+    assert!(server.mails().is_empty() && server.logins().is_empty());
 }
 
 fn no_header_is_added() {
