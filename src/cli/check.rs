@@ -7,8 +7,8 @@ use clap::Args;
 use super::answer::count;
 use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
-use crate::config::{Config, ConfigError, Environment};
-use crate::notify::Receiver;
+use crate::config::{Config, ConfigError, Environment, Origin, Problem};
+use crate::notify::{ConfigProblem, Receiver};
 
 mod receivers;
 
@@ -25,15 +25,14 @@ pub struct CheckArgs {
 
 /// Checks; all problems go to standard error, one a line.
 pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCode> {
-    match args.config.source(env).load() {
-        Ok(config) if args.print => {
+    match load(args, env) {
+        Ok((config, _)) if args.print => {
             print(&config.print())?;
             warn(&summary(&config));
             Ok(ExitCode::SUCCESS)
         }
-        Ok(config) => {
+        Ok((config, receivers)) => {
             print(&summary(&config))?;
-            let receivers = Receiver::build(&config.receivers).unwrap_or_default();
             print(&format!("\n{}", receivers::show(&receivers, &config.rule_set()?, Look::of_stdout())))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -42,6 +41,16 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The configuration and its receivers, which need files that only they read.
+fn load(args: &CheckArgs, env: &Environment) -> Result<(Config, Vec<Receiver>), ConfigError> {
+    let config = args.config.source(env).load()?;
+    let receivers = Receiver::build(&config.receivers).map_err(|problems| {
+        let problem = |it: ConfigProblem| Problem { origin: Origin::Unsaid, key: it.path, message: it.message };
+        ConfigError { problems: problems.into_iter().map(problem).collect() }
+    })?;
+    Ok((config, receivers))
 }
 
 /// Tells all that is wrong with a configuration on standard error.
@@ -61,6 +70,17 @@ fn summary(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receiver_that_would_not_start_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lookout.yaml");
+        let email = "{to: [a@example.com], from: b@example.com, smtp: {host: h, ca_file: /nowhere/ca.pem}}";
+        std::fs::write(&path, format!("receivers: [{{name: m, email: {email}}}]")).expect("a file");
+        let args = CheckArgs { config: ConfigArgs { config: Some(path) }, print: false };
+        let error = load(&args, &Environment::default()).expect_err("there is no such file").to_string();
+        assert!(error.starts_with("receivers[0].email.smtp.ca_file: ") && error.contains("/nowhere/ca.pem"), "{error}");
+    }
 
     #[test]
     fn the_summary_counts() {

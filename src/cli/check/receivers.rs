@@ -127,7 +127,7 @@ mod tests {
         let shown = shown(
             r#"[{"name": "ops", "slack": {"webhook_url": "https://hooks.example.com/x"}, "min_level": "error"},
                 {"name": "idle", "slack": {"webhook_url": "https://hooks.example.com/y"}, "min_level": "info",
-                 "only": [{"rule": "AgentIdle"}]}]"#,
+                 "only": [{"rule": "Agent*"}], "except": [{"rule": "AgentStale"}]}]"#,
         );
         let unheard = shown.lines().last().and_then(|line| line.strip_prefix("nobody is told of: ")).expect("a line");
         let unheard: Vec<&str> = unheard.split(", ").collect();
