@@ -17,7 +17,7 @@ use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint, PollReport};
 use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
-use crate::server::{self, Access, Bound, Context};
+use crate::server::{self, Access, Bodies, Bound, Context};
 use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 
@@ -105,6 +105,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         own,
         access,
         limits: config.limits.clone(),
+        bodies: Bodies::new(&config.limits),
         history: {
             let (history, clock) = (history.clone(), clock.clone());
             Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))

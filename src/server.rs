@@ -13,9 +13,6 @@ mod routes;
 mod scrape;
 mod stalls;
 
-#[cfg(test)]
-mod tests;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use access::Access;
+pub use body::Bodies;
 pub use listener::{Bound, serve};
 
 use crate::clock::Clock;
@@ -43,8 +41,10 @@ pub struct Context {
     pub own: Arc<Own>,
     /// Who may do what, as of the last reload.
     pub access: watch::Receiver<Arc<Access>>,
-    /// What is taken in at most.
+    /// What connections may take.
     pub limits: LimitsConfig,
+    /// What bodies may take.
+    pub bodies: Bodies,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
     /// Reads the timeline of an alert, oldest entry first.

@@ -21,10 +21,11 @@ use super::format::Format;
 use super::series::Writer;
 use crate::model::{SendReason, Time};
 
-/// The ways by which something comes in, and why it may not be taken; `malformed` is said of whole bodies.
+/// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
+/// whole bodies.
 const SIGNALS: [(&str, &[&str]); 3] = [
-    ("state", &["malformed", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
-    ("usage", &["malformed", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("state", &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
 ];
 

@@ -1,83 +1,254 @@
-//! Request bodies, read up to a limit and within a time.
+//! Request bodies, read up to a limit, within a time, and into memory that all of them share.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Refusal;
 use crate::config::server::LimitsConfig;
 
-/// The JSON body of a request. Refuses another content type, a body over the limit before it is read where
-/// its length is announced, and one that dribbles.
-pub(super) async fn read<B>(request: http::Request<B>, limits: &LimitsConfig) -> Result<Bytes, Refusal>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    if !content_type.is_some_and(is_json) {
-        let message = "the body must be JSON; send it with `content-type: application/json`";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+/// How many of the largest bodies are held at once, all connections together.
+const LARGEST_AT_ONCE: usize = 4;
+/// The unit in which memory is shared, in bytes. What is smaller is read even when others fill the room.
+const PIECE: usize = 16 * 1024;
+/// In what a body is gathered, in bytes: it never moves as it grows, so that one never takes twice its size.
+const SEGMENT: usize = 64 * PIECE;
+
+/// What bodies may take: each by itself, and all of them together.
+#[derive(Clone, Debug)]
+pub struct Bodies {
+    limit: usize,
+    timeout: Duration,
+    /// The pieces that are free.
+    room: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// None is larger than the limit, and together they hold four times as much.
+    pub fn new(limits: &LimitsConfig) -> Self {
+        let pieces = (LARGEST_AT_ONCE * limits.body).div_ceil(PIECE).min(Semaphore::MAX_PERMITS);
+        Self { limit: limits.body, timeout: limits.body_timeout, room: Arc::new(Semaphore::new(pieces)) }
     }
-    let body = request.into_body();
-    let too_large = || {
-        let message = format!("the body is larger than limits.body, {} bytes; send it in parts", limits.body);
-        Refusal { header: Some((header::CONNECTION, "close")), ..Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
-    };
-    if body.size_hint().lower() > limits.body as u64 {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body)).await {
-        Ok(Ok(Some(body))) => Ok(body),
-        Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
-        Err(_) => {
-            let message = "the body took longer than limits.body_timeout";
-            Err(Refusal {
-                header: Some((header::CONNECTION, "close")),
-                ..Refusal::new(StatusCode::REQUEST_TIMEOUT, message)
-            })
+
+    /// The JSON body of a request, which gives its room back when it is dropped. Refuses another content type, a body
+    /// over the limit before it is read where its length is announced, one that dribbles, and one for which there
+    /// is no room now.
+    pub(super) async fn read<B>(&self, request: http::Request<B>) -> Result<Bytes, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+        if !content_type.is_some_and(is_json) {
+            let message = "the body must be JSON; send it with `content-type: application/json`";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
+        let body = request.into_body();
+        if body.size_hint().lower() > self.limit as u64 {
+            return Err(Unread::TooLarge(self.limit).into());
+        }
+        let gathered = tokio::time::timeout(self.timeout, self.gather(body)).await;
+        Ok(gathered.unwrap_or(Err(Unread::Late))?)
+    }
+
+    async fn gather<B>(&self, mut body: B) -> Result<Bytes, Unread>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let mut gathered = Gathered::default();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() else { continue };
+            if gathered.len() + data.len() > self.limit {
+                return Err(Unread::TooLarge(self.limit));
+            }
+            gathered.room(&self.room, data.len())?;
+            gathered.add(data);
+        }
+        Ok(gathered.whole())
     }
 }
 
-/// The whole body, or nothing when it is larger than `limit`.
-async fn collect<B>(mut body: B, limit: usize) -> Result<Option<Bytes>, B::Error>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut first: Option<Bytes> = None;
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if first.as_ref().map_or(0, Bytes::len) + whole.len() + data.len() > limit {
-            return Ok(None);
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("the body is larger than limits.body, {0} bytes; send it in parts")]
+    TooLarge(usize),
+    #[error("the body took longer than limits.body_timeout")]
+    Late,
+    #[error("too many large bodies arrive at once; try again")]
+    NoRoom,
+    #[error("the body could not be read: {0}")]
+    Broken(String),
+}
+
+impl From<Unread> for Refusal {
+    fn from(why: Unread) -> Self {
+        let close = Some((header::CONNECTION, "close"));
+        let (status, header) = match &why {
+            Unread::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, close),
+            Unread::Late => (StatusCode::REQUEST_TIMEOUT, close),
+            Unread::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
+            Unread::Broken(_) => (StatusCode::BAD_REQUEST, None),
+        };
+        Self { status, message: why.to_string(), header }
+    }
+}
+
+/// What has come of a body. Most come in one frame, which is kept as it is.
+#[derive(Debug, Default)]
+struct Gathered {
+    first: Bytes,
+    /// What came after it: all are full but the last.
+    rest: Vec<BytesMut>,
+    len: usize,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Gathered {
+    const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes room for `more` bytes.
+    fn room(&mut self, room: &Arc<Semaphore>, more: usize) -> Result<(), Unread> {
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = ((self.len + more) / PIECE).saturating_sub(held);
+        if missing == 0 {
+            return Ok(());
         }
-        // Most bodies come in one piece, which needs no copy.
-        match first.take() {
-            None if whole.is_empty() => first = Some(data),
-            None => append(&mut whole, &data, limit),
-            Some(one) => {
-                append(&mut whole, &one, limit);
-                append(&mut whole, &data, limit);
+        let missing = u32::try_from(missing).map_err(|_| Unread::NoRoom)?;
+        let taken = Arc::clone(room).try_acquire_many_owned(missing).map_err(|_| Unread::NoRoom)?;
+        match &mut self.held {
+            Some(held) => held.merge(taken),
+            none => *none = Some(taken),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, data: Bytes) {
+        self.len += data.len();
+        if self.len == data.len() {
+            self.first = data;
+            return;
+        }
+        let mut data = data.as_ref();
+        while !data.is_empty() {
+            match self.rest.last_mut().filter(|last| last.len() < SEGMENT) {
+                Some(last) => {
+                    let fits = data.len().min(SEGMENT - last.len());
+                    last.extend_from_slice(&data[..fits]);
+                    data = &data[fits..];
+                }
+                None => self.rest.push(BytesMut::new()),
             }
         }
     }
-    Ok(Some(first.unwrap_or_else(|| whole.freeze())))
+
+    fn whole(self) -> Bytes {
+        let body = if self.rest.is_empty() {
+            self.first
+        } else {
+            let mut whole = Vec::with_capacity(self.len);
+            whole.extend_from_slice(&self.first);
+            self.rest.into_iter().for_each(|segment| whole.extend_from_slice(&segment));
+            whole.into()
+        };
+        match self.held {
+            None => body,
+            Some(held) => Bytes::from_owner(Whole { body, _held: held }),
+        }
+    }
 }
 
-/// Adds `data` to what has come. Room grows by doubling, and never past `limit`: many large bodies come at once.
-fn append(whole: &mut BytesMut, data: &Bytes, limit: usize) {
-    let needed = whole.len() + data.len();
-    if needed > whole.capacity() {
-        let room = (whole.capacity() * 2).min(limit).max(needed);
-        whole.reserve(room - whole.len());
+/// A body with the room that it holds.
+struct Whole {
+    body: Bytes,
+    _held: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
-    whole.extend_from_slice(data);
 }
 
 fn is_json(content_type: &[u8]) -> bool {
     let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A body of these frames, which then ends or says nothing more.
+    struct Frames(VecDeque<Bytes>, bool);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop_front() {
+                Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                None if self.1 => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn request(frames: &[usize], ends: bool) -> http::Request<Frames> {
+        // Each frame has bytes of its own, so that their order shows.
+        let frames = frames.iter().enumerate().map(|(number, len)| Bytes::from(vec![number as u8; *len]));
+        let request = http::Request::builder().header("content-type", "application/json; charset=utf-8");
+        request.body(Frames(frames.collect(), ends)).expect("a request")
+    }
+
+    fn bodies(limit: usize) -> Bodies {
+        Bodies::new(&LimitsConfig { body: limit, body_timeout: Duration::ZERO, ..LimitsConfig::default() })
+    }
+
+    #[tokio::test]
+    async fn bodies_are_whole_however_they_come() {
+        let bodies = bodies(3 * SEGMENT);
+        let ways = [&[][..], &[7], &[SEGMENT + 1], &[1, 1, SEGMENT - 1, SEGMENT, 5], &[PIECE, 2 * SEGMENT, 0, 3]];
+        for frames in ways {
+            let body = bodies.read(request(frames, true)).await.expect("it is read");
+            let sent: Vec<u8> = frames.iter().enumerate().flat_map(|(number, len)| vec![number as u8; *len]).collect();
+            assert!(body == sent, "{frames:?}");
+        }
+        let refusal = bodies.read(request(&[SEGMENT, 2 * SEGMENT, 1], true)).await.expect_err("too large");
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let refusal = bodies.read(request(&[SEGMENT], false)).await.expect_err("it never ends");
+        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(bodies.room.available_permits(), 12 * SEGMENT / PIECE, "all room was given back");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_their_room_and_small_ones_need_none() {
+        let bodies = bodies(SEGMENT);
+        let mut held = Vec::new();
+        for _ in 0..LARGEST_AT_ONCE {
+            held.push(bodies.read(request(&[SEGMENT], true)).await.expect("there is room"));
+        }
+        let refusal = bodies.read(request(&[PIECE], true)).await.expect_err("there is no room");
+        assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refusal.header, Some((header::RETRY_AFTER, "1")));
+        bodies.read(request(&[PIECE - 1], true)).await.expect("a small one needs none");
+        held.pop();
+        bodies.read(request(&[SEGMENT / 2, SEGMENT / 2], true)).await.expect("there is room again");
+    }
 }

@@ -15,11 +15,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Connection, Connections};
+use super::connections::{Admission, Connection, Connections};
 use super::routes::Routes;
 use super::stalls::Stalls;
 use super::{Context, routes};
@@ -89,7 +90,14 @@ pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, sto
                 }
             },
         };
-        let Some(connection) = connections.admit() else {
+        let admission = loop {
+            match connections.admit(Instant::now()) {
+                // Those behind it wait in the kernel's queue.
+                Admission::Wait(until) => tokio::time::sleep_until(until).await,
+                admission => break admission,
+            }
+        };
+        let Admission::In(connection) = admission else {
             tasks.spawn(turn_away(socket));
             continue;
         };

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Caller;
-use super::body;
 use super::error::{Refusal, json as json_answer};
 use super::routes::Shared;
 use crate::engine::QuietError;
@@ -75,7 +74,7 @@ pub(super) async fn begin(
     Extension(caller): Extension<Caller>,
     request: Request<axum::body::Body>,
 ) -> Result<Response, Refusal> {
-    let body = body::read(request, &shared.context.limits).await?;
+    let body = shared.context.bodies.read(request).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
     let (now, wall) = (shared.context.clock.now(), shared.context.clock.skew());
     let silence = silence(wanted, &caller, now, &wall).map_err(bad)?;
@@ -104,7 +103,7 @@ pub(super) async fn acknowledge(
     let said = if is_empty {
         Acknowledgement::default()
     } else {
-        let body = body::read(request, &shared.context.limits).await?;
+        let body = shared.context.bodies.read(request).await?;
         serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?
     };
     let by = caller.name(said.by.as_deref().map(|by| text::clean(by, NAME_LIMIT)).as_deref());

@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, answers, body, quiet};
+use super::{Context, answers, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -101,7 +101,18 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> R
             return dispatch(routes, request).await;
         }
     };
-    ingest(&routes.context, is_usage, request).await.unwrap_or_else(Refusal::into_response)
+    ingest(&routes.context, is_usage, request).await.unwrap_or_else(|refusal| {
+        let reason = match refusal.status {
+            StatusCode::PAYLOAD_TOO_LARGE => Some("too_large"),
+            StatusCode::SERVICE_UNAVAILABLE => Some("busy"),
+            // What the engine refuses it counts itself.
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            routes.context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
+        }
+        refusal.into_response()
+    })
 }
 
 async fn dispatch(routes: &Routes, request: Request<Incoming>) -> Response {
@@ -112,7 +123,7 @@ async fn dispatch(routes: &Routes, request: Request<Incoming>) -> Response {
 }
 
 async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -> Result<Response, Refusal> {
-    let body = body::read(request, &context.limits).await?;
+    let body = context.bodies.read(request).await?;
     let taken = if is_usage { context.engine.push_usage(body).await? } else { context.engine.push_state(body).await? };
     let answer = if taken.rejected.is_empty() {
         format!("{{\"accepted\":{}}}", taken.accepted)

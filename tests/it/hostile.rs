@@ -95,13 +95,23 @@ fn huge_bodies() {
         chunked.extend_from_slice(b"\r\n");
     }
     assert_eq!(status(&exchange(lookout.address(), &chunked)), Some(413), "chunked");
-    // At once: each holds at most the limit.
+    // At once: all together hold at most four times the limit, and who finds no room is told to come back.
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| assert_eq!(status(&exchange(lookout.address(), &chunked)), Some(413)));
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let status = status(&exchange(lookout.address(), &chunked));
+                assert!(matches!(status, Some(413 | 503)), "{status:?}");
+            });
         }
     });
     is_unharmed(&lookout, "64 MiB bodies", 150 * MIB);
+    let page = lookout.get("/metrics");
+    let page = page.text();
+    let refused: Option<f64> = ["too_large", "busy"]
+        .iter()
+        .map(|reason| sample(page, &format!("lookout_rejected_total{{signal=\"state\",reason=\"{reason}\"}}")))
+        .sum();
+    assert_eq!(refused, Some(18.0), "each refusal is counted");
 }
 
 fn deep_nesting() {
