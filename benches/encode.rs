@@ -22,6 +22,7 @@ use lookout::metrics::{Format, Own, Page, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::labels::{agent_labels, component_labels, project_labels};
 use lookout::model::snapshot::Budgets;
+use lookout::model::telemetry::Telemetry;
 use lookout::model::{
     Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Snapshot, Source, Task,
     Time,
@@ -41,7 +42,8 @@ const PROJECTS: [&str; 4] = ["shop", "search", "billing", "support-desk"];
 fn main() {
     let (snapshot, alerts) = fleet();
     let own = Own::new();
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own };
+    let telemetry = Telemetry::default();
+    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &telemetry };
     let plain = rendered(&page);
     let samples = samples(&plain);
     let series = samples.len() as f64;

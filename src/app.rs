@@ -1,5 +1,7 @@
 //! Start, wire, drain: the only place that knows every part.
 
+mod beside;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +19,10 @@ use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint, PollReport};
 use crate::notify::{Receiver, heartbeat};
 use crate::rules::compile::{RuleSet, RuleSettings};
-use crate::server::{self, Access, Bodies, Bound, Context};
+use crate::server::{self, Access, Bodies, Bound, Context, Surface};
 use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
+use beside::Beside;
 
 /// How long running requests may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -52,11 +55,13 @@ impl std::fmt::Debug for Extras {
 /// Runs the sidecar until it is told to stop; `source` is read again on a reload.
 pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let bound = Bound::bind(config.listen.0).await?;
+    let bound = Bound::bind(config.listen.0, "listen").await?;
     let address = bound.address();
     let tls = server::listener::acceptor(&config.tls)?;
     let access = Access::new(&config.auth, &config.allowed_hosts, address).map_err(anyhow::Error::msg)?;
     let (access_now, access) = watch::channel(Arc::new(access));
+    let mut rules_of_access = vec![(address, access_now)];
+    let listeners = beside::listen(&config, &mut rules_of_access).await?;
     let settings = settings(&config, &extras)?;
     let (store, restored, saved) = Store::open(&config.store, &clock).context("open the store")?;
     for damaged in restored.damaged.iter().chain(&saved.damaged) {
@@ -74,6 +79,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let (stop_engine, engine_stop) = oneshot::channel();
     let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
 
+    let (otlp, inbox) = sources::otlp::Handle::new();
     let stop = CancellationToken::new();
     let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
     pollers.replace(&config).await?;
@@ -87,8 +93,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         handle: handle.clone(),
         own: Arc::clone(&own),
         clock: clock.clone(),
-        access: access_now,
-        address,
+        access: rules_of_access,
+        otlp: otlp.clone(),
         pollers,
         heart,
         turn: Mutex::new(()),
@@ -106,6 +112,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         access,
         limits: config.limits.clone(),
         bodies: Bodies::new(&config.limits),
+        otlp,
+        connections: Arc::new(server::Connections::new(config.limits.connections)),
         history: {
             let (history, clock) = (history.clone(), clock.clone());
             Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
@@ -114,7 +122,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         clock: clock.clone(),
         reload: Arc::new(reload),
     };
-    let mut serving = tokio::spawn(server::serve(bound, tls, context, stop.clone(), GRACE));
+    let beside = Beside::start(listeners, inbox, &config, clock, &context, &stop)?;
+    let mut serving = tokio::spawn(server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE));
     tracing::info!(
         address = %address,
         version = env!("CARGO_PKG_VERSION"),
@@ -134,6 +143,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         // It bounds its own time; it can only have broken.
         drop(serving.await);
     }
+    beside.stop().await;
     reloader.heart.stop().await;
     reloader.pollers.stop().await;
     if stop_engine.send(FLUSH).is_err() {
@@ -321,8 +331,9 @@ struct Reloader {
     handle: Handle,
     own: Arc<Own>,
     clock: Clock,
-    access: watch::Sender<Arc<Access>>,
-    address: SocketAddr,
+    /// Who may use each listener.
+    access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
+    otlp: sources::otlp::Handle,
     pollers: Pollers,
     heart: Heart,
     /// One reload at a time.
@@ -344,17 +355,25 @@ impl Reloader {
     async fn try_reload(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         let settings = engine_settings(&config, self.console, &self.rules)?;
-        let access = Access::new(&config.auth, &config.allowed_hosts, self.address).map_err(anyhow::Error::msg)?;
+        let access = self.access.iter().map(|(address, now)| {
+            Ok((now, Access::new(&config.auth, &config.allowed_hosts, *address).map_err(anyhow::Error::msg)?))
+        });
+        let access = access.collect::<anyhow::Result<Vec<_>>>()?;
         for (key, changed) in [
             ("listen", config.listen != self.started_with.listen),
             ("store.path", config.store.path != self.started_with.store.path),
+            ("otlp.http", config.otlp.http != self.started_with.otlp.http),
+            ("otlp.grpc", config.otlp.grpc != self.started_with.otlp.grpc),
             ("record", config.record != self.started_with.record),
         ] {
             if changed {
                 tracing::warn!(key, "this key takes effect at the next start only");
             }
         }
-        self.access.send_replace(Arc::new(access));
+        for (now, access) in access {
+            now.send_replace(Arc::new(access));
+        }
+        anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
         self.handle.reload(settings).await?;
         self.heart.replace(&config).await;
         self.pollers.replace(&config).await

@@ -13,6 +13,7 @@ mod poll;
 mod project;
 mod restore;
 mod taken;
+mod telemetry;
 mod usage;
 
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub struct Fleet {
     day_ends: Time,
     push: Arc<str>,
     usage: Arc<str>,
+    /// The source of those whom telemetry named first.
+    otlp: Arc<str>,
     changes: Changes,
 }
 
@@ -102,6 +105,7 @@ impl Fleet {
             day_ends: now,
             push: Arc::from("push"),
             usage: Arc::from("usage"),
+            otlp: Arc::from("otlp"),
             changes: Changes::default(),
             settings: settings.clone(),
         };

@@ -15,7 +15,7 @@
 //! | [`model`] | plain data shared by the parts |
 //! | [`clock`], [`secret`], [`http_client`] | the one source of time, of secrets, of outgoing HTTP |
 //! | `written` | what people write in files: YAML as a tree, and the words for a mistake in it |
-//! | [`sources`] | everything that yields updates: pushes and polls |
+//! | [`sources`] | everything that yields updates, pushes and polls, and OTLP beside them |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
 //! | [`alerts`] | the life of an alert: `step(now, findings)`; who is told what and why, silences, acks, incidents |

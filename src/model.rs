@@ -4,6 +4,7 @@
 //! Owns shapes and the small arithmetic that belongs to them. Refuses I/O, async, clocks and policy.
 
 pub mod agent;
+pub mod agent_telemetry;
 pub mod alert;
 pub mod arrival;
 pub mod changes;
@@ -26,6 +27,7 @@ pub mod slab;
 pub mod snapshot;
 pub mod source;
 pub mod spending;
+pub mod telemetry;
 pub mod text;
 pub mod time;
 pub mod update;
@@ -33,6 +35,7 @@ pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
+pub use agent_telemetry::AgentTelemetry;
 pub use alert::{Alert, AlertCounts, AlertState, Told};
 pub use arrival::Arrival;
 pub use changes::{Changes, HistoryRow, Removal, Removed};

@@ -7,7 +7,9 @@ mod answers;
 mod body;
 mod connections;
 mod error;
+mod grpc;
 pub mod listener;
+mod otlp;
 mod quiet;
 mod routes;
 mod scrape;
@@ -21,7 +23,8 @@ use tokio::sync::watch;
 
 pub use access::Access;
 pub use body::Bodies;
-pub use listener::{Bound, serve};
+pub use connections::Connections;
+pub use listener::{Bound, Surface, serve};
 
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
@@ -47,6 +50,10 @@ pub struct Context {
     pub bodies: Bodies,
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
+    /// Takes in OTLP.
+    pub otlp: crate::sources::otlp::Handle,
+    /// The open connections of all listeners.
+    pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
     pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
     /// The time.

@@ -31,6 +31,9 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     for (key, message) in sources::validate(&config.sources) {
         found.report(&format!("sources{key}"), message);
     }
+    for (key, message) in sources::otlp::config::validate(&config.otlp) {
+        found.report(&format!("otlp.{key}"), message);
+    }
     agents(config, found);
     expected(config, found);
     budgets(config, found);

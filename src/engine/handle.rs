@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
-use crate::model::{Level, PollReport, Rejected};
+use crate::model::{AgentTelemetry, Level, PollReport, Rejected};
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum Bulk {
     Usage(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
+    /// What an export of telemetry says of agents.
+    Telemetry(Vec<AgentTelemetry>),
 }
 
 /// What overtakes state that waits.
@@ -126,6 +128,11 @@ impl Handle {
     /// Takes in the outcome of a poll; waits while the queue is full.
     pub async fn poll(&self, report: PollReport) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
+    }
+
+    /// Takes in what telemetry says of agents; waits while the queue is full.
+    pub async fn telemetry(&self, said: Vec<AgentTelemetry>) -> Result<(), Stopped> {
+        self.bulk.send(Bulk::Telemetry(said)).await.map_err(|_| Stopped)
     }
 
     /// The picture as it is now.

@@ -26,6 +26,14 @@ impl Engine {
                 self.committer.answer(move || drop(reply.send(answer)));
             }
             Bulk::Poll(report) => self.poll(now, report),
+            Bulk::Telemetry(said) => {
+                let taken = self.fleet.telemetry(now, &said);
+                self.count("telemetry", &taken);
+                for rejected in &taken.rejected {
+                    tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
+                }
+                self.judge(now);
+            }
         }
     }
 

@@ -120,9 +120,13 @@ impl Fleet {
             }
         };
         let owner = self.state.agents.get(slot).and_then(|agent| agent.usage_owner);
-        if owner == Some(UsageOwner::State) {
-            let error = "this agent reports cumulative tokens on /api/state; report its usage in one way only";
-            return Err(("usage_owner", error.to_owned()));
+        let other = match owner {
+            Some(UsageOwner::State) => Some("reports cumulative tokens on /api/state"),
+            Some(UsageOwner::Telemetry) => Some("sends its tokens as telemetry"),
+            Some(UsageOwner::Usage) | None => None,
+        };
+        if let Some(other) = other {
+            return Err(("usage_owner", format!("this agent {other}; report its usage in one way only")));
         }
         if let Some(hash) = id {
             self.usage_ids.insert(now, hash);

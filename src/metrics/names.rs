@@ -150,9 +150,9 @@ families! {
     BUILD_INFO = Gauge "lookout_build_info" ["version"]
         "The version of lookout; always 1";
     INGESTED = Counter "lookout_ingested_total" ["signal"]
-        "States and increments taken in";
+        "States, increments, points, spans and log records taken in";
     REJECTED = Counter "lookout_rejected_total" ["signal", "reason"]
-        "States, increments and whole bodies that were not taken in";
+        "States, increments, points and whole bodies that were not taken in";
     EVALUATION_DURATION = Histogram "lookout_evaluation_duration_seconds" []
         "Time from an event's turn to the decision whom to tell of it";
     NOTIFICATIONS = Counter "lookout_notifications_total" ["receiver"]

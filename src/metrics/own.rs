@@ -23,14 +23,35 @@ use crate::model::{SendReason, Time};
 
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
-const SIGNALS: [(&str, &[&str]); 3] = [
+const SIGNALS: [(&str, &[&str]); 7] = [
     ("state", &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    ("telemetry", &["series_cap", "usage_owner"]),
+    (
+        "metrics",
+        &[
+            "malformed",
+            "too_large",
+            "busy",
+            "duplicate",
+            "stale",
+            "time",
+            "value",
+            "buckets",
+            "temporality",
+            "name",
+            "conflict",
+            "labels",
+            "series_cap",
+        ],
+    ),
+    ("traces", &["malformed", "too_large", "busy"]),
+    ("logs", &["malformed", "too_large", "busy"]),
 ];
 
-/// The engine's queues.
-const QUEUES: [&str; 2] = ["bulk", "control"];
+/// The queues: two of the engine, and the exports that wait.
+const QUEUES: [&str; 3] = ["bulk", "control", "otlp"];
 
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
@@ -84,7 +105,7 @@ impl Default for Own {
 }
 
 impl Own {
-    /// Counts what was taken in of `signal`: `state`, `usage` or `poll`.
+    /// Counts what was taken in of `signal`: `state`, `usage`, `poll`, `metrics`, `traces` or `logs`.
     pub fn ingested(&self, signal: &'static str, count: u64) {
         if let Some((_, counter)) = self.ingested.iter().find(|(known, _)| *known == signal) {
             counter.inc_by(count);

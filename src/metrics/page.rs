@@ -1,4 +1,4 @@
-//! The whole page: the sidecar's own metrics, then the fleet's, in chunks or as one gzip body.
+//! The whole page: the sidecar's own metrics, the fleet's, then those that others measured, in chunks or as one gzip body.
 //!
 //! Refuses to hold the plain page: a third of a million series would be tens of megabytes.
 
@@ -8,9 +8,11 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use super::fleet::write_fleet;
 pub use super::format::{Format, accepts_gzip};
 use super::own::Own;
-use super::series::{CHUNK, SLACK};
+use super::series::{CHUNK, SLACK, Writer};
+use super::telemetry;
 use crate::model::Snapshot;
 use crate::model::alert::AlertCounts;
+use crate::model::telemetry::Telemetry;
 
 /// What OpenMetrics ends with, so that a cut page is noticed.
 const EOF: &[u8] = b"# EOF\n";
@@ -31,6 +33,8 @@ pub struct Page<'a> {
     pub alerts: &'a AlertCounts,
     /// The sidecar itself.
     pub own: &'a Own,
+    /// What others measured.
+    pub telemetry: &'a Telemetry,
 }
 
 impl Page<'_> {
@@ -66,7 +70,12 @@ impl Page<'_> {
 
     fn write(&self, format: Format, out: &mut Vec<u8>, flush: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
         out.extend_from_slice(self.own.text(format).as_bytes());
-        let complete = write_fleet(self.fleet, self.alerts, format, out, flush);
+        let mut complete = write_fleet(self.fleet, self.alerts, format, out, flush);
+        if complete {
+            let mut writer = Writer::new(format, out, flush);
+            telemetry::write(&mut writer, self.telemetry);
+            complete = writer.is_read();
+        }
         if complete && format == Format::OpenMetrics {
             out.extend_from_slice(EOF);
         }

@@ -36,6 +36,20 @@ impl<'a> Writer<'a> {
         !self.gone
     }
 
+    /// Which format is written.
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The buffer, with room for a line that is written whole.
+    #[inline]
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        if self.out.len() >= CHUNK {
+            self.hand_on();
+        }
+        self.out
+    }
+
     /// Writes a family: its declaration and the series that `write` writes; nothing when there are none.
     #[inline]
     pub(super) fn family(&mut self, family: &Family, write: impl FnOnce(&mut Series<'_, 'a>)) {
@@ -161,9 +175,7 @@ impl<'a> Series<'_, 'a> {
 
     #[inline]
     fn make_room(&mut self) {
-        if self.writer.out.len() >= CHUNK {
-            self.writer.hand_on();
-        }
+        self.writer.room();
     }
 }
 
@@ -245,7 +257,7 @@ fn write_escaped(out: &mut Vec<u8>, value: &str) {
 
 /// Writes a number that is not NaN: whole ones without a fraction, others in the shortest form that reads back the same.
 #[inline]
-fn write_number(out: &mut Vec<u8>, value: f64) {
+pub(super) fn write_number(out: &mut Vec<u8>, value: f64) {
     // Whole numbers are exact, and a float and an integer alike, up to 2^53.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = value as i64;

@@ -15,6 +15,7 @@ use super::series::{CHUNK, SLACK};
 use super::{FAMILIES, Format, Kind, Own, Page};
 use crate::model::alert::AlertCounts;
 use crate::model::labels::project_labels;
+use crate::model::telemetry::Telemetry;
 use crate::model::{Agent, AgentStatus, ComponentStatus, Health, ModelTotals, RateLimit, Snapshot, Time};
 
 fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> String {
@@ -30,7 +31,7 @@ fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> Stri
 
 fn page_text(snapshot: &Snapshot, alerts: &AlertCounts, own: &Own, format: Format) -> String {
     let mut page = Vec::new();
-    Page { fleet: snapshot, alerts, own }.render(format, &mut |chunk| {
+    Page { fleet: snapshot, alerts, own, telemetry: &Telemetry::default() }.render(format, &mut |chunk| {
         page.extend_from_slice(&chunk);
         true
     });
@@ -247,7 +248,7 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
     let agents = (0..500).map(|number| fleets::known("shop", &format!("agent-{number}"), AgentStatus::Running));
     let (snapshot, alerts) = (fleets::of(agents), AlertCounts::default());
     let own = own();
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own };
+    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &Telemetry::default() };
     let mut chunks = Vec::new();
     page.render(Format::OpenMetrics, &mut |chunk| {
         chunks.push(chunk);

@@ -151,6 +151,8 @@ pub enum UsageOwner {
     State,
     /// Increments on `/api/usage`.
     Usage,
+    /// Increments from telemetry.
+    Telemetry,
 }
 
 /// Everything that is known of an agent. `None` is unknown, and unknown is never zero.

@@ -70,6 +70,7 @@ impl Access {
         let needed = match (method, path) {
             (&Method::GET | &Method::HEAD, _) => Role::Read,
             (_, "/api/state" | "/api/usage") => Role::Ingest,
+            (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
             _ => Role::Admin,
         };
         let is_loopback = self.address.ip().is_loopback();
@@ -224,6 +225,19 @@ mod tests {
             (HOME, tokens, Some(Role::Ingest), "POST", "/api/state", None, 200),
             (HOME, tokens, Some(Role::Ingest), "POST", "/-/reload", None, 403),
             (WORLD, tokens, Some(Role::Ingest), "POST", "/api/state", None, 401),
+            (HOME, tokens, None, "POST", "/v1/metrics", Some("Bearer i"), 200),
+            (HOME, tokens, None, "POST", "/v1/metrics", Some("Bearer r"), 403),
+            (HOME, tokens, None, "POST", "/v1/profiles", Some("Bearer i"), 403),
+            (
+                HOME,
+                tokens,
+                None,
+                "POST",
+                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                Some("Bearer i"),
+                200,
+            ),
+            (WORLD, &[], None, "POST", "/v1/traces", None, 403),
         ] {
             let access = access(address, tokens, loopback);
             let headers: Vec<_> = token.map(|token| ("authorization", token)).into_iter().collect();

@@ -48,15 +48,22 @@ impl Bodies {
             let message = "the body must be JSON; send it with `content-type: application/json`";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        let body = request.into_body();
-        if body.size_hint().lower() > self.limit as u64 {
-            return Err(Unread::TooLarge(self.limit).into());
-        }
-        let gathered = tokio::time::timeout(self.timeout, self.gather(body)).await;
-        Ok(gathered.unwrap_or(Err(Unread::Late))?)
+        Ok(self.gather(request.into_body()).await?)
     }
 
-    async fn gather<B>(&self, mut body: B) -> Result<Bytes, Unread>
+    /// A body, whatever it holds.
+    pub(super) async fn gather<B>(&self, body: B) -> Result<Bytes, Unread>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if body.size_hint().lower() > self.limit as u64 {
+            return Err(Unread::TooLarge(self.limit));
+        }
+        tokio::time::timeout(self.timeout, self.frames(body)).await.unwrap_or(Err(Unread::Late))
+    }
+
+    async fn frames<B>(&self, mut body: B) -> Result<Bytes, Unread>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -76,13 +83,17 @@ impl Bodies {
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
-enum Unread {
+pub(super) enum Unread {
+    /// It is larger than so many bytes.
     #[error("the body is larger than limits.body, {0} bytes; send it in parts")]
     TooLarge(usize),
+    /// It dribbled.
     #[error("the body took longer than limits.body_timeout")]
     Late,
+    /// Others have all the room.
     #[error("too many large bodies arrive at once; try again")]
     NoRoom,
+    /// The connection failed.
     #[error("the body could not be read: {0}")]
     Broken(String),
 }

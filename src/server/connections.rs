@@ -1,6 +1,6 @@
 //! The open connections: at most so many, and one that does nothing for a while makes room for a new one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ const HOLD: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     since: Instant,
-    /// Whether a request is being served on it.
-    busy: Arc<AtomicBool>,
+    /// How many requests are being served on it.
+    busy: Arc<AtomicUsize>,
     /// Asks its task to end it.
     evicted: CancellationToken,
 }
@@ -29,20 +29,23 @@ impl Connection {
 
     /// Marks it as busy until the guard is dropped.
     pub(super) fn serve(&self) -> Busy {
-        self.busy.store(true, Ordering::Relaxed);
+        self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(&self.busy))
     }
 }
 
 /// While it lives, a request is being served.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<AtomicBool>);
+pub(super) struct Busy(Arc<AtomicUsize>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// File descriptors kept for the store, for polls and for receivers.
+const OWN_DESCRIPTORS: usize = 128;
 
 /// What becomes of a new connection.
 #[derive(Debug)]
@@ -57,13 +60,19 @@ pub(super) enum Admission {
 
 /// All open connections, oldest first. The lock is held for the time of a scan and never across an await.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub struct Connections {
     limit: usize,
     open: Mutex<Vec<Connection>>,
 }
 
 impl Connections {
-    pub(super) const fn new(limit: usize) -> Self {
+    /// Room for `limit` connections, or for as many as the process can have beside its files and its own requests: past
+    /// that no new one could be accepted, and none that does nothing would make room.
+    pub fn new(limit: usize) -> Self {
+        Self::of(within_descriptors(limit))
+    }
+
+    const fn of(limit: usize) -> Self {
         Self { limit, open: Mutex::new(Vec::new()) }
     }
 
@@ -72,7 +81,7 @@ impl Connections {
     pub(super) fn admit(&self, now: Instant) -> Admission {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.limit {
-            let is_idle = |connection: &Connection| !connection.busy.load(Ordering::Relaxed);
+            let is_idle = |connection: &Connection| connection.busy.load(Ordering::Relaxed) == 0;
             let Some(idle) = open.iter().position(is_idle) else { return Admission::Full };
             let held = open[idle].since + HOLD;
             if held > now {
@@ -92,6 +101,23 @@ impl Connections {
     }
 }
 
+/// As many connections as there are descriptors for.
+fn within_descriptors(connections: usize) -> usize {
+    let limits = procfs::process::Process::myself().and_then(|process| process.limits());
+    let Ok(procfs::process::LimitValue::Value(most)) = limits.map(|limits| limits.max_open_files.soft_limit) else {
+        return connections;
+    };
+    let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
+    if room < connections {
+        tracing::warn!(
+            connections = room,
+            descriptors = most,
+            "limits.connections does not fit the limit of open files; raise `ulimit -n`"
+        );
+    }
+    connections.min(room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +131,7 @@ mod tests {
 
     #[test]
     fn one_that_did_nothing_for_a_while_makes_room_and_a_busy_one_does_not() {
-        let connections = Connections::new(2);
+        let connections = Connections::of(2);
         let start = Instant::now();
         let first = admit(&connections, start);
         let second = admit(&connections, start + HOLD / 2);

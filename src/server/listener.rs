@@ -20,34 +20,43 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Admission, Connection, Connections};
+use super::connections::{Admission, Connection};
 use super::routes::Routes;
 use super::stalls::Stalls;
-use super::{Context, routes};
+use super::{Context, grpc, routes};
 use crate::config::server::TlsConfig;
 
 /// The largest request head in bytes.
-const MAX_HEAD: usize = 32 * 1024;
-/// File descriptors kept for the store, for polls and for receivers.
-const OWN_DESCRIPTORS: usize = 128;
+pub(super) const MAX_HEAD: usize = 32 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A socket that listens.
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// Everything, OTLP over HTTP among it.
+    Main,
+    /// OTLP over HTTP.
+    OtlpHttp,
+    /// OTLP over gRPC.
+    OtlpGrpc,
+}
+
+/// A socket that listens, on whatever runtime it is served.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     address: SocketAddr,
 }
 
 impl Bound {
-    /// Listens at `address`; port 0 picks a free one.
-    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+    /// Listens at `address`; port 0 picks a free one. The error names `key`, which says another one.
+    pub async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
             .await
-            .with_context(|| format!("listen on {address}; set `listen` to an address that is free"))?;
+            .with_context(|| format!("listen on {address}; set `{key}` to an address that is free"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener: listener.into_std()?, address })
     }
 
     /// Where it listens.
@@ -72,15 +81,28 @@ pub fn acceptor(tls: &TlsConfig) -> anyhow::Result<Option<TlsAcceptor>> {
 }
 
 /// Serves until `stop`; then lets running requests end within `grace`.
-pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, stop: CancellationToken, grace: Duration) {
-    let connections = Arc::new(Connections::new(within_descriptors(context.limits.connections)));
-    let header_timeout = context.limits.header_timeout;
-    let routes = Arc::new(Routes::new(context));
+pub async fn serve(
+    bound: Bound,
+    tls: Option<TlsAcceptor>,
+    surface: Surface,
+    context: Context,
+    stop: CancellationToken,
+    grace: Duration,
+) {
+    let listener = match TcpListener::from_std(bound.listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(error = %error, address = %bound.address, "the listener broke");
+            return;
+        }
+    };
+    let connections = Arc::clone(&context.connections);
+    let routes = Arc::new(Routes::new(surface, context));
     let tasks = TaskTracker::new();
     loop {
         let (socket, _) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = bound.listener.accept() => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, mostly; others need the time to give theirs back.
@@ -108,10 +130,10 @@ pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, sto
         tasks.spawn(async move {
             let serving = async {
                 match tls {
-                    None => serve_one(socket, &routes, &connection, header_timeout, stop).await,
+                    None => serve_one(socket, surface, &routes, &connection, stop).await,
                     Some(tls) => {
                         if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
-                            serve_one(socket, &routes, &connection, header_timeout, stop).await;
+                            serve_one(socket, surface, &routes, &connection, stop).await;
                         }
                     }
                 }
@@ -123,39 +145,26 @@ pub async fn serve(bound: Bound, tls: Option<TlsAcceptor>, context: Context, sto
             connections.release(&connection);
         });
     }
-    drop(bound);
+    drop(listener);
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
         tracing::warn!("requests still ran when the time to end them was over");
     }
 }
 
-/// As many connections as the process can have beside its files and its own requests: past that no new one could be
-/// accepted, and none that does nothing would make room.
-fn within_descriptors(connections: usize) -> usize {
-    let limits = procfs::process::Process::myself().and_then(|process| process.limits());
-    let Ok(procfs::process::LimitValue::Value(most)) = limits.map(|limits| limits.max_open_files.soft_limit) else {
-        return connections;
-    };
-    let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
-    if room < connections {
-        tracing::warn!(
-            connections = room,
-            descriptors = most,
-            "limits.connections does not fit the limit of open files; raise `ulimit -n`"
-        );
-    }
-    connections.min(room)
-}
-
 /// Serves the requests of one connection.
 async fn serve_one(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    surface: Surface,
     routes: &Arc<Routes>,
     connection: &Connection,
-    header_timeout: Duration,
     stop: CancellationToken,
 ) {
+    let socket = TokioIo::new(Stalls::new(socket));
+    if surface == Surface::OtlpGrpc {
+        grpc::serve(socket, routes.context(), connection, stop).await;
+        return;
+    }
     let service = service_fn(|request: Request<Incoming>| {
         let (routes, busy) = (Arc::clone(routes), connection.serve());
         async move {
@@ -166,9 +175,9 @@ async fn serve_one(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(routes.context().limits.header_timeout)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Stalls::new(socket)), service);
+        .serve_connection(socket, service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

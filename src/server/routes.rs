@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, answers, quiet};
+use super::{Context, Surface, answers, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -30,6 +30,7 @@ const STATUSES: usize = 2;
 /// Everything that is served.
 #[derive(Debug)]
 pub(super) struct Routes {
+    surface: Surface,
     context: Context,
     router: Router,
 }
@@ -42,9 +43,14 @@ pub(super) struct Shared {
 }
 
 impl Routes {
-    pub(super) fn new(context: Context) -> Self {
+    /// What the routes work with.
+    pub(super) const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn new(surface: Surface, context: Context) -> Self {
         let shared = Shared {
-            scraper: Arc::new(Scraper::new(Arc::clone(&context.own), context.engine.clone())),
+            scraper: Arc::new(Scraper::new(Arc::clone(&context.own), context.engine.clone(), context.otlp.clone())),
             statuses: Arc::new(Semaphore::new(STATUSES)),
             context: context.clone(),
         };
@@ -77,21 +83,29 @@ impl Routes {
                 .into_response()
             })
             .with_state(shared);
-        Self { context, router }
+        Self { surface, context, router }
     }
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
     let access = Arc::clone(&routes.context.access.borrow());
     let (method, path) = (request.method(), request.uri().path());
-    let caller = match access.check(method, path, request.headers()) {
+    let allowed = access.check(method, path, request.headers());
+    if let Some(signal) = otlp::signal(path) {
+        return otlp::answer(&routes.context, signal, allowed.map(drop), request).await;
+    }
+    let caller = match allowed {
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_response(),
     };
+    if routes.surface != Surface::Main {
+        let message = "only OTLP is received here: POST /v1/metrics, /v1/traces, /v1/logs";
+        return Refusal::new(StatusCode::NOT_FOUND, message).into_response();
+    }
     // What comes in by the thousand goes past the router.
     let is_usage = match (method, path) {
         (&Method::POST, "/api/state") => false,

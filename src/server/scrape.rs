@@ -20,6 +20,8 @@ use crate::engine::{Handle, View};
 use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
 use crate::model::Time;
+use crate::model::telemetry::Telemetry;
+use crate::sources::otlp;
 
 /// Pages rendered at once; more readers than this wait for their turn.
 const AT_ONCE: usize = 2;
@@ -36,14 +38,31 @@ const READING: Duration = Duration::from_secs(60);
 /// Pieces that may wait for a reader.
 const PIECES: usize = 4;
 
-/// A compressed page: its format, and the generation and time of its snapshot, which it does not keep alive.
-type Compressed = (Format, u64, Time, Bytes);
+/// A compressed page: its format, and the generations and time of its snapshots, which it does not keep alive.
+type Compressed = (Format, [u64; 2], Time, Bytes);
+
+/// What a page shows.
+struct Shown {
+    view: Arc<View>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Shown {
+    fn page<'a>(&'a self, own: &'a Own) -> Page<'a> {
+        Page { fleet: &self.view.fleet, alerts: &self.view.alerts, own, telemetry: &self.telemetry }
+    }
+
+    fn generation(&self) -> [u64; 2] {
+        [self.view.fleet.generation, self.telemetry.generation]
+    }
+}
 
 /// Renders pages.
 #[derive(Debug)]
 pub(super) struct Scraper {
     own: Arc<Own>,
     engine: Handle,
+    otlp: otlp::Handle,
     turns: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// The last compressed page of each format, with the snapshot that it shows.
@@ -51,9 +70,9 @@ pub(super) struct Scraper {
 }
 
 impl Scraper {
-    pub(super) fn new(own: Arc<Own>, engine: Handle) -> Self {
+    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: otlp::Handle) -> Self {
         let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(STREAMS)));
-        Self { own, engine, turns, streams, compressed: Mutex::new(Vec::new()) }
+        Self { own, engine, otlp, turns, streams, compressed: Mutex::new(Vec::new()) }
     }
 
     /// The page of `view` in the format and encoding that the reader asks for.
@@ -69,10 +88,11 @@ impl Scraper {
         let place = if is_packed { None } else { Some(acquire(&self.streams).await?) };
         let turn = acquire(&self.turns).await?;
         self.note(&view);
+        let shown = Shown { view, telemetry: self.otlp.snapshot().await };
         let scraper = Arc::clone(self);
         let body = if is_packed {
             let page = tokio::task::spawn_blocking(move || {
-                let page = scraper.compressed(&view, format);
+                let page = scraper.compressed(&shown, format);
                 drop(turn);
                 page
             });
@@ -83,7 +103,7 @@ impl Scraper {
             let body = Pieces { pieces, whole: Arc::clone(&whole) };
             let runtime = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || {
-                let goes_on = scraper.stream(&view, format, &sender, turn, &runtime);
+                let goes_on = scraper.stream(&shown, format, &sender, turn, &runtime);
                 whole.store(goes_on, Ordering::Release);
                 drop((sender, place));
             });
@@ -103,7 +123,7 @@ impl Scraper {
     /// until it goes on, and one that stops is left.
     fn stream(
         &self,
-        view: &View,
+        shown: &Shown,
         format: Format,
         sender: &mpsc::Sender<Bytes>,
         turn: OwnedSemaphorePermit,
@@ -111,7 +131,7 @@ impl Scraper {
     ) -> bool {
         let watch = Stopwatch::start();
         let (mut turn, mut goes_on) = (Some(turn), true);
-        let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &self.own };
+        let page = shown.page(&self.own);
         page.render(format, &mut |piece| {
             goes_on = match sender.try_send(piece) {
                 Ok(()) => true,
@@ -140,16 +160,17 @@ impl Scraper {
         for (queue, length) in self.engine.queues() {
             self.own.queue(queue, length);
         }
+        self.own.queue("otlp", self.otlp.waiting());
     }
 
-    fn compressed(&self, view: &View, format: Format) -> Bytes {
-        let (generation, at) = (view.fleet.generation, view.fleet.at);
+    fn compressed(&self, shown: &Shown, format: Format) -> Bytes {
+        let (generation, at) = (shown.generation(), shown.view.fleet.at);
         let is_fresh = |known: &Compressed| known.1 == generation && at.since(known.2) < FRESH;
         let lock = || self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().iter().find(|known| known.0 == format && is_fresh(known)) {
             return known.3.clone();
         }
-        let page = Page { fleet: &view.fleet, alerts: &view.alerts, own: &self.own };
+        let page = shown.page(&self.own);
         let page = Bytes::from(page.render_gzip(format));
         let mut kept = lock();
         kept.retain(|known| known.0 != format && is_fresh(known));

@@ -34,6 +34,8 @@ pub(crate) enum Need {
     Aiosmtpd,
     /// The reference parsers of both text formats.
     PrometheusClient,
+    /// OpenTelemetry's SDK with its exporters over HTTP and gRPC.
+    OpenTelemetry,
 }
 
 /// Where a counterpart comes from.
@@ -46,7 +48,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -60,6 +62,7 @@ impl Need {
         Self::Namespaces,
         Self::Aiosmtpd,
         Self::PrometheusClient,
+        Self::OpenTelemetry,
     ];
 
     const fn origin(self) -> Origin {
@@ -77,6 +80,8 @@ impl Need {
             Self::Namespaces => Origin::Program("unshare", "util-linux"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
+            // The exporter brings the SDK along.
+            Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
         }
     }
 

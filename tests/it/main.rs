@@ -23,6 +23,7 @@ mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
+mod otlp;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         durability::trials(),
         faults::trials(),
         reload::trials(),
+        otlp::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];

@@ -111,6 +111,8 @@ impl Setup {
         };
         command.args(arguments).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // The usual ports of OTLP are one each, and tests run side by side.
+        command.envs([("LOOKOUT_OTLP__HTTP", "null"), ("LOOKOUT_OTLP__GRPC", "null")]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

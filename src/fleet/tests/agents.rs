@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingQuestion, WaitingReview};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Signal, Signals, UsageOwner};
+use crate::model::{AgentTelemetry, Signal, Signals, UsageOwner};
 
 #[test]
 fn what_is_absent_stays_and_null_clears() {
@@ -227,4 +227,32 @@ fn the_kind_of_report_that_came_first_owns_the_totals() {
     let batch = Batch { project: "shop".into(), agents: vec![cumulative], ..Batch::default() };
     assert_eq!(watch.push_batch(3, batch).reasons, [("usage_owner", 1)]);
     assert_eq!((watch.agent("b").total_tokens(), watch.agent("b").usage_owner), (Some(5), Some(UsageOwner::Usage)));
+}
+
+#[test]
+fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
+    let mut watch = Watch::new(settings());
+    let said = |agent: &str| AgentTelemetry {
+        project: "shop".into(),
+        agent: agent.into(),
+        agent_type: "codex",
+        tokens: [5, 0, 0, 0, 0],
+        requests: 1,
+        ..AgentTelemetry::default()
+    };
+    let usage = |agent: &'static str| UsageUpdate {
+        agent: Some(agent.into()),
+        tokens: [Some(7), None, None, None, None],
+        ..UsageUpdate::default()
+    };
+    assert_eq!(watch.fleet.telemetry(at(1), &[said("a"), said("a")]).accepted, 2);
+    assert_eq!(watch.fleet.usage(at(2), "shop", &[usage("a"), usage("b")]).reasons, [("usage_owner", 1)]);
+    assert_eq!(watch.fleet.telemetry(at(3), &[said("b")]).reasons, [("usage_owner", 1)]);
+    let totals = |agent: &str| {
+        let agents = &watch.fleet.state().agents;
+        let agent = agents.iter().find(|it| &*it.name == agent).expect("an agent");
+        (agent.total_tokens(), agent.unpriced_tokens.get(), agent.requests.get(), agent.cost_usd.get())
+    };
+    assert_eq!(totals("a"), (Some(10), Some(10), Some(2), None));
+    assert_eq!(totals("b"), (Some(7), Some(7), None, None));
 }

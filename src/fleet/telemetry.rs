@@ -1,0 +1,99 @@
+//! Increments from telemetry: whose they are, and that no other kind of report has them already.
+
+use std::sync::Arc;
+
+use crate::model::{AgentTelemetry, Signal, Signals, Time, UsageOwner};
+
+use super::agent::{USAGE, Used, add_tokens};
+use super::project::Tally;
+use super::{Fleet, SERIES_PER_AGENT, Taken};
+
+impl Fleet {
+    /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.
+    pub fn telemetry(&mut self, now: Time, said: &[AgentTelemetry]) -> Taken {
+        let mut taken = Taken::default();
+        self.turn_day(now);
+        for telemetry in said {
+            match self.take_telemetry(now, telemetry) {
+                Ok(()) => taken.accepted += 1,
+                Err((reason, error)) => taken.reject(&telemetry.agent, reason, error),
+            }
+        }
+        self.touched();
+        taken
+    }
+
+    fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (&'static str, String)> {
+        let Some(project_slot) = self.project_slot(&said.project) else {
+            return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));
+        };
+        let before = self.tally(project_slot);
+        let source = Arc::clone(&self.otlp);
+        let Some((slot, is_new)) = self.agent_slot(now, project_slot, &source, &said.agent) else {
+            self.state.series_dropped += SERIES_PER_AGENT as u64;
+            return Err(("series_cap", self.cap_error()));
+        };
+        let (Some(agent), Some(totals)) =
+            (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
+        else {
+            return Ok(());
+        };
+        if is_new {
+            Tally::none().replace_with(Tally::of(agent, false), totals);
+            self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
+        }
+        if agent.ttl.is_none() {
+            // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
+            agent.last_heard = now;
+        }
+        if let Some(at) = &mut agent.last_activity {
+            // Only of those whose activity a poll or push reports: a pause between two exports is nobody's idleness.
+            *at = now.max(*at);
+        }
+        agent.agent_type.get_or_insert_with(|| Arc::from(said.agent_type));
+        if said.model.is_some() && agent.model != said.model {
+            agent.model.clone_from(&said.model);
+        }
+        let counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
+        let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
+        let owner = agent.usage_owner;
+        let mut changed = if is_new { Signals::ALL } else { Signals::NONE.with(Signal::IdleSeconds) };
+        let is_ours = owner.is_none_or(|owner| owner == UsageOwner::Telemetry);
+        if has_numbers && is_ours {
+            agent.usage_owner = Some(UsageOwner::Telemetry);
+            let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
+            let sums = &mut totals.totals;
+            let of_project =
+                [&mut sums.requests, &mut sums.request_errors, &mut sums.rate_limit_hits, &mut sums.retries];
+            for ((count, sum), step) in all.into_iter().zip(of_project).zip(counts) {
+                count.add(step);
+                sum.add(step);
+            }
+            changed = changed
+                .with(Signal::Requests)
+                .with(Signal::RequestErrors)
+                .with(Signal::RateLimitHits)
+                .with(Signal::Retries);
+        }
+        if said.has_usage() && is_ours {
+            add_tokens(&mut agent.tokens, &said.tokens);
+            let cost = said.cost_usd.unwrap_or(0.0);
+            if said.cost_usd.is_some() {
+                agent.cost_usd.add(cost);
+            }
+            let tokens = said.tokens;
+            let started_at = self.state.started_at;
+            let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
+            used.spend(agent, totals, said.cost_usd.is_none(), self.settings.budgets.count_cache_read);
+            changed = changed.union(USAGE);
+        }
+        self.changes.agents.push((slot, changed));
+        self.settle_project(now, project_slot, before);
+        if has_numbers && !is_ours {
+            let error =
+                "another kind of report owns this agent's tokens and requests; report its usage in one way only";
+            return Err(("usage_owner", error.to_owned()));
+        }
+        Ok(())
+    }
+}

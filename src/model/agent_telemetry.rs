@@ -1,0 +1,35 @@
+//! What telemetry says of an agent: increments, never totals.
+
+use std::sync::Arc;
+
+/// What one export adds to what is known of one agent and one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentTelemetry {
+    /// The project, valid by [`super::text::is_name`].
+    pub project: Arc<str>,
+    /// The agent's name within it, valid by [`super::text::is_name`].
+    pub agent: Arc<str>,
+    /// Which tool it is: `claude-code`, `codex`, ….
+    pub agent_type: &'static str,
+    /// The model that was used, where the telemetry says so.
+    pub model: Option<Arc<str>>,
+    /// Tokens by type, in the order of [`super::TokenType::ALL`]; disjoint.
+    pub tokens: [u64; 5],
+    /// Cost in US dollars; `None` when the price of the tokens is not known.
+    pub cost_usd: Option<f64>,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Requests of these that failed.
+    pub request_errors: u64,
+    /// Requests refused for a rate limit.
+    pub rate_limit_hits: u64,
+    /// Requests sent again.
+    pub retries: u64,
+}
+
+impl AgentTelemetry {
+    /// Whether it says that tokens or money were used.
+    pub fn has_usage(&self) -> bool {
+        self.tokens.iter().any(|count| *count > 0) || self.cost_usd.is_some_and(|cost| cost > 0.0)
+    }
+}

@@ -1,0 +1,27 @@
+//! OTLP: what OpenTelemetry's senders export, decoded, accumulated and published for readers.
+//!
+//! One owner has all streams; exports come to it through a bounded queue, and readers get a snapshot that costs only what
+//! changed. Decoding and accumulating are pure and take `now`; [`run`] is the loop around them, on a thread beside the
+//! engine's. Private by default: attributes that name a person, a session or a request, or that hold what was said, are
+//! dropped before anything is kept.
+
+mod answer;
+pub mod config;
+mod decode;
+mod identity;
+mod json;
+mod naming;
+mod owner;
+mod point;
+mod schema;
+mod table;
+mod taken;
+mod weigh;
+pub mod wire;
+
+pub use answer::{Code, refusal, response, retry_details};
+pub use config::OtlpConfig;
+pub use decode::{DecodeError, Encoding, Request, Signal, decode};
+pub use owner::{ExportError, Handle, Inbox, run};
+pub use table::Table;
+pub use taken::{Reason, Taken};

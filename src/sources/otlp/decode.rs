@@ -1,0 +1,226 @@
+//! From a body to a request: gzip inflated up to a limit, protobuf or JSON read.
+
+use std::io::Read as _;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::json::{self, JsonError};
+use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
+use super::{schema, weigh};
+use crate::model::text::clean;
+
+/// Longest error text of a decoder that is passed on; it may quote the body.
+const MAX_ERROR: usize = 200;
+
+/// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
+const MEMORY: usize = 4;
+const LEAST_MEMORY: usize = 64 * 1024;
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Data points.
+    Metrics,
+    /// Spans.
+    Traces,
+    /// Log records and events.
+    Logs,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+/// An export.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Data points.
+    Metrics(MetricsRequest),
+    /// Spans.
+    Traces(TracesRequest),
+    /// Log records and events.
+    Logs(LogsRequest),
+}
+
+/// Why a body was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is larger than `limit` bytes once it is inflated.
+    #[error("the body is larger than limits.body, {0} bytes; export smaller batches")]
+    TooLarge(usize),
+    /// It has so many messages that they would take more than this many bytes.
+    #[error("the body's messages take more than {0} bytes in memory; export smaller batches")]
+    TooMany(usize),
+    /// It is not what it says it is.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Reads a body of at most `limit` bytes, counted after it is inflated.
+pub fn decode(
+    signal: Signal,
+    encoding: Encoding,
+    is_gzip: bool,
+    body: &[u8],
+    limit: usize,
+) -> Result<Request, DecodeError> {
+    let inflated;
+    let body = if is_gzip {
+        inflated = inflate(body, limit)?;
+        &inflated
+    } else {
+        body
+    };
+    if body.len() > limit {
+        return Err(DecodeError::TooLarge(limit));
+    }
+    let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
+    let message = schema::request(signal);
+    let rewritten;
+    let body = match encoding {
+        Encoding::Protobuf => body,
+        Encoding::Json => {
+            rewritten = json::to_protobuf(body, message, most).map_err(|error| match error {
+                JsonError::TooLarge => DecodeError::TooMany(most),
+                JsonError::Malformed(why) => malformed("JSON", &why),
+            })?;
+            &rewritten
+        }
+    };
+    if !weigh::fits(message, body, most) {
+        return Err(DecodeError::TooMany(most));
+    }
+    match signal {
+        Signal::Metrics => read(body).map(Request::Metrics),
+        Signal::Traces => read(body).map(Request::Traces),
+        Signal::Logs => read(body).map(Request::Logs),
+    }
+}
+
+fn read<M: prost::Message + Default>(body: &[u8]) -> Result<M, DecodeError> {
+    M::decode(body).map_err(|error| malformed("protobuf", &error.to_string()))
+}
+
+fn malformed(what: &str, why: &str) -> DecodeError {
+    DecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(why, MAX_ERROR)))
+}
+
+fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
+    let mut reader = MultiGzDecoder::new(body).take(limit as u64 + 1);
+    match reader.read_to_end(&mut out) {
+        Ok(_) if out.len() > limit => Err(DecodeError::TooLarge(limit)),
+        Ok(_) => Ok(out),
+        Err(error) => {
+            let message = format!("the body is not gzip: {}", clean(&error.to_string(), MAX_ERROR));
+            Err(DecodeError::Malformed(message))
+        }
+    }
+}
+
+impl Request {
+    /// How many points, spans or records it holds.
+    pub fn items(&self) -> u64 {
+        let count: usize = match self {
+            Self::Metrics(request) => {
+                let metrics =
+                    request.resource_metrics.iter().flat_map(|it| &it.scope_metrics).flat_map(|it| &it.metrics);
+                metrics.map(super::wire::Metric::points).sum()
+            }
+            Self::Traces(request) => {
+                request.resource_spans.iter().flat_map(|it| &it.scope_spans).map(|it| it.spans.len()).sum()
+            }
+            Self::Logs(request) => {
+                request.resource_logs.iter().flat_map(|it| &it.scope_logs).map(|it| it.log_records.len()).sum()
+            }
+        };
+        count as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(body).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    #[test]
+    fn the_limit_holds_after_inflating() {
+        let bomb = gzip(&vec![0; 1_000_000]);
+        assert!(bomb.len() < 2_000);
+        let read = |body: &[u8], limit| decode(Signal::Logs, Encoding::Json, true, body, limit);
+        assert_eq!(read(&bomb, 999_999), Err(DecodeError::TooLarge(999_999)));
+        let small = gzip(b"{}");
+        assert_eq!(read(&small, 2), Ok(Request::Logs(LogsRequest::default())));
+        assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
+        assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
+        assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
+    }
+
+    #[test]
+    fn messages_that_would_fill_the_memory_are_refused() {
+        // Empty resources: `0a 00`.
+        let body = [0x0a, 0x00].repeat(5_000);
+        for signal in Signal::ALL {
+            let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
+            assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)), "{signal:?}");
+            let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
+            assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
+        }
+        let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
+        let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
+        assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
+    }
+
+    #[test]
+    fn json_that_is_no_object_is_refused() {
+        for body in ["[]", "3", "", "null"] {
+            let read = decode(Signal::Metrics, Encoding::Json, false, body.as_bytes(), 99);
+            assert!(matches!(read, Err(DecodeError::Malformed(_))), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_refused_or_read_and_never_more(
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            signal in 0..3_usize,
+            json in any::<bool>(),
+            gzip in any::<bool>(),
+        ) {
+            let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
+            if let Ok(request) = decode(Signal::ALL[signal], encoding, gzip, &body, 10_000) {
+                request.items();
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Which stream a point belongs to: a keyed hash over everything that its sender tells it apart by, and the labels
+//! that are left of it on the page.
+//!
+//! Streams are told apart by all their attributes, also by those that are dropped: two sessions that show as one series
+//! each have their own beginning and their own last point.
+
+use std::hash::Hasher as _;
+
+use rustc_hash::FxHasher;
+
+use super::config::Dropped;
+use super::naming;
+use super::wire::{KeyValue, Resource, Scope, Value};
+use crate::model::labels::escape;
+use crate::model::text::clean;
+
+/// The hash of streams. The key is chosen at start, so that no sender can make two streams one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hash {
+    key: usize,
+}
+
+impl Hash {
+    pub(super) const fn new(key: u64) -> Self {
+        Self { key: key as usize }
+    }
+
+    /// Of attributes in whatever order.
+    pub(super) fn attributes(self, attributes: &[KeyValue]) -> u64 {
+        attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
+    }
+
+    fn attribute(self, attribute: &KeyValue) -> u64 {
+        let mut hasher = FxHasher::with_seed(self.key);
+        hasher.write(attribute.key.as_bytes());
+        write_value(&mut hasher, attribute.value());
+        // Summed up, hashes must not keep any pattern of what they are of.
+        mix(hasher.finish())
+    }
+
+    /// Of parts in their order.
+    pub(super) fn of(self, parts: &[&str], numbers: &[u64]) -> u64 {
+        let mut hasher = FxHasher::with_seed(self.key);
+        for part in parts {
+            hasher.write(part.as_bytes());
+            hasher.write_usize(part.len());
+        }
+        numbers.iter().for_each(|number| hasher.write_u64(*number));
+        mix(hasher.finish())
+    }
+}
+
+/// Spreads every bit over all others.
+pub(super) const fn mix(mut hash: u64) -> u64 {
+    // The finaliser of SplitMix64.
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+fn write_value(hasher: &mut FxHasher, value: Option<&Value>) {
+    match value {
+        None => hasher.write_u8(0),
+        Some(Value::String(text)) => {
+            hasher.write_u8(1);
+            hasher.write(text.as_bytes());
+        }
+        Some(Value::Bool(flag)) => hasher.write_u8(if *flag { 3 } else { 2 }),
+        Some(Value::Int(number)) => {
+            hasher.write_u8(4);
+            hasher.write_u64(number.cast_unsigned());
+        }
+        Some(Value::Double(number)) => {
+            hasher.write_u8(5);
+            hasher.write_u64(number.to_bits());
+        }
+        Some(Value::Bytes(bytes)) => {
+            hasher.write_u8(6);
+            hasher.write(bytes);
+        }
+        Some(Value::Array(array)) => {
+            hasher.write_u8(7);
+            hasher.write_usize(array.values.len());
+            array.values.iter().for_each(|value| write_value(hasher, value.value.as_ref()));
+        }
+        Some(Value::Kvlist(list)) => {
+            hasher.write_u8(8);
+            hasher.write_usize(list.values.len());
+            for pair in &list.values {
+                hasher.write(pair.key.as_bytes());
+                write_value(hasher, pair.value());
+            }
+        }
+    }
+}
+
+/// What labels are made of and how much of it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct LabelRules {
+    pub(super) dropped: Dropped,
+    pub(super) most: usize,
+    pub(super) longest: usize,
+}
+
+/// More labels than are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+impl LabelRules {
+    /// `job="…",instance="…"` and so on by name, escaped, for a point of this producer and library.
+    pub(super) fn series(&self, resource: &Resource, scope: &Scope, point: &[KeyValue]) -> Result<String, TooMany> {
+        let mut labels = target(resource);
+        for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
+            if !value.is_empty() {
+                labels.push((name.to_owned(), String::new(), value.clone()));
+            }
+        }
+        self.add(&mut labels, point.iter());
+        self.write(labels)
+    }
+
+    /// The labels of `target_info`; `None` when nothing is known beyond what every series says.
+    pub(super) fn target(&self, resource: &Resource) -> Result<Option<String>, TooMany> {
+        let mut labels = target(resource);
+        let known = labels.len();
+        let said = ["service.name", "service.namespace", "service.instance.id"];
+        self.add(&mut labels, resource.attributes.iter().filter(|it| !said.contains(&it.key.as_str())));
+        if labels.len() == known { Ok(None) } else { self.write(labels).map(Some) }
+    }
+
+    fn add<'a>(&self, labels: &mut Vec<(String, String, String)>, attributes: impl Iterator<Item = &'a KeyValue>) {
+        for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
+            let value = text(attribute.value());
+            // No label and one with an empty value are the same to Prometheus.
+            if !value.is_empty() {
+                labels.push((naming::label(&attribute.key), attribute.key.clone(), value));
+            }
+        }
+    }
+
+    fn write(&self, mut labels: Vec<(String, String, String)>) -> Result<String, TooMany> {
+        labels.sort();
+        let mut out = String::new();
+        let mut count = 0;
+        for same in labels.chunk_by(|a, b| a.0 == b.0) {
+            count += 1;
+            let values: Vec<&str> = same.iter().map(|(_, _, value)| value.as_str()).collect();
+            let joined = values.join(";");
+            let name = same.first().map_or("", |(name, _, _)| name);
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(name);
+            out.push_str("=\"");
+            escape(&clean(&joined, self.longest), &mut out);
+            out.push('"');
+        }
+        if count > self.most { Err(TooMany) } else { Ok(out) }
+    }
+}
+
+/// Who measured, as every series says it.
+fn target(resource: &Resource) -> Vec<(String, String, String)> {
+    let find = |key: &str| {
+        let found = resource.attributes.iter().find(|attribute| attribute.key == key);
+        found.map(|attribute| text(attribute.value())).filter(|value| !value.is_empty())
+    };
+    let service = find("service.name").map(|service| match find("service.namespace") {
+        Some(namespace) => format!("{namespace}/{service}"),
+        None => service,
+    });
+    let mut labels = Vec::with_capacity(8);
+    for (name, value) in [("job", service), ("instance", find("service.instance.id"))] {
+        labels.extend(value.map(|value| (name.to_owned(), String::new(), value)));
+    }
+    labels
+}
+
+/// A value as the text of a label: lists and maps as JSON.
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => match json(other) {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        },
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    let any = |value: Option<&Value>| value.map_or(serde_json::Value::Null, json);
+    match value {
+        Value::String(text) => text.clone().into(),
+        Value::Bool(flag) => (*flag).into(),
+        Value::Int(number) => (*number).into(),
+        // What JSON has no number for is its word.
+        Value::Double(number) if !number.is_finite() => number.to_string().into(),
+        Value::Double(number) => (*number).into(),
+        Value::Bytes(bytes) => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into(),
+        Value::Array(array) => array.values.iter().map(|value| any(value.value.as_ref())).collect(),
+        Value::Kvlist(list) => {
+            let pairs = list.values.iter().map(|pair| (pair.key.clone(), any(pair.value())));
+            serde_json::Value::Object(pairs.collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::otlp::config::OtlpConfig;
+    use crate::sources::otlp::wire::{AnyValue, ArrayValue, KeyValueList};
+
+    fn pair(key: &str, value: Value) -> KeyValue {
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
+    }
+
+    fn word(key: &str, value: &str) -> KeyValue {
+        pair(key, Value::String(value.to_owned()))
+    }
+
+    fn rules() -> LabelRules {
+        let config = OtlpConfig::default();
+        LabelRules { dropped: Dropped::new(&config.drop_attributes), most: 5, longest: 10 }
+    }
+
+    #[test]
+    fn labels_are_sorted_joined_escaped_and_cut() {
+        let resource = Resource {
+            attributes: vec![
+                word("service.name", "shop"),
+                word("service.namespace", "eu"),
+                word("service.instance.id", "i-1"),
+                word("host.name", "box"),
+            ],
+        };
+        let scope = Scope { name: "lib".to_owned(), version: String::new(), attributes: Vec::new() };
+        let list = ArrayValue { values: vec![AnyValue { value: Some(Value::Int(1)) }, AnyValue { value: None }] };
+        let point = [
+            word("b c", "1"),
+            word("b.c", "\"2\"\n"),
+            pair("a", Value::Array(list)),
+            word("session.id", "s"),
+            word("empty", ""),
+        ];
+        assert_eq!(
+            rules().series(&resource, &scope, &point).expect("few"),
+            r#"a="[1,null]",b_c="1;\"2\"",instance="i-1",job="eu/shop",otel_scope_name="lib""#
+        );
+        assert_eq!(
+            rules().target(&resource).expect("few").expect("a host"),
+            r#"host_name="box",instance="i-1",job="eu/shop""#
+        );
+        let long = [word("long", "0123456789abcdef")];
+        assert_eq!(
+            rules().series(&Resource::default(), &Scope::default(), &long).expect("few"),
+            r#"long="0123456789""#
+        );
+        let many: Vec<KeyValue> = (0..6).map(|number| word(&format!("k{number}"), "v")).collect();
+        assert_eq!(rules().series(&Resource::default(), &Scope::default(), &many), Err(TooMany));
+    }
+
+    #[test]
+    fn values_are_told_as_json() {
+        let list = KeyValueList { values: vec![pair("k", Value::Double(f64::NAN)), pair("l", Value::Bytes(vec![1]))] };
+        assert_eq!(text(Some(&Value::Kvlist(list))), r#"{"k":"NaN","l":"AQ=="}"#);
+        for (value, expected) in [
+            (Value::Bool(true), "true"),
+            (Value::Int(-7), "-7"),
+            (Value::Double(0.5), "0.5"),
+            (Value::Double(f64::INFINITY), "inf"),
+        ] {
+            assert_eq!(text(Some(&value)), expected);
+        }
+    }
+
+    #[test]
+    fn streams_are_told_apart_by_values_and_not_by_order() {
+        let hash = Hash::new(7);
+        let [a, b, c] = [word("a", "1"), word("b", "2"), pair("b", Value::Int(2))];
+        assert_eq!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[b.clone(), a.clone()]));
+        assert_ne!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[a.clone(), c]));
+        assert_ne!(hash.attributes(std::slice::from_ref(&a)), hash.attributes(&[a.clone(), a.clone()]));
+        assert_ne!(hash.of(&["ab", "c"], &[]), hash.of(&["a", "bc"], &[]));
+        assert_ne!(Hash::new(7).attributes(std::slice::from_ref(&b)), Hash::new(8).attributes(&[b]));
+    }
+}

@@ -1,0 +1,439 @@
+//! OTLP's JSON, rewritten into protobuf by the table of messages: one reader for both.
+//!
+//! Reads what senders make of protobuf's JSON mapping: null for absent, numbers as text, ids in hex, enums as words,
+//! names in either case, values without their kind. Refuses what would grow past a limit as it is rewritten.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use prost::encoding::{encode_varint, encoded_len_varint};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+
+use super::schema::{ANY, Field, Kind, Message};
+
+/// Why a body was not rewritten.
+#[derive(Debug)]
+pub(super) enum JsonError {
+    /// It would take more bytes than it may.
+    TooLarge,
+    /// It is not what it says it is.
+    Malformed(String),
+}
+
+/// The protobuf of a JSON body; at most `limit` bytes of it.
+pub(super) fn to_protobuf(body: &[u8], message: &'static Message, limit: usize) -> Result<Vec<u8>, JsonError> {
+    // A list in place of an object would be no message.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(JsonError::Malformed("it is no object".to_owned()));
+    }
+    let mut out = Out { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_full: false };
+    let mut input = serde_json::Deserializer::from_slice(body);
+    match Fields(message, &mut out).deserialize(&mut input).and_then(|()| input.end()) {
+        Ok(()) => Ok(out.bytes),
+        Err(_) if out.is_full => Err(JsonError::TooLarge),
+        Err(error) => Err(JsonError::Malformed(error.to_string())),
+    }
+}
+
+/// What has been written.
+struct Out {
+    bytes: Vec<u8>,
+    limit: usize,
+    is_full: bool,
+}
+
+impl Out {
+    fn room<E: Error>(&mut self, more: usize) -> Result<(), E> {
+        self.is_full = self.bytes.len() + more > self.limit;
+        if self.is_full { Err(E::custom("it is too large")) } else { Ok(()) }
+    }
+
+    fn varint<E: Error>(&mut self, number: u64) -> Result<(), E> {
+        self.room(encoded_len_varint(number))?;
+        encode_varint(number, &mut self.bytes);
+        Ok(())
+    }
+
+    fn raw<E: Error>(&mut self, bytes: &[u8]) -> Result<(), E> {
+        self.room(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// What tells that a field follows.
+    fn key<E: Error>(&mut self, field: &Field) -> Result<(), E> {
+        let wire_type = match field.2 {
+            Kind::Bool | Kind::Word(_) | Kind::Int64 | Kind::Uint32 | Kind::Sint32 => 0,
+            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => 1,
+            _ => 2,
+        };
+        self.varint(u64::from(field.0) << 3 | wire_type)
+    }
+
+    fn bytes<E: Error>(&mut self, field: &Field, bytes: &[u8]) -> Result<(), E> {
+        self.key(field)?;
+        self.varint(bytes.len() as u64)?;
+        self.raw(bytes)
+    }
+
+    /// A field whose length is known only once it is written.
+    fn nested<E: Error>(&mut self, field: &Field, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        self.key(field)?;
+        let start = self.bytes.len();
+        write(self)?;
+        let length = (self.bytes.len() - start) as u64;
+        let digits = encoded_len_varint(length);
+        let mut prefix = [0; 10];
+        encode_varint(length, &mut &mut prefix[..]);
+        self.raw(&prefix[..digits])?;
+        if let Some(written) = self.bytes.get_mut(start..) {
+            written.rotate_right(digits);
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a message.
+struct Fields<'a>(&'static Message, &'a mut Out);
+
+impl<'de> DeserializeSeed<'de> for Fields<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl Fields<'_> {
+    /// A bare value, which stands for an attribute's.
+    fn bare<E: Error>(self, number: u32, found: Unexpected<'_>, value: &Scalar<'_>) -> Result<(), E> {
+        match self.0.fields.iter().find(|field| field.0 == number) {
+            Some(field) if std::ptr::eq(self.0, &ANY) => value.write(field, self.1),
+            _ => Err(E::invalid_type(found, &self)),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.bare(1, Unexpected::Str(text), &Scalar::Text(text))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
+        self.bare(2, Unexpected::Bool(flag), &Scalar::Bool(flag))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.bare(3, Unexpected::Signed(number), &Scalar::Whole(number.into()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        let kind = if i64::try_from(number).is_ok() { 3 } else { 4 };
+        self.bare(kind, Unexpected::Unsigned(number), &Scalar::Whole(number.into()))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.bare(4, Unexpected::Float(number), &Scalar::Number(number))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key_seed(Name(self.0))? {
+            match field {
+                Some(field) => map.next_value_seed(Value(field, self.1))?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a field; one that is unknown stands for none.
+struct Name(&'static Message);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<&'static Field>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Option<&'static Field>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        let name = if name.contains('_') { Cow::Owned(camel_case(name)) } else { Cow::Borrowed(name) };
+        Ok(self.0.fields.iter().find(|field| field.1 == name))
+    }
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |mut out, word| {
+        let mut letters = word.chars();
+        out.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        out.push_str(letters.as_str());
+        out
+    })
+}
+
+/// The value of a field; null is none.
+struct Value<'a>(&'static Field, &'a mut Out);
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        match self.0.2 {
+            // Null in place of a message is none, and its fields could not tell.
+            Kind::One(message) => input.deserialize_option(Nullable(self.0, message, self.1)),
+            _ => input.deserialize_any(self),
+        }
+    }
+}
+
+/// A message that may be null.
+struct Nullable<'a>(&'static Field, &'static Message, &'a mut Out);
+
+impl<'de> Visitor<'de> for Nullable<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object or null")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        self.2.nested(self.0, |out| Fields(self.1, out).deserialize(input))
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self.0.2 {
+            Kind::Text | Kind::Id | Kind::Bytes => "text",
+            Kind::Bool => "true or false",
+            Kind::Word(_) => "an enum's number or word",
+            Kind::Many(_) | Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => "a list",
+            Kind::Double => "a number, or one as text",
+            _ => "a whole number, or one as text",
+        })
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Scalar::Text(text).write(self.0, self.1)
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
+        Scalar::Bool(flag).write(self.0, self.1)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        Scalar::Whole(number.into()).write(self.0, self.1)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        Scalar::Whole(number.into()).write(self.0, self.1)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        Scalar::Number(number).write(self.0, self.1)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Self(field, out) = self;
+        match field.2 {
+            Kind::Many(message) => {
+                let mut more = true;
+                while more {
+                    let before = out.bytes.len();
+                    more = false;
+                    out.nested(field, |out| {
+                        more = list.next_element_seed(Fields(message, out))?.is_some();
+                        Ok(())
+                    })?;
+                    if !more {
+                        out.bytes.truncate(before);
+                    }
+                }
+                Ok(())
+            }
+            Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => out.nested(field, |out| {
+                while list.next_element_seed(Element(field, out))?.is_some() {}
+                Ok(())
+            }),
+            _ => Err(A::Error::invalid_type(Unexpected::Seq, &Self(field, out))),
+        }
+    }
+}
+
+/// A number in a list of them.
+struct Element<'a>(&'static Field, &'a mut Out);
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Element<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number, or one as text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Scalar::Text(text).number(self.0.2, self.1)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        Scalar::Whole(number.into()).number(self.0.2, self.1)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        Scalar::Whole(number.into()).number(self.0.2, self.1)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        Scalar::Number(number).number(self.0.2, self.1)
+    }
+}
+
+/// A value as JSON has it.
+enum Scalar<'a> {
+    Text(&'a str),
+    Bool(bool),
+    Whole(i128),
+    Number(f64),
+}
+
+impl Scalar<'_> {
+    fn write<E: Error>(&self, field: &'static Field, out: &mut Out) -> Result<(), E> {
+        match (field.2, self) {
+            (Kind::Text, Scalar::Text(text)) => out.bytes(field, text.as_bytes()),
+            // An id that is none never decides over a record.
+            (Kind::Id, Scalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
+            (Kind::Bytes, Scalar::Text(text)) => out.bytes(field, &BASE64_STANDARD.decode(text).unwrap_or_default()),
+            (Kind::Bool, Scalar::Bool(flag)) => {
+                out.key(field)?;
+                out.varint(u64::from(*flag))
+            }
+            (
+                Kind::Word(_)
+                | Kind::Int64
+                | Kind::Uint32
+                | Kind::Sint32
+                | Kind::Fixed64
+                | Kind::Sfixed64
+                | Kind::Double,
+                Scalar::Text(_) | Scalar::Whole(_) | Scalar::Number(_),
+            ) => {
+                out.key(field)?;
+                self.number(field.2, out)
+            }
+            _ => Err(E::invalid_type(self.unexpected(), &Value(field, out))),
+        }
+    }
+
+    /// A number without its key.
+    fn number<E: Error>(&self, kind: Kind, out: &mut Out) -> Result<(), E> {
+        match kind {
+            Kind::Double | Kind::Doubles => out.raw(&self.double()?.to_le_bytes()),
+            Kind::Fixed64 | Kind::Fixed64s => out.raw(&self.whole::<u64, E>()?.to_le_bytes()),
+            Kind::Sfixed64 => out.raw(&self.whole::<i64, E>()?.to_le_bytes()),
+            Kind::Uint64s => out.varint(self.whole::<u64, E>()?),
+            Kind::Uint32 => out.varint(self.whole::<u32, E>()?.into()),
+            Kind::Int64 => out.varint(self.whole::<i64, E>()?.cast_unsigned()),
+            Kind::Sint32 => {
+                let number: i32 = self.whole()?;
+                out.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
+            }
+            Kind::Word(words) => out.varint(self.word(words).into()),
+            _ => Err(E::invalid_type(self.unexpected(), &"a number")),
+        }
+    }
+
+    fn whole<T: TryFrom<i128>, E: Error>(&self) -> Result<T, E> {
+        let number = match self {
+            Scalar::Whole(number) => Some(*number),
+            Scalar::Number(number) => Some(*number as i128).filter(|whole| *whole as f64 == *number),
+            Scalar::Text(text) => text.trim().parse().ok(),
+            Scalar::Bool(_) => None,
+        };
+        let Some(number) = number else { return Err(E::invalid_value(self.unexpected(), &"a whole number")) };
+        T::try_from(number).map_err(|_| E::custom(format!("{number} does not fit its field")))
+    }
+
+    fn double<E: Error>(&self) -> Result<f64, E> {
+        match self {
+            Scalar::Whole(number) => Some(*number as f64),
+            Scalar::Number(number) => Some(*number),
+            // Rust reads `NaN`, `Infinity` and `-Infinity` as protobuf's JSON writes them.
+            Scalar::Text(text) => text.trim().parse().ok(),
+            Scalar::Bool(_) => None,
+        }
+        .ok_or_else(|| E::invalid_value(self.unexpected(), &"a number"))
+    }
+
+    /// What is unknown is 0, which is unspecified everywhere.
+    fn word(&self, words: &[&str]) -> u32 {
+        let place = match self {
+            Scalar::Text(text) => {
+                words.iter().position(|word| word == text).and_then(|place| u32::try_from(place).ok())
+            }
+            _ => None,
+        };
+        place.or_else(|| self.whole::<u32, serde::de::value::Error>().ok()).unwrap_or(0)
+    }
+
+    const fn unexpected(&self) -> Unexpected<'_> {
+        match self {
+            Scalar::Text(_) => Unexpected::Other("text"),
+            Scalar::Bool(flag) => Unexpected::Bool(*flag),
+            Scalar::Whole(_) => Unexpected::Other("a whole number"),
+            Scalar::Number(number) => Unexpected::Float(*number),
+        }
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    });
+    pairs.collect()
+}

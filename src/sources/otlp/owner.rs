@@ -1,0 +1,180 @@
+//! The one owner of the streams: exports wait in a bounded queue, readers overtake them.
+//!
+//! Refuses to let exports pile up: what finds the queue full is told to come back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::config::OtlpConfig;
+use super::decode::{DecodeError, Encoding, Request, Signal, decode};
+use super::table::Table;
+use super::taken::Taken;
+use crate::clock::Clock;
+use crate::model::AgentTelemetry;
+use crate::model::telemetry::Telemetry;
+use crate::sources::profiles::Profiles;
+
+/// Exports that may wait.
+const EXPORTS: usize = 256;
+/// Readers and settings that may wait.
+const READERS: usize = 64;
+/// How often streams that fell silent are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// Sends to the owner. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    exports: mpsc::Sender<Export>,
+    readers: mpsc::Sender<Reader>,
+}
+
+/// The queues' other ends.
+#[derive(Debug)]
+pub struct Inbox {
+    exports: mpsc::Receiver<Export>,
+    readers: mpsc::Receiver<Reader>,
+}
+
+/// A body that waits.
+#[derive(Debug)]
+struct Export {
+    signal: Signal,
+    encoding: Encoding,
+    is_gzip: bool,
+    body: Bytes,
+    reply: oneshot::Sender<Result<Taken, ExportError>>,
+}
+
+/// What overtakes exports.
+#[derive(Debug)]
+enum Reader {
+    Snapshot(oneshot::Sender<Arc<Telemetry>>),
+    Configure(Box<OtlpConfig>),
+}
+
+/// Why an export was not taken in.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExportError {
+    /// It can't be read, or is too large.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Too many wait already.
+    #[error("too many exports are waiting; try again in a second")]
+    Busy,
+    /// The program stops.
+    #[error("shutting down")]
+    Stopped,
+}
+
+impl Handle {
+    /// A handle and the queues' other ends.
+    pub fn new() -> (Self, Inbox) {
+        let (exports, exports_end) = mpsc::channel(EXPORTS);
+        let (readers, readers_end) = mpsc::channel(READERS);
+        (Self { exports, readers }, Inbox { exports: exports_end, readers: readers_end })
+    }
+
+    /// Takes in a body; a snapshot that is asked for after this returned shows it.
+    pub async fn export(
+        &self,
+        signal: Signal,
+        encoding: Encoding,
+        is_gzip: bool,
+        body: Bytes,
+    ) -> Result<Taken, ExportError> {
+        let (reply, answer) = oneshot::channel();
+        self.exports.try_send(Export { signal, encoding, is_gzip, body, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ExportError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ExportError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(ExportError::Stopped))
+    }
+
+    /// What was received so far; nothing once the program stops.
+    pub async fn snapshot(&self) -> Arc<Telemetry> {
+        let (reply, answer) = oneshot::channel();
+        match self.readers.send(Reader::Snapshot(reply)).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Arc::default(),
+        }
+    }
+
+    /// Takes over other settings; `false` when the program stops.
+    pub async fn configure(&self, config: &OtlpConfig) -> bool {
+        self.readers.send(Reader::Configure(Box::new(config.clone()))).await.is_ok()
+    }
+
+    /// How many exports wait.
+    pub fn waiting(&self) -> usize {
+        self.exports.max_capacity() - self.exports.capacity()
+    }
+}
+
+/// Serves both queues until `stop` or until nobody is left who could send. Bodies of more than `limit` bytes are refused.
+///
+/// What the exports say of agents goes to `said`; while nobody takes it from there, exports wait, and then senders.
+pub async fn run(
+    mut inbox: Inbox,
+    (mut table, mut profiles): (Table, Profiles),
+    said: mpsc::Sender<Vec<AgentTelemetry>>,
+    clock: Clock,
+    limit: usize,
+    stop: CancellationToken,
+) {
+    let mut expiry = tokio::time::interval(EXPIRE_EVERY);
+    expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            reader = inbox.readers.recv() => match reader {
+                Some(Reader::Snapshot(reply)) => {
+                    // A reader that went away needs no answer.
+                    drop(reply.send(table.snapshot(clock.now())));
+                }
+                Some(Reader::Configure(config)) => {
+                    table.configure(&config);
+                    profiles.configure(&config);
+                }
+                None => return,
+            },
+            _ = expiry.tick() => table.expire(clock.now()),
+            export = inbox.exports.recv() => {
+                let Some(export) = export else { return };
+                let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
+                    Ok((taken, distilled)) => {
+                        if !distilled.is_empty() && said.send(distilled).await.is_err() {
+                            return;
+                        }
+                        Ok(taken)
+                    }
+                    Err(error) => Err(error),
+                };
+                drop(export.reply.send(answer));
+                // Others of this thread get their turn between two exports.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn take(
+    table: &mut Table,
+    profiles: &mut Profiles,
+    clock: &Clock,
+    limit: usize,
+    export: &Export,
+) -> Result<(Taken, Vec<AgentTelemetry>), ExportError> {
+    let request = decode(export.signal, export.encoding, export.is_gzip, &export.body, limit)?;
+    let now = clock.now();
+    let taken = match &request {
+        Request::Metrics(metrics) => table.apply(now, metrics),
+        Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
+    };
+    Ok((taken, profiles.distil(now, &request)))
+}

@@ -1,0 +1,312 @@
+//! All streams and the series that they feed: points in, what the page shows out. Pure; `now` is an argument.
+//!
+//! A stream is what its sender tells apart: producer, library, metric and all attributes. A series is what the page
+//! tells apart. Several streams may feed one series, whose value is then what they have counted together. Refuses what
+//! would pass the caps, and what would make a series count a thing twice.
+
+mod family;
+mod feed;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{Dropped, OtlpConfig};
+use super::identity::{Hash, LabelRules};
+use super::point::Point;
+use super::taken::{Reason, Taken};
+use super::wire::{Metric, MetricsRequest, Resource, Scope, Temporality};
+use crate::model::Time;
+use crate::model::telemetry::{MetricValue, Telemetry};
+use family::{Families, Meaning, weight};
+use feed::{Kept, Stream, feed};
+
+/// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
+/// Gauges that nobody has sent for so long are not shown: two of the longest usual export intervals.
+const GAUGES_LAST: Duration = Duration::from_secs(10 * 60);
+
+/// Streams by identity, whose hash is the identity itself.
+type Streams = HashMap<u64, Stream, BuildHasherDefault<Itself>>;
+
+/// All streams and series.
+#[derive(Debug)]
+pub struct Table {
+    hash: Hash,
+    rules: LabelRules,
+    config: OtlpConfig,
+    streams: Streams,
+    /// Numbers kept for streams, as far as they count towards the cap.
+    kept: usize,
+    families: Families,
+    generation: u64,
+}
+
+/// What the points of one metric have in common.
+struct Context<'a> {
+    resource: &'a Resource,
+    scope: &'a Scope,
+    metric: &'a Metric,
+    meaning: Meaning,
+    temporality: Temporality,
+    identity: u64,
+}
+
+impl Table {
+    /// An empty table; `key` is random, so that nobody can choose identities.
+    pub fn new(key: u64, config: &OtlpConfig) -> Self {
+        Self {
+            hash: Hash::new(key),
+            rules: rules(config),
+            config: config.clone(),
+            streams: Streams::default(),
+            kept: 0,
+            families: Families::default(),
+            generation: 0,
+        }
+    }
+
+    /// Takes over other settings. With other labels, everything begins anew: what must not be shown is gone at once.
+    pub fn configure(&mut self, config: &OtlpConfig) {
+        let labels = |config: &OtlpConfig| (config.drop_attributes.clone(), config.max_labels, config.max_label_length);
+        if labels(&self.config) != labels(config) {
+            self.rules = rules(config);
+            (self.streams, self.kept, self.families) = Default::default();
+            self.generation += 1;
+        }
+        self.config = config.clone();
+    }
+
+    /// Takes in an export.
+    pub fn apply(&mut self, now: Time, request: &MetricsRequest) -> Taken {
+        let mut taken = Taken::default();
+        let (no_resource, no_scope) = (Resource::default(), Scope::default());
+        for producer in &request.resource_metrics {
+            let resource = producer.resource.as_ref().unwrap_or(&no_resource);
+            let identity = self.hash.attributes(&resource.attributes);
+            self.target(now, resource, identity);
+            for library in &producer.scope_metrics {
+                let scope = library.scope.as_ref().unwrap_or(&no_scope);
+                let attributes = self.hash.attributes(&scope.attributes);
+                let identity = self.hash.of(&[&scope.name, &scope.version], &[identity, attributes]);
+                for metric in &library.metrics {
+                    self.metric(now, resource, scope, identity, metric, &mut taken);
+                }
+            }
+        }
+        self.generation += 1;
+        taken
+    }
+
+    fn metric(
+        &mut self,
+        now: Time,
+        resource: &Resource,
+        scope: &Scope,
+        identity: u64,
+        metric: &Metric,
+        taken: &mut Taken,
+    ) {
+        let hash = self.hash;
+        let context = |meaning: Meaning, temporality: Temporality| {
+            let numbers = [identity, meaning as u64, temporality as u64];
+            let identity = hash.of(&[&metric.name, &metric.unit], &numbers);
+            Context { resource, scope, metric, meaning, temporality, identity }
+        };
+        if let Some(gauge) = &metric.gauge {
+            self.points(now, &context(Meaning::Gauge, Temporality::Cumulative), &gauge.data_points, taken);
+        }
+        if let Some(sum) = &metric.sum {
+            let meaning = if sum.is_monotonic { Meaning::Counter } else { Meaning::UpDown };
+            match Temporality::of(sum.aggregation_temporality) {
+                Some(temporality) => self.points(now, &context(meaning, temporality), &sum.data_points, taken),
+                None => taken.reject(Reason::Temporality, sum.data_points.len()),
+            }
+        }
+        if let Some(histogram) = &metric.histogram {
+            match Temporality::of(histogram.aggregation_temporality) {
+                Some(temporality) => {
+                    self.points(now, &context(Meaning::Histogram, temporality), &histogram.data_points, taken);
+                }
+                None => taken.reject(Reason::Temporality, histogram.data_points.len()),
+            }
+        }
+        if let Some(histogram) = &metric.exponential_histogram {
+            match Temporality::of(histogram.aggregation_temporality) {
+                Some(temporality) => {
+                    self.points(now, &context(Meaning::Exponential, temporality), &histogram.data_points, taken);
+                }
+                None => taken.reject(Reason::Temporality, histogram.data_points.len()),
+            }
+        }
+        if let Some(summary) = &metric.summary {
+            self.points(now, &context(Meaning::Summary, Temporality::Cumulative), &summary.data_points, taken);
+        }
+    }
+
+    fn points<P: Point>(&mut self, now: Time, context: &Context<'_>, points: &[P], taken: &mut Taken) {
+        for point in points {
+            taken.add(self.point(now, context, point));
+        }
+    }
+
+    fn point<P: Point>(&mut self, now: Time, context: &Context<'_>, point: &P) -> Result<(), Reason> {
+        let identity = context.identity.wrapping_add(self.hash.attributes(point.attributes()));
+        if point.flags() & 1 != 0 {
+            self.end(identity);
+            return Ok(());
+        }
+        let (start, mut time) = point.times();
+        if time == 0 {
+            time = nanos(now);
+        }
+        if time > nanos(now.plus(AHEAD)) {
+            return Err(Reason::Time);
+        }
+        let value = point.value()?;
+        if let MetricValue::Number(number) = value
+            && context.meaning == Meaning::Counter
+            && !(number >= 0.0 && number.is_finite())
+        {
+            return Err(Reason::Value);
+        }
+        let (family, slot) = match self.streams.get_mut(&identity) {
+            Some(stream) => {
+                stream.check(context.temporality, context.meaning, start, time)?;
+                (stream.family, stream.slot)
+            }
+            None => self.admit(now, context, point, identity, &value, start)?,
+        };
+        let (Some(stream), Some(series)) = (self.streams.get_mut(&identity), self.families.series_mut(family, slot))
+        else {
+            return Err(Reason::Conflict);
+        };
+        feed(now, series, stream, context.meaning, context.temporality, value, start)?;
+        (series.seen, stream.seen, stream.last) = (now, now, time);
+        if start != 0 {
+            stream.start = start;
+        }
+        Ok(())
+    }
+
+    /// Finds or makes the series of a stream that is new, within the caps.
+    #[cold]
+    fn admit<P: Point>(
+        &mut self,
+        now: Time,
+        context: &Context<'_>,
+        point: &P,
+        identity: u64,
+        value: &MetricValue,
+        start: u64,
+    ) -> Result<(u32, u32), Reason> {
+        let weight = weight(value);
+        if self.kept + weight > self.config.max_series {
+            return Err(Reason::SeriesCap);
+        }
+        let labels = self.rules.series(context.resource, context.scope, point.attributes());
+        let labels = labels.map_err(|_| Reason::Labels)?;
+        let place = self.families.place(now, context.metric, context.meaning, labels, value, &self.config)?;
+        let (family, slot) = place;
+        self.kept += weight;
+        let stream = Stream { family, slot, start, last: 0, seen: now, kept: Kept::Nothing, weight: weight as u32 };
+        self.streams.insert(identity, stream);
+        Ok(place)
+    }
+
+    /// Notes who sends; what is over the caps is merely not shown.
+    fn target(&mut self, now: Time, resource: &Resource, identity: u64) {
+        let identity = self.hash.of(&["target_info"], &[identity]);
+        if let Some(stream) = self.streams.get_mut(&identity) {
+            stream.seen = now;
+            if let Some(series) = self.families.series_mut(stream.family, stream.slot) {
+                series.seen = now;
+            }
+            return;
+        }
+        let Ok(Some(labels)) = self.rules.target(resource) else { return };
+        if self.kept < self.config.max_series
+            && let Ok((family, slot)) = self.families.target(now, labels, &self.config)
+        {
+            self.kept += 1;
+            let stream = Stream { family, slot, start: 0, last: 0, seen: now, kept: Kept::Nothing, weight: 1 };
+            self.streams.insert(identity, stream);
+        }
+    }
+
+    /// The producer says that the stream is over: a gauge is no longer shown, what was counted stays counted.
+    fn end(&mut self, identity: u64) {
+        if let Some(stream) = self.streams.get(&identity)
+            && let Some(series) = self.families.series_mut(stream.family, stream.slot)
+        {
+            series.seen = Time::default();
+        }
+    }
+
+    /// Forgets streams that were not heard of for as long as is configured, and series that nobody feeds any more.
+    pub fn expire(&mut self, now: Time) {
+        let before = now.minus(self.config.forget_after);
+        let (families, kept) = (&mut self.families, &mut self.kept);
+        let known = self.streams.len();
+        self.streams.retain(|_, stream| {
+            if stream.seen >= before {
+                return true;
+            }
+            *kept = kept.saturating_sub(stream.weight as usize);
+            families.leave(stream.family, stream.slot, &stream.kept);
+            false
+        });
+        if self.streams.len() < known {
+            self.generation += 1;
+        }
+    }
+
+    /// How many streams are known.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What the page shows of it.
+    pub fn snapshot(&mut self, now: Time) -> Arc<Telemetry> {
+        Arc::new(Telemetry {
+            generation: self.generation,
+            families: self.families.publish(),
+            gauges_since: now.minus(GAUGES_LAST),
+        })
+    }
+}
+
+fn rules(config: &OtlpConfig) -> LabelRules {
+    LabelRules {
+        dropped: Dropped::new(&config.drop_attributes),
+        most: config.max_labels,
+        longest: config.max_label_length,
+    }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000)
+}
+
+/// A hash that is its input: identities are mixed already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}

@@ -1,0 +1,122 @@
+//! What the messages of a body will take in memory, reckoned before any is made.
+//!
+//! An empty data point is two bytes on the wire and a hundred in memory, so that a body within its limit could fill it.
+//! Refuses to find mistakes: what is malformed is passed over, and its reader says what is wrong.
+
+use super::schema::{Kind, Message};
+
+/// A deeper message is refused by its reader.
+const DEEPEST: usize = 100;
+
+/// What a number in a list takes.
+const NUMBER: usize = size_of::<u64>();
+
+/// Whether the messages of a protobuf body take `most` bytes at most, without their texts.
+pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool {
+    let mut left = most;
+    weigh(body, message, DEEPEST, &mut left).is_some()
+}
+
+/// Takes what the fields of `body` need from what is `left`; `None` when that is not enough.
+fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut usize) -> Option<()> {
+    // What can't be read is malformed.
+    while let Some((key, rest)) = varint(body) {
+        let Some((value, rest)) = field(key & 7, rest) else { break };
+        let is_bytes = key & 7 == 2;
+        let kind = message.fields.iter().find(|field| u64::from(field.0) == key >> 3).map(|field| field.2);
+        match kind {
+            Some(Kind::One(nested) | Kind::Many(nested)) if is_bytes && deeper > 0 => {
+                *left = left.checked_sub(nested.size)?;
+                weigh(value, nested, deeper - 1, left)?;
+            }
+            // Numbers in a row, of a byte each where they are small.
+            Some(Kind::Uint64s) if is_bytes => *left = left.checked_sub(value.len() * NUMBER)?,
+            Some(Kind::Fixed64s | Kind::Doubles) if is_bytes => *left = left.checked_sub(value.len())?,
+            Some(Kind::Uint64s | Kind::Fixed64s | Kind::Doubles) => *left = left.checked_sub(NUMBER)?,
+            _ => {}
+        }
+        body = rest;
+    }
+    Some(())
+}
+
+/// A field of a wire type, and what comes after it.
+fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
+    match wire_type {
+        0 => varint(body).map(|(_, rest)| (&[][..], rest)),
+        1 => body.split_at_checked(8),
+        2 => varint(body).and_then(|(length, rest)| rest.split_at_checked(usize::try_from(length).ok()?)),
+        5 => body.split_at_checked(4),
+        _ => None,
+    }
+}
+
+/// A number of seven bits a byte, and what comes after it.
+fn varint(body: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0_u64;
+    for (place, byte) in body.iter().enumerate().take(10) {
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some((number, body.get(place + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::super::decode::Signal;
+    use super::super::schema::request;
+    use super::super::wire::{
+        AnyValue, ArrayValue, Gauge, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs,
+        ResourceMetrics, ScopeLogs, ScopeMetrics, Value,
+    };
+    use super::*;
+
+    fn points(count: usize) -> Vec<u8> {
+        let gauge = Gauge { data_points: vec![NumberPoint::default(); count] };
+        let metrics = vec![Metric { gauge: Some(gauge), ..Metric::default() }];
+        let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+        let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+        MetricsRequest { resource_metrics }.encode_to_vec()
+    }
+
+    #[test]
+    fn empty_messages_are_weighed_as_what_they_become() {
+        let body = points(10_000);
+        assert!(body.len() < 21_000);
+        let exact = 10_000 * size_of::<NumberPoint>()
+            + size_of::<Metric>()
+            + size_of::<ScopeMetrics>()
+            + size_of::<ResourceMetrics>();
+        assert!(fits(request(Signal::Metrics), &body, exact));
+        assert!(!fits(request(Signal::Metrics), &body, exact - 1));
+        // As logs it is another tree.
+        assert!(fits(request(Signal::Traces), b"", 0));
+    }
+
+    #[test]
+    fn values_within_values_count() {
+        let mut value = AnyValue::default();
+        for _ in 0..50 {
+            let values = vec![value.clone()];
+            value = AnyValue { value: Some(Value::Array(ArrayValue { values })) };
+        }
+        let log_records = vec![LogRecord { body: Some(value), ..LogRecord::default() }];
+        let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let body = LogsRequest { resource_logs }.encode_to_vec();
+        let least = 51 * size_of::<AnyValue>();
+        assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 1_000));
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_passed_over(body in prop::collection::vec(any::<u8>(), 0..200), signal in 0..3_usize) {
+            fits(request(Signal::ALL[signal]), &body, 1_000);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What is known of tools: their telemetry in, what it says of agents out. Pure but for what it remembers.
+//!
+//! Each tool is a table of names in a file of its own. Only numbers, models and names of agents leave; prompts, arguments,
+//! outputs and account ids are never read. Refuses to count twice: neither what several signals say, nor what is sent again.
+
+mod attributes;
+mod autogen;
+mod claude_code;
+mod codex;
+mod gemini_cli;
+mod gen_ai;
+mod identity;
+mod litellm;
+mod meter;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+
+use attributes::{number, outcome, text};
+use meter::{Amounts, Memory, Meters};
+use table::{Adds, COLUMNS, Column, EventRow, Points, Profile, Request, When};
+
+use crate::model::agent_telemetry::AgentTelemetry;
+use crate::model::{Time, text::clean};
+use crate::sources::otlp::Request as Export;
+use crate::sources::otlp::config::{OtlpConfig, price_of};
+use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
+
+/// The tools, the general one last.
+const PROFILES: [&Profile; 6] = [
+    &claude_code::PROFILE,
+    &codex::PROFILE,
+    &gemini_cli::PROFILE,
+    &litellm::PROFILE,
+    &autogen::PROFILE,
+    &gen_ai::PROFILE,
+];
+/// Longest name of a model, in bytes.
+const MAX_MODEL: usize = 128;
+/// What names a model, the likeliest first.
+const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
+
+/// Turns telemetry into what it says of agents.
+#[derive(Debug)]
+pub struct Profiles {
+    hash: RandomState,
+    /// When it began to listen, in nanoseconds.
+    since: u64,
+    config: OtlpConfig,
+    meters: Meters,
+    memory: Memory,
+}
+
+/// Where an item comes from.
+struct Origin<'a> {
+    profile: &'static Profile,
+    resource: &'a [KeyValue],
+    scope: &'a str,
+    producer: u64,
+}
+
+/// What items of an export have touched and not settled yet.
+#[derive(Default)]
+struct Touched {
+    groups: Vec<(u64, AgentTelemetry, bool)>,
+    known: HashSet<(u64, Arc<str>)>,
+}
+
+impl Profiles {
+    /// Listens from `now` on: what cumulative streams had counted before is left out.
+    pub fn new(now: Time, config: &OtlpConfig) -> Self {
+        Self {
+            hash: RandomState::new(),
+            since: nanos(now),
+            config: config.clone(),
+            meters: Meters::default(),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Takes over other rules and prices.
+    pub fn configure(&mut self, config: &OtlpConfig) {
+        self.config = config.clone();
+    }
+
+    /// What an export says of agents; nothing that was said before.
+    pub fn distil(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
+        let mut touched = Touched::default();
+        match export {
+            Export::Metrics(request) => {
+                for producer in &request.resource_metrics {
+                    for library in &producer.scope_metrics {
+                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        library.metrics.iter().for_each(|metric| self.metric(now, &origin, metric, &mut touched));
+                    }
+                }
+            }
+            Export::Logs(request) => {
+                for producer in &request.resource_logs {
+                    for library in &producer.scope_logs {
+                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        library.log_records.iter().for_each(|record| self.log(&origin, record, &mut touched));
+                    }
+                }
+            }
+            Export::Traces(request) => {
+                for producer in &request.resource_spans {
+                    for library in &producer.scope_spans {
+                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
+                    }
+                }
+            }
+        }
+        self.settle(touched)
+    }
+
+    fn origin<'a>(&self, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
+        let resource = resource.map_or(&[][..], |it| &it.attributes);
+        let scope = scope.map_or("", |it| &it.name);
+        let service = text(resource, "service.name").unwrap_or_default();
+        let by = |name: &str| PROFILES.iter().find(|it| it.prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        let profile = by(scope).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
+        let host = text(resource, "host.name").filter(|_| profile.names_host);
+        let parts = [Some(service), text(resource, "service.instance.id"), host];
+        Origin { profile, resource, scope, producer: self.hash.hash_one(parts) }
+    }
+
+    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
+        let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
+        let counts = matches!(row.meaning, Points::Requests(_));
+        if let Some(sum) = &metric.sum
+            && let Some(temporality) = Temporality::of(sum.aggregation_temporality)
+        {
+            for point in &sum.data_points {
+                let value = point.as_double.or(point.as_int.map(|it| it as f64)).unwrap_or_default();
+                let times = (point.start_time_unix_nano, point.time_unix_nano);
+                self.point(
+                    now,
+                    origin,
+                    (&row.meaning, row.name),
+                    &point.attributes,
+                    temporality,
+                    times,
+                    value,
+                    touched,
+                );
+            }
+        }
+        if let Some(histogram) = &metric.histogram
+            && let Some(temporality) = Temporality::of(histogram.aggregation_temporality)
+        {
+            for point in &histogram.data_points {
+                let value = if counts { point.count as f64 } else { point.sum.unwrap_or_default() };
+                let times = (point.start_time_unix_nano, point.time_unix_nano);
+                self.point(
+                    now,
+                    origin,
+                    (&row.meaning, row.name),
+                    &point.attributes,
+                    temporality,
+                    times,
+                    value,
+                    touched,
+                );
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the two kinds of points have in common")]
+    fn point(
+        &mut self,
+        now: Time,
+        origin: &Origin<'_>,
+        (meaning, name): (&Points, &str),
+        attributes: &[KeyValue],
+        temporality: Temporality,
+        (start, time): (u64, u64),
+        value: f64,
+        touched: &mut Touched,
+    ) {
+        if !value.is_finite() || value < 0.0 {
+            return;
+        }
+        let stream = self.digest(origin, name, attributes);
+        let step = match temporality {
+            Temporality::Delta if self.memory.is_new(self.hash.hash_one((stream, start, time))) => value,
+            Temporality::Delta => return,
+            Temporality::Cumulative => {
+                let time = if time == 0 { nanos(now) } else { time };
+                self.memory.grown(stream, start, time, value, self.since)
+            }
+        };
+        let mut amounts = [0.0; COLUMNS];
+        let is_request = match meaning {
+            Points::Number(adds) => {
+                put(&mut amounts, adds, step);
+                false
+            }
+            Points::By(key, kinds) => {
+                let kind = text(attributes, key).unwrap_or_default();
+                if let Some((_, adds)) = kinds.iter().find(|(word, _)| *word == kind) {
+                    put(&mut amounts, adds, step);
+                }
+                false
+            }
+            Points::Requests(repeats) => {
+                if !repeats.is_some_and(|key| text(attributes, key).is_some()) {
+                    let (failed, limited) = outcome(attributes);
+                    count(&mut amounts, step, failed, limited);
+                }
+                true
+            }
+        };
+        self.add(origin, "metrics", attributes, is_request, &amounts, touched);
+    }
+
+    fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
+        let attributes = &record.attributes;
+        let bare = text(attributes, "event.name").unwrap_or(std::borrow::Cow::Borrowed(&*record.event_name));
+        let row = origin.profile.logs.iter().find(|row| is_meant(&row.when, &bare, attributes));
+        let Some(row) = row else { return };
+        let time = record.time_unix_nano.max(record.observed_time_unix_nano);
+        let digest = self.digest(origin, &bare, attributes);
+        if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
+            self.event(origin, "logs", row, attributes, false, touched);
+        }
+    }
+
+    fn span(&mut self, origin: &Origin<'_>, span: &Span, touched: &mut Touched) {
+        if !self.memory.is_new(self.hash.hash_one(("span", &span.trace_id, &span.span_id))) {
+            return;
+        }
+        let attributes = &span.attributes;
+        let row = origin.profile.spans.iter().find(|row| is_meant(&row.when, &span.name, attributes));
+        match row {
+            Some(row) => {
+                // Two libraries may have a span each for one call; the answer's id is the same.
+                if let Some(id) = text(attributes, "gen_ai.response.id")
+                    && !self.memory.is_new(self.hash.hash_one(("answer", origin.producer, &*id)))
+                {
+                    return;
+                }
+                let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
+                self.event(origin, "traces", row, attributes, failed, touched);
+            }
+            // It names an agent, of whom no number is known yet.
+            None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
+                self.add(origin, "traces", attributes, true, &[0.0; COLUMNS], touched);
+            }
+            None => {}
+        }
+    }
+
+    fn event(
+        &mut self,
+        origin: &Origin<'_>,
+        signal: &'static str,
+        row: &EventRow,
+        attributes: &[KeyValue],
+        failed: bool,
+        touched: &mut Touched,
+    ) {
+        let mut amounts = [0.0; COLUMNS];
+        for (keys, adds) in row.fields {
+            if let Some(value) = keys.iter().find_map(|key| number(attributes, key)) {
+                put(&mut amounts, adds, value);
+            }
+        }
+        if let Some(object) = text(attributes, litellm::USAGE_IN) {
+            for (key, adds) in litellm::USAGE {
+                let is_known = adds.iter().any(|column| amounts.get(*column as usize).is_some_and(|it| *it > 0.0));
+                if let Some(value) = litellm::inner_number(&object, key).filter(|_| !is_known) {
+                    put(&mut amounts, adds, value);
+                }
+            }
+        }
+        self.add(origin, signal, attributes, false, &amounts, touched);
+        if row.request == Request::No {
+            return;
+        }
+        let mut amounts = [0.0; COLUMNS];
+        let (told, limited) = outcome(attributes);
+        count(&mut amounts, 1.0, failed || told || row.request == Request::Failed, limited);
+        let attempt = number(attributes, "attempt").unwrap_or_default();
+        let retries = match row.request {
+            Request::Attempt => attempt.min(1.0),
+            _ => (attempt - 1.0).clamp(0.0, 100.0),
+        };
+        put(&mut amounts, &[Column::Retries], retries);
+        self.add(origin, signal, attributes, true, &amounts, touched);
+    }
+
+    /// Adds amounts to what the signal says. Requests are one sum for all models, since not all signals name one.
+    fn add(
+        &mut self,
+        origin: &Origin<'_>,
+        signal: &'static str,
+        attributes: &[KeyValue],
+        is_request: bool,
+        amounts: &Amounts,
+        touched: &mut Touched,
+    ) {
+        let profile = origin.profile;
+        let identity = identity::identify(profile, &self.config.agents, origin.resource, attributes);
+        let Some((project, agent)) = identity else { return };
+        let model = if is_request { None } else { MODEL.iter().find_map(|key| text(attributes, key)) };
+        let model = model.map(|model| {
+            // `[1m]` is a window that some signals name and others do not.
+            let bare = model.split_once('[').map_or(&*model, |(bare, _)| bare);
+            Arc::<str>::from(&*clean(bare, MAX_MODEL))
+        });
+        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
+        let group = self.hash.hash_one((origin.producer, session, &model, profile.name, is_request));
+        let meter = self.hash.hash_one((signal, origin.scope));
+        self.meters.add(group, meter, amounts);
+        let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
+        touched.note(group, telemetry, profile.tells_cost);
+    }
+
+    fn settle(&mut self, touched: Touched) -> Vec<AgentTelemetry> {
+        let mut distilled: Vec<AgentTelemetry> = Vec::new();
+        for (group, mut telemetry, tells_cost) in touched.groups {
+            let news = self.meters.settle(group);
+            let whole = |column: Column| news.get(column as usize).map_or(0, |amount| *amount as u64);
+            for (tokens, amount) in telemetry.tokens.iter_mut().zip(news) {
+                *tokens = amount as u64;
+            }
+            (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
+            (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
+            let cost = news.get(Column::Cost as usize).copied().unwrap_or_default();
+            let listed = || price_of(&self.config.prices, telemetry.model.as_deref()?, &telemetry.tokens);
+            telemetry.cost_usd = if cost > 0.0 || tells_cost { Some(cost) } else { listed() };
+            distilled.push(telemetry);
+        }
+        distilled
+    }
+
+    /// What tells an item from all others but for its time.
+    fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
+        let of = |attributes: &[KeyValue]| {
+            attributes.iter().fold(0_u64, |sum, it| sum.wrapping_add(self.hash.hash_one((&it.key, Written(it)))))
+        };
+        self.hash.hash_one((of(origin.resource), origin.scope, name, of(attributes)))
+    }
+}
+
+/// An attribute as its bytes on the wire, which are the same each time that it is sent.
+struct Written<'a>(&'a KeyValue);
+
+impl Hash for Written<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        prost::Message::encode_to_vec(self.0).hash(state);
+    }
+}
+
+impl Touched {
+    fn note(&mut self, group: u64, telemetry: AgentTelemetry, tells_cost: bool) {
+        if self.known.insert((group, Arc::clone(&telemetry.agent))) {
+            self.groups.push((group, telemetry, tells_cost));
+        }
+    }
+}
+
+fn put(amounts: &mut Amounts, adds: Adds, value: f64) {
+    for column in adds {
+        if let Some(amount) = amounts.get_mut(*column as usize) {
+            *amount += value;
+        }
+    }
+}
+
+fn count(amounts: &mut Amounts, requests: f64, failed: bool, limited: bool) {
+    put(amounts, &[Column::Requests], requests);
+    if failed {
+        put(amounts, &[Column::Errors], requests);
+    }
+    if limited {
+        put(amounts, &[Column::RateLimited], requests);
+    }
+}
+
+/// Whether an event is meant; names come bare or behind their tool's.
+fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool {
+    let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
+    match when {
+        When::Named(full) => named(full),
+        When::NamedWith(full, key, value) => named(full) && text(attributes, key).as_deref() == Some(value),
+        When::Any(keys, values) => {
+            keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
+        }
+    }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000)
+}

@@ -1,0 +1,112 @@
+//! The shape of a profile: which names of a tool's telemetry mean what.
+
+/// What is counted of an agent. The first five are in the order of [`crate::model::TokenType::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    Input,
+    Output,
+    CacheRead,
+    CacheCreation,
+    Reasoning,
+    Cost,
+    Requests,
+    Errors,
+    RateLimited,
+    Retries,
+}
+
+/// How many columns there are.
+pub(super) const COLUMNS: usize = 10;
+
+/// What a number is added to. `Input` and `Output` are sums with their parts inside; the meter takes the parts out.
+pub(super) type Adds = &'static [Column];
+
+pub(super) const INPUT: Adds = &[Column::Input];
+pub(super) const OUTPUT: Adds = &[Column::Output];
+/// Cached tokens that the tool's input has inside already.
+pub(super) const CACHE_READ_OF_INPUT: Adds = &[Column::CacheRead];
+pub(super) const CACHE_CREATION_OF_INPUT: Adds = &[Column::CacheCreation];
+pub(super) const REASONING_OF_OUTPUT: Adds = &[Column::Reasoning];
+/// The same where the tool counts them beside its input or output.
+pub(super) const CACHE_READ: Adds = &[Column::CacheRead, Column::Input];
+pub(super) const CACHE_CREATION: Adds = &[Column::CacheCreation, Column::Input];
+pub(super) const REASONING: Adds = &[Column::Reasoning, Column::Output];
+pub(super) const COST: Adds = &[Column::Cost];
+
+/// A tool.
+#[derive(Debug)]
+pub(super) struct Profile {
+    /// The agent's type.
+    pub(super) name: &'static str,
+    /// How the names of its libraries, or of its service, begin.
+    pub(super) prefixes: &'static [&'static str],
+    /// The attribute that tells its processes apart in all its signals; only a hash of it is kept.
+    pub(super) session: Option<&'static str>,
+    /// Whether the host may tell its producers apart: all its signals name it, or none.
+    pub(super) names_host: bool,
+    /// Whether its own numbers say what its tokens cost.
+    pub(super) tells_cost: bool,
+    /// Whether items may name the agent, rather than the producer alone.
+    pub(super) items_name_agents: bool,
+    /// Its metrics.
+    pub(super) metrics: &'static [MetricRow],
+    /// Its log events.
+    pub(super) logs: &'static [EventRow],
+    /// Its spans.
+    pub(super) spans: &'static [EventRow],
+}
+
+/// A metric.
+#[derive(Debug)]
+pub(super) struct MetricRow {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What its points mean.
+    pub(super) meaning: Points,
+}
+
+/// What points mean.
+#[derive(Debug)]
+pub(super) enum Points {
+    /// The number is added as it is.
+    Number(Adds),
+    /// The number, or a histogram's sum, goes where the attribute's value says.
+    By(&'static str, &'static [(&'static str, Adds)]),
+    /// The number, or a histogram's count, is one of requests; points with the attribute repeat what others say.
+    Requests(Option<&'static str>),
+}
+
+/// A log event or a span.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    /// When it is meant.
+    pub(super) when: When,
+    /// Numbers in its attributes; of several names for one, the first that is there counts.
+    pub(super) fields: &'static [(&'static [&'static str], Adds)],
+    /// Whether it is a request that ended.
+    pub(super) request: Request,
+}
+
+/// Which events are meant.
+#[derive(Debug)]
+pub(super) enum When {
+    /// Those of that name.
+    Named(&'static str),
+    /// Those of that name whose attribute has that value.
+    NamedWith(&'static str, &'static str, &'static str),
+    /// Those with one of these values in one of these attributes.
+    Any(&'static [&'static str], &'static [&'static str]),
+}
+
+/// Whether an event is a request, and what its attribute `attempt` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// It is none.
+    No,
+    /// It is one; failed when its attributes say so.
+    Ended,
+    /// It is one that failed.
+    Failed,
+    /// It is one of several attempts, numbered from 0, each with an event of its own.
+    Attempt,
+}

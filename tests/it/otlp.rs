@@ -1,0 +1,376 @@
+//! OTLP as senders speak it: recorded bodies of seven tools, OpenTelemetry's own SDK as a client, rubbish, floods, refusals.
+
+mod refusals;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+
+use crate::counterparts::{self, Need};
+use crate::http::{self, Response};
+use crate::program::{Lookout, Setup, eventually};
+use crate::prometheus::Prometheus;
+use crate::{Case, tidy, trial};
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
+
+pub(crate) fn trials() -> Vec<Case> {
+    const SDK: &[Need] = &[Need::OpenTelemetry];
+    vec![
+        trial(
+            "otlp: recorded bodies of seven tools make a page that promtool reads",
+            &[Need::Promtool],
+            recordings_over_http,
+        ),
+        trial("otlp: both formats carry the same samples of recordings", &[Need::PrometheusClient], formats_agree),
+        trial("otlp: recorded bodies over gRPC, and again, count once", SDK, recordings_over_grpc),
+        trial("otlp: recorded bodies become agents, and again, count once", &[], recordings_become_agents),
+        trial("otlp: nothing that a person said or is reaches the page", &[], recordings_stay_private),
+        trial(
+            "otlp: OpenTelemetry's SDK over HTTP and gRPC, plain and gzip, delta and cumulative",
+            SDK,
+            the_sdk_is_counted_right,
+        ),
+        trial(
+            "otlp: a sender that is told to come back does, and counts once",
+            SDK,
+            refusals::a_full_house_is_temporary,
+        ),
+        trial(
+            "otlp: Prometheus' increase is right over a restart of the sender",
+            &[Need::OpenTelemetry, Need::Prometheus],
+            increase_is_right,
+        ),
+        trial("otlp: answers are in kind, and refusals say why", &[], refusals::answers_in_kind),
+        trial("otlp: a bomb is refused while it is inflated", &[], refusals::bombs_are_refused),
+        trial("otlp: gRPC's refusals have the codes of OTLP", SDK, refusals::grpc_codes),
+        trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
+        trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
+        trial("otlp: a reload drops attributes at once", &[], refusals::a_reload_drops),
+    ]
+}
+
+/// The program with OTLP on free ports, and where.
+struct Receiver {
+    setup: Setup,
+    lookout: Lookout,
+    http: SocketAddr,
+    grpc: SocketAddr,
+}
+
+fn receiver(config: &str) -> Receiver {
+    let setup = Setup::new(config).env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0").env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
+    let lookout = setup.start();
+    let address = |surface: &str| {
+        let log = lookout.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut found = lines.filter(|line| line["message"] == "receiving OTLP" && line["surface"] == surface);
+        Some(found.next()?["address"].as_str()?.parse::<SocketAddr>().expect("an address"))
+    };
+    let http = eventually("a listener of OTLP over HTTP", || address("OtlpHttp"));
+    let grpc = eventually("a listener of OTLP over gRPC", || address("OtlpGrpc"));
+    Receiver { setup, lookout, http, grpc }
+}
+
+impl Receiver {
+    fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        http::request(self.http, "POST", path, headers, body).expect("an answer")
+    }
+
+    fn json(&self, body: &str) -> Response {
+        self.post("/v1/metrics", &[("content-type", JSON)], body.as_bytes())
+    }
+
+    fn page(&self) -> String {
+        self.lookout.get("/metrics").text().to_owned()
+    }
+
+    /// The value of the only series whose line begins with `name` and holds all of `labels`.
+    fn value(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let page = self.page();
+        let mut found = page.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let value = found.next()?.rsplit(' ').next()?.parse().expect("a number");
+        assert_eq!(found.next(), None, "{name} {labels:?}");
+        Some(value)
+    }
+}
+
+fn recordings_become_agents() {
+    let receiver = receiver("otlp: {prices: {'gpt-5*': {input: 1, output: 10}}}");
+    for _ in 0..2 {
+        for (place, recording) in recordings().into_iter().enumerate() {
+            let name = recording.file.to_string_lossy().into_owned();
+            if name.contains("claude-code/success-http-json") || name.contains("codex/success-http-json") {
+                let path = format!("/v1/{}", recording.signal);
+                let answer = receiver.post(&path, &[("content-type", recording.encoding)], &recording.plain());
+                assert_eq!(answer.status, 200, "{place} {name}");
+            }
+        }
+    }
+    for (agent, kind, tokens) in [
+        ("claude-code", "cache_read", 20480.0),
+        ("claude-code", "input", 1874.0),
+        ("codex_exec", "input", 1134.0),
+        ("codex_exec", "reasoning", 16.0),
+    ] {
+        let labels = [format!("agent_name=\"{agent}\""), format!("token_type=\"{kind}\"")];
+        let labels = labels.each_ref().map(String::as_str);
+        eventually("the tokens of an agent", || {
+            (receiver.value("orchestrator_agent_tokens_total", &labels) == Some(tokens)).then_some(())
+        });
+    }
+    let cost = |agent: &str| receiver.value("orchestrator_agent_cost_usd_total", &[&format!("agent_name=\"{agent}\"")]);
+    assert!((cost("claude-code").expect("a cost") - 0.014_292).abs() < 1e-9);
+    assert!((cost("codex_exec").expect("a cost") - (1134.0 + 4096.0 + 640.0) / 1e6).abs() < 1e-9);
+    for agent in ["claude-code", "codex_exec"] {
+        let label = format!("agent_name=\"{agent}\"");
+        assert_eq!(receiver.value("orchestrator_agent_requests_total", &[&label]), Some(1.0), "{agent}");
+    }
+}
+
+/// A recorded body.
+struct Recording {
+    file: PathBuf,
+    signal: String,
+    encoding: &'static str,
+    gzip: Vec<u8>,
+}
+
+impl Recording {
+    fn plain(&self) -> Vec<u8> {
+        let mut plain = Vec::new();
+        GzDecoder::new(&*self.gzip).read_to_end(&mut plain).expect("gzip");
+        plain
+    }
+}
+
+/// All recordings, a tool's own in the order in which they were made.
+fn recordings() -> Vec<Recording> {
+    let files = tidy::files("tests/it/samples/otlp");
+    assert_eq!(files.iter().map(|file| file.parent()).collect::<BTreeSet<_>>().len(), 7, "seven tools");
+    let read = |file: PathBuf| {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".gz").expect("gzip");
+        let (stem, ending) = stem.rsplit_once('.').expect("an ending");
+        let signal = stem.rsplit_once('-').expect("a signal").1.to_owned();
+        let encoding = if ending == "json" { JSON } else { PROTOBUF };
+        Recording { gzip: std::fs::read(tidy::root().join(&file)).expect("a file"), file, signal, encoding }
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn send_all(receiver: &Receiver) {
+    for (place, recording) in recordings().into_iter().enumerate() {
+        let path = format!("/v1/{}", recording.signal);
+        // Every other one as it is on disk; the main listener takes what the other takes.
+        let mut headers = vec![("content-type", recording.encoding)];
+        let body = if place % 2 == 0 { recording.plain() } else { recording.gzip };
+        if place % 2 == 1 {
+            headers.push(("content-encoding", "gzip"));
+        }
+        let answer = if place % 3 == 0 {
+            receiver.lookout.send("POST", &path, &headers, &body)
+        } else {
+            receiver.post(&path, &headers, &body)
+        };
+        assert_eq!(answer.status, 200, "{}: {:?}", recording.file.display(), String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.header("content-type"), Some(recording.encoding), "{}", recording.file.display());
+    }
+}
+
+fn recordings_over_http() {
+    let receiver = receiver("");
+    send_all(&receiver);
+    let page = receiver.page();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    promtool.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to check");
+    let output = promtool.wait_with_output().expect("its end");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // What a sender called its metric is not ours to change: units and words that promtool would have named otherwise.
+    let senders_choice = [
+        "abbreviated units",
+        "instead of \"milliseconds\"",
+        "should not have \"_count\" suffix",
+        "should not have \"_total\" suffix",
+    ];
+    let ours: Vec<&str> =
+        said.lines().filter(|line| !senders_choice.iter().any(|choice| line.contains(choice))).collect();
+    assert!(ours.is_empty(), "{}", ours.join("\n"));
+    for (family, kind) in [
+        ("claude_code_token_usage_tokens_total", "counter"),
+        ("codex_turn_token_usage", "histogram"),
+        ("gemini_cli_api_request_count_total", "counter"),
+        ("gen_ai_usage_cost_USD", "histogram"),
+        ("langflow_db_pool_size", "gauge"),
+        ("gen_ai_client_operation_duration_seconds", "histogram"),
+        ("shop_exp_latency_milliseconds", "histogram"),
+        ("shop_queue_depth", "gauge"),
+        ("otlp_process_memory_usage_bytes", "gauge"),
+        ("target_info", "gauge"),
+    ] {
+        assert!(page.contains(&format!("\n# TYPE {family} {kind}\n")), "{family}");
+    }
+    for signal in ["metrics", "traces", "logs"] {
+        let taken = receiver.value("lookout_ingested_total", &[&format!("signal=\"{signal}\"")]);
+        assert!(taken.is_some_and(|taken| taken > 20.0), "{signal}: {taken:?}");
+    }
+    for reason in ["malformed", "conflict", "labels", "series_cap", "name", "buckets", "temporality"] {
+        let labels = ["signal=\"metrics\"", &format!("reason=\"{reason}\"")];
+        assert_eq!(receiver.value("lookout_rejected_total", &labels), Some(0.0), "{reason}");
+    }
+}
+
+fn formats_agree() {
+    let receiver = receiver("");
+    send_all(&receiver);
+    let read = |format: &str, page: &str| {
+        let script = tidy::root().join("tests/it/doubles/exposition.py");
+        let mut child = Command::new("python3")
+            .arg(script)
+            .arg(format)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 starts");
+        child.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to read");
+        let output = child.wait_with_output().expect("its end");
+        assert!(output.status.success(), "the parser of {format} refuses the page");
+        let samples = String::from_utf8(output.stdout).expect("text");
+        let ours = ["[\"lookout_", "[\"process_", "[\"orchestrator_"];
+        let theirs = samples.lines().filter(|line| !ours.iter().any(|own| line.starts_with(own)));
+        // The parser of OpenMetrics calls a counter's family by its base; names and values are what counts.
+        let sample =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON").as_array().expect("a list")[..3].to_vec();
+        theirs.map(sample).collect::<Vec<_>>()
+    };
+    let text = read("text", &receiver.page());
+    let answer = receiver.lookout.send("GET", "/metrics", &[("accept", OPENMETRICS)], b"");
+    let open_metrics = read("openmetrics", answer.text());
+    assert!(text.len() > 1_000, "{}", text.len());
+    assert_eq!(text, open_metrics);
+}
+
+/// Runs the helper that speaks to OTLP in Python; its output.
+fn python(script: &str, arguments: &[&str]) -> String {
+    let script = tidy::root().join("tests/it/doubles").join(script);
+    counterparts::run(Command::new("timeout").args(["60", "python3"]).arg(script).args(arguments))
+}
+
+fn recordings_over_grpc() {
+    let receiver = receiver("");
+    let folder = receiver.setup.path().join("bodies");
+    std::fs::create_dir(&folder).expect("a folder");
+    // gRPC has protobuf only.
+    let sent: Vec<Recording> = recordings().into_iter().filter(|recording| recording.encoding == PROTOBUF).collect();
+    for (place, recording) in sent.iter().enumerate() {
+        let name = format!("{place:03}-{}", recording.signal);
+        std::fs::write(folder.join(name), recording.plain()).expect("a file");
+    }
+    let (folder, address) = (folder.display().to_string(), receiver.grpc.to_string());
+    let once = python("otlp_grpc.py", &[&address, &folder]);
+    assert!(once.lines().all(|line| line.starts_with("OK ")), "{once}");
+    assert_eq!(once.lines().count(), sent.len());
+    let values = |page: String| {
+        let ours = ["lookout_", "process_", "orchestrator_", "#"];
+        let theirs = page.lines().filter(|line| !ours.iter().any(|own| line.starts_with(own)));
+        theirs.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (before, count) = (values(receiver.page()), || receiver.value("lookout_ingested_total", &["\"metrics\""]));
+    let taken = count();
+    assert!(before.len() > 1_000 && taken.is_some_and(|taken| taken > 100.0), "{} {taken:?}", before.len());
+    python("otlp_grpc.py", &[&address, &folder, "gzip"]);
+    assert_eq!(values(receiver.page()), before, "what was sent again counts once");
+    assert_eq!(count(), taken);
+}
+
+fn recordings_stay_private() {
+    let receiver = receiver("");
+    send_all(&receiver);
+    let (page, log) = (receiver.page(), receiver.lookout.log());
+    for label in [
+        "session_id",
+        "user_id",
+        "user_email",
+        "prompt",
+        "conversation_id",
+        "organization",
+        "installation_id",
+        "hidden_params",
+        "requester_metadata",
+        "command_args",
+    ] {
+        assert!(!page.contains(&format!("{label}=")) && !page.contains(&format!("_{label}")), "{label}");
+    }
+    for said in ["How many items", "devbox\",process_owner", "dev@", "sk-ant", "sk-proj", "Bearer "] {
+        assert!(!page.contains(said) && !log.contains(said), "{said}");
+    }
+}
+
+fn the_sdk_is_counted_right() {
+    let receiver = receiver("");
+    for (number, (protocol, temporality, compression)) in [
+        ("http", "cumulative", "none"),
+        ("http", "delta", "gzip"),
+        ("grpc", "cumulative", "gzip"),
+        ("grpc", "delta", "none"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let address = if protocol == "http" { receiver.http } else { receiver.grpc };
+        let instance = format!("i{number}");
+        python("otel_client.py", &[protocol, &address.to_string(), temporality, compression, &instance]);
+        let of = |name: &str, more: &[&str]| {
+            let instance = format!("instance=\"{instance}\"");
+            receiver.value(name, &[&[instance.as_str(), "job=\"team/shop\""], more].concat())
+        };
+        let what = format!("{protocol} {temporality} {compression}");
+        assert_eq!(of("jobs_done_total", &["kind=\"a \\\"b\\\"\""]), Some(10.0), "{what}");
+        assert_eq!(of("jobs_cost_USD_total", &[]), Some(0.75), "{what}");
+        assert_eq!(of("jobs_waiting", &[]), Some(3.0), "{what}");
+        assert_eq!(of("room_temperature_celsius", &[]), Some(21.5), "{what}");
+        assert_eq!(of("job_duration_seconds_count", &[]), Some(3.0), "{what}");
+        assert_eq!(of("job_duration_seconds_sum", &[]), Some(7.5), "{what}");
+        assert_eq!(of("job_duration_seconds_bucket", &["le=\"1.0\""]), Some(1.0), "{what}");
+        assert_eq!(of("job_size_bytes_count", &[]), Some(2.0), "{what}");
+        assert_eq!(of("target_info", &["service_version=\"1.2\""]), Some(1.0), "{what}");
+    }
+    assert_eq!(receiver.value("lookout_ingested_total", &["\"traces\""]), Some(4.0 * 2.0));
+    assert_eq!(receiver.value("lookout_ingested_total", &["\"logs\""]), Some(4.0));
+}
+
+fn increase_is_right() {
+    let receiver = receiver("");
+    let run = |temporality: &str| {
+        python("otel_client.py", &["http", &receiver.http.to_string(), temporality, "none", "one"]);
+    };
+    run("cumulative");
+    let prometheus = Prometheus::scraping(receiver.lookout.address());
+    let total = "sum(jobs_done_total{exported_instance=\"one\"})";
+    eventually("the first ten", || (prometheus.value(total) == Some(10.0)).then_some(()));
+    // Another process of the same name: its count begins at 0 again.
+    for runs in [2.0, 3.0] {
+        run("cumulative");
+        eventually("ten more", || (prometheus.value(total) == Some(10.0 * runs)).then_some(()));
+    }
+    let resets = "sum(resets(jobs_done_total{exported_instance=\"one\"}[5m]))";
+    assert_eq!(prometheus.value(resets), Some(0.0), "a restart of the sender is no reset of the series");
+    let grown = "sum(max_over_time(jobs_done_total[5m]) - min_over_time(jobs_done_total[5m]))";
+    assert_eq!(prometheus.value(grown), Some(20.0));
+}

@@ -1,0 +1,214 @@
+//! What is not taken in, and what the sender is told: rubbish, bombs, strangers, a house that is full.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{JSON, PROTOBUF, python, receiver};
+use crate::program::{Setup, eventually};
+use crate::{http, tidy};
+
+/// Takes all the room that bodies have, by beginning exports and not ending them.
+fn fill(address: SocketAddr) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for size in [1024 * 1024, 64 * 1024, 16 * 1024] {
+        loop {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            let head = format!(
+                "POST /v1/metrics HTTP/1.1\r\nhost: {address}\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+                size + 1
+            );
+            stream.write_all(head.as_bytes()).expect("a head");
+            // A refusal may close the connection before all is written.
+            let written = stream.write_all(&vec![0; size]);
+            stream.set_read_timeout(Some(std::time::Duration::from_millis(30))).expect("a timeout");
+            let mut answer = [0; 12];
+            if written.is_err() || stream.read(&mut answer).is_ok_and(|read| read > 0) {
+                break;
+            }
+            held.push(stream);
+            assert!(held.len() < 300, "there is room without end");
+        }
+    }
+    held
+}
+
+pub(super) fn a_full_house_is_temporary() {
+    let receiver = receiver("");
+    for (protocol, address) in [("http", receiver.http), ("grpc", receiver.grpc)] {
+        let held = fill(receiver.http);
+        let refused = receiver.post("/v1/metrics", &[("content-type", JSON)], &[b' '; 64 * 1024]);
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(refused.json()["code"], 14, "UNAVAILABLE");
+        let folder = receiver.setup.path().join(protocol);
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("0-metrics"), b"").expect("a file");
+        let folder = folder.display().to_string();
+        let said = python("otlp_grpc.py", &[&receiver.grpc.to_string(), &folder, "none", "0-metrics", "large"]);
+        assert!(said.starts_with("UNAVAILABLE ") && said.contains("RetryInfo"), "{said}");
+        let busy = || receiver.value("lookout_rejected_total", &["\"metrics\"", "\"busy\""]).expect("a count");
+        let before = busy();
+        let address = address.to_string();
+        let script = tidy::root().join("tests/it/doubles/otel_client.py");
+        let mut client = Command::new("timeout")
+            .args(["60", "python3"])
+            .arg(script)
+            .args([protocol, &address, "delta", "none", protocol])
+            // What is small is taken even then.
+            .env("OTEL_RESOURCE_ATTRIBUTES", format!("ballast={}", "x".repeat(100_000)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3 starts");
+        eventually("the sender to be refused", || (busy() > before).then_some(()));
+        drop(held);
+        assert!(client.wait().expect("its end").success());
+        let instance = format!("instance=\"{protocol}\"");
+        assert_eq!(receiver.value("jobs_done_total", &[&instance]), Some(10.0), "{protocol}");
+    }
+}
+
+pub(super) fn answers_in_kind() {
+    let receiver = receiver("");
+    let ok = receiver.json(
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":1}]}}]}]}]}"#,
+    );
+    assert_eq!((ok.status, ok.text(), ok.header("content-type")), (200, "{}", Some(JSON)));
+    assert_eq!(receiver.value("m", &[]), Some(1.0), "a read after the answer sees it");
+    let partial = receiver.json(r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","sum":{"dataPoints":[{"asInt":1},{"asInt":1}]}}]}]}]}"#);
+    assert_eq!((partial.status, &partial.json()["partialSuccess"]["rejectedDataPoints"]), (200, &Value::from("2")));
+
+    let empty = receiver.post("/v1/logs", &[("content-type", "application/x-protobuf; charset=x")], b"");
+    assert_eq!((empty.status, &*empty.body, empty.header("content-type")), (200, &b""[..], Some(PROTOBUF)));
+    let bad = receiver.post("/v1/traces", &[("content-type", PROTOBUF)], b"\xff\xff");
+    assert_eq!((bad.status, bad.header("content-type"), bad.body[..2].to_vec()), (400, Some(PROTOBUF), vec![0x08, 3]));
+    let bad = receiver.json("{\"resourceMetrics\": 3}");
+    assert_eq!((bad.status, &bad.json()["code"]), (400, &Value::from(3)));
+    assert!(bad.json()["message"].as_str().is_some_and(|said| said.starts_with("the body is not OTLP in JSON: ")));
+    let bad = receiver.post("/v1/logs", &[("content-type", JSON), ("content-encoding", "gzip")], b"{}");
+    assert_eq!(bad.status, 400, "what is not gzip");
+    for (headers, status) in [
+        (&[("content-type", "text/plain")][..], 415),
+        (&[], 415),
+        (&[("content-type", JSON), ("content-encoding", "br")], 415),
+        (&[("content-type", JSON), ("origin", "https://evil.example")], 403),
+    ] {
+        assert_eq!(receiver.post("/v1/logs", headers, b"{}").status, status, "{headers:?}");
+    }
+    assert_eq!(
+        http::request(receiver.http, "GET", "/v1/logs", &[("content-type", JSON)], b"").expect("one").status,
+        405
+    );
+    assert_eq!(http::request(receiver.http, "GET", "/metrics", &[], b"").expect("an answer").status, 404);
+
+    // Chunks without a length, in pieces that cut through everything.
+    let mut stream = TcpStream::connect(receiver.http).expect("a connection");
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {JSON}\r\ntransfer-encoding: chunked\r\n\r\n",
+        receiver.http
+    );
+    stream.write_all(head.as_bytes()).expect("a head");
+    for byte in br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":null}]}]}]}"# {
+        stream.write_all(&[b'1', b'\r', b'\n', *byte, b'\r', b'\n']).expect("a chunk");
+    }
+    stream.write_all(b"0\r\n\r\n").expect("the end");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n{}"), "{answer}");
+    assert_eq!(receiver.value("lookout_ingested_total", &["\"logs\""]), Some(1.0));
+    assert_eq!(receiver.value("lookout_rejected_total", &["\"logs\"", "\"malformed\""]), Some(1.0));
+}
+
+pub(super) fn bombs_are_refused() {
+    let receiver = receiver("limits: {body: 1000000}\n");
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..200 {
+        bomb.write_all(&[b' '; 1_000_000]).expect("memory");
+    }
+    let bomb = bomb.finish().expect("memory");
+    assert!(bomb.len() < 400_000);
+    let headers = [("content-type", JSON), ("content-encoding", "gzip")];
+    let answer = receiver.post("/v1/metrics", &headers, &bomb);
+    assert_eq!((answer.status, &answer.json()["code"]), (413, &Value::from(8)));
+    let answer = receiver.post("/v1/metrics", &headers[..1], &vec![b' '; 1_000_001]);
+    assert_eq!(answer.status, 413);
+    assert_eq!(receiver.value("lookout_rejected_total", &["\"metrics\"", "\"too_large\""]), Some(2.0));
+    assert!(receiver.lookout.peak_memory() < 100_000_000, "{}", receiver.lookout.peak_memory());
+}
+
+pub(super) fn grpc_codes() {
+    let receiver = receiver("limits: {body: 100000}\n");
+    let folder = receiver.setup.path().join("bodies");
+    std::fs::create_dir(&folder).expect("a folder");
+    let write = |name: &str, body: &[u8]| std::fs::write(folder.join(name), body).expect("a file");
+    write("0-metrics", b"");
+    write("1-traces", b"\xff\xff");
+    write("2-logs", &[0; 100_001]);
+    write("3-profiles", b"");
+    let (address, folder) = (receiver.grpc.to_string(), folder.display().to_string());
+    let said = python("otlp_grpc.py", &[&address, &folder]);
+    let codes: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(codes, ["OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"], "{said}");
+    let said = python("otlp_grpc.py", &[&address, &folder, "gzip"]);
+    let codes: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(codes[2], "RESOURCE_EXHAUSTED", "after inflating: {said}");
+    assert_eq!(receiver.value("lookout_rejected_total", &["\"logs\"", "\"too_large\""]), Some(2.0));
+}
+
+pub(super) fn access_holds() {
+    let receiver = receiver("auth: {tokens: [{name: r, role: read, token: r}, {name: i, role: ingest, token: i}]}\n");
+    let headers = [("content-type", JSON)];
+    let answer = receiver.post("/v1/metrics", &headers, b"{}");
+    assert_eq!((answer.status, &answer.json()["code"]), (401, &Value::from(16)));
+    for (token, status) in [("Bearer r", 403), ("Bearer i", 200)] {
+        let headers = [headers[0], ("authorization", token)];
+        assert_eq!(receiver.post("/v1/metrics", &headers, b"{}").status, status, "{token}");
+        assert_eq!(receiver.lookout.send("POST", "/v1/logs", &headers, b"{}").status, status, "{token}");
+    }
+    let folder = receiver.setup.path().join("bodies");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("0-metrics"), b"").expect("a file");
+    let (address, folder) = (receiver.grpc.to_string(), folder.display().to_string());
+    for (token, code) in [("", "UNAUTHENTICATED"), ("Bearer r", "PERMISSION_DENIED"), ("Bearer i", "OK")] {
+        let said = python("otlp_grpc.py", &[&address, &folder, "none", "0-metrics", token]);
+        assert!(said.starts_with(code), "{token}: {said}");
+    }
+}
+
+pub(super) fn taken_ports() {
+    // Somebody else on this machine may have the usual port already, which is just as well.
+    let usual = TcpListener::bind("127.0.0.1:4318");
+    let setup = Setup::new("").env("LOOKOUT_OTLP__HTTP", "127.0.0.1:4318");
+    let lookout = setup.start();
+    let log = lookout.log();
+    assert!(log.contains("the default address is in use") && log.contains("otlp.http"), "{log}");
+    drop(usual);
+
+    let chosen = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = chosen.local_addr().expect("its address").to_string();
+    let setup = Setup::new("").env("LOOKOUT_OTLP__GRPC", &address);
+    let output = setup.command(&["run", "--config", "lookout.yaml"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("listen on {address}; set `otlp.grpc` to an address that is free")), "{said}");
+}
+
+pub(super) fn a_reload_drops() {
+    let receiver = receiver("");
+    let body = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":1,"attributes":[{"key":"secret","value":{"stringValue":"x"}}]}]}}]}]}]}"#;
+    receiver.json(body);
+    assert_eq!(receiver.value("m", &["secret=\"x\""]), Some(1.0));
+    let before = std::fs::read_to_string(receiver.setup.path().join("lookout.yaml")).expect("a file");
+    receiver.setup.write("lookout.yaml", &format!("{before}otlp: {{drop_attributes: [secret]}}\n"));
+    assert_eq!(receiver.lookout.send("POST", "/-/reload", &[], b"").status, 200);
+    assert_eq!(receiver.value("m", &[]), None);
+    receiver.json(body);
+    assert_eq!(receiver.value("m", &[]), Some(1.0));
+    assert!(!receiver.page().contains("secret"));
+    receiver.setup.write("lookout.yaml", &format!("{before}otlp: {{max_labels: 0}}\n"));
+    let answer = receiver.lookout.send("POST", "/-/reload", &[], b"");
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("otlp.max_labels: is 0"), "{}", answer.text());
+}
