@@ -10,6 +10,7 @@ mod answer;
 mod check;
 mod client;
 pub mod demo;
+mod doctor;
 mod export;
 mod health;
 mod logging;
@@ -38,6 +39,7 @@ pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
 pub use client::ClientArgs;
 pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
 pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
 pub use replay::ReplayArgs;
@@ -97,6 +99,8 @@ pub enum Command {
     Export(ExportCommand),
     /// Print what to paste into a tool's settings, so that its agents report here
     Setup(SetupArgs),
+    /// Say which signals arrive from whom, what is taken from which, and what to change
+    Doctor(DoctorArgs),
     /// Show the whole picture: projects, components, sources, receivers
     Status(StatusArgs),
     /// Show what is wrong now, then what was
@@ -160,6 +164,7 @@ impl Cli {
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
             Command::Setup(args) => setup::run(&args, env),
+            Command::Doctor(args) => wait(doctor::run(&args, env)),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Why(args) => wait(why::run(&args, env)),
