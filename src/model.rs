@@ -14,6 +14,7 @@ pub mod deadlines;
 pub mod decision;
 pub mod duration;
 pub mod finding;
+pub mod keys;
 pub mod labels;
 pub mod level;
 pub mod matchers;

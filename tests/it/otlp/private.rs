@@ -2,14 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{JSON, receiver, recordings, send_all};
 
 pub(super) fn recordings_stay_private() {
     let receiver = receiver("");
     send_all(&receiver);
+    // A key in what an agent says of itself, wherever it says it.
+    let key = format!("sk-ant-api03-{}", "Ab1".repeat(12));
+    let pushed = receiver.lookout.post(
+        "/api/state",
+        &json!({"agents": [{"name": "careless", "status": "failed", "reason": format!("curl -H 'x-api-key: {key}' failed"), "task_id": key, "phase": key}],
+            "components": [{"name": "gateway", "status": "ERROR", "details": format!("https://bot:{key}@gateway is down")}]}),
+    );
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    receiver.json(&format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","description":"{key}","gauge":{{"dataPoints":[{{"asInt":1,"attributes":[{{"key":"used","value":{{"stringValue":"{key}"}}}}]}}]}}}}]}}]}}]}}"#
+    ));
     let page = receiver.page();
+    assert!(page.contains("used=\"***\""), "what is masked is there");
     for label in [
         "session_id",
         "user_id",
