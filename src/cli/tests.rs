@@ -39,6 +39,7 @@ fn every_command_takes_its_arguments() {
         "lookout alerts --level error --state firing --agent a --rule R --limit 5",
         "lookout agents --project shop --status waiting_question",
         "lookout health --url http://127.0.0.1:1",
+        "lookout setup claude-code --agent builder --project shop --host watch.example.com --config a.yaml",
     ] {
         assert!(parse(line).is_ok(), "{line}");
     }
@@ -55,6 +56,8 @@ fn wrong_usage_is_refused() {
         ("lookout alerts --level bad", ErrorKind::InvalidValue),
         ("lookout alerts --limit 0", ErrorKind::ValueValidation),
         ("lookout agents --status asleep", ErrorKind::InvalidValue),
+        ("lookout setup emacs", ErrorKind::InvalidValue),
+        ("lookout setup codex --agent a;b", ErrorKind::ValueValidation),
         ("lookout demo --agents 0", ErrorKind::ValueValidation),
         ("lookout --version", ErrorKind::DisplayVersion),
         ("lookout --help", ErrorKind::DisplayHelp),

@@ -20,13 +20,13 @@ const PROJECT: [&str; 2] = ["project", "service.namespace"];
 /// Hex digits in a row, dashes left out, that no name has.
 const ID_DIGITS: usize = 16;
 
-/// The project and the name; `None` when nothing in it is a name.
+/// The project, the name, and whether anybody gave it; `None` when nothing in it is a name.
 pub(super) fn identify(
     profile: &Profile,
     rules: &[AgentRule],
     resource: &[KeyValue],
     item: &[KeyValue],
-) -> Option<(Arc<str>, Arc<str>)> {
+) -> Option<(Arc<str>, Arc<str>, bool)> {
     let inner = || {
         litellm::AGENT_IN.into_iter().find_map(|(attribute, key)| {
             let object = text(item, attribute)?;
@@ -51,27 +51,30 @@ pub(in crate::sources) fn of_hook(
     item: &[KeyValue],
     folder: Option<&str>,
 ) -> Option<(Arc<str>, Arc<str>)> {
-    resolve(rules, sender, item, None, || folder.filter(|name| is_stable(name)).map(Arc::from))
+    let otherwise = || folder.filter(|name| is_stable(name)).map(Arc::from);
+    resolve(rules, sender, item, None, otherwise).map(|(project, name, _)| (project, name))
 }
 
-/// What the producer says, else the item, else the first rule that fits, else `otherwise`.
+/// What the producer says, else the item, else the first rule that fits, else `otherwise`; and whether it is not that.
 fn resolve(
     rules: &[AgentRule],
     resource: &[KeyValue],
     item: &[KeyValue],
     by_item: Option<Arc<str>>,
     otherwise: impl FnOnce() -> Option<Arc<str>>,
-) -> Option<(Arc<str>, Arc<str>)> {
+) -> Option<(Arc<str>, Arc<str>, bool)> {
     let rule = rules.iter().find(|rule| {
         rule.r#match.iter().all(|(key, pattern)| {
             text(item, key).or_else(|| text(resource, key)).is_some_and(|value| matches(pattern, &value))
         })
     });
-    let named = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent))).or_else(otherwise);
+    let given = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
+    let is_given = given.is_some();
+    let named = given.or_else(otherwise);
     let project = said(resource, &PROJECT).or_else(|| said(item, &PROJECT[..1]));
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
     let name = named.filter(|name| is_name(name, MAX_NAME))?;
-    Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name))
+    Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
 }
 
 fn said(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {

@@ -1,4 +1,4 @@
-//! Claude Code itself, with its hooks pointed at the real program and a provider of our own.
+//! Claude Code itself, with hooks from `lookout setup` and a provider of our own.
 //!
 //! It gets a home of its own, a key that opens nothing, and no other environment: what is on this machine is not its
 //! business.
@@ -45,26 +45,12 @@ impl Home {
         let known = json!({"hasCompletedOnboarding": true, "theme": "dark", "customApiKeyResponses": {"approved": [approved]},
             "projects": {shop.canonicalize().unwrap().to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
         fs::write(dir.path().join(".claude.json"), known.to_string()).unwrap();
-        let hook = json!([{"hooks": [{"type": "http", "url": format!("{}/hooks/claude-code", lookout.url()),
-            "headers": {"x-lookout-project": "$AGENT_PROJECT"}, "allowedEnvVars": ["AGENT_PROJECT"]}]}]);
-        let events = [
-            "UserPromptSubmit",
-            "PreToolUse",
-            "PostToolUse",
-            "PostToolUseFailure",
-            "PostToolBatch",
-            "PermissionRequest",
-            "Notification",
-            "Stop",
-            "StopFailure",
-            "SubagentStart",
-            "SubagentStop",
-            "PreCompact",
-            "PostCompact",
-            "SessionEnd",
-        ];
-        let hooks: serde_json::Map<_, _> = events.iter().map(|event| ((*event).to_owned(), hook.clone())).collect();
-        fs::write(dir.path().join(".claude/settings.json"), json!({"hooks": hooks}).to_string()).unwrap();
+        fs::write(dir.path().join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
+        let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
+        let text = run(setup.env_clear().current_dir(dir.path()));
+        let (_, hooks) = text.split_once("settings.json where").and_then(|it| it.1.split_once('\n')).expect("hooks");
+        fs::write(dir.path().join(".claude/settings.json"), hooks).unwrap();
         Self { dir, model: Model::start(mood) }
     }
 
@@ -77,7 +63,7 @@ impl Home {
             ("ANTHROPIC_BASE_URL", &self.model.url()),
             ("TERM", "xterm-256color"),
         ]);
-        command.envs([("AGENT_PROJECT", "till"), ("CLAUDE_CODE_MAX_RETRIES", "1"), ("DISABLE_AUTOUPDATER", "1")]);
+        command.envs([("CLAUDE_CODE_MAX_RETRIES", "1"), ("DISABLE_AUTOUPDATER", "1")]);
         command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         command
     }
