@@ -50,7 +50,9 @@ impl Fleet {
             update.status = Some(*status);
             update.reason = reason.as_deref().map_or(Patch::Clear, |reason| Patch::Set(Cow::Borrowed(reason)));
         }
-        if is_ours {
+        // A task that began here ends here, also when others report the agent by now.
+        let began_here = |id: &str| id.strip_prefix(&*hook.agent).is_some_and(|rest| rest.starts_with('#'));
+        if is_ours || agent.task.as_ref().is_some_and(|task| began_here(&task.id)) {
             // Numbers of its own, so that no id of a session or a prompt is shown.
             let task = heard.prompt.map(|prompt| (format!("{}#{}", hook.agent, prompt.number), prompt.since));
             let is_other = |id: &str| agent.task.as_ref().is_none_or(|known| *known.id != *id);

@@ -129,6 +129,15 @@ fn an_agent_that_others_report_stays_theirs() {
 }
 
 #[test]
+fn a_task_that_began_here_ends_here() {
+    let mut watch = Watch::new(settings());
+    watch.hook(0, Step::Prompted);
+    assert!(watch.push(1, a(AgentStatus::Running)).task.is_some(), "a push without a task says nothing of it");
+    assert_eq!(watch.hook(2, STOPPED).task, None);
+    assert_eq!(watch.hook(3, Step::Prompted).task, None, "from now on tasks are for those to name who push");
+}
+
+#[test]
 fn an_agent_that_telemetry_named_first_gets_its_status_here() {
     let mut watch = Watch::new(settings());
     assert_eq!(watch.telemetry(1, 0).status, None);
