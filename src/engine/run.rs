@@ -276,3 +276,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
