@@ -13,7 +13,7 @@ use crate::model::text::clean;
 const MAX_ERROR: usize = 200;
 
 /// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
-const MEMORY: usize = 4;
+const MEMORY: usize = 8;
 const LEAST_MEMORY: usize = 64 * 1024;
 
 /// What is exported.
@@ -192,12 +192,14 @@ mod tests {
         let body = [0x0a, 0x00].repeat(5_000);
         for signal in Signal::ALL {
             let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
-            assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)), "{signal:?}");
+            assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
             let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
             assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
         }
         let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
         let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
+        assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())));
+        let read = decode(Signal::Logs, Encoding::Protobuf, false, &[0x0a, 0x00].repeat(2_000), 4_000);
         assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
     }
 
