@@ -218,6 +218,7 @@ fn variables_override_the_file() {
             ("LOOKOUT_STORE__PATH", "null"),
             ("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000"),
             ("LOOKOUT_LOG__LEVEL", ""),
+            ("LOOKOUT_OTLP__HTTP", " \n"),
             ("LOOKOUT_CONFIG", "elsewhere.yaml"),
             ("LOOKOUT_PORT_9797_TCP_ADDR", "10.0.0.1"),
         ],
@@ -230,6 +231,7 @@ fn variables_override_the_file() {
     assert_eq!(config.store.path, None);
     assert_eq!(config.budgets.tokens_per_day, Some(1000));
     assert_eq!(config.log.level, "info");
+    assert!(config.otlp.http.is_some(), "a blank variable says nothing");
 }
 
 #[test]
