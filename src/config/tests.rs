@@ -257,6 +257,38 @@ fn what_a_variable_gets_wrong_is_told_of_the_variable() {
 }
 
 #[test]
+fn a_variable_that_puts_keys_in_place_of_something_else_is_told_of() {
+    for (file, name, value, problem) in [
+        (
+            "sources: [{name: a, url: 'http://a'}]",
+            "LOOKOUT_SOURCES__0__URL",
+            "http://b",
+            "LOOKOUT_SOURCES: sources: found keys and values, expected a list like [a, b]",
+        ),
+        (
+            "allowed_hosts: [a]",
+            "LOOKOUT_ALLOWED_HOSTS",
+            "{a: b}",
+            "LOOKOUT_ALLOWED_HOSTS: allowed_hosts: found text, expected a list like [a, b]",
+        ),
+        (
+            "agents: {timeout: 5s}",
+            "LOOKOUT_AGENTS__TIMEOUT__X",
+            "1",
+            "LOOKOUT_AGENTS__TIMEOUT: agents.timeout: found keys and values, expected a duration like 30s, 5m, 1h30m or 30d",
+        ),
+        (
+            "agents: {timeout: 5}",
+            "LOOKOUT_AGENTS__MAX_IDLE",
+            "1m",
+            "lookout.yaml: agents.timeout: found 5, expected a duration like 30s, 5m, 1h30m or 30d",
+        ),
+    ] {
+        assert_eq!(load(file, &[(name, value)]).expect_err(name), problem);
+    }
+}
+
+#[test]
 fn text_in_a_variable_stays_text() {
     let config = load_env(&[("LOOKOUT_STORE__PATH", "0042"), ("LOOKOUT_BUDGETS__TIME_ZONE", "UTC")]).expect("valid");
     assert_eq!(config.store.path, Some(PathBuf::from("0042")));
