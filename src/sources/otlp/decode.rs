@@ -126,7 +126,7 @@ fn malformed(what: &str, why: &str) -> DecodeError {
 
 fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
-    let mut reader = MultiGzDecoder::new(body).take(limit as u64 + 1);
+    let mut reader = MultiGzDecoder::new(body).take((limit as u64).saturating_add(1));
     match reader.read_to_end(&mut out) {
         Ok(_) if out.len() > limit => Err(DecodeError::TooLarge(limit)),
         Ok(_) => Ok(out),
@@ -182,6 +182,7 @@ mod tests {
         let small = gzip(b"{}");
         assert_eq!(read(&small, 2), Ok(Request::Logs(LogsRequest::default())));
         assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
+        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(LogsRequest::default())));
         assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
         assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
     }
