@@ -19,18 +19,19 @@ use tokio::sync::watch;
 
 use self::report::{Reporter, Seen};
 use super::client::ReachArgs;
-use super::{ConfigArgs, GIVES_WAY, warn};
+use super::{ConfigArgs, warn};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::text::is_name;
 use crate::sources::push::DEFAULT_PROJECT;
-use crate::sources::stream::skim::{Lane, Piece, Skimmer};
+use crate::sources::stream::skim::{Keep, Lane, Piece, Skimmer};
 use crate::sources::stream::{Ending, Format, Pattern, Reader};
 
 /// Pieces that may wait to be understood.
 const PIECES: usize = 32;
-/// Buffers that grew beyond this are not used again, in bytes.
-const LARGEST_BUFFER: usize = 512 * 1024;
+/// How much less of a busy processor understanding gets than copying, as a step of `nice`: next to nothing. It needs
+/// little, but where it falls behind it would take all that it is given, from the agent and from who reads its output.
+const UNDERSTANDING_GIVES_WAY: i32 = 19;
 /// A line that has begun and does not go on for so long is looked at as it stands.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So long may the last report take once the stream has ended.
@@ -111,15 +112,16 @@ fn name(text: &str) -> Result<String, String> {
 pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     args.reach.base(env)?;
     let reader = Reader::new(args.format.into(), patterns(args, env), args.task.as_deref());
-    let skimmer = Skimmer::new(reader.keep());
+    let keep = reader.keep();
     let (seen, told) = watch::channel(Seen::new(&reader));
     let ending = Arc::new(OnceLock::new());
     let interrupted = Arc::new(AtomicBool::new(false));
 
     let (pieces, incoming) = mpsc::sync_channel(PIECES);
     let (used, spare) = mpsc::sync_channel(PIECES);
-    let mut lane = Channels { pieces, spare, used: used.clone() };
-    let understander = Understander { reader, seen: seen.clone(), used, clock: Clock::system() };
+    let needs = Arc::new(OnceLock::new());
+    let mut lane = Channels { pieces, spare, needs: Arc::clone(&needs) };
+    let understander = Understander { reader, seen: seen.clone(), used, needs, clock: Clock::system() };
     thread::Builder::new().name("understand".to_owned()).spawn({
         let ending = Arc::clone(&ending);
         move || understander.run(&incoming, &ending)
@@ -137,7 +139,7 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
         }
     })?;
 
-    let copied = copy::copy(skimmer, &mut lane);
+    let copied = copy::copy(Skimmer::new(keep), &mut lane);
     let how = match &copied {
         Ok(Ending::Over) | Err(_) if interrupted.load(Ordering::Relaxed) => Ending::Interrupted,
         Ok(how) => *how,
@@ -169,7 +171,7 @@ fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
 struct Channels {
     pieces: mpsc::SyncSender<Piece>,
     spare: mpsc::Receiver<Vec<u8>>,
-    used: mpsc::SyncSender<Vec<u8>>,
+    needs: Arc<OnceLock<Keep>>,
 }
 
 impl Lane for Channels {
@@ -186,19 +188,11 @@ impl Lane for Channels {
     }
 
     fn buffer(&mut self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_default()
+        self.spare.try_recv().unwrap_or_else(|_| vec![0; copy::BUFFER])
     }
 
-    fn give_back(&mut self, buffer: Vec<u8>) {
-        give_back(&self.used, buffer);
-    }
-}
-
-fn give_back(used: &mpsc::SyncSender<Vec<u8>>, mut buffer: Vec<u8>) {
-    if buffer.capacity() <= LARGEST_BUFFER {
-        buffer.clear();
-        // There are enough when it finds no room.
-        drop(used.try_send(buffer));
+    fn needs(&self) -> Option<Keep> {
+        self.needs.get().copied()
     }
 }
 
@@ -207,13 +201,17 @@ struct Understander {
     reader: Reader,
     seen: watch::Sender<Seen>,
     used: mpsc::SyncSender<Vec<u8>>,
+    /// Which lines must be read, once the stream has shown how it is written.
+    needs: Arc<OnceLock<Keep>>,
     clock: Clock,
 }
 
 impl Understander {
     fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<Ending>) {
-        // Where a processor is short, it is the stream's.
-        rustix::process::nice(GIVES_WAY).unwrap_or_default();
+        if self.reader.keep() != Keep::Everything {
+            // For Linux a nice value belongs to a thread.
+            rustix::process::nice(UNDERSTANDING_GIVES_WAY).unwrap_or_default();
+        }
         let mut open = None;
         loop {
             let piece = match open {
@@ -223,9 +221,18 @@ impl Understander {
             match piece {
                 Ok(Piece::Lines(lines)) => {
                     open = None;
-                    self.reader.lines(self.clock.wall(), &lines);
+                    for part in lines.parts() {
+                        self.reader.lines(self.clock.wall(), part);
+                    }
+                    if self.needs.get().is_none() && self.reader.knows_format() {
+                        self.needs.get_or_init(|| self.reader.keep());
+                    }
                     self.show(false, true);
-                    give_back(&self.used, lines);
+                    let buffer = lines.into_buffer();
+                    if !buffer.is_empty() {
+                        // There are enough of them when it finds no room.
+                        self.used.try_send(buffer).unwrap_or_default();
+                    }
                 }
                 Ok(Piece::Open(line)) => {
                     open = Some(line);

@@ -100,6 +100,11 @@ impl Reader {
         }
     }
 
+    /// Whether the stream has shown how it is written, or that was said.
+    pub const fn knows_format(&self) -> bool {
+        !matches!(self.format, Format::Auto)
+    }
+
     /// Which lines must be read even when the reading falls behind, so that no token is missed.
     pub fn keep(&self) -> skim::Keep {
         let by_text = self.text.needs_every_line();

@@ -14,22 +14,36 @@ use crate::sources::stream::Ending;
 use crate::sources::stream::skim::{Lane, Skimmer};
 
 /// So much is read at once, in bytes: as `cat` does it, and twice what a pipe holds.
-const BUFFER: usize = 128 * 1024;
+pub(super) const BUFFER: usize = 128 * 1024;
+
+/// A stream that has brought so much is a large one, in bytes, and gets a larger pipe: fewer turns between the program
+/// that writes and this one. Others keep what they have, since the kernel bounds the pipes of all of a user's programs.
+const LARGE: usize = 64 << 20;
+const LARGE_PIPE: usize = 512 * 1024;
 
 /// Copies until the stream ends or nobody reads it any more. At the end both streams are closed, so that neither the
 /// agent nor who reads it waits for what is done afterwards.
 pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result<Ending> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().context("open standard input")?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().context("open standard output")?);
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = lane.buffer();
+    let mut passed = 0_usize;
     let copied = loop {
-        let bytes = match read(&mut input, &mut buffer) {
+        let length = match read(&mut input, &mut buffer) {
             Ok(0) => break Ok(Ending::Over),
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Ok(length) => length,
             Err(error) => break Err(error).context("read standard input"),
         };
-        match write(&mut output, bytes) {
-            Ok(()) => skimmer.take(bytes, lane),
+        match write(&mut output, buffer.get(..length).unwrap_or_default()) {
+            Ok(()) => {
+                let before = passed;
+                passed = passed.saturating_add(length);
+                if before < LARGE && passed >= LARGE {
+                    // What is no pipe, or may not grow, is read as it is.
+                    rustix::pipe::fcntl_setpipe_size(&input, LARGE_PIPE).unwrap_or_default();
+                }
+                buffer = skimmer.take(buffer, length, lane);
+            }
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break Ok(Ending::ReaderGone),
             Err(error) => break Err(error).context("write standard output"),
         }

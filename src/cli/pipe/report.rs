@@ -81,6 +81,8 @@ pub(super) struct Reporter {
     quiet: bool,
     /// What the sidecar has heard of this run's counts.
     told: Counts,
+    /// Whether it has heard of this run at all.
+    is_first: bool,
     /// Made anew after a failure, so that a token that was changed is read again.
     client: Option<Client>,
 }
@@ -96,6 +98,7 @@ impl Reporter {
             env: env.clone(),
             quiet: args.quiet,
             told: if args.resumed { Counts::going_on() } else { Counts::default() },
+            is_first: true,
             client: None,
         }
     }
@@ -115,8 +118,12 @@ impl Reporter {
             if latest.exit.is_some() && !latest.state.status.is_over() {
                 (latest.state.status, latest.state.reason) = (AgentStatus::Failed, Some("interrupted".to_owned()));
             }
+            if self.is_first && latest.state.status.is_over() {
+                // A run that is over before anybody heard of it has begun all the same: only so does it count as one.
+                (latest.state.status, latest.state.reason) = (AgentStatus::Running, None);
+            }
             let counts = latest.state.counts.after(&self.told);
-            let is_all = counts == latest.state.counts;
+            let is_all = counts == latest.state.counts && !(self.is_first && latest.is_final());
             let failure = self.tell(&latest, &counts).await.err();
             let sent = Instant::now();
             if let Some(error) = &failure {
@@ -127,6 +134,7 @@ impl Reporter {
                 }
             } else {
                 self.told.note(&counts);
+                self.is_first = false;
             }
             if latest.is_final() && (is_all || failure.is_some()) {
                 return finish(&latest);

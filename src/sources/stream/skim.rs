@@ -6,6 +6,8 @@
 //! that hold certain words are handed on, in order and once. Those words are on every line that says totals, and totals
 //! contain what the lines before them said.
 
+use std::ops::Range;
+
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
@@ -27,9 +29,31 @@ pub enum Keep {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Whole lines; only the very last one may lack its end.
-    Lines(Vec<u8>),
+    Lines(Lines),
     /// The end of a line that is not over yet; it comes again when it is.
     Open(Vec<u8>),
+}
+
+/// Whole lines, most of them where they were read to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// What comes first: a line that began in an earlier buffer.
+    first: Vec<u8>,
+    /// A buffer, and where in it the others are.
+    buffer: Vec<u8>,
+    others: Range<usize>,
+}
+
+impl Lines {
+    /// The lines, in order.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.first, self.buffer.get(self.others.clone()).unwrap_or_default()]
+    }
+
+    /// The buffer, to be used again; empty where there is none.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
 }
 
 /// The way to the reader.
@@ -38,10 +62,10 @@ pub trait Lane {
     fn offer(&mut self, piece: Piece) -> Option<Piece>;
     /// Hands `piece` on, as soon as there is room for it.
     fn hand(&mut self, piece: Piece);
-    /// An empty buffer, used before where there is one.
+    /// A buffer to read to, used before where there is one.
     fn buffer(&mut self) -> Vec<u8>;
-    /// Takes back a buffer that was not handed on.
-    fn give_back(&mut self, buffer: Vec<u8>);
+    /// Which lines the reader needs, once it knows better than at the start.
+    fn needs(&self) -> Option<Keep>;
 }
 
 /// Cuts one stream.
@@ -53,99 +77,125 @@ pub struct Skimmer {
     open: Vec<u8>,
     /// Whether that line is too long to be read.
     overlong: bool,
-    /// The newest block, while the reader is behind.
-    put_off: Option<Vec<u8>>,
+    /// The newest lines, while the reader is behind.
+    put_off: Option<Lines>,
+    /// A buffer that was passed over: the next one, while it is still warm.
+    spare: Option<Vec<u8>>,
 }
 
 impl Skimmer {
     /// A skimmer that keeps these lines.
     pub fn new(keep: Keep) -> Self {
-        let words = if let Keep::Lines(words) = keep { words } else { &[] };
-        let finders = words.iter().map(|word| Finder::new(*word)).collect();
-        Self { finders, waits: keep == Keep::Everything, open: Vec::new(), overlong: false, put_off: None }
+        let waits = keep == Keep::Everything;
+        let finders = Vec::new();
+        let mut skimmer = Self { finders, waits, open: Vec::new(), overlong: false, put_off: None, spare: None };
+        skimmer.narrow(keep);
+        skimmer
     }
 
-    /// Takes in the next bytes of the stream.
-    pub fn take(&mut self, bytes: &[u8], lane: &mut impl Lane) {
-        let (lines, rest) = match memrchr(b'\n', bytes) {
-            Some(last) => bytes.split_at(last + 1),
-            None => (&[][..], bytes),
-        };
-        if !lines.is_empty() {
-            let mut block = lane.buffer();
-            if self.overlong {
-                let end = memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
-                block.extend_from_slice(lines.get(end..).unwrap_or_default());
-            } else {
-                block.append(&mut self.open);
-                block.extend_from_slice(lines);
+    /// Keeps these lines from now on. Whoever needs every line goes on to need it.
+    pub fn narrow(&mut self, keep: Keep) {
+        if let Keep::Lines(words) = keep {
+            self.finders = words.iter().map(|word| Finder::new(*word)).collect();
+        }
+    }
+
+    /// Takes in the next bytes of the stream, the first `length` of `buffer`, and returns a buffer for those after them.
+    pub fn take(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
+        let bytes = buffer.get(..length).unwrap_or(&buffer);
+        let end = memrchr(b'\n', bytes).map_or(0, |last| last + 1);
+        let (lines, rest) = bytes.split_at(end);
+        let mut first = Vec::new();
+        let mut start = 0;
+        if !lines.is_empty() && (self.overlong || !self.open.is_empty()) {
+            // The end of a line that began before.
+            start = memchr(b'\n', lines).map_or(end, |at| at + 1);
+            if !self.overlong {
+                first = std::mem::take(&mut self.open);
+                first.extend_from_slice(lines.get(..start).unwrap_or_default());
             }
             self.overlong = false;
-            self.open.clear();
-            if block.is_empty() { lane.give_back(block) } else { self.pass(block, lane) }
         }
         if !rest.is_empty() && !self.overlong {
-            if self.open.len() + rest.len() > MAX_LINE {
-                self.overlong = true;
+            self.overlong = self.open.len() + rest.len() > MAX_LINE;
+            if self.overlong {
                 self.open = Vec::new();
-                return;
-            }
-            self.open.extend_from_slice(rest);
-            // Shown only where it is looked at soon; whoever is behind has more to read.
-            if self.put_off.is_none() {
-                let shown = self.open.get(self.open.len().saturating_sub(SHOWN)..).unwrap_or_default().to_vec();
-                drop(lane.offer(Piece::Open(shown)));
+            } else {
+                self.open.extend_from_slice(rest);
             }
         }
+        let next = if start < end {
+            self.pass(Lines { first, buffer, others: start..end }, lane);
+            self.spare.take().unwrap_or_else(|| lane.buffer())
+        } else {
+            if !first.is_empty() {
+                self.pass(Lines { first, ..Lines::default() }, lane);
+            }
+            buffer
+        };
+        // Shown only where it is looked at soon: whoever is behind has more to read.
+        if !self.open.is_empty() && self.put_off.is_none() {
+            let shown = self.open.get(self.open.len().saturating_sub(SHOWN)..).unwrap_or_default().to_vec();
+            drop(lane.offer(Piece::Open(shown)));
+        }
+        next
     }
 
     /// Hands on what is left when the stream is over.
     pub fn finish(&mut self, lane: &mut impl Lane) {
-        if let Some(block) = self.put_off.take() {
-            lane.hand(Piece::Lines(block));
+        if let Some(lines) = self.put_off.take() {
+            lane.hand(Piece::Lines(lines));
         }
         if !self.open.is_empty() {
-            lane.hand(Piece::Lines(std::mem::take(&mut self.open)));
+            lane.hand(Piece::Lines(Lines { first: std::mem::take(&mut self.open), ..Lines::default() }));
         }
     }
 
-    fn pass(&mut self, block: Vec<u8>, lane: &mut impl Lane) {
+    fn pass(&mut self, lines: Lines, lane: &mut impl Lane) {
         if self.waits {
-            return lane.hand(Piece::Lines(block));
+            return lane.hand(Piece::Lines(lines));
         }
         if let Some(older) = self.put_off.take()
             && let Some(Piece::Lines(older)) = lane.offer(Piece::Lines(older))
         {
-            self.sift(&older, lane);
-            lane.give_back(older);
-            self.put_off = Some(block);
+            if let Some(keep) = lane.needs() {
+                self.narrow(keep);
+            }
+            let kept = self.sift(&older);
+            if !kept.is_empty() {
+                lane.hand(Piece::Lines(Lines { first: kept, ..Lines::default() }));
+            }
+            self.spare = Some(older.into_buffer()).filter(|buffer| !buffer.is_empty()).or(self.spare.take());
+            self.put_off = Some(lines);
             return;
         }
-        if let Some(Piece::Lines(block)) = lane.offer(Piece::Lines(block)) {
-            self.put_off = Some(block);
+        if let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines)) {
+            self.put_off = Some(lines);
         }
     }
 
-    /// Hands on the lines of `block` that must be read.
-    fn sift(&self, block: &[u8], lane: &mut impl Lane) {
-        let mut rest = block;
-        let mut next: Vec<Option<usize>> = self.finders.iter().map(|finder| finder.find(rest)).collect();
-        while let Some(hit) = next.iter().flatten().min().copied() {
-            let (before, after) = rest.split_at(hit);
-            let start = memrchr(b'\n', before).map_or(0, |end| end + 1);
-            let end = hit + memchr(b'\n', after).map_or(after.len(), |end| end + 1);
-            let mut line = lane.buffer();
-            line.extend_from_slice(rest.get(start..end).unwrap_or_default());
-            lane.hand(Piece::Lines(line));
-            rest = rest.get(end..).unwrap_or_default();
-            for (finder, next) in self.finders.iter().zip(&mut next) {
-                *next = match *next {
-                    Some(at) if at >= end => Some(at - end),
-                    Some(_) => finder.find(rest),
-                    None => None,
-                };
+    /// Those of `lines` that must be read.
+    fn sift(&self, lines: &Lines) -> Vec<u8> {
+        let mut kept = Vec::new();
+        for part in lines.parts() {
+            let mut rest = part;
+            let mut next: Vec<Option<usize>> = self.finders.iter().map(|finder| finder.find(rest)).collect();
+            while let Some(hit) = next.iter().flatten().min().copied() {
+                let (before, after) = rest.split_at(hit);
+                let start = memrchr(b'\n', before).map_or(0, |end| end + 1);
+                let end = hit + memchr(b'\n', after).map_or(after.len(), |end| end + 1);
+                kept.extend_from_slice(rest.get(start..end).unwrap_or_default());
+                rest = rest.get(end..).unwrap_or_default();
+                for (finder, next) in self.finders.iter().zip(&mut next) {
+                    *next = match *next {
+                        Some(at) if at >= end => Some(at - end),
+                        Some(_) => finder.find(rest),
+                        None => None,
+                    };
+                }
             }
         }
+        kept
     }
 }
 

@@ -11,11 +11,12 @@ struct Slow {
     lines: Vec<u8>,
     open: Vec<u8>,
     largest: usize,
+    size: usize,
 }
 
 impl Slow {
-    fn new(room: &[bool]) -> Self {
-        Self { room: room.to_vec(), asked: 0, lines: Vec::new(), open: Vec::new(), largest: 0 }
+    fn new(room: &[bool], size: usize) -> Self {
+        Self { room: room.to_vec(), asked: 0, lines: Vec::new(), open: Vec::new(), largest: 0, size }
     }
 }
 
@@ -32,29 +33,33 @@ impl Lane for Slow {
     fn hand(&mut self, piece: Piece) {
         match piece {
             Piece::Lines(lines) => {
-                self.largest = self.largest.max(lines.len());
-                self.lines.extend(lines);
+                self.largest = self.largest.max(lines.parts().map(<[u8]>::len).iter().sum());
+                self.lines.extend(lines.parts().concat());
             }
             Piece::Open(open) => self.open = open,
         }
     }
 
     fn buffer(&mut self) -> Vec<u8> {
-        Vec::new()
+        vec![b'\n'; self.size]
     }
 
-    fn give_back(&mut self, _: Vec<u8>) {}
+    fn needs(&self) -> Option<Keep> {
+        None
+    }
 }
 
 const WORDS: [&str; 2] = ["total", "sum"];
 
 fn skim(stream: &[u8], sizes: &[usize], keep: Keep, room: &[bool]) -> Slow {
     let mut skimmer = Skimmer::new(keep);
-    let mut lane = Slow::new(room);
+    let mut lane = Slow::new(room, sizes.iter().copied().max().unwrap_or(1));
     let (mut rest, mut turn) = (stream, 0);
+    let mut buffer = lane.buffer();
     while !rest.is_empty() {
         let (bytes, after) = rest.split_at(sizes[turn % sizes.len()].clamp(1, rest.len()));
-        skimmer.take(bytes, &mut lane);
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        buffer = skimmer.take(buffer, bytes.len(), &mut lane);
         (rest, turn) = (after, turn + 1);
     }
     skimmer.finish(&mut lane);
@@ -130,9 +135,9 @@ fn a_line_that_is_too_long_is_passed_over_and_nothing_else() {
     }
     // Without an end it takes no more than a line may.
     let mut skimmer = Skimmer::new(Keep::Lines(&WORDS));
-    let mut lane = Slow::new(&[]);
+    let mut lane = Slow::new(&[], 65_536);
     for _ in 0..64 {
-        skimmer.take(&[0; 65_536], &mut lane);
+        skimmer.take(vec![0; 65_536], 65_536, &mut lane);
         assert!(skimmer.open.len() <= MAX_LINE);
     }
     assert!(lane.lines.is_empty());
