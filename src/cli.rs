@@ -10,12 +10,14 @@ mod answer;
 mod check;
 mod client;
 pub mod demo;
+mod doctor;
 mod export;
 mod health;
 mod logging;
 mod pipe;
 mod replay;
 mod run;
+mod setup;
 mod silence;
 mod status;
 mod table;
@@ -38,11 +40,13 @@ pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
 pub use client::{ClientArgs, ReachArgs};
 pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
 pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
 pub use pipe::PipeArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
+pub use setup::SetupArgs;
 pub use silence::SilenceArgs;
 pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
@@ -60,6 +64,7 @@ Examples:
   lookout check --config lookout.yaml     is the file valid?
   lookout test rules team.test.yaml       do the rules do what they should?
   claude -p … | lookout pipe --agent a    watch an agent by what it prints
+  lookout setup claude-code --agent me    what to paste into Claude Code's settings
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
 
@@ -95,6 +100,10 @@ pub enum Command {
     /// Say what is configured here in the language of another program
     #[command(subcommand)]
     Export(ExportCommand),
+    /// Print what to paste into a tool's settings, so that its agents report here
+    Setup(SetupArgs),
+    /// Say which signals arrive from whom, what is taken from which, and what to change
+    Doctor(DoctorArgs),
     /// Show the whole picture: projects, components, sources, receivers
     Status(StatusArgs),
     /// Show what is wrong now, then what was
@@ -134,7 +143,7 @@ pub enum ExportCommand {
 /// Which configuration a command reads.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
-    /// Configuration file, YAML or, by its ending, TOML [env: LOOKOUT_CONFIG]
+    /// Configuration file, YAML [env: LOOKOUT_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -159,6 +168,8 @@ impl Cli {
             Command::Replay(args) => replay::run(&args, env),
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),
             Command::Test(TestCommand::Route(args)) => test_route::run(&args, env),
+            Command::Setup(args) => setup::run(&args, env),
+            Command::Doctor(args) => wait(doctor::run(&args, env)),
             Command::Status(args) => wait(status::run(&args, env)),
             Command::Alerts(args) => wait(alerts::run(&args, env)),
             Command::Why(args) => wait(why::run(&args, env)),

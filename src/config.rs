@@ -17,7 +17,6 @@ mod validate;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use environment::Environment;
@@ -32,6 +31,7 @@ use crate::sources::config::SourceConfig;
 use crate::sources::otlp::OtlpConfig;
 use crate::sources::stream::PipeConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
+use crate::written;
 use log::LogConfig;
 use reader::Reader;
 use server::{AuthConfig, LimitsConfig, TlsConfig};
@@ -93,12 +93,11 @@ pub struct Source {
 impl Source {
     /// Reads and checks everything; the error names all that is wrong.
     pub fn load(&self) -> Result<Config, ConfigError> {
-        let mut figment = Figment::new();
-        if let Some(path) = &self.file {
-            figment = figment.merge(file::File::read(path).map_err(|message| unreadable(path, message))?);
-        }
-        let figment = figment.merge(self.env.clone());
-        let mut reader = Reader::new(&figment, &self.env);
+        let file = match self.file.as_deref() {
+            Some(path) => Some((path, file::tree(path).map_err(|message| unreadable(path, message))?)),
+            None => None,
+        };
+        let mut reader = Reader::new(file, &self.env);
         let mut config = Config {
             listen: reader.section("listen"),
             allowed_hosts: reader.list("allowed_hosts"),
@@ -161,11 +160,8 @@ impl Config {
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
         let mut shown = self.clone();
-        shown.sources.iter_mut().for_each(|source| source.url = crate::written::mask::url(&source.url));
-        match serde_saphyr::to_string(&shown) {
-            Ok(text) => text,
-            Err(error) => format!("# can't be shown: {error}\n"),
-        }
+        shown.sources.iter_mut().for_each(|source| source.url = written::mask::url(&source.url));
+        written::print::yaml(&shown).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
     }
 }
 

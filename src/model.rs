@@ -14,6 +14,7 @@ pub mod deadlines;
 pub mod decision;
 pub mod duration;
 pub mod finding;
+pub mod keys;
 pub mod labels;
 pub mod level;
 pub mod matchers;
@@ -35,7 +36,7 @@ pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
-pub use agent_telemetry::AgentTelemetry;
+pub use agent_telemetry::{AgentTelemetry, Received, Reception};
 pub use alert::{Alert, AlertCounts, AlertState, Told};
 pub use arrival::Arrival;
 pub use changes::{Changes, HistoryRow, Removal, Removed};

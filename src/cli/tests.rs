@@ -42,6 +42,7 @@ fn every_command_takes_its_arguments() {
         "lookout pipe --agent a",
         "lookout pipe --agent a --project p --type t --task 7 --format codex --resumed --quiet --token-file f --url h:1",
         "lookout pipe --agent a --format text --pattern failed=^panic --pattern tokens.input=in:([0-9]+) --config a.yaml",
+        "lookout setup claude-code --agent builder --project shop --host watch.example.com --config a.yaml",
     ] {
         assert!(parse(line).is_ok(), "{line}");
     }
@@ -63,6 +64,8 @@ fn wrong_usage_is_refused() {
         ("lookout pipe --agent a --pattern fialed=x", ErrorKind::ValueValidation),
         ("lookout pipe --agent a --pattern tokens.input=[0-9]+", ErrorKind::ValueValidation),
         ("lookout pipe --agent \u{7}", ErrorKind::ValueValidation),
+        ("lookout setup emacs", ErrorKind::InvalidValue),
+        ("lookout setup codex --agent a;b", ErrorKind::ValueValidation),
         ("lookout demo --agents 0", ErrorKind::ValueValidation),
         ("lookout --version", ErrorKind::DisplayVersion),
         ("lookout --help", ErrorKind::DisplayHelp),

@@ -6,16 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use figment::value::{Dict, Value};
-use figment::{Metadata, Profile, Provider};
-
 use super::shorthand;
+use crate::written::tree::{Map, Value};
+use crate::written::yaml;
 
 /// What every variable that overrides a key begins with.
 const PREFIX: &str = "LOOKOUT_";
-
-/// The name under which figment knows values that came from here.
-pub(super) const ORIGIN: &str = "environment";
 
 /// Variables that begin with the prefix and are options of commands instead of keys.
 const OPTIONS: [&str; 3] = ["LOOKOUT_CONFIG", "LOOKOUT_URL", "LOOKOUT_TOKEN_FILE"];
@@ -48,6 +44,16 @@ impl Environment {
         prefixes.map(variable).find(|name| self.get(name).is_some()).unwrap_or_else(|| variable(path))
     }
 
+    /// What the variables say that override keys.
+    pub(super) fn tree(&self) -> Value {
+        let mut tree = Value::Map(Map::new());
+        for (path, raw) in self.overrides() {
+            let beneath = |value, key| Value::Map(Map::from([(key, value)]));
+            tree.merge(path.into_iter().rev().fold(parse(raw), beneath));
+        }
+        tree
+    }
+
     /// The variables that override keys: path and raw value.
     fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
         self.0.iter().filter(|(name, value)| !value.is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
@@ -74,20 +80,6 @@ impl fmt::Debug for Environment {
     }
 }
 
-impl Provider for Environment {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(ORIGIN)
-    }
-
-    fn data(&self) -> figment::Result<figment::value::Map<Profile, Dict>> {
-        let mut tree = Dict::new();
-        for (path, raw) in self.overrides() {
-            insert(&mut tree, &path, parse(raw));
-        }
-        Ok(Profile::Default.collect(tree))
-    }
-}
-
 /// The variable that overrides the key at `path`.
 fn variable(path: &[String]) -> String {
     format!("{PREFIX}{}", path.join("__").to_uppercase())
@@ -101,30 +93,13 @@ fn is_service_link(key: &str) -> bool {
             .any(|part| key.find(part).is_some_and(|at| at == 0 || key.as_bytes().get(at - 1) == Some(&b'_')))
 }
 
-/// figment's reading of a value, and `null` for what may be null.
+/// A variable's value: a word as in YAML without quotes, or a list, keys and values, or text in quotes, as YAML has them.
 fn parse(raw: &str) -> Value {
-    if raw.trim() == "null" {
-        return Value::from(figment::value::Empty::Unit);
+    let text = raw.trim();
+    if text.starts_with(['[', '{', '"', '\'']) {
+        return yaml::parse(text).unwrap_or_else(|_| Value::Text(raw.to_owned()));
     }
-    match raw.parse() {
-        Ok(value) => value,
-        Err(never) => match never {},
-    }
-}
-
-fn insert(tree: &mut Dict, path: &[String], value: Value) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        tree.insert(first.clone(), value);
-        return;
-    }
-    let below = tree.entry(first.clone()).or_insert_with(|| Value::from(Dict::new()));
-    if !matches!(below, Value::Dict(..)) {
-        *below = Value::from(Dict::new());
-    }
-    if let Value::Dict(_, below) = below {
-        insert(below, rest, value);
-    }
+    yaml::plain(text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! What telemetry says of an agent: increments, never totals.
+//! What telemetry says of an agent: increments, never totals; and which of its signals arrive.
 
 use std::sync::Arc;
+
+use super::Time;
 
 /// What one export adds to what is known of one agent and one model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,4 +34,30 @@ impl AgentTelemetry {
     pub fn has_usage(&self) -> bool {
         self.tokens.iter().any(|count| *count > 0) || self.cost_usd.is_some_and(|cost| cost > 0.0)
     }
+}
+
+/// Which signals of an agent arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reception {
+    /// The agent's project.
+    pub project: Arc<str>,
+    /// Its name.
+    pub agent: Arc<str>,
+    /// Which tool it is.
+    pub agent_type: &'static str,
+    /// Whether the telemetry or a rule names it, rather than its service and host.
+    pub is_named: bool,
+    /// Its metrics, traces and logs.
+    pub signals: [Option<Received>; 3],
+}
+
+/// What arrives of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// When anything of it came last.
+    pub last: Time,
+    /// Points, spans or records that say something of the agent.
+    pub items: u64,
+    /// Whether they ever brought tokens, cost, and requests.
+    pub brings: [bool; 3],
 }

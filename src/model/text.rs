@@ -1,12 +1,23 @@
 //! What may be kept of text that an agent wrote.
 //!
-//! An agent's name or reason ends up on terminals, in mail headers and in chat. Control characters,
-//! ANSI escapes and bidirectional overrides are removed when it arrives; each medium escapes the rest for itself.
+//! An agent's name or reason ends up on terminals, in mail headers and in chat. Control characters, ANSI escapes and
+//! bidirectional overrides are removed when it arrives, and keys of APIs masked; each medium escapes the rest for itself.
 
 use std::borrow::Cow;
 
-/// `text` without control and bidirectional characters, cut to `limit` bytes on a character's boundary.
+use super::keys;
+
+/// `text` without keys of APIs and without control and bidirectional characters, cut to `limit` bytes on a character's
+/// boundary.
 pub fn clean(text: &str, limit: usize) -> Cow<'_, str> {
+    // Before it is cut: the beginning of a key is one still.
+    match keys::mask(text) {
+        Cow::Borrowed(text) => visible(text, limit),
+        Cow::Owned(masked) => Cow::Owned(visible(&masked, limit).into_owned()),
+    }
+}
+
+fn visible(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return Cow::Borrowed(text);
     }
@@ -38,7 +49,10 @@ pub fn escape_markup(text: &str) -> String {
 
 /// Whether a name may be used as it is: not empty, within `limit` bytes, nothing in it that [`clean`] would remove.
 pub fn is_name(text: &str, limit: usize) -> bool {
-    !text.is_empty() && text.len() <= limit && text.chars().all(is_visible)
+    !text.is_empty()
+        && text.len() <= limit
+        && text.chars().all(is_visible)
+        && matches!(keys::mask(text), Cow::Borrowed(_))
 }
 
 fn is_visible(letter: char) -> bool {
@@ -57,6 +71,9 @@ mod tests {
         assert_eq!(clean("grüße 🤖", 99), "grüße 🤖");
         assert_eq!(clean("grüße", 3), "gr");
         assert!(is_name("agent \"7\" {🤖}", 256));
+        let key = format!("sk-proj-{}", "a1b2c3d4".repeat(4));
+        assert_eq!(clean(&format!("failed with {key}"), 30), "failed with ***");
+        assert!(!is_name(&key, 256));
         assert!(!is_name("", 256) && !is_name("a\u{7}", 256) && !is_name("aaaa", 3));
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use figment::error::Kind;
-use figment::value::Value;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
 use crate::model::text::clean;
 use crate::model::{Flap, Level, QuietHours, Signal};
+use crate::written::tree::{Kind, Value};
 use crate::written::{mistake, yaml};
 
 /// So much of a rule's name or of a mistake is shown, in bytes.
@@ -23,8 +22,8 @@ const RULES: &str = "rules";
 pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
     let of_file = |problem: String| (Vec::new(), vec![("(file)".to_owned(), problem)]);
     let mut tree = match yaml::parse(text) {
-        Ok(Value::Dict(_, tree)) => tree,
-        Ok(Value::Empty(..)) => return Default::default(),
+        Ok(Value::Map(tree)) => tree,
+        Ok(Value::Null) => return Default::default(),
         Ok(_) => return of_file("holds no keys at its top; write `rules:` and a list beneath it".to_owned()),
         Err(problem) => return of_file(problem),
     };
@@ -33,20 +32,22 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
         return of_file(format!("{}: {}", clean(key, MAX_SHOWN), mistake::unknown_key(key, &[RULES])));
     }
     let rules = match rules {
-        Some(Value::Array(_, rules)) => rules,
-        Some(Value::Empty(..)) | None => return Default::default(),
+        Some(Value::List(rules)) => rules,
+        Some(Value::Null) | None => return Default::default(),
         Some(_) => return of_file("rules: expected a list of rules, like `- name: AgentIdle`".to_owned()),
     };
     let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
     for (place, rule) in rules.iter().enumerate() {
-        match rule.deserialize() {
+        match rule.read() {
             Ok(entry) => entries.push(entry),
             Err(error) => {
-                let name = rule.find_ref("name").and_then(Value::as_str);
-                let name = name.map_or_else(|| format!("#{}", place + 1), |name| clean(name, MAX_SHOWN).into_owned());
+                let name = match rule.locate(&["name".to_owned()]) {
+                    Some(Value::Text(name)) => clean(name, MAX_SHOWN).into_owned(),
+                    _ => format!("#{}", place + 1),
+                };
                 let mut path = error.path;
                 if let Kind::MissingField(missing) = &error.kind {
-                    path.push(missing.to_string());
+                    path.push((*missing).to_owned());
                 }
                 let key = mistake::key(&path);
                 let colon = if key.is_empty() { "" } else { ": " };

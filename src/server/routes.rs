@@ -63,6 +63,7 @@ impl Routes {
             .route("/api/alerts/{fingerprint}/ack", post(quiet::acknowledge))
             .route("/api/silences", get(quiet::list).post(quiet::begin))
             .route("/api/silences/{id}", delete(quiet::end))
+            .route("/api/telemetry", get(telemetry))
             .route("/api/monitoring/start", post(start))
             .route("/api/monitoring/stop", post(stop))
             .route("/-/ready", get(ready))
@@ -88,7 +89,7 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
@@ -151,6 +152,11 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Res
     let view = shared.context.engine.view().await?;
     let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING)).await
+}
+
+async fn telemetry(State(shared): State<Shared>) -> Response {
+    let receptions = shared.context.otlp.receptions().await;
+    json_answer(StatusCode::OK, answers::telemetry::of(&receptions, &shared.context.clock.skew()))
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Response, Refusal> {

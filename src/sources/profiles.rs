@@ -12,6 +12,7 @@ mod gen_ai;
 mod identity;
 mod litellm;
 mod meter;
+mod reception;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,10 @@ use attributes::{number, outcome, text};
 use meter::{Amounts, Memory, Meters};
 use table::{Adds, COLUMNS, Column, EventRow, Points, Profile, Request, When};
 
-use crate::model::agent_telemetry::AgentTelemetry;
-use crate::model::{Time, text::clean};
-use crate::sources::otlp::Request as Export;
+use crate::model::{AgentTelemetry, Reception, Time, text::clean};
 use crate::sources::otlp::config::{OtlpConfig, price_of};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
+use crate::sources::otlp::{Request as Export, Signal};
 
 /// The tools, the general one last.
 const PROFILES: [&Profile; 6] = [
@@ -53,6 +53,9 @@ pub struct Profiles {
     config: OtlpConfig,
     meters: Meters,
     memory: Memory,
+    receptions: reception::Book,
+    /// When what is read now arrived.
+    now: Time,
 }
 
 /// Where an item comes from.
@@ -79,6 +82,8 @@ impl Profiles {
             config: config.clone(),
             meters: Meters::default(),
             memory: Memory::default(),
+            receptions: reception::Book::default(),
+            now,
         }
     }
 
@@ -87,15 +92,21 @@ impl Profiles {
         self.config = config.clone();
     }
 
+    /// Which signals arrived, by project and agent.
+    pub fn receptions(&self) -> Vec<Reception> {
+        self.receptions.all()
+    }
+
     /// What an export says of agents; nothing that was said before.
     pub fn distil(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
+        self.now = now;
         let mut touched = Touched::default();
         match export {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
                     for library in &producer.scope_metrics {
                         let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
-                        library.metrics.iter().for_each(|metric| self.metric(now, &origin, metric, &mut touched));
+                        library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
@@ -130,7 +141,7 @@ impl Profiles {
         Origin { profile, resource, scope, producer: self.hash.hash_one(parts) }
     }
 
-    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
+    fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
         let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
         let counts = matches!(row.meaning, Points::Requests(_));
         if let Some(sum) = &metric.sum
@@ -139,16 +150,7 @@ impl Profiles {
             for point in &sum.data_points {
                 let value = point.as_double.or(point.as_int.map(|it| it as f64)).unwrap_or_default();
                 let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(
-                    now,
-                    origin,
-                    (&row.meaning, row.name),
-                    &point.attributes,
-                    temporality,
-                    times,
-                    value,
-                    touched,
-                );
+                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
             }
         }
         if let Some(histogram) = &metric.histogram
@@ -157,16 +159,7 @@ impl Profiles {
             for point in &histogram.data_points {
                 let value = if counts { point.count as f64 } else { point.sum.unwrap_or_default() };
                 let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(
-                    now,
-                    origin,
-                    (&row.meaning, row.name),
-                    &point.attributes,
-                    temporality,
-                    times,
-                    value,
-                    touched,
-                );
+                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
             }
         }
     }
@@ -174,7 +167,6 @@ impl Profiles {
     #[expect(clippy::too_many_arguments, reason = "what the two kinds of points have in common")]
     fn point(
         &mut self,
-        now: Time,
         origin: &Origin<'_>,
         (meaning, name): (&Points, &str),
         attributes: &[KeyValue],
@@ -191,7 +183,7 @@ impl Profiles {
             Temporality::Delta if self.memory.is_new(self.hash.hash_one((stream, start, time))) => value,
             Temporality::Delta => return,
             Temporality::Cumulative => {
-                let time = if time == 0 { nanos(now) } else { time };
+                let time = if time == 0 { nanos(self.now) } else { time };
                 self.memory.grown(stream, start, time, value, self.since)
             }
         };
@@ -216,7 +208,7 @@ impl Profiles {
                 true
             }
         };
-        self.add(origin, "metrics", attributes, is_request, &amounts, touched);
+        self.add(origin, Signal::Metrics, attributes, is_request, &amounts, touched);
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -227,7 +219,7 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            self.event(origin, "logs", row, attributes, false, touched);
+            self.event(origin, Signal::Logs, row, attributes, false, touched);
         }
     }
 
@@ -246,11 +238,11 @@ impl Profiles {
                     return;
                 }
                 let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
-                self.event(origin, "traces", row, attributes, failed, touched);
+                self.event(origin, Signal::Traces, row, attributes, failed, touched);
             }
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
-                self.add(origin, "traces", attributes, true, &[0.0; COLUMNS], touched);
+                self.add(origin, Signal::Traces, attributes, true, &[0.0; COLUMNS], touched);
             }
             None => {}
         }
@@ -259,7 +251,7 @@ impl Profiles {
     fn event(
         &mut self,
         origin: &Origin<'_>,
-        signal: &'static str,
+        signal: Signal,
         row: &EventRow,
         attributes: &[KeyValue],
         failed: bool,
@@ -299,7 +291,7 @@ impl Profiles {
     fn add(
         &mut self,
         origin: &Origin<'_>,
-        signal: &'static str,
+        signal: Signal,
         attributes: &[KeyValue],
         is_request: bool,
         amounts: &Amounts,
@@ -307,7 +299,15 @@ impl Profiles {
     ) {
         let profile = origin.profile;
         let identity = identity::identify(profile, &self.config.agents, origin.resource, attributes);
-        let Some((project, agent)) = identity else { return };
+        let Some((project, agent, is_named)) = identity else { return };
+        let digest = self.hash.hash_one((&project, &agent, profile.name));
+        self.receptions.note(digest, self.now, signal, amounts, || Reception {
+            project: Arc::clone(&project),
+            agent: Arc::clone(&agent),
+            agent_type: profile.name,
+            is_named,
+            signals: [None; 3],
+        });
         let model = if is_request { None } else { MODEL.iter().find_map(|key| text(attributes, key)) };
         let model = model.map(|model| {
             // `[1m]` is a window that some signals name and others do not.
@@ -316,7 +316,7 @@ impl Profiles {
         });
         let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
         let group = self.hash.hash_one((origin.producer, session, &model, profile.name, is_request));
-        let meter = self.hash.hash_one((signal, origin.scope));
+        let meter = self.hash.hash_one((signal.as_str(), origin.scope));
         self.meters.add(group, meter, amounts);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
         touched.note(group, telemetry, profile.tells_cost);

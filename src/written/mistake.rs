@@ -3,7 +3,7 @@
 //! Refuses to show the value of a key that holds a secret, or text that stands where a section belongs: it is
 //! what people paste there.
 
-use figment::error::{Actual, Kind};
+use super::tree::{Found, Kind};
 
 /// Names of keys whose value is a secret, and of sections whose values all may be.
 const SECRET_KEYS: [&str; 7] = ["password", "bearer_token", "bot_token", "token", "webhook_url", "headers", "secret"];
@@ -45,25 +45,18 @@ pub(crate) fn explain(kind: &Kind, path: &[String], shown: Option<&str>) -> Stri
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = in_words(expected);
-            let found = if secret { class(found) } else { describe(found, is_section(&expected)) };
-            let quotes = expected == "text"
-                && matches!(
-                    found_kind(kind),
-                    Some(Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) | Actual::Bool(_))
-                );
-            format!("found {found}, expected {expected}{}", if quotes { "; put it in quotes" } else { "" })
+            let shown = if secret { class(found).to_owned() } else { describe(found, is_section(&expected)) };
+            let is_unquoted = expected == "text" && matches!(found, Found::Number(_) | Found::Bool(_));
+            format!("found {shown}, expected {expected}{}", if is_unquoted { "; put it in quotes" } else { "" })
         }
         Kind::InvalidLength(found, expected) => format!("found {found} items, expected {}", in_words(expected)),
         // A reader's own words may quote the value.
         _ if secret => "can't be read; check how it is written".to_owned(),
-        other => {
-            let message = other.to_string();
-            match shown {
-                Some(value) if !message.contains(value) => format!("`{}`: {message}", super::mask::url(value)),
-                Some(value) => message.replace(value, &super::mask::url(value)),
-                None => message,
-            }
-        }
+        Kind::Other(message) => match shown {
+            Some(value) if !message.contains(value) => format!("`{}`: {message}", super::mask::url(value)),
+            Some(value) => message.replace(value, &super::mask::url(value)),
+            None => message.clone(),
+        },
     }
 }
 
@@ -83,13 +76,6 @@ pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
         Some((_, candidate)) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "no key is known here".to_owned(),
         None => format!("{list} {}", known.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-const fn found_kind(kind: &Kind) -> Option<&Actual> {
-    match kind {
-        Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => Some(found),
-        _ => None,
     }
 }
 
@@ -120,28 +106,24 @@ fn is_section(expected: &str) -> bool {
 }
 
 /// What was found; text only where a scalar belongs.
-fn describe(found: &Actual, section: bool) -> String {
+fn describe(found: &Found, section: bool) -> String {
     match found {
-        Actual::Bool(value) => value.to_string(),
-        Actual::Unsigned(value) => value.to_string(),
-        Actual::Signed(value) => value.to_string(),
-        Actual::Float(value) => value.to_string(),
-        Actual::Str(value) if !section => format!("`{}`", super::mask::url(value)),
-        Actual::Char(value) if !section => format!("`{value}`"),
-        other => class(other),
+        Found::Bool(value) => value.to_string(),
+        Found::Number(value) => value.clone(),
+        Found::Text(value) if !section => format!("`{}`", super::mask::url(value)),
+        other => class(other).to_owned(),
     }
 }
 
 /// What kind of thing was found.
-fn class(found: &Actual) -> String {
+const fn class(found: &Found) -> &'static str {
     match found {
-        Actual::Bool(_) => "true or false",
-        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
-        Actual::Char(_) | Actual::Str(_) | Actual::Bytes(_) => "text",
-        Actual::Unit | Actual::Option => "nothing",
-        Actual::Seq => "a list",
-        Actual::Map => "keys and values",
-        _ => "something else",
+        Found::Bool(_) => "true or false",
+        Found::Number(_) => "a number",
+        Found::Text(_) => "text",
+        Found::Nothing => "nothing",
+        Found::List => "a list",
+        Found::Map => "keys and values",
+        Found::Else => "something else",
     }
-    .to_owned()
 }

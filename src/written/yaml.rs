@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use figment::value::{Dict, Empty, Num, Tag, Value};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+
+use super::tree::{Map, Value};
 
 /// Most values that anchors and aliases may stand for, so that a short file can't make a large tree.
 const MAX_COPIES: usize = 100_000;
@@ -47,7 +48,7 @@ impl<'t> Composer<'t> {
         let mut tree = None;
         loop {
             match self.next()? {
-                (Event::StreamEnd, _) => return Ok(tree.unwrap_or_else(null)),
+                (Event::StreamEnd, _) => return Ok(tree.unwrap_or(Value::Null)),
                 (Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _) => {}
                 (_, at) if tree.is_some() => return Err((at, "a second document begins; keep one".to_owned())),
                 (event, at) => tree = Some(self.node(event, at)?.0),
@@ -68,7 +69,7 @@ impl<'t> Composer<'t> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
-                (anchor, (if is_text { text_of(&text) } else { plain(&text) }, 1))
+                (anchor, (if is_text { Value::Text(text.into_owned()) } else { plain(&text) }, 1))
             }
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
             Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
@@ -91,7 +92,7 @@ impl<'t> Composer<'t> {
         let (mut items, mut size) = (Vec::new(), 1);
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok((Value::Array(Tag::Default, items), size)),
+                (Event::SequenceEnd, _) => return Ok((Value::List(items), size)),
                 (event, at) => {
                     let (item, of_item) = self.node(event, at)?;
                     items.push(item);
@@ -102,7 +103,7 @@ impl<'t> Composer<'t> {
     }
 
     fn mapping(&mut self) -> Result<(Value, usize), Mistake> {
-        let (mut tree, mut size) = (Dict::new(), 1);
+        let (mut tree, mut size) = (Map::new(), 1);
         let mut merged = Vec::new();
         loop {
             let (event, at) = self.next()?;
@@ -123,11 +124,11 @@ impl<'t> Composer<'t> {
         // What is said here counts before what is merged, and what is merged first before what is merged later.
         for (value, at) in merged {
             let trees = match value {
-                Value::Array(_, trees) => trees,
+                Value::List(trees) => trees,
                 one => vec![one],
             };
             for merged in trees {
-                let Value::Dict(_, merged) = merged else {
+                let Value::Map(merged) = merged else {
                     return Err((at, "`<<` merges keys and values, or a list of them".to_owned()));
                 };
                 for (key, value) in merged {
@@ -135,7 +136,7 @@ impl<'t> Composer<'t> {
                 }
             }
         }
-        Ok((Value::Dict(Tag::Default, tree), size))
+        Ok((Value::Map(tree), size))
     }
 }
 
@@ -145,42 +146,33 @@ fn mistake(error: &ScanError) -> Mistake {
     (*error.marker(), line)
 }
 
-fn null() -> Value {
-    Value::Empty(Tag::Default, Empty::Unit)
-}
-
-fn text_of(text: &str) -> Value {
-    Value::String(Tag::Default, text.to_owned())
-}
-
 /// What a word without quotes means. `yes` and `no` are text: a project may be named so.
-fn plain(text: &str) -> Value {
-    let number = |num: Num| Value::Num(Tag::Default, num);
+pub(crate) fn plain(text: &str) -> Value {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return null(),
-        "true" | "True" | "TRUE" => return Value::Bool(Tag::Default, true),
-        "false" | "False" | "FALSE" => return Value::Bool(Tag::Default, false),
-        ".nan" | ".NaN" | ".NAN" => return number(Num::F64(f64::NAN)),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return number(Num::F64(f64::INFINITY)),
-        "-.inf" | "-.Inf" | "-.INF" => return number(Num::F64(f64::NEG_INFINITY)),
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
         _ => {}
     }
     let radix =
         [("0x", 16), ("0o", 8)].into_iter().find_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, radix)));
     let whole = match radix {
         Some((digits, radix)) if !digits.starts_with(['+', '-']) => {
-            u64::from_str_radix(digits, radix).ok().map(Num::U64)
+            u64::from_str_radix(digits, radix).ok().map(Value::Unsigned)
         }
         Some(_) => None,
-        None => text.parse().map(Num::U64).or_else(|_| text.parse().map(Num::I64)).ok(),
+        None => text.parse().map(Value::Unsigned).or_else(|_| text.parse().map(Value::Signed)).ok(),
     };
     // Words that Rust reads as numbers and YAML does not, such as `inf`, have letters other than an exponent's.
     let looks_decimal = || {
         text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
             && text.bytes().any(|byte| byte.is_ascii_digit())
     };
-    let any = whole.or_else(|| if looks_decimal() { text.parse().map(Num::F64).ok() } else { None });
-    any.map_or_else(|| text_of(text), number)
+    let any = whole.or_else(|| if looks_decimal() { text.parse().map(Value::Float).ok() } else { None });
+    any.unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -188,7 +180,8 @@ mod tests {
     use super::*;
 
     fn json(text: &str) -> String {
-        serde_json::to_string(&parse(text).expect(text)).expect("a tree")
+        let tree: serde_json::Value = parse(text).expect(text).read().expect("a tree");
+        tree.to_string()
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! OTLP as senders speak it: recorded bodies of seven tools, OpenTelemetry's own SDK as a client, rubbish, floods, refusals.
 
+mod doctor;
+mod private;
 mod refusals;
 
 use std::collections::BTreeSet;
@@ -32,7 +34,11 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: both formats carry the same samples of recordings", &[Need::PrometheusClient], formats_agree),
         trial("otlp: recorded bodies over gRPC, and again, count once", SDK, recordings_over_grpc),
         trial("otlp: recorded bodies become agents, and again, count once", &[], recordings_become_agents),
-        trial("otlp: nothing that a person said or is reaches the page", &[], recordings_stay_private),
+        trial(
+            "otlp: nothing that a person said or is reaches page, API, log or disk",
+            &[],
+            private::recordings_stay_private,
+        ),
         trial(
             "otlp: OpenTelemetry's SDK over HTTP and gRPC, plain and gzip, delta and cumulative",
             SDK,
@@ -53,6 +59,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: gRPC's refusals have the codes of OTLP", SDK, refusals::grpc_codes),
         trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
+        trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
+        trial("otlp: `doctor` names the signals that are missing", &[], doctor::it_names_what_is_missing),
         trial("otlp: a reload drops attributes at once", &[], refusals::a_reload_drops),
     ]
 }
@@ -136,6 +144,26 @@ fn recordings_become_agents() {
         let label = format!("agent_name=\"{agent}\"");
         assert_eq!(receiver.value("orchestrator_agent_requests_total", &[&label]), Some(1.0), "{agent}");
     }
+}
+
+fn setup_names_the_agent() {
+    // The recording was made with `environment = "test"`, which is where the printed text has the agent's name.
+    let setup = Setup::new("");
+    let printed = setup.command(&["setup", "codex", "--agent", "test", "--project", "shop"]).output().expect("it runs");
+    let printed = String::from_utf8(printed.stdout).expect("text");
+    let (theirs, ours) = printed.split_once("# In lookout.yaml").expect("two parts");
+    assert!(theirs.contains("environment = \"test\""), "{theirs}");
+    let receiver = receiver(ours.split_once('\n').expect("lines").1);
+    for recording in recordings() {
+        if recording.file.to_string_lossy().contains("codex/success-http-json") {
+            let path = format!("/v1/{}", recording.signal);
+            receiver.post(&path, &[("content-type", recording.encoding)], &recording.plain());
+        }
+    }
+    let labels = ["project=\"shop\"", "agent_name=\"test\""];
+    eventually("the agent", || {
+        (receiver.value("orchestrator_agent_requests_total", &labels) == Some(1.0)).then_some(())
+    });
 }
 
 /// A recorded body.
@@ -297,29 +325,6 @@ fn recordings_over_grpc() {
     python("otlp_grpc.py", &[&address, &folder, "gzip"]);
     assert_eq!(values(receiver.page()), before, "what was sent again counts once");
     assert_eq!(count(), taken);
-}
-
-fn recordings_stay_private() {
-    let receiver = receiver("");
-    send_all(&receiver);
-    let (page, log) = (receiver.page(), receiver.lookout.log());
-    for label in [
-        "session_id",
-        "user_id",
-        "user_email",
-        "prompt",
-        "conversation_id",
-        "organization",
-        "installation_id",
-        "hidden_params",
-        "requester_metadata",
-        "command_args",
-    ] {
-        assert!(!page.contains(&format!("{label}=")) && !page.contains(&format!("_{label}")), "{label}");
-    }
-    for said in ["How many items", "devbox\",process_owner", "dev@", "sk-ant", "sk-proj", "Bearer "] {
-        assert!(!page.contains(said) && !log.contains(said), "{said}");
-    }
 }
 
 fn the_sdk_is_counted_right() {

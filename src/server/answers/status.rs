@@ -136,6 +136,8 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "restart_count": agent.restarts.get(),
         "tokens": tokens,
         "cost_usd": agent.cost_usd.get(),
+        "unpriced_tokens": count(&agent.unpriced_tokens),
+        "usage_owner": agent.usage_owner,
         "requests": count(&agent.requests),
         "request_errors": count(&agent.request_errors),
         "rate_limit_hits": count(&agent.rate_limit_hits),

@@ -15,8 +15,8 @@ use super::decode::{DecodeError, Encoding, Request, Signal, decode};
 use super::table::Table;
 use super::taken::Taken;
 use crate::clock::Clock;
-use crate::model::AgentTelemetry;
 use crate::model::telemetry::Telemetry;
+use crate::model::{AgentTelemetry, Reception};
 use crate::sources::profiles::Profiles;
 
 /// Exports that may wait.
@@ -54,6 +54,7 @@ struct Export {
 #[derive(Debug)]
 enum Reader {
     Snapshot(oneshot::Sender<Arc<Telemetry>>),
+    Reception(oneshot::Sender<Vec<Reception>>),
     Configure(Box<OtlpConfig>),
 }
 
@@ -104,6 +105,15 @@ impl Handle {
         }
     }
 
+    /// Which signals of which agents arrived so far; none once the program stops.
+    pub async fn receptions(&self) -> Vec<Reception> {
+        let (reply, answer) = oneshot::channel();
+        match self.readers.send(Reader::Reception(reply)).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// Takes over other settings; `false` when the program stops.
     pub async fn configure(&self, config: &OtlpConfig) -> bool {
         self.readers.send(Reader::Configure(Box::new(config.clone()))).await.is_ok()
@@ -137,6 +147,7 @@ pub async fn run(
                     // A reader that went away needs no answer.
                     drop(reply.send(table.snapshot(clock.now())));
                 }
+                Some(Reader::Reception(reply)) => drop(reply.send(profiles.receptions())),
                 Some(Reader::Configure(config)) => {
                     table.configure(&config);
                     profiles.configure(&config);

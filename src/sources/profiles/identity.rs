@@ -20,13 +20,13 @@ const PROJECT: [&str; 2] = ["project", "service.namespace"];
 /// Hex digits in a row, dashes left out, that no name has.
 const ID_DIGITS: usize = 16;
 
-/// The project and the name; `None` when nothing in it is a name.
+/// The project, the name, and whether anybody gave it; `None` when nothing in it is a name.
 pub(super) fn identify(
     profile: &Profile,
     rules: &[AgentRule],
     resource: &[KeyValue],
     item: &[KeyValue],
-) -> Option<(Arc<str>, Arc<str>)> {
+) -> Option<(Arc<str>, Arc<str>, bool)> {
     let said = |attributes: &[KeyValue], keys: &[&str]| {
         keys.iter().find_map(|key| text(attributes, key).filter(|name| is_stable(name)).map(|name| Arc::from(&*name)))
     };
@@ -43,6 +43,7 @@ pub(super) fn identify(
     };
     let by_item = profile.items_name_agents.then(|| said(item, &AGENT).or_else(inner)).flatten();
     let named: Option<Arc<str>> = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
+    let is_given = named.is_some();
     let named = named.or_else(|| {
         let service = text(resource, "service.name").filter(|name| is_stable(name));
         let service = service.as_deref().unwrap_or(profile.name);
@@ -54,7 +55,7 @@ pub(super) fn identify(
     let project = said(resource, &PROJECT).or_else(|| said(item, &PROJECT[..1]));
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
     let name = named.filter(|name| is_name(name, MAX_NAME))?;
-    Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name))
+    Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
 }
 
 /// Whether it may be a name: none with a UUID or another long id in it, nor an address of mail.

@@ -189,6 +189,22 @@ fn litellm_names_the_agent_inside_a_text() {
     assert_eq!(litellm::inner("{'agent_id': None}", "agent_id"), None);
 }
 
+#[test]
+fn what_arrives_is_noted_by_agent_and_signal() {
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    assert_eq!(profiles.receptions(), []);
+    let later = before().plus(std::time::Duration::from_secs(5));
+    profiles.distil(before(), &export("claude-code/success-http-json-002-logs.json"));
+    profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
+    profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
+    let [reception] = &profiles.receptions()[..] else { panic!("one agent") };
+    assert_eq!((&*reception.agent, reception.agent_type, reception.is_named), ("claude-code", "claude-code", false));
+    let [Some(metrics), None, Some(logs)] = reception.signals else { panic!("{reception:?}") };
+    assert_eq!((metrics.last, logs.last), (later, before()));
+    assert_eq!((metrics.brings, logs.brings), ([true, true, false], [true, true, true]));
+    assert!(metrics.items > 3, "what is sent again does not count: {metrics:?}");
+}
+
 proptest! {
     #[test]
     fn the_order_of_signals_and_repeats_never_count_twice(

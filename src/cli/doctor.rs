@@ -1,0 +1,224 @@
+//! `lookout doctor`: which signals arrive from whom, what is taken from which, and what to change.
+
+mod advice;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::answer::{ago, count, flag, list, number, parse, text, time};
+use super::client::{Client, ClientArgs};
+use super::table::{Cell, Column, Table};
+use super::terminal::{Colour, Look, print};
+use crate::clock::Clock;
+use crate::config::Environment;
+use crate::model::Time;
+
+/// The signals of telemetry.
+const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+
+/// Arguments of `lookout doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// Only this agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// How to reach the sidecar
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Asks, and tells what it found.
+pub(super) async fn run(args: &DoctorArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.client, env)?;
+    let status = parse(&client.get("/api/status", &[]).await?)?;
+    let telemetry = parse(&client.get("/api/telemetry", &[]).await?)?;
+    let mut patients = patients(&status, &telemetry);
+    patients.retain(|patient| args.agent.as_deref().is_none_or(|wanted| wanted == patient.name));
+    if args.client.json {
+        let told = patients.iter().map(|patient| {
+            json!({"project": patient.project, "name": patient.name, "telemetry": patient.telemetry, "advice": patient.advice()})
+        });
+        print(&json!({"agents": told.collect::<Vec<_>>()}).to_string())?;
+    } else {
+        print(&render(&patients, Clock::system().now(), Look::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An agent, as the fleet and as telemetry have it.
+struct Patient<'v> {
+    project: &'v str,
+    name: &'v str,
+    /// What `/api/status` says of it.
+    agent: &'v Value,
+    /// What `/api/telemetry` says of it, a tool each.
+    telemetry: Vec<&'v Value>,
+}
+
+fn patients<'v>(status: &'v Value, telemetry: &'v Value) -> Vec<Patient<'v>> {
+    let projects = list(status, "projects").iter();
+    let agents = projects.flat_map(|project| list(project, "agents").iter().map(move |agent| (project, agent)));
+    agents
+        .map(|(project, agent)| {
+            let (project, name) = (text(project, "name"), text(agent, "name"));
+            let is_its = |it: &&Value| text(it, "project") == project && text(it, "name") == name;
+            Patient { project, name, agent, telemetry: list(telemetry, "agents").iter().filter(is_its).collect() }
+        })
+        .collect()
+}
+
+fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
+    if patients.is_empty() {
+        return "no agents yet; `lookout setup TOOL` prints what to paste into a tool's settings\n".to_owned();
+    }
+    let mut table = Table::new([
+        Column::text("PROJECT"),
+        Column::text("AGENT"),
+        Column::spare("TYPE"),
+        Column::text("HEARD THROUGH"),
+        Column::text("TOKENS FROM"),
+        Column::text("COST FROM"),
+        Column::text("REQUESTS FROM"),
+    ]);
+    let mut advice = Vec::new();
+    for patient in patients {
+        let told = patient.advice();
+        table.push([
+            patient.project.into(),
+            Cell::new(patient.name, (!told.is_empty()).then_some(Colour::Warn)),
+            text(patient.agent, "type").into(),
+            patient.heard(now).into(),
+            patient.from("tokens").into(),
+            patient.from("cost").into(),
+            patient.from("requests").into(),
+        ]);
+        advice.extend(told.into_iter().map(|it| format!("{}/{}: {it}\n", patient.project, patient.name)));
+    }
+    let summary = match advice.len() {
+        0 => "nothing to change".to_owned(),
+        some => count(some, "thing") + " to change",
+    };
+    format!("{}\n{}{}, {summary}\n", table.render(look), advice.concat(), count(patients.len(), "agent"))
+}
+
+impl Patient<'_> {
+    /// Through what it is heard, and how long ago.
+    fn heard(&self, now: Time) -> String {
+        let of_signal = |signal: &str| {
+            let last = self.signals(signal).filter_map(|arrival| time(arrival, "last")).max()?;
+            Some(format!("{signal} {} ago", ago(now, Some(last))))
+        };
+        let mut heard: Vec<String> = SIGNALS.into_iter().filter_map(of_signal).collect();
+        let source = text(self.agent, "source");
+        if heard.is_empty() || (source != "otlp" && !source.is_empty()) {
+            let last = ago(now, time(self.agent, "last_heard"));
+            let since = if last.is_empty() { String::new() } else { format!(" {last} ago") };
+            heard.insert(0, format!("{}{since}", if source.is_empty() { "nothing" } else { source }));
+        }
+        heard.join(", ")
+    }
+
+    /// What `kind` is taken from: `tokens`, `cost` or `requests`.
+    fn from(&self, kind: &str) -> String {
+        match text(self.agent, "usage_owner") {
+            "state" => "states".to_owned(),
+            "usage" => "usage".to_owned(),
+            "telemetry" => {
+                let brings = |signal: &&str| {
+                    self.signals(signal).any(|arrival| list(arrival, "brings").iter().any(|it| it == kind))
+                };
+                let from = SIGNALS.iter().filter(|signal| brings(signal)).copied().collect::<Vec<_>>().join(", ");
+                let is_listed = from.is_empty() && kind == "cost" && number(self.agent, "cost_usd").is_some();
+                if is_listed { "otlp.prices".to_owned() } else { from }
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What arrived of `signal`, from each tool.
+    fn signals(&self, signal: &str) -> impl Iterator<Item = &Value> {
+        self.telemetry.iter().filter_map(move |it| it.get("signals")?.get(signal)).filter(|it| it.is_object())
+    }
+
+    /// What to change.
+    fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        for it in &self.telemetry {
+            let arrives = |signal: &str| self.signals(signal).next().is_some();
+            advice.extend(advice::on_signals(text(it, "type"), arrives).map(str::to_owned));
+            if flag(it, "named") == Some(false) {
+                advice.push(advice::on_name(text(it, "type")).to_owned());
+            }
+        }
+        if let Some(unpriced) = number(self.agent, "unpriced_tokens").filter(|tokens| *tokens > 0.0) {
+            let model = Some(text(self.agent, "model")).filter(|model| !model.is_empty()).unwrap_or("the model");
+            advice.push(format!("{unpriced} tokens have no price; name {model} beneath `otlp.prices`"));
+        }
+        if !self.telemetry.is_empty() && matches!(text(self.agent, "usage_owner"), "state" | "usage") {
+            advice.push(
+                "its telemetry's numbers are refused, as what is pushed has them already; report usage in one way"
+                    .to_owned(),
+            );
+        }
+        advice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived(seconds: u64, brings: &[&str]) -> Value {
+        json!({"last": format!("2026-11-21T12:00:{:02}Z", 60 - seconds), "items": 3, "brings": brings})
+    }
+
+    fn shown(status: &Value, telemetry: &Value) -> String {
+        let now = Time::parse("2026-11-21T12:01:00Z").expect("a time");
+        render(&patients(status, telemetry), now, Look { width: Some(160), colours: false })
+    }
+
+    #[test]
+    fn what_arrives_and_what_does_not_is_told() {
+        let status = json!({"projects": [{"name": "shop", "agents": [
+            {"name": "builder", "type": "claude-code", "source": "otlp", "usage_owner": "telemetry"},
+            {"name": "codex_exec", "type": "codex", "source": "otlp", "usage_owner": "telemetry", "model": "gpt-5.1-codex", "cost_usd": 0.1, "unpriced_tokens": 1650},
+            {"name": "boss", "type": "custom", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "both", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+        ]}]});
+        let telemetry = json!({"agents": [
+            {"project": "shop", "name": "builder", "type": "claude-code", "named": true, "signals": {
+                "metrics": arrived(5, &["tokens", "cost"]), "logs": arrived(3, &["tokens", "cost", "requests"]), "traces": null}},
+            {"project": "shop", "name": "codex_exec", "type": "codex", "named": false, "signals": {
+                "metrics": null, "logs": arrived(3, &["tokens", "requests"]), "traces": null}},
+            {"project": "shop", "name": "both", "type": "gen-ai", "named": true, "signals": {
+                "metrics": null, "logs": null, "traces": arrived(1, &["tokens"])}},
+        ]});
+        insta::assert_snapshot!(shown(&status, &telemetry), @r#"
+        PROJECT  AGENT       TYPE         HEARD THROUGH                TOKENS FROM    COST FROM      REQUESTS FROM
+        shop     builder     claude-code  metrics 5s ago, logs 3s ago  metrics, logs  metrics, logs  logs
+        shop     codex_exec  codex        logs 3s ago                  logs           otlp.prices    logs
+        shop     boss        custom       push 10s ago                 states         states         states
+        shop     both                     push 10s ago, traces 1s ago  states         states         states
+
+        shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
+        shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
+        shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
+        shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
+        shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
+        4 agents, 5 things to change
+        "#);
+    }
+
+    #[test]
+    fn any_answer_can_be_shown() {
+        assert_eq!(
+            shown(&Value::Null, &Value::Null),
+            "no agents yet; `lookout setup TOOL` prints what to paste into a tool's settings\n"
+        );
+        let status = json!({"projects": [3, {"agents": [null, {"name": 3, "unpriced_tokens": "many"}]}]});
+        let telemetry = json!({"agents": [null, {"signals": 3}, {"name": "", "project": "", "signals": {"logs": []}}]});
+        assert!(shown(&status, &telemetry).contains("2 agents"));
+    }
+}

@@ -1,0 +1,78 @@
+//! What each tool could send and does not, and the setting for it.
+
+/// A signal that is missing, and what to do; the alternatives that arrive instead make some of it unnecessary.
+struct Missing {
+    tool: &'static str,
+    signal: &'static str,
+    /// Only while this one arrives, since without it something else is wrong.
+    beside: Option<&'static str>,
+    advice: &'static str,
+}
+
+const MISSING: [Missing; 7] = [
+    Missing {
+        tool: "claude-code",
+        signal: "metrics",
+        beside: None,
+        advice: "no metrics arrive; set OTEL_METRICS_EXPORTER=otlp (tokens and cost are taken from other signals meanwhile)",
+    },
+    Missing {
+        tool: "claude-code",
+        signal: "logs",
+        beside: None,
+        advice: "no logs arrive, so that failed requests are known from spans at best; set OTEL_LOGS_EXPORTER=otlp",
+    },
+    Missing {
+        tool: "claude-code",
+        signal: "traces",
+        beside: None,
+        advice: "no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp",
+    },
+    Missing {
+        tool: "codex",
+        signal: "metrics",
+        beside: Some("logs"),
+        advice: "logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway",
+    },
+    Missing {
+        tool: "codex",
+        signal: "logs",
+        beside: Some("metrics"),
+        advice: "metrics arrive and no logs, so that single refusals are not known; set `exporter` beneath [otel]",
+    },
+    Missing {
+        tool: "gemini-cli",
+        signal: "logs",
+        beside: Some("metrics"),
+        advice: "metrics arrive and no logs; something between Gemini CLI and here drops them",
+    },
+    Missing {
+        tool: "litellm",
+        signal: "traces",
+        beside: None,
+        advice: "no spans arrive, from which tokens and requests are taken; add `otel` to `litellm_settings.callbacks`",
+    },
+];
+
+/// What to change so that signals arrive which do not.
+pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+    MISSING
+        .iter()
+        .filter(move |it| it.tool == tool && !arrives(it.signal) && it.beside.is_none_or(&arrives))
+        .map(|it| it.advice)
+}
+
+/// What to change so that an agent has a name of its own.
+pub(super) fn on_name(tool: &str) -> &'static str {
+    match tool {
+        "codex" | "gemini-cli" => {
+            "nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)"
+        }
+        "litellm" => {
+            "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`"
+        }
+        _ => {
+            "nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`"
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What to paste, tool by tool: names of settings as the tools document them.
+
+/// Where telemetry goes, and whose it is.
+pub(super) struct Target<'a> {
+    /// Where OTLP over HTTP is received.
+    pub(super) http: &'a str,
+    pub(super) agent: &'a str,
+    pub(super) project: Option<&'a str>,
+    pub(super) needs_token: bool,
+}
+
+impl Target<'_> {
+    pub(super) fn claude_code(&self) -> String {
+        format!(
+            "\
+# In the shell that starts the agent, or beneath \"env\" in its settings.json:
+export CLAUDE_CODE_ENABLE_TELEMETRY=1
+export OTEL_METRICS_EXPORTER=otlp
+export OTEL_LOGS_EXPORTER=otlp
+{}export OTEL_METRIC_EXPORT_INTERVAL=10000
+{}# Spans as well: they alone show requests that were refused and then succeeded.
+export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
+export OTEL_TRACES_EXPORTER=otlp
+",
+            self.exporter(),
+            self.attributes()
+        )
+    }
+
+    pub(super) fn codex(&self) -> String {
+        let headers = if self.needs_token { ", headers = { \"authorization\" = \"Bearer TOKEN\" }" } else { "" };
+        let exporter = |signal: &str| {
+            format!("{{ otlp-http = {{ endpoint = \"{}/v1/{signal}\", protocol = \"binary\"{headers} }} }}", self.http)
+        };
+        let note = if self.needs_token { "# TOKEN stands for a token of the role ingest.\n" } else { "" };
+        format!(
+            "\
+# In ~/.codex/config.toml:
+{note}[otel]
+environment = \"{}\"
+log_user_prompt = false
+exporter = {}
+metrics_exporter = {}
+# `codex exec` loses metrics when a run fails; its logs have the same tokens, which count once.
+
+# In lookout.yaml, as Codex does not say which agent it is:
+{}",
+            self.agent,
+            exporter("logs"),
+            exporter("metrics"),
+            self.rule(&format!("{{service.name: \"codex*\", env: \"{}\"}}", self.agent))
+        )
+    }
+
+    pub(super) fn gemini_cli(&self) -> String {
+        format!(
+            "\
+# In the shell that starts the agent:
+export GEMINI_TELEMETRY_ENABLED=true
+export GEMINI_TELEMETRY_TARGET=local
+export GEMINI_TELEMETRY_OTLP_PROTOCOL=http
+export GEMINI_TELEMETRY_OTLP_ENDPOINT={}
+export GEMINI_TELEMETRY_LOG_PROMPTS=false
+{}
+# In lookout.yaml, as Gemini CLI does not say which agent it is; HOST is the machine that it runs on:
+{}",
+            self.http,
+            self.headers(),
+            self.rule("{service.name: gemini-cli, host.name: \"HOST\"}")
+        )
+    }
+
+    pub(super) fn litellm(&self) -> String {
+        format!(
+            "\
+# In the proxy's config.yaml:
+litellm_settings:
+  callbacks: [otel]
+
+# In the shell that starts the proxy:
+{}# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
+",
+            self.exporter(),
+            self.agent
+        )
+    }
+
+    pub(super) fn opentelemetry(&self) -> String {
+        format!(
+            "\
+# In the shell that starts the program:
+export OTEL_METRICS_EXPORTER=otlp
+export OTEL_LOGS_EXPORTER=otlp
+export OTEL_TRACES_EXPORTER=otlp
+{}{}",
+            self.exporter(),
+            self.attributes()
+        )
+    }
+
+    /// The variables of every SDK that say where to.
+    fn exporter(&self) -> String {
+        format!(
+            "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\nexport OTEL_EXPORTER_OTLP_ENDPOINT={}\n{}",
+            self.http,
+            self.headers()
+        )
+    }
+
+    /// The variable with the token, where one is needed.
+    fn headers(&self) -> &'static str {
+        if self.needs_token {
+            "# TOKEN stands for a token of the role ingest.\nexport OTEL_EXPORTER_OTLP_HEADERS=\"authorization=Bearer%20TOKEN\"\n"
+        } else {
+            ""
+        }
+    }
+
+    /// The variable that says whose telemetry it is.
+    fn attributes(&self) -> String {
+        let project = self.project.map(|project| format!(",project={project}")).unwrap_or_default();
+        format!("export OTEL_RESOURCE_ATTRIBUTES=agent.name={}{project}\n", self.agent)
+    }
+
+    /// A rule of ours that says whose telemetry with these attributes is.
+    fn rule(&self, attributes: &str) -> String {
+        let project = self.project.map(|project| format!(", project: \"{project}\"")).unwrap_or_default();
+        format!("otlp:\n  agents:\n    - {{match: {attributes}, agent: \"{}\"{project}}}\n", self.agent)
+    }
+}

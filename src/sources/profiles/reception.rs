@@ -1,0 +1,53 @@
+//! Which signals arrive for which agent, and what they bring: what a user needs to know when something is missing.
+
+use std::collections::HashMap;
+
+use super::meter::Amounts;
+use super::table::Column;
+use crate::model::{Received, Reception, Time};
+use crate::sources::otlp::Signal;
+
+/// Agents remembered; who comes after is not noted.
+const MAX_AGENTS: usize = 16_384;
+
+/// What arrived so far, by a digest of the agent.
+#[derive(Debug, Default)]
+pub(super) struct Book(HashMap<u64, Reception>);
+
+impl Book {
+    /// Notes an item; `whose` says whose it is when it is the first.
+    pub(super) fn note(
+        &mut self,
+        agent: u64,
+        now: Time,
+        signal: Signal,
+        amounts: &Amounts,
+        whose: impl FnOnce() -> Reception,
+    ) {
+        if self.0.len() >= MAX_AGENTS && !self.0.contains_key(&agent) {
+            return;
+        }
+        let reception = self.0.entry(agent).or_insert_with(whose);
+        let Some(place) = reception.signals.get_mut(signal as usize) else { return };
+        let received = place.get_or_insert(Received { last: now, items: 0, brings: [false; 3] });
+        received.last = now;
+        received.items += 1;
+        for (place, _) in amounts.iter().enumerate().filter(|(_, amount)| **amount > 0.0) {
+            let kind = match place {
+                _ if place < Column::Cost as usize => 0,
+                _ if place == Column::Cost as usize => 1,
+                _ => 2,
+            };
+            if let Some(brings) = received.brings.get_mut(kind) {
+                *brings = true;
+            }
+        }
+    }
+
+    /// All of it, by project and name.
+    pub(super) fn all(&self) -> Vec<Reception> {
+        let mut all: Vec<Reception> = self.0.values().cloned().collect();
+        all.sort_unstable_by(|a, b| (&a.project, &a.agent, a.agent_type).cmp(&(&b.project, &b.agent, b.agent_type)));
+        all
+    }
+}

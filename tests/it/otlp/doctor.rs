@@ -1,0 +1,45 @@
+//! `lookout doctor` against what real tools sent.
+
+use super::{receiver, recordings};
+use crate::program::eventually;
+
+pub(super) fn it_names_what_is_missing() {
+    let receiver = receiver("");
+    for recording in recordings() {
+        let name = recording.file.to_string_lossy().into_owned();
+        let is_sent = name.contains("claude-code/success-http-json") && !name.contains("traces");
+        if is_sent || name.contains("codex/success-http-json-002-logs") {
+            let path = format!("/v1/{}", recording.signal);
+            receiver.post(&path, &[("content-type", recording.encoding)], &recording.plain());
+        }
+    }
+    let url = receiver.lookout.url();
+    let doctor = |arguments: &[&str]| {
+        let output =
+            receiver.setup.command(&[&["doctor", "--url", &url], arguments].concat()).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let said = eventually("both agents", || {
+        let said = doctor(&[]);
+        (said.contains("claude-code") && said.contains("codex_exec")).then_some(said)
+    });
+    for line in [
+        "default/claude-code: no spans arrive",
+        "default/codex_exec: logs arrive and no metrics; tokens are taken from logs.",
+        "default/codex_exec: 5294 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let one = doctor(&["--agent", "claude-code"]);
+    assert!(one.contains("claude-code") && !one.contains("codex"), "{one}");
+    let json: serde_json::Value = serde_json::from_str(&doctor(&["--json"])).expect("JSON");
+    let agents = json["agents"].as_array().expect("a list");
+    let brings = |name: &str, signal: &str| {
+        let agent = agents.iter().find(|agent| agent["name"] == name).expect("the agent");
+        agent["telemetry"][0]["signals"][signal]["brings"].clone()
+    };
+    assert_eq!(brings("claude-code", "metrics"), serde_json::json!(["tokens", "cost"]));
+    assert_eq!(brings("codex_exec", "logs"), serde_json::json!(["tokens", "requests"]));
+    assert_eq!(brings("codex_exec", "metrics"), serde_json::Value::Null);
+}

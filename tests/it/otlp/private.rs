@@ -1,0 +1,97 @@
+//! What agents' telemetry says of people and of what was said: it stays where it was said.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{JSON, receiver, recordings, send_all};
+
+pub(super) fn recordings_stay_private() {
+    let receiver = receiver("");
+    send_all(&receiver);
+    // A key in what an agent says of itself, wherever it says it.
+    let key = format!("sk-ant-api03-{}", "Ab1".repeat(12));
+    let pushed = receiver.lookout.post(
+        "/api/state",
+        &json!({"agents": [{"name": "careless", "status": "failed", "reason": format!("curl -H 'x-api-key: {key}' failed"), "task_id": key, "phase": key}],
+            "components": [{"name": "gateway", "status": "ERROR", "details": format!("https://bot:{key}@gateway is down")}]}),
+    );
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    receiver.json(&format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","description":"{key}","gauge":{{"dataPoints":[{{"asInt":1,"attributes":[{{"key":"used","value":{{"stringValue":"{key}"}}}}]}}]}}}}]}}]}}]}}"#
+    ));
+    let page = receiver.page();
+    assert!(page.contains("used=\"***\""), "what is masked is there");
+    for label in [
+        "session_id",
+        "user_id",
+        "user_email",
+        "prompt",
+        "conversation_id",
+        "organization",
+        "installation_id",
+        "hidden_params",
+        "requester_metadata",
+        "command_args",
+    ] {
+        assert!(!page.contains(&format!("{label}=")) && !page.contains(&format!("_{label}")), "{label}");
+    }
+    let mut secrets: BTreeSet<String> =
+        ["How many items", "devbox\",process_owner", "dev@", "sk-ant", "sk-proj", "Bearer "]
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
+    for recording in recordings().into_iter().filter(|recording| recording.encoding == JSON) {
+        collect_private(&serde_json::from_slice(&recording.plain()).expect("JSON"), &mut secrets);
+    }
+    assert!(secrets.len() > 14, "{secrets:?}");
+    let mut places = vec![("/metrics".to_owned(), page.into_bytes())];
+    for route in ["/api/status", "/api/metrics", "/api/alerts", "/api/silences"] {
+        places.push((route.to_owned(), receiver.lookout.get(route).body));
+    }
+    // What is saved is saved now.
+    places.push(("the log".to_owned(), receiver.lookout.log().into_bytes()));
+    assert!(receiver.lookout.sigterm().success());
+    let files = std::fs::read_dir(receiver.setup.path()).expect("a folder").map(|file| file.expect("a file").path());
+    let databases = files.filter(|file| file.to_string_lossy().contains(".db"));
+    places.extend(databases.map(|file| (file.display().to_string(), std::fs::read(&file).expect("a database"))));
+    assert!(places.len() > 6, "both databases are there");
+    for (place, bytes) in places {
+        for secret in &secrets {
+            let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!is_there, "{place} has {secret}");
+        }
+    }
+}
+
+/// The values of attributes that are about a person, or that hold what was said.
+fn collect_private(tree: &Value, found: &mut BTreeSet<String>) {
+    const PRIVATE: [&str; 12] = [
+        "prompt",
+        "email",
+        "session.id",
+        "user.id",
+        "account",
+        "organization.id",
+        "installation.id",
+        "conversation.id",
+        "arguments",
+        "response_text",
+        "process.owner",
+        "request_id",
+    ];
+    match tree {
+        Value::Object(fields) => {
+            if let (Some(key), Some(value)) = (fields.get("key").and_then(Value::as_str), fields.get("value"))
+                && PRIVATE.iter().any(|private| key.contains(private))
+                && let Some(text) =
+                    value["stringValue"].as_str().filter(|text| text.len() >= 8 && *text != "<REDACTED>")
+            {
+                found.insert(text.to_owned());
+            }
+            fields.values().for_each(|value| collect_private(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect_private(value, found)),
+        _ => {}
+    }
+}
