@@ -1,6 +1,6 @@
 //! `lookout pipe` against `cat` in the same run: bytes per second, and how long a line is on its way.
 //!
-//! `cargo bench --bench pipe`. This process writes a stream held in memory to either program, turn by turn, and what
+//! `cargo bench --bench pipe [-- WORD]`, for all streams or those whose name holds the word. This process writes a stream held in memory to either program, turn by turn, and what
 //! comes out goes nowhere or is read here. Nobody listens where the sidecar should be, so that the cost of trying is in.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
@@ -19,6 +19,7 @@ const RUNS: usize = 7;
 const LINES: usize = 20_000;
 
 fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("| stream | into | `cat` | `lookout pipe` | ratio |\n|---|---|---|---|---|");
     let claude = middle(&[sample("claude-code-tool.jsonl"), sample("claude-code-partial.jsonl")].concat());
     let codex = middle(&sample("codex-tool.jsonl"));
@@ -34,6 +35,9 @@ fn main() {
         ("the same, tokens by a pattern: each line is read", &short, counted),
         ("one line without an end", &vec![b'x'; 65_536], &[]),
     ] {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
         for reads in [false, true] {
             let [cat, pipe] = speeds(bytes, arguments, reads);
             let into = if reads { "a reader" } else { "nothing" };
@@ -53,7 +57,7 @@ fn sample(name: &str) -> Vec<u8> {
 
 /// What is printed in the middle of a run, which is most of it: lines without totals.
 fn middle(lines: &[u8]) -> Vec<u8> {
-    let words = ["total_cost_usd", "turn.completed", "thread.started"];
+    let words = ["modelUsage", "turn.completed", "thread.started"];
     let is_middle = |line: &&[u8]| !words.iter().any(|word| String::from_utf8_lossy(line).contains(word));
     lines.split_inclusive(|byte| *byte == b'\n').filter(is_middle).collect::<Vec<_>>().concat()
 }

@@ -197,7 +197,7 @@ impl Reader {
     }
 }
 
-const ALL_TOTALS: [&str; 3] = [claude_code::TOTALS[0], codex::TOTALS[0], codex::TOTALS[1]];
+const ALL_TOTALS: [&str; 2] = [claude_code::TOTALS[0], codex::TOTALS[0]];
 
 /// A name that a stream says, such as that of a tool: cleaned and short.
 fn name(said: &str) -> String {

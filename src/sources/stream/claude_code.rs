@@ -15,7 +15,7 @@ use super::state::{ERRORS, Limit, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::model::{AgentStatus, Time};
 
 /// What lines with totals hold.
-pub(super) const TOTALS: [&str; 1] = ["\"total_cost_usd\""];
+pub(super) const TOTALS: [&str; 1] = ["\"modelUsage\""];
 
 /// Answers that are remembered: one is printed in several lines, those of subagents in between.
 const MAX_ANSWERS: usize = 64;

@@ -10,8 +10,9 @@ use super::name;
 use super::state::{ERRORS, Limit, RATE_LIMITED, RETRIES, State};
 use crate::model::AgentStatus;
 
-/// What lines with totals hold, and those that say of which thread.
-pub(super) const TOTALS: [&str; 2] = ["\"turn.completed\"", "\"thread.started\""];
+/// What lines hold that say totals (`turn.completed`) or of which thread (`thread.started`): one word for both, which few
+/// other lines hold.
+pub(super) const TOTALS: [&str; 1] = ["\"type\":\"t"];
 
 /// How Codex begins the text of an error that it tries to get over.
 const TRIES_AGAIN: &str = "Reconnecting";

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::MAX_LINE;
 
@@ -68,10 +68,35 @@ pub trait Lane {
     fn needs(&self) -> Option<Keep>;
 }
 
+/// A word that is looked for at the speed of memory.
+#[derive(Debug)]
+struct Word {
+    word: &'static [u8],
+    finder: Finder<'static>,
+    /// A capital letter in it and its place. Words of protocols hardly have any, so that it is looked for alone, which
+    /// takes a third of the time.
+    capital: Option<(usize, u8)>,
+}
+
+impl Word {
+    fn new(word: &'static str) -> Self {
+        let word = word.as_bytes();
+        let capital = word.iter().copied().enumerate().find(|(_, byte)| byte.is_ascii_uppercase());
+        Self { word, finder: Finder::new(word), capital }
+    }
+
+    /// Where it first is in `text`.
+    fn find(&self, text: &[u8]) -> Option<usize> {
+        let Some((place, byte)) = self.capital else { return self.finder.find(text) };
+        let mut starts = memchr_iter(byte, text).filter_map(|at| at.checked_sub(place));
+        starts.find(|start| text.get(*start..).is_some_and(|text| text.starts_with(self.word)))
+    }
+}
+
 /// Cuts one stream.
 #[derive(Debug)]
 pub struct Skimmer {
-    finders: Vec<Finder<'static>>,
+    words: Vec<Word>,
     waits: bool,
     /// The line that is not over yet.
     open: Vec<u8>,
@@ -87,8 +112,8 @@ impl Skimmer {
     /// A skimmer that keeps these lines.
     pub fn new(keep: Keep) -> Self {
         let waits = keep == Keep::Everything;
-        let finders = Vec::new();
-        let mut skimmer = Self { finders, waits, open: Vec::new(), overlong: false, put_off: None, spare: None };
+        let mut skimmer =
+            Self { words: Vec::new(), waits, open: Vec::new(), overlong: false, put_off: None, spare: None };
         skimmer.narrow(keep);
         skimmer
     }
@@ -96,7 +121,7 @@ impl Skimmer {
     /// Keeps these lines from now on. Whoever needs every line goes on to need it.
     pub fn narrow(&mut self, keep: Keep) {
         if let Keep::Lines(words) = keep {
-            self.finders = words.iter().map(|word| Finder::new(*word)).collect();
+            self.words = words.iter().map(|word| Word::new(word)).collect();
         }
     }
 
@@ -179,17 +204,17 @@ impl Skimmer {
         let mut kept = Vec::new();
         for part in lines.parts() {
             let mut rest = part;
-            let mut next: Vec<Option<usize>> = self.finders.iter().map(|finder| finder.find(rest)).collect();
+            let mut next: Vec<Option<usize>> = self.words.iter().map(|word| word.find(rest)).collect();
             while let Some(hit) = next.iter().flatten().min().copied() {
                 let (before, after) = rest.split_at(hit);
                 let start = memrchr(b'\n', before).map_or(0, |end| end + 1);
                 let end = hit + memchr(b'\n', after).map_or(after.len(), |end| end + 1);
                 kept.extend_from_slice(rest.get(start..end).unwrap_or_default());
                 rest = rest.get(end..).unwrap_or_default();
-                for (finder, next) in self.finders.iter().zip(&mut next) {
+                for (word, next) in self.words.iter().zip(&mut next) {
                     *next = match *next {
                         Some(at) if at >= end => Some(at - end),
-                        Some(_) => finder.find(rest),
+                        Some(_) => word.find(rest),
                         None => None,
                     };
                 }

@@ -49,7 +49,7 @@ impl Lane for Slow {
     }
 }
 
-const WORDS: [&str; 2] = ["total", "sum"];
+const WORDS: [&str; 2] = ["toTal", "sum"];
 
 fn skim(stream: &[u8], sizes: &[usize], keep: Keep, room: &[bool]) -> Slow {
     let mut skimmer = Skimmer::new(keep);
@@ -75,10 +75,10 @@ fn kept(lines: &[u8]) -> Vec<&[u8]> {
 fn streams() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         Just(b"\n".to_vec()),
-        Just(b"total".to_vec()),
+        Just(b"toTal".to_vec()),
         Just(b"sum".to_vec()),
         Just(b"to".to_vec()),
-        Just(b"tal su".to_vec()),
+        Just(b"Tal su".to_vec()),
         proptest::collection::vec(any::<u8>(), 0..20),
     ];
     proptest::collection::vec(part, 0..60).prop_map(|parts| parts.concat())
@@ -119,8 +119,8 @@ proptest! {
 
 #[test]
 fn a_reader_that_is_behind_gets_totals_and_the_end() {
-    let lane = skim(b"1\n2\n3 total\n4\n5\n6", &[2], Keep::Lines(&WORDS), &[false]);
-    assert_eq!(String::from_utf8_lossy(&lane.lines), "3 total\n5\n6");
+    let lane = skim(b"1\n2\n3 toTal\n4\n5\n6", &[2], Keep::Lines(&WORDS), &[false]);
+    assert_eq!(String::from_utf8_lossy(&lane.lines), "3 toTal\n5\n6");
 }
 
 #[test]
