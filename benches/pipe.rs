@@ -57,7 +57,7 @@ fn sample(name: &str) -> Vec<u8> {
 
 /// What is printed in the middle of a run, which is most of it: lines without totals.
 fn middle(lines: &[u8]) -> Vec<u8> {
-    let words = ["modelUsage", "turn.completed", "thread.started"];
+    let words = ["modelUsage", "\"turn.", "\"thread."];
     let is_middle = |line: &&[u8]| !words.iter().any(|word| String::from_utf8_lossy(line).contains(word));
     lines.split_inclusive(|byte| *byte == b'\n').filter(is_middle).collect::<Vec<_>>().concat()
 }

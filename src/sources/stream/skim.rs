@@ -98,6 +98,8 @@ impl Word {
 pub struct Skimmer {
     words: Vec<Word>,
     waits: bool,
+    /// Whether the words are those of the stream's own format.
+    is_narrow: bool,
     /// The line that is not over yet.
     open: Vec<u8>,
     /// Whether that line is too long to be read.
@@ -112,14 +114,21 @@ impl Skimmer {
     /// A skimmer that keeps these lines.
     pub fn new(keep: Keep) -> Self {
         let waits = keep == Keep::Everything;
-        let mut skimmer =
-            Self { words: Vec::new(), waits, open: Vec::new(), overlong: false, put_off: None, spare: None };
+        let mut skimmer = Self {
+            words: Vec::new(),
+            waits,
+            is_narrow: false,
+            open: Vec::new(),
+            overlong: false,
+            put_off: None,
+            spare: None,
+        };
         skimmer.narrow(keep);
         skimmer
     }
 
     /// Keeps these lines from now on. Whoever needs every line goes on to need it.
-    pub fn narrow(&mut self, keep: Keep) {
+    fn narrow(&mut self, keep: Keep) {
         if let Keep::Lines(words) = keep {
             self.words = words.iter().map(|word| Word::new(word)).collect();
         }
@@ -183,8 +192,11 @@ impl Skimmer {
         if let Some(older) = self.put_off.take()
             && let Some(Piece::Lines(older)) = lane.offer(Piece::Lines(older))
         {
-            if let Some(keep) = lane.needs() {
+            if !self.is_narrow
+                && let Some(keep) = lane.needs()
+            {
                 self.narrow(keep);
+                self.is_narrow = true;
             }
             let kept = self.sift(&older);
             if !kept.is_empty() {
