@@ -78,7 +78,8 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
     let main = (if config.tls.cert_file.is_some() { "https" } else { "http" }, config.listen.0);
     let (scheme, http) = config.otlp.http.map_or(main, |address| ("http", address));
     if http.port() == 0 {
-        anyhow::bail!("otlp.http names port 0, so that nobody knows the port beforehand; give it a fixed one");
+        let key = if config.otlp.http.is_some() { "otlp.http" } else { "listen" };
+        anyhow::bail!("{key} names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
     if args.tool == Tool::ClaudeCode && main.1.port() == 0 {
         anyhow::bail!("listen names port 0, so that nobody knows the port beforehand; give it a fixed one");
@@ -167,8 +168,12 @@ export OTEL_TRACES_EXPORTER=otlp
             let text = text(&elsewhere, &config("")).expect("a text");
             assert!(text.contains("http://watch.example.com:4318") && !text.contains("127.0.0.1"), "{text}");
         }
-        let error = text(&args(Tool::Codex), &config("otlp: {http: '127.0.0.1:0'}")).expect_err("no port");
-        assert!(error.to_string().contains("otlp.http"), "{error}");
+        for (configuration, key) in
+            [("otlp: {http: '127.0.0.1:0'}", "otlp.http"), ("{listen: '127.0.0.1:0', otlp: {http: null}}", "listen")]
+        {
+            let error = text(&args(Tool::Codex), &config(configuration)).expect_err("no port");
+            assert!(error.to_string().starts_with(key), "{error}");
+        }
     }
 
     #[test]
