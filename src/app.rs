@@ -71,13 +71,13 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     own.reloaded(clock.wall(), true);
     let history = store.history.clone();
     let (monitoring, polls_on) = watch::channel(true);
-    let (handle, bulk, control) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE);
+    let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
     let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
     let parts =
         Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
     let (engine, reports) = Engine::new(parts);
     let (stop_engine, engine_stop) = oneshot::channel();
-    let engine = tokio::spawn(engine.run(bulk, control, reports, engine_stop));
+    let engine = tokio::spawn(engine.run(queues, reports, engine_stop));
 
     let (otlp, inbox) = sources::otlp::Handle::new();
     let stop = CancellationToken::new();
@@ -190,6 +190,7 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
     }
     Ok(engine::Settings {
         fleet: config.fleet_settings(),
+        agent_rules: config.otlp.agents.clone(),
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
         incidents: config.incidents.policy(),
         digest: config.digest.clone(),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::alerts::QuietError;
-pub use handle::{Accepted, AlertFilter, Handle, IngestError, Stopped};
+pub use handle::{Accepted, AlertFilter, Handle, IngestError, Posted, Queues, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
 pub use trial::Trial;
@@ -36,6 +36,7 @@ use crate::metrics::Own;
 use crate::model::{Event, Finding, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
+use crate::sources::otlp::config::AgentRule;
 use crate::store::{Recorder, Settled, Store};
 use commit::Committer;
 use digest::Digest;
@@ -47,6 +48,8 @@ use watch::Watch;
 pub const BULK_QUEUE: usize = 1024;
 /// Bound of the queue of readers, outcomes and control.
 pub const CONTROL_QUEUE: usize = 1024;
+/// Bound of the queue of hooks.
+pub const HOOK_QUEUE: usize = 1024;
 /// How long judging stays paused before it resumes by itself.
 pub const PAUSE: Duration = Duration::from_secs(3600);
 
@@ -55,6 +58,8 @@ pub const PAUSE: Duration = Duration::from_secs(3600);
 pub struct Engine {
     clock: Clock,
     fleet: Fleet,
+    /// Whom hooks are about that do not say it themselves.
+    agent_rules: Vec<AgentRule>,
     rules: Rules,
     alerts: Alerts,
     own: Arc<Own>,

@@ -9,6 +9,7 @@ mod component;
 pub mod config;
 mod expected;
 mod expiry;
+mod hooks;
 mod poll;
 mod project;
 mod restore;
@@ -27,6 +28,7 @@ use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
 use crate::model::labels::agent_labels;
+use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
 use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Signals, Snapshot, Time};
 use project::{Index, Tally};
@@ -79,6 +81,8 @@ pub struct Fleet {
     day: i32,
     day_ends: Time,
     push: Arc<str>,
+    /// The source of those whom hooks named first.
+    hooks: Arc<str>,
     usage: Arc<str>,
     /// The source of those whom telemetry named first.
     otlp: Arc<str>,
@@ -104,6 +108,7 @@ impl Fleet {
             day: i32::MIN,
             day_ends: now,
             push: Arc::from("push"),
+            hooks: Arc::from("hooks"),
             usage: Arc::from("usage"),
             otlp: Arc::from("otlp"),
             changes: Changes::default(),
@@ -242,7 +247,7 @@ impl Fleet {
         for update in &batch.agents {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
-                    if !self.apply_agent(now, project, slot, is_new, source, ttl, update) {
+                    if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
                         let error = "its tokens come in on /api/usage, so the ones here were left out; report them in one way only";
                         taken.reject(&update.name, "usage_owner", error.to_owned());
                     }
@@ -305,17 +310,15 @@ impl Fleet {
         Some((slot, known.is_none()))
     }
 
-    /// Takes over what `update` says; false when its tokens were left out, since increments own the agent's totals.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one report, used in this one place")]
+    /// Takes over what `update` says, from a source that promises to be heard from again within `ttl`, and what a hook
+    /// told beside it; false when its tokens were left out, since increments own the agent's totals.
     fn apply_agent(
         &mut self,
         now: Time,
-        project: u32,
-        slot: u32,
-        is_new: bool,
-        source: &Arc<str>,
-        ttl: Option<Duration>,
+        (project, slot, is_new): (u32, u32, bool),
+        (source, ttl): (&Arc<str>, Option<Duration>),
         update: &AgentUpdate<'_>,
+        heard: Option<&Heard>,
     ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.state.agents.get_mut(slot),
@@ -331,8 +334,8 @@ impl Fleet {
         let before = Tally::of(agent, is_new);
         // Until the first word after a restart the agent is only remembered, and little of it is judged.
         let is_known = !is_new && agent.last_heard >= self.state.started_at;
-        let mut step =
-            agent::Step::new(now, self.state.started_at, &self.state.wall, self.settings.budgets.count_cache_read);
+        let (started_at, count_cache_read) = (self.state.started_at, self.settings.budgets.count_cache_read);
+        let mut step = agent::Step::new(now, started_at, &self.state.wall, count_cache_read, heard);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {

@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod error;
 mod grpc;
+mod hooks;
 pub mod listener;
 mod otlp;
 mod quiet;

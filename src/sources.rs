@@ -7,6 +7,7 @@
 pub mod config;
 mod draft;
 mod fields;
+pub mod hooks;
 mod http_json;
 mod orchestrator_cc;
 pub mod otlp;

@@ -46,7 +46,7 @@ impl Alerts {
     /// Takes over the silences of the ledger after a restart.
     pub fn restore_silences(&mut self, silences: Vec<Silence>) {
         self.silences = silences;
-        self.silences.sort_by(|a, b| (a.ends_at, &a.id).cmp(&(b.ends_at, &b.id)));
+        self.silences.sort_unstable_by(|a, b| (a.ends_at, &a.id).cmp(&(b.ends_at, &b.id)));
         self.silence_turns_at = self.silences.first().map(|_| Time::default());
     }
 

@@ -66,7 +66,7 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look) -> String {
         let filtered = args.project.is_some() || args.status.is_some();
         return if filtered { "no agent matches\n" } else { "no agents yet\n" }.to_owned();
     }
-    agents.sort_by(|(left_project, left), (right_project, right)| {
+    agents.sort_unstable_by(|(left_project, left), (right_project, right)| {
         let idle = |agent: &Value| number(agent, "idle_seconds").unwrap_or(-1.0);
         rank(left)
             .cmp(&rank(right))

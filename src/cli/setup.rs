@@ -75,20 +75,24 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
         }
     };
     // The main listener takes OTLP over HTTP as well.
-    let (scheme, http) = match config.otlp.http {
-        Some(address) => ("http", address),
-        None if config.tls.cert_file.is_some() => ("https", config.listen.0),
-        None => ("http", config.listen.0),
-    };
+    let main = (if config.tls.cert_file.is_some() { "https" } else { "http" }, config.listen.0);
+    let (scheme, http) = config.otlp.http.map_or(main, |address| ("http", address));
     if http.port() == 0 {
-        anyhow::bail!("otlp.http names port 0, so that nobody knows the port beforehand; give it a fixed one");
+        let key = if config.otlp.http.is_some() { "otlp.http" } else { "listen" };
+        anyhow::bail!("{key} names port 0, so that nobody knows the port beforehand; give it a fixed one");
+    }
+    if args.tool == Tool::ClaudeCode && main.1.port() == 0 {
+        anyhow::bail!("listen names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
     let target = texts::Target {
+        main: &format!("{}://{}", main.0, url(main.1)),
         http: &format!("{scheme}://{}", url(http)),
         agent: &args.agent,
         project: args.project.as_deref(),
         // On a loopback address callers may need none, unless it is reached from elsewhere.
-        needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback(),
+        needs_token: !config.auth.tokens.is_empty()
+            || !http.ip().is_loopback()
+            || args.tool == Tool::ClaudeCode && !main.1.ip().is_loopback(),
     };
     Ok(match args.tool {
         Tool::ClaudeCode => target.claude_code(),
@@ -137,7 +141,15 @@ export OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
 ";
-        assert_eq!(shown(Tool::ClaudeCode, ""), expected);
+        let shown = shown(Tool::ClaudeCode, "");
+        let (_, hooks) = shown.split_once("\n\n").expect("two parts");
+        assert!(shown.starts_with(expected), "{shown}");
+        let (place, hooks) = hooks.split_once('\n').expect("where to put it");
+        assert!(place.contains(".claude/settings.json"), "{place}");
+        let hooks: serde_json::Value = serde_json::from_str(hooks).expect("JSON");
+        let url = "http://127.0.0.1:9797/hooks/claude-code?agent=builder&project=shop";
+        assert_eq!(hooks["hooks"]["PermissionRequest"][0]["hooks"][0]["url"], url);
+        assert_eq!(hooks["hooks"].as_object().expect("events").len(), 14);
     }
 
     #[test]
@@ -156,8 +168,12 @@ export OTEL_TRACES_EXPORTER=otlp
             let text = text(&elsewhere, &config("")).expect("a text");
             assert!(text.contains("http://watch.example.com:4318") && !text.contains("127.0.0.1"), "{text}");
         }
-        let error = text(&args(Tool::Codex), &config("otlp: {http: '127.0.0.1:0'}")).expect_err("no port");
-        assert!(error.to_string().contains("otlp.http"), "{error}");
+        for (configuration, key) in
+            [("otlp: {http: '127.0.0.1:0'}", "otlp.http"), ("{listen: '127.0.0.1:0', otlp: {http: null}}", "listen")]
+        {
+            let error = text(&args(Tool::Codex), &config(configuration)).expect_err("no port");
+            assert!(error.to_string().starts_with(key), "{error}");
+        }
     }
 
     #[test]

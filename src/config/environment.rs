@@ -30,7 +30,7 @@ impl Environment {
 
     /// The value of `name`; an empty one counts as not set, since compose files pass unset variables on so.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
     /// The raw value that overrides the key at `path`.
@@ -56,7 +56,7 @@ impl Environment {
 
     /// The variables that override keys: path and raw value.
     fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
-        self.0.iter().filter(|(name, value)| !value.is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
+        self.0.iter().filter(|(name, value)| !value.trim().is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
             |(name, value)| {
                 let key = name.strip_prefix(PREFIX).filter(|key| !is_service_link(key))?;
                 Some((key.to_lowercase().split("__").map(str::to_owned).collect(), value.as_str()))

@@ -32,11 +32,13 @@ impl Said<'_> {
         let Some((path_said, said)) = nearest.filter_map(|path| Some((path, self.tree.locate(path)?))).next() else {
             return Origin::Unsaid;
         };
-        let file = self.file.as_ref().filter(|(_, tree)| tree.locate(path_said).is_some());
+        let by_file = self.file.as_ref().and_then(|(file, tree)| Some((file, tree.locate(path_said)?)));
         let is_by_env = self.by_env.locate(path_said).is_some();
-        match file {
+        match by_file {
             // Of a section of which both say something, the file is where people look first.
-            Some((file, _)) if !is_by_env || matches!(said, Value::Map(_)) => Origin::File(file.to_path_buf()),
+            Some((file, by_file)) if !is_by_env || matches!((by_file, said), (Value::Map(_), Value::Map(_))) => {
+                Origin::File(file.to_path_buf())
+            }
             _ if is_by_env => Origin::Variable(self.env.said(path)),
             _ => Origin::Unsaid,
         }

@@ -218,6 +218,7 @@ fn variables_override_the_file() {
             ("LOOKOUT_STORE__PATH", "null"),
             ("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000"),
             ("LOOKOUT_LOG__LEVEL", ""),
+            ("LOOKOUT_OTLP__HTTP", " \n"),
             ("LOOKOUT_CONFIG", "elsewhere.yaml"),
             ("LOOKOUT_PORT_9797_TCP_ADDR", "10.0.0.1"),
         ],
@@ -230,6 +231,7 @@ fn variables_override_the_file() {
     assert_eq!(config.store.path, None);
     assert_eq!(config.budgets.tokens_per_day, Some(1000));
     assert_eq!(config.log.level, "info");
+    assert!(config.otlp.http.is_some(), "a blank variable says nothing");
 }
 
 #[test]
@@ -251,6 +253,38 @@ fn what_a_variable_gets_wrong_is_told_of_the_variable() {
         ),
     ] {
         assert_eq!(load("agents: {max_idle: 1m}", &[(name, value)]).expect_err(name), problem);
+    }
+}
+
+#[test]
+fn a_variable_that_puts_keys_in_place_of_something_else_is_told_of() {
+    for (file, name, value, problem) in [
+        (
+            "sources: [{name: a, url: 'http://a'}]",
+            "LOOKOUT_SOURCES__0__URL",
+            "http://b",
+            "LOOKOUT_SOURCES: sources: found keys and values, expected a list like [a, b]",
+        ),
+        (
+            "allowed_hosts: [a]",
+            "LOOKOUT_ALLOWED_HOSTS",
+            "{a: b}",
+            "LOOKOUT_ALLOWED_HOSTS: allowed_hosts: found text, expected a list like [a, b]",
+        ),
+        (
+            "agents: {timeout: 5s}",
+            "LOOKOUT_AGENTS__TIMEOUT__X",
+            "1",
+            "LOOKOUT_AGENTS__TIMEOUT: agents.timeout: found keys and values, expected a duration like 30s, 5m, 1h30m or 30d",
+        ),
+        (
+            "agents: {timeout: 5}",
+            "LOOKOUT_AGENTS__MAX_IDLE",
+            "1m",
+            "lookout.yaml: agents.timeout: found 5, expected a duration like 30s, 5m, 1h30m or 30d",
+        ),
+    ] {
+        assert_eq!(load(file, &[(name, value)]).expect_err(name), problem);
     }
 }
 

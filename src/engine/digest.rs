@@ -76,52 +76,16 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::clock::Clock;
-    use crate::engine::{Parts, Settings};
-    use crate::metrics::Own;
-    use crate::notify::Receiver;
-    use crate::store::{Restored, Saved, Store, config::StoreConfig};
+    use crate::engine::run::tests::in_memory;
 
     #[tokio::test]
     async fn it_is_told_once_a_day_at_its_time() {
         let now = Time::parse("2026-11-21T08:59:00Z").unwrap();
         let clock = Clock::at(now);
-        let memory = StoreConfig { path: None, ..StoreConfig::default() };
-        let (store, _, _) = Store::open(&memory, &clock).unwrap();
-        let rules = crate::rules::built_in(crate::rules::compile::RuleSettings {
-            max_idle: std::time::Duration::from_secs(300),
-            timeout: std::time::Duration::from_secs(60),
-        });
         let digest = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
-        let settings = Settings {
-            fleet: crate::fleet::Settings {
-                agents: crate::fleet::config::AgentsConfig::default(),
-                expected: Vec::new(),
-                budgets: crate::fleet::config::BudgetsConfig::default(),
-                max_series: 1_000_000,
-                sources: Vec::new(),
-            },
-            rules: rules.unwrap(),
-            incidents: crate::alerts::IncidentPolicy::default(),
-            digest,
-            receivers: vec![Receiver::console()],
-        };
-        let (monitoring, _on) = tokio::sync::watch::channel(true);
-        let (restored, saved) = (Restored::default(), Saved::default());
-        let parts = Parts {
-            clock: clock.clone(),
-            settings,
-            own: Arc::new(Own::new()),
-            store,
-            restored,
-            saved,
-            monitoring,
-            recorder: None,
-        };
-        let (mut engine, _reports) = Engine::new(parts);
+        let (mut engine, _reports) = in_memory(clock, digest);
         let body = bytes::Bytes::from_static(
             br#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#,
         );

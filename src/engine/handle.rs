@@ -1,4 +1,4 @@
-//! How the rest of the program talks to the engine: messages into two bounded queues, answers back.
+//! How the rest of the program talks to the engine: messages into three bounded queues, answers back.
 
 use std::sync::Arc;
 
@@ -10,12 +10,34 @@ use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{AgentTelemetry, Level, PollReport, Rejected};
+use crate::sources::hooks::Target;
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     bulk: mpsc::Sender<Bulk>,
     control: mpsc::Sender<Control>,
+    hooks: mpsc::Sender<Posted>,
+}
+
+/// A hook that was answered and waits to be looked at. It overtakes [`Bulk`], and no reader overtakes it.
+#[derive(Debug)]
+pub struct Posted {
+    /// Whom it is about, as far as its sender said.
+    pub(super) target: Target,
+    /// Its body, which holds its share of the room for bodies.
+    pub(super) body: Bytes,
+}
+
+/// The queues' other ends, for the engine.
+#[derive(Debug)]
+pub struct Queues {
+    /// State.
+    pub bulk: mpsc::Receiver<Bulk>,
+    /// Readers and control.
+    pub control: mpsc::Receiver<Control>,
+    /// Hooks.
+    pub hooks: mpsc::Receiver<Posted>,
 }
 
 /// State that comes in. Served in order.
@@ -96,11 +118,18 @@ pub struct AlertFilter {
 }
 
 impl Handle {
-    /// A handle and the queues' other ends. `bulk` and `control` are the queues' bounds.
-    pub fn new(bulk: usize, control: usize) -> (Self, mpsc::Receiver<Bulk>, mpsc::Receiver<Control>) {
+    /// A handle and the queues' other ends. `bulk`, `control` and `hooks` are the queues' bounds.
+    pub fn new(bulk: usize, control: usize, hooks: usize) -> (Self, Queues) {
         let (bulk, bulk_end) = mpsc::channel(bulk);
         let (control, control_end) = mpsc::channel(control);
-        (Self { bulk, control }, bulk_end, control_end)
+        let (hooks, hooks_end) = mpsc::channel(hooks);
+        (Self { bulk, control, hooks }, Queues { bulk: bulk_end, control: control_end, hooks: hooks_end })
+    }
+
+    /// Hands over the body of a hook without waiting for anything; false when too many wait already, or the program
+    /// stops. A read that begins after this returned sees what the hook says.
+    pub fn hook(&self, target: Target, body: Bytes) -> bool {
+        self.hooks.try_send(Posted { target, body }).is_ok()
     }
 
     /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
@@ -161,14 +190,32 @@ impl Handle {
     }
 
     /// How many events wait in each queue.
-    pub fn queues(&self) -> [(&'static str, usize); 2] {
+    pub fn queues(&self) -> [(&'static str, usize); 3] {
         let bulk = self.bulk.max_capacity() - self.bulk.capacity();
-        [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity())]
+        let hooks = self.hooks.max_capacity() - self.hooks.capacity();
+        [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity()), ("hooks", hooks)]
     }
 
     pub(super) async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.control.send(message(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_finds_its_queue_full_is_turned_away_at_once() {
+        let (handle, mut queues) = Handle::new(1, 1, 2);
+        let hook = || handle.hook(Target::default(), Bytes::from_static(b"{}"));
+        assert_eq!([hook(), hook(), hook()], [true, true, false]);
+        assert_eq!(handle.queues(), [("bulk", 0), ("control", 0), ("hooks", 2)], "the other queues keep their room");
+        drop(queues.hooks.try_recv());
+        assert_eq!([hook(), hook()], [true, false], "there is room again");
+        drop(queues);
+        assert!(!hook(), "nobody listens any more");
     }
 }

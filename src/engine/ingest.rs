@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::handle::Bulk;
+use super::handle::{Bulk, Posted};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
@@ -65,6 +65,23 @@ impl Engine {
         taken.add_rejected(usage.rejected);
         self.judge(now);
         self.answer("usage", taken)
+    }
+
+    /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
+    pub(super) fn take_hook(&mut self, now: Time, posted: &Posted) {
+        let hook = match sources::hooks::claude_code(&posted.target, &self.agent_rules, &posted.body) {
+            Ok(hook) => hook,
+            Err(error) => {
+                tracing::debug!(error = %error, "hook not taken");
+                return self.own.rejected("hooks", "malformed", 1);
+            }
+        };
+        let taken = self.fleet.hook(now, &hook);
+        self.count("hooks", &taken);
+        if let Some(recorder) = &self.recorder {
+            recorder.note(now, Arrival::Hook(hook));
+        }
+        self.judge(now);
     }
 
     fn poll(&mut self, now: Time, mut report: PollReport) {

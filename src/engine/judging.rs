@@ -2,6 +2,7 @@
 
 mod builtin;
 mod histories;
+mod hooks;
 mod own;
 mod restarts;
 mod spending;

@@ -157,7 +157,9 @@ pub(super) fn worded(
 /// The alerts that `filter` covers and that are not over, worst first, then newest first.
 pub(super) fn listed(now: Time, alerts: &Alerts, rules: &Rules, fleet: &Fleet, filter: &AlertFilter) -> Vec<AlertView> {
     let mut found: Vec<&Alert> = alerts.open().filter(|alert| filter.covers(alert)).collect();
-    found.sort_by_key(|alert| (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint));
+    found.sort_unstable_by_key(|alert| {
+        (std::cmp::Reverse(alert.level), std::cmp::Reverse(alert.started_at), alert.fingerprint)
+    });
     found.truncate(filter.limit);
     found.into_iter().map(|alert| alert_view(now, alerts, rules, fleet, alert)).collect()
 }
@@ -242,7 +244,7 @@ impl Engine {
                 }
             })
             .collect();
-        receivers.sort_by_key(|receiver| place(&receiver.name));
+        receivers.sort_unstable_by_key(|receiver| place(&receiver.name));
         View {
             fleet: self.fleet.snapshot(now),
             alerts: self.alerts.counts().clone(),

@@ -9,12 +9,15 @@ use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
 use crate::rules::{RuleSet, Rules};
+use crate::sources::otlp::config::AgentRule;
 
 /// Everything that a reload changes in the engine.
 #[derive(Debug)]
 pub struct Settings {
     /// For the fleet.
     pub fleet: fleet::Settings,
+    /// Whom hooks are about that do not say it themselves.
+    pub agent_rules: Vec<AgentRule>,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are told as one.
@@ -40,6 +43,7 @@ impl Engine {
     pub(super) fn reload(&mut self, now: Time, settings: Settings) {
         self.settle(now);
         self.fleet.configure(now, settings.fleet);
+        self.agent_rules = settings.agent_rules;
         self.rules = Rules::new(settings.rules);
         self.rules.seed(now, self.fleet.state());
         let policies_now = policies(&settings.receivers);

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
 use super::digest::Digest;
-use super::handle::{Bulk, Control};
+use super::handle::{Control, Posted, Queues};
 use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
@@ -72,6 +72,7 @@ impl Engine {
         alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
+            agent_rules: settings.agent_rules,
             rules,
             alerts,
             own,
@@ -136,13 +137,8 @@ impl Engine {
     }
 
     /// Serves until `stop` says how long draining may take; then drains and returns.
-    pub async fn run(
-        mut self,
-        mut bulk: mpsc::Receiver<Bulk>,
-        mut control: mpsc::Receiver<Control>,
-        mut reports: mpsc::Receiver<Report>,
-        mut stop: Stop,
-    ) {
+    pub async fn run(mut self, queues: Queues, mut reports: mpsc::Receiver<Report>, mut stop: Stop) {
+        let Queues { mut bulk, mut control, mut hooks } = queues;
         let mut saving = tokio::time::interval(SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.looked_at = self.now();
@@ -159,7 +155,21 @@ impl Engine {
                 within = &mut stop => break within.unwrap_or_default(),
                 done = self.committer.next() => self.committed(done),
                 Some(report) = reports.recv() => self.take_report(report),
-                Some(message) = control.recv() => self.take_control(message),
+                Some(message) = control.recv() => {
+                    // Whoever reads after a hook was answered sees what it says: those that wait now, and no later ones.
+                    let waiting = hooks.len();
+                    self.take_hooks(&mut hooks, waiting);
+                    self.take_control(message);
+                }
+                Some(hook) = hooks.recv() => {
+                    let now = self.now();
+                    self.take_hook(now, &hook);
+                    self.take_hooks(&mut hooks, BURST);
+                    // A flood of hooks must not starve what waits behind them.
+                    if let Ok(event) = bulk.try_recv() {
+                        self.take_bulk(now, event);
+                    }
+                }
                 Some(event) = bulk.recv() => {
                     let now = self.now();
                     self.take_bulk(now, event);
@@ -178,11 +188,22 @@ impl Engine {
                 () = tokio::time::sleep(wait) => {}
             }
         };
+        let waiting = hooks.len();
+        self.take_hooks(&mut hooks, waiting);
         while let Ok(event) = bulk.try_recv() {
             let now = self.now();
             self.take_bulk(now, event);
         }
         self.drain(reports, within).await;
+    }
+
+    /// Serves hooks that wait, at most so many.
+    fn take_hooks(&mut self, hooks: &mut mpsc::Receiver<Posted>, most: usize) {
+        for _ in 0..most {
+            let Ok(hook) = hooks.try_recv() else { break };
+            let now = self.now();
+            self.take_hook(now, &hook);
+        }
     }
 
     fn take_control(&mut self, message: Control) {
@@ -255,3 +276,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

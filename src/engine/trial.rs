@@ -15,7 +15,8 @@ use super::{AlertFilter, AlertView};
 use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
-    Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Notice, PollReport, ReceiverPolicy, Time, UsageUpdate,
+    Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, ReceiverPolicy, Time,
+    UsageUpdate,
 };
 use crate::rules::{RuleSet, Rules};
 use crate::sources::{decode_state, decode_states, decode_usage};
@@ -45,6 +46,8 @@ pub enum Event<'a> {
     State(Batch<'a>),
     /// Increments of usage in a project, as [`crate::sources::decode_usage`] reads them.
     Usage(&'a str, Vec<UsageUpdate<'a>>),
+    /// A hook, as [`crate::sources::hooks::claude_code`] reads it.
+    Hook(Hook),
     /// The outcome of a poll.
     Poll(PollReport),
 }
@@ -170,6 +173,7 @@ impl Trial {
                 self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
                 taken
             }
+            Event::Hook(hook) => self.fleet.hook(self.now, &hook),
             Event::Poll(mut report) => self.fleet.poll(self.now, &mut report),
         };
         self.settle(watch);
@@ -188,6 +192,7 @@ impl Trial {
                 taken.add_rejected(usage.rejected);
                 return Ok(taken);
             }
+            Arrival::Hook(hook) => Event::Hook(hook.clone()),
             Arrival::Poll { source, result } => {
                 let result = match result {
                     Ok(bodies) => Ok(decode_states(bodies, now).map_err(|error| error.to_string())?),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::project::{Project, TASK_DURATION_BOUNDS};
+use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
     Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
@@ -22,6 +23,8 @@ pub(super) struct Step<'a> {
     wall: &'a Wall,
     started_at: Time,
     count_cache_read: bool,
+    /// What a hook comes to, when the report is one: it knows how tasks end, whatever becomes of the status.
+    heard: Option<&'a Heard>,
     /// Whether progress, phase or task changed.
     moved: bool,
     /// Whether it was more than the task or a first phase, so that it is known to tell.
@@ -35,12 +38,19 @@ pub(super) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub(super) const fn new(now: Time, started_at: Time, wall: &'a Wall, count_cache_read: bool) -> Self {
+    pub(super) const fn new(
+        now: Time,
+        started_at: Time,
+        wall: &'a Wall,
+        count_cache_read: bool,
+        heard: Option<&'a Heard>,
+    ) -> Self {
         Self {
             now,
             wall,
             started_at,
             count_cache_read,
+            heard,
             moved: false,
             progressed: false,
             changed: Signals::NONE,
@@ -67,6 +77,9 @@ impl<'a> Step<'a> {
         }
         self.take_counters(agent, update, project);
         self.take_usage(agent, update, project);
+        if let Some(heard) = self.heard {
+            self.take_heard(agent, heard, project);
+        }
         // After its usage, which led there.
         if self.moved || self.task_changed {
             self.go_on(agent);
@@ -216,19 +229,10 @@ impl<'a> Step<'a> {
                 agent.status_changes = agent.status_changes.saturating_add(1);
             }
             agent.reason = flagged_down.then(|| Arc::from("not running"));
-            let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over());
+            let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over()) && self.heard.is_none();
             if ended_task && (agent.task.is_some() || !flagged_down) {
-                let counts = if to == AgentStatus::Completed {
-                    (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
-                } else {
-                    (&mut agent.tasks_failed, &mut project.totals.tasks_failed)
-                };
-                counts.0.add(1);
-                counts.1.add(1);
-                record_task(project, self.now);
-                if let Some(task) = &agent.task {
-                    project.task_durations.observe(&TASK_DURATION_BOUNDS, self.now.since(task.started_at));
-                }
+                let began = agent.task.as_ref().map(|task| task.started_at);
+                self.end_task(agent, project, to == AgentStatus::Completed, began);
             }
         }
         let other_reason = patch(&mut agent.reason, &update.reason);
@@ -253,6 +257,21 @@ impl<'a> Step<'a> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Counts a task that ended, well or not, and how long it took.
+    pub(super) fn end_task(&self, agent: &mut Agent, project: &mut Project, is_done: bool, began: Option<Time>) {
+        let counts = if is_done {
+            (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
+        } else {
+            (&mut agent.tasks_failed, &mut project.totals.tasks_failed)
+        };
+        counts.0.add(1);
+        counts.1.add(1);
+        record_task(project, self.now);
+        if let Some(began) = began {
+            project.task_durations.observe(&TASK_DURATION_BOUNDS, self.now.since(began));
         }
     }
 

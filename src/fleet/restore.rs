@@ -65,6 +65,9 @@ impl Fleet {
             task.started_at = task.started_at.min(now);
             task.working_since = task.working_since.map(|at| at.min(now));
         }
+        if let Some(sessions) = &mut agent.sessions {
+            Arc::make_mut(sessions).restored(now);
+        }
         agent.project = Arc::clone(&project.name);
         agent.project_slot = project_slot;
         agent.labels = agent_labels(&agent.project, &agent.name);

@@ -46,21 +46,31 @@ impl Fleet {
             // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
             agent.last_heard = now;
         }
-        if let Some(at) = &mut agent.last_activity {
-            // Only of those whose activity a poll or push reports: a pause between two exports is nobody's idleness.
-            *at = now.max(*at);
-        }
         agent.agent_type.get_or_insert_with(|| Arc::from(said.agent_type));
         if said.model.is_some() && agent.model != said.model {
             agent.model.clone_from(&said.model);
         }
-        let counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
+        let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
         let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
+        if let Some(at) = &mut agent.last_activity
+            && (agent.ttl.is_some() || has_numbers)
+        {
+            // Only of those whose activity is reported: a pause between two exports is nobody's idleness, and an export
+            // that adds nothing is no activity of one who waits.
+            *at = now.max(*at);
+        }
         let owner = agent.usage_owner;
         let mut changed = if is_new { Signals::ALL } else { Signals::NONE.with(Signal::IdleSeconds) };
         let is_ours = owner.is_none_or(|owner| owner == UsageOwner::Telemetry);
         if has_numbers && is_ours {
             agent.usage_owner = Some(UsageOwner::Telemetry);
+            let [_, _, refused, _] = &mut counts;
+            if *refused > 0
+                && let Some(sessions) = &mut agent.sessions
+            {
+                // A hook told of it at once.
+                *refused -= Arc::make_mut(sessions).told_again(now, *refused);
+            }
             let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
             let sums = &mut totals.totals;
             let of_project =

@@ -3,6 +3,7 @@
 mod agents;
 mod clock;
 mod histories;
+mod hooks;
 mod lives;
 
 use std::time::Duration;

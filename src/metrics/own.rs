@@ -23,9 +23,10 @@ use crate::model::{SendReason, Time};
 
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
-const SIGNALS: [(&str, &[&str]); 7] = [
+const SIGNALS: [(&str, &[&str]); 8] = [
     ("state", &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
+    ("hooks", &["malformed", "too_large", "busy", "series_cap"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
     ("telemetry", &["series_cap", "usage_owner"]),
     (
@@ -50,8 +51,8 @@ const SIGNALS: [(&str, &[&str]); 7] = [
     ("logs", &["malformed", "too_large", "busy"]),
 ];
 
-/// The queues: two of the engine, and the exports that wait.
-const QUEUES: [&str; 3] = ["bulk", "control", "otlp"];
+/// The queues: three of the engine, and the exports that wait.
+const QUEUES: [&str; 4] = ["bulk", "control", "hooks", "otlp"];
 
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Spending, Sum, Time};
+use super::{Count, Sessions, Spending, Sum, Time};
 
 /// What an agent is doing, in one of nine words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -265,6 +265,9 @@ pub struct Agent {
     /// How it spends, once it has; shared with snapshots until it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spending: Option<Arc<Spending>>,
+    /// The sessions of which its hooks tell; shared with snapshots until they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Arc<Sessions>>,
 }
 
 fn empty() -> Arc<str> {
@@ -323,6 +326,7 @@ impl Agent {
             day_tokens: 0,
             day_cost_usd: 0.0,
             spending: None,
+            sessions: None,
         }
     }
 
@@ -351,7 +355,11 @@ impl Agent {
     }
 
     /// Seconds since its last activity, while it is neither over nor paused; `None` when no activity was ever reported.
+    /// One that nobody polls or pushes tells of itself only as it acts: its silence counts while it has something to do.
     pub fn idle_seconds(&self, now: Time) -> Option<f64> {
+        if self.ttl.is_none() && self.sessions.as_ref().is_some_and(|sessions| !sessions.can_idle()) {
+            return None;
+        }
         match self.status {
             Some(AgentStatus::Completed | AgentStatus::Failed | AgentStatus::Paused) => None,
             _ => self.last_activity.map(|at| now.seconds_since(at)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Fingerprint, Silence, SourceError};
+use super::{Fingerprint, Hook, Silence, SourceError};
 
 /// Something that arrived.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub enum Arrival {
     State(Bytes),
     /// The body of `POST /api/usage`.
     Usage(Bytes),
+    /// A hook, as far as it was understood.
+    Hook(Hook),
     /// The outcome of a poll.
     Poll {
         /// The source's name.

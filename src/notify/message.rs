@@ -297,7 +297,7 @@ fn overview(sorted: &[&Notice]) -> String {
     let tones: Vec<String> =
         tones.values().map(|(tone, count)| format!("{count} {}", tone.word().to_lowercase())).collect();
     let mut rules: Vec<(&str, usize)> = rules.into_iter().collect();
-    rules.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
+    rules.sort_unstable_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
     let mut words: Vec<String> =
         rules.iter().take(COUNTED).map(|(rule, count)| format!("{} {count}", one_line(rule, NAME_LIMIT))).collect();
     if rules.len() > COUNTED {

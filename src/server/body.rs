@@ -31,7 +31,7 @@ pub struct Bodies {
 impl Bodies {
     /// None is larger than the limit, and together they hold four times as much.
     pub fn new(limits: &LimitsConfig) -> Self {
-        let pieces = (LARGEST_AT_ONCE * limits.body).div_ceil(PIECE).min(Semaphore::MAX_PERMITS);
+        let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE).min(Semaphore::MAX_PERMITS);
         Self { limit: limits.body, timeout: limits.body_timeout, room: Arc::new(Semaphore::new(pieces)) }
     }
 
@@ -246,6 +246,13 @@ mod tests {
         let refusal = bodies.read(request(&[SEGMENT], false)).await.expect_err("it never ends");
         assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(bodies.room.available_permits(), 12 * SEGMENT / PIECE, "all room was given back");
+    }
+
+    #[tokio::test]
+    async fn a_limit_without_end_is_one() {
+        for limit in [usize::MAX, usize::MAX / LARGEST_AT_ONCE + 1] {
+            bodies(limit).read(request(&[SEGMENT], true)).await.expect("there is room");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +64,8 @@ pub(super) enum Admission {
 pub struct Connections {
     limit: usize,
     open: Mutex<Vec<Connection>>,
+    /// Places for requests of connections that may have many at once: as many as there may be connections.
+    streams: Semaphore,
 }
 
 impl Connections {
@@ -72,8 +75,14 @@ impl Connections {
         Self::of(within_descriptors(limit))
     }
 
-    const fn of(limit: usize) -> Self {
-        Self { limit, open: Mutex::new(Vec::new()) }
+    fn of(limit: usize) -> Self {
+        Self { limit, open: Mutex::default(), streams: Semaphore::new(limit.min(Semaphore::MAX_PERMITS)) }
+    }
+
+    /// A place for a request beside others of its connection, if there is one: together such connections take no more
+    /// memory than those that have one request at a time.
+    pub(super) fn stream(&self) -> Option<SemaphorePermit<'_>> {
+        self.streams.try_acquire().ok()
     }
 
     /// A place for a new connection. The oldest that serves nothing, such as one that dribbles its header, is ended
@@ -147,5 +156,14 @@ mod tests {
         drop((busy, also_busy));
         connections.release(&first);
         admit(&connections, late);
+    }
+
+    #[test]
+    fn there_are_as_many_streams_as_connections() {
+        let connections = Connections::of(2);
+        let streams = [connections.stream().expect("a place"), connections.stream().expect("another")];
+        assert!(connections.stream().is_none());
+        drop(streams);
+        assert!(connections.stream().is_some(), "a place again");
     }
 }

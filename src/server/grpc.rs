@@ -93,6 +93,10 @@ async fn export(context: &Context, request: Request<Incoming>) -> Result<Respons
     let unknown = || Status::new(Code::Unimplemented, "only OTLP's export services are served here");
     let signal = otlp::signal(request.uri().path()).ok_or_else(unknown)?;
     let is_gzip = is_gzip(request.headers())?;
+    let Some(_place) = context.connections.stream() else {
+        otlp::count_busy(&context.own, signal);
+        return Err(Status::new(Code::Unavailable, "too many exports are under way; try again"));
+    };
     let message = |body| message(body, is_gzip);
     let taken = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), message).await?;
     let message = response(signal, Encoding::Protobuf, &taken);

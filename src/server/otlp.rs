@@ -50,12 +50,16 @@ pub(super) async fn receive(
     result
 }
 
+/// Counts an export for which there was no place.
+pub(super) fn count_busy(own: &Own, signal: Signal) {
+    own.rejected(signal.as_str(), "busy", 1);
+}
+
 fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
-    let signal = signal.as_str();
     let failure = match result {
         Ok(taken) => {
-            own.ingested(signal, taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(signal, reason.as_str(), count));
+            own.ingested(signal.as_str(), taken.accepted);
+            taken.rejected().for_each(|(reason, count)| own.rejected(signal.as_str(), reason.as_str(), count));
             return;
         }
         Err(failure) => failure,
@@ -64,11 +68,13 @@ fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
         Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => "malformed",
         Failure::Export(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)))
         | Failure::Unread(Unread::TooLarge(_)) => "too_large",
-        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom) => "busy",
+        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom) => {
+            return count_busy(own, signal);
+        }
         // The sender went away, or was too slow.
         Failure::Unread(Unread::Late | Unread::Broken(_)) => return,
     };
-    own.rejected(signal, reason, 1);
+    own.rejected(signal.as_str(), reason, 1);
 }
 
 /// Answers an export, in the encoding in which it came.

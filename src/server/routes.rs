@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, Surface, answers, otlp, quiet};
+use super::{Context, Surface, answers, hooks, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -73,6 +73,7 @@ impl Routes {
             // Served below, without the router; named here so that another method is answered as such.
             .route("/api/state", post(async || StatusCode::NOT_FOUND))
             .route("/api/usage", post(async || StatusCode::NOT_FOUND))
+            .route(hooks::CLAUDE_CODE, post(async || StatusCode::NOT_FOUND))
             .fallback(async || {
                 Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
             })
@@ -89,7 +90,7 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /hooks/claude-code", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
@@ -111,6 +112,7 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> R
     let is_usage = match (method, path) {
         (&Method::POST, "/api/state") => false,
         (&Method::POST, "/api/usage") => true,
+        (&Method::POST, hooks::CLAUDE_CODE) => return hooks::answer(&routes.context, request).await,
         _ => {
             request.extensions_mut().insert(caller);
             return dispatch(routes, request).await;

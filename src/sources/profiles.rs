@@ -9,7 +9,7 @@ mod claude_code;
 mod codex;
 mod gemini_cli;
 mod gen_ai;
-mod identity;
+pub(in crate::sources) mod identity;
 mod litellm;
 mod meter;
 mod reception;

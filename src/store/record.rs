@@ -8,6 +8,7 @@
 //! {"at":1767225600000,"start":"0.1.0"}                                the program started
 //! {"at":1767225600500,"state":{"project":"shop","agents":[…]}}        the body of POST /api/state
 //! {"at":1767225601000,"usage":{"project":"shop","usage":[…]}}         the body of POST /api/usage
+//! {"at":1767225602000,"hook":{"project":"shop","agent":"a",…}}         a hook, as far as it was understood
 //! {"at":1767225605000,"poll":{"source":"orch","states":[…]}}          a poll, in bodies of POST /api/state
 //! {"at":1767225610000,"poll":{"source":"orch","error":"timeout","message":"…"}}
 //! {"at":1767225610500,"silence":{…}}, {…,"unsilence":{…}}, {…,"ack":{…}}  quiet on purpose, and its end
@@ -75,7 +76,7 @@ impl Recorder {
         let size = match &arrival {
             Arrival::State(body) | Arrival::Usage(body) => body.len(),
             Arrival::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
-            Arrival::Silence(_) | Arrival::Unsilence { .. } | Arrival::Ack { .. } => 0,
+            Arrival::Hook(_) | Arrival::Silence(_) | Arrival::Unsilence { .. } | Arrival::Ack { .. } => 0,
         };
         let weight = u32::try_from(size / 1024).unwrap_or(u32::MAX).clamp(1, QUEUE);
         if self.queue.try_send(Message::Note(now, arrival), weight).is_err() {

@@ -1,6 +1,7 @@
 //! What the program knows, as YAML for people: one key a line, lists beneath their key, quotes only where they matter.
 //!
-//! JSON is YAML on one line, and keeps the order of fields: what is serialised is JSON, and its tokens are set out here.
+//! JSON is YAML on one line but for a few characters, and keeps the order of fields: what is serialised is JSON, and its
+//! tokens are set out here.
 
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 use serde::Serialize;
@@ -10,7 +11,18 @@ use super::yaml;
 
 /// `value` as YAML; the error says why it has none.
 pub(crate) fn yaml(value: &impl Serialize) -> Result<String, String> {
-    set_out(&serde_json::to_string(value).map_err(|error| error.to_string())?)
+    set_out(&escaped(serde_json::to_string(value).map_err(|error| error.to_string())?))
+}
+
+/// JSON without the characters that YAML has only as escapes. They stand in texts and nowhere else.
+fn escaped(json: String) -> String {
+    let is_bare = |letter: char| !matches!(letter, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+    if json.chars().all(is_bare) {
+        return json;
+    }
+    let escape =
+        |letter: char| if is_bare(letter) { letter.to_string() } else { format!("\\u{:04x}", u32::from(letter)) };
+    json.chars().map(escape).collect()
 }
 
 fn set_out(json: &str) -> Result<String, String> {
@@ -114,7 +126,7 @@ impl<'t> Printer<'t> {
     fn scalar(&mut self, text: &str, is_text: bool) {
         if is_text && !is_plain(text) {
             // A JSON string is one of YAML.
-            self.out.push_str(&serde_json::Value::from(text).to_string());
+            self.out.push_str(&escaped(serde_json::Value::from(text).to_string()));
         } else {
             self.out.push_str(text);
         }
@@ -127,6 +139,7 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(is_safe)
         && text.starts_with(|first: char| first.is_ascii_alphanumeric() || matches!(first, '/' | '.' | '_'))
         && !text.ends_with([' ', ':'])
+        && !text.starts_with("...")
         && !text.contains(": ")
         && matches!(yaml::plain(text), Value::Text(_))
 }
@@ -150,18 +163,28 @@ mod tests {
         assert_eq!(yaml(&value).expect("YAML"), expected);
     }
 
+    #[test]
+    fn what_yaml_has_only_as_escapes_is_escaped() {
+        let value = json!({"a\u{7f}": "\u{80}\u{85}\u{9f}\u{fffe}\u{ffff}", "b": "...", "<<": 1});
+        let text = yaml(&value).expect("YAML");
+        let expected = "\"<<\": 1\n\"a\\u007f\": \"\\u0080\\u0085\\u009f\\ufffe\\uffff\"\nb: \"...\"\n";
+        assert_eq!(text, expected);
+        assert_eq!(yaml::parse(&text).expect(&text).read(), Ok(value));
+        assert_eq!(yaml(&"...").expect("YAML"), "\"...\"\n", "else it would end the document");
+    }
+
     fn any_json() -> impl Strategy<Value = Json> {
         let leaf = prop_oneof![
             Just(Json::Null),
             any::<bool>().prop_map(Json::from),
             any::<i64>().prop_map(Json::from),
-            "[ -~é🦀\\n\\t\"]{0,12}".prop_map(Json::from),
+            "[ -\u{a0}é🦀\\n\\t\"\u{85}\u{2028}\u{feff}-\u{ffff}]{0,12}".prop_map(Json::from),
         ];
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-                prop::collection::btree_map("[ -~]{1,6}", inner, 0..4)
-                    .prop_map(|map| Json::Object(map.into_iter().filter(|(key, _)| key != "<<").collect())),
+                prop::collection::btree_map("([ -\u{a0}]{1,6}|<<)", inner, 0..4)
+                    .prop_map(|map| Json::Object(map.into_iter().collect())),
             ]
         })
     }

@@ -12,6 +12,8 @@ use super::tree::{Map, Value};
 
 /// Most values that anchors and aliases may stand for, so that a short file can't make a large tree.
 const MAX_COPIES: usize = 100_000;
+/// So many bytes of text, or of a key, count as one value more.
+const LONG_TEXT: usize = 64;
 
 /// What is wrong, and where.
 type Mistake = (Marker, String);
@@ -69,7 +71,8 @@ impl<'t> Composer<'t> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
-                (anchor, (if is_text { Value::Text(text.into_owned()) } else { plain(&text) }, 1))
+                let size = 1 + text.len() / LONG_TEXT;
+                (anchor, (if is_text { Value::Text(text.into_owned()) } else { plain(&text) }, size))
             }
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
             Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
@@ -107,15 +110,19 @@ impl<'t> Composer<'t> {
         let mut merged = Vec::new();
         loop {
             let (event, at) = self.next()?;
-            let key = match event {
+            let (key, is_merge) = match event {
                 Event::MappingEnd => break,
-                Event::Scalar(key, ..) => key.into_owned(),
+                // In quotes it is a key like any other.
+                Event::Scalar(key, style, ..) => {
+                    let is_merge = style == ScalarStyle::Plain && key == "<<";
+                    (key.into_owned(), is_merge)
+                }
                 _ => return Err((at, "a key is one word".to_owned())),
             };
             let (event, value_at) = self.next()?;
             let (value, of_value) = self.node(event, value_at)?;
-            size += of_value;
-            if key == "<<" {
+            size += of_value + key.len() / LONG_TEXT;
+            if is_merge {
                 merged.push((value, value_at));
             } else if tree.insert(key.clone(), value).is_some() {
                 return Err((at, format!("key `{}` is given twice; keep one", crate::model::text::clean(&key, 100))));
@@ -210,6 +217,7 @@ mod tests {
         let text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\none: {<<: *b, y: 9}\nboth: {<<: [*b, *m]}";
         let expected = r#"{"base":{"x":1,"y":2},"both":{"x":1,"y":2,"z":4},"more":{"y":3,"z":4},"one":{"x":1,"y":9}}"#;
         assert_eq!(json(text), expected);
+        assert_eq!(json("{'<<': 3, \"<<\\x20\": 4}"), r#"{"<<":3,"<< ":4}"#, "in quotes it is a key");
     }
 
     #[test]
@@ -240,6 +248,11 @@ mod tests {
             text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
         }
         assert!(parse(&text).expect_err("too many").contains("stand for more than 100000 values"));
+        let long = "x".repeat(10_000);
+        for text in [format!("a: &a {long}\n"), format!("a: &a {{? {long} : 1}}\n")] {
+            let text = format!("{text}b: [{}*a]", "*a, ".repeat(10_000));
+            assert!(parse(&text).expect_err("too much text").contains("stand for more than 100000 values"));
+        }
         for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
             parse(&deep).expect_err("too deep");
         }

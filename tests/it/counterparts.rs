@@ -36,6 +36,8 @@ pub(crate) enum Need {
     PrometheusClient,
     /// OpenTelemetry's SDK with its exporters over HTTP and gRPC.
     OpenTelemetry,
+    /// Anthropic's agent for the terminal.
+    ClaudeCode,
 }
 
 /// Where a counterpart comes from.
@@ -44,11 +46,13 @@ enum Origin {
     Program(&'static str, &'static str),
     /// A Python module, and its name in the package index.
     Module(&'static str, &'static str),
+    /// A program, and the npm package that brings it.
+    Node(&'static str, &'static str),
 }
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -63,6 +67,7 @@ impl Need {
         Self::Aiosmtpd,
         Self::PrometheusClient,
         Self::OpenTelemetry,
+        Self::ClaudeCode,
     ];
 
     const fn origin(self) -> Origin {
@@ -82,6 +87,7 @@ impl Need {
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
             // The exporter brings the SDK along.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
+            Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
         }
     }
 
@@ -89,7 +95,7 @@ impl Need {
         match self.origin() {
             // It is everywhere; leave to use it is not.
             Origin::Program("unshare", _) => succeeds(Command::new("unshare").args(["-rm", "true"])),
-            Origin::Program(program, _) => {
+            Origin::Program(program, _) | Origin::Node(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
             Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
@@ -111,6 +117,7 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
     let mut names = Vec::new();
     let mut packages = BTreeSet::new();
     let mut modules = BTreeSet::new();
+    let mut node = BTreeSet::new();
     for need in missing {
         match need.origin() {
             Origin::Program(program, package) => {
@@ -121,6 +128,10 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
                 names.push(module);
                 modules.insert(package);
             }
+            Origin::Node(program, package) => {
+                names.push(program);
+                node.insert(package);
+            }
         }
     }
     let mut commands = Vec::new();
@@ -129,6 +140,9 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
     }
     if !modules.is_empty() {
         commands.push(modules.iter().fold("python3 -m pip install".to_owned(), |line, package| line + " " + package));
+    }
+    if !node.is_empty() {
+        commands.push(node.iter().fold("sudo npm install --global".to_owned(), |line, package| line + " " + package));
     }
     let mut line = format!("not installed: {}", names.join(", "));
     write!(line, "; install with: {}", commands.join(" && ")).expect("a string takes all");

@@ -1,4 +1,5 @@
-//! Stand-ins for the services that people are told through, which can misbehave on command.
+//! Stand-ins for the services that people are told through and agents work with, which can misbehave on command.
 
+pub(crate) mod model;
 pub(crate) mod slack;
 pub(crate) mod smtp;

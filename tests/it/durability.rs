@@ -37,7 +37,7 @@ fn setup(slack: &Slack) -> Setup {
 }
 
 /// What the database at `path` answers to a query for one number, read beside the program.
-fn number(path: &Path, query: &str) -> Option<i64> {
+pub(crate) fn number(path: &Path, query: &str) -> Option<i64> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     database.query_row(query, [], |row| row.get(0)).ok()
 }

@@ -19,6 +19,7 @@ mod demo;
 mod doubles;
 mod durability;
 mod faults;
+mod hooks;
 mod hostile;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         program::trials(),
         alertmanager::trials(),
         api::trials(),
+        hooks::trials(),
         hostile::trials(),
         polling::trials(),
         scrape::trials(),

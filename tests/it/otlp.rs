@@ -57,6 +57,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: answers are in kind, and refusals say why", &[], refusals::answers_in_kind),
         trial("otlp: a bomb is refused while it is inflated", &[], refusals::bombs_are_refused),
         trial("otlp: gRPC's refusals have the codes of OTLP", SDK, refusals::grpc_codes),
+        trial("otlp: many requests on one connection have no more room than many", &[], refusals::streams_are_bounded),
         trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
         trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),

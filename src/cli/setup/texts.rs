@@ -1,7 +1,27 @@
 //! What to paste, tool by tool: names of settings as the tools document them.
 
+/// The events of Claude Code that say what it does, of those that it runs HTTP hooks for.
+const EVENTS: [&str; 14] = [
+    "UserPromptSubmit",
+    "PreToolUse",
+    "PostToolUse",
+    "PostToolUseFailure",
+    "PostToolBatch",
+    "PermissionRequest",
+    "Notification",
+    "Stop",
+    "StopFailure",
+    "SubagentStart",
+    "SubagentStop",
+    "PreCompact",
+    "PostCompact",
+    "SessionEnd",
+];
+
 /// Where telemetry goes, and whose it is.
 pub(super) struct Target<'a> {
+    /// The main listener, where hooks are posted.
+    pub(super) main: &'a str,
     /// Where OTLP over HTTP is received.
     pub(super) http: &'a str,
     pub(super) agent: &'a str,
@@ -21,10 +41,24 @@ export OTEL_LOGS_EXPORTER=otlp
 {}# Spans as well: they alone show requests that were refused and then succeeded.
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
+
+{}# In .claude/settings.json where it works, beside what is there: telemetry never says that it waits.
+{{\"hooks\": {{
+{}
+}}}}
 ",
             self.exporter(),
-            self.attributes()
+            self.attributes(),
+            if self.needs_token { "# TOKEN stands for a token of the role ingest.\n" } else { "" },
+            EVENTS.map(|event| self.hook(event)).join(",\n")
         )
+    }
+
+    fn hook(&self, event: &str) -> String {
+        let project = self.project.map_or_else(String::new, |project| format!("&project={project}"));
+        let headers = if self.needs_token { ", \"headers\": {\"authorization\": \"Bearer TOKEN\"}" } else { "" };
+        let url = format!("{}/hooks/claude-code?agent={}{project}", self.main, self.agent);
+        format!("  \"{event}\": [{{\"hooks\": [{{\"type\": \"http\", \"url\": \"{url}\"{headers}}}]}}]")
     }
 
     pub(super) fn codex(&self) -> String {

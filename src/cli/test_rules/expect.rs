@@ -48,7 +48,7 @@ fn alerts(check: &AlertsAt, seen: &[AlertView]) -> Option<String> {
             None => missing.push((place, format!("  - expected {}", shown_expected(one)))),
         }
     }
-    missing.sort();
+    missing.sort_unstable();
     let mut lines: Vec<String> = missing.into_iter().map(|(_, line)| line).collect();
     let extra = seen
         .iter()

@@ -58,7 +58,7 @@ pub(in crate::server) fn of(view: &View) -> String {
         .iter()
         .map(|project| {
             let mut of_project = agents.remove(&project.slot).unwrap_or_default();
-            of_project.sort_by(|a, b| a.name.cmp(&b.name));
+            of_project.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             let components = components.remove(&project.slot).unwrap_or_default();
             ProjectAnswer {
                 name: &project.name,

@@ -13,7 +13,7 @@ use crate::model::text::clean;
 const MAX_ERROR: usize = 200;
 
 /// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
-const MEMORY: usize = 4;
+const MEMORY: usize = 8;
 const LEAST_MEMORY: usize = 64 * 1024;
 
 /// What is exported.
@@ -126,7 +126,7 @@ fn malformed(what: &str, why: &str) -> DecodeError {
 
 fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
-    let mut reader = MultiGzDecoder::new(body).take(limit as u64 + 1);
+    let mut reader = MultiGzDecoder::new(body).take((limit as u64).saturating_add(1));
     match reader.read_to_end(&mut out) {
         Ok(_) if out.len() > limit => Err(DecodeError::TooLarge(limit)),
         Ok(_) => Ok(out),
@@ -182,6 +182,7 @@ mod tests {
         let small = gzip(b"{}");
         assert_eq!(read(&small, 2), Ok(Request::Logs(LogsRequest::default())));
         assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
+        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(LogsRequest::default())));
         assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
         assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
     }
@@ -192,12 +193,14 @@ mod tests {
         let body = [0x0a, 0x00].repeat(5_000);
         for signal in Signal::ALL {
             let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
-            assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)), "{signal:?}");
+            assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
             let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
             assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
         }
         let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
         let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
+        assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())));
+        let read = decode(Signal::Logs, Encoding::Protobuf, false, &[0x0a, 0x00].repeat(2_000), 4_000);
         assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
     }
 

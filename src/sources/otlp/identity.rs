@@ -139,7 +139,7 @@ impl LabelRules {
     }
 
     fn write(&self, mut labels: Vec<(String, String, String)>) -> Result<String, TooMany> {
-        labels.sort();
+        labels.sort_unstable();
         let mut out = String::new();
         let mut count = 0;
         for same in labels.chunk_by(|a, b| a.0 == b.0) {

@@ -93,7 +93,7 @@ point!(SummaryPoint, |point| {
     }
     let mut values: Vec<(f64, f64)> = point.quantile_values.iter().map(|it| (it.quantile, it.value)).collect();
     values.retain(|(quantile, value)| (0.0..=1.0).contains(quantile) && !value.is_nan());
-    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     values.dedup_by_key(|(quantile, _)| *quantile);
     let summary = Quantiles { values: values.into_boxed_slice(), count: point.count, sum: sum(Some(point.sum))? };
     Ok(MetricValue::Summary(Box::new(summary)))

@@ -6,6 +6,7 @@
 use std::mem::size_of;
 
 use super::decode::Signal;
+use super::weigh::FIELDS;
 use super::wire::{
     AnyValue, ExponentialHistogramPoint, HistogramPoint, KeyValue, Link, LogRecord, Metric, NumberPoint, Quantile,
     ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, SummaryPoint,
@@ -62,11 +63,13 @@ pub(super) const fn request(signal: Signal) -> &'static Message {
 }
 
 const fn message<T>(fields: &'static [Field]) -> Message {
+    assert!(fields.len() <= FIELDS, "too many fields to be weighed");
     Message { size: size_of::<T>(), fields }
 }
 
 /// One whose size is part of the message that has it.
 const fn part(fields: &'static [Field]) -> Message {
+    assert!(fields.len() <= FIELDS, "too many fields to be weighed");
     Message { size: 0, fields }
 }
 

@@ -11,6 +11,11 @@ const DEEPEST: usize = 100;
 /// What a number in a list takes.
 const NUMBER: usize = size_of::<u64>();
 
+/// For how many messages a list has room once it holds one; then it doubles. The reader makes lists so.
+const ROOM: usize = 4;
+/// No message has more fields than this.
+pub(super) const FIELDS: usize = 16;
+
 /// Whether the messages of a protobuf body take `most` bytes at most, without their texts.
 pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool {
     let mut left = most;
@@ -19,14 +24,21 @@ pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool 
 
 /// Takes what the fields of `body` need from what is `left`; `None` when that is not enough.
 fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut usize) -> Option<()> {
+    let mut lists = [0; FIELDS];
     // What can't be read is malformed.
     while let Some((key, rest)) = varint(body) {
         let Some((value, rest)) = field(key & 7, rest) else { break };
         let is_bytes = key & 7 == 2;
-        let kind = message.fields.iter().find(|field| u64::from(field.0) == key >> 3).map(|field| field.2);
-        match kind {
-            Some(Kind::One(nested) | Kind::Many(nested)) if is_bytes && deeper > 0 => {
+        let place = message.fields.iter().position(|field| u64::from(field.0) == key >> 3);
+        match place.and_then(|place| message.fields.get(place)).map(|field| field.2) {
+            Some(Kind::One(nested)) if is_bytes && deeper > 0 => {
                 *left = left.checked_sub(nested.size)?;
+                weigh(value, nested, deeper - 1, left)?;
+            }
+            Some(Kind::Many(nested)) if is_bytes && deeper > 0 => {
+                let count = place.and_then(|place| lists.get_mut(place))?;
+                *left = left.checked_sub(growth(*count) * nested.size)?;
+                *count += 1;
                 weigh(value, nested, deeper - 1, left)?;
             }
             // Numbers in a row, of a byte each where they are small.
@@ -40,12 +52,23 @@ fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut u
     Some(())
 }
 
-/// A field of a wire type, and what comes after it.
+/// For how many more messages a list of `count` makes room when one is added.
+const fn growth(count: usize) -> usize {
+    match count {
+        0 => ROOM,
+        _ if count >= ROOM && count.is_power_of_two() => count,
+        _ => 0,
+    }
+}
+
+/// A field of a wire type, and what comes after it. What is in a group, which no message here has, counts as what is
+/// around it: its reader passes over groups and goes on.
 fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
     match wire_type {
         0 => varint(body).map(|(_, rest)| (&[][..], rest)),
         1 => body.split_at_checked(8),
         2 => varint(body).and_then(|(length, rest)| rest.split_at_checked(usize::try_from(length).ok()?)),
+        3 | 4 => Some((&[], body)),
         5 => body.split_at_checked(4),
         _ => None,
     }
@@ -88,14 +111,33 @@ mod tests {
     fn empty_messages_are_weighed_as_what_they_become() {
         let body = points(10_000);
         assert!(body.len() < 21_000);
-        let exact = 10_000 * size_of::<NumberPoint>()
-            + size_of::<Metric>()
-            + size_of::<ScopeMetrics>()
-            + size_of::<ResourceMetrics>();
+        let exact = 16_384 * size_of::<NumberPoint>()
+            + ROOM * (size_of::<Metric>() + size_of::<ScopeMetrics>() + size_of::<ResourceMetrics>());
         assert!(fits(request(Signal::Metrics), &body, exact));
         assert!(!fits(request(Signal::Metrics), &body, exact - 1));
         // As logs it is another tree.
         assert!(fits(request(Signal::Traces), b"", 0));
+    }
+
+    #[test]
+    fn what_follows_a_group_counts() {
+        let body = points(10_000);
+        // Groups of a field that nobody knows, one within the other.
+        let body = [&[0x7b, 0x73, 0x74, 0x7c][..], &body].concat();
+        MetricsRequest::decode(&*body).expect("groups are passed over");
+        assert!(!fits(request(Signal::Metrics), &body, 1_000_000));
+    }
+
+    #[test]
+    fn lists_are_weighed_with_their_room() {
+        for count in 1..100 {
+            let mut list = Vec::new();
+            (0..count).for_each(|_| list.push(ResourceMetrics::default()));
+            let exact = list.capacity() * size_of::<ResourceMetrics>();
+            let body = MetricsRequest { resource_metrics: list }.encode_to_vec();
+            assert!(fits(request(Signal::Metrics), &body, exact), "{count}");
+            assert!(!fits(request(Signal::Metrics), &body, exact - 1), "{count}");
+        }
     }
 
     #[test]
@@ -109,8 +151,8 @@ mod tests {
         let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
         let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
         let body = LogsRequest { resource_logs }.encode_to_vec();
-        let least = 51 * size_of::<AnyValue>();
-        assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 1_000));
+        let least = 50 * ROOM * size_of::<AnyValue>();
+        assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 3_000));
     }
 
     proptest! {

@@ -27,14 +27,6 @@ pub(super) fn identify(
     resource: &[KeyValue],
     item: &[KeyValue],
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
-    let said = |attributes: &[KeyValue], keys: &[&str]| {
-        keys.iter().find_map(|key| text(attributes, key).filter(|name| is_stable(name)).map(|name| Arc::from(&*name)))
-    };
-    let rule = rules.iter().find(|rule| {
-        rule.r#match.iter().all(|(key, pattern)| {
-            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| matches(pattern, &value))
-        })
-    });
     let inner = || {
         litellm::AGENT_IN.into_iter().find_map(|(attribute, key)| {
             let object = text(item, attribute)?;
@@ -42,20 +34,51 @@ pub(super) fn identify(
         })
     };
     let by_item = profile.items_name_agents.then(|| said(item, &AGENT).or_else(inner)).flatten();
-    let named: Option<Arc<str>> = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
-    let is_given = named.is_some();
-    let named = named.or_else(|| {
+    resolve(rules, resource, item, by_item, || {
         let service = text(resource, "service.name").filter(|name| is_stable(name));
         let service = service.as_deref().unwrap_or(profile.name);
         match text(resource, "host.name").filter(|name| profile.names_host && is_stable(name)) {
             Some(host) => Some(Arc::from(format!("{service}@{host}"))),
             None => Some(Arc::from(service)),
         }
+    })
+}
+
+/// The same for a hook: what its `sender` says counts, else a rule that fits that and `item`, else the folder it works in.
+pub(in crate::sources) fn of_hook(
+    rules: &[AgentRule],
+    sender: &[KeyValue],
+    item: &[KeyValue],
+    folder: Option<&str>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    let otherwise = || folder.filter(|name| is_stable(name)).map(Arc::from);
+    resolve(rules, sender, item, None, otherwise).map(|(project, name, _)| (project, name))
+}
+
+/// What the producer says, else the item, else the first rule that fits, else `otherwise`; and whether it is not that.
+fn resolve(
+    rules: &[AgentRule],
+    resource: &[KeyValue],
+    item: &[KeyValue],
+    by_item: Option<Arc<str>>,
+    otherwise: impl FnOnce() -> Option<Arc<str>>,
+) -> Option<(Arc<str>, Arc<str>, bool)> {
+    let rule = rules.iter().find(|rule| {
+        rule.r#match.iter().all(|(key, pattern)| {
+            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| matches(pattern, &value))
+        })
     });
+    let given = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
+    let is_given = given.is_some();
+    let named = given.or_else(otherwise);
     let project = said(resource, &PROJECT).or_else(|| said(item, &PROJECT[..1]));
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
     let name = named.filter(|name| is_name(name, MAX_NAME))?;
     Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
+}
+
+fn said(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {
+    keys.iter().find_map(|key| text(attributes, key).filter(|name| is_stable(name)).map(|name| Arc::from(&*name)))
 }
 
 /// Whether it may be a name: none with a UUID or another long id in it, nor an address of mail.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::writer::before;
-use crate::model::{Arrival, Fingerprint, Silence, SourceError, SourceErrorReason, Time};
+use crate::model::{Arrival, Fingerprint, Hook, Silence, SourceError, SourceErrorReason, Time};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 256 << 20;
@@ -55,6 +55,7 @@ struct Line<'a> {
     state: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    hook: Option<Hook>,
     #[serde(borrow)]
     poll: Option<Poll<'a>>,
     silence: Option<Silence>,
@@ -128,6 +129,7 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let what = match line {
         Line { state: Some(state), .. } => Recorded::Arrival(Arrival::State(body(state))),
         Line { usage: Some(usage), .. } => Recorded::Arrival(Arrival::Usage(body(usage))),
+        Line { hook: Some(hook), .. } => Recorded::Arrival(Arrival::Hook(hook)),
         Line { poll: Some(poll), .. } => {
             let result = match (poll.error, poll.states) {
                 (Some(reason), _) => Err(SourceError { reason, message: poll.message.unwrap_or_default() }),

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::model::{Fingerprint, Matchers, Silence, SourceError, SourceErrorReason};
+use crate::model::hook::Step;
+use crate::model::{Fingerprint, Hook, Matchers, Silence, SourceError, SourceErrorReason};
 
 fn at(seconds: i64) -> Time {
     Time::from_millis(1_767_225_600_000 + seconds * 1000)
@@ -26,6 +27,7 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             Recorded::Dropped(count) => format!("dropped {count}"),
             Recorded::Arrival(Arrival::State(body)) => format!("state {}", text(&body)),
             Recorded::Arrival(Arrival::Usage(body)) => format!("usage {}", text(&body)),
+            Recorded::Arrival(Arrival::Hook(hook)) => format!("hook {} {} {:?}", hook.project, hook.agent, hook.step),
             Recorded::Arrival(Arrival::Poll { source, result: Ok(states) }) => {
                 format!("poll {source} {}", states.join(" "))
             }
@@ -50,6 +52,9 @@ async fn what_is_noted_is_read_back() {
     let recorder = Recorder::open(&path, 1 << 20, at(0)).expect("a recorder");
     recorder.note(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
     recorder.note(at(2), Arrival::Usage(r#"{"usage": []}"#.into()));
+    let step = Step::AsksPermission("Bash".into());
+    let (project, agent, agent_type) = ("shop".into(), "a\"b".into(), "claude-code".into());
+    recorder.note(at(2), Arrival::Hook(Hook { project, agent, agent_type, session: u64::MAX, subagent: None, step }));
     let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
     recorder.note(at(3), Arrival::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
@@ -72,6 +77,7 @@ async fn what_is_noted_is_read_back() {
         "0 start",
         "1 state {   \"agents\": [{\"name\": \"a\\nb\"}]  }",
         "2 usage {\"usage\": []}",
+        "2 hook shop a\"b AsksPermission(\"Bash\")",
         "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",
         "4 poll orch timeout too \"late\"",
         "4 silence s-1 rule=AgentIdle until 2026-01-01T00:01:04Z",

@@ -100,6 +100,7 @@ impl Writer {
         match arrival {
             Arrival::State(body) => self.compose_body(at, "state", body),
             Arrival::Usage(body) => self.compose_body(at, "usage", body),
+            Arrival::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
             Arrival::Poll { source, result: Ok(states) } => {
                 let source = Value::from(&**source);
                 let line =

@@ -70,6 +70,51 @@ pub(super) fn a_full_house_is_temporary() {
     }
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short one").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+pub(super) fn streams_are_bounded() {
+    const PLACES: u32 = 4;
+    let receiver = receiver(&format!("limits: {{connections: {PLACES}}}"));
+    let mut headers = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+    ] {
+        headers.push(0);
+        for text in [name, value] {
+            headers.push(u8::try_from(text.len()).expect("a short one"));
+            headers.extend_from_slice(text.as_bytes());
+        }
+    }
+    let busy = || receiver.value("lookout_rejected_total", &["\"logs\"", "\"busy\""]);
+    let mut stream = TcpStream::connect(receiver.grpc).expect("a connection");
+    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat()).expect("a preface");
+    // Exports that begin and never end.
+    for place in 0..PLACES + 3 {
+        stream.write_all(&frame(1, 4, 2 * place + 1, &headers)).expect("a head");
+        stream.write_all(&frame(0, 0, 2 * place + 1, b"\0")).expect("the beginning of a body");
+    }
+    eventually("three to be refused", || (busy() == Some(3.0)).then_some(()));
+    drop(stream);
+    let mut stream = TcpStream::connect(receiver.grpc).expect("a connection");
+    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat()).expect("a preface");
+    stream.write_all(&frame(1, 4, 1, &headers)).expect("a head");
+    stream.write_all(&frame(0, 1, 1, &[0; 5])).expect("a body");
+    let mut answer = Vec::new();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).expect("a timeout");
+    drop(stream.read_to_end(&mut answer));
+    let data = frame(0, 0, 1, &[0; 5]);
+    assert!(answer.windows(data.len()).any(|part| part == data), "their places are free again: {answer:?}");
+    assert_eq!(busy(), Some(3.0));
+}
+
 pub(super) fn answers_in_kind() {
     let receiver = receiver("");
     let ok = receiver.json(

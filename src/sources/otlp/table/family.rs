@@ -250,7 +250,7 @@ impl Families {
     /// All families by name, as readers get them. What did not change is what they got before.
     pub(super) fn publish(&mut self) -> Vec<Arc<MetricFamily>> {
         let mut all: Vec<Arc<MetricFamily>> = self.places.iter_mut().flatten().map(Family::publish).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }
 }

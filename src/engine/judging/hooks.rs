@@ -1,0 +1,95 @@
+//! Agents known from their hooks alone: what silence, refusals and ends of sessions are to the built-in rules.
+
+use super::*;
+use crate::model::Hook;
+use crate::model::hook::{End, Failure, Step};
+
+fn hook(step: Step) -> Event<'static> {
+    hook_of(1, None, step)
+}
+
+fn hook_of(session: u64, subagent: Option<u64>, step: Step) -> Event<'static> {
+    let (project, agent, agent_type) = ("shop".into(), "a".into(), "claude-code".into());
+    Event::Hook(Hook { project, agent, agent_type, session, subagent, step })
+}
+
+fn stopped() -> Event<'static> {
+    hook(Step::Stopped { in_background: false })
+}
+
+const RULES: [&str; 5] = ["AgentIdle", "AgentDown", "AgentsDown", "AgentStale", "RateLimited"];
+
+#[test]
+fn silence_is_idleness_only_with_an_open_task_and_no_subagent() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Began)).until(10_000);
+    assert_eq!(world.told(&RULES), [""; 0], "who has nothing to do may be silent");
+    world.take(10_000, hook(Step::Prompted)).take(10_010, hook(Step::AsksPermission("Bash".into())));
+    world.take(10_016, hook(Step::StillAsksPermission)).until(10_700).take(10_700, hook(Step::ToolsEnded));
+    let expected = ["10310 AgentIdle a warning", "10610 AgentIdle a error", "10700 AgentIdle a over"];
+    assert_eq!(world.told(&RULES), expected);
+    world.take(10_900, stopped()).until(20_000);
+    assert_eq!(world.told(&RULES), [""; 0]);
+}
+
+#[test]
+fn the_end_of_a_task_ends_its_idleness() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Prompted)).until(400).take(400, stopped()).until(9_000);
+    assert_eq!(world.told(&RULES), ["300 AgentIdle a warning", "400 AgentIdle a over"]);
+    // A subagent works at it, until it is done.
+    let subagent = |step| hook_of(1, Some(7), step);
+    world.take(9_000, hook(Step::Prompted)).take(9_001, subagent(Step::SubagentBegan)).until(15_000);
+    assert_eq!(world.told(&RULES), [""; 0]);
+    world.take(15_000, subagent(Step::SubagentEnded)).until(15_300);
+    assert_eq!(world.told(&RULES), ["15300 AgentIdle a warning"]);
+}
+
+#[test]
+fn a_rate_limit_is_told_as_one_and_nobody_is_down() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Prompted)).take(10, hook(Step::Failed(Failure::RateLimit))).until(5_000);
+    assert_eq!(world.told(&RULES), ["10 RateLimited a warning", "610 RateLimited a over"]);
+    for second in [0, 1, 2, 3].map(|second| 5_000 + second) {
+        world.take(second, hook(Step::Prompted)).take(second, hook(Step::Failed(Failure::RateLimit)));
+    }
+    assert_eq!(world.told(&RULES), ["5000 RateLimited a warning", "5003 RateLimited a error"]);
+}
+
+#[test]
+fn a_failure_and_an_unexpected_end_are_told_and_a_persons_farewell_is_not() {
+    let mut world = World::new(settings(), "rules: []");
+    let down = |second: i64| [format!("{second} AgentDown a error"), format!("{second} AgentsDown shop warning")];
+    let up = |second: i64| [format!("{second} AgentDown a over"), format!("{second} AgentsDown shop over")];
+    world.take(0, hook(Step::Prompted)).take(10, hook(Step::Failed(Failure::Error("failed by billing".into()))));
+    assert_eq!(world.told(&RULES), down(10));
+    world.take(20, hook(Step::Prompted));
+    assert_eq!(world.told(&RULES), up(20));
+    world.take(30, hook(Step::Ended(End::Left)));
+    assert_eq!(world.told(&RULES), [""; 0]);
+    world.take(40, hook(Step::Prompted)).take(50, hook(Step::Ended(End::Over)));
+    assert_eq!(world.told(&RULES), down(50));
+    world.take(60, hook(Step::Prompted)).take(70, stopped()).take(71, hook(Step::Ended(End::Over)));
+    assert_eq!(world.told(&RULES), up(60));
+}
+
+#[test]
+fn another_session_keeps_the_agent_up() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Prompted)).take(1, hook_of(2, None, Step::Prompted));
+    world.take(10, hook(Step::Failed(Failure::Error("failed by billing".into()))));
+    assert_eq!(world.told(&RULES), [""; 0]);
+    world.take(20, hook_of(2, None, Step::Stopped { in_background: false }));
+    assert_eq!(world.told(&RULES), ["20 AgentDown a error", "20 AgentsDown shop warning"]);
+}
+
+#[test]
+fn a_restart_changes_nothing_that_hooks_said() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Prompted)).take(10, hook(Step::AsksPermission("Bash".into()))).until(400);
+    world.restart(410);
+    world.until(1_000);
+    assert_eq!(world.told(&RULES), [""; 0], "it may have gone on while nobody listened");
+    world.take(1_000, hook(Step::ToolEnded("Bash".into()))).until(1_300);
+    assert_eq!(world.told(&RULES), ["1000 AgentIdle a over", "1300 AgentIdle a warning"]);
+}

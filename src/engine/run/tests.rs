@@ -1,0 +1,68 @@
+//! The loop's order: who is served before whom.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::alerts::IncidentPolicy;
+use crate::alerts::config::DigestConfig;
+use crate::engine::{Handle, IngestError};
+use crate::fleet::config::{AgentsConfig, BudgetsConfig};
+use crate::model::AgentStatus;
+use crate::notify::Receiver;
+use crate::rules::compile::RuleSettings;
+use crate::sources::hooks::Target;
+use crate::store::config::StoreConfig;
+
+/// An engine of which nothing outlives the test.
+pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engine, mpsc::Receiver<Report>) {
+    let memory = StoreConfig { path: None, ..StoreConfig::default() };
+    let (store, _, _) = Store::open(&memory, &clock).unwrap();
+    let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+    let settings = Settings {
+        fleet: crate::fleet::Settings {
+            agents: AgentsConfig::default(),
+            expected: Vec::new(),
+            budgets: BudgetsConfig::default(),
+            max_series: 1_000_000,
+            sources: Vec::new(),
+        },
+        agent_rules: Vec::new(),
+        rules: crate::rules::built_in(rules).unwrap(),
+        incidents: IncidentPolicy::default(),
+        digest,
+        receivers: vec![Receiver::console()],
+    };
+    let (monitoring, _) = watch::channel(true);
+    let (restored, saved, own) = (Restored::default(), Saved::default(), Arc::new(Own::new()));
+    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+}
+
+#[tokio::test]
+async fn readers_see_every_hook_that_was_handed_over_before_them() {
+    let clock = Clock::at(Time::parse("2026-11-21T08:59:00Z").unwrap());
+    let (engine, reports) = in_memory(clock, DigestConfig::default());
+    let many = BURST * 3;
+    let (handle, queues) = Handle::new(1, 1, many);
+    // All of it waits before the loop begins.
+    let hook = |event: &str| {
+        let body = format!(r#"{{"session_id": "s", "hook_event_name": "{event}"}}"#);
+        handle.hook(Target::new([("agent", "a")]), Bytes::from(body))
+    };
+    assert!((1..many).all(|_| hook("UserPromptSubmit")) && hook("Stop"));
+    assert!(!hook("SessionEnd"), "a hook too many is turned away and changes nothing");
+    let reader = handle.clone();
+    let reading = tokio::spawn(async move { reader.view().await });
+    let pusher = handle.clone();
+    let pushing = tokio::spawn(async move { pusher.push_state(Bytes::from_static(b"{")).await });
+    while handle.queues() != [("bulk", 1), ("control", 1), ("hooks", many)] {
+        tokio::task::yield_now().await;
+    }
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(engine.run(queues, reports, stopped));
+    let view = reading.await.unwrap().unwrap();
+    let agent = view.fleet.agents.iter().next().expect("an agent");
+    assert_eq!((&*agent.name, agent.status), ("a", Some(AgentStatus::Idle)), "as the last hook left it");
+    assert!(matches!(pushing.await.unwrap(), Err(IngestError::Invalid(_))), "a flood of hooks starves nobody");
+    stop.send(Duration::ZERO).unwrap();
+    running.await.unwrap();
+}

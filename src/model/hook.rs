@@ -1,0 +1,115 @@
+//! One event that an agent posted by itself, in our words: whose it is, and what it says of a session.
+//!
+//! Refuses what was said in a session: no prompt, argument, output or path has a place here, and ids are hashes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The project, valid by [`super::text::is_name`].
+    pub project: Arc<str>,
+    /// The agent's name within it, valid by [`super::text::is_name`].
+    pub agent: Arc<str>,
+    /// Which tool it is: `claude-code`.
+    pub agent_type: Arc<str>,
+    /// The session, as a hash of its id.
+    pub session: u64,
+    /// The subagent that it is about, as a hash of its id; none is the session's own agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subagent: Option<u64>,
+    /// What happened.
+    pub step: Step,
+}
+
+/// What happened in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// It began.
+    Began,
+    /// It ended.
+    Ended(End),
+    /// A person gave it something to do.
+    Prompted,
+    /// A tool is about to be used, which may itself be a question; then this is what is waited for.
+    ToolBegan {
+        /// Its name.
+        tool: Arc<str>,
+        /// What a person has to give, where the tool is a question.
+        asks: Option<Arc<str>>,
+    },
+    /// A tool was used, whatever came of it.
+    ToolEnded(Arc<str>),
+    /// All tools of a step were used, or refused.
+    ToolsEnded,
+    /// A person has to allow a tool.
+    AsksPermission(Arc<str>),
+    /// A person has to answer something that is no tool.
+    AsksInput,
+    /// They have.
+    InputGiven,
+    /// It has been waiting for permission for a while.
+    StillAsksPermission,
+    /// Nobody has given it anything to do for a while.
+    StillIdle,
+    /// What it was told to do is done; it may have left tasks running in the background.
+    Stopped {
+        /// Whether any runs.
+        in_background: bool,
+    },
+    /// What it was told to do ended with an error.
+    Failed(Failure),
+    /// A subagent began.
+    SubagentBegan,
+    /// A subagent ended.
+    SubagentEnded,
+    /// Its context is about to be compacted.
+    Compacts,
+    /// Its context was compacted.
+    Compacted,
+    /// Something that says no more than that it lives.
+    Lives,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Another one takes its place at once.
+    Replaced,
+    /// A person left it.
+    Left,
+    /// It was through with its work, or was ended from outside.
+    Over,
+}
+
+/// Why a model's answer did not come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// A rate limit of its provider.
+    RateLimit,
+    /// Its provider had too much to do.
+    Overload,
+    /// Anything else, in the words of a person.
+    Error(Arc<str>),
+}
+
+impl Failure {
+    /// The reason that a person reads.
+    pub fn reason(&self) -> Arc<str> {
+        match self {
+            Self::RateLimit => Arc::from("failed by rate limit"),
+            Self::Overload => Arc::from("failed by overload"),
+            Self::Error(reason) => Arc::clone(reason),
+        }
+    }
+
+    /// Whether time alone cures it, so that the agent waits for its provider and is not down.
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::RateLimit | Self::Overload)
+    }
+}

@@ -1,0 +1,161 @@
+//! The sessions of an agent that tells of itself by hooks: they add up and never fight.
+//!
+//! The agent waits when one of them waits, runs when one runs, and is idle only when all are. It is saved with the
+//! agent, so that a restart between a question and its answer changes nothing. Refuses the ids of sessions: a hash
+//! tells them apart.
+
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::hook::{End, Failure, Hook, Step};
+use super::{AgentStatus, Time};
+use session::Session;
+
+pub use session::Prompt;
+
+/// Sessions followed for one agent; the one heard of longest ago makes room.
+const MAX_SESSIONS: usize = 8;
+/// For so long after a hook told of a refused request, telemetry may tell of the same one: ten of its usual exports.
+const TOLD_AGAIN: Duration = Duration::from_secs(600);
+
+/// The sessions of one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    #[serde(default)]
+    sessions: Vec<Session>,
+    /// How often it was told what to do.
+    #[serde(default)]
+    prompts: u64,
+    /// Refused requests of which telemetry has not told yet, and when the last of them was.
+    #[serde(default)]
+    untold: u64,
+    #[serde(default)]
+    untold_at: Time,
+}
+
+/// What a hook comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What the agent does now and why; `None` when the hook says nothing of it.
+    pub status: Option<(AgentStatus, Option<Arc<str>>)>,
+    /// What it was told to do first and has not done yet.
+    pub prompt: Option<Prompt>,
+    /// What it was told to do and did, or failed to do, by this hook; the flag says which.
+    pub ended: Option<(Prompt, bool)>,
+    /// Whether a request of it was refused for a rate limit.
+    pub is_limited: bool,
+    /// Whether the agent did something: that it still waits is nothing it does.
+    pub is_activity: bool,
+}
+
+impl Sessions {
+    /// Takes in a hook. Sessions that said nothing for `expiry` were ended without a word.
+    pub fn take(&mut self, now: Time, expiry: Duration, hook: &Hook) -> Heard {
+        self.sessions.retain(|session| now.since(session.seen) < expiry);
+        let place = self.sessions.iter().position(|session| session.id == hook.session);
+        let open = place.and_then(|place| self.sessions.get(place)?.prompt);
+        let is_activity = !matches!(hook.step, Step::StillAsksPermission | Step::StillIdle);
+        let is_limited = hook.step == Step::Failed(Failure::RateLimit);
+        if is_limited {
+            (self.untold, self.untold_at) = (self.untold_at(now) + 1, now);
+        }
+        let (status, ended) = match (&hook.step, place) {
+            // Whoever merely lives has not begun a session.
+            (Step::Lives, None) => (None, None),
+            (Step::Ended(end), _) => {
+                let last = place.map(|place| self.sessions.remove(place));
+                let (status, reason) = ended(last.as_ref(), *end);
+                let has_failed = open.filter(|_| status == AgentStatus::Failed).map(|prompt| (prompt, false));
+                (Some(self.fold().unwrap_or((status, reason))), has_failed)
+            }
+            (step, place) => {
+                let place = place.unwrap_or_else(|| self.add(now, hook.session));
+                if let Some(session) = self.sessions.get_mut(place) {
+                    session.take(now, hook, &mut self.prompts);
+                }
+                let is_done = match step {
+                    Step::Stopped { .. } => Some(true),
+                    Step::Failed(_) => Some(false),
+                    _ => None,
+                };
+                (self.fold(), open.zip(is_done))
+            }
+        };
+        Heard { status, prompt: self.prompt(), ended, is_limited, is_activity }
+    }
+
+    fn add(&mut self, now: Time, id: u64) -> usize {
+        if self.sessions.len() >= MAX_SESSIONS
+            && let Some(oldest) =
+                (0..self.sessions.len()).min_by_key(|place| self.sessions.get(*place).map(|it| it.seen))
+        {
+            self.sessions.remove(oldest);
+        }
+        self.sessions.push(Session::new(id, now));
+        self.sessions.len() - 1
+    }
+
+    /// The status that counts most among the sessions, of equals the first; with its reason.
+    fn fold(&self) -> Option<(AgentStatus, Option<Arc<str>>)> {
+        let weight = |status| match status {
+            AgentStatus::WaitingQuestion => 0,
+            AgentStatus::Running => 1,
+            AgentStatus::Failed => 2,
+            AgentStatus::WaitingDependency => 3,
+            _ => 4,
+        };
+        self.sessions.iter().map(Session::status).min_by_key(|(status, _)| weight(*status))
+    }
+
+    /// What it was told to do first and has not done yet.
+    fn prompt(&self) -> Option<Prompt> {
+        self.sessions.iter().filter_map(|session| session.prompt).min_by_key(|prompt| prompt.number)
+    }
+
+    /// Whether silence means that nothing goes on: something is to be done, and no subagent does it.
+    pub fn can_idle(&self) -> bool {
+        self.prompt().is_some() && self.sessions.iter().all(|session| session.subagents.is_empty())
+    }
+
+    /// How many of the refused requests that telemetry tells of at `now` hooks told of before.
+    pub fn told_again(&mut self, now: Time, refused: u64) -> u64 {
+        let again = refused.min(self.untold_at(now));
+        self.untold = self.untold_at(now) - again;
+        again
+    }
+
+    fn untold_at(&self, now: Time) -> u64 {
+        if now.since(self.untold_at) < TOLD_AGAIN { self.untold } else { 0 }
+    }
+
+    /// Takes over what was saved by a clock that may have been ahead of ours.
+    pub fn restored(&mut self, now: Time) {
+        self.untold_at = self.untold_at.min(now);
+        self.sessions.iter_mut().for_each(|session| session.restored(now));
+    }
+}
+
+/// What an agent is whose last session ended.
+fn ended(last: Option<&Session>, end: End) -> (AgentStatus, Option<Arc<str>>) {
+    match end {
+        End::Replaced => (AgentStatus::Idle, None),
+        // A person who leaves has seen what there was.
+        End::Left => (AgentStatus::Completed, None),
+        End::Over => match last {
+            // A run without a person ends because of it.
+            Some(session) if session.failure().is_some() => {
+                (AgentStatus::Failed, session.failure().map(Failure::reason))
+            }
+            Some(session) if session.prompt.is_some() => {
+                (AgentStatus::Failed, Some(Arc::from("ended in the middle of its work")))
+            }
+            _ => (AgentStatus::Completed, None),
+        },
+    }
+}

@@ -1,0 +1,258 @@
+//! Histories of hooks and what they add up to.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(seconds: u64) -> Time {
+    Time::from_millis(1_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+fn hook(session: u64, step: Step) -> Hook {
+    Hook { project: "shop".into(), agent: "a".into(), agent_type: "claude-code".into(), session, subagent: None, step }
+}
+
+fn by(subagent: u64, session: u64, step: Step) -> Hook {
+    Hook { subagent: Some(subagent), ..hook(session, step) }
+}
+
+fn begins(tool: &str) -> Step {
+    Step::ToolBegan { tool: tool.into(), asks: None }
+}
+
+fn stopped() -> Step {
+    Step::Stopped { in_background: false }
+}
+
+/// The status and its reason.
+fn shown(heard: &Heard) -> String {
+    match &heard.status {
+        None => String::new(),
+        Some((status, None)) => status.as_str().to_owned(),
+        Some((status, Some(reason))) => format!("{}: {reason}", status.as_str()),
+    }
+}
+
+/// Plays a history, one hook a second; after each hook the status, the number of the prompt that is open and how one
+/// ended.
+fn check(history: &[(Hook, &str, Option<u64>, Option<bool>)]) {
+    let mut sessions = Sessions::default();
+    for (second, (hook, status, open, ended)) in history.iter().enumerate() {
+        let heard = sessions.take(at(second as u64), HOUR, hook);
+        let found = (shown(&heard), heard.prompt.map(|it| it.number), heard.ended.map(|(_, is_done)| is_done));
+        assert_eq!(found, ((*status).to_owned(), *open, *ended), "after {second}: {hook:?}");
+        // What was saved goes on the same.
+        let saved = serde_json::to_string(&sessions).expect("it is written");
+        assert_eq!(serde_json::from_str::<Sessions>(&saved).expect("it is read"), sessions);
+    }
+}
+
+#[test]
+fn a_session_works_waits_and_ends() {
+    let bash = || Step::AsksPermission("Bash".into());
+    let needs = "waiting_question: permission to run Bash";
+    let asks = |tool: &str, what: &str| Step::ToolBegan { tool: tool.into(), asks: Some(what.into()) };
+    check(&[
+        (hook(1, Step::Lives), "", None, None),
+        (hook(1, Step::Began), "idle", None, None),
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(1, begins("Bash")), "running", Some(1), None),
+        (hook(1, bash()), needs, Some(1), None),
+        (hook(1, Step::StillAsksPermission), needs, Some(1), None),
+        (hook(1, Step::ToolEnded("Read".into())), needs, Some(1), None),
+        (hook(1, Step::ToolEnded("Bash".into())), "running", Some(1), None),
+        (hook(1, bash()), needs, Some(1), None),
+        (hook(1, Step::ToolsEnded), "running", Some(1), None),
+        (hook(1, Step::Compacts), "running: compacting its context", Some(1), None),
+        (hook(1, Step::Compacted), "running", Some(1), None),
+        (hook(1, asks("Question", "an answer")), "waiting_question: an answer", Some(1), None),
+        (hook(1, Step::AsksPermission("Question".into())), "waiting_question: an answer", Some(1), None),
+        (hook(1, Step::ToolEnded("Question".into())), "running", Some(1), None),
+        (hook(1, Step::AsksInput), "waiting_question: input", Some(1), None),
+        (hook(1, Step::InputGiven), "running", Some(1), None),
+        (hook(1, Step::Stopped { in_background: true }), "running: a background task runs", None, Some(true)),
+        (hook(1, begins("Bash")), "running", Some(2), None),
+        (hook(1, stopped()), "idle", None, Some(true)),
+        (hook(1, Step::StillIdle), "idle", None, None),
+        (hook(1, Step::Prompted), "running", Some(3), None),
+        (hook(1, Step::Prompted), "running", Some(4), None),
+        (hook(1, Step::StillIdle), "idle", None, None),
+        (hook(1, Step::StillAsksPermission), "waiting_question: permission", None, None),
+        (hook(1, Step::Ended(End::Left)), "completed", None, None),
+        (hook(2, Step::Ended(End::Replaced)), "idle", None, None),
+    ]);
+}
+
+#[test]
+fn a_failed_turn_waits_for_its_provider_or_is_down() {
+    let billing = || Step::Failed(Failure::Error("failed by billing".into()));
+    let limited = "waiting_dependency: failed by rate limit";
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(1, Step::Failed(Failure::RateLimit)), limited, None, Some(false)),
+        (hook(1, Step::StillIdle), limited, None, None),
+        (hook(1, Step::Prompted), "running", Some(2), None),
+        (hook(1, Step::Failed(Failure::Overload)), "waiting_dependency: failed by overload", None, Some(false)),
+        (hook(1, Step::Prompted), "running", Some(3), None),
+        (hook(1, billing()), "failed: failed by billing", None, Some(false)),
+        (hook(1, Step::Ended(End::Left)), "completed", None, None),
+        (hook(2, Step::Prompted), "running", Some(4), None),
+        (hook(2, Step::Failed(Failure::RateLimit)), limited, None, Some(false)),
+        (hook(2, Step::Ended(End::Over)), "failed: failed by rate limit", None, None),
+        (hook(3, Step::Prompted), "running", Some(5), None),
+        (hook(3, Step::Ended(End::Over)), "failed: ended in the middle of its work", None, Some(false)),
+        (hook(4, Step::Prompted), "running", Some(6), None),
+        (hook(4, stopped()), "idle", None, Some(true)),
+        (hook(4, Step::Ended(End::Over)), "completed", None, None),
+    ]);
+}
+
+#[test]
+fn subagents_keep_their_session_at_work() {
+    let ask = by(7, 1, Step::AsksPermission("Bash".into()));
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (by(7, 1, Step::SubagentBegan), "running", Some(1), None),
+        (hook(1, stopped()), "running: a subagent works", None, Some(true)),
+        (ask, "waiting_question: permission to run Bash", None, None),
+        (hook(1, Step::ToolEnded("Bash".into())), "waiting_question: permission to run Bash", Some(2), None),
+        (by(7, 1, Step::SubagentEnded), "running", Some(2), None),
+        (hook(1, stopped()), "idle", None, Some(true)),
+    ]);
+}
+
+#[test]
+fn sessions_add_up_and_never_fight() {
+    let edit = "waiting_question: permission to run Edit";
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(2, Step::Began), "running", Some(1), None),
+        (hook(2, Step::Prompted), "running", Some(1), None),
+        (hook(2, Step::AsksPermission("Edit".into())), edit, Some(1), None),
+        (hook(1, begins("Bash")), edit, Some(1), None),
+        (hook(1, stopped()), edit, Some(2), Some(true)),
+        (hook(2, Step::Failed(Failure::RateLimit)), "waiting_dependency: failed by rate limit", None, Some(false)),
+        (hook(1, Step::Prompted), "running", Some(3), None),
+        (hook(2, Step::Ended(End::Over)), "running", Some(3), None),
+        (hook(1, stopped()), "idle", None, Some(true)),
+        (hook(1, Step::Ended(End::Over)), "completed", None, None),
+    ]);
+}
+
+#[test]
+fn silence_is_idleness_only_while_something_is_to_be_done_by_itself() {
+    let mut sessions = Sessions::default();
+    let steps = [
+        (hook(1, Step::Began), false),
+        (hook(1, Step::Prompted), true),
+        (by(7, 1, Step::SubagentBegan), false),
+        (by(7, 1, Step::SubagentEnded), true),
+        (hook(1, Step::AsksPermission("Bash".into())), true),
+        (hook(1, stopped()), false),
+    ];
+    for (hook, expected) in steps {
+        sessions.take(at(0), HOUR, &hook);
+        assert_eq!(sessions.can_idle(), expected, "{hook:?}");
+    }
+}
+
+#[test]
+fn a_notification_is_no_activity() {
+    let mut sessions = Sessions::default();
+    for (step, expected) in [(Step::Prompted, true), (Step::StillIdle, false), (Step::StillAsksPermission, false)] {
+        assert_eq!(sessions.take(at(0), HOUR, &hook(1, step)).is_activity, expected);
+    }
+}
+
+#[test]
+fn a_refusal_that_telemetry_tells_again_counts_once() {
+    let mut sessions = Sessions::default();
+    for second in 0..3 {
+        assert!(sessions.take(at(second), HOUR, &hook(1, Step::Failed(Failure::RateLimit))).is_limited);
+    }
+    assert_eq!(
+        [sessions.told_again(at(3), 1), sessions.told_again(at(3), 5), sessions.told_again(at(3), 1)],
+        [1, 2, 0]
+    );
+    sessions.take(at(4), HOUR, &hook(1, Step::Failed(Failure::RateLimit)));
+    assert_eq!(sessions.told_again(at(4).plus(TOLD_AGAIN), 1), 0, "that is another one");
+}
+
+#[test]
+fn sessions_are_bounded_and_expire() {
+    let mut sessions = Sessions::default();
+    for session in 0..100 {
+        sessions.take(at(session), HOUR, &hook(session, Step::Prompted));
+        sessions.take(at(session), HOUR, &by(session, 99, Step::SubagentBegan));
+    }
+    assert_eq!(sessions.sessions.len(), MAX_SESSIONS);
+    assert!(serde_json::to_string(&sessions).expect("it is written").len() < 4_000);
+    let heard = sessions.take(at(99).plus(HOUR), HOUR, &hook(1, stopped()));
+    assert_eq!(shown(&heard), "idle", "those that ran were ended without a word");
+}
+
+#[test]
+fn what_a_clock_ahead_of_ours_saved_lies_not_ahead() {
+    let mut sessions = Sessions::default();
+    sessions.take(at(1_000), HOUR, &hook(1, Step::Prompted));
+    sessions.restored(at(10));
+    let heard = sessions.take(at(20), HOUR, &hook(1, begins("Bash")));
+    assert_eq!(heard.prompt.map(|prompt| prompt.since), Some(at(10)));
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let tool = || prop::sample::select(vec!["Bash", "Read"]).prop_map(Arc::<str>::from);
+    prop_oneof![
+        Just(Step::Began),
+        Just(Step::Prompted),
+        tool().prop_map(|tool| Step::ToolBegan { tool, asks: None }),
+        tool().prop_map(|tool| Step::ToolBegan { tool, asks: Some("it".into()) }),
+        tool().prop_map(Step::ToolEnded),
+        Just(Step::ToolsEnded),
+        tool().prop_map(Step::AsksPermission),
+        Just(Step::AsksInput),
+        Just(Step::InputGiven),
+        Just(Step::StillAsksPermission),
+        Just(Step::StillIdle),
+        any::<bool>().prop_map(|in_background| Step::Stopped { in_background }),
+        Just(Step::Failed(Failure::RateLimit)),
+        Just(Step::Failed(Failure::Error("failed".into()))),
+        Just(Step::SubagentBegan),
+        Just(Step::SubagentEnded),
+        Just(Step::Compacts),
+        Just(Step::Compacted),
+        Just(Step::Lives),
+        prop::sample::select(vec![End::Replaced, End::Left, End::Over]).prop_map(Step::Ended),
+    ]
+}
+
+proptest! {
+    /// What one session does is never hidden by what another says, and each prompt ends once at most.
+    #[test]
+    fn folding_holds_for_every_history(
+        history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step()), 0..60),
+    ) {
+        let mut all = Sessions::default();
+        let mut alone: [Sessions; 3] = Default::default();
+        let mut ended = Vec::new();
+        for (second, (session, subagent, step)) in history.into_iter().enumerate() {
+            let hook = Hook { subagent, ..hook(session, step) };
+            let heard = all.take(at(second as u64), HOUR, &hook);
+            alone[session as usize].take(at(second as u64), HOUR, &hook);
+            if let Some((prompt, _)) = heard.ended {
+                prop_assert!(!ended.contains(&prompt.number));
+                ended.push(prompt.number);
+                prop_assert!(heard.prompt.is_none_or(|open| open.number != prompt.number));
+            }
+            let statuses: Vec<_> = alone.iter().filter_map(|one| Some(one.fold()?.0)).collect();
+            let most = [AgentStatus::WaitingQuestion, AgentStatus::Running, AgentStatus::Failed];
+            let expected = most.into_iter().find(|status| statuses.contains(status));
+            if let (Some(expected), Some((status, _))) = (expected, &heard.status) {
+                prop_assert_eq!(expected, *status);
+            }
+            prop_assert_eq!(all.sessions.iter().any(|one| one.prompt.is_some()), heard.prompt.is_some());
+        }
+    }
+}

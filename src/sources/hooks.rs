@@ -1,0 +1,72 @@
+//! Events that agents post by themselves, one at a time: hooks.
+//!
+//! Owns whom a hook is about, and what its events say. Refuses to keep anything of a hook but its kind, the name of a
+//! tool and the kind of an error: prompts, arguments and outputs are skipped while the body is read, and an error says
+//! where it found one, never what stood there.
+
+mod claude_code;
+#[cfg(test)]
+mod tests;
+
+use super::otlp::config::AgentRule;
+use super::otlp::wire::{AnyValue, KeyValue, Value};
+use super::{MAX_TEXT, profiles};
+use crate::model::Hook;
+use crate::model::text::is_name;
+
+/// Parameters of a hook's address that are read; more say nothing.
+const MAX_PARAMETERS: usize = 16;
+
+/// What the sender of a hook says of itself, in the address that it posts to and in headers, under OpenTelemetry's names.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    said: Vec<KeyValue>,
+}
+
+/// Why a hook was not taken; it quotes nothing of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HookError {
+    /// It is no text.
+    #[error("the body is not UTF-8 from byte {0} on")]
+    NotText(usize),
+    /// It is no JSON object.
+    #[error("the body is no JSON object, at line {line} column {column}")]
+    NotAnObject {
+        /// The line, counted from 1.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// Nothing in it says what happened.
+    #[error("the body has no text in `hook_event_name`")]
+    NoEvent,
+}
+
+impl Target {
+    /// Of the parameters of an address, then of what headers say. `agent` and `project` may be given by these names; what
+    /// could be no name is passed over.
+    pub fn new<'a>(said: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let said = said.into_iter().filter(|(_, value)| is_name(value, MAX_TEXT)).take(MAX_PARAMETERS);
+        Self {
+            said: said.map(|(key, value)| attribute(if key == "agent" { "agent.name" } else { key }, value)).collect(),
+        }
+    }
+}
+
+/// Reads the body of one hook of Claude Code. It is about whom `target` names, else about whom the first fitting of
+/// `rules` names, else about the folder that it works in.
+pub fn claude_code(target: &Target, rules: &[AgentRule], body: &[u8]) -> Result<Hook, HookError> {
+    let body = std::str::from_utf8(body).map_err(|error| HookError::NotText(error.valid_up_to()))?;
+    let event = claude_code::Event::decode(body)?;
+    let service = [attribute("service.name", claude_code::NAME)];
+    let place: Vec<KeyValue> = event.cwd.iter().map(|cwd| attribute("cwd", cwd)).collect();
+    let folder = event.cwd.as_deref().and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
+    let (project, agent) = profiles::identity::of_hook(rules, &target.said, &[&service[..], &place].concat(), folder)
+        .unwrap_or_else(|| (super::push::DEFAULT_PROJECT.into(), claude_code::NAME.into()));
+    let agent_type = claude_code::NAME.into();
+    Ok(Hook { project, agent, agent_type, session: event.session, subagent: event.subagent, step: event.step })
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(Value::String(value.to_owned())) }) }
+}

@@ -1,0 +1,155 @@
+//! One hook event of Claude Code, as far as it says anything about status.
+//!
+//! Fields of an unexpected type count as absent, and events that are not known say no more than that the agent lives: a
+//! newer version must not lose its status over them. The names are those that Claude Code 2.1.197 and 2.1.329
+//! list; HTTP hooks are not run for `SessionStart`, which a hook of the kind `command` may post.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::HookError;
+use crate::model::hook::{End, Failure, Step};
+
+/// The type of every agent that posts here, and what an agent is called that has no other name.
+pub(super) const NAME: &str = "claude-code";
+/// Longest name of a tool or of an error that is kept, in bytes.
+const MAX_WORD: usize = 64;
+
+/// An event of one session.
+#[derive(Clone, Debug)]
+pub(super) struct Event<'a> {
+    /// The session, as a hash: the id itself is kept nowhere.
+    pub(super) session: u64,
+    /// The subagent that it is about; `None` is the session's own agent.
+    pub(super) subagent: Option<u64>,
+    pub(super) cwd: Option<Cow<'a, str>>,
+    pub(super) step: Step,
+}
+
+/// The fields that are read; every other one is skipped unread.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    hook_event_name: Option<&'a RawValue>,
+    session_id: Option<&'a RawValue>,
+    agent_id: Option<&'a RawValue>,
+    cwd: Option<&'a RawValue>,
+    tool_name: Option<&'a RawValue>,
+    source: Option<&'a RawValue>,
+    reason: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+    notification_type: Option<&'a RawValue>,
+    background_tasks: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BackgroundTask<'a> {
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(value?.get()).ok().map(|text| text.0).filter(|text| !text.is_empty())
+}
+
+/// A name that a program gave, as opposed to what somebody wrote.
+fn word(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let is_word = |text: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/');
+        text.len() <= MAX_WORD && text.bytes().all(fits)
+    };
+    text(value).filter(|text| is_word(text))
+}
+
+/// The same after a restart, so that sessions that were saved are found again.
+fn hash(id: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+}
+
+impl<'a> Event<'a> {
+    /// Reads the body of one hook.
+    pub(super) fn decode(body: &'a str) -> Result<Self, HookError> {
+        let body: Body<'a> = serde_json::from_str(body)
+            .map_err(|error| HookError::NotAnObject { line: error.line(), column: error.column() })?;
+        let tool = || word(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
+        let step = match &*text(body.hook_event_name).ok_or(HookError::NoEvent)? {
+            // A compacted session goes on where it was.
+            "SessionStart" if text(body.source).as_deref() == Some("compact") => Step::Compacted,
+            "SessionStart" => Step::Began,
+            "SessionEnd" => Step::Ended(match text(body.reason).as_deref() {
+                Some("clear" | "resume") => End::Replaced,
+                Some("logout" | "prompt_input_exit") => End::Left,
+                _ => End::Over,
+            }),
+            "UserPromptSubmit" => Step::Prompted,
+            "PreToolUse" => {
+                let tool = tool();
+                let asks = match &*tool {
+                    "AskUserQuestion" => Some("an answer to its question"),
+                    "ExitPlanMode" => Some("approval of its plan"),
+                    _ => None,
+                };
+                Step::ToolBegan { tool, asks: asks.map(Arc::from) }
+            }
+            "PostToolUse" | "PostToolUseFailure" | "PermissionDenied" => Step::ToolEnded(tool()),
+            "PostToolBatch" => Step::ToolsEnded,
+            "PermissionRequest" => Step::AsksPermission(tool()),
+            "Elicitation" => Step::AsksInput,
+            "ElicitationResult" => Step::InputGiven,
+            "Stop" => Step::Stopped { in_background: has_live_task(body.background_tasks) },
+            "StopFailure" => Step::Failed(failure(word(body.error).as_deref())),
+            "SubagentStart" => Step::SubagentBegan,
+            "SubagentStop" => Step::SubagentEnded,
+            "PreCompact" => Step::Compacts,
+            "PostCompact" => Step::Compacted,
+            "Notification" => match &*text(body.notification_type).unwrap_or_default() {
+                "permission_prompt" | "worker_permission_prompt" => Step::StillAsksPermission,
+                "elicitation_dialog" | "elicitation_url_dialog" => Step::AsksInput,
+                "elicitation_complete" | "elicitation_response" => Step::InputGiven,
+                "idle_prompt" => Step::StillIdle,
+                // `agent_needs_input` and `agent_completed` are about other sessions, which tell of themselves.
+                _ => Step::Lives,
+            },
+            _ => Step::Lives,
+        };
+        let session = text(body.session_id).map_or(0, |id| hash(&id));
+        let subagent = text(body.agent_id).map(|id| hash(&id));
+        Ok(Self { session, subagent, cwd: text(body.cwd), step })
+    }
+}
+
+/// Whether any background task still runs; one whose status is not known does.
+fn has_live_task(tasks: Option<&RawValue>) -> bool {
+    let tasks = tasks.and_then(|tasks| serde_json::from_str::<Vec<BackgroundTask<'_>>>(tasks.get()).ok());
+    tasks.unwrap_or_default().iter().any(|task| {
+        !matches!(
+            text(task.status).as_deref(),
+            Some("completed" | "failed" | "killed" | "stopped" | "cancelled" | "error" | "done")
+        )
+    })
+}
+
+/// Why a turn failed.
+fn failure(error: Option<&str>) -> Failure {
+    let reason = match error {
+        Some("rate_limit") => return Failure::RateLimit,
+        Some("overloaded") => return Failure::Overload,
+        Some("authentication_failed") => "failed by authentication",
+        Some("oauth_org_not_allowed") => "failed by an organization that is not allowed",
+        Some("billing_error") => "failed by billing",
+        Some("invalid_request") => "failed by an invalid request",
+        Some("model_not_found") => "failed by a model that is not there",
+        Some("server_error") => "failed by server error",
+        Some("max_output_tokens") => "failed by the limit of output tokens",
+        None | Some("unknown") => "failed by unknown error",
+        Some(other) => return Failure::Error(Arc::from(format!("failed by {}", other.replace('_', " ")))),
+    };
+    Failure::Error(Arc::from(reason))
+}

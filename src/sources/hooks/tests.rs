@@ -1,0 +1,161 @@
+//! Bodies of hooks: what they mean, whom they are about, and that errors quote nothing.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::model::hook::{End, Failure, Step};
+
+fn body(event: &str, fields: &Json) -> String {
+    let mut body = json!({"session_id": "s", "hook_event_name": event, "cwd": "/srv/me/shop/", "new": [1]});
+    body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+    body.to_string()
+}
+
+fn read(body: &str) -> Result<Hook, HookError> {
+    claude_code(&Target::default(), &[], body.as_bytes())
+}
+
+fn check(event: &str, fields: Json, expected: &Step) {
+    assert_eq!(read(&body(event, &fields)).unwrap().step, *expected, "{event} {fields}");
+}
+
+#[test]
+fn each_event_is_a_step() {
+    let bash = || json!({"tool_name": "Bash"});
+    check("SessionStart", json!({"source": "startup"}), &Step::Began);
+    check("SessionStart", json!({"source": "compact"}), &Step::Compacted);
+    for (reason, end) in [
+        ("clear", End::Replaced),
+        ("resume", End::Replaced),
+        ("logout", End::Left),
+        ("prompt_input_exit", End::Left),
+        ("other", End::Over),
+        ("bypass_permissions_disabled", End::Over),
+    ] {
+        check("SessionEnd", json!({"reason": reason}), &Step::Ended(end));
+    }
+    check("UserPromptSubmit", json!({"prompt": "hi"}), &Step::Prompted);
+    check("PreToolUse", bash(), &Step::ToolBegan { tool: "Bash".into(), asks: None });
+    let question = Step::ToolBegan { tool: "AskUserQuestion".into(), asks: Some("an answer to its question".into()) };
+    check("PreToolUse", json!({"tool_name": "AskUserQuestion"}), &question);
+    let plan = Step::ToolBegan { tool: "ExitPlanMode".into(), asks: Some("approval of its plan".into()) };
+    check("PreToolUse", json!({"tool_name": "ExitPlanMode"}), &plan);
+    for event in ["PostToolUse", "PostToolUseFailure", "PermissionDenied"] {
+        check(event, bash(), &Step::ToolEnded("Bash".into()));
+    }
+    check("PostToolBatch", json!({"tool_calls": []}), &Step::ToolsEnded);
+    check("PermissionRequest", bash(), &Step::AsksPermission("Bash".into()));
+    check("Elicitation", json!({}), &Step::AsksInput);
+    check("ElicitationResult", json!({}), &Step::InputGiven);
+    check("Stop", json!({"background_tasks": []}), &Step::Stopped { in_background: false });
+    check("Stop", json!({"background_tasks": [{"status": "completed"}]}), &Step::Stopped { in_background: false });
+    check("Stop", json!({"background_tasks": [{"status": "running"}]}), &Step::Stopped { in_background: true });
+    check("StopFailure", json!({"error": "rate_limit"}), &Step::Failed(Failure::RateLimit));
+    check("StopFailure", json!({"error": "overloaded"}), &Step::Failed(Failure::Overload));
+    for (error, reason) in [
+        ("billing_error", "failed by billing"),
+        ("server_error", "failed by server error"),
+        ("brand_new", "failed by brand new"),
+        ("what the user said", "failed by unknown error"),
+    ] {
+        check("StopFailure", json!({"error": error}), &Step::Failed(Failure::Error(reason.into())));
+    }
+    check("SubagentStart", json!({"agent_id": "x"}), &Step::SubagentBegan);
+    check("SubagentStop", json!({"agent_id": "x"}), &Step::SubagentEnded);
+    check("PreCompact", json!({"trigger": "auto"}), &Step::Compacts);
+    check("PostCompact", json!({"trigger": "auto"}), &Step::Compacted);
+    for (kind, step) in [
+        ("permission_prompt", Step::StillAsksPermission),
+        ("idle_prompt", Step::StillIdle),
+        ("elicitation_dialog", Step::AsksInput),
+        ("elicitation_response", Step::InputGiven),
+        ("elicitation_url_dialog", Step::AsksInput),
+        ("agent_needs_input", Step::Lives),
+        ("auth_success", Step::Lives),
+    ] {
+        check("Notification", json!({"notification_type": kind}), &step);
+    }
+    check("BrandNew", json!({}), &Step::Lives);
+}
+
+#[test]
+fn fields_of_another_type_count_as_absent() {
+    check("PermissionRequest", json!({"tool_name": ["Bash"]}), &Step::AsksPermission("a tool".into()));
+    check("PermissionRequest", json!({"tool_name": "rm -rf /"}), &Step::AsksPermission("a tool".into()));
+    check("Stop", json!({"background_tasks": {"a": 1}}), &Step::Stopped { in_background: false });
+    assert_eq!(read(&body("Stop", &json!({"agent_id": 7}))).unwrap().subagent, None);
+}
+
+#[test]
+fn names_come_from_the_sender_else_a_rule_else_the_folder() {
+    let named = |target: &Target, rules: &[AgentRule], body: &str| {
+        let hook = claude_code(target, rules, body.as_bytes()).unwrap();
+        format!("{}/{}", hook.project, hook.agent)
+    };
+    let stop = body("Stop", &json!({}));
+    let none = Target::default();
+    let rule = |key: &str, pattern: &str| AgentRule {
+        r#match: BTreeMap::from([(key.to_owned(), pattern.to_owned())]),
+        agent: "ruled".to_owned(),
+        project: Some("rules".to_owned()),
+    };
+    assert_eq!(named(&none, &[], &stop), "default/shop");
+    assert_eq!(named(&none, &[rule("cwd", "*/me/*")], &stop), "rules/ruled");
+    assert_eq!(named(&none, &[rule("service.name", "claude-code")], &stop), "rules/ruled");
+    assert_eq!(named(&none, &[rule("cwd", "/other")], &stop), "default/shop");
+    let target = Target::new([("agent", "\u{7}"), ("agent", ""), ("agent", "b"), ("project", "p")]);
+    assert_eq!(named(&target, &[rule("cwd", "*/me/*")], &stop), "p/b");
+    let target = Target::new([("agent.name", "c"), ("service.namespace", "n"), ("team", "t")]);
+    assert_eq!(named(&target, &[], &stop), "n/c");
+    assert_eq!(named(&Target::new([("team", "t")]), &[rule("team", "t")], &stop), "rules/ruled");
+    for folder in ["/", "", "/srv/59285d37-8029-4d05-936d-7005fe197e0d", "/srv/me@example.com"] {
+        assert_eq!(named(&none, &[], &body("Stop", &json!({"cwd": folder}))), "default/claude-code", "{folder}");
+    }
+    assert_eq!(named(&none, &[], &body("Stop", &json!({"cwd": r"C:\work\till"}))), "default/till");
+}
+
+#[test]
+fn sessions_are_told_apart_by_a_hash_that_outlives_the_program() {
+    let session = |id: &str| read(&body("Stop", &json!({"session_id": id}))).unwrap().session;
+    assert_ne!(session("a"), session("b"));
+    assert_eq!(session("59285d37-8029-4d05-936d-7005fe197e0d"), 12_295_892_916_498_122_108);
+}
+
+#[test]
+fn an_error_says_where_and_never_what() {
+    let secret = "sk-ant-api03-secret";
+    for body in [
+        format!("\"{secret}\""),
+        format!("{{\"prompt\": \"{secret}\", \"{secret}\": {secret}}}"),
+        format!("{{\"hook_event_name\": [\"{secret}\"]}}"),
+        format!("[\"{secret}\"]"),
+        format!("{{\"hook_event_name\": \"Stop\"}} {secret}"),
+        format!("{{\"hook_event_name\": \"Stop\", \"hook_event_name\": \"{secret}\"}}"),
+        String::new(),
+    ] {
+        let error = read(&body).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    assert_eq!(claude_code(&Target::default(), &[], b"{\"a\": \xff}").unwrap_err(), HookError::NotText(6));
+    assert_eq!(read("7").unwrap_err(), HookError::NotAnObject { line: 1, column: 1 });
+    assert_eq!(read("{}").unwrap_err(), HookError::NoEvent);
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_survived(text in ".{0,200}", name in "[A-Za-z]{0,20}", value in ".{0,40}", number in any::<f64>()) {
+        drop(read(&text));
+        for event in ["SessionStart", "PreToolUse", "PermissionRequest", "Stop", "StopFailure", "Notification", &name] {
+            let fields = json!({"session_id": number, "cwd": &value, "tool_name": &value, "agent_id": null,
+                "background_tasks": {"a": number}, "error": &value, "notification_type": &value});
+            if let Ok(hook) = claude_code(&Target::new([("agent", &*value)]), &[], body(event, &fields).as_bytes()) {
+                prop_assert!(is_name(&hook.agent, MAX_TEXT) && is_name(&hook.project, MAX_TEXT));
+                let written = serde_json::to_string(&hook).expect("it is written");
+                prop_assert_eq!(serde_json::from_str::<Hook>(&written).expect("it is read"), hook);
+            }
+        }
+    }
+}

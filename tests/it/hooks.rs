@@ -1,0 +1,295 @@
+//! Claude Code's hooks, recorded ones and real ones, posted to the real program: status, alarms, privacy, restarts.
+
+mod claude_code;
+
+use serde_json::{Value, json};
+
+use crate::doubles::slack::Slack;
+use crate::durability::{number, wait_until_saved};
+use crate::program::{Lookout, Setup, eventually};
+use crate::slack::receiver;
+use crate::{Case, tidy, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    let mut trials = vec![
+        trial("hooks: a read that begins after a recorded hook sees what it says", &[], recordings),
+        trial("hooks: two sessions of one agent add up", &[], two_sessions),
+        trial("hooks: a rate limit is an alarm of its own, and nobody is down", &[], rate_limit),
+        trial("hooks: any body is answered, and what is lost is counted", &[], malformed),
+        trial("hooks: who may not post is told so", &[], access),
+        trial("hooks: nothing that was said is kept anywhere", &[], privacy),
+        trial("hooks: sessions go on where a kill left them", &[], killed),
+        trial("hooks: a recording of them is replayed", &[], replayed),
+    ];
+    trials.extend(claude_code::trials());
+    trials
+}
+
+const ROUTE: &str = "/hooks/claude-code?agent=worker&project=shop";
+
+/// Posts an event of `session`; its answer is empty.
+fn hook(lookout: &Lookout, session: &str, event: &str, fields: Value) {
+    let mut body = json!({"session_id": session, "hook_event_name": event, "cwd": "/srv/me/x"});
+    body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+    let answer = lookout.post(ROUTE, &body);
+    assert_eq!((answer.status, answer.text()), (204, ""), "{event}");
+}
+
+fn bash() -> Value {
+    json!({"tool_name": "Bash"})
+}
+
+/// What `/api/status` says of an agent.
+fn agent(lookout: &Lookout, project: &str, name: &str) -> Value {
+    let status = lookout.get("/api/status").json();
+    let find = |list: &Value, name: &str| {
+        list.as_array().into_iter().flatten().find(|it| it["name"] == name).cloned().unwrap_or_default()
+    };
+    find(&find(&status["projects"], project)["agents"], name)
+}
+
+/// Its status and the reason.
+fn shown(agent: &Value) -> String {
+    match (agent["status"].as_str(), agent["reason"].as_str()) {
+        (None, _) => String::new(),
+        (Some(status), None) => status.to_owned(),
+        (Some(status), Some(reason)) => format!("{status}: {reason}"),
+    }
+}
+
+fn worker(lookout: &Lookout) -> String {
+    shown(&agent(lookout, "shop", "worker"))
+}
+
+/// The alerts that fire about the worker, as rules and levels.
+fn alerts(lookout: &Lookout) -> Vec<String> {
+    let alerts = lookout.get("/api/alerts?state=firing&agent=worker").json();
+    let mut alerts: Vec<String> = alerts["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| format!("{} {}", alert["rule"].as_str().unwrap(), alert["level"].as_str().unwrap()))
+        .collect();
+    alerts.sort();
+    alerts
+}
+
+fn recordings() {
+    let lookout = Setup::new("").start();
+    let allowed = "waiting_question: permission to run Bash";
+    for (name, expected) in [
+        ("tool", &["running", "idle", "completed"][..]),
+        ("tool-fails", &["running", "idle", "completed"]),
+        ("subagent", &["running", "idle", "completed"]),
+        ("question", &["running", "waiting_question: an answer to its question", "running", "idle"]),
+        ("refused-tool", &["running", allowed, "completed"]),
+        ("background-task", &["running", "running: a background task runs", "running", "idle", "completed"]),
+        ("rate-limit", &["running", "waiting_dependency: failed by rate limit", "failed: failed by rate limit"]),
+        ("refused-key", &["running", "failed: failed by authentication"]),
+        ("ended-at-work", &["running", "failed: ended in the middle of its work"]),
+        (
+            "terminal",
+            &[
+                "running",
+                allowed,
+                "running",
+                "idle",
+                "running",
+                "idle",
+                "running",
+                "waiting_dependency: failed by rate limit",
+                "running",
+                "idle",
+                "running: compacting its context",
+                "idle",
+                "completed",
+            ],
+        ),
+    ] {
+        let mut found: Vec<String> = Vec::new();
+        let path = format!("/hooks/claude-code?project={name}");
+        for body in bodies(name) {
+            let answer = lookout.send("POST", &path, &[("content-type", "application/json")], body.as_bytes());
+            assert_eq!((answer.status, answer.text()), (204, ""));
+            let page = lookout.get("/metrics").text().to_owned();
+            let now = agent(&lookout, name, "shop");
+            let status = now["status"].as_str().unwrap();
+            let series =
+                format!("orchestrator_agent_status{{project=\"{name}\",agent_name=\"shop\",status=\"{status}\"}} 1");
+            assert!(page.lines().any(|line| line == series), "{name}: {series} after {body}");
+            if found.last() != Some(&shown(&now)) {
+                found.push(shown(&now));
+            }
+        }
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// The bodies of a recording; none of them is left out of the tests.
+fn bodies(name: &str) -> Vec<String> {
+    let files = tidy::files("tests/it/samples/hooks");
+    let file = files.iter().find(|file| file.file_stem().is_some_and(|stem| stem == name));
+    let text = std::fs::read_to_string(file.unwrap_or_else(|| panic!("no recording {name}"))).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn two_sessions() {
+    let lookout = Setup::new("").start();
+    hook(&lookout, "5e551011", "UserPromptSubmit", json!({}));
+    hook(&lookout, "5e551022", "UserPromptSubmit", json!({}));
+    hook(&lookout, "5e551022", "PermissionRequest", bash());
+    hook(&lookout, "5e551011", "PreToolUse", json!({"tool_name": "Read"}));
+    assert_eq!(worker(&lookout), "waiting_question: permission to run Bash");
+    hook(&lookout, "5e551022", "PostToolUse", bash());
+    hook(&lookout, "5e551022", "Stop", json!({}));
+    let now = agent(&lookout, "shop", "worker");
+    assert_eq!((shown(&now), &now["task_id"]), ("running".to_owned(), &json!("worker#1")));
+    hook(&lookout, "5e551011", "Stop", json!({}));
+    assert_eq!(worker(&lookout), "idle");
+    let page = lookout.get("/metrics").text().to_owned();
+    let ended = "orchestrator_agent_tasks_total{project=\"shop\",agent_name=\"worker\",outcome=\"completed\"} 2";
+    assert!(page.lines().any(|line| line == ended), "{page}");
+    assert_eq!(page.matches("orchestrator_agent_up{").count(), 1);
+    assert!(!page.contains("5e5510"), "no id of a session is a label");
+}
+
+fn rate_limit() {
+    let lookout = Setup::new("").start();
+    hook(&lookout, "s", "UserPromptSubmit", json!({}));
+    hook(&lookout, "s", "StopFailure", json!({"error": "rate_limit"}));
+    assert_eq!(worker(&lookout), "waiting_dependency: failed by rate limit");
+    assert_eq!(alerts(&lookout), ["RateLimited warning"]);
+    let page = lookout.get("/metrics").text().to_owned();
+    for line in [
+        "orchestrator_agent_up{project=\"shop\",agent_name=\"worker\"} 1",
+        "orchestrator_agent_rate_limit_hits_total{project=\"shop\",agent_name=\"worker\"} 1",
+        "orchestrator_agent_tasks_total{project=\"shop\",agent_name=\"worker\",outcome=\"failed\"} 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+    hook(&lookout, "s", "UserPromptSubmit", json!({}));
+    hook(&lookout, "s", "StopFailure", json!({"error": "billing_error"}));
+    assert_eq!(worker(&lookout), "failed: failed by billing");
+    assert_eq!(alerts(&lookout), ["AgentDown error", "RateLimited warning"]);
+}
+
+fn malformed() {
+    let lookout = Setup::new("limits: {body: 4096}\n").env("LOOKOUT_LOG__LEVEL", "debug").start();
+    let json = [("content-type", "application/json")];
+    let large = vec![b' '; 4097];
+    for body in [&b"{"[..], b"\xff", b"\"hooksecret\"", b"{\"hook_event_name\": [\"hooksecret\"]}", b"", &large] {
+        let answer = lookout.send("POST", ROUTE, &json, body);
+        assert_eq!((answer.status, answer.text()), (204, ""));
+    }
+    let page = lookout.get("/metrics").text().to_owned();
+    for (reason, count) in [("malformed", 5), ("too_large", 1), ("busy", 0)] {
+        let line = format!("lookout_rejected_total{{signal=\"hooks\",reason=\"{reason}\"}} {count}");
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+    assert!(lookout.log().contains("hook not taken"), "{}", lookout.log());
+    assert!(!lookout.log().contains("hooksecret"), "{}", lookout.log());
+    assert_eq!(lookout.send("POST", ROUTE, &[("content-type", "text/plain")], b"{}").status, 415);
+    assert_eq!(lookout.get(ROUTE).status, 405);
+}
+
+fn access() {
+    let tokens = "auth: {tokens: [{name: reader, role: read, token: reads-only}, {name: agents, role: ingest, token: may-post-here}]}\n";
+    let lookout = Setup::new(tokens).start();
+    let post = |token: Option<&str>, origin: Option<&str>| {
+        let token = token.map(|token| format!("Bearer {token}"));
+        let mut headers = vec![("content-type", "application/json"), ("x-lookout-agent", "by header")];
+        headers.extend(token.as_deref().map(|token| ("authorization", token)));
+        headers.extend(origin.map(|origin| ("origin", origin)));
+        lookout.send("POST", "/hooks/claude-code", &headers, br#"{"hook_event_name": "UserPromptSubmit"}"#).status
+    };
+    assert_eq!([post(None, None), post(Some("reads-only"), None), post(Some("wrong"), None)], [401, 403, 401]);
+    assert_eq!(post(Some("may-post-here"), Some("http://evil.example")), 403);
+    assert_eq!(post(Some("may-post-here"), None), 204);
+    let page = http_get(&lookout, "reads-only");
+    assert!(page.contains("orchestrator_agent_up{project=\"default\",agent_name=\"by header\"} 1"), "{page}");
+}
+
+fn http_get(lookout: &Lookout, token: &str) -> String {
+    let token = format!("Bearer {token}");
+    lookout.send("GET", "/metrics", &[("authorization", &token)], b"").text().to_owned()
+}
+
+fn privacy() {
+    let setup =
+        Setup::new("store: {path: state.db}\nrecord: {path: state.record}\n").env("LOOKOUT_LOG__LEVEL", "trace");
+    let lookout = setup.start();
+    let secret = "sk-ant-api03-Zx81hooksecret";
+    for event in ["UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "StopFailure", "Notification"] {
+        let fields = json!({"prompt": secret, "tool_name": "Bash", "tool_input": {"command": secret},
+            "tool_response": secret, "error_details": secret, "message": secret, "transcript_path": secret,
+            "cwd": format!("/srv/hooksecret/{secret}"), "last_assistant_message": secret, "compact_summary": secret,
+            "prompt_id": secret, "tool_use_id": secret, "error": format!("about {secret}"), "agent_type": secret,
+            "notification_type": "permission_prompt"});
+        hook(&lookout, "5e551011", event, fields);
+    }
+    assert_eq!(worker(&lookout), "waiting_question: permission");
+    hook(&lookout, "5e551011", "PermissionRequest", json!({"tool_name": format!("run {secret}")}));
+    for path in ["/metrics", "/api/status", "/api/alerts", "/api/metrics"] {
+        let page = lookout.get(path).text().to_owned();
+        assert!(!page.contains("hooksecret") && !page.contains("5e551011"), "{path}: {page}");
+    }
+    let log = lookout.log();
+    lookout.sigterm();
+    assert!(!log.contains("hooksecret") && !log.contains("5e551011"), "{log}");
+    let mut files = 0;
+    for entry in std::fs::read_dir(setup.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let holds = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
+        assert!(!holds(b"hooksecret") && !holds(b"5e551011"), "{}", path.display());
+        files += usize::from(holds(b"worker"));
+    }
+    assert!(files >= 2, "the agent itself is in the database and in the recording");
+}
+
+fn killed() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    hook(&lookout, "a", "UserPromptSubmit", json!({}));
+    hook(&lookout, "a", "PermissionRequest", bash());
+    hook(&lookout, "b", "UserPromptSubmit", json!({}));
+    let before = agent(&lookout, "shop", "worker");
+    wait_until_saved(&setup, 1);
+    let history = setup.path().join("lookout.history.db");
+    eventually("both sessions on disk", || {
+        let saved = "SELECT count(*) FROM agents WHERE body LIKE '%\"prompts\":2%'";
+        (number(&history, saved) == Some(1)).then_some(())
+    });
+    lookout.kill9();
+    let lookout = setup.start();
+    let after = agent(&lookout, "shop", "worker");
+    let kept = |agent: &Value| ["status", "reason", "task_id", "up", "expected", "type"].map(|key| agent[key].clone());
+    assert_eq!(kept(&after), kept(&before));
+    assert_eq!(shown(&after), "waiting_question: permission to run Bash");
+    hook(&lookout, "a", "PostToolUse", bash());
+    assert_eq!(worker(&lookout), "running");
+    hook(&lookout, "a", "Stop", json!({}));
+    assert_eq!(worker(&lookout), "running", "the other session was not forgotten");
+    hook(&lookout, "b", "Stop", json!({}));
+    assert_eq!(worker(&lookout), "idle");
+}
+
+fn replayed() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("record: {{path: state.record}}\nreceivers:\n{}", receiver("ops", &slack)));
+    let lookout = setup.start();
+    hook(&lookout, "s", "UserPromptSubmit", json!({}));
+    hook(&lookout, "s", "StopFailure", json!({"error": "rate_limit"}));
+    hook(&lookout, "s", "SessionEnd", json!({"reason": "other"}));
+    assert_eq!(alerts(&lookout), ["AgentDown error", "RateLimited warning"]);
+    lookout.sigterm();
+    setup.write("rules.yaml", "rules: []\n");
+    let arguments = ["replay", "state.record", "--config", "lookout.yaml", "--rules", "rules.yaml", "--json"];
+    let output = setup.command(&arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["arrivals"], 3, "{answer}");
+    let notices = answer["notices"].as_array().unwrap();
+    let told = |rule: &str| notices.iter().any(|it| it["rule"] == rule && it["agent_name"] == "worker");
+    assert!(told("RateLimited") && told("AgentDown"), "{answer}");
+}

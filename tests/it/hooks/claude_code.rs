@@ -1,0 +1,174 @@
+//! Claude Code itself, with hooks from `lookout setup` and a provider of our own.
+//!
+//! It gets a home of its own, a key that opens nothing, and no other environment: what is on this machine is not its
+//! business.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::{fs, thread};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{agent, shown};
+use crate::counterparts::{Need, run};
+use crate::doubles::model::{Model, Mood};
+use crate::program::{Lookout, Setup, eventually};
+use crate::{Case, trial};
+
+const NEEDS: &[Need] = &[Need::ClaudeCode];
+
+pub(super) fn trials() -> Vec<Case> {
+    vec![
+        trial("hooks: the real Claude Code works, asks, idles, is limited and leaves", NEEDS, at_a_terminal),
+        trial("hooks: a run of the real Claude Code that a limit ends has failed", NEEDS, limited_run),
+    ]
+}
+
+const KEY: &str = "sk-ant-api03-opens-nothing-at-all-hooksecret";
+
+/// A folder to work in, and the program that works there.
+struct Home {
+    dir: TempDir,
+    model: Model,
+}
+
+impl Home {
+    fn new(lookout: &Lookout, mood: Mood) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        let shop = dir.path().join("shop");
+        fs::create_dir_all(dir.path().join(".claude")).unwrap();
+        fs::create_dir(&shop).unwrap();
+        // What a person would have said at the first start.
+        let approved = &KEY[KEY.len() - 20..];
+        let known = json!({"hasCompletedOnboarding": true, "theme": "dark", "customApiKeyResponses": {"approved": [approved]},
+            "projects": {shop.canonicalize().unwrap().to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
+        fs::write(dir.path().join(".claude.json"), known.to_string()).unwrap();
+        fs::write(dir.path().join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
+        let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
+        let text = run(setup.env_clear().current_dir(dir.path()));
+        let (_, hooks) = text.split_once("settings.json where").and_then(|it| it.1.split_once('\n')).expect("hooks");
+        fs::write(dir.path().join(".claude/settings.json"), hooks).unwrap();
+        Self { dir, model: Model::start(mood) }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.dir.path().join("shop")).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
+        command.envs([
+            ("ANTHROPIC_API_KEY", KEY),
+            ("ANTHROPIC_BASE_URL", &self.model.url()),
+            ("TERM", "xterm-256color"),
+        ]);
+        command.envs([("CLAUDE_CODE_MAX_RETRIES", "1"), ("DISABLE_AUTOUPDATER", "1")]);
+        command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+        command
+    }
+}
+
+/// A program at a terminal, which somebody types into. Dropping it hangs up.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn start(mut command: Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("a terminal");
+        let keys = child.stdin.take().expect("a keyboard");
+        let mut output = child.stdout.take().expect("a screen");
+        let screen = Arc::new(Mutex::new(String::new()));
+        let shown = Arc::clone(&screen);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        Self { child, keys, screen }
+    }
+
+    fn sees(&self, text: &str) {
+        let sees = || self.screen.lock().unwrap().contains(text).then_some(());
+        eventually(&format!("`{text}` on the screen"), sees);
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("it still runs");
+    }
+
+    /// Types a line, and ends it once it is on the screen: all at once would be pasted.
+    fn says(&mut self, line: &str) {
+        self.screen.lock().unwrap().clear();
+        self.types(line);
+        self.sees(line);
+        self.types("\r");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended already, which is just as well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn at_a_terminal() {
+    let lookout = Setup::new("").start();
+    let home = Home::new(&lookout, Mood::Thinks);
+    let mut script = home.command("script");
+    script.args(["-qfc", "stty cols 120 rows 40; exec claude --permission-mode default", "/dev/null"]);
+    let mut terminal = Terminal::start(script);
+    let waits = |expected: &str| {
+        eventually(expected, || (shown(&agent(&lookout, "till", "shop")) == expected).then_some(()));
+    };
+    terminal.sees("❯");
+    terminal.says("count");
+    waits("running");
+    home.model.turn(Mood::UsesShell);
+    waits("waiting_question: permission to run Bash");
+    assert_eq!(agent(&lookout, "till", "shop")["task_id"], "shop#1");
+    // A question that has only just been shown takes no answer yet, in some versions.
+    let mut probes = 0_u32;
+    eventually("idle", || {
+        if probes.is_multiple_of(100) {
+            terminal.types("\r");
+        }
+        probes += 1;
+        (shown(&agent(&lookout, "till", "shop")) == "idle").then_some(())
+    });
+    home.model.turn(Mood::Refuses);
+    terminal.says("again");
+    waits("waiting_dependency: failed by rate limit");
+    assert_eq!(lookout.get("/api/alerts?state=firing").json()["alerts"][0]["rule"], "RateLimited");
+    terminal.says("/exit");
+    waits("completed");
+    let page = lookout.get("/metrics").text().to_owned();
+    assert!(!page.contains("hooksecret") && !lookout.log().contains("hooksecret"), "{page}");
+    for line in [
+        "orchestrator_agent_tasks_total{project=\"till\",agent_name=\"shop\",outcome=\"completed\"} 1",
+        "orchestrator_agent_tasks_total{project=\"till\",agent_name=\"shop\",outcome=\"failed\"} 1",
+        "orchestrator_agent_rate_limit_hits_total{project=\"till\",agent_name=\"shop\"} 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+}
+
+fn limited_run() {
+    let lookout = Setup::new("").start();
+    let home = Home::new(&lookout, Mood::UsesShell);
+    run(home.command("claude").args(["-p", "count", "--allowedTools", "Bash"]).stdin(Stdio::null()));
+    let now = agent(&lookout, "till", "shop");
+    assert_eq!((shown(&now).as_str(), &now["type"]), ("completed", &json!("claude-code")));
+    home.model.turn(Mood::Refuses);
+    let status = home.command("claude").args(["-p", "count"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert!(!status.expect("it ran").success());
+    assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: failed by rate limit");
+    assert_eq!(lookout.get("/metrics").text().matches("orchestrator_agent_up{").count(), 1);
+}
