@@ -185,7 +185,7 @@ fn ask(tool: &str, needs_leave: bool, state: &mut State) {
     match tool {
         "" => state.is(AgentStatus::Running, None),
         "AskUserQuestion" => state.is(AgentStatus::WaitingQuestion, Some("an answer to its question".to_owned())),
-        "ExitPlanMode" => state.is(AgentStatus::WaitingReview, Some("has a plan to approve".to_owned())),
+        "ExitPlanMode" => state.is(AgentStatus::WaitingQuestion, Some("approval of its plan".to_owned())),
         tool if needs_leave => {
             state.is(AgentStatus::WaitingQuestion, Some(format!("permission to run {}", name(tool))));
         }
