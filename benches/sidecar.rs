@@ -70,7 +70,9 @@ impl Sidecar {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
         let address = loop {
             let line = lines.next().expect("the program starts").unwrap();
-            if let Some((_, rest)) = line.split_once("\"address\":\"") {
+            // The listeners of OTLP name theirs as well.
+            let is_main = line.contains("\"listening\"");
+            if let Some((_, rest)) = line.split_once("\"address\":\"").filter(|_| is_main) {
                 break rest.split('"').next().unwrap().parse().unwrap();
             }
         };
