@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// Where OTLP over HTTP is received besides the main listener; null for nowhere.
+    /// Where OTLP over HTTP is received besides the main listener; null switches it off.
     #[serde(deserialize_with = "address")]
     pub http: Option<SocketAddr>,
-    /// Where OTLP over gRPC is received; null for nowhere.
+    /// Where OTLP over gRPC is received; null switches it off.
     #[serde(deserialize_with = "address")]
     pub grpc: Option<SocketAddr>,
     /// Series that are kept at most, buckets counted singly.
