@@ -94,8 +94,9 @@ mod tests {
     use super::super::decode::Signal;
     use super::super::schema::request;
     use super::super::wire::{
-        AnyValue, ArrayValue, Gauge, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs,
-        ResourceMetrics, ScopeLogs, ScopeMetrics, Value,
+        AnyValue, ArrayValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, Histogram,
+        HistogramPoint, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs, ResourceMetrics,
+        ScopeLogs, ScopeMetrics, Value,
     };
     use super::*;
 
@@ -137,6 +138,32 @@ mod tests {
             let body = MetricsRequest { resource_metrics: list }.encode_to_vec();
             assert!(fits(request(Signal::Metrics), &body, exact), "{count}");
             assert!(!fits(request(Signal::Metrics), &body, exact - 1), "{count}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_weighed_one_by_one() {
+        let whole = |metric: Metric| {
+            let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+            let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+            MetricsRequest { resource_metrics }.encode_to_vec()
+        };
+        // A byte each on the wire, and eight in memory.
+        let positive = Some(Buckets { offset: 0, bucket_counts: vec![1; 100_000] });
+        let data_points = vec![ExponentialHistogramPoint { positive, ..ExponentialHistogramPoint::default() }];
+        let small = whole(Metric {
+            exponential_histogram: Some(ExponentialHistogram { data_points, aggregation_temporality: 1 }),
+            ..Metric::default()
+        });
+        assert!(small.len() < 101_000);
+        let data_points = vec![HistogramPoint { bucket_counts: vec![1; 100_000], ..HistogramPoint::default() }];
+        let wide = whole(Metric {
+            histogram: Some(Histogram { data_points, aggregation_temporality: 1 }),
+            ..Metric::default()
+        });
+        for body in [small, wide] {
+            assert!(!fits(request(Signal::Metrics), &body, 800_000));
+            assert!(fits(request(Signal::Metrics), &body, 810_000));
         }
     }
 
