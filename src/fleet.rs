@@ -248,7 +248,7 @@ impl Fleet {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
                     if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
-                        let error = "its tokens come in on /api/usage, so the ones here were left out; report them in one way only";
+                        let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
                         taken.reject(&update.name, "usage_owner", error.to_owned());
                     }
                     taken.accepted += 1;

@@ -277,6 +277,7 @@ impl<'a> Step<'a> {
 
     fn take_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         let totals = &mut project.totals;
+        let is_telemetrys = agent.usage_owner == Some(UsageOwner::Telemetry);
         let counters = [
             (update.restart_count, &mut agent.restarts, &mut totals.restarts, Some(Signal::Restarts)),
             (update.requests, &mut agent.requests, &mut totals.requests, Some(Signal::Requests)),
@@ -293,6 +294,11 @@ impl<'a> Step<'a> {
         ];
         for (value, count, total, signal) in counters {
             let Some(value) = value else { continue };
+            // Requests that telemetry counts would count twice.
+            if is_telemetrys && signal.is_some_and(|signal| signal != Signal::Restarts) {
+                self.usage_refused = true;
+                continue;
+            }
             let first = count.get().is_none();
             let step = count.report(value);
             if first || step > 0 {

@@ -248,6 +248,10 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
     assert_eq!(watch.fleet.telemetry(at(1), &[said("a"), said("a")]).accepted, 2);
     assert_eq!(watch.fleet.usage(at(2), "shop", &[usage("a"), usage("b")]).reasons, [("usage_owner", 1)]);
     assert_eq!(watch.fleet.telemetry(at(3), &[said("b")]).reasons, [("usage_owner", 1)]);
+    let pushed = AgentUpdate { requests: Some(40), request_errors: Some(3), restart_count: Some(1), ..named("a") };
+    let batch = Batch { project: "shop".into(), agents: vec![pushed], ..Batch::default() };
+    assert_eq!(watch.push_batch(4, batch).reasons, [("usage_owner", 1)]);
+    assert_eq!((watch.agent("a").request_errors.get(), watch.agent("a").restarts.get()), (Some(0), Some(1)));
     let totals = |agent: &str| {
         let agents = &watch.fleet.state().agents;
         let agent = agents.iter().find(|it| &*it.name == agent).expect("an agent");
