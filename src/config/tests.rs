@@ -229,7 +229,7 @@ fn variables_override_the_file() {
     assert_eq!(config.agents.max_idle, std::time::Duration::from_secs(420));
     assert_eq!(config.allowed_hosts, ["b", "c"]);
     assert_eq!(config.store.path, None);
-    assert_eq!(config.budgets.tokens_per_day, Some(1000));
+    assert_eq!(config.budgets.tokens_per_day, Some(1000.into()));
     assert_eq!(config.log.level, "info");
     assert!(config.otlp.http.is_some(), "a blank variable says nothing");
 }

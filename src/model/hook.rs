@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Stop;
+
 /// A hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
@@ -22,6 +24,9 @@ pub struct Hook {
     pub subagent: Option<u64>,
     /// What happened.
     pub step: Step,
+    /// That it was answered by a stop; none when the agent may go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
 }
 
 /// What happened in a session.

@@ -1,7 +1,11 @@
-//! Hooks: taken without a look at them, since the agent waits for the answer.
+//! Hooks: answered at once, since the agent waits for it.
 //!
-//! The answer is always empty, and 204 whatever becomes of the hook: it must never tell an agent what to do, nor stop one
-//! whose sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so.
+//! The answer is empty, and 204 whatever becomes of the hook: it must never tell an agent what to do, nor stop one whose
+//! sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so. While somebody has used up a
+//! budget that stops it, hooks are read first, and its own are answered by that; nobody is stopped of whom the engine
+//! would not hear.
+
+use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -9,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::Context;
-use super::error::Refusal;
+use super::error::{Refusal, json as json_answer};
 use crate::metrics::Own;
 use crate::sources::hooks::Target;
 
@@ -22,7 +26,24 @@ const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-pr
 pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Response {
     let target = target(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
-    settle(&context.own, read, |body| context.engine.hook(target, body))
+    let braked = Arc::clone(&context.braked.borrow());
+    settle(&context.own, read, |body| {
+        let (posted, stop) = braked.read(target, body);
+        if !context.engine.hook(posted) {
+            return Done::Lost;
+        }
+        stop.map_or(Done::Taken, Done::Stopped)
+    })
+}
+
+/// What became of a hook.
+enum Done {
+    /// Nobody will look at it.
+    Lost,
+    /// It will be looked at.
+    Taken,
+    /// The same, and its sender is to be answered by this.
+    Stopped(String),
 }
 
 fn target(uri: &Uri, headers: &HeaderMap) -> Target {
@@ -35,9 +56,13 @@ fn target(uri: &Uri, headers: &HeaderMap) -> Target {
 }
 
 /// The answer to what was read; what is lost on the way is counted.
-fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> bool) -> Response {
+fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> Done) -> Response {
     let (lost, header) = match read {
-        Ok(body) => ((!take(body)).then_some("busy"), None),
+        Ok(body) => match take(body) {
+            Done::Lost => (Some("busy"), None),
+            Done::Taken => (None, None),
+            Done::Stopped(answer) => return json_answer(StatusCode::OK, answer),
+        },
         Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, header, .. }) => (Some("too_large"), header),
         Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => (Some("busy"), None),
         Err(refusal) => return refusal.into_response(),
@@ -57,11 +82,11 @@ mod tests {
     use super::*;
 
     /// What is answered, and how often which loss was counted.
-    fn check(read: Result<Bytes, Refusal>, is_taken: bool, expected: (u16, Option<&str>)) {
+    fn check(read: Result<Bytes, Refusal>, done: Done, expected: (u16, Option<&str>)) {
         let own = Own::new();
         let response = settle(&own, read, |body| {
             assert_eq!(body, "{}");
-            is_taken
+            done
         });
         let page = own.text(crate::metrics::Format::OpenMetrics);
         let lost = ["busy", "too_large", "malformed"].into_iter().find(|reason| {
@@ -75,10 +100,10 @@ mod tests {
     fn whatever_becomes_of_a_hook_its_sender_may_go_on() {
         let body = || Ok(Bytes::from_static(b"{}"));
         let refused = |status| Err(Refusal::new(status, "no"));
-        check(body(), true, (204, None));
-        check(body(), false, (204, Some("busy")));
-        check(refused(StatusCode::SERVICE_UNAVAILABLE), true, (204, Some("busy")));
-        check(refused(StatusCode::PAYLOAD_TOO_LARGE), true, (204, Some("too_large")));
-        check(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE), true, (415, None));
+        check(body(), Done::Taken, (204, None));
+        check(body(), Done::Lost, (204, Some("busy")));
+        check(refused(StatusCode::SERVICE_UNAVAILABLE), Done::Taken, (204, Some("busy")));
+        check(refused(StatusCode::PAYLOAD_TOO_LARGE), Done::Taken, (204, Some("too_large")));
+        check(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE), Done::Taken, (415, None));
     }
 }

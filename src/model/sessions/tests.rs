@@ -11,7 +11,8 @@ fn at(seconds: u64) -> Time {
 }
 
 fn hook(session: u64, step: Step) -> Hook {
-    Hook { project: "shop".into(), agent: "a".into(), agent_type: "claude-code".into(), session, subagent: None, step }
+    let (project, agent, agent_type) = ("shop".into(), "a".into(), "claude-code".into());
+    Hook { project, agent, agent_type, session, subagent: None, step, stop: None }
 }
 
 fn by(subagent: u64, session: u64, step: Step) -> Hook {

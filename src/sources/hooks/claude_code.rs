@@ -9,9 +9,10 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::HookError;
+use super::{HookError, Moment};
 use crate::model::hook::{End, Failure, Step};
 
 /// The type of every agent that posts here, and what an agent is called that has no other name.
@@ -28,6 +29,8 @@ pub(super) struct Event<'a> {
     pub(super) subagent: Option<u64>,
     pub(super) cwd: Option<Cow<'a, str>>,
     pub(super) step: Step,
+    /// Where it can be stopped, when it can.
+    pub(super) moment: Option<Moment>,
 }
 
 /// The fields that are read; every other one is skipped unread.
@@ -44,6 +47,7 @@ struct Body<'a> {
     error: Option<&'a RawValue>,
     notification_type: Option<&'a RawValue>,
     background_tasks: Option<&'a RawValue>,
+    prompt: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +83,8 @@ impl<'a> Event<'a> {
         let body: Body<'a> = serde_json::from_str(body)
             .map_err(|error| HookError::NotAnObject { line: error.line(), column: error.column() })?;
         let tool = || word(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
-        let step = match &*text(body.hook_event_name).ok_or(HookError::NoEvent)? {
+        let name = text(body.hook_event_name).ok_or(HookError::NoEvent)?;
+        let step = match &*name {
             // A compacted session goes on where it was.
             "SessionStart" if text(body.source).as_deref() == Some("compact") => Step::Compacted,
             "SessionStart" => Step::Began,
@@ -121,8 +126,40 @@ impl<'a> Event<'a> {
         };
         let session = text(body.session_id).map_or(0, |id| hash(&id));
         let subagent = text(body.agent_id).map(|id| hash(&id));
-        Ok(Self { session, subagent, cwd: text(body.cwd), step })
+        Ok(Self { session, subagent, cwd: text(body.cwd), step, moment: moment(&name, body.prompt) })
     }
+}
+
+/// Where an event can be answered by a stop. Claude Code 2.1.329 obeys it at these, and at `Stop`, where it stops anyway;
+/// at `PostToolUseFailure`, which `PostToolBatch` follows, and at `PermissionRequest` it does not.
+fn moment(event: &str, prompt: Option<&RawValue>) -> Option<Moment> {
+    match event {
+        // How it hears of the end of a background task or subagent. No more of a prompt is looked at than this.
+        "UserPromptSubmit" if prompt.is_some_and(|prompt| prompt.get().starts_with("\"<task-notification>")) => {
+            Some(Moment::Resumed)
+        }
+        "UserPromptSubmit" => Some(Moment::Prompted),
+        "PreToolUse" => Some(Moment::BeforeTool),
+        "PostToolUse" | "PostToolBatch" => Some(Moment::AfterTool),
+        _ => None,
+    }
+}
+
+/// See [`Moment::stop`]. `continue: false` alone lets the tool run first that it asked about.
+pub(super) fn stop(moment: Moment, why: &str) -> String {
+    let why = format!("stopped by lookout: {why}");
+    let mut answer = json!({"continue": false, "stopReason": why});
+    if moment == Moment::BeforeTool
+        && let Some(answer) = answer.as_object_mut()
+    {
+        let denied = json!({
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": why,
+        });
+        answer.insert("hookSpecificOutput".to_owned(), denied);
+    }
+    answer.to_string()
 }
 
 /// Whether any background task still runs; one whose status is not known does.
