@@ -19,11 +19,7 @@ pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engin
 }
 
 /// An engine that remembers what was saved, and of which nothing outlives the test.
-pub(in crate::engine) fn restored(
-    clock: Clock,
-    settings: Settings,
-    saved: Saved,
-) -> (Engine, mpsc::Receiver<Report>) {
+pub(in crate::engine) fn restored(clock: Clock, settings: Settings, saved: Saved) -> (Engine, mpsc::Receiver<Report>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);

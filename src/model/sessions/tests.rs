@@ -27,6 +27,12 @@ fn stopped() -> Step {
     Step::Stopped { in_background: false }
 }
 
+/// The same, answered by a stop.
+fn told(hook: Hook) -> Hook {
+    let stop = Stop { budget: Budget::TokensPerTask, about: 7, why: "used 2 of its 1 tokens".into() };
+    Hook { stop: Some(stop), ..hook }
+}
+
 /// The status and its reason.
 fn shown(heard: &Heard) -> String {
     match &heard.status {
@@ -108,6 +114,61 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
         (hook(4, stopped()), "idle", None, Some(true)),
         (hook(4, Step::Ended(End::Over)), "completed", None, None),
     ]);
+}
+
+#[test]
+fn whoever_is_told_to_stop_stands_still_until_it_is_told_something_else() {
+    let tool = || Step::ToolEnded("Bash".into());
+    let stands = "paused: stopped by lookout: over its budget of tokens for this task";
+    let ends = "completed: stopped by lookout: over its budget of tokens for this task";
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(1, Step::AsksPermission("Bash".into())), "waiting_question: permission to run Bash", Some(1), None),
+        (told(hook(1, begins("Bash"))), stands, Some(1), None),
+        (hook(1, tool()), stands, Some(1), None),
+        (hook(1, Step::ToolsEnded), stands, Some(1), None),
+        (hook(1, Step::StillIdle), stands, Some(1), None),
+        (hook(1, stopped()), stands, Some(1), None),
+        (told(hook(1, Step::Prompted)), stands, Some(1), None),
+        (hook(1, Step::Prompted), "running", Some(2), Some(false)),
+        (hook(1, stopped()), "idle", None, Some(true)),
+        (told(hook(1, Step::Prompted)), stands, None, None),
+        (hook(1, Step::Ended(End::Over)), ends, None, None),
+        (hook(2, Step::Prompted), "running", Some(3), None),
+        (told(hook(2, tool())), stands, Some(3), None),
+        (hook(2, begins("Bash")), "running", Some(3), None),
+        (told(hook(2, tool())), stands, Some(3), None),
+        (hook(2, Step::Ended(End::Over)), ends, None, Some(false)),
+        (hook(3, Step::Prompted), "running", Some(4), None),
+        (told(hook(3, tool())), stands, Some(4), None),
+        (hook(3, Step::Ended(End::Left)), "completed", None, Some(false)),
+    ]);
+    // Another session goes on with what it was told.
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(2, Step::Prompted), "running", Some(1), None),
+        (told(hook(1, begins("Bash"))), "running", Some(2), None),
+        (hook(2, stopped()), stands, Some(1), Some(true)),
+    ]);
+    // A subagent ends by a stop, of which no other hook tells.
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (by(7, 1, Step::SubagentBegan), "running", Some(1), None),
+        (told(hook(1, begins("Bash"))), "running: a subagent works", Some(1), None),
+        (told(by(7, 1, begins("Bash"))), stands, Some(1), None),
+    ]);
+}
+
+#[test]
+fn when_a_hook_last_came_outlives_its_session() {
+    let mut sessions = Sessions::default();
+    assert_eq!(sessions.heard_at(), None);
+    for (second, step) in [Step::Prompted, Step::Lives, Step::Ended(End::Left)].into_iter().enumerate() {
+        sessions.take(at(second as u64), HOUR, &hook(1, step));
+        assert_eq!(sessions.heard_at(), Some(at(second as u64)));
+    }
+    sessions.restored(at(1));
+    assert_eq!(sessions.heard_at(), Some(at(1)), "nothing lies ahead");
 }
 
 #[test]
