@@ -24,7 +24,7 @@ const PARTS: usize = 64;
 const USE: Signals =
     Signals::NONE.with(Signal::TaskBudgetRatio).with(Signal::DayBudgetRatio).with(Signal::DayCostRatio);
 /// Amounts of money below it are written with more digits.
-const SMALL_CHANGE: f64 = 1.0;
+const SMALL_CHANGE: f64 = 0.1;
 
 /// Project and name of an agent.
 type Whom = (Arc<str>, Arc<str>);

@@ -14,6 +14,8 @@ use super::{MAX_TEXT, profiles};
 use crate::model::Hook;
 use crate::model::text::is_name;
 
+/// The type of agents that post Claude Code's hooks.
+pub const CLAUDE_CODE: &str = claude_code::NAME;
 /// Parameters of a hook's address that are read; more say nothing.
 const MAX_PARAMETERS: usize = 16;
 
