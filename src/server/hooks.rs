@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::Context;
 use super::error::{Refusal, json as json_answer};
+use crate::engine::Posted;
 use crate::metrics::Own;
 use crate::sources::hooks::Target;
 
@@ -27,13 +28,15 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Res
     let target = target(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
     let braked = Arc::clone(&context.braked.borrow());
-    settle(&context.own, read, |body| {
-        let (posted, stop) = braked.read(target, body);
-        if !context.engine.hook(posted) {
-            return Done::Lost;
-        }
-        stop.map_or(Done::Taken, Done::Stopped)
-    })
+    settle(&context.own, read, |body| hand_over(braked.read(target, body), |posted| context.engine.hook(posted)))
+}
+
+/// Hands a hook over, and stops its sender only when that succeeded: nobody is stopped without a word to people.
+fn hand_over((posted, stop): (Posted, Option<String>), hand: impl FnOnce(Posted) -> bool) -> Done {
+    if !hand(posted) {
+        return Done::Lost;
+    }
+    stop.map_or(Done::Taken, Done::Stopped)
 }
 
 /// What became of a hook.
@@ -94,6 +97,14 @@ mod tests {
             page.lines().any(|found| found == line)
         });
         assert_eq!((response.status().as_u16(), lost), expected);
+    }
+
+    #[test]
+    fn nobody_is_stopped_of_whom_the_engine_does_not_hear() {
+        let stop = || (Posted::Body { target: Target::default(), body: Bytes::new() }, Some("{}".to_owned()));
+        let own = Own::new();
+        let status = |is_taken| settle(&own, Ok(Bytes::new()), |_| hand_over(stop(), |_| is_taken)).status().as_u16();
+        assert_eq!([status(true), status(false)], [200, 204]);
     }
 
     #[test]

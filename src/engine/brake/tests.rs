@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -253,4 +254,68 @@ async fn many_are_followed_and_found_by_name() {
     let held = Arc::clone(&world.braked.borrow());
     world.uses(2, "another", 1_000, 0.0);
     assert_eq!((held.agents, world.braked.borrow().agents), (500, 501), "a reader's set is its own");
+}
+
+/// Something that may change who is stopped.
+#[derive(Clone, Debug)]
+enum Turn {
+    Uses(u8, u64),
+    Hook(u8, usize),
+    Wait(i64),
+    Reload(u64),
+    Restart,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        5 => (0..4u8, 0..400u64).prop_map(|(agent, tokens)| Turn::Uses(agent, tokens)),
+        5 => (0..4u8, 0..EVENTS.len()).prop_map(|(agent, event)| Turn::Hook(agent, event)),
+        2 => (0..30_000i64).prop_map(Turn::Wait),
+        1 => (1..1_000u64).prop_map(Turn::Reload),
+        1 => Just(Turn::Restart),
+    ];
+    proptest::collection::vec(turn, 0..40)
+}
+
+const EVENTS: [&str; 6] = ["UserPromptSubmit", "PreToolUse", "PostToolBatch", "Stop", "StopFailure", "SessionEnd"];
+
+/// Everybody in the set, and what they are told.
+fn all(braked: &Braked) -> Vec<String> {
+    let told = braked.parts.iter().flat_map(|part| part.iter().map(|(whom, stops)| format!("{whom:?} {stops:?}")));
+    let mut told: Vec<String> = told.collect();
+    told.sort();
+    assert_eq!(told.len(), braked.agents);
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_is_followed_is_found_by_a_look_at_everybody(turns in turns()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (mut second, mut budgets) = (0, braking());
+            let mut world = World::new(budgets.clone());
+            for turn in turns {
+                match turn {
+                    Turn::Uses(agent, tokens) => world.uses(second, &agent.to_string(), tokens, tokens as f64 / 300.0),
+                    Turn::Hook(agent, event) => drop(world.hook(second, &agent.to_string(), EVENTS[event], Value::Null)),
+                    Turn::Wait(seconds) => {
+                        second += seconds;
+                        world.engine.tick(at(second));
+                    }
+                    Turn::Reload(limit) => {
+                        budgets = BudgetsConfig { tokens_per_task: stops(limit), tokens_per_day: stops(limit * 3), ..budgets };
+                        world.engine.reload(at(second), World::settings(budgets.clone()));
+                    }
+                    Turn::Restart => world = world.restart(second, budgets.clone()),
+                }
+                let mut anew = Brake::new();
+                anew.configure(&world.engine.fleet, &budgets, &Arc::default());
+                let followed = all(&world.braked.borrow());
+                assert_eq!(followed, all(&anew.published().borrow()));
+            }
+        });
+    }
 }

@@ -294,13 +294,16 @@ proptest! {
     /// What one session does is never hidden by what another says, and each prompt ends once at most.
     #[test]
     fn folding_holds_for_every_history(
-        history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step()), 0..60),
+        history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step(), any::<bool>()), 0..60),
     ) {
         let mut all = Sessions::default();
         let mut alone: [Sessions; 3] = Default::default();
         let mut ended = Vec::new();
-        for (second, (session, subagent, step)) in history.into_iter().enumerate() {
+        for (second, (session, subagent, step, is_stopped)) in history.into_iter().enumerate() {
+            // The events that are answered by a stop.
+            let waits = matches!(step, Step::Prompted | Step::ToolBegan { .. } | Step::ToolEnded(_) | Step::ToolsEnded);
             let hook = Hook { subagent, ..hook(session, step) };
+            let hook = if is_stopped && waits { told(hook) } else { hook };
             let heard = all.take(at(second as u64), HOUR, &hook);
             alone[session as usize].take(at(second as u64), HOUR, &hook);
             if let Some((prompt, _)) = heard.ended {
