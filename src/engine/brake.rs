@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::handle::Posted;
 use crate::fleet::Fleet;
 use crate::fleet::config::BudgetsConfig;
-use crate::model::{Agent, Budget, Budgets, Hook, Signal, Signals, Stop};
+use crate::model::{Agent, Budget, Budgets, Hook, Signal, Signals, Stop, Time};
 use crate::sources::hooks::{self, Moment, Target};
 use crate::sources::otlp::config::AgentRule;
 
@@ -45,12 +45,12 @@ impl Braked {
     }
 
     /// The hook that is to be handed to the engine, and the answer that stops its sender, if that is to be stopped.
-    /// A body that can't be read stops nobody, and is handed on as it came.
-    pub fn read(&self, target: Target, body: Bytes) -> (Posted, Option<String>) {
+    /// A body that can't be read stops nobody, and is handed on as it came. `now` is that of the wall clock.
+    pub fn read(&self, target: Target, body: Bytes, now: Time) -> (Posted, Option<String>) {
         if self.is_empty() {
             return (Posted::Body { target, body }, None);
         }
-        let Ok((hook, moment)) = hooks::claude_code_that_waits(&target, &self.rules, &body) else {
+        let Ok((hook, moment)) = hooks::claude_code_that_waits(&target, &self.rules, &body, now) else {
             return (Posted::Body { target, body }, None);
         };
         let stop = moment.and_then(|moment| Some((moment, self.stop(&hook, moment)?)));

@@ -69,8 +69,9 @@ impl Engine {
 
     /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
     pub(super) fn take_hook(&mut self, now: Time, posted: Posted) {
+        let wall = self.fleet.state().wall.show(now);
         let read = match posted {
-            Posted::Body { target, body } => sources::hooks::claude_code(&target, &self.agent_rules, &body),
+            Posted::Body { target, body } => sources::hooks::claude_code(&target, &self.agent_rules, &body, wall),
             Posted::Read(hook) => Ok(hook),
         };
         let hook = match read {

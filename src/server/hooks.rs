@@ -28,7 +28,9 @@ pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Res
     let target = target(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
     let braked = Arc::clone(&context.braked.borrow());
-    settle(&context.own, read, |body| hand_over(braked.read(target, body), |posted| context.engine.hook(posted)))
+    settle(&context.own, read, |body| {
+        hand_over(braked.read(target, body, context.clock.wall()), |posted| context.engine.hook(posted))
+    })
 }
 
 /// Hands a hook over, and stops its sender only when that succeeded: nobody is stopped without a word to people.

@@ -12,7 +12,7 @@ use crate::engine::handle::Bulk;
 use crate::engine::run::tests::{restored, settings};
 use crate::engine::{Engine, Settings};
 use crate::fleet::config::{Action, Limit};
-use crate::model::{Report, Time};
+use crate::model::Report;
 use crate::store::Saved;
 
 type Reports = tokio::sync::mpsc::Receiver<Report>;
@@ -80,7 +80,7 @@ impl World {
         body.as_object_mut().expect("keys").extend(fields.as_object().cloned().unwrap_or_default());
         let target = Target::new([("agent", agent), ("project", "shop")]);
         let braked = Arc::clone(&self.braked.borrow());
-        let (posted, answer) = braked.read(target, Bytes::from(body.to_string()));
+        let (posted, answer) = braked.read(target, Bytes::from(body.to_string()), at(seconds));
         self.engine.take_hook(at(seconds), posted);
         let Some(answer) = answer else { return String::new() };
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
@@ -119,7 +119,7 @@ async fn without_the_action_nobody_is_stopped_and_no_hook_is_looked_at() {
     world.hook(0, "a", "UserPromptSubmit", Value::Null);
     world.uses(1, "a", 5_000, 50.0);
     assert!(world.braked.borrow().is_empty());
-    let (posted, answer) = world.braked.borrow().read(Target::default(), Bytes::from_static(b"{"));
+    let (posted, answer) = world.braked.borrow().read(Target::default(), Bytes::from_static(b"{"), at(2));
     assert!(matches!((posted, answer), (Posted::Body { .. }, None)));
     assert!(!world.is_stopped(2, "a", "PreToolUse"));
     assert_eq!(world.told(), [""; 0]);

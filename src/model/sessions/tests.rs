@@ -12,7 +12,7 @@ fn at(seconds: u64) -> Time {
 
 fn hook(session: u64, step: Step) -> Hook {
     let (project, agent, agent_type) = ("shop".into(), "a".into(), "claude-code".into());
-    Hook { project, agent, agent_type, session, subagent: None, step, stop: None }
+    Hook { project, agent, agent_type, session, subagent: None, step, retry_at: None, stop: None }
 }
 
 fn by(subagent: u64, session: u64, step: Step) -> Hook {
@@ -232,7 +232,7 @@ fn a_notification_is_no_activity() {
 fn a_refusal_that_telemetry_tells_again_counts_once() {
     let mut sessions = Sessions::default();
     for second in 0..3 {
-        assert!(sessions.take(at(second), HOUR, &hook(1, Step::Failed(Failure::RateLimit))).is_limited);
+        assert!(sessions.take(at(second), HOUR, &hook(1, Step::Failed(Failure::RateLimit))).refusal.is_some());
     }
     assert_eq!(
         [sessions.told_again(at(3), 1), sessions.told_again(at(3), 5), sessions.told_again(at(3), 1)],
