@@ -5,7 +5,7 @@
 //! sweep but at the start and on a reload. Refuses to know how an agent is told: that is its source's business.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -87,7 +87,12 @@ impl Braked {
 }
 
 fn part_of(whom: &Whom) -> usize {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(whom) as usize % PARTS
+    digest(whom) as usize % PARTS
+}
+
+/// The same after a restart, so that what was told before is known.
+fn digest(of: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(of)
 }
 
 /// Follows who is to be stopped.
@@ -151,8 +156,7 @@ impl Brake {
     /// What `agent` is told: a stop for each budget that it has used up.
     fn stops(&self, agent: &Agent) -> Vec<Stop> {
         let mut stops = Vec::new();
-        let mut add = |budget, period: &str, limit: f64, why: String| {
-            let about = BuildHasherDefault::<DefaultHasher>::default().hash_one((period, limit.to_bits()));
+        let mut add = |budget, about, why: String| {
             let why = Arc::from(format!("used {why} (budgets.{})", Budget::as_str(budget)));
             stops.push(Stop { budget, about, why });
         };
@@ -160,16 +164,15 @@ impl Brake {
             && task.tokens >= limit
         {
             let why = format!("{} of its {limit} tokens for this task", task.tokens);
-            add(Budget::TokensPerTask, &task.id, limit as f64, why);
+            add(Budget::TokensPerTask, digest((&task.id, limit)), why);
         }
-        let day = agent.day.to_string();
         if let Some(limit) = self.budgets.tokens_per_day.filter(|limit| agent.day_tokens >= *limit) {
             let why = format!("{} of its {limit} tokens for today", agent.day_tokens);
-            add(Budget::TokensPerDay, &day, limit as f64, why);
+            add(Budget::TokensPerDay, digest((agent.day, limit)), why);
         }
         if let Some(limit) = self.budgets.cost_usd_per_day.filter(|limit| agent.day_cost_usd >= *limit) {
             let why = format!("{} of its {} for today", money(agent.day_cost_usd), money(limit));
-            add(Budget::CostUsdPerDay, &day, limit, why);
+            add(Budget::CostUsdPerDay, digest((agent.day, limit.to_bits())), why);
         }
         stops
     }
@@ -180,7 +183,12 @@ fn whom(agent: &Agent) -> Whom {
 }
 
 fn money(amount: f64) -> String {
-    if amount < SMALL_CHANGE { format!("${amount:.4}") } else { format!("${amount:.2}") }
+    match amount {
+        // No report makes a message of three hundred digits.
+        1e12.. => format!("${amount:.2e}"),
+        SMALL_CHANGE.. => format!("${amount:.2}"),
+        _ => format!("${amount:.4}"),
+    }
 }
 
 /// What people are told of the answer that `hook` got, before it is applied: each budget and task or day once.

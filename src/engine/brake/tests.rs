@@ -256,6 +256,12 @@ async fn many_are_followed_and_found_by_name() {
     assert_eq!((held.agents, world.braked.borrow().agents), (500, 501), "a reader's set is its own");
 }
 
+#[test]
+fn money_is_written_so_that_people_can_read_it() {
+    let written = [0.0042, 0.1, 12.5, 123_456.789, f64::MAX].map(money);
+    assert_eq!(written, ["$0.0042", "$0.10", "$12.50", "$123456.79", "$1.80e308"]);
+}
+
 /// Something that may change who is stopped.
 #[derive(Clone, Debug)]
 enum Turn {
