@@ -129,10 +129,16 @@ impl Patient<'_> {
 
     /// What its status is taken from.
     fn status_from(&self) -> String {
-        let has_status = self.is_reported() && !text(self.agent, "status").is_empty();
-        // Increments of usage bring none.
-        let reported = Some(text(self.agent, "source")).filter(|source| has_status && *source != "usage");
-        reported.into_iter().chain(self.hooks().map(|_| "hooks")).collect::<Vec<_>>().join(", ")
+        let hooks = self.hooks().map(|_| "hooks");
+        let source = match text(self.agent, "source") {
+            _ if text(self.agent, "status").is_empty() => None,
+            // Increments of usage bring none.
+            "" | "usage" | "hooks" => None,
+            // Hooks know better.
+            "otlp" => hooks.is_none().then_some("telemetry"),
+            source => Some(source),
+        };
+        source.into_iter().chain(hooks).collect::<Vec<_>>().join(", ")
     }
 
     /// What is known of its hooks, when any arrived.
@@ -172,7 +178,7 @@ impl Patient<'_> {
             if flag(it, "named") == Some(false) {
                 advice.push(advice::on_name(text(it, "type")).to_owned());
             }
-            if text(it, "type") == CLAUDE_CODE && self.status_from().is_empty() {
+            if text(it, "type") == CLAUDE_CODE && matches!(&*self.status_from(), "" | "telemetry") {
                 advice.push(advice::NO_HOOKS.to_owned());
             }
         }
@@ -213,7 +219,7 @@ mod tests {
             {"name": "codex_exec", "type": "codex", "source": "otlp", "usage_owner": "telemetry", "model": "gpt-5.1-codex", "cost_usd": 0.1, "unpriced_tokens": 1650},
             {"name": "boss", "type": "custom", "source": "push", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
             {"name": "both", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
-            {"name": "deaf", "type": "claude-code", "source": "otlp", "usage_owner": "telemetry"},
+            {"name": "deaf", "type": "claude-code", "source": "otlp", "status": "running", "usage_owner": "telemetry"},
             {"name": "hooked", "type": "claude-code", "source": "hooks", "last_heard": "2026-11-21T12:00:58Z"},
             {"name": "polled", "source": "orchestrator", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "usage"},
         ]}]});
@@ -238,7 +244,7 @@ mod tests {
         shop     codex_exec  codex        logs 3s ago                                                      logs           otlp.prices    logs
         shop     boss        custom       push 10s ago                                push                 states         states         states
         shop     both                     push 10s ago, traces 1s ago                                      states         states         states
-        shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago                       metrics        metrics        logs
+        shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs
         shop     hooked      claude-code  hooks 2s ago                                hooks
         shop     polled                   orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
 
@@ -247,7 +253,7 @@ mod tests {
         shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
         shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
         shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
-        shop/deaf: no hooks arrive, and they alone show idle and waiting; paste the hooks of `lookout setup claude-code`
+        shop/deaf: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`
         shop/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`
         7 agents, 7 things to change
         "#);

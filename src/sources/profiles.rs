@@ -362,7 +362,11 @@ impl Profiles {
         let group = self.group(origin, attributes, model.as_ref(), is_request);
         self.meters.add(group, self.meter(origin, signal), amounts);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note(group, telemetry, profile.tells_cost)
+        let said = touched.note(group, telemetry, profile.tells_cost)?;
+        if amounts.iter().any(|amount| *amount > 0.0) {
+            said.active = said.active.max(Some(item.at));
+        }
+        Some(said)
     }
 
     /// What the numbers of one process and model are summed under.

@@ -55,8 +55,7 @@ const MISSING: [Missing; 7] = [
 ];
 
 /// For telemetry of Claude Code whose status nobody tells.
-pub(super) const NO_HOOKS: &str =
-    "no hooks arrive, and they alone show idle and waiting; paste the hooks of `lookout setup claude-code`";
+pub(super) const NO_HOOKS: &str = "no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`";
 /// For hooks of Claude Code without telemetry.
 pub(super) const HOOKS_ALONE: &str = "hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`";
 
