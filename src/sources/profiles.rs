@@ -16,19 +16,22 @@ mod reception;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 use attributes::{number, outcome, text};
 use meter::{Amounts, Memory, Meters};
 use table::{Adds, COLUMNS, Column, EventRow, Points, Profile, Request, When};
+use touched::Touched;
 
-use crate::model::{AgentTelemetry, Reception, Time, text::clean};
-use crate::sources::otlp::config::{OtlpConfig, price_of};
-use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
-use crate::sources::otlp::{Request as Export, Signal};
+pub(in crate::sources) use litellm::callback;
+
+use crate::model::{AgentTelemetry, Channel, Reception, Time, text::clean};
+use crate::sources::otlp::Request as Export;
+use crate::sources::otlp::config::OtlpConfig;
+use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Metric, Resource, Scope, Span, Temporality};
 
 /// The tools, the general one last.
 const PROFILES: [&Profile; 6] = [
@@ -43,6 +46,8 @@ const PROFILES: [&Profile; 6] = [
 const MAX_MODEL: usize = 128;
 /// What names a model, the likeliest first.
 const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
+/// Sums by which an answer is known beside its id, since some servers draw ids from a few hundred.
+const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
 
 /// Turns telemetry into what it says of agents.
 #[derive(Debug)]
@@ -60,17 +65,11 @@ pub struct Profiles {
 
 /// Where an item comes from.
 struct Origin<'a> {
+    channel: Channel,
     profile: &'static Profile,
     resource: &'a [KeyValue],
     scope: &'a str,
     producer: u64,
-}
-
-/// What items of an export have touched and not settled yet.
-#[derive(Default)]
-struct Touched {
-    groups: Vec<(u64, AgentTelemetry, bool)>,
-    known: HashSet<(u64, Arc<str>)>,
 }
 
 impl Profiles {
@@ -105,32 +104,42 @@ impl Profiles {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
                     for library in &producer.scope_metrics {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(Channel::Metrics, producer.resource.as_ref(), library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
-            Export::Logs(request) => {
-                for producer in &request.resource_logs {
-                    for library in &producer.scope_logs {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
-                        library.log_records.iter().for_each(|record| self.log(&origin, record, &mut touched));
-                    }
-                }
-            }
+            Export::Logs(request) => self.logs(Channel::Logs, request, &mut touched),
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
                     for library in &producer.scope_spans {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(Channel::Traces, producer.resource.as_ref(), library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
             }
         }
-        self.settle(touched)
+        touched.settle(&mut self.meters, &self.config.prices)
     }
 
-    fn origin<'a>(&self, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
+    /// What the calls of a callback say of agents; they are written as log records.
+    pub(in crate::sources) fn distil_callback(&mut self, now: Time, calls: &LogsRequest) -> Vec<AgentTelemetry> {
+        self.now = now;
+        let mut touched = Touched::default();
+        self.logs(Channel::Callback, calls, &mut touched);
+        touched.settle(&mut self.meters, &self.config.prices)
+    }
+
+    fn logs(&mut self, channel: Channel, request: &LogsRequest, touched: &mut Touched) {
+        for producer in &request.resource_logs {
+            for library in &producer.scope_logs {
+                let origin = self.origin(channel, producer.resource.as_ref(), library.scope.as_ref());
+                library.log_records.iter().for_each(|record| self.log(&origin, record, touched));
+            }
+        }
+    }
+
+    fn origin<'a>(&self, channel: Channel, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
         let resource = resource.map_or(&[][..], |it| &it.attributes);
         let scope = scope.map_or("", |it| &it.name);
         let service = text(resource, "service.name").unwrap_or_default();
@@ -138,7 +147,7 @@ impl Profiles {
         let profile = by(scope).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
         let host = text(resource, "host.name").filter(|_| profile.names_host);
         let parts = [Some(service), text(resource, "service.instance.id"), host];
-        Origin { profile, resource, scope, producer: self.hash.hash_one(parts) }
+        Origin { channel, profile, resource, scope, producer: self.hash.hash_one(parts) }
     }
 
     fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
@@ -208,7 +217,7 @@ impl Profiles {
                 true
             }
         };
-        self.add(origin, Signal::Metrics, attributes, is_request, &amounts, touched);
+        self.add(origin, attributes, is_request, &amounts, Some(touched));
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -219,7 +228,8 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            self.event(origin, Signal::Logs, row, attributes, false, touched);
+            let touched = self.is_first(origin, attributes).then_some(touched);
+            self.event(origin, row, attributes, false, touched);
         }
     }
 
@@ -231,31 +241,43 @@ impl Profiles {
         let row = origin.profile.spans.iter().find(|row| is_meant(&row.when, &span.name, attributes));
         match row {
             Some(row) => {
-                // Two libraries may have a span each for one call; the answer's id is the same.
-                if let Some(id) = text(attributes, "gen_ai.response.id")
-                    && !self.memory.is_new(self.hash.hash_one(("answer", origin.producer, &*id)))
-                {
-                    return;
-                }
                 let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
-                self.event(origin, Signal::Traces, row, attributes, failed, touched);
+                let touched = self.is_first(origin, attributes).then_some(touched);
+                self.event(origin, row, attributes, failed, touched);
             }
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
-                self.add(origin, Signal::Traces, attributes, true, &[0.0; COLUMNS], touched);
+                self.add(origin, attributes, true, &[0.0; COLUMNS], Some(touched));
             }
             None => {}
         }
     }
 
+    /// Whether nothing has told of this call before: two libraries may have a span each for it, LiteLLM's callback says
+    /// what its spans say, and an answer out of a cache costs nothing.
+    fn is_first(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
+        let call = text(attributes, litellm::CALL_ID);
+        // A call without an answer has its own id in place of the answer's.
+        let answer = text(attributes, "gen_ai.response.id").filter(|answer| Some(answer) != call.as_ref());
+        if let Some(call) = &call
+            && !self.memory.is_new(self.hash.hash_one(("call", call, &answer)))
+        {
+            return false;
+        }
+        let Some(answer) = answer else { return true };
+        let answered = ANSWERED.map(|key| number(attributes, key).map(f64::to_bits));
+        let whose = if call.is_some() { 0 } else { origin.producer };
+        self.memory.is_new(self.hash.hash_one(("answer", whose, answer, answered)))
+    }
+
+    /// Adds what an event says; without `touched` it was said before, and only that it arrived is noted.
     fn event(
         &mut self,
         origin: &Origin<'_>,
-        signal: Signal,
         row: &EventRow,
         attributes: &[KeyValue],
         failed: bool,
-        touched: &mut Touched,
+        mut touched: Option<&mut Touched>,
     ) {
         let mut amounts = [0.0; COLUMNS];
         for (keys, adds) in row.fields {
@@ -271,73 +293,51 @@ impl Profiles {
                 }
             }
         }
-        self.add(origin, signal, attributes, false, &amounts, touched);
+        self.add(origin, attributes, false, &amounts, touched.as_deref_mut());
         if row.request == Request::No {
             return;
         }
         let mut amounts = [0.0; COLUMNS];
         let (told, limited) = outcome(attributes);
         count(&mut amounts, 1.0, failed || told || row.request == Request::Failed, limited);
-        let attempt = number(attributes, "attempt").unwrap_or_default();
+        let attempt = number(attributes, "attempt").or_else(|| litellm::attempt(attributes)).unwrap_or_default();
         let retries = match row.request {
             Request::Attempt => attempt.min(1.0),
             _ => (attempt - 1.0).clamp(0.0, 100.0),
         };
         put(&mut amounts, &[Column::Retries], retries);
-        self.add(origin, signal, attributes, true, &amounts, touched);
+        self.add(origin, attributes, true, &amounts, touched);
     }
 
     /// Adds amounts to what the signal says. Requests are one sum for all models, since not all signals name one.
     fn add(
         &mut self,
         origin: &Origin<'_>,
-        signal: Signal,
         attributes: &[KeyValue],
         is_request: bool,
         amounts: &Amounts,
-        touched: &mut Touched,
+        touched: Option<&mut Touched>,
     ) {
         let profile = origin.profile;
         let identity = identity::identify(profile, &self.config.agents, origin.resource, attributes);
         let Some((project, agent, is_named)) = identity else { return };
         let digest = self.hash.hash_one((&project, &agent, profile.name));
-        self.receptions.note(digest, self.now, signal, amounts, || Reception {
+        self.receptions.note(digest, self.now, origin.channel, amounts, || Reception {
             project: Arc::clone(&project),
             agent: Arc::clone(&agent),
             agent_type: profile.name,
             is_named,
-            signals: [None; 3],
+            channels: [None; Channel::ALL.len()],
         });
-        let model = if is_request { None } else { MODEL.iter().find_map(|key| text(attributes, key)) };
-        let model = model.map(|model| {
-            // `[1m]` is a window that some signals name and others do not.
-            let bare = model.split_once('[').map_or(&*model, |(bare, _)| bare);
-            Arc::<str>::from(&*clean(bare, MAX_MODEL))
-        });
+        let Some(touched) = touched else { return };
+        let model = if is_request { None } else { model(attributes) };
         let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
         let group = self.hash.hash_one((origin.producer, session, &model, profile.name, is_request));
-        let meter = self.hash.hash_one((signal.as_str(), origin.scope));
-        self.meters.add(group, meter, amounts);
+        // Where each call is known by its id, all signals together say everything once.
+        let said_by = (!profile.tells_calls).then_some((origin.channel.as_str(), origin.scope));
+        let meter = self.hash.hash_one(said_by);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note(group, telemetry, profile.tells_cost);
-    }
-
-    fn settle(&mut self, touched: Touched) -> Vec<AgentTelemetry> {
-        let mut distilled: Vec<AgentTelemetry> = Vec::new();
-        for (group, mut telemetry, tells_cost) in touched.groups {
-            let news = self.meters.settle(group);
-            let whole = |column: Column| news.get(column as usize).map_or(0, |amount| *amount as u64);
-            for (tokens, amount) in telemetry.tokens.iter_mut().zip(news) {
-                *tokens = amount as u64;
-            }
-            (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
-            (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
-            let cost = news.get(Column::Cost as usize).copied().unwrap_or_default();
-            let listed = || price_of(&self.config.prices, telemetry.model.as_deref()?, &telemetry.tokens);
-            telemetry.cost_usd = if cost > 0.0 || tells_cost { Some(cost) } else { listed() };
-            distilled.push(telemetry);
-        }
-        distilled
+        touched.note((group, meter), amounts, telemetry, profile.tells_cost);
     }
 
     /// What tells an item from all others but for its time.
@@ -358,12 +358,12 @@ impl Hash for Written<'_> {
     }
 }
 
-impl Touched {
-    fn note(&mut self, group: u64, telemetry: AgentTelemetry, tells_cost: bool) {
-        if self.known.insert((group, Arc::clone(&telemetry.agent))) {
-            self.groups.push((group, telemetry, tells_cost));
-        }
-    }
+/// The model that was asked, without `[1m]`, a window that some signals name and others do not.
+fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
+    let named = || MODEL.iter().find_map(|key| text(attributes, key));
+    let full = litellm::model(attributes).or_else(named)?;
+    let bare = full.split_once('[').map_or(&*full, |(bare, _)| bare);
+    Some(Arc::from(&*clean(bare, MAX_MODEL)))
 }
 
 fn put(amounts: &mut Amounts, adds: Adds, value: f64) {

@@ -1,11 +1,10 @@
-//! `/api/telemetry`: which signals of which agents arrive, and what each brings.
+//! `/api/telemetry`: through what telemetry of which agents arrives, and what each brings.
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Received, Reception, Wall};
-use crate::sources::otlp::Signal;
+use crate::model::{Channel, Received, Reception, Wall};
 
-/// What a signal may bring, in the order of [`Received::brings`].
+/// What a channel may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
 /// The answer for what arrived.
@@ -19,15 +18,15 @@ pub(in crate::server) fn of(receptions: &[Reception], wall: &Wall) -> String {
         })
     };
     let agents = receptions.iter().map(|it| {
-        let signals = Signal::ALL.iter().zip(&it.signals);
-        let signals =
-            signals.map(|(signal, it)| (signal.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
+        let channels = Channel::ALL.iter().zip(&it.channels);
+        let channels =
+            channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
         json!({
             "project": &*it.project,
             "name": &*it.agent,
             "type": it.agent_type,
             "named": it.is_named,
-            "signals": signals.collect::<Map<_, _>>(),
+            "signals": channels.collect::<Map<_, _>>(),
         })
     });
     json!({"agents": agents.collect::<Vec<_>>(), "total": receptions.len()}).to_string()

@@ -13,6 +13,7 @@ pub(super) const PROFILE: Profile = Profile {
     tells_cost: true,
     // `agent.name` on a point is a subagent, which belongs to its session's agent.
     items_name_agents: false,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "claude_code.token.usage",

@@ -14,6 +14,7 @@ pub(super) const PROFILE: Profile = Profile {
     tells_cost: false,
     // Its spans name the tool itself as the agent, and nothing else does.
     items_name_agents: false,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "gemini_cli.token.usage",

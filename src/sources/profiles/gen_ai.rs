@@ -15,6 +15,7 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "gen_ai.client.token.usage",
@@ -46,5 +47,5 @@ pub(super) const FIELDS: &[(&[&str], Adds)] = &[
         CACHE_CREATION_OF_INPUT,
     ),
     (&["gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"], REASONING_OF_OUTPUT),
-    (&["gen_ai.cost.total_cost"], COST),
+    (&["gen_ai.cost.total_cost", "litellm.cost.total"], COST),
 ];

@@ -48,6 +48,8 @@ pub(super) struct Profile {
     pub(super) tells_cost: bool,
     /// Whether items may name the agent, rather than the producer alone.
     pub(super) items_name_agents: bool,
+    /// Whether each call has an id that all items about it name, so that they count once whatever brings them.
+    pub(super) tells_calls: bool,
     /// Its metrics.
     pub(super) metrics: &'static [MetricRow],
     /// Its log events.

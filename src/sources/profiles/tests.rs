@@ -7,7 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::sources::otlp::config::{AgentRule, Price};
+use crate::sources::otlp::wire::{ResourceSpans, ScopeSpans, TracesRequest, Value};
 use crate::sources::otlp::{Encoding, Signal, decode};
+
+/// In place of a path: what LiteLLM's callback posts.
+const CALLBACK: &str = "callback";
 
 /// Sums by agent and model.
 type Sums = BTreeMap<String, ([u64; 5], f64, [u64; 4])>;
@@ -27,9 +31,22 @@ fn before() -> Time {
     Time::parse("2026-11-20T00:00:00Z").expect("a time")
 }
 
+/// The calls that LiteLLM's callback has posted, as it posts them.
+fn callback() -> litellm::callback::Calls {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
+    let mut body = Vec::new();
+    let packed = std::fs::read(path).expect("a sample");
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut body).expect("gzip");
+    litellm::callback::decode(&[], &body).expect("calls")
+}
+
 fn sums(profiles: &mut Profiles, paths: &[&str]) -> Sums {
     let mut sums = Sums::new();
-    for said in paths.iter().flat_map(|path| profiles.distil(before(), &export(path))) {
+    let distil = |path: &&str| match *path {
+        CALLBACK => profiles.distil_callback(before(), &callback().request),
+        path => profiles.distil(before(), &export(path)),
+    };
+    for said in paths.iter().flat_map(distil) {
         let key = format!("{}/{} {}", said.project, said.agent, said.model.as_deref().unwrap_or("-"));
         let (tokens, cost, counts) = sums.entry(key).or_default();
         tokens.iter_mut().zip(said.tokens).for_each(|(sum, step)| *sum += step);
@@ -115,7 +132,7 @@ fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
     check(
         &["litellm/rate-limit-429-then-success-004-traces.pb"],
         &[
-            ("default/shop-agent-1 -", [0; 5], 0.0, [1, 0, 0, 0]),
+            ("default/shop-agent-1 -", [0; 5], 0.0, [1, 0, 0, 1]),
             ("default/shop-agent-1 gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
         ],
     );
@@ -124,9 +141,108 @@ fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
         &paths.each_ref().map(String::as_str),
         &[
             ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
-            ("default/litellm shop-gpt", [64, 16, 64, 0, 0], 0.0, [0; 4]),
+            ("default/litellm gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
         ],
     );
+}
+
+#[test]
+fn litellm_counts_each_call_once_in_its_callback_and_its_spans() {
+    // Six calls, of which one was refused and then answered, one failed for good, and one came out of a cache.
+    let expected = [
+        ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
+        ("default/litellm gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
+        ("default/shop-agent-1 -", [0; 5], 0.0, [4, 2, 1, 1]),
+        ("default/shop-agent-1 gpt-4o-mini", [128, 32, 128, 0, 0], 0.000_048, [0; 4]),
+        ("default/shop-agent-2 -", [0; 5], 0.0, [1, 0, 0, 0]),
+        ("default/shop-agent-2 house-model", [64, 16, 64, 0, 0], 0.0, [0; 4]),
+    ];
+    let spans = "litellm/six-calls-001-traces.pb";
+    check(&[CALLBACK], &expected);
+    check(&[spans], &expected);
+    check(&[CALLBACK, spans], &expected);
+}
+
+#[test]
+fn a_call_counts_once_when_either_way_loses_others() {
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let mut calls = callback().request;
+    let records = &mut calls.resource_logs[0].scope_logs[0].log_records;
+    let others = records.split_off(2);
+    let Export::Traces(mut spans) = export("litellm/six-calls-001-traces.pb") else { panic!("spans") };
+    // Spans of the first call and of all but the first four.
+    let mut place = 0;
+    for library in spans.resource_spans.iter_mut().flat_map(|it| &mut it.scope_spans) {
+        library.spans.retain(|_| {
+            place += 1;
+            place == 1 || place > 4
+        });
+    }
+    let mut counted = 0;
+    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
+    counted += profiles.distil(before(), &Export::Traces(spans)).iter().map(|it| it.requests).sum::<u64>();
+    calls.resource_logs[0].scope_logs[0].log_records = others;
+    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
+    assert_eq!(counted, 6);
+    let heard = profiles.receptions();
+    let both = heard.iter().find(|it| &*it.agent == "shop-agent-1").expect("known");
+    assert!(both.channels.iter().flatten().count() == 2 && both.channels.iter().flatten().all(|it| it.brings[0]));
+}
+
+#[test]
+fn a_key_names_the_agent_when_nothing_better_does() {
+    let rule = AgentRule {
+        r#match: [("metadata.user_api_key_alias".to_owned(), "shop-*".to_owned())].into(),
+        agent: "builder".to_owned(),
+        project: None,
+    };
+    let read = |caller: &str| {
+        let body = format!(
+            r#"{{"status": "success", "metadata": {{"user_api_key_alias": "shop-key", "requester_metadata": {caller}}}}}"#
+        );
+        litellm::callback::decode(&[], body.as_bytes()).expect("a call").request
+    };
+    for (caller, rules, expected) in [
+        (r#"{"agent_id": "a"}"#, vec![rule.clone()], "default/a"),
+        (r#"{"agent.name": "n", "agent_id": "a", "project": "p"}"#, vec![], "p/n"),
+        ("null", vec![rule], "default/builder"),
+        ("null", vec![], "default/shop-key"),
+        (r#"{"agent_id": "3f2b8c1de4a54f6b9c0d1e2f3a4b5c6d"}"#, vec![], "default/shop-key"),
+    ] {
+        let config = OtlpConfig { agents: rules, ..OtlpConfig::default() };
+        let mut profiles = Profiles::new(before(), &config);
+        let said = profiles.distil_callback(before(), &read(caller));
+        let names: Vec<String> = said.iter().map(|it| format!("{}/{}", it.project, it.agent)).collect();
+        assert!(!names.is_empty() && names.iter().all(|name| name == expected), "{caller}: {names:?}");
+        assert!(profiles.receptions()[0].is_named);
+    }
+}
+
+#[test]
+fn what_one_export_says_of_several_agents_goes_to_each() {
+    let spans = |agents: &[&str]| {
+        let span = |place: usize, agent: &str| Span {
+            trace_id: vec![1; 16],
+            span_id: vec![u8::try_from(place).expect("few"); 8],
+            name: "chat".to_owned(),
+            attributes: [("gen_ai.operation.name", "chat"), ("gen_ai.agent.name", agent)]
+                .map(|(key, value)| KeyValue::new(key, Value::String(value.to_owned())))
+                .into_iter()
+                .chain([KeyValue::new("gen_ai.usage.input_tokens", Value::Int(10 + place as i64))])
+                .collect(),
+            ..Span::default()
+        };
+        let spans = agents.iter().enumerate().map(|(place, agent)| span(place, agent)).collect();
+        let scope_spans = vec![ScopeSpans { scope: None, spans }];
+        Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource: None, scope_spans }] })
+    };
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let said = profiles.distil(before(), &spans(&["clerk", "manager", "clerk"]));
+    let of = |agent: &str| {
+        let its = said.iter().filter(|it| &*it.agent == agent);
+        its.fold((0, 0), |(tokens, requests), it| (tokens + it.tokens[0], requests + it.requests))
+    };
+    assert_eq!((of("clerk"), of("manager")), ((22, 2), (11, 1)));
 }
 
 #[test]
@@ -199,7 +315,7 @@ fn what_arrives_is_noted_by_agent_and_signal() {
     profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
     let [reception] = &profiles.receptions()[..] else { panic!("one agent") };
     assert_eq!((&*reception.agent, reception.agent_type, reception.is_named), ("claude-code", "claude-code", false));
-    let [Some(metrics), None, Some(logs)] = reception.signals else { panic!("{reception:?}") };
+    let [Some(metrics), None, Some(logs), None] = reception.channels else { panic!("{reception:?}") };
     assert_eq!((metrics.last, logs.last), (later, before()));
     assert_eq!((metrics.brings, logs.brings), ([true, true, false], [true, true, true]));
     assert!(metrics.items > 3, "what is sent again does not count: {metrics:?}");
