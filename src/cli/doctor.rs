@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::Time;
 
-/// The signals of telemetry.
-const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+/// The signals of telemetry, and what proxies post by themselves.
+const SIGNALS: [&str; 4] = ["metrics", "logs", "traces", "callback"];
 
 /// Arguments of `lookout doctor`.
 #[derive(Args, Clone, Debug)]
@@ -186,6 +186,7 @@ mod tests {
             {"name": "codex_exec", "type": "codex", "source": "otlp", "usage_owner": "telemetry", "model": "gpt-5.1-codex", "cost_usd": 0.1, "unpriced_tokens": 1650},
             {"name": "boss", "type": "custom", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
             {"name": "both", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "gateway", "type": "litellm", "source": "otlp", "usage_owner": "telemetry"},
         ]}]});
         let telemetry = json!({"agents": [
             {"project": "shop", "name": "builder", "type": "claude-code", "named": true, "signals": {
@@ -194,6 +195,8 @@ mod tests {
                 "metrics": null, "logs": arrived(3, &["tokens", "requests"]), "traces": null}},
             {"project": "shop", "name": "both", "type": "gen-ai", "named": true, "signals": {
                 "metrics": null, "logs": null, "traces": arrived(1, &["tokens"])}},
+            {"project": "shop", "name": "gateway", "type": "litellm", "named": true, "signals": {
+                "metrics": null, "logs": null, "traces": null, "callback": arrived(2, &["tokens", "cost", "requests"])}},
         ]});
         insta::assert_snapshot!(shown(&status, &telemetry), @r#"
         PROJECT  AGENT       TYPE         HEARD THROUGH                TOKENS FROM    COST FROM      REQUESTS FROM
@@ -201,13 +204,15 @@ mod tests {
         shop     codex_exec  codex        logs 3s ago                  logs           otlp.prices    logs
         shop     boss        custom       push 10s ago                 states         states         states
         shop     both                     push 10s ago, traces 1s ago  states         states         states
+        shop     gateway     litellm      callback 2s ago              callback       callback       callback
 
         shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
         shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
         shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
         shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
         shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
-        4 agents, 5 things to change
+        shop/gateway: only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once
+        5 agents, 6 things to change
         "#);
     }
 

@@ -13,6 +13,7 @@
 mod alertmanager;
 mod api;
 mod bundles;
+mod callbacks;
 mod counterparts;
 mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         otlp::trials(),
+        callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];
