@@ -6,7 +6,7 @@ pub(in crate::sources) mod callback;
 
 use std::borrow::Cow;
 
-use super::attributes::{number, text};
+use super::attributes::text;
 use super::gen_ai;
 use super::table::{
     Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OUTPUT, Request, When,
@@ -45,6 +45,8 @@ pub(super) const AGENT_IN: [(&str, &str); 3] =
     [(REQUESTER, "agent.name"), (REQUESTER, "agent_id"), ("metadata.requester_custom_headers", "x-litellm-agent-id")];
 /// The same for its project.
 pub(super) const PROJECT_IN: [(&str, &str); 1] = [(REQUESTER, "project")];
+/// The attribute that holds what LiteLLM knows beside the answer, its headers among it.
+const HIDDEN_PARAMS: &str = "hidden_params";
 /// What the caller said of itself.
 const REQUESTER: &str = "metadata.requester_metadata";
 
@@ -66,8 +68,8 @@ pub(super) fn model(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {
 
 /// Which attempt at its call succeeded, counted from 1.
 pub(super) fn attempt(attributes: &[KeyValue]) -> Option<f64> {
-    let inner = || inner_number(&text(attributes, "hidden_params")?, callback::RETRIES);
-    Some(number(attributes, callback::RETRIES).or_else(inner)? + 1.0)
+    let retries = inner_number(&text(attributes, HIDDEN_PARAMS)?, "x-litellm-attempted-retries")?;
+    Some(retries + 1.0)
 }
 
 /// The whole number at `key` of an object that was written by Python's `str` or as JSON.

@@ -12,17 +12,17 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{CALL_ID, KEY_ALIAS, PROFILE};
+use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
 
 /// The event that a call becomes.
 pub(super) const EVENT: &str = "litellm.callback";
-/// How often a call was sent again until it was answered, in LiteLLM's own words.
-pub(super) const RETRIES: &str = "x-litellm-attempted-retries";
 /// Most calls of one body; LiteLLM gathers 512 by default.
 const MAX_CALLS: usize = 10_000;
 /// Longest id or name that is looked at, in bytes.
 const MAX_WORD: usize = 1_024;
+/// The headers of an answer that are looked at, in bytes.
+const MAX_HEADERS: usize = 64 * 1_024;
 
 /// The calls of a body.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +150,8 @@ struct Call<'a> {
     prompt_tokens: Option<&'a RawValue>,
     completion_tokens: Option<&'a RawValue>,
     response_cost: Option<&'a RawValue>,
+    #[serde(rename = "startTime")]
+    start_time: Option<&'a RawValue>,
     #[serde(rename = "endTime")]
     end_time: Option<&'a RawValue>,
     metadata: Option<&'a RawValue>,
@@ -208,12 +210,6 @@ struct Hidden<'a> {
     additional_headers: Option<&'a RawValue>,
 }
 
-#[derive(Default, Deserialize)]
-struct Headers<'a> {
-    #[serde(borrow, rename = "x-litellm-attempted-retries")]
-    attempted_retries: Option<&'a RawValue>,
-}
-
 impl Call<'_> {
     /// What it says; nothing when it does not say how it ended.
     fn record(&self) -> Option<Told> {
@@ -232,7 +228,6 @@ impl Call<'_> {
         let (asked, answered): (Details<'_>, Details<'_>) =
             (inner(used.prompt_tokens_details), inner(used.completion_tokens_details));
         let hidden: Hidden<'_> = inner(self.hidden_params);
-        let retries = inner::<Headers<'_>>(hidden.additional_headers).attempted_retries;
         let created = asked.cache_creation_tokens.filter(|it| it.get() != "null");
         let mut attributes = Vec::with_capacity(16);
         for (key, value) in [
@@ -252,7 +247,6 @@ impl Call<'_> {
             ("gen_ai.usage.cache_creation.input_tokens", created.or(used.cache_creation_input_tokens)),
             ("gen_ai.usage.reasoning.output_tokens", answered.reasoning_tokens),
             ("gen_ai.cost.total_cost", self.response_cost),
-            (RETRIES, retries),
         ] {
             attributes.extend(scalar(value).map(|value| KeyValue::new(key, value)));
         }
@@ -262,9 +256,18 @@ impl Call<'_> {
             let class = scalar(fault.error_class).unwrap_or_else(|| Value::String("failure".to_owned()));
             attributes.push(KeyValue::new("error.type", class));
         }
-        let seconds = text(self.end_time).and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
+        // They say how often it was sent again, and how far the provider's limits are used up.
+        if let Some(headers) = hidden.additional_headers.filter(|headers| headers.get().len() <= MAX_HEADERS) {
+            let only = format!("{{\"additional_headers\": {}}}", headers.get());
+            attributes.push(KeyValue::new(HIDDEN_PARAMS, Value::String(only)));
+        }
+        let seconds = |value| text(value).and_then(|it| it.parse::<f64>().ok());
+        let (began, ended) = (seconds(self.start_time), seconds(self.end_time));
+        if let (Some(began), Some(ended)) = (began, ended) {
+            attributes.push(KeyValue::new("duration_ms", Value::Double((ended - began) * 1e3)));
+        }
         Some(Told::Record(LogRecord {
-            time_unix_nano: (seconds * 1e9) as u64,
+            time_unix_nano: (ended.unwrap_or_default() * 1e9) as u64,
             event_name: EVENT.to_owned(),
             attributes,
             ..LogRecord::default()
