@@ -188,18 +188,25 @@ export OTEL_TRACES_EXPORTER=otlp
 
     #[test]
     fn what_goes_into_our_own_file_is_valid_there() {
-        for tool in [Tool::Codex, Tool::GeminiCli] {
-            let text = shown(tool, "");
-            let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
-            let config = config(ours);
-            let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
-            assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
-            assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
-        }
+        let text = shown(Tool::Codex, "");
+        let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
+        let config = config(ours);
+        let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
+        assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
+        assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
         let text = shown(Tool::Litellm, "");
         let theirs = text.split_once("config.yaml").expect("a part").1.split_once('\n').expect("lines").1;
         let theirs = theirs.split_once("\n#").map_or(theirs, |(file, _)| file);
         yaml::parse(theirs).expect("YAML");
+    }
+
+    #[test]
+    fn every_agent_says_who_it_is() {
+        for tool in [Tool::ClaudeCode, Tool::Codex, Tool::GeminiCli, Tool::Opentelemetry] {
+            let text = shown(tool, "");
+            let name = "\nexport OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop\n";
+            assert!(text.contains(name), "{tool:?}: {text}");
+        }
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub(crate) enum Need {
     OpenTelemetry,
     /// Anthropic's agent for the terminal.
     ClaudeCode,
+    /// OpenAI's.
+    Codex,
+    /// Google's.
+    GeminiCli,
 }
 
 /// Where a counterpart comes from.
@@ -52,7 +56,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -68,6 +72,8 @@ impl Need {
         Self::PrometheusClient,
         Self::OpenTelemetry,
         Self::ClaudeCode,
+        Self::Codex,
+        Self::GeminiCli,
     ];
 
     const fn origin(self) -> Origin {
@@ -88,6 +94,8 @@ impl Need {
             // The exporter brings the SDK along.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
             Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
+            Self::Codex => Origin::Node("codex", "@openai/codex@0.169.0"),
+            Self::GeminiCli => Origin::Node("gemini", "@google/gemini-cli@0.61.0"),
         }
     }
 
