@@ -1,4 +1,4 @@
-//! Agents themselves, as npm brings them, with what `lookout setup` prints and a provider of our own: what the provider
+//! Agents themselves, and a program with OpenTelemetry's SDK, as npm brings them, with what `lookout setup` prints and a provider of our own: what the provider
 //! handed out is what the page shows, over each protocol, through refusals and through the end of either side.
 //!
 //! Each gets a home of its own and no other environment: what is on this machine is not its business.
@@ -6,6 +6,7 @@
 mod claude_code;
 mod codex;
 mod gemini_cli;
+mod opentelemetry;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
@@ -14,13 +15,16 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 use crate::Case;
-use crate::counterparts::run;
+use crate::counterparts::{self, run};
 use crate::doubles::model::Usage;
 use crate::durability;
 use crate::program::{Lookout, Setup, eventually};
 
 pub(crate) fn trials() -> Vec<Case> {
-    [claude_code::trials(), codex::trials(), gemini_cli::trials()].into_iter().flatten().collect()
+    [claude_code::trials(), codex::trials(), gemini_cli::trials(), opentelemetry::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// What every agent here is called, and its project.
@@ -87,9 +91,13 @@ impl Watch {
 
     /// A number of the agent.
     fn value(&self, family: &str, label: &str) -> Option<f64> {
-        let start = format!("orchestrator_agent_{family}{{project=\"{PROJECT}\",agent_name=\"{AGENT}\"");
+        self.series(&format!("orchestrator_agent_{family}{{project=\"{PROJECT}\",agent_name=\"{AGENT}\""), label)
+    }
+
+    /// The number of the first series that begins so and has the label.
+    fn series(&self, start: &str, label: &str) -> Option<f64> {
         let page = self.lookout().get("/metrics");
-        let line = page.text().lines().find(|line| line.starts_with(&start) && line.contains(label))?;
+        let line = page.text().lines().find(|line| line.starts_with(start) && line.contains(label))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
@@ -155,6 +163,7 @@ impl Home {
         let mut command = Command::new("timeout");
         command.args(["60", program]).current_dir(self.0.path().join("shop")).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.0.path());
+        command.env("NODE_PATH", std::env::join_paths(counterparts::node_modules()).expect("no colons"));
         let exports = printed.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         command.envs(exports.map(|(name, value)| (name, value.trim_matches('"'))));
         command
