@@ -19,6 +19,7 @@ use crate::counterparts::{self, run};
 use crate::doubles::model::Usage;
 use crate::durability;
 use crate::program::{Lookout, Setup, eventually};
+use crate::prometheus;
 
 pub(crate) fn trials() -> Vec<Case> {
     [claude_code::trials(), codex::trials(), gemini_cli::trials(), opentelemetry::trials()]
@@ -82,6 +83,13 @@ impl Watch {
     fn printed(&self, tool: &str) -> String {
         let arguments = ["setup", tool, "--agent", AGENT, "--project", PROJECT, "--config", "lookout.yaml"];
         run(&mut self.setup.command(&arguments))
+    }
+
+    /// Holds that neither doctor nor promtool has anything to say.
+    fn is_well(&self) {
+        let said = self.doctor();
+        assert!(said.contains("1 agent, nothing to change"), "{said}");
+        prometheus::reads(self.lookout().get("/metrics").text());
     }
 
     /// What `lookout doctor` says.

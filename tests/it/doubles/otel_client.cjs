@@ -1,12 +1,12 @@
 // A program that OpenTelemetry's SDK for Node measures, as its environment says: instruments of each kind, and spans of
-// calls to a model whose tokens a histogram counts as well. What it counts is exported twice.
+// calls to a model whose tokens a histogram counts as well.
 //
-// Usage: node otel_client.cjs TIMES, which multiplies what is counted.
+// Each line of its input is a number: it counts so many times, exports, and prints the line. It ends with its input.
 'use strict';
+const readline = require('node:readline');
 const { metrics, trace } = require('@opentelemetry/api');
 const { NodeSDK } = require('@opentelemetry/sdk-node');
 
-const times = Number(process.argv[2]);
 const sdk = new NodeSDK();
 sdk.start();
 const meter = metrics.getMeter('shop.jobs', '0.1');
@@ -27,21 +27,20 @@ function call(input, output) {
 }
 
 async function main() {
-  done.add(4 * times, { kind: 'a "b"' });
-  cost.add(0.5 * times);
-  waiting.add(5);
-  temperature.record(20);
-  duration.record(0.5);
-  call(100 * times, 10 * times);
-  // Between two intervals of its export, of which the last comes at its end.
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  done.add(6 * times, { kind: 'a "b"' });
-  cost.add(0.25 * times);
-  waiting.add(-2);
-  temperature.record(21.5);
-  duration.record(3);
-  duration.record(4);
-  call(20 * times, 2 * times);
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const times = Number(line);
+    done.add(10 * times, { kind: 'a "b"' });
+    cost.add(0.75 * times);
+    waiting.add(5 * times);
+    waiting.add(-2 * times);
+    temperature.record(20 + times);
+    duration.record(0.5);
+    duration.record(3);
+    call(100 * times, 10 * times);
+    await metrics.getMeterProvider().forceFlush();
+    await trace.getTracerProvider().getDelegate().forceFlush();
+    console.log(line);
+  }
   await sdk.shutdown();
 }
 
