@@ -208,7 +208,7 @@ mod tests {
 
         shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
         shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
-        shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
+        shop/codex_exec: nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`
         shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
         shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
         shop/gateway: only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once

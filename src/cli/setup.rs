@@ -187,14 +187,12 @@ export OTEL_TRACES_EXPORTER=otlp
 
     #[test]
     fn what_goes_into_our_own_file_is_valid_there() {
-        for tool in [Tool::Codex, Tool::GeminiCli] {
-            let text = shown(tool, "");
-            let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
-            let config = config(ours);
-            let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
-            assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
-            assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
-        }
+        let text = shown(Tool::Codex, "");
+        let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
+        let config = config(ours);
+        let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
+        assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
+        assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
         let text = shown(Tool::Litellm, "");
         let files: Vec<&str> = text.split("config.yaml").skip(1).collect();
         assert_eq!(files.len(), 2, "spans, or the callback: {text}");
@@ -207,6 +205,15 @@ export OTEL_TRACES_EXPORTER=otlp
         assert!(text.contains(endpoint), "{text}");
         let with_token = shown(Tool::Litellm, "auth: {tokens: [{name: i, role: ingest, token: hunter2-4711}]}");
         assert!(with_token.contains("    headers: {authorization: \"Bearer TOKEN\"}\n"), "{with_token}");
+    }
+
+    #[test]
+    fn every_agent_says_who_it_is() {
+        for tool in [Tool::ClaudeCode, Tool::Codex, Tool::GeminiCli, Tool::Opentelemetry] {
+            let text = shown(tool, "");
+            let name = "\nexport OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop\n";
+            assert!(text.contains(name), "{tool:?}: {text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program or Python module that a test runs against.
@@ -38,6 +39,12 @@ pub(crate) enum Need {
     OpenTelemetry,
     /// Anthropic's agent for the terminal.
     ClaudeCode,
+    /// OpenAI's.
+    Codex,
+    /// Google's.
+    GeminiCli,
+    /// OpenTelemetry's SDK for Node, with all its exporters.
+    OpenTelemetryNode,
 }
 
 /// Where a counterpart comes from.
@@ -48,11 +55,13 @@ enum Origin {
     Module(&'static str, &'static str),
     /// A program, and the npm package that brings it.
     Node(&'static str, &'static str),
+    /// A module of Node, and the npm packages that bring it.
+    NodeModule(&'static str, &'static str),
 }
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -68,6 +77,9 @@ impl Need {
         Self::PrometheusClient,
         Self::OpenTelemetry,
         Self::ClaudeCode,
+        Self::Codex,
+        Self::GeminiCli,
+        Self::OpenTelemetryNode,
     ];
 
     const fn origin(self) -> Origin {
@@ -88,6 +100,12 @@ impl Need {
             // The exporter brings the SDK along.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
             Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
+            Self::Codex => Origin::Node("codex", "@openai/codex@0.169.0"),
+            Self::GeminiCli => Origin::Node("gemini", "@google/gemini-cli@0.61.0"),
+            Self::OpenTelemetryNode => Origin::NodeModule(
+                "@opentelemetry/sdk-node",
+                "@opentelemetry/sdk-node@0.301.0 @opentelemetry/api@1.10.0",
+            ),
         }
     }
 
@@ -98,9 +116,17 @@ impl Need {
             Origin::Program(program, _) | Origin::Node(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
+            Origin::NodeModule(module, _) => node_modules().iter().any(|dir| dir.join(module).is_dir()),
             Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
         }
     }
+}
+
+/// Where Node's modules are that came with programs on the path: beside them, or where npm puts those for everybody.
+pub(crate) fn node_modules() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).flat_map(|dir| [dir.join(".."), dir.join("../lib/node_modules")]);
+    found.filter_map(|dir| dir.canonicalize().ok()).filter(|dir| dir.ends_with("node_modules")).collect()
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -128,7 +154,7 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
                 names.push(module);
                 modules.insert(package);
             }
-            Origin::Node(program, package) => {
+            Origin::Node(program, package) | Origin::NodeModule(program, package) => {
                 names.push(program);
                 node.insert(package);
             }

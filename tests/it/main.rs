@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod agents;
 mod alertmanager;
 mod api;
 mod bundles;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        agents::trials(),
         alertmanager::trials(),
         api::trials(),
         hooks::trials(),

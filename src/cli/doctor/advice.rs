@@ -65,9 +65,6 @@ pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Ite
 /// What to change so that an agent has a name of its own.
 pub(super) fn on_name(tool: &str) -> &'static str {
     match tool {
-        "codex" | "gemini-cli" => {
-            "nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)"
-        }
         "litellm" => {
             "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`; where LITELLM_OTEL_V2 is set, the callback alone says it (`lookout setup litellm` prints it)"
         }
