@@ -114,7 +114,7 @@ litellm_settings:
   callbacks: [otel]
 
 # In the shell that starts the proxy:
-{}
+{}{}
 # Or, where OpenTelemetry is not installed beside the proxy, or LITELLM_OTEL_V2 is set, in its config.yaml:
 litellm_settings:
   callbacks: [lookout]
@@ -130,6 +130,9 @@ callback_settings:
 # Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
 ",
             self.exporter(),
+            self.project
+                .map(|project| format!("export OTEL_RESOURCE_ATTRIBUTES=project={project}\n"))
+                .unwrap_or_default(),
             self.main,
             self.project.map(|project| format!("?project={project}")).unwrap_or_default(),
             if self.needs_token { "authorization: \"Bearer TOKEN\"" } else { "" },
