@@ -10,6 +10,8 @@ mod codex;
 mod gemini_cli;
 mod gen_ai;
 pub(in crate::sources) mod identity;
+mod item;
+mod limits;
 mod litellm;
 mod meter;
 mod reception;
@@ -20,14 +22,17 @@ mod touched;
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use attributes::{number, outcome, text};
+use item::{Item, count, is_meant, put, tell};
 use meter::{Amounts, Memory, Meters};
-use table::{Adds, COLUMNS, Column, EventRow, Points, Profile, Request, When};
+use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
 use touched::Touched;
 
 pub(in crate::sources) use litellm::callback;
 
+use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Channel, Reception, Time, text::clean};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
@@ -217,7 +222,12 @@ impl Profiles {
                 true
             }
         };
-        self.add(origin, attributes, is_request, &amounts, Some(touched));
+        let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false };
+        let told = self.add(origin, &item, is_request, &amounts, Some(touched));
+        if let (Some(said), true) = (told, is_request && step > 0.0) {
+            let (failed, limited) = outcome(attributes);
+            tell(said, origin.profile, &item, failed, limited);
+        }
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -228,8 +238,9 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
+            let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false };
             let touched = self.is_first(origin, attributes).then_some(touched);
-            self.event(origin, row, attributes, false, touched);
+            self.event(origin, row, &item, touched);
         }
     }
 
@@ -241,13 +252,27 @@ impl Profiles {
         let row = origin.profile.spans.iter().find(|row| is_meant(&row.when, &span.name, attributes));
         match row {
             Some(row) => {
-                let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
+                let failed = span.status.as_ref().filter(|status| status.code == 2);
+                let errors = span.events.iter().filter(|event| event.name == "exception");
+                let errors: Vec<_> = errors.filter_map(|event| text(&event.attributes, "exception.message")).collect();
+                let words: Vec<&str> =
+                    failed.map(|status| &*status.message).into_iter().chain(errors.iter().map(|it| &**it)).collect();
+                let took = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
+                let item = Item {
+                    attributes,
+                    at: self.at(span.end_time_unix_nano),
+                    took: (took > 0).then_some(Duration::from_nanos(took)),
+                    words: &words,
+                    failed: failed.is_some(),
+                };
                 let touched = self.is_first(origin, attributes).then_some(touched);
-                self.event(origin, row, attributes, failed, touched);
+                self.event(origin, row, &item, touched);
             }
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
-                self.add(origin, attributes, true, &[0.0; COLUMNS], Some(touched));
+                let at = self.now;
+                let item = Item { attributes, at, took: None, words: &[], failed: false };
+                self.add(origin, &item, true, &[0.0; COLUMNS], Some(touched));
             }
             None => {}
         }
@@ -271,14 +296,8 @@ impl Profiles {
     }
 
     /// Adds what an event says; without `touched` it was said before, and only that it arrived is noted.
-    fn event(
-        &mut self,
-        origin: &Origin<'_>,
-        row: &EventRow,
-        attributes: &[KeyValue],
-        failed: bool,
-        mut touched: Option<&mut Touched>,
-    ) {
+    fn event(&mut self, origin: &Origin<'_>, row: &EventRow, item: &Item<'_>, mut touched: Option<&mut Touched>) {
+        let attributes = item.attributes;
         let mut amounts = [0.0; COLUMNS];
         for (keys, adds) in row.fields {
             if let Some(value) = keys.iter().find_map(|key| number(attributes, key)) {
@@ -293,34 +312,42 @@ impl Profiles {
                 }
             }
         }
-        self.add(origin, attributes, false, &amounts, touched.as_deref_mut());
+        self.add(origin, item, false, &amounts, touched.as_deref_mut());
         if row.request == Request::No {
             return;
         }
         let mut amounts = [0.0; COLUMNS];
         let (told, limited) = outcome(attributes);
-        count(&mut amounts, 1.0, failed || told || row.request == Request::Failed, limited);
+        let failed = item.failed || told || row.request == Request::Failed;
+        count(&mut amounts, 1.0, failed, limited);
         let attempt = number(attributes, "attempt").or_else(|| litellm::attempt(attributes)).unwrap_or_default();
         let retries = match row.request {
             Request::Attempt => attempt.min(1.0),
             _ => (attempt - 1.0).clamp(0.0, 100.0),
         };
         put(&mut amounts, &[Column::Retries], retries);
-        self.add(origin, attributes, true, &amounts, touched);
+        let took = item.took.or_else(|| Duration::try_from_secs_f64(number(attributes, "duration_ms")? / 1000.0).ok());
+        if let Some(said) = self.add(origin, item, true, &amounts, touched) {
+            tell(said, origin.profile, item, failed, limited);
+            if let Some(took) = took.filter(|_| self.times(origin, attributes)) {
+                said.durations.observe(&REQUEST_DURATION_BOUNDS, took);
+            }
+        }
     }
 
-    /// Adds amounts to what the signal says. Requests are one sum for all models, since not all signals name one.
-    fn add(
+    /// Adds amounts to what the signal says, and returns what is said of the agent. Requests are one sum for all models,
+    /// since not all signals name one.
+    fn add<'t>(
         &mut self,
         origin: &Origin<'_>,
-        attributes: &[KeyValue],
+        item: &Item<'_>,
         is_request: bool,
         amounts: &Amounts,
-        touched: Option<&mut Touched>,
-    ) {
+        touched: Option<&'t mut Touched>,
+    ) -> Option<&'t mut AgentTelemetry> {
+        let attributes = item.attributes;
         let profile = origin.profile;
-        let identity = identity::identify(profile, &self.config.agents, origin.resource, attributes);
-        let Some((project, agent, is_named)) = identity else { return };
+        let (project, agent, is_named) = identity::identify(profile, &self.config.agents, origin.resource, attributes)?;
         let digest = self.hash.hash_one((&project, &agent, profile.name));
         self.receptions.note(digest, self.now, origin.channel, amounts, || Reception {
             project: Arc::clone(&project),
@@ -329,15 +356,39 @@ impl Profiles {
             is_named,
             channels: [None; Channel::ALL.len()],
         });
-        let Some(touched) = touched else { return };
+        let touched = touched?;
         let model = if is_request { None } else { model(attributes) };
-        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
-        let group = self.hash.hash_one((origin.producer, session, &model, profile.name, is_request));
-        // Where each call is known by its id, all signals together say everything once.
-        let said_by = (!profile.tells_calls).then_some((origin.channel.as_str(), origin.scope));
-        let meter = self.hash.hash_one(said_by);
+        let group = self.group(origin, attributes, model.as_ref(), is_request);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note((group, meter), amounts, telemetry, profile.tells_cost);
+        touched.note((group, self.meter(origin)), amounts, telemetry, profile.tells_cost)
+    }
+
+    /// What the numbers of one process and model are summed under.
+    fn group(&self, origin: &Origin<'_>, attributes: &[KeyValue], model: Option<&Arc<str>>, is_request: bool) -> u64 {
+        let profile = origin.profile;
+        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
+        self.hash.hash_one((origin.producer, session, model, profile.name, is_request))
+    }
+
+    /// Which signal of which library says it.
+    fn meter(&self, origin: &Origin<'_>) -> u64 {
+        // Where each call is known by its id, all signals together say everything once.
+        let said_by = (!origin.profile.tells_calls).then_some((origin.channel.as_str(), origin.scope));
+        self.hash.hash_one(said_by)
+    }
+
+    /// Whether the signal of an item is the one by which the requests of its process are timed: the first that came, so
+    /// that what several signals say counts once.
+    fn times(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
+        let group = self.group(origin, attributes, None, true);
+        let meter = self.meter(origin);
+        self.meters.times(group, meter)
+    }
+
+    /// When something was that happened at `nanos`, or now.
+    fn at(&self, nanos: u64) -> Time {
+        let at = i64::try_from(nanos / 1_000_000).map(Time::from_millis);
+        at.ok().filter(|at| nanos > 0 && *at <= self.now).unwrap_or(self.now)
     }
 
     /// What tells an item from all others but for its time.
@@ -364,36 +415,6 @@ fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
     let full = litellm::model(attributes).or_else(named)?;
     let bare = full.split_once('[').map_or(&*full, |(bare, _)| bare);
     Some(Arc::from(&*clean(bare, MAX_MODEL)))
-}
-
-fn put(amounts: &mut Amounts, adds: Adds, value: f64) {
-    for column in adds {
-        if let Some(amount) = amounts.get_mut(*column as usize) {
-            *amount += value;
-        }
-    }
-}
-
-fn count(amounts: &mut Amounts, requests: f64, failed: bool, limited: bool) {
-    put(amounts, &[Column::Requests], requests);
-    if failed {
-        put(amounts, &[Column::Errors], requests);
-    }
-    if limited {
-        put(amounts, &[Column::RateLimited], requests);
-    }
-}
-
-/// Whether an event is meant; names come bare or behind their tool's.
-fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool {
-    let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
-    match when {
-        When::Named(full) => named(full),
-        When::NamedWith(full, key, value) => named(full) && text(attributes, key).as_deref() == Some(value),
-        When::Any(keys, values) => {
-            keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
-        }
-    }
 }
 
 fn nanos(time: Time) -> u64 {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::attributes::text;
 use super::gen_ai;
+use super::limits::HIDDEN_PARAMS;
 use super::table::{
     Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OUTPUT, Request, When,
 };
@@ -17,6 +18,7 @@ use crate::sources::otlp::wire::KeyValue;
 pub(super) const PROFILE: Profile = Profile {
     name: "litellm",
     prefixes: &["litellm"],
+    provider: None,
     session: None,
     names_host: true,
     tells_cost: false,
@@ -45,8 +47,6 @@ pub(super) const AGENT_IN: [(&str, &str); 3] =
     [(REQUESTER, "agent.name"), (REQUESTER, "agent_id"), ("metadata.requester_custom_headers", "x-litellm-agent-id")];
 /// The same for its project.
 pub(super) const PROJECT_IN: [(&str, &str); 1] = [(REQUESTER, "project")];
-/// The attribute that holds what LiteLLM knows beside the answer, its headers among it.
-const HIDDEN_PARAMS: &str = "hidden_params";
 /// What the caller said of itself.
 const REQUESTER: &str = "metadata.requester_metadata";
 

@@ -24,6 +24,8 @@ const MAX_STREAMS: usize = 65_536;
 struct Group {
     meters: Vec<(u64, Amounts)>,
     counted: Amounts,
+    /// The meter that its durations are taken from.
+    timed_by: Option<u64>,
 }
 
 /// The sums.
@@ -34,8 +36,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// Adds to what `meter` says in `group`; [`Meters::settle`] says what of it is news.
-    pub(super) fn add(&mut self, group: u64, meter: u64, amounts: &Amounts) {
+    fn group(&mut self, group: u64) -> &mut Group {
         if !self.groups.contains_key(&group) {
             self.order.push_back(group);
             if self.order.len() > MAX_GROUPS
@@ -44,7 +45,12 @@ impl Meters {
                 self.groups.remove(&oldest);
             }
         }
-        let known = self.groups.entry(group).or_default();
+        self.groups.entry(group).or_default()
+    }
+
+    /// Adds to what `meter` says in `group`; [`Meters::settle`] says what of it is news.
+    pub(super) fn add(&mut self, group: u64, meter: u64, amounts: &Amounts) {
+        let known = self.group(group);
         let place = match known.meters.iter().position(|(id, _)| *id == meter) {
             Some(place) => place,
             None if known.meters.len() < MAX_METERS => {
@@ -56,6 +62,11 @@ impl Meters {
         if let Some((_, sums)) = known.meters.get_mut(place) {
             sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
         }
+    }
+
+    /// Whether `meter` is the one that the durations of `group` are taken from; the first that asks is.
+    pub(super) fn times(&mut self, group: u64, meter: u64) -> bool {
+        *self.group(group).timed_by.get_or_insert(meter) == meter
     }
 
     /// What no signal had said before. Whole numbers, but for cost.

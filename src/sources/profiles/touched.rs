@@ -26,14 +26,14 @@ struct Said {
 }
 
 impl Touched {
-    /// Adds what `meter` says in `group` of the agent in `telemetry`.
+    /// Adds what `meter` says in `group` of the agent in `telemetry`, and returns what is said of it beside sums.
     pub(super) fn note(
         &mut self,
         (group, meter): (u64, u64),
         amounts: &Amounts,
         telemetry: AgentTelemetry,
         tells_cost: bool,
-    ) {
+    ) -> Option<&mut AgentTelemetry> {
         let whose = (group, Arc::clone(&telemetry.project), Arc::clone(&telemetry.agent));
         let place = match self.known.entry(whose) {
             Entry::Occupied(known) => *known.get(),
@@ -42,11 +42,12 @@ impl Touched {
                 *new.insert(self.said.len() - 1)
             }
         };
-        let Some(said) = self.said.get_mut(place) else { return };
+        let said = self.said.get_mut(place)?;
         match said.sums.iter_mut().find(|(known, _)| *known == meter) {
             Some((_, sums)) => sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount),
             None => said.sums.push((meter, *amounts)),
         }
+        Some(&mut said.telemetry)
     }
 
     /// What of it is news, each to the agent of whom it was said.

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE};
+use super::super::limits::HIDDEN_PARAMS;
+use super::{CALL_ID, KEY_ALIAS, PROFILE};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
 
 /// The event that a call becomes.
