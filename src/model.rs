@@ -39,7 +39,7 @@ pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
-pub use agent_telemetry::{AgentTelemetry, Channel, Received, Reception};
+pub use agent_telemetry::{AgentTelemetry, Channel, EndedTask, Received, Reception};
 pub use alert::{Alert, AlertCounts, AlertState, Told};
 pub use arrival::Arrival;
 pub use changes::{Changes, HistoryRow, Removal, Removed};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{AgentTelemetry, Limited, Signal, Signals, Time, UsageOwner};
 
 use super::agent::{USAGE, Used, add_tokens};
-use super::project::Tally;
+use super::project::{Tally, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 impl Fleet {
@@ -53,7 +53,7 @@ impl Fleet {
         let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
         let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity
-            && (agent.ttl.is_some() || has_numbers)
+            && (agent.ttl.is_some() || has_numbers || !said.tasks.is_empty())
         {
             // Only of those whose activity is reported: a pause between two exports is nobody's idleness, and an export
             // that adds nothing is no activity of one who waits.
@@ -101,6 +101,15 @@ impl Fleet {
             changed.insert(Signal::AgentsLimited);
             let ends = agent.limited.as_ref().map(Limited::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
+        }
+        // Whoever reports the agent otherwise tells of its tasks as well.
+        let tells_tasks = agent.ttl.is_none() && agent.sessions.is_none();
+        for task in said.tasks.iter().filter(|_| tells_tasks) {
+            end_task(now, agent, totals, *task);
+            if task.is_done && agent.spending.is_some() {
+                agent.spending_mut().succeeded();
+                changed.insert(Signal::SameErrorCount);
+            }
         }
         if !said.durations.is_empty() {
             totals.request_durations.add(&said.durations);

@@ -1,6 +1,7 @@
 //! What telemetry says of an agent: increments, never totals; and through what it arrives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::project::Durations;
 use super::{RateLimit, Refusal, Time};
@@ -36,6 +37,17 @@ pub struct AgentTelemetry {
     pub rate_limits: Vec<RateLimit>,
     /// How long requests took, under [`super::project::REQUEST_DURATION_BOUNDS`].
     pub durations: Durations,
+    /// Tasks that ended.
+    pub tasks: Vec<EndedTask>,
+}
+
+/// A task that ended, as whoever did it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedTask {
+    /// Whether well.
+    pub is_done: bool,
+    /// How long it took, where that is told.
+    pub took: Option<Duration>,
 }
 
 impl AgentTelemetry {

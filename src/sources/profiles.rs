@@ -11,6 +11,7 @@ mod gemini_cli;
 mod gen_ai;
 pub(in crate::sources) mod identity;
 mod item;
+mod langflow;
 mod limits;
 mod litellm;
 mod meter;
@@ -24,8 +25,8 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attributes::{number, outcome, text};
-use item::{Item, count, is_meant, put, tell};
+use attributes::{is_amount, number, outcome, text};
+use item::{Item, count, is_meant, model, put, tell};
 use meter::{Amounts, Memory, Meters};
 use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
 use touched::Touched;
@@ -33,24 +34,21 @@ use touched::Touched;
 pub(in crate::sources) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Channel, Reception, Time, text::clean};
+use crate::model::{AgentTelemetry, Channel, EndedTask, Reception, Time};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Metric, Resource, Scope, Span, Temporality};
 
 /// The tools, the general one last.
-const PROFILES: [&Profile; 6] = [
+const PROFILES: [&Profile; 7] = [
     &claude_code::PROFILE,
     &codex::PROFILE,
     &gemini_cli::PROFILE,
     &litellm::PROFILE,
     &autogen::PROFILE,
+    &langflow::PROFILE,
     &gen_ai::PROFILE,
 ];
-/// Longest name of a model, in bytes.
-const MAX_MODEL: usize = 128;
-/// What names a model, the likeliest first.
-const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
 /// Sums by which an answer is known beside its id, since some servers draw ids from a few hundred.
 const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
 
@@ -189,7 +187,7 @@ impl Profiles {
         value: f64,
         touched: &mut Touched,
     ) {
-        if !value.is_finite() || value < 0.0 {
+        if !is_amount(value) {
             return;
         }
         let stream = self.digest(origin, name, attributes);
@@ -312,13 +310,18 @@ impl Profiles {
                 }
             }
         }
-        self.add(origin, item, false, &amounts, touched.as_deref_mut());
-        if row.request == Request::No {
-            return;
-        }
-        let mut amounts = [0.0; COLUMNS];
+        let said = self.add(origin, item, false, &amounts, touched.as_deref_mut());
         let (told, limited) = outcome(attributes);
         let failed = item.failed || told || row.request == Request::Failed;
+        match row.request {
+            Request::No => return,
+            Request::Run => {
+                said.into_iter().for_each(|said| said.tasks.push(EndedTask { is_done: !failed, took: item.took }));
+                return;
+            }
+            Request::Ended | Request::Failed | Request::Attempt => {}
+        }
+        let mut amounts = [0.0; COLUMNS];
         count(&mut amounts, 1.0, failed, limited);
         let attempt = number(attributes, "attempt").or_else(|| litellm::attempt(attributes)).unwrap_or_default();
         let retries = match row.request {
@@ -407,14 +410,6 @@ impl Hash for Written<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         prost::Message::encode_to_vec(self.0).hash(state);
     }
-}
-
-/// The model that was asked, without `[1m]`, a window that some signals name and others do not.
-fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
-    let named = || MODEL.iter().find_map(|key| text(attributes, key));
-    let full = litellm::model(attributes).or_else(named)?;
-    let bare = full.split_once('[').map_or(&*full, |(bare, _)| bare);
-    Some(Arc::from(&*clean(bare, MAX_MODEL)))
 }
 
 fn nanos(time: Time) -> u64 {

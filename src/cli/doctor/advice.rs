@@ -65,6 +65,9 @@ pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Ite
 /// What to change so that an agent has a name of its own.
 pub(super) fn on_name(tool: &str) -> &'static str {
     match tool {
+        "langflow" => {
+            "nothing names its flows but ids, and its requests to models name no flow; write rules beneath `otlp.agents` that match flow_id, and one for its service"
+        }
         "litellm" => {
             "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`; where LITELLM_OTEL_V2 is set, the callback alone says it (`lookout setup litellm` prints it)"
         }

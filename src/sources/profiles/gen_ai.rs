@@ -16,6 +16,7 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    called: None,
     tells_calls: false,
     metrics: &[
         MetricRow {
@@ -28,14 +29,17 @@ pub(super) const PROFILE: Profile = Profile {
         MetricRow { name: "gen_ai.client.operation.duration", meaning: Points::Requests(None) },
     ],
     logs: &[],
-    spans: &[EventRow {
-        when: When::Any(
-            &["gen_ai.operation.name", "llm.request.type"],
-            &["chat", "text_completion", "completion", "generate_content", "embeddings", "anthropic_messages"],
-        ),
-        fields: FIELDS,
-        request: Request::Ended,
-    }],
+    spans: &[CALLS],
+};
+
+/// Spans of calls.
+pub(super) const CALLS: EventRow = EventRow {
+    when: When::Any(
+        &["gen_ai.operation.name", "llm.request.type"],
+        &["chat", "text_completion", "completion", "generate_content", "embeddings", "anthropic_messages"],
+    ),
+    fields: FIELDS,
+    request: Request::Ended,
 };
 
 /// Where spans of calls have their numbers.

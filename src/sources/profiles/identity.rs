@@ -39,8 +39,8 @@ pub(super) fn identify(
         project: said(item, &PROJECT[..1]).or_else(|| names.then(|| inner(&litellm::PROJECT_IN)).flatten()),
     };
     resolve(rules, resource, item, by_item, || {
-        if let Some(alias) = text(item, litellm::KEY_ALIAS).filter(|name| names && is_stable(name)) {
-            return Some((Arc::from(alias), true));
+        if let Some((name, is_given)) = profile.called.and_then(|called| called(item)).filter(|it| is_stable(&it.0)) {
+            return Some((Arc::from(name), is_given));
         }
         let service = text(resource, "service.name").filter(|name| is_stable(name));
         let service = service.as_deref().unwrap_or(profile.name);

@@ -23,6 +23,7 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    called: Some(key),
     tells_calls: true,
     metrics: &[],
     logs: &[EventRow { when: When::Named(callback::EVENT), fields: gen_ai::FIELDS, request: Request::Ended }],
@@ -39,8 +40,8 @@ pub(super) const PROFILE: Profile = Profile {
 /// The attribute that tells a call, with all that it took to answer it, from all others.
 pub(super) const CALL_ID: &str = "litellm.call_id";
 
-/// The name of the virtual key by which a caller is known; it names the agent when nothing else does.
-pub(super) const KEY_ALIAS: &str = "metadata.user_api_key_alias";
+/// The name of the virtual key by which a caller is known.
+const KEY_ALIAS: &str = "metadata.user_api_key_alias";
 
 /// Attributes that hold an object as text, and the key within that names the agent.
 pub(super) const AGENT_IN: [(&str, &str); 3] =
@@ -57,6 +58,11 @@ pub(super) const USAGE: [(&str, Adds); 3] = [
     ("cache_creation_input_tokens", CACHE_CREATION_OF_INPUT),
     ("reasoning_tokens", REASONING_OF_OUTPUT),
 ];
+
+/// What an agent is called that nothing else names: by its key.
+fn key(item: &[KeyValue]) -> Option<(String, bool)> {
+    Some((text(item, KEY_ALIAS)?.into_owned(), true))
+}
 
 /// The model of the provider, without its provider; `gen_ai.request.model` may be what the proxy calls a group of them.
 pub(super) fn model(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::table::{COLUMNS, Column};
+use crate::sources::read::MAX_COUNT;
 
 /// Amounts by column.
 pub(super) type Amounts = [f64; COLUMNS];
@@ -83,6 +84,8 @@ impl Meters {
         for (place, (news, counted)) in news.iter_mut().zip(&mut group.counted).enumerate() {
             let step = furthest.get(place).copied().unwrap_or_default() - *counted;
             let step = if place == Column::Cost as usize { step } else { step.floor() };
+            // More than that of one export is rubbish, however many items it has.
+            let step = step.min(MAX_COUNT as f64);
             // A millionth of a cent is how sums in another order differ.
             if step > 1e-8 && step.is_finite() {
                 *counted += step;

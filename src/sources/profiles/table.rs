@@ -1,5 +1,7 @@
 //! The shape of a profile: which names of a tool's telemetry mean what.
 
+use crate::sources::otlp::wire::KeyValue;
+
 /// What is counted of an agent. The first five are in the order of [`crate::model::TokenType::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
@@ -50,6 +52,8 @@ pub(super) struct Profile {
     pub(super) tells_cost: bool,
     /// Whether items may name the agent, rather than the producer alone.
     pub(super) items_name_agents: bool,
+    /// What an agent is called that neither its telemetry nor a rule names, and whether somebody chose that name.
+    pub(super) called: Option<fn(&[KeyValue]) -> Option<(String, bool)>>,
     /// Whether each call has an id that all items about it name, so that they count once whatever brings them.
     pub(super) tells_calls: bool,
     /// Its metrics.
@@ -113,4 +117,6 @@ pub(super) enum Request {
     Failed,
     /// It is one of several attempts, numbered from 0, each with an event of its own.
     Attempt,
+    /// It is none, but a run of an agent, which is a task.
+    Run,
 }

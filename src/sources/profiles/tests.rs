@@ -1,5 +1,7 @@
 //! Recorded samples of real tools against what their model server handed out.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
@@ -357,4 +359,36 @@ fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
     let said = paths.iter().flat_map(|path| profiles.distil(before(), &export(path)));
     let names: std::collections::BTreeSet<Arc<str>> = said.map(|it| it.agent).collect();
     assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
+}
+
+#[test]
+fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let run = export("langflow/run-success-035-traces.pb");
+    let [said] = &profiles.distil(before(), &run)[..] else { panic!("one flow") };
+    assert_eq!((&*said.agent, said.agent_type), ("flow-f4dcd9d9", "langflow"));
+    let [EndedTask { is_done: true, took: Some(took) }] = said.tasks[..] else { panic!("{said:?}") };
+    assert_eq!(took.as_millis(), 1_202);
+    assert!(profiles.distil(before(), &run).is_empty(), "sent again");
+    // Its metrics name no flow.
+    let requests = sums(&mut profiles, &["langflow/run-success-034-metrics.pb", "langflow/run-success-040-metrics.pb"]);
+    assert_eq!(
+        requests.iter().map(|(agent, sums)| (&**agent, sums.2)).collect::<Vec<_>>(),
+        [("default/langflow-shop -", [1, 0, 0, 0])]
+    );
+
+    let Export::Traces(mut failed) = run else { panic!("spans") };
+    for span in failed.resource_spans.iter_mut().flat_map(|it| &mut it.scope_spans).flat_map(|it| &mut it.spans) {
+        span.trace_id = b"another".to_vec();
+        span.status = Some(crate::sources::otlp::wire::SpanStatus { message: String::new(), code: 2 });
+    }
+    let rule = AgentRule {
+        r#match: [("flow_id".to_owned(), "f4dcd9d9-*".to_owned())].into(),
+        agent: "stock".to_owned(),
+        project: Some("shop".to_owned()),
+    };
+    profiles.configure(&OtlpConfig { agents: vec![rule], ..OtlpConfig::default() });
+    let said = profiles.distil(before(), &Export::Traces(failed));
+    let stock = said.iter().find(|it| &*it.agent == "stock").expect("by its rule");
+    assert!(matches!(stock.tasks[..], [EndedTask { is_done: false, .. }]) && stock.requests == 0, "{stock:?}");
 }
