@@ -21,7 +21,7 @@ mod table;
 mod tests;
 mod touched;
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use touched::Touched;
 pub(in crate::sources) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Channel, EndedTask, Reception, Time};
+use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, StreamCount, Time};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Metric, Resource, Scope, Span, Temporality};
@@ -55,9 +55,8 @@ const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_t
 /// Turns telemetry into what it says of agents.
 #[derive(Debug)]
 pub struct Profiles {
-    hash: RandomState,
-    /// When it began to listen, in nanoseconds.
-    since: u64,
+    /// The same after a restart, so that what was remembered is found again.
+    hash: BuildHasherDefault<DefaultHasher>,
     config: OtlpConfig,
     meters: Meters,
     memory: Memory,
@@ -79,14 +78,32 @@ impl Profiles {
     /// Listens from `now` on: what cumulative streams had counted before is left out.
     pub fn new(now: Time, config: &OtlpConfig) -> Self {
         Self {
-            hash: RandomState::new(),
-            since: nanos(now),
+            hash: BuildHasherDefault::default(),
             config: config.clone(),
             meters: Meters::default(),
-            memory: Memory::default(),
+            memory: Memory::new(nanos(now)),
             receptions: reception::Book::default(),
             now,
         }
+    }
+
+    /// Takes over what was remembered before a restart.
+    pub fn restore(&mut self, mut saved: Counting) {
+        if saved.scheme != self.scheme() {
+            return;
+        }
+        self.meters.restore(std::mem::take(&mut saved.groups));
+        self.memory.restore(saved);
+    }
+
+    /// What was remembered anew since the last call, to be saved with what was said since then.
+    pub fn take_counting(&mut self) -> Counting {
+        Counting { scheme: self.scheme(), groups: self.meters.take_changed(), ..self.memory.take_fresh() }
+    }
+
+    /// What tells the way in which digests are made now from others, such as that of another standard library.
+    fn scheme(&self) -> u64 {
+        self.hash.hash_one(("scheme", 1_u64, Some("text"), [2_u8; 3]))
     }
 
     /// Takes over other rules and prices.
@@ -196,7 +213,7 @@ impl Profiles {
             Temporality::Delta => return,
             Temporality::Cumulative => {
                 let time = if time == 0 { nanos(self.now) } else { time };
-                self.memory.grown(stream, start, time, value, self.since)
+                self.memory.grown(stream, StreamCount { start, time, value })
             }
         };
         let mut amounts = [0.0; COLUMNS];

@@ -16,7 +16,7 @@ use super::table::Table;
 use super::taken::{Reason, Taken};
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
-use crate::model::{AgentTelemetry, Reception};
+use crate::model::{Distilled, Reception};
 use crate::sources::hooks::Target;
 use crate::sources::profiles::{Profiles, callback};
 
@@ -148,7 +148,7 @@ impl Handle {
 pub async fn run(
     mut inbox: Inbox,
     (mut table, mut profiles): (Table, Profiles),
-    said: mpsc::Sender<Vec<AgentTelemetry>>,
+    said: mpsc::Sender<Distilled>,
     clock: Clock,
     limit: usize,
     stop: CancellationToken,
@@ -176,7 +176,7 @@ pub async fn run(
                 let Some(export) = export else { return };
                 let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
                     Ok((taken, distilled)) => {
-                        if !distilled.is_empty() && said.send(distilled).await.is_err() {
+                        if !(distilled.said.is_empty() && distilled.counting.is_empty()) && said.send(distilled).await.is_err() {
                             return;
                         }
                         Ok(taken)
@@ -197,7 +197,7 @@ fn take(
     clock: &Clock,
     limit: usize,
     export: &Export,
-) -> Result<(Taken, Vec<AgentTelemetry>), ExportError> {
+) -> Result<(Taken, Distilled), ExportError> {
     let now = clock.now();
     let (signal, encoding, is_gzip) = match &export.holds {
         Holds::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
@@ -206,7 +206,8 @@ fn take(
                 .map_err(|error| DecodeError::Malformed(error.to_string()))?;
             let mut taken = Taken::all(calls.read);
             taken.reject(Reason::Malformed, calls.unread);
-            return Ok((taken, profiles.distil_callback(now, &calls.request)));
+            let said = profiles.distil_callback(now, &calls.request);
+            return Ok((taken, Distilled { said, counting: profiles.take_counting() }));
         }
     };
     let request = decode(signal, encoding, is_gzip, &export.body, limit)?;
@@ -214,5 +215,6 @@ fn take(
         Request::Metrics(metrics) => table.apply(now, metrics),
         Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
     };
-    Ok((taken, profiles.distil(now, &request)))
+    let said = profiles.distil(now, &request);
+    Ok((taken, Distilled { said, counting: profiles.take_counting() }))
 }

@@ -1,6 +1,7 @@
 //! Recorded samples of real tools against what their model server handed out.
 
 mod hostile;
+mod litellm;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -34,12 +35,12 @@ fn before() -> Time {
 }
 
 /// The calls that LiteLLM's callback has posted, as it posts them.
-fn callback() -> litellm::callback::Calls {
+fn callback() -> super::litellm::callback::Calls {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
     let mut body = Vec::new();
     let packed = std::fs::read(path).expect("a sample");
     flate2::read::GzDecoder::new(&*packed).read_to_end(&mut body).expect("gzip");
-    litellm::callback::decode(&[], &body).expect("calls")
+    super::litellm::callback::decode(&[], &body).expect("calls")
 }
 
 fn sums(profiles: &mut Profiles, paths: &[&str]) -> Sums {
@@ -130,97 +131,6 @@ fn codex_adds_up_the_requests_of_a_tool_run() {
 }
 
 #[test]
-fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
-    check(
-        &["litellm/rate-limit-429-then-success-004-traces.pb"],
-        &[
-            ("default/shop-agent-1 -", [0; 5], 0.0, [1, 0, 0, 1]),
-            ("default/shop-agent-1 gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
-        ],
-    );
-    let paths = ["001-traces", "002-traces", "003-metrics"].map(|it| format!("litellm/v2-success-grpc-{it}.pb"));
-    check(
-        &paths.each_ref().map(String::as_str),
-        &[
-            ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
-            ("default/litellm gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
-        ],
-    );
-}
-
-#[test]
-fn litellm_counts_each_call_once_in_its_callback_and_its_spans() {
-    // Six calls, of which one was refused and then answered, one failed for good, and one came out of a cache.
-    let expected = [
-        ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
-        ("default/litellm gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
-        ("default/shop-agent-1 -", [0; 5], 0.0, [4, 2, 1, 1]),
-        ("default/shop-agent-1 gpt-4o-mini", [128, 32, 128, 0, 0], 0.000_048, [0; 4]),
-        ("default/shop-agent-2 -", [0; 5], 0.0, [1, 0, 0, 0]),
-        ("default/shop-agent-2 house-model", [64, 16, 64, 0, 0], 0.0, [0; 4]),
-    ];
-    let spans = "litellm/six-calls-001-traces.pb";
-    check(&[CALLBACK], &expected);
-    check(&[spans], &expected);
-    check(&[CALLBACK, spans], &expected);
-}
-
-#[test]
-fn a_call_counts_once_when_either_way_loses_others() {
-    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let mut calls = callback().request;
-    let records = &mut calls.resource_logs[0].scope_logs[0].log_records;
-    let others = records.split_off(2);
-    let Export::Traces(mut spans) = export("litellm/six-calls-001-traces.pb") else { panic!("spans") };
-    // Spans of the first call and of all but the first four.
-    let mut place = 0;
-    for library in spans.resource_spans.iter_mut().flat_map(|it| &mut it.scope_spans) {
-        library.spans.retain(|_| {
-            place += 1;
-            place == 1 || place > 4
-        });
-    }
-    let mut counted = 0;
-    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
-    counted += profiles.distil(before(), &Export::Traces(spans)).iter().map(|it| it.requests).sum::<u64>();
-    calls.resource_logs[0].scope_logs[0].log_records = others;
-    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
-    assert_eq!(counted, 6);
-    let heard = profiles.receptions();
-    let both = heard.iter().find(|it| &*it.agent == "shop-agent-1").expect("known");
-    assert!(both.channels.iter().flatten().count() == 2 && both.channels.iter().flatten().all(|it| it.brings[0]));
-}
-
-#[test]
-fn a_key_names_the_agent_when_nothing_better_does() {
-    let rule = AgentRule {
-        r#match: [("metadata.user_api_key_alias".to_owned(), "shop-*".to_owned())].into(),
-        agent: "builder".to_owned(),
-        project: None,
-    };
-    let read = |caller: &str| {
-        let body = format!(
-            r#"{{"status": "success", "metadata": {{"user_api_key_alias": "shop-key", "requester_metadata": {caller}}}}}"#
-        );
-        litellm::callback::decode(&[], body.as_bytes()).expect("a call").request
-    };
-    for (caller, rules, expected) in [
-        (r#"{"agent_id": "a"}"#, vec![rule.clone()], "default/a"),
-        (r#"{"agent.name": "n", "agent_id": "a", "project": "p"}"#, vec![], "p/n"),
-        ("null", vec![rule], "default/builder"),
-        ("null", vec![], "default/shop-key"),
-        (r#"{"agent_id": "3f2b8c1de4a54f6b9c0d1e2f3a4b5c6d"}"#, vec![], "default/shop-key"),
-    ] {
-        let config = OtlpConfig { agents: rules, ..OtlpConfig::default() };
-        let mut profiles = Profiles::new(before(), &config);
-        let said = profiles.distil_callback(before(), &read(caller));
-        let names: Vec<String> = said.iter().map(|it| format!("{}/{}", it.project, it.agent)).collect();
-        assert!(!names.is_empty() && names.iter().all(|name| name == expected), "{caller}: {names:?}");
-        assert!(profiles.receptions()[0].is_named);
-    }
-}
-
-#[test]
 fn what_one_export_says_of_several_agents_goes_to_each() {
     let spans = |agents: &[&str]| {
         let span = |place: usize, agent: &str| Span {
@@ -297,14 +207,6 @@ fn what_was_counted_before_we_listened_is_left_out() {
     let late = Time::parse("2026-11-25T00:00:00Z").expect("a time");
     let mut profiles = Profiles::new(late, &OtlpConfig::default());
     assert_eq!(sums(&mut profiles, &["gemini-cli/success-http-003-metrics.json"]), Sums::new());
-}
-
-#[test]
-fn litellm_names_the_agent_inside_a_text() {
-    let python = "{'user': 'x', 'agent_id': 'shop-agent-1', 'n': 1}";
-    assert_eq!(litellm::inner(python, "agent_id"), Some("shop-agent-1"));
-    assert_eq!(litellm::inner("{\"agent_id\": \"a\"}", "agent_id"), Some("a"));
-    assert_eq!(litellm::inner("{'agent_id': None}", "agent_id"), None);
 }
 
 #[test]
@@ -391,4 +293,49 @@ fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
     let said = profiles.distil(before(), &Export::Traces(failed));
     let stock = said.iter().find(|it| &*it.agent == "stock").expect("by its rule");
     assert!(matches!(stock.tasks[..], [EndedTask { is_done: false, .. }]) && stock.requests == 0, "{stock:?}");
+}
+
+/// Whatever of a run came before a restart and whatever is sent again after it, all of it counts once.
+#[test]
+fn a_restart_counts_nothing_twice() {
+    let runs: [(&str, &[&str]); 4] = [
+        ("", &[CALLBACK, "litellm/six-calls-001-traces.pb"]),
+        ("claude-code/success-http-json-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),
+        ("codex/tool-exec-", &["001-metrics.pb", "002-logs.pb"]),
+        ("gemini-cli/success-http-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),
+    ];
+    for (run, names) in runs {
+        let paths: Vec<String> = names.iter().map(|name| format!("{run}{name}")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let whole = sums(&mut Profiles::new(before(), &OtlpConfig::default()), &paths);
+        for cut in 0..=paths.len() {
+            let mut first = Profiles::new(before(), &OtlpConfig::default());
+            let mut found = sums(&mut first, &paths[..cut]);
+            let mut saved = Counting::default();
+            saved.merge(first.take_counting());
+            let later = before().plus(std::time::Duration::from_secs(40 * 86_400));
+            let mut second = Profiles::new(later, &OtlpConfig::default());
+            second.restore(saved);
+            for (key, (tokens, cost, counts)) in sums(&mut second, &[&paths[cut..], &paths[..]].concat()) {
+                let known = found.entry(key).or_default();
+                known.0.iter_mut().zip(tokens).for_each(|(sum, step)| *sum += step);
+                known.1 += cost;
+                known.2.iter_mut().zip(counts).for_each(|(sum, step)| *sum += step);
+            }
+            let shown =
+                |sums: &Sums| format!("{:?}", sums.iter().map(|(key, it)| (key, it.0, it.2)).collect::<Vec<_>>());
+            assert_eq!(shown(&found), shown(&whole), "{run} cut after {cut}");
+        }
+    }
+}
+
+#[test]
+fn digests_that_were_made_otherwise_are_not_taken_over() {
+    let path = "claude-code/success-http-json-003-metrics.json";
+    let mut first = Profiles::new(before(), &OtlpConfig::default());
+    sums(&mut first, &[path]);
+    let saved = Counting { scheme: 1, ..first.take_counting() };
+    let mut second = Profiles::new(before(), &OtlpConfig::default());
+    second.restore(saved);
+    assert!(!sums(&mut second, &[path]).is_empty());
 }
