@@ -35,6 +35,9 @@ pub(super) const CACHE_CREATION: Adds = &[Column::CacheCreation, Column::Input];
 pub(super) const REASONING: Adds = &[Column::Reasoning, Column::Output];
 pub(super) const COST: Adds = &[Column::Cost];
 
+/// From an item to the name of its agent, and whether somebody chose it.
+pub(super) type Called = fn(&[KeyValue]) -> Option<(String, bool)>;
+
 /// A tool.
 #[derive(Debug)]
 pub(super) struct Profile {
@@ -52,8 +55,8 @@ pub(super) struct Profile {
     pub(super) tells_cost: bool,
     /// Whether items may name the agent, rather than the producer alone.
     pub(super) items_name_agents: bool,
-    /// What an agent is called that neither its telemetry nor a rule names, and whether somebody chose that name.
-    pub(super) called: Option<fn(&[KeyValue]) -> Option<(String, bool)>>,
+    /// What an agent is called that neither its telemetry nor a rule names.
+    pub(super) called: Option<Called>,
     /// Whether each call has an id that all items about it name, so that they count once whatever brings them.
     pub(super) tells_calls: bool,
     /// Its metrics.
