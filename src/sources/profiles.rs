@@ -15,6 +15,7 @@ mod langflow;
 mod limits;
 mod litellm;
 mod meter;
+mod points;
 mod reception;
 mod table;
 #[cfg(test)]
@@ -25,19 +26,19 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attributes::{is_amount, number, outcome, text};
+use attributes::{number, outcome, text};
 use item::{Item, count, is_meant, model, put, tell};
 use meter::{Amounts, Memory, Meters};
-use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
+use table::{COLUMNS, Column, EventRow, Profile, Request};
 use touched::Touched;
 
 pub(in crate::sources) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, StreamCount, Time};
+use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, Time};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
-use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Metric, Resource, Scope, Span, Temporality};
+use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, Scope, Span};
 
 /// The tools, the general one last.
 const PROFILES: [&Profile; 7] = [
@@ -170,81 +171,6 @@ impl Profiles {
         Origin { channel, profile, resource, scope, producer: self.hash.hash_one(parts) }
     }
 
-    fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
-        let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
-        let counts = matches!(row.meaning, Points::Requests(_));
-        if let Some(sum) = &metric.sum
-            && let Some(temporality) = Temporality::of(sum.aggregation_temporality)
-        {
-            for point in &sum.data_points {
-                let value = point.as_double.or(point.as_int.map(|it| it as f64)).unwrap_or_default();
-                let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
-            }
-        }
-        if let Some(histogram) = &metric.histogram
-            && let Some(temporality) = Temporality::of(histogram.aggregation_temporality)
-        {
-            for point in &histogram.data_points {
-                let value = if counts { point.count as f64 } else { point.sum.unwrap_or_default() };
-                let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
-            }
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what the two kinds of points have in common")]
-    fn point(
-        &mut self,
-        origin: &Origin<'_>,
-        (meaning, name): (&Points, &str),
-        attributes: &[KeyValue],
-        temporality: Temporality,
-        (start, time): (u64, u64),
-        value: f64,
-        touched: &mut Touched,
-    ) {
-        if !is_amount(value) {
-            return;
-        }
-        let stream = self.digest(origin, name, attributes);
-        let step = match temporality {
-            Temporality::Delta if self.memory.is_new(self.hash.hash_one((stream, start, time))) => value,
-            Temporality::Delta => return,
-            Temporality::Cumulative => {
-                let time = if time == 0 { nanos(self.now) } else { time };
-                self.memory.grown(stream, StreamCount { start, time, value })
-            }
-        };
-        let mut amounts = [0.0; COLUMNS];
-        let is_request = match meaning {
-            Points::Number(adds) => {
-                put(&mut amounts, adds, step);
-                false
-            }
-            Points::By(key, kinds) => {
-                let kind = text(attributes, key).unwrap_or_default();
-                if let Some((_, adds)) = kinds.iter().find(|(word, _)| *word == kind) {
-                    put(&mut amounts, adds, step);
-                }
-                false
-            }
-            Points::Requests(repeats) => {
-                if !repeats.is_some_and(|key| text(attributes, key).is_some()) {
-                    let (failed, limited) = outcome(attributes);
-                    count(&mut amounts, step, failed, limited);
-                }
-                true
-            }
-        };
-        let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false };
-        let told = self.add(origin, &item, is_request, &amounts, Some(touched));
-        if let (Some(said), true) = (told, is_request && step > 0.0) {
-            let (failed, limited) = outcome(attributes);
-            tell(said, origin.profile, &item, failed, limited);
-        }
-    }
-
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
         let attributes = &record.attributes;
         let bare = text(attributes, "event.name").unwrap_or(std::borrow::Cow::Borrowed(&*record.event_name));
@@ -333,7 +259,10 @@ impl Profiles {
         match row.request {
             Request::No => return,
             Request::Run => {
-                said.into_iter().for_each(|said| said.tasks.push(EndedTask { is_done: !failed, took: item.took }));
+                if let Some(said) = said {
+                    said.tasks.push(EndedTask { is_done: !failed, took: item.took });
+                    said.active = said.active.max(Some(item.at));
+                }
                 return;
             }
             Request::Ended | Request::Failed | Request::Attempt => {}
@@ -380,7 +309,12 @@ impl Profiles {
         let model = if is_request { None } else { model(attributes) };
         let group = self.group(origin, attributes, model.as_ref(), is_request);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note((group, self.meter(origin)), amounts, telemetry, profile.tells_cost)
+        let meter = self.meter(origin);
+        let said = touched.note((group, meter), amounts, telemetry, profile.tells_cost)?;
+        if amounts.iter().any(|amount| *amount > 0.0) {
+            said.active = said.active.max(Some(item.at));
+        }
+        Some(said)
     }
 
     /// What the numbers of one process and model are summed under.
