@@ -217,15 +217,6 @@ export OTEL_TRACES_EXPORTER=otlp
     }
 
     #[test]
-    fn every_agent_says_who_it_is() {
-        for tool in [Tool::ClaudeCode, Tool::Codex, Tool::GeminiCli, Tool::Opentelemetry] {
-            let text = shown(tool, "");
-            let name = "\nexport OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop\n";
-            assert!(text.contains(name), "{tool:?}: {text}");
-        }
-    }
-
-    #[test]
     fn names_need_no_quotes() {
         assert_eq!(name("build-1.a_B"), Ok("build-1.a_B".to_owned()));
         for wrong in ["", "a b", "a;b", "$(x)", "é", &"x".repeat(101)] {
