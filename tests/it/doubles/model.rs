@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Speaks,
     /// The shell is to be used, and then a sentence. Claude Code's alone.
     UsesShell,
+    /// The shell is to be used, again and again. Claude Code's alone.
+    NeverEnds,
     /// This status, again and again.
     Refuses(u16),
     /// Nothing, until the mood is another one.
@@ -91,6 +93,8 @@ struct Desk {
     /// What the first answer uses; the second uses twice as much, so that no two can be taken for one another.
     first: Usage,
     handed: Handed,
+    /// The calls by which an agent worked.
+    calls: usize,
 }
 
 impl Model {
@@ -103,7 +107,7 @@ impl Model {
     pub(crate) fn using(mood: Mood, first: Usage) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let desk = Desk { mood, passing: (0, 0), first, handed: Handed::default() };
+        let desk = Desk { mood, passing: (0, 0), first, handed: Handed::default(), calls: 0 };
         let desk = Arc::new((Mutex::new(desk), Condvar::new()));
         let shared = Arc::clone(&desk);
         thread::spawn(move || {
@@ -130,6 +134,11 @@ impl Model {
     /// Refuses the next `times` calls by which an agent works, to be tried again after a second.
     pub(crate) fn refuse(&self, status: u16, times: u32) {
         self.desk.0.lock().unwrap().passing = (status, times);
+    }
+
+    /// How often an agent has called it to work.
+    pub(crate) fn calls(&self) -> usize {
+        self.desk.0.lock().unwrap().calls
     }
 
     /// What it has answered so far.
@@ -212,6 +221,7 @@ fn decide(
     let is_work = (provider.is_work)(call);
     let thinks = |desk: &mut Desk| is_work && desk.mood == Mood::Thinks;
     let mut desk = turned.wait_timeout_while(desk.lock().unwrap(), PATIENCE, thinks).unwrap().0;
+    desk.calls += usize::from(is_work);
     let refusal = match (desk.mood, desk.passing) {
         _ if !is_work => None,
         (_, (status, left @ 1..)) => {
@@ -230,7 +240,8 @@ fn decide(
     let usage = desk.first.each(Usage::default(), |first, _| first * times);
     let sum = desk.handed.tokens.entry((provider.model)(call)).or_default();
     *sum = sum.each(usage, |a, b| a + b);
-    Ok((usage, is_work && desk.mood == Mood::UsesShell))
+    let used = || call.body["messages"].to_string().contains("\"tool_result\"");
+    Ok((usage, is_work && (desk.mood == Mood::NeverEnds || desk.mood == Mood::UsesShell && !used())))
 }
 
 fn response(status: u16, kind: &str, body: &str, wait: u32) -> String {

@@ -18,9 +18,8 @@ fn refusal(status: u16, _wait: u32) -> Value {
 }
 
 fn answer(call: &Call, usage: Usage, uses_shell: bool) -> (&'static str, String) {
-    let used = call.body["messages"].to_string().contains("\"tool_result\"");
     if call.body["stream"] == true {
-        return stream(&events(call, usage, uses_shell && !used));
+        return stream(&events(call, usage, uses_shell));
     }
     whole(&message(call, usage, &[json!({"type": "text", "text": "Three."})]))
 }
@@ -38,7 +37,7 @@ fn message(call: &Call, usage: Usage, content: &[Value]) -> Value {
 /// The events of a streamed answer.
 fn events(call: &Call, usage: Usage, uses_shell: bool) -> [Value; 6] {
     let (block, delta, stop) = if uses_shell {
-        let input = json!({"command": "touch made-by-the-model", "description": "Make a file"}).to_string();
+        let input = json!({"command": "echo >> made-by-the-model", "description": "Make a file"}).to_string();
         let tool = json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}});
         (tool, json!({"type": "input_json_delta", "partial_json": input}), "tool_use")
     } else {
