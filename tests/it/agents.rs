@@ -1,11 +1,13 @@
-//! Agents themselves, and a program with OpenTelemetry's SDK, as npm brings them, with what `lookout setup` prints and a provider of our own: what the provider
+//! Agents themselves, a proxy, and programs with OpenTelemetry's SDK, as npm and PyPI bring them, with what `lookout setup` prints and a provider of our own: what the provider
 //! handed out is what the page shows, over each protocol, through refusals and through the end of either side.
 //!
 //! Each gets a home of its own and no other environment: what is on this machine is not its business.
 
+mod autogen;
 mod claude_code;
 mod codex;
 mod gemini_cli;
+mod litellm;
 mod opentelemetry;
 
 use std::net::{SocketAddr, TcpListener};
@@ -22,10 +24,16 @@ use crate::program::{Lookout, Setup, eventually};
 use crate::prometheus;
 
 pub(crate) fn trials() -> Vec<Case> {
-    [claude_code::trials(), codex::trials(), gemini_cli::trials(), opentelemetry::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    // The slowest first.
+    let trials = [
+        litellm::trials(),
+        autogen::trials(),
+        claude_code::trials(),
+        codex::trials(),
+        gemini_cli::trials(),
+        opentelemetry::trials(),
+    ];
+    trials.into_iter().flatten().collect()
 }
 
 /// What every agent here is called, and its project.
@@ -166,10 +174,14 @@ impl Home {
         std::fs::write(path, text).expect("a file");
     }
 
-    /// A program in the folder to work in, with what `printed` exports.
-    fn command(&self, program: &str, printed: &str) -> Command {
+    /// A program in the folder to work in, for so many seconds at most, with what `printed` exports.
+    fn command(&self, program: &str, printed: &str, seconds: u32) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["60", program]).current_dir(self.0.path().join("shop")).env_clear().stdin(Stdio::null());
+        command
+            .args([&seconds.to_string(), program])
+            .current_dir(self.0.path().join("shop"))
+            .env_clear()
+            .stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.0.path());
         command.env("NODE_PATH", std::env::join_paths(counterparts::node_modules()).expect("no colons"));
         let exports = printed.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));

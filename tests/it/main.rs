@@ -14,6 +14,7 @@ mod agents;
 mod alertmanager;
 mod api;
 mod bundles;
+mod callbacks;
 mod counterparts;
 mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         otlp::trials(),
+        callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];

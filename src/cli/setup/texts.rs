@@ -20,7 +20,7 @@ const EVENTS: [&str; 14] = [
 
 /// Where telemetry goes, and whose it is.
 pub(super) struct Target<'a> {
-    /// The main listener, where hooks are posted.
+    /// The main listener, where hooks and callbacks are posted.
     pub(super) main: &'a str,
     /// Where OTLP over HTTP is received.
     pub(super) http: &'a str,
@@ -114,9 +114,28 @@ litellm_settings:
   callbacks: [otel]
 
 # In the shell that starts the proxy:
-{}# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
+{}{}
+# Or, where OpenTelemetry is not installed beside the proxy, or LITELLM_OTEL_V2 is set, in its config.yaml:
+litellm_settings:
+  callbacks: [lookout]
+callback_settings:
+  lookout:
+    callback_type: generic_api
+    endpoint: \"{}/hooks/litellm{}\"
+    headers: {{{}}}
+    event_types: [llm_api_success, llm_api_failure]
+    max_retries: 5
+    retry_delay: 1
+
+# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
 ",
             self.exporter(),
+            self.project
+                .map(|project| format!("export OTEL_RESOURCE_ATTRIBUTES=project={project}\n"))
+                .unwrap_or_default(),
+            self.main,
+            self.project.map(|project| format!("?project={project}")).unwrap_or_default(),
+            if self.needs_token { "authorization: \"Bearer TOKEN\"" } else { "" },
             self.agent
         )
     }

@@ -223,7 +223,7 @@ mod tests {
     use crate::sources::otlp::wire::{AnyValue, ArrayValue, KeyValueList};
 
     fn pair(key: &str, value: Value) -> KeyValue {
-        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
+        KeyValue::new(key, value)
     }
 
     fn word(key: &str, value: &str) -> KeyValue {

@@ -33,7 +33,7 @@ fn is_counted(protocol: &str) {
         _ => printed,
     };
     let claude = || -> Command {
-        let mut claude = home.command("claude", &printed);
+        let mut claude = home.command("claude", &printed, 60);
         claude.args(["-p", "count", "--output-format", "json"]);
         claude.envs([("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &model.url())]);
         claude.envs([("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")]);

@@ -36,7 +36,7 @@ fn is_counted(protocol: &str) {
     );
     home.write(".codex/config.toml", &format!("{provider}{settings}"));
     let codex = || {
-        let mut codex = home.command("codex", &printed);
+        let mut codex = home.command("codex", &printed, 60);
         codex.args(["exec", "--skip-git-repo-check", "count"]).env("KEY", "opens-nothing");
         codex
     };

@@ -33,7 +33,7 @@ fn is_counted(protocol: &str) {
         _ => printed,
     };
     let gemini = || {
-        let mut gemini = home.command("gemini", &printed);
+        let mut gemini = home.command("gemini", &printed, 60);
         gemini.args(["-p", "count"]);
         gemini.envs([("GEMINI_API_KEY", "opens-nothing"), ("GOOGLE_GEMINI_BASE_URL", &model.url())]);
         gemini.env("GEMINI_CLI_TRUST_WORKSPACE", "true");

@@ -40,7 +40,7 @@ impl Client {
             "grpc" => printed.replace(&watch.http.to_string(), &watch.grpc.to_string()),
             _ => printed,
         };
-        let mut client = home.command("node", &printed);
+        let mut client = home.command("node", &printed, 60);
         client.arg(tidy::root().join("tests/it/doubles/otel_client.cjs"));
         client
             .envs([("OTEL_SERVICE_NAME", "shop"), ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", temporality)]);

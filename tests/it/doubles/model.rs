@@ -1,9 +1,10 @@
-//! A model's provider as agents talk to it: Anthropic's Messages, OpenAI's Responses, Gemini's contents. It answers, asks
-//! for a tool or refuses on command, and sums up the tokens that it hands out.
+//! A model's provider as agents talk to it: Anthropic's Messages, OpenAI's Responses and chats, Gemini's contents. It
+//! answers, asks for a tool or refuses on command, and sums up the tokens that it hands out.
 //!
 //! Refuses to be a model: it says one sentence, whatever it is asked.
 
 mod anthropic;
+mod chat;
 mod gemini;
 mod openai;
 
@@ -175,6 +176,7 @@ fn provider(path: &str) -> Option<&'static Provider> {
     match path {
         "/v1/messages" => Some(&anthropic::PROVIDER),
         "/v1/responses" => Some(&openai::PROVIDER),
+        "/v1/chat/completions" => Some(&chat::PROVIDER),
         _ if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") => Some(&gemini::PROVIDER),
         _ => None,
     }
