@@ -20,6 +20,7 @@ pub mod poll;
 pub mod profiles;
 pub mod push;
 mod read;
+mod retry;
 pub mod usage;
 mod words;
 
