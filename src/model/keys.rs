@@ -52,10 +52,9 @@ const NAMES: [&str; 8] = ["api_key", "apikey", "api-key", "password", "passwd", 
 const SHORTEST_VALUE: usize = 6;
 /// What an authorization says before its credentials.
 const SCHEMES: [&str; 2] = ["Bearer ", "Basic "];
-/// How a key in PEM begins, what it is called, and how far behind the beginning the name ends at most.
+/// How a key in PEM begins, and what is among the words after it.
 const PEM: &str = "-----BEGIN ";
-const PEM_NAME: &[u8] = b"PRIVATE KEY";
-const PEM_HEAD: usize = 64;
+const PEM_NAME: &str = "PRIVATE KEY";
 /// So far a key must show its digit, in bytes: what is not found by then is looked for no further, since any point of a
 /// long text may look like the beginning of a key.
 const FAR: usize = 128;
@@ -137,9 +136,10 @@ fn key(text: &str) -> Option<(usize, usize)> {
 
 /// A private key in PEM that `text` begins with: all that follows, since its lines may be broken anywhere.
 fn pem(text: &str) -> Option<(usize, usize)> {
-    let head = text.strip_prefix(PEM)?.as_bytes();
-    let head = head.get(..PEM_HEAD).unwrap_or(head);
-    head.windows(PEM_NAME.len()).any(|name| name == PEM_NAME).then_some((0, text.len()))
+    let tail = text.strip_prefix(PEM)?;
+    let is_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ';
+    let words = tail.get(..tail.bytes().take_while(is_word).count())?;
+    words.contains(PEM_NAME).then_some((0, text.len()))
 }
 
 /// A password in an address, `://user:password@`, that `text` begins with.

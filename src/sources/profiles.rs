@@ -66,9 +66,19 @@ pub struct Profiles {
 /// Where an item comes from.
 struct Origin<'a> {
     profile: &'static Profile,
+    /// What is looked for in the producer's attributes.
     resource: &'a [KeyValue],
-    scope: &'a str,
+    /// Hashes of the library's name, and of that and all of the producer's attributes.
+    scope: u64,
+    all: u64,
     producer: u64,
+}
+
+/// Who exports, looked at once for all that it exports.
+struct Producer {
+    sought: Vec<KeyValue>,
+    /// Hash of all its attributes.
+    all: u64,
 }
 
 /// What items of an export have touched and not settled yet.
@@ -109,24 +119,27 @@ impl Profiles {
         match export {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
+                    let known = self.producer(producer.resource.as_ref());
                     for library in &producer.scope_metrics {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(&known, library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
             Export::Logs(request) => {
                 for producer in &request.resource_logs {
+                    let known = self.producer(producer.resource.as_ref());
                     for library in &producer.scope_logs {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(&known, library.scope.as_ref());
                         library.log_records.iter().for_each(|record| self.log(&origin, record, &mut touched));
                     }
                 }
             }
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
+                    let known = self.producer(producer.resource.as_ref());
                     for library in &producer.scope_spans {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(&known, library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
@@ -135,15 +148,21 @@ impl Profiles {
         self.settle(touched)
     }
 
-    fn origin<'a>(&self, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
-        let resource = resource.map_or(&[][..], |it| &it.attributes);
-        let scope = scope.map_or("", |it| &it.name);
+    fn producer(&self, resource: Option<&Resource>) -> Producer {
+        let attributes = resource.map_or(&[][..], |it| &it.attributes);
+        Producer { sought: identity::sought(&self.config.agents, attributes), all: self.sum(attributes) }
+    }
+
+    fn origin<'a>(&self, producer: &'a Producer, scope: Option<&Scope>) -> Origin<'a> {
+        let Producer { sought: resource, all } = producer;
+        let name = scope.map_or("", |it| &it.name);
         let service = text(resource, "service.name").unwrap_or_default();
         let by = |name: &str| PROFILES.iter().find(|it| it.prefixes.iter().any(|prefix| name.starts_with(prefix)));
-        let profile = by(scope).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
+        let profile = by(name).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
         let host = text(resource, "host.name").filter(|_| profile.names_host);
         let parts = [Some(service), text(resource, "service.instance.id"), host];
-        Origin { profile, resource, scope, producer: self.hash.hash_one(parts) }
+        let scope = self.hash.hash_one(name);
+        Origin { profile, resource, scope, all: self.hash.hash_one((all, scope)), producer: self.hash.hash_one(parts) }
     }
 
     fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
@@ -394,10 +413,12 @@ impl Profiles {
 
     /// What tells an item from all others but for its time.
     fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
-        let of = |attributes: &[KeyValue]| {
-            attributes.iter().fold(0_u64, |sum, it| sum.wrapping_add(self.hash.hash_one((&it.key, Written(it)))))
-        };
-        self.hash.hash_one((of(origin.resource), origin.scope, name, of(attributes)))
+        self.hash.hash_one((origin.all, name, self.sum(attributes)))
+    }
+
+    /// A hash of attributes in whatever order.
+    fn sum(&self, attributes: &[KeyValue]) -> u64 {
+        attributes.iter().fold(0_u64, |sum, it| sum.wrapping_add(self.hash.hash_one((&it.key, Written(it)))))
     }
 }
 
