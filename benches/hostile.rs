@@ -243,7 +243,7 @@ fn hooks() {
     ] {
         let body = format!(r#"{{"hook_event_name":"Stop","session_id":"s",{field}}}"#);
         row(what, body.len(), || {
-            if let Ok(hook) = claude_code(&Target::default(), &[], body.as_bytes()) {
+            if let Ok(hook) = claude_code(&Target::default(), &[], body.as_bytes(), NOW) {
                 Fleet::new(NOW, Config::default().fleet_settings()).hook(NOW, &hook);
             }
         });

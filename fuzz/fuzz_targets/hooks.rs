@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use lookout::model::telemetry::Telemetry;
+use lookout::model::{Hook, Time};
 use lookout::sources::hooks::{Target, claude_code};
 use lookout::sources::otlp::config::AgentRule;
 use lookout_fuzz::bodies;
@@ -33,9 +34,9 @@ fuzz_target!(|input: &[u8]| {
             watch.wait(Duration::from_secs(seconds.unwrap_or_default().into()));
             continue;
         }
-        match claude_code(&target, &rules, body) {
+        match claude_code(&target, &rules, body, watch.now) {
             Ok(hook) => {
-                unsaid(&target, &rules, body, &hook);
+                unsaid((&target, &rules, watch.now), body, &hook);
                 watch.fleet.hook(watch.now, &hook);
             }
             // Its words are ours alone: three sentences and numbers.
@@ -47,13 +48,13 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Panics when what a prompt, an argument or an output says makes a difference.
-fn unsaid(target: &Target, rules: &[AgentRule], body: &[u8], hook: &lookout::model::Hook) {
+fn unsaid((target, rules, now): (&Target, &[AgentRule], Time), body: &[u8], hook: &Hook) {
     let Ok(serde_json::Value::Object(mut event)) = serde_json::from_slice(body) else { return };
     for key in ["prompt", "tool_input", "tool_response", "last_assistant_message", "transcript_path", "message"] {
         event.insert(key.to_owned(), SAID.into());
     }
     let body = serde_json::Value::Object(event).to_string();
-    let other = claude_code(target, rules, body.as_bytes()).expect("a hook with more fields is a hook");
+    let other = claude_code(target, rules, body.as_bytes(), now).expect("a hook with more fields is a hook");
     assert_eq!(other, *hook, "{body}");
     assert!(!format!("{other:?}").contains(SAID));
 }

@@ -25,7 +25,10 @@ fuzz_target!(|input: &[u8]| {
     } else {
         let Ok(ours) = decode(signal, Encoding::Protobuf, false, body, LIMIT) else { return };
         let Some(json) = official(signal, body) else { return };
-        // Numbers that JSON has no words for are null in the official mapping, and ids of no length are absent.
+        // Numbers that JSON has no words for are null where the official structs write it.
+        if ["NaN", "inf"].iter().any(|word| plain(&ours).contains(word)) {
+            return;
+        }
         let read = match decode(signal, Encoding::Json, false, json.as_bytes(), usize::MAX / 16) {
             Ok(read) => read,
             Err(error) => panic!("{error}\n{json}"),
@@ -52,7 +55,7 @@ fn bytes(request: &Request) -> Vec<u8> {
     }
 }
 
-/// A request in words, without what the two writings say differently.
+/// A request in words.
 fn plain(request: &Request) -> String {
     format!("{request:?}")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::labels::project_labels;
-use crate::model::{Agent, AgentStatus, ComponentStatus, Project, Task, Time};
+use crate::model::{Agent, AgentStatus, ComponentStatus, Count, Project, Task, Time};
 
 use super::{Fleet, MAX_PROJECTS};
 
@@ -178,7 +178,7 @@ impl Fleet {
                 totals.rate_limit_hits.total(),
                 totals.retries.total(),
             ],
-            tokens: totals.tokens.iter().map(crate::model::Count::total).sum(),
+            tokens: totals.tokens.iter().map(Count::total).fold(0, u64::saturating_add),
             cost: totals.cost_usd.total(),
         })
     }

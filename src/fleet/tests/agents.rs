@@ -260,3 +260,21 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
     assert_eq!(totals("a"), (Some(10), Some(10), Some(2), None));
     assert_eq!(totals("b"), (Some(7), Some(7), None, None));
 }
+
+#[test]
+fn tokens_without_number_are_as_many_as_can_be_counted() {
+    let mut watch = Watch::new(settings());
+    let said = AgentTelemetry {
+        project: "shop".into(),
+        agent: "a".into(),
+        agent_type: "codex",
+        tokens: [u64::MAX; 5],
+        ..AgentTelemetry::default()
+    };
+    for seconds in 1..3 {
+        assert_eq!(watch.fleet.telemetry(at(seconds), std::slice::from_ref(&said)).accepted, 1);
+        let agent = watch.agent("a");
+        assert_eq!((agent.total_tokens(), agent.unpriced_tokens.get()), (Some(u64::MAX), Some(u64::MAX)));
+        assert_eq!(agent.day_tokens, u64::MAX);
+    }
+}
