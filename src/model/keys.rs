@@ -99,6 +99,10 @@ fn is_suspicious(text: &str) -> bool {
 
 /// A key that `text` begins with: where the secret of it begins, and its length.
 fn key(text: &str) -> Option<(usize, usize)> {
+    // Most letters begin none.
+    if !text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) {
+        return None;
+    }
     let run = |text: &str, is_part: fn(u8) -> bool| text.bytes().take_while(|byte| is_part(*byte)).count();
     let is_part = |byte: u8| is_token(byte) || byte == b'.';
     for (start, least) in SHAPES {
