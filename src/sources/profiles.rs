@@ -14,25 +14,27 @@ mod item;
 mod limits;
 mod litellm;
 mod meter;
+mod origin;
 mod reception;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attributes::{number, outcome, text};
 use item::{Item, count, is_meant, put, tell};
 use meter::{Amounts, Memory, Meters};
+use origin::{Origin, Producer};
 use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Counting, Reception, StreamCount, Time, text::clean};
 use crate::sources::otlp::config::{OtlpConfig, price_of};
-use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
+use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Span, Temporality};
 use crate::sources::otlp::{Request as Export, Signal};
 
 /// The tools, the general one last.
@@ -60,24 +62,6 @@ pub struct Profiles {
     receptions: reception::Book,
     /// When what is read now arrived.
     now: Time,
-}
-
-/// Where an item comes from.
-struct Origin<'a> {
-    profile: &'static Profile,
-    /// What is looked for in the producer's attributes.
-    resource: &'a [KeyValue],
-    /// Hashes of the library's name, and of that and all of the producer's attributes.
-    scope: u64,
-    all: u64,
-    producer: u64,
-}
-
-/// Who exports, looked at once for all that it exports.
-struct Producer {
-    sought: Vec<KeyValue>,
-    /// Hash of all its attributes.
-    all: u64,
 }
 
 /// What items of an export have touched and not settled yet.
@@ -136,50 +120,33 @@ impl Profiles {
         match export {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
-                    let known = self.producer(producer.resource.as_ref());
+                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_metrics {
-                        let origin = self.origin(&known, library.scope.as_ref());
+                        let origin = known.origin(&self.hash, library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
             Export::Logs(request) => {
                 for producer in &request.resource_logs {
-                    let known = self.producer(producer.resource.as_ref());
+                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_logs {
-                        let origin = self.origin(&known, library.scope.as_ref());
+                        let origin = known.origin(&self.hash, library.scope.as_ref());
                         library.log_records.iter().for_each(|record| self.log(&origin, record, &mut touched));
                     }
                 }
             }
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
-                    let known = self.producer(producer.resource.as_ref());
+                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_spans {
-                        let origin = self.origin(&known, library.scope.as_ref());
+                        let origin = known.origin(&self.hash, library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
             }
         }
         self.settle(touched)
-    }
-
-    fn producer(&self, resource: Option<&Resource>) -> Producer {
-        let attributes = resource.map_or(&[][..], |it| &it.attributes);
-        Producer { sought: identity::sought(&self.config.agents, attributes), all: self.sum(attributes) }
-    }
-
-    fn origin<'a>(&self, producer: &'a Producer, scope: Option<&Scope>) -> Origin<'a> {
-        let Producer { sought: resource, all } = producer;
-        let name = scope.map_or("", |it| &it.name);
-        let service = text(resource, "service.name").unwrap_or_default();
-        let by = |name: &str| PROFILES.iter().find(|it| it.prefixes.iter().any(|prefix| name.starts_with(prefix)));
-        let profile = by(name).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
-        let host = text(resource, "host.name").filter(|_| profile.names_host);
-        let parts = [Some(service), text(resource, "service.instance.id"), host];
-        let scope = self.hash.hash_one(name);
-        Origin { profile, resource, scope, all: self.hash.hash_one((all, scope)), producer: self.hash.hash_one(parts) }
     }
 
     fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
@@ -434,21 +401,7 @@ impl Profiles {
 
     /// What tells an item from all others but for its time.
     fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
-        self.hash.hash_one((origin.all, name, self.sum(attributes)))
-    }
-
-    /// A hash of attributes in whatever order.
-    fn sum(&self, attributes: &[KeyValue]) -> u64 {
-        attributes.iter().fold(0_u64, |sum, it| sum.wrapping_add(self.hash.hash_one((&it.key, Written(it)))))
-    }
-}
-
-/// An attribute as its bytes on the wire, which are the same each time that it is sent.
-struct Written<'a>(&'a KeyValue);
-
-impl Hash for Written<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        prost::Message::encode_to_vec(self.0).hash(state);
+        self.hash.hash_one((origin.all, name, origin::sum(&self.hash, attributes)))
     }
 }
 
