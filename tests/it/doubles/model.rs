@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -18,6 +19,8 @@ pub(crate) enum Mood {
     Speaks,
     /// The shell is to be used, and then a sentence.
     UsesShell,
+    /// The shell is to be used, again and again.
+    NeverEnds,
     /// 429, again and again.
     Refuses,
     /// Nothing, until the mood is another one.
@@ -28,6 +31,7 @@ pub(crate) enum Mood {
 pub(crate) struct Model {
     address: SocketAddr,
     mood: Arc<(Mutex<Mood>, Condvar)>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Model {
@@ -36,15 +40,21 @@ impl Model {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let mood = Arc::new((Mutex::new(mood), Condvar::new()));
-        let shared = Arc::clone(&mood);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let shared = (Arc::clone(&mood), Arc::clone(&calls));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let mood = Arc::clone(&shared);
+                let (mood, calls) = shared.clone();
                 // A client that goes away has its reasons.
-                thread::spawn(move || drop(serve(stream, &mood)));
+                thread::spawn(move || drop(serve(stream, &mood, &calls)));
             }
         });
-        Self { address, mood }
+        Self { address, mood, calls }
+    }
+
+    /// How often it was called with tools at hand.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Its root.
@@ -59,7 +69,7 @@ impl Model {
     }
 }
 
-fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()> {
+fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar), calls: &AtomicUsize) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut length = 0;
@@ -78,6 +88,7 @@ fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body).unwrap_or_default();
     let has_tools = call["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
+    calls.fetch_add(usize::from(has_tools), Ordering::SeqCst);
     let now = if has_tools { thought_through(mood) } else { Mood::Speaks };
     let used = call["messages"].to_string().contains("\"tool_result\"");
     let answer = match now {
@@ -86,7 +97,8 @@ fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()
             response("429 Too Many Requests", "application/json", &error.to_string())
         }
         _ if call["stream"] == true => {
-            response("200 OK", "text/event-stream", &events(now == Mood::UsesShell && !used))
+            let uses_shell = now == Mood::UsesShell && !used || now == Mood::NeverEnds && has_tools;
+            response("200 OK", "text/event-stream", &events(uses_shell))
         }
         _ => response("200 OK", "application/json", &message(&[json!({"type": "text", "text": "Three."})]).to_string()),
     };
@@ -114,7 +126,7 @@ fn message(content: &[Value]) -> Value {
 /// The events of a streamed answer.
 fn events(uses_shell: bool) -> String {
     let (block, delta, stop) = if uses_shell {
-        let input = json!({"command": "touch made-by-the-model", "description": "Make a file"}).to_string();
+        let input = json!({"command": "echo >> made-by-the-model", "description": "Make a file"}).to_string();
         let tool = json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}});
         (tool, json!({"type": "input_json_delta", "partial_json": input}), "tool_use")
     } else {
