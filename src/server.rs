@@ -28,6 +28,16 @@ pub use body::Bodies;
 pub use connections::Connections;
 pub use listener::{Bound, Surface, serve};
 
+/// The one message of a gRPC body and whether it is gzip, for the targets in `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn grpc_message(
+    body: bytes::Bytes,
+    is_gzip: bool,
+) -> Result<(bool, bytes::Bytes), crate::sources::otlp::DecodeError> {
+    grpc::message(body, is_gzip)
+}
+
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::engine::{AlertFilter, AlertView, Braked, Handle};

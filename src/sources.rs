@@ -7,6 +7,9 @@
 pub mod config;
 mod draft;
 mod fields;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hooks;
 mod http_json;
 mod orchestrator_cc;

@@ -5,6 +5,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::model::text::clean;
+
+/// Longest line about a problem, in bytes.
+const MAX_LINE: usize = 2_000;
+
 /// Where something was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -27,18 +32,16 @@ pub struct Problem {
     pub message: String,
 }
 
-/// `lookout.yaml: agents.timeout: …`
+/// `lookout.yaml: agents.timeout: …`, in one line: keys and values may hold anything, and terminals show it.
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::File(path) => write!(out, "{}: ", path.display())?,
-            Origin::Variable(name) => write!(out, "{name}: ")?,
-            Origin::Unsaid => {}
-        }
-        if !self.key.is_empty() {
-            write!(out, "{}: ", self.key)?;
-        }
-        out.write_str(&self.message)
+        let said = match &self.origin {
+            Origin::File(path) => format!("{}: ", path.display()),
+            Origin::Variable(name) => format!("{name}: "),
+            Origin::Unsaid => String::new(),
+        };
+        let colon = if self.key.is_empty() { "" } else { ": " };
+        out.write_str(&clean(&format!("{said}{}{colon}{}", self.key, self.message), MAX_LINE))
     }
 }
 

@@ -42,6 +42,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "listen: localhost",
             "lookout.yaml: listen: `localhost` is not an address with a port; write it like 127.0.0.1:9797 or [::1]:9797",
         ),
+        ("\"listn\\a\": 1", "lookout.yaml: listn: unknown key; did you mean `listen`?"),
         ("agents: {timeot: 5s}", "lookout.yaml: agents.timeot: unknown key; did you mean `timeout`?"),
         (
             "agents: {x: 5s}",

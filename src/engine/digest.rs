@@ -52,7 +52,7 @@ impl Engine {
             up += project.up;
             down += project.down;
         }
-        let tokens: u64 = fleet.agents.iter().map(|agent| agent.day_tokens).sum();
+        let tokens = fleet.agents.iter().map(|agent| agent.day_tokens).fold(0, u64::saturating_add);
         let cost: f64 = fleet.agents.iter().map(|agent| agent.day_cost_usd).sum();
         let firing = |level: Level| {
             self.alerts.open().filter(|alert| alert.state == AlertState::Firing && alert.level == level).count()

@@ -339,7 +339,12 @@ impl Used {
     pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, unpriced: bool, count_cache_read: bool) {
         let counted = |tokens: &[u64; 5]| -> u64 {
             let counts = |kind: &TokenType| count_cache_read || *kind != TokenType::CacheRead;
-            TokenType::ALL.iter().zip(tokens).filter(|(kind, _)| counts(kind)).map(|(_, step)| step).sum()
+            TokenType::ALL
+                .iter()
+                .zip(tokens)
+                .filter(|(kind, _)| counts(kind))
+                .map(|(_, step)| *step)
+                .fold(0, u64::saturating_add)
         };
         if let Some(task) = &mut agent.task {
             task.tokens = task.tokens.saturating_add(counted(&self.tokens));
@@ -356,7 +361,8 @@ impl Used {
             cost: self.day_cost,
             idle_since,
         });
-        let all: u64 = self.tokens.iter().sum();
+        // Telemetry may count as many as there are numbers.
+        let all = self.tokens.iter().copied().fold(0, u64::saturating_add);
         if unpriced && all > 0 {
             agent.unpriced_tokens.add(all);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::labels::project_labels;
 use crate::model::project::TASK_DURATION_BOUNDS;
-use crate::model::{Agent, AgentStatus, ComponentStatus, EndedTask, Project, Task, Time};
+use crate::model::{Agent, AgentStatus, ComponentStatus, Count, EndedTask, Project, Task, Time};
 
 use super::{Fleet, MAX_PROJECTS};
 
@@ -194,7 +194,7 @@ impl Fleet {
                 totals.rate_limit_hits.total(),
                 totals.retries.total(),
             ],
-            tokens: totals.tokens.iter().fold(0, |sum, count| u64::saturating_add(sum, count.total())),
+            tokens: totals.tokens.iter().map(Count::total).fold(0, u64::saturating_add),
             cost: totals.cost_usd.total(),
         })
     }

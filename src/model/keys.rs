@@ -52,8 +52,12 @@ const NAMES: [&str; 8] = ["api_key", "apikey", "api-key", "password", "passwd", 
 const SHORTEST_VALUE: usize = 6;
 /// What an authorization says before its credentials.
 const SCHEMES: [&str; 2] = ["Bearer ", "Basic "];
-/// How a key in PEM begins.
+/// How a key in PEM begins, and what is among the words after it.
 const PEM: &str = "-----BEGIN ";
+const PEM_NAME: &str = "PRIVATE KEY";
+/// So far a key must show its digit, in bytes: what is not found by then is looked for no further, since any point of a
+/// long text may look like the beginning of a key.
+const FAR: usize = 128;
 /// How short credentials may be.
 const SHORTEST_CREDENTIALS: usize = 12;
 
@@ -66,8 +70,8 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     let (mut kept, mut at) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let is_start = at == 0 || !text.as_bytes().get(at - 1).is_some_and(|byte| is_token(*byte));
-        let found = if is_start { key(rest) } else { credentials(rest) };
-        match found {
+        let found = if is_start { key(rest) } else { None };
+        match found.or_else(|| credentials(rest)).or_else(|| pem(rest)) {
             Some((before, length)) => {
                 masked.push_str(text.get(kept..at + before).unwrap_or_default());
                 masked.push_str(MASK);
@@ -95,26 +99,27 @@ fn is_suspicious(text: &str) -> bool {
 
 /// A key that `text` begins with: where the secret of it begins, and its length.
 fn key(text: &str) -> Option<(usize, usize)> {
+    // Most letters begin none.
+    if !text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) {
+        return None;
+    }
     let run = |text: &str, is_part: fn(u8) -> bool| text.bytes().take_while(|byte| is_part(*byte)).count();
+    let is_part = |byte: u8| is_token(byte) || byte == b'.';
     for (start, least) in SHAPES {
         if let Some(tail) = text.strip_prefix(start) {
-            let length = run(tail, |byte| is_token(byte) || byte == b'.');
-            let has_digit = tail.bytes().take(length).any(|byte| byte.is_ascii_digit());
-            if length >= least && has_digit {
-                return Some((0, start.len() + length));
+            let near = || tail.bytes().take(FAR).take_while(|byte| is_part(*byte));
+            if near().count() >= least && near().any(|byte| byte.is_ascii_digit()) {
+                return Some((0, start.len() + run(tail, is_part)));
             }
         }
     }
-    // A JSON Web Token: three parts, the first of which is an object.
+    // A JSON Web Token: three parts or, encrypted, five, the first of which is an object.
     if text.starts_with("eyJ") {
-        let length = run(text, |byte| is_token(byte) || byte == b'.');
+        let length = run(text, is_part);
         let token = text.get(..length).unwrap_or_default();
-        if length >= SHORTEST && token.bytes().filter(|byte| *byte == b'.').count() == 2 {
+        if length >= SHORTEST && token.bytes().filter(|byte| *byte == b'.').count() >= 2 {
             return Some((0, length));
         }
-    }
-    if text.starts_with(PEM) && text.contains("PRIVATE KEY") {
-        return Some((0, text.len()));
     }
     let lower = |name: &str| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     if let Some(scheme) = SCHEMES.into_iter().find(|scheme| lower(scheme)) {
@@ -131,6 +136,14 @@ fn key(text: &str) -> Option<(usize, usize)> {
         return (length >= SHORTEST_VALUE).then_some((name.len() + 1 + quote, length));
     }
     None
+}
+
+/// A private key in PEM that `text` begins with: all that follows, since its lines may be broken anywhere.
+fn pem(text: &str) -> Option<(usize, usize)> {
+    let tail = text.strip_prefix(PEM)?;
+    let is_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ';
+    let words = tail.get(..tail.bytes().take_while(is_word).count())?;
+    words.contains(PEM_NAME).then_some((0, text.len()))
 }
 
 /// A password in an address, `://user:password@`, that `text` begins with.
@@ -203,6 +216,7 @@ mod tests {
             ("https://x.example/?api_key=hunter2hunter&b=1", "https://x.example/?api_key=***&b=1"),
             ("PASSWORD=\"hunter2hunter\" ./run", "PASSWORD=\"***\" ./run"),
             ("-----BEGIN RSA PRIVATE KEY-----\nMIIE", "***"),
+            ("it is-----BEGIN PRIVATE KEY-----\nMIIE", "it is***"),
         ] {
             assert_eq!(mask(text), expected);
         }
@@ -226,6 +240,16 @@ mod tests {
             "gpt-5.1-codex-max-2026-11-21",
         ] {
             assert_eq!(mask(text), text);
+        }
+    }
+
+    /// Text in which every few bytes look like the beginning of a key takes no longer than other text.
+    #[test]
+    fn what_almost_is_a_key_costs_no_more() {
+        for almost in ["sk-.", "eyJ ", "eyJ.x ", "-----BEGIN ", "Bearer x.", "password=a ", "://a:b", "a@b"] {
+            let text = almost.repeat((1 << 20) / almost.len());
+            let masked = mask(&text);
+            assert!(masked.len() <= text.len(), "{almost}");
         }
     }
 

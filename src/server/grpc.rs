@@ -129,7 +129,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Status> {
 }
 
 /// The one message of a body, and whether it is gzip.
-fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), DecodeError> {
+pub(super) fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), DecodeError> {
     let malformed = |what: &str| DecodeError::Malformed(format!("the body is not one gRPC message: {what}"));
     if body.len() < PREFIX {
         return Err(malformed("it has no length"));

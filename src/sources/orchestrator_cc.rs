@@ -106,7 +106,7 @@ async fn detect(
 }
 
 /// The older shape: `{"agents": [{name, running, last_activity, restart_count}]}`.
-fn older(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
+pub(super) fn older(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
     if let Some(error) = page::said_error(text) {
         return Err(error);
     }
@@ -130,7 +130,7 @@ fn teams(text: &str) -> Result<(), SourceError> {
 }
 
 /// The newer shape: `{team: {agent: {isHealthy, lastActivity, timeoutThreshold, elapsed}}}`, a batch for each team.
-fn newer(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
+pub(super) fn newer(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
     if let Some(error) = page::said_error(text) {
         return Err(error);
     }

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_error_is_heard_in_each_of_its_forms() {
         check(r#"{"error": "database is locked"}"#, Some("database is locked"));
-        check(r#"{"agents": [], "error": {"code": 7, "message": "no\u001b[1m"}}"#, Some("no[1m"));
+        check(r#"{"agents": [], "error": {"code": 7, "message": "no\u001b[1m"}}"#, Some("no"));
         check(r#"{"error": true}"#, Some("true"));
         for calm in [
             r#"{"error": null}"#,

@@ -15,6 +15,7 @@ mod langflow;
 mod limits;
 mod litellm;
 mod meter;
+mod origin;
 mod points;
 mod reception;
 mod table;
@@ -22,13 +23,14 @@ mod table;
 mod tests;
 mod touched;
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attributes::{number, outcome, text};
 use item::{Item, count, is_meant, model, put, tell};
 use meter::{Amounts, Memory, Meters};
+use origin::{Origin, Producer};
 use table::{COLUMNS, Column, EventRow, Profile, Request};
 use touched::Touched;
 
@@ -38,7 +40,7 @@ use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, Time};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
-use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, Scope, Span};
+use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Span};
 
 /// The tools, the general one last.
 const PROFILES: [&Profile; 7] = [
@@ -64,15 +66,6 @@ pub struct Profiles {
     receptions: reception::Book,
     /// When what is read now arrived.
     now: Time,
-}
-
-/// Where an item comes from.
-struct Origin<'a> {
-    channel: Channel,
-    profile: &'static Profile,
-    resource: &'a [KeyValue],
-    scope: &'a str,
-    producer: u64,
 }
 
 impl Profiles {
@@ -124,8 +117,9 @@ impl Profiles {
         match export {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
+                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_metrics {
-                        let origin = self.origin(Channel::Metrics, producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = known.origin(&self.hash, Channel::Metrics, library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
@@ -133,8 +127,9 @@ impl Profiles {
             Export::Logs(request) => self.logs(Channel::Logs, request, &mut touched),
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
+                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_spans {
-                        let origin = self.origin(Channel::Traces, producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = known.origin(&self.hash, Channel::Traces, library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
@@ -153,22 +148,12 @@ impl Profiles {
 
     fn logs(&mut self, channel: Channel, request: &LogsRequest, touched: &mut Touched) {
         for producer in &request.resource_logs {
+            let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
             for library in &producer.scope_logs {
-                let origin = self.origin(channel, producer.resource.as_ref(), library.scope.as_ref());
+                let origin = known.origin(&self.hash, channel, library.scope.as_ref());
                 library.log_records.iter().for_each(|record| self.log(&origin, record, touched));
             }
         }
-    }
-
-    fn origin<'a>(&self, channel: Channel, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
-        let resource = resource.map_or(&[][..], |it| &it.attributes);
-        let scope = scope.map_or("", |it| &it.name);
-        let service = text(resource, "service.name").unwrap_or_default();
-        let by = |name: &str| PROFILES.iter().find(|it| it.prefixes.iter().any(|prefix| name.starts_with(prefix)));
-        let profile = by(scope).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
-        let host = text(resource, "host.name").filter(|_| profile.names_host);
-        let parts = [Some(service), text(resource, "service.instance.id"), host];
-        Origin { channel, profile, resource, scope, producer: self.hash.hash_one(parts) }
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -347,19 +332,7 @@ impl Profiles {
 
     /// What tells an item from all others but for its time.
     fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
-        let of = |attributes: &[KeyValue]| {
-            attributes.iter().fold(0_u64, |sum, it| sum.wrapping_add(self.hash.hash_one((&it.key, Written(it)))))
-        };
-        self.hash.hash_one((of(origin.resource), origin.scope, name, of(attributes)))
-    }
-}
-
-/// An attribute as its bytes on the wire, which are the same each time that it is sent.
-struct Written<'a>(&'a KeyValue);
-
-impl Hash for Written<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        prost::Message::encode_to_vec(self.0).hash(state);
+        self.hash.hash_one((origin.all, name, origin::sum(&self.hash, attributes)))
     }
 }
 

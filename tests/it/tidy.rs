@@ -71,8 +71,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below a folder of the project, as paths from the project's folder; what is built or hidden is left out,
-/// but for `.ci`.
+/// All files below a folder of the project, as paths from the project's folder; what is built, found by fuzzing or hidden
+/// is left out, but for `.ci`.
 pub(crate) fn files(below: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(below)];
@@ -80,7 +80,8 @@ pub(crate) fn files(below: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name == "target" || name.starts_with('.') && name != ".ci" {
+            let is_made = ["target", "corpus", "artifacts", "coverage"].contains(&&*name);
+            if is_made || name.starts_with('.') && name != ".ci" {
                 continue;
             }
             if path.is_dir() { folders.push(path) } else { found.push(path.strip_prefix(root()).unwrap().to_owned()) }

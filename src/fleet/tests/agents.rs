@@ -283,3 +283,21 @@ fn tasks_of_telemetry_count_unless_others_tell_of_them() {
     let project = watch.fleet.state().projects.iter().find(|it| &*it.name == "shop").expect("a project");
     assert_eq!((&project.task_durations.buckets[..5], project.task_durations.sum), (&[1, 1, 0, 1, 0][..], 95.0));
 }
+
+#[test]
+fn tokens_without_number_are_as_many_as_can_be_counted() {
+    let mut watch = Watch::new(settings());
+    let said = AgentTelemetry {
+        project: "shop".into(),
+        agent: "a".into(),
+        agent_type: "codex",
+        tokens: [u64::MAX; 5],
+        ..AgentTelemetry::default()
+    };
+    for seconds in 1..3 {
+        assert_eq!(watch.fleet.telemetry(at(seconds), std::slice::from_ref(&said)).accepted, 1);
+        let agent = watch.agent("a");
+        assert_eq!((agent.total_tokens(), agent.unpriced_tokens.get()), (Some(u64::MAX), Some(u64::MAX)));
+        assert_eq!(agent.day_tokens, u64::MAX);
+    }
+}

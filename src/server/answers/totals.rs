@@ -17,9 +17,11 @@ pub(in crate::server) fn of(view: &View) -> Value {
 /// Sums over projects. An agent is running while it is alive, as earlier systems count; idle ones are among them.
 fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
     let now = fleet.at;
-    let sum = |value: &dyn Fn(&Project) -> u64| -> u64 { projects.iter().map(|project| value(project)).sum() };
+    let sum = |value: &dyn Fn(&Project) -> u64| -> u64 {
+        projects.iter().map(|project| value(project)).fold(0, u64::saturating_add)
+    };
     let known = |count: &dyn Fn(&Project) -> Option<u64>| -> Option<u64> {
-        projects.iter().filter_map(|project| count(project)).fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
+        projects.iter().filter_map(|project| count(project)).reduce(u64::saturating_add)
     };
     let tokens: Map<String, Value> = TokenType::ALL
         .iter()
@@ -29,9 +31,8 @@ fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
             (kind.as_str().to_owned(), json!(count))
         })
         .collect();
-    let total_tokens = known(&|project| {
-        project.totals.tokens.iter().filter_map(Count::get).fold(None, |sum, count| Some(sum.unwrap_or(0) + count))
-    });
+    let total_tokens =
+        known(&|project| project.totals.tokens.iter().filter_map(Count::get).reduce(u64::saturating_add));
     let costs: Vec<f64> = projects.iter().filter_map(|project| project.totals.cost_usd.get()).collect();
     let requests = known(&|project| project.totals.requests.get());
     let errors = known(&|project| project.totals.request_errors.get());

@@ -116,15 +116,28 @@ pub(super) struct LabelRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
 
+/// A label's name, the attribute that it is of, and its value.
+pub(super) type Label = (String, String, String);
+
 impl LabelRules {
-    /// `job="…",instance="…"` and so on by name, escaped, for a point of this producer and library.
-    pub(super) fn series(&self, resource: &Resource, scope: &Scope, point: &[KeyValue]) -> Result<String, TooMany> {
+    /// The labels that every series of this producer and library has. Made once for all of their points, since one that
+    /// is long would cost each of them its length.
+    pub(super) fn origin(&self, resource: &Resource, scope: &Scope) -> Vec<Label> {
         let mut labels = target(resource);
         for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
             if !value.is_empty() {
                 labels.push((name.to_owned(), String::new(), value.clone()));
             }
         }
+        for (_, _, value) in &mut labels {
+            *value = clean(value, self.longest).into_owned();
+        }
+        labels
+    }
+
+    /// `job="…",instance="…"` and so on by name, escaped, for a point of that origin.
+    pub(super) fn series(&self, origin: &[Label], point: &[KeyValue]) -> Result<String, TooMany> {
+        let mut labels = origin.to_vec();
         self.add(&mut labels, point.iter());
         self.write(labels)
     }
@@ -138,7 +151,7 @@ impl LabelRules {
         if labels.len() == known { Ok(None) } else { self.write(labels).map(Some) }
     }
 
-    fn add<'a>(&self, labels: &mut Vec<(String, String, String)>, attributes: impl Iterator<Item = &'a KeyValue>) {
+    fn add<'a>(&self, labels: &mut Vec<Label>, attributes: impl Iterator<Item = &'a KeyValue>) {
         for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
             let value = text(attribute.value());
             // No label and one with an empty value are the same to Prometheus.
@@ -148,7 +161,7 @@ impl LabelRules {
         }
     }
 
-    fn write(&self, mut labels: Vec<(String, String, String)>) -> Result<String, TooMany> {
+    fn write(&self, mut labels: Vec<Label>) -> Result<String, TooMany> {
         labels.sort_unstable();
         let mut out = String::new();
         let mut count = 0;
@@ -170,7 +183,7 @@ impl LabelRules {
 }
 
 /// Who measured, as every series says it.
-fn target(resource: &Resource) -> Vec<(String, String, String)> {
+fn target(resource: &Resource) -> Vec<Label> {
     let find = |key: &str| {
         let found = resource.attributes.iter().find(|attribute| attribute.key == key);
         found.map(|attribute| text(attribute.value())).filter(|value| !value.is_empty())
@@ -255,7 +268,7 @@ mod tests {
             word("empty", ""),
         ];
         assert_eq!(
-            rules().series(&resource, &scope, &point).expect("few"),
+            rules().series(&rules().origin(&resource, &scope), &point).expect("few"),
             r#"a="[1,null]",b_c="1;\"2\"",instance="i-1",job="eu/shop",otel_scope_name="lib""#
         );
         assert_eq!(
@@ -263,12 +276,9 @@ mod tests {
             r#"host_name="box",instance="i-1",job="eu/shop""#
         );
         let long = [word("long", "0123456789abcdef")];
-        assert_eq!(
-            rules().series(&Resource::default(), &Scope::default(), &long).expect("few"),
-            r#"long="0123456789""#
-        );
+        assert_eq!(rules().series(&[], &long).expect("few"), r#"long="0123456789""#);
         let many: Vec<KeyValue> = (0..6).map(|number| word(&format!("k{number}"), "v")).collect();
-        assert_eq!(rules().series(&Resource::default(), &Scope::default(), &many), Err(TooMany));
+        assert_eq!(rules().series(&[], &many), Err(TooMany));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 
 /// Longest name of a metric or label that is kept, in bytes.
 const MAX_NAME: usize = 200;
+/// So much of a metric's name and of its unit is looked at, in bytes: each word of a unit is looked for in the name.
+const MAX_SAID: usize = 1_024;
+const MAX_UNIT: usize = 64;
 
 /// Words for UCUM's units.
 const UNITS: [(&str, &str); 31] = [
@@ -64,6 +67,7 @@ pub(super) enum Shape {
 /// The name of the series of the metric `name` with the unit `unit`; empty when nothing of the name can be kept.
 pub(super) fn metric(name: &str, unit: &str, shape: Shape) -> String {
     let keep = |letter: char| letter.is_ascii_alphanumeric() || letter == ':';
+    let (name, unit) = (start(name, MAX_SAID), start(unit, MAX_UNIT));
     let mut words: Vec<&str> = name.split(|letter| !keep(letter)).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         return String::new();
@@ -109,6 +113,12 @@ pub(super) fn metric(name: &str, unit: &str, shape: Shape) -> String {
         out.insert_str(0, "otlp_");
     }
     out
+}
+
+/// The beginning of `text`, of `limit` bytes at most.
+fn start(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
 fn word_for<'u>(unit: &'u str, words: &[(&'static str, &'static str)]) -> &'u str

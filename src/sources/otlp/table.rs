@@ -9,13 +9,14 @@ mod feed;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{Dropped, OtlpConfig};
-use super::identity::{Hash, LabelRules};
+use super::identity::{Hash, Label, LabelRules};
 use super::point::Point;
 use super::taken::{Reason, Taken};
 use super::wire::{Metric, MetricsRequest, Resource, Scope, Temporality};
@@ -45,10 +46,20 @@ pub struct Table {
     generation: u64,
 }
 
-/// What the points of one metric have in common.
-struct Context<'a> {
+/// What the metrics of one producer and library have in common.
+struct Origin<'a> {
     resource: &'a Resource,
     scope: &'a Scope,
+    identity: u64,
+    /// The same of the one process that exports.
+    instance: u64,
+    /// Made when the first stream of it is new.
+    labels: OnceCell<Vec<Label>>,
+}
+
+/// What the points of one metric have in common.
+struct Context<'a> {
+    origin: &'a Origin<'a>,
     metric: &'a Metric,
     meaning: Meaning,
     temporality: Temporality,
@@ -93,9 +104,10 @@ impl Table {
                 let scope = library.scope.as_ref().unwrap_or(&no_scope);
                 let attributes = self.hash.attributes(&scope.attributes);
                 let within = |producer| self.hash.of(&[&scope.name, &scope.version], &[producer, attributes]);
-                let identities = (within(identity), within(instance));
+                let (identity, instance) = (within(identity), within(instance));
+                let origin = Origin { resource, scope, identity, instance, labels: OnceCell::new() };
                 for metric in &library.metrics {
-                    self.metric(now, resource, scope, identities, metric, &mut taken);
+                    self.metric(now, &origin, metric, &mut taken);
                 }
             }
         }
@@ -103,22 +115,14 @@ impl Table {
         taken
     }
 
-    fn metric(
-        &mut self,
-        now: Time,
-        resource: &Resource,
-        scope: &Scope,
-        (identity, instance): (u64, u64),
-        metric: &Metric,
-        taken: &mut Taken,
-    ) {
+    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut Taken) {
         let hash = self.hash;
         let context = |meaning: Meaning, temporality: Temporality| {
             // What a process has counted stays counted when another takes its place; what it held is held no more.
-            let producer = if meaning == Meaning::UpDown { instance } else { identity };
+            let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
             let numbers = [producer, meaning as u64, temporality as u64];
             let identity = hash.of(&[&metric.name, &metric.unit], &numbers);
-            Context { resource, scope, metric, meaning, temporality, identity }
+            Context { origin, metric, meaning, temporality, identity }
         };
         if let Some(gauge) = &metric.gauge {
             self.points(now, &context(Meaning::Gauge, Temporality::Cumulative), &gauge.data_points, taken);
@@ -211,8 +215,9 @@ impl Table {
         if self.kept + weight > self.config.max_series {
             return Err(Reason::SeriesCap);
         }
-        let labels = self.rules.series(context.resource, context.scope, point.attributes());
-        let labels = labels.map_err(|_| Reason::Labels)?;
+        let origin = context.origin;
+        let common = origin.labels.get_or_init(|| self.rules.origin(origin.resource, origin.scope));
+        let labels = self.rules.series(common, point.attributes()).map_err(|_| Reason::Labels)?;
         let place = self.families.place(now, context.metric, context.meaning, labels, value, &self.config)?;
         let (family, slot) = place;
         self.kept += weight;

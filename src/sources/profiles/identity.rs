@@ -20,6 +20,31 @@ const PROJECT: [&str; 2] = ["project", "service.namespace"];
 /// Hex digits in a row, dashes left out, that no name has.
 const ID_DIGITS: usize = 16;
 
+/// Longest value of a producer's attribute that is looked at, in bytes.
+const MAX_VALUE: usize = 1_024;
+/// What else is looked for in a producer.
+const PRODUCER: [&str; 4] = ["service.name", "service.instance.id", "host.name", "session.id"];
+
+/// Of a producer's attributes those that anything is looked for in, once each: they are looked through for each item, and
+/// a producer may have as many as fit into a body.
+pub(super) fn sought(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyValue> {
+    let is_sought = |key: &str| {
+        PRODUCER.contains(&key)
+            || AGENT.contains(&key)
+            || PROJECT.contains(&key)
+            || rules.iter().any(|rule| rule.r#match.contains_key(key))
+    };
+    let mut kept: Vec<KeyValue> = Vec::new();
+    for attribute in resource {
+        if is_sought(&attribute.key) && kept.iter().all(|known| known.key != attribute.key) {
+            let value = text(std::slice::from_ref(attribute), &attribute.key).filter(|value| value.len() <= MAX_VALUE);
+            let value = value.and_then(|_| attribute.value.clone());
+            kept.push(KeyValue { key: attribute.key.clone(), value });
+        }
+    }
+    kept
+}
+
 /// The project, the name, and whether anybody gave it; `None` when nothing in it is a name.
 pub(super) fn identify(
     profile: &Profile,
@@ -96,6 +121,9 @@ fn said(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {
 
 /// Whether it may be a name: none with a UUID or another long id in it, nor an address of mail.
 fn is_stable(name: &str) -> bool {
+    if name.len() > MAX_NAME {
+        return false;
+    }
     let mut run = 0;
     for letter in name.chars() {
         match letter {

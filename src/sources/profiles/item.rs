@@ -16,6 +16,8 @@ use crate::sources::otlp::wire::KeyValue;
 const MAX_MODEL: usize = 128;
 /// What names a model, the likeliest first.
 const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
+/// Most rate limits that one export says of an agent; each item may name a provider of its own.
+const MAX_LIMITS: usize = 32;
 
 /// What is known of an item.
 #[derive(Clone, Copy)]
@@ -84,9 +86,10 @@ pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>
     }
     for limit in limits::limits(item.attributes, provider.as_ref(), item.at) {
         let same = |known: &RateLimit| (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type);
-        match said.rate_limits.iter_mut().find(|known| same(known)) {
-            Some(known) => *known = limit,
-            None => said.rate_limits.push(limit),
+        if let Some(known) = said.rate_limits.iter_mut().find(|known| same(known)) {
+            *known = limit;
+        } else if said.rate_limits.len() < MAX_LIMITS {
+            said.rate_limits.push(limit);
         }
     }
 }

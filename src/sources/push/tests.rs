@@ -203,7 +203,7 @@ fn text_is_cleaned_and_cut() {
     check(&format!(r#""reason":"{long}","phase":"{long}","model":"a\u001b[1mb\u202e""#), |agent| {
         assert_eq!(agent.reason, Patch::Set("é".repeat(256).into()));
         assert_eq!(agent.phase, Patch::Set("é".repeat(128).into()));
-        assert_eq!(agent.model.as_deref(), Some("a[1mb"));
+        assert_eq!(agent.model.as_deref(), Some("ab"));
     });
 }
 

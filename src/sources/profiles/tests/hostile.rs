@@ -6,9 +6,9 @@ use proptest::sample::select;
 use super::*;
 use crate::model::text::is_name;
 use crate::sources::otlp::wire::{
-    ArrayValue, Histogram, HistogramPoint, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs,
-    ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, SpanEvent, SpanStatus, Sum, TracesRequest,
-    Value,
+    ArrayValue, Histogram, HistogramPoint, LogsRequest, Metric, MetricsRequest, NumberPoint, Resource, ResourceLogs,
+    ResourceMetrics, ResourceSpans, Scope, ScopeLogs, ScopeMetrics, ScopeSpans, SpanEvent, SpanStatus, Sum,
+    TracesRequest, Value,
 };
 use crate::sources::read::MAX_COUNT;
 

@@ -1,0 +1,61 @@
+//! Pages that are polled: both shapes of orchestrator-cc, and any JSON by the paths that an input brings along.
+//!
+//! The first line is the configuration of the fields as JSON; what follows are pages, which arrive one after the other.
+
+#![no_main]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use lookout::model::telemetry::Telemetry;
+use lookout::model::{Batch, PollReport, SourceError};
+use lookout::sources::config::{SourceConfig, validate};
+use lookout::sources::encode_state;
+use lookout::sources::fuzzing::{http_json, orchestrator_cc_agents, orchestrator_cc_health};
+use lookout_fuzz::bodies;
+use lookout_fuzz::watch::Watch;
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (fields, pages) = text.split_once('\n').unwrap_or(("", text));
+    let source = source(fields);
+    let mut watch = Watch::new(input.len() % 2 == 0);
+    for page in bodies(pages.as_bytes()) {
+        let Ok(page) = std::str::from_utf8(page) else { return };
+        let read = match &source {
+            Some(source) => http_json(source, page, watch.now).expect("validated paths compile"),
+            None if page.starts_with(' ') => orchestrator_cc_agents(page, watch.now),
+            None => orchestrator_cc_health(page, watch.now),
+        };
+        check(&read);
+        let mut report = PollReport { source: Arc::from("polled"), result: read };
+        watch.fleet.poll(watch.now, &mut report);
+        watch.judge();
+        watch.show(&Telemetry::default());
+        watch.wait(Duration::from_secs(5));
+    }
+});
+
+/// The source whose fields are given; none when they are not, or can't be.
+fn source(fields: &str) -> Option<SourceConfig> {
+    let text = format!(
+        r#"{{"name": "polled", "kind": "http-json", "url": "http://127.0.0.1:1/",
+            "status_map": {{"busy": "running"}}, "fields": {fields}}}"#
+    );
+    let source: SourceConfig = serde_json::from_str(&text).ok()?;
+    validate(std::slice::from_ref(&source)).is_empty().then_some(source)
+}
+
+fn check(read: &Result<Vec<Batch<'static>>, SourceError>) {
+    match read {
+        Ok(batches) => batches.iter().for_each(|batch| {
+            // What a recording says of it is read again.
+            drop(encode_state(batch));
+            assert!(!batch.complete || batch.rejected.is_empty(), "who was not read is not gone");
+        }),
+        Err(error) => {
+            assert!(error.message.len() <= 512 && !error.message.contains(char::is_control), "{error}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The readers of polled pages by themselves, for the targets in `fuzz/`; built with nothing else.
+
+use super::config::{Problem, SourceConfig};
+use super::http_json::HttpJson;
+use super::orchestrator_cc;
+use crate::model::{Batch, SourceError, Time};
+
+/// What a page is read as.
+pub type Read = Result<Vec<Batch<'static>>, SourceError>;
+
+/// A page as `source`, of the kind `http-json`, reads it; the error lists the paths that can't be compiled.
+pub fn http_json(source: &SourceConfig, page: &str, now: Time) -> Result<Read, Vec<Problem>> {
+    Ok(HttpJson::compile(source)?.read(page, now, &source.name))
+}
+
+/// A page as the older list of agents of orchestrator-cc.
+pub fn orchestrator_cc_agents(page: &str, now: Time) -> Read {
+    orchestrator_cc::older(page, now, "polled")
+}
+
+/// A page as the newer heartbeats of orchestrator-cc.
+pub fn orchestrator_cc_health(page: &str, now: Time) -> Read {
+    orchestrator_cc::newer(page, now, "polled")
+}
