@@ -93,10 +93,11 @@ impl Watch {
         run(&mut self.setup.command(&arguments))
     }
 
-    /// Holds that neither doctor nor promtool has anything to say.
-    fn is_well(&self) {
+    /// Holds that promtool has nothing to say, and doctor no more than `advice`.
+    fn is_well(&self, advice: Option<&str>) {
         let said = self.doctor();
-        assert!(said.contains("1 agent, nothing to change"), "{said}");
+        let all = if advice.is_some() { "1 agent, 1 thing to change" } else { "1 agent, nothing to change" };
+        assert!(said.contains(all) && advice.is_none_or(|advice| said.contains(advice)), "{said}");
         prometheus::reads(self.lookout().get("/metrics").text());
     }
 

@@ -61,6 +61,6 @@ fn is_counted(protocol: &str) {
     fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
     expected = Shown { requests: 3, errors: 1, ..expected };
     watch.shows("the run that failed", &expected);
-    watch.is_well();
+    watch.is_well(Some("no hooks arrive"));
     assert!(!watch.lookout().get("/metrics").text().contains("livesecret"));
 }
