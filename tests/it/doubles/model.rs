@@ -90,24 +90,30 @@ struct Desk {
     mood: Mood,
     /// The status of so many calls to come, whatever the mood.
     passing: (u16, u32),
-    /// What the first answer uses; the second uses twice as much, so that no two can be taken for one another.
+    /// What the first answer uses, and by how much more each one after it.
     first: Usage,
+    more: Usage,
     handed: Handed,
-    /// The calls by which an agent worked.
+    /// How many calls by which an agent works have come.
     calls: usize,
 }
 
 impl Model {
     /// Starts one; its threads end with the test's process.
     pub(crate) fn start(mood: Mood) -> Self {
-        Self::using(mood, Usage::USUAL)
+        Self::handing_out(mood, Usage::USUAL, Usage::default())
     }
 
-    /// Starts one whose first answer uses `first`, the second twice as much, and so on.
+    /// Starts one whose first answer uses `first`, the second twice as much, and so on: no two can be taken for one
+    /// another.
     pub(crate) fn using(mood: Mood, first: Usage) -> Self {
+        Self::handing_out(mood, first, first)
+    }
+
+    fn handing_out(mood: Mood, first: Usage, more: Usage) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let desk = Desk { mood, passing: (0, 0), first, handed: Handed::default(), calls: 0 };
+        let desk = Desk { mood, passing: (0, 0), first, more, handed: Handed::default(), calls: 0 };
         let desk = Arc::new((Mutex::new(desk), Condvar::new()));
         let shared = Arc::clone(&desk);
         thread::spawn(move || {
@@ -136,7 +142,7 @@ impl Model {
         self.desk.0.lock().unwrap().passing = (status, times);
     }
 
-    /// How often an agent has called it to work.
+    /// How often it was called by which an agent works.
     pub(crate) fn calls(&self) -> usize {
         self.desk.0.lock().unwrap().calls
     }
@@ -159,8 +165,8 @@ struct Provider {
     model: fn(&Call) -> String,
     /// Whether it is a call by which an agent works.
     is_work: fn(&Call) -> bool,
-    /// An answer's content type and body; the flag asks for the shell.
-    answer: fn(&Call, Usage, bool) -> (&'static str, String),
+    /// An answer's content type and body, in this mood.
+    answer: fn(&Call, Usage, Mood) -> (&'static str, String),
     /// A refusal's body, with the seconds to wait.
     refusal: fn(u16, u32) -> Value,
 }
@@ -201,8 +207,8 @@ fn serve(stream: TcpStream, desk: &(Mutex<Desk>, Condvar)) -> std::io::Result<()
     };
     let call = Call { path, body: serde_json::from_slice(&body).unwrap_or_default() };
     let answer = match decide(provider, &call, desk) {
-        Ok((usage, uses_shell)) => {
-            let (kind, body) = (provider.answer)(&call, usage, uses_shell);
+        Ok((usage, mood)) => {
+            let (kind, body) = (provider.answer)(&call, usage, mood);
             response(200, kind, &body, 0)
         }
         Err((status, wait)) => {
@@ -212,16 +218,17 @@ fn serve(stream: TcpStream, desk: &(Mutex<Desk>, Condvar)) -> std::io::Result<()
     (&stream).write_all(answer.as_bytes())
 }
 
-/// The tokens of an answer and whether it asks for the shell, or a refusal's status and the seconds to wait.
+/// The tokens of an answer and its mood, or a refusal's status and the seconds to wait.
 fn decide(
     provider: &Provider,
     call: &Call,
     (desk, turned): &(Mutex<Desk>, Condvar),
-) -> Result<(Usage, bool), (u16, u32)> {
+) -> Result<(Usage, Mood), (u16, u32)> {
     let is_work = (provider.is_work)(call);
     let thinks = |desk: &mut Desk| is_work && desk.mood == Mood::Thinks;
-    let mut desk = turned.wait_timeout_while(desk.lock().unwrap(), PATIENCE, thinks).unwrap().0;
+    let mut desk = desk.lock().unwrap();
     desk.calls += usize::from(is_work);
+    let mut desk = turned.wait_timeout_while(desk, PATIENCE, thinks).unwrap().0;
     let refusal = match (desk.mood, desk.passing) {
         _ if !is_work => None,
         (_, (status, left @ 1..)) => {
@@ -236,12 +243,11 @@ fn decide(
         return Err(refusal);
     }
     desk.handed.answers += 1;
-    let times = desk.handed.answers;
-    let usage = desk.first.each(Usage::default(), |first, _| first * times);
+    let times = desk.handed.answers - 1;
+    let usage = desk.first.each(desk.more, |first, more| first + more * times);
     let sum = desk.handed.tokens.entry((provider.model)(call)).or_default();
     *sum = sum.each(usage, |a, b| a + b);
-    let used = || call.body["messages"].to_string().contains("\"tool_result\"");
-    Ok((usage, is_work && (desk.mood == Mood::NeverEnds || desk.mood == Mood::UsesShell && !used())))
+    Ok((usage, if is_work { desk.mood } else { Mood::Speaks }))
 }
 
 fn response(status: u16, kind: &str, body: &str, wait: u32) -> String {

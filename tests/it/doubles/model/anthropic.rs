@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Provider, Usage, error_kind, stream, whole};
+use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider {
     model: |call| call.body["model"].as_str().unwrap_or_default().to_owned(),
@@ -17,8 +17,10 @@ fn refusal(status: u16, _wait: u32) -> Value {
     json!({"type": "error", "error": {"type": error_kind(&KINDS, status), "message": "not now"}})
 }
 
-fn answer(call: &Call, usage: Usage, uses_shell: bool) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, mood: Mood) -> (&'static str, String) {
+    let used = call.body["messages"].to_string().contains("\"tool_result\"");
     if call.body["stream"] == true {
+        let uses_shell = mood == Mood::NeverEnds || mood == Mood::UsesShell && !used;
         return stream(&events(call, usage, uses_shell));
     }
     whole(&message(call, usage, &[json!({"type": "text", "text": "Three."})]))

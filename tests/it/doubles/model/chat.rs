@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Provider, Usage, openai, stream, whole};
+use super::{Call, Mood, Provider, Usage, openai, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider { answer, ..openai::PROVIDER };
 
-fn answer(call: &Call, usage: Usage, _uses_shell: bool) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _mood: Mood) -> (&'static str, String) {
     let (prompt, completion) = (usage.input + usage.cache_read, usage.output + usage.reasoning);
     let counts = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Provider, Usage, error_kind, stream, whole};
+use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider { model, is_work, answer, refusal };
 
@@ -22,7 +22,7 @@ fn refusal(status: u16, wait: u32) -> Value {
     json!({"error": {"code": status, "message": "not now", "status": error_kind(&KINDS, status), "details": [delay]}})
 }
 
-fn answer(call: &Call, usage: Usage, _uses_shell: bool) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
     let prompt = usage.input + usage.cache_read;
     let chunk = |text: &str, counts: &Value| {
         json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}],

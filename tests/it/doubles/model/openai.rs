@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Provider, Usage, error_kind, stream, whole};
+use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider {
     model: |call| call.body["model"].as_str().unwrap_or_default().to_owned(),
@@ -17,7 +17,7 @@ fn refusal(status: u16, _wait: u32) -> Value {
     json!({"error": {"message": "not now", "type": kind, "param": null, "code": kind}})
 }
 
-fn answer(call: &Call, usage: Usage, _uses_shell: bool) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
     let item = json!({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
         "content": [{"type": "output_text", "text": "Three.", "annotations": []}]});
     let (input, output) = (usage.input + usage.cache_read, usage.output + usage.reasoning);
