@@ -95,8 +95,13 @@ impl Watch {
 
     /// Holds that neither doctor nor promtool has anything to say.
     fn is_well(&self) {
+        self.is_told("1 agent, nothing to change");
+    }
+
+    /// Holds that doctor says no more than this, and promtool nothing.
+    fn is_told(&self, expected: &str) {
         let said = self.doctor();
-        assert!(said.contains("1 agent, nothing to change"), "{said}");
+        assert!(said.ends_with(&format!("\n{expected}\n")), "{said}");
         prometheus::reads(self.lookout().get("/metrics").text());
     }
 

@@ -1,5 +1,5 @@
-//! A model's provider as agents talk to it: Anthropic's Messages, OpenAI's Responses and chats, Gemini's contents. It answers, asks
-//! for a tool or refuses on command, and sums up the tokens that it hands out.
+//! A model's provider as agents talk to it: Anthropic's Messages, OpenAI's Responses and chats, Gemini's contents. It
+//! answers, asks for a tool or refuses on command, and sums up the tokens that it hands out.
 //!
 //! Refuses to be a model: it says one sentence, whatever it is asked.
 

@@ -7,7 +7,7 @@ use super::{Call, Mood, Provider, Usage, openai, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider { answer, ..openai::PROVIDER };
 
-fn answer(call: &Call, usage: Usage, _mood: Mood) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
     let (prompt, completion) = (usage.input + usage.cache_read, usage.output + usage.reasoning);
     let counts = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},
