@@ -61,6 +61,10 @@ fn is_counted(protocol: &str) {
     fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
     expected = Shown { requests: 3, errors: 1, ..expected };
     watch.shows("the run that failed", &expected);
-    watch.is_well(Some("no hooks arrive"));
+    // What hooks alone tell, nobody tells here.
+    watch.is_told(
+        "shop/builder: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of \
+         `lookout setup claude-code`\n1 agent, 1 thing to change",
+    );
     assert!(!watch.lookout().get("/metrics").text().contains("livesecret"));
 }

@@ -66,7 +66,7 @@ fn is_counted(protocol: &str) {
     fails(&mut codex());
     let failed = model.handed().refusals - 1;
     watch.shows("the run that failed", &shown(3 + failed, 1 + failed, 1));
-    watch.is_well(None);
+    watch.is_well();
 }
 
 /// The same exporters over gRPC.

@@ -64,5 +64,5 @@ fn is_counted(protocol: &str) {
     model.turn(Mood::Refuses(401));
     fails(&mut gemini());
     watch.shows("the run that failed", &shown(model.handed().refusals, 1));
-    watch.is_well(None);
+    watch.is_well();
 }

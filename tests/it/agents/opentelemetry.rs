@@ -105,7 +105,7 @@ fn is_counted(protocol: &str, temporality: &str) {
     // Its own series begin anew with lookout, its agent's go on.
     counts(&watch, 2.0, 1.0, 2.0);
     watch.shows("its third life", &Shown { requests: 4, ..shown(7) });
-    watch.is_well(None);
+    watch.is_well();
 }
 
 /// What a counter has grown by, by the samples that Prometheus took: what fell began anew.
@@ -158,5 +158,5 @@ fn increase_is_right() {
         let increase = prometheus.value(&format!("increase({series}[5m])")).expect("a number");
         assert!((growth..growth * 1.3).contains(&increase), "{series}: {increase}");
     }
-    watch.is_well(None);
+    watch.is_well();
 }
