@@ -14,6 +14,7 @@ mod doctor;
 mod export;
 mod health;
 mod logging;
+mod pipe;
 mod replay;
 mod run;
 mod setup;
@@ -37,11 +38,12 @@ pub use ack::AckArgs;
 pub use agents::AgentsArgs;
 pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
-pub use client::ClientArgs;
+pub use client::{ClientArgs, ReachArgs};
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
+pub use pipe::PipeArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use setup::SetupArgs;
@@ -61,6 +63,7 @@ Examples:
   lookout --config lookout.yaml           watch as the file says
   lookout check --config lookout.yaml     is the file valid?
   lookout test rules team.test.yaml       do the rules do what they should?
+  claude -p … | lookout pipe --agent a    watch an agent by what it prints
   lookout setup claude-code --agent me    what to paste into Claude Code's settings
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
@@ -113,6 +116,8 @@ pub enum Command {
     Ack(AckArgs),
     /// Show every agent, the worst first
     Agents(AgentsArgs),
+    /// Pass an agent's output on unchanged, and tell the sidecar what it says of the agent
+    Pipe(PipeArgs),
     /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
     Health(HealthArgs),
 }
@@ -171,6 +176,7 @@ impl Cli {
             Command::Silence(args) => wait(silence::run(&args, env)),
             Command::Ack(args) => wait(ack::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),
+            Command::Pipe(args) => pipe::run(&args, env),
             Command::Health(args) => wait(health::run(&args, env)),
         };
         done.unwrap_or_else(|error| {

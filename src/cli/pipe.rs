@@ -1,0 +1,256 @@
+//! `lookout pipe`: passes an agent's output on, byte for byte, and tells a sidecar what it says of the agent.
+//!
+//! Three threads, so that nothing that the last one waits for reaches the first: this one copies ([`copy`]), another
+//! one understands ([`crate::sources::stream`]), a third one reports ([`report`]). Copying waits for understanding only
+//! where tokens would be missed otherwise, and never for reporting, which reads the latest state whenever it is ready.
+
+mod copy;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::sync::watch;
+
+use self::report::{Reporter, Seen};
+use super::client::ReachArgs;
+use super::{ConfigArgs, warn};
+use crate::clock::Clock;
+use crate::config::Environment;
+use crate::model::text::is_name;
+use crate::sources::push::DEFAULT_PROJECT;
+use crate::sources::stream::skim::{Keep, Lane, Piece, Skimmer};
+use crate::sources::stream::{Ending, Format, Pattern, Reader};
+
+/// Pieces that may wait to be understood.
+const PIECES: usize = 32;
+/// How much less of a busy processor understanding gets than copying, as a step of `nice`: next to nothing. It needs
+/// little, but where it falls behind it would take all that it is given, from the agent and from who reads its output.
+const UNDERSTANDING_GIVES_WAY: i32 = 19;
+/// A line that has begun and does not go on for so long is looked at as it stands.
+const PAUSE: Duration = Duration::from_millis(100);
+/// So long may the last report take once the stream has ended.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Arguments of `lookout pipe`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit codes: 0 when all was passed on, or nobody reads it any more; 1 when reading or writing failed; 2 usage;
+130 and 143 when a second SIGINT, or SIGTERM, ended it before the stream did.
+Whether the sidecar could be told changes nothing. How the agent itself ended is for the shell: `set -o pipefail`.")]
+pub struct PipeArgs {
+    /// The agent's name; give each agent that runs at the same time its own
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub agent: String,
+    /// Its project
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_PROJECT, value_parser = name)]
+    pub project: String,
+    /// What kind of agent it is [default: as its output shows]
+    #[arg(long, value_name = "TYPE", value_parser = name)]
+    pub r#type: Option<String>,
+    /// What it works on [default: its session's id]
+    #[arg(long, value_name = "ID", value_parser = name)]
+    pub task: Option<String>,
+    /// How its output is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: StreamFormat,
+    /// What lines of text mean: a status, or requests, errors, rate_limited, retries (counted), or tokens.input (and
+    /// output, cache_read, cache_creation, reasoning, total), cost_usd (of this run so far), model, task, phase,
+    /// progress, where the first group is what is meant
+    #[arg(long = "pattern", value_name = "KEY=REGEX", value_parser = Pattern::parse)]
+    pub patterns: Vec<Pattern>,
+    /// The run goes on with totals that an earlier run told of, as after `codex exec resume`
+    #[arg(long)]
+    pub resumed: bool,
+    /// Say nothing when the sidecar can't be told
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Whose `pipe.patterns` are used as well
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Which sidecar is told
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+/// How a stream is written, as an option says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StreamFormat {
+    /// Whatever its first lines look like
+    #[default]
+    Auto,
+    /// `claude -p --output-format stream-json --verbose`
+    ClaudeCode,
+    /// `codex exec --json`
+    Codex,
+    /// Anything, by patterns
+    Text,
+}
+
+impl From<StreamFormat> for Format {
+    fn from(format: StreamFormat) -> Self {
+        match format {
+            StreamFormat::Auto => Self::Auto,
+            StreamFormat::ClaudeCode => Self::ClaudeCode,
+            StreamFormat::Codex => Self::Codex,
+            StreamFormat::Text => Self::Text,
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let wrong = || "it must be 1 to 256 bytes of text without control characters".to_owned();
+    is_name(text, 256).then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+/// Copies until the stream ends, then waits a little for the last report.
+pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    args.reach.base(env)?;
+    let reader = Reader::new(args.format.into(), patterns(args, env), args.task.as_deref());
+    let keep = reader.keep();
+    let (seen, told) = watch::channel(Seen::new(&reader));
+    let ending = Arc::new(OnceLock::new());
+    let interrupted = Arc::new(AtomicBool::new(false));
+
+    let (pieces, incoming) = mpsc::sync_channel(PIECES);
+    let (used, spare) = mpsc::sync_channel(PIECES);
+    let needs = Arc::new(OnceLock::new());
+    let mut lane = Channels { pieces, spare, needs: Arc::clone(&needs) };
+    let understander = Understander { reader, seen: seen.clone(), used, needs, clock: Clock::system() };
+    thread::Builder::new().name("understand".to_owned()).spawn({
+        let ending = Arc::clone(&ending);
+        move || understander.run(&incoming, &ending)
+    })?;
+
+    let (over, done) = mpsc::sync_channel::<()>(1);
+    let reporter = Reporter::new(args, env);
+    thread::Builder::new().name("report".to_owned()).spawn({
+        let interrupted = Arc::clone(&interrupted);
+        move || {
+            if let Err(error) = super::wait(reporter.run(seen, told, interrupted)) {
+                warn(&format!("lookout pipe: nothing is reported: {error:#}"));
+            }
+            drop(over);
+        }
+    })?;
+
+    let copied = copy::copy(Skimmer::new(keep), &mut lane);
+    let how = match &copied {
+        Ok(Ending::Over) | Err(_) if interrupted.load(Ordering::Relaxed) => Ending::Interrupted,
+        Ok(how) => *how,
+        Err(_) => Ending::ReaderGone,
+    };
+    // Set once, here.
+    ending.get_or_init(|| how);
+    drop(lane);
+    // Nothing comes: the reporter is done, or its time is over, and either is fine.
+    done.recv_timeout(LAST_WORD).unwrap_or_default();
+    copied.map(|_| ExitCode::SUCCESS)
+}
+
+/// The patterns of the command line, then those of the configuration. A configuration that is broken by now is no
+/// reason to end an agent.
+fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
+    let mut patterns = args.patterns.clone();
+    let source = args.config.source(env);
+    if source.file.is_some() {
+        match source.load() {
+            Ok(config) => patterns.extend(config.pipe.read().0),
+            Err(error) => warn(&format!("lookout pipe: without the patterns of the configuration: {error}")),
+        }
+    }
+    patterns
+}
+
+/// The way from copying to understanding, and of its buffers back.
+struct Channels {
+    pieces: mpsc::SyncSender<Piece>,
+    spare: mpsc::Receiver<Vec<u8>>,
+    needs: Arc<OnceLock<Keep>>,
+}
+
+impl Lane for Channels {
+    fn offer(&mut self, piece: Piece) -> Option<Piece> {
+        match self.pieces.try_send(piece) {
+            Err(mpsc::TrySendError::Full(piece)) => Some(piece),
+            // Nobody understands any more; what is passed on does not depend on it.
+            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    fn hand(&mut self, piece: Piece) {
+        drop(self.pieces.send(piece));
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.spare.try_recv().unwrap_or_else(|_| vec![0; copy::BUFFER])
+    }
+
+    fn needs(&self) -> Option<Keep> {
+        self.needs.get().copied()
+    }
+}
+
+/// Reads what the agent says and shows what it means.
+struct Understander {
+    reader: Reader,
+    seen: watch::Sender<Seen>,
+    used: mpsc::SyncSender<Vec<u8>>,
+    /// Which lines must be read, once the stream has shown how it is written.
+    needs: Arc<OnceLock<Keep>>,
+    clock: Clock,
+}
+
+impl Understander {
+    fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<Ending>) {
+        if self.reader.keep() != Keep::Everything {
+            // For Linux a nice value belongs to a thread.
+            rustix::process::nice(UNDERSTANDING_GIVES_WAY).unwrap_or_default();
+        }
+        let mut open = None;
+        loop {
+            let piece = match open {
+                Some(_) => pieces.recv_timeout(PAUSE),
+                None => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match piece {
+                Ok(Piece::Lines(lines)) => {
+                    open = None;
+                    for part in lines.parts() {
+                        self.reader.lines(self.clock.wall(), part);
+                    }
+                    if self.needs.get().is_none() && self.reader.knows_format() {
+                        self.needs.get_or_init(|| self.reader.keep());
+                    }
+                    self.show(false, true);
+                    let buffer = lines.into_buffer();
+                    if !buffer.is_empty() {
+                        // There are enough of them when it finds no room.
+                        self.used.try_send(buffer).unwrap_or_default();
+                    }
+                }
+                Ok(Piece::Open(line)) => {
+                    open = Some(line);
+                    self.show(false, true);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.reader.open_line(&open.take().unwrap_or_default());
+                    self.show(false, false);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.reader.finish(ending.get().copied().unwrap_or(Ending::Over));
+        self.show(true, false);
+    }
+
+    fn show(&self, is_over: bool, is_active: bool) {
+        let at = is_active.then(|| self.clock.wall());
+        self.seen.send_modify(|seen| seen.note(&self.reader, at, is_over));
+    }
+}
