@@ -25,6 +25,7 @@ mod hostile;
 mod http;
 mod mail;
 mod otlp;
+mod pipe;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         otlp::trials(),
+        pipe::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];
