@@ -6,9 +6,9 @@
 
 mod copy;
 mod report;
+mod signals;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
 use self::report::{Reporter, Seen};
+use self::signals::Signals;
 use super::client::ReachArgs;
 use super::{ConfigArgs, warn};
 use crate::clock::Clock;
@@ -111,17 +112,24 @@ fn name(text: &str) -> Result<String, String> {
 /// Copies until the stream ends, then waits a little for the last report.
 pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     args.reach.base(env)?;
+    let signals = Signals::heed()?;
     let reader = Reader::new(args.format.into(), patterns(args, env), args.task.as_deref());
     let keep = reader.keep();
     let (seen, told) = watch::channel(Seen::new(&reader));
     let ending = Arc::new(OnceLock::new());
-    let interrupted = Arc::new(AtomicBool::new(false));
 
     let (pieces, incoming) = mpsc::sync_channel(PIECES);
     let (used, spare) = mpsc::sync_channel(PIECES);
     let needs = Arc::new(OnceLock::new());
     let mut lane = Channels { pieces, spare, needs: Arc::clone(&needs) };
-    let understander = Understander { reader, seen: seen.clone(), used, needs, clock: Clock::system() };
+    let understander = Understander {
+        reader,
+        seen: seen.clone(),
+        used,
+        needs,
+        signals: signals.clone(),
+        clock: Clock::system(),
+    };
     thread::Builder::new().name("understand".to_owned()).spawn({
         let ending = Arc::clone(&ending);
         move || understander.run(&incoming, &ending)
@@ -129,24 +137,16 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
 
     let (over, done) = mpsc::sync_channel::<()>(1);
     let reporter = Reporter::new(args, env);
-    thread::Builder::new().name("report".to_owned()).spawn({
-        let interrupted = Arc::clone(&interrupted);
-        move || {
-            if let Err(error) = super::wait(reporter.run(seen, told, interrupted)) {
-                warn(&format!("lookout pipe: nothing is reported: {error:#}"));
-            }
-            drop(over);
+    thread::Builder::new().name("report".to_owned()).spawn(move || {
+        if let Err(error) = super::wait(reporter.run(seen, told, signals)) {
+            warn(&format!("lookout pipe: nothing is reported: {error:#}"));
         }
+        drop(over);
     })?;
 
     let copied = copy::copy(Skimmer::new(keep), &mut lane);
-    let how = match &copied {
-        Ok(Ending::Over) | Err(_) if interrupted.load(Ordering::Relaxed) => Ending::Interrupted,
-        Ok(how) => *how,
-        Err(_) => Ending::ReaderGone,
-    };
     // Set once, here.
-    ending.get_or_init(|| how);
+    ending.get_or_init(|| *copied.as_ref().unwrap_or(&Ending::ReaderGone));
     drop(lane);
     // Nothing comes: the reporter is done, or its time is over, and either is fine.
     done.recv_timeout(LAST_WORD).unwrap_or_default();
@@ -203,6 +203,7 @@ struct Understander {
     used: mpsc::SyncSender<Vec<u8>>,
     /// Which lines must be read, once the stream has shown how it is written.
     needs: Arc<OnceLock<Keep>>,
+    signals: Signals,
     clock: Clock,
 }
 
@@ -245,7 +246,10 @@ impl Understander {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.reader.finish(ending.get().copied().unwrap_or(Ending::Over));
+        let how = ending.get().copied().unwrap_or(Ending::Over);
+        // A stream that says itself how it ended needs no other cause. Who reads it is reached by signals, too.
+        let is_cut = !self.reader.state().status.is_over();
+        self.reader.finish(if is_cut && self.signals.ended_the_stream() { Ending::Interrupted } else { how });
         self.show(true, false);
     }
 

@@ -5,16 +5,14 @@
 //! counts that went down.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::signals::Signals;
 use super::{LAST_WORD, PipeArgs};
 use crate::cli::answer;
 use crate::cli::client::{Client, ReachArgs};
@@ -35,8 +33,6 @@ const TTL: Duration = Duration::from_secs(60);
 /// How long to wait after the first failure, and at most; it doubles in between.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long after SIGTERM the stream may go on; agents write their last words in that time.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What is known, for whoever reports it: always the latest.
 #[derive(Clone, Debug)]
@@ -108,9 +104,9 @@ impl Reporter {
         mut self,
         seen: watch::Sender<Seen>,
         mut news: watch::Receiver<Seen>,
-        interrupted: Arc<AtomicBool>,
+        signals: Signals,
     ) -> anyhow::Result<ExitCode> {
-        tokio::spawn(watch_signals(seen, interrupted));
+        tokio::spawn(heed(signals, seen));
         let mut wait = FIRST_WAIT;
         let mut has_warned = self.quiet;
         loop {
@@ -210,28 +206,9 @@ fn finish(seen: &Seen) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Signals go to the agent as well, whose last words are waited for: SIGINT ends this only when it comes twice,
-/// SIGTERM after a while.
-async fn watch_signals(seen: watch::Sender<Seen>, interrupted: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut deadline = None;
-    let code = loop {
-        let expired = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => if interrupted.swap(true, Ordering::Relaxed) { break 130 },
-            _ = terminate.recv() => {
-                interrupted.store(true, Ordering::Relaxed);
-                deadline.get_or_insert(Instant::now() + GRACE);
-            }
-            () = expired => break 143,
-        }
-    };
+/// Ends the process when a signal says so, after a last word.
+async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Result<()> {
+    let code = signals.exit_code().await?;
     seen.send_modify(|seen| seen.exit = Some(code));
     sleep(LAST_WORD).await;
     std::process::exit(code.into())
