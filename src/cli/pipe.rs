@@ -5,6 +5,7 @@
 //! where tokens would be missed otherwise, and never for reporting, which reads the latest state whenever it is ready.
 
 mod copy;
+mod lane;
 mod report;
 mod signals;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
+use self::lane::Channels;
 use self::report::{Reporter, Seen};
 use self::signals::Signals;
 use super::client::ReachArgs;
@@ -25,11 +27,9 @@ use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::text::is_name;
 use crate::sources::push::DEFAULT_PROJECT;
-use crate::sources::stream::skim::{Keep, Lane, Piece, Skimmer};
+use crate::sources::stream::skim::{Keep, Piece, Skimmer};
 use crate::sources::stream::{Ending, Format, Pattern, Reader};
 
-/// Pieces that may wait to be understood.
-const PIECES: usize = 32;
 /// How much less of a busy processor understanding gets than copying, as a step of `nice`: next to nothing. It needs
 /// little, but where it falls behind it would take all that it is given, from the agent and from who reads its output.
 const UNDERSTANDING_GIVES_WAY: i32 = 19;
@@ -118,10 +118,8 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
     let (seen, told) = watch::channel(Seen::new(&reader));
     let ending = Arc::new(OnceLock::new());
 
-    let (pieces, incoming) = mpsc::sync_channel(PIECES);
-    let (used, spare) = mpsc::sync_channel(PIECES);
     let needs = Arc::new(OnceLock::new());
-    let mut lane = Channels { pieces, spare, needs: Arc::clone(&needs) };
+    let (mut lane, incoming, used) = Channels::new(Arc::clone(&needs));
     let understander = Understander {
         reader,
         seen: seen.clone(),
@@ -167,35 +165,6 @@ fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
     patterns
 }
 
-/// The way from copying to understanding, and of its buffers back.
-struct Channels {
-    pieces: mpsc::SyncSender<Piece>,
-    spare: mpsc::Receiver<Vec<u8>>,
-    needs: Arc<OnceLock<Keep>>,
-}
-
-impl Lane for Channels {
-    fn offer(&mut self, piece: Piece) -> Option<Piece> {
-        match self.pieces.try_send(piece) {
-            Err(mpsc::TrySendError::Full(piece)) => Some(piece),
-            // Nobody understands any more; what is passed on does not depend on it.
-            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => None,
-        }
-    }
-
-    fn hand(&mut self, piece: Piece) {
-        drop(self.pieces.send(piece));
-    }
-
-    fn buffer(&mut self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_else(|_| vec![0; copy::BUFFER])
-    }
-
-    fn needs(&self) -> Option<Keep> {
-        self.needs.get().copied()
-    }
-}
-
 /// Reads what the agent says and shows what it means.
 struct Understander {
     reader: Reader,
@@ -209,7 +178,7 @@ struct Understander {
 
 impl Understander {
     fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<Ending>) {
-        if self.reader.keep() != Keep::Everything {
+        if !matches!(self.reader.keep(), Keep::Everything) {
             // For Linux a nice value belongs to a thread.
             rustix::process::nice(UNDERSTANDING_GIVES_WAY).unwrap_or_default();
         }

@@ -105,15 +105,15 @@ impl Reader {
         !matches!(self.format, Format::Auto)
     }
 
-    /// Which lines must be read even when the reading falls behind, so that no token is missed.
+    /// Which lines must be read even when the reading falls behind, so that no token, failure or retry is missed.
     pub fn keep(&self) -> skim::Keep {
         let by_text = self.text.needs_every_line();
         match self.format {
             Format::Auto | Format::Text if by_text => skim::Keep::Everything,
-            Format::Text => skim::Keep::Lines(&[]),
-            Format::ClaudeCode => skim::Keep::Lines(&claude_code::TOTALS),
-            Format::Codex => skim::Keep::Lines(&codex::TOTALS),
-            Format::Auto => skim::Keep::Lines(&ALL_TOTALS),
+            Format::Text => skim::Keep::Nothing,
+            Format::ClaudeCode => skim::Keep::Unless(claude_code::is_minor),
+            Format::Codex => skim::Keep::Unless(codex::is_minor),
+            Format::Auto => skim::Keep::ObjectsUnless(is_minor),
         }
     }
 
@@ -197,7 +197,10 @@ impl Reader {
     }
 }
 
-const ALL_TOTALS: [&str; 2] = [claude_code::TOTALS[0], codex::TOTALS[0]];
+/// Whether a line that begins so is minor in either format.
+fn is_minor(line: &[u8]) -> bool {
+    claude_code::is_minor(line) || codex::is_minor(line)
+}
 
 /// A name that a stream says, such as that of a tool: cleaned and short.
 fn name(said: &str) -> String {

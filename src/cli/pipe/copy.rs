@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd;
 
 use anyhow::Context as _;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::sources::stream::Ending;
 use crate::sources::stream::skim::{Lane, Skimmer};
@@ -20,6 +20,8 @@ pub(super) const BUFFER: usize = 128 * 1024;
 /// that writes and this one. Others keep what they have, since the kernel bounds the pipes of all of a user's programs.
 const LARGE: usize = 64 << 20;
 const LARGE_PIPE: usize = 512 * 1024;
+/// A stream that brings nothing for so long leaves time to catch up on what was put off.
+const CALM: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Copies until the stream ends or nobody reads it any more. At the end both streams are closed, so that neither the
 /// agent nor who reads it waits for what is done afterwards.
@@ -29,6 +31,9 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
     let mut buffer = lane.buffer();
     let mut passed = 0_usize;
     let copied = loop {
+        while skimmer.is_behind() && is_calm(&input) {
+            skimmer.settle(lane);
+        }
         let length = match read(&mut input, &mut buffer) {
             Ok(0) => break Ok(Ending::Over),
             Ok(length) => length,
@@ -56,6 +61,11 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
     }
     skimmer.finish(lane);
     copied
+}
+
+/// Whether nothing comes for a while.
+fn is_calm(input: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&CALM)) == Ok(0)
 }
 
 fn read(input: &mut File, buffer: &mut [u8]) -> io::Result<usize> {

@@ -14,9 +14,6 @@ use super::name;
 use super::state::{ERRORS, Limit, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::model::{AgentStatus, Time};
 
-/// What lines with totals hold.
-pub(super) const TOTALS: [&str; 1] = ["\"modelUsage\""];
-
 /// Answers that are remembered: one is printed in several lines, those of subagents in between.
 const MAX_ANSWERS: usize = 64;
 
@@ -196,6 +193,13 @@ fn ask(tool: &str, needs_leave: bool, state: &mut State) {
 /// Whether the line is one of the many small pieces of an answer, which need no reading.
 pub(super) fn is_piece(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"stream_event\",\"event\":{\"type\":\"content_block_")
+}
+
+/// Whether a line that begins so may be passed over by who is behind: a result says what answers used, and all that is
+/// counted one by one but requests comes in other lines. One that begins otherwise than we know is not minor.
+pub(super) fn is_minor(line: &[u8]) -> bool {
+    let Some(kind) = line.strip_prefix(b"{\"type\":\"") else { return false };
+    kind.starts_with(b"stream_event\"") || kind.starts_with(b"assistant\"") || kind.starts_with(b"user\"")
 }
 
 fn hash(text: &str) -> u64 {

@@ -10,10 +10,6 @@ use super::name;
 use super::state::{ERRORS, Limit, RATE_LIMITED, RETRIES, State};
 use crate::model::AgentStatus;
 
-/// What lines hold that say totals (`turn.completed`) or of which thread (`thread.started`): one word for both, which few
-/// other lines hold.
-pub(super) const TOTALS: [&str; 1] = ["\"type\":\"t"];
-
 /// How Codex begins the text of an error that it tries to get over.
 const TRIES_AGAIN: &str = "Reconnecting";
 
@@ -80,6 +76,11 @@ impl Codex {
         }
         state.used(&self.meter.tokens(), 5, None);
     }
+}
+
+/// Whether a line that begins so may be passed over by who is behind: items say neither totals nor failures.
+pub(super) fn is_minor(line: &[u8]) -> bool {
+    line.starts_with(b"{\"type\":\"item.")
 }
 
 /// A request that ended badly.

@@ -2,28 +2,37 @@
 //! longer than tokens need.
 //!
 //! While the reader keeps up, it gets every line. When it falls behind, blocks are passed over, but for two things: the
-//! newest block is put off rather than dropped, so that the end of a stream is always read, and of the others the lines
-//! that hold certain words are handed on, in order and once. Those words are on every line that says totals, and totals
-//! contain what the lines before them said.
+//! newest block is put off rather than dropped, so that what a stream says last is always read, and of the others the
+//! lines that count are handed on, in order and once: those that may say a total, which contains what the lines before
+//! said, or what is counted one by one.
 
 use std::ops::Range;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memrchr};
 
 use super::MAX_LINE;
 
 /// So much of a line that is not over yet is shown, in bytes.
 const SHOWN: usize = 4096;
 
-/// Which lines must not be passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which lines must not be passed over. Lines are known by how they begin: each is looked at, at the speed at which
+/// their ends are found.
+#[derive(Clone, Copy, Debug)]
 pub enum Keep {
-    /// Those that hold one of the words.
-    Lines(&'static [&'static str]),
+    /// None of them counts.
+    Nothing,
+    /// All but those of which this is true.
+    Unless(fn(&[u8]) -> bool),
+    /// The same of lines that begin an object; those of text, which are shorter, are not even counted.
+    ObjectsUnless(fn(&[u8]) -> bool),
     /// All: then the stream waits for its reader.
     Everything,
 }
+
+/// How a line begins that is an object with at least one key, and where one begins after another line.
+const OBJECT: &[u8] = b"{\"";
+const OBJECT_AFTER: &[u8] = b"\n{\"";
 
 /// What is handed on.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,38 +77,13 @@ pub trait Lane {
     fn needs(&self) -> Option<Keep>;
 }
 
-/// A word that is looked for at the speed of memory.
-#[derive(Debug)]
-struct Word {
-    word: &'static [u8],
-    finder: Finder<'static>,
-    /// A capital letter in it and its place. Words of protocols hardly have any, so that it is looked for alone, which
-    /// takes a third of the time.
-    capital: Option<(usize, u8)>,
-}
-
-impl Word {
-    fn new(word: &'static str) -> Self {
-        let word = word.as_bytes();
-        let capital = word.iter().copied().enumerate().find(|(_, byte)| byte.is_ascii_uppercase());
-        Self { word, finder: Finder::new(word), capital }
-    }
-
-    /// Where it first is in `text`.
-    fn find(&self, text: &[u8]) -> Option<usize> {
-        let Some((place, byte)) = self.capital else { return self.finder.find(text) };
-        let mut starts = memchr_iter(byte, text).filter_map(|at| at.checked_sub(place));
-        starts.find(|start| text.get(*start..).is_some_and(|text| text.starts_with(self.word)))
-    }
-}
-
 /// Cuts one stream.
 #[derive(Debug)]
 pub struct Skimmer {
-    words: Vec<Word>,
-    waits: bool,
-    /// Whether the words are those of the stream's own format.
+    keep: Keep,
+    /// Whether that is what the stream's own format needs.
     is_narrow: bool,
+    objects: Finder<'static>,
     /// The line that is not over yet.
     open: Vec<u8>,
     /// Whether that line is too long to be read.
@@ -113,24 +97,14 @@ pub struct Skimmer {
 impl Skimmer {
     /// A skimmer that keeps these lines.
     pub fn new(keep: Keep) -> Self {
-        let waits = keep == Keep::Everything;
-        let mut skimmer = Self {
-            words: Vec::new(),
-            waits,
+        Self {
+            keep,
             is_narrow: false,
+            objects: Finder::new(OBJECT_AFTER),
             open: Vec::new(),
             overlong: false,
             put_off: None,
             spare: None,
-        };
-        skimmer.narrow(keep);
-        skimmer
-    }
-
-    /// Keeps these lines from now on. Whoever needs every line goes on to need it.
-    fn narrow(&mut self, keep: Keep) {
-        if let Keep::Lines(words) = keep {
-            self.words = words.iter().map(|word| Word::new(word)).collect();
         }
     }
 
@@ -185,55 +159,88 @@ impl Skimmer {
         }
     }
 
+    /// Whether lines are put off that the reader has not got yet.
+    pub const fn is_behind(&self) -> bool {
+        self.put_off.is_some()
+    }
+
+    /// Offers lines that were put off again, while nothing else comes.
+    pub fn settle(&mut self, lane: &mut impl Lane) {
+        if let Some(lines) = self.put_off.take()
+            && let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines))
+        {
+            self.put_off = Some(lines);
+        }
+    }
+
     fn pass(&mut self, lines: Lines, lane: &mut impl Lane) {
-        if self.waits {
+        if !self.is_narrow
+            && let Some(keep) = lane.needs()
+        {
+            (self.keep, self.is_narrow) = (keep, true);
+        }
+        if let Keep::Everything = self.keep {
             return lane.hand(Piece::Lines(lines));
         }
-        if let Some(older) = self.put_off.take()
-            && let Some(Piece::Lines(older)) = lane.offer(Piece::Lines(older))
-        {
-            if !self.is_narrow
-                && let Some(keep) = lane.needs()
-            {
-                self.narrow(keep);
-                self.is_narrow = true;
-            }
+        self.settle(lane);
+        if self.put_off.is_some() && lines.parts().iter().all(|part| part.trim_ascii().is_empty()) {
+            // What was said last is still what was put off.
+            self.spare(lines);
+        } else if let Some(older) = self.put_off.take() {
             let kept = self.sift(&older);
             if !kept.is_empty() {
                 lane.hand(Piece::Lines(Lines { first: kept, ..Lines::default() }));
             }
-            self.spare = Some(older.into_buffer()).filter(|buffer| !buffer.is_empty()).or(self.spare.take());
+            self.spare(older);
             self.put_off = Some(lines);
-            return;
-        }
-        if let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines)) {
+        } else if let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines)) {
             self.put_off = Some(lines);
         }
+    }
+
+    /// Keeps the buffer of `lines` for the next bytes.
+    fn spare(&mut self, lines: Lines) {
+        self.spare = Some(lines.into_buffer()).filter(|buffer| !buffer.is_empty()).or(self.spare.take());
     }
 
     /// Those of `lines` that must be read.
     fn sift(&self, lines: &Lines) -> Vec<u8> {
         let mut kept = Vec::new();
         for part in lines.parts() {
-            let mut rest = part;
-            let mut next: Vec<Option<usize>> = self.words.iter().map(|word| word.find(rest)).collect();
-            while let Some(hit) = next.iter().flatten().min().copied() {
-                let (before, after) = rest.split_at(hit);
-                let start = memrchr(b'\n', before).map_or(0, |end| end + 1);
-                let end = hit + memchr(b'\n', after).map_or(after.len(), |end| end + 1);
-                kept.extend_from_slice(rest.get(start..end).unwrap_or_default());
-                rest = rest.get(end..).unwrap_or_default();
-                for (word, next) in self.words.iter().zip(&mut next) {
-                    *next = match *next {
-                        Some(at) if at >= end => Some(at - end),
-                        Some(_) => word.find(rest),
-                        None => None,
-                    };
+            match self.keep {
+                Keep::Nothing => {}
+                Keep::Unless(is_minor) => {
+                    let mut rest = part;
+                    while !rest.is_empty() {
+                        rest = keep_first(rest, is_minor, &mut kept);
+                    }
                 }
+                Keep::ObjectsUnless(is_minor) => {
+                    let mut next = if part.starts_with(OBJECT) { Some(part) } else { self.next_object(part) };
+                    while let Some(lines) = next {
+                        let rest = keep_first(lines, is_minor, &mut kept);
+                        next = if rest.starts_with(OBJECT) { Some(rest) } else { self.next_object(rest) };
+                    }
+                }
+                Keep::Everything => kept.extend_from_slice(part),
             }
         }
         kept
     }
+
+    /// `lines` from the first object that does not begin them.
+    fn next_object<'a>(&self, lines: &'a [u8]) -> Option<&'a [u8]> {
+        self.objects.find(lines).and_then(|end| lines.get(end + 1..))
+    }
+}
+
+/// Adds the first of `lines` to `kept` unless it is minor, and returns the others.
+fn keep_first<'a>(lines: &'a [u8], is_minor: fn(&[u8]) -> bool, kept: &mut Vec<u8>) -> &'a [u8] {
+    let (first, others) = lines.split_at(memchr(b'\n', lines).map_or(lines.len(), |end| end + 1));
+    if !is_minor(first) {
+        kept.extend_from_slice(first);
+    }
+    others
 }
 
 #[cfg(test)]
