@@ -9,6 +9,7 @@ mod codex;
 pub mod config;
 mod failure;
 mod line;
+mod literal;
 mod meter;
 pub mod skim;
 mod state;
@@ -119,6 +120,18 @@ impl Reader {
 
     /// Takes in whole lines; the last one may lack its end.
     pub fn lines(&mut self, now: Time, lines: &[u8]) {
+        let is_text = match self.format {
+            Format::Text => true,
+            Format::Auto => memchr::memchr(b'{', lines).is_none(),
+            Format::ClaudeCode | Format::Codex => false,
+        };
+        if is_text && self.text.says_nothing(lines) {
+            if !lines.trim_ascii().is_empty() {
+                self.is_empty = false;
+                Text::goes_on(&mut self.state);
+            }
+            return;
+        }
         let mut rest = lines;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());

@@ -360,6 +360,30 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn passing_lines_over_at_a_glance_changes_nothing(
+        blocks in proptest::collection::vec(proptest::collection::vec(proptest::sample::select(vec![
+            "used 12", "used 7,000", "used", "panic: disk", "ERR", "[y/N]", "\u{1b}[1m", "us\u{1b}[0med 9", "\r", "\n", "\n",
+            " ", "{", "words", "\u{fffd}",
+        ]), 0..12), 1..5),
+        is_text in any::<bool>(),
+    ) {
+        let patterns = || {
+            ["tokens.input=used (\\S+)", "failed=^panic: (.*)", "errors=ERR", "waiting_question=(\\[y/N\\])", "retries=\u{fffd}"]
+                .map(|text| Pattern::parse(text).expect(text))
+        };
+        let format = if is_text { Format::Text } else { Format::Auto };
+        let mut glancing = Reader::new(format, patterns().to_vec(), None);
+        let mut trying = Reader::new(format, patterns().map(Pattern::without_letters).to_vec(), None);
+        for block in blocks {
+            let block = format!("{}\n", block.concat());
+            glancing.lines(now(), block.as_bytes());
+            trying.lines(now(), block.as_bytes());
+            prop_assert_eq!(glancing.state(), trying.state());
+            prop_assert_eq!(glancing.is_empty, trying.is_empty);
+        }
+    }
+
+    #[test]
     fn hostile_lines_do_no_harm(stream in hostile(), format in 0..4_usize) {
         let format = [Format::Auto, Format::ClaudeCode, Format::Codex, Format::Text][format];
         let patterns = ["failed=panic", "tokens.input=(\\d+)", "phase=(.*)"].map(|text| Pattern::parse(text).expect("pattern"));

@@ -1,7 +1,12 @@
 //! Any text, understood by its user's patterns: which words mean which status, what is counted, where numbers stand.
 
+use std::cell::OnceCell;
+
+use memchr::memchr;
+use memchr::memmem::Finder;
 use regex_lite::{Captures, Regex, RegexBuilder};
 
+use super::literal;
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::model::{AgentStatus, text as letters};
@@ -15,6 +20,8 @@ const MAX_PATTERN: usize = 1024;
 const MAX_COMPILED: usize = 1 << 20;
 /// So much of a line is looked at, in bytes.
 const LOOKED_AT: usize = 16 * 1024;
+/// What colours and other orders to terminals begin with.
+const ESCAPE: u8 = 0x1b;
 
 /// Keys beside the nine statuses, and what they do.
 const KEYS: [(&str, Key); 15] = [
@@ -56,6 +63,8 @@ enum Key {
 pub struct Pattern {
     key: Key,
     regex: Regex,
+    /// What a line must hold to fit, as far as that is known.
+    letters: Option<Finder<'static>>,
 }
 
 /// Why a pattern can't be used. Display names what is wrong and what would do.
@@ -91,7 +100,16 @@ impl Pattern {
                 "`{shown}` says not what `{key}` is; put that part in brackets: `({shown})`"
             )));
         }
-        Ok(Self { key: found, regex })
+        // That letter stands for bytes that are none.
+        let letters = literal::required(regex.as_str()).filter(|letters| !letters.contains('\u{fffd}'));
+        let letters = letters.map(|letters| Finder::new(&letters).into_owned());
+        Ok(Self { key: found, regex, letters })
+    }
+
+    /// The same pattern, tried on every line.
+    #[cfg(test)]
+    pub(super) fn without_letters(self) -> Self {
+        Self { letters: None, ..self }
     }
 
     /// The pattern that `KEY=REGEX` says.
@@ -136,16 +154,27 @@ impl Text {
         self.patterns.iter().any(|pattern| matches!(pattern.key, Key::Total(_) | Key::Cost))
     }
 
+    /// Whether no pattern fits any of `lines`, as far as that can be told at a glance.
+    pub(super) fn says_nothing(&self, lines: &[u8]) -> bool {
+        let may_fit = |pattern: &Pattern| pattern.letters.as_ref().is_none_or(|letters| letters.find(lines).is_some());
+        memchr(ESCAPE, lines).is_none() && !self.patterns.iter().any(may_fit)
+    }
+
+    /// Notes that there is output: so what the agent waited for has come.
+    pub(super) fn goes_on(state: &mut State) {
+        if !state.status.is_over() {
+            state.is(AgentStatus::Running, None);
+        }
+    }
+
     /// Takes in one line; what a carriage return ends is one, too.
     pub(super) fn line(&self, line: &[u8], state: &mut State) {
         for part in line.split(|byte| *byte == b'\r').filter(|part| !part.trim_ascii().is_empty()) {
-            // Output goes on, so what it waited for has come.
-            if !state.status.is_over() && !self.says_status(part, state) {
-                state.is(AgentStatus::Running, None);
-            } else if state.status.is_over() {
-                self.says_status(part, state);
+            let part = Part::new(part);
+            if !self.says_status(&part, state) {
+                Self::goes_on(state);
             }
-            self.take(part, state);
+            self.take(&part, state);
         }
     }
 
@@ -153,17 +182,17 @@ impl Text {
     pub(super) fn open_line(&self, line: &[u8], state: &mut State) {
         let last = line.rsplit(|byte| *byte == b'\r').find(|part| !part.trim_ascii().is_empty());
         if let Some(last) = last {
-            self.says_status(last, state);
+            self.says_status(&Part::new(last), state);
         }
     }
 
     /// Whether a pattern says what the agent is doing; the last of those that fit counts.
-    fn says_status(&self, line: &[u8], state: &mut State) -> bool {
-        let statuses = self.patterns.iter().filter(|pattern| matches!(pattern.key, Key::Status(_)));
-        let Some(line) = statuses.clone().next().map(|_| plain(line)) else { return false };
+    fn says_status(&self, part: &Part<'_>, state: &mut State) -> bool {
         let mut says = false;
-        for pattern in statuses {
-            if let (Key::Status(status), Some(found)) = (pattern.key, pattern.regex.captures(&line)) {
+        for pattern in &self.patterns {
+            if let Key::Status(status) = pattern.key
+                && let Some(found) = part.fit(pattern)
+            {
                 state.is(status, group(&found));
                 says = true;
             }
@@ -171,11 +200,9 @@ impl Text {
         says
     }
 
-    fn take(&self, line: &[u8], state: &mut State) {
-        let others = self.patterns.iter().filter(|pattern| !matches!(pattern.key, Key::Status(_)));
-        let Some(line) = others.clone().next().map(|_| plain(line)) else { return };
-        for pattern in others {
-            let Some(found) = pattern.regex.captures(&line) else { continue };
+    fn take(&self, part: &Part<'_>, state: &mut State) {
+        for pattern in self.patterns.iter().filter(|pattern| !matches!(pattern.key, Key::Status(_))) {
+            let Some(found) = part.fit(pattern) else { continue };
             let said = || group(&found);
             let number = || said().and_then(|text| number(&text));
             match pattern.key {
@@ -198,6 +225,31 @@ impl Text {
                 }
             }
         }
+    }
+}
+
+/// A line, or what a carriage return ends of it.
+struct Part<'a> {
+    bytes: &'a [u8],
+    is_coloured: bool,
+    /// The line as patterns see it, once one needs it.
+    plain: OnceCell<String>,
+}
+
+impl<'a> Part<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, is_coloured: memchr(ESCAPE, bytes).is_some(), plain: OnceCell::new() }
+    }
+
+    /// What of the line fits `pattern`.
+    fn fit(&self, pattern: &Pattern) -> Option<Captures<'_>> {
+        if let Some(letters) = &pattern.letters
+            && !self.is_coloured
+            && letters.find(self.bytes).is_none()
+        {
+            return None;
+        }
+        pattern.regex.captures(self.plain.get_or_init(|| plain(self.bytes)))
     }
 }
 
