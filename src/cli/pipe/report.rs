@@ -1,8 +1,8 @@
 //! Tells the sidecar the latest state: what changed in between is never sent, and a sidecar that is not there, hangs or
 //! refuses is tried again ever more slowly.
 //!
-//! There is one request at a time, and the next one waits for its answer: two that overtake each other would look like
-//! counts that went down.
+//! There is one request at a time, and the next one waits for its answer. One that was given up may still be under way,
+//! to a sidecar that stands still for example; so each has its number, by which it is known when it comes late.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,9 @@ use super::{LAST_WORD, PipeArgs};
 use crate::cli::answer;
 use crate::cli::client::{Client, ReachArgs};
 use crate::cli::warn;
+use crate::clock::Clock;
 use crate::config::Environment;
+use crate::model::update::Ordinal;
 use crate::model::{AgentStatus, Batch, Time};
 use crate::sources::encode_state;
 use crate::sources::stream::{Counts, Reader, State};
@@ -79,6 +81,9 @@ pub(super) struct Reporter {
     told: Counts,
     /// Whether it has heard of this run at all.
     is_first: bool,
+    /// The run, and how many reports of it were sent.
+    run: String,
+    sent: u64,
     /// Made anew after a failure, so that a token that was changed is read again.
     client: Option<Client>,
 }
@@ -95,6 +100,8 @@ impl Reporter {
             quiet: args.quiet,
             told: if args.resumed { Counts::going_on() } else { Counts::default() },
             is_first: true,
+            run: format!("{:x}-{:x}", Clock::system().wall().as_millis(), std::process::id()),
+            sent: 0,
             client: None,
         }
     }
@@ -165,8 +172,14 @@ impl Reporter {
         };
         let mut update = seen.state.update(&self.agent, counts, seen.active_at);
         update.agent_type = self.agent_type.as_deref().or(seen.agent_type).map(Into::into);
-        let batch =
-            Batch { project: self.project.as_str().into(), ttl: Some(TTL), agents: vec![update], ..Batch::default() };
+        self.sent += 1;
+        let batch = Batch {
+            project: self.project.as_str().into(),
+            ttl: Some(TTL),
+            ordinal: Some(Ordinal { run: self.run.as_str().into(), number: self.sent }),
+            agents: vec![update],
+            ..Batch::default()
+        };
         let said = client.post_text(&["api", "state"], encode_state(&batch)).await?;
         let said = answer::parse(&said)?;
         match answer::list(&said, "rejected").first() {
