@@ -120,14 +120,8 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
 
     let needs = Arc::new(OnceLock::new());
     let (mut lane, incoming, used) = Channels::new(Arc::clone(&needs));
-    let understander = Understander {
-        reader,
-        seen: seen.clone(),
-        used,
-        needs,
-        signals: signals.clone(),
-        clock: Clock::system(),
-    };
+    let understander =
+        Understander { reader, seen: seen.clone(), used, needs, signals: signals.clone(), clock: Clock::system() };
     thread::Builder::new().name("understand".to_owned()).spawn({
         let ending = Arc::clone(&ending);
         move || understander.run(&incoming, &ending)

@@ -36,13 +36,17 @@ impl Orders {
             None => None,
             Some(order) if *order.run == *ordinal.run => {
                 if ordinal.number <= order.number {
-                    return Err("a newer report of the same run was taken before; number each report higher than the last");
+                    return Err(
+                        "a newer report of the same run was taken before; number each report higher than the last",
+                    );
                 }
                 order.number = ordinal.number;
                 return Ok(());
             }
             Some(order) if order.before.as_deref() == Some(&*ordinal.run) => {
-                return Err("another run reports under this name since; give agents that run at the same time a name each");
+                return Err(
+                    "another run reports under this name since; give agents that run at the same time a name each",
+                );
             }
             Some(order) => Some(std::mem::take(&mut order.run)),
         };

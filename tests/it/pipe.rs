@@ -2,6 +2,8 @@
 //! knows what the agent did.
 
 mod bad_sidecars;
+mod claude_code;
+mod signals;
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -16,7 +18,7 @@ use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, counterparts, tidy, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![
+    let mut trials = vec![
         trial("pipe: recorded runs pass unchanged and are known, run after run", &[], recorded_runs_are_known),
         trial("pipe: a resumed run goes on with its totals", &[], a_resumed_run_goes_on),
         trial("pipe: an interactive stream is not held back", &[], an_interactive_stream_is_not_held_back),
@@ -39,13 +41,17 @@ pub(crate) fn trials() -> Vec<Case> {
             bad_sidecars::a_dying_sidecar_is_done_without,
         ),
         trial("pipe: who stops reading ends it, and with it the agent", &[], a_reader_that_goes_ends_it),
-        trial("pipe: signals wait for the agent's last words", &[], signals_wait_for_last_words),
         trial(
             "pipe: patterns come from the configuration, and a broken one stops nothing",
             &[],
             patterns_are_configured,
         ),
-    ]
+        trial("pipe: what is said last is read though reading is behind", &[], the_last_words_of_a_flood_are_read),
+        trial("pipe: a report that comes late is refused", &[], a_late_report_is_refused),
+    ];
+    trials.extend(signals::trials());
+    trials.extend(claude_code::trials());
+    trials
 }
 
 fn sample(name: &str) -> Vec<u8> {
@@ -328,40 +334,6 @@ fn spent() -> ChildStdout {
     child.stdout.take().expect("its output")
 }
 
-fn signals_wait_for_last_words() {
-    let setup = Setup::new("");
-    let lookout = setup.start();
-    let ready = |name: &str| {
-        let mut pipe = Pipe::start(&setup, &lookout.url(), &["--agent", name]);
-        pipe.write(b"one\n");
-        pipe.expect(b"one\n");
-        seen(&lookout, name, "running", None);
-        pipe
-    };
-    // The first one is the agent's.
-    let mut pipe = ready("int");
-    pipe.signal("INT");
-    pipe.write(b"last words\n");
-    pipe.expect(b"last words\n");
-    assert!(pipe.end().2.success());
-    seen(&lookout, "int", "failed", Some("interrupted"));
-    // Signals that are not taken yet are one; so each is sent until it is.
-    let mut pipe = ready("twice");
-    let status = eventually("its end", || {
-        pipe.signal("INT");
-        pipe.child.try_wait().expect("a child")
-    });
-    assert_eq!(status.code(), Some(130));
-    seen(&lookout, "twice", "failed", Some("interrupted"));
-    let mut pipe = ready("term");
-    pipe.signal("TERM");
-    pipe.write(b"last words\n");
-    pipe.expect(b"last words\n");
-    let status = eventually("its end", || pipe.child.try_wait().expect("a child"));
-    assert_eq!(status.code(), Some(143));
-    seen(&lookout, "term", "failed", Some("interrupted"));
-}
-
 fn patterns_are_configured() {
     let setup = Setup::new("pipe:\n  patterns:\n    failed: ['^fatal: (\\w+)']\n    tokens.total: ['used ([0-9]+)']\n");
     let lookout = setup.start();
@@ -379,4 +351,38 @@ fn patterns_are_configured() {
     let (said, status) = pass(&setup, &lookout.url(), &["--agent", "b", "--config", "broken.yaml"], stream);
     assert!(status.success() && said.contains("without the patterns of the configuration"), "{said}");
     seen(&lookout, "b", "completed", None);
+}
+
+fn the_last_words_of_a_flood_are_read() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let question = ["--agent", "a", "--format", "text", "--pattern", "waiting_question=(Allow \\w+)\\?"];
+    let mut pipe = Pipe::start(&setup, &lookout.url(), &question);
+    let mut output = std::mem::replace(&mut pipe.output, BufReader::new(spent()));
+    // Nobody reads so much in the time that it takes to pass it on.
+    let flood = b"one of many lines\n".repeat(4_000_000);
+    let passed = thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    pipe.write(&flood);
+    pipe.write(b"Allow Bash?\n");
+    seen(&lookout, "a", "waiting_question", Some("Allow Bash"));
+    assert!(pipe.end().2.success());
+    assert_eq!(passed.join().unwrap().expect("its output"), flood.len() as u64 + 12);
+}
+
+fn a_late_report_is_refused() {
+    let lookout = Setup::new("").start();
+    let report = |number: u32, tokens: u32| {
+        let body = serde_json::json!({"ordinal": {"run": "r", "number": number}, "agents": [{"name": "a", "tokens": {"input": tokens}}]});
+        let answer = lookout.post("/api/state", &body).json();
+        (answer["accepted"].as_u64(), answer["error"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(report(1, 0).0, Some(1));
+    assert_eq!(report(3, 300).0, Some(1));
+    let (accepted, error) = report(2, 200);
+    assert!(accepted.is_none() && error.starts_with("a: a newer report of the same run"), "{error}");
+    assert_eq!(report(4, 400).0, Some(1));
+    assert_eq!(tokens(&lookout, "a")[0], 400.0);
+    let page = lookout.get("/metrics");
+    let line = "lookout_rejected_total{signal=\"state\",reason=\"late\"} 1";
+    assert!(page.text().lines().any(|found| found == line), "{}", page.text());
 }

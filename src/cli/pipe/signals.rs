@@ -11,7 +11,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use procfs::process::Process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -35,8 +34,7 @@ pub(super) struct Signals {
 impl Signals {
     /// Heeds signals from now on.
     pub(super) fn heed() -> anyhow::Result<Self> {
-        // Where that can't be read, none is ignored.
-        let ignored = Process::myself().and_then(|own| own.status()).map_or(0, |status| status.sigign);
+        let ignored = ignored();
         let is_heeded = |signal: i32| ignored & (1 << (signal - 1)) == 0;
         let came = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| is_heeded(*signal)) {
@@ -74,6 +72,13 @@ impl Signals {
             }
         }
     }
+}
+
+/// The signals that are ignored, a bit each, the lowest for the first; none where that can't be read.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 async fn next(signals: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {

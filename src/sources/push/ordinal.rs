@@ -59,5 +59,8 @@ impl<'de> Read<'de> for Ordinals<'_, 'de> {
 }
 
 fn unfit<E: Error>(what: &str, value: &Scalar<'_>) -> E {
-    E::custom(format_args!("{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report", value.shown()))
+    E::custom(format_args!(
+        "{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report",
+        value.shown()
+    ))
 }

@@ -288,7 +288,9 @@ fn what_is_no_batch_is_refused_whole_and_says_where() {
     for ttl in ["0", "-1", r#""soon""#, "[]", "1e99", r#""99d""#] {
         check_refused(&format!(r#"{{"ttl":{ttl},"agents":[]}}"#), "`ttl` is ");
     }
-    for ordinal in [r#"{"run":"","number":1}"#, r#"{"run":5,"number":1}"#, r#"{"run":"a","number":-1}"#, r#"{"run":"a"}"#, "7"] {
+    for ordinal in
+        [r#"{"run":"","number":1}"#, r#"{"run":5,"number":1}"#, r#"{"run":"a","number":-1}"#, r#"{"run":"a"}"#, "7"]
+    {
         check_refused(&format!(r#"{{"ordinal":{ordinal},"agents":[]}}"#), "`ordinal");
     }
     check_refused(r#"{"agents":[]} x"#, "trailing characters");

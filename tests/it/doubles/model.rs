@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -20,6 +21,8 @@ pub(crate) enum Mood {
     UsesShell,
     /// 429, again and again.
     Refuses,
+    /// 429 once, and then the shell is to be used.
+    RefusesOnce,
     /// Nothing, until the mood is another one.
     Thinks,
 }
@@ -28,7 +31,11 @@ pub(crate) enum Mood {
 pub(crate) struct Model {
     address: SocketAddr,
     mood: Arc<(Mutex<Mood>, Condvar)>,
+    answers: Arc<AtomicU32>,
 }
+
+/// Tokens of each answer, in and out.
+pub(crate) const TOKENS: [u32; 2] = [7, 3];
 
 impl Model {
     /// Starts one; its threads end with the test's process.
@@ -36,20 +43,26 @@ impl Model {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let mood = Arc::new((Mutex::new(mood), Condvar::new()));
-        let shared = Arc::clone(&mood);
+        let answers = Arc::new(AtomicU32::new(0));
+        let shared = (Arc::clone(&mood), Arc::clone(&answers));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let mood = Arc::clone(&shared);
+                let (mood, answers) = shared.clone();
                 // A client that goes away has its reasons.
-                thread::spawn(move || drop(serve(stream, &mood)));
+                thread::spawn(move || drop(serve(stream, &mood, &answers)));
             }
         });
-        Self { address, mood }
+        Self { address, mood, answers }
     }
 
     /// Its root.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many answers it gave, refusals not counted.
+    pub(crate) fn answers(&self) -> u32 {
+        self.answers.load(Ordering::SeqCst)
     }
 
     /// Answers otherwise from now on.
@@ -59,7 +72,7 @@ impl Model {
     }
 }
 
-fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()> {
+fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar), answers: &AtomicU32) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut length = 0;
@@ -80,15 +93,19 @@ fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()
     let has_tools = call["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
     let now = if has_tools { thought_through(mood) } else { Mood::Speaks };
     let used = call["messages"].to_string().contains("\"tool_result\"");
+    let id = || format!("msg_{}", answers.fetch_add(1, Ordering::SeqCst));
     let answer = match now {
-        Mood::Refuses => {
+        Mood::Refuses | Mood::RefusesOnce => {
             let error = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "too many requests"}});
             response("429 Too Many Requests", "application/json", &error.to_string())
         }
         _ if call["stream"] == true => {
-            response("200 OK", "text/event-stream", &events(now == Mood::UsesShell && !used))
+            response("200 OK", "text/event-stream", &events(&id(), now == Mood::UsesShell && !used))
         }
-        _ => response("200 OK", "application/json", &message(&[json!({"type": "text", "text": "Three."})]).to_string()),
+        _ => {
+            let said = message(&id(), &[json!({"type": "text", "text": "Three."})]);
+            response("200 OK", "application/json", &said.to_string())
+        }
     };
     (&stream).write_all(answer.as_bytes())
 }
@@ -96,7 +113,12 @@ fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar)) -> std::io::Result<()
 /// The mood, once it is one that answers.
 fn thought_through((mood, turned): &(Mutex<Mood>, Condvar)) -> Mood {
     let waited = turned.wait_timeout_while(mood.lock().unwrap(), PATIENCE, |mood| *mood == Mood::Thinks);
-    *waited.unwrap().0
+    let mut mood = waited.unwrap().0;
+    let now = *mood;
+    if now == Mood::RefusesOnce {
+        *mood = Mood::UsesShell;
+    }
+    now
 }
 
 fn response(status: &str, kind: &str, body: &str) -> String {
@@ -106,13 +128,14 @@ fn response(status: &str, kind: &str, body: &str) -> String {
     )
 }
 
-fn message(content: &[Value]) -> Value {
-    json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content,
-        "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": 7, "output_tokens": 3}})
+fn message(id: &str, content: &[Value]) -> Value {
+    let [input, output] = TOKENS;
+    json!({"id": id, "type": "message", "role": "assistant", "model": "claude", "content": content,
+        "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": input, "output_tokens": output}})
 }
 
 /// The events of a streamed answer.
-fn events(uses_shell: bool) -> String {
+fn events(id: &str, uses_shell: bool) -> String {
     let (block, delta, stop) = if uses_shell {
         let input = json!({"command": "touch made-by-the-model", "description": "Make a file"}).to_string();
         let tool = json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}});
@@ -120,14 +143,14 @@ fn events(uses_shell: bool) -> String {
     } else {
         (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": "Three."}), "end_turn")
     };
-    let mut start = message(&[]);
+    let mut start = message(id, &[]);
     start["stop_reason"] = Value::Null;
     let events = [
         json!({"type": "message_start", "message": start}),
         json!({"type": "content_block_start", "index": 0, "content_block": block}),
         json!({"type": "content_block_delta", "index": 0, "delta": delta}),
         json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": {"output_tokens": 3}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": {"output_tokens": TOKENS[1]}}),
         json!({"type": "message_stop"}),
     ];
     let event = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());

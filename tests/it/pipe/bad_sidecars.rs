@@ -136,7 +136,16 @@ pub(super) fn a_late_sidecar_hears() {
     assert!(pipe.end().2.success());
     let last = double.agents().pop().expect("a last word");
     assert_eq!((&last["status"], &last["tokens"]["output"]), (&Value::from("completed"), &Value::from(114)));
-    assert_eq!(double.bodies.lock().unwrap()[0]["ttl"], "1m");
+    let bodies = double.bodies.lock().unwrap();
+    assert_eq!(bodies[0]["ttl"], "1m");
+    // Each report has a number of its own, so that one that comes late is known.
+    let numbers: Vec<u64> = bodies.iter().filter_map(|body| body["ordinal"]["number"].as_u64()).collect();
+    assert!(numbers.len() == bodies.len() && numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    assert!(
+        bodies
+            .iter()
+            .all(|body| body["ordinal"]["run"].is_string() && body["ordinal"]["run"] == bodies[0]["ordinal"]["run"])
+    );
 }
 
 pub(super) fn a_dying_sidecar_is_done_without() {
