@@ -159,10 +159,13 @@ impl Alerts {
             let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
             let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
             let firing = alert.state == AlertState::Firing;
+            let explains = explain::explains(policy.class, alert.state);
             let slot =
                 self.insert(Entry { alert, policy, touched: false, dirty: false, closing: false, explainer: None });
             if firing {
                 self.count_active(slot, 1);
+            }
+            if explains {
                 self.explainer_changed(slot);
             }
             self.touch(slot);
@@ -190,7 +193,7 @@ impl Alerts {
         // A rule may be about something else now.
         self.explainers = Explainers::default();
         for slot in self.slots() {
-            if self.entry(slot).is_some_and(|entry| entry.alert.state == AlertState::Firing) {
+            if self.entry(slot).is_some_and(|entry| explain::explains(entry.policy.class, entry.alert.state)) {
                 self.explainer_changed(slot);
             }
         }

@@ -18,6 +18,7 @@ mod run;
 pub mod trial;
 pub mod view;
 mod watch;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ pub mod config;
 mod expected;
 mod expiry;
 mod hooks;
+mod limits;
 mod order;
 mod poll;
 mod project;
@@ -31,14 +32,14 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Signals, Snapshot, Time};
+use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Limited, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use taken::Taken;
 
 /// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
 /// one counts for against the cap, so that a known agent never loses a series.
-pub const SERIES_PER_AGENT: usize = 62;
+pub const SERIES_PER_AGENT: usize = 65;
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.
@@ -355,7 +356,8 @@ impl Fleet {
         self.changes.history.extend(step.history);
         self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
-        self.agent_deadlines.schedule(slot, now.plus(silent));
+        let limited = agent.limited.as_ref().map(Limited::ends);
+        self.agent_deadlines.schedule(slot, limited.map_or(now.plus(silent), |ends| ends.min(now.plus(silent))));
         !step.usage_refused
     }
 

@@ -18,6 +18,7 @@ pub mod hook;
 pub mod keys;
 pub mod labels;
 pub mod level;
+pub mod limited;
 pub mod matchers;
 pub mod notice;
 pub mod project;
@@ -49,6 +50,7 @@ pub use decision::{Decision, Event, Why, Withheld};
 pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};
 pub use hook::Hook;
 pub use level::Level;
+pub use limited::{Limited, Refusal};
 pub use matchers::{Label, Matchers};
 pub use notice::{
     Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, SendError, SendReason,

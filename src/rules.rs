@@ -28,7 +28,9 @@ pub use description::{Description, Measure};
 pub use level::When;
 pub use text::{Facts, as_count, as_duration, as_percent};
 
-use crate::model::{Changes, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time};
+use crate::model::{
+    Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time,
+};
 use judge::Marks;
 use window::Tracks;
 
@@ -103,6 +105,11 @@ impl Rules {
     pub fn id(&self, name: &str) -> Option<RuleId> {
         let place = self.set.rules.iter().position(|rule| *rule.policy.name == *name)?;
         u16::try_from(place).ok().map(RuleId)
+    }
+
+    /// What the rule of that name is about; `None` when it is gone.
+    pub fn class(&self, name: &str) -> Option<Class> {
+        self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.policy.class)
     }
 
     /// What a person is told of a finding: summary and action. `rule` may have gone since.

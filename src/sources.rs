@@ -17,6 +17,7 @@ pub mod poll;
 pub mod profiles;
 pub mod push;
 mod read;
+mod retry;
 pub mod stream;
 pub mod usage;
 mod words;

@@ -1,7 +1,7 @@
 //! Which alert explains which, so that one cause is told once.
 //!
 //! A source that can't be polled explains that its agents are down or silent; agents down in numbers are
-//! told as one; an agent that is down explains its silence, and its silence whatever else is said of it;
+//! told as one, and so are agents that rate limits hold up; an agent that is down explains its silence, and its silence whatever else is said of it;
 //! a project's health is told only when nothing firing explains it. What is explained is withheld: still
 //! active, still visible, and told as soon as its explanation ends before it does. To a receiver that is not told of
 //! an explanation, by its level or its route, it explains nothing.
@@ -26,6 +26,8 @@ struct ProjectExplainers {
     stale: HashMap<Arc<str>, u32>,
     /// The alert that tells of agents down in numbers, and whether it is two or more.
     agents_down: Option<(u32, bool)>,
+    /// The same for agents held up by rate limits.
+    agents_limited: Option<(u32, bool)>,
     components: BTreeMap<Arc<str>, u32>,
 }
 
@@ -40,7 +42,7 @@ impl Explainers {
         let project = alert.subject.project().and_then(|project| self.projects.get(project));
         let name = alert.subject.name();
         match entry.policy.class {
-            Class::SourceFailing | Class::Component | Class::Other => None,
+            Class::SourceFailing | Class::Component | Class::AgentsLimited | Class::Other => None,
             Class::AgentDown => by_source().or_else(|| {
                 let (slot, many) = project?.agents_down?;
                 many.then_some(slot)
@@ -57,6 +59,11 @@ impl Explainers {
             }
             Class::AgentStale => by_source().or_else(|| project?.down.get(name).map(|(slot, _)| *slot)),
             Class::Agent => project?.stale.get(name).copied(),
+            Class::AgentLimited => {
+                let project = project?;
+                let many = project.agents_limited.filter(|(_, many)| *many).map(|(slot, _)| slot);
+                project.stale.get(name).copied().or(many)
+            }
             Class::ClusterHealth => {
                 let project = project?;
                 let down = || project.down.values().next().map(|(slot, _)| *slot);
@@ -65,6 +72,12 @@ impl Explainers {
             }
         }
     }
+}
+
+/// Whether an alert of this class explains others while it is in this state: when it fires. Those held up at once are
+/// told as one from the first, so that each by itself is kept back while more of them are gathered.
+pub(super) fn explains(class: Class, state: AlertState) -> bool {
+    state == AlertState::Firing || class == Class::AgentsLimited && state == AlertState::Pending
 }
 
 impl Alerts {
@@ -86,7 +99,7 @@ impl Alerts {
     pub(super) fn explainer_changed(&mut self, slot: u32) {
         let Some(entry) = self.entry(slot) else { return };
         let (class, subject) = (entry.policy.class, entry.alert.subject.clone());
-        let firing = entry.alert.state == AlertState::Firing;
+        let firing = explains(class, entry.alert.state);
         let many = entry.alert.value.is_some_and(|value| value >= 2.0);
         let source = entry.alert.source.clone();
         let name = Arc::clone(subject.name());
@@ -140,7 +153,14 @@ impl Alerts {
                 }
                 self.touch_subject(&Subject::Cluster { project });
             }
-            Class::SourceFailing | Class::ClusterHealth | Class::Agent | Class::Other => {}
+            Class::AgentsLimited => {
+                known.agents_limited = firing.then_some((slot, many));
+                let is_one = |entry: &Entry| {
+                    entry.policy.class == Class::AgentLimited && entry.alert.subject.project() == Some(&project)
+                };
+                self.touch_where(is_one);
+            }
+            Class::SourceFailing | Class::ClusterHealth | Class::Agent | Class::AgentLimited | Class::Other => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::explain::explains;
 use super::{Alerts, Entry, MAX_ALERTS};
 use crate::model::{Alert, AlertState, Ending, Event, Finding, Fingerprint, Level, Time};
 
@@ -77,7 +78,11 @@ impl Alerts {
         if let Some(entry) = self.entry(slot) {
             let until = entry.alert.started_at.plus(entry.policy.hold);
             if until > now {
+                let gathers = explains(entry.policy.class, entry.alert.state);
                 self.note(now, slot, Event::Pending { until });
+                if gathers {
+                    self.explainer_changed(slot);
+                }
             }
         }
         self.mature(now, slot);
@@ -195,6 +200,7 @@ impl Alerts {
         if was == AlertState::Resolved {
             return;
         }
+        let explained = explains(entry.policy.class, was);
         let alert = &mut entry.alert;
         (alert.resolved_at, alert.ending, alert.clearing_since) = (Some(at.min(now)), ending, None);
         (alert.changed_at, alert.caused_at, alert.explained_by) = (now, now, None);
@@ -206,9 +212,11 @@ impl Alerts {
         entry.dirty = true;
         entry.closing = was == AlertState::Firing;
         self.note(now, slot, Event::Resolved { ending });
+        if explained {
+            self.explainer_changed(slot);
+        }
         if was == AlertState::Firing {
             self.count_active(slot, -1);
-            self.explainer_changed(slot);
             if ending.is_none() {
                 self.flip(now, slot);
             }

@@ -283,6 +283,33 @@ fn one_agent_down_is_told_as_one_and_two_as_a_number() {
 }
 
 #[test]
+fn agents_held_up_are_told_as_one_once_they_are_gathered() {
+    let classes = [("AgentsLimited", Class::AgentsLimited), ("RateLimited", Class::AgentLimited)];
+    let mut policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
+    (policies[0].hold, policies[0].clear_after) = (Duration::from_secs(3), Duration::from_secs(600));
+    let mut alerts = Alerts::new(policies.to_vec(), vec![receiver("ops", Warning)]);
+    let refused = |second| finding(1, agent(&format!("a{second}")), Some(Warning), 1.0, at(second));
+    let effects = alerts.step(at(0), vec![refused(0)]);
+    assert_eq!(told(&effects), ["RateLimited Firing a0"], "one by itself");
+    let effects = alerts.step(at(1), vec![refused(1), finding(0, cluster(), Some(Warning), 2.0, at(1))]);
+    assert_eq!(told(&effects), [""; 0], "there may be more of them");
+    let effects = alerts.step(at(2), vec![refused(2), finding(0, cluster(), Some(Warning), 3.0, at(2))]);
+    assert_eq!(told(&effects), [""; 0]);
+    assert_eq!(told(&alerts.tick(at(4))), ["AgentsLimited Firing shop"]);
+    let effects = alerts.step(at(60), vec![finding(0, cluster(), None, 0.0, at(60))]);
+    assert_eq!(told(&effects), [""; 0], "what it stands for is not over");
+    let over = (0..3).map(|second| finding(1, agent(&format!("a{second}")), None, 0.0, at(602)));
+    assert_eq!(told(&alerts.step(at(602), over.collect())), ["RateLimited Resolved a0"]);
+    assert_eq!(told(&alerts.tick(at(660))), ["AgentsLimited Resolved shop"]);
+
+    // Gathered and gone: whoever was kept back for it is told.
+    let effects = alerts.step(at(2_000), vec![refused(2_000), finding(0, cluster(), Some(Warning), 2.0, at(2_000))]);
+    assert_eq!(told(&effects), [""; 0]);
+    let effects = alerts.step(at(2_001), vec![finding(0, cluster(), None, 1.0, at(2_001))]);
+    assert_eq!(told(&effects), ["RateLimited Firing a2000"]);
+}
+
+#[test]
 fn a_source_that_fails_explains_its_agents_until_it_works_again() {
     let mut alerts = family();
     let source = Subject::Source { name: "push".into() };

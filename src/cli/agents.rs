@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::answer::{count, dollars, flag, list, number, parse, seconds, short, text};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Column, Table};
 use super::terminal::{Colour, Look, print};
+use crate::clock::Clock;
 use crate::config::Environment;
-use crate::model::{AgentStatus, TokenType};
+use crate::model::{AgentStatus, Time, TokenType};
 
 /// Arguments of `lookout agents`.
 #[derive(Args, Clone, Debug)]
@@ -32,7 +34,8 @@ pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<
     if args.client.json {
         print(&answer)?;
     } else {
-        print(&render(&parse(&answer)?, args, Look::of_stdout()))?;
+        let here = Here { now: Clock::system().wall(), zone: TimeZone::system() };
+        print(&render(&parse(&answer)?, args, Look::of_stdout(), &here))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,7 +58,13 @@ fn rank(agent: &Value) -> usize {
     }
 }
 
-fn render(answer: &Value, args: &AgentsArgs, look: Look) -> String {
+/// By which clock times are told.
+struct Here {
+    now: Time,
+    zone: TimeZone,
+}
+
+fn render(answer: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String {
     let mut agents: Vec<(&str, &Value)> = list(answer, "projects")
         .iter()
         .flat_map(|project| list(project, "agents").iter().map(move |agent| (text(project, "name"), agent)))
@@ -89,7 +98,7 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look) -> String {
             project.into(),
             text(agent, "name").into(),
             text(agent, "type").into(),
-            status(agent),
+            status(agent, here),
             seconds(number(agent, "idle_seconds")).into(),
             task(agent).into(),
             short(tokens(agent)).into(),
@@ -100,7 +109,7 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look) -> String {
     format!("{}\n{}\n", table.render(look), count(agents.len(), "agent"))
 }
 
-fn status(agent: &Value) -> Cell {
+fn status(agent: &Value, here: &Here) -> Cell {
     let word = match text(agent, "status") {
         "" => "unknown",
         word => word,
@@ -108,6 +117,12 @@ fn status(agent: &Value) -> Cell {
     let mut shown = word.to_owned();
     if flag(agent, "stale") == Some(true) {
         shown.push_str(", stale");
+    }
+    if let Some(limited) = agent.get("limited").filter(|limited| limited.is_object()) {
+        shown.push_str(", limited");
+        if let Some(until) = Time::parse(text(limited, "until")) {
+            shown.push_str(&format!(" until {}", until.on_clock(here.now, &here.zone)));
+        }
     }
     if !text(agent, "reason").is_empty() {
         shown = format!("{shown}: {}", text(agent, "reason"));
@@ -163,12 +178,16 @@ mod tests {
                 {"name": "worker-1", "type": "custom", "status": "running", "up": true, "expected": true, "idle_seconds": 3.2, "task_id": "task_123", "phase": "implement", "progress": 42.5, "tokens": {"input": 100_000, "output": 23_456, "cost_usd": 9.0}, "cost_usd": 1.5, "restart_count": 1},
                 {"name": "grand_boss", "type": "claude-code", "status": "failed", "reason": "exit status 137: out of memory", "up": false, "expected": true, "restarts": 12, "tokens": 4_500_000, "cost_usd": 0.0042},
                 {"name": "worker-2", "status": "idle", "up": true, "idle_seconds": 700.0},
-                {"name": "worker-3", "status": "idle", "up": true, "idle_seconds": 70.0},
+                {"name": "worker-3", "status": "idle", "up": true, "idle_seconds": 70.0, "limited": {"until": "2026-11-21T16:00:00Z"}},
                 {"name": "asker", "status": "waiting_question", "up": true},
                 {"name": "done", "status": "completed", "up": false, "expected": false}
             ]},
             {"name": "lab", "agents": [{"name": "日本語エージェント", "status": "paused", "up": true}, {"name": 7}]}
         ]})
+    }
+
+    fn here() -> Here {
+        Here { now: Time::parse("2026-11-21T12:00:00Z").expect("a time"), zone: TimeZone::UTC }
     }
 
     fn shown(width: usize, project: Option<&str>, status: Option<&str>) -> String {
@@ -177,7 +196,7 @@ mod tests {
             status: status.map(str::to_owned),
             client: ClientArgs::default(),
         };
-        render(&answer(), &args, Look { width: Some(width), colours: false })
+        render(&answer(), &args, Look { width: Some(width), colours: false }, &here())
     }
 
     #[test]
@@ -187,7 +206,7 @@ mod tests {
         shop     grand_boss          failed: exit status 137: out of…                                    4.5M  $0.0042        12
         shop     asker               waiting_question
         shop     worker-2            idle                              11m40s
-        shop     worker-3            idle                               1m10s
+        shop     worker-3            idle, limited until 16:00          1m10s
         shop     worker-1            running                               3s  task_123 implement 42%  123.5k    $1.50         1
         lab                          unknown
         lab      日本語エージェント  paused
@@ -204,7 +223,7 @@ mod tests {
         shop     grand_boss   failed: ex…                        4.5M  $0.0042        12
         shop     asker        waiting_qu…
         shop     worker-2     idle         11m40s
-        shop     worker-3     idle          1m10s
+        shop     worker-3     idle, limi…   1m10s
         shop     worker-1     running          3s  task_123…   123.5k    $1.50         1
         lab                   unknown
         lab      日本語エー…  paused
@@ -217,9 +236,9 @@ mod tests {
     #[test]
     fn filters_choose() {
         insta::assert_snapshot!(shown(80, Some("shop"), Some("idle")), @"
-        PROJECT  AGENT     TYPE  STATUS    IDLE  TASK  TOKENS  COST  RESTARTS
-        shop     worker-2        idle    11m40s
-        shop     worker-3        idle     1m10s
+        PROJECT  AGENT     STATUS                     IDLE  TASK  TOKENS  COST  RESTARTS
+        shop     worker-2  idle                     11m40s
+        shop     worker-3  idle, limited until 16…   1m10s
 
         2 agents
         ");
@@ -233,7 +252,7 @@ mod tests {
             Value::Null,
             serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),
         ] {
-            assert!(render(&odd, &args, Look { width: Some(0), colours: true }).ends_with('\n'));
+            assert!(render(&odd, &args, Look { width: Some(0), colours: true }, &here()).ends_with('\n'));
         }
     }
 }

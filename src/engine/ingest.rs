@@ -69,7 +69,8 @@ impl Engine {
 
     /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
     pub(super) fn take_hook(&mut self, now: Time, posted: &Posted) {
-        let hook = match sources::hooks::claude_code(&posted.target, &self.agent_rules, &posted.body) {
+        let wall = self.fleet.state().wall.show(now);
+        let hook = match sources::hooks::claude_code(&posted.target, &self.agent_rules, &posted.body, wall) {
             Ok(hook) => hook,
             Err(error) => {
                 tracing::debug!(error = %error, "hook not taken");

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use super::view::rfc3339;
+use super::words::{Said, words};
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{Alert, AlertState, Changes, Level, Notice, Snapshot, Subject, Time, Wall};
+use crate::model::{Alert, AlertState, Changes, Notice, Subject, Time, Wall};
 use crate::notify::Dispatcher;
-use crate::rules::{Facts, Rules};
+use crate::rules::Rules;
 use crate::store::{ClosedAlert, Save};
-
-/// Agents named at most in the text of one alert.
-const NAMED: usize = 20;
 
 /// What changed since the last save.
 #[derive(Debug, Default)]
@@ -72,58 +70,6 @@ impl Unsaved {
             && self.removed_agents.is_empty()
             && self.removed_components.is_empty()
     }
-}
-
-/// What a person is told of an alert: summary and action.
-fn words(now: Time, rules: &Rules, fleet: &Fleet, rule: &str, said: &Said<'_>) -> (String, String) {
-    let agents = match said.subject {
-        Subject::Cluster { project } if said.lists => down_agents(fleet.state(), project),
-        _ => Vec::new(),
-    };
-    let reason = match said.subject {
-        Subject::Agent { project, name } => fleet.find(project, name).and_then(|agent| agent.reason.as_deref()),
-        _ => None,
-    };
-    let Said { subject, level, value, threshold, .. } = *said;
-    rules.describe(
-        rule,
-        &Facts { subject, level, value, threshold, reason, agents: &agents, at: now, zone: fleet.time_zone() },
-    )
-}
-
-/// What of an alert or notice goes into words.
-struct Said<'a> {
-    subject: &'a Subject,
-    level: Level,
-    value: Option<f64>,
-    threshold: Option<f64>,
-    /// Whether those it is about are named.
-    lists: bool,
-}
-
-impl<'a> From<&'a Alert> for Said<'a> {
-    fn from(alert: &'a Alert) -> Self {
-        let lists = alert.state != AlertState::Resolved;
-        Self { subject: &alert.subject, level: alert.level, value: alert.value, threshold: alert.threshold, lists }
-    }
-}
-
-impl<'a> From<&'a Notice> for Said<'a> {
-    fn from(notice: &'a Notice) -> Self {
-        let lists = notice.kind.is_firing();
-        Self { subject: &notice.subject, level: notice.level, value: notice.value, threshold: notice.threshold, lists }
-    }
-}
-
-fn down_agents(fleet: &Snapshot, project: &str) -> Vec<String> {
-    let down = fleet.agents.iter().filter(|agent| *agent.project == *project && agent.is_down());
-    let mut names: Vec<String> = down.map(|agent| agent.name.to_string()).collect();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
-    names
 }
 
 /// `notices` with what a person is told filled in; receivers of one alert are told the same words.

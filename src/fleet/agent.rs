@@ -8,19 +8,15 @@ use crate::model::project::{Project, TASK_DURATION_BOUNDS};
 use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, RateLimit, Signal, Signals, Task, Time, TokenType,
-    UsageOwner, Wall,
+    Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, Signal, Signals, Task, Time, TokenType, UsageOwner, Wall,
 };
 
 use super::project::{add_model_usage, record_task};
 
-/// Most rate limits kept for one agent: its provider's four kinds, twice over.
-const MAX_RATE_LIMITS: usize = 8;
-
 /// What one report changed.
 pub(super) struct Step<'a> {
-    now: Time,
-    wall: &'a Wall,
+    pub(super) now: Time,
+    pub(super) wall: &'a Wall,
     started_at: Time,
     count_cache_read: bool,
     /// What a hook comes to, when the report is one: it knows how tasks end, whatever becomes of the status.
@@ -138,34 +134,7 @@ impl<'a> Step<'a> {
             Patch::Set(at) => agent.estimated_completion = Some(self.wall.expect(at)),
         }
         if let Some(limits) = &update.rate_limits {
-            let same = agent.rate_limits.len() == limits.len()
-                && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
-                    *known.provider == *new.provider
-                        && *known.limit_type == *new.limit_type
-                        && (known.limit, known.remaining, known.reset_at)
-                            == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
-                });
-            if !same {
-                agent.rate_limits.clear();
-                for new in limits {
-                    // The last word on one limit counts: two would be the same series twice.
-                    let limit = RateLimit {
-                        provider: Arc::from(&*new.provider),
-                        limit_type: Arc::from(&*new.limit_type),
-                        limit: new.limit,
-                        remaining: new.remaining,
-                        reset_at: new.reset_at.map(|at| self.wall.expect(at)),
-                    };
-                    let same = |known: &RateLimit| {
-                        (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type)
-                    };
-                    if let Some(known) = agent.rate_limits.iter_mut().find(|known| same(known)) {
-                        *known = limit;
-                    } else if agent.rate_limits.len() < MAX_RATE_LIMITS {
-                        agent.rate_limits.push(limit);
-                    }
-                }
-            }
+            self.take_rate_limits(agent, limits);
         }
     }
 
@@ -225,6 +194,9 @@ impl<'a> Step<'a> {
         }
         if let Some(to) = said.filter(|_| changed) {
             (agent.status, agent.status_since) = (Some(to), self.now);
+            if to.is_over() {
+                self.answered(agent);
+            }
             if from.is_some() {
                 agent.status_changes = agent.status_changes.saturating_add(1);
             }
@@ -277,6 +249,7 @@ impl<'a> Step<'a> {
 
     fn take_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         let totals = &mut project.totals;
+        let before = [agent.requests, agent.request_errors, agent.rate_limit_hits];
         let is_telemetrys = agent.usage_owner == Some(UsageOwner::Telemetry);
         let counters = [
             (update.restart_count, &mut agent.restarts, &mut totals.restarts, Some(Signal::Restarts)),
@@ -307,6 +280,11 @@ impl<'a> Step<'a> {
                     self.changed.insert(signal);
                 }
             }
+        }
+        // Whoever names the limits has said already whether they hold it up.
+        if update.rate_limits.is_none() {
+            let after = [agent.requests, agent.request_errors, agent.rate_limit_hits];
+            self.take_outcomes(agent, before, after);
         }
     }
 

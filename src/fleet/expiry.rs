@@ -54,11 +54,15 @@ impl Fleet {
 
     /// Makes the agent stale or forgets it when that is due, else schedules when it will be.
     fn expire_agent(&mut self, now: Time, slot: u32) {
+        self.end_limit(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
         let heard = agent.last_heard.max(self.state.started_at);
         let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
         let forget_at = heard.plus(self.settings.agents.forget_after);
+        if let Some(limited) = &agent.limited {
+            self.agent_deadlines.schedule(slot, limited.ends());
+        }
         let project = agent.project_slot;
         if forget_at <= now {
             let before = self.tally(project);
@@ -74,6 +78,22 @@ impl Fleet {
             }
             _ => self.agent_deadlines.schedule(slot, forget_at),
         }
+    }
+
+    /// Ends what holds the agent up when its time has come.
+    fn end_limit(&mut self, now: Time, slot: u32) {
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        if agent.limited.as_ref().is_none_or(|limited| limited.ends() > now) {
+            return;
+        }
+        let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
+        let tally = Tally::of(agent, false);
+        agent.limited = None;
+        tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
+        let project = agent.project_slot;
+        self.changes.agents.push((slot, Signals::NONE.with(Signal::AgentsLimited)));
+        self.project_changed(project);
+        self.touched();
     }
 
     /// Nothing goes stale within `agents.timeout` of our start.

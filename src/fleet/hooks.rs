@@ -36,7 +36,10 @@ impl Fleet {
         let forget_after = self.settings.agents.forget_after;
         let Some(agent) = self.state.agents.get_mut(slot) else { return taken };
         let sessions = Arc::make_mut(agent.sessions.get_or_insert_default());
-        let heard = sessions.take(now, forget_after, hook);
+        let mut heard = sessions.take(now, forget_after, hook);
+        if let Some(refusal) = &mut heard.refusal {
+            refusal.until = refusal.until.map(|at| self.state.wall.expect(at));
+        }
         let (owner, ttl) = (Arc::clone(&agent.source), agent.ttl);
         let is_ours = ttl.is_none();
         let is_active = heard.is_activity && (is_ours || agent.last_activity.is_some());
@@ -73,9 +76,14 @@ impl Step<'_> {
     pub(super) fn take_heard(&mut self, agent: &mut Agent, heard: &Heard, project: &mut Project) {
         // Whether silence is idleness follows from more than what is compared above.
         self.changed.insert(Signal::IdleSeconds);
+        match &heard.refusal {
+            Some(refusal) => self.refused(agent, refusal),
+            None if heard.is_answered => self.answered(agent),
+            None => {}
+        }
         // Who pushes totals counts refused requests and tasks himself.
         if agent.usage_owner != Some(UsageOwner::State) {
-            let refused = u64::from(heard.is_limited);
+            let refused = u64::from(heard.refusal.is_some());
             // Known from the first hook on, so that the first refusal is an increase.
             agent.rate_limit_hits.add(refused);
             project.totals.rate_limit_hits.add(refused);

@@ -46,6 +46,7 @@ pub(super) struct Tally {
     up: bool,
     down: bool,
     expected: bool,
+    limited: bool,
 }
 
 impl Tally {
@@ -60,12 +61,13 @@ impl Tally {
             up: agent.is_up(),
             down: agent.is_down(),
             expected: agent.is_expected(),
+            limited: agent.limited.is_some(),
         }
     }
 
     /// How an agent counts that is not there.
     pub(super) const fn none() -> Self {
-        Self { known: false, status: None, up: false, down: false, expected: false }
+        Self { known: false, status: None, up: false, down: false, expected: false, limited: false }
     }
 
     /// Counts `new` in place of this.
@@ -84,6 +86,7 @@ impl Tally {
         project.up = step(project.up, u32::from(self.up));
         project.down = step(project.down, u32::from(self.down));
         project.expected = step(project.expected, u32::from(self.expected));
+        project.limited = step(project.limited, u32::from(self.limited));
         match self.status {
             Some(status) => {
                 if let Some(count) = project.by_status.get_mut(status as usize) {
@@ -133,6 +136,7 @@ pub(super) struct Standing {
     up: u32,
     down: u32,
     expected: u32,
+    limited: u32,
     components: [u32; 4],
     sums: [u64; 5],
     tokens: u64,
@@ -165,6 +169,7 @@ impl Fleet {
             up: project.up,
             down: project.down,
             expected: project.expected,
+            limited: project.limited,
             components: project.components,
             sums: [
                 totals.restarts.total(),

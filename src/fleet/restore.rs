@@ -28,6 +28,7 @@ impl Fleet {
                 project.totals = saved.totals;
                 project.models = saved.models;
                 project.task_durations = saved.task_durations;
+                project.request_durations = saved.request_durations;
                 project.recent_tasks = saved.recent_tasks;
                 project.too_small_since = saved.too_small_since;
             }
@@ -64,6 +65,9 @@ impl Fleet {
         if let Some(task) = &mut agent.task {
             task.started_at = task.started_at.min(now);
             task.working_since = task.working_since.map(|at| at.min(now));
+        }
+        if let Some(limited) = &mut agent.limited {
+            limited.restored(now);
         }
         if let Some(sessions) = &mut agent.sessions {
             Arc::make_mut(sessions).restored(now);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::{AgentTelemetry, Signal, Signals, Time, UsageOwner};
+use crate::model::{AgentTelemetry, Limited, Signal, Signals, Time, UsageOwner};
 
 use super::agent::{USAGE, Used, add_tokens};
 use super::project::Tally;
-use super::{Fleet, SERIES_PER_AGENT, Taken};
+use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 impl Fleet {
     /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.
@@ -38,8 +38,8 @@ impl Fleet {
         else {
             return Ok(());
         };
+        let tally = Tally::of(agent, is_new);
         if is_new {
-            Tally::none().replace_with(Tally::of(agent, false), totals);
             self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
         }
         if agent.ttl.is_none() {
@@ -97,6 +97,15 @@ impl Fleet {
             used.spend(agent, totals, said.cost_usd.is_none(), self.settings.budgets.count_cache_read);
             changed = changed.union(USAGE);
         }
+        if limits::take_telemetry(agent, now, said, &self.state.wall) {
+            changed.insert(Signal::AgentsLimited);
+            let ends = agent.limited.as_ref().map(Limited::ends);
+            ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
+        }
+        if !said.durations.is_empty() {
+            totals.request_durations.add(&said.durations);
+        }
+        tally.replace_with(Tally::of(agent, false), totals);
         self.changes.agents.push((slot, changed));
         self.settle_project(now, project_slot, before);
         if has_numbers && !is_ours {

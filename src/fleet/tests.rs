@@ -4,6 +4,7 @@ mod agents;
 mod clock;
 mod histories;
 mod hooks;
+mod limits;
 mod lives;
 
 use std::time::Duration;

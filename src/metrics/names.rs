@@ -77,6 +77,8 @@ families! {
         "What kind of agent it is and the model that it last named; always 1";
     AGENT_STATUS = Gauge "orchestrator_agent_status" ["project", "agent_name", "status"]
         "The status of the agent: 1 for the one that it is in, 0 for the others";
+    AGENT_WAITING = Gauge "orchestrator_agent_waiting_info" ["project", "agent_name", "status", "reason"]
+        "What the agent waits for; always 1";
     AGENT_IDLE_TIME = Gauge "orchestrator_agent_idle_time_seconds" ["project", "agent_name"]
         "Time since the last activity of the agent, while it is up and not paused";
     AGENT_LAST_ACTIVITY = Gauge "orchestrator_agent_last_activity_timestamp_seconds" ["project", "agent_name"]
@@ -119,10 +121,16 @@ families! {
     AGENT_RATE_LIMIT_RESET =
         Gauge "orchestrator_agent_rate_limit_reset_timestamp_seconds" ["project", "agent_name", "provider", "limit_type"]
         "Unix time at which the period of the limit ends";
+    AGENT_LIMITED = Gauge "orchestrator_agent_limited" ["project", "agent_name"]
+        "Whether a rate limit holds the agent up";
+    AGENT_LIMITED_UNTIL = Gauge "orchestrator_agent_limited_until_timestamp_seconds" ["project", "agent_name"]
+        "Unix time until which a rate limit holds the agent up";
     AGENT_TASKS = Counter "orchestrator_agent_tasks_total" ["project", "agent_name", "outcome"]
         "Tasks of the agent that ended";
     AGENT_REVIEWS = Counter "orchestrator_agent_reviews_total" ["project", "agent_name", "result"]
         "Reviews of the work of the agent";
+    REQUEST_DURATION = Histogram "orchestrator_request_duration_seconds" ["project"]
+        "Time that requests to a model took, as far as telemetry says so";
     TASK_DURATION = Histogram "orchestrator_task_duration_seconds" ["project"]
         "Time that ended tasks took, waiting left out";
     MODEL_TOKENS = Counter "orchestrator_model_tokens_total" ["project", "model", "token_type"]

@@ -214,6 +214,8 @@ fn an_agent_that_is_over_or_silent_keeps_what_it_was_counted_for() {
         "rate_limit_limit",
         "rate_limit_remaining",
         "rate_limit_reset_timestamp_seconds",
+        "limited",
+        "limited_until_timestamp_seconds",
     ];
     let gauges: BTreeSet<String> = gauges.iter().map(|name| format!("orchestrator_agent_{name}")).collect();
     let stale = Agent { stale: true, ..fleets::known("p", "a", AgentStatus::Running) };
@@ -265,7 +267,7 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
         let families = read(&text, Format::OpenMetrics);
         let up = families.iter().find(|family| family.name == "orchestrator_agent_up").expect("it");
         assert_eq!(up.samples.len(), 500);
-        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 25);
+        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 27);
     }
 
     let mut taken = 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Sessions, Spending, Sum, Time};
+use super::{Count, Limited, Refusal, Sessions, Spending, Sum, Time};
 
 /// What an agent is doing, in one of nine words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +63,11 @@ impl AgentStatus {
     /// The status that `word` names.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether the agent waits for something.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::WaitingReview | Self::WaitingDependency | Self::WaitingQuestion)
     }
 
     /// Whether the agent's work has ended, well or badly.
@@ -255,6 +260,9 @@ pub struct Agent {
     /// What its providers said of their limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
+    /// That a rate limit holds it up; the fleet ends it when its time has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<Limited>,
     /// The day, as days since 1970 in the budgets' zone, that the next two belong to.
     pub day: i32,
     /// Tokens used on that day that count towards the budget.
@@ -322,6 +330,7 @@ impl Agent {
             tasks_completed: Count::default(),
             tasks_failed: Count::default(),
             rate_limits: Vec::new(),
+            limited: None,
             day: i32::MIN,
             day_tokens: 0,
             day_cost_usd: 0.0,
@@ -333,6 +342,11 @@ impl Agent {
     /// Whether it is alive in whatever state: not ended, failed or stale. This is `orchestrator_agent_up`.
     pub fn is_up(&self) -> bool {
         !self.stale && !self.status.is_some_and(AgentStatus::is_over)
+    }
+
+    /// Notes that a request was refused for a rate limit at `now`.
+    pub fn refused(&mut self, now: Time, refusal: &Refusal) {
+        self.limited = Limited::after(self.limited.as_ref(), now, refusal);
     }
 
     /// Whether it holds a task that has not ended.

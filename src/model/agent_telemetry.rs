@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Time;
+use super::project::Durations;
+use super::{RateLimit, Refusal, Time};
 
 /// What one export adds to what is known of one agent and one model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,14 @@ pub struct AgentTelemetry {
     pub rate_limit_hits: u64,
     /// Requests sent again.
     pub retries: u64,
+    /// The last request that a rate limit refused, and when that was.
+    pub refused: Option<(Time, Refusal)>,
+    /// When a request was last answered.
+    pub answered: Option<Time>,
+    /// What was said last of rate limits; a kind of limit is there once.
+    pub rate_limits: Vec<RateLimit>,
+    /// How long requests took, under [`super::project::REQUEST_DURATION_BOUNDS`].
+    pub durations: Durations,
 }
 
 impl AgentTelemetry {

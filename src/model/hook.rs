@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Time;
+
 /// A hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
@@ -22,6 +24,9 @@ pub struct Hook {
     pub subagent: Option<u64>,
     /// What happened.
     pub step: Step,
+    /// When its provider takes requests again, where a refusal says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
 }
 
 /// What happened in a session.

@@ -57,7 +57,7 @@ pub struct ModelTotals {
 }
 
 /// Counts per bucket of a histogram, with sum.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Durations {
     /// Observations in each bucket, not cumulated; one more than there are bounds, the last is +Inf.
     pub buckets: Vec<u64>,
@@ -69,6 +69,9 @@ pub struct Durations {
 pub const TASK_DURATION_BOUNDS: [f64; 12] =
     [10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 86_400.0];
 
+/// Upper bounds of `orchestrator_request_duration_seconds`: a quarter of a second to ten minutes.
+pub const REQUEST_DURATION_BOUNDS: [f64; 11] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
 impl Durations {
     /// Takes in one observation under `bounds`.
     pub fn observe(&mut self, bounds: &[f64], duration: Duration) {
@@ -79,6 +82,18 @@ impl Durations {
             *bucket += 1;
         }
         self.sum += seconds;
+    }
+
+    /// Adds the observations of `other`, which are under the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, count)| *sum += count);
+        self.sum += other.sum;
+    }
+
+    /// Whether nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|count| *count == 0)
     }
 }
 
@@ -111,6 +126,9 @@ pub struct Project {
     /// Agents that should be up.
     #[serde(skip)]
     pub expected: u32,
+    /// Agents that a rate limit holds up.
+    #[serde(skip)]
+    pub limited: u32,
     /// Components in each status, in the order of [`super::ComponentStatus::ALL`].
     #[serde(skip)]
     pub components: [u32; 4],
@@ -128,6 +146,9 @@ pub struct Project {
     pub models: Arc<BTreeMap<Arc<str>, ModelTotals>>,
     /// How long ended tasks took.
     pub task_durations: Durations,
+    /// How long requests to a model took, as far as telemetry says so.
+    #[serde(default)]
+    pub request_durations: Durations,
     /// Ended tasks of the last hour: (start of the minute, number), oldest first.
     pub recent_tasks: Arc<Vec<(Time, u32)>>,
 }

@@ -16,6 +16,10 @@ pub enum Class {
     AgentDown,
     /// One agent is silent: explains whatever else is said of it.
     AgentStale,
+    /// Agents of a project are held up by rate limits: told from two on, in place of each one's alert.
+    AgentsLimited,
+    /// One agent is held up by a rate limit.
+    AgentLimited,
     /// A component is not well: explains its project's health.
     Component,
     /// A project's health: told only when nothing firing explains it.

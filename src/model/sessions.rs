@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hook::{End, Failure, Hook, Step};
-use super::{AgentStatus, Time};
+use super::{AgentStatus, Refusal, Time};
 use session::Session;
 
 pub use session::Prompt;
@@ -48,8 +48,10 @@ pub struct Heard {
     pub prompt: Option<Prompt>,
     /// What it was told to do and did, or failed to do, by this hook; the flag says which.
     pub ended: Option<(Prompt, bool)>,
-    /// Whether a request of it was refused for a rate limit.
-    pub is_limited: bool,
+    /// A request of it that was refused for a rate limit.
+    pub refusal: Option<Refusal>,
+    /// Whether a request of it was answered.
+    pub is_answered: bool,
     /// Whether the agent did something: that it still waits is nothing it does.
     pub is_activity: bool,
 }
@@ -61,8 +63,9 @@ impl Sessions {
         let place = self.sessions.iter().position(|session| session.id == hook.session);
         let open = place.and_then(|place| self.sessions.get(place)?.prompt);
         let is_activity = !matches!(hook.step, Step::StillAsksPermission | Step::StillIdle);
-        let is_limited = hook.step == Step::Failed(Failure::RateLimit);
-        if is_limited {
+        let refusal =
+            (hook.step == Step::Failed(Failure::RateLimit)).then_some(Refusal { provider: None, until: hook.retry_at });
+        if refusal.is_some() {
             (self.untold, self.untold_at) = (self.untold_at(now) + 1, now);
         }
         let (status, ended) = match (&hook.step, place) {
@@ -87,7 +90,9 @@ impl Sessions {
                 (self.fold(), open.zip(is_done))
             }
         };
-        Heard { status, prompt: self.prompt(), ended, is_limited, is_activity }
+        // What a model says to do was answered by it.
+        let is_answered = matches!(hook.step, Step::ToolBegan { .. } | Step::SubagentBegan | Step::Stopped { .. });
+        Heard { status, prompt: self.prompt(), ended, refusal, is_answered, is_activity }
     }
 
     fn add(&mut self, now: Time, id: u64) -> usize {

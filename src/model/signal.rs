@@ -50,6 +50,8 @@ pub enum Signal {
     Retries,
     /// Agents down: in a project a number, of one agent 0 or 1.
     AgentsDown,
+    /// Agents that a rate limit holds up: in a project a number, of one agent 0 or 1.
+    AgentsLimited,
     /// Seconds for which an expected agent, or enough of them, is missing.
     AgentsMissing,
     /// A component's status.
@@ -72,7 +74,7 @@ pub enum Signal {
 
 impl Signal {
     /// All signals.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::IdleSeconds,
         Self::StaleSeconds,
         Self::Restarts,
@@ -95,6 +97,7 @@ impl Signal {
         Self::RateLimitHits,
         Self::Retries,
         Self::AgentsDown,
+        Self::AgentsLimited,
         Self::AgentsMissing,
         Self::ComponentStatus,
         Self::ClusterHealth,
@@ -131,6 +134,7 @@ impl Signal {
             Self::RateLimitHits => "rate_limit_hits",
             Self::Retries => "retries",
             Self::AgentsDown => "agents_down",
+            Self::AgentsLimited => "agents_limited",
             Self::AgentsMissing => "agents_missing",
             Self::ComponentStatus => "component_status",
             Self::ClusterHealth => "cluster_health",

@@ -56,6 +56,19 @@ impl Time {
         text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
     }
 
+    /// What a clock in `zone` shows, like `14:20`; on another day than `now` with it, like `Mon 14:20` or
+    /// `2026-12-01 14:20`.
+    pub fn on_clock(self, now: Self, zone: &jiff::tz::TimeZone) -> String {
+        let [then, now] = [self, now].map(|time| time.to_jiff().to_zoned(zone.clone()));
+        let days = now.date().until(then.date()).map_or(0, |span| span.get_days());
+        let format = match days {
+            0 => "%H:%M",
+            -6..=6 => "%a %H:%M",
+            _ => "%Y-%m-%d %H:%M",
+        };
+        then.strftime(format).to_string()
+    }
+
     /// This time for calendar arithmetic; times out of jiff's range are pulled into it.
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
@@ -92,6 +105,17 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-21T02:00:00.25Z");
         assert_eq!(Time::parse(&time.to_string()), Some(time));
         assert_eq!(Time::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn a_clock_names_the_day_when_it_is_another() {
+        let now = Time::parse("2026-11-21T12:00:00Z").expect("a time");
+        let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(1));
+        let shown = |text: &str| Time::parse(text).expect("a time").on_clock(now, &zone);
+        assert_eq!(shown("2026-11-21T15:00:00Z"), "16:00");
+        assert_eq!(shown("2026-11-21T23:30:00Z"), "Sun 00:30");
+        assert_eq!(shown("2026-11-27T08:05:00Z"), "Fri 09:05");
+        assert_eq!(shown("2026-11-28T08:05:00Z"), "2026-11-28 09:05");
     }
 
     #[test]

@@ -293,7 +293,7 @@ fn version(entry: &RuleEntry) -> Arc<str> {
 
 fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
     let fits: &[ForEach] = match signal {
-        Signal::AgentsDown | Signal::AgentsMissing => &[ForEach::Agent, ForEach::Cluster],
+        Signal::AgentsDown | Signal::AgentsLimited | Signal::AgentsMissing => &[ForEach::Agent, ForEach::Cluster],
         Signal::ClusterHealth => &[ForEach::Cluster],
         Signal::ComponentStatus => &[ForEach::Component],
         Signal::SourceFailingSeconds => &[ForEach::Source],
@@ -313,7 +313,9 @@ const fn class(for_each: ForEach, signal: Signal) -> Class {
         (ForEach::Source, _) => Class::SourceFailing,
         (ForEach::Cluster, Signal::AgentsDown) => Class::AgentsDown,
         (ForEach::Cluster, Signal::ClusterHealth) => Class::ClusterHealth,
+        (ForEach::Cluster, Signal::AgentsLimited) => Class::AgentsLimited,
         (ForEach::Agent, Signal::AgentsDown) => Class::AgentDown,
+        (ForEach::Agent, Signal::RateLimitHits | Signal::AgentsLimited) => Class::AgentLimited,
         (ForEach::Agent, Signal::StaleSeconds) => Class::AgentStale,
         (ForEach::Component, _) => Class::Component,
         (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster | ForEach::Receiver | ForEach::Sidecar, _) => {

@@ -281,6 +281,7 @@ impl Rules {
             let reading = match rule.signal {
                 _ if !covered => Reading::Fine,
                 Signal::AgentsDown => Reading::Value(f64::from(project.down)),
+                Signal::AgentsLimited => Reading::Value(f64::from(project.limited)),
                 Signal::AgentsMissing => project.too_small_since.map_or(Reading::Fine, since_missing),
                 Signal::ClusterHealth => Reading::Value(f64::from(project.health() as u8)),
                 _ => Reading::Fine,

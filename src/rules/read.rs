@@ -148,6 +148,7 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
             }
         },
         Signal::AgentsDown => Reading::Value(f64::from(u8::from(agent.is_down()))),
+        Signal::AgentsLimited => Reading::Value(f64::from(u8::from(agent.limited.is_some()))),
         Signal::Restarts
         | Signal::Tokens
         | Signal::CostUsd

@@ -24,8 +24,12 @@ pub struct Facts<'a> {
     pub threshold: Option<f64>,
     /// `reason`: what the agent or component last gave as the reason of its status.
     pub reason: Option<&'a str>,
-    /// `agents`: for agents down in a project, who.
+    /// `agents`: for agents down or limited in a project, who.
     pub agents: &'a [String],
+    /// `until`: when the rate limit ends that holds the agent up, or all of them, in the clock's time.
+    pub until: Option<Time>,
+    /// `provider`: whose limit it is, if it is one provider's.
+    pub provider: Option<&'a str>,
     /// `at`: when it is said, from which `clock_time` counts on.
     pub at: Time,
     /// The zone in which `clock_time` is told: the budgets'.
@@ -111,6 +115,8 @@ impl Texts {
                     threshold: value,
                     reason: None,
                     agents: &agents,
+                    until: None,
+                    provider: None,
                     at: Time::from_millis(0),
                     zone: &TimeZone::UTC,
                 };
@@ -181,6 +187,8 @@ fn variables(rule: &str, facts: &Facts<'_>) -> Value {
         threshold => facts.threshold,
         reason => facts.reason.unwrap_or_default(),
         agents => facts.agents.to_vec(),
+        until => facts.until.map(|until| until.on_clock(facts.at, facts.zone)).unwrap_or_default(),
+        provider => facts.provider.unwrap_or_default(),
         at => facts.at.to_string(),
         zone => facts.zone.iana_name().unwrap_or("UTC"),
     }

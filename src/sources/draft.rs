@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
     ///
     /// A single number for all tokens counts as input, and only where no split is given: a guess at the split would
     /// be invented, and the total stays right. A time to retry at becomes a limit on requests of a provider that
-    /// is not known, ending at that time.
+    /// is not known, of which nothing is left until then.
     #[inline]
     pub(super) fn finish(mut self) -> Result<AgentUpdate<'a>, (Cow<'a, str>, Fault)> {
         if self.update.name.is_empty() && self.fault.is_none() {
@@ -201,6 +201,7 @@ impl<'a> Draft<'a> {
             limits.push(RateLimitUpdate {
                 provider: Cow::Borrowed("unknown"),
                 limit_type: Cow::Borrowed("requests"),
+                remaining: Some(0),
                 reset_at: Some(at),
                 ..RateLimitUpdate::default()
             });

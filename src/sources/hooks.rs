@@ -11,8 +11,8 @@ mod tests;
 use super::otlp::config::AgentRule;
 use super::otlp::wire::{AnyValue, KeyValue, Value};
 use super::{MAX_TEXT, profiles};
-use crate::model::Hook;
 use crate::model::text::is_name;
+use crate::model::{Hook, Time};
 
 /// Parameters of a hook's address that are read; more say nothing.
 const MAX_PARAMETERS: usize = 16;
@@ -54,17 +54,18 @@ impl Target {
 }
 
 /// Reads the body of one hook of Claude Code. It is about whom `target` names, else about whom the first fitting of
-/// `rules` names, else about the folder that it works in.
-pub fn claude_code(target: &Target, rules: &[AgentRule], body: &[u8]) -> Result<Hook, HookError> {
+/// `rules` names, else about the folder that it works in. `now` is that of the wall clock.
+pub fn claude_code(target: &Target, rules: &[AgentRule], body: &[u8], now: Time) -> Result<Hook, HookError> {
     let body = std::str::from_utf8(body).map_err(|error| HookError::NotText(error.valid_up_to()))?;
-    let event = claude_code::Event::decode(body)?;
+    let event = claude_code::Event::decode(body, now)?;
     let service = [attribute("service.name", claude_code::NAME)];
     let place: Vec<KeyValue> = event.cwd.iter().map(|cwd| attribute("cwd", cwd)).collect();
     let folder = event.cwd.as_deref().and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
     let (project, agent) = profiles::identity::of_hook(rules, &target.said, &[&service[..], &place].concat(), folder)
         .unwrap_or_else(|| (super::push::DEFAULT_PROJECT.into(), claude_code::NAME.into()));
     let agent_type = claude_code::NAME.into();
-    Ok(Hook { project, agent, agent_type, session: event.session, subagent: event.subagent, step: event.step })
+    let claude_code::Event { session, subagent, step, retry_at, .. } = event;
+    Ok(Hook { project, agent, agent_type, session, subagent, step, retry_at })
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {

@@ -10,6 +10,8 @@ mod codex;
 mod gemini_cli;
 mod gen_ai;
 pub(in crate::sources) mod identity;
+mod item;
+mod limits;
 mod litellm;
 mod meter;
 mod reception;
@@ -17,14 +19,17 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use attributes::{number, outcome, text};
+use item::{Item, count, is_meant, put, tell};
 use meter::{Amounts, Memory, Meters};
-use table::{Adds, COLUMNS, Column, EventRow, Points, Profile, Request, When};
+use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
 
+use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Reception, Time, text::clean};
 use crate::sources::otlp::config::{OtlpConfig, price_of};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
@@ -70,7 +75,7 @@ struct Origin<'a> {
 #[derive(Default)]
 struct Touched {
     groups: Vec<(u64, AgentTelemetry, bool)>,
-    known: HashSet<(u64, Arc<str>)>,
+    known: HashMap<(u64, Arc<str>), usize>,
 }
 
 impl Profiles {
@@ -208,7 +213,13 @@ impl Profiles {
                 true
             }
         };
-        self.add(origin, Signal::Metrics, attributes, is_request, &amounts, touched);
+        let item =
+            Item { signal: Signal::Metrics, attributes, at: self.at(time), took: None, words: &[], failed: false };
+        let told = self.add(origin, &item, is_request, &amounts, touched);
+        if let (Some(said), true) = (told, is_request && step > 0.0) {
+            let (failed, limited) = outcome(attributes);
+            tell(said, origin.profile, &item, failed, limited);
+        }
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -219,7 +230,9 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            self.event(origin, Signal::Logs, row, attributes, false, touched);
+            let item =
+                Item { signal: Signal::Logs, attributes, at: self.at(time), took: None, words: &[], failed: false };
+            self.event(origin, row, &item, touched);
         }
     }
 
@@ -237,26 +250,34 @@ impl Profiles {
                 {
                     return;
                 }
-                let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
-                self.event(origin, Signal::Traces, row, attributes, failed, touched);
+                let failed = span.status.as_ref().filter(|status| status.code == 2);
+                let errors = span.events.iter().filter(|event| event.name == "exception");
+                let errors: Vec<_> = errors.filter_map(|event| text(&event.attributes, "exception.message")).collect();
+                let words: Vec<&str> =
+                    failed.map(|status| &*status.message).into_iter().chain(errors.iter().map(|it| &**it)).collect();
+                let took = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
+                let item = Item {
+                    signal: Signal::Traces,
+                    attributes,
+                    at: self.at(span.end_time_unix_nano),
+                    took: (took > 0).then_some(Duration::from_nanos(took)),
+                    words: &words,
+                    failed: failed.is_some(),
+                };
+                self.event(origin, row, &item, touched);
             }
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
-                self.add(origin, Signal::Traces, attributes, true, &[0.0; COLUMNS], touched);
+                let at = self.now;
+                let item = Item { signal: Signal::Traces, attributes, at, took: None, words: &[], failed: false };
+                self.add(origin, &item, true, &[0.0; COLUMNS], touched);
             }
             None => {}
         }
     }
 
-    fn event(
-        &mut self,
-        origin: &Origin<'_>,
-        signal: Signal,
-        row: &EventRow,
-        attributes: &[KeyValue],
-        failed: bool,
-        touched: &mut Touched,
-    ) {
+    fn event(&mut self, origin: &Origin<'_>, row: &EventRow, item: &Item<'_>, touched: &mut Touched) {
+        let attributes = item.attributes;
         let mut amounts = [0.0; COLUMNS];
         for (keys, adds) in row.fields {
             if let Some(value) = keys.iter().find_map(|key| number(attributes, key)) {
@@ -271,35 +292,42 @@ impl Profiles {
                 }
             }
         }
-        self.add(origin, signal, attributes, false, &amounts, touched);
+        self.add(origin, item, false, &amounts, touched);
         if row.request == Request::No {
             return;
         }
         let mut amounts = [0.0; COLUMNS];
         let (told, limited) = outcome(attributes);
-        count(&mut amounts, 1.0, failed || told || row.request == Request::Failed, limited);
+        let failed = item.failed || told || row.request == Request::Failed;
+        count(&mut amounts, 1.0, failed, limited);
         let attempt = number(attributes, "attempt").unwrap_or_default();
         let retries = match row.request {
             Request::Attempt => attempt.min(1.0),
             _ => (attempt - 1.0).clamp(0.0, 100.0),
         };
         put(&mut amounts, &[Column::Retries], retries);
-        self.add(origin, signal, attributes, true, &amounts, touched);
+        let took = item.took.or_else(|| Duration::try_from_secs_f64(number(attributes, "duration_ms")? / 1000.0).ok());
+        if let Some(said) = self.add(origin, item, true, &amounts, touched) {
+            tell(said, origin.profile, item, failed, limited);
+            if let Some(took) = took.filter(|_| self.times(origin, item)) {
+                said.durations.observe(&REQUEST_DURATION_BOUNDS, took);
+            }
+        }
     }
 
-    /// Adds amounts to what the signal says. Requests are one sum for all models, since not all signals name one.
-    fn add(
+    /// Adds amounts to what the signal says, and returns what is said of the agent. Requests are one sum for all models,
+    /// since not all signals name one.
+    fn add<'t>(
         &mut self,
         origin: &Origin<'_>,
-        signal: Signal,
-        attributes: &[KeyValue],
+        item: &Item<'_>,
         is_request: bool,
         amounts: &Amounts,
-        touched: &mut Touched,
-    ) {
+        touched: &'t mut Touched,
+    ) -> Option<&'t mut AgentTelemetry> {
+        let Item { signal, attributes, .. } = *item;
         let profile = origin.profile;
-        let identity = identity::identify(profile, &self.config.agents, origin.resource, attributes);
-        let Some((project, agent, is_named)) = identity else { return };
+        let (project, agent, is_named) = identity::identify(profile, &self.config.agents, origin.resource, attributes)?;
         let digest = self.hash.hash_one((&project, &agent, profile.name));
         self.receptions.note(digest, self.now, signal, amounts, || Reception {
             project: Arc::clone(&project),
@@ -314,12 +342,36 @@ impl Profiles {
             let bare = model.split_once('[').map_or(&*model, |(bare, _)| bare);
             Arc::<str>::from(&*clean(bare, MAX_MODEL))
         });
-        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
-        let group = self.hash.hash_one((origin.producer, session, &model, profile.name, is_request));
-        let meter = self.hash.hash_one((signal.as_str(), origin.scope));
-        self.meters.add(group, meter, amounts);
+        let group = self.group(origin, attributes, model.as_ref(), is_request);
+        self.meters.add(group, self.meter(origin, signal), amounts);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note(group, telemetry, profile.tells_cost);
+        touched.note(group, telemetry, profile.tells_cost)
+    }
+
+    /// What the numbers of one process and model are summed under.
+    fn group(&self, origin: &Origin<'_>, attributes: &[KeyValue], model: Option<&Arc<str>>, is_request: bool) -> u64 {
+        let profile = origin.profile;
+        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
+        self.hash.hash_one((origin.producer, session, model, profile.name, is_request))
+    }
+
+    /// Which signal of which library says it.
+    fn meter(&self, origin: &Origin<'_>, signal: Signal) -> u64 {
+        self.hash.hash_one((signal.as_str(), origin.scope))
+    }
+
+    /// Whether the signal of an item is the one by which the requests of its process are timed: the first that came, so
+    /// that what several signals say counts once.
+    fn times(&mut self, origin: &Origin<'_>, item: &Item<'_>) -> bool {
+        let group = self.group(origin, item.attributes, None, true);
+        let meter = self.meter(origin, item.signal);
+        self.meters.times(group, meter)
+    }
+
+    /// When something was that happened at `nanos`, or now.
+    fn at(&self, nanos: u64) -> Time {
+        let at = i64::try_from(nanos / 1_000_000).map(Time::from_millis);
+        at.ok().filter(|at| nanos > 0 && *at <= self.now).unwrap_or(self.now)
     }
 
     fn settle(&mut self, touched: Touched) -> Vec<AgentTelemetry> {
@@ -359,40 +411,12 @@ impl Hash for Written<'_> {
 }
 
 impl Touched {
-    fn note(&mut self, group: u64, telemetry: AgentTelemetry, tells_cost: bool) {
-        if self.known.insert((group, Arc::clone(&telemetry.agent))) {
+    fn note(&mut self, group: u64, telemetry: AgentTelemetry, tells_cost: bool) -> Option<&mut AgentTelemetry> {
+        let place = *self.known.entry((group, Arc::clone(&telemetry.agent))).or_insert(self.groups.len());
+        if place == self.groups.len() {
             self.groups.push((group, telemetry, tells_cost));
         }
-    }
-}
-
-fn put(amounts: &mut Amounts, adds: Adds, value: f64) {
-    for column in adds {
-        if let Some(amount) = amounts.get_mut(*column as usize) {
-            *amount += value;
-        }
-    }
-}
-
-fn count(amounts: &mut Amounts, requests: f64, failed: bool, limited: bool) {
-    put(amounts, &[Column::Requests], requests);
-    if failed {
-        put(amounts, &[Column::Errors], requests);
-    }
-    if limited {
-        put(amounts, &[Column::RateLimited], requests);
-    }
-}
-
-/// Whether an event is meant; names come bare or behind their tool's.
-fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool {
-    let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
-    match when {
-        When::Named(full) => named(full),
-        When::NamedWith(full, key, value) => named(full) && text(attributes, key).as_deref() == Some(value),
-        When::Any(keys, values) => {
-            keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
-        }
+        self.groups.get_mut(place).map(|(_, telemetry, _)| telemetry)
     }
 }
 

@@ -171,7 +171,7 @@ impl Reader {
         let task = self.state.task.take();
         match self.format {
             Format::ClaudeCode => self.claude_code.take(now, &said, &mut self.state),
-            _ => self.codex.take(&said, &mut self.state),
+            _ => self.codex.take(now, &said, &mut self.state),
         }
         if self.has_task || self.state.task.is_none() {
             self.state.task = task;

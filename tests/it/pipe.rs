@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
+use lookout::model::Time;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
@@ -47,6 +48,7 @@ pub(crate) fn trials() -> Vec<Case> {
             patterns_are_configured,
         ),
         trial("pipe: what is said last is read though reading is behind", &[], the_last_words_of_a_flood_are_read),
+        trial("pipe: a refused request limits the agent until one is answered", &[], a_refusal_limits),
         trial("pipe: a report that comes late is refused", &[], a_late_report_is_refused),
     ];
     trials.extend(signals::trials());
@@ -385,4 +387,20 @@ fn a_late_report_is_refused() {
     let page = lookout.get("/metrics");
     let line = "lookout_rejected_total{signal=\"state\",reason=\"late\"} 1";
     assert!(page.text().lines().any(|found| found == line), "{}", page.text());
+}
+
+fn a_refusal_limits() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let mut pipe = Pipe::start(&setup, &lookout.url(), &["--agent", "a"]);
+    let retry = "{\"type\":\"system\",\"subtype\":\"api_retry\",\"attempt\":1,\"max_retries\":10,\"retry_delay_ms\":600000,\"error_status\":429,\"session_id\":\"s\"}\n";
+    pipe.write(retry.as_bytes());
+    let limited = seen(&lookout, "a", "running", Some("tries again after 429, rate limit, 1 of 10"))["limited"].clone();
+    let said = |key: &str| limited[key].as_str().and_then(Time::parse).unwrap_or_else(|| panic!("{key} in {limited}"));
+    let wait = said("until").since(said("since")).as_secs();
+    assert!(limited["provider"] == "anthropic" && (590..=600).contains(&wait), "{limited}");
+    pipe.write(b"{\"type\":\"assistant\",\"session_id\":\"s\",\"message\":{\"id\":\"m\",\"model\":\"m\",\"usage\":{\"input_tokens\":1}}}\n");
+    eventually("an end", || agent(&lookout, "a").filter(|agent| agent["limited"].is_null()));
+    assert_eq!(value(&lookout, "rate_limit_hits_total", "a", ""), Some(1.0));
+    assert_eq!(value(&lookout, "retries_total", "a", ""), Some(1.0));
 }

@@ -66,13 +66,15 @@ impl Kept {
     }
 }
 
-const CLASSES: [(&str, Class); 6] = [
+const CLASSES: [(&str, Class); 8] = [
     ("SourceDown", Class::SourceFailing),
     ("AgentsDown", Class::AgentsDown),
     ("AgentDown", Class::AgentDown),
     ("AgentStale", Class::AgentStale),
     ("Idle", Class::Agent),
     ("ClusterHealth", Class::ClusterHealth),
+    ("AgentsLimited", Class::AgentsLimited),
+    ("RateLimited", Class::AgentLimited),
 ];
 
 fn policies(policy: &RulePolicy) -> Vec<RulePolicy> {
@@ -99,7 +101,7 @@ impl Found {
     fn finding(&self, now: Time) -> Finding {
         let subject = match self.rule {
             0 => Subject::Source { name: if self.source { "push" } else { "poll" }.into() },
-            1 | 5 => cluster(),
+            1 | 5 | 6 => cluster(),
             _ => agent(&self.agent.to_string()),
         };
         let is_agent = matches!(subject, Subject::Agent { .. });
@@ -121,7 +123,7 @@ fn history() -> impl Strategy<Value = Vec<Found>> {
     let level = prop_oneof![2 => Just(None), 1 => Just(Some(Info)), 2 => Just(Some(Warning)), 2 => Just(Some(Error)), 1 => Just(Some(Critical))];
     let one = (
         0..90u8,
-        0..6u16,
+        0..8u16,
         0..3u8,
         level,
         proptest::option::weighted(0.8, 0..4u8),

@@ -79,6 +79,14 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
             }
             Ok(compared(rule, &format!("count by (job, instance, project) ({})", down(rule)), ""))
         }
+        (ForEach::Cluster, Measure::Now(Signal::AgentsLimited)) => {
+            if rule.when != When::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
+                return Err("where no agent is limited, PromQL counts nothing".to_owned());
+            }
+            let limited = of_agent(rule, &names::AGENT_LIMITED, &[]);
+            Ok(compared(rule, &format!("count by (job, instance, project) ({limited} == 1)"), ""))
+        }
+        (_, Measure::Now(Signal::AgentsLimited)) => Ok(compared(rule, &of_agent(rule, &names::AGENT_LIMITED, &[]), "")),
         (_, Measure::Now(Signal::IdleSeconds)) => {
             Ok(compared(rule, &of_agent(rule, &names::AGENT_IDLE_TIME, &[]), &unless_done()))
         }

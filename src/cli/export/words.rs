@@ -70,6 +70,8 @@ fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Opti
         threshold => threshold,
         reason => "",
         agents => Vec::<String>::new(),
+        until => "",
+        provider => "",
     };
     environment.render_str(text, variables).ok().map(|text| text.trim().to_owned())
 }

@@ -109,6 +109,8 @@ fn a_forecast_is_told_by_the_clock_of_the_budgets_zone() {
         threshold: Some(14_400.0),
         reason: None,
         agents: &[],
+        until: None,
+        provider: None,
         at: now,
         zone,
     };

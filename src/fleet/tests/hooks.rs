@@ -12,6 +12,7 @@ pub(in crate::fleet) fn hook(step: Step) -> Hook {
         session: 1,
         subagent: None,
         step,
+        retry_at: None,
     }
 }
 

@@ -6,7 +6,11 @@
 
 use crate::metrics::names;
 use crate::metrics::series::{Line, Series, Writer, tails};
+use crate::model::text::clean;
 use crate::model::{Agent, AgentStatus, Count, RateLimit, Snapshot, TokenType};
+
+/// Longest reason in a label, in bytes.
+const MAX_REASON: usize = 128;
 
 /// Writes them all.
 pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
@@ -37,6 +41,15 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
             if let Some(place) = agent.status.and_then(|status| AgentStatus::ALL.iter().position(|one| *one == status))
             {
                 series.states(&agent.labels, &statuses, place);
+            }
+        }
+    });
+    // One series for each agent that waits, so that its words cost no more than its status does.
+    writer.family(&names::AGENT_WAITING, |series| {
+        for agent in agents.iter().filter(|agent| agent.is_up()) {
+            if let Some(status) = agent.status.filter(|status| status.waits()) {
+                let reason = clean(agent.reason.as_deref().unwrap_or_default(), MAX_REASON);
+                series.line(&agent.labels).label("status", status.as_str()).label("reason", &reason).flag(true);
             }
         }
     });
@@ -159,6 +172,19 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
         for (agent, limit) in rate_limits(agents) {
             if let Some(at) = limit.reset_at {
                 limit_line(series, agent, limit).time(snapshot.wall.show(at));
+            }
+        }
+    });
+    writer.family(&names::AGENT_LIMITED, |series| {
+        let is_told = |agent: &&&Agent| agent.rate_limit_hits.get().is_some() || !agent.rate_limits.is_empty();
+        for agent in agents.iter().filter(|agent| agent.is_up()).filter(is_told) {
+            series.line(&agent.labels).flag(agent.limited.is_some());
+        }
+    });
+    writer.family(&names::AGENT_LIMITED_UNTIL, |series| {
+        for agent in agents.iter().filter(|agent| agent.is_up()) {
+            if let Some(until) = agent.limited.as_ref().and_then(|limited| limited.until) {
+                series.line(&agent.labels).time(snapshot.wall.show(until));
             }
         }
     });

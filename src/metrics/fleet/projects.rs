@@ -1,9 +1,9 @@
 //! Families by project, model and component.
 
-use crate::metrics::names;
+use crate::metrics::names::{self, Family};
 use crate::metrics::series::{Writer, tails};
-use crate::model::project::TASK_DURATION_BOUNDS;
-use crate::model::{AgentStatus, ComponentStatus, Health, Snapshot, TokenType};
+use crate::model::project::{Durations, REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
+use crate::model::{AgentStatus, ComponentStatus, Health, Project, Snapshot, TokenType};
 
 /// Writes them all.
 pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
@@ -30,11 +30,22 @@ pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
 }
 
 fn write_durations(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+    histogram(writer, snapshot, &names::REQUEST_DURATION, &REQUEST_DURATION_BOUNDS, |it| &it.request_durations);
+    histogram(writer, snapshot, &names::TASK_DURATION, &TASK_DURATION_BOUNDS, |it| &it.task_durations);
+}
+
+fn histogram(
+    writer: &mut Writer<'_>,
+    snapshot: &Snapshot,
+    family: &Family,
+    bounds: &[f64],
+    of: impl Fn(&Project) -> &Durations,
+) {
     // With their fraction, as client libraries write them, so that the strings are the same everywhere.
-    let bounds = TASK_DURATION_BOUNDS.map(|bound| format!("{bound:?}"));
-    writer.family(&names::TASK_DURATION, |series| {
+    let bounds: Vec<String> = bounds.iter().map(|bound| format!("{bound:?}")).collect();
+    writer.family(family, |series| {
         for project in &snapshot.projects {
-            let durations = &project.task_durations;
+            let durations = of(project);
             let mut count = 0;
             for (place, bound) in bounds.iter().map(String::as_str).chain(["+Inf"]).enumerate() {
                 count += durations.buckets.get(place).copied().unwrap_or(0);

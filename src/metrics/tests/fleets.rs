@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::model::alert::AlertCounts;
 use crate::model::labels::{agent_labels, component_labels, project_labels};
-use crate::model::project::TASK_DURATION_BOUNDS;
+use crate::model::project::{REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::snapshot::Budgets;
 use crate::model::{
-    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Snapshot, Source, Task,
-    Time,
+    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Refusal, Snapshot, Source,
+    Task, Time,
 };
 
 pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
@@ -57,6 +57,7 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
         remaining: Some(12),
         reset_at: Some(NOW.plus(Duration::from_millis(30_500))),
     });
+    agent.refused(NOW, &Refusal { provider: None, until: Some(NOW.plus(Duration::from_millis(20_500))) });
     agent
 }
 
@@ -68,6 +69,7 @@ pub(super) fn project(name: &str) -> Project {
     for millis in [9_000, 10_000, 71_250, 90_000_000] {
         project.task_durations.observe(&TASK_DURATION_BOUNDS, Duration::from_millis(millis));
     }
+    project.request_durations.observe(&REQUEST_DURATION_BOUNDS, Duration::from_millis(2_250));
     let mut used = ModelTotals::default();
     used.tokens[0].report(1_000);
     used.cost_usd.report(0.5);
@@ -118,7 +120,9 @@ pub(super) fn of(agents: impl IntoIterator<Item = Agent>) -> Snapshot {
 
 /// A fleet that fills every family.
 pub(super) fn full() -> (Snapshot, AlertCounts) {
-    let mut snapshot = of([known("shop", "grand_boss", AgentStatus::Running)]);
+    let mut asker = unknown("shop", "asker");
+    (asker.status, asker.reason) = (Some(AgentStatus::WaitingQuestion), Some(Arc::from("permission to run Bash")));
+    let mut snapshot = of([known("shop", "grand_boss", AgentStatus::Running), asker]);
     snapshot.projects.push(Arc::new(project("shop")));
     snapshot.components.insert_with(|_| component("shop", "DatabaseManager", ComponentStatus::Warning));
     snapshot.sources.push(Arc::new(source("orchestrator")));

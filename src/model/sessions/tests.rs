@@ -11,7 +11,15 @@ fn at(seconds: u64) -> Time {
 }
 
 fn hook(session: u64, step: Step) -> Hook {
-    Hook { project: "shop".into(), agent: "a".into(), agent_type: "claude-code".into(), session, subagent: None, step }
+    Hook {
+        project: "shop".into(),
+        agent: "a".into(),
+        agent_type: "claude-code".into(),
+        session,
+        subagent: None,
+        step,
+        retry_at: None,
+    }
 }
 
 fn by(subagent: u64, session: u64, step: Step) -> Hook {
@@ -170,7 +178,7 @@ fn a_notification_is_no_activity() {
 fn a_refusal_that_telemetry_tells_again_counts_once() {
     let mut sessions = Sessions::default();
     for second in 0..3 {
-        assert!(sessions.take(at(second), HOUR, &hook(1, Step::Failed(Failure::RateLimit))).is_limited);
+        assert!(sessions.take(at(second), HOUR, &hook(1, Step::Failed(Failure::RateLimit))).refusal.is_some());
     }
     assert_eq!(
         [sessions.told_again(at(3), 1), sessions.told_again(at(3), 5), sessions.told_again(at(3), 1)],

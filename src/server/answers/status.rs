@@ -142,6 +142,11 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "request_errors": count(&agent.request_errors),
         "rate_limit_hits": count(&agent.rate_limit_hits),
         "retries": count(&agent.retries),
+        "limited": agent.limited.as_ref().map(|limited| json!({
+            "provider": limited.provider.as_deref(),
+            "since": shown(limited.since),
+            "until": limited.until.map(shown),
+        })),
         "rate_limits": agent.rate_limits.iter().map(limits).collect::<Vec<_>>(),
         "day_tokens": agent.day_tokens,
         "day_cost_usd": agent.day_cost_usd,

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::HookError;
+use crate::model::Time;
 use crate::model::hook::{End, Failure, Step};
+use crate::sources::retry::retry_at;
 
 /// The type of every agent that posts here, and what an agent is called that has no other name.
 pub(super) const NAME: &str = "claude-code";
@@ -28,6 +30,8 @@ pub(super) struct Event<'a> {
     pub(super) subagent: Option<u64>,
     pub(super) cwd: Option<Cow<'a, str>>,
     pub(super) step: Step,
+    /// When a rate limit ends, as the refusal says.
+    pub(super) retry_at: Option<Time>,
 }
 
 /// The fields that are read; every other one is skipped unread.
@@ -44,6 +48,7 @@ struct Body<'a> {
     error: Option<&'a RawValue>,
     notification_type: Option<&'a RawValue>,
     background_tasks: Option<&'a RawValue>,
+    last_assistant_message: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -74,8 +79,8 @@ fn hash(id: &str) -> u64 {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the body of one hook.
-    pub(super) fn decode(body: &'a str) -> Result<Self, HookError> {
+    /// Reads the body of one hook, which came at `now` by the wall clock.
+    pub(super) fn decode(body: &'a str, now: Time) -> Result<Self, HookError> {
         let body: Body<'a> = serde_json::from_str(body)
             .map_err(|error| HookError::NotAnObject { line: error.line(), column: error.column() })?;
         let tool = || word(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
@@ -121,7 +126,10 @@ impl<'a> Event<'a> {
         };
         let session = text(body.session_id).map_or(0, |id| hash(&id));
         let subagent = text(body.agent_id).map(|id| hash(&id));
-        Ok(Self { session, subagent, cwd: text(body.cwd), step })
+        // What is said to a person beside the refusal; nothing of it is kept but a time.
+        let words = text(body.last_assistant_message).filter(|_| step == Step::Failed(Failure::RateLimit));
+        let retry_at = words.and_then(|words| retry_at(&words, now));
+        Ok(Self { session, subagent, cwd: text(body.cwd), step, retry_at })
     }
 }
 

@@ -8,6 +8,9 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::model::hook::{End, Failure, Step};
 
+/// Saturday, 2026-11-21, at noon in UTC.
+const NOON: Time = Time::from_millis(1_795_262_400_000);
+
 fn body(event: &str, fields: &Json) -> String {
     let mut body = json!({"session_id": "s", "hook_event_name": event, "cwd": "/srv/me/shop/", "new": [1]});
     body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
@@ -15,11 +18,23 @@ fn body(event: &str, fields: &Json) -> String {
 }
 
 fn read(body: &str) -> Result<Hook, HookError> {
-    claude_code(&Target::default(), &[], body.as_bytes())
+    claude_code(&Target::default(), &[], body.as_bytes(), NOON)
 }
 
 fn check(event: &str, fields: Json, expected: &Step) {
     assert_eq!(read(&body(event, &fields)).unwrap().step, *expected, "{event} {fields}");
+}
+
+#[test]
+fn a_refusal_tells_until_when_and_nothing_else_does() {
+    let words = "You've hit your limit · resets 4pm (Europe/Berlin)";
+    let retry_at = |event: &str, error: &str| {
+        let fields = json!({"error": error, "last_assistant_message": words});
+        read(&body(event, &fields)).unwrap().retry_at.map(|at| at.to_string())
+    };
+    assert_eq!(retry_at("StopFailure", "rate_limit").as_deref(), Some("2026-11-21T15:00:00Z"));
+    assert_eq!(retry_at("StopFailure", "billing_error"), None);
+    assert_eq!(retry_at("Stop", "rate_limit"), None, "what the agent says otherwise is not read");
 }
 
 #[test]
@@ -92,7 +107,7 @@ fn fields_of_another_type_count_as_absent() {
 #[test]
 fn names_come_from_the_sender_else_a_rule_else_the_folder() {
     let named = |target: &Target, rules: &[AgentRule], body: &str| {
-        let hook = claude_code(target, rules, body.as_bytes()).unwrap();
+        let hook = claude_code(target, rules, body.as_bytes(), NOON).unwrap();
         format!("{}/{}", hook.project, hook.agent)
     };
     let stop = body("Stop", &json!({}));
@@ -139,7 +154,7 @@ fn an_error_says_where_and_never_what() {
         let error = read(&body).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    assert_eq!(claude_code(&Target::default(), &[], b"{\"a\": \xff}").unwrap_err(), HookError::NotText(6));
+    assert_eq!(claude_code(&Target::default(), &[], b"{\"a\": \xff}", NOON).unwrap_err(), HookError::NotText(6));
     assert_eq!(read("7").unwrap_err(), HookError::NotAnObject { line: 1, column: 1 });
     assert_eq!(read("{}").unwrap_err(), HookError::NoEvent);
 }
@@ -151,7 +166,7 @@ proptest! {
         for event in ["SessionStart", "PreToolUse", "PermissionRequest", "Stop", "StopFailure", "Notification", &name] {
             let fields = json!({"session_id": number, "cwd": &value, "tool_name": &value, "agent_id": null,
                 "background_tasks": {"a": number}, "error": &value, "notification_type": &value});
-            if let Ok(hook) = claude_code(&Target::new([("agent", &*value)]), &[], body(event, &fields).as_bytes()) {
+            if let Ok(hook) = claude_code(&Target::new([("agent", &*value)]), &[], body(event, &fields).as_bytes(), NOON) {
                 prop_assert!(is_name(&hook.agent, MAX_TEXT) && is_name(&hook.project, MAX_TEXT));
                 let written = serde_json::to_string(&hook).expect("it is written");
                 prop_assert_eq!(serde_json::from_str::<Hook>(&written).expect("it is read"), hook);

@@ -8,6 +8,7 @@ use super::table::Profile;
 pub(super) const PROFILE: Profile = Profile {
     name: "autogen",
     prefixes: &["autogen"],
+    provider: None,
     session: None,
     names_host: true,
     tells_cost: false,

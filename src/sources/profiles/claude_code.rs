@@ -8,6 +8,7 @@ use super::table::{
 pub(super) const PROFILE: Profile = Profile {
     name: "claude-code",
     prefixes: &["com.anthropic.claude_code", "claude-code"],
+    provider: Some("anthropic"),
     session: Some("session.id"),
     names_host: true,
     tells_cost: true,

@@ -9,6 +9,7 @@ use super::table::{
 pub(super) const PROFILE: Profile = Profile {
     name: "codex",
     prefixes: &["codex"],
+    provider: Some("openai"),
     session: None,
     // Its logs name their host and its metrics do not.
     names_host: false,

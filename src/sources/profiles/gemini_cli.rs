@@ -9,6 +9,7 @@ use super::table::{
 pub(super) const PROFILE: Profile = Profile {
     name: "gemini-cli",
     prefixes: &["gemini-cli"],
+    provider: Some("google"),
     session: Some("session.id"),
     names_host: true,
     tells_cost: false,

@@ -11,6 +11,7 @@ use super::table::{
 pub(super) const PROFILE: Profile = Profile {
     name: "gen-ai",
     prefixes: &[],
+    provider: None,
     session: None,
     names_host: true,
     tells_cost: false,

@@ -8,6 +8,7 @@ use super::table::{Adds, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OU
 pub(super) const PROFILE: Profile = Profile {
     name: "litellm",
     prefixes: &["litellm"],
+    provider: None,
     session: None,
     names_host: true,
     tells_cost: false,

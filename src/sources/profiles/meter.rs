@@ -24,6 +24,8 @@ const MAX_STREAMS: usize = 65_536;
 struct Group {
     meters: Vec<(u64, Amounts)>,
     counted: Amounts,
+    /// The meter that its durations are taken from.
+    timed_by: Option<u64>,
 }
 
 /// The sums.
@@ -56,6 +58,11 @@ impl Meters {
         if let Some((_, sums)) = known.meters.get_mut(place) {
             sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
         }
+    }
+
+    /// Whether `meter` is the one that the durations of `group` are taken from; the first that asks is.
+    pub(super) fn times(&mut self, group: u64, meter: u64) -> bool {
+        self.groups.get_mut(&group).is_none_or(|group| *group.timed_by.get_or_insert(meter) == meter)
     }
 
     /// What no signal had said before. Whole numbers, but for cost.

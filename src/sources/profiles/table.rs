@@ -40,6 +40,8 @@ pub(super) struct Profile {
     pub(super) name: &'static str,
     /// How the names of its libraries, or of its service, begin.
     pub(super) prefixes: &'static [&'static str],
+    /// Whose models it uses, where its telemetry does not say.
+    pub(super) provider: Option<&'static str>,
     /// The attribute that tells its processes apart in all its signals; only a hash of it is kept.
     pub(super) session: Option<&'static str>,
     /// Whether the host may tell its producers apart: all its signals name it, or none.

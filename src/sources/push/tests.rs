@@ -192,7 +192,7 @@ fn a_time_to_retry_at_is_a_limit_of_an_unknown_provider() {
         let limits = agent.rate_limits.expect("limits");
         assert_eq!(limits.len(), 2);
         assert_eq!((&*limits[1].provider, &*limits[1].limit_type), ("unknown", "requests"));
-        assert_eq!((limits[1].reset_at, limits[1].remaining), (Some(at("2026-11-21T02:10:30Z")), None));
+        assert_eq!((limits[1].reset_at, limits[1].remaining), (Some(at("2026-11-21T02:10:30Z")), Some(0)));
     });
     check(r#""retry_after":null"#, |agent| assert!(agent.rate_limits.is_none()));
 }

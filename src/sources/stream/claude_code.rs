@@ -76,7 +76,7 @@ impl ClaudeCode {
                 let failure = Failure::of(line.error_status, &line.error);
                 fail(failure, state);
                 state.count(RETRIES);
-                if failure.is_rate_limit() {
+                if failure.is_limit() {
                     let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
                     state.limit = Limit::Until("anthropic", delay.map(|delay| now.plus(delay)));
                 }
@@ -172,7 +172,7 @@ impl ClaudeCode {
 fn fail(failure: Failure, state: &mut State) {
     state.count(REQUESTS);
     state.count(ERRORS);
-    if failure.is_rate_limit() {
+    if failure.is_limit() {
         state.count(RATE_LIMITED);
     }
 }

@@ -8,7 +8,8 @@ use super::line::Line;
 use super::meter::Meter;
 use super::name;
 use super::state::{ERRORS, Limit, RATE_LIMITED, RETRIES, State};
-use crate::model::AgentStatus;
+use crate::model::{AgentStatus, Time};
+use crate::sources::retry::retry_at;
 
 /// How Codex begins the text of an error that it tries to get over.
 const TRIES_AGAIN: &str = "Reconnecting";
@@ -27,7 +28,7 @@ impl Codex {
     }
 
     /// Takes in one line.
-    pub(super) fn take(&mut self, line: &Line<'_>, state: &mut State) {
+    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, state: &mut State) {
         state.begin([ERRORS, RATE_LIMITED, RETRIES]);
         match &*line.kind {
             "thread.started" => {
@@ -48,12 +49,12 @@ impl Codex {
             }
             "turn.failed" => {
                 let failure = Failure::of(None, &line.error);
-                fail(failure, state);
+                fail(now, failure, line, state);
                 state.is(AgentStatus::Failed, Some(failure.words()));
             }
             "error" if line.error.starts_with(TRIES_AGAIN) => {
                 let failure = Failure::of(None, &line.error);
-                fail(failure, state);
+                fail(now, failure, line, state);
                 state.count(RETRIES);
                 state.is(AgentStatus::Running, Some(format!("tries again after {}", failure.words())));
             }
@@ -84,10 +85,10 @@ pub(super) fn is_minor(line: &[u8]) -> bool {
 }
 
 /// A request that ended badly.
-fn fail(failure: Failure, state: &mut State) {
+fn fail(now: Time, failure: Failure, line: &Line<'_>, state: &mut State) {
     state.count(ERRORS);
-    if failure.is_rate_limit() {
+    if failure.is_limit() {
         state.count(RATE_LIMITED);
-        state.limit = Limit::Until("openai", None);
+        state.limit = Limit::Until("openai", retry_at(&line.error, now));
     }
 }

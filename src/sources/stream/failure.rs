@@ -48,9 +48,9 @@ impl Failure {
         Self { status, kind }
     }
 
-    /// Whether the provider refused it for a rate limit.
-    pub(super) fn is_rate_limit(self) -> bool {
-        self.status == Some(429) || self.status.is_none() && self.kind == Some("rate limit")
+    /// Whether the provider refused it for a limit that ends by itself.
+    pub(super) fn is_limit(self) -> bool {
+        self.status == Some(429) || self.status.is_none() && matches!(self.kind, Some("rate limit" | "usage limit"))
     }
 
     /// In a few words.
@@ -81,12 +81,12 @@ mod tests {
             ("exceeded retry limit, last status: 429 Too Many Requests, request id: req_2694", "429, rate limit", true),
             ("Reconnecting... 1/2 (stream disconnected before completion: secret)", "connection lost", false),
             ("unexpected status 503 Service Unavailable: ada@example.com", "503", false),
-            ("You've hit your usage limit for org-1234", "usage limit", false),
+            ("You've hit your usage limit for org-1234", "usage limit", true),
             ("it broke at line 1429 of 5230", "an error", false),
             ("Rate limit reached for organization org-abc", "rate limit", true),
         ] {
             let failure = Failure::of(None, text);
-            assert_eq!((failure.words().as_str(), failure.is_rate_limit()), (words, is_limit), "{text}");
+            assert_eq!((failure.words().as_str(), failure.is_limit()), (words, is_limit), "{text}");
         }
         assert_eq!(Failure::of(Some(529), "").words(), "529, overloaded");
         assert_eq!(word("error_max_turns").as_deref(), Some("error max turns"));

@@ -91,7 +91,7 @@ fn built_in_rules_are_whole() {
         "action",
     ];
     let rules = built_in();
-    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown \
+    let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AgentsLimited \
                     AlertsGivenUp AlertsUndelivered ClusterHealth ComponentStatus DayCostBudget \
                     DayCostForecast DayTokenBudget DayTokenForecast ErrorRate ErrorRepeating EvaluationLate \
                     FleetTooSmall IdleButSpending RateLimited ReceiverFailing SourceDown StoreFailing \
@@ -138,6 +138,8 @@ fn built_in_rules_are_whole() {
                 "level",
                 "reason",
                 "agents",
+                "provider",
+                "until",
             ];
             assert!(known.contains(&variable.trim()), "{name}: there is no `{variable}`");
             assert!(
@@ -195,8 +197,8 @@ fn both_say_the_same() {
         let shown = match number(threshold) {
             None => expression.contains(&format!("\"{}\"", threshold.as_str().expect("a word"))),
             Some(seconds) if expression.contains("_gone_seconds") => expression.contains(&format!(" <= {seconds}")),
-            Some(seconds) if rule.get("for").is_some() => {
-                duration::parse(word(&rule, "for")).is_ok_and(|held| held.as_secs_f64() == seconds)
+            Some(seconds) if duration::parse(word(&rule, "for")).is_ok_and(|held| held.as_secs_f64() == seconds) => {
+                true
             }
             // By default nothing is heard for agents.timeout before `up` falls.
             Some(_) if name == "AgentStale" => expression.contains("orchestrator_agent_up == 0"),

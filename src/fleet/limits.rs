@@ -1,0 +1,123 @@
+//! Rate limits of an agent: what its provider said of them, and whether one holds it up.
+
+use std::sync::Arc;
+
+use crate::model::update::RateLimitUpdate;
+use crate::model::{Agent, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Time, Wall};
+
+use super::agent::Step;
+
+/// Most rate limits kept for one agent: its provider's four kinds, twice over.
+const MAX_RATE_LIMITS: usize = 8;
+
+impl Step<'_> {
+    /// Takes over all that is said of its limits.
+    pub(super) fn take_rate_limits(&mut self, agent: &mut Agent, limits: &[RateLimitUpdate<'_>]) {
+        let same = agent.rate_limits.len() == limits.len()
+            && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
+                *known.provider == *new.provider
+                    && *known.limit_type == *new.limit_type
+                    && (known.limit, known.remaining, known.reset_at)
+                        == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
+            });
+        if !same {
+            agent.rate_limits.clear();
+            for new in limits {
+                let limit = RateLimit {
+                    provider: Arc::from(&*new.provider),
+                    limit_type: Arc::from(&*new.limit_type),
+                    limit: new.limit,
+                    remaining: new.remaining,
+                    reset_at: new.reset_at.map(|at| self.wall.expect(at)),
+                };
+                keep(agent, limit);
+            }
+        }
+        self.take_spent(agent);
+    }
+
+    /// What has nothing left holds the agent up; as long as all have something left, nothing does.
+    fn take_spent(&mut self, agent: &mut Agent) {
+        match spent(agent, self.now) {
+            Some(refusal) => self.refused(agent, &refusal),
+            None => self.answered(agent),
+        }
+    }
+
+    /// Notes that a rate limit refused a request.
+    pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
+        agent.refused(self.now, refusal);
+        self.changed.insert(Signal::AgentsLimited);
+    }
+
+    /// Notes that a request was answered, so that no limit holds the agent up.
+    pub(super) fn answered(&mut self, agent: &mut Agent) {
+        if agent.limited.take().is_some() {
+            self.changed.insert(Signal::AgentsLimited);
+        }
+    }
+
+    /// Follows from requests, errors and refusals counted `before` and `after` whether a limit holds the agent up.
+    pub(super) fn take_outcomes(&mut self, agent: &mut Agent, before: [Count; 3], after: [Count; 3]) {
+        // What it had counted before it was first heard of says nothing of now.
+        let grown = |place: usize| {
+            let (before, after) = (before.get(place)?.get()?, after.get(place)?.get()?);
+            Some(after.saturating_sub(before))
+        };
+        let [requests, errors, refused] = [0, 1, 2].map(|place| grown(place).unwrap_or(0));
+        if refused > 0 {
+            self.refused(agent, &Refusal::default());
+        } else if requests > errors {
+            self.answered(agent);
+        }
+    }
+}
+
+/// Keeps what was said of one limit; the last word on it counts, since two would be the same series twice.
+pub(super) fn keep(agent: &mut Agent, limit: RateLimit) {
+    let same = |known: &RateLimit| (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type);
+    if let Some(known) = agent.rate_limits.iter_mut().find(|known| same(known)) {
+        *known = limit;
+    } else if agent.rate_limits.len() < MAX_RATE_LIMITS {
+        agent.rate_limits.push(limit);
+    }
+}
+
+/// The limit of the agent that has nothing left and ends last.
+pub(super) fn spent(agent: &Agent, now: Time) -> Option<Refusal> {
+    let is_spent = |limit: &&RateLimit| limit.remaining == Some(0) && limit.reset_at.is_none_or(|end| end > now);
+    // An end that nobody tells is the latest.
+    let end = |limit: &&RateLimit| limit.reset_at.unwrap_or(Time::from_millis(i64::MAX));
+    agent.rate_limits.iter().filter(is_spent).max_by_key(end).map(|limit| {
+        let provider = Some(&limit.provider).filter(|name| ***name != *"unknown").cloned();
+        Refusal { provider, until: limit.reset_at }
+    })
+}
+
+/// Takes over what telemetry says of limits and of how its last requests went; whether another thing holds the agent
+/// up now. Telemetry tells of it later than hooks do, so that times decide what is news.
+pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry, wall: &Wall) -> bool {
+    let before = agent.limited.clone();
+    let ours = |at: Time| wall.expect(at);
+    for limit in &said.rate_limits {
+        keep(agent, RateLimit { reset_at: limit.reset_at.map(ours), ..limit.clone() });
+    }
+    let answered = said.answered.map(|at| ours(at).min(now));
+    if let Some(at) = answered
+        && agent.limited.as_ref().is_some_and(|limited| limited.refused_at < at)
+    {
+        agent.limited = None;
+    }
+    let refused = said.refused.as_ref().map(|(at, refusal)| (ours(*at).min(now), refusal));
+    if let Some((at, refusal)) = refused.filter(|(at, _)| answered.is_none_or(|answered| answered <= *at)) {
+        let refusal = Refusal { until: refusal.until.map(ours), ..refusal.clone() };
+        let held = Limited::after(agent.limited.as_ref(), at, &refusal);
+        // A refusal of long ago holds nobody up any more.
+        if held.as_ref().is_some_and(|held| held.ends() > now) {
+            agent.limited = held;
+        }
+    } else if let Some(refusal) = spent(agent, now).filter(|_| !said.rate_limits.is_empty()) {
+        agent.refused(now, &refusal);
+    }
+    agent.limited != before
+}

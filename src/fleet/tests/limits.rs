@@ -1,0 +1,185 @@
+//! Rate limits: what holds an agent up, from whom that is known, and what ends it.
+
+use super::*;
+use crate::fleet::tests::hooks::hook;
+use crate::model::hook::{Failure, Step};
+use crate::model::update::RateLimitUpdate;
+use crate::model::{AgentTelemetry, Hook, RateLimit, Refusal};
+
+/// Whether the agent is limited: since when and until when, in seconds.
+fn limited(watch: &Watch) -> Option<(i64, Option<i64>)> {
+    let seconds = |time: Time| (time.as_millis() - at(0).as_millis()) / 1000;
+    let limited = watch.agent("a").limited.as_ref()?;
+    assert_eq!(watch.project().limited, 1);
+    Some((seconds(limited.since), limited.until.map(seconds)))
+}
+
+fn counted(requests: u64, errors: u64, refused: u64) -> AgentUpdate<'static> {
+    AgentUpdate {
+        requests: Some(requests),
+        request_errors: Some(errors),
+        rate_limit_hits: Some(refused),
+        ..a(AgentStatus::Running)
+    }
+}
+
+fn left(remaining: u64, reset_at: Option<i64>) -> AgentUpdate<'static> {
+    let limit = RateLimitUpdate {
+        provider: "anthropic".into(),
+        limit_type: "tokens".into(),
+        remaining: Some(remaining),
+        reset_at: reset_at.map(at),
+        ..RateLimitUpdate::default()
+    };
+    AgentUpdate { rate_limits: Some(vec![limit]), ..a(AgentStatus::Running) }
+}
+
+impl Watch {
+    fn refused(&mut self, seconds: i64, retry_at: Option<i64>) {
+        self.until(seconds);
+        self.fleet.clear_changes();
+        let refusal = hook(Step::Failed(Failure::RateLimit));
+        self.fleet.hook(at(seconds), &Hook { retry_at: retry_at.map(at), ..refusal });
+    }
+
+    fn step(&mut self, seconds: i64, step: Step) {
+        self.until(seconds);
+        self.fleet.clear_changes();
+        self.fleet.hook(at(seconds), &hook(step));
+    }
+
+    fn told(&mut self, seconds: i64, said: AgentTelemetry) {
+        self.until(seconds);
+        self.fleet.clear_changes();
+        self.fleet.telemetry(at(seconds), &[AgentTelemetry { project: "shop".into(), agent: "a".into(), ..said }]);
+    }
+}
+
+fn refusal(seconds: i64, until: Option<i64>) -> AgentTelemetry {
+    let refusal = Refusal { provider: Some("openai".into()), until: until.map(at) };
+    AgentTelemetry {
+        requests: 1,
+        request_errors: 1,
+        rate_limit_hits: 1,
+        refused: Some((at(seconds), refusal)),
+        ..AgentTelemetry::default()
+    }
+}
+
+fn answer(seconds: i64) -> AgentTelemetry {
+    AgentTelemetry { requests: 1, answered: Some(at(seconds)), ..AgentTelemetry::default() }
+}
+
+#[test]
+fn a_limit_with_nothing_left_holds_the_agent_until_its_period_ends() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, left(3, Some(60)));
+    assert_eq!(limited(&watch), None);
+    watch.push(10, left(0, Some(60)));
+    assert_eq!(limited(&watch), Some((10, Some(60))));
+    assert_eq!(watch.agent("a").limited.as_ref().and_then(|limited| limited.provider.as_deref()), Some("anthropic"));
+    assert_eq!(watch.until(60), [60], "its end is noticed though nothing happens");
+    assert_eq!((limited(&watch), watch.project().limited), (None, 0));
+    watch.push(61, left(0, Some(60)));
+    assert_eq!(limited(&watch), None, "a period that is over limits nobody");
+    watch.push(62, left(0, Some(900)));
+    watch.push(63, left(5, Some(900)));
+    assert_eq!((limited(&watch), watch.project().limited), (None, 0), "the provider says that there is some left");
+}
+
+#[test]
+fn refused_requests_hold_the_agent_until_one_is_answered() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, counted(10, 5, 5));
+    assert_eq!(limited(&watch), None, "what was counted before says nothing of now");
+    watch.push(10, counted(11, 6, 6));
+    assert_eq!(limited(&watch), Some((10, None)));
+    watch.push(20, counted(12, 7, 6));
+    assert_eq!(limited(&watch), Some((10, None)), "another error is no answer");
+    watch.push(30, counted(13, 7, 6));
+    assert_eq!(limited(&watch), None);
+    watch.push(40, counted(14, 8, 7));
+    watch.push(50, a(AgentStatus::Failed));
+    assert_eq!(limited(&watch), None, "who has ended waits for nothing");
+}
+
+#[test]
+fn an_end_that_nobody_tells_comes_by_itself() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, counted(1, 0, 0));
+    watch.push(10, AgentUpdate { name: "a".into(), ..counted(2, 1, 1) });
+    let ttl = Some(Duration::from_secs(10_000));
+    let batch = Batch { project: "shop".into(), agents: vec![counted(3, 2, 2)], ttl, ..Batch::default() };
+    watch.push_batch(20, batch);
+    watch.until(619);
+    assert_eq!(limited(&watch), Some((10, None)));
+    watch.until(620);
+    assert_eq!(limited(&watch), None, "ten minutes after the last refusal");
+}
+
+#[test]
+fn hooks_tell_of_a_limit_and_of_its_end() {
+    let mut watch = Watch::new(settings());
+    watch.step(0, Step::Prompted);
+    watch.refused(10, Some(300));
+    assert_eq!(limited(&watch), Some((10, Some(300))));
+    watch.step(20, Step::Prompted);
+    assert_eq!(limited(&watch), Some((10, Some(300))), "that a person asks is no answer of the model");
+    watch.step(30, Step::ToolBegan { tool: "Bash".into(), asks: None });
+    assert_eq!(limited(&watch), None);
+    watch.refused(40, None);
+    assert_eq!(limited(&watch), Some((40, None)));
+    watch.step(50, Step::Stopped { in_background: false });
+    assert_eq!(limited(&watch), None);
+}
+
+#[test]
+fn telemetry_that_comes_late_ends_nothing_that_came_after() {
+    let mut watch = Watch::new(settings());
+    watch.refused(100, Some(400));
+    watch.told(110, answer(90));
+    assert_eq!(limited(&watch), Some((100, Some(400))), "the answer was before the refusal");
+    watch.told(120, answer(115));
+    assert_eq!(limited(&watch), None);
+    watch.told(130, refusal(125, Some(200)));
+    assert_eq!(limited(&watch), Some((125, Some(200))));
+    watch.told(140, AgentTelemetry { answered: Some(at(139)), ..refusal(135, Some(300)) });
+    assert_eq!(limited(&watch), None, "a retry of the same export was answered");
+    watch.told(1_000, refusal(300, None));
+    assert_eq!(limited(&watch), None, "a refusal of long ago");
+    watch.told(1_010, refusal(5_000, Some(1_100)));
+    assert_eq!(limited(&watch), Some((1_010, Some(1_100))), "a clock that is ahead");
+    assert_eq!(watch.agent("a").rate_limit_hits.get(), Some(4), "the hook's refusal and that of telemetry are one");
+}
+
+#[test]
+fn telemetry_tells_of_limits_one_by_one() {
+    let mut watch = Watch::new(settings());
+    let limit = |kind: &str, remaining, reset| RateLimit {
+        provider: "openai".into(),
+        limit_type: kind.into(),
+        limit: Some(50),
+        remaining: Some(remaining),
+        reset_at: Some(at(reset)),
+    };
+    watch.told(0, AgentTelemetry { rate_limits: vec![limit("requests", 49, 60)], ..answer(0) });
+    watch.told(1, AgentTelemetry { rate_limits: vec![limit("tokens", 0, 30)], ..answer(1) });
+    let kinds: Vec<&str> = watch.agent("a").rate_limits.iter().map(|limit| &*limit.limit_type).collect();
+    assert_eq!((kinds, limited(&watch)), (vec!["requests", "tokens"], Some((1, Some(30)))));
+    watch.told(2, AgentTelemetry { rate_limits: vec![limit("tokens", 10, 60)], ..answer(2) });
+    assert_eq!((watch.agent("a").rate_limits.len(), limited(&watch)), (2, None));
+}
+
+#[test]
+fn a_restart_forgets_no_limit() {
+    let mut watch = Watch::new(settings());
+    watch.refused(10, Some(3_000));
+    let (project, agent) = (watch.project().clone(), watch.agent("a").clone());
+    let saved = serde_json::to_string(&agent).expect("JSON");
+    let agent: Agent = serde_json::from_str(&saved).expect("an agent");
+    let mut again = Watch { fleet: Fleet::new(at(20), settings()) };
+    again.fleet.restore(at(20), vec![project], vec![agent], Vec::new(), []);
+    assert_eq!(limited(&again), Some((10, Some(3_000))));
+    again.until(3_000);
+    assert_eq!(limited(&again), None);
+}

@@ -1,0 +1,78 @@
+//! One point, log record or span: what is known of it whatever its signal, and what it says of a request.
+
+use std::time::Duration;
+
+use super::attributes::text;
+use super::limits;
+use super::meter::Amounts;
+use super::table::{Adds, Column, Profile, When};
+use crate::model::{AgentTelemetry, RateLimit, Refusal, Time};
+use crate::sources::otlp::Signal;
+use crate::sources::otlp::wire::KeyValue;
+
+/// What is known of an item.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) signal: Signal,
+    pub(super) attributes: &'a [KeyValue],
+    /// When it was, by the wall clock.
+    pub(super) at: Time,
+    /// How long it took, where it says so beside its attributes.
+    pub(super) took: Option<Duration>,
+    /// What it says of an error beside its attributes.
+    pub(super) words: &'a [&'a str],
+    /// Whether it says beside its attributes that it failed.
+    pub(super) failed: bool,
+}
+
+/// Adds `value` to each column.
+pub(super) fn put(amounts: &mut Amounts, adds: Adds, value: f64) {
+    for column in adds {
+        if let Some(amount) = amounts.get_mut(*column as usize) {
+            *amount += value;
+        }
+    }
+}
+
+/// Counts requests that went in one way.
+pub(super) fn count(amounts: &mut Amounts, requests: f64, failed: bool, limited: bool) {
+    put(amounts, &[Column::Requests], requests);
+    if failed {
+        put(amounts, &[Column::Errors], requests);
+    }
+    if limited {
+        put(amounts, &[Column::RateLimited], requests);
+    }
+}
+
+/// Whether an event is meant; names come bare or behind their tool's.
+pub(super) fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool {
+    let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
+    match when {
+        When::Named(full) => named(full),
+        When::NamedWith(full, key, value) => named(full) && text(attributes, key).as_deref() == Some(value),
+        When::Any(keys, values) => {
+            keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
+        }
+    }
+}
+
+/// Notes how a request went, and what its provider said of its limits.
+pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>, failed: bool, limited: bool) {
+    let provider = limits::provider(item.attributes, profile.provider);
+    if limited {
+        let until = limits::retry_at(item.attributes, item.words.iter().copied(), item.at);
+        if said.refused.as_ref().is_none_or(|(at, _)| *at <= item.at) {
+            said.refused = Some((item.at, Refusal { provider: provider.clone(), until }));
+        }
+    } else if !failed {
+        said.answered = said.answered.max(Some(item.at));
+    }
+    for limit in limits::limits(item.attributes, provider.as_ref(), item.at) {
+        let same = |known: &RateLimit| (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type);
+        match said.rate_limits.iter_mut().find(|known| same(known)) {
+            Some(known) => *known = limit,
+            None => said.rate_limits.push(limit),
+        }
+    }
+}
