@@ -29,6 +29,7 @@ mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -198,7 +199,12 @@ fn who(said: Option<&str>) -> String {
 const GIVES_WAY: i32 = 5;
 
 /// Waits for what a command does over the network.
-fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn wait<'a>(work: impl Future<Output = anyhow::Result<ExitCode>> + 'a) -> anyhow::Result<ExitCode> {
+    // One loop for all commands: one for each would be a good part of the program.
+    wait_for(Box::pin(work))
+}
+
+fn wait_for(work: Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>> + '_>>) -> anyhow::Result<ExitCode> {
     // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
     // nice value belongs to a thread; where it can't be set, the thread competes like any other.
     let give_way = || {

@@ -10,6 +10,7 @@ mod report;
 mod signals;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -23,7 +24,7 @@ use self::report::{Reporter, Seen};
 use self::signals::Signals;
 use super::client::ReachArgs;
 use super::{ConfigArgs, warn};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::config::Environment;
 use crate::model::text::is_name;
 use crate::sources::push::DEFAULT_PROJECT;
@@ -127,21 +128,27 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
         move || understander.run(&incoming, &ending)
     })?;
 
-    let (over, done) = mpsc::sync_channel::<()>(1);
+    let (over, copier) = (Arc::new(AtomicBool::new(false)), thread::current());
+    let is_told = Arc::clone(&over);
     let reporter = Reporter::new(args, env);
     thread::Builder::new().name("report".to_owned()).spawn(move || {
         if let Err(error) = super::wait(reporter.run(seen, told, signals)) {
             warn(&format!("lookout pipe: nothing is reported: {error:#}"));
         }
-        drop(over);
+        over.store(true, Ordering::Release);
+        copier.unpark();
     })?;
 
     let copied = copy::copy(Skimmer::new(keep), &mut lane);
     // Set once, here.
     ending.get_or_init(|| *copied.as_ref().unwrap_or(&Ending::ReaderGone));
     drop(lane);
-    // Nothing comes: the reporter is done, or its time is over, and either is fine.
-    done.recv_timeout(LAST_WORD).unwrap_or_default();
+    let watch = Stopwatch::start();
+    while !is_told.load(Ordering::Acquire)
+        && let Some(left) = LAST_WORD.checked_sub(watch.elapsed())
+    {
+        thread::park_timeout(left);
+    }
     copied.map(|_| ExitCode::SUCCESS)
 }
 
@@ -163,7 +170,7 @@ fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
 struct Understander {
     reader: Reader,
     seen: watch::Sender<Seen>,
-    used: mpsc::SyncSender<Vec<u8>>,
+    used: mpsc::SyncSender<Piece>,
     /// Which lines must be read, once the stream has shown how it is written.
     needs: Arc<OnceLock<Keep>>,
     signals: Signals,
@@ -192,10 +199,9 @@ impl Understander {
                         self.needs.get_or_init(|| self.reader.keep());
                     }
                     self.show(false, true);
-                    let buffer = lines.into_buffer();
-                    if !buffer.is_empty() {
+                    if lines.has_buffer() {
                         // There are enough of them when it finds no room.
-                        self.used.try_send(buffer).unwrap_or_default();
+                        drop(self.used.try_send(Piece::Lines(lines)));
                     }
                 }
                 Ok(Piece::Open(line)) => {

@@ -19,7 +19,7 @@ const BURST: f64 = (PIECES * BUFFER) as f64;
 /// The end where the stream is copied.
 pub(super) struct Channels {
     pieces: SyncSender<Piece>,
-    spare: Receiver<Vec<u8>>,
+    read: Receiver<Piece>,
     needs: Arc<OnceLock<Keep>>,
     watch: Stopwatch,
     /// When `left` was counted.
@@ -29,11 +29,12 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// The lane, where its pieces arrive, and where buffers are given back. `needs` is set by who understands.
-    pub(super) fn new(needs: Arc<OnceLock<Keep>>) -> (Self, Receiver<Piece>, SyncSender<Vec<u8>>) {
+    /// The lane, where its pieces arrive, and where those that were read are given back for their buffers. `needs` is set
+    /// by who understands.
+    pub(super) fn new(needs: Arc<OnceLock<Keep>>) -> (Self, Receiver<Piece>, SyncSender<Piece>) {
         let (pieces, incoming) = mpsc::sync_channel(PIECES);
-        let (used, spare) = mpsc::sync_channel(PIECES);
-        let lane = Self { pieces, spare, needs, watch: Stopwatch::start(), counted_at: Duration::ZERO, left: BURST };
+        let (used, read) = mpsc::sync_channel(PIECES);
+        let lane = Self { pieces, read, needs, watch: Stopwatch::start(), counted_at: Duration::ZERO, left: BURST };
         (lane, incoming, used)
     }
 
@@ -69,7 +70,10 @@ impl Lane for Channels {
     }
 
     fn buffer(&mut self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_else(|_| vec![0; BUFFER])
+        match self.read.try_recv() {
+            Ok(Piece::Lines(lines)) if lines.has_buffer() => lines.into_buffer(),
+            _ => vec![0; BUFFER],
+        }
     }
 
     fn needs(&self) -> Option<Keep> {

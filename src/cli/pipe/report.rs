@@ -106,14 +106,20 @@ impl Reporter {
         }
     }
 
-    /// Reports until what is seen is final and told.
+    /// Reports until what is seen is final and told, or a signal ends the process.
     pub(super) async fn run(
-        mut self,
+        self,
         seen: watch::Sender<Seen>,
-        mut news: watch::Receiver<Seen>,
+        news: watch::Receiver<Seen>,
         signals: Signals,
     ) -> anyhow::Result<ExitCode> {
-        tokio::spawn(heed(signals, seen));
+        tokio::select! {
+            done = self.report(news) => done,
+            error = heed(signals, seen) => Err(error),
+        }
+    }
+
+    async fn report(mut self, mut news: watch::Receiver<Seen>) -> anyhow::Result<ExitCode> {
         let mut wait = FIRST_WAIT;
         let mut has_warned = self.quiet;
         loop {
@@ -219,9 +225,12 @@ fn finish(seen: &Seen) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Ends the process when a signal says so, after a last word.
-async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Result<()> {
-    let code = signals.exit_code().await?;
+/// Ends the process when a signal says so, after a last word; or says why it can't.
+async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Error {
+    let code = match signals.exit_code().await {
+        Ok(code) => code,
+        Err(error) => return error,
+    };
     seen.send_modify(|seen| seen.exit = Some(code));
     sleep(LAST_WORD).await;
     std::process::exit(code.into())

@@ -59,6 +59,11 @@ impl Lines {
         [&self.first, self.buffer.get(self.others.clone()).unwrap_or_default()]
     }
 
+    /// Whether there is a buffer.
+    pub const fn has_buffer(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The buffer, to be used again; empty where there is none.
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
@@ -200,7 +205,9 @@ impl Skimmer {
 
     /// Keeps the buffer of `lines` for the next bytes.
     fn spare(&mut self, lines: Lines) {
-        self.spare = Some(lines.into_buffer()).filter(|buffer| !buffer.is_empty()).or(self.spare.take());
+        if lines.has_buffer() {
+            self.spare = Some(lines.into_buffer());
+        }
     }
 
     /// Those of `lines` that must be read.
