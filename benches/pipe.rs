@@ -57,9 +57,9 @@ fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/it/samples/stream/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// What is printed in the middle of a run, which is most of it: lines without totals.
+/// What is printed in the middle of a run, which is most of it: lines without totals and refusals.
 fn middle(lines: &[u8]) -> Vec<u8> {
-    let words = ["modelUsage", "\"turn.", "\"thread."];
+    let words = ["modelUsage", "api_retry", "\"turn.", "\"thread."];
     let is_middle = |line: &&[u8]| !words.iter().any(|word| String::from_utf8_lossy(line).contains(word));
     lines.split_inclusive(|byte| *byte == b'\n').filter(is_middle).collect::<Vec<_>>().concat()
 }

@@ -195,10 +195,13 @@ pub(super) fn is_piece(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"stream_event\",\"event\":{\"type\":\"content_block_")
 }
 
-/// Whether a line that begins so may be passed over by who is behind: a result says what answers used, and all that is
-/// counted one by one but requests comes in other lines. One that begins otherwise than we know is not minor.
+/// Whether a line that begins so may be passed over by who is behind: a result says what answers used, and of what is
+/// counted one by one only requests are on such lines. One that begins otherwise than we know is not minor.
 pub(super) fn is_minor(line: &[u8]) -> bool {
     let Some(kind) = line.strip_prefix(b"{\"type\":\"") else { return false };
+    if let Some(subtype) = kind.strip_prefix(b"system\",\"subtype\":\"") {
+        return !subtype.starts_with(b"api_retry\"");
+    }
     kind.starts_with(b"stream_event\"") || kind.starts_with(b"assistant\"") || kind.starts_with(b"user\"")
 }
 
