@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use super::{Pipe, nobody, sample, seen};
+use super::{Pipe, sample, seen};
 use crate::counterparts::run;
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
@@ -95,8 +95,9 @@ fn a_result_stands() {
 
 fn ignored_signals_stay_ignored() {
     // As in a script's background, or under nohup: the agent ignores them, too.
+    let lookout = Setup::new("").start();
     let setup = Setup::new("").shell("trap '' INT TERM HUP");
-    let mut pipe = Pipe::start(&setup, &nobody(), &["--agent", "a", "--quiet"]);
+    let mut pipe = Pipe::start(&setup, &lookout.url(), &["--agent", "a"]);
     for signal in ["INT", "INT", "HUP", "TERM"] {
         pipe.write(b"one\n");
         pipe.expect(b"one\n");
@@ -105,4 +106,5 @@ fn ignored_signals_stay_ignored() {
     pipe.write(b"last words\n");
     pipe.expect(b"last words\n");
     assert!(pipe.end().2.success());
+    seen(&lookout, "a", "completed", None);
 }
