@@ -63,10 +63,11 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let mut rules_of_access = vec![(address, access_now)];
     let listeners = beside::listen(&config, &mut rules_of_access).await?;
     let settings = settings(&config, &extras)?;
-    let (store, restored, saved) = Store::open(&config.store, &clock).context("open the store")?;
+    let (store, restored, mut saved) = Store::open(&config.store, &clock).context("open the store")?;
     for damaged in restored.damaged.iter().chain(&saved.damaged) {
         tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
     }
+    let counting = std::mem::take(&mut saved.counting);
     let own = Arc::new(Own::new());
     own.reloaded(clock.wall(), true);
     let history = store.history.clone();
@@ -122,7 +123,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         clock: clock.clone(),
         reload: Arc::new(reload),
     };
-    let beside = Beside::start(listeners, inbox, &config, clock, &context, &stop)?;
+    let beside = Beside::start(listeners, inbox, counting, &config, clock, &context, &stop)?;
     let mut serving = tokio::spawn(server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE));
     tracing::info!(
         address = %address,

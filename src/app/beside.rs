@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::GRACE;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::Counting;
 use crate::server::{self, Access, Bound, Surface};
 use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::sources::otlp::{self, Inbox, Table};
@@ -70,10 +71,11 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts it: the listeners serve until `stop`.
+    /// Starts it with what `counting` telemetry remembered: the listeners serve until `stop`.
     pub(super) fn start(
         listeners: Vec<Listener>,
         inbox: Inbox,
+        counting: Counting,
         config: &Config,
         clock: Clock,
         context: &server::Context,
@@ -83,7 +85,9 @@ impl Beside {
         let mut key = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut key).map_err(|_| anyhow::anyhow!("no random numbers"))?;
-        let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), Profiles::new(clock.now(), &config.otlp));
+        let mut profiles = Profiles::new(clock.now(), &config.otlp);
+        profiles.restore(counting);
+        let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), profiles);
         let (said, mut distilled) = tokio::sync::mpsc::channel(DISTILLED);
         let engine = context.engine.clone();
         tokio::spawn(async move {

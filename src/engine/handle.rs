@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
-use crate::model::{AgentTelemetry, Level, PollReport, Rejected};
+use crate::model::{Distilled, Level, PollReport, Rejected};
 use crate::sources::hooks::Target;
 
 /// Sends to the engine. Cheap to clone.
@@ -50,7 +50,7 @@ pub enum Bulk {
     /// The outcome of a poll.
     Poll(PollReport),
     /// What an export of telemetry says of agents.
-    Telemetry(Vec<AgentTelemetry>),
+    Telemetry(Distilled),
 }
 
 /// What overtakes state that waits.
@@ -160,8 +160,8 @@ impl Handle {
     }
 
     /// Takes in what telemetry says of agents; waits while the queue is full.
-    pub async fn telemetry(&self, said: Vec<AgentTelemetry>) -> Result<(), Stopped> {
-        self.bulk.send(Bulk::Telemetry(said)).await.map_err(|_| Stopped)
+    pub async fn telemetry(&self, distilled: Distilled) -> Result<(), Stopped> {
+        self.bulk.send(Bulk::Telemetry(distilled)).await.map_err(|_| Stopped)
     }
 
     /// The picture as it is now.

@@ -8,7 +8,7 @@ use super::handle::{Bulk, Posted};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
-use crate::model::{Arrival, PollReport, Time};
+use crate::model::{Arrival, Distilled, PollReport, Time};
 use crate::sources;
 
 impl Engine {
@@ -26,7 +26,8 @@ impl Engine {
                 self.committer.answer(move || drop(reply.send(answer)));
             }
             Bulk::Poll(report) => self.poll(now, report),
-            Bulk::Telemetry(said) => {
+            Bulk::Telemetry(Distilled { said, counting }) => {
+                self.unsaved.remember(counting);
                 let taken = self.fleet.telemetry(now, &said);
                 self.count("telemetry", &taken);
                 for rejected in &taken.rejected {

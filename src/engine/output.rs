@@ -7,7 +7,7 @@ use super::words::{Said, words};
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{Alert, AlertState, Changes, Notice, Subject, Time, Wall};
+use crate::model::{Alert, AlertState, Changes, Counting, Notice, Subject, Time, Wall};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{ClosedAlert, Save};
@@ -20,6 +20,7 @@ pub(super) struct Unsaved {
     projects: Slots,
     removed_agents: Vec<(Arc<str>, Arc<str>)>,
     removed_components: Vec<(Arc<str>, Arc<str>)>,
+    counting: Counting,
 }
 
 /// A set of slots that costs one bit each and is emptied in the time of its members.
@@ -63,12 +64,18 @@ impl Unsaved {
         self.removed_components.extend(changes.removed_components.iter().map(name));
     }
 
+    /// Notes what counting telemetry has remembered.
+    pub(super) fn remember(&mut self, counting: Counting) {
+        self.counting.merge(counting);
+    }
+
     fn is_empty(&self) -> bool {
         self.agents.members.is_empty()
             && self.components.members.is_empty()
             && self.projects.members.is_empty()
             && self.removed_agents.is_empty()
             && self.removed_components.is_empty()
+            && self.counting.is_empty()
     }
 }
 
@@ -163,6 +170,7 @@ impl Engine {
             removed_agents: std::mem::take(&mut self.unsaved.removed_agents),
             removed_components: std::mem::take(&mut self.unsaved.removed_components),
             usage_ids,
+            counting: std::mem::take(&mut self.unsaved.counting),
         };
         if let Err(save) = self.store.history.save(save) {
             save.agents.iter().for_each(|slot| self.unsaved.agents.insert(*slot));
@@ -170,6 +178,7 @@ impl Engine {
             save.projects.iter().for_each(|slot| self.unsaved.projects.insert(*slot));
             self.unsaved.removed_agents = save.removed_agents;
             self.unsaved.removed_components = save.removed_components;
+            self.unsaved.counting = save.counting;
             self.fleet.return_usage_ids(save.usage_ids);
         }
     }

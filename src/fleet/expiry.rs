@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::model::{HistoryRow, Removal, Signal, Signals, Time};
+use crate::model::sessions::PATIENCE;
+use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Signal, Signals, Time};
 
 use super::Fleet;
 use super::project::Tally;
@@ -55,11 +56,12 @@ impl Fleet {
     /// Makes the agent stale or forgets it when that is due, else schedules when it will be.
     fn expire_agent(&mut self, now: Time, slot: u32) {
         self.end_limit(now, slot);
+        self.rest(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
         let heard = agent.last_heard.max(self.state.started_at);
         let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
-        let forget_at = heard.plus(self.settings.agents.forget_after);
+        let forget_at = heard.plus(self.patience(agent));
         if let Some(limited) = &agent.limited {
             self.agent_deadlines.schedule(slot, limited.ends());
         }
@@ -78,6 +80,14 @@ impl Fleet {
             }
             _ => self.agent_deadlines.schedule(slot, forget_at),
         }
+    }
+
+    /// After how long without a word the agent is forgotten. One that tells of itself only as it acts says nothing while it
+    /// waits for a person, and must not be gone when that person comes in the morning.
+    fn patience(&self, agent: &Agent) -> Duration {
+        let asks = matches!(agent.status, Some(AgentStatus::WaitingQuestion | AgentStatus::WaitingReview));
+        let forget_after = self.settings.agents.forget_after;
+        if asks && agent.ttl.is_none() { forget_after.max(PATIENCE) } else { forget_after }
     }
 
     /// Ends what holds the agent up when its time has come.

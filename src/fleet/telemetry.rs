@@ -1,12 +1,20 @@
 //! Increments from telemetry: whose they are, and that no other kind of report has them already.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::{AgentTelemetry, Limited, Signal, Signals, Time, UsageOwner};
+use crate::model::{
+    Agent, AgentStatus, AgentTelemetry, AgentUpdate, HistoryRow, Limited, Patch, Signal, Signals, Time, UsageOwner,
+};
 
 use super::agent::{USAGE, Used, add_tokens};
 use super::project::Tally;
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
+
+/// Why an agent waits that a rate limit holds up.
+const LIMITED: &str = "held up by a rate limit";
+/// Why an agent is taken for idle.
+const RESTS: &str = "its telemetry tells of nothing";
 
 impl Fleet {
     /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.
@@ -21,6 +29,69 @@ impl Fleet {
         }
         self.touched();
         taken
+    }
+
+    /// Takes an agent that nobody else tells of for running while it does something, and for waiting while a rate limit
+    /// holds it up. [`Fleet::rest`] ends that: telemetry never says that an agent is idle.
+    fn take_activity(&mut self, now: Time, (project, slot): (u32, u32), said: &AgentTelemetry) {
+        let (Some(agent), Some(active)) = (self.state.agents.get(slot), said.active) else { return };
+        if !self.is_telemetrys(agent) {
+            return;
+        }
+        let active = self.state.wall.expect(active).min(now);
+        let active = agent.last_activity.map_or(active, |known| known.max(active));
+        let is_limited = agent.limited.is_some();
+        let update = AgentUpdate {
+            name: Cow::Owned(agent.name.to_string()),
+            status: Some(if is_limited { AgentStatus::WaitingDependency } else { AgentStatus::Running }),
+            reason: if is_limited { Patch::Set(Cow::Borrowed(LIMITED)) } else { Patch::Clear },
+            last_activity: Some(self.state.wall.show(active)),
+            ..AgentUpdate::default()
+        };
+        let source = Arc::clone(&self.otlp);
+        self.apply_agent(now, (project, slot, false), (&source, None), &update, None);
+        self.agent_deadlines.schedule(slot, active.plus(self.settings.agents.max_idle));
+    }
+
+    /// Whether telemetry alone tells of the agent.
+    fn is_telemetrys(&self, agent: &Agent) -> bool {
+        agent.source == self.otlp && agent.ttl.is_none() && agent.sessions.is_none()
+    }
+
+    /// Takes an agent that telemetry alone tells of for idle when it has told nothing for `agents.max_idle`.
+    pub(super) fn rest(&mut self, now: Time, slot: u32) {
+        let Some(agent) = self.state.agents.get(slot).filter(|agent| self.is_telemetrys(agent)) else { return };
+        let works = matches!(agent.status, Some(AgentStatus::Running | AgentStatus::WaitingDependency));
+        // Nobody was there to hear it before our start.
+        let heard = agent.last_activity.unwrap_or(agent.last_heard).max(self.state.started_at);
+        let rests_at = heard.plus(self.settings.agents.max_idle);
+        if !works || agent.limited.is_some() {
+            return;
+        }
+        if rests_at > now {
+            return self.agent_deadlines.schedule(slot, rests_at);
+        }
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let from = agent.status.map_or("", AgentStatus::as_str);
+        let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
+        let tally = Tally::of(agent, false);
+        (agent.status, agent.status_since) = (Some(AgentStatus::Idle), now);
+        agent.status_changes = agent.status_changes.saturating_add(1);
+        agent.reason = Some(Arc::from(RESTS));
+        tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
+        self.changes.history.push(HistoryRow {
+            at: now,
+            project: Arc::clone(&agent.project),
+            kind: "agent",
+            name: Arc::clone(&agent.name),
+            from,
+            to: AgentStatus::Idle.as_str(),
+            reason: agent.reason.clone(),
+        });
+        let project = agent.project_slot;
+        self.changes.agents.push((slot, Signals::ALL));
+        self.project_changed(project);
+        self.touched();
     }
 
     fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (&'static str, String)> {
@@ -53,7 +124,7 @@ impl Fleet {
         let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
         let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity
-            && (agent.ttl.is_some() || has_numbers)
+            && (agent.ttl.is_some() || agent.sessions.is_some() && has_numbers)
         {
             // Only of those whose activity is reported: a pause between two exports is nobody's idleness, and an export
             // that adds nothing is no activity of one who waits.
@@ -107,6 +178,7 @@ impl Fleet {
         }
         tally.replace_with(Tally::of(agent, false), totals);
         self.changes.agents.push((slot, changed));
+        self.take_activity(now, (project_slot, slot), said);
         self.settle_project(now, project_slot, before);
         if has_numbers && !is_ours {
             let error =

@@ -371,7 +371,7 @@ impl Agent {
     /// Seconds since its last activity, while it is neither over nor paused; `None` when no activity was ever reported.
     /// One that nobody polls or pushes tells of itself only as it acts: its silence counts while it has something to do.
     pub fn idle_seconds(&self, now: Time) -> Option<f64> {
-        if self.ttl.is_none() && self.sessions.as_ref().is_some_and(|sessions| !sessions.can_idle()) {
+        if self.ttl.is_none() && !self.sessions.as_ref().is_some_and(|sessions| sessions.can_idle()) {
             return None;
         }
         match self.status {

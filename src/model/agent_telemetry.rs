@@ -28,6 +28,8 @@ pub struct AgentTelemetry {
     pub rate_limit_hits: u64,
     /// Requests sent again.
     pub retries: u64,
+    /// When it last did what it is counted for.
+    pub active: Option<Time>,
     /// The last request that a rate limit refused, and when that was.
     pub refused: Option<(Time, Refusal)>,
     /// When a request was last answered.

@@ -24,6 +24,9 @@ const MAX_SESSIONS: usize = 8;
 /// For so long after a hook told of a refused request, telemetry may tell of the same one: ten of its usual exports.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
+/// A question stays open for so long at least: somebody who left in the evening comes back, also after a weekend.
+pub const PATIENCE: Duration = Duration::from_secs(3 * 86_400);
+
 /// The sessions of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
@@ -59,7 +62,8 @@ pub struct Heard {
 impl Sessions {
     /// Takes in a hook. Sessions that said nothing for `expiry` were ended without a word.
     pub fn take(&mut self, now: Time, expiry: Duration, hook: &Hook) -> Heard {
-        self.sessions.retain(|session| now.since(session.seen) < expiry);
+        let kept = |session: &Session| if session.waits() { expiry.max(PATIENCE) } else { expiry };
+        self.sessions.retain(|session| now.since(session.seen) < kept(session));
         let place = self.sessions.iter().position(|session| session.id == hook.session);
         let open = place.and_then(|place| self.sessions.get(place)?.prompt);
         let is_activity = !matches!(hook.step, Step::StillAsksPermission | Step::StillIdle);

@@ -20,7 +20,7 @@ mod table;
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use meter::{Amounts, Memory, Meters};
 use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Reception, Time, text::clean};
+use crate::model::{AgentTelemetry, Counting, Reception, StreamCount, Time, text::clean};
 use crate::sources::otlp::config::{OtlpConfig, price_of};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
 use crate::sources::otlp::{Request as Export, Signal};
@@ -52,9 +52,8 @@ const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.mode
 /// Turns telemetry into what it says of agents.
 #[derive(Debug)]
 pub struct Profiles {
-    hash: RandomState,
-    /// When it began to listen, in nanoseconds.
-    since: u64,
+    /// The same after a restart, so that what was remembered is found again.
+    hash: BuildHasherDefault<DefaultHasher>,
     config: OtlpConfig,
     meters: Meters,
     memory: Memory,
@@ -82,14 +81,32 @@ impl Profiles {
     /// Listens from `now` on: what cumulative streams had counted before is left out.
     pub fn new(now: Time, config: &OtlpConfig) -> Self {
         Self {
-            hash: RandomState::new(),
-            since: nanos(now),
+            hash: BuildHasherDefault::default(),
             config: config.clone(),
             meters: Meters::default(),
-            memory: Memory::default(),
+            memory: Memory::new(nanos(now)),
             receptions: reception::Book::default(),
             now,
         }
+    }
+
+    /// Takes over what was remembered before a restart.
+    pub fn restore(&mut self, mut saved: Counting) {
+        if saved.scheme != self.scheme() {
+            return;
+        }
+        self.meters.restore(std::mem::take(&mut saved.groups));
+        self.memory.restore(saved);
+    }
+
+    /// What was remembered anew since the last call, to be saved with what was said since then.
+    pub fn take_counting(&mut self) -> Counting {
+        Counting { scheme: self.scheme(), groups: self.meters.take_changed(), ..self.memory.take_fresh() }
+    }
+
+    /// What tells the way in which digests are made now from others, such as that of another standard library.
+    fn scheme(&self) -> u64 {
+        self.hash.hash_one(("scheme", 1_u64, Some("text"), [2_u8; 3]))
     }
 
     /// Takes over other rules and prices.
@@ -189,7 +206,7 @@ impl Profiles {
             Temporality::Delta => return,
             Temporality::Cumulative => {
                 let time = if time == 0 { nanos(self.now) } else { time };
-                self.memory.grown(stream, start, time, value, self.since)
+                self.memory.grown(stream, StreamCount { start, time, value })
             }
         };
         let mut amounts = [0.0; COLUMNS];
@@ -345,7 +362,11 @@ impl Profiles {
         let group = self.group(origin, attributes, model.as_ref(), is_request);
         self.meters.add(group, self.meter(origin, signal), amounts);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        touched.note(group, telemetry, profile.tells_cost)
+        let said = touched.note(group, telemetry, profile.tells_cost)?;
+        if amounts.iter().any(|amount| *amount > 0.0) {
+            said.active = said.active.max(Some(item.at));
+        }
+        Some(said)
     }
 
     /// What the numbers of one process and model are summed under.

@@ -16,10 +16,13 @@ use super::file::{self, Place};
 use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
-use crate::model::{Agent, Alert, Component, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time};
+use crate::model::{
+    Agent, Alert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
+};
 
 mod pending;
 mod reader;
+mod remembered;
 mod rows;
 mod saved;
 mod timeline;
@@ -96,6 +99,8 @@ pub struct Save {
     pub removed_components: Vec<(Arc<str>, Arc<str>)>,
     /// Hashes of ids of usage increments that were counted, with the time, oldest first.
     pub usage_ids: Vec<(u64, Time)>,
+    /// What counting telemetry has remembered since the last save.
+    pub counting: Counting,
 }
 
 /// The fleet as it was last saved.
@@ -109,6 +114,8 @@ pub struct Saved {
     pub projects: Vec<Project>,
     /// The last [`USAGE_IDS`] ids of usage increments, oldest first.
     pub usage_ids: Vec<(u64, Time)>,
+    /// All that counting telemetry remembers.
+    pub counting: Counting,
     /// [`Snapshot::at`] of the last save; `None` when nothing was ever saved.
     pub saved_at: Option<Time>,
     /// Rows that could not be read. They are left where they are.

@@ -3,6 +3,7 @@
 mod doctor;
 mod private;
 mod refusals;
+mod restarts;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -62,6 +63,11 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
         trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
         trial("otlp: `doctor` names the signals that are missing", &[], doctor::it_names_what_is_missing),
+        trial(
+            "otlp: a kill between the signals of a tool, and all sent again, count once",
+            &[],
+            restarts::a_kill_between_signals,
+        ),
         trial("otlp: a reload drops attributes at once", &[], refusals::a_reload_drops),
     ]
 }

@@ -104,6 +104,20 @@ fn silence_alone_never_makes_it_stale() {
 }
 
 #[test]
+fn who_waits_for_an_answer_is_not_forgotten_overnight() {
+    let mut watch = Watch::new(settings());
+    watch.hook(0, Step::Prompted);
+    watch.hook(10, waits());
+    watch.until(3 * 86_400 + 9);
+    assert_eq!(shown(watch.agent("a")), (Some("waiting_question"), Some("permission to run Bash")));
+    let second = Hook { session: 2, ..hook(Step::Prompted) };
+    watch.fleet.hook(at(3 * 86_400 + 9), &second);
+    assert_eq!(shown(watch.agent("a")).0, Some("waiting_question"), "another session makes nobody forget the first");
+    watch.until(7 * 86_400);
+    assert!(!watch.has("a"));
+}
+
+#[test]
 fn an_agent_that_others_report_stays_theirs() {
     let mut watch = Watch::new(settings());
     let reported = AgentUpdate {

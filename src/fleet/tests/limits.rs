@@ -183,3 +183,31 @@ fn a_restart_forgets_no_limit() {
     again.until(3_000);
     assert_eq!(limited(&again), None);
 }
+
+#[test]
+fn telemetry_alone_tells_who_runs_and_time_who_rests() {
+    let mut watch = Watch::new(settings());
+    let shown = |watch: &Watch| {
+        let agent = watch.agent("a");
+        (agent.status.map(AgentStatus::as_str), agent.reason.as_deref().map(str::to_owned))
+    };
+    watch.told(10, AgentTelemetry { active: Some(at(8)), ..answer(8) });
+    assert_eq!((shown(&watch).0, watch.agent("a").last_activity), (Some("running"), Some(at(8))));
+    assert_eq!(watch.agent("a").idle_seconds(at(500)), None, "a pause between two exports is nobody's idleness");
+    watch.told(20, AgentTelemetry { active: Some(at(19)), ..refusal(19, Some(900)) });
+    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("held up by a rate limit".into())));
+    watch.until(899);
+    assert_eq!(shown(&watch).0, Some("waiting_dependency"), "its provider makes it wait");
+    watch.until(900);
+    assert_eq!(shown(&watch), (Some("idle"), Some("its telemetry tells of nothing".into())));
+    assert_eq!(watch.project().by_status[AgentStatus::Idle as usize], 1);
+    watch.told(1_000, AgentTelemetry { active: Some(at(990)), ..answer(990) });
+    assert_eq!(shown(&watch), (Some("running"), None));
+    assert_eq!(watch.until(1_290), [1_290]);
+    assert_eq!(shown(&watch).0, Some("idle"));
+    watch.told(1_300, AgentTelemetry::default());
+    assert_eq!(shown(&watch).0, Some("idle"), "an export that adds nothing is no activity");
+    watch.push(1_400, a(AgentStatus::Paused));
+    watch.told(1_410, AgentTelemetry { active: Some(at(1_405)), ..answer(1_405) });
+    assert_eq!(shown(&watch).0, Some("paused"), "who is reported by others is what they say");
+}

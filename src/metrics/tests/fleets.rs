@@ -28,6 +28,7 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
     agent.agent_type = Some(Arc::from("claude-code"));
     agent.model = Some(Arc::from("claude-opus"));
     agent.status = Some(status);
+    agent.ttl = Some(Duration::from_secs(60));
     agent.last_activity = Some(NOW.minus(Duration::from_millis(400_250)));
     agent.progress = Some(0.425);
     agent.estimated_completion = Some(NOW.plus(Duration::from_secs(60)));

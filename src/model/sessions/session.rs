@@ -172,6 +172,11 @@ impl Session {
         }
     }
 
+    /// Whether a person has to answer it.
+    pub(super) const fn waits(&self) -> bool {
+        !self.waits.is_empty()
+    }
+
     /// What it does, and why.
     pub(super) fn status(&self) -> (AgentStatus, Option<Arc<str>>) {
         let because = |status, reason: &str| (status, Some(Arc::from(reason)));

@@ -16,7 +16,7 @@ use super::table::Table;
 use super::taken::Taken;
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
-use crate::model::{AgentTelemetry, Reception};
+use crate::model::{Distilled, Reception};
 use crate::sources::profiles::Profiles;
 
 /// Exports that may wait.
@@ -131,7 +131,7 @@ impl Handle {
 pub async fn run(
     mut inbox: Inbox,
     (mut table, mut profiles): (Table, Profiles),
-    said: mpsc::Sender<Vec<AgentTelemetry>>,
+    said: mpsc::Sender<Distilled>,
     clock: Clock,
     limit: usize,
     stop: CancellationToken,
@@ -159,7 +159,7 @@ pub async fn run(
                 let Some(export) = export else { return };
                 let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
                     Ok((taken, distilled)) => {
-                        if !distilled.is_empty() && said.send(distilled).await.is_err() {
+                        if !(distilled.said.is_empty() && distilled.counting.is_empty()) && said.send(distilled).await.is_err() {
                             return;
                         }
                         Ok(taken)
@@ -180,12 +180,13 @@ fn take(
     clock: &Clock,
     limit: usize,
     export: &Export,
-) -> Result<(Taken, Vec<AgentTelemetry>), ExportError> {
+) -> Result<(Taken, Distilled), ExportError> {
     let request = decode(export.signal, export.encoding, export.is_gzip, &export.body, limit)?;
     let now = clock.now();
     let taken = match &request {
         Request::Metrics(metrics) => table.apply(now, metrics),
         Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
     };
-    Ok((taken, profiles.distil(now, &request)))
+    let said = profiles.distil(now, &request);
+    Ok((taken, Distilled { said, counting: profiles.take_counting() }))
 }

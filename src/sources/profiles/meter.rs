@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::table::{COLUMNS, Column};
+use crate::model::{Counting, GroupCount, StreamCount};
 
 /// Amounts by column.
 pub(super) type Amounts = [f64; COLUMNS];
@@ -26,6 +27,8 @@ struct Group {
     counted: Amounts,
     /// The meter that its durations are taken from.
     timed_by: Option<u64>,
+    /// Whether it is among those that have changed.
+    is_changed: bool,
 }
 
 /// The sums.
@@ -33,9 +36,33 @@ struct Group {
 pub(super) struct Meters {
     groups: HashMap<u64, Group>,
     order: VecDeque<u64>,
+    changed: Vec<u64>,
 }
 
 impl Meters {
+    /// Takes over what was remembered before a restart.
+    pub(super) fn restore(&mut self, groups: HashMap<u64, GroupCount>) {
+        for (id, saved) in groups.into_iter().take(MAX_GROUPS) {
+            let meters = saved.meters.iter().take(MAX_METERS).map(|(id, sums)| (*id, amounts(sums))).collect();
+            let group = Group { meters, counted: amounts(&saved.counted), timed_by: saved.timed_by, is_changed: false };
+            if self.groups.insert(id, group).is_none() {
+                self.order.push_back(id);
+            }
+        }
+    }
+
+    /// What was remembered anew since the last call.
+    pub(super) fn take_changed(&mut self) -> HashMap<u64, GroupCount> {
+        let mut changed = HashMap::new();
+        for id in self.changed.drain(..) {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.is_changed = false;
+            let meters = group.meters.iter().map(|(id, sums)| (*id, sums.to_vec())).collect();
+            changed.insert(id, GroupCount { meters, counted: group.counted.to_vec(), timed_by: group.timed_by });
+        }
+        changed
+    }
+
     /// Adds to what `meter` says in `group`; [`Meters::settle`] says what of it is news.
     pub(super) fn add(&mut self, group: u64, meter: u64, amounts: &Amounts) {
         if !self.groups.contains_key(&group) {
@@ -47,6 +74,9 @@ impl Meters {
             }
         }
         let known = self.groups.entry(group).or_default();
+        if !std::mem::replace(&mut known.is_changed, true) {
+            self.changed.push(group);
+        }
         let place = match known.meters.iter().position(|(id, _)| *id == meter) {
             Some(place) => place,
             None if known.meters.len() < MAX_METERS => {
@@ -89,6 +119,13 @@ impl Meters {
     }
 }
 
+/// Sums as they were saved; columns that are new since are nothing.
+fn amounts(saved: &[f64]) -> Amounts {
+    let mut amounts = [0.0; COLUMNS];
+    amounts.iter_mut().zip(saved).filter(|(_, saved)| saved.is_finite()).for_each(|(sum, saved)| *sum = *saved);
+    amounts
+}
+
 /// Makes `whole` what is left of it without `parts`. Parts that were counted in the whole before anybody told them apart
 /// stay there: what one signal tells apart and another does not is still counted once.
 fn take_out(furthest: &mut Amounts, counted: &Amounts, whole: Column, parts: &[Column]) {
@@ -113,17 +150,49 @@ fn take_out(furthest: &mut Amounts, counted: &Amounts, whole: Column, parts: &[C
 pub(super) struct Memory {
     seen: HashSet<u64>,
     seen_order: VecDeque<u64>,
-    streams: HashMap<u64, (u64, u64, f64)>,
+    streams: HashMap<u64, StreamCount>,
     streams_order: VecDeque<u64>,
+    /// From when on every stream that began is remembered, or was never heard of; in nanoseconds.
+    since: u64,
+    /// What was remembered anew.
+    fresh: Counting,
 }
 
 impl Memory {
+    /// One that listens from `since` on, in nanoseconds: what streams had counted before, nobody was there to hear.
+    pub(super) fn new(since: u64) -> Self {
+        let fresh = Counting { since: Some(since), ..Counting::default() };
+        Self { since, fresh, ..Self::default() }
+    }
+
+    /// Takes over what was remembered before a restart. What a stream has counted since then is news, and so is all that
+    /// one has counted that began meanwhile.
+    pub(super) fn restore(&mut self, saved: Counting) {
+        if let Some(since) = saved.since {
+            self.since = self.since.min(since);
+            self.fresh.since = None;
+        }
+        self.seen_order.extend(saved.seen.iter().copied().take(MAX_SEEN));
+        self.seen = self.seen_order.iter().copied().collect();
+        for (id, stream) in saved.streams.into_iter().take(MAX_STREAMS) {
+            if self.streams.insert(id, stream).is_none() {
+                self.streams_order.push_back(id);
+            }
+        }
+    }
+
+    /// What was remembered anew since the last call.
+    pub(super) fn take_fresh(&mut self) -> Counting {
+        std::mem::take(&mut self.fresh)
+    }
+
     /// Whether it is new; it is not the next time.
     pub(super) fn is_new(&mut self, digest: u64) -> bool {
         if !self.seen.insert(digest) {
             return false;
         }
         self.seen_order.push_back(digest);
+        self.fresh.seen.push(digest);
         if self.seen_order.len() > MAX_SEEN
             && let Some(oldest) = self.seen_order.pop_front()
         {
@@ -132,25 +201,69 @@ impl Memory {
         true
     }
 
-    /// By how much a cumulative stream grew. What it had counted before `since`, nobody was there to hear.
-    pub(super) fn grown(&mut self, stream: u64, start: u64, time: u64, value: f64, since: u64) -> f64 {
-        match self.streams.insert(stream, (start, time, value)) {
-            Some((old_start, old_time, old)) if old_start == start && time < old_time => {
-                self.streams.insert(stream, (old_start, old_time, old));
-                0.0
-            }
-            Some((old_start, _, old)) if old_start == start && value >= old => value - old,
+    /// By how much a cumulative stream grew. What it had counted before anybody listened does not count.
+    pub(super) fn grown(&mut self, id: u64, point: StreamCount) -> f64 {
+        let known = self.streams.get(&id).copied();
+        if known.is_some_and(|known| known.start == point.start && point.time < known.time) {
+            return 0.0;
+        }
+        self.streams.insert(id, point);
+        self.fresh.streams.insert(id, point);
+        match known {
+            Some(known) if known.start == point.start && point.value >= known.value => point.value - known.value,
             // It began anew.
-            Some(_) => value,
+            Some(_) => point.value,
             None => {
-                self.streams_order.push_back(stream);
+                let grown = if point.start >= self.since { point.value } else { 0.0 };
+                self.streams_order.push_back(id);
                 if self.streams_order.len() > MAX_STREAMS
                     && let Some(oldest) = self.streams_order.pop_front()
+                    && let Some(forgotten) = self.streams.remove(&oldest)
                 {
-                    self.streams.remove(&oldest);
+                    // Should it come back, what it counted until then was heard.
+                    self.since = self.since.max(forgotten.start.saturating_add(1));
+                    self.fresh.since = Some(self.since);
                 }
-                if start >= since { value } else { 0.0 }
+                grown
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn point(start: u64, time: u64, value: f64) -> StreamCount {
+        StreamCount { start, time, value }
+    }
+
+    #[test]
+    fn a_stream_counts_what_it_grew_by_also_while_nobody_listened() {
+        let mut memory = Memory::new(100);
+        assert_eq!(memory.grown(1, point(50, 110, 7.0)), 0.0, "what was counted before is not ours");
+        assert_eq!(memory.grown(1, point(50, 120, 9.0)), 2.0);
+        assert_eq!(memory.grown(1, point(50, 115, 8.0)), 0.0, "late");
+        assert_eq!(memory.grown(2, point(100, 110, 5.0)), 5.0, "it began while we listened");
+        let saved = memory.take_fresh();
+        assert!(memory.take_fresh().is_empty());
+
+        let mut again = Memory::new(1_000);
+        again.restore(saved);
+        assert_eq!(again.grown(1, point(50, 1_010, 12.0)), 3.0, "it grew while we were down");
+        assert_eq!(again.grown(2, point(900, 1_010, 4.0)), 4.0, "it began anew meanwhile");
+        assert_eq!(again.grown(3, point(500, 1_010, 6.0)), 6.0, "it began meanwhile");
+        assert_eq!(again.grown(4, point(99, 1_010, 6.0)), 0.0, "it began before the first start");
+    }
+
+    #[test]
+    fn a_stream_that_was_forgotten_is_not_counted_again() {
+        let mut memory = Memory::new(0);
+        for id in 0..=MAX_STREAMS as u64 {
+            assert_eq!(memory.grown(id, point(10, 20, 1.0)), 1.0);
+        }
+        assert_eq!(memory.grown(0, point(10, 30, 1.0)), 0.0);
+        assert_eq!(memory.grown(u64::MAX, point(11, 30, 1.0)), 1.0, "one that began later is");
+        assert_eq!(memory.take_fresh().since, Some(11));
     }
 }

@@ -242,3 +242,47 @@ fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
     let names: std::collections::BTreeSet<Arc<str>> = said.map(|it| it.agent).collect();
     assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
 }
+
+/// Whatever of a run came before a restart and whatever is sent again after it, all of it counts once.
+#[test]
+fn a_restart_counts_nothing_twice() {
+    let runs: [(&str, &[&str]); 3] = [
+        ("claude-code/success-http-json-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),
+        ("codex/tool-exec-", &["001-metrics.pb", "002-logs.pb"]),
+        ("gemini-cli/success-http-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),
+    ];
+    for (run, names) in runs {
+        let paths: Vec<String> = names.iter().map(|name| format!("{run}{name}")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let whole = sums(&mut Profiles::new(before(), &OtlpConfig::default()), &paths);
+        for cut in 0..=paths.len() {
+            let mut first = Profiles::new(before(), &OtlpConfig::default());
+            let mut found = sums(&mut first, &paths[..cut]);
+            let mut saved = Counting::default();
+            saved.merge(first.take_counting());
+            let later = before().plus(std::time::Duration::from_secs(40 * 86_400));
+            let mut second = Profiles::new(later, &OtlpConfig::default());
+            second.restore(saved);
+            for (key, (tokens, cost, counts)) in sums(&mut second, &[&paths[cut..], &paths[..]].concat()) {
+                let known = found.entry(key).or_default();
+                known.0.iter_mut().zip(tokens).for_each(|(sum, step)| *sum += step);
+                known.1 += cost;
+                known.2.iter_mut().zip(counts).for_each(|(sum, step)| *sum += step);
+            }
+            let shown =
+                |sums: &Sums| format!("{:?}", sums.iter().map(|(key, it)| (key, it.0, it.2)).collect::<Vec<_>>());
+            assert_eq!(shown(&found), shown(&whole), "{run} cut after {cut}");
+        }
+    }
+}
+
+#[test]
+fn digests_that_were_made_otherwise_are_not_taken_over() {
+    let path = "claude-code/success-http-json-003-metrics.json";
+    let mut first = Profiles::new(before(), &OtlpConfig::default());
+    sums(&mut first, &[path]);
+    let saved = Counting { scheme: 1, ..first.take_counting() };
+    let mut second = Profiles::new(before(), &OtlpConfig::default());
+    second.restore(saved);
+    assert!(!sums(&mut second, &[path]).is_empty());
+}

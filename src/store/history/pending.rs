@@ -92,5 +92,6 @@ impl Save {
         self.usage_ids.extend(later.usage_ids);
         let old = self.usage_ids.len().saturating_sub(USAGE_IDS);
         self.usage_ids.drain(..old);
+        self.counting.merge(later.counting);
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Save, Saved, USAGE_IDS};
+use super::{Save, Saved, USAGE_IDS, remembered};
 use crate::model::Time;
 
 /// Writes `save` within an open transaction. `buffer` is kept between calls.
@@ -41,6 +41,7 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
             .prepare_cached("DELETE FROM usage_ids WHERE seq <= (SELECT max(seq) FROM usage_ids) - ?1")?
             .execute([i64::try_from(USAGE_IDS).unwrap_or(i64::MAX)])?;
     }
+    remembered::write(connection, &save.counting, snapshot.at, buffer)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('saved_at', ?1)")?
         .execute([snapshot.at.as_millis()])?;
@@ -58,7 +59,7 @@ fn remove(connection: &Connection, sql: &str, keys: &[(Arc<str>, Arc<str>)]) -> 
     Ok(())
 }
 
-fn json<'a, T: Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
+pub(super) fn json<'a, T: Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
     buffer.clear();
     serde_json::to_writer(&mut *buffer, value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -77,6 +78,7 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
     })?;
     saved.usage_ids = ids.collect::<rusqlite::Result<_>>()?;
     saved.usage_ids.reverse();
+    saved.counting = remembered::read(connection)?;
     let saved_at = connection.query_row("SELECT value FROM meta WHERE key = 'saved_at'", [], |row| row.get(0));
     saved.saved_at = saved_at.optional()?.map(Time::from_millis);
     Ok(saved)

@@ -5,7 +5,8 @@ use std::fs;
 
 use super::*;
 use crate::model::{
-    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, RateLimit, Slab, Subject, Sum, Task, UsageOwner,
+    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, GroupCount, RateLimit, Slab, StreamCount, Subject,
+    Sum, Task, UsageOwner,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -411,4 +412,30 @@ proptest! {
         // An agent has no equality; its debug form shows every field, floats to the last bit.
         prop_assert_eq!(format!("{:?}", saved.agents), format!("{:?}", [agent]));
     }
+}
+
+#[tokio::test]
+async fn what_counting_remembers_is_saved_with_the_agents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let stream = |value| StreamCount { start: 5, time: u64::MAX, value };
+    let group = GroupCount { meters: vec![(u64::MAX, vec![1.0, 2.5])], counted: vec![1.0], timed_by: Some(3) };
+    let counting = |seen: &[u64], value| Counting {
+        since: Some(7),
+        scheme: 9,
+        seen: seen.to_vec(),
+        streams: [(u64::MAX, stream(value))].into(),
+        groups: [(2, group.clone())].into(),
+    };
+    let (history, saved) = open(&path);
+    assert!(saved.counting.is_empty());
+    let mut first = Save { counting: counting(&[1, u64::MAX], 1.5), ..Save::default() };
+    first.merge(Save { counting: Counting { since: None, ..counting(&[3], 2.5) }, ..Save::default() });
+    history.save(first).unwrap();
+    history.close().await.unwrap();
+    let (history, saved) = open(&path);
+    assert_eq!(saved.counting, counting(&[1, u64::MAX, 3], 2.5));
+    history.save(Save { counting: Counting { since: None, ..counting(&[4], 3.5) }, ..Save::default() }).unwrap();
+    history.close().await.unwrap();
+    assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
 }

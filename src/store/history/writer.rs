@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::pending::Pending;
 use super::rows::{Appender, write_closed};
-use super::{Message, Reply, saved, timeline};
+use super::{Message, Reply, remembered, saved, timeline};
 use crate::clock::Clock;
 use crate::model::Time;
 use crate::store::error::StoreError;
@@ -19,7 +19,7 @@ use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b32,
-    migrations: &[include_str!("schema.sql"), include_str!("timeline.sql")],
+    migrations: &[include_str!("schema.sql"), include_str!("timeline.sql"), include_str!("remembered.sql")],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=33554432;",
 };
 
@@ -233,6 +233,7 @@ impl Writer {
              AND (at < ?2 OR id <= (SELECT max(id) FROM timeline) - ?3)",
         )?;
         removed += timeline.execute(params![BITE, oldest, TIMELINE_ROWS[memory]])?;
+        remembered::prune(&self.connection, oldest)?;
         Ok(removed)
     }
 }

@@ -1,0 +1,113 @@
+//! What counting telemetry remembers, so that after a restart nothing counts twice and nothing that grew meanwhile is lost.
+//!
+//! Plain data: digests and sums, saved in one transaction with the agents whose totals they led to. Refuses to grow with
+//! what senders make up: of each kind the oldest go first, and what is not remembered is counted as new.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::AgentTelemetry;
+
+/// Digests of items that wait to be saved at most.
+const MAX_SEEN: usize = 65_536;
+/// Streams, and groups, that wait to be saved at most.
+const MAX_KEPT: usize = 16_384;
+
+/// What exports say of agents, and what is remembered of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distilled {
+    /// What is news.
+    pub said: Vec<AgentTelemetry>,
+    /// What keeps it from being news again.
+    pub counting: Counting,
+}
+
+/// What was remembered anew, or all of it after a restart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counting {
+    /// From when on all that cumulative streams count was heard, in nanoseconds since 1970; `None` where nothing is new.
+    pub since: Option<u64>,
+    /// How digests are made: those that were made otherwise mean nothing.
+    pub scheme: u64,
+    /// Digests of items that were counted, oldest first.
+    pub seen: Vec<u64>,
+    /// Cumulative streams by their digest.
+    pub streams: HashMap<u64, StreamCount>,
+    /// Producers and models by their digest.
+    pub groups: HashMap<u64, GroupCount>,
+}
+
+/// The last point of a cumulative stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StreamCount {
+    /// When it began to count, in nanoseconds since 1970.
+    pub start: u64,
+    /// When the point was measured.
+    pub time: u64,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Sums of what each signal of a producer said of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupCount {
+    /// By signal and library.
+    pub meters: Vec<(u64, Vec<f64>)>,
+    /// What was counted of it.
+    pub counted: Vec<f64>,
+    /// By which signal its requests are timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed_by: Option<u64>,
+}
+
+impl Counting {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.since.is_none() && self.seen.is_empty() && self.streams.is_empty() && self.groups.is_empty()
+    }
+
+    /// Adds what was remembered later.
+    pub fn merge(&mut self, later: Self) {
+        self.since = later.since.or(self.since);
+        self.scheme = later.scheme;
+        self.seen.extend(later.seen);
+        let over = self.seen.len().saturating_sub(MAX_SEEN);
+        self.seen.drain(..over);
+        put(&mut self.streams, later.streams);
+        put(&mut self.groups, later.groups);
+    }
+}
+
+fn put<T>(kept: &mut HashMap<u64, T>, later: HashMap<u64, T>) {
+    for (id, value) in later {
+        if kept.len() < MAX_KEPT || kept.contains_key(&id) {
+            kept.insert(id, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_the_last_word_counts() {
+        let mut counting = Counting::default();
+        assert!(counting.is_empty());
+        for round in 0..3_u64 {
+            let stream = StreamCount { start: 1, time: round, value: round as f64 };
+            let ids = round * 10_000..(round + 1) * 10_000;
+            counting.merge(Counting {
+                since: (round == 1).then_some(7),
+                scheme: 1,
+                seen: (0..40_000).map(|it| round * 40_000 + it).collect(),
+                streams: ids.map(|id| (id, stream)).chain([(0, stream)]).collect(),
+                groups: HashMap::new(),
+            });
+        }
+        assert_eq!((counting.seen.len(), counting.seen.last()), (MAX_SEEN, Some(&119_999)));
+        assert_eq!((counting.streams.len(), counting.since), (MAX_KEPT, Some(7)));
+        assert_eq!(counting.streams[&0].time, 2, "what is known is brought up to date");
+    }
+}

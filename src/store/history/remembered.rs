@@ -1,0 +1,119 @@
+//! What counting telemetry remembers, written with the agents whose totals it led to, and read back at the start.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::saved::json;
+use crate::model::{Counting, GroupCount, StreamCount, Time};
+
+/// Digests of items kept: as many as are remembered while the program runs.
+const SEEN: i64 = 262_144;
+/// Streams, and groups, kept: as many as are remembered while the program runs.
+const KEPT: [(&str, i64); 2] = [("telemetry_streams", 65_536), ("telemetry_groups", 16_384)];
+
+/// Writes what is new, within an open transaction.
+pub(super) fn write(
+    connection: &Connection,
+    counting: &Counting,
+    now: Time,
+    buffer: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    if counting.is_empty() {
+        return Ok(());
+    }
+    let mut meta = connection.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)")?;
+    if let Some(since) = counting.since {
+        meta.execute(params!["telemetry_since", since.cast_signed()])?;
+    }
+    meta.execute(params!["telemetry_scheme", counting.scheme.cast_signed()])?;
+    let mut seen = connection.prepare_cached("INSERT INTO telemetry_seen(hash) VALUES(?1)")?;
+    for hash in &counting.seen {
+        seen.execute([hash.cast_signed()])?;
+    }
+    let mut streams = connection.prepare_cached(
+        "INSERT OR REPLACE INTO telemetry_streams(id, start, time, value, at) VALUES(?1,?2,?3,?4,?5)",
+    )?;
+    for (id, StreamCount { start, time, value }) in &counting.streams {
+        let times = (start.cast_signed(), time.cast_signed());
+        streams.execute(params![id.cast_signed(), times.0, times.1, value, now.as_millis()])?;
+    }
+    let mut groups =
+        connection.prepare_cached("INSERT OR REPLACE INTO telemetry_groups(id, body, at) VALUES(?1,?2,?3)")?;
+    for (id, group) in &counting.groups {
+        groups.execute(params![id.cast_signed(), json(group, buffer)?, now.as_millis()])?;
+    }
+    connection
+        .prepare_cached("DELETE FROM telemetry_seen WHERE seq <= (SELECT max(seq) FROM telemetry_seen) - ?1")?
+        .execute([SEEN])?;
+    Ok(())
+}
+
+/// Reads it back. What can't be read is left out: it would only be counted again.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<Counting> {
+    let mut meta = connection.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    let mut number = |key: &str| -> rusqlite::Result<Option<u64>> {
+        Ok(meta.query_row([key], |row| row.get::<_, i64>(0)).optional()?.map(i64::cast_unsigned))
+    };
+    let (since, scheme) = (number("telemetry_since")?, number("telemetry_scheme")?.unwrap_or_default());
+    let mut seen = connection.prepare("SELECT hash FROM telemetry_seen ORDER BY seq")?;
+    let seen = seen.query_map([], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;
+    let mut streams = connection.prepare("SELECT id, start, time, value FROM telemetry_streams")?;
+    let streams = streams.query_map([], |row| {
+        let [id, start, time] = [row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?].map(i64::cast_unsigned);
+        Ok((id, StreamCount { start, time, value: row.get(3)? }))
+    })?;
+    let mut groups = connection.prepare("SELECT id, body FROM telemetry_groups")?;
+    let groups = groups.query_map([], |row| {
+        let group = serde_json::from_str::<GroupCount>(row.get_ref(1)?.as_str()?).ok();
+        Ok(group.map(|group| Ok::<_, rusqlite::Error>((row.get::<_, i64>(0)?.cast_unsigned(), group))))
+    })?;
+    Ok(Counting {
+        since,
+        scheme,
+        seen: seen.collect::<rusqlite::Result<_>>()?,
+        streams: streams.collect::<rusqlite::Result<_>>()?,
+        groups: groups.filter_map(Result::transpose).map(|group| group?).collect::<rusqlite::Result<_>>()?,
+    })
+}
+
+/// Removes streams and groups that nobody has told of since `oldest`, in milliseconds, and the oldest of too many. Should
+/// a stream come back, what it had counted is taken for heard: only one that begins later is new.
+pub(super) fn prune(connection: &Connection, oldest: i64) -> rusqlite::Result<()> {
+    for (table, most) in KEPT {
+        let over = format!("at < ?1 OR id IN (SELECT id FROM {table} ORDER BY at DESC LIMIT -1 OFFSET {most})");
+        if table == "telemetry_streams" {
+            let last = format!("SELECT max(start) FROM telemetry_streams WHERE {over}");
+            let last: Option<i64> = connection.prepare_cached(&last)?.query_row([oldest], |row| row.get(0))?;
+            if let Some(last) = last {
+                connection
+                    .prepare_cached("UPDATE meta SET value = max(value, ?1 + 1) WHERE key = 'telemetry_since'")?
+                    .execute([last])?;
+            }
+        }
+        connection.prepare_cached(&format!("DELETE FROM {table} WHERE {over}"))?.execute([oldest])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_told_of_for_long_goes_and_does_not_count_again() {
+        let connection = Connection::open_in_memory().unwrap();
+        for sql in [include_str!("schema.sql"), include_str!("remembered.sql")] {
+            connection.execute_batch(sql).unwrap();
+        }
+        let mut buffer = Vec::new();
+        for (at, id, start) in [(10, 1, 500), (20, 2, 600)] {
+            let stream = StreamCount { start, time: 700, value: 1.0 };
+            let counting = Counting { since: Some(7), streams: [(id, stream)].into(), ..Counting::default() };
+            write(&connection, &counting, Time::from_millis(at), &mut buffer).unwrap();
+        }
+        prune(&connection, 10).unwrap();
+        assert_eq!((read(&connection).unwrap().streams.len(), read(&connection).unwrap().since), (2, Some(7)));
+        prune(&connection, 20).unwrap();
+        let read = read(&connection).unwrap();
+        assert_eq!((read.streams.keys().collect::<Vec<_>>(), read.since), (vec![&2], Some(501)));
+    }
+}

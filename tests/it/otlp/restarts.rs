@@ -1,0 +1,50 @@
+//! Telemetry over restarts of lookout: what was counted before is not counted again, whichever signal comes after.
+
+use super::{Recording, recordings};
+use crate::durability::wait_until_saved;
+use crate::program::{Lookout, Setup, eventually};
+
+/// Sends the recordings of one run whose name has `part` in it to the main listener.
+fn send(lookout: &Lookout, all: &[Recording], part: &str) {
+    let run = all.iter().filter(|it| it.file.to_string_lossy().contains("claude-code/success-http-json"));
+    for recording in run.filter(|it| it.file.to_string_lossy().contains(part)) {
+        let path = format!("/v1/{}", recording.signal);
+        let answer = lookout.send("POST", &path, &[("content-type", recording.encoding)], &recording.plain());
+        assert_eq!(answer.status, 200, "{}", recording.file.display());
+    }
+}
+
+/// Tokens by type, cost and requests of the agent.
+fn totals(lookout: &Lookout) -> Vec<String> {
+    let page = lookout.get("/metrics").text().to_owned();
+    let families =
+        ["orchestrator_agent_tokens_total", "orchestrator_agent_cost_usd_total", "orchestrator_agent_requests_total"];
+    page.lines().filter(|line| families.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+}
+
+pub(super) fn a_kill_between_signals() {
+    let all = recordings();
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    send(&lookout, &all, "metrics");
+    wait_until_saved(&setup, 1);
+    let counted = totals(&lookout);
+    assert!(counted.iter().any(|line| line.ends_with(" 20480")), "{counted:#?}");
+    lookout.kill9();
+
+    // Logs and spans say the same tokens once more, and the metrics are sent again by a client that saw no answer.
+    let lookout = setup.start();
+    assert_eq!(totals(&lookout), counted);
+    for part in ["logs", "traces", "metrics", "logs"] {
+        send(&lookout, &all, part);
+    }
+    let requests = |lines: &[String]| {
+        lines.iter().any(|line| line.starts_with("orchestrator_agent_requests") && line.ends_with(" 1"))
+    };
+    let after =
+        eventually("the request, which metrics do not tell", || Some(totals(&lookout)).filter(|it| requests(it)));
+    let kept = |lines: &[String]| -> Vec<String> {
+        lines.iter().filter(|line| !line.starts_with("orchestrator_agent_requests")).cloned().collect()
+    };
+    assert_eq!(kept(&after), kept(&counted));
+}
