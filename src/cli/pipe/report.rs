@@ -63,6 +63,17 @@ impl Seen {
         self.is_over |= is_over;
     }
 
+    /// How long after `told` was told this is to be told, unless more is seen until then.
+    fn due_after(&self, told: &Self) -> Duration {
+        if self.state != told.state || self.agent_type != told.agent_type || self.is_final() {
+            Duration::ZERO
+        } else if self.active_at != told.active_at {
+            ACTIVITY
+        } else {
+            HEARTBEAT
+        }
+    }
+
     /// Whether no more will be known.
     fn is_final(&self) -> bool {
         self.is_over || self.exit.is_some()
@@ -199,19 +210,13 @@ impl Reporter {
 
 /// Waits for something worth telling after `told` was told at `sent`.
 async fn until_due(news: &mut watch::Receiver<Seen>, told: &Seen, sent: Instant) {
-    let heartbeat = sleep_until(sent + HEARTBEAT);
-    tokio::pin!(heartbeat);
     loop {
-        {
-            let now = news.borrow_and_update();
-            let differs = now.state != told.state || now.agent_type != told.agent_type;
-            let was_active = now.active_at != told.active_at && sent.elapsed() >= ACTIVITY;
-            if differs || was_active || now.is_final() {
-                return;
-            }
+        let due = sent + news.borrow_and_update().due_after(told);
+        if due <= Instant::now() {
+            return;
         }
         tokio::select! {
-            () = &mut heartbeat => return,
+            () = sleep_until(due) => return,
             changed = news.changed() => if changed.is_err() { return },
         }
     }
@@ -234,4 +239,31 @@ async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Error {
     seen.send_modify(|seen| seen.exit = Some(code));
     sleep(LAST_WORD).await;
     std::process::exit(code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::stream::{Format, Pattern};
+
+    #[test]
+    fn what_is_seen_is_due_sooner_the_more_it_says() {
+        let mut reader = Reader::new(Format::Text, vec![Pattern::parse("failed=^panic").expect("pattern")], None);
+        let at = |seconds: i64| Some(Time::from_millis(seconds * 1000));
+        let told = Seen::new(&reader);
+        let due = |seen: &Seen| seen.due_after(&told);
+        assert_eq!(due(&told), HEARTBEAT, "who is silent is heard of in time");
+        assert!(HEARTBEAT * 2 < TTL);
+        let mut active = told.clone();
+        active.note(&reader, at(1), false);
+        assert_eq!(due(&active), ACTIVITY);
+        reader.lines(Time::from_millis(0), b"panic\n");
+        let mut changed = told.clone();
+        changed.note(&reader, at(1), false);
+        assert_eq!(due(&changed), Duration::ZERO);
+        let mut over = told.clone();
+        over.is_over = true;
+        assert_eq!(due(&over), Duration::ZERO);
+        assert_eq!(due(&Seen { exit: Some(130), ..told.clone() }), Duration::ZERO);
+    }
 }
