@@ -54,6 +54,7 @@ impl Channels {
 impl Lane for Channels {
     fn offer(&mut self, piece: Piece) -> Option<Piece> {
         if let Piece::Lines(lines) = &piece
+            && lines.has_buffer()
             && !self.affords(lines.parts().map(<[u8]>::len).iter().sum())
         {
             return Some(piece);

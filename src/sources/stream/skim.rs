@@ -93,6 +93,8 @@ pub struct Skimmer {
     open: Vec<u8>,
     /// Whether that line is too long to be read.
     overlong: bool,
+    /// Lines of older blocks that must be read, while the reader is behind.
+    kept: Vec<u8>,
     /// The newest lines, while the reader is behind.
     put_off: Option<Lines>,
     /// A buffer that was passed over: the next one, while it is still warm.
@@ -108,6 +110,7 @@ impl Skimmer {
             objects: Finder::new(OBJECT_AFTER),
             open: Vec::new(),
             overlong: false,
+            kept: Vec::new(),
             put_off: None,
             spare: None,
         }
@@ -156,6 +159,7 @@ impl Skimmer {
 
     /// Hands on what is left when the stream is over.
     pub fn finish(&mut self, lane: &mut impl Lane) {
+        self.hand_kept(lane);
         if let Some(lines) = self.put_off.take() {
             lane.hand(Piece::Lines(lines));
         }
@@ -169,8 +173,15 @@ impl Skimmer {
         self.put_off.is_some()
     }
 
-    /// Offers lines that were put off again, while nothing else comes.
+    /// Offers lines that were put off again, the older ones first, while nothing else comes.
     pub fn settle(&mut self, lane: &mut impl Lane) {
+        if !self.kept.is_empty() {
+            let kept = Lines { first: std::mem::take(&mut self.kept), ..Lines::default() };
+            if let Some(Piece::Lines(kept)) = lane.offer(Piece::Lines(kept)) {
+                self.kept = kept.first;
+                return;
+            }
+        }
         if let Some(lines) = self.put_off.take()
             && let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines))
         {
@@ -185,6 +196,10 @@ impl Skimmer {
             (self.keep, self.is_narrow) = (keep, true);
         }
         if let Keep::Everything = self.keep {
+            self.hand_kept(lane);
+            if let Some(older) = self.put_off.take() {
+                lane.hand(Piece::Lines(older));
+            }
             return lane.hand(Piece::Lines(lines));
         }
         self.settle(lane);
@@ -192,9 +207,10 @@ impl Skimmer {
             // What was said last is still what was put off.
             self.spare(lines);
         } else if let Some(older) = self.put_off.take() {
-            let kept = self.sift(&older);
-            if !kept.is_empty() {
-                lane.hand(Piece::Lines(Lines { first: kept, ..Lines::default() }));
+            self.sift(&older);
+            // Only who must read more than that is waited for.
+            if self.kept.len() > MAX_LINE {
+                self.hand_kept(lane);
             }
             self.spare(older);
             self.put_off = Some(lines);
@@ -210,9 +226,15 @@ impl Skimmer {
         }
     }
 
-    /// Those of `lines` that must be read.
-    fn sift(&self, lines: &Lines) -> Vec<u8> {
-        let mut kept = Vec::new();
+    fn hand_kept(&mut self, lane: &mut impl Lane) {
+        if !self.kept.is_empty() {
+            lane.hand(Piece::Lines(Lines { first: std::mem::take(&mut self.kept), ..Lines::default() }));
+        }
+    }
+
+    /// Keeps those of `lines` that must be read.
+    fn sift(&mut self, lines: &Lines) {
+        let mut kept = std::mem::take(&mut self.kept);
         for part in lines.parts() {
             match self.keep {
                 Keep::Nothing => {}
@@ -232,7 +254,7 @@ impl Skimmer {
                 Keep::Everything => kept.extend_from_slice(part),
             }
         }
-        kept
+        self.kept = kept;
     }
 
     /// `lines` from the first object that does not begin them.
