@@ -210,15 +210,9 @@ impl<'a> Step<'a> {
         let other_reason = patch(&mut agent.reason, &update.reason);
         self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
-            self.history = Some(HistoryRow {
-                at: self.now,
-                project: Arc::clone(&agent.project),
-                kind: "agent",
-                name: Arc::clone(&agent.name),
-                from: from.map_or("", AgentStatus::as_str),
-                to: agent.status.map_or("", AgentStatus::as_str),
-                reason: agent.reason.clone(),
-            });
+            let [from, to] = [from, agent.status].map(|status| status.map_or("", AgentStatus::as_str));
+            let row = HistoryRow::of_agent(self.now, agent, from, to);
+            self.history = Some(HistoryRow { reason: agent.reason.clone(), ..row });
         }
         let works = matches!(agent.status, None | Some(AgentStatus::Starting | AgentStatus::Running));
         if let Some(task) = &mut agent.task {

@@ -60,18 +60,12 @@ impl Fleet {
         if let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) {
             Tally::of(&agent, false).replace_with(Tally::none(), Arc::make_mut(project));
         }
-        self.changes.history.push(HistoryRow {
-            at: now,
-            project: Arc::clone(&agent.project),
-            kind: "agent",
-            name: Arc::clone(&agent.name),
-            from: agent.status.map_or("", |status| status.as_str()),
-            to: match removal {
-                Removal::Absent => "removed",
-                Removal::Forgotten => "forgotten",
-            },
-            reason: None,
-        });
+        let to = match removal {
+            Removal::Absent => "removed",
+            Removal::Forgotten => "forgotten",
+        };
+        let from = agent.status.map_or("", |status| status.as_str());
+        self.changes.history.push(HistoryRow::of_agent(now, &agent, from, to));
         self.changes.removed_agents.push(Removed { slot, project: agent.project, name: agent.name, removal });
         self.touched();
     }

@@ -118,15 +118,8 @@ impl Fleet {
         let tally = Tally::of(agent, false);
         agent.stale = true;
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
-        self.changes.history.push(HistoryRow {
-            at: now,
-            project: Arc::clone(&agent.project),
-            kind: "agent",
-            name: Arc::clone(&agent.name),
-            from: agent.status.map_or("", |status| status.as_str()),
-            to: "stale",
-            reason: None,
-        });
+        let from = agent.status.map_or("", AgentStatus::as_str);
+        self.changes.history.push(HistoryRow::of_agent(now, agent, from, "stale"));
         self.changes.agents.push((slot, Signals::NONE.with(Signal::StaleSeconds).with(Signal::AgentsDown)));
         let project = agent.project_slot;
         self.settle_project(now, project, before);

@@ -79,15 +79,8 @@ impl Fleet {
         agent.status_changes = agent.status_changes.saturating_add(1);
         agent.reason = Some(Arc::from(RESTS));
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
-        self.changes.history.push(HistoryRow {
-            at: now,
-            project: Arc::clone(&agent.project),
-            kind: "agent",
-            name: Arc::clone(&agent.name),
-            from,
-            to: AgentStatus::Idle.as_str(),
-            reason: agent.reason.clone(),
-        });
+        let row = HistoryRow::of_agent(now, agent, from, AgentStatus::Idle.as_str());
+        self.changes.history.push(HistoryRow { reason: agent.reason.clone(), ..row });
         let project = agent.project_slot;
         self.changes.agents.push((slot, Signals::ALL));
         self.project_changed(project);

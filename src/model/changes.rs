@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Signals, Time};
+use super::{Agent, Signals, Time};
 
 /// Why something is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,14 @@ pub struct HistoryRow {
     pub to: &'static str,
     /// Why, in words.
     pub reason: Option<Arc<str>>,
+}
+
+impl HistoryRow {
+    /// What became of `agent` at `at`.
+    pub fn of_agent(at: Time, agent: &Agent, from: &'static str, to: &'static str) -> Self {
+        let (project, name) = (Arc::clone(&agent.project), Arc::clone(&agent.name));
+        Self { at, project, kind: "agent", name, from, to, reason: None }
+    }
 }
 
 /// Everything that one step of the fleet changed, by slot.

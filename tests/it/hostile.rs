@@ -196,10 +196,10 @@ fn sample(page: &str, series: &str) -> Option<f64> {
 }
 
 fn small_cap() {
-    let setup = Setup::new("limits: {series: 620}");
+    let setup = Setup::new("limits: {series: 650}");
     let lookout = setup.start();
     let first = lookout.post("/api/state", &batch(0, 12)).json();
-    assert_eq!(first["accepted"], 10, "an agent counts for 62 series: {first}");
+    assert_eq!(first["accepted"], 10, "an agent counts for 65 series: {first}");
     let rejected = first["rejected"].as_array().expect("what was rejected");
     assert_eq!([&rejected[0]["name"], &rejected[1]["name"]], ["agent-10", "agent-11"], "{first}");
     let is_remedy = |text: &Value| text.as_str().is_some_and(|text| text.contains("raise limits.series"));
@@ -221,14 +221,14 @@ fn small_cap() {
     assert_eq!(sample(page, &of("agent-3")), Some(0.0), "the known one was updated");
     assert_eq!(sample(page, &of("another")), None);
     // 2 + 5 + 1 + 1 agents were turned away.
-    assert_eq!(sample(page, "lookout_series_dropped_total"), Some(9.0 * 62.0));
+    assert_eq!(sample(page, "lookout_series_dropped_total"), Some(9.0 * 65.0));
     assert_eq!(sample(page, "lookout_rejected_total{signal=\"state\",reason=\"series_cap\"}"), Some(8.0), "{page}");
     assert_eq!(page.matches("\norchestrator_agent_up{").count(), 10);
 }
 
 fn default_cap() {
     const AGENTS: usize = 60_000;
-    const ROOM: usize = 1_000_000 / 62;
+    const ROOM: usize = 1_000_000 / 65;
     let setup = Setup::new("");
     let lookout = setup.start();
     let mut accepted = 0;

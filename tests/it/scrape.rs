@@ -52,7 +52,8 @@ fn full(step: u64) -> Value {
             "reviews": {"passed": 3 + step, "failed": 1},
             "rate_limits": [
                 {"provider": "anthropic", "limit_type": "requests", "limit": 50, "remaining": 12, "reset_at": now.to_string()},
-                {"provider": "openai", "limit_type": "tokens", "limit": 5000, "remaining": 0, "reset_at": now.to_string()}]
+                {"provider": "openai", "limit_type": "tokens", "limit": 5000, "remaining": 0,
+                 "reset_at": now.plus(std::time::Duration::from_secs(600)).to_string()}]
         })
     };
     json!({

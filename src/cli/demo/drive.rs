@@ -1,4 +1,4 @@
-//! Drives the simulated fleet through the real push endpoint, and plays the orchestrator that is polled.
+//! Drives the simulated fleet through the real push endpoint and OTLP, and plays the orchestrator that is polled.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl World {
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
-    /// Pushes the state of `agents` agents to the sidecar at `url` each second until `stop`.
+    /// Pushes the state of `agents` agents to the sidecar at `url`, and the export of one more, each second until `stop`.
     pub(super) async fn drive(self, url: String, agents: u32, stop: CancellationToken) -> anyhow::Result<()> {
         let client = http_client::build(Duration::from_secs(10), None)?;
         let mut ticks = tokio::time::interval(Duration::from_secs(script::STEP));
@@ -52,9 +52,11 @@ impl World {
                 _ = ticks.tick() => {}
             }
             let seconds = self.seconds();
-            for body in bodies(agents, seconds, self.clock.now()) {
-                let sent =
-                    client.post(format!("{url}/api/state")).header("content-type", "application/json").body(body);
+            let now = self.clock.now();
+            let states = bodies(agents, seconds, now).into_iter().map(|body| ("/api/state", body));
+            let exported = ("/v1/traces", script::spans(seconds, now).to_string());
+            for (path, body) in states.chain([exported]) {
+                let sent = client.post(format!("{url}{path}")).header("content-type", "application/json").body(body);
                 let answer = sent.send().await;
                 if let Err(error) = answer.and_then(reqwest::Response::error_for_status) {
                     tracing::warn!(error = %error.without_url(), "the simulated fleet could not report");

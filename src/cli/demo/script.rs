@@ -147,6 +147,28 @@ pub(super) fn components(seconds: u64) -> Value {
     ])
 }
 
+/// What an agent that speaks OpenTelemetry exports: one call of a model, `seconds` after the start.
+pub(super) fn spans(seconds: u64, now: Time) -> Value {
+    let nanos = |back: u64| (now.minus(std::time::Duration::from_secs(back)).as_millis() * 1_000_000).to_string();
+    let took = 1 + seconds % 7;
+    let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    let number = |key: &str, value: u64| json!({"key": key, "value": {"intValue": value.to_string()}});
+    json!({"resourceSpans": [{
+        "resource": {"attributes": [
+            text("service.name", "summarizer"), text("agent.name", "otel_otto"), text("project", "lab"),
+        ]},
+        "scopeSpans": [{"scope": {"name": "demo"}, "spans": [{
+            "traceId": format!("{:032x}", now.as_millis()), "spanId": format!("{:016x}", now.as_millis()),
+            "name": "chat gpt-5-mini", "kind": 3, "startTimeUnixNano": nanos(took), "endTimeUnixNano": nanos(0),
+            "attributes": [
+                text("gen_ai.operation.name", "chat"), text("gen_ai.provider.name", "openai"),
+                text("gen_ai.request.model", "gpt-5-mini"),
+                number("gen_ai.usage.input_tokens", 400 + seconds % 50), number("gen_ai.usage.output_tokens", 90),
+            ],
+        }]}],
+    }]})
+}
+
 /// The page of the polled orchestrator; `None` while it is broken.
 pub(super) fn page(seconds: u64, now: Time) -> Option<Value> {
     if (36..=50).contains(&(seconds % ROUND)) {
