@@ -77,6 +77,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let parts =
         Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
     let (engine, reports) = Engine::new(parts);
+    let braked = engine.braked();
     let (stop_engine, engine_stop) = oneshot::channel();
     let engine = tokio::spawn(engine.run(queues, reports, engine_stop));
 
@@ -109,6 +110,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     };
     let context = Context {
         engine: handle,
+        braked,
         own,
         access,
         limits: config.limits.clone(),
@@ -191,7 +193,7 @@ fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -
     }
     Ok(engine::Settings {
         fleet: config.fleet_settings(),
-        agent_rules: config.otlp.agents.clone(),
+        agent_rules: config.otlp.agents.clone().into(),
         rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
         incidents: config.incidents.policy(),
         digest: config.digest.clone(),

@@ -4,6 +4,7 @@
 //! sender is answered; what people are owed is in the ledger before it is handed to the dispatcher; what
 //! must outlive the process is saved within a second. Refuses to wait for disk or network while it does so.
 
+mod brake;
 mod commit;
 mod digest;
 pub mod handle;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::alerts::QuietError;
+pub use brake::Braked;
 pub use handle::{Accepted, AlertFilter, Handle, IngestError, Posted, Queues, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
@@ -39,6 +41,7 @@ use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::sources::otlp::config::AgentRule;
 use crate::store::{Recorder, Settled, Store};
+use brake::Brake;
 use commit::Committer;
 use digest::Digest;
 use orphans::Orphans;
@@ -60,7 +63,8 @@ pub struct Engine {
     clock: Clock,
     fleet: Fleet,
     /// Whom hooks are about that do not say it themselves.
-    agent_rules: Vec<AgentRule>,
+    agent_rules: Arc<[AgentRule]>,
+    brake: Brake,
     rules: Rules,
     alerts: Alerts,
     own: Arc<Own>,
@@ -88,6 +92,11 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Who is told to stop, as it changes.
+    pub fn braked(&self) -> tokio::sync::watch::Receiver<Arc<Braked>> {
+        self.brake.published()
+    }
+
     /// Judges what changed and takes care of whatever comes of it.
     fn settle(&mut self, now: Time) {
         self.adopt_orphans();
@@ -103,6 +112,7 @@ impl Engine {
             };
             self.rules.evaluate(now, self.fleet.state(), &removals, &mut self.findings);
         }
+        self.brake.follow(&self.fleet);
         self.unsaved.note(self.fleet.changes());
         let history = &self.fleet.changes().history;
         if !history.is_empty() {

@@ -32,7 +32,7 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Budgets, Changes, Deadlines, Limited, Signals, Snapshot, Time};
+use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use taken::Taken;
@@ -126,11 +126,7 @@ impl Fleet {
     /// Takes over other settings; what is known stays known.
     pub fn configure(&mut self, now: Time, settings: Settings) {
         self.zone = settings.budgets.zone().unwrap_or(TimeZone::UTC);
-        self.state.budgets = Budgets {
-            tokens_per_task: settings.budgets.tokens_per_task,
-            tokens_per_day: settings.budgets.tokens_per_day,
-            cost_usd_per_day: settings.budgets.cost_usd_per_day,
-        };
+        self.state.budgets = settings.budgets.limits();
         self.configure_sources(&settings.sources);
         self.settings = settings;
         self.begin_day(now);

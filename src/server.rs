@@ -29,7 +29,7 @@ pub use listener::{Bound, Surface, serve};
 
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
-use crate::engine::{AlertFilter, AlertView, Handle};
+use crate::engine::{AlertFilter, AlertView, Braked, Handle};
 use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint};
 
@@ -41,6 +41,8 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct Context {
     /// The engine.
     pub engine: Handle,
+    /// Who is told to stop by the answer to its next hook.
+    pub braked: watch::Receiver<Arc<Braked>>,
     /// The sidecar's own metrics.
     pub own: Arc<Own>,
     /// Who may do what, as of the last reload.

@@ -72,9 +72,9 @@ fn demo_defaults(config: &mut Config, env: &Environment) {
     if env.get("LOOKOUT_STORE__PATH").is_none() {
         config.store.path = None;
     }
-    config.budgets.tokens_per_task.get_or_insert(200_000);
-    config.budgets.tokens_per_day.get_or_insert(1_000_000_000);
-    config.budgets.cost_usd_per_day.get_or_insert(1_000.0);
+    config.budgets.tokens_per_task.get_or_insert(200_000.into());
+    config.budgets.tokens_per_day.get_or_insert(1_000_000_000.into());
+    config.budgets.cost_usd_per_day.get_or_insert(1_000.0.into());
     if env.get("LOOKOUT_LOG__LEVEL").is_none() {
         config.log.level = "warn".to_owned();
     }

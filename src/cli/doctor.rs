@@ -14,6 +14,7 @@ use super::terminal::{Colour, Look, print};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::Time;
+use crate::sources::hooks::CLAUDE_CODE;
 
 /// The signals of telemetry.
 const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
@@ -53,7 +54,7 @@ struct Patient<'v> {
     name: &'v str,
     /// What `/api/status` says of it.
     agent: &'v Value,
-    /// What `/api/telemetry` says of it, a tool each.
+    /// What `/api/telemetry` says of it, a tool each, with its hooks.
     telemetry: Vec<&'v Value>,
 }
 
@@ -78,6 +79,7 @@ fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
         Column::text("AGENT"),
         Column::spare("TYPE"),
         Column::text("HEARD THROUGH"),
+        Column::text("STATUS FROM"),
         Column::text("TOKENS FROM"),
         Column::text("COST FROM"),
         Column::text("REQUESTS FROM"),
@@ -90,6 +92,7 @@ fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
             Cell::new(patient.name, (!told.is_empty()).then_some(Colour::Warn)),
             text(patient.agent, "type").into(),
             patient.heard(now).into(),
+            patient.status_from().into(),
             patient.from("tokens").into(),
             patient.from("cost").into(),
             patient.from("requests").into(),
@@ -106,18 +109,41 @@ fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
 impl Patient<'_> {
     /// Through what it is heard, and how long ago.
     fn heard(&self, now: Time) -> String {
-        let of_signal = |signal: &str| {
-            let last = self.signals(signal).filter_map(|arrival| time(arrival, "last")).max()?;
-            Some(format!("{signal} {} ago", ago(now, Some(last))))
-        };
-        let mut heard: Vec<String> = SIGNALS.into_iter().filter_map(of_signal).collect();
+        let shown = |signal: &str, last: Option<Time>| Some(format!("{signal} {} ago", ago(now, Some(last?))));
+        let of_signal = |signal| shown(signal, self.signals(signal).filter_map(|arrival| time(arrival, "last")).max());
+        let hooks = shown("hooks", self.hooks().and_then(|hooks| time(hooks, "last")));
+        let mut heard: Vec<String> = SIGNALS.into_iter().filter_map(of_signal).chain(hooks).collect();
         let source = text(self.agent, "source");
-        if heard.is_empty() || (source != "otlp" && !source.is_empty()) {
+        if heard.is_empty() || self.is_reported() {
             let last = ago(now, time(self.agent, "last_heard"));
             let since = if last.is_empty() { String::new() } else { format!(" {last} ago") };
             heard.insert(0, format!("{}{since}", if source.is_empty() { "nothing" } else { source }));
         }
         heard.join(", ")
+    }
+
+    /// Whether a push, a poll or usage names it, beside what it sends by itself.
+    fn is_reported(&self) -> bool {
+        !matches!(text(self.agent, "source"), "" | "otlp" | "hooks")
+    }
+
+    /// What its status is taken from.
+    fn status_from(&self) -> String {
+        let hooks = self.hooks().map(|_| "hooks");
+        let source = match text(self.agent, "source") {
+            _ if text(self.agent, "status").is_empty() => None,
+            // Increments of usage bring none.
+            "" | "usage" | "hooks" => None,
+            // Hooks know better.
+            "otlp" => hooks.is_none().then_some("telemetry"),
+            source => Some(source),
+        };
+        source.into_iter().chain(hooks).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is known of its hooks, when any arrived.
+    fn hooks(&self) -> Option<&Value> {
+        self.telemetry.iter().filter_map(|it| it.get("hooks")).find(|hooks| hooks.is_object())
     }
 
     /// What `kind` is taken from: `tokens`, `cost` or `requests`.
@@ -145,18 +171,25 @@ impl Patient<'_> {
     /// What to change.
     fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
-        for it in &self.telemetry {
-            let arrives = |signal: &str| self.signals(signal).next().is_some();
+        let arrives = |signal: &str| self.signals(signal).next().is_some();
+        let sends = SIGNALS.into_iter().any(arrives);
+        for it in self.telemetry.iter().filter(|_| sends) {
             advice.extend(advice::on_signals(text(it, "type"), arrives).map(str::to_owned));
             if flag(it, "named") == Some(false) {
                 advice.push(advice::on_name(text(it, "type")).to_owned());
             }
+            if text(it, "type") == CLAUDE_CODE && matches!(&*self.status_from(), "" | "telemetry") {
+                advice.push(advice::NO_HOOKS.to_owned());
+            }
+        }
+        if !sends && self.hooks().is_some() && text(self.agent, "usage_owner").is_empty() {
+            advice.push(advice::HOOKS_ALONE.to_owned());
         }
         if let Some(unpriced) = number(self.agent, "unpriced_tokens").filter(|tokens| *tokens > 0.0) {
             let model = Some(text(self.agent, "model")).filter(|model| !model.is_empty()).unwrap_or("the model");
             advice.push(format!("{unpriced} tokens have no price; name {model} beneath `otlp.prices`"));
         }
-        if !self.telemetry.is_empty() && matches!(text(self.agent, "usage_owner"), "state" | "usage") {
+        if sends && matches!(text(self.agent, "usage_owner"), "state" | "usage") {
             advice.push(
                 "its telemetry's numbers are refused, as what is pushed has them already; report usage in one way"
                     .to_owned(),
@@ -184,30 +217,45 @@ mod tests {
         let status = json!({"projects": [{"name": "shop", "agents": [
             {"name": "builder", "type": "claude-code", "source": "otlp", "usage_owner": "telemetry"},
             {"name": "codex_exec", "type": "codex", "source": "otlp", "usage_owner": "telemetry", "model": "gpt-5.1-codex", "cost_usd": 0.1, "unpriced_tokens": 1650},
-            {"name": "boss", "type": "custom", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "boss", "type": "custom", "source": "push", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
             {"name": "both", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "deaf", "type": "claude-code", "source": "otlp", "status": "running", "usage_owner": "telemetry"},
+            {"name": "hooked", "type": "claude-code", "source": "hooks", "last_heard": "2026-11-21T12:00:58Z"},
+            {"name": "polled", "source": "orchestrator", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "usage"},
         ]}]});
         let telemetry = json!({"agents": [
             {"project": "shop", "name": "builder", "type": "claude-code", "named": true, "signals": {
-                "metrics": arrived(5, &["tokens", "cost"]), "logs": arrived(3, &["tokens", "cost", "requests"]), "traces": null}},
+                "metrics": arrived(5, &["tokens", "cost"]), "logs": arrived(3, &["tokens", "cost", "requests"]), "traces": null},
+                "hooks": {"last": "2026-11-21T12:00:58Z", "brings": ["status", "tasks"]}},
             {"project": "shop", "name": "codex_exec", "type": "codex", "named": false, "signals": {
                 "metrics": null, "logs": arrived(3, &["tokens", "requests"]), "traces": null}},
             {"project": "shop", "name": "both", "type": "gen-ai", "named": true, "signals": {
                 "metrics": null, "logs": null, "traces": arrived(1, &["tokens"])}},
+            {"project": "shop", "name": "deaf", "type": "claude-code", "named": true, "signals": {
+                "metrics": arrived(5, &["tokens", "cost"]), "logs": arrived(3, &["requests"]), "traces": arrived(1, &[])}, "hooks": null},
+            {"project": "shop", "name": "hooked", "type": "claude-code", "named": null, "signals": {
+                "metrics": null, "logs": null, "traces": null}, "hooks": {"last": "2026-11-21T12:00:58Z", "brings": ["status"]}},
+            {"project": "shop", "name": "polled", "type": "claude-code", "named": null, "signals": {
+                "metrics": null, "logs": null, "traces": null}, "hooks": {"last": "2026-11-21T12:00:58Z", "brings": ["status"]}},
         ]});
         insta::assert_snapshot!(shown(&status, &telemetry), @r#"
-        PROJECT  AGENT       TYPE         HEARD THROUGH                TOKENS FROM    COST FROM      REQUESTS FROM
-        shop     builder     claude-code  metrics 5s ago, logs 3s ago  metrics, logs  metrics, logs  logs
-        shop     codex_exec  codex        logs 3s ago                  logs           otlp.prices    logs
-        shop     boss        custom       push 10s ago                 states         states         states
-        shop     both                     push 10s ago, traces 1s ago  states         states         states
+        PROJECT  AGENT       TYPE         HEARD THROUGH                               STATUS FROM          TOKENS FROM    COST FROM      REQUESTS FROM
+        shop     builder     claude-code  metrics 5s ago, logs 3s ago, hooks 2s ago   hooks                metrics, logs  metrics, logs  logs
+        shop     codex_exec  codex        logs 3s ago                                                      logs           otlp.prices    logs
+        shop     boss        custom       push 10s ago                                push                 states         states         states
+        shop     both                     push 10s ago, traces 1s ago                                      states         states         states
+        shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs
+        shop     hooked      claude-code  hooks 2s ago                                hooks
+        shop     polled                   orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
 
         shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
         shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
         shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
         shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
         shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
-        4 agents, 5 things to change
+        shop/deaf: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`
+        shop/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`
+        7 agents, 7 things to change
         "#);
     }
 
@@ -218,7 +266,8 @@ mod tests {
             "no agents yet; `lookout setup TOOL` prints what to paste into a tool's settings\n"
         );
         let status = json!({"projects": [3, {"agents": [null, {"name": 3, "unpriced_tokens": "many"}]}]});
-        let telemetry = json!({"agents": [null, {"signals": 3}, {"name": "", "project": "", "signals": {"logs": []}}]});
+        let telemetry =
+            json!({"agents": [null, {"signals": 3, "hooks": 3}, {"name": "", "project": "", "signals": {"logs": []}}]});
         assert!(shown(&status, &telemetry).contains("2 agents"));
     }
 }

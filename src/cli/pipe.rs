@@ -31,9 +31,6 @@ use crate::sources::push::DEFAULT_PROJECT;
 use crate::sources::stream::skim::{Keep, Piece, Skimmer};
 use crate::sources::stream::{Ending, Format, Pattern, Reader};
 
-/// How much less of a busy processor understanding gets than copying, as a step of `nice`: next to nothing. It needs
-/// little, but where it falls behind it would take all that it is given, from the agent and from who reads its output.
-const UNDERSTANDING_GIVES_WAY: i32 = 19;
 /// A line that has begun and does not go on for so long is looked at as it stands.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So long may the last report take once the stream has ended.
@@ -179,10 +176,6 @@ struct Understander {
 
 impl Understander {
     fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<Ending>) {
-        if !matches!(self.reader.keep(), Keep::Everything) {
-            // For Linux a nice value belongs to a thread.
-            rustix::process::nice(UNDERSTANDING_GIVES_WAY).unwrap_or_default();
-        }
         let mut open = None;
         loop {
             let piece = match open {

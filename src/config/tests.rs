@@ -1,6 +1,7 @@
 //! Configurations in, problems out, word for word.
 
 use super::*;
+use crate::fleet::config::{Action, Limit};
 
 mod receivers;
 
@@ -77,6 +78,38 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "lookout.yaml: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more",
         ),
         ("budgets: {tokens_per_task: 0}", "lookout.yaml: budgets.tokens_per_task: is 0; write null for no budget"),
+        (
+            "budgets: {tokens_per_day: 1.5}",
+            "lookout.yaml: budgets.tokens_per_day: found 1.5, expected a whole number, 0 or more",
+        ),
+        (
+            "budgets: {tokens_per_day: [1]}",
+            "lookout.yaml: budgets.tokens_per_day: found a list, expected a number, or {limit: NUMBER, action: stop}",
+        ),
+        (
+            "budgets: {tokens_per_task: {limit: 0, action: stop}}",
+            "lookout.yaml: budgets.tokens_per_task.limit: is 0; write null for no budget",
+        ),
+        (
+            "budgets: {cost_usd_per_day: {limit: .nan, action: stop}}",
+            "lookout.yaml: budgets.cost_usd_per_day.limit: is NaN; write an amount above 0, or null for no budget",
+        ),
+        (
+            "budgets: {tokens_per_day: {limit: lots, action: stop}}",
+            "lookout.yaml: budgets.tokens_per_day.limit: found `lots`, expected a whole number, 0 or more",
+        ),
+        (
+            "budgets: {tokens_per_day: {limit: 5, action: halt}}",
+            "lookout.yaml: budgets.tokens_per_day.action: `halt` is unknown; use one of `alert`, `stop`",
+        ),
+        (
+            "budgets: {tokens_per_day: {limit: 5, acton: stop}}",
+            "lookout.yaml: budgets.tokens_per_day.acton: unknown key; did you mean `action`?",
+        ),
+        (
+            "budgets: {tokens_per_day: {action: stop}}",
+            "lookout.yaml: budgets.tokens_per_day.limit: is missing; it has no default",
+        ),
         (
             "budgets: {count_cache_read: yes}",
             "lookout.yaml: budgets.count_cache_read: found `yes`, expected true or false",
@@ -207,6 +240,30 @@ fn yaml_means_what_it_says() {
 }
 
 #[test]
+fn a_budget_may_stop_its_agents_and_is_printed_as_it_was_given() {
+    let stops = |limit| Some(Limit { limit, action: Action::Stop });
+    let file = "budgets: {tokens_per_task: {limit: 200000, action: stop}, tokens_per_day: 5}\n";
+    let env = [
+        ("LOOKOUT_BUDGETS__TOKENS_PER_DAY__LIMIT", "1000"),
+        ("LOOKOUT_BUDGETS__TOKENS_PER_DAY__ACTION", "stop"),
+        ("LOOKOUT_BUDGETS__COST_USD_PER_DAY", "{limit: 12, action: alert}"),
+    ];
+    let config = load(file, &env).expect("valid");
+    let budgets = &config.budgets;
+    assert_eq!([budgets.tokens_per_task, budgets.tokens_per_day], [stops(200_000), stops(1_000)]);
+    assert_eq!(budgets.cost_usd_per_day, Some(12.0.into()));
+    let printed = config.print();
+    let expected = "budgets:\n  tokens_per_task:\n    limit: 200000\n    action: stop\n  tokens_per_day:\n    \
+                    limit: 1000\n    action: stop\n  cost_usd_per_day: 12.0\n";
+    assert!(printed.contains(expected), "{printed}");
+    assert_eq!(load(&printed, &[]).expect("valid").print(), printed);
+    let error = load("", &[("LOOKOUT_BUDGETS__TOKENS_PER_DAY__ACTION", "stop")]).expect_err("no limit");
+    let expected =
+        "LOOKOUT_BUDGETS__TOKENS_PER_DAY__LIMIT: budgets.tokens_per_day.limit: is missing; it has no default";
+    assert_eq!(error, expected);
+}
+
+#[test]
 fn variables_override_the_file() {
     let file = "agents: {timeout: 60s, max_idle: 7m}\nallowed_hosts: [a]\nstore: {path: x.db}\n";
     let config = load(
@@ -229,7 +286,7 @@ fn variables_override_the_file() {
     assert_eq!(config.agents.max_idle, std::time::Duration::from_secs(420));
     assert_eq!(config.allowed_hosts, ["b", "c"]);
     assert_eq!(config.store.path, None);
-    assert_eq!(config.budgets.tokens_per_day, Some(1000));
+    assert_eq!(config.budgets.tokens_per_day, Some(1000.into()));
     assert_eq!(config.log.level, "info");
     assert!(config.otlp.http.is_some(), "a blank variable says nothing");
 }

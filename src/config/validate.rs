@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::reader::Found;
+use crate::fleet::config::{Action, Limit};
 use crate::model::text::is_name;
 use crate::store::config::RecordConfig;
 use crate::{notify, sources};
@@ -99,18 +100,26 @@ fn budgets(config: &Config, found: &mut Found<'_>) {
     for (key, tokens) in
         [("budgets.tokens_per_task", budgets.tokens_per_task), ("budgets.tokens_per_day", budgets.tokens_per_day)]
     {
-        if tokens == Some(0) {
-            found.report(key, "is 0; write null for no budget".to_owned());
+        if let Some(Limit { limit: 0, action }) = tokens {
+            let message = "is 0; write null for no budget".to_owned();
+            found.report(&limit_key(key, action), message);
         }
     }
-    if let Some(usd) = budgets.cost_usd_per_day.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
-        found.report("budgets.cost_usd_per_day", format!("is {usd}; write an amount above 0, or null for no budget"));
+    let is_amount = |usd: f64| usd.is_finite() && usd > 0.0;
+    if let Some(Limit { limit, action }) = budgets.cost_usd_per_day.filter(|usd| !is_amount(usd.limit)) {
+        let message = format!("is {limit}; write an amount above 0, or null for no budget");
+        found.report(&limit_key("budgets.cost_usd_per_day", action), message);
     }
     if budgets.zone().is_none() {
         let message =
             format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", budgets.time_zone);
         found.report("budgets.time_zone", message);
     }
+}
+
+/// Where the limit of a budget is written: one that stops is written with keys.
+fn limit_key(key: &str, action: Action) -> String {
+    if action == Action::Stop { format!("{key}.limit") } else { key.to_owned() }
 }
 
 fn name(found: &mut Found<'_>, key: &str, name: &str) {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
-use crate::model::{Distilled, Level, PollReport, Rejected};
+use crate::model::{Distilled, Hook, Level, PollReport, Rejected};
 use crate::sources::hooks::Target;
 
 /// Sends to the engine. Cheap to clone.
@@ -20,13 +20,18 @@ pub struct Handle {
     hooks: mpsc::Sender<Posted>,
 }
 
-/// A hook that was answered and waits to be looked at. It overtakes [`Bulk`], and no reader overtakes it.
+/// A hook that waits to be looked at. It overtakes [`Bulk`], and no reader overtakes it.
 #[derive(Debug)]
-pub struct Posted {
-    /// Whom it is about, as far as its sender said.
-    pub(super) target: Target,
-    /// Its body, which holds its share of the room for bodies.
-    pub(super) body: Bytes,
+pub enum Posted {
+    /// As it came.
+    Body {
+        /// Whom it is about, as far as its sender said.
+        target: Target,
+        /// Its body, which holds its share of the room for bodies.
+        body: Bytes,
+    },
+    /// Read before it was answered, since somebody is to be stopped; it says whether its sender was.
+    Read(Hook),
 }
 
 /// The queues' other ends, for the engine.
@@ -126,10 +131,10 @@ impl Handle {
         (Self { bulk, control, hooks }, Queues { bulk: bulk_end, control: control_end, hooks: hooks_end })
     }
 
-    /// Hands over the body of a hook without waiting for anything; false when too many wait already, or the program
-    /// stops. A read that begins after this returned sees what the hook says.
-    pub fn hook(&self, target: Target, body: Bytes) -> bool {
-        self.hooks.try_send(Posted { target, body }).is_ok()
+    /// Hands over a hook without waiting for anything; false when too many wait already, or the program stops. A read
+    /// that begins after this returned sees what the hook says.
+    pub fn hook(&self, posted: Posted) -> bool {
+        self.hooks.try_send(posted).is_ok()
     }
 
     /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
@@ -210,7 +215,7 @@ mod tests {
     #[test]
     fn a_hook_that_finds_its_queue_full_is_turned_away_at_once() {
         let (handle, mut queues) = Handle::new(1, 1, 2);
-        let hook = || handle.hook(Target::default(), Bytes::from_static(b"{}"));
+        let hook = || handle.hook(Posted::Body { target: Target::default(), body: Bytes::from_static(b"{}") });
         assert_eq!([hook(), hook(), hook()], [true, true, false]);
         assert_eq!(handle.queues(), [("bulk", 0), ("control", 0), ("hooks", 2)], "the other queues keep their room");
         drop(queues.hooks.try_recv());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::handle::{Bulk, Posted};
-use super::{Accepted, Engine, IngestError};
+use super::{Accepted, Engine, IngestError, brake};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
 use crate::model::{Arrival, Distilled, PollReport, Time};
@@ -69,15 +69,27 @@ impl Engine {
     }
 
     /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
-    pub(super) fn take_hook(&mut self, now: Time, posted: &Posted) {
+    pub(super) fn take_hook(&mut self, now: Time, posted: Posted) {
         let wall = self.fleet.state().wall.show(now);
-        let hook = match sources::hooks::claude_code(&posted.target, &self.agent_rules, &posted.body, wall) {
+        let read = match posted {
+            Posted::Body { target, body } => sources::hooks::claude_code(&target, &self.agent_rules, &body, wall),
+            Posted::Read(hook) => Ok(hook),
+        };
+        let hook = match read {
             Ok(hook) => hook,
             Err(error) => {
                 tracing::debug!(error = %error, "hook not taken");
                 return self.own.rejected("hooks", "malformed", 1);
             }
         };
+        if let Some(stop) = &hook.stop {
+            self.own.stopped(stop.budget.as_str());
+        }
+        if let Some(news) = brake::news(&self.fleet, &hook) {
+            tracing::warn!(news, "an agent was told to stop");
+            let effects = self.alerts.announce(now, "brake", &news);
+            self.take_effects(now, effects);
+        }
         let taken = self.fleet.hook(now, &hook);
         self.count("hooks", &taken);
         if let Some(recorder) = &self.recorder {

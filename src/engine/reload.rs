@@ -17,7 +17,7 @@ pub struct Settings {
     /// For the fleet.
     pub fleet: fleet::Settings,
     /// Whom hooks are about that do not say it themselves.
-    pub agent_rules: Vec<AgentRule>,
+    pub agent_rules: Arc<[AgentRule]>,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are told as one.
@@ -42,8 +42,10 @@ impl Engine {
     /// Takes over `settings`.
     pub(super) fn reload(&mut self, now: Time, settings: Settings) {
         self.settle(now);
+        let budgets = settings.fleet.budgets.clone();
         self.fleet.configure(now, settings.fleet);
         self.agent_rules = settings.agent_rules;
+        self.brake.configure(&self.fleet, &budgets, &self.agent_rules);
         self.rules = Rules::new(settings.rules);
         self.rules.seed(now, self.fleet.state());
         let policies_now = policies(&settings.receivers);

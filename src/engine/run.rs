@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::brake::Brake;
 use super::commit::{Committed, Committer};
 use super::digest::Digest;
 use super::handle::{Control, Posted, Queues};
@@ -64,6 +65,7 @@ impl Engine {
         let now = clock.now();
         let receiver_policies = policies(&settings.receivers);
         let receivers = names(&receiver_policies);
+        let budgets = settings.fleet.budgets.clone();
         own.set_receivers(&[], &receivers);
         let (reports, reports_end) = mpsc::channel(REPORTS);
         let grace = settings.fleet.agents.timeout;
@@ -72,6 +74,7 @@ impl Engine {
         alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
+            brake: Brake::new(),
             agent_rules: settings.agent_rules,
             rules,
             alerts,
@@ -94,6 +97,7 @@ impl Engine {
             digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
+        engine.brake.configure(&engine.fleet, &budgets, &engine.agent_rules);
         (engine, reports_end)
     }
 
@@ -163,7 +167,7 @@ impl Engine {
                 }
                 Some(hook) = hooks.recv() => {
                     let now = self.now();
-                    self.take_hook(now, &hook);
+                    self.take_hook(now, hook);
                     self.take_hooks(&mut hooks, BURST);
                     // A flood of hooks must not starve what waits behind them.
                     if let Ok(event) = bulk.try_recv() {
@@ -202,7 +206,7 @@ impl Engine {
         for _ in 0..most {
             let Ok(hook) = hooks.try_recv() else { break };
             let now = self.now();
-            self.take_hook(now, &hook);
+            self.take_hook(now, hook);
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::orphans::mark;
 use super::output::{listed, worded};
-use super::{AlertFilter, AlertView};
+use super::{AlertFilter, AlertView, brake};
 use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
@@ -173,7 +173,13 @@ impl Trial {
                 self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
                 taken
             }
-            Event::Hook(hook) => self.fleet.hook(self.now, &hook),
+            Event::Hook(hook) => {
+                if let Some(news) = brake::news(&self.fleet, &hook) {
+                    let effects = self.alerts.announce(self.now, "brake", &news);
+                    self.take_effects(effects, watch);
+                }
+                self.fleet.hook(self.now, &hook)
+            }
             Event::Poll(mut report) => self.fleet.poll(self.now, &mut report),
         };
         self.settle(watch);

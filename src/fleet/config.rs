@@ -1,9 +1,15 @@
 //! The sections `agents`, `expected`, `budgets` and the fleet's part of `limits`.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::model::Budgets;
 
 /// When an agent counts as silent, idle and forgotten.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -49,11 +55,11 @@ pub struct ExpectedConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetsConfig {
     /// Tokens for one task.
-    pub tokens_per_task: Option<u64>,
+    pub tokens_per_task: Option<Limit<u64>>,
     /// Tokens in a day.
-    pub tokens_per_day: Option<u64>,
+    pub tokens_per_day: Option<Limit<u64>>,
     /// US dollars in a day.
-    pub cost_usd_per_day: Option<f64>,
+    pub cost_usd_per_day: Option<Limit<f64>>,
     /// The zone in which the day turns, by its IANA name.
     pub time_zone: String,
     /// Whether tokens read from a cache count.
@@ -61,6 +67,24 @@ pub struct BudgetsConfig {
 }
 
 impl BudgetsConfig {
+    /// The budgets in force.
+    pub fn limits(&self) -> Budgets {
+        self.limits_if(|_| true)
+    }
+
+    /// Those of them that stop whoever has used them up.
+    pub fn brakes(&self) -> Budgets {
+        self.limits_if(|action| action == Action::Stop)
+    }
+
+    fn limits_if(&self, is_asked: impl Fn(Action) -> bool) -> Budgets {
+        Budgets {
+            tokens_per_task: self.tokens_per_task.filter(|it| is_asked(it.action)).map(|it| it.limit),
+            tokens_per_day: self.tokens_per_day.filter(|it| is_asked(it.action)).map(|it| it.limit),
+            cost_usd_per_day: self.cost_usd_per_day.filter(|it| is_asked(it.action)).map(|it| it.limit),
+        }
+    }
+
     /// The zone in which the day turns; none when there is no such zone.
     pub(crate) fn zone(&self) -> Option<TimeZone> {
         // Known without asking: the first question makes a list of all zones of this machine, which then stays.
@@ -77,5 +101,84 @@ impl Default for BudgetsConfig {
             time_zone: "UTC".to_owned(),
             count_cache_read: false,
         }
+    }
+}
+
+/// What comes of a budget that is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The rules tell of it, and the agent goes on.
+    #[default]
+    Alert,
+    /// The agent is told to stop as well, by the answer to its next hook.
+    Stop,
+}
+
+/// A budget: written as a number, or as `{limit: NUMBER, action: stop}`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit<T> {
+    /// How much may be used.
+    pub limit: T,
+    /// What comes of using it up.
+    pub action: Action,
+}
+
+impl<T> From<T> for Limit<T> {
+    fn from(limit: T) -> Self {
+        Self { limit, action: Action::default() }
+    }
+}
+
+/// A budget that is written with its action.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Written<T> {
+    limit: T,
+    #[serde(default)]
+    action: Action,
+}
+
+impl<T: Copy + Serialize> Serialize for Limit<T> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let Self { limit, action } = *self;
+        if action == Action::Alert { limit.serialize(out) } else { Written { limit, action }.serialize(out) }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(Reader(PhantomData))
+    }
+}
+
+/// Reads keys as a [`Written`], and anything else as a bare limit, whose type says what is wrong with it.
+struct Reader<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+    type Value = Limit<T>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number, or {limit: NUMBER, action: stop}")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Limit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(Limit::from)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Limit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(Limit::from)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Limit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(Limit::from)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Limit<T>, E> {
+        T::deserialize(text.into_deserializer()).map(Limit::from)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<Limit<T>, A::Error> {
+        Written::deserialize(MapAccessDeserializer::new(keys)).map(|Written { limit, action }| Limit { limit, action })
     }
 }

@@ -183,6 +183,8 @@ families! {
         "Writes to the store that failed";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
         "Arrivals that the recording left out, for want of room or because they could not be written";
+    STOPS = Counter "lookout_stops_total" ["budget"]
+        "Hooks that were answered by a stop, since the agent had used up the budget";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last reload of the configuration succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

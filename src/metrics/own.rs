@@ -98,6 +98,7 @@ pub struct Own {
     queues: Family<Labels<1>, Gauge>,
     store_errors: Counter,
     record_dropped: Counter,
+    stops: Family<Labels<1>, Counter>,
     reload_successful: Gauge,
     reload_success: FloatGauge,
 }
@@ -178,6 +179,11 @@ impl Own {
     /// Counts what the recording left out.
     pub fn record_dropped(&self, count: u64) {
         self.record_dropped.inc_by(count);
+    }
+
+    /// Counts a hook that was answered by a stop; `budget` is a [`Budget`](crate::model::Budget)'s word.
+    pub fn stopped(&self, budget: &'static str) {
+        self.stops.get_or_create_owned(&register::stops_of(budget)).inc();
     }
 
     /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.

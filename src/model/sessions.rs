@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hook::{End, Failure, Hook, Step};
-use super::{AgentStatus, Refusal, Time};
+use super::{AgentStatus, Budget, Refusal, Stop, Time};
 use session::Session;
 
 pub use session::Prompt;
@@ -40,6 +40,16 @@ pub struct Sessions {
     untold: u64,
     #[serde(default)]
     untold_at: Time,
+    /// When a hook last came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heard_at: Option<Time>,
+    /// By budget, [`Stop::about`] of what it was told last.
+    #[serde(default, skip_serializing_if = "none_told")]
+    stops: [Option<u64>; Budget::ALL.len()],
+}
+
+fn none_told(stops: &[Option<u64>]) -> bool {
+    stops.iter().all(Option::is_none)
 }
 
 /// What a hook comes to.
@@ -64,8 +74,16 @@ impl Sessions {
     pub fn take(&mut self, now: Time, expiry: Duration, hook: &Hook) -> Heard {
         let kept = |session: &Session| if session.waits() { expiry.max(PATIENCE) } else { expiry };
         self.sessions.retain(|session| now.since(session.seen) < kept(session));
+        self.heard_at = Some(now);
+        if let Some(stop) = &hook.stop
+            && let Some(told) = self.stops.get_mut(stop.budget as usize)
+        {
+            *told = Some(stop.about);
+        }
         let place = self.sessions.iter().position(|session| session.id == hook.session);
-        let open = place.and_then(|place| self.sessions.get(place)?.prompt);
+        let before = place.and_then(|place| self.sessions.get(place));
+        let open = before.and_then(|session| session.prompt);
+        let was_braked = before.is_some_and(|session| session.braked().is_some());
         let is_activity = !matches!(hook.step, Step::StillAsksPermission | Step::StillIdle);
         let refusal =
             (hook.step == Step::Failed(Failure::RateLimit)).then_some(Refusal { provider: None, until: hook.retry_at });
@@ -78,8 +96,9 @@ impl Sessions {
             (Step::Ended(end), _) => {
                 let last = place.map(|place| self.sessions.remove(place));
                 let (status, reason) = ended(last.as_ref(), *end);
-                let has_failed = open.filter(|_| status == AgentStatus::Failed).map(|prompt| (prompt, false));
-                (Some(self.fold().unwrap_or((status, reason))), has_failed)
+                let is_undone = status == AgentStatus::Failed || was_braked;
+                let undone = open.filter(|_| is_undone).map(|prompt| (prompt, false));
+                (Some(self.fold().unwrap_or((status, reason))), undone)
             }
             (step, place) => {
                 let place = place.unwrap_or_else(|| self.add(now, hook.session));
@@ -87,8 +106,10 @@ impl Sessions {
                     session.take(now, hook, &mut self.prompts);
                 }
                 let is_done = match step {
-                    Step::Stopped { .. } => Some(true),
+                    Step::Stopped { .. } if !was_braked => Some(true),
                     Step::Failed(_) => Some(false),
+                    // It goes on with something else.
+                    Step::Prompted if was_braked && hook.stop.is_none() => Some(false),
                     _ => None,
                 };
                 (self.fold(), open.zip(is_done))
@@ -117,14 +138,26 @@ impl Sessions {
             AgentStatus::Running => 1,
             AgentStatus::Failed => 2,
             AgentStatus::WaitingDependency => 3,
-            _ => 4,
+            AgentStatus::Paused => 4,
+            _ => 5,
         };
         self.sessions.iter().map(Session::status).min_by_key(|(status, _)| weight(*status))
     }
 
-    /// What it was told to do first and has not done yet.
+    /// What it was told to do first and has not done yet; what it was stopped in comes last.
     fn prompt(&self) -> Option<Prompt> {
-        self.sessions.iter().filter_map(|session| session.prompt).min_by_key(|prompt| prompt.number)
+        let prompts = self.sessions.iter().filter_map(|session| Some((session.braked().is_some(), session.prompt?)));
+        prompts.min_by_key(|(is_braked, prompt)| (*is_braked, prompt.number)).map(|(_, prompt)| prompt)
+    }
+
+    /// When a hook last came, of whichever session.
+    pub const fn heard_at(&self) -> Option<Time> {
+        self.heard_at
+    }
+
+    /// Whether a hook was answered with such a stop before.
+    pub fn was_told(&self, stop: &Stop) -> bool {
+        self.stops.get(stop.budget as usize) == Some(&Some(stop.about))
     }
 
     /// Whether silence means that nothing goes on: something is to be done, and no subagent does it.
@@ -146,6 +179,7 @@ impl Sessions {
     /// Takes over what was saved by a clock that may have been ahead of ours.
     pub fn restored(&mut self, now: Time) {
         self.untold_at = self.untold_at.min(now);
+        self.heard_at = self.heard_at.map(|at| at.min(now));
         self.sessions.iter_mut().for_each(|session| session.restored(now));
     }
 }
@@ -157,6 +191,10 @@ fn ended(last: Option<&Session>, end: End) -> (AgentStatus, Option<Arc<str>>) {
         // A person who leaves has seen what there was.
         End::Left => (AgentStatus::Completed, None),
         End::Over => match last {
+            // Nobody is down whom we stopped, and people were told.
+            Some(session) if session.braked().is_some() => {
+                (AgentStatus::Completed, session.braked().map(|budget| Arc::from(budget.reason())))
+            }
             // A run without a person ends because of it.
             Some(session) if session.failure().is_some() => {
                 (AgentStatus::Failed, session.failure().map(Failure::reason))

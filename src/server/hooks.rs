@@ -1,7 +1,11 @@
-//! Hooks: taken without a look at them, since the agent waits for the answer.
+//! Hooks: answered at once, since the agent waits for it.
 //!
-//! The answer is always empty, and 204 whatever becomes of the hook: it must never tell an agent what to do, nor stop one
-//! whose sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so.
+//! The answer is empty, and 204 whatever becomes of the hook: it must never tell an agent what to do, nor stop one whose
+//! sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so. While somebody has used up a
+//! budget that stops it, hooks are read first, and its own are answered by that; nobody is stopped of whom the engine
+//! would not hear.
+
+use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -9,7 +13,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::Context;
-use super::error::Refusal;
+use super::error::{Refusal, json as json_answer};
+use crate::engine::Posted;
 use crate::metrics::Own;
 use crate::sources::hooks::Target;
 
@@ -22,7 +27,28 @@ const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-pr
 pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Response {
     let target = target(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
-    settle(&context.own, read, |body| context.engine.hook(target, body))
+    let braked = Arc::clone(&context.braked.borrow());
+    settle(&context.own, read, |body| {
+        hand_over(braked.read(target, body, context.clock.wall()), |posted| context.engine.hook(posted))
+    })
+}
+
+/// Hands a hook over, and stops its sender only when that succeeded: nobody is stopped without a word to people.
+fn hand_over((posted, stop): (Posted, Option<String>), hand: impl FnOnce(Posted) -> bool) -> Done {
+    if !hand(posted) {
+        return Done::Lost;
+    }
+    stop.map_or(Done::Taken, Done::Stopped)
+}
+
+/// What became of a hook.
+enum Done {
+    /// Nobody will look at it.
+    Lost,
+    /// It will be looked at.
+    Taken,
+    /// The same, and its sender is to be answered by this.
+    Stopped(String),
 }
 
 fn target(uri: &Uri, headers: &HeaderMap) -> Target {
@@ -35,9 +61,13 @@ fn target(uri: &Uri, headers: &HeaderMap) -> Target {
 }
 
 /// The answer to what was read; what is lost on the way is counted.
-fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> bool) -> Response {
+fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> Done) -> Response {
     let (lost, header) = match read {
-        Ok(body) => ((!take(body)).then_some("busy"), None),
+        Ok(body) => match take(body) {
+            Done::Lost => (Some("busy"), None),
+            Done::Taken => (None, None),
+            Done::Stopped(answer) => return json_answer(StatusCode::OK, answer),
+        },
         Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, header, .. }) => (Some("too_large"), header),
         Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => (Some("busy"), None),
         Err(refusal) => return refusal.into_response(),
@@ -57,11 +87,11 @@ mod tests {
     use super::*;
 
     /// What is answered, and how often which loss was counted.
-    fn check(read: Result<Bytes, Refusal>, is_taken: bool, expected: (u16, Option<&str>)) {
+    fn check(read: Result<Bytes, Refusal>, done: Done, expected: (u16, Option<&str>)) {
         let own = Own::new();
         let response = settle(&own, read, |body| {
             assert_eq!(body, "{}");
-            is_taken
+            done
         });
         let page = own.text(crate::metrics::Format::OpenMetrics);
         let lost = ["busy", "too_large", "malformed"].into_iter().find(|reason| {
@@ -72,13 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_stopped_of_whom_the_engine_does_not_hear() {
+        let stop = || (Posted::Body { target: Target::default(), body: Bytes::new() }, Some("{}".to_owned()));
+        let own = Own::new();
+        let status = |is_taken| settle(&own, Ok(Bytes::new()), |_| hand_over(stop(), |_| is_taken)).status().as_u16();
+        assert_eq!([status(true), status(false)], [200, 204]);
+    }
+
+    #[test]
     fn whatever_becomes_of_a_hook_its_sender_may_go_on() {
         let body = || Ok(Bytes::from_static(b"{}"));
         let refused = |status| Err(Refusal::new(status, "no"));
-        check(body(), true, (204, None));
-        check(body(), false, (204, Some("busy")));
-        check(refused(StatusCode::SERVICE_UNAVAILABLE), true, (204, Some("busy")));
-        check(refused(StatusCode::PAYLOAD_TOO_LARGE), true, (204, Some("too_large")));
-        check(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE), true, (415, None));
+        check(body(), Done::Taken, (204, None));
+        check(body(), Done::Lost, (204, Some("busy")));
+        check(refused(StatusCode::SERVICE_UNAVAILABLE), Done::Taken, (204, Some("busy")));
+        check(refused(StatusCode::PAYLOAD_TOO_LARGE), Done::Taken, (204, Some("too_large")));
+        check(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE), Done::Taken, (415, None));
     }
 }

@@ -156,9 +156,10 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Res
     shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING)).await
 }
 
-async fn telemetry(State(shared): State<Shared>) -> Response {
+async fn telemetry(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let receptions = shared.context.otlp.receptions().await;
-    json_answer(StatusCode::OK, answers::telemetry::of(&receptions, &shared.context.clock.skew()))
+    let view = shared.context.engine.view().await?;
+    Ok(json_answer(StatusCode::OK, answers::telemetry::of(&receptions, &view.fleet)))
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Response, Refusal> {

@@ -1,6 +1,6 @@
 //! Events that agents post by themselves, one at a time: hooks.
 //!
-//! Owns whom a hook is about, and what its events say. Refuses to keep anything of a hook but its kind, the name of a
+//! Owns whom a hook is about, what its events say, and the answer that stops an agent. Refuses to decide who is stopped. Refuses to keep anything of a hook but its kind, the name of a
 //! tool and the kind of an error: prompts, arguments and outputs are skipped while the body is read, and an error says
 //! where it found one, never what stood there.
 
@@ -14,6 +14,8 @@ use super::{MAX_TEXT, profiles};
 use crate::model::text::is_name;
 use crate::model::{Hook, Time};
 
+/// The type of agents that post Claude Code's hooks.
+pub const CLAUDE_CODE: &str = claude_code::NAME;
 /// Parameters of a hook's address that are read; more say nothing.
 const MAX_PARAMETERS: usize = 16;
 
@@ -21,6 +23,26 @@ const MAX_PARAMETERS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     said: Vec<KeyValue>,
+}
+
+/// What an agent is about to do that waits for the answer to its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// To take up what a person told it.
+    Prompted,
+    /// To take up what it was told by something that it had left running.
+    Resumed,
+    /// To use a tool.
+    BeforeTool,
+    /// To ask its model what comes next, having used a tool.
+    AfterTool,
+}
+
+impl Moment {
+    /// The answer, as JSON, that stops Claude Code here; `why` is what a person reads.
+    pub fn stop(self, why: &str) -> String {
+        claude_code::stop(self, why)
+    }
 }
 
 /// Why a hook was not taken; it quotes nothing of the body.
@@ -56,6 +78,16 @@ impl Target {
 /// Reads the body of one hook of Claude Code. It is about whom `target` names, else about whom the first fitting of
 /// `rules` names, else about the folder that it works in. `now` is that of the wall clock.
 pub fn claude_code(target: &Target, rules: &[AgentRule], body: &[u8], now: Time) -> Result<Hook, HookError> {
+    claude_code_that_waits(target, rules, body, now).map(|(hook, _)| hook)
+}
+
+/// As [`claude_code`], with what the agent is about to do, when the answer can stop it there.
+pub fn claude_code_that_waits(
+    target: &Target,
+    rules: &[AgentRule],
+    body: &[u8],
+    now: Time,
+) -> Result<(Hook, Option<Moment>), HookError> {
     let body = std::str::from_utf8(body).map_err(|error| HookError::NotText(error.valid_up_to()))?;
     let event = claude_code::Event::decode(body, now)?;
     let service = [attribute("service.name", claude_code::NAME)];
@@ -64,8 +96,8 @@ pub fn claude_code(target: &Target, rules: &[AgentRule], body: &[u8], now: Time)
     let (project, agent) = profiles::identity::of_hook(rules, &target.said, &[&service[..], &place].concat(), folder)
         .unwrap_or_else(|| (super::push::DEFAULT_PROJECT.into(), claude_code::NAME.into()));
     let agent_type = claude_code::NAME.into();
-    let claude_code::Event { session, subagent, step, retry_at, .. } = event;
-    Ok(Hook { project, agent, agent_type, session, subagent, step, retry_at })
+    let claude_code::Event { session, subagent, step, retry_at, moment, .. } = event;
+    Ok((Hook { project, agent, agent_type, session, subagent, step, retry_at, stop: None }, moment))
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {

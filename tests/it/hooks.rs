@@ -1,5 +1,6 @@
 //! Claude Code's hooks, recorded ones and real ones, posted to the real program: status, alarms, privacy, restarts.
 
+mod brake;
 pub(crate) mod claude_code;
 
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("hooks: sessions go on where a kill left them", &[], killed),
         trial("hooks: a recording of them is replayed", &[], replayed),
     ];
+    trials.extend(brake::trials());
     trials.extend(claude_code::trials());
     trials
 }

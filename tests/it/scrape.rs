@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use lookout::clock::Clock;
 use lookout::metrics::names::FAMILIES;
@@ -38,13 +39,12 @@ pub(crate) fn trials() -> Vec<Case> {
 /// The body that has every field of the contract filled.
 fn full(step: u64) -> Value {
     let now = Clock::system().now();
+    let (before, soon) = (now.minus(Duration::from_secs(60)), now.plus(Duration::from_secs(600)));
     let agent = |name: &str, status: &str, factor: u64| {
         json!({
             "name": name, "type": "custom", "status": status, "reason": "as told", "task_id": format!("task-{status}"),
-            "task_started_at": now.minus(std::time::Duration::from_secs(60)).to_string(),
-            "phase": "implement", "progress": 42.5, "restart_count": step,
-            "last_activity": now.to_string(),
-            "estimated_completion": now.plus(std::time::Duration::from_secs(600)).to_string(),
+            "task_started_at": before.to_string(), "last_activity": now.to_string(),
+            "phase": "implement", "progress": 42.5, "restart_count": step, "estimated_completion": soon.to_string(),
             "model": format!("model \"{factor}\""),
             "tokens": {"input": 1000 * factor + 100 * step, "output": 500 + 10 * step, "cache_read": 7, "cache_creation": 5,
                        "reasoning": 3, "cost_usd": 0.0123 + step as f64},
@@ -52,8 +52,7 @@ fn full(step: u64) -> Value {
             "reviews": {"passed": 3 + step, "failed": 1},
             "rate_limits": [
                 {"provider": "anthropic", "limit_type": "requests", "limit": 50, "remaining": 12, "reset_at": now.to_string()},
-                {"provider": "openai", "limit_type": "tokens", "limit": 5000, "remaining": 0,
-                 "reset_at": now.plus(std::time::Duration::from_secs(600)).to_string()}]
+                {"provider": "openai", "limit_type": "tokens", "limit": 5000, "remaining": 0, "reset_at": soon.to_string()}]
         })
     };
     json!({

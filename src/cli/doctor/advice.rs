@@ -54,6 +54,11 @@ const MISSING: [Missing; 7] = [
     },
 ];
 
+/// For telemetry of Claude Code whose status nobody tells.
+pub(super) const NO_HOOKS: &str = "no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`";
+/// For hooks of Claude Code without telemetry.
+pub(super) const HOOKS_ALONE: &str = "hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`";
+
 /// What to change so that signals arrive which do not.
 pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
     MISSING

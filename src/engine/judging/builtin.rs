@@ -269,9 +269,9 @@ fn components_and_health_by_their_words() {
 #[test]
 fn budgets_warn_before_they_are_spent_and_end_with_the_day() {
     let mut settings = settings();
-    settings.budgets.tokens_per_task = Some(1_000);
-    settings.budgets.tokens_per_day = Some(2_000);
-    settings.budgets.cost_usd_per_day = Some(1.0);
+    settings.budgets.tokens_per_task = Some(1_000.into());
+    settings.budgets.tokens_per_day = Some(2_000.into());
+    settings.budgets.cost_usd_per_day = Some(1.0.into());
     let mut world = World::new(settings, "rules: []");
     world.push(0, with_task(Running)).usage(1, 899).usage(2, 1).usage(3, 100).usage(4, 800).usage(5, 200);
     let rules = ["TaskTokenBudget", "DayTokenBudget", "DayCostBudget"];
@@ -298,7 +298,7 @@ fn budgets_warn_before_they_are_spent_and_end_with_the_day() {
 #[test]
 fn the_day_turns_for_the_silent_too() {
     let mut settings = settings();
-    settings.budgets.tokens_per_day = Some(100);
+    settings.budgets.tokens_per_day = Some(100.into());
     let mut world = World::new(settings, "rules: []");
     world.push_batch(0, Batch { project: "shop".into(), agents: vec![a(Running)], ..Batch::default() });
     world.usage(1, 100).until(43_200);

@@ -132,8 +132,8 @@ fn world() -> World {
     settings.agents.forget_after = Duration::from_secs(150);
     settings.expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["agent0".into(), "agent1".into()], count: Some(2) }];
-    settings.budgets.tokens_per_task = Some(20);
-    settings.budgets.cost_usd_per_day = Some(1.0);
+    settings.budgets.tokens_per_task = Some(20.into());
+    settings.budgets.cost_usd_per_day = Some(1.0.into());
     // The day turns within the history.
     settings.budgets.time_zone = "Etc/GMT+12".to_owned();
     World::new(settings, TEXT)

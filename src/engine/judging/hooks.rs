@@ -10,7 +10,7 @@ fn hook(step: Step) -> Event<'static> {
 
 fn hook_of(session: u64, subagent: Option<u64>, step: Step) -> Event<'static> {
     let (project, agent, agent_type) = ("shop".into(), "a".into(), "claude-code".into());
-    Event::Hook(Hook { project, agent, agent_type, session, subagent, step, retry_at: None })
+    Event::Hook(Hook { project, agent, agent_type, session, subagent, step, retry_at: None, stop: None })
 }
 
 fn stopped() -> Event<'static> {

@@ -42,7 +42,7 @@ fn a_remembered_failure_is_still_one() {
 #[test]
 fn a_day_that_turned_while_we_were_down_ends_its_alerts() {
     let mut settings = settings();
-    settings.budgets.tokens_per_day = Some(100);
+    settings.budgets.tokens_per_day = Some(100.into());
     let mut world = World::new(settings.clone(), "rules: []");
     world.push(0, a(Running)).usage(1, 100);
     assert_eq!(world.told(&RULES), ["1 DayTokenBudget a error"]);

@@ -11,8 +11,8 @@ const FORECASTS: [&str; 2] = ["DayTokenForecast", "DayCostForecast"];
 
 fn budgeted() -> Settings {
     let mut settings = settings();
-    settings.budgets.tokens_per_day = Some(1_000_000);
-    settings.budgets.cost_usd_per_day = Some(10.0);
+    settings.budgets.tokens_per_day = Some(1_000_000.into());
+    settings.budgets.cost_usd_per_day = Some(10.0.into());
     settings
 }
 

@@ -15,10 +15,22 @@ use crate::store::config::StoreConfig;
 
 /// An engine of which nothing outlives the test.
 pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engine, mpsc::Receiver<Report>) {
+    restored(clock, settings(digest), Saved::default())
+}
+
+/// An engine that remembers what was saved, and of which nothing outlives the test.
+pub(in crate::engine) fn restored(clock: Clock, settings: Settings, saved: Saved) -> (Engine, mpsc::Receiver<Report>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
+    let (monitoring, _) = watch::channel(true);
+    let (restored, own) = (Restored::default(), Arc::new(Own::new()));
+    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+}
+
+/// The built-in rules and one receiver.
+pub(in crate::engine) fn settings(digest: DigestConfig) -> Settings {
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
-    let settings = Settings {
+    Settings {
         fleet: crate::fleet::Settings {
             agents: AgentsConfig::default(),
             expected: Vec::new(),
@@ -26,15 +38,12 @@ pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engin
             max_series: 1_000_000,
             sources: Vec::new(),
         },
-        agent_rules: Vec::new(),
+        agent_rules: Arc::default(),
         rules: crate::rules::built_in(rules).unwrap(),
         incidents: IncidentPolicy::default(),
         digest,
         receivers: vec![Receiver::console()],
-    };
-    let (monitoring, _) = watch::channel(true);
-    let (restored, saved, own) = (Restored::default(), Saved::default(), Arc::new(Own::new()));
-    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    }
 }
 
 #[tokio::test]
@@ -46,7 +55,7 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
     // All of it waits before the loop begins.
     let hook = |event: &str| {
         let body = format!(r#"{{"session_id": "s", "hook_event_name": "{event}"}}"#);
-        handle.hook(Target::new([("agent", "a")]), Bytes::from(body))
+        handle.hook(Posted::Body { target: Target::new([("agent", "a")]), body: Bytes::from(body) })
     };
     assert!((1..many).all(|_| hook("UserPromptSubmit")) && hook("Stop"));
     assert!(!hook("SessionEnd"), "a hook too many is turned away and changes nothing");

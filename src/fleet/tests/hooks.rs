@@ -13,6 +13,7 @@ pub(in crate::fleet) fn hook(step: Step) -> Hook {
         subagent: None,
         step,
         retry_at: None,
+        stop: None,
     }
 }
 

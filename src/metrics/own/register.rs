@@ -8,6 +8,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{EVALUATION_BOUNDS, FloatGauge, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED};
 use crate::metrics::names;
+use crate::model::Budget;
 
 impl Own {
     /// The metrics of a program that just started: closed label sets at 0.
@@ -29,6 +30,7 @@ impl Own {
         let queues = add(&mut registry, &names::QUEUE_LENGTH, Family::default());
         let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
+        let stops = add(&mut registry, &names::STOPS, Family::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
@@ -49,6 +51,7 @@ impl Own {
             queues,
             store_errors,
             record_dropped,
+            stops,
             reload_successful,
             reload_success,
         };
@@ -59,6 +62,9 @@ impl Own {
         }
         for name in QUEUES {
             own.queues.get_or_create_owned(&queue(name));
+        }
+        for budget in Budget::ALL {
+            own.stops.get_or_create_owned(&stops_of(budget.as_str()));
         }
         for reason in SUPPRESSED {
             own.suppressed.get_or_create_owned(&suppressed(reason));
@@ -104,6 +110,11 @@ pub(super) fn failed(receiver: &str, reason: &str) -> Labels<2> {
 /// The labels of `lookout_notifications_suppressed_total`.
 pub(super) fn suppressed(reason: &str) -> Labels<1> {
     [(label(&names::NOTIFICATIONS_SUPPRESSED, 0), reason.to_owned())]
+}
+
+/// The labels of `lookout_stops_total`.
+pub(super) fn stops_of(budget: &str) -> Labels<1> {
+    [(label(&names::STOPS, 0), budget.to_owned())]
 }
 
 /// The labels of `lookout_queue_length`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::hook::{Failure, Hook, Step};
-use crate::model::{AgentStatus, Time};
+use crate::model::{AgentStatus, Budget, Time};
 
 /// Subagents followed in one session; more are not told apart from none.
 const MAX_SUBAGENTS: usize = 32;
@@ -31,6 +31,8 @@ enum Main {
     Working,
     Background,
     Failed(Failure),
+    /// It was told to stop.
+    Braked(Budget),
 }
 
 /// What it was told to do and has not done yet.
@@ -75,6 +77,9 @@ impl Session {
     pub(super) fn take(&mut self, now: Time, hook: &Hook, prompts: &mut u64) {
         self.seen = now;
         let by = hook.subagent;
+        if let Some(stop) = &hook.stop {
+            return self.brake(by, stop.budget);
+        }
         match &hook.step {
             Step::Lives | Step::Ended(_) => return,
             Step::Began => *self = Self::new(self.id, now),
@@ -83,11 +88,15 @@ impl Session {
                 self.waits.clear();
                 // Whatever it still had to do, it was interrupted in.
                 self.prompt = None;
-                self.works(None);
+                self.main = Main::Working;
             }
             Step::ToolBegan { tool, asks } => {
                 // Whoever goes on to a next step has its answer.
                 self.waits.retain(|wait| wait.subagent != by);
+                if by.is_none() {
+                    // It may, or would have been stopped again.
+                    self.main = Main::Working;
+                }
                 self.works(by);
                 if let Some(reason) = asks {
                     self.wait(by, Some(tool), Arc::clone(reason));
@@ -125,7 +134,9 @@ impl Session {
             }
             Step::Stopped { in_background } => {
                 self.waits.retain(|wait| wait.subagent.is_some());
-                self.main = if *in_background { Main::Background } else { Main::Idle };
+                if self.braked().is_none() {
+                    self.main = if *in_background { Main::Background } else { Main::Idle };
+                }
             }
             Step::Failed(failure) => {
                 self.waits.clear();
@@ -144,13 +155,25 @@ impl Session {
                 *prompts += 1;
                 self.prompt = Some(Prompt { number: *prompts, since: now });
             }
-            (Main::Working, Some(_)) | (_, None) => {}
+            // What it was stopped in stays as it is until it is told something else.
+            (Main::Working | Main::Braked(_), Some(_)) | (_, None) => {}
             (_, Some(_)) => self.prompt = None,
+        }
+    }
+
+    /// Takes note that it, or a subagent of it, was told to stop. No hook tells of the end that follows.
+    fn brake(&mut self, by: Option<u64>, budget: Budget) {
+        self.waits.retain(|wait| wait.subagent != by);
+        match by {
+            None => (self.main, self.is_compacting) = (Main::Braked(budget), false),
+            Some(subagent) => self.subagents.retain(|one| *one != subagent),
         }
     }
 
     fn works(&mut self, by: Option<u64>) {
         match by {
+            // The end of a tool that was running beside the one that was stopped.
+            None if self.braked().is_some() => {}
             None => self.main = Main::Working,
             Some(subagent) if self.subagents.contains(&subagent) => {}
             Some(subagent) if self.subagents.len() < MAX_SUBAGENTS => self.subagents.push(subagent),
@@ -168,6 +191,14 @@ impl Session {
     pub(super) const fn failure(&self) -> Option<&Failure> {
         match &self.main {
             Main::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// For which budget it was told to stop.
+    pub(super) const fn braked(&self) -> Option<Budget> {
+        match &self.main {
+            Main::Braked(budget) => Some(*budget),
             _ => None,
         }
     }
@@ -194,6 +225,7 @@ impl Session {
                 (AgentStatus::WaitingDependency, Some(failure.reason()))
             }
             (Main::Failed(failure), true) => (AgentStatus::Failed, Some(failure.reason())),
+            (Main::Braked(budget), true) => because(AgentStatus::Paused, budget.reason()),
             (Main::Idle, true) => (AgentStatus::Idle, None),
         }
     }

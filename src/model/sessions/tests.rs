@@ -11,15 +11,8 @@ fn at(seconds: u64) -> Time {
 }
 
 fn hook(session: u64, step: Step) -> Hook {
-    Hook {
-        project: "shop".into(),
-        agent: "a".into(),
-        agent_type: "claude-code".into(),
-        session,
-        subagent: None,
-        step,
-        retry_at: None,
-    }
+    let (project, agent, agent_type) = ("shop".into(), "a".into(), "claude-code".into());
+    Hook { project, agent, agent_type, session, subagent: None, step, retry_at: None, stop: None }
 }
 
 fn by(subagent: u64, session: u64, step: Step) -> Hook {
@@ -32,6 +25,12 @@ fn begins(tool: &str) -> Step {
 
 fn stopped() -> Step {
     Step::Stopped { in_background: false }
+}
+
+/// The same, answered by a stop.
+fn told(hook: Hook) -> Hook {
+    let stop = Stop { budget: Budget::TokensPerTask, about: 7, why: "used 2 of its 1 tokens".into() };
+    Hook { stop: Some(stop), ..hook }
 }
 
 /// The status and its reason.
@@ -115,6 +114,61 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
         (hook(4, stopped()), "idle", None, Some(true)),
         (hook(4, Step::Ended(End::Over)), "completed", None, None),
     ]);
+}
+
+#[test]
+fn whoever_is_told_to_stop_stands_still_until_it_is_told_something_else() {
+    let tool = || Step::ToolEnded("Bash".into());
+    let stands = "paused: stopped by lookout: over its budget of tokens for this task";
+    let ends = "completed: stopped by lookout: over its budget of tokens for this task";
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(1, Step::AsksPermission("Bash".into())), "waiting_question: permission to run Bash", Some(1), None),
+        (told(hook(1, begins("Bash"))), stands, Some(1), None),
+        (hook(1, tool()), stands, Some(1), None),
+        (hook(1, Step::ToolsEnded), stands, Some(1), None),
+        (hook(1, Step::StillIdle), stands, Some(1), None),
+        (hook(1, stopped()), stands, Some(1), None),
+        (told(hook(1, Step::Prompted)), stands, Some(1), None),
+        (hook(1, Step::Prompted), "running", Some(2), Some(false)),
+        (hook(1, stopped()), "idle", None, Some(true)),
+        (told(hook(1, Step::Prompted)), stands, None, None),
+        (hook(1, Step::Ended(End::Over)), ends, None, None),
+        (hook(2, Step::Prompted), "running", Some(3), None),
+        (told(hook(2, tool())), stands, Some(3), None),
+        (hook(2, begins("Bash")), "running", Some(3), None),
+        (told(hook(2, tool())), stands, Some(3), None),
+        (hook(2, Step::Ended(End::Over)), ends, None, Some(false)),
+        (hook(3, Step::Prompted), "running", Some(4), None),
+        (told(hook(3, tool())), stands, Some(4), None),
+        (hook(3, Step::Ended(End::Left)), "completed", None, Some(false)),
+    ]);
+    // Another session goes on with what it was told.
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(2, Step::Prompted), "running", Some(1), None),
+        (told(hook(1, begins("Bash"))), "running", Some(2), None),
+        (hook(2, stopped()), stands, Some(1), Some(true)),
+    ]);
+    // A subagent ends by a stop, of which no other hook tells.
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (by(7, 1, Step::SubagentBegan), "running", Some(1), None),
+        (told(hook(1, begins("Bash"))), "running: a subagent works", Some(1), None),
+        (told(by(7, 1, begins("Bash"))), stands, Some(1), None),
+    ]);
+}
+
+#[test]
+fn when_a_hook_last_came_outlives_its_session() {
+    let mut sessions = Sessions::default();
+    assert_eq!(sessions.heard_at(), None);
+    for (second, step) in [Step::Prompted, Step::Lives, Step::Ended(End::Left)].into_iter().enumerate() {
+        sessions.take(at(second as u64), HOUR, &hook(1, step));
+        assert_eq!(sessions.heard_at(), Some(at(second as u64)));
+    }
+    sessions.restored(at(1));
+    assert_eq!(sessions.heard_at(), Some(at(1)), "nothing lies ahead");
 }
 
 #[test]
@@ -240,13 +294,16 @@ proptest! {
     /// What one session does is never hidden by what another says, and each prompt ends once at most.
     #[test]
     fn folding_holds_for_every_history(
-        history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step()), 0..60),
+        history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step(), any::<bool>()), 0..60),
     ) {
         let mut all = Sessions::default();
         let mut alone: [Sessions; 3] = Default::default();
         let mut ended = Vec::new();
-        for (second, (session, subagent, step)) in history.into_iter().enumerate() {
+        for (second, (session, subagent, step, is_stopped)) in history.into_iter().enumerate() {
+            // The events that are answered by a stop.
+            let waits = matches!(step, Step::Prompted | Step::ToolBegan { .. } | Step::ToolEnded(_) | Step::ToolsEnded);
             let hook = Hook { subagent, ..hook(session, step) };
+            let hook = if is_stopped && waits { told(hook) } else { hook };
             let heard = all.take(at(second as u64), HOUR, &hook);
             alone[session as usize].take(at(second as u64), HOUR, &hook);
             if let Some((prompt, _)) = heard.ended {

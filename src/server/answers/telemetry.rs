@@ -1,34 +1,65 @@
-//! `/api/telemetry`: which signals of which agents arrive, and what each brings.
+//! `/api/telemetry`: which signals of which agents arrive, hooks among them, and what each brings.
+
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Received, Reception, Wall};
+use crate::model::{Agent, Received, Reception, Snapshot, Time};
+use crate::sources::hooks::CLAUDE_CODE;
 use crate::sources::otlp::Signal;
 
 /// What a signal may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
-/// The answer for what arrived.
-pub(in crate::server) fn of(receptions: &[Reception], wall: &Wall) -> String {
+/// What hooks bring of an agent that is known from them, and of one whom another source reports.
+const HOOKS_BRING: [&str; 2] = ["status", "tasks"];
+
+/// The answer for what telemetry arrived, and for the hooks of which the agents of `fleet` know.
+pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
+    let shown = |at: Time| fleet.wall.show(at).to_string();
     let received = |received: &Received| {
         let brings = BRINGS.iter().zip(received.brings).filter(|(_, is_brought)| *is_brought).map(|(what, _)| *what);
         json!({
-            "last": wall.show(received.last).to_string(),
+            "last": shown(received.last),
             "items": received.items,
             "brings": brings.collect::<Vec<_>>(),
         })
     };
-    let agents = receptions.iter().map(|it| {
+    let hooks = |agent: &Agent, last: Time| {
+        // Whose source promised a rhythm has tasks of its own.
+        let brings = if agent.ttl.is_none() { &HOOKS_BRING[..] } else { &HOOKS_BRING[..1] };
+        json!({"last": shown(last), "brings": brings})
+    };
+    let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.heard_at()?)));
+    let mut hooked: HashMap<(&str, &str), Value> =
+        heard.map(|(agent, last)| ((&*agent.project, &*agent.name), hooks(agent, last))).collect();
+    let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
+    for it in receptions {
         let signals = Signal::ALL.iter().zip(&it.signals);
         let signals =
             signals.map(|(signal, it)| (signal.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
-        json!({
+        let hooks = if it.agent_type == CLAUDE_CODE { hooked.remove(&(&*it.project, &*it.agent)) } else { None };
+        agents.push(json!({
             "project": &*it.project,
             "name": &*it.agent,
             "type": it.agent_type,
             "named": it.is_named,
             "signals": signals.collect::<Map<_, _>>(),
+            "hooks": hooks,
+        }));
+    }
+    let mut rest: Vec<((&str, &str), Value)> = hooked.into_iter().collect();
+    rest.sort_unstable_by_key(|(whom, _)| *whom);
+    let none: Map<String, Value> = Signal::ALL.iter().map(|signal| (signal.as_str().to_owned(), Value::Null)).collect();
+    agents.extend(rest.into_iter().map(|((project, name), hooks)| {
+        json!({
+            "project": project,
+            "name": name,
+            "type": CLAUDE_CODE,
+            "named": null,
+            "signals": none,
+            "hooks": hooks,
         })
-    });
-    json!({"agents": agents.collect::<Vec<_>>(), "total": receptions.len()}).to_string()
+    }));
+    json!({"total": agents.len(), "agents": agents}).to_string()
 }

@@ -9,9 +9,10 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::HookError;
+use super::{HookError, Moment};
 use crate::model::Time;
 use crate::model::hook::{End, Failure, Step};
 use crate::sources::retry::retry_at;
@@ -32,6 +33,8 @@ pub(super) struct Event<'a> {
     pub(super) step: Step,
     /// When a rate limit ends, as the refusal says.
     pub(super) retry_at: Option<Time>,
+    /// Where it can be stopped, when it can.
+    pub(super) moment: Option<Moment>,
 }
 
 /// The fields that are read; every other one is skipped unread.
@@ -49,6 +52,7 @@ struct Body<'a> {
     notification_type: Option<&'a RawValue>,
     background_tasks: Option<&'a RawValue>,
     last_assistant_message: Option<&'a RawValue>,
+    prompt: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +88,8 @@ impl<'a> Event<'a> {
         let body: Body<'a> = serde_json::from_str(body)
             .map_err(|error| HookError::NotAnObject { line: error.line(), column: error.column() })?;
         let tool = || word(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
-        let step = match &*text(body.hook_event_name).ok_or(HookError::NoEvent)? {
+        let name = text(body.hook_event_name).ok_or(HookError::NoEvent)?;
+        let step = match &*name {
             // A compacted session goes on where it was.
             "SessionStart" if text(body.source).as_deref() == Some("compact") => Step::Compacted,
             "SessionStart" => Step::Began,
@@ -129,8 +134,41 @@ impl<'a> Event<'a> {
         // What is said to a person beside the refusal; nothing of it is kept but a time.
         let words = text(body.last_assistant_message).filter(|_| step == Step::Failed(Failure::RateLimit));
         let retry_at = words.and_then(|words| retry_at(&words, now));
-        Ok(Self { session, subagent, cwd: text(body.cwd), step, retry_at })
+        let moment = moment(&name, body.prompt);
+        Ok(Self { session, subagent, cwd: text(body.cwd), step, retry_at, moment })
     }
+}
+
+/// Where an event can be answered by a stop. Claude Code 2.1.329 obeys it at these, and at `Stop`, where it stops anyway;
+/// at `PostToolUseFailure`, which `PostToolBatch` follows, and at `PermissionRequest` it does not.
+fn moment(event: &str, prompt: Option<&RawValue>) -> Option<Moment> {
+    match event {
+        // How it hears of the end of a background task or subagent. No more of a prompt is looked at than this.
+        "UserPromptSubmit" if prompt.is_some_and(|prompt| prompt.get().starts_with("\"<task-notification>")) => {
+            Some(Moment::Resumed)
+        }
+        "UserPromptSubmit" => Some(Moment::Prompted),
+        "PreToolUse" => Some(Moment::BeforeTool),
+        "PostToolUse" | "PostToolBatch" => Some(Moment::AfterTool),
+        _ => None,
+    }
+}
+
+/// See [`Moment::stop`]. `continue: false` alone lets the tool run first that it asked about.
+pub(super) fn stop(moment: Moment, why: &str) -> String {
+    let why = format!("stopped by lookout: {why}");
+    let mut answer = json!({"continue": false, "stopReason": why});
+    if moment == Moment::BeforeTool
+        && let Some(answer) = answer.as_object_mut()
+    {
+        let denied = json!({
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": why,
+        });
+        answer.insert("hookSpecificOutput".to_owned(), denied);
+    }
+    answer.to_string()
 }
 
 /// Whether any background task still runs; one whose status is not known does.

@@ -97,6 +97,38 @@ fn each_event_is_a_step() {
 }
 
 #[test]
+fn it_is_known_where_a_session_can_be_stopped_and_how() {
+    let moment = |event: &str, fields: Json| {
+        let body = body(event, &fields);
+        claude_code_that_waits(&Target::default(), &[], body.as_bytes(), NOON).unwrap().1
+    };
+    let woken = json!({"prompt": "<task-notification>\n<task-id>a</task-id>"});
+    for (event, fields, expected) in [
+        ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(Moment::Prompted)),
+        ("UserPromptSubmit", json!({}), Some(Moment::Prompted)),
+        ("UserPromptSubmit", woken, Some(Moment::Resumed)),
+        ("PreToolUse", json!({"agent_id": "x"}), Some(Moment::BeforeTool)),
+        ("PostToolUse", json!({}), Some(Moment::AfterTool)),
+        ("PostToolBatch", json!({}), Some(Moment::AfterTool)),
+        ("PostToolUseFailure", json!({}), None),
+        ("PermissionRequest", json!({}), None),
+        ("Stop", json!({}), None),
+        ("SessionEnd", json!({}), None),
+        ("BrandNew", json!({}), None),
+    ] {
+        assert_eq!(moment(event, fields), expected, "{event}");
+    }
+    let answer = |moment: Moment| serde_json::from_str::<Json>(&moment.stop("a \"b\" used 2 of its 1 tokens")).unwrap();
+    let why = "stopped by lookout: a \"b\" used 2 of its 1 tokens";
+    for moment in [Moment::Prompted, Moment::Resumed, Moment::AfterTool] {
+        assert_eq!(answer(moment), json!({"continue": false, "stopReason": why}));
+    }
+    let denied = json!({"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": why});
+    let expected = json!({"continue": false, "stopReason": why, "hookSpecificOutput": denied});
+    assert_eq!(answer(Moment::BeforeTool), expected);
+}
+
+#[test]
 fn fields_of_another_type_count_as_absent() {
     check("PermissionRequest", json!({"tool_name": ["Bash"]}), &Step::AsksPermission("a tool".into()));
     check("PermissionRequest", json!({"tool_name": "rm -rf /"}), &Step::AsksPermission("a tool".into()));

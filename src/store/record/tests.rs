@@ -54,10 +54,9 @@ async fn what_is_noted_is_read_back() {
     recorder.note(at(2), Arrival::Usage(r#"{"usage": []}"#.into()));
     let step = Step::AsksPermission("Bash".into());
     let (project, agent, agent_type) = ("shop".into(), "a\"b".into(), "claude-code".into());
-    recorder.note(
-        at(2),
-        Arrival::Hook(Hook { project, agent, agent_type, session: u64::MAX, subagent: None, step, retry_at: None }),
-    );
+    let (session, retry_at) = (u64::MAX, None);
+    let hook = Hook { project, agent, agent_type, session, subagent: None, step, retry_at, stop: None };
+    recorder.note(at(2), Arrival::Hook(hook));
     let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
     recorder.note(at(3), Arrival::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Speaks,
     /// The shell is to be used, and then a sentence.
     UsesShell,
+    /// The shell is to be used, again and again.
+    NeverEnds,
     /// 429, again and again.
     Refuses,
     /// 429 once, and then the shell is to be used.
@@ -31,7 +33,14 @@ pub(crate) enum Mood {
 pub(crate) struct Model {
     address: SocketAddr,
     mood: Arc<(Mutex<Mood>, Condvar)>,
-    answers: Arc<AtomicU32>,
+    tally: Arc<Tally>,
+}
+
+/// What it was asked and gave.
+#[derive(Default)]
+struct Tally {
+    calls: AtomicUsize,
+    answers: AtomicU32,
 }
 
 /// Tokens of each answer, in and out.
@@ -43,16 +52,21 @@ impl Model {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let mood = Arc::new((Mutex::new(mood), Condvar::new()));
-        let answers = Arc::new(AtomicU32::new(0));
-        let shared = (Arc::clone(&mood), Arc::clone(&answers));
+        let tally = Arc::new(Tally::default());
+        let shared = (Arc::clone(&mood), Arc::clone(&tally));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (mood, answers) = shared.clone();
+                let (mood, tally) = shared.clone();
                 // A client that goes away has its reasons.
-                thread::spawn(move || drop(serve(stream, &mood, &answers)));
+                thread::spawn(move || drop(serve(stream, &mood, &tally)));
             }
         });
-        Self { address, mood, answers }
+        Self { address, mood, tally }
+    }
+
+    /// How often it was called with tools at hand.
+    pub(crate) fn calls(&self) -> usize {
+        self.tally.calls.load(Ordering::SeqCst)
     }
 
     /// Its root.
@@ -62,7 +76,7 @@ impl Model {
 
     /// How many answers it gave, refusals not counted.
     pub(crate) fn answers(&self) -> u32 {
-        self.answers.load(Ordering::SeqCst)
+        self.tally.answers.load(Ordering::SeqCst)
     }
 
     /// Answers otherwise from now on.
@@ -72,7 +86,7 @@ impl Model {
     }
 }
 
-fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar), answers: &AtomicU32) -> std::io::Result<()> {
+fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar), tally: &Tally) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut length = 0;
@@ -91,16 +105,18 @@ fn serve(stream: TcpStream, mood: &(Mutex<Mood>, Condvar), answers: &AtomicU32) 
     reader.read_exact(&mut body)?;
     let call: Value = serde_json::from_slice(&body).unwrap_or_default();
     let has_tools = call["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
+    tally.calls.fetch_add(usize::from(has_tools), Ordering::SeqCst);
     let now = if has_tools { thought_through(mood) } else { Mood::Speaks };
     let used = call["messages"].to_string().contains("\"tool_result\"");
-    let id = || format!("msg_{}", answers.fetch_add(1, Ordering::SeqCst));
+    let id = || format!("msg_{}", tally.answers.fetch_add(1, Ordering::SeqCst));
     let answer = match now {
         Mood::Refuses | Mood::RefusesOnce => {
             let error = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "too many requests"}});
             response("429 Too Many Requests", "application/json", &error.to_string())
         }
         _ if call["stream"] == true => {
-            response("200 OK", "text/event-stream", &events(&id(), now == Mood::UsesShell && !used))
+            let uses_shell = now == Mood::UsesShell && !used || now == Mood::NeverEnds && has_tools;
+            response("200 OK", "text/event-stream", &events(&id(), uses_shell))
         }
         _ => {
             let said = message(&id(), &[json!({"type": "text", "text": "Three."})]);
@@ -137,7 +153,7 @@ fn message(id: &str, content: &[Value]) -> Value {
 /// The events of a streamed answer.
 fn events(id: &str, uses_shell: bool) -> String {
     let (block, delta, stop) = if uses_shell {
-        let input = json!({"command": "touch made-by-the-model", "description": "Make a file"}).to_string();
+        let input = json!({"command": "echo >> made-by-the-model", "description": "Make a file"}).to_string();
         let tool = json!({"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}});
         (tool, json!({"type": "input_json_delta", "partial_json": input}), "tool_use")
     } else {

@@ -11,7 +11,7 @@ use std::{fs, thread};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{agent, shown};
+use super::{agent, brake, shown};
 use crate::counterparts::{Need, run};
 use crate::doubles::model::{Model, Mood};
 use crate::program::{Lookout, Setup, eventually};
@@ -23,6 +23,8 @@ pub(super) fn trials() -> Vec<Case> {
     vec![
         trial("hooks: the real Claude Code works, asks, idles, is limited and leaves", NEEDS, at_a_terminal),
         trial("hooks: a run of the real Claude Code that a limit ends has failed", NEEDS, limited_run),
+        trial("hooks: the real Claude Code stops before its next tool, and says why", NEEDS, stopped_at_a_terminal),
+        trial("hooks: a run of the real Claude Code that would never end is ended by its budget", NEEDS, endless_run),
     ]
 }
 
@@ -180,4 +182,61 @@ fn limited_run() {
     assert!(!status.expect("it ran").success());
     assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: failed by rate limit");
     assert_eq!(lookout.get("/metrics").text().matches("orchestrator_agent_up{").count(), 1);
+}
+
+fn stopped_at_a_terminal() {
+    let stops = |limit: u32| format!("{{limit: {limit}, action: stop}}");
+    let budgets = format!("budgets: {{tokens_per_task: {}, tokens_per_day: {}}}\n", stops(100), stops(1_000));
+    let lookout = Setup::new(&budgets).start();
+    let home = Home::hooked(&lookout, Mood::Thinks);
+    let mut script = home.command("script");
+    script.args(["-qfc", "stty cols 200 rows 40; exec claude --permission-mode acceptEdits", "/dev/null"]);
+    let mut terminal = Terminal::start(script);
+    let is = |expected: &str| {
+        eventually(expected, || (shown(&agent(&lookout, "till", "shop")) == expected).then_some(()));
+    };
+    terminal.sees("❯");
+    terminal.says("count");
+    is("running");
+    eventually("the model is asked", || (home.model.calls() == 1).then_some(()));
+    brake::uses(&lookout, "till", "shop", 120);
+    home.model.turn(Mood::UsesShell);
+    is("paused: stopped by lookout: over its budget of tokens for this task");
+    terminal.sees("stopped by lookout: shop used 120 of its 100 tokens for this task (budgets.tokens_per_task)");
+    // The next prompt is the proof that no request was made in between.
+    home.model.turn(Mood::Speaks);
+    terminal.says("again");
+    is("idle");
+    assert_eq!(home.model.calls(), 2);
+    assert!(!home.dir.path().join("shop/made-by-the-model").exists(), "the tool was not run");
+    brake::uses(&lookout, "till", "shop", 1_000);
+    terminal.says("more");
+    terminal.sees("stopped by lookout: shop used 1120 of its 1000 tokens for today (budgets.tokens_per_day)");
+    is("paused: stopped by lookout: over its budget of tokens for today");
+    terminal.says("/exit");
+    is("completed");
+    assert_eq!(home.model.calls(), 2, "what it was told last was not begun");
+}
+
+fn endless_run() {
+    let lookout = Setup::new("budgets: {tokens_per_task: {limit: 25, action: stop}}\n").start();
+    let home = Home::hooked(&lookout, Mood::NeverEnds);
+    let mut command = home.command("claude");
+    command.args(["-p", "count", "--allowedTools", "Bash", "--max-turns", "2000"]).stdin(Stdio::null());
+    command.envs([("CLAUDE_CODE_ENABLE_TELEMETRY", "1"), ("OTEL_LOGS_EXPORTER", "otlp")]);
+    command.envs([("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_LOGS_EXPORT_INTERVAL", "100")]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", lookout.url());
+    command.env("OTEL_RESOURCE_ATTRIBUTES", "agent.name=shop,project=till");
+    run(&mut command);
+    let ended = agent(&lookout, "till", "shop");
+    assert_eq!(shown(&ended), "completed: stopped by lookout: over its budget of tokens for this task");
+    let tools = fs::read_to_string(home.dir.path().join("shop/made-by-the-model")).unwrap().lines().count();
+    let calls = home.model.calls();
+    // It stops before a tool that the last call asked for, or after that tool and before the next call.
+    assert!(calls == tools || calls == tools + 1, "{calls} calls, {tools} tools");
+    // Each call is seven tokens in and three out: two are within the budget.
+    assert!((3..2000).contains(&calls), "{calls}");
+    let page = lookout.get("/metrics").text().to_owned();
+    let stops = "lookout_stops_total{budget=\"tokens_per_task\"} ";
+    assert!(page.lines().any(|line| line.strip_prefix(stops).is_some_and(|count| count != "0")), "{page}");
 }

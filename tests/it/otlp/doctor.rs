@@ -13,6 +13,11 @@ pub(super) fn it_names_what_is_missing() {
             receiver.post(&path, &[("content-type", recording.encoding)], &recording.plain());
         }
     }
+    let hook = |agent: &str| {
+        let event = serde_json::json!({"session_id": "s", "hook_event_name": "UserPromptSubmit"});
+        assert_eq!(receiver.lookout.post(&format!("/hooks/claude-code?agent={agent}"), &event).status, 204);
+    };
+    hook("hooked");
     let url = receiver.lookout.url();
     let doctor = |arguments: &[&str]| {
         let output =
@@ -26,6 +31,8 @@ pub(super) fn it_names_what_is_missing() {
     });
     for line in [
         "default/claude-code: no spans arrive",
+        "default/claude-code: no hooks arrive, and they alone show tasks and who waits for a person; paste",
+        "default/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set",
         "default/codex_exec: logs arrive and no metrics; tokens are taken from logs.",
         "default/codex_exec: 5294 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`",
     ] {
@@ -42,4 +49,11 @@ pub(super) fn it_names_what_is_missing() {
     assert_eq!(brings("claude-code", "metrics"), serde_json::json!(["tokens", "cost"]));
     assert_eq!(brings("codex_exec", "logs"), serde_json::json!(["tokens", "requests"]));
     assert_eq!(brings("codex_exec", "metrics"), serde_json::Value::Null);
+    hook("claude-code");
+    let one = doctor(&["--agent", "claude-code"]);
+    let heard = one.lines().nth(1).expect("a line of a table");
+    assert!(heard.contains("hooks ") && heard.contains(" ago  hooks ") && !one.contains("no hooks arrive"), "{one}");
+    let telemetry = receiver.lookout.get("/api/telemetry").json();
+    let of = |name: &str| telemetry["agents"].as_array().unwrap().iter().filter(|it| it["name"] == name).count();
+    assert_eq!((of("claude-code"), of("hooked"), &telemetry["total"]), (1, 1, &serde_json::json!(3)));
 }
