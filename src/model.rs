@@ -41,7 +41,7 @@ pub mod wall;
 pub mod watched;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
-pub use agent_telemetry::{AgentTelemetry, Received, Reception};
+pub use agent_telemetry::{AgentTelemetry, Channel, EndedTask, Received, Reception};
 pub use alert::{Alert, AlertCounts, AlertState, Told};
 pub use arrival::Arrival;
 pub use brake::{Budget, Stop};

@@ -5,6 +5,7 @@
 pub mod access;
 mod answers;
 mod body;
+mod callbacks;
 mod connections;
 mod error;
 mod grpc;

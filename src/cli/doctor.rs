@@ -16,8 +16,8 @@ use crate::config::Environment;
 use crate::model::Time;
 use crate::sources::hooks::CLAUDE_CODE;
 
-/// The signals of telemetry.
-const SIGNALS: [&str; 3] = ["metrics", "logs", "traces"];
+/// The signals of telemetry, and what proxies post by themselves.
+const SIGNALS: [&str; 4] = ["metrics", "logs", "traces", "callback"];
 
 /// Arguments of `lookout doctor`.
 #[derive(Args, Clone, Debug)]
@@ -222,6 +222,7 @@ mod tests {
             {"name": "deaf", "type": "claude-code", "source": "otlp", "status": "running", "usage_owner": "telemetry"},
             {"name": "hooked", "type": "claude-code", "source": "hooks", "last_heard": "2026-11-21T12:00:58Z"},
             {"name": "polled", "source": "orchestrator", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "usage"},
+            {"name": "gateway", "type": "litellm", "source": "otlp", "usage_owner": "telemetry"},
         ]}]});
         let telemetry = json!({"agents": [
             {"project": "shop", "name": "builder", "type": "claude-code", "named": true, "signals": {
@@ -237,6 +238,8 @@ mod tests {
                 "metrics": null, "logs": null, "traces": null}, "hooks": {"last": "2026-11-21T12:00:58Z", "brings": ["status"]}},
             {"project": "shop", "name": "polled", "type": "claude-code", "named": null, "signals": {
                 "metrics": null, "logs": null, "traces": null}, "hooks": {"last": "2026-11-21T12:00:58Z", "brings": ["status"]}},
+            {"project": "shop", "name": "gateway", "type": "litellm", "named": true, "signals": {
+                "metrics": null, "logs": null, "traces": null, "callback": arrived(2, &["tokens", "cost", "requests"])}},
         ]});
         insta::assert_snapshot!(shown(&status, &telemetry), @r#"
         PROJECT  AGENT       TYPE         HEARD THROUGH                               STATUS FROM          TOKENS FROM    COST FROM      REQUESTS FROM
@@ -247,15 +250,17 @@ mod tests {
         shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs
         shop     hooked      claude-code  hooks 2s ago                                hooks
         shop     polled                   orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
+        shop     gateway     litellm      callback 2s ago                                                  callback       callback       callback
 
         shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
         shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
-        shop/codex_exec: nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)
+        shop/codex_exec: nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`
         shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
         shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
         shop/deaf: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`
         shop/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`
-        7 agents, 7 things to change
+        shop/gateway: only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once
+        8 agents, 8 things to change
         "#);
     }
 

@@ -81,7 +81,8 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
         let key = if config.otlp.http.is_some() { "otlp.http" } else { "listen" };
         anyhow::bail!("{key} names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
-    if args.tool == Tool::ClaudeCode && main.1.port() == 0 {
+    let posts = matches!(args.tool, Tool::ClaudeCode | Tool::Litellm);
+    if posts && main.1.port() == 0 {
         anyhow::bail!("listen names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
     let target = texts::Target {
@@ -90,9 +91,7 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
         agent: &args.agent,
         project: args.project.as_deref(),
         // On a loopback address callers may need none, unless it is reached from elsewhere.
-        needs_token: !config.auth.tokens.is_empty()
-            || !http.ip().is_loopback()
-            || args.tool == Tool::ClaudeCode && !main.1.ip().is_loopback(),
+        needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback() || posts && !main.1.ip().is_loopback(),
     };
     Ok(match args.tool {
         Tool::ClaudeCode => target.claude_code(),
@@ -188,18 +187,33 @@ export OTEL_TRACES_EXPORTER=otlp
 
     #[test]
     fn what_goes_into_our_own_file_is_valid_there() {
-        for tool in [Tool::Codex, Tool::GeminiCli] {
-            let text = shown(tool, "");
-            let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
-            let config = config(ours);
-            let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
-            assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
-            assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
-        }
+        let text = shown(Tool::Codex, "");
+        let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
+        let config = config(ours);
+        let [rule] = &config.otlp.agents[..] else { panic!("one rule: {ours}") };
+        assert_eq!((&*rule.agent, rule.project.as_deref()), ("builder", Some("shop")));
+        assert_eq!(OtlpConfig { agents: Vec::new(), ..config.otlp.clone() }, OtlpConfig::default());
         let text = shown(Tool::Litellm, "");
-        let theirs = text.split_once("config.yaml").expect("a part").1.split_once('\n').expect("lines").1;
-        let theirs = theirs.split_once("\n#").map_or(theirs, |(file, _)| file);
-        yaml::parse(theirs).expect("YAML");
+        let files: Vec<&str> = text.split("config.yaml").skip(1).collect();
+        assert_eq!(files.len(), 2, "spans, or the callback: {text}");
+        for theirs in files {
+            let theirs = theirs.split_once('\n').expect("lines").1;
+            let theirs = theirs.split_once("\n#").map_or(theirs, |(file, _)| file);
+            yaml::parse(theirs).expect("YAML");
+        }
+        let endpoint = "    endpoint: \"http://127.0.0.1:9797/hooks/litellm?project=shop\"\n    headers: {}\n";
+        assert!(text.contains(endpoint), "{text}");
+        let with_token = shown(Tool::Litellm, "auth: {tokens: [{name: i, role: ingest, token: hunter2-4711}]}");
+        assert!(with_token.contains("    headers: {authorization: \"Bearer TOKEN\"}\n"), "{with_token}");
+    }
+
+    #[test]
+    fn every_agent_says_who_it_is() {
+        for tool in [Tool::ClaudeCode, Tool::Codex, Tool::GeminiCli, Tool::Opentelemetry] {
+            let text = shown(tool, "");
+            let name = "\nexport OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop\n";
+            assert!(text.contains(name), "{tool:?}: {text}");
+        }
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::project::{Project, TASK_DURATION_BOUNDS};
+use crate::model::project::Project;
 use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, Count, HistoryRow, Patch, Signal, Signals, Task, Time, TokenType, UsageOwner, Wall,
+    Agent, AgentStatus, AgentUpdate, Count, EndedTask, HistoryRow, Patch, Signal, Signals, Task, Time, TokenType,
+    UsageOwner, Wall,
 };
 
-use super::project::{add_model_usage, record_task};
+use super::project::{add_model_usage, end_task};
 
 /// What one report changed.
 pub(super) struct Step<'a> {
@@ -228,17 +229,7 @@ impl<'a> Step<'a> {
 
     /// Counts a task that ended, well or not, and how long it took.
     pub(super) fn end_task(&self, agent: &mut Agent, project: &mut Project, is_done: bool, began: Option<Time>) {
-        let counts = if is_done {
-            (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
-        } else {
-            (&mut agent.tasks_failed, &mut project.totals.tasks_failed)
-        };
-        counts.0.add(1);
-        counts.1.add(1);
-        record_task(project, self.now);
-        if let Some(began) = began {
-            project.task_durations.observe(&TASK_DURATION_BOUNDS, self.now.since(began));
-        }
+        end_task(self.now, agent, project, EndedTask { is_done, took: began.map(|began| self.now.since(began)) });
     }
 
     fn take_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {

@@ -102,13 +102,18 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
     for limit in &said.rate_limits {
         keep(agent, RateLimit { reset_at: limit.reset_at.map(ours), ..limit.clone() });
     }
-    let answered = said.answered.map(|at| ours(at).min(now));
+    // A metric of requests that went both ways says at one time that they did, and not which was last.
+    let (told_refused, told_answered) = match &said.refused {
+        Some((at, _)) if said.answered == Some(*at) => (None, None),
+        refused => (refused.as_ref(), said.answered),
+    };
+    let answered = told_answered.map(|at| ours(at).min(now));
     if let Some(at) = answered
         && agent.limited.as_ref().is_some_and(|limited| limited.refused_at < at)
     {
         agent.limited = None;
     }
-    let refused = said.refused.as_ref().map(|(at, refusal)| (ours(*at).min(now), refusal));
+    let refused = told_refused.map(|(at, refusal)| (ours(*at).min(now), refusal));
     if let Some((at, refusal)) = refused.filter(|(at, _)| answered.is_none_or(|answered| answered <= *at)) {
         let refusal = Refusal { until: refusal.until.map(ours), ..refusal.clone() };
         let held = Limited::after(agent.limited.as_ref(), at, &refusal);

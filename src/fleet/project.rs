@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::labels::project_labels;
-use crate::model::{Agent, AgentStatus, ComponentStatus, Project, Task, Time};
+use crate::model::project::TASK_DURATION_BOUNDS;
+use crate::model::{Agent, AgentStatus, ComponentStatus, EndedTask, Project, Task, Time};
 
 use super::{Fleet, MAX_PROJECTS};
 
@@ -108,8 +109,23 @@ pub(super) fn count_component(project: &mut Project, from: Option<ComponentStatu
     }
 }
 
+/// Counts a task of `agent` that ended at `now`, well or not, and how long it took.
+pub(super) fn end_task(now: Time, agent: &mut Agent, project: &mut Project, task: EndedTask) {
+    let counts = if task.is_done {
+        (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
+    } else {
+        (&mut agent.tasks_failed, &mut project.totals.tasks_failed)
+    };
+    counts.0.add(1);
+    counts.1.add(1);
+    record_task(project, now);
+    if let Some(took) = task.took {
+        project.task_durations.observe(&TASK_DURATION_BOUNDS, took);
+    }
+}
+
 /// Notes that a task ended at `now`.
-pub(super) fn record_task(project: &mut Project, now: Time) {
+fn record_task(project: &mut Project, now: Time) {
     let minute = Time::from_millis(now.as_millis().div_euclid(60_000) * 60_000);
     let recent = Arc::make_mut(&mut project.recent_tasks);
     recent.retain(|(at, _)| now.since(*at) < RECENT);
@@ -178,7 +194,7 @@ impl Fleet {
                 totals.rate_limit_hits.total(),
                 totals.retries.total(),
             ],
-            tokens: totals.tokens.iter().map(crate::model::Count::total).sum(),
+            tokens: totals.tokens.iter().fold(0, |sum, count| u64::saturating_add(sum, count.total())),
             cost: totals.cost_usd.total(),
         })
     }

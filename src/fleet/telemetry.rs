@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::agent::{USAGE, Used, add_tokens};
-use super::project::Tally;
+use super::project::{Tally, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 /// Why an agent waits that a rate limit holds up.
@@ -165,6 +165,15 @@ impl Fleet {
             changed.insert(Signal::AgentsLimited);
             let ends = agent.limited.as_ref().map(Limited::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
+        }
+        // Whoever reports the agent otherwise tells of its tasks as well.
+        let tells_tasks = agent.ttl.is_none() && agent.sessions.is_none();
+        for task in said.tasks.iter().filter(|_| tells_tasks) {
+            end_task(now, agent, totals, *task);
+            if task.is_done && agent.spending.is_some() {
+                agent.spending_mut().succeeded();
+                changed.insert(Signal::SameErrorCount);
+            }
         }
         if !said.durations.is_empty() {
             totals.request_durations.add(&said.durations);

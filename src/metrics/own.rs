@@ -23,7 +23,7 @@ use crate::model::{SendReason, Time};
 
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
-const SIGNALS: [(&str, &[&str]); 8] = [
+const SIGNALS: [(&str, &[&str]); 9] = [
     (
         "state",
         &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner", "late"],
@@ -52,6 +52,7 @@ const SIGNALS: [(&str, &[&str]); 8] = [
     ),
     ("traces", &["malformed", "too_large", "busy"]),
     ("logs", &["malformed", "too_large", "busy"]),
+    ("callback", &["malformed", "too_large", "busy"]),
 ];
 
 /// The queues: three of the engine, and the exports that wait.
@@ -110,7 +111,7 @@ impl Default for Own {
 }
 
 impl Own {
-    /// Counts what was taken in of `signal`: `state`, `usage`, `poll`, `metrics`, `traces` or `logs`.
+    /// Counts what was taken in of `signal`: `state`, `usage`, `poll`, `metrics`, `traces`, `logs` or `callback`.
     pub fn ingested(&self, signal: &'static str, count: u64) {
         if let Some((_, counter)) = self.ingested.iter().find(|(known, _)| *known == signal) {
             counter.inc_by(count);

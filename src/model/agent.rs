@@ -396,6 +396,6 @@ impl Agent {
 
     /// Tokens of all types, once any was reported.
     pub fn total_tokens(&self) -> Option<u64> {
-        self.tokens.iter().filter_map(Count::get).fold(None, |sum, count| Some(sum.unwrap_or(0) + count))
+        self.tokens.iter().filter_map(Count::get).fold(None, |sum, count| Some(sum.unwrap_or(0).saturating_add(count)))
     }
 }

@@ -1,6 +1,7 @@
-//! What telemetry says of an agent: increments, never totals; and which of its signals arrive.
+//! What telemetry says of an agent: increments, never totals; and through what it arrives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::project::Durations;
 use super::{RateLimit, Refusal, Time};
@@ -38,6 +39,17 @@ pub struct AgentTelemetry {
     pub rate_limits: Vec<RateLimit>,
     /// How long requests took, under [`super::project::REQUEST_DURATION_BOUNDS`].
     pub durations: Durations,
+    /// Tasks that ended.
+    pub tasks: Vec<EndedTask>,
+}
+
+/// A task that ended, as whoever did it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedTask {
+    /// Whether well.
+    pub is_done: bool,
+    /// How long it took, where that is told.
+    pub took: Option<Duration>,
 }
 
 impl AgentTelemetry {
@@ -47,7 +59,35 @@ impl AgentTelemetry {
     }
 }
 
-/// Which signals of an agent arrive.
+/// Through what telemetry arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// OTLP's data points.
+    Metrics,
+    /// OTLP's spans.
+    Traces,
+    /// OTLP's log records and events.
+    Logs,
+    /// Calls that a proxy posts by itself.
+    Callback,
+}
+
+impl Channel {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Metrics, Self::Traces, Self::Logs, Self::Callback];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Callback => "callback",
+        }
+    }
+}
+
+/// Through which channels telemetry of an agent arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reception {
     /// The agent's project.
@@ -58,16 +98,16 @@ pub struct Reception {
     pub agent_type: &'static str,
     /// Whether the telemetry or a rule names it, rather than its service and host.
     pub is_named: bool,
-    /// Its metrics, traces and logs.
-    pub signals: [Option<Received>; 3],
+    /// What came through each, in the order of [`Channel::ALL`].
+    pub channels: [Option<Received>; Channel::ALL.len()],
 }
 
-/// What arrives of a signal.
+/// What arrives through a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// When anything of it came last.
     pub last: Time,
-    /// Points, spans or records that say something of the agent.
+    /// Points, spans, records or calls that say something of the agent.
     pub items: u64,
     /// Whether they ever brought tokens, cost, and requests.
     pub brings: [bool; 3],

@@ -69,7 +69,7 @@ impl Access {
         self.check_origin(headers)?;
         let needed = match (method, path) {
             (&Method::GET | &Method::HEAD, _) => Role::Read,
-            (_, "/api/state" | "/api/usage" | super::hooks::CLAUDE_CODE) => Role::Ingest,
+            (_, "/api/state" | "/api/usage" | super::hooks::CLAUDE_CODE | super::callbacks::LITELLM) => Role::Ingest,
             (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
             _ => Role::Admin,
         };

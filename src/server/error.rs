@@ -18,6 +18,15 @@ impl Refusal {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), header: None }
     }
+
+    /// The word for a body that was lost by it, in our own metrics.
+    pub(super) const fn loss(&self) -> Option<&'static str> {
+        match self.status {
+            StatusCode::PAYLOAD_TOO_LARGE => Some("too_large"),
+            StatusCode::SERVICE_UNAVAILABLE => Some("busy"),
+            _ => None,
+        }
+    }
 }
 
 impl IntoResponse for Refusal {

@@ -51,7 +51,8 @@ enum Done {
     Stopped(String),
 }
 
-fn target(uri: &Uri, headers: &HeaderMap) -> Target {
+/// What the sender of a request says of itself.
+pub(super) fn target(uri: &Uri, headers: &HeaderMap) -> Target {
     let parameters = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
     let parameters = parameters.map(|query| query.0).unwrap_or_default();
     let said = parameters.iter().map(|(key, value)| (&**key, &**value));

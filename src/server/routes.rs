@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 use super::access::Caller;
 use super::error::{Refusal, json as json_answer};
 use super::scrape::{Scraper, acquire};
-use super::{Context, Surface, answers, hooks, otlp, quiet};
+use super::{Context, Surface, answers, callbacks, hooks, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
@@ -74,6 +74,7 @@ impl Routes {
             .route("/api/state", post(async || StatusCode::NOT_FOUND))
             .route("/api/usage", post(async || StatusCode::NOT_FOUND))
             .route(hooks::CLAUDE_CODE, post(async || StatusCode::NOT_FOUND))
+            .route(callbacks::LITELLM, post(async || StatusCode::NOT_FOUND))
             .fallback(async || {
                 Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
             })
@@ -90,7 +91,7 @@ impl Routes {
 }
 
 /// What there is, for one who opens the address.
-const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /hooks/claude-code", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
+const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /hooks/claude-code", "POST /hooks/litellm", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
@@ -113,19 +114,17 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> R
         (&Method::POST, "/api/state") => false,
         (&Method::POST, "/api/usage") => true,
         (&Method::POST, hooks::CLAUDE_CODE) => return hooks::answer(&routes.context, request).await,
+        (&Method::POST, callbacks::LITELLM) => {
+            return callbacks::answer(&routes.context, request).await.unwrap_or_else(Refusal::into_response);
+        }
         _ => {
             request.extensions_mut().insert(caller);
             return dispatch(routes, request).await;
         }
     };
     ingest(&routes.context, is_usage, request).await.unwrap_or_else(|refusal| {
-        let reason = match refusal.status {
-            StatusCode::PAYLOAD_TOO_LARGE => Some("too_large"),
-            StatusCode::SERVICE_UNAVAILABLE => Some("busy"),
-            // What the engine refuses it counts itself.
-            _ => None,
-        };
-        if let Some(reason) = reason {
+        // What the engine refuses it counts itself.
+        if let Some(reason) = refusal.loss() {
             routes.context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
         }
         refusal.into_response()

@@ -9,7 +9,7 @@ mod claude_code;
 mod tests;
 
 use super::otlp::config::AgentRule;
-use super::otlp::wire::{AnyValue, KeyValue, Value};
+use super::otlp::wire::{KeyValue, Value};
 use super::{MAX_TEXT, profiles};
 use crate::model::text::is_name;
 use crate::model::{Hook, Time};
@@ -73,6 +73,11 @@ impl Target {
             said: said.map(|(key, value)| attribute(if key == "agent" { "agent.name" } else { key }, value)).collect(),
         }
     }
+
+    /// It as attributes of a producer.
+    pub(in crate::sources) fn attributes(&self) -> &[KeyValue] {
+        &self.said
+    }
 }
 
 /// Reads the body of one hook of Claude Code. It is about whom `target` names, else about whom the first fitting of
@@ -101,5 +106,5 @@ pub fn claude_code_that_waits(
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(Value::String(value.to_owned())) }) }
+    KeyValue::new(key, Value::String(value.to_owned()))
 }

@@ -11,43 +11,47 @@ mod gemini_cli;
 mod gen_ai;
 pub(in crate::sources) mod identity;
 mod item;
+mod langflow;
 mod limits;
 mod litellm;
 mod meter;
+mod points;
 mod reception;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attributes::{number, outcome, text};
-use item::{Item, count, is_meant, put, tell};
+use item::{Item, count, is_meant, model, put, tell};
 use meter::{Amounts, Memory, Meters};
-use table::{COLUMNS, Column, EventRow, Points, Profile, Request};
+use table::{COLUMNS, Column, EventRow, Profile, Request};
+use touched::Touched;
+
+pub(in crate::sources) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Counting, Reception, StreamCount, Time, text::clean};
-use crate::sources::otlp::config::{OtlpConfig, price_of};
-use crate::sources::otlp::wire::{KeyValue, LogRecord, Metric, Resource, Scope, Span, Temporality};
-use crate::sources::otlp::{Request as Export, Signal};
+use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, Time};
+use crate::sources::otlp::Request as Export;
+use crate::sources::otlp::config::OtlpConfig;
+use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, Scope, Span};
 
 /// The tools, the general one last.
-const PROFILES: [&Profile; 6] = [
+const PROFILES: [&Profile; 7] = [
     &claude_code::PROFILE,
     &codex::PROFILE,
     &gemini_cli::PROFILE,
     &litellm::PROFILE,
     &autogen::PROFILE,
+    &langflow::PROFILE,
     &gen_ai::PROFILE,
 ];
-/// Longest name of a model, in bytes.
-const MAX_MODEL: usize = 128;
-/// What names a model, the likeliest first.
-const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
+/// Sums by which an answer is known beside its id, since some servers draw ids from a few hundred.
+const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
 
 /// Turns telemetry into what it says of agents.
 #[derive(Debug)]
@@ -64,17 +68,11 @@ pub struct Profiles {
 
 /// Where an item comes from.
 struct Origin<'a> {
+    channel: Channel,
     profile: &'static Profile,
     resource: &'a [KeyValue],
     scope: &'a str,
     producer: u64,
-}
-
-/// What items of an export have touched and not settled yet.
-#[derive(Default)]
-struct Touched {
-    groups: Vec<(u64, AgentTelemetry, bool)>,
-    known: HashMap<(u64, Arc<str>), usize>,
 }
 
 impl Profiles {
@@ -127,32 +125,42 @@ impl Profiles {
             Export::Metrics(request) => {
                 for producer in &request.resource_metrics {
                     for library in &producer.scope_metrics {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(Channel::Metrics, producer.resource.as_ref(), library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
-            Export::Logs(request) => {
-                for producer in &request.resource_logs {
-                    for library in &producer.scope_logs {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
-                        library.log_records.iter().for_each(|record| self.log(&origin, record, &mut touched));
-                    }
-                }
-            }
+            Export::Logs(request) => self.logs(Channel::Logs, request, &mut touched),
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
                     for library in &producer.scope_spans {
-                        let origin = self.origin(producer.resource.as_ref(), library.scope.as_ref());
+                        let origin = self.origin(Channel::Traces, producer.resource.as_ref(), library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
             }
         }
-        self.settle(touched)
+        touched.settle(&mut self.meters, &self.config.prices)
     }
 
-    fn origin<'a>(&self, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
+    /// What the calls of a callback say of agents; they are written as log records.
+    pub(in crate::sources) fn distil_callback(&mut self, now: Time, calls: &LogsRequest) -> Vec<AgentTelemetry> {
+        self.now = now;
+        let mut touched = Touched::default();
+        self.logs(Channel::Callback, calls, &mut touched);
+        touched.settle(&mut self.meters, &self.config.prices)
+    }
+
+    fn logs(&mut self, channel: Channel, request: &LogsRequest, touched: &mut Touched) {
+        for producer in &request.resource_logs {
+            for library in &producer.scope_logs {
+                let origin = self.origin(channel, producer.resource.as_ref(), library.scope.as_ref());
+                library.log_records.iter().for_each(|record| self.log(&origin, record, touched));
+            }
+        }
+    }
+
+    fn origin<'a>(&self, channel: Channel, resource: Option<&'a Resource>, scope: Option<&'a Scope>) -> Origin<'a> {
         let resource = resource.map_or(&[][..], |it| &it.attributes);
         let scope = scope.map_or("", |it| &it.name);
         let service = text(resource, "service.name").unwrap_or_default();
@@ -160,83 +168,7 @@ impl Profiles {
         let profile = by(scope).or_else(|| by(&service)).copied().unwrap_or(&gen_ai::PROFILE);
         let host = text(resource, "host.name").filter(|_| profile.names_host);
         let parts = [Some(service), text(resource, "service.instance.id"), host];
-        Origin { profile, resource, scope, producer: self.hash.hash_one(parts) }
-    }
-
-    fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
-        let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
-        let counts = matches!(row.meaning, Points::Requests(_));
-        if let Some(sum) = &metric.sum
-            && let Some(temporality) = Temporality::of(sum.aggregation_temporality)
-        {
-            for point in &sum.data_points {
-                let value = point.as_double.or(point.as_int.map(|it| it as f64)).unwrap_or_default();
-                let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
-            }
-        }
-        if let Some(histogram) = &metric.histogram
-            && let Some(temporality) = Temporality::of(histogram.aggregation_temporality)
-        {
-            for point in &histogram.data_points {
-                let value = if counts { point.count as f64 } else { point.sum.unwrap_or_default() };
-                let times = (point.start_time_unix_nano, point.time_unix_nano);
-                self.point(origin, (&row.meaning, row.name), &point.attributes, temporality, times, value, touched);
-            }
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what the two kinds of points have in common")]
-    fn point(
-        &mut self,
-        origin: &Origin<'_>,
-        (meaning, name): (&Points, &str),
-        attributes: &[KeyValue],
-        temporality: Temporality,
-        (start, time): (u64, u64),
-        value: f64,
-        touched: &mut Touched,
-    ) {
-        if !value.is_finite() || value < 0.0 {
-            return;
-        }
-        let stream = self.digest(origin, name, attributes);
-        let step = match temporality {
-            Temporality::Delta if self.memory.is_new(self.hash.hash_one((stream, start, time))) => value,
-            Temporality::Delta => return,
-            Temporality::Cumulative => {
-                let time = if time == 0 { nanos(self.now) } else { time };
-                self.memory.grown(stream, StreamCount { start, time, value })
-            }
-        };
-        let mut amounts = [0.0; COLUMNS];
-        let is_request = match meaning {
-            Points::Number(adds) => {
-                put(&mut amounts, adds, step);
-                false
-            }
-            Points::By(key, kinds) => {
-                let kind = text(attributes, key).unwrap_or_default();
-                if let Some((_, adds)) = kinds.iter().find(|(word, _)| *word == kind) {
-                    put(&mut amounts, adds, step);
-                }
-                false
-            }
-            Points::Requests(repeats) => {
-                if !repeats.is_some_and(|key| text(attributes, key).is_some()) {
-                    let (failed, limited) = outcome(attributes);
-                    count(&mut amounts, step, failed, limited);
-                }
-                true
-            }
-        };
-        let item =
-            Item { signal: Signal::Metrics, attributes, at: self.at(time), took: None, words: &[], failed: false };
-        let told = self.add(origin, &item, is_request, &amounts, touched);
-        if let (Some(said), true) = (told, is_request && step > 0.0) {
-            let (failed, limited) = outcome(attributes);
-            tell(said, origin.profile, &item, failed, limited);
-        }
+        Origin { channel, profile, resource, scope, producer: self.hash.hash_one(parts) }
     }
 
     fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
@@ -247,8 +179,8 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            let item =
-                Item { signal: Signal::Logs, attributes, at: self.at(time), took: None, words: &[], failed: false };
+            let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false };
+            let touched = self.is_first(origin, attributes).then_some(touched);
             self.event(origin, row, &item, touched);
         }
     }
@@ -261,12 +193,6 @@ impl Profiles {
         let row = origin.profile.spans.iter().find(|row| is_meant(&row.when, &span.name, attributes));
         match row {
             Some(row) => {
-                // Two libraries may have a span each for one call; the answer's id is the same.
-                if let Some(id) = text(attributes, "gen_ai.response.id")
-                    && !self.memory.is_new(self.hash.hash_one(("answer", origin.producer, &*id)))
-                {
-                    return;
-                }
                 let failed = span.status.as_ref().filter(|status| status.code == 2);
                 let errors = span.events.iter().filter(|event| event.name == "exception");
                 let errors: Vec<_> = errors.filter_map(|event| text(&event.attributes, "exception.message")).collect();
@@ -274,26 +200,44 @@ impl Profiles {
                     failed.map(|status| &*status.message).into_iter().chain(errors.iter().map(|it| &**it)).collect();
                 let took = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
                 let item = Item {
-                    signal: Signal::Traces,
                     attributes,
                     at: self.at(span.end_time_unix_nano),
                     took: (took > 0).then_some(Duration::from_nanos(took)),
                     words: &words,
                     failed: failed.is_some(),
                 };
+                let touched = self.is_first(origin, attributes).then_some(touched);
                 self.event(origin, row, &item, touched);
             }
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
                 let at = self.now;
-                let item = Item { signal: Signal::Traces, attributes, at, took: None, words: &[], failed: false };
-                self.add(origin, &item, true, &[0.0; COLUMNS], touched);
+                let item = Item { attributes, at, took: None, words: &[], failed: false };
+                self.add(origin, &item, true, &[0.0; COLUMNS], Some(touched));
             }
             None => {}
         }
     }
 
-    fn event(&mut self, origin: &Origin<'_>, row: &EventRow, item: &Item<'_>, touched: &mut Touched) {
+    /// Whether nothing has told of this call before: two libraries may have a span each for it, LiteLLM's callback says
+    /// what its spans say, and an answer out of a cache costs nothing.
+    fn is_first(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
+        let call = text(attributes, litellm::CALL_ID);
+        // A call without an answer has its own id in place of the answer's.
+        let answer = text(attributes, "gen_ai.response.id").filter(|answer| Some(answer) != call.as_ref());
+        if let Some(call) = &call
+            && !self.memory.is_new(self.hash.hash_one(("call", call, &answer)))
+        {
+            return false;
+        }
+        let Some(answer) = answer else { return true };
+        let answered = ANSWERED.map(|key| number(attributes, key).map(f64::to_bits));
+        let whose = if call.is_some() { 0 } else { origin.producer };
+        self.memory.is_new(self.hash.hash_one(("answer", whose, answer, answered)))
+    }
+
+    /// Adds what an event says; without `touched` it was said before, and only that it arrived is noted.
+    fn event(&mut self, origin: &Origin<'_>, row: &EventRow, item: &Item<'_>, mut touched: Option<&mut Touched>) {
         let attributes = item.attributes;
         let mut amounts = [0.0; COLUMNS];
         for (keys, adds) in row.fields {
@@ -309,15 +253,23 @@ impl Profiles {
                 }
             }
         }
-        self.add(origin, item, false, &amounts, touched);
-        if row.request == Request::No {
-            return;
-        }
-        let mut amounts = [0.0; COLUMNS];
+        let said = self.add(origin, item, false, &amounts, touched.as_deref_mut());
         let (told, limited) = outcome(attributes);
         let failed = item.failed || told || row.request == Request::Failed;
+        match row.request {
+            Request::No => return,
+            Request::Run => {
+                if let Some(said) = said {
+                    said.tasks.push(EndedTask { is_done: !failed, took: item.took });
+                    said.active = said.active.max(Some(item.at));
+                }
+                return;
+            }
+            Request::Ended | Request::Failed | Request::Attempt => {}
+        }
+        let mut amounts = [0.0; COLUMNS];
         count(&mut amounts, 1.0, failed, limited);
-        let attempt = number(attributes, "attempt").unwrap_or_default();
+        let attempt = number(attributes, "attempt").or_else(|| litellm::attempt(attributes)).unwrap_or_default();
         let retries = match row.request {
             Request::Attempt => attempt.min(1.0),
             _ => (attempt - 1.0).clamp(0.0, 100.0),
@@ -326,7 +278,7 @@ impl Profiles {
         let took = item.took.or_else(|| Duration::try_from_secs_f64(number(attributes, "duration_ms")? / 1000.0).ok());
         if let Some(said) = self.add(origin, item, true, &amounts, touched) {
             tell(said, origin.profile, item, failed, limited);
-            if let Some(took) = took.filter(|_| self.times(origin, item)) {
+            if let Some(took) = took.filter(|_| self.times(origin, attributes)) {
                 said.durations.observe(&REQUEST_DURATION_BOUNDS, took);
             }
         }
@@ -340,29 +292,25 @@ impl Profiles {
         item: &Item<'_>,
         is_request: bool,
         amounts: &Amounts,
-        touched: &'t mut Touched,
+        touched: Option<&'t mut Touched>,
     ) -> Option<&'t mut AgentTelemetry> {
-        let Item { signal, attributes, .. } = *item;
+        let attributes = item.attributes;
         let profile = origin.profile;
         let (project, agent, is_named) = identity::identify(profile, &self.config.agents, origin.resource, attributes)?;
         let digest = self.hash.hash_one((&project, &agent, profile.name));
-        self.receptions.note(digest, self.now, signal, amounts, || Reception {
+        self.receptions.note(digest, self.now, origin.channel, amounts, || Reception {
             project: Arc::clone(&project),
             agent: Arc::clone(&agent),
             agent_type: profile.name,
             is_named,
-            signals: [None; 3],
+            channels: [None; Channel::ALL.len()],
         });
-        let model = if is_request { None } else { MODEL.iter().find_map(|key| text(attributes, key)) };
-        let model = model.map(|model| {
-            // `[1m]` is a window that some signals name and others do not.
-            let bare = model.split_once('[').map_or(&*model, |(bare, _)| bare);
-            Arc::<str>::from(&*clean(bare, MAX_MODEL))
-        });
+        let touched = touched?;
+        let model = if is_request { None } else { model(attributes) };
         let group = self.group(origin, attributes, model.as_ref(), is_request);
-        self.meters.add(group, self.meter(origin, signal), amounts);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        let said = touched.note(group, telemetry, profile.tells_cost)?;
+        let meter = self.meter(origin);
+        let said = touched.note((group, meter), amounts, telemetry, profile.tells_cost)?;
         if amounts.iter().any(|amount| *amount > 0.0) {
             said.active = said.active.max(Some(item.at));
         }
@@ -377,15 +325,17 @@ impl Profiles {
     }
 
     /// Which signal of which library says it.
-    fn meter(&self, origin: &Origin<'_>, signal: Signal) -> u64 {
-        self.hash.hash_one((signal.as_str(), origin.scope))
+    fn meter(&self, origin: &Origin<'_>) -> u64 {
+        // Where each call is known by its id, all signals together say everything once.
+        let said_by = (!origin.profile.tells_calls).then_some((origin.channel.as_str(), origin.scope));
+        self.hash.hash_one(said_by)
     }
 
     /// Whether the signal of an item is the one by which the requests of its process are timed: the first that came, so
     /// that what several signals say counts once.
-    fn times(&mut self, origin: &Origin<'_>, item: &Item<'_>) -> bool {
-        let group = self.group(origin, item.attributes, None, true);
-        let meter = self.meter(origin, item.signal);
+    fn times(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
+        let group = self.group(origin, attributes, None, true);
+        let meter = self.meter(origin);
         self.meters.times(group, meter)
     }
 
@@ -393,24 +343,6 @@ impl Profiles {
     fn at(&self, nanos: u64) -> Time {
         let at = i64::try_from(nanos / 1_000_000).map(Time::from_millis);
         at.ok().filter(|at| nanos > 0 && *at <= self.now).unwrap_or(self.now)
-    }
-
-    fn settle(&mut self, touched: Touched) -> Vec<AgentTelemetry> {
-        let mut distilled: Vec<AgentTelemetry> = Vec::new();
-        for (group, mut telemetry, tells_cost) in touched.groups {
-            let news = self.meters.settle(group);
-            let whole = |column: Column| news.get(column as usize).map_or(0, |amount| *amount as u64);
-            for (tokens, amount) in telemetry.tokens.iter_mut().zip(news) {
-                *tokens = amount as u64;
-            }
-            (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
-            (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
-            let cost = news.get(Column::Cost as usize).copied().unwrap_or_default();
-            let listed = || price_of(&self.config.prices, telemetry.model.as_deref()?, &telemetry.tokens);
-            telemetry.cost_usd = if cost > 0.0 || tells_cost { Some(cost) } else { listed() };
-            distilled.push(telemetry);
-        }
-        distilled
     }
 
     /// What tells an item from all others but for its time.
@@ -428,16 +360,6 @@ struct Written<'a>(&'a KeyValue);
 impl Hash for Written<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         prost::Message::encode_to_vec(self.0).hash(state);
-    }
-}
-
-impl Touched {
-    fn note(&mut self, group: u64, telemetry: AgentTelemetry, tells_cost: bool) -> Option<&mut AgentTelemetry> {
-        let place = *self.known.entry((group, Arc::clone(&telemetry.agent))).or_insert(self.groups.len());
-        if place == self.groups.len() {
-            self.groups.push((group, telemetry, tells_cost));
-        }
-        self.groups.get_mut(place).map(|(_, telemetry, _)| telemetry)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A program or Python module that a test runs against.
@@ -38,6 +40,16 @@ pub(crate) enum Need {
     OpenTelemetry,
     /// Anthropic's agent for the terminal.
     ClaudeCode,
+    /// OpenAI's.
+    Codex,
+    /// Google's.
+    GeminiCli,
+    /// OpenTelemetry's SDK for Node, with all its exporters.
+    OpenTelemetryNode,
+    /// A proxy between agents and models.
+    LiteLlm,
+    /// Microsoft's framework for agents, with what instruments its client.
+    AutoGen,
 }
 
 /// Where a counterpart comes from.
@@ -48,11 +60,15 @@ enum Origin {
     Module(&'static str, &'static str),
     /// A program, and the npm package that brings it.
     Node(&'static str, &'static str),
+    /// A module of Node, and the npm packages that bring it.
+    NodeModule(&'static str, &'static str),
+    /// A Python package in a place of our own, which has too many others in tow for the machine's.
+    Python(&'static str),
 }
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 20] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -68,6 +84,11 @@ impl Need {
         Self::PrometheusClient,
         Self::OpenTelemetry,
         Self::ClaudeCode,
+        Self::Codex,
+        Self::GeminiCli,
+        Self::OpenTelemetryNode,
+        Self::LiteLlm,
+        Self::AutoGen,
     ];
 
     const fn origin(self) -> Origin {
@@ -88,6 +109,14 @@ impl Need {
             // The exporter brings the SDK along.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
             Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
+            Self::Codex => Origin::Node("codex", "@openai/codex@0.169.0"),
+            Self::GeminiCli => Origin::Node("gemini", "@google/gemini-cli@0.61.0"),
+            Self::LiteLlm => Origin::Python("litellm"),
+            Self::AutoGen => Origin::Python("autogen_agentchat"),
+            Self::OpenTelemetryNode => Origin::NodeModule(
+                "@opentelemetry/sdk-node",
+                "@opentelemetry/sdk-node@0.301.0 @opentelemetry/api@1.10.0",
+            ),
         }
     }
 
@@ -98,9 +127,26 @@ impl Need {
             Origin::Program(program, _) | Origin::Node(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
+            Origin::Python(package) => {
+                let of_version = fs::read_dir(python().join("../lib")).into_iter().flatten().flatten();
+                of_version.map(|it| it.path().join("site-packages")).any(|dir| dir.join(package).is_dir())
+            }
+            Origin::NodeModule(module, _) => node_modules().iter().any(|dir| dir.join(module).is_dir()),
             Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
         }
     }
+}
+
+/// Where the programs of Python packages are that came in a place of our own.
+pub(crate) fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/counterparts/python/bin")
+}
+
+/// Where Node's modules are that came with programs on the path: beside them, or where npm puts those for everybody.
+pub(crate) fn node_modules() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).flat_map(|dir| [dir.join(".."), dir.join("../lib/node_modules")]);
+    found.filter_map(|dir| dir.canonicalize().ok()).filter(|dir| dir.ends_with("node_modules")).collect()
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -118,6 +164,7 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
     let mut packages = BTreeSet::new();
     let mut modules = BTreeSet::new();
     let mut node = BTreeSet::new();
+    let mut has_python = true;
     for need in missing {
         match need.origin() {
             Origin::Program(program, package) => {
@@ -128,7 +175,11 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
                 names.push(module);
                 modules.insert(package);
             }
-            Origin::Node(program, package) => {
+            Origin::Python(package) => {
+                names.push(package);
+                has_python = false;
+            }
+            Origin::Node(program, package) | Origin::NodeModule(program, package) => {
                 names.push(program);
                 node.insert(package);
             }
@@ -143,6 +194,10 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
     }
     if !node.is_empty() {
         commands.push(node.iter().fold("sudo npm install --global".to_owned(), |line, package| line + " " + package));
+    }
+    if !has_python {
+        let place = "python3 -m venv target/counterparts/python && target/counterparts/python/bin/pip install";
+        commands.push(format!("{place} -r tests/it/agents/python.txt"));
     }
     let mut line = format!("not installed: {}", names.join(", "));
     write!(line, "; install with: {}", commands.join(" && ")).expect("a string takes all");

@@ -10,9 +10,11 @@
     reason = "a panic is how a test fails, and this binary's output is its report"
 )]
 
+mod agents;
 mod alertmanager;
 mod api;
 mod bundles;
+mod callbacks;
 mod counterparts;
 mod demo;
 #[allow(dead_code, reason = "a double offers what tests take up")]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        agents::trials(),
         alertmanager::trials(),
         api::trials(),
         hooks::trials(),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         reload::trials(),
         otlp::trials(),
         pipe::trials(),
+        callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
     ];

@@ -1,6 +1,6 @@
-//! A live Prometheus that scrapes the program, with the rules that we ship.
+//! A live Prometheus that scrapes the program, with the rules that we ship, and its own checker of pages.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -106,6 +106,30 @@ impl Drop for Prometheus {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Holds that `promtool` has nothing to say against a page, but for what senders called their metrics.
+pub(crate) fn reads(page: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    promtool.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to check");
+    let output = promtool.wait_with_output().expect("its end");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // What a sender called its metric is not ours to change: units and words that promtool would have named otherwise.
+    let senders_choice = [
+        "abbreviated units",
+        "instead of \"milliseconds\"",
+        "should not have \"_count\" suffix",
+        "should not have \"_total\" suffix",
+    ];
+    let ours: Vec<&str> =
+        said.lines().filter(|line| !senders_choice.iter().any(|choice| line.contains(choice))).collect();
+    assert!(ours.is_empty(), "{}", ours.join("\n"));
 }
 
 /// Text as a form's value.

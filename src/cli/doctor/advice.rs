@@ -49,8 +49,8 @@ const MISSING: [Missing; 7] = [
     Missing {
         tool: "litellm",
         signal: "traces",
-        beside: None,
-        advice: "no spans arrive, from which tokens and requests are taken; add `otel` to `litellm_settings.callbacks`",
+        beside: Some("callback"),
+        advice: "only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once",
     },
 ];
 
@@ -70,11 +70,11 @@ pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Ite
 /// What to change so that an agent has a name of its own.
 pub(super) fn on_name(tool: &str) -> &'static str {
     match tool {
-        "codex" | "gemini-cli" => {
-            "nothing says which agent it is, so it is called after its service; write a rule beneath `otlp.agents` (`lookout setup` prints one)"
+        "langflow" => {
+            "nothing names its flows but ids, and its requests to models name no flow; write rules beneath `otlp.agents` that match flow_id, and one for its service"
         }
         "litellm" => {
-            "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`"
+            "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`; where LITELLM_OTEL_V2 is set, the callback alone says it (`lookout setup litellm` prints it)"
         }
         _ => {
             "nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`"

@@ -20,7 +20,7 @@ const EVENTS: [&str; 14] = [
 
 /// Where telemetry goes, and whose it is.
 pub(super) struct Target<'a> {
-    /// The main listener, where hooks are posted.
+    /// The main listener, where hooks and callbacks are posted.
     pub(super) main: &'a str,
     /// Where OTLP over HTTP is received.
     pub(super) http: &'a str,
@@ -69,16 +69,20 @@ export OTEL_TRACES_EXPORTER=otlp
         let note = if self.needs_token { "# TOKEN stands for a token of the role ingest.\n" } else { "" };
         format!(
             "\
+# In the shell that starts it; a run of `codex exec` that fails drops what it has not sent, so no log is to wait:
+{}export OTEL_BLRP_MAX_EXPORT_BATCH_SIZE=1
+
 # In ~/.codex/config.toml:
 {note}[otel]
 environment = \"{}\"
 log_user_prompt = false
 exporter = {}
 metrics_exporter = {}
-# `codex exec` loses metrics when a run fails; its logs have the same tokens, which count once.
+# A run that fails loses its metrics all the same; its logs have the same tokens, which count once.
 
-# In lookout.yaml, as Codex does not say which agent it is:
+# In lookout.yaml, where Codex is not started by that shell and so does not say which agent it is:
 {}",
+            self.attributes(),
             self.agent,
             exporter("logs"),
             exporter("metrics"),
@@ -95,12 +99,10 @@ export GEMINI_TELEMETRY_TARGET=local
 export GEMINI_TELEMETRY_OTLP_PROTOCOL=http
 export GEMINI_TELEMETRY_OTLP_ENDPOINT={}
 export GEMINI_TELEMETRY_LOG_PROMPTS=false
-{}
-# In lookout.yaml, as Gemini CLI does not say which agent it is; HOST is the machine that it runs on:
-{}",
+{}{}",
             self.http,
             self.headers(),
-            self.rule("{service.name: gemini-cli, host.name: \"HOST\"}")
+            self.attributes()
         )
     }
 
@@ -112,9 +114,28 @@ litellm_settings:
   callbacks: [otel]
 
 # In the shell that starts the proxy:
-{}# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
+{}{}
+# Or, where OpenTelemetry is not installed beside the proxy, or LITELLM_OTEL_V2 is set, in its config.yaml:
+litellm_settings:
+  callbacks: [lookout]
+callback_settings:
+  lookout:
+    callback_type: generic_api
+    endpoint: \"{}/hooks/litellm{}\"
+    headers: {{{}}}
+    event_types: [llm_api_success, llm_api_failure]
+    max_retries: 5
+    retry_delay: 1
+
+# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
 ",
             self.exporter(),
+            self.project
+                .map(|project| format!("export OTEL_RESOURCE_ATTRIBUTES=project={project}\n"))
+                .unwrap_or_default(),
+            self.main,
+            self.project.map(|project| format!("?project={project}")).unwrap_or_default(),
+            if self.needs_token { "authorization: \"Bearer TOKEN\"" } else { "" },
             self.agent
         )
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingQuestion, WaitingReview};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentTelemetry, Signal, Signals, UsageOwner};
+use crate::model::{AgentTelemetry, EndedTask, Signal, Signals, UsageOwner};
 
 #[test]
 fn what_is_absent_stays_and_null_clears() {
@@ -259,4 +259,27 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
     };
     assert_eq!(totals("a"), (Some(10), Some(10), Some(2), None));
     assert_eq!(totals("b"), (Some(7), Some(7), None, None));
+}
+
+#[test]
+fn tasks_of_telemetry_count_unless_others_tell_of_them() {
+    let mut watch = Watch::new(settings());
+    let ended = |is_done, seconds| EndedTask { is_done, took: Some(Duration::from_secs(seconds)) };
+    let said = |agent: &str| AgentTelemetry {
+        project: "shop".into(),
+        agent: agent.into(),
+        agent_type: "langflow",
+        tasks: vec![ended(true, 5), ended(false, 70), ended(true, 20)],
+        ..AgentTelemetry::default()
+    };
+    watch.push(0, named("a"));
+    assert_eq!(watch.fleet.telemetry(at(1), &[said("flow"), said("a")]).accepted, 2);
+    let counted = |agent: &str| {
+        let agent = watch.agent(agent);
+        (agent.tasks_completed.get(), agent.tasks_failed.get(), agent.usage_owner)
+    };
+    assert_eq!(counted("flow"), (Some(2), Some(1), None));
+    assert_eq!(counted("a"), (None, None, None));
+    let project = watch.fleet.state().projects.iter().find(|it| &*it.name == "shop").expect("a project");
+    assert_eq!((&project.task_durations.buckets[..5], project.task_durations.sum), (&[1, 1, 0, 1, 0][..], 95.0));
 }

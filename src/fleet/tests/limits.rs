@@ -153,6 +153,18 @@ fn telemetry_that_comes_late_ends_nothing_that_came_after() {
 }
 
 #[test]
+fn a_metric_of_refusals_and_answers_says_not_which_was_last() {
+    let mut watch = Watch::new(settings());
+    let both = |seconds| AgentTelemetry { answered: Some(at(seconds)), ..refusal(seconds, None) };
+    watch.told(10, answer(10));
+    watch.told(20, both(20));
+    assert_eq!(limited(&watch), None);
+    watch.refused(30, Some(400));
+    watch.told(40, both(40));
+    assert_eq!(limited(&watch), Some((30, Some(400))));
+}
+
+#[test]
 fn telemetry_tells_of_limits_one_by_one() {
     let mut watch = Watch::new(settings());
     let limit = |kind: &str, remaining, reset| RateLimit {

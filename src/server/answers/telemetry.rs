@@ -1,14 +1,13 @@
-//! `/api/telemetry`: which signals of which agents arrive, hooks among them, and what each brings.
+//! `/api/telemetry`: through what telemetry of which agents arrives, hooks beside it, and what each brings.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Agent, Received, Reception, Snapshot, Time};
+use crate::model::{Agent, Channel, Received, Reception, Snapshot, Time};
 use crate::sources::hooks::CLAUDE_CODE;
-use crate::sources::otlp::Signal;
 
-/// What a signal may bring, in the order of [`Received::brings`].
+/// What a channel may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
 /// What hooks bring of an agent that is known from them, and of one whom another source reports.
@@ -35,22 +34,23 @@ pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> Strin
         heard.map(|(agent, last)| ((&*agent.project, &*agent.name), hooks(agent, last))).collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
     for it in receptions {
-        let signals = Signal::ALL.iter().zip(&it.signals);
-        let signals =
-            signals.map(|(signal, it)| (signal.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
+        let channels = Channel::ALL.iter().zip(&it.channels);
+        let channels =
+            channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
         let hooks = if it.agent_type == CLAUDE_CODE { hooked.remove(&(&*it.project, &*it.agent)) } else { None };
         agents.push(json!({
             "project": &*it.project,
             "name": &*it.agent,
             "type": it.agent_type,
             "named": it.is_named,
-            "signals": signals.collect::<Map<_, _>>(),
+            "signals": channels.collect::<Map<_, _>>(),
             "hooks": hooks,
         }));
     }
     let mut rest: Vec<((&str, &str), Value)> = hooked.into_iter().collect();
     rest.sort_unstable_by_key(|(whom, _)| *whom);
-    let none: Map<String, Value> = Signal::ALL.iter().map(|signal| (signal.as_str().to_owned(), Value::Null)).collect();
+    let none: Map<String, Value> =
+        Channel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();
     agents.extend(rest.into_iter().map(|((project, name), hooks)| {
         json!({
             "project": project,

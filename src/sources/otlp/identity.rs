@@ -14,6 +14,9 @@ use super::wire::{KeyValue, Resource, Scope, Value};
 use crate::model::labels::escape;
 use crate::model::text::clean;
 
+/// What together tells one running instance of a service from all others, as OpenTelemetry's conventions have it.
+const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
+
 /// The hash of streams. The key is chosen at start, so that no sender can make two streams one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hash {
@@ -28,6 +31,13 @@ impl Hash {
     /// Of attributes in whatever order.
     pub(super) fn attributes(self, attributes: &[KeyValue]) -> u64 {
         attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
+    }
+
+    /// Of the instance that a producer says it is. Unlike its process and its container, it outlives a restart.
+    pub(super) fn instance(self, producer: &[KeyValue]) -> Option<u64> {
+        let said = producer.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
+        let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && it.value().is_some());
+        has_id.then(|| said.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
     }
 
     fn attribute(self, attribute: &KeyValue) -> u64 {
@@ -213,7 +223,7 @@ mod tests {
     use crate::sources::otlp::wire::{AnyValue, ArrayValue, KeyValueList};
 
     fn pair(key: &str, value: Value) -> KeyValue {
-        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
+        KeyValue::new(key, value)
     }
 
     fn word(key: &str, value: &str) -> KeyValue {

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::config::OtlpConfig;
 use super::decode::{DecodeError, Encoding, Request, Signal, decode};
 use super::table::Table;
-use super::taken::Taken;
+use super::taken::{Reason, Taken};
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
 use crate::model::{Distilled, Reception};
-use crate::sources::profiles::Profiles;
+use crate::sources::hooks::Target;
+use crate::sources::profiles::{Profiles, callback};
 
 /// Exports that may wait.
 const EXPORTS: usize = 256;
@@ -40,12 +41,19 @@ pub struct Inbox {
     readers: mpsc::Receiver<Reader>,
 }
 
+/// What a body holds.
+#[derive(Debug)]
+enum Holds {
+    /// An export of OTLP, and whether it is gzip.
+    Export(Signal, Encoding, bool),
+    /// Calls of LiteLLM's callback, and what their sender says of itself.
+    Calls(Target),
+}
+
 /// A body that waits.
 #[derive(Debug)]
 struct Export {
-    signal: Signal,
-    encoding: Encoding,
-    is_gzip: bool,
+    holds: Holds,
     body: Bytes,
     reply: oneshot::Sender<Result<Taken, ExportError>>,
 }
@@ -88,8 +96,17 @@ impl Handle {
         is_gzip: bool,
         body: Bytes,
     ) -> Result<Taken, ExportError> {
+        self.take(Holds::Export(signal, encoding, is_gzip), body).await
+    }
+
+    /// Takes in the calls that LiteLLM's generic API callback posts.
+    pub async fn litellm(&self, sender: Target, body: Bytes) -> Result<Taken, ExportError> {
+        self.take(Holds::Calls(sender), body).await
+    }
+
+    async fn take(&self, holds: Holds, body: Bytes) -> Result<Taken, ExportError> {
         let (reply, answer) = oneshot::channel();
-        self.exports.try_send(Export { signal, encoding, is_gzip, body, reply }).map_err(|error| match error {
+        self.exports.try_send(Export { holds, body, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ExportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ExportError::Stopped,
         })?;
@@ -181,8 +198,19 @@ fn take(
     limit: usize,
     export: &Export,
 ) -> Result<(Taken, Distilled), ExportError> {
-    let request = decode(export.signal, export.encoding, export.is_gzip, &export.body, limit)?;
     let now = clock.now();
+    let (signal, encoding, is_gzip) = match &export.holds {
+        Holds::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
+        Holds::Calls(sender) => {
+            let calls = callback::decode(sender.attributes(), &export.body)
+                .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+            let mut taken = Taken::all(calls.read);
+            taken.reject(Reason::Malformed, calls.unread);
+            let said = profiles.distil_callback(now, &calls.request);
+            return Ok((taken, Distilled { said, counting: profiles.take_counting() }));
+        }
+    };
+    let request = decode(signal, encoding, is_gzip, &export.body, limit)?;
     let taken = match &request {
         Request::Metrics(metrics) => table.apply(now, metrics),
         Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),

@@ -87,13 +87,15 @@ impl Table {
         for producer in &request.resource_metrics {
             let resource = producer.resource.as_ref().unwrap_or(&no_resource);
             let identity = self.hash.attributes(&resource.attributes);
+            let instance = self.hash.instance(&resource.attributes).unwrap_or(identity);
             self.target(now, resource, identity);
             for library in &producer.scope_metrics {
                 let scope = library.scope.as_ref().unwrap_or(&no_scope);
                 let attributes = self.hash.attributes(&scope.attributes);
-                let identity = self.hash.of(&[&scope.name, &scope.version], &[identity, attributes]);
+                let within = |producer| self.hash.of(&[&scope.name, &scope.version], &[producer, attributes]);
+                let identities = (within(identity), within(instance));
                 for metric in &library.metrics {
-                    self.metric(now, resource, scope, identity, metric, &mut taken);
+                    self.metric(now, resource, scope, identities, metric, &mut taken);
                 }
             }
         }
@@ -106,13 +108,15 @@ impl Table {
         now: Time,
         resource: &Resource,
         scope: &Scope,
-        identity: u64,
+        (identity, instance): (u64, u64),
         metric: &Metric,
         taken: &mut Taken,
     ) {
         let hash = self.hash;
         let context = |meaning: Meaning, temporality: Temporality| {
-            let numbers = [identity, meaning as u64, temporality as u64];
+            // What a process has counted stays counted when another takes its place; what it held is held no more.
+            let producer = if meaning == Meaning::UpDown { instance } else { identity };
+            let numbers = [producer, meaning as u64, temporality as u64];
             let identity = hash.of(&[&metric.name, &metric.unit], &numbers);
             Context { resource, scope, metric, meaning, temporality, identity }
         };

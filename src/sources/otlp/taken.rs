@@ -25,11 +25,13 @@ pub enum Reason {
     Labels,
     /// There are more series than are kept.
     SeriesCap,
+    /// It is nothing that can be read.
+    Malformed,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Duplicate,
         Self::Stale,
         Self::Time,
@@ -40,6 +42,7 @@ impl Reason {
         Self::Conflict,
         Self::Labels,
         Self::SeriesCap,
+        Self::Malformed,
     ];
 
     /// The word for it.
@@ -55,6 +58,7 @@ impl Reason {
             Self::Conflict => "conflict",
             Self::Labels => "labels",
             Self::SeriesCap => "series_cap",
+            Self::Malformed => "malformed",
         }
     }
 
@@ -70,6 +74,7 @@ impl Reason {
             Self::Name => "of metrics whose name has no letter or digit",
             Self::Conflict => "of metrics whose name is taken by another kind; rename one of them",
             Self::Labels => "with more labels than otlp.max_labels; drop some with otlp.drop_attributes",
+            Self::Malformed => "that are no calls, or too many for one body",
             Self::SeriesCap => "over otlp.max_series or otlp.max_series_per_metric; drop attributes or raise the cap",
         }
     }

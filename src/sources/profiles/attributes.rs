@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::sources::otlp::wire::{KeyValue, Value};
+use crate::sources::read::MAX_COUNT;
 
 /// The value of `key`, unless it is empty.
 pub(super) fn value<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
@@ -21,7 +22,7 @@ pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, 
     }
 }
 
-/// The value of `key` as a number that is not negative.
+/// The value of `key` as a number that is neither negative nor more than anything here could count.
 pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
     let number = match value(attributes, key)? {
         Value::Int(number) => *number as f64,
@@ -29,7 +30,12 @@ pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
         Value::String(text) => text.parse().ok()?,
         _ => return None,
     };
-    (number.is_finite() && number >= 0.0).then_some(number)
+    is_amount(number).then_some(number)
+}
+
+/// Whether it may be an amount of anything.
+pub(super) fn is_amount(number: f64) -> bool {
+    (0.0..=MAX_COUNT as f64).contains(&number)
 }
 
 /// Whether a request failed, and whether for a rate limit.

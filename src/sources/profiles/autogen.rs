@@ -13,6 +13,8 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    called: None,
+    tells_calls: false,
     metrics: gen_ai::PROFILE.metrics,
     logs: gen_ai::PROFILE.logs,
     spans: gen_ai::PROFILE.spans,

@@ -14,6 +14,8 @@ pub(super) const PROFILE: Profile = Profile {
     tells_cost: true,
     // `agent.name` on a point is a subagent, which belongs to its session's agent.
     items_name_agents: false,
+    called: None,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "claude_code.token.usage",

@@ -15,6 +15,8 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: false,
     tells_cost: false,
     items_name_agents: true,
+    called: None,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "codex.turn.token_usage",

@@ -15,6 +15,8 @@ pub(super) const PROFILE: Profile = Profile {
     tells_cost: false,
     // Its spans name the tool itself as the agent, and nothing else does.
     items_name_agents: false,
+    called: None,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "gemini_cli.token.usage",

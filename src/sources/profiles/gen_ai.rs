@@ -16,6 +16,8 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    called: None,
+    tells_calls: false,
     metrics: &[
         MetricRow {
             name: "gen_ai.client.token.usage",
@@ -27,14 +29,17 @@ pub(super) const PROFILE: Profile = Profile {
         MetricRow { name: "gen_ai.client.operation.duration", meaning: Points::Requests(None) },
     ],
     logs: &[],
-    spans: &[EventRow {
-        when: When::Any(
-            &["gen_ai.operation.name", "llm.request.type"],
-            &["chat", "text_completion", "completion", "generate_content", "embeddings", "anthropic_messages"],
-        ),
-        fields: FIELDS,
-        request: Request::Ended,
-    }],
+    spans: &[CALLS],
+};
+
+/// Spans of calls.
+pub(super) const CALLS: EventRow = EventRow {
+    when: When::Any(
+        &["gen_ai.operation.name", "llm.request.type"],
+        &["chat", "text_completion", "completion", "generate_content", "embeddings", "anthropic_messages"],
+    ),
+    fields: FIELDS,
+    request: Request::Ended,
 };
 
 /// Where spans of calls have their numbers.
@@ -47,5 +52,5 @@ pub(super) const FIELDS: &[(&[&str], Adds)] = &[
         CACHE_CREATION_OF_INPUT,
     ),
     (&["gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"], REASONING_OF_OUTPUT),
-    (&["gen_ai.cost.total_cost"], COST),
+    (&["gen_ai.cost.total_cost", "litellm.cost.total"], COST),
 ];

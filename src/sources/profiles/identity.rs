@@ -27,20 +27,28 @@ pub(super) fn identify(
     resource: &[KeyValue],
     item: &[KeyValue],
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
-    let inner = || {
-        litellm::AGENT_IN.into_iter().find_map(|(attribute, key)| {
+    let inner = |places: &[(&str, &str)]| {
+        places.iter().find_map(|(attribute, key)| {
             let object = text(item, attribute)?;
             litellm::inner(&object, key).filter(|name| is_stable(name)).map(Arc::from)
         })
     };
-    let by_item = profile.items_name_agents.then(|| said(item, &AGENT).or_else(inner)).flatten();
+    let names = profile.items_name_agents;
+    let by_item = Named {
+        agent: names.then(|| said(item, &AGENT).or_else(|| inner(&litellm::AGENT_IN))).flatten(),
+        project: said(item, &PROJECT[..1]).or_else(|| names.then(|| inner(&litellm::PROJECT_IN)).flatten()),
+    };
     resolve(rules, resource, item, by_item, || {
+        if let Some((name, is_given)) = profile.called.and_then(|called| called(item)).filter(|it| is_stable(&it.0)) {
+            return Some((Arc::from(name), is_given));
+        }
         let service = text(resource, "service.name").filter(|name| is_stable(name));
         let service = service.as_deref().unwrap_or(profile.name);
-        match text(resource, "host.name").filter(|name| profile.names_host && is_stable(name)) {
-            Some(host) => Some(Arc::from(format!("{service}@{host}"))),
-            None => Some(Arc::from(service)),
-        }
+        let name = match text(resource, "host.name").filter(|name| profile.names_host && is_stable(name)) {
+            Some(host) => format!("{service}@{host}"),
+            None => service.to_owned(),
+        };
+        Some((Arc::from(name), false))
     })
 }
 
@@ -51,30 +59,35 @@ pub(in crate::sources) fn of_hook(
     item: &[KeyValue],
     folder: Option<&str>,
 ) -> Option<(Arc<str>, Arc<str>)> {
-    let otherwise = || folder.filter(|name| is_stable(name)).map(Arc::from);
-    resolve(rules, sender, item, None, otherwise).map(|(project, name, _)| (project, name))
+    let otherwise = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
+    let by_item = Named { agent: None, project: said(item, &PROJECT[..1]) };
+    resolve(rules, sender, item, by_item, otherwise).map(|(project, name, _)| (project, name))
 }
 
-/// What the producer says, else the item, else the first rule that fits, else `otherwise`; and whether it is not that.
+/// What an item says of whose it is.
+struct Named {
+    agent: Option<Arc<str>>,
+    project: Option<Arc<str>>,
+}
+
+/// What the producer says, else the item, else the first rule that fits, else `otherwise`; and whether anybody gave it.
 fn resolve(
     rules: &[AgentRule],
     resource: &[KeyValue],
     item: &[KeyValue],
-    by_item: Option<Arc<str>>,
-    otherwise: impl FnOnce() -> Option<Arc<str>>,
+    by_item: Named,
+    otherwise: impl FnOnce() -> Option<(Arc<str>, bool)>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
     let rule = rules.iter().find(|rule| {
         rule.r#match.iter().all(|(key, pattern)| {
             text(item, key).or_else(|| text(resource, key)).is_some_and(|value| matches(pattern, &value))
         })
     });
-    let given = said(resource, &AGENT).or(by_item).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
-    let is_given = given.is_some();
-    let named = given.or_else(otherwise);
-    let project = said(resource, &PROJECT).or_else(|| said(item, &PROJECT[..1]));
+    let given = said(resource, &AGENT).or(by_item.agent).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
+    let (name, is_given) = given.map(|name| (name, true)).or_else(otherwise)?;
+    let project = said(resource, &PROJECT).or(by_item.project);
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
-    let name = named.filter(|name| is_name(name, MAX_NAME))?;
-    Some((project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
+    is_name(&name, MAX_NAME).then(|| (project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
 }
 
 fn said(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {

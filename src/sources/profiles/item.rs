@@ -1,19 +1,25 @@
-//! One point, log record or span: what is known of it whatever its signal, and what it says of a request.
+//! One point, log record or span: what is known of it whatever brought it, and what it says of a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::text;
 use super::limits;
+use super::litellm;
 use super::meter::Amounts;
 use super::table::{Adds, Column, Profile, When};
+use crate::model::text::clean;
 use crate::model::{AgentTelemetry, RateLimit, Refusal, Time};
-use crate::sources::otlp::Signal;
 use crate::sources::otlp::wire::KeyValue;
+
+/// Longest name of a model, in bytes.
+const MAX_MODEL: usize = 128;
+/// What names a model, the likeliest first.
+const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
 
 /// What is known of an item.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
-    pub(super) signal: Signal,
     pub(super) attributes: &'a [KeyValue],
     /// When it was, by the wall clock.
     pub(super) at: Time,
@@ -55,6 +61,14 @@ pub(super) fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool
             keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
         }
     }
+}
+
+/// The model that was asked, without `[1m]`, a window that some signals name and others do not.
+pub(super) fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
+    let named = || MODEL.iter().find_map(|key| text(attributes, key));
+    let full = litellm::model(attributes).or_else(named)?;
+    let bare = full.split_once('[').map_or(&*full, |(bare, _)| bare);
+    Some(Arc::from(&*clean(bare, MAX_MODEL)))
 }
 
 /// Notes how a request went, and what its provider said of its limits.

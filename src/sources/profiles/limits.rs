@@ -12,7 +12,7 @@ use crate::sources::otlp::wire::{KeyValue, Value};
 use crate::sources::retry;
 
 /// The attribute in which LiteLLM has the headers of an answer, as the text of a JSON object.
-const HIDDEN_PARAMS: &str = "hidden_params";
+pub(super) const HIDDEN_PARAMS: &str = "hidden_params";
 /// How attributes of captured headers begin.
 const HEADER: &str = "http.response.header.";
 /// Longest name of a provider, in bytes.

@@ -1,8 +1,18 @@
-//! LiteLLM's proxy: its spans alone. Its metrics can't name the agent of a call and say the same; an agent is named by
-//! the caller's metadata or headers, which come as the text of a Python or JSON object.
+//! LiteLLM: its spans, and the calls that its generic callback posts, which are written as log records with the names of
+//! its spans. Each call is known by its id, so that both may arrive. Its metrics can't name the agent of a call and say
+//! the same; an agent is named by the caller's metadata or headers, which spans have as the text of a Python object.
 
+pub(in crate::sources) mod callback;
+
+use std::borrow::Cow;
+
+use super::attributes::text;
 use super::gen_ai;
-use super::table::{Adds, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OUTPUT, Request, When};
+use super::limits::HIDDEN_PARAMS;
+use super::table::{
+    Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OUTPUT, Request, When,
+};
+use crate::sources::otlp::wire::KeyValue;
 
 /// The names.
 pub(super) const PROFILE: Profile = Profile {
@@ -13,8 +23,10 @@ pub(super) const PROFILE: Profile = Profile {
     names_host: true,
     tells_cost: false,
     items_name_agents: true,
+    called: Some(key),
+    tells_calls: true,
     metrics: &[],
-    logs: &[],
+    logs: &[EventRow { when: When::Named(callback::EVENT), fields: gen_ai::FIELDS, request: Request::Ended }],
     spans: &[
         EventRow { when: When::Named("litellm_request"), fields: gen_ai::FIELDS, request: Request::Ended },
         EventRow {
@@ -25,16 +37,48 @@ pub(super) const PROFILE: Profile = Profile {
     ],
 };
 
+/// The attribute that tells a call, with all that it took to answer it, from all others.
+pub(super) const CALL_ID: &str = "litellm.call_id";
+
+/// The name of the virtual key by which a caller is known.
+const KEY_ALIAS: &str = "metadata.user_api_key_alias";
+
 /// Attributes that hold an object as text, and the key within that names the agent.
-pub(super) const AGENT_IN: [(&str, &str); 2] =
-    [("metadata.requester_metadata", "agent_id"), ("metadata.requester_custom_headers", "x-litellm-agent-id")];
+pub(super) const AGENT_IN: [(&str, &str); 3] =
+    [(REQUESTER, "agent.name"), (REQUESTER, "agent_id"), ("metadata.requester_custom_headers", "x-litellm-agent-id")];
+/// The same for its project.
+pub(super) const PROJECT_IN: [(&str, &str); 1] = [(REQUESTER, "project")];
+/// What the caller said of itself.
+const REQUESTER: &str = "metadata.requester_metadata";
 
 /// The attribute that holds the provider's own count as text, and what in it is told nowhere else.
 pub(super) const USAGE_IN: &str = "metadata.usage_object";
-pub(super) const USAGE: [(&str, Adds); 2] =
-    [("cached_tokens", CACHE_READ_OF_INPUT), ("reasoning_tokens", REASONING_OF_OUTPUT)];
+pub(super) const USAGE: [(&str, Adds); 3] = [
+    ("cached_tokens", CACHE_READ_OF_INPUT),
+    ("cache_creation_input_tokens", CACHE_CREATION_OF_INPUT),
+    ("reasoning_tokens", REASONING_OF_OUTPUT),
+];
 
-/// The whole number at `key` of such an object.
+/// What an agent is called that nothing else names: by its key.
+fn key(item: &[KeyValue]) -> Option<(String, bool)> {
+    Some((text(item, KEY_ALIAS)?.into_owned(), true))
+}
+
+/// The model of the provider, without its provider; `gen_ai.request.model` may be what the proxy calls a group of them.
+pub(super) fn model(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {
+    let full = text(attributes, "litellm.provider.model")?;
+    let provider = text(attributes, "gen_ai.provider.name").or_else(|| text(attributes, "gen_ai.system"));
+    let bare = provider.and_then(|provider| Some(full.strip_prefix(&*provider)?.strip_prefix('/')?.to_owned()));
+    Some(bare.map_or(full, Cow::Owned))
+}
+
+/// Which attempt at its call succeeded, counted from 1.
+pub(super) fn attempt(attributes: &[KeyValue]) -> Option<f64> {
+    let retries = inner_number(&text(attributes, HIDDEN_PARAMS)?, "x-litellm-attempted-retries")?;
+    Some(retries + 1.0)
+}
+
+/// The whole number at `key` of an object that was written by Python's `str` or as JSON.
 pub(super) fn inner_number(object: &str, key: &str) -> Option<f64> {
     ['\'', '"'].into_iter().find_map(|quote| {
         let (_, rest) = object.split_once(&format!("{quote}{key}{quote}:"))?;
@@ -44,7 +88,7 @@ pub(super) fn inner_number(object: &str, key: &str) -> Option<f64> {
     })
 }
 
-/// The text at `key` of an object that was written by Python's `str` or as JSON.
+/// The text at `key` of such an object.
 pub(super) fn inner<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     ['\'', '"'].into_iter().find_map(|quote| {
         let (_, rest) = object.split_once(&format!("{quote}{key}{quote}:"))?;

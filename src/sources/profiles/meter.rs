@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::table::{COLUMNS, Column};
 use crate::model::{Counting, GroupCount, StreamCount};
+use crate::sources::read::MAX_COUNT;
 
 /// Amounts by column.
 pub(super) type Amounts = [f64; COLUMNS];
@@ -63,8 +64,8 @@ impl Meters {
         changed
     }
 
-    /// Adds to what `meter` says in `group`; [`Meters::settle`] says what of it is news.
-    pub(super) fn add(&mut self, group: u64, meter: u64, amounts: &Amounts) {
+    /// What is known of a group, which is about to change.
+    fn group(&mut self, group: u64) -> &mut Group {
         if !self.groups.contains_key(&group) {
             self.order.push_back(group);
             if self.order.len() > MAX_GROUPS
@@ -77,6 +78,12 @@ impl Meters {
         if !std::mem::replace(&mut known.is_changed, true) {
             self.changed.push(group);
         }
+        known
+    }
+
+    /// Adds to what `meter` says in `group`; [`Meters::settle`] says what of it is news.
+    pub(super) fn add(&mut self, group: u64, meter: u64, amounts: &Amounts) {
+        let known = self.group(group);
         let place = match known.meters.iter().position(|(id, _)| *id == meter) {
             Some(place) => place,
             None if known.meters.len() < MAX_METERS => {
@@ -92,7 +99,7 @@ impl Meters {
 
     /// Whether `meter` is the one that the durations of `group` are taken from; the first that asks is.
     pub(super) fn times(&mut self, group: u64, meter: u64) -> bool {
-        self.groups.get_mut(&group).is_none_or(|group| *group.timed_by.get_or_insert(meter) == meter)
+        *self.group(group).timed_by.get_or_insert(meter) == meter
     }
 
     /// What no signal had said before. Whole numbers, but for cost.
@@ -109,6 +116,8 @@ impl Meters {
         for (place, (news, counted)) in news.iter_mut().zip(&mut group.counted).enumerate() {
             let step = furthest.get(place).copied().unwrap_or_default() - *counted;
             let step = if place == Column::Cost as usize { step } else { step.floor() };
+            // More than that of one export is rubbish, however many items it has.
+            let step = step.min(MAX_COUNT as f64);
             // A millionth of a cent is how sums in another order differ.
             if step > 1e-8 && step.is_finite() {
                 *counted += step;

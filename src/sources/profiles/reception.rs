@@ -1,11 +1,10 @@
-//! Which signals arrive for which agent, and what they bring: what a user needs to know when something is missing.
+//! Through which channels telemetry arrives for which agent, and what each brings: what a user needs to know when something is missing.
 
 use std::collections::HashMap;
 
 use super::meter::Amounts;
 use super::table::Column;
-use crate::model::{Received, Reception, Time};
-use crate::sources::otlp::Signal;
+use crate::model::{Channel, Received, Reception, Time};
 
 /// Agents remembered; who comes after is not noted.
 const MAX_AGENTS: usize = 16_384;
@@ -20,7 +19,7 @@ impl Book {
         &mut self,
         agent: u64,
         now: Time,
-        signal: Signal,
+        channel: Channel,
         amounts: &Amounts,
         whose: impl FnOnce() -> Reception,
     ) {
@@ -28,7 +27,7 @@ impl Book {
             return;
         }
         let reception = self.0.entry(agent).or_insert_with(whose);
-        let Some(place) = reception.signals.get_mut(signal as usize) else { return };
+        let Some(place) = reception.channels.get_mut(channel as usize) else { return };
         let received = place.get_or_insert(Received { last: now, items: 0, brings: [false; 3] });
         received.last = now;
         received.items += 1;

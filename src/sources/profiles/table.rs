@@ -1,5 +1,7 @@
 //! The shape of a profile: which names of a tool's telemetry mean what.
 
+use crate::sources::otlp::wire::KeyValue;
+
 /// What is counted of an agent. The first five are in the order of [`crate::model::TokenType::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
@@ -33,6 +35,9 @@ pub(super) const CACHE_CREATION: Adds = &[Column::CacheCreation, Column::Input];
 pub(super) const REASONING: Adds = &[Column::Reasoning, Column::Output];
 pub(super) const COST: Adds = &[Column::Cost];
 
+/// From an item to the name of its agent, and whether somebody chose it.
+pub(super) type Called = fn(&[KeyValue]) -> Option<(String, bool)>;
+
 /// A tool.
 #[derive(Debug)]
 pub(super) struct Profile {
@@ -50,6 +55,10 @@ pub(super) struct Profile {
     pub(super) tells_cost: bool,
     /// Whether items may name the agent, rather than the producer alone.
     pub(super) items_name_agents: bool,
+    /// What an agent is called that neither its telemetry nor a rule names.
+    pub(super) called: Option<Called>,
+    /// Whether each call has an id that all items about it name, so that they count once whatever brings them.
+    pub(super) tells_calls: bool,
     /// Its metrics.
     pub(super) metrics: &'static [MetricRow],
     /// Its log events.
@@ -111,4 +120,6 @@ pub(super) enum Request {
     Failed,
     /// It is one of several attempts, numbered from 0, each with an event of its own.
     Attempt,
+    /// It is none, but a run of an agent, which is a task.
+    Run,
 }

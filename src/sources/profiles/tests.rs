@@ -1,5 +1,8 @@
 //! Recorded samples of real tools against what their model server handed out.
 
+mod hostile;
+mod litellm;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
@@ -7,7 +10,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::sources::otlp::config::{AgentRule, Price};
+use crate::sources::otlp::wire::{ResourceSpans, ScopeSpans, TracesRequest, Value};
 use crate::sources::otlp::{Encoding, Signal, decode};
+
+/// In place of a path: what LiteLLM's callback posts.
+const CALLBACK: &str = "callback";
 
 /// Sums by agent and model.
 type Sums = BTreeMap<String, ([u64; 5], f64, [u64; 4])>;
@@ -27,9 +34,22 @@ fn before() -> Time {
     Time::parse("2026-11-20T00:00:00Z").expect("a time")
 }
 
+/// The calls that LiteLLM's callback has posted, as it posts them.
+fn callback() -> super::litellm::callback::Calls {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
+    let mut body = Vec::new();
+    let packed = std::fs::read(path).expect("a sample");
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut body).expect("gzip");
+    super::litellm::callback::decode(&[], &body).expect("calls")
+}
+
 fn sums(profiles: &mut Profiles, paths: &[&str]) -> Sums {
     let mut sums = Sums::new();
-    for said in paths.iter().flat_map(|path| profiles.distil(before(), &export(path))) {
+    let distil = |path: &&str| match *path {
+        CALLBACK => profiles.distil_callback(before(), &callback().request),
+        path => profiles.distil(before(), &export(path)),
+    };
+    for said in paths.iter().flat_map(distil) {
         let key = format!("{}/{} {}", said.project, said.agent, said.model.as_deref().unwrap_or("-"));
         let (tokens, cost, counts) = sums.entry(key).or_default();
         tokens.iter_mut().zip(said.tokens).for_each(|(sum, step)| *sum += step);
@@ -111,22 +131,30 @@ fn codex_adds_up_the_requests_of_a_tool_run() {
 }
 
 #[test]
-fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
-    check(
-        &["litellm/rate-limit-429-then-success-004-traces.pb"],
-        &[
-            ("default/shop-agent-1 -", [0; 5], 0.0, [1, 0, 0, 0]),
-            ("default/shop-agent-1 gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
-        ],
-    );
-    let paths = ["001-traces", "002-traces", "003-metrics"].map(|it| format!("litellm/v2-success-grpc-{it}.pb"));
-    check(
-        &paths.each_ref().map(String::as_str),
-        &[
-            ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
-            ("default/litellm shop-gpt", [64, 16, 64, 0, 0], 0.0, [0; 4]),
-        ],
-    );
+fn what_one_export_says_of_several_agents_goes_to_each() {
+    let spans = |agents: &[&str]| {
+        let span = |place: usize, agent: &str| Span {
+            trace_id: vec![1; 16],
+            span_id: vec![u8::try_from(place).expect("few"); 8],
+            name: "chat".to_owned(),
+            attributes: [("gen_ai.operation.name", "chat"), ("gen_ai.agent.name", agent)]
+                .map(|(key, value)| KeyValue::new(key, Value::String(value.to_owned())))
+                .into_iter()
+                .chain([KeyValue::new("gen_ai.usage.input_tokens", Value::Int(10 + place as i64))])
+                .collect(),
+            ..Span::default()
+        };
+        let spans = agents.iter().enumerate().map(|(place, agent)| span(place, agent)).collect();
+        let scope_spans = vec![ScopeSpans { scope: None, spans }];
+        Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource: None, scope_spans }] })
+    };
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let said = profiles.distil(before(), &spans(&["clerk", "manager", "clerk"]));
+    let of = |agent: &str| {
+        let its = said.iter().filter(|it| &*it.agent == agent);
+        its.fold((0, 0), |(tokens, requests), it| (tokens + it.tokens[0], requests + it.requests))
+    };
+    assert_eq!((of("clerk"), of("manager")), ((22, 2), (11, 1)));
 }
 
 #[test]
@@ -182,14 +210,6 @@ fn what_was_counted_before_we_listened_is_left_out() {
 }
 
 #[test]
-fn litellm_names_the_agent_inside_a_text() {
-    let python = "{'user': 'x', 'agent_id': 'shop-agent-1', 'n': 1}";
-    assert_eq!(litellm::inner(python, "agent_id"), Some("shop-agent-1"));
-    assert_eq!(litellm::inner("{\"agent_id\": \"a\"}", "agent_id"), Some("a"));
-    assert_eq!(litellm::inner("{'agent_id': None}", "agent_id"), None);
-}
-
-#[test]
 fn what_arrives_is_noted_by_agent_and_signal() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     assert_eq!(profiles.receptions(), []);
@@ -199,7 +219,7 @@ fn what_arrives_is_noted_by_agent_and_signal() {
     profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
     let [reception] = &profiles.receptions()[..] else { panic!("one agent") };
     assert_eq!((&*reception.agent, reception.agent_type, reception.is_named), ("claude-code", "claude-code", false));
-    let [Some(metrics), None, Some(logs)] = reception.signals else { panic!("{reception:?}") };
+    let [Some(metrics), None, Some(logs), None] = reception.channels else { panic!("{reception:?}") };
     assert_eq!((metrics.last, logs.last), (later, before()));
     assert_eq!((metrics.brings, logs.brings), ([true, true, false], [true, true, true]));
     assert!(metrics.items > 3, "what is sent again does not count: {metrics:?}");
@@ -243,10 +263,43 @@ fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
     assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
 }
 
+#[test]
+fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    let run = export("langflow/run-success-035-traces.pb");
+    let [said] = &profiles.distil(before(), &run)[..] else { panic!("one flow") };
+    assert_eq!((&*said.agent, said.agent_type), ("flow-f4dcd9d9", "langflow"));
+    let [EndedTask { is_done: true, took: Some(took) }] = said.tasks[..] else { panic!("{said:?}") };
+    assert_eq!(took.as_millis(), 1_202);
+    assert!(profiles.distil(before(), &run).is_empty(), "sent again");
+    // Its metrics name no flow.
+    let requests = sums(&mut profiles, &["langflow/run-success-034-metrics.pb", "langflow/run-success-040-metrics.pb"]);
+    assert_eq!(
+        requests.iter().map(|(agent, sums)| (&**agent, sums.2)).collect::<Vec<_>>(),
+        [("default/langflow-shop -", [1, 0, 0, 0])]
+    );
+
+    let Export::Traces(mut failed) = run else { panic!("spans") };
+    for span in failed.resource_spans.iter_mut().flat_map(|it| &mut it.scope_spans).flat_map(|it| &mut it.spans) {
+        span.trace_id = b"another".to_vec();
+        span.status = Some(crate::sources::otlp::wire::SpanStatus { message: String::new(), code: 2 });
+    }
+    let rule = AgentRule {
+        r#match: [("flow_id".to_owned(), "f4dcd9d9-*".to_owned())].into(),
+        agent: "stock".to_owned(),
+        project: Some("shop".to_owned()),
+    };
+    profiles.configure(&OtlpConfig { agents: vec![rule], ..OtlpConfig::default() });
+    let said = profiles.distil(before(), &Export::Traces(failed));
+    let stock = said.iter().find(|it| &*it.agent == "stock").expect("by its rule");
+    assert!(matches!(stock.tasks[..], [EndedTask { is_done: false, .. }]) && stock.requests == 0, "{stock:?}");
+}
+
 /// Whatever of a run came before a restart and whatever is sent again after it, all of it counts once.
 #[test]
 fn a_restart_counts_nothing_twice() {
-    let runs: [(&str, &[&str]); 3] = [
+    let runs: [(&str, &[&str]); 4] = [
+        ("", &[CALLBACK, "litellm/six-calls-001-traces.pb"]),
         ("claude-code/success-http-json-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),
         ("codex/tool-exec-", &["001-metrics.pb", "002-logs.pb"]),
         ("gemini-cli/success-http-", &["001-traces.json", "002-logs.json", "003-metrics.json"]),

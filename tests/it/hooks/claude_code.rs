@@ -154,7 +154,7 @@ fn at_a_terminal() {
         probes += 1;
         (shown(&agent(&lookout, "till", "shop")) == "idle").then_some(())
     });
-    home.model.turn(Mood::Refuses);
+    home.model.turn(Mood::Refuses(429));
     terminal.says("again");
     waits("waiting_dependency: failed by rate limit");
     assert_eq!(lookout.get("/api/alerts?state=firing").json()["alerts"][0]["rule"], "RateLimited");
@@ -177,7 +177,7 @@ fn limited_run() {
     run(home.command("claude").args(["-p", "count", "--allowedTools", "Bash"]).stdin(Stdio::null()));
     let now = agent(&lookout, "till", "shop");
     assert_eq!((shown(&now).as_str(), &now["type"]), ("completed", &json!("claude-code")));
-    home.model.turn(Mood::Refuses);
+    home.model.turn(Mood::Refuses(429));
     let status = home.command("claude").args(["-p", "count"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert!(!status.expect("it ran").success());
     assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: failed by rate limit");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{agent, tokens, value};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::{Mood, TOKENS};
+use crate::doubles::model::Mood;
 use crate::hooks::claude_code::Home;
 use crate::program::Setup;
 use crate::{Case, trial};
@@ -18,7 +18,8 @@ pub(super) fn trials() -> Vec<Case> {
 fn a_cured_refusal() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    let home = Home::new(Mood::RefusesOnce);
+    let home = Home::new(Mood::UsesShell);
+    home.model.refuse(429, 1);
     let said = setup.path().join("said");
     let line = "claude -p count --allowedTools Bash --output-format stream-json --verbose \
                 | tee \"$1\" | \"$2\" pipe --agent writer --url \"$3\"";
@@ -33,12 +34,14 @@ fn a_cured_refusal() {
     assert_eq!(retries, 1, "{said}");
     let result = lines.iter().find(|line| line["type"] == "result").expect("a result");
     let cost = result["total_cost_usd"].as_f64().expect("a cost");
-    let answers = home.model.answers();
+    let handed = home.model.handed();
     // The tool's call and the sentence, beside what it may ask for itself.
-    assert!(answers >= 2 && cost > 0.0, "{answers} answers for {cost}");
+    assert!(handed.answers >= 2 && handed.refusals == 1 && cost > 0.0, "{handed:?} for {cost}");
     let now = agent(&lookout, "writer").expect("an agent");
     assert_eq!((&now["status"], &now["type"]), (&Value::from("completed"), &Value::from("claude-code")));
-    assert_eq!(tokens(&lookout, "writer")[..2], TOKENS.map(|tokens| f64::from(tokens * answers)));
+    let used = handed.sum();
+    let used = [used.input, used.output, used.cache_read, used.cache_creation].map(|tokens| tokens as f64);
+    assert_eq!(tokens(&lookout, "writer")[..4], used);
     let spent = value(&lookout, "cost_usd_total", "writer", "").expect("a cost");
     assert!((spent - cost).abs() < 1e-9, "{spent} for {cost}");
     for (family, count) in [("rate_limit_hits_total", 1.0), ("retries_total", 1.0), ("request_errors_total", 1.0)] {

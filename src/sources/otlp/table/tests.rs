@@ -123,6 +123,29 @@ fn cumulative_counts_follow_their_start() {
 }
 
 #[test]
+fn what_a_process_held_is_gone_with_it_and_what_it_counted_stays() {
+    let mut table = table();
+    let mut send = |process: &str, metric: Metric| {
+        let mut request = request(vec![metric]);
+        let attributes = pairs(&[("service.instance.id", "one"), ("process.id", process)]);
+        request.resource_metrics[0].resource = Some(Resource { attributes });
+        assert_eq!(table.apply(NOW, &request).rejected().count(), 0);
+        let shown = shown(&mut table);
+        shown
+            .lines()
+            .find(|line| !line.starts_with("target"))
+            .and_then(|line| line.rsplit(' ').next())
+            .map(str::to_owned)
+    };
+    let held = |start, value| sum("held", CUMULATIVE, false, vec![number(&[], start, start + 5, value)]);
+    assert_eq!(send("1", held(10, 3.0)).as_deref(), Some("3"));
+    assert_eq!(send("2", held(20, 2.0)).as_deref(), Some("2"));
+    let counted = |start, value| sum("counted", CUMULATIVE, true, vec![number(&[], start, start + 5, value)]);
+    assert_eq!(send("1", counted(10, 3.0)).as_deref(), Some("3"));
+    assert_eq!(send("2", counted(20, 2.0)).as_deref(), Some("5"));
+}
+
+#[test]
 fn sessions_fold_into_one_series_and_never_fight() {
     let mut table = table();
     for (session, start, time, value) in

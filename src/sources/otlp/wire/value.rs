@@ -12,6 +12,11 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
+    /// An attribute with a value.
+    pub fn new(key: &str, value: Value) -> Self {
+        Self { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
+    }
+
     /// The value, unless it is empty.
     pub fn value(&self) -> Option<&Value> {
         self.value.as_ref()?.value.as_ref()

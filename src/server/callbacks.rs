@@ -1,0 +1,74 @@
+//! Callbacks: calls that a proxy posts by itself when they have ended. They are taken in like OTLP, by the same owner, and
+//! the answer says how many were.
+
+use axum::response::Response;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::Context;
+use super::error::{Refusal, json as json_answer};
+use super::hooks;
+use crate::metrics::Own;
+use crate::model::Channel;
+use crate::sources::otlp::Taken;
+
+/// Where LiteLLM's generic API callback posts.
+pub(super) const LITELLM: &str = "/hooks/litellm";
+
+/// Answers a body of LiteLLM's calls.
+pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Result<Response, Refusal> {
+    let sender = hooks::target(request.uri(), request.headers());
+    let taking = async {
+        let body = context.bodies.read(request).await?;
+        Ok(context.otlp.litellm(sender, body).await?)
+    };
+    let result = taking.await;
+    count(&context.own, &result);
+    let taken = result?;
+    let answer = match taken.partial() {
+        Some((rejected, error)) => json!({"accepted": taken.accepted, "rejected": rejected, "error": error}),
+        None => json!({"accepted": taken.accepted}),
+    };
+    Ok(json_answer(StatusCode::OK, answer.to_string()))
+}
+
+fn count(own: &Own, result: &Result<Taken, Refusal>) {
+    let signal = Channel::Callback.as_str();
+    match result {
+        Ok(taken) => {
+            own.ingested(signal, taken.accepted);
+            taken.rejected().for_each(|(reason, count)| own.rejected(signal, reason.as_str(), count));
+        }
+        Err(refusal) if refusal.status == StatusCode::BAD_REQUEST => own.rejected(signal, "malformed", 1),
+        Err(refusal) => refusal.loss().into_iter().for_each(|reason| own.rejected(signal, reason, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of it is counted.
+    fn check(result: Result<Taken, Refusal>, expected: &[&str]) {
+        let own = Own::new();
+        count(&own, &result);
+        let page = own.text(crate::metrics::Format::OpenMetrics);
+        let counted: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.split_once("signal=\"callback\"").map(|(_, rest)| rest))
+            .filter(|rest| !rest.ends_with(" 0"))
+            .collect();
+        assert_eq!(counted, expected);
+    }
+
+    #[test]
+    fn what_is_lost_is_counted() {
+        check(Ok(Taken::all(3)), &["} 3"]);
+        for (status, reason) in [(400, "malformed"), (413, "too_large"), (503, "busy")] {
+            let refusal = Refusal::new(StatusCode::from_u16(status).expect("a status"), "no");
+            check(Err(refusal), &[&*format!(",reason=\"{reason}\"}} 1")]);
+        }
+        check(Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "no")), &[]);
+    }
+}

@@ -1,0 +1,122 @@
+//! A recorded body of LiteLLM's callback in its three formats, and bodies that are none.
+
+use std::io::Read as _;
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::super::super::attributes;
+use super::*;
+
+/// Seven calls of a proxy: one that was answered, the same out of a cache, one of a model without a price, one that was
+/// refused and then answered, one that failed for good, and one that was streamed.
+fn recorded() -> Vec<Json> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
+    let mut body = String::new();
+    let packed = std::fs::read(path).expect("a sample");
+    flate2::read::GzDecoder::new(&*packed).read_to_string(&mut body).expect("gzip");
+    serde_json::from_str(&body).expect("JSON")
+}
+
+fn read(body: &str) -> Result<Calls, CallbackError> {
+    decode(&[], body.as_bytes())
+}
+
+fn records(calls: &Calls) -> &[LogRecord] {
+    &calls.request.resource_logs[0].scope_logs[0].log_records
+}
+
+#[test]
+fn the_three_formats_say_the_same() {
+    let calls = recorded();
+    let array = Json::from(calls.clone()).to_string();
+    let read_array = read(&array).expect("an array");
+    assert_eq!((read_array.read, read_array.unread, records(&read_array).len()), (7, 0, 6), "one is out of a cache");
+    let lines: Vec<String> = calls.iter().map(Json::to_string).collect();
+    assert_eq!(read(&lines.join("\n")), Ok(read_array.clone()));
+    assert_eq!(read(&(lines.join("\r\n") + "\n")), Ok(read_array.clone()));
+    let single = read(&lines[0]).expect("an object");
+    assert_eq!(records(&single), &records(&read_array)[..1]);
+}
+
+#[test]
+fn a_call_keeps_its_numbers_and_names_and_nothing_else() {
+    let calls = read(&Json::from(recorded()).to_string()).expect("an array");
+    let [first, .., failed, _] = records(&calls) else { panic!("{calls:?}") };
+    let number = |key| attributes::number(&first.attributes, key);
+    let used = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.cache_read.input_tokens"];
+    assert_eq!(used.map(number), [Some(128.0), Some(16.0), Some(64.0)]);
+    assert_eq!(number("gen_ai.cost.total_cost"), Some(2.4e-5));
+    assert!(number("duration_ms").is_some_and(|it| (1.0..10_000.0).contains(&it)));
+    assert_eq!(super::super::attempt(&first.attributes), Some(1.0));
+    assert_eq!(attributes::text(&first.attributes, "agent_id").as_deref(), Some("shop-agent-1"));
+    assert_eq!(attributes::text(&failed.attributes, "error.type").as_deref(), Some("InternalServerError"));
+    // 2026-11-21T16:58:19Z and what follows.
+    assert_eq!(first.time_unix_nano / 1_000_000_000, 1_795_280_299);
+    let kept = format!("{calls:?}");
+    for said in ["How many", "three items", "127.0.0.1", "master_key", "default_user_id", "curl", "Traceback", "sk-"] {
+        assert!(!kept.contains(said), "{said}: {kept}");
+    }
+}
+
+#[test]
+fn what_is_no_call_is_left_out_and_the_rest_is_read() {
+    let call = json!({"id": "a", "status": "success"});
+    for wrong in
+        [json!(null), json!(3), json!("x"), json!([call]), json!({}), json!({"status": 1}), json!({"status": "?"})]
+    {
+        let calls = read(&json!([wrong, call, wrong]).to_string()).expect("an array");
+        assert_eq!((calls.read, calls.unread), (1, 2), "{wrong}");
+    }
+    let odd = json!({"id": {"a": 1}, "status": "failure", "prompt_tokens": "12", "completion_tokens": [], "metadata": 3,
+        "error_information": null, "hidden_params": "x", "model": "m".repeat(2_000), "endTime": -1e300});
+    let calls = read(&odd.to_string()).expect("an object");
+    let [record] = records(&calls) else { panic!("one") };
+    assert_eq!(attributes::number(&record.attributes, "gen_ai.usage.input_tokens"), Some(12.0));
+    assert_eq!(attributes::text(&record.attributes, "error.type").as_deref(), Some("failure"));
+    assert_eq!((record.attributes.len(), record.time_unix_nano), (2, 0));
+    assert_eq!(read("").map(|calls| calls.read), Ok(0));
+}
+
+#[test]
+fn a_body_holds_so_many_calls() {
+    let body = format!("[{}{{}}]", "{},".repeat(MAX_CALLS));
+    assert_eq!(read(&body).map(|calls| calls.unread), Ok(MAX_CALLS + 1));
+    let body = format!("[{}]", vec![r#"{"status": "success"}"#; MAX_CALLS + 2].join(","));
+    assert_eq!(read(&body).map(|calls| (calls.read, calls.unread)), Ok((MAX_CALLS as u64, 2)));
+}
+
+#[test]
+fn an_error_says_where_and_quotes_nothing() {
+    let error = |body: &str| read(body).expect_err(body).to_string();
+    assert!(
+        error("[{\"id\": hunter2}]").ends_with("or a line each, at line 1 column 9"),
+        "{}",
+        error("[{\"id\": hunter2}]")
+    );
+    assert!(error("{}\n{\"a\"").ends_with("at line 2 column 4"), "{}", error("{}\n{\"a\""));
+    for body in ["hunter2", "[", "[]hunter2", "{}hunter2", "{\"a\": 1e", "null null"] {
+        let shown = read(body).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert_eq!(decode(&[], b"{\"a\": \"\xff\"}"), Err(CallbackError::NotText(7)));
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\",: a-z0-9.e-]{0,80}") {
+        drop(decode(&[], &body));
+        drop(read(&text));
+    }
+
+    #[test]
+    fn any_value_anywhere_is_read(place in 0..12_usize, value in "[a-z0-9.e+\"\\[\\]{}:,-]{0,12}", cut in 0..2_000_usize) {
+        let call = recorded().swap_remove(4).to_string();
+        let keys = ["id", "status", "model", "metadata", "usage_object", "cached_tokens", "response_cost", "endTime",
+            "error_information", "hidden_params", "additional_headers", "requester_metadata"];
+        let (before, after) = call.split_once(&format!("\"{}\":", keys[place])).expect("a key");
+        let rest = after.split_once(',').map_or("}", |(_, rest)| rest);
+        drop(read(&format!("{before}\"{}\":{value},{rest}", keys[place])));
+        drop(read(call.get(..cut).unwrap_or_default()));
+    }
+}

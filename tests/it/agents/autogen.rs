@@ -1,0 +1,54 @@
+//! AutoGen AgentChat: its own spans, and those and the metrics of OpenTelemetry's instrumentation of its client.
+
+use super::{Home, Shown, Watch, fails};
+use crate::counterparts::{Need, python, run};
+use crate::doubles::model::{Model, Mood, Usage};
+use crate::{Case, trial};
+
+const NEEDS: &[Need] = &[Need::AutoGen, Need::Promtool];
+
+pub(super) fn trials() -> Vec<Case> {
+    vec![trial("agents: AutoGen over http and grpc is counted as its provider counts", NEEDS, is_counted)]
+}
+
+fn is_counted() {
+    let prices = "otlp: {prices: {gpt-4o-mini: {input: 1, output: 10}}}\n";
+    let mut watch = Watch::start(prices);
+    let first = Usage { input: 640, output: 24, cache_read: 384, cache_creation: 0, reasoning: 8 };
+    let model = Model::using(Mood::Speaks, first);
+    let home = Home::new();
+    let printed = watch.printed("opentelemetry");
+    let grpc = format!("http://{}", watch.grpc);
+    let program = python().join("python3");
+    let team = |protocol: &str| {
+        let mut team = home.command(program.to_str().expect("a path"), &printed, 60);
+        team.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/doubles/autogen_team.py"));
+        team.env("MODEL_URL", model.url());
+        if protocol == "grpc" {
+            team.envs([("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_ENDPOINT", &grpc)]);
+        }
+        team
+    };
+    let shown = |requests: u64, errors: u64| {
+        let all = model.handed().sum();
+        // Its client's instrumentation tells neither cached tokens nor reasoning apart.
+        let (input, output) = (all.input + all.cache_read, all.output + all.reasoning);
+        let cost = (input as f64 + output as f64 * 10.0) / 1e6;
+        Shown { tokens: Usage { input, output, ..Usage::default() }, cost, requests, errors, ..Shown::default() }
+    };
+    // A refusal that a second try cures is told by nobody.
+    model.refuse(429, 1);
+    run(&mut team("http/protobuf"));
+    assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
+    watch.shows("the first run", &shown(2, 0));
+
+    watch.crash();
+    run(&mut team("grpc"));
+    watch.shows("the second run", &shown(4, 0));
+
+    model.turn(Mood::Refuses(500));
+    fails(&mut team("http/protobuf"));
+    assert_eq!(model.handed().refusals, 4, "it is tried three times");
+    watch.shows("the run that failed", &shown(5, 1));
+    watch.is_well();
+}

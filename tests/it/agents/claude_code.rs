@@ -1,0 +1,66 @@
+//! Claude Code's telemetry: tokens, cost, a refusal that a second try cures, and an error that nothing cures.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Home, Shown, Watch, fails};
+use crate::counterparts::{Need, run};
+use crate::doubles::model::{Model, Mood, Usage};
+use crate::{Case, trial};
+
+const NEEDS: &[Need] = &[Need::ClaudeCode, Need::Promtool];
+/// A key that opens nothing.
+const KEY: &str = "sk-ant-api03-opens-nothing-at-all-livesecret";
+
+pub(super) fn trials() -> Vec<Case> {
+    ["http/protobuf", "http/json", "grpc"]
+        .map(|protocol| {
+            let name = format!("agents: Claude Code over {protocol} is counted as its provider counts");
+            trial(&name, NEEDS, move || is_counted(protocol))
+        })
+        .into()
+}
+
+fn is_counted(protocol: &str) {
+    let mut watch = Watch::start("");
+    let first = Usage { input: 1_874, output: 57, cache_read: 20_480, cache_creation: 312, reasoning: 0 };
+    let model = Model::using(Mood::Speaks, first);
+    let home = Home::new();
+    let printed = watch.printed("claude-code").replace("http/protobuf", protocol);
+    let printed = match protocol {
+        "grpc" => printed.replace(&watch.http.to_string(), &watch.grpc.to_string()),
+        _ => printed,
+    };
+    let claude = || -> Command {
+        let mut claude = home.command("claude", &printed, 60);
+        claude.args(["-p", "count", "--output-format", "json"]);
+        claude.envs([("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &model.url())]);
+        claude.envs([("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")]);
+        claude
+    };
+    // What its own price table says, since the provider does not.
+    let cost = || {
+        let result: Value = serde_json::from_str(&run(&mut claude())).expect("JSON");
+        result["total_cost_usd"].as_f64().filter(|cost| *cost > 0.0).expect("a cost")
+    };
+    let mut expected = Shown { cost: cost(), requests: 1, ..Shown::default() };
+    expected.tokens = model.handed().sum();
+    assert_eq!(expected.tokens, first);
+    watch.shows("the first run", &expected);
+
+    watch.crash();
+    watch.shows("as before the crash", &expected);
+    model.refuse(429, 1);
+    expected.cost += cost();
+    expected = Shown { tokens: model.handed().sum(), requests: 2, retries: 1, ..expected };
+    assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
+    watch.shows("the second run", &expected);
+
+    model.turn(Mood::Refuses(500));
+    fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
+    expected = Shown { requests: 3, errors: 1, ..expected };
+    watch.shows("the run that failed", &expected);
+    watch.is_well();
+    assert!(!watch.lookout().get("/metrics").text().contains("livesecret"));
+}
