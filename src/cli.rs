@@ -14,6 +14,7 @@ mod doctor;
 mod export;
 mod health;
 mod logging;
+mod pipe;
 mod replay;
 mod run;
 mod setup;
@@ -28,6 +29,7 @@ mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -37,11 +39,12 @@ pub use ack::AckArgs;
 pub use agents::AgentsArgs;
 pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
-pub use client::ClientArgs;
+pub use client::{ClientArgs, ReachArgs};
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use export::ExportRulesArgs;
 pub use health::HealthArgs;
+pub use pipe::PipeArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use setup::SetupArgs;
@@ -61,6 +64,7 @@ Examples:
   lookout --config lookout.yaml           watch as the file says
   lookout check --config lookout.yaml     is the file valid?
   lookout test rules team.test.yaml       do the rules do what they should?
+  claude -p … | lookout pipe --agent a    watch an agent by what it prints
   lookout setup claude-code --agent me    what to paste into Claude Code's settings
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
@@ -113,6 +117,8 @@ pub enum Command {
     Ack(AckArgs),
     /// Show every agent, the worst first
     Agents(AgentsArgs),
+    /// Pass an agent's output on unchanged, and tell the sidecar what it says of the agent
+    Pipe(PipeArgs),
     /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
     Health(HealthArgs),
 }
@@ -171,6 +177,7 @@ impl Cli {
             Command::Silence(args) => wait(silence::run(&args, env)),
             Command::Ack(args) => wait(ack::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),
+            Command::Pipe(args) => pipe::run(&args, env),
             Command::Health(args) => wait(health::run(&args, env)),
         };
         done.unwrap_or_else(|error| {
@@ -192,7 +199,12 @@ fn who(said: Option<&str>) -> String {
 const GIVES_WAY: i32 = 5;
 
 /// Waits for what a command does over the network.
-fn wait(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn wait<'a>(work: impl Future<Output = anyhow::Result<ExitCode>> + 'a) -> anyhow::Result<ExitCode> {
+    // One loop for all commands: one for each would be a good part of the program.
+    wait_for(Box::pin(work))
+}
+
+fn wait_for(work: Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>> + '_>>) -> anyhow::Result<ExitCode> {
     // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
     // nice value belongs to a thread; where it can't be set, the thread competes like any other.
     let give_way = || {

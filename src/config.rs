@@ -29,6 +29,7 @@ use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::sources::config::SourceConfig;
 use crate::sources::otlp::OtlpConfig;
+use crate::sources::stream::PipeConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use crate::written;
 use log::LogConfig;
@@ -58,6 +59,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Where OpenTelemetry's protocol is received and what is kept of it.
     pub otlp: OtlpConfig,
+    /// How `lookout pipe` understands text.
+    pub pipe: PipeConfig,
     /// When an agent counts as silent, idle and forgotten.
     pub agents: AgentsConfig,
     /// Who must be there.
@@ -106,6 +109,7 @@ impl Source {
             record: reader.section("record"),
             sources: reader.list("sources"),
             otlp: reader.section("otlp"),
+            pipe: reader.section("pipe"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),
             budgets: reader.section("budgets"),

@@ -11,6 +11,7 @@ mod expected;
 mod expiry;
 mod hooks;
 mod limits;
+mod order;
 mod poll;
 mod project;
 mod restore;
@@ -74,6 +75,7 @@ pub struct Fleet {
     /// Per agent slot: the number of the batch that last named it.
     named_in: Vec<u64>,
     batch: u64,
+    orders: order::Orders,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
     released_agents: Vec<u32>,
@@ -101,6 +103,7 @@ impl Fleet {
             indexes: Vec::new(),
             named_in: Vec::new(),
             batch: 0,
+            orders: order::Orders::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
             released_agents: Vec::new(),
@@ -244,6 +247,12 @@ impl Fleet {
         for update in &batch.agents {
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
+                    if let Some(ordinal) = &batch.ordinal
+                        && let Err(error) = self.orders.note(slot, ordinal)
+                    {
+                        taken.reject(&update.name, "late", error.to_owned());
+                        continue;
+                    }
                     if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
                         let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
                         taken.reject(&update.name, "usage_owner", error.to_owned());
@@ -294,6 +303,7 @@ impl Fleet {
                 (agent.project_slot, agent.day) = (project, self.day);
                 let slot = self.state.agents.insert_with(|slot| Agent { slot, ..agent });
                 self.indexes.get_mut(project as usize)?.agents.insert(name, slot);
+                self.orders.begin(slot);
                 slot
             }
         };

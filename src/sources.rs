@@ -21,6 +21,7 @@ pub mod profiles;
 pub mod push;
 mod read;
 mod retry;
+pub mod stream;
 pub mod usage;
 mod words;
 

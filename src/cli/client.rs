@@ -22,9 +22,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer read, in bytes: 10,000 agents take about 6 MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// How to reach a running sidecar.
+/// How to ask a running sidecar.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClientArgs {
+    /// Which one
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    /// Print the API's own answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to reach a running sidecar.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ReachArgs {
     /// The sidecar's address [env: LOOKOUT_URL] [default: http://127.0.0.1:9797]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
@@ -34,9 +45,13 @@ pub struct ClientArgs {
     /// File with the roots to trust beside the usual ones, for a sidecar with a certificate of your own
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Print the API's own answer
-    #[arg(long)]
-    pub json: bool,
+}
+
+impl ReachArgs {
+    /// The address that is said here, else in `env`, else the default one.
+    pub(super) fn base(&self, env: &Environment) -> anyhow::Result<Url> {
+        parse_url(self.url.as_deref().or_else(|| env.get("LOOKOUT_URL")).unwrap_or(DEFAULT_URL))
+    }
 }
 
 /// A sidecar's address with what it takes to be let in.
@@ -49,8 +64,12 @@ pub(super) struct Client {
 impl Client {
     /// A client as `args` say, else `env`, else for the default address.
     pub(super) fn new(args: &ClientArgs, env: &Environment) -> anyhow::Result<Self> {
-        let text = args.url.as_deref().or_else(|| env.get("LOOKOUT_URL")).unwrap_or(DEFAULT_URL);
-        let base = parse_url(text)?;
+        Self::reaching(&args.reach, env)
+    }
+
+    /// [`Client::new`] for commands whose answers are not printed.
+    pub(super) fn reaching(args: &ReachArgs, env: &Environment) -> anyhow::Result<Self> {
+        let base = args.base(env)?;
         let token_file = args.token_file.clone().or_else(|| env.get("LOOKOUT_TOKEN_FILE").map(PathBuf::from));
         let token = token_file.map(|file| SecretSource::File(file).read()).transpose()?;
         Ok(Self { http: http_client::build(TIMEOUT, args.ca_file.as_deref())?, base, token })
@@ -73,8 +92,13 @@ impl Client {
 
     /// The answer to a POST of `body` as JSON to the path of `segments`, each of which may hold any letters.
     pub(super) async fn post(&self, segments: &[&str], body: &Value) -> anyhow::Result<String> {
+        self.post_text(segments, body.to_string()).await
+    }
+
+    /// [`Client::post`] of JSON that is written already.
+    pub(super) async fn post_text(&self, segments: &[&str], body: String) -> anyhow::Result<String> {
         let request = self.http.post(self.path(segments));
-        self.answer(request.header("content-type", "application/json").body(body.to_string())).await
+        self.answer(request.header("content-type", "application/json").body(body)).await
     }
 
     /// The answer to a DELETE of the path of `segments`.
@@ -156,8 +180,8 @@ mod tests {
             ("127.0.0.1:9797/", "http://127.0.0.1:9797"),
             ("https://ops:hunter2@example.com/lookout/", "https://***@example.com/lookout"),
         ] {
-            let args = ClientArgs { url: Some(text.to_owned()), ..ClientArgs::default() };
-            assert_eq!(Client::new(&args, &Environment::default()).expect(text).address(), shown);
+            let args = ReachArgs { url: Some(text.to_owned()), ..ReachArgs::default() };
+            assert_eq!(Client::reaching(&args, &Environment::default()).expect(text).address(), shown);
         }
         for text in ["ftp://host", "http://", "nonsense and more"] {
             assert!(parse_url(text).is_err(), "{text}");
@@ -188,8 +212,8 @@ mod tests {
     }
 
     async fn get(address: &str, token_file: Option<PathBuf>) -> Result<String, String> {
-        let args = ClientArgs { url: Some(format!("{address}/base")), token_file, ..ClientArgs::default() };
-        let client = Client::new(&args, &Environment::default()).expect("client");
+        let args = ReachArgs { url: Some(format!("{address}/base")), token_file, ..ReachArgs::default() };
+        let client = Client::reaching(&args, &Environment::default()).expect("client");
         client
             .get("/api/alerts", &[("agent", "a&b".to_owned())])
             .await

@@ -39,6 +39,9 @@ fn every_command_takes_its_arguments() {
         "lookout alerts --level error --state firing --agent a --rule R --limit 5",
         "lookout agents --project shop --status waiting_question",
         "lookout health --url http://127.0.0.1:1",
+        "lookout pipe --agent a",
+        "lookout pipe --agent a --project p --type t --task 7 --format codex --resumed --quiet --token-file f --url h:1",
+        "lookout pipe --agent a --format text --pattern failed=^panic --pattern tokens.input=in:([0-9]+) --config a.yaml",
         "lookout setup claude-code --agent builder --project shop --host watch.example.com --config a.yaml",
     ] {
         assert!(parse(line).is_ok(), "{line}");
@@ -56,6 +59,11 @@ fn wrong_usage_is_refused() {
         ("lookout alerts --level bad", ErrorKind::InvalidValue),
         ("lookout alerts --limit 0", ErrorKind::ValueValidation),
         ("lookout agents --status asleep", ErrorKind::InvalidValue),
+        ("lookout pipe", ErrorKind::MissingRequiredArgument),
+        ("lookout pipe --agent a --format xml", ErrorKind::InvalidValue),
+        ("lookout pipe --agent a --pattern fialed=x", ErrorKind::ValueValidation),
+        ("lookout pipe --agent a --pattern tokens.input=[0-9]+", ErrorKind::ValueValidation),
+        ("lookout pipe --agent \u{7}", ErrorKind::ValueValidation),
         ("lookout setup emacs", ErrorKind::InvalidValue),
         ("lookout setup codex --agent a;b", ErrorKind::ValueValidation),
         ("lookout demo --agents 0", ErrorKind::ValueValidation),

@@ -35,6 +35,9 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     for (key, message) in sources::otlp::config::validate(&config.otlp) {
         found.report(&format!("otlp.{key}"), message);
     }
+    for (key, message) in config.pipe.read().1 {
+        found.report(&format!("pipe.{key}"), message);
+    }
     agents(config, found);
     expected(config, found);
     budgets(config, found);

@@ -24,7 +24,10 @@ use crate::model::{SendReason, Time};
 /// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
 /// whole bodies.
 const SIGNALS: [(&str, &[&str]); 9] = [
-    ("state", &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner"]),
+    (
+        "state",
+        &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner", "late"],
+    ),
     ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
     ("hooks", &["malformed", "too_large", "busy", "series_cap"]),
     ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),

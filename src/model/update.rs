@@ -104,12 +104,23 @@ pub struct Batch<'a> {
     pub complete: bool,
     /// How long the agents named may stay silent; `None` for the default.
     pub ttl: Option<Duration>,
+    /// Which report it is, from a sender that numbers them.
+    pub ordinal: Option<Ordinal<'a>>,
     /// Agents.
     pub agents: Vec<AgentUpdate<'a>>,
     /// Components.
     pub components: Vec<ComponentUpdate<'a>>,
     /// What of the batch could not be taken, found while it was read.
     pub rejected: Vec<Rejected>,
+}
+
+/// The place of a report among those of one run: one that was held up on its way is known by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ordinal<'a> {
+    /// The run, valid by [`super::text::is_name`]; every run has its own.
+    pub run: Cow<'a, str>,
+    /// Its number, higher with each report.
+    pub number: u64,
 }
 
 /// Something of a batch that was not taken, and why.

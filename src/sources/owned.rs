@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::model::update::RateLimitUpdate;
+use crate::model::update::{Ordinal, RateLimitUpdate};
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch};
 
 fn text(text: Cow<'_, str>) -> Cow<'static, str> {
@@ -70,6 +70,7 @@ pub(super) fn batch(batch: Batch<'_>) -> Batch<'static> {
         project: text(batch.project),
         complete: batch.complete,
         ttl: batch.ttl,
+        ordinal: batch.ordinal.map(|ordinal| Ordinal { run: text(ordinal.run), number: ordinal.number }),
         agents: batch.agents.into_iter().map(agent).collect(),
         components: batch.components.into_iter().map(component).collect(),
         rejected: batch.rejected,

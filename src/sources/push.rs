@@ -5,6 +5,7 @@
 
 mod component;
 mod encode;
+mod ordinal;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use self::component::Components;
 pub use self::encode::encode_state;
+use self::ordinal::Ordinals;
 use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
 use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
@@ -84,6 +86,7 @@ enum Part {
     Project,
     Complete,
     Ttl,
+    Ordinal,
     Agents,
     Components,
     Unknown,
@@ -94,6 +97,7 @@ fn part(key: &str) -> Part {
         "project" | "projectId" | "project_id" => Part::Project,
         "complete" => Part::Complete,
         "ttl" => Part::Ttl,
+        "ordinal" => Part::Ordinal,
         "agents" => Part::Agents,
         "components" => Part::Components,
         _ => Part::Unknown,
@@ -108,6 +112,7 @@ impl<'de> Read<'de> for Body<'de> {
                 Part::Project => self.project = project(map.next_value()?)?,
                 Part::Complete => self.batch.complete = complete(map.next_value()?)?,
                 Part::Ttl => self.batch.ttl = ttl(map.next_value()?)?,
+                Part::Ordinal => map.next_value_seed(Seed(&mut Ordinals(&mut self.batch.ordinal)))?,
                 Part::Agents => map.next_value_seed(Seed(&mut Agents { body: self, listed: &mut agents }))?,
                 Part::Components => {
                     let batch = &mut self.batch;

@@ -1,7 +1,7 @@
 //! Claude Code's hooks, recorded ones and real ones, posted to the real program: status, alarms, privacy, restarts.
 
 mod brake;
-mod claude_code;
+pub(crate) mod claude_code;
 
 use serde_json::{Value, json};
 

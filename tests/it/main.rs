@@ -27,6 +27,7 @@ mod hostile;
 mod http;
 mod mail;
 mod otlp;
+mod pipe;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         otlp::trials(),
+        pipe::trials(),
         callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running};
+use crate::model::update::Ordinal;
 use crate::model::{Health, Removal, UsageOwner};
 
 fn batch(complete: bool, names: &[&'static str]) -> Batch<'static> {
@@ -292,4 +293,45 @@ fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
     assert_eq!(watch.usage(11, once).reasons, [("duplicate", 1)]);
     watch.usage(12, UsageUpdate { task_id: Some("t".into()), ..used(2) });
     assert_eq!((watch.agent("a").total_tokens(), names(&watch)), (Some(7), vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_report_that_comes_late_is_refused() {
+    let mut watch = Watch::new(settings());
+    let mut push = |name: &'static str, report: Option<(&'static str, u64)>, tokens: u64| {
+        let agent = AgentUpdate { tokens: [Some(tokens), None, None, None, None], ..named(name) };
+        let ordinal = report.map(|(run, number)| Ordinal { run: run.into(), number });
+        let batch = Batch { project: "shop".into(), ordinal, agents: vec![agent], ..Batch::default() };
+        let taken = watch.push_batch(0, batch);
+        assert_eq!(taken.accepted + taken.rejected.len(), 1);
+        let words = taken.rejected.first().map(|rejected| (rejected.reason, rejected.error.clone()));
+        (words, watch.fleet.find("shop", name).expect(name).tokens[0].get())
+    };
+    assert_eq!(push("a", Some(("x", 1)), 0), (None, Some(0)));
+    assert_eq!(push("a", Some(("x", 3)), 30), (None, Some(30)));
+    for late in [1, 2, 3] {
+        let (refused, tokens) = push("a", Some(("x", late)), 20);
+        let (reason, error) = refused.expect("a refusal");
+        assert!(reason == "late" && error.starts_with("a newer report of the same run"), "{error}");
+        assert_eq!(tokens, Some(30), "report {late}");
+    }
+    assert_eq!(push("a", Some(("x", 4)), 40), (None, Some(40)));
+    // The next run counts from zero, and whatever is still under way of the one before is late.
+    assert_eq!(push("a", Some(("y", 1)), 0), (None, Some(40)));
+    let (refused, tokens) = push("a", Some(("x", 5)), 50);
+    assert!(refused.expect("a refusal").1.starts_with("another run reports under this name since"));
+    assert_eq!((tokens, push("a", Some(("y", 2)), 5)), (Some(40), (None, Some(45))));
+    // Who numbers nothing is taken as he comes, and each agent has reports of its own.
+    assert_eq!(push("a", None, 6), (None, Some(46)));
+    assert_eq!(push("b", Some(("x", 1)), 7), (None, Some(7)));
+}
+
+#[test]
+fn an_agent_that_comes_again_has_no_late_reports() {
+    let mut watch = Watch::new(settings());
+    let numbered = |number| Batch { ordinal: Some(Ordinal { run: "x".into(), number }), ..batch(false, &["a"]) };
+    assert_eq!(watch.push_batch(0, numbered(9)).accepted, 1);
+    watch.push_batch(1, batch(true, &["b"]));
+    assert_eq!(watch.push_batch(2, numbered(1)).accepted, 1);
+    assert_eq!(watch.push_batch(3, numbered(1)).accepted, 0);
 }

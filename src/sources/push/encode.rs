@@ -14,6 +14,9 @@ pub fn encode_state(batch: &Batch<'_>) -> String {
     if let Some(ttl) = batch.ttl {
         body.insert("ttl".to_owned(), json!(duration::exact(ttl)));
     }
+    if let Some(ordinal) = &batch.ordinal {
+        body.insert("ordinal".to_owned(), json!({"run": ordinal.run, "number": ordinal.number}));
+    }
     body.insert("agents".to_owned(), batch.agents.iter().map(agent).collect());
     if batch.complete {
         body.insert("complete".to_owned(), Value::Bool(true));
@@ -119,6 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::update::Ordinal;
     use crate::model::{AgentStatus, ComponentStatus, Time};
     use crate::sources::decode_state;
 
@@ -203,6 +207,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             project in text(), complete in any::<bool>(), ttl in proptest::option::of(1..2_000_000_000_u64),
+            ordinal in proptest::option::of((text(), 0..1_u64 << 50)),
             agents in proptest::collection::vec(agents(), 0..3),
             components in proptest::collection::vec((text(), 0..4_usize, proptest::option::of(text()), 0..3_u8), 0..3),
         ) {
@@ -213,7 +218,8 @@ mod tests {
                 metrics: (0..metrics).map(|it| (format!("m{it}").into(), f64::from(it) / 3.0)).collect(),
             });
             let batch = Batch {
-                project: project.into(), complete, ttl: ttl.map(std::time::Duration::from_millis), agents,
+                project: project.into(), complete, ttl: ttl.map(std::time::Duration::from_millis),
+                ordinal: ordinal.map(|(run, number)| Ordinal { run: run.into(), number }), agents,
                 components: components.collect(), rejected: vec![],
             };
             let body = encode_state(&batch);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::update::Ordinal;
 use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, Patch};
 
 const NOW: &str = "2026-11-21T02:10:00Z";
@@ -79,6 +80,13 @@ fn the_documented_state_is_read_whole() {
     assert_eq!((&*component.name, component.status), ("DatabaseManager", ComponentStatus::Warning));
     assert_eq!(component.details.as_deref(), Some("pool is full"));
     assert_eq!(component.metrics, [("pool_size".into(), 10.0)]);
+}
+
+#[test]
+fn the_place_among_reports_is_read() {
+    let numbered = batch(r#"{"ordinal":{"number":7,"run":"a-1","more":[]},"agents":[]}"#);
+    assert_eq!(numbered.ordinal, Some(Ordinal { run: "a-1".into(), number: 7 }));
+    assert_eq!(batch(r#"{"ordinal":null,"agents":[]}"#).ordinal, None);
 }
 
 #[test]
@@ -280,6 +288,11 @@ fn what_is_no_batch_is_refused_whole_and_says_where() {
     for ttl in ["0", "-1", r#""soon""#, "[]", "1e99", r#""99d""#] {
         check_refused(&format!(r#"{{"ttl":{ttl},"agents":[]}}"#), "`ttl` is ");
     }
+    for ordinal in
+        [r#"{"run":"","number":1}"#, r#"{"run":5,"number":1}"#, r#"{"run":"a","number":-1}"#, r#"{"run":"a"}"#, "7"]
+    {
+        check_refused(&format!(r#"{{"ordinal":{ordinal},"agents":[]}}"#), "`ordinal");
+    }
     check_refused(r#"{"agents":[]} x"#, "trailing characters");
     check_refused(r#"{"agents":[{"name":"a"}"#, "EOF");
     check_refused(&format!(r#"{{"agents":[{}0]}}"#, "0,".repeat(MAX_AGENTS)), "more than 100000 agents");
@@ -317,6 +330,9 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         "ttl",
         "project",
         "complete",
+        "ordinal",
+        "run",
+        "number",
         "lastActivity",
         "metrics",
         "retryAfter",

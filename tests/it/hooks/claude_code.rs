@@ -31,13 +31,14 @@ pub(super) fn trials() -> Vec<Case> {
 const KEY: &str = "sk-ant-api03-opens-nothing-at-all-hooksecret";
 
 /// A folder to work in, and the program that works there.
-struct Home {
+pub(crate) struct Home {
     dir: TempDir,
-    model: Model,
+    pub(crate) model: Model,
 }
 
 impl Home {
-    fn new(lookout: &Lookout, mood: Mood) -> Self {
+    /// One without settings.
+    pub(crate) fn new(mood: Mood) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let shop = dir.path().join("shop");
         fs::create_dir_all(dir.path().join(".claude")).unwrap();
@@ -47,16 +48,24 @@ impl Home {
         let known = json!({"hasCompletedOnboarding": true, "theme": "dark", "customApiKeyResponses": {"approved": [approved]},
             "projects": {shop.canonicalize().unwrap().to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
         fs::write(dir.path().join(".claude.json"), known.to_string()).unwrap();
-        fs::write(dir.path().join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
-        let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
-        setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
-        let text = run(setup.env_clear().current_dir(dir.path()));
-        let (_, hooks) = text.split_once("settings.json where").and_then(|it| it.1.split_once('\n')).expect("hooks");
-        fs::write(dir.path().join(".claude/settings.json"), hooks).unwrap();
         Self { dir, model: Model::start(mood) }
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// One with the hooks that `lookout setup` shows.
+    fn hooked(lookout: &Lookout, mood: Mood) -> Self {
+        let home = Self::new(mood);
+        let dir = home.dir.path();
+        fs::write(dir.join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
+        let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
+        let text = run(setup.env_clear().current_dir(dir));
+        let (_, hooks) = text.split_once("settings.json where").and_then(|it| it.1.split_once('\n')).expect("hooks");
+        fs::write(dir.join(".claude/settings.json"), hooks).unwrap();
+        home
+    }
+
+    /// The program as somebody starts it who works there.
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path().join("shop")).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
@@ -123,7 +132,7 @@ impl Drop for Terminal {
 
 fn at_a_terminal() {
     let lookout = Setup::new("").start();
-    let home = Home::new(&lookout, Mood::Thinks);
+    let home = Home::hooked(&lookout, Mood::Thinks);
     let mut script = home.command("script");
     script.args(["-qfc", "stty cols 120 rows 40; exec claude --permission-mode default", "/dev/null"]);
     let mut terminal = Terminal::start(script);
@@ -164,7 +173,7 @@ fn at_a_terminal() {
 
 fn limited_run() {
     let lookout = Setup::new("").start();
-    let home = Home::new(&lookout, Mood::UsesShell);
+    let home = Home::hooked(&lookout, Mood::UsesShell);
     run(home.command("claude").args(["-p", "count", "--allowedTools", "Bash"]).stdin(Stdio::null()));
     let now = agent(&lookout, "till", "shop");
     assert_eq!((shown(&now).as_str(), &now["type"]), ("completed", &json!("claude-code")));
@@ -179,7 +188,7 @@ fn stopped_at_a_terminal() {
     let stops = |limit: u32| format!("{{limit: {limit}, action: stop}}");
     let budgets = format!("budgets: {{tokens_per_task: {}, tokens_per_day: {}}}\n", stops(100), stops(1_000));
     let lookout = Setup::new(&budgets).start();
-    let home = Home::new(&lookout, Mood::Thinks);
+    let home = Home::hooked(&lookout, Mood::Thinks);
     let mut script = home.command("script");
     script.args(["-qfc", "stty cols 200 rows 40; exec claude --permission-mode acceptEdits", "/dev/null"]);
     let mut terminal = Terminal::start(script);
@@ -211,7 +220,7 @@ fn stopped_at_a_terminal() {
 
 fn endless_run() {
     let lookout = Setup::new("budgets: {tokens_per_task: {limit: 25, action: stop}}\n").start();
-    let home = Home::new(&lookout, Mood::NeverEnds);
+    let home = Home::hooked(&lookout, Mood::NeverEnds);
     let mut command = home.command("claude");
     command.args(["-p", "count", "--allowedTools", "Bash", "--max-turns", "2000"]).stdin(Stdio::null());
     command.envs([("CLAUDE_CODE_ENABLE_TELEMETRY", "1"), ("OTEL_LOGS_EXPORTER", "otlp")]);

@@ -1,0 +1,95 @@
+//! What an error's text says in a few words of ours: a text of the provider's may name accounts and requests.
+
+/// What errors speak of, and how we call it.
+const KINDS: [(&str, &str); 14] = [
+    ("rate limit", "rate limit"),
+    ("rate_limit", "rate limit"),
+    ("too many requests", "rate limit"),
+    ("usage limit", "usage limit"),
+    ("quota", "quota used up"),
+    ("overloaded", "overloaded"),
+    ("unauthorized", "not authorised"),
+    ("authentication", "not authorised"),
+    ("context window", "context window full"),
+    ("timed out", "timeout"),
+    ("timeout", "timeout"),
+    ("disconnected", "connection lost"),
+    ("connection", "connection failed"),
+    ("interrupt", "interrupted"),
+];
+
+/// So much of a text is looked at, in bytes.
+const LOOKED_AT: usize = 4096;
+
+/// A failed request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The HTTP status, where there was an answer.
+    pub(super) status: Option<u64>,
+    /// What kind of failure.
+    kind: Option<&'static str>,
+}
+
+impl Failure {
+    /// The failure with that status, or that `text` speaks of.
+    pub(super) fn of(status: Option<u64>, text: &str) -> Self {
+        let start = text.as_bytes().get(..LOOKED_AT).unwrap_or(text.as_bytes());
+        let start = String::from_utf8_lossy(start).to_ascii_lowercase();
+        let numbers = || start.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        let named = || numbers().filter(|word| word.len() == 3).filter_map(|word| word.parse::<u64>().ok());
+        let status = status.or_else(|| named().find(|status| (400..600).contains(status)));
+        let kind = KINDS.iter().find(|(said, _)| start.contains(said)).map(|(_, kind)| *kind);
+        let kind = kind.or(match status {
+            Some(429) => Some("rate limit"),
+            Some(529) => Some("overloaded"),
+            Some(401 | 403) => Some("not authorised"),
+            _ => None,
+        });
+        Self { status, kind }
+    }
+
+    /// Whether the provider refused it for a limit that ends by itself.
+    pub(super) fn is_limit(self) -> bool {
+        self.status == Some(429) || self.status.is_none() && matches!(self.kind, Some("rate limit" | "usage limit"))
+    }
+
+    /// In a few words.
+    pub(super) fn words(self) -> String {
+        match (self.status, self.kind) {
+            (Some(status), Some(kind)) => format!("{status}, {kind}"),
+            (Some(status), None) => status.to_string(),
+            (None, Some(kind)) => kind.to_owned(),
+            (None, None) => "an error".to_owned(),
+        }
+    }
+}
+
+/// A word of a protocol, `error_max_turns` as `error max turns`; `None` when it is none.
+pub(super) fn word(said: &str) -> Option<String> {
+    let fits = (1..=40).contains(&said.len())
+        && said.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    fits.then(|| said.replace('_', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_words_come_out() {
+        for (text, words, is_limit) in [
+            ("exceeded retry limit, last status: 429 Too Many Requests, request id: req_2694", "429, rate limit", true),
+            ("Reconnecting... 1/2 (stream disconnected before completion: secret)", "connection lost", false),
+            ("unexpected status 503 Service Unavailable: ada@example.com", "503", false),
+            ("You've hit your usage limit for org-1234", "usage limit", true),
+            ("it broke at line 1429 of 5230", "an error", false),
+            ("Rate limit reached for organization org-abc", "rate limit", true),
+        ] {
+            let failure = Failure::of(None, text);
+            assert_eq!((failure.words().as_str(), failure.is_limit()), (words, is_limit), "{text}");
+        }
+        assert_eq!(Failure::of(Some(529), "").words(), "529, overloaded");
+        assert_eq!(word("error_max_turns").as_deref(), Some("error max turns"));
+        assert_eq!((word("My name is Ada"), word("")), (None, None));
+    }
+}

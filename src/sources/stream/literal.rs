@@ -1,0 +1,157 @@
+//! What a line must hold so that a regular expression can fit it: most lines fit none, and looking for letters is a
+//! hundred times faster than trying expressions.
+//!
+//! Refuses to understand expressions: what is not plainly a letter at the top is no letter, and what is in doubt makes
+//! the answer "nothing in particular".
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// The longest run of letters that each text holds which `regex` fits; `None` when none is known.
+pub(super) fn required(regex: &str) -> Option<String> {
+    let (mut longest, mut run) = (String::new(), String::new());
+    let mut letters = regex.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let plain = match letter {
+            // Either side may fit without the other.
+            '|' => return None,
+            '(' => {
+                skip_group(&mut letters)?;
+                None
+            }
+            '[' => {
+                skip_class(&mut letters)?;
+                None
+            }
+            '\\' => match letters.next()? {
+                // Classes, places, letters by their number.
+                letter if letter.is_ascii_alphanumeric() => {
+                    if matches!(letter, 'x' | 'u' | 'U' | 'p' | 'P') {
+                        return None;
+                    }
+                    None
+                }
+                '<' | '>' => None,
+                letter => Some(letter),
+            },
+            // What stands before it may be missing, or there several times.
+            '*' | '?' | '+' | '{' => {
+                run.pop();
+                if letter == '{' {
+                    letters.find(|letter| *letter == '}')?;
+                }
+                None
+            }
+            '.' | '^' | '$' => None,
+            letter => Some(letter),
+        };
+        match plain {
+            Some(letter) => run.push(letter),
+            None => keep_longest(&mut longest, &mut run),
+        }
+    }
+    keep_longest(&mut longest, &mut run);
+    (!longest.is_empty()).then_some(longest)
+}
+
+fn keep_longest(longest: &mut String, run: &mut String) {
+    if run.len() > longest.len() {
+        std::mem::swap(longest, run);
+    }
+    run.clear();
+}
+
+/// Leaves a group behind whose bracket is open; `None` when flags in it change what letters mean.
+fn skip_group(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
+    if letters.next_if_eq(&'?').is_some() && !matches!(letters.next()?, ':' | 'P' | '<') {
+        return None;
+    }
+    loop {
+        match letters.next()? {
+            '\\' => _ = letters.next()?,
+            '[' => skip_class(letters)?,
+            '(' => skip_group(letters)?,
+            ')' => return Some(()),
+            _ => {}
+        }
+    }
+}
+
+/// Leaves a class behind whose bracket is open.
+fn skip_class(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
+    let mut is_first = true;
+    loop {
+        match letters.next()? {
+            '^' if is_first => continue,
+            // Right at the start it is a letter like others.
+            ']' if !is_first => return Some(()),
+            // Classes in classes, which few write.
+            '[' => skip_class(letters)?,
+            '\\' => _ = letters.next()?,
+            _ => {}
+        }
+        is_first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex_lite::Regex;
+
+    use super::*;
+
+    #[test]
+    fn letters_that_must_be_there_are_found() {
+        for (regex, letters) in [
+            ("used ([0-9,]+) tokens", Some(" tokens")),
+            ("^panic: ", Some("panic: ")),
+            (r"\[y/N\]", Some("[y/N]")),
+            (r"cost: \$(\S+)", Some("cost: $")),
+            ("colou?r", Some("colo")),
+            ("ab{2,3}c", Some("a")),
+            ("x+", None),
+            ("error|failed", None),
+            ("(error|failed)", None),
+            ("(?i)error", None),
+            ("(?:in|out): (\\d+)", Some(": ")),
+            ("a(?i)error", None),
+            ("[]x]+ed", Some("ed")),
+            ("[^]x]ed", Some("ed")),
+            (r"[\]]ed", Some("ed")),
+            (r"\x41bc", None),
+            (r"\bdone\b", Some("done")),
+            ("", None),
+            (".*", None),
+        ] {
+            assert_eq!(required(regex).as_deref(), letters, "{regex}");
+        }
+    }
+
+    /// Expressions of any make.
+    fn expressions() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            "[a-c]{1,3}".prop_map(|letters| letters),
+            Just("|".to_owned()),
+            Just("(?i)".to_owned()),
+            Just("(?x)".to_owned()),
+            proptest::sample::select(vec![
+                ".", "a*", "b?", "c+", "a{2}", "b{0,1}", "^", "$", r"\b", r"\d", r"\.", r"\[", r"\x61", "[ab]", "[^a]",
+                "[]a]", r"[\]b]", "(a|b)", "(bc)?", "((?i)a)", "(?i:b)", "(?:ab)*", "(?P<n>c)", "((a)b|c)", "é", "é?",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        proptest::collection::vec(part, 1..7).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_fits_holds_them(regex in expressions(), text in "[abcABC .é\\[\\]1]{0,8}") {
+            if let (Some(letters), Ok(expression)) = (required(&regex), Regex::new(&regex)) {
+                prop_assert!(!expression.is_match(&text) || text.contains(&letters), "`{}` in `{}`", letters, text);
+            }
+        }
+    }
+}
