@@ -52,6 +52,8 @@ fuzz_target!(|text: &str| {
             value: Some(f64::MAX),
             threshold: None,
             reason: Some("it fell"),
+            provider: Some("anthropic"),
+            until: Some(now),
             agents: &["a".to_owned()],
             at: now,
             zone: fleet.time_zone(),
