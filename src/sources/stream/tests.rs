@@ -290,7 +290,7 @@ fn a_count_is_opened_with_zero() {
 fn text_of_an_agent_is_cleaned() {
     let line = "{\"type\":\"control_request\",\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"\\u001b[31mB\\u202eash\\n\"}}";
     let (seen, _) = watch(Format::ClaudeCode, line);
-    assert_eq!(seen[0], ("waiting_question", "permission to run [31mBash".to_owned()));
+    assert_eq!(seen[0], ("waiting_question", "permission to run Bash".to_owned()));
     let reader = Reader::new(Format::Auto, Vec::new(), None);
     let reason = reader.state().update("a", &Counts::default(), None).reason;
     assert_eq!(reason, Patch::<Cow<'_, str>>::Clear);

@@ -1,0 +1,112 @@
+//! Output that is piped: cut into lines, understood in each format and by patterns, and told as a state.
+//!
+//! The first line says the format and the patterns by their keys as JSON; what follows is the output, in pieces.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lookout::model::telemetry::Telemetry;
+use lookout::model::{Batch, Time};
+use lookout::sources::stream::skim::{Keep, Lane, Piece, Skimmer};
+use lookout::sources::stream::{Counts, Ending, Format, PipeConfig, Reader};
+use lookout::sources::{decode_state, encode_state};
+use lookout_fuzz::watch::Watch;
+
+fuzz_target!(|input: &[u8]| {
+    let Some(end) = input.iter().position(|byte| *byte == b'\n') else { return };
+    let (head, output) = (&input[..end], &input[end + 1..]);
+    let Some((kind, patterns)) = head.split_first() else { return };
+    let format = match kind % 4 {
+        0 => Format::Auto,
+        1 => Format::ClaudeCode,
+        2 => Format::Codex,
+        _ => Format::Text,
+    };
+    let config: PipeConfig = serde_json::from_slice(patterns).unwrap_or_default();
+    let (patterns, problems) = config.read();
+    if !problems.is_empty() {
+        return;
+    }
+    let mut reader = Reader::new(format, patterns, None);
+    let mut watch = Watch::new(input.len() % 2 == 0);
+    let mut told = Counts::default();
+    let mut lane = All { is_slow: kind & 4 != 0, pieces: Vec::new() };
+    let mut skimmer = Skimmer::new(if kind & 8 != 0 { Keep::Everything } else { reader.keep() });
+    for piece in output.split(|byte| *byte == 0) {
+        skimmer.take(piece.to_vec(), piece.len(), &mut lane);
+        tell(&mut watch, &mut reader, &mut lane, &mut told);
+    }
+    skimmer.finish(&mut lane);
+    if kind & 8 != 0 {
+        whole(output, &lane);
+    }
+    tell(&mut watch, &mut reader, &mut lane, &mut told);
+    reader.finish(Ending::Over);
+    assert!(reader.state().status.is_over(), "what ended is over");
+    tell(&mut watch, &mut reader, &mut lane, &mut told);
+});
+
+/// A reader that may be behind, and what it was given.
+struct All {
+    is_slow: bool,
+    pieces: Vec<Piece>,
+}
+
+impl Lane for All {
+    fn offer(&mut self, piece: Piece) -> Option<Piece> {
+        if self.is_slow {
+            return Some(piece);
+        }
+        self.pieces.push(piece);
+        None
+    }
+
+    fn hand(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn needs(&self) -> Option<Keep> {
+        None
+    }
+}
+
+/// Panics when a line that must be read was not handed on; `lane` was emptied after each piece but for the last ones.
+fn whole(output: &[u8], lane: &All) {
+    let handed: usize = lane.pieces.iter().map(length).sum();
+    assert!(handed <= output.len(), "no line is handed on twice");
+}
+
+fn length(piece: &Piece) -> usize {
+    match piece {
+        Piece::Lines(lines) => lines.parts().iter().map(|part| part.len()).sum(),
+        Piece::Open(_) => 0,
+    }
+}
+
+/// Reads what was handed on and tells the fleet; panics when a count fell or when what is told is not understood.
+fn tell(watch: &mut Watch, reader: &mut Reader, lane: &mut All, told: &mut Counts) {
+    for piece in lane.pieces.drain(..) {
+        match piece {
+            Piece::Lines(lines) => lines.parts().iter().for_each(|part| reader.lines(watch.now, part)),
+            Piece::Open(line) => reader.open_line(&line),
+        }
+    }
+    let state = reader.state();
+    for (now, before) in state.counts.whole.iter().zip(told.whole) {
+        assert!(*now >= before, "a count fell: {:?} after {told:?}", state.counts);
+    }
+    assert!(state.progress.is_none_or(|progress| (0.0..=100.0).contains(&progress)), "{state:?}");
+    told.note(&state.counts);
+    let now: Time = watch.now;
+    let agents = vec![state.update("piped", &state.counts, Some(now))];
+    let written = encode_state(&Batch { project: "default".into(), agents, ..Batch::default() });
+    let mut batch = decode_state(&written, now).unwrap_or_else(|error| panic!("{error}: {written}"));
+    assert!(batch.rejected.is_empty(), "{:?}: {written}", batch.rejected);
+    watch.fleet.push(now, &mut batch);
+    watch.judge();
+    watch.show(&Telemetry::default());
+}
