@@ -47,8 +47,10 @@ impl Proxy {
         );
         home.write("shop/config.yaml", &config);
         let address = free();
-        let program = python().join("litellm");
+        // By its interpreter: the script itself names a place where the build may no longer be.
+        let program = python().join("python3");
         let mut command = home.command(program.to_str().expect("a path"), printed, 300);
+        command.arg(python().join("litellm"));
         command.args(["--config", "config.yaml", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
         // Prices are its own, and nothing is fetched.
         command.envs([("LITELLM_LOCAL_MODEL_COST_MAP", "True"), ("LITELLM_MODE", "PRODUCTION")]);
