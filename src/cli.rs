@@ -32,7 +32,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 pub use ack::AckArgs;
@@ -69,12 +68,9 @@ Examples:
   lookout status                          ask the sidecar on this machine
   lookout alerts --level critical --json  for scripts";
 
-const STYLES: Styles =
-    Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default().bold());
-
 /// Keeps watch over a fleet of AI agents: metrics for Prometheus, alerts to Slack and e-mail
 #[derive(Clone, Debug, Parser)]
-#[command(name = "lookout", version, after_help = EXAMPLES, styles = STYLES, args_conflicts_with_subcommands = true)]
+#[command(name = "lookout", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; run the sidecar when nothing is said.
     #[command(subcommand)]
