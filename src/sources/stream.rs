@@ -184,7 +184,7 @@ impl Reader {
         }
     }
 
-    /// Looks at a line that has begun and does not go on for now: a question is often the last thing that is written
+    /// Looks at a line that has begun and pauses before its end: a question is often the last thing that is written
     /// before its answer.
     pub fn open_line(&mut self, line: &[u8]) {
         if matches!(self.format, Format::Auto | Format::Text) {

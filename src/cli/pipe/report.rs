@@ -150,7 +150,7 @@ impl Reporter {
                 self.client = None;
                 if !has_warned {
                     has_warned = true;
-                    warn(&format!("lookout pipe: {} is not reported for now: {error:#}", self.agent));
+                    warn(&format!("lookout pipe: {} is not reported, and it is tried again: {error:#}", self.agent));
                 }
             } else {
                 self.told.note(&counts);
