@@ -91,8 +91,8 @@ impl Beside {
         let (said, mut distilled) = tokio::sync::mpsc::channel(DISTILLED);
         let engine = context.engine.clone();
         tokio::spawn(async move {
-            while let Some(batch) = distilled.recv().await {
-                if engine.telemetry(batch).await.is_err() {
+            while let Some((batch, done)) = distilled.recv().await {
+                if engine.telemetry(batch, done).await.is_err() {
                     return;
                 }
             }

@@ -54,8 +54,8 @@ pub enum Bulk {
     Usage(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
-    /// What an export of telemetry says of agents.
-    Telemetry(Distilled),
+    /// What an export of telemetry says of agents, and who waits until it was applied.
+    Telemetry(Distilled, oneshot::Sender<()>),
 }
 
 /// What overtakes state that waits.
@@ -164,9 +164,10 @@ impl Handle {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
     }
 
-    /// Takes in what telemetry says of agents; waits while the queue is full.
-    pub async fn telemetry(&self, distilled: Distilled) -> Result<(), Stopped> {
-        self.bulk.send(Bulk::Telemetry(distilled)).await.map_err(|_| Stopped)
+    /// Takes in what telemetry says of agents; waits while the queue is full. A read that begins after `done` was sent
+    /// sees it.
+    pub async fn telemetry(&self, distilled: Distilled, done: oneshot::Sender<()>) -> Result<(), Stopped> {
+        self.bulk.send(Bulk::Telemetry(distilled, done)).await.map_err(|_| Stopped)
     }
 
     /// The picture as it is now.

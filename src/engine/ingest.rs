@@ -26,7 +26,7 @@ impl Engine {
                 self.committer.answer(move || drop(reply.send(answer)));
             }
             Bulk::Poll(report) => self.poll(now, report),
-            Bulk::Telemetry(Distilled { said, counting }) => {
+            Bulk::Telemetry(Distilled { said, counting }, done) => {
                 self.unsaved.remember(counting);
                 let taken = self.fleet.telemetry(now, &said);
                 self.count("telemetry", &taken);
@@ -34,6 +34,8 @@ impl Engine {
                     tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
                 }
                 self.judge(now);
+                // A sender that has gone away is not waiting for it.
+                self.committer.answer(move || _ = done.send(()));
             }
         }
     }

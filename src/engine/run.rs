@@ -102,8 +102,7 @@ impl Engine {
     }
 
     fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
-        let usage_ids = saved.usage_ids.into_iter().map(|(hash, _)| hash);
-        self.fleet.restore(now, saved.projects, saved.agents, saved.components, usage_ids);
+        self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
         self.rules.seed(now, self.fleet.state());
         self.watch(now);
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();

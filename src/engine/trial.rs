@@ -15,8 +15,8 @@ use super::{AlertFilter, AlertView, brake};
 use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
-    Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, ReceiverPolicy, Time,
-    UsageUpdate,
+    AgentTelemetry, Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, ReceiverPolicy,
+    Time, UsageUpdate,
 };
 use crate::rules::{RuleSet, Rules};
 use crate::sources::{decode_state, decode_states, decode_usage};
@@ -50,6 +50,8 @@ pub enum Event<'a> {
     Hook(Hook),
     /// The outcome of a poll.
     Poll(PollReport),
+    /// What telemetry says of agents, as the profiles of tools read it.
+    Telemetry(Vec<AgentTelemetry>),
 }
 
 /// Sees what happens in a trial.
@@ -79,7 +81,7 @@ pub struct Trial {
     alerts: Alerts,
     /// What the store would give back after a restart.
     ledger: BTreeMap<Fingerprint, Alert>,
-    usage_ids: VecDeque<u64>,
+    usage_ids: VecDeque<(u64, Time)>,
     /// Deadlines that may be served, and how many were.
     limit: u64,
     served: u64,
@@ -169,7 +171,7 @@ impl Trial {
             Event::State(mut batch) => self.fleet.push(self.now, &mut batch),
             Event::Usage(project, updates) => {
                 let taken = self.fleet.usage(self.now, project, &updates);
-                self.usage_ids.extend(self.fleet.take_usage_ids().into_iter().map(|(hash, _)| hash));
+                self.usage_ids.extend(self.fleet.take_usage_ids());
                 self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
                 taken
             }
@@ -181,6 +183,7 @@ impl Trial {
                 self.fleet.hook(self.now, &hook)
             }
             Event::Poll(mut report) => self.fleet.poll(self.now, &mut report),
+            Event::Telemetry(said) => self.fleet.telemetry(self.now, &said),
         };
         self.settle(watch);
         taken

@@ -373,8 +373,8 @@ impl Used {
         if let Some(model) = &agent.model
             && (all > 0 || self.cost > 0.0)
         {
-            let cost = agent.cost_usd.get().is_some().then_some(self.cost);
-            add_model_usage(project, model, &self.tokens, cost);
+            // What others of its models cost is no price of this one.
+            add_model_usage(project, model, &self.tokens, (!unpriced).then_some(self.cost));
         }
     }
 }

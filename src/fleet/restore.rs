@@ -19,9 +19,9 @@ impl Fleet {
         projects: Vec<Project>,
         agents: Vec<Agent>,
         components: Vec<Component>,
-        usage_ids: impl IntoIterator<Item = u64>,
+        usage_ids: impl IntoIterator<Item = (u64, Time)>,
     ) {
-        self.usage_ids.restore(usage_ids);
+        self.usage_ids.restore(now, usage_ids);
         for saved in projects {
             let Some(slot) = self.project_slot(&saved.name) else { continue };
             if let Some(project) = self.state.projects.get_mut(slot as usize).map(Arc::make_mut) {

@@ -1,8 +1,11 @@
 //! Increments of usage: whose they are, and that each counts once.
+//!
+//! Refuses to remember ids for ever: a retry comes within an hour, or never.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Signals, Time, UsageOwner, UsageUpdate};
 
@@ -10,14 +13,16 @@ use super::agent::{USAGE, Used, add_tokens};
 use super::project::Tally;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
-/// Ids remembered at most; a retry comes within seconds, and this many increments take longer.
-const MAX_IDS: usize = 65_536;
+/// How long ids are remembered.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Ids remembered at most: more than 500 increments a second for that long. It keeps the memory of a flood bounded.
+const MAX_IDS: usize = 2_000_000;
 
 /// The ids of increments that were counted, as 64-bit hashes that mean the same after a restart.
 #[derive(Debug, Default)]
 pub(super) struct SeenIds {
     known: HashSet<u64>,
-    order: VecDeque<u64>,
+    order: VecDeque<(u64, Time)>,
     unsaved: Vec<(u64, Time)>,
 }
 
@@ -28,29 +33,41 @@ impl SeenIds {
 
     /// Notes that the increment of that hash was counted.
     fn insert(&mut self, now: Time, hash: u64) {
-        if self.remember(hash) {
+        if self.remember(now, hash) {
             self.unsaved.push((hash, now));
         }
     }
 
-    fn remember(&mut self, hash: u64) -> bool {
+    fn remember(&mut self, at: Time, hash: u64) -> bool {
         if !self.known.insert(hash) {
             return false;
         }
-        self.order.push_back(hash);
-        if self.order.len() > MAX_IDS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
+        self.order.push_back((hash, at));
+        if self.order.len() > MAX_IDS {
+            self.forget_oldest();
         }
         true
     }
 
-    /// Takes over ids from before a restart.
-    pub(super) fn restore(&mut self, hashes: impl IntoIterator<Item = u64>) {
-        for hash in hashes {
-            self.remember(hash);
+    /// Forgets what was counted too long ago.
+    fn expire(&mut self, now: Time) {
+        while self.order.front().is_some_and(|(_, at)| now.since(*at) >= REMEMBERED) {
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((oldest, _)) = self.order.pop_front() {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// Takes over ids from before a restart, oldest first. Those of a clock that was ahead of ours are of now.
+    pub(super) fn restore(&mut self, now: Time, ids: impl IntoIterator<Item = (u64, Time)>) {
+        for (hash, at) in ids {
+            self.remember(at.min(now), hash);
+        }
+        self.expire(now);
     }
 }
 
@@ -59,6 +76,7 @@ impl Fleet {
     pub fn usage(&mut self, now: Time, project: &str, updates: &[UsageUpdate<'_>]) -> Taken {
         let mut taken = Taken::default();
         self.turn_day(now);
+        self.usage_ids.expire(now);
         for update in updates {
             let name = update.agent.as_deref().or(update.task_id.as_deref()).unwrap_or_default();
             match self.take_increment(now, project, update, name) {

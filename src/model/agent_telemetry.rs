@@ -98,6 +98,8 @@ pub struct Reception {
     pub agent_type: &'static str,
     /// Whether the telemetry or a rule names it, rather than its service and host.
     pub is_named: bool,
+    /// Whether it told of tokens without saying in which session they were used.
+    pub lacks_session: bool,
     /// What came through each, in the order of [`Channel::ALL`].
     pub channels: [Option<Received>; Channel::ALL.len()],
 }

@@ -30,23 +30,74 @@ pub struct Counting {
     pub since: Option<u64>,
     /// How digests are made: those that were made otherwise mean nothing.
     pub scheme: u64,
+    /// The secret that goes into digests, so that nobody can make two things that are one; `None` where nothing was saved.
+    pub key: Option<Key>,
     /// Digests of items that were counted, oldest first.
     pub seen: Vec<u64>,
-    /// Cumulative streams by their digest.
+    /// Streams of data points by their digest.
     pub streams: HashMap<u64, StreamCount>,
     /// Producers and models by their digest.
     pub groups: HashMap<u64, GroupCount>,
 }
 
-/// The last point of a cumulative stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StreamCount {
-    /// When it began to count, in nanoseconds since 1970.
+/// A secret for digests. Nothing shows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key(pub [u64; 2]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Key(…)")
+    }
+}
+
+/// What was counted of a stream of data points. Times are in nanoseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamCount {
+    /// Of deltas: the intervals that are counted.
+    Deltas(Vec<(u64, u64)>),
+    /// Of what grows from a start.
+    Totals {
+        /// The processes that are told apart.
+        runs: Vec<RunCount>,
+        /// From when on all of them are known.
+        since: u64,
+    },
+}
+
+impl StreamCount {
+    /// When the last process that is known began to count.
+    pub fn last_start(&self) -> u64 {
+        match self {
+            Self::Deltas(_) => 0,
+            Self::Totals { runs, .. } => runs.iter().map(|run| run.start).max().unwrap_or_default(),
+        }
+    }
+}
+
+/// The last point of one process of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunCount {
+    /// When it began to count.
     pub start: u64,
     /// When the point was measured.
     pub time: u64,
-    /// Its value.
+    /// Its value. Saved to the last bit: one that came back larger would look as if the next had fallen.
+    #[serde(with = "bits")]
     pub value: f64,
+}
+
+/// A number by its bits.
+mod bits {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
+        u64::deserialize(input).map(f64::from_bits)
+    }
 }
 
 /// Sums of what each signal of a producer said of a model.
@@ -71,6 +122,7 @@ impl Counting {
     pub fn merge(&mut self, later: Self) {
         self.since = later.since.or(self.since);
         self.scheme = later.scheme;
+        self.key = later.key.or(self.key);
         self.seen.extend(later.seen);
         let over = self.seen.len().saturating_sub(MAX_SEEN);
         self.seen.drain(..over);
@@ -96,18 +148,19 @@ mod tests {
         let mut counting = Counting::default();
         assert!(counting.is_empty());
         for round in 0..3_u64 {
-            let stream = StreamCount { start: 1, time: round, value: round as f64 };
+            let stream = StreamCount::Deltas(vec![(round, round)]);
             let ids = round * 10_000..(round + 1) * 10_000;
             counting.merge(Counting {
                 since: (round == 1).then_some(7),
                 scheme: 1,
+                key: None,
                 seen: (0..40_000).map(|it| round * 40_000 + it).collect(),
-                streams: ids.map(|id| (id, stream)).chain([(0, stream)]).collect(),
+                streams: ids.chain([0]).map(|id| (id, stream.clone())).collect(),
                 groups: HashMap::new(),
             });
         }
         assert_eq!((counting.seen.len(), counting.seen.last()), (MAX_SEEN, Some(&119_999)));
         assert_eq!((counting.streams.len(), counting.since), (MAX_KEPT, Some(7)));
-        assert_eq!(counting.streams[&0].time, 2, "what is known is brought up to date");
+        assert_eq!(counting.streams[&0], StreamCount::Deltas(vec![(2, 2)]), "what is known is brought up to date");
     }
 }

@@ -8,7 +8,7 @@ use super::fields::Field;
 use super::read::{Scalar, Unfit, shown};
 use super::{LIMIT, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, words};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentUpdate, Patch, Rejected, Time, text};
+use crate::model::{AgentUpdate, Patch, Rejected, Time, names, text};
 
 /// Most rate limits of one agent.
 pub(super) const MAX_RATE_LIMITS: usize = 16;
@@ -130,7 +130,7 @@ impl<'a> Draft<'a> {
                 other => return Err((other, Unfit("one of the nine words for a status"))),
             },
             Field::Type => to.agent_type = text(value, MAX_TEXT)?,
-            Field::Model => to.model = text(value, MAX_TEXT)?,
+            Field::Model => to.model = text(value, MAX_TEXT)?.map(names::model_of),
             Field::Reason => to.reason = patch(text(value, MAX_REASON)?),
             Field::Phase => to.phase = patch(text(value, MAX_TEXT)?),
             Field::TaskId => to.task_id = patch(text(numbered(value), MAX_TEXT)?),

@@ -23,21 +23,22 @@ mod table;
 mod tests;
 mod touched;
 
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attributes::{number, outcome, text};
-use item::{Item, count, is_meant, model, put, tell};
+use item::{Item, Tries, count, is_meant, model, put, tell, tries};
 use meter::{Amounts, Memory, Meters};
 use origin::{Origin, Producer};
-use table::{COLUMNS, Column, EventRow, Profile, Request};
+use siphasher::sip::SipHasher13;
+use table::{COLUMNS, Column, EventRow, Profile, Request, Set};
 use touched::Touched;
 
 pub(in crate::sources) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Reception, Time};
+use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Key, Reception, Time};
 use crate::sources::otlp::Request as Export;
 use crate::sources::otlp::config::OtlpConfig;
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Span};
@@ -55,11 +56,13 @@ const PROFILES: [&Profile; 7] = [
 /// Sums by which an answer is known beside its id, since some servers draw ids from a few hundred.
 const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
 
+/// The event of a span that each try at an answer is.
+const TRY: &str = "gen_ai.request.attempt";
+
 /// Turns telemetry into what it says of agents.
 #[derive(Debug)]
 pub struct Profiles {
-    /// The same after a restart, so that what was remembered is found again.
-    hash: BuildHasherDefault<DefaultHasher>,
+    hash: Digests,
     config: OtlpConfig,
     meters: Meters,
     memory: Memory,
@@ -68,11 +71,33 @@ pub struct Profiles {
     now: Time,
 }
 
+/// How digests are made: with a secret, so that nobody can make two things that are one, and with the same after a
+/// restart, so that what was remembered is found again.
+#[derive(Clone, Copy, Debug)]
+struct Digests(Key);
+
+impl Digests {
+    fn new() -> Self {
+        // Its seeds come from the operating system.
+        let random = RandomState::new();
+        Self(Key([random.hash_one(0), random.hash_one(1)]))
+    }
+}
+
+impl BuildHasher for Digests {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        let Key([first, second]) = self.0;
+        SipHasher13::new_with_keys(first, second)
+    }
+}
+
 impl Profiles {
     /// Listens from `now` on: what cumulative streams had counted before is left out.
     pub fn new(now: Time, config: &OtlpConfig) -> Self {
         Self {
-            hash: BuildHasherDefault::default(),
+            hash: Digests::new(),
             config: config.clone(),
             meters: Meters::default(),
             memory: Memory::new(nanos(now)),
@@ -83,21 +108,24 @@ impl Profiles {
 
     /// Takes over what was remembered before a restart.
     pub fn restore(&mut self, mut saved: Counting) {
-        if saved.scheme != self.scheme() {
+        let Some(key) = saved.key else { return };
+        let hash = Digests(key);
+        if saved.scheme != scheme(hash) {
             return;
         }
+        self.hash = hash;
         self.meters.restore(std::mem::take(&mut saved.groups));
         self.memory.restore(saved);
     }
 
     /// What was remembered anew since the last call, to be saved with what was said since then.
     pub fn take_counting(&mut self) -> Counting {
-        Counting { scheme: self.scheme(), groups: self.meters.take_changed(), ..self.memory.take_fresh() }
-    }
-
-    /// What tells the way in which digests are made now from others, such as that of another standard library.
-    fn scheme(&self) -> u64 {
-        self.hash.hash_one(("scheme", 1_u64, Some("text"), [2_u8; 3]))
+        Counting {
+            scheme: scheme(self.hash),
+            key: Some(self.hash.0),
+            groups: self.meters.take_changed(),
+            ..self.memory.take_fresh()
+        }
     }
 
     /// Takes over other rules and prices.
@@ -164,7 +192,7 @@ impl Profiles {
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
         let digest = self.digest(origin, &bare, attributes);
         if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false };
+            let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false, tries: 0 };
             let touched = self.is_first(origin, attributes).then_some(touched);
             self.event(origin, row, &item, touched);
         }
@@ -190,6 +218,7 @@ impl Profiles {
                     took: (took > 0).then_some(Duration::from_nanos(took)),
                     words: &words,
                     failed: failed.is_some(),
+                    tries: span.events.iter().filter(|event| event.name == TRY).count(),
                 };
                 let touched = self.is_first(origin, attributes).then_some(touched);
                 self.event(origin, row, &item, touched);
@@ -197,8 +226,8 @@ impl Profiles {
             // It names an agent, of whom no number is known yet.
             None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
                 let at = self.now;
-                let item = Item { attributes, at, took: None, words: &[], failed: false };
-                self.add(origin, &item, true, &[0.0; COLUMNS], Some(touched));
+                let item = Item { attributes, at, took: None, words: &[], failed: false, tries: 0 };
+                self.add(origin, Set::Only, &item, true, &[0.0; COLUMNS], Some(touched));
             }
             None => {}
         }
@@ -217,8 +246,34 @@ impl Profiles {
         }
         let Some(answer) = answer else { return true };
         let answered = ANSWERED.map(|key| number(attributes, key).map(f64::to_bits));
-        let whose = if call.is_some() { 0 } else { origin.producer };
-        self.memory.is_new(self.hash.hash_one(("answer", whose, answer, answered)))
+        let by_proxy = self.hash.hash_one(("answer", 0_u64, &answer, answered));
+        let by_caller = self.hash.hash_one(("asked", &answer, answered));
+        if call.is_some() {
+            return self.memory.is_new(by_proxy) && !self.memory.knows(by_caller);
+        }
+        // Calls in a session are told apart from those of a proxy by that.
+        let through_proxy = origin.profile.session.is_none() && {
+            self.memory.is_new(by_caller);
+            self.memory.knows(by_proxy)
+        };
+        self.memory.is_new(self.hash.hash_one(("answer", origin.producer, &answer, answered))) && !through_proxy
+    }
+
+    /// How a request was tried, without those tries that other items told of.
+    fn tries(&mut self, row: &EventRow, item: &Item<'_>, failed: bool) -> (Tries, f64) {
+        let mut tries = tries(row.request, item);
+        let Some(call) = text(item.attributes, litellm::CALL_ID) else { return (tries, 1.0) };
+        // LiteLLM tells of the first of a call's failures by itself, and then how often it tried in all.
+        let cured = self.hash.hash_one(("cured", &call));
+        if failed {
+            return (tries, if self.memory.knows(cured) { 0.0 } else { 1.0 });
+        }
+        if tries.failed_before > 0.0 {
+            self.memory.is_new(cured);
+            let refused = self.hash.hash_one(("call", &call, None::<std::borrow::Cow<'_, str>>));
+            tries.failed_before -= if self.memory.knows(refused) { 1.0 } else { 0.0 };
+        }
+        (tries, 1.0)
     }
 
     /// Adds what an event says; without `touched` it was said before, and only that it arrived is noted.
@@ -238,7 +293,7 @@ impl Profiles {
                 }
             }
         }
-        let said = self.add(origin, item, false, &amounts, touched.as_deref_mut());
+        let said = self.add(origin, Set::Only, item, false, &amounts, touched.as_deref_mut());
         let (told, limited) = outcome(attributes);
         let failed = item.failed || told || row.request == Request::Failed;
         match row.request {
@@ -250,18 +305,22 @@ impl Profiles {
                 }
                 return;
             }
+            Request::Broken => {
+                let mut amounts = [0.0; COLUMNS];
+                put(&mut amounts, &[Column::Errors], 1.0);
+                self.add(origin, Set::Only, item, true, &amounts, touched);
+                return;
+            }
             Request::Ended | Request::Failed | Request::Attempt => {}
         }
         let mut amounts = [0.0; COLUMNS];
-        count(&mut amounts, 1.0, failed, limited);
-        let attempt = number(attributes, "attempt").or_else(|| litellm::attempt(attributes)).unwrap_or_default();
-        let retries = match row.request {
-            Request::Attempt => attempt.min(1.0),
-            _ => (attempt - 1.0).clamp(0.0, 100.0),
-        };
-        put(&mut amounts, &[Column::Retries], retries);
+        let (tries, last) = self.tries(row, item, failed);
+        count(&mut amounts, tries.failed_before, true, false);
+        count(&mut amounts, last, failed, false);
+        put(&mut amounts, &[Column::RateLimited], if limited { 1.0 } else { 0.0 });
+        put(&mut amounts, &[Column::Retries], tries.retries);
         let took = item.took.or_else(|| Duration::try_from_secs_f64(number(attributes, "duration_ms")? / 1000.0).ok());
-        if let Some(said) = self.add(origin, item, true, &amounts, touched) {
+        if let Some(said) = self.add(origin, Set::Only, item, true, &amounts, touched) {
             tell(said, origin.profile, item, failed, limited);
             if let Some(took) = took.filter(|_| self.times(origin, attributes)) {
                 said.durations.observe(&REQUEST_DURATION_BOUNDS, took);
@@ -274,6 +333,7 @@ impl Profiles {
     fn add<'t>(
         &mut self,
         origin: &Origin<'_>,
+        set: Set,
         item: &Item<'_>,
         is_request: bool,
         amounts: &Amounts,
@@ -288,39 +348,60 @@ impl Profiles {
             agent: Arc::clone(&agent),
             agent_type: profile.name,
             is_named,
+            lacks_session: false,
             channels: [None; Channel::ALL.len()],
         });
+        if amounts.iter().take(Column::Cost as usize).any(|amount| *amount > 0.0)
+            && self.session(origin, attributes).is_none()
+        {
+            self.receptions.lacks_session(digest);
+        }
         let touched = touched?;
         let model = if is_request { None } else { model(attributes) };
         let group = self.group(origin, attributes, model.as_ref(), is_request);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        let meter = self.meter(origin);
-        let said = touched.note((group, meter), amounts, telemetry, profile.tells_cost)?;
+        let meter = self.meter(origin, set);
+        let cost_follows =
+            profile.spans_lack_cost && origin.channel == Channel::Traces && self.receptions.says_cost(digest);
+        let said = touched.note((group, meter), amounts, telemetry, cost_follows)?;
         if amounts.iter().any(|amount| *amount > 0.0) {
             said.active = said.active.max(Some(item.at));
         }
         Some(said)
     }
 
-    /// What the numbers of one process and model are summed under.
+    /// What the numbers of one process and model are summed under. In a session, whoever tells of its calls, be it the
+    /// tool or a proxy that it asks, tells of the same ones.
     fn group(&self, origin: &Origin<'_>, attributes: &[KeyValue], model: Option<&Arc<str>>, is_request: bool) -> u64 {
         let profile = origin.profile;
-        let session = profile.session.and_then(|key| text(attributes, key).or_else(|| text(origin.resource, key)));
-        self.hash.hash_one((origin.producer, session, model, profile.name, is_request))
+        match self.session(origin, attributes) {
+            Some(session) => self.hash.hash_one(("session", session, model, is_request)),
+            None => self.hash.hash_one((origin.producer, model, profile.name, is_request)),
+        }
+    }
+
+    /// The session that an item belongs to, where its tool and a proxy that it asks name the same.
+    fn session<'a>(&self, origin: &Origin<'a>, attributes: &'a [KeyValue]) -> Option<std::borrow::Cow<'a, str>> {
+        match origin.profile.session {
+            Some(key) => text(attributes, key).or_else(|| text(origin.resource, key)),
+            None if origin.profile.tells_calls => litellm::session(attributes),
+            None => None,
+        }
     }
 
     /// Which signal of which library says it.
-    fn meter(&self, origin: &Origin<'_>) -> u64 {
+    fn meter(&self, origin: &Origin<'_>, set: Set) -> u64 {
         // Where each call is known by its id, all signals together say everything once.
-        let said_by = (!origin.profile.tells_calls).then_some((origin.channel.as_str(), origin.scope));
-        self.hash.hash_one(said_by)
+        let profile = origin.profile;
+        let said_by = (!profile.tells_calls).then_some((origin.channel.as_str(), origin.scope, set));
+        self.hash.hash_one((profile.name, said_by))
     }
 
     /// Whether the signal of an item is the one by which the requests of its process are timed: the first that came, so
     /// that what several signals say counts once.
     fn times(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
         let group = self.group(origin, attributes, None, true);
-        let meter = self.meter(origin);
+        let meter = self.meter(origin, Set::Only);
         self.meters.times(group, meter)
     }
 
@@ -334,6 +415,11 @@ impl Profiles {
     fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
         self.hash.hash_one((origin.all, name, origin::sum(&self.hash, attributes)))
     }
+}
+
+/// What tells the way in which digests are made now from others, such as that of another standard library.
+fn scheme(hash: Digests) -> u64 {
+    hash.hash_one(("scheme", 2_u64, Some("text"), [2_u8; 3]))
 }
 
 fn nanos(time: Time) -> u64 {

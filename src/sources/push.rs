@@ -20,7 +20,7 @@ use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
 use super::{DecodeError, MAX_AGENTS, MAX_TEXT, VALUE, words};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Batch, Time, duration, text};
+use crate::model::{Batch, Time, duration, names, text};
 
 /// The project of a batch that names none.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -357,7 +357,8 @@ impl<'a> RateLimit<'a> {
         let (key, done) = match part {
             LimitPart::Provider => {
                 let kept = value.clone().text(MAX_TEXT);
-                ("provider", kept.map(|provider| limit.provider = provider.unwrap_or_default()))
+                let one = |name: Cow<'_, str>| names::provider(&name).map(|name| Cow::Owned(name.into_owned()));
+                ("provider", kept.map(|name| limit.provider = name.and_then(one).unwrap_or_default()))
             }
             LimitPart::LimitType => {
                 ("limit_type", limit_type(&value).map(|known| limit.limit_type = Cow::Borrowed(known)))

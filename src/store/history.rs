@@ -37,8 +37,11 @@ const SAVES: usize = 2;
 /// Reads that may wait for the reading thread.
 const READS: u32 = 64;
 
-/// Ids of usage increments that are remembered.
-pub const USAGE_IDS: usize = 65_536;
+/// Ids of usage increments that are kept at most.
+pub const USAGE_IDS: usize = 2_000_000;
+
+/// How long they are kept, as long as the fleet remembers them.
+pub const USAGE_IDS_LAST: Duration = Duration::from_secs(3600);
 
 /// An alert that is over, as history keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -281,12 +281,27 @@ fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
 }
 
 #[test]
+fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
+    let mut watch = Watch::new(settings());
+    let numbered = |id: u64| UsageUpdate { agent: Some("a".into()), id: Some(id.to_string().into()), ..used(1) };
+    let mut others = 0;
+    watch.usage(1, numbered(0));
+    for _ in 0..70 {
+        let batch: Vec<UsageUpdate<'_>> = (0..1_000).map(|place| numbered(1 + others + place)).collect();
+        others += 1_000;
+        assert_eq!(watch.fleet.usage(at(2), "shop", &batch).accepted, 1_000);
+    }
+    assert_eq!(watch.usage(3_600, numbered(0)).reasons, [("duplicate", 1)]);
+    assert_eq!(watch.usage(3_602, numbered(0)).accepted, 1, "an hour later nobody tries again");
+}
+
+#[test]
 fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
     let mut before = Watch::new(settings());
     before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     let once = UsageUpdate { task_id: Some("t".into()), id: Some("r1".into()), ..used(5) };
     before.usage(1, once.clone());
-    let ids: Vec<u64> = before.fleet.take_usage_ids().into_iter().map(|(hash, _)| hash).collect();
+    let ids = before.fleet.take_usage_ids();
     let mut fleet = Fleet::new(at(10), settings());
     fleet.restore(at(10), vec![], vec![before.agent("a").clone()], vec![], ids);
     let mut watch = Watch { fleet };

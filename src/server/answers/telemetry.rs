@@ -43,6 +43,7 @@ pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> Strin
             "name": &*it.agent,
             "type": it.agent_type,
             "named": it.is_named,
+            "lacks_session": it.lacks_session,
             "signals": channels.collect::<Map<_, _>>(),
             "hooks": hooks,
         }));

@@ -4,53 +4,56 @@
 //! Streams are told apart by all their attributes, also by those that are dropped: two sessions that show as one series
 //! each have their own beginning and their own last point.
 
-use std::hash::Hasher as _;
+use std::hash::{BuildHasher as _, Hasher};
 
-use rustc_hash::FxHasher;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 
 use super::config::Dropped;
 use super::naming;
 use super::wire::{KeyValue, Resource, Scope, Value};
+use crate::model::home::without_home;
 use crate::model::labels::escape;
 use crate::model::text::clean;
 
 /// What together tells one running instance of a service from all others, as OpenTelemetry's conventions have it.
 const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
 
-/// The hash of streams. The key is chosen at start, so that no sender can make two streams one.
-#[derive(Clone, Copy, Debug)]
+/// The hash of streams. Its key is chosen at start and goes into every step, so that no sender can make two streams one.
+#[derive(Clone, Debug)]
 pub(super) struct Hash {
-    key: usize,
+    state: SeedableRandomState,
 }
 
 impl Hash {
-    pub(super) const fn new(key: u64) -> Self {
-        Self { key: key as usize }
+    pub(super) fn new(key: u64) -> Self {
+        Self { state: SeedableRandomState::with_seed(key, SharedSeed::global_random()) }
     }
 
     /// Of attributes in whatever order.
-    pub(super) fn attributes(self, attributes: &[KeyValue]) -> u64 {
+    pub(super) fn attributes(&self, attributes: &[KeyValue]) -> u64 {
         attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
     }
 
     /// Of the instance that a producer says it is. Unlike its process and its container, it outlives a restart.
-    pub(super) fn instance(self, producer: &[KeyValue]) -> Option<u64> {
+    pub(super) fn instance(&self, producer: &[KeyValue]) -> Option<u64> {
         let said = producer.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
         let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && it.value().is_some());
         has_id.then(|| said.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
     }
 
-    fn attribute(self, attribute: &KeyValue) -> u64 {
-        let mut hasher = FxHasher::with_seed(self.key);
+    fn attribute(&self, attribute: &KeyValue) -> u64 {
+        let mut hasher = self.state.build_hasher();
         hasher.write(attribute.key.as_bytes());
+        hasher.write_usize(attribute.key.len());
         write_value(&mut hasher, attribute.value());
         // Summed up, hashes must not keep any pattern of what they are of.
         mix(hasher.finish())
     }
 
     /// Of parts in their order.
-    pub(super) fn of(self, parts: &[&str], numbers: &[u64]) -> u64 {
-        let mut hasher = FxHasher::with_seed(self.key);
+    pub(super) fn of(&self, parts: &[&str], numbers: &[u64]) -> u64 {
+        let mut hasher = self.state.build_hasher();
         for part in parts {
             hasher.write(part.as_bytes());
             hasher.write_usize(part.len());
@@ -68,7 +71,7 @@ pub(super) const fn mix(mut hash: u64) -> u64 {
     hash ^ (hash >> 31)
 }
 
-fn write_value(hasher: &mut FxHasher, value: Option<&Value>) {
+fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
     match value {
         None => hasher.write_u8(0),
         Some(Value::String(text)) => {
@@ -98,6 +101,7 @@ fn write_value(hasher: &mut FxHasher, value: Option<&Value>) {
             hasher.write_usize(list.values.len());
             for pair in &list.values {
                 hasher.write(pair.key.as_bytes());
+                hasher.write_usize(pair.key.len());
                 write_value(hasher, pair.value());
             }
         }
@@ -130,7 +134,7 @@ impl LabelRules {
             }
         }
         for (_, _, value) in &mut labels {
-            *value = clean(value, self.longest).into_owned();
+            *value = clean(&without_home(value), self.longest).into_owned();
         }
         labels
     }
@@ -154,6 +158,8 @@ impl LabelRules {
     fn add<'a>(&self, labels: &mut Vec<Label>, attributes: impl Iterator<Item = &'a KeyValue>) {
         for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
             let value = text(attribute.value());
+            // A route is a pattern and no path of a machine.
+            let value = if attribute.key == "http.route" { value } else { without_home(&value).into_owned() };
             // No label and one with an empty value are the same to Prometheus.
             if !value.is_empty() {
                 labels.push((naming::label(&attribute.key), attribute.key.clone(), value));
@@ -304,5 +310,34 @@ mod tests {
         assert_ne!(hash.attributes(std::slice::from_ref(&a)), hash.attributes(&[a.clone(), a.clone()]));
         assert_ne!(hash.of(&["ab", "c"], &[]), hash.of(&["a", "bc"], &[]));
         assert_ne!(Hash::new(7).attributes(std::slice::from_ref(&b)), Hash::new(8).attributes(&[b]));
+    }
+
+    #[test]
+    fn no_key_lets_values_that_were_made_to_collide_be_one_stream() {
+        // What a hash multiplies by a constant that everybody knows is zero where the value takes that constant out.
+        for known in [0x243f_6a88_85a3_08d3_u64, 0x1319_8a2e_0370_7344] {
+            let made = |rest: u64| {
+                let bytes = [known.to_le_bytes(), rest.to_le_bytes()].concat();
+                [pair("k", Value::Bytes(bytes))]
+            };
+            for key in 0..4 {
+                let streams: std::collections::HashSet<u64> =
+                    (0..64).map(|rest| Hash::new(key).attributes(&made(rest))).collect();
+                assert_eq!(streams.len(), 64, "{known:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_label_names_a_home_directory() {
+        let rules = LabelRules { longest: 256, ..rules() };
+        let resource = Resource { attributes: vec![word("service.instance.id", "/home/dev/x")] };
+        let origin = rules.origin(&resource, &Scope { name: "/Users/dev/lib".to_owned(), ..Scope::default() });
+        let point = [word("pool.name", "sqlite://://home/dev/l.db"), word("code.filepath", r"C:\Users\dev\x.py")];
+        let labels = rules.series(&origin, &point).expect("few");
+        assert!(!labels.contains("dev"), "{labels}");
+        assert!(labels.contains(r#"pool_name="sqlite://:/~/l.db""#), "{labels}");
+        let target = Resource { attributes: vec![word("process.working_directory", "/home/dev/x")] };
+        assert_eq!(rules.target(&target).expect("few").as_deref(), Some(r#"process_working_directory="~/x""#));
     }
 }

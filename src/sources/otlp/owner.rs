@@ -55,8 +55,13 @@ enum Holds {
 struct Export {
     holds: Holds,
     body: Bytes,
-    reply: oneshot::Sender<Result<Taken, ExportError>>,
+    reply: oneshot::Sender<Result<(Taken, Option<Applied>), ExportError>>,
 }
+
+/// What an export says of agents, and who waits until they are as it says.
+pub type News = (Distilled, oneshot::Sender<()>);
+/// Is over when it was applied.
+type Applied = oneshot::Receiver<()>;
 
 /// What overtakes exports.
 #[derive(Debug)]
@@ -88,7 +93,7 @@ impl Handle {
         (Self { exports, readers }, Inbox { exports: exports_end, readers: readers_end })
     }
 
-    /// Takes in a body; a snapshot that is asked for after this returned shows it.
+    /// Takes in a body. A read that begins after this returned sees it, its series as well as what it says of agents.
     pub async fn export(
         &self,
         signal: Signal,
@@ -110,7 +115,11 @@ impl Handle {
             mpsc::error::TrySendError::Full(_) => ExportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ExportError::Stopped,
         })?;
-        answer.await.unwrap_or(Err(ExportError::Stopped))
+        let (taken, applied) = answer.await.unwrap_or(Err(ExportError::Stopped))?;
+        match applied {
+            Some(applied) => applied.await.map(|()| taken).map_err(|_| ExportError::Stopped),
+            None => Ok(taken),
+        }
     }
 
     /// What was received so far; nothing once the program stops.
@@ -144,11 +153,12 @@ impl Handle {
 
 /// Serves both queues until `stop` or until nobody is left who could send. Bodies of more than `limit` bytes are refused.
 ///
-/// What the exports say of agents goes to `said`; while nobody takes it from there, exports wait, and then senders.
+/// What the exports say of agents goes to `said`; while nobody takes it from there, exports wait, and then senders. Whoever
+/// sent one is answered once that was applied; the next export does not wait for it.
 pub async fn run(
     mut inbox: Inbox,
     (mut table, mut profiles): (Table, Profiles),
-    said: mpsc::Sender<Distilled>,
+    said: mpsc::Sender<News>,
     clock: Clock,
     limit: usize,
     stop: CancellationToken,
@@ -175,11 +185,13 @@ pub async fn run(
             export = inbox.exports.recv() => {
                 let Some(export) = export else { return };
                 let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
+                    Ok((taken, distilled)) if distilled.said.is_empty() && distilled.counting.is_empty() => Ok((taken, None)),
                     Ok((taken, distilled)) => {
-                        if !(distilled.said.is_empty() && distilled.counting.is_empty()) && said.send(distilled).await.is_err() {
+                        let (done, applied) = oneshot::channel();
+                        if said.send((distilled, done)).await.is_err() {
                             return;
                         }
-                        Ok(taken)
+                        Ok((taken, Some(applied)))
                     }
                     Err(error) => Err(error),
                 };
@@ -217,4 +229,45 @@ fn take(
     };
     let said = profiles.distil(now, &request);
     Ok((taken, Distilled { said, counting: profiles.take_counting() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Time;
+
+    #[tokio::test]
+    async fn an_export_is_answered_once_its_agents_are_as_it_says() {
+        let (handle, inbox) = Handle::new();
+        let (said, mut heard) = mpsc::channel::<News>(4);
+        let now = Time::parse("2026-11-29T12:00:00Z").expect("a time");
+        let config = OtlpConfig::default();
+        let parts = (Table::new(1, &config), Profiles::new(now, &config));
+        let stop = CancellationToken::new();
+        let owner = tokio::spawn(run(inbox, parts, said, Clock::system(), 1_000_000, stop.clone()));
+        let body = r#"{"resourceLogs": [{"scopeLogs": [{"scope": {"name": "codex_otel.log_only"}, "logRecords": [
+            {"attributes": [{"key": "event.name", "value": {"stringValue": "codex.api_request"}}]}]}]}]}"#;
+        let export = handle.export(Signal::Logs, Encoding::Json, false, Bytes::from(body));
+        tokio::pin!(export);
+        let (distilled, done) = tokio::select! {
+            answered = &mut export => panic!("answered before: {answered:?}"),
+            news = heard.recv() => news.expect("news"),
+        };
+        assert!(!distilled.said.is_empty());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let early =
+            std::future::poll_fn(|context| std::task::Poll::Ready(export.as_mut().poll(context).is_ready())).await;
+        assert!(!early, "nobody has applied it");
+        done.send(()).expect("somebody waits");
+        assert_eq!(export.await.expect("taken").accepted, 1);
+        // Of what nobody can apply any more its sender is not told that it was taken.
+        drop(heard);
+        let other = body.replace("\"attributes\"", "\"timeUnixNano\": \"1\", \"attributes\"");
+        let lost = handle.export(Signal::Logs, Encoding::Json, false, Bytes::from(other)).await;
+        assert!(matches!(lost, Err(ExportError::Stopped)), "{lost:?}");
+        stop.cancel();
+        owner.await.expect("ends");
+    }
 }

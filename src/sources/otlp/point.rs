@@ -1,15 +1,29 @@
 //! A data point of any kind, read into what is kept of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::taken::Reason;
 use super::wire::{
     Buckets as SentBuckets, ExponentialHistogramPoint, HistogramPoint, KeyValue, NumberPoint, SummaryPoint,
 };
+use crate::model::Time;
 use crate::model::telemetry::{Buckets, Exponential, MetricValue, Quantiles, Row};
 
+/// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// Most buckets of a histogram, and quantiles of a summary; some tools have five hundred.
 const MOST_BUCKETS: usize = 1_000;
+
+/// When a point was measured, in nanoseconds; one that doesn't say it was measured `now`.
+pub(in crate::sources) fn measured_at(now: Time, time: u64) -> Result<u64, Reason> {
+    let nanos = |time: Time| u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
+    match time {
+        0 => Ok(nanos(now)),
+        time if time > nanos(now.plus(AHEAD)) => Err(Reason::Time),
+        time => Ok(time),
+    }
+}
 
 /// What all kinds of points have.
 pub(super) trait Point {

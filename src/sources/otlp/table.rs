@@ -17,16 +17,14 @@ use std::time::Duration;
 
 use super::config::{Dropped, OtlpConfig};
 use super::identity::{Hash, Label, LabelRules};
-use super::point::Point;
+use super::point::{Point, measured_at};
 use super::taken::{Reason, Taken};
 use super::wire::{Metric, MetricsRequest, Resource, Scope, Temporality};
 use crate::model::Time;
 use crate::model::telemetry::{MetricValue, Telemetry};
 use family::{Families, Meaning, weight};
-use feed::{Kept, Stream, feed};
+use feed::{Counted, Stream, feed};
 
-/// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// Gauges that nobody has sent for so long are not shown: two of the longest usual export intervals.
 const GAUGES_LAST: Duration = Duration::from_secs(10 * 60);
 
@@ -116,7 +114,7 @@ impl Table {
     }
 
     fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut Taken) {
-        let hash = self.hash;
+        let hash = self.hash.clone();
         let context = |meaning: Meaning, temporality: Temporality| {
             // What a process has counted stays counted when another takes its place; what it held is held no more.
             let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
@@ -167,13 +165,8 @@ impl Table {
             self.end(identity);
             return Ok(());
         }
-        let (start, mut time) = point.times();
-        if time == 0 {
-            time = nanos(now);
-        }
-        if time > nanos(now.plus(AHEAD)) {
-            return Err(Reason::Time);
-        }
+        let (start, time) = point.times();
+        let time = measured_at(now, time)?;
         let value = point.value()?;
         if let MetricValue::Number(number) = value
             && context.meaning == Meaning::Counter
@@ -181,22 +174,16 @@ impl Table {
         {
             return Err(Reason::Value);
         }
-        let (family, slot) = match self.streams.get_mut(&identity) {
-            Some(stream) => {
-                stream.check(context.temporality, context.meaning, start, time)?;
-                (stream.family, stream.slot)
-            }
-            None => self.admit(now, context, point, identity, &value, start)?,
+        let (family, slot) = match self.streams.get(&identity) {
+            Some(stream) => (stream.family, stream.slot),
+            None => self.admit(now, context, point, identity, &value)?,
         };
         let (Some(stream), Some(series)) = (self.streams.get_mut(&identity), self.families.series_mut(family, slot))
         else {
             return Err(Reason::Conflict);
         };
-        feed(now, series, stream, context.meaning, context.temporality, value, start)?;
-        (series.seen, stream.seen, stream.last) = (now, now, time);
-        if start != 0 {
-            stream.start = start;
-        }
+        feed(now, series, stream, context.meaning, (start, time), value)?;
+        (series.seen, stream.seen) = (now, now);
         Ok(())
     }
 
@@ -209,7 +196,6 @@ impl Table {
         point: &P,
         identity: u64,
         value: &MetricValue,
-        start: u64,
     ) -> Result<(u32, u32), Reason> {
         let weight = weight(value);
         if self.kept + weight > self.config.max_series {
@@ -221,7 +207,8 @@ impl Table {
         let place = self.families.place(now, context.metric, context.meaning, labels, value, &self.config)?;
         let (family, slot) = place;
         self.kept += weight;
-        let stream = Stream { family, slot, start, last: 0, seen: now, kept: Kept::Nothing, weight: weight as u32 };
+        let counted = Counted::nothing(context.meaning, context.temporality);
+        let stream = Stream { family, slot, counted, seen: now, weight: weight as u32 };
         self.streams.insert(identity, stream);
         Ok(place)
     }
@@ -241,7 +228,8 @@ impl Table {
             && let Ok((family, slot)) = self.families.target(now, labels, &self.config)
         {
             self.kept += 1;
-            let stream = Stream { family, slot, start: 0, last: 0, seen: now, kept: Kept::Nothing, weight: 1 };
+            let counted = Counted::nothing(Meaning::Gauge, Temporality::Cumulative);
+            let stream = Stream { family, slot, counted, seen: now, weight: 1 };
             self.streams.insert(identity, stream);
         }
     }
@@ -265,7 +253,7 @@ impl Table {
                 return true;
             }
             *kept = kept.saturating_sub(stream.weight as usize);
-            families.leave(stream.family, stream.slot, &stream.kept);
+            families.leave(stream.family, stream.slot, &stream.counted);
             false
         });
         if self.streams.len() < known {
@@ -294,10 +282,6 @@ fn rules(config: &OtlpConfig) -> LabelRules {
         most: config.max_labels,
         longest: config.max_label_length,
     }
-}
-
-fn nanos(time: Time) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 /// A hash that is its input: identities are mixed already.

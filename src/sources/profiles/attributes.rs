@@ -38,13 +38,85 @@ pub(super) fn is_amount(number: f64) -> bool {
     (0.0..=MAX_COUNT as f64).contains(&number)
 }
 
-/// Whether a request failed, and whether for a rate limit.
+/// Words for what is no error, which some senders give in place of nothing.
+const NOTHING: [&str; 6] = ["none", "null", "false", "0", "ok", "unset"];
+
+/// Whether a request failed, and whether for a rate limit. One that got no answer has no status, only an error.
 pub(super) fn outcome(attributes: &[KeyValue]) -> (bool, bool) {
     const STATUS: [&str; 5] = ["http.response.status_code", "status_code", "http.status_code", "error.code", "status"];
+    const KIND: [&str; 5] = ["error.type", "error_type", "exception.type", "error_class", "error.code"];
+    const WORDS: [&str; 4] = ["error.message", "error_message", "exception.message", "error"];
+    const OUTCOME: [&str; 3] = ["status", "otel.status_code", "outcome"];
+    let said = |key: &str| text(attributes, key).filter(|it| !NOTHING.iter().any(|no| it.eq_ignore_ascii_case(no)));
     let status = STATUS.into_iter().find_map(|key| number(attributes, key));
-    let kind = text(attributes, "error.type").or_else(|| text(attributes, "error_type"));
-    let limited =
-        status == Some(429.0) || kind.as_deref().is_some_and(|kind| kind == "429" || kind.contains("RateLimit"));
-    let refused = text(attributes, "success").as_deref() == Some("false");
-    (limited || refused || kind.is_some() || status.is_some_and(|status| status >= 400.0), limited)
+    let kind = KIND.into_iter().find_map(said);
+    let limited = status == Some(429.0) || kind.as_deref().is_some_and(is_of_a_limit);
+    let failed = OUTCOME.into_iter().filter_map(|key| text(attributes, key)).any(|it| is_failure(&it));
+    let refused = text(attributes, "success").is_some_and(|it| it.eq_ignore_ascii_case("false"));
+    let by_status = status.is_some_and(|status| status == 0.0 || status >= 400.0);
+    let has_words = WORDS.into_iter().find_map(said).is_some();
+    (limited || failed || refused || by_status || kind.is_some() || has_words || finished_badly(attributes), limited)
+}
+
+/// Whether a kind of error is that of a rate limit: `RateLimitError`, `rate_limit_exceeded`, `RESOURCE_EXHAUSTED`.
+fn is_of_a_limit(kind: &str) -> bool {
+    let bare: String = kind.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect();
+    bare == "429" || ["ratelimit", "toomanyrequests", "resourceexhausted", "throttl"].iter().any(|it| bare.contains(it))
+}
+
+fn is_failure(word: &str) -> bool {
+    ["error", "failed", "failure", "timeout"].iter().any(|it| word.eq_ignore_ascii_case(it))
+}
+
+/// Whether an answer broke off: the conventions have a reason of its own for that.
+fn finished_badly(attributes: &[KeyValue]) -> bool {
+    match value(attributes, "gen_ai.response.finish_reasons") {
+        Some(Value::Array(reasons)) => {
+            reasons.values.iter().any(|it| matches!(&it.value, Some(Value::String(reason)) if reason == "error"))
+        }
+        Some(Value::String(reason)) => reason == "error",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_fails_in_many_words_and_not_only_by_its_status() {
+        let said = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<KeyValue> =
+                pairs.iter().map(|(key, word)| KeyValue::new(key, Value::String((*word).to_owned()))).collect();
+            outcome(&pairs)
+        };
+        for good in [
+            &[("http.response.status_code", "200")][..],
+            &[("success", "true"), ("error", "false"), ("status", "ok"), ("error.type", "none")],
+            &[("gen_ai.response.finish_reasons", "stop")],
+            &[],
+        ] {
+            assert_eq!(said(good), (false, false), "{good:?}");
+        }
+        for bad in [
+            &[("error.message", "error sending request")][..],
+            &[("error", "connection refused")],
+            &[("success", "False")],
+            &[("http.response.status_code", "0")],
+            &[("exception.type", "httpx.ReadTimeout")],
+            &[("status", "error")],
+            &[("gen_ai.response.finish_reasons", "error")],
+        ] {
+            assert_eq!(said(bad), (true, false), "{bad:?}");
+        }
+        for limited in [
+            &[("error.type", "rate_limit_error")][..],
+            &[("error_type", "RESOURCE_EXHAUSTED")],
+            &[("error.code", "429")],
+            &[("error_class", "litellm.RateLimitError")],
+            &[("exception.type", "TooManyRequests")],
+        ] {
+            assert_eq!(said(limited), (true, true), "{limited:?}");
+        }
+    }
 }

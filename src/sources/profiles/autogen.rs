@@ -11,7 +11,7 @@ pub(super) const PROFILE: Profile = Profile {
     provider: None,
     session: None,
     names_host: true,
-    tells_cost: false,
+    spans_lack_cost: false,
     items_name_agents: true,
     called: None,
     tells_calls: false,

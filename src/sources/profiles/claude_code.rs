@@ -11,20 +11,20 @@ pub(super) const PROFILE: Profile = Profile {
     provider: Some("anthropic"),
     session: Some("session.id"),
     names_host: true,
-    tells_cost: true,
+    spans_lack_cost: true,
     // `agent.name` on a point is a subagent, which belongs to its session's agent.
     items_name_agents: false,
     called: None,
     tells_calls: false,
     metrics: &[
-        MetricRow {
-            name: "claude_code.token.usage",
-            meaning: Points::By(
+        MetricRow::new(
+            "claude_code.token.usage",
+            Points::By(
                 "type",
                 &[("input", INPUT), ("output", OUTPUT), ("cacheRead", CACHE_READ), ("cacheCreation", CACHE_CREATION)],
             ),
-        },
-        MetricRow { name: "claude_code.cost.usage", meaning: Points::Number(COST) },
+        ),
+        MetricRow::new("claude_code.cost.usage", Points::Number(COST)),
     ],
     logs: &[
         EventRow { when: When::Named("claude_code.api_request"), fields: FIELDS, request: Request::Ended },
@@ -32,7 +32,7 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     spans: &[EventRow {
         when: When::Named("claude_code.llm_request"),
-        // No cost here, so that tokens of spans alone are priced by the table of the configuration, or not at all.
+        // No cost here: tokens of spans alone are priced by the table of the configuration, or not at all.
         fields: &[
             (&["input_tokens"], INPUT),
             (&["output_tokens"], OUTPUT),

@@ -2,7 +2,8 @@
 //! reasoning inside its output; `tool_token_count` is a total.
 
 use super::table::{
-    CACHE_READ_OF_INPUT, EventRow, INPUT, MetricRow, OUTPUT, Points, Profile, REASONING_OF_OUTPUT, Request, When,
+    CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, INPUT, MetricRow, OUTPUT, Points, Profile,
+    REASONING_OF_OUTPUT, Request, When,
 };
 
 /// The names.
@@ -13,14 +14,14 @@ pub(super) const PROFILE: Profile = Profile {
     session: None,
     // Its logs name their host and its metrics do not.
     names_host: false,
-    tells_cost: false,
+    spans_lack_cost: false,
     items_name_agents: true,
     called: None,
     tells_calls: false,
     metrics: &[
-        MetricRow {
-            name: "codex.turn.token_usage",
-            meaning: Points::By(
+        MetricRow::new(
+            "codex.turn.token_usage",
+            Points::By(
                 "token_type",
                 &[
                     ("input", INPUT),
@@ -29,8 +30,9 @@ pub(super) const PROFILE: Profile = Profile {
                     ("reasoning_output", REASONING_OF_OUTPUT),
                 ],
             ),
-        },
-        MetricRow { name: "codex.api_request", meaning: Points::Requests(None) },
+        ),
+        MetricRow::new("codex.api_request", Points::Requests(None)),
+        MetricRow::new("codex.sse_event", Points::Streams),
     ],
     logs: &[
         EventRow {
@@ -39,10 +41,12 @@ pub(super) const PROFILE: Profile = Profile {
                 (&["input_token_count"], INPUT),
                 (&["output_token_count"], OUTPUT),
                 (&["cached_token_count"], CACHE_READ_OF_INPUT),
+                (&["cache_write_token_count"], CACHE_CREATION_OF_INPUT),
                 (&["reasoning_token_count"], REASONING_OF_OUTPUT),
             ],
             request: Request::No,
         },
+        EventRow { when: When::NamedFailed("codex.sse_event"), fields: &[], request: Request::Broken },
         EventRow { when: When::Named("codex.api_request"), fields: &[], request: Request::Attempt },
     ],
     spans: &[],

@@ -12,21 +12,21 @@ pub(super) const PROFILE: Profile = Profile {
     provider: Some("google"),
     session: Some("session.id"),
     names_host: true,
-    tells_cost: false,
+    spans_lack_cost: false,
     // Its spans name the tool itself as the agent, and nothing else does.
     items_name_agents: false,
     called: None,
     tells_calls: false,
     metrics: &[
-        MetricRow {
-            name: "gemini_cli.token.usage",
-            meaning: Points::By(
+        MetricRow::new(
+            "gemini_cli.token.usage",
+            Points::By(
                 "type",
                 &[("input", INPUT), ("output", OUTPUT), ("cache", CACHE_READ_OF_INPUT), ("thought", REASONING)],
             ),
-        },
+        ),
         // Each failed request has two points, of which one names the error.
-        MetricRow { name: "gemini_cli.api.request.count", meaning: Points::Requests(Some("error_type")) },
+        MetricRow::new("gemini_cli.api.request.count", Points::Requests(Some("error_type"))),
     ],
     logs: &[
         EventRow {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attributes::text;
+use super::attributes::{number, outcome, text};
 use super::limits;
 use super::litellm;
 use super::meter::Amounts;
-use super::table::{Adds, Column, Profile, When};
+use super::table::{Adds, Column, Profile, Request, When};
+use crate::model::names;
 use crate::model::text::clean;
 use crate::model::{AgentTelemetry, RateLimit, Refusal, Time};
 use crate::sources::otlp::wire::KeyValue;
@@ -16,6 +17,8 @@ use crate::sources::otlp::wire::KeyValue;
 const MAX_MODEL: usize = 128;
 /// What names a model, the likeliest first.
 const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.model"];
+/// Most tries at one answer that are counted.
+const MAX_TRIES: f64 = 100.0;
 /// Most rate limits that one export says of an agent; each item may name a provider of its own.
 const MAX_LIMITS: usize = 32;
 
@@ -31,6 +34,8 @@ pub(super) struct Item<'a> {
     pub(super) words: &'a [&'a str],
     /// Whether it says beside its attributes that it failed.
     pub(super) failed: bool,
+    /// How many tries it names one by one.
+    pub(super) tries: usize,
 }
 
 /// Adds `value` to each column.
@@ -40,6 +45,28 @@ pub(super) fn put(amounts: &mut Amounts, adds: Adds, value: f64) {
             *amount += value;
         }
     }
+}
+
+/// How an item tells that its request was tried.
+pub(super) fn tries(request: Request, item: &Item<'_>) -> Tries {
+    let numbered = number(item.attributes, "attempt");
+    match request {
+        Request::Attempt => Tries { failed_before: 0.0, retries: numbered.unwrap_or_default().min(1.0) },
+        _ => {
+            let tried = numbered.or_else(|| litellm::attempt(item.attributes)).unwrap_or_default();
+            let before = (tried.max(item.tries as f64) - 1.0).clamp(0.0, MAX_TRIES);
+            Tries { failed_before: before, retries: before }
+        }
+    }
+}
+
+/// What came before the last try at an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Tries {
+    /// How many failed that no item of their own tells of.
+    pub(super) failed_before: f64,
+    /// How many were sent again.
+    pub(super) retries: f64,
 }
 
 /// Counts requests that went in one way.
@@ -58,6 +85,7 @@ pub(super) fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool
     let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
     match when {
         When::Named(full) => named(full),
+        When::NamedFailed(full) => named(full) && outcome(attributes).0,
         When::NamedWith(full, key, value) => named(full) && text(attributes, key).as_deref() == Some(value),
         When::Any(keys, values) => {
             keys.iter().any(|key| text(attributes, key).is_some_and(|value| values.contains(&&*value)))
@@ -65,12 +93,12 @@ pub(super) fn is_meant(when: &When, name: &str, attributes: &[KeyValue]) -> bool
     }
 }
 
-/// The model that was asked, without `[1m]`, a window that some signals name and others do not.
+/// The model that was asked.
 pub(super) fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
     let named = || MODEL.iter().find_map(|key| text(attributes, key));
-    let full = litellm::model(attributes).or_else(named)?;
-    let bare = full.split_once('[').map_or(&*full, |(bare, _)| bare);
-    Some(Arc::from(&*clean(bare, MAX_MODEL)))
+    let full = text(attributes, litellm::PROVIDER_MODEL).or_else(named)?;
+    let model = names::model(&full);
+    (!model.is_empty()).then(|| Arc::from(&*clean(&model, MAX_MODEL)))
 }
 
 /// Notes how a request went, and what its provider said of its limits.

@@ -3,7 +3,7 @@
 
 use super::attributes::text;
 use super::gen_ai;
-use super::table::{EventRow, Profile, Request, When};
+use super::table::{EventRow, Operations, Profile, Request, When};
 use crate::sources::otlp::wire::KeyValue;
 
 /// The names.
@@ -13,16 +13,17 @@ pub(super) const PROFILE: Profile = Profile {
     provider: None,
     session: None,
     names_host: true,
-    tells_cost: false,
+    spans_lack_cost: false,
     items_name_agents: true,
     called: Some(flow),
     tells_calls: false,
-    metrics: gen_ai::PROFILE.metrics,
+    // Its own durations are of calls alone, and do not name them.
+    metrics: &[gen_ai::TOKENS, gen_ai::durations(Operations::NoOthers)],
     logs: &[],
     spans: &[
         // `status` is `ok` or `error`, as its span's.
         EventRow { when: When::Named("flow.execute"), fields: &[], request: Request::Run },
-        gen_ai::CALLS,
+        gen_ai::SPANS,
     ],
 };
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{number, text, value};
-use crate::model::{RateLimit, Time, text::clean};
+use super::litellm;
+use crate::model::{RateLimit, Time, names};
 use crate::sources::otlp::wire::{KeyValue, Value};
 use crate::sources::retry;
 
@@ -15,8 +16,6 @@ use crate::sources::retry;
 pub(super) const HIDDEN_PARAMS: &str = "hidden_params";
 /// How attributes of captured headers begin.
 const HEADER: &str = "http.response.header.";
-/// Longest name of a provider, in bytes.
-const MAX_PROVIDER: usize = 64;
 /// The kinds of limit, as headers have them.
 const KINDS: [(&str, &str); 4] = [
     ("requests", "requests"),
@@ -31,11 +30,15 @@ struct Hidden {
     additional_headers: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The provider that an item names, else the one of its tool.
+/// The provider that an item names, else the one before its model's name, else the one of its tool.
 pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -> Option<Arc<str>> {
-    let named = ["gen_ai.provider.name", "gen_ai.system"].into_iter().find_map(|key| text(attributes, key));
-    let named = named.map(|name| Arc::from(&*clean(&name, MAX_PROVIDER)));
-    named.filter(|name: &Arc<str>| !name.is_empty()).or_else(|| default.map(Arc::from))
+    let named = ["gen_ai.provider.name", "gen_ai.system", "llm.provider"].into_iter();
+    let named = named.filter_map(|key| text(attributes, key)).find_map(|name| names::provider(&name).map(Arc::from));
+    let by_model = || {
+        let model = text(attributes, litellm::PROVIDER_MODEL).or_else(|| text(attributes, "gen_ai.request.model"))?;
+        names::provider_of(&model).map(Arc::from)
+    };
+    named.or_else(by_model).or_else(|| default.map(Arc::from))
 }
 
 /// When a refused request of `at` may be sent again: by a number, by a header, or by what its error says in `words`.

@@ -10,7 +10,8 @@ use super::attributes::text;
 use super::gen_ai;
 use super::limits::HIDDEN_PARAMS;
 use super::table::{
-    Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, Profile, REASONING_OF_OUTPUT, Request, When,
+    Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, EventRow, OPERATION, Profile, REASONING_OF_OUTPUT,
+    Request, When,
 };
 use crate::sources::otlp::wire::KeyValue;
 
@@ -21,7 +22,7 @@ pub(super) const PROFILE: Profile = Profile {
     provider: None,
     session: None,
     names_host: true,
-    tells_cost: false,
+    spans_lack_cost: false,
     items_name_agents: true,
     called: Some(key),
     tells_calls: true,
@@ -29,11 +30,7 @@ pub(super) const PROFILE: Profile = Profile {
     logs: &[EventRow { when: When::Named(callback::EVENT), fields: gen_ai::FIELDS, request: Request::Ended }],
     spans: &[
         EventRow { when: When::Named("litellm_request"), fields: gen_ai::FIELDS, request: Request::Ended },
-        EventRow {
-            when: When::Any(&["gen_ai.operation.name"], &["chat", "text_completion", "embeddings", "responses"]),
-            fields: gen_ai::FIELDS,
-            request: Request::Ended,
-        },
+        EventRow { when: When::Any(&[OPERATION], CALLS), fields: gen_ai::FIELDS, request: Request::Ended },
     ],
 };
 
@@ -64,13 +61,27 @@ fn key(item: &[KeyValue]) -> Option<(String, bool)> {
     Some((text(item, KEY_ALIAS)?.into_owned(), true))
 }
 
-/// The model of the provider, without its provider; `gen_ai.request.model` may be what the proxy calls a group of them.
-pub(super) fn model(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {
-    let full = text(attributes, "litellm.provider.model")?;
-    let provider = text(attributes, "gen_ai.provider.name").or_else(|| text(attributes, "gen_ai.system"));
-    let bare = provider.and_then(|provider| Some(full.strip_prefix(&*provider)?.strip_prefix('/')?.to_owned()));
-    Some(bare.map_or(full, Cow::Owned))
+/// The model of the provider behind its provider's name; `gen_ai.request.model` may be what the proxy calls a group of them.
+pub(super) const PROVIDER_MODEL: &str = "litellm.provider.model";
+
+/// The session that the caller named, by which what it tells of its calls itself is known. Claude Code sends its own in a
+/// header, without being asked.
+pub(super) fn session(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {
+    let inner = |(attribute, key): (&str, &str)| {
+        let Cow::Borrowed(object) = text(attributes, attribute)? else { return None };
+        inner(object, key).filter(|session| !session.is_empty()).map(Cow::Borrowed)
+    };
+    SESSION_IN.into_iter().find_map(inner).or_else(|| SESSION.into_iter().find_map(|key| text(attributes, key)))
 }
+
+/// Where a session is named within an object, and where by itself.
+const SESSION_IN: [(&str, &str); 3] = [
+    ("metadata.requester_custom_headers", "x-claude-code-session-id"),
+    (REQUESTER, "session_id"),
+    ("metadata.requester_custom_headers", "x-litellm-session-id"),
+];
+const SESSION: [&str; 4] =
+    ["litellm.metadata.session_id", "metadata.session_id", "session.id", "gen_ai.conversation.id"];
 
 /// Which attempt at its call succeeded, counted from 1.
 pub(super) fn attempt(attributes: &[KeyValue]) -> Option<f64> {

@@ -7,19 +7,23 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::table::{COLUMNS, Column};
-use crate::model::{Counting, GroupCount, StreamCount};
+use crate::model::{Counting, GroupCount, RunCount, StreamCount};
+use crate::sources::otlp::sequence::{Intervals, Run, Runs};
+use crate::sources::otlp::wire::Temporality;
 use crate::sources::read::MAX_COUNT;
 
 /// Amounts by column.
 pub(super) type Amounts = [f64; COLUMNS];
 
 /// Producers and models remembered; who comes after evicts whom was first.
-const MAX_GROUPS: usize = 16_384;
-/// Signals of one group: three, from several libraries.
-const MAX_METERS: usize = 8;
-/// Items and points remembered, by which a retried export is known.
+const MAX_GROUPS: usize = 65_536;
+/// Signals of one group: three, from several libraries, and a list of prices.
+const MAX_METERS: usize = 12;
+/// Who says what the tokens of a group cost where none of its signals does: the configuration's list of prices.
+pub(super) const LISTED: u64 = 0;
+/// Items remembered, by which a retried export is known.
 const MAX_SEEN: usize = 262_144;
-/// Cumulative streams remembered.
+/// Streams of data points remembered.
 const MAX_STREAMS: usize = 65_536;
 
 #[derive(Debug, Default)]
@@ -97,6 +101,14 @@ impl Meters {
         }
     }
 
+    /// Whether any signal of a group has said what its tokens cost.
+    pub(super) fn tells_cost(&self, group: u64) -> bool {
+        let costs = |(meter, sums): &(u64, Amounts)| {
+            *meter != LISTED && sums.get(Column::Cost as usize).is_some_and(|cost| *cost > 0.0)
+        };
+        self.groups.get(&group).is_some_and(|group| group.meters.iter().any(costs))
+    }
+
     /// Whether `meter` is the one that the durations of `group` are taken from; the first that asks is.
     pub(super) fn times(&mut self, group: u64, meter: u64) -> bool {
         *self.group(group).timed_by.get_or_insert(meter) == meter
@@ -154,17 +166,57 @@ fn take_out(furthest: &mut Amounts, counted: &Amounts, whole: Column, parts: &[C
     }
 }
 
-/// What was seen before, and the last values of cumulative streams; the oldest are forgotten.
+/// What was seen before, and what was counted of streams of data points; the oldest are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     seen: HashSet<u64>,
     seen_order: VecDeque<u64>,
-    streams: HashMap<u64, StreamCount>,
+    streams: HashMap<u64, Counted>,
     streams_order: VecDeque<u64>,
+    /// Streams that have gone on since they were last saved.
+    changed: HashSet<u64>,
     /// From when on every stream that began is remembered, or was never heard of; in nanoseconds.
     since: u64,
     /// What was remembered anew.
     fresh: Counting,
+}
+
+/// What was counted of a stream.
+#[derive(Debug)]
+enum Counted {
+    Deltas(Intervals),
+    Totals(Runs<f64>),
+}
+
+impl Counted {
+    const fn temporality(&self) -> Temporality {
+        match self {
+            Self::Deltas(_) => Temporality::Delta,
+            Self::Totals(_) => Temporality::Cumulative,
+        }
+    }
+
+    fn saved(&self) -> StreamCount {
+        match self {
+            Self::Deltas(intervals) => StreamCount::Deltas(intervals.parts().to_vec()),
+            Self::Totals(runs) => {
+                let (runs, since) = runs.parts();
+                let run = |&Run { start, time, value }: &Run<f64>| RunCount { start, time, value };
+                StreamCount::Totals { runs: runs.iter().map(run).collect(), since }
+            }
+        }
+    }
+
+    fn restored(saved: StreamCount) -> Self {
+        match saved {
+            StreamCount::Deltas(intervals) => Self::Deltas(Intervals::restored(intervals)),
+            StreamCount::Totals { runs, since } => {
+                let runs = runs.into_iter().filter(|run| run.value.is_finite());
+                let run = |RunCount { start, time, value }| Run { start, time, value };
+                Self::Totals(Runs::restored(runs.map(run).collect(), since))
+            }
+        }
+    }
 }
 
 impl Memory {
@@ -184,7 +236,7 @@ impl Memory {
         self.seen_order.extend(saved.seen.iter().copied().take(MAX_SEEN));
         self.seen = self.seen_order.iter().copied().collect();
         for (id, stream) in saved.streams.into_iter().take(MAX_STREAMS) {
-            if self.streams.insert(id, stream).is_none() {
+            if self.streams.insert(id, Counted::restored(stream)).is_none() {
                 self.streams_order.push_back(id);
             }
         }
@@ -192,7 +244,14 @@ impl Memory {
 
     /// What was remembered anew since the last call.
     pub(super) fn take_fresh(&mut self) -> Counting {
-        std::mem::take(&mut self.fresh)
+        let Self { changed, streams, fresh, .. } = self;
+        fresh.streams.extend(changed.drain().filter_map(|id| Some((id, streams.get(&id)?.saved()))));
+        std::mem::take(fresh)
+    }
+
+    /// Whether it was seen before.
+    pub(super) fn knows(&self, digest: u64) -> bool {
+        self.seen.contains(&digest)
     }
 
     /// Whether it is new; it is not the next time.
@@ -210,30 +269,50 @@ impl Memory {
         true
     }
 
-    /// By how much a cumulative stream grew. What it had counted before anybody listened does not count.
-    pub(super) fn grown(&mut self, id: u64, point: StreamCount) -> f64 {
-        let known = self.streams.get(&id).copied();
-        if known.is_some_and(|known| known.start == point.start && point.time < known.time) {
-            return 0.0;
+    /// What a point of `value` adds to its stream: nothing when it was counted already. What a cumulative stream had
+    /// counted before anybody listened does not count.
+    pub(super) fn step(&mut self, id: u64, temporality: Temporality, (start, time): (u64, u64), value: f64) -> f64 {
+        let since = self.since;
+        let is_new = self.streams.get(&id).is_none_or(|known| known.temporality() != temporality);
+        if is_new {
+            self.begin(id, temporality);
         }
-        self.streams.insert(id, point);
-        self.fresh.streams.insert(id, point);
-        match known {
-            Some(known) if known.start == point.start && point.value >= known.value => point.value - known.value,
-            // It began anew.
-            Some(_) => point.value,
-            None => {
-                let grown = if point.start >= self.since { point.value } else { 0.0 };
-                self.streams_order.push_back(id);
-                if self.streams_order.len() > MAX_STREAMS
-                    && let Some(oldest) = self.streams_order.pop_front()
-                    && let Some(forgotten) = self.streams.remove(&oldest)
-                {
-                    // Should it come back, what it counted until then was heard.
-                    self.since = self.since.max(forgotten.start.saturating_add(1));
-                    self.fresh.since = Some(self.since);
-                }
-                grown
+        let step = match self.streams.get_mut(&id) {
+            Some(Counted::Deltas(intervals)) => intervals.take(start, time).map(|()| value),
+            Some(Counted::Totals(runs)) => runs.judge(start, time, &value).map(|place| {
+                // Of a process that nobody has heard of it says when it began, or follows one that has.
+                let unheard = if start >= since || start == 0 && !is_new { 0.0 } else { value };
+                let before = runs.value(place).copied().unwrap_or(unheard);
+                runs.note(place, start, time, value);
+                value - before
+            }),
+            None => return 0.0,
+        };
+        if step.is_ok() {
+            self.changed.insert(id);
+        }
+        step.unwrap_or(0.0)
+    }
+
+    /// Makes room for a stream that is new.
+    fn begin(&mut self, id: u64, temporality: Temporality) {
+        let new = match temporality {
+            Temporality::Delta => Counted::Deltas(Intervals::default()),
+            Temporality::Cumulative => Counted::Totals(Runs::default()),
+        };
+        if self.streams.insert(id, new).is_some() {
+            return;
+        }
+        self.streams_order.push_back(id);
+        if self.streams_order.len() > MAX_STREAMS
+            && let Some(oldest) = self.streams_order.pop_front()
+            && let Some(forgotten) = self.streams.remove(&oldest)
+        {
+            self.changed.remove(&oldest);
+            if matches!(forgotten, Counted::Totals(_)) {
+                // Should it come back, what it counted until then was heard.
+                self.since = self.since.max(forgotten.saved().last_start().saturating_add(1));
+                self.fresh.since = Some(self.since);
             }
         }
     }
@@ -243,36 +322,51 @@ impl Memory {
 mod tests {
     use super::*;
 
-    const fn point(start: u64, time: u64, value: f64) -> StreamCount {
-        StreamCount { start, time, value }
+    /// What a point of a cumulative stream adds.
+    fn grown(memory: &mut Memory, id: u64, start: u64, time: u64, value: f64) -> f64 {
+        memory.step(id, Temporality::Cumulative, (start, time), value)
     }
 
     #[test]
     fn a_stream_counts_what_it_grew_by_also_while_nobody_listened() {
         let mut memory = Memory::new(100);
-        assert_eq!(memory.grown(1, point(50, 110, 7.0)), 0.0, "what was counted before is not ours");
-        assert_eq!(memory.grown(1, point(50, 120, 9.0)), 2.0);
-        assert_eq!(memory.grown(1, point(50, 115, 8.0)), 0.0, "late");
-        assert_eq!(memory.grown(2, point(100, 110, 5.0)), 5.0, "it began while we listened");
+        assert_eq!(grown(&mut memory, 1, 50, 110, 7.0), 0.0, "what was counted before is not ours");
+        assert_eq!(grown(&mut memory, 1, 50, 120, 9.0), 2.0);
+        assert_eq!(grown(&mut memory, 1, 50, 115, 8.0), 0.0, "late");
+        assert_eq!(grown(&mut memory, 2, 100, 110, 5.0), 5.0, "it began while we listened");
+        assert_eq!(memory.step(9, Temporality::Delta, (100, 110), 5.0), 5.0);
         let saved = memory.take_fresh();
         assert!(memory.take_fresh().is_empty());
 
         let mut again = Memory::new(1_000);
         again.restore(saved);
-        assert_eq!(again.grown(1, point(50, 1_010, 12.0)), 3.0, "it grew while we were down");
-        assert_eq!(again.grown(2, point(900, 1_010, 4.0)), 4.0, "it began anew meanwhile");
-        assert_eq!(again.grown(3, point(500, 1_010, 6.0)), 6.0, "it began meanwhile");
-        assert_eq!(again.grown(4, point(99, 1_010, 6.0)), 0.0, "it began before the first start");
+        assert_eq!(grown(&mut again, 1, 50, 1_010, 12.0), 3.0, "it grew while we were down");
+        assert_eq!(grown(&mut again, 2, 900, 1_010, 4.0), 4.0, "it began anew meanwhile");
+        assert_eq!(grown(&mut again, 3, 500, 1_010, 6.0), 6.0, "it began meanwhile");
+        assert_eq!(grown(&mut again, 4, 99, 1_010, 6.0), 0.0, "it began before the first start");
+        assert_eq!(again.step(9, Temporality::Delta, (100, 110), 5.0), 0.0, "sent again");
+    }
+
+    #[test]
+    fn twins_are_told_apart_over_a_restart() {
+        let mut memory = Memory::new(0);
+        let turns = [(10, 20, 700.0), (15, 21, 300.0), (10, 22, 700.0), (15, 23, 300.0)];
+        let first: f64 = turns.iter().map(|(start, time, value)| grown(&mut memory, 1, *start, *time, *value)).sum();
+        let mut again = Memory::new(1_000);
+        again.restore(memory.take_fresh());
+        let turns = [(15, 30, 300.0), (10, 31, 700.0), (15, 32, 310.0), (10, 33, 700.0)];
+        let then: f64 = turns.iter().map(|(start, time, value)| grown(&mut again, 1, *start, *time, *value)).sum();
+        assert_eq!((first, then), (1000.0, 10.0));
     }
 
     #[test]
     fn a_stream_that_was_forgotten_is_not_counted_again() {
         let mut memory = Memory::new(0);
         for id in 0..=MAX_STREAMS as u64 {
-            assert_eq!(memory.grown(id, point(10, 20, 1.0)), 1.0);
+            assert_eq!(grown(&mut memory, id, 10, 20, 1.0), 1.0);
         }
-        assert_eq!(memory.grown(0, point(10, 30, 1.0)), 0.0);
-        assert_eq!(memory.grown(u64::MAX, point(11, 30, 1.0)), 1.0, "one that began later is");
+        assert_eq!(grown(&mut memory, 0, 10, 30, 1.0), 0.0);
+        assert_eq!(grown(&mut memory, u64::MAX, 11, 30, 1.0), 1.0, "one that began later is");
         assert_eq!(memory.take_fresh().since, Some(11));
     }
 }

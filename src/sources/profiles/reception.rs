@@ -43,6 +43,22 @@ impl Book {
         }
     }
 
+    /// Notes that an agent's tokens came without a session.
+    pub(super) fn lacks_session(&mut self, agent: u64) {
+        if let Some(reception) = self.0.get_mut(&agent) {
+            reception.lacks_session = true;
+        }
+    }
+
+    /// Whether anything but its spans has ever said what the tokens of an agent cost.
+    pub(super) fn says_cost(&self, agent: u64) -> bool {
+        let says = |channel: Channel| {
+            let received = self.0.get(&agent).and_then(|it| it.channels.get(channel as usize)).copied().flatten();
+            received.is_some_and(|received| received.brings[1])
+        };
+        [Channel::Metrics, Channel::Logs].into_iter().any(says)
+    }
+
     /// All of it, by project and name.
     pub(super) fn all(&self) -> Vec<Reception> {
         let mut all: Vec<Reception> = self.0.values().cloned().collect();

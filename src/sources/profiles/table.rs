@@ -1,5 +1,6 @@
 //! The shape of a profile: which names of a tool's telemetry mean what.
 
+use super::attributes::text;
 use crate::sources::otlp::wire::KeyValue;
 
 /// What is counted of an agent. The first five are in the order of [`crate::model::TokenType::ALL`].
@@ -51,8 +52,8 @@ pub(super) struct Profile {
     pub(super) session: Option<&'static str>,
     /// Whether the host may tell its producers apart: all its signals name it, or none.
     pub(super) names_host: bool,
-    /// Whether its own numbers say what its tokens cost.
-    pub(super) tells_cost: bool,
+    /// Whether its spans leave out what its tokens cost, though its other signals say it.
+    pub(super) spans_lack_cost: bool,
     /// Whether items may name the agent, rather than the producer alone.
     pub(super) items_name_agents: bool,
     /// What an agent is called that neither its telemetry nor a rule names.
@@ -74,6 +75,63 @@ pub(super) struct MetricRow {
     pub(super) name: &'static str,
     /// What its points mean.
     pub(super) meaning: Points,
+    /// What is named by other metrics of the same library once more, in other words, is another set.
+    pub(super) set: Set,
+    /// Which points are meant.
+    pub(super) of: Operations,
+}
+
+impl MetricRow {
+    /// A metric of which all points are meant, and which nothing repeats.
+    pub(super) const fn new(name: &'static str, meaning: Points) -> Self {
+        Self { name, meaning, set: Set::Only, of: Operations::Any }
+    }
+
+    /// Whether a point with these attributes is meant.
+    pub(super) fn concerns(&self, attributes: &[KeyValue]) -> bool {
+        let operation = match self.of {
+            Operations::Any => return true,
+            Operations::Calls | Operations::NoOthers => text(attributes, OPERATION),
+        };
+        operation.map_or(self.of == Operations::NoOthers, |operation| CALLS.contains(&&*operation))
+    }
+}
+
+/// The attribute that names an operation.
+pub(super) const OPERATION: &str = "gen_ai.operation.name";
+/// The operations that ask a model. Tools, agents and workflows sum up the calls beneath them, and whoever fetches an
+/// answer or looks something up asks no model.
+pub(super) const CALLS: &[&str] = &[
+    "chat",
+    "text_completion",
+    "completion",
+    "generate_content",
+    "embeddings",
+    "responses",
+    "anthropic_messages",
+    "image_generation",
+];
+
+/// Metrics that add up to one whole; several of them say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Set {
+    /// There is no other.
+    Only,
+    /// The sums by direction.
+    ByDirection,
+    /// The sums with their parts.
+    Detailed,
+}
+
+/// Points of which operations are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operations {
+    /// All.
+    Any,
+    /// Those that ask a model.
+    Calls,
+    /// The same, and those that are not named.
+    NoOthers,
 }
 
 /// What points mean.
@@ -85,6 +143,8 @@ pub(super) enum Points {
     By(&'static str, &'static [(&'static str, Adds)]),
     /// The number, or a histogram's count, is one of requests; points with the attribute repeat what others say.
     Requests(Option<&'static str>),
+    /// The number is one of events of streams; where one failed, its request is counted already and was no success.
+    Streams,
 }
 
 /// A log event or a span.
@@ -105,6 +165,8 @@ pub(super) enum When {
     Named(&'static str),
     /// Those of that name whose attribute has that value.
     NamedWith(&'static str, &'static str, &'static str),
+    /// Those of that name that tell of an error.
+    NamedFailed(&'static str),
     /// Those with one of these values in one of these attributes.
     Any(&'static [&'static str], &'static [&'static str]),
 }
@@ -118,6 +180,8 @@ pub(super) enum Request {
     Ended,
     /// It is one that failed.
     Failed,
+    /// It is none, but says that the answer to one that was counted already broke off.
+    Broken,
     /// It is one of several attempts, numbered from 0, each with an event of its own.
     Attempt,
     /// It is none, but a run of an agent, which is a task.

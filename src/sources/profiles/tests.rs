@@ -1,5 +1,6 @@
 //! Recorded samples of real tools against what their model server handed out.
 
+mod counting;
 mod hostile;
 mod litellm;
 
@@ -31,7 +32,7 @@ fn export(path: &str) -> Export {
 
 /// Some time before the recordings.
 fn before() -> Time {
-    Time::parse("2026-11-20T00:00:00Z").expect("a time")
+    Time::parse("2026-11-21T00:00:00Z").expect("a time")
 }
 
 /// The calls that LiteLLM's callback has posted, as it posts them.

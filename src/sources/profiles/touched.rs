@@ -5,8 +5,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::meter::{Amounts, Meters};
-use super::table::{COLUMNS, Column};
+use super::item::put;
+use super::meter::{Amounts, LISTED, Meters};
+use super::table::{COLUMNS, COST, Column};
 use crate::model::AgentTelemetry;
 use crate::sources::otlp::config::{Price, price_of};
 
@@ -21,7 +22,8 @@ pub(super) struct Touched {
 struct Said {
     group: u64,
     telemetry: AgentTelemetry,
-    tells_cost: bool,
+    /// Whether another of its signals will say what its tokens cost.
+    cost_follows: bool,
     sums: Vec<(u64, Amounts)>,
 }
 
@@ -32,13 +34,13 @@ impl Touched {
         (group, meter): (u64, u64),
         amounts: &Amounts,
         telemetry: AgentTelemetry,
-        tells_cost: bool,
+        cost_follows: bool,
     ) -> Option<&mut AgentTelemetry> {
         let whose = (group, Arc::clone(&telemetry.project), Arc::clone(&telemetry.agent));
         let place = match self.known.entry(whose) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                self.said.push(Said { group, telemetry, tells_cost, sums: Vec::new() });
+                self.said.push(Said { group, telemetry, cost_follows, sums: Vec::new() });
                 *new.insert(self.said.len() - 1)
             }
         };
@@ -54,26 +56,43 @@ impl Touched {
     pub(super) fn settle(self, meters: &mut Meters, prices: &BTreeMap<String, Price>) -> Vec<AgentTelemetry> {
         let settle = |said: Said| {
             said.sums.iter().for_each(|(meter, amounts)| meters.add(said.group, *meter, amounts));
-            filled(said.telemetry, &meters.settle(said.group), said.tells_cost, prices)
+            let news = meters.settle(said.group);
+            let mut telemetry = said.telemetry;
+            let whole = |column: Column| news.get(column as usize).map_or(0, |amount| *amount as u64);
+            for (tokens, amount) in telemetry.tokens.iter_mut().zip(news) {
+                *tokens = amount as u64;
+            }
+            (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
+            (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
+            telemetry.cost_usd = if meters.tells_cost(said.group) || said.cost_follows {
+                Some(cost(&news))
+            } else {
+                listed(meters, said.group, &telemetry, prices)
+            };
+            telemetry
         };
         self.said.into_iter().map(settle).collect()
     }
 }
 
-fn filled(
-    mut telemetry: AgentTelemetry,
-    news: &[f64; COLUMNS],
-    tells_cost: bool,
+fn cost(news: &Amounts) -> f64 {
+    news.get(Column::Cost as usize).copied().unwrap_or_default()
+}
+
+/// What new tokens cost by the list of prices; `None` where that does not know. It is noted in the group, so that it does
+/// not cost again when a signal says so.
+fn listed(
+    meters: &mut Meters,
+    group: u64,
+    telemetry: &AgentTelemetry,
     prices: &BTreeMap<String, Price>,
-) -> AgentTelemetry {
-    let whole = |column: Column| news.get(column as usize).map_or(0, |amount| *amount as u64);
-    for (tokens, amount) in telemetry.tokens.iter_mut().zip(news) {
-        *tokens = *amount as u64;
+) -> Option<f64> {
+    if telemetry.tokens.iter().all(|count| *count == 0) {
+        return None;
     }
-    (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
-    (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
-    let cost = news.get(Column::Cost as usize).copied().unwrap_or_default();
-    let listed = || price_of(prices, telemetry.model.as_deref()?, &telemetry.tokens);
-    telemetry.cost_usd = if cost > 0.0 || tells_cost { Some(cost) } else { listed() };
-    telemetry
+    let price = price_of(prices, telemetry.model.as_deref()?, &telemetry.tokens)?;
+    let mut amounts = [0.0; COLUMNS];
+    put(&mut amounts, COST, price);
+    meters.add(group, LISTED, &amounts);
+    Some(cost(&meters.settle(group)))
 }

@@ -3,12 +3,15 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::saved::json;
-use crate::model::{Counting, GroupCount, StreamCount, Time};
+use crate::model::{Counting, GroupCount, Key, StreamCount, Time};
 
 /// Digests of items kept: as many as are remembered while the program runs.
 const SEEN: i64 = 262_144;
 /// Streams, and groups, kept: as many as are remembered while the program runs.
-const KEPT: [(&str, i64); 2] = [("telemetry_streams", 65_536), ("telemetry_groups", 16_384)];
+const KEPT: [(&str, i64); 2] = [("telemetry_streams", 65_536), ("telemetry_groups", 65_536)];
+
+/// Where the two halves of the digests' key are.
+const KEY: [&str; 2] = ["telemetry_key_0", "telemetry_key_1"];
 
 /// Writes what is new, within an open transaction.
 pub(super) fn write(
@@ -25,16 +28,19 @@ pub(super) fn write(
         meta.execute(params!["telemetry_since", since.cast_signed()])?;
     }
     meta.execute(params!["telemetry_scheme", counting.scheme.cast_signed()])?;
+    for (name, half) in KEY.into_iter().zip(counting.key.map_or([0; 2], |key| key.0)).filter(|_| counting.key.is_some())
+    {
+        meta.execute(params![name, half.cast_signed()])?;
+    }
     let mut seen = connection.prepare_cached("INSERT INTO telemetry_seen(hash) VALUES(?1)")?;
     for hash in &counting.seen {
         seen.execute([hash.cast_signed()])?;
     }
-    let mut streams = connection.prepare_cached(
-        "INSERT OR REPLACE INTO telemetry_streams(id, start, time, value, at) VALUES(?1,?2,?3,?4,?5)",
-    )?;
-    for (id, StreamCount { start, time, value }) in &counting.streams {
-        let times = (start.cast_signed(), time.cast_signed());
-        streams.execute(params![id.cast_signed(), times.0, times.1, value, now.as_millis()])?;
+    let mut streams = connection
+        .prepare_cached("INSERT OR REPLACE INTO telemetry_streams(id, start, body, at) VALUES(?1,?2,?3,?4)")?;
+    for (id, stream) in &counting.streams {
+        let start = stream.last_start().cast_signed();
+        streams.execute(params![id.cast_signed(), start, json(stream, buffer)?, now.as_millis()])?;
     }
     let mut groups =
         connection.prepare_cached("INSERT OR REPLACE INTO telemetry_groups(id, body, at) VALUES(?1,?2,?3)")?;
@@ -54,12 +60,16 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Counting> {
         Ok(meta.query_row([key], |row| row.get::<_, i64>(0)).optional()?.map(i64::cast_unsigned))
     };
     let (since, scheme) = (number("telemetry_since")?, number("telemetry_scheme")?.unwrap_or_default());
+    let key = match (number(KEY[0])?, number(KEY[1])?) {
+        (Some(first), Some(second)) => Some(Key([first, second])),
+        _ => None,
+    };
     let mut seen = connection.prepare("SELECT hash FROM telemetry_seen ORDER BY seq")?;
     let seen = seen.query_map([], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;
-    let mut streams = connection.prepare("SELECT id, start, time, value FROM telemetry_streams")?;
+    let mut streams = connection.prepare("SELECT id, body FROM telemetry_streams")?;
     let streams = streams.query_map([], |row| {
-        let [id, start, time] = [row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?].map(i64::cast_unsigned);
-        Ok((id, StreamCount { start, time, value: row.get(3)? }))
+        let stream = serde_json::from_str::<StreamCount>(row.get_ref(1)?.as_str()?).ok();
+        Ok(stream.map(|stream| Ok::<_, rusqlite::Error>((row.get::<_, i64>(0)?.cast_unsigned(), stream))))
     })?;
     let mut groups = connection.prepare("SELECT id, body FROM telemetry_groups")?;
     let groups = groups.query_map([], |row| {
@@ -69,8 +79,9 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Counting> {
     Ok(Counting {
         since,
         scheme,
+        key,
         seen: seen.collect::<rusqlite::Result<_>>()?,
-        streams: streams.collect::<rusqlite::Result<_>>()?,
+        streams: streams.filter_map(Result::transpose).map(|stream| stream?).collect::<rusqlite::Result<_>>()?,
         groups: groups.filter_map(Result::transpose).map(|group| group?).collect::<rusqlite::Result<_>>()?,
     })
 }
@@ -97,16 +108,17 @@ pub(super) fn prune(connection: &Connection, oldest: i64) -> rusqlite::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RunCount;
 
     #[test]
     fn what_nobody_told_of_for_long_goes_and_does_not_count_again() {
         let connection = Connection::open_in_memory().unwrap();
-        for sql in [include_str!("schema.sql"), include_str!("remembered.sql")] {
+        for sql in [include_str!("schema.sql"), include_str!("remembered.sql"), include_str!("streams.sql")] {
             connection.execute_batch(sql).unwrap();
         }
         let mut buffer = Vec::new();
         for (at, id, start) in [(10, 1, 500), (20, 2, 600)] {
-            let stream = StreamCount { start, time: 700, value: 1.0 };
+            let stream = StreamCount::Totals { runs: vec![RunCount { start, time: 700, value: 1.0 }], since: 0 };
             let counting = Counting { since: Some(7), streams: [(id, stream)].into(), ..Counting::default() };
             write(&connection, &counting, Time::from_millis(at), &mut buffer).unwrap();
         }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Save, Saved, USAGE_IDS, remembered};
+use super::{Save, Saved, USAGE_IDS, USAGE_IDS_LAST, remembered};
 use crate::model::Time;
 
 /// Writes `save` within an open transaction. `buffer` is kept between calls.
@@ -37,9 +37,18 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
         for (hash, at) in &save.usage_ids {
             insert.execute([hash.cast_signed(), at.as_millis()])?;
         }
+        // The oldest have the lowest numbers: looking stops after more of them than were written now.
+        let (most, bite) = (i64::try_from(USAGE_IDS).unwrap_or(i64::MAX), 4_096 + 2 * save.usage_ids.len());
         connection
-            .prepare_cached("DELETE FROM usage_ids WHERE seq <= (SELECT max(seq) FROM usage_ids) - ?1")?
-            .execute([i64::try_from(USAGE_IDS).unwrap_or(i64::MAX)])?;
+            .prepare_cached(
+                "DELETE FROM usage_ids WHERE seq IN (SELECT seq FROM usage_ids ORDER BY seq LIMIT ?1)
+                 AND (at < ?2 OR seq <= (SELECT max(seq) FROM usage_ids) - ?3)",
+            )?
+            .execute(params![
+                i64::try_from(bite).unwrap_or(i64::MAX),
+                snapshot.at.minus(USAGE_IDS_LAST).as_millis(),
+                most
+            ])?;
     }
     remembered::write(connection, &save.counting, snapshot.at, buffer)?;
     connection

@@ -5,8 +5,8 @@ use std::fs;
 
 use super::*;
 use crate::model::{
-    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, GroupCount, RateLimit, Slab, StreamCount, Subject,
-    Sum, Task, UsageOwner,
+    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, GroupCount, Key, RateLimit, RunCount, Slab,
+    StreamCount, Subject, Sum, Task, UsageOwner,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -245,18 +245,23 @@ async fn projects_and_components_come_back_and_the_removed_do_not() {
 }
 
 #[tokio::test]
-async fn only_so_many_usage_ids_are_remembered() {
+async fn usage_ids_are_kept_for_an_hour_however_many_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    for start in [0, 40_000] {
-        let usage_ids = (start..start + 40_000).map(|id| (id, START)).collect();
-        history.save(Save { usage_ids, ..Save::default() }).unwrap();
+    for (start, minutes) in [(0, 0), (40_000, 30), (80_000, 61)] {
+        let at = START.plus(Duration::from_secs(minutes * 60));
+        let usage_ids = (start..start + 40_000).map(|id| (id, at)).collect();
+        let snapshot = Arc::new(Snapshot { at, ..Snapshot::default() });
+        history.save(Save { snapshot, usage_ids, ..Save::default() }).unwrap();
         history.flush().await.unwrap();
     }
     history.close().await.unwrap();
     let ids = open(&path).1.usage_ids;
-    assert_eq!((ids.len(), ids.first(), ids.last()), (USAGE_IDS, Some(&(14_464, START)), Some(&(79_999, START))));
+    assert_eq!(
+        (ids.len(), ids.first().map(|it| it.0), ids.last().map(|it| it.0)),
+        (80_000, Some(40_000), Some(119_999))
+    );
 }
 
 #[tokio::test]
@@ -418,13 +423,17 @@ proptest! {
 async fn what_counting_remembers_is_saved_with_the_agents() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
-    let stream = |value| StreamCount { start: 5, time: u64::MAX, value };
+    let stream = |value| {
+        let runs = vec![RunCount { start: 5, time: u64::MAX, value }];
+        StreamCount::Totals { runs, since: 3 }
+    };
     let group = GroupCount { meters: vec![(u64::MAX, vec![1.0, 2.5])], counted: vec![1.0], timed_by: Some(3) };
     let counting = |seen: &[u64], value| Counting {
         since: Some(7),
         scheme: 9,
+        key: Some(Key([u64::MAX, 5])),
         seen: seen.to_vec(),
-        streams: [(u64::MAX, stream(value))].into(),
+        streams: [(u64::MAX, stream(value)), (1, StreamCount::Deltas(vec![(1, u64::MAX)]))].into(),
         groups: [(2, group.clone())].into(),
     };
     let (history, saved) = open(&path);

@@ -19,7 +19,12 @@ use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b32,
-    migrations: &[include_str!("schema.sql"), include_str!("timeline.sql"), include_str!("remembered.sql")],
+    migrations: &[
+        include_str!("schema.sql"),
+        include_str!("timeline.sql"),
+        include_str!("remembered.sql"),
+        include_str!("streams.sql"),
+    ],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=33554432;",
 };
 

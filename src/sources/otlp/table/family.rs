@@ -7,7 +7,7 @@ use super::super::config::OtlpConfig;
 use super::super::naming::{self, Shape};
 use super::super::taken::Reason;
 use super::super::wire::Metric;
-use super::feed::{Kept, empty};
+use super::feed::{Counted, empty};
 use crate::model::Time;
 use crate::model::telemetry::{Exponential, MetricFamily, MetricKind, MetricSeries, MetricValue};
 use crate::model::text::clean;
@@ -212,14 +212,14 @@ impl Families {
     }
 
     /// A stream that fed the series in `slot` is forgotten; with its last stream, the series is.
-    pub(super) fn leave(&mut self, place: u32, slot: u32, kept: &Kept) {
+    pub(super) fn leave(&mut self, place: u32, slot: u32, counted: &Counted) {
         let Some(Some(family)) = self.places.get_mut(place as usize) else { return };
         let Some((feeders, weight)) = family.fed.get_mut(slot as usize) else { return };
         *feeders = feeders.saturating_sub(1);
         family.shared = None;
         if *feeders > 0 {
             // What a producer that is gone held is held no more.
-            if let (Meaning::UpDown, Kept::Number(last)) = (family.meaning, kept)
+            if let (Meaning::UpDown, Counted::Last { value: last, .. }) = (family.meaning, counted)
                 && let Some(MetricSeries { value: MetricValue::Number(shown), .. }) = family.family.series.get_mut(slot)
             {
                 *shown -= last;

@@ -1,10 +1,11 @@
-//! One stream: whether a point is its next, and what the point adds to the series that it feeds.
+//! One stream: whether a point of it counts, and what the point adds to the series that it feeds.
 
+use super::super::sequence::{Intervals, Runs, Total};
 use super::super::taken::Reason;
 use super::super::wire::Temporality;
 use super::family::Meaning;
 use crate::model::Time;
-use crate::model::telemetry::{Buckets, Exponential, MetricSeries, MetricValue};
+use crate::model::telemetry::{Buckets, MetricSeries, MetricValue};
 
 /// A series whose buckets nobody has used for so long may get other ones.
 const BUCKETS_LAST: std::time::Duration = std::time::Duration::from_secs(10 * 60);
@@ -14,127 +15,167 @@ const BUCKETS_LAST: std::time::Duration = std::time::Duration::from_secs(10 * 60
 pub(super) struct Stream {
     pub(super) family: u32,
     pub(super) slot: u32,
-    /// When its counting began, in nanoseconds; 0 is unknown.
-    pub(super) start: u64,
-    /// When its last point was measured, in nanoseconds.
-    pub(super) last: u64,
+    /// What of it was counted.
+    pub(super) counted: Counted,
     /// When it was last heard of.
     pub(super) seen: Time,
-    /// Its last cumulative value.
-    pub(super) kept: Kept,
     /// What it counts towards the cap.
     pub(super) weight: u32,
 }
 
-/// A stream's last cumulative value; the next is counted from it.
+/// What of a stream was counted; the next point is counted from it.
 #[derive(Debug)]
-pub(super) enum Kept {
-    /// Not needed, or there was none.
-    Nothing,
-    /// Of a sum.
-    Number(f64),
-    /// Of a histogram.
-    Histogram(Box<Buckets>),
-    /// Of an exponential histogram.
-    Exponential(Box<Exponential>),
+pub(super) enum Counted {
+    /// Of what stands for itself, and of what goes up and down: the last point.
+    Last {
+        /// When its counting began, in nanoseconds; 0 is unknown.
+        start: u64,
+        /// When it was measured.
+        time: u64,
+        /// Its value, where the next is counted from it.
+        value: f64,
+    },
+    /// Of deltas: their time.
+    Deltas(Intervals),
+    /// Of what grows from a start.
+    Totals(Runs<MetricValue>),
 }
 
-impl Stream {
-    /// Whether a point of these times comes next.
-    pub(super) fn check(&self, from: Temporality, meaning: Meaning, start: u64, time: u64) -> Result<(), Reason> {
-        if time == self.last {
-            return Err(Reason::Duplicate);
-        }
-        if time < self.last {
-            return Err(Reason::Stale);
-        }
-        match from {
-            // An interval that began before the last one ended is in part counted already.
-            Temporality::Delta if start != 0 && start < self.last => Err(Reason::Duplicate),
-            Temporality::Cumulative
-                if meaning != Meaning::Gauge && start != 0 && self.start != 0 && start < self.start =>
-            {
-                Err(Reason::Stale)
+impl Counted {
+    /// Nothing yet.
+    pub(super) fn nothing(meaning: Meaning, temporality: Temporality) -> Self {
+        match (meaning, temporality) {
+            (Meaning::Gauge | Meaning::Summary, _) | (Meaning::UpDown, Temporality::Cumulative) => {
+                Self::Last { start: 0, time: 0, value: 0.0 }
             }
-            _ => Ok(()),
+            (_, Temporality::Delta) => Self::Deltas(Intervals::default()),
+            (_, Temporality::Cumulative) => Self::Totals(Runs::default()),
         }
     }
 }
 
-/// Adds what `value` says to `series`. `start` tells a stream that began anew from one that goes on.
+impl Total for MetricValue {
+    fn covers(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Number(now), Self::Number(earlier)) => now >= earlier,
+            (Self::Histogram(now), Self::Histogram(earlier)) => {
+                now.bounds == earlier.bounds
+                    && earlier.counts.iter().zip(&now.counts).all(|(earlier, now)| earlier <= now)
+            }
+            (Self::Exponential(now), Self::Exponential(earlier)) => now.since(earlier).is_some(),
+            _ => false,
+        }
+    }
+
+    fn size(&self) -> f64 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Histogram(buckets) => buckets.counts.iter().map(|count| *count as f64).sum(),
+            Self::Exponential(buckets) => buckets.count() as f64,
+            Self::Summary(summary) => summary.count as f64,
+        }
+    }
+}
+
+/// Takes in a point of `stream` that was measured at `time` and counts from `start`, and adds what is new of it to
+/// `series`.
 pub(super) fn feed(
     now: Time,
     series: &mut MetricSeries,
     stream: &mut Stream,
     meaning: Meaning,
-    from: Temporality,
+    (start, time): (u64, u64),
     value: MetricValue,
-    start: u64,
 ) -> Result<(), Reason> {
-    let cumulative = from == Temporality::Cumulative;
-    let anew = start != 0 && stream.start != 0 && start > stream.start;
-    match (&mut series.value, value) {
-        (MetricValue::Number(shown), MetricValue::Number(value)) => match meaning {
-            Meaning::Counter | Meaning::UpDown if cumulative => {
-                let last = match stream.kept {
-                    // A count that fell began anew as well; what goes up and down merely fell.
-                    Kept::Number(last) if meaning == Meaning::UpDown || !anew && value >= last => last,
-                    _ => 0.0,
-                };
-                // A series that shows one stream shows its very number.
-                *shown = if *shown == last { value } else { *shown + (value - last) };
-                stream.kept = Kept::Number(value);
+    let others = other_buckets(&series.value, &value);
+    if others && now.since(series.seen) < BUCKETS_LAST {
+        return Err(Reason::Buckets);
+    }
+    match &mut stream.counted {
+        Counted::Last { start: since, time: last, value: held } => {
+            if time <= *last {
+                return Err(if time == *last { Reason::Duplicate } else { Reason::Stale });
             }
-            Meaning::Counter | Meaning::UpDown => *shown += value,
-            _ => *shown = value,
-        },
+            if meaning == Meaning::UpDown && start != 0 && start < *since {
+                return Err(Reason::Stale);
+            }
+            match (&mut series.value, value) {
+                (MetricValue::Number(shown), MetricValue::Number(number)) if meaning == Meaning::UpDown => {
+                    *shown = moved(*shown, *held, number);
+                    *held = number;
+                }
+                (shown @ MetricValue::Number(_), value @ MetricValue::Number(_))
+                | (shown @ MetricValue::Summary(_), value @ MetricValue::Summary(_)) => *shown = value,
+                _ => return Err(Reason::Conflict),
+            }
+            (*since, *last) = (start.max(*since), time);
+        }
+        Counted::Deltas(intervals) => {
+            intervals.take(start, time)?;
+            add(&mut series.value, &value, None, others)?;
+        }
+        Counted::Totals(runs) => {
+            let place = runs.judge(start, time, &value)?;
+            add(&mut series.value, &value, runs.value(place), others)?;
+            runs.note(place, start, time, value);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a histogram has other buckets than its series.
+fn other_buckets(shown: &MetricValue, value: &MetricValue) -> bool {
+    matches!((shown, value), (MetricValue::Histogram(shown), MetricValue::Histogram(value)) if shown.bounds != value.bounds)
+}
+
+/// Adds to `shown` what `value` is more than `last`.
+fn add(
+    shown: &mut MetricValue,
+    value: &MetricValue,
+    last: Option<&MetricValue>,
+    begins_anew: bool,
+) -> Result<(), Reason> {
+    match (shown, value) {
+        (MetricValue::Number(shown), MetricValue::Number(value)) => {
+            let last = if let Some(MetricValue::Number(last)) = last { *last } else { 0.0 };
+            *shown = moved(*shown, last, *value);
+        }
         (MetricValue::Histogram(shown), MetricValue::Histogram(value)) => {
-            if shown.bounds != value.bounds {
-                if now.since(series.seen) < BUCKETS_LAST {
-                    return Err(Reason::Buckets);
-                }
-                **shown = empty(&value);
+            if begins_anew {
+                **shown = empty(value);
             }
-            let last = match &stream.kept {
-                Kept::Histogram(last) if !anew && grew(last, &value) => Some(last),
-                _ => None,
-            };
-            for (place, count) in shown.counts.iter_mut().zip(&value.counts) {
-                *place = place.saturating_add(*count);
-            }
-            shown.sum += value.sum;
-            if let Some(last) = last {
-                for (place, count) in shown.counts.iter_mut().zip(&last.counts) {
-                    *place = place.saturating_sub(*count);
-                }
-                shown.sum -= last.sum;
-                // A series that shows one stream shows its very sum.
-                if shown.counts == value.counts {
-                    shown.sum = value.sum;
-                }
-            }
-            if cumulative {
-                stream.kept = Kept::Histogram(value);
-            }
+            let last = if let Some(MetricValue::Histogram(last)) = last { Some(last) } else { None };
+            add_buckets(shown, value, last.map(|last| &**last));
         }
         (MetricValue::Exponential(shown), MetricValue::Exponential(value)) => {
-            let since = match &stream.kept {
-                Kept::Exponential(last) if !anew => value.since(last),
-                _ => None,
-            };
-            shown.add(since.as_ref().unwrap_or(&value));
-            if cumulative {
-                stream.kept = Kept::Exponential(value);
-            }
+            let since = if let Some(MetricValue::Exponential(last)) = last { value.since(last) } else { None };
+            shown.add(since.as_ref().unwrap_or(value));
         }
-        (shown @ MetricValue::Summary(_), value @ MetricValue::Summary(_)) => *shown = value,
         _ => return Err(Reason::Conflict),
     }
     Ok(())
 }
 
-fn grew(last: &Buckets, value: &Buckets) -> bool {
-    last.bounds == value.bounds && last.counts.iter().zip(&value.counts).all(|(last, now)| last <= now)
+/// What is shown once a stream went from `last` to `value`; a series that shows one stream shows its very number.
+fn moved(shown: f64, last: f64, value: f64) -> f64 {
+    if shown == last { value } else { shown + (value - last) }
+}
+
+fn add_buckets(shown: &mut Buckets, value: &Buckets, last: Option<&Buckets>) {
+    for (place, count) in shown.counts.iter_mut().zip(&value.counts) {
+        *place = place.saturating_add(*count);
+    }
+    shown.sum += value.sum;
+    if let Some(last) = last {
+        for (place, count) in shown.counts.iter_mut().zip(&last.counts) {
+            *place = place.saturating_sub(*count);
+        }
+        shown.sum -= last.sum;
+        // A series that shows one stream shows its very sum.
+        if shown.counts == value.counts {
+            shown.sum = value.sum;
+        }
+    }
 }
 
 /// Nothing observed, in the same buckets.

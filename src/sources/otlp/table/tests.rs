@@ -99,10 +99,38 @@ fn deltas_add_up_and_what_was_there_counts_once() {
     assert_eq!(apply(&mut table, point(20, 30, 2.5)), []);
     assert_eq!(apply(&mut table, point(20, 30, 2.5)), [(Reason::Duplicate, 1)], "sent again");
     assert_eq!(apply(&mut table, point(25, 40, 9.0)), [(Reason::Duplicate, 1)], "in part counted already");
-    assert_eq!(apply(&mut table, point(10, 20, 5.0)), [(Reason::Stale, 1)], "late");
+    assert_eq!(apply(&mut table, point(10, 20, 5.0)), [(Reason::Duplicate, 1)], "sent again, late");
     assert_eq!(apply(&mut table, point(100, 110, 1.0)), [], "after a gap");
     assert_eq!(apply(&mut table, point(0, 120, 1.0)), [], "of unknown start");
     assert_eq!(shown(&mut table), "c_total{} 9.5\n");
+}
+
+#[test]
+fn deltas_of_one_body_count_in_any_order() {
+    let mut table = table();
+    let points = [(30, 40, 1.0), (10, 20, 2.0), (20, 30, 4.0), (10, 20, 2.0), (0, 5, 8.0)];
+    let points = points.map(|(start, time, value)| number(&[], start, time, value)).to_vec();
+    assert_eq!(apply(&mut table, sum("c", DELTA, true, points)), [(Reason::Duplicate, 1)]);
+    let observed =
+        [(20, 30, [1, 1]), (10, 20, [0, 2])].map(|(start, time, counts)| observed(start, time, &counts, &[1.0], 2.0));
+    for point in observed {
+        assert_eq!(apply(&mut table, histogram(DELTA, point)), []);
+    }
+    assert_eq!(shown(&mut table), "c_total{} 15\nh{} [(1.0, 1), (inf, 4)] sum 4\n");
+}
+
+#[test]
+fn processes_that_are_alike_in_all_attributes_are_one_series_and_grow_by_what_they_count() {
+    let mut table = table();
+    for round in 0..20 {
+        for (start, value) in [(10, 5.0), (12, 3.0)] {
+            let time = 100 + 10 * round + start;
+            assert_eq!(apply(&mut table, sum("c", CUMULATIVE, true, vec![number(&[], start, time, value)])), []);
+            let counts = [value as u64, 0];
+            assert_eq!(apply(&mut table, histogram(CUMULATIVE, observed(start, time, &counts, &[1.0], value))), []);
+        }
+    }
+    assert_eq!(shown(&mut table), "c_total{} 8\nh{} [(1.0, 8), (inf, 8)] sum 8\n");
 }
 
 #[test]
@@ -115,10 +143,10 @@ fn cumulative_counts_follow_their_start() {
     assert_eq!(apply(&mut table, point(10, 30, 0.3)), [(Reason::Duplicate, 1)]);
     assert_eq!(apply(&mut table, point(10, 25, 0.2)), [(Reason::Stale, 1)], "out of order");
     assert_eq!(apply(&mut table, point(40, 50, 0.2)), [], "began anew");
-    assert_eq!(apply(&mut table, point(10, 60, 0.4)), [(Reason::Stale, 1)], "of the time before");
+    assert_eq!(apply(&mut table, point(10, 60, 0.3)), [], "the one before has not ended");
     assert_eq!(apply(&mut table, point(40, 60, 0.5)), []);
     assert_eq!(shown(&mut table), "c_total{} 0.8\n");
-    assert_eq!(apply(&mut table, point(40, 70, 0.25)), [], "fell, so it began anew");
+    assert_eq!(apply(&mut table, point(40, 70, 0.25)), [], "fell, so it is another one");
     assert_eq!(shown(&mut table), "c_total{} 1.05\n");
 }
 

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::limits::HIDDEN_PARAMS;
-use super::{CALL_ID, KEY_ALIAS, PROFILE};
+use super::{CALL_ID, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
 
 /// The event that a call becomes.
@@ -177,8 +177,13 @@ struct Requester<'a> {
     agent_name: Option<&'a RawValue>,
     agent_id: Option<&'a RawValue>,
     project: Option<&'a RawValue>,
+    session_id: Option<&'a RawValue>,
     #[serde(rename = "x-litellm-agent-id")]
     agent_header: Option<&'a RawValue>,
+    #[serde(rename = "x-claude-code-session-id")]
+    claude_session: Option<&'a RawValue>,
+    #[serde(rename = "x-litellm-session-id")]
+    session_header: Option<&'a RawValue>,
 }
 
 /// The provider's own count, of which the sums are in the call itself.
@@ -234,12 +239,13 @@ impl Call<'_> {
         for (key, value) in [
             (CALL_ID, self.litellm_call_id),
             ("gen_ai.response.id", self.id),
-            ("litellm.provider.model", self.model),
+            (PROVIDER_MODEL, self.model),
             ("gen_ai.provider.name", self.custom_llm_provider),
             ("agent.name", caller.agent_name),
             ("agent_id", caller.agent_id),
             ("agent.id", headers.agent_header),
             ("project", caller.project),
+            ("session.id", headers.claude_session.or(caller.session_id).or(headers.session_header)),
             (KEY_ALIAS, metadata.user_api_key_alias),
             ("metadata.user_api_key_team_alias", metadata.user_api_key_team_alias),
             ("gen_ai.usage.input_tokens", self.prompt_tokens),

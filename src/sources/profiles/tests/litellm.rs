@@ -79,7 +79,8 @@ fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
     check(
         &["litellm/rate-limit-429-then-success-004-traces.pb"],
         &[
-            ("default/shop-agent-1 -", [0; 5], 0.0, [1, 0, 0, 1]),
+            // The span of its answer alone, which says that it was tried once before.
+            ("default/shop-agent-1 -", [0; 5], 0.0, [2, 1, 0, 1]),
             ("default/shop-agent-1 gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
         ],
     );

@@ -1,0 +1,53 @@
+//! Home directories in text that is to be seen by others: who works on a machine is nobody's business there.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex_lite::Regex;
+
+/// `/home/dev`, `/Users/dev`, `C:\Users\Dev Eloper` and the like, plain, escaped or percent-encoded.
+static HOME: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let separator = r"(?:/|%2[Ff])";
+    let back = r"(?:\\+|%5[Cc])";
+    let (name, windows_name) = (r#"[^/\\%\s"'<>?&;,|:]+"#, r#"[^/\\%"'<>?&;,|:]+"#);
+    let unix = format!("{separator}(?:home|Users){separator}+{name}");
+    let windows = format!("(?:[A-Za-z]:)?{back}[Uu]sers{back}{windows_name}|[A-Za-z]:/[Uu]sers/{windows_name}");
+    // The super-user's own is found by what stands around it.
+    Regex::new(&format!(r"{windows}|{unix}|(?P<before>^|[^A-Za-z0-9_.-]){separator}root(?P<after>{separator}|$)")).ok()
+});
+
+/// `text` with `~` for each home directory in it.
+pub fn without_home(text: &str) -> Cow<'_, str> {
+    let may_have = ["home", "sers", "root"].iter().any(|word| text.contains(word)) && text.contains(['/', '\\', '%']);
+    match HOME.as_ref().filter(|_| may_have) {
+        Some(home) => home.replace_all(text, "${before}~${after}"),
+        None => Cow::Borrowed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_known_by_a_home_directory() {
+        for (text, shown) in [
+            ("sqlite+aiosqlite://://home/dev/langflow/langflow.db", "sqlite+aiosqlite://:/~/langflow/langflow.db"),
+            ("/home/dev", "~"),
+            ("file:///Users/jane/x.py", "file://~/x.py"),
+            (r"C:\Users\Jane Doe\x.py", r"~\x.py"),
+            (r"C:\\Users\\jane\\x.py", r"~\\x.py"),
+            ("c:/users/jane/x.py", "~/x.py"),
+            ("file%3A%2F%2F%2Fhome%2Fdev%2Fx", "file%3A%2F%2F~%2Fx"),
+            ("/var/home/dev/x:/home/eve/y", "/var~/x:~/y"),
+            ("/root/x.db", "~/x.db"),
+            ("sqlite:////root/x.db", "sqlite:///~/x.db"),
+            (r#"["/home/dev/a","b"]"#, r#"["~/a","b"]"#),
+        ] {
+            assert_eq!(without_home(text), shown);
+        }
+        for text in ["/users/{id}", "/api/root/x", "homely", "/srv/app/x.py", "C:\\Program Files\\x", "chroot/", ""] {
+            assert_eq!(without_home(text), text);
+        }
+    }
+}
