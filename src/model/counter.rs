@@ -27,6 +27,11 @@ impl Count {
         !self.known
     }
 
+    /// Whether it was counted here from zero, rather than reported by whoever had counted before.
+    pub const fn is_counted_here(&self) -> bool {
+        self.known && self.last.is_none()
+    }
+
     /// The total, zero when nothing was reported.
     pub const fn total(&self) -> u64 {
         self.total
@@ -69,6 +74,11 @@ impl Sum {
     /// Whether nothing was reported, so that there is nothing to save.
     pub const fn is_unknown(&self) -> bool {
         !self.known
+    }
+
+    /// Whether it was counted here from zero, rather than reported by whoever had counted before.
+    pub fn is_counted_here(&self) -> bool {
+        self.known && self.last == 0.0
     }
 
     /// The total, zero when nothing was reported.

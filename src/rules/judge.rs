@@ -111,8 +111,10 @@ impl Rules {
                 read::counter(spec.signal, agent)
             };
             if let Some(value) = value {
-                // Restarts that an agent comes with are news; anything else that it comes with is history.
-                let counts_first = spec.signal == Signal::Restarts && is_new;
+                // Restarts that an agent comes with are news, and so is what was counted here; what it was said to have
+                // counted before is history.
+                let counts_first =
+                    spec.signal == Signal::Restarts && is_new || in_full && read::is_counted_here(spec.signal, agent);
                 track.observe(now, value, counts_first, is_new);
             }
         }

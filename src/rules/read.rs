@@ -67,6 +67,20 @@ pub(super) fn counter(signal: Signal, agent: &Agent) -> Option<f64> {
     count.map(|count| count as f64)
 }
 
+/// Whether a signal that counts was counted here from zero, so that its first value is an increase in full.
+pub(super) fn is_counted_here(signal: Signal, agent: &Agent) -> bool {
+    match signal {
+        Signal::Restarts => agent.restarts.is_counted_here(),
+        Signal::Tokens => agent.tokens.iter().all(|count| count.is_unknown() || count.is_counted_here()),
+        Signal::Requests => agent.requests.is_counted_here(),
+        Signal::RequestErrors => agent.request_errors.is_counted_here(),
+        Signal::RateLimitHits => agent.rate_limit_hits.is_counted_here(),
+        Signal::Retries => agent.retries.is_counted_here(),
+        Signal::CostUsd => agent.cost_usd.is_counted_here(),
+        _ => false,
+    }
+}
+
 /// Whether increases of the signal can be taken over time.
 pub(super) const fn counts(signal: Signal) -> bool {
     matches!(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingReview};
+use crate::model::AgentTelemetry;
 
 fn world() -> World {
     World::new(settings(), "rules: []")
@@ -313,4 +314,48 @@ fn changes_of_status_are_found_when_asked_for() {
     world.push(0, a(Running)).push(100, a(Idle)).push(130, a(Running)).until(1_000);
     let told = world.told(&["AgentStatusChanged"]);
     assert_eq!(told, ["100 AgentStatusChanged a info", "190 AgentStatusChanged a over"]);
+}
+
+/// What telemetry says of `a`: one request, refused or not.
+fn request(refused: bool) -> Event<'static> {
+    let count = u64::from(refused);
+    let said = AgentTelemetry { project: "shop".into(), agent: "a".into(), agent_type: "codex", ..Default::default() };
+    Event::Telemetry(vec![AgentTelemetry { requests: 1, request_errors: count, rate_limit_hits: count, ..said }])
+}
+
+#[test]
+fn the_first_refusal_that_is_ever_heard_of_is_told() {
+    let mut world = world();
+    world.take(10, request(true)).until(2_000);
+    assert_eq!(world.told(&["RateLimited"]), ["10 RateLimited a warning", "610 RateLimited a over"]);
+    // Of one that was known, and of which nothing was known of this kind: before a restart, too.
+    let mut world = self::world();
+    let named = AgentTelemetry { project: "shop".into(), agent: "a".into(), agent_type: "codex", ..Default::default() };
+    world.take(0, Event::Telemetry(vec![named])).restart(100);
+    world.take(110, request(true));
+    world.until(2_000);
+    assert_eq!(world.told(&["RateLimited"]), ["110 RateLimited a warning", "710 RateLimited a over"]);
+    world.restart(5_000);
+    world.until(5_100);
+    assert_eq!(world.told(&["RateLimited"]), [""; 0], "what is remembered is no news");
+    world.take(5_200, request(false)).take(5_300, request(true));
+    assert_eq!(world.told(&["RateLimited"]), ["5300 RateLimited a warning"]);
+}
+
+#[test]
+fn the_first_errors_and_tokens_that_are_counted_here_are_increases() {
+    let rules = "
+rules:
+  - {name: Burst, for_each: agent, signal: {increase_of: tokens, over: 10m}, when: at_least, levels: {warning: 100}, summary: s, action: a}
+  - {name: Failing, for_each: agent, signal: {increase_of: request_errors, over: 10m}, when: at_least, levels: {warning: 1}, summary: s, action: a}
+";
+    let mut world = World::new(settings(), rules);
+    world.usage(10, 150).take(20, request(true));
+    assert_eq!(world.told(&["Burst", "Failing"]), ["10 Burst a warning"], "usage has an owner");
+    let mut world = World::new(settings(), rules);
+    world.take(20, request(true));
+    assert_eq!(world.told(&["Burst", "Failing"]), ["20 Failing a warning"]);
+    let mut world = World::new(settings(), rules);
+    world.push(30, AgentUpdate { tokens: [Some(500), None, None, None, None], request_errors: Some(9), ..a(Running) });
+    assert_eq!(world.told(&["Burst", "Failing"]), [""; 0], "what others counted before is history");
 }

@@ -57,6 +57,13 @@ fn a_rate_limit_is_told_as_one_and_nobody_is_down() {
 }
 
 #[test]
+fn a_refusal_that_is_the_first_word_of_an_agent_is_told() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(10, hook(Step::Failed(Failure::RateLimit))).until(5_000);
+    assert_eq!(world.told(&RULES), ["10 RateLimited a warning", "610 RateLimited a over"]);
+}
+
+#[test]
 fn a_failure_and_an_unexpected_end_are_told_and_a_persons_farewell_is_not() {
     let mut world = World::new(settings(), "rules: []");
     let down = |second: i64| [format!("{second} AgentDown a error"), format!("{second} AgentsDown shop warning")];
