@@ -56,16 +56,22 @@ struct Patient<'v> {
     agent: &'v Value,
     /// What `/api/telemetry` says of it, a tool each, with its hooks.
     telemetry: Vec<&'v Value>,
+    /// Of the proxies that tell of calls: whether any does so without a session; none where there is no proxy.
+    proxy_lacks_session: Option<bool>,
 }
 
 fn patients<'v>(status: &'v Value, telemetry: &'v Value) -> Vec<Patient<'v>> {
+    let proxies = list(telemetry, "agents").iter().filter(|it| advice::is_proxy(text(it, "type")));
+    let proxy_lacks_session =
+        proxies.map(|it| flag(it, "lacks_session") == Some(true)).reduce(|one, other| one || other);
     let projects = list(status, "projects").iter();
     let agents = projects.flat_map(|project| list(project, "agents").iter().map(move |agent| (project, agent)));
     agents
         .map(|(project, agent)| {
             let (project, name) = (text(project, "name"), text(agent, "name"));
             let is_its = |it: &&Value| text(it, "project") == project && text(it, "name") == name;
-            Patient { project, name, agent, telemetry: list(telemetry, "agents").iter().filter(is_its).collect() }
+            let telemetry = list(telemetry, "agents").iter().filter(is_its).collect();
+            Patient { project, name, agent, telemetry, proxy_lacks_session }
         })
         .collect()
 }
@@ -178,6 +184,13 @@ impl Patient<'_> {
             if flag(it, "named") == Some(false) {
                 advice.push(advice::on_name(text(it, "type")).to_owned());
             }
+            let has_metrics = it
+                .get("signals")
+                .and_then(|it| it.get("metrics"))
+                .is_some_and(|it| list(it, "brings").iter().any(|it| it == "tokens"));
+            let on_proxy =
+                self.proxy_lacks_session.and_then(|lacks| advice::on_proxy(text(it, "type"), lacks, has_metrics));
+            advice.extend(on_proxy.map(str::to_owned));
             if text(it, "type") == CLAUDE_CODE && matches!(&*self.status_from(), "" | "telemetry") {
                 advice.push(advice::NO_HOOKS.to_owned());
             }
@@ -262,6 +275,27 @@ mod tests {
         shop/gateway: only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once
         8 agents, 8 things to change
         "#);
+    }
+
+    #[test]
+    fn calls_that_a_proxy_tells_of_too_are_told_where_nothing_ties_them() {
+        let agents = ["builder", "desk", "gateway"];
+        let agents = agents.map(|name| json!({"name": name, "source": "otlp", "usage_owner": "telemetry"}));
+        let status = json!({"projects": [{"name": "shop", "agents": agents}]});
+        let advice = |lacks_session: bool| {
+            let of = |name: &str, tool: &str| {
+                json!({"project": "shop", "name": name, "type": tool, "named": true,
+                "lacks_session": lacks_session, "signals": {"metrics": arrived(1, &["tokens"]), "logs": arrived(1, &[]), "traces": arrived(1, &[])}})
+            };
+            let telemetry =
+                json!({"agents": [of("builder", "claude-code"), of("desk", "gen-ai"), of("gateway", "litellm")]});
+            let told = shown(&status, &telemetry);
+            ["builder", "desk", "gateway"].map(|name| {
+                told.lines().any(|line| line.starts_with(&format!("shop/{name}:")) && line.contains("count twice"))
+            })
+        };
+        assert_eq!(advice(true), [true, true, false]);
+        assert_eq!(advice(false), [false, true, false]);
     }
 
     #[test]

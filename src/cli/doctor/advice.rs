@@ -54,6 +54,29 @@ const MISSING: [Missing; 7] = [
     },
 ];
 
+/// Tools whose sessions tie what they tell of a call to what a proxy tells of it.
+const IN_SESSIONS: [&str; 2] = ["claude-code", "gemini-cli"];
+/// The proxy.
+const PROXY: &str = "litellm";
+
+/// For a tool beside a proxy: what to do where nothing says that they tell of the same calls. `lacks_session` is said of
+/// the proxy, `has_metrics` of the tool.
+pub(super) fn on_proxy(tool: &str, proxy_lacks_session: bool, has_metrics: bool) -> Option<&'static str> {
+    match tool {
+        PROXY => None,
+        tool if IN_SESSIONS.contains(&tool) => proxy_lacks_session.then_some(NO_SESSION),
+        _ => has_metrics.then_some(NO_CALL),
+    }
+}
+
+/// Whether a tool is a proxy.
+pub(super) fn is_proxy(tool: &str) -> bool {
+    tool == PROXY
+}
+
+const NO_SESSION: &str = "LiteLLM tells of calls without a session; those that this tool makes through it count twice. Have LiteLLM pass on x-claude-code-session-id, or name a session in `metadata.session_id`, or export from one of both";
+const NO_CALL: &str = "its metrics name no call; those that it makes through LiteLLM count twice. Export its spans alone, or from one of both";
+
 /// For telemetry of Claude Code whose status nobody tells.
 pub(super) const NO_HOOKS: &str = "no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`";
 /// For hooks of Claude Code without telemetry.
