@@ -57,8 +57,8 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let clock = Clock::system();
     let bound = Bound::bind(config.listen.0, "listen").await?;
     let address = bound.address();
-    let tls = server::listener::acceptor(&config.tls)?;
-    let access = Access::new(&config.auth, &config.allowed_hosts, address).map_err(anyhow::Error::msg)?;
+    let tls = server::listener::acceptor(&config.tls, Surface::Main)?;
+    let access = Access::new(&config, address)?;
     let (access_now, access) = watch::channel(Arc::new(access));
     let mut rules_of_access = vec![(address, access_now)];
     let listeners = beside::listen(&config, &mut rules_of_access).await?;
@@ -359,9 +359,7 @@ impl Reloader {
     async fn try_reload(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         let settings = engine_settings(&config, self.console, &self.rules)?;
-        let access = self.access.iter().map(|(address, now)| {
-            Ok((now, Access::new(&config.auth, &config.allowed_hosts, *address).map_err(anyhow::Error::msg)?))
-        });
+        let access = self.access.iter().map(|(address, now)| Ok((now, Access::new(&config, *address)?)));
         let access = access.collect::<anyhow::Result<Vec<_>>>()?;
         for (key, changed) in [
             ("listen", config.listen != self.started_with.listen),

@@ -159,9 +159,7 @@ impl Config {
 
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
-        let mut shown = self.clone();
-        shown.sources.iter_mut().for_each(|source| source.url = written::mask::url(&source.url));
-        written::print::yaml(&shown).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
+        written::print::yaml(self).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
     }
 }
 
@@ -173,10 +171,21 @@ pub struct ExternalUrl(pub String);
 impl<'de> Deserialize<'de> for ExternalUrl {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let text = Option::<String>::deserialize(input)?.unwrap_or_default();
-        let is_http = text.is_empty() || text.starts_with("http://") || text.starts_with("https://");
-        let wrong =
-            || serde::de::Error::custom(format!("`{text}` is not an address; write https://lookout.example.com"));
-        if is_http { Ok(Self(text.clone())) } else { Err(wrong()) }
+        if text.is_empty() {
+            return Ok(Self(text));
+        }
+        let problem = match reqwest::Url::parse(&text) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => "is not an address",
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                "holds credentials, which every message would show"
+            }
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+                "holds a query or a fragment, to which no path can be added"
+            }
+            Ok(_) => return Ok(Self(text)),
+            Err(_) => "is not an address",
+        };
+        Err(serde::de::Error::custom(format!("`{text}` {problem}; write https://lookout.example.com")))
     }
 }
 

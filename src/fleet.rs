@@ -214,7 +214,9 @@ impl Fleet {
 
     /// Takes in a pushed batch.
     pub fn push(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
-        let ttl = batch.ttl.unwrap_or(self.settings.agents.timeout);
+        // However long it says to be silent: nobody opts out of being missed.
+        let AgentsConfig { timeout, max_ttl, .. } = self.settings.agents;
+        let ttl = batch.ttl.map_or(timeout, |ttl| ttl.min(max_ttl.max(timeout)));
         let source = Arc::clone(&self.push);
         self.take(now, &source, Some(ttl), batch)
     }

@@ -1,16 +1,21 @@
 //! A secret's value, or the file that holds it: read at use, so that rotation works, and never printed.
 
+pub(crate) mod mask;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use unicode_width::UnicodeWidthChar as _;
+
+pub use mask::SecretUrl;
 
 /// Longest secret that is read from a file, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
 
 /// A secret given in place. Debug and Serialize show `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -22,6 +27,52 @@ impl Secret {
     /// The value itself; for the place that sends it, and no other.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it holds nothing but white space and characters that are not seen.
+    pub fn is_blank(&self) -> bool {
+        let is_unseen = |letter: char| letter.is_whitespace() || letter.width().unwrap_or(0) == 0;
+        self.0.chars().all(is_unseen)
+    }
+}
+
+/// What a secret is expected to be, in the words of errors. Whoever words them shows no value beside it.
+pub(crate) const EXPECTED: &str = "a secret's text";
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_string(SecretVisitor)
+    }
+}
+
+/// Takes text. Of anything else the error knows the kind and not the value: a number may be a token as well.
+struct SecretVisitor;
+
+impl Visitor<'_> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
+        Err(E::invalid_type(Unexpected::Bool(false), &self))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
+        Err(E::invalid_type(Unexpected::Signed(0), &self))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
+        Err(E::invalid_type(Unexpected::Unsigned(0), &self))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
+        Err(E::invalid_type(Unexpected::Float(0.0), &self))
     }
 }
 
@@ -47,13 +98,30 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// The source that the keys `x` and `x_file` name: `Ok(None)` when neither is given, an error when both are.
+    /// The source that the keys `x` and `x_file` name: `Ok(None)` when neither is given, an error when both are or
+    /// the one is blank. A blank secret would protect nothing: whoever sends none has it.
     pub fn from_pair(value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Self>, &'static str> {
         match (value, file) {
             (Some(_), Some(_)) => Err("give the value or the `_file`, not both"),
+            (Some(value), None) if value.is_blank() => Err("is empty; give a value, or leave the key out"),
+            (None, Some(file)) if file.as_os_str().as_encoded_bytes().trim_ascii().is_empty() => {
+                Err("the path of its `_file` is empty; give a path, or leave the key out")
+            }
+            // Errors name the file.
+            (None, Some(file)) if file.to_string_lossy().contains("://") => {
+                Err("its `_file` is a URL; give the path of a file that holds it")
+            }
             (Some(value), None) => Ok(Some(Self::Value(value.clone()))),
             (None, Some(file)) => Ok(Some(Self::File(file.to_owned()))),
             (None, None) => Ok(None),
+        }
+    }
+
+    /// Of the keys `x` and `x_file` the one that it was given by.
+    pub const fn key(&self, value: &'static str, file: &'static str) -> &'static str {
+        match self {
+            Self::Value(_) => value,
+            Self::File(_) => file,
         }
     }
 
@@ -70,11 +138,14 @@ fn read_file(path: &Path) -> std::io::Result<Secret> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(path)?.take(MAX_SECRET).read_to_string(&mut text)?;
-    let value = text.trim_end();
-    if value.is_empty() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the file is empty"));
+    let secret = Secret::new(text.trim_end());
+    if secret.is_blank() {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "the file is empty; write the secret into it",
+        ));
     }
-    Ok(Secret::new(value))
+    Ok(secret)
 }
 
 /// A secret's file can't be read.

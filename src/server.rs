@@ -13,8 +13,10 @@ mod hooks;
 pub mod listener;
 mod otlp;
 mod quiet;
+mod room;
 mod routes;
 mod scrape;
+mod sending;
 mod stalls;
 
 use std::future::Future;

@@ -3,7 +3,6 @@
 //! Shared by the configuration and the rule files, so that a mistake in either is told in the same way. Refuses to know
 //! what a key means.
 
-pub(crate) mod mask;
 pub(crate) mod mistake;
 pub(crate) mod print;
 pub(crate) mod tree;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::GRACE;
@@ -23,6 +24,7 @@ const DISTILLED: usize = 64;
 pub(super) struct Listener {
     bound: Bound,
     surface: Surface,
+    tls: Option<TlsAcceptor>,
     access: watch::Receiver<Arc<Access>>,
 }
 
@@ -50,10 +52,11 @@ pub(super) async fn listen(
             }
             Err(error) => return Err(error),
         };
-        let access = Access::new(&config.auth, &config.allowed_hosts, bound.address()).map_err(anyhow::Error::msg)?;
+        let tls = server::listener::acceptor(&config.tls, surface)?;
+        let access = Access::new(config, bound.address())?;
         let (now, access) = watch::channel(Arc::new(access));
         rules.push((bound.address(), now));
-        listeners.push(Listener { bound, surface, access });
+        listeners.push(Listener { bound, surface, tls, access });
     }
     Ok(listeners)
 }
@@ -104,10 +107,10 @@ impl Beside {
             runtime.block_on(async {
                 let owner = tokio::spawn(otlp::run(inbox, streams, said, clock, limit, owner_stops));
                 let mut serving = tokio::task::JoinSet::new();
-                for Listener { bound, surface, access } in listeners {
+                for Listener { bound, surface, tls, access } in listeners {
                     tracing::info!(address = %bound.address(), surface = ?surface, "receiving OTLP");
                     let context = server::Context { access, ..context.clone() };
-                    serving.spawn(server::serve(bound, None, surface, context, stop.clone(), GRACE));
+                    serving.spawn(server::serve(bound, tls, surface, context, stop.clone(), GRACE));
                 }
                 // They bound their own time.
                 serving.join_all().await;

@@ -9,6 +9,7 @@ use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
 use crate::config::{Config, ConfigError, Environment, Origin, Problem};
 use crate::notify::{ConfigProblem, Receiver};
+use crate::server::Access;
 
 mod receivers;
 
@@ -50,6 +51,7 @@ fn load(args: &CheckArgs, env: &Environment) -> Result<(Config, Vec<Receiver>), 
         let problem = |it: ConfigProblem| Problem { origin: Origin::Unsaid, key: it.path, message: it.message };
         ConfigError { problems: problems.into_iter().map(problem).collect() }
     })?;
+    Access::new(&config, config.listen.0)?;
     Ok((config, receivers))
 }
 

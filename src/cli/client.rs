@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use crate::config::Environment;
 use crate::http_client;
-use crate::secret::{Secret, SecretSource};
-use crate::written::mask;
+use crate::secret::{Secret, SecretSource, mask};
 
 /// Where a sidecar answers when nothing else is said.
 const DEFAULT_URL: &str = "http://127.0.0.1:9797";
@@ -120,7 +119,7 @@ impl Client {
             request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.map_err(|error| {
-            let reason = mask::url(&root_cause(&error.without_url()));
+            let reason = mask::url(&root_cause(&error.without_url())).into_owned();
             anyhow!("lookout does not answer at {}: {reason}; is it running?", self.address())
         })?;
         let status = response.status();

@@ -19,7 +19,7 @@ use super::terminal::print;
 use super::{ConfigArgs, warn};
 use crate::config::{Environment, Listen};
 use crate::http_client;
-use crate::written::mask;
+use crate::secret::mask;
 
 /// How long an answer may take, and how long it may be in bytes.
 const TIMEOUT: Duration = Duration::from_secs(3);

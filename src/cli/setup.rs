@@ -74,24 +74,24 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
             None => address.to_string(),
         }
     };
-    // The main listener takes OTLP over HTTP as well.
-    let main = (if config.tls.cert_file.is_some() { "https" } else { "http" }, config.listen.0);
-    let (scheme, http) = config.otlp.http.map_or(main, |address| ("http", address));
+    // All listeners have one certificate, and the main one takes OTLP over HTTP as well.
+    let scheme = if config.tls.cert_file.is_some() { "https" } else { "http" };
+    let (main, http) = (config.listen.0, config.otlp.http.unwrap_or(config.listen.0));
     if http.port() == 0 {
         let key = if config.otlp.http.is_some() { "otlp.http" } else { "listen" };
         anyhow::bail!("{key} names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
     let posts = matches!(args.tool, Tool::ClaudeCode | Tool::Litellm);
-    if posts && main.1.port() == 0 {
+    if posts && main.port() == 0 {
         anyhow::bail!("listen names port 0, so that nobody knows the port beforehand; give it a fixed one");
     }
     let target = texts::Target {
-        main: &format!("{}://{}", main.0, url(main.1)),
+        main: &format!("{scheme}://{}", url(main)),
         http: &format!("{scheme}://{}", url(http)),
         agent: &args.agent,
         project: args.project.as_deref(),
         // On a loopback address callers may need none, unless it is reached from elsewhere.
-        needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback() || posts && !main.1.ip().is_loopback(),
+        needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback() || posts && !main.ip().is_loopback(),
     };
     Ok(match args.tool {
         Tool::ClaudeCode => target.claude_code(),
@@ -158,6 +158,7 @@ export OTEL_TRACES_EXPORTER=otlp
                 ("", "http://127.0.0.1:4318"),
                 ("otlp: {http: '0.0.0.0:14318'}", "http://127.0.0.1:14318"),
                 ("otlp: {http: null}", "http://127.0.0.1:9797"),
+                ("tls: {cert_file: c.pem, key_file: k.pem}", "https://127.0.0.1:4318"),
             ] {
                 let text = shown(*tool, configuration);
                 assert!(text.contains(address), "{tool:?} {configuration}: {text}");

@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
             if let Kind::MissingField(name) = kind {
                 full.push(name.to_owned());
                 if !taken_out.contains(&full) {
-                    self.report(&full, mistake::explain(&kind, &full, None));
+                    self.report(&full, mistake::explain(&kind, None));
                 }
                 return false;
             }
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let shown = value.locate(&inner).map(Value::to_string).filter(|shown| !shown.is_empty());
-            self.report(&full, mistake::explain(&kind, &full, shown.as_deref()));
+            self.report(&full, mistake::explain(&kind, shown.as_deref()));
             taken_out.insert(full);
             if !remove(&mut value, &inner) {
                 return false;

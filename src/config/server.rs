@@ -1,11 +1,13 @@
 //! The sections `auth`, `tls` and `limits`.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::{Secret, SecretSource};
+use crate::model::text;
+use crate::secret::{Secret, SecretSource, mask};
 
 /// Who may do what.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -35,8 +37,7 @@ pub enum Role {
 pub struct TokenConfig {
     /// Its name.
     pub name: String,
-    /// What its bearer may do.
-    #[serde(default = "admin")]
+    /// What its bearer may do. Without a default: who forgets it must not hand out everything.
     pub role: Role,
     /// The token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,11 +55,69 @@ impl TokenConfig {
     }
 }
 
-const fn admin() -> Role {
-    Role::Admin
+impl AuthConfig {
+    /// Every mistake in the section: a key below it, such as `tokens[0].name`, and what is wrong with its value.
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (place, token) in self.tokens.iter().enumerate() {
+            let mut report = |key: &str, message: &str| {
+                problems.push((format!("tokens[{place}].{key}"), message.to_owned()));
+            };
+            let earlier = self.tokens.get(..place).unwrap_or_default();
+            if token.name.trim().is_empty() || !text::is_name(&token.name, MAX_TOKEN_NAME) {
+                report("name", "is not a name; give it 1 to 100 bytes without control characters");
+            } else if earlier.iter().any(|other| other.name == token.name) {
+                report("name", "is the name of an earlier token; give each its own");
+            }
+            match token.source() {
+                Err(message) => report("token", message),
+                Ok(source) if earlier.iter().any(|other| other.source().as_ref() == Ok(&source)) => {
+                    report(source.key("token", "token_file"), "is that of an earlier token; give each its own");
+                }
+                Ok(SecretSource::Value(secret)) if !is_sendable(secret.expose()) => {
+                    report("token", "has white space around it or control characters, which no header carries");
+                }
+                Ok(_) => {}
+            }
+        }
+        problems
+    }
 }
 
-/// The main listener's certificate.
+/// Whether `token` reaches us as it is when it is sent in a header.
+pub(crate) fn is_sendable(token: &str) -> bool {
+    token.trim() == token && !token.chars().any(char::is_control)
+}
+
+/// Longest name of a token, in bytes.
+const MAX_TOKEN_NAME: usize = 100;
+
+/// Reads `lookout.example.com` or `lookout.example.com:9797`, in lower case and without the root's dot.
+pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let wrong = || {
+        let shown = text::clean(&mask::url(text), 100).into_owned();
+        format!(
+            "`{shown}` is not a host; write a name or an address, such as lookout.example.com, with or without a port"
+        )
+    };
+    let bare = text.parse::<IpAddr>().map(|ip| (ip.to_canonical().to_string(), None));
+    if let Ok(bare) = bare {
+        return Ok(bare);
+    }
+    let authority: http::uri::Authority = text.parse().map_err(|_| wrong())?;
+    let host = authority.host().to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, after)| after);
+    let has_odd_port = port.contains(':') && authority.port_u16().is_none();
+    if inner.is_empty() || inner.contains('*') || authority.as_str().contains('@') || has_odd_port {
+        return Err(wrong());
+    }
+    let host = inner.parse::<IpAddr>().map_or_else(|_| inner.to_owned(), |ip| ip.to_canonical().to_string());
+    Ok((host, authority.port_u16()))
+}
+
+/// The certificate of all listeners; without one they serve in the clear.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
@@ -66,6 +125,25 @@ pub struct TlsConfig {
     pub cert_file: Option<PathBuf>,
     /// The key, PEM.
     pub key_file: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// The files of certificate and key; none without TLS. The error is the key that is wrong and what is.
+    pub fn files(&self) -> Result<Option<(&Path, &Path)>, (&'static str, &'static str)> {
+        let is_blank = |file: &&Path| file.as_os_str().as_encoded_bytes().trim_ascii().is_empty();
+        let (certificate, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
+        for (name, file) in [("cert_file", certificate), ("key_file", key)] {
+            if file.as_ref().is_some_and(is_blank) {
+                return Err((name, "is empty; give the path of a PEM file, or null for no TLS"));
+            }
+        }
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(("key_file", "is missing beside tls.cert_file; give both, or neither for no TLS")),
+            (None, Some(_)) => Err(("cert_file", "is missing beside tls.key_file; give both, or neither for no TLS")),
+        }
+    }
 }
 
 /// What is taken in at most.

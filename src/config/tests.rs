@@ -46,7 +46,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
         ("agents: {timeot: 5s}", "lookout.yaml: agents.timeot: unknown key; did you mean `timeout`?"),
         (
             "agents: {x: 5s}",
-            "lookout.yaml: agents.x: unknown key; known here are `timeout`, `max_idle`, `forget_after`",
+            "lookout.yaml: agents.x: unknown key; known here are `timeout`, `max_ttl`, `max_idle`, `forget_after`",
         ),
         (
             "agents: {timeout: 30}",

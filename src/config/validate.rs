@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Config;
 use super::reader::Found;
+use super::{Config, server};
 use crate::fleet::config::{Action, Limit};
 use crate::model::text::is_name;
 use crate::store::config::RecordConfig;
@@ -18,6 +18,20 @@ const MAX_NAME: usize = 256;
 pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     if let Err(message) = config.log.check_level() {
         found.report("log.level", message);
+    }
+    for (key, message) in config.auth.validate() {
+        found.report(&format!("auth.{key}"), message);
+    }
+    if let Err((key, message)) = config.tls.files() {
+        found.report(&format!("tls.{key}"), message.to_owned());
+    }
+    for (place, host) in config.allowed_hosts.iter().enumerate() {
+        if let Err(message) = server::host_and_port(host) {
+            found.report(&format!("allowed_hosts[{place}]"), message);
+        }
+    }
+    if config.limits.connections == 0 {
+        found.report("limits.connections", "is 0; nobody could connect".to_owned());
     }
     if config.store.retention.is_zero() {
         found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
@@ -64,6 +78,7 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
 fn agents(config: &Config, found: &mut Found<'_>) {
     let agents = &config.agents;
     positive(found, "agents.timeout", agents.timeout);
+    positive(found, "agents.max_ttl", agents.max_ttl);
     positive(found, "agents.max_idle", agents.max_idle);
     if agents.forget_after < agents.timeout {
         let [forget, timeout] = [agents.forget_after, agents.timeout].map(crate::model::duration::exact);

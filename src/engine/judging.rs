@@ -33,7 +33,11 @@ fn seconds(time: Time) -> f64 {
 fn settings() -> Settings {
     Settings {
         // Forgetting is for those who look at it.
-        agents: AgentsConfig { forget_after: Duration::from_secs(1_000_000), ..AgentsConfig::default() },
+        agents: AgentsConfig {
+            forget_after: Duration::from_secs(1_000_000),
+            max_ttl: Duration::from_secs(1_000_000),
+            ..AgentsConfig::default()
+        },
         expected: Vec::new(),
         budgets: BudgetsConfig::default(),
         max_series: 1_000_000,

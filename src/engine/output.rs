@@ -136,12 +136,12 @@ impl Engine {
         let worded = worded(now, &self.rules, &self.fleet, effects.notices.drain(..));
         for alert in &effects.changed {
             if alert.state == AlertState::Firing && alert.changed_at == now && self.receivers.is_empty() {
-                let (message, _) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(alert));
+                let (summary, _) = words(now, &self.rules, &self.fleet, &alert.rule, &Said::from(alert));
                 tracing::warn!(
                     rule = &*alert.rule,
-                    level = alert.level.as_str(),
+                    alert_level = alert.level.as_str(),
                     subject = &**alert.subject.name(),
-                    message,
+                    summary,
                     "alert firing"
                 );
             }

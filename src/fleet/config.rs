@@ -18,6 +18,9 @@ pub struct AgentsConfig {
     /// How long an agent may stay silent when its source promised no other rhythm.
     #[serde(with = "crate::model::duration")]
     pub timeout: Duration,
+    /// How long an agent may promise to be silent by its own `ttl`; longer promises count as this one.
+    #[serde(with = "crate::model::duration")]
+    pub max_ttl: Duration,
     /// How long an agent may be idle: the first threshold of the built-in rule AgentIdle.
     #[serde(with = "crate::model::duration")]
     pub max_idle: Duration,
@@ -30,6 +33,7 @@ impl Default for AgentsConfig {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
+            max_ttl: Duration::from_secs(3600),
             max_idle: Duration::from_secs(300),
             forget_after: Duration::from_secs(3600),
         }

@@ -62,6 +62,9 @@ impl Fleet {
         let heard = agent.last_heard.max(self.state.started_at);
         let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
         let forget_at = heard.plus(self.patience(agent));
+        // Whoever promises a long silence would else be forgotten in place of being missed.
+        let missed_at = stale_at.filter(|at| *at >= forget_at).map(|at| at.plus(self.settings.agents.timeout));
+        let forget_at = missed_at.unwrap_or(forget_at);
         if let Some(limited) = &agent.limited {
             self.agent_deadlines.schedule(slot, limited.ends());
         }

@@ -51,7 +51,7 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
                 }
                 let key = mistake::key(&path);
                 let colon = if key.is_empty() { "" } else { ": " };
-                let said = mistake::explain(&error.kind, &path, None);
+                let said = mistake::explain(&error.kind, None);
                 mistakes.push((name, clean(&format!("{key}{colon}{said}"), MAX_SHOWN).into_owned()));
             }
         }

@@ -1,23 +1,38 @@
 //! Who may do what: addresses, Host and Origin, tokens and roles.
+//!
+//! A page of somebody else's may ask whatever its visitor's browser reaches. It can't choose the Host that it names, nor
+//! its Origin: so both must be our own, on whatever listener and route.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 
 use super::error::Refusal;
-use crate::config::server::{AuthConfig, Role};
-use crate::secret::SecretSource;
+use crate::config::server::{Role, host_and_port, is_sendable};
+use crate::config::{Config, ConfigError, Origin, Problem};
+use crate::secret::{Secret, SecretSource};
+
+/// What a browser says of where a request comes from, and of what it is for.
+const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_MODE: &str = "sec-fetch-mode";
+const FETCH_DEST: &str = "sec-fetch-dest";
 
 /// The rules of access in force.
 #[derive(Debug)]
 pub struct Access {
     tokens: Vec<Token>,
     loopback: Option<Role>,
-    allowed_hosts: Vec<String>,
+    allowed_hosts: Vec<Host>,
+    /// Where others find us: scheme, host and port.
+    external: Option<(String, String, u16)>,
+    is_tls: bool,
     address: SocketAddr,
 }
+
+/// A host in lower case, and its port when it is said.
+type Host = (String, Option<u16>);
 
 #[derive(Debug)]
 struct Token {
@@ -45,32 +60,67 @@ impl Caller {
 }
 
 impl Access {
-    /// Access to a listener at `address`. The error names the token and what is wrong with it.
-    pub fn new(auth: &AuthConfig, allowed_hosts: &[String], address: SocketAddr) -> Result<Self, String> {
-        let tokens = auth.tokens.iter().enumerate().map(|(place, token)| {
-            let source = token.source().map_err(|problem| format!("auth.tokens[{place}]: {problem}"))?;
-            Ok(Token { name: Arc::from(token.name.as_str()), role: token.role, source })
+    /// Access to a listener at `address`. The error names each token that would let the wrong one in.
+    pub fn new(config: &Config, address: SocketAddr) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let mut known: Vec<Secret> = Vec::new();
+        let mut tokens = Vec::new();
+        for (place, token) in config.auth.tokens.iter().enumerate() {
+            let mut report = |key: &str, message: String| {
+                problems.push(Problem { origin: Origin::Unsaid, key: format!("auth.tokens[{place}].{key}"), message });
+            };
+            let source = match token.source() {
+                Ok(source) => source,
+                Err(message) => {
+                    report("token", message.to_owned());
+                    continue;
+                }
+            };
+            let key = source.key("token", "token_file");
+            match source.read() {
+                Err(error) => report(key, error.in_full()),
+                Ok(secret) if known.contains(&secret) => {
+                    report(key, "is that of an earlier token; give each its own".to_owned());
+                }
+                Ok(secret) if !is_sendable(secret.expose()) => {
+                    report(key, "has white space around it or control characters, which no header carries".to_owned());
+                }
+                Ok(secret) => known.push(secret),
+            }
+            tokens.push(Token { name: Arc::from(token.name.as_str()), role: token.role, source });
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let external = reqwest::Url::parse(&config.external_url.0).ok().and_then(|url| {
+            let (host, _) = host_and_port(url.host_str()?).ok()?;
+            Some((url.scheme().to_owned(), host, url.port_or_known_default()?))
         });
         Ok(Self {
-            tokens: tokens.collect::<Result<_, String>>()?,
-            loopback: auth.loopback,
-            allowed_hosts: allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            tokens,
+            loopback: config.auth.loopback,
+            allowed_hosts: config.allowed_hosts.iter().filter_map(|host| host_and_port(host).ok()).collect(),
+            external,
+            is_tls: config.tls.cert_file.is_some(),
             address,
         })
     }
 
-    /// Whether the request may be served, and who sends it.
-    pub(super) fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    /// Whether the request may be served, which came to our address `local`, and who sends it.
+    pub(super) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<Caller, Refusal> {
+        let (method, path, headers) = (request.method(), request.uri().path(), request.headers());
         let nobody = Caller::default();
-        if matches!(path, "/-/healthy" | "/-/ready") {
+        if is_health(path) {
             return Ok(nobody);
         }
-        self.check_host(headers)?;
-        self.check_origin(headers)?;
+        let hosts = hosts(request)?;
+        self.check_hosts(&hosts, local)?;
+        self.check_origin(headers, &hosts, local)?;
+        check_site(method, headers)?;
         let needed = match (method, path) {
+            (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
             (&Method::GET | &Method::HEAD, _) => Role::Read,
             (_, "/api/state" | "/api/usage" | super::hooks::CLAUDE_CODE | super::callbacks::LITELLM) => Role::Ingest,
-            (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
             _ => Role::Admin,
         };
         let is_loopback = self.address.ip().is_loopback();
@@ -113,6 +163,10 @@ impl Access {
         } else {
             return None;
         };
+        // Who shows nothing has nothing, whatever a token's file has become.
+        if given.trim_ascii().is_empty() {
+            return None;
+        }
         // Every token is compared, so that the time taken tells nothing of which one came close.
         self.tokens.iter().fold(None, |best: Option<&Token>, one| match one.source.read() {
             Ok(secret) if same(secret.expose().as_bytes(), &given) => {
@@ -127,38 +181,85 @@ impl Access {
     }
 
     /// Refuses names that a foreign page could have pointed at this address.
-    fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(host) = headers.get(header::HOST) else { return Ok(()) };
-        let host = host.to_str().map_err(|_| forbidden("the Host header is not text"))?;
-        if self.is_ours(host) {
-            return Ok(());
+    fn check_hosts(&self, hosts: &[Host], local: IpAddr) -> Result<(), Refusal> {
+        match hosts.iter().find(|host| !self.is_ours(host, local)) {
+            None => Ok(()),
+            Some((host, _)) => {
+                let shown = crate::model::text::clean(host, 100);
+                Err(forbidden(&format!("the Host `{shown}` is not known here; add it to allowed_hosts")))
+            }
         }
-        let shown = crate::model::text::clean(host, 100);
-        Err(forbidden(&format!("the Host `{shown}` is not known here; add it to allowed_hosts")))
     }
 
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-        let origin = origin.to_str().unwrap_or_default();
-        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if host.is_some_and(|host| self.is_ours(host)) {
-            return Ok(());
-        }
-        Err(forbidden("requests from pages of other origins are refused"))
-    }
-
-    fn is_ours(&self, host_and_port: &str) -> bool {
-        let lower = host_and_port.to_ascii_lowercase();
-        let host = match lower.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => lower.rsplit_once(':').map_or(&*lower, |(host, _)| host),
+    /// Refuses pages of any other origin than ours, also those of other programs on this machine. Programs send none.
+    fn check_origin(&self, headers: &HeaderMap, hosts: &[Host], local: IpAddr) -> Result<(), Refusal> {
+        let is_ours = |origin: &HeaderValue| {
+            let (scheme, rest) = origin.to_str().ok()?.split_once("://")?;
+            let default = match scheme {
+                "http" => 80,
+                "https" => 443,
+                _ => return None,
+            };
+            let (host, port) = host_and_port(rest).ok()?;
+            let port = port.unwrap_or(default);
+            if self.external.as_ref().is_some_and(|(s, h, p)| (&**s, h, *p) == (scheme, &host, port)) {
+                return Some(());
+            }
+            // The page that we serve: of the name and port by which it was asked for, which may be published ones.
+            let is_asked =
+                hosts.iter().any(|(asked, asked_port)| *asked == host && asked_port.unwrap_or(default) == port);
+            let is_named = match host.parse::<IpAddr>() {
+                Ok(ip) => ip == local,
+                Err(_) => host == "localhost" && local.is_loopback(),
+            };
+            let is_own_scheme = scheme == if self.is_tls { "https" } else { "http" };
+            (is_own_scheme && (is_asked || is_named && port == self.address.port())).then_some(())
         };
-        let ip = host.parse::<std::net::IpAddr>().ok();
-        host == "localhost"
-            || ip.is_some_and(|ip| ip.is_loopback() || ip == self.address.ip())
-            // A listener on all addresses is reached by any of them; a name must be listed.
-            || (self.address.ip().is_unspecified() && ip.is_some())
-            || self.allowed_hosts.iter().any(|allowed| *allowed == host || *allowed == lower)
+        if headers.get_all(header::ORIGIN).iter().all(|origin| is_ours(origin).is_some()) {
+            return Ok(());
+        }
+        Err(forbidden(
+            "requests from pages of other origins are refused; where a proxy serves lookout, set external_url to its address",
+        ))
+    }
+
+    fn is_ours(&self, host: &Host, local: IpAddr) -> bool {
+        let (name, port) = host;
+        let is_address =
+            |ip: IpAddr| ip.is_loopback() || ip == local.to_canonical() || ip == self.address.ip().to_canonical();
+        name == "localhost"
+            || name.parse::<IpAddr>().is_ok_and(is_address)
+            || self.external.as_ref().is_some_and(|(_, external, _)| external == name)
+            || self.allowed_hosts.iter().any(|(allowed, at)| allowed == name && (at.is_none() || at == port))
+    }
+}
+
+/// Whether `path` is a health route, which everybody may ask.
+pub(super) fn is_health(path: &str) -> bool {
+    matches!(path, "/-/healthy" | "/-/ready")
+}
+
+/// Every host that the request says it is for: in its headers, and in its target, as HTTP/2 has it.
+fn hosts<B>(request: &Request<B>) -> Result<Vec<Host>, Refusal> {
+    let in_headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
+    let in_target = request.uri().authority().map(|authority| Ok(authority.as_str()));
+    let read = |host: Result<&str, header::ToStrError>| {
+        let host = host.map_err(|_| forbidden("the Host header is not text"))?;
+        host_and_port(host).map_err(|message| forbidden(&format!("the Host header: {message}")))
+    };
+    in_headers.chain(in_target).map(read).collect()
+}
+
+/// Refuses what a browser itself says comes from elsewhere, but for a link that somebody follows.
+fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let is_link = matches!(*method, Method::GET | Method::HEAD)
+        && said(FETCH_MODE) == Some(b"navigate")
+        && said(FETCH_DEST).is_none_or(|kind| kind == b"document");
+    match said(FETCH_SITE) {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) if is_link => Ok(()),
+        Some(_) => Err(forbidden("requests from pages of other sites are refused")),
     }
 }
 
@@ -177,27 +278,35 @@ mod tests {
     use crate::config::server::TokenConfig;
     use crate::secret::Secret;
 
+    fn config(tokens: &[(Role, &str)], loopback: Option<Role>) -> Config {
+        let tokens = tokens.iter().enumerate().map(|(place, (role, token))| TokenConfig {
+            name: format!("t{place}"),
+            role: *role,
+            token: Some(Secret::new(*token)),
+            token_file: None,
+        });
+        let mut config =
+            Config { allowed_hosts: vec!["lookout".into(), "Port.example.:81".into()], ..Config::default() };
+        (config.auth.tokens, config.auth.loopback) = (tokens.collect(), loopback);
+        config
+    }
+
     fn access(address: &str, tokens: &[(Role, &str)], loopback: Option<Role>) -> Access {
-        let tokens = tokens
-            .iter()
-            .map(|(role, token)| TokenConfig {
-                name: "t".into(),
-                role: *role,
-                token: Some(Secret::new(*token)),
-                token_file: None,
-            })
-            .collect();
-        Access::new(&AuthConfig { tokens, loopback }, &["lookout".into()], address.parse().expect("address"))
-            .expect("access")
+        Access::new(&config(tokens, loopback), address.parse().expect("address")).expect("access")
     }
 
     fn status(access: &Access, method: &str, path: &str, headers: &[(&'static str, &str)]) -> u16 {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("value")))
-            .collect();
-        let method = method.parse().expect("method");
-        access.check(&method, path, &headers).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
+        let local = if access.address.ip().is_unspecified() { [10, 0, 0, 1].into() } else { access.address.ip() };
+        status_at(access, local, method, path, headers)
+    }
+
+    fn status_at(access: &Access, local: IpAddr, method: &str, uri: &str, headers: &[(&'static str, &str)]) -> u16 {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        access.check(&request, local).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
     }
 
     #[test]
@@ -250,20 +359,138 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_and_pages_are_refused() {
-        let access = access("127.0.0.1:9797", &[], None);
-        for (name, value, expected) in [
-            ("host", "localhost:9797", 200),
-            ("host", "127.0.0.1", 200),
-            ("host", "[::1]:9797", 200),
-            ("host", "lookout:9797", 200),
-            ("host", "evil.example", 403),
-            ("host", "127.0.0.1.evil.example:9797", 403),
-            ("origin", "http://localhost:3000", 200),
-            ("origin", "https://evil.example", 403),
-            ("origin", "null", 403),
+    fn foreign_names_are_refused() {
+        let (home, world) = (access("127.0.0.1:9797", &[], None), access("0.0.0.0:9797", &[(Role::Admin, "a")], None));
+        for (host, at_home, in_the_world) in [
+            ("localhost:9797", 200, 200),
+            ("LOCALHOST.:9797", 200, 200),
+            ("127.0.0.1", 200, 200),
+            ("[::1]:9797", 200, 200),
+            ("[::ffff:127.0.0.1]", 200, 200),
+            ("lookout:9797", 200, 200),
+            ("lookout.", 200, 200),
+            ("port.example:81", 200, 200),
+            ("port.example:82", 403, 403),
+            ("0.0.0.0:9797", 403, 200),
+            ("10.0.0.1:9797", 403, 200),
+            ("[::ffff:10.0.0.1]", 403, 200),
+            ("10.0.0.2", 403, 403),
+            ("203.0.113.5:9797", 403, 403),
+            ("[2001:db8::1]:9797", 403, 403),
+            ("evil.example", 403, 403),
+            ("127.0.0.1.evil.example:9797", 403, 403),
+            ("localhost@evil.example", 403, 403),
+            ("evil.example#localhost", 403, 403),
+            ("localhost:x", 403, 403),
+            ("", 403, 403),
         ] {
-            assert_eq!(status(&access, "GET", "/api/status", &[(name, value)]), expected, "{name}: {value}");
+            for (access, expected) in [(&home, at_home), (&world, in_the_world)] {
+                let headers = [("host", host), ("authorization", "Bearer a")];
+                assert_eq!(status(access, "GET", "/api/status", &headers), expected, "{host} at {}", access.address);
+                assert_eq!(status(access, "POST", "/v1/logs", &headers), expected, "{host}: OTLP");
+            }
+        }
+        let local = IpAddr::from([127, 0, 0, 1]);
+        for (uri, headers, expected) in [
+            ("http://localhost:9797/api/status", &[][..], 200),
+            ("http://evil.example/api/status", &[], 403),
+            ("http://evil.example/api/status", &[("host", "localhost")], 403),
+            ("/api/status", &[("host", "localhost"), ("host", "evil.example")], 403),
+        ] {
+            assert_eq!(status_at(&home, local, "GET", uri, headers), expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_pages_may_ask() {
+        let mut config = config(&[], None);
+        config.external_url.0 = "https://Lookout.example.com/watch".to_owned();
+        let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
+        let plain = Access::new(&config, address).expect("access");
+        config.tls.cert_file = Some("c.pem".into());
+        let tls = Access::new(&config, address).expect("access");
+        for (host, origin, by_http, by_https) in [
+            ("localhost:9797", "http://localhost:9797", 200, 403),
+            ("localhost:9797", "https://localhost:9797", 403, 200),
+            ("localhost:9797", "http://127.0.0.1:9797", 200, 403),
+            ("127.0.0.1:9797", "http://localhost:9797", 200, 403),
+            ("127.0.0.1:9797", "http://[::1]:9797", 403, 403),
+            ("127.0.0.1:9797", "http://127.0.0.2:9797", 403, 403),
+            ("localhost:9797", "http://localhost:3000", 403, 403),
+            ("localhost:9797", "http://localhost", 403, 403),
+            ("localhost:8080", "http://localhost:8080", 200, 403),
+            ("lookout", "http://lookout", 200, 403),
+            ("lookout", "https://lookout", 403, 200),
+            ("lookout.example.com", "https://lookout.example.com", 200, 200),
+            ("localhost:9797", "https://lookout.example.com:443", 200, 200),
+            ("localhost:9797", "https://lookout.example.com:8443", 403, 403),
+            ("localhost:9797", "http://lookout.example.com", 403, 403),
+            ("localhost:9797", "https://evil.example", 403, 403),
+            ("localhost:9797", "http://localhost:9797.evil.example", 403, 403),
+            ("localhost:9797", "http://localhost:9797@evil.example", 403, 403),
+            ("localhost:9797", "null", 403, 403),
+            ("localhost:9797", "", 403, 403),
+            ("localhost:9797", "file://", 403, 403),
+            ("localhost:9797", "chrome-extension://localhost:9797", 403, 403),
+        ] {
+            for (access, expected) in [(&plain, by_http), (&tls, by_https)] {
+                for (method, path) in [("POST", "/-/reload"), ("POST", "/hooks/claude-code"), ("POST", "/v1/logs")] {
+                    let headers = [("host", host), ("origin", origin)];
+                    assert_eq!(status(access, method, path, &headers), expected, "{host} {origin} {path}");
+                }
+            }
+        }
+        let twice =
+            [("host", "localhost:9797"), ("origin", "http://localhost:9797"), ("origin", "http://evil.example")];
+        assert_eq!(status(&plain, "POST", "/-/reload", &twice), 403);
+    }
+
+    #[test]
+    fn what_a_browser_says_is_from_elsewhere_is_refused() {
+        let access = access("127.0.0.1:9797", &[], None);
+        for (method, site, mode, kind, expected) in [
+            ("POST", "same-origin", "cors", "empty", 200),
+            ("GET", "none", "navigate", "document", 200),
+            ("GET", "cross-site", "navigate", "document", 200),
+            ("GET", "cross-site", "navigate", "iframe", 403),
+            ("POST", "cross-site", "navigate", "document", 403),
+            ("POST", "same-site", "cors", "empty", 403),
+            ("GET", "cross-site", "no-cors", "image", 403),
+        ] {
+            let headers = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", kind)];
+            assert_eq!(status(&access, method, "/api/silences", &headers), expected, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_lets_nobody_in() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("token");
+        let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
+        let with_file = |text: &str, tokens: &[(Role, &str)]| {
+            std::fs::write(&file, text).expect("a file");
+            let mut config = config(tokens, None);
+            let token =
+                TokenConfig { name: "f".into(), role: Role::Admin, token: None, token_file: Some(file.clone()) };
+            config.auth.tokens.push(token);
+            Access::new(&config, address).map_err(|error| error.to_string())
+        };
+        for (text, tokens, problem) in [
+            ("", &[][..], "auth.tokens[0].token_file: read secret file"),
+            (" \n\u{200b}\n", &[], "the file is empty; write the secret into it"),
+            ("a b\nc\n", &[], "control characters"),
+            ("same\n", &[(Role::Read, "same")], "auth.tokens[1].token_file: is that of an earlier token"),
+        ] {
+            let error = with_file(text, tokens).expect_err(text);
+            assert!(error.contains(problem) && !error.contains("same\n"), "{error}");
+        }
+        let access = with_file("good\n", &[]).expect("access");
+        // `:` and nothing after it.
+        for (credentials, expected) in
+            [("Basic Og==", 401), ("Bearer ", 401), ("Bearer good", 200), ("Basic OiA=", 401)]
+        {
+            assert_eq!(status(&access, "POST", "/-/reload", &[("authorization", credentials)]), expected);
+            std::fs::write(&file, if expected == 200 { "" } else { "good" }).expect("a file");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Request bodies, read up to a limit, within a time, and into memory that all of them share.
+//! Request bodies, read up to a limit, within a time, and into memory that all of them share. Where that is scarce, the
+//! body that has been arriving for longest gives way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Refusal;
+use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
 
 /// How many of the largest bodies are held at once, all connections together.
@@ -19,20 +22,25 @@ const PIECE: usize = 16 * 1024;
 /// In what a body is gathered, in bytes: it never moves as it grows, so that one never takes twice its size.
 const SEGMENT: usize = 64 * PIECE;
 
+/// How long a body may have its memory while others need it: ten times what the largest takes on one machine.
+const HOLD: Duration = Duration::from_secs(1);
+/// How long a body waits for memory.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What bodies may take: each by itself, and all of them together.
 #[derive(Clone, Debug)]
 pub struct Bodies {
     limit: usize,
     timeout: Duration,
-    /// The pieces that are free.
-    room: Arc<Semaphore>,
+    /// Memory, in pieces.
+    room: Arc<Room>,
 }
 
 impl Bodies {
     /// None is larger than the limit, and together they hold four times as much.
     pub fn new(limits: &LimitsConfig) -> Self {
-        let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE).min(Semaphore::MAX_PERMITS);
-        Self { limit: limits.body, timeout: limits.body_timeout, room: Arc::new(Semaphore::new(pieces)) }
+        let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE);
+        Self { limit: limits.body, timeout: limits.body_timeout, room: Room::new(pieces, HOLD, PATIENCE) }
     }
 
     /// The JSON body of a request, which gives its room back when it is dropped. Refuses another content type, a body
@@ -48,11 +56,11 @@ impl Bodies {
             let message = "the body must be JSON; send it with `content-type: application/json`";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        Ok(self.gather(request.into_body()).await?)
+        Ok(self.gather(request.into_body(), &CancellationToken::new()).await?)
     }
 
-    /// A body, whatever it holds.
-    pub(super) async fn gather<B>(&self, body: B) -> Result<Bytes, Unread>
+    /// A body, whatever it holds, unless it is asked to give way to others.
+    pub(super) async fn gather<B>(&self, body: B, give_way: &CancellationToken) -> Result<Bytes, Unread>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -60,21 +68,29 @@ impl Bodies {
         if body.size_hint().lower() > self.limit as u64 {
             return Err(Unread::TooLarge(self.limit));
         }
-        tokio::time::timeout(self.timeout, self.frames(body)).await.unwrap_or(Err(Unread::Late))
+        tokio::select! {
+            biased;
+            () = give_way.cancelled() => Err(Unread::Slow),
+            read = tokio::time::timeout(self.timeout, self.frames(body, give_way)) => read.unwrap_or(Err(Unread::Late)),
+        }
     }
 
-    async fn frames<B>(&self, mut body: B) -> Result<Bytes, Unread>
+    async fn frames<B>(&self, mut body: B, give_way: &CancellationToken) -> Result<Bytes, Unread>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let mut gathered = Gathered::default();
+        let (mut gathered, began) = (Gathered::default(), Instant::now());
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() else { continue };
             if gathered.len() + data.len() > self.limit {
                 return Err(Unread::TooLarge(self.limit));
             }
-            gathered.room(&self.room, data.len())?;
+            let missing = gathered.missing(data.len());
+            if missing > 0 {
+                let share = gathered.share.get_or_insert_with(|| self.room.share(began, give_way.clone()));
+                share.grow(missing).await.map_err(|_| Unread::NoRoom)?;
+            }
             gathered.add(data);
         }
         Ok(gathered.whole())
@@ -90,6 +106,9 @@ pub(super) enum Unread {
     /// It dribbled.
     #[error("the body took longer than limits.body_timeout")]
     Late,
+    /// Others needed its memory.
+    #[error("the body arrived slowly while others waited for its memory; send it again, or in parts")]
+    Slow,
     /// Others have all the room.
     #[error("too many large bodies arrive at once; try again")]
     NoRoom,
@@ -104,6 +123,7 @@ impl From<Unread> for Refusal {
         let (status, header) = match &why {
             Unread::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, close),
             Unread::Late => (StatusCode::REQUEST_TIMEOUT, close),
+            Unread::Slow => (StatusCode::SERVICE_UNAVAILABLE, close),
             Unread::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
             Unread::Broken(_) => (StatusCode::BAD_REQUEST, None),
         };
@@ -118,7 +138,7 @@ struct Gathered {
     /// What came after it: all are full but the last.
     rest: Vec<BytesMut>,
     len: usize,
-    held: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
 impl Gathered {
@@ -126,20 +146,9 @@ impl Gathered {
         self.len
     }
 
-    /// Takes room for `more` bytes.
-    fn room(&mut self, room: &Arc<Semaphore>, more: usize) -> Result<(), Unread> {
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = ((self.len + more) / PIECE).saturating_sub(held);
-        if missing == 0 {
-            return Ok(());
-        }
-        let missing = u32::try_from(missing).map_err(|_| Unread::NoRoom)?;
-        let taken = Arc::clone(room).try_acquire_many_owned(missing).map_err(|_| Unread::NoRoom)?;
-        match &mut self.held {
-            Some(held) => held.merge(taken),
-            none => *none = Some(taken),
-        }
-        Ok(())
+    /// How many pieces of memory are missing for `more` bytes.
+    fn missing(&self, more: usize) -> usize {
+        ((self.len + more) / PIECE).saturating_sub(self.share.as_ref().map_or(0, Share::units))
     }
 
     fn add(&mut self, data: Bytes) {
@@ -170,22 +179,26 @@ impl Gathered {
             self.rest.into_iter().for_each(|segment| whole.extend_from_slice(&segment));
             whole.into()
         };
-        match self.held {
+        match self.share {
             None => body,
-            Some(held) => Bytes::from_owner(Whole { body, _held: held }),
+            Some(share) => {
+                // From here on it waits for nobody.
+                share.settle();
+                Bytes::from_owner(Held { bytes: body, _share: share })
+            }
         }
     }
 }
 
-/// A body with the room that it holds.
-struct Whole {
-    body: Bytes,
-    _held: OwnedSemaphorePermit,
+/// Bytes with the memory that they hold among others.
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    pub(super) _share: Share,
 }
 
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.bytes
     }
 }
 
@@ -245,7 +258,7 @@ mod tests {
         assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
         let refusal = bodies.read(request(&[SEGMENT], false)).await.expect_err("it never ends");
         assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(bodies.room.available_permits(), 12 * SEGMENT / PIECE, "all room was given back");
+        assert_eq!(bodies.room.free(), 12 * SEGMENT / PIECE, "all room was given back");
     }
 
     #[tokio::test]
@@ -268,5 +281,30 @@ mod tests {
         bodies.read(request(&[PIECE - 1], true)).await.expect("a small one needs none");
         held.pop();
         bodies.read(request(&[SEGMENT / 2, SEGMENT / 2], true)).await.expect("there is room again");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_that_stall_give_way_to_those_that_do_not() {
+        let limits = LimitsConfig { body: SEGMENT, ..LimitsConfig::default() };
+        let room = Room::new(LARGEST_AT_ONCE * SEGMENT / PIECE, Duration::ZERO, PATIENCE * 100);
+        let bodies = Bodies { room, ..Bodies::new(&limits) };
+        let stalled: Vec<_> = (0..LARGEST_AT_ONCE)
+            .map(|_| {
+                let bodies = bodies.clone();
+                tokio::spawn(async move { bodies.read(request(&[SEGMENT], false)).await.map(drop) })
+            })
+            .collect();
+        while bodies.room.free() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            bodies.read(request(&[SEGMENT / 2, SEGMENT / 2], true)).await.expect("a slow one gives way");
+        }
+        let gave_way = stalled.iter().filter(|stalled| stalled.is_finished()).count();
+        assert_eq!(gave_way, 1, "no more than were needed");
+        for stalled in stalled.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+            let refusal = stalled.await.expect("it ended").expect_err("it never ends");
+            assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
     }
 }

@@ -3,10 +3,10 @@
 
 use axum::response::Response;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::json;
 
 use super::Context;
+use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use super::hooks;
 use crate::metrics::Own;
@@ -17,7 +17,7 @@ use crate::sources::otlp::Taken;
 pub(super) const LITELLM: &str = "/hooks/litellm";
 
 /// Answers a body of LiteLLM's calls.
-pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Result<Response, Refusal> {
+pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Result<Response, Refusal> {
     let sender = hooks::target(request.uri(), request.headers());
     let taking = async {
         let body = context.bodies.read(request).await?;

@@ -1,23 +1,51 @@
-//! The open connections: at most so many, and one that does nothing for a while makes room for a new one.
+//! The open connections: at most so many, of which one that waits for its peer makes room for a new one.
+//!
+//! A connection waits for its peer while it reads a head or a body, sends an answer, shakes hands or idles. The peer with
+//! most of such connections on a listener loses one first, the one that has waited longest. Where all are at work,
+//! a few places are left, in which only health routes are answered.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::Surface;
+use super::room::Room;
 
 /// How long a connection has its place whatever it does: where hundreds come in a flood, one that means well would
 /// else be shown out before its request arrives.
 const HOLD: Duration = Duration::from_millis(100);
+/// File descriptors kept for the store, for polls and for receivers.
+const OWN_DESCRIPTORS: usize = 128;
+/// Connections beside all others that health routes are answered on.
+const RESERVED: usize = 8;
+/// How long an export may have its place among those of HTTP/2 while others wait for it, and how long they wait.
+const STREAM_HOLD: Duration = Duration::from_secs(1);
+const STREAM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// An open connection, as its task sees it.
+/// An open connection, as its task and its requests see it.
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
-    since: Instant,
-    /// How many requests are being served on it.
-    busy: Arc<AtomicUsize>,
+pub(super) struct Connection(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    surface: Surface,
+    peer: IpAddr,
+    local: IpAddr,
+    is_reserved: bool,
+    /// When it was opened or last answered a request.
+    since: Mutex<Instant>,
+    /// How many requests are at work on it, none of which waits for its peer.
+    working: AtomicUsize,
     /// Asks its task to end it.
     evicted: CancellationToken,
 }
@@ -25,47 +53,128 @@ pub(super) struct Connection {
 impl Connection {
     /// Waits until the connection is to make room.
     pub(super) async fn evicted(&self) {
-        self.evicted.cancelled().await;
+        self.0.evicted.cancelled().await;
     }
 
-    /// Marks it as busy until the guard is dropped.
-    pub(super) fn serve(&self) -> Busy {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(&self.busy))
+    /// What ends the connection.
+    pub(super) fn eviction(&self) -> CancellationToken {
+        self.0.evicted.clone()
+    }
+
+    /// The address of ours that it was made to.
+    pub(super) fn local(&self) -> IpAddr {
+        self.0.local
+    }
+
+    /// Whether only health routes are answered on it.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.0.is_reserved
+    }
+
+    /// Marks it as at work until the guard is dropped.
+    pub(super) fn serve(&self) -> Work {
+        self.0.working.fetch_add(1, Ordering::Relaxed);
+        Work(self.clone())
+    }
+
+    /// The body of a request on it. While it is awaited, the request is not at work.
+    pub(super) fn arriving(&self, body: Incoming) -> Arriving {
+        Arriving { body, connection: self.clone(), is_awaited: false }
+    }
+
+    fn since(&self) -> Instant {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.working.load(Ordering::Relaxed) == 0
+    }
+
+    fn group(&self) -> (Surface, IpAddr) {
+        (self.0.surface, self.0.peer)
     }
 }
 
 /// While it lives, a request is being served.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<AtomicUsize>);
+pub(super) struct Work(Connection);
 
-impl Drop for Busy {
+impl Drop for Work {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.0.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.0.working.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// File descriptors kept for the store, for polls and for receivers.
-const OWN_DESCRIPTORS: usize = 128;
+/// A request's body.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    body: Incoming,
+    connection: Connection,
+    is_awaited: bool,
+}
+
+impl Arriving {
+    fn awaited(&mut self, is_awaited: bool) {
+        if is_awaited != self.is_awaited {
+            self.is_awaited = is_awaited;
+            let working = &self.connection.0.working;
+            if is_awaited {
+                working.fetch_sub(1, Ordering::Relaxed)
+            } else {
+                working.fetch_add(1, Ordering::Relaxed)
+            };
+        }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.awaited(polled.is_pending());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.awaited(false);
+    }
+}
 
 /// What becomes of a new connection.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// It has a place.
     In(Connection),
-    /// It may have the place of one that does nothing then.
+    /// It may have the place of one that waits for its peer then.
     Wait(Instant),
-    /// All serve a request.
+    /// All are at work.
     Full,
 }
 
-/// All open connections, oldest first. The lock is held for the time of a scan and never across an await.
+/// All open connections of all listeners. The locks are held for the time of a scan and never across an await.
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
     open: Mutex<Vec<Connection>>,
+    reserved: Mutex<Vec<Connection>>,
     /// Places for requests of connections that may have many at once: as many as there may be connections.
-    streams: Semaphore,
+    streams: Arc<Room>,
 }
 
 impl Connections {
@@ -76,38 +185,81 @@ impl Connections {
     }
 
     fn of(limit: usize) -> Self {
-        Self { limit, open: Mutex::default(), streams: Semaphore::new(limit.min(Semaphore::MAX_PERMITS)) }
+        let streams = Room::new(limit, STREAM_HOLD, STREAM_PATIENCE);
+        Self { limit, open: Mutex::default(), reserved: Mutex::default(), streams }
     }
 
-    /// A place for a request beside others of its connection, if there is one: together such connections take no more
-    /// memory than those that have one request at a time.
-    pub(super) fn stream(&self) -> Option<SemaphorePermit<'_>> {
-        self.streams.try_acquire().ok()
+    /// Places for requests beside others of their connection: together such connections take no more memory than those
+    /// that have one request at a time.
+    pub(super) const fn streams(&self) -> &Arc<Room> {
+        &self.streams
     }
 
-    /// A place for a new connection. The oldest that serves nothing, such as one that dribbles its header, is ended
-    /// to make room.
-    pub(super) fn admit(&self, now: Instant) -> Admission {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= self.limit {
-            let is_idle = |connection: &Connection| connection.busy.load(Ordering::Relaxed) == 0;
-            let Some(idle) = open.iter().position(is_idle) else { return Admission::Full };
-            let held = open[idle].since + HOLD;
-            if held > now {
-                return Admission::Wait(held);
+    /// A place for a new connection from `peer` to our address `local`.
+    pub(super) fn admit(&self, surface: Surface, peer: SocketAddr, local: IpAddr, now: Instant) -> Admission {
+        let new = |is_reserved| {
+            Connection(Arc::new(State {
+                surface,
+                peer: peer.ip().to_canonical(),
+                local: local.to_canonical(),
+                is_reserved,
+                since: Mutex::new(now),
+                working: AtomicUsize::new(0),
+                evicted: CancellationToken::new(),
+            }))
+        };
+        match place(&self.open, self.limit, now) {
+            Place::Free(mut open) => {
+                let connection = new(false);
+                open.push(connection.clone());
+                return Admission::In(connection);
             }
-            open.remove(idle).evicted.cancel();
+            Place::After(then) => return Admission::Wait(then),
+            Place::None if surface != Surface::Main => return Admission::Full,
+            Place::None => {}
         }
-        let connection = Connection { since: now, busy: Arc::default(), evicted: CancellationToken::new() };
-        open.push(connection.clone());
+        // Nobody waits here: it would keep those waiting for whom there may be a place by then.
+        let Place::Free(mut reserved) = place(&self.reserved, RESERVED, now) else { return Admission::Full };
+        let connection = new(true);
+        reserved.push(connection.clone());
         Admission::In(connection)
     }
 
     /// Gives a place back.
     pub(super) fn release(&self, connection: &Connection) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|other| !Arc::ptr_eq(&other.busy, &connection.busy));
+        let places = if connection.is_reserved() { &self.reserved } else { &self.open };
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|other| !Arc::ptr_eq(&other.0, &connection.0));
     }
+}
+
+/// A place among `limit`.
+enum Place<'a> {
+    Free(std::sync::MutexGuard<'a, Vec<Connection>>),
+    After(Instant),
+    None,
+}
+
+/// Looks for a place, and ends a connection that waits for its peer when there is none.
+fn place(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> Place<'_> {
+    let mut open = places.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.len() < limit {
+        return Place::Free(open);
+    }
+    let mut crowds: HashMap<(Surface, IpAddr), usize> = HashMap::new();
+    for waiting in open.iter().filter(|connection| connection.is_waiting()) {
+        *crowds.entry(waiting.group()).or_default() += 1;
+    }
+    let crowd = |connection: &Connection| crowds.get(&connection.group()).copied().unwrap_or_default();
+    let waiting = open.iter().enumerate().filter(|(_, connection)| connection.is_waiting());
+    let longest = waiting.min_by_key(|(_, one)| (std::cmp::Reverse(crowd(one)), one.since()));
+    let Some((at, connection)) = longest else { return Place::None };
+    let held = connection.since() + HOLD;
+    if held > now {
+        return Place::After(held);
+    }
+    open.swap_remove(at).0.evicted.cancel();
+    Place::Free(open)
 }
 
 /// As many connections as there are descriptors for.
@@ -131,39 +283,81 @@ fn within_descriptors(connections: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn try_admit(connections: &Connections, surface: Surface, peer: u8, now: Instant) -> Admission {
+        connections.admit(surface, SocketAddr::from(([10, 0, 0, peer], 1)), IpAddr::from([10, 0, 0, 1]), now)
+    }
+
     fn admit(connections: &Connections, now: Instant) -> Connection {
-        match connections.admit(now) {
+        admit_from(connections, Surface::Main, 2, now)
+    }
+
+    fn admit_from(connections: &Connections, surface: Surface, peer: u8, now: Instant) -> Connection {
+        match try_admit(connections, surface, peer, now) {
             Admission::In(connection) => connection,
             other => panic!("{other:?}"),
         }
     }
 
+    fn is_out(connection: &Connection) -> bool {
+        connection.0.evicted.is_cancelled()
+    }
+
     #[test]
-    fn one_that_did_nothing_for_a_while_makes_room_and_a_busy_one_does_not() {
+    fn one_that_did_nothing_for_a_while_makes_room_and_one_at_work_does_not() {
         let connections = Connections::of(2);
         let start = Instant::now();
         let first = admit(&connections, start);
         let second = admit(&connections, start + HOLD / 2);
-        let busy = first.serve();
-        let third = connections.admit(start + HOLD);
+        let work = first.serve();
+        let third = try_admit(&connections, Surface::Main, 2, start + HOLD);
         assert!(matches!(third, Admission::Wait(then) if then == start + HOLD / 2 + HOLD), "{third:?}");
-        assert!(!second.evicted.is_cancelled());
+        assert!(!is_out(&second));
         let third = admit(&connections, start + HOLD / 2 + HOLD);
-        assert!(second.evicted.is_cancelled() && !first.evicted.is_cancelled());
-        let also_busy = third.serve();
+        assert!(is_out(&second) && !is_out(&first));
+        let also_at_work = third.serve();
         let late = start + HOLD * 10;
-        assert!(matches!(connections.admit(late), Admission::Full));
-        drop((busy, also_busy));
+        assert!(matches!(try_admit(&connections, Surface::OtlpHttp, 2, late), Admission::Full));
+        drop((work, also_at_work));
         connections.release(&first);
         admit(&connections, late);
     }
 
     #[test]
-    fn there_are_as_many_streams_as_connections() {
+    fn who_has_most_loses_one_first_by_listener_and_peer() {
+        let connections = Connections::of(5);
+        let start = Instant::now();
+        let scraper = admit_from(&connections, Surface::Main, 2, start);
+        let neighbour = admit_from(&connections, Surface::OtlpHttp, 3, start);
+        let crowd: Vec<_> = (0..3).map(|_| admit_from(&connections, Surface::OtlpHttp, 2, start + HOLD)).collect();
+        let late = start + HOLD * 5;
+        admit_from(&connections, Surface::Main, 4, late);
+        assert_eq!([&scraper, &neighbour].map(is_out), [false; 2], "they are older, and alone");
+        assert_eq!(crowd.iter().filter(|connection| is_out(connection)).count(), 1);
+    }
+
+    #[test]
+    fn what_was_used_last_goes_last() {
         let connections = Connections::of(2);
-        let streams = [connections.stream().expect("a place"), connections.stream().expect("another")];
-        assert!(connections.stream().is_none());
-        drop(streams);
-        assert!(connections.stream().is_some(), "a place again");
+        let start = Instant::now();
+        let (used, idle) = (admit(&connections, start), admit(&connections, start));
+        drop(used.serve());
+        admit(&connections, Instant::now() + HOLD * 2);
+        assert_eq!([is_out(&used), is_out(&idle)], [false, true]);
+    }
+
+    #[test]
+    fn health_has_places_of_its_own_when_all_are_at_work() {
+        let connections = Connections::of(1);
+        let start = Instant::now();
+        let first = admit(&connections, start);
+        let _work = first.serve();
+        assert!(matches!(try_admit(&connections, Surface::OtlpGrpc, 2, start), Admission::Full));
+        let reserved: Vec<Connection> = (0..RESERVED).map(|_| admit(&connections, start)).collect();
+        assert!(!first.is_reserved() && reserved.iter().all(Connection::is_reserved));
+        assert!(matches!(try_admit(&connections, Surface::Main, 2, start), Admission::Full), "for the moment");
+        let next = admit(&connections, start + HOLD);
+        assert_eq!(reserved.iter().filter(|connection| is_out(connection)).count(), 1);
+        connections.release(&next);
+        admit(&connections, start);
     }
 }

@@ -1,10 +1,11 @@
-//! OTLP over gRPC: HTTP/2 without TLS, three unary methods, bodies handed on unread.
+//! OTLP over gRPC: HTTP/2, three unary methods, bodies handed on unread.
 //!
 //! Owns limits, access and statuses of this transport. Refuses to decode messages here: that is the owner's. Three methods
 //! of one message each need no more of gRPC than a frame, a status and two codings; the shared room of bodies holds
 //! here as well.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +13,20 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Connection;
+use super::Context;
+use super::connections::{Arriving, Connection};
 use super::error::Refusal;
 use super::listener::MAX_HEAD;
 use super::otlp::{self, Failure};
-use super::{Access, Context};
 use crate::sources::otlp::{Code, DecodeError, Encoding, response, retry_details};
 
 /// Exports under way on one connection at once; senders have one for each signal.
@@ -51,10 +53,11 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, busy) = (context.clone(), connection.serve());
+        let (context, connection, work) = (context.clone(), connection.clone(), connection.serve());
         async move {
-            let response = answer(&context, request).await;
-            drop(busy);
+            let local = connection.local();
+            let response = answer(&context, request.map(|body| connection.arriving(body)), local).await;
+            drop(work);
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -78,27 +81,30 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(context: &Context, request: Request<Incoming>) -> Response<Body> {
+async fn answer(context: &Context, request: Request<Arriving>, local: IpAddr) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(CONTENT_TYPE.as_bytes())) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    export(context, request).await.unwrap_or_else(Status::answer)
+    export(context, request, local).await.unwrap_or_else(Status::answer)
 }
 
-async fn export(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Status> {
-    check(&context.access.borrow().clone(), &request)?;
+async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) -> Result<Response<Body>, Status> {
+    let access = Arc::clone(&context.access.borrow());
+    access.check(&request, local)?;
     let unknown = || Status::new(Code::Unimplemented, "only OTLP's export services are served here");
     let signal = otlp::signal(request.uri().path()).ok_or_else(unknown)?;
     let is_gzip = is_gzip(request.headers())?;
-    let Some(_place) = context.connections.stream() else {
+    let give_way = CancellationToken::new();
+    let mut place = context.connections.streams().share(Instant::now(), give_way.clone());
+    if place.grow(1).await.is_err() {
         otlp::count_busy(&context.own, signal);
         return Err(Status::new(Code::Unavailable, "too many exports are under way; try again"));
-    };
+    }
     let message = |body| message(body, is_gzip);
-    let taken = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), message).await?;
+    let taken = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), &give_way, message).await?;
     let message = response(signal, Encoding::Protobuf, &taken);
     let mut framed = vec![0];
     framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -106,17 +112,6 @@ async fn export(context: &Context, request: Request<Incoming>) -> Result<Respons
     let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
     let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
     Ok(respond(Body::new(body)))
-}
-
-/// Whether the caller may export. HTTP/2 says in its own field which host is meant.
-fn check(access: &Arc<Access>, request: &Request<Incoming>) -> Result<(), Status> {
-    let mut headers = request.headers().clone();
-    if !headers.contains_key(header::HOST)
-        && let Some(host) = request.uri().authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok())
-    {
-        headers.insert(header::HOST, host);
-    }
-    access.check(&Method::POST, request.uri().path(), &headers).map(drop).map_err(Status::from)
 }
 
 /// Whether compressed messages of this request are gzip.

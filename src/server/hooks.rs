@@ -10,9 +10,9 @@ use std::sync::Arc;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
-use hyper::body::Incoming;
 
 use super::Context;
+use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use crate::engine::Posted;
 use crate::metrics::Own;
@@ -24,7 +24,7 @@ pub(super) const CLAUDE_CODE: &str = "/hooks/claude-code";
 const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-project", "project")];
 
 /// Answers a hook of Claude Code.
-pub(super) async fn answer(context: &Context, request: Request<Incoming>) -> Response {
+pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Response {
     let target = target(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
     let braked = Arc::clone(&context.braked.borrow());

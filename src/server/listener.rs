@@ -30,9 +30,11 @@ use crate::config::server::TlsConfig;
 pub(super) const MAX_HEAD: usize = 32 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a head may take on a connection that only health routes are answered on.
+const HEALTH_HEAD: Duration = Duration::from_secs(1);
 
 /// What a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surface {
     /// Everything, OTLP over HTTP among it.
     Main,
@@ -65,18 +67,22 @@ impl Bound {
     }
 }
 
-/// The acceptor for the configured certificate; none without one.
-pub fn acceptor(tls: &TlsConfig) -> anyhow::Result<Option<TlsAcceptor>> {
-    let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) else { return Ok(None) };
+/// The acceptor for the configured certificate on a listener of that kind; none without one.
+pub fn acceptor(tls: &TlsConfig, surface: Surface) -> anyhow::Result<Option<TlsAcceptor>> {
+    let files = tls.files().map_err(|(key, problem)| anyhow::anyhow!("tls.{key}: {problem}"))?;
+    let Some((certificate, key)) = files else { return Ok(None) };
     let read = |path: &Path| format!("read {}", path.display());
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).with_context(|| read(certificate))?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| read(key))?;
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .context("tls: the certificate does not fit the key")?;
+    // Clients of gRPC hang up on a server that does not choose HTTP/2.
+    let protocol: &[u8] = if surface == Surface::OtlpGrpc { b"h2" } else { b"http/1.1" };
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
@@ -100,7 +106,7 @@ pub async fn serve(
     let routes = Arc::new(Routes::new(surface, context));
     let tasks = TaskTracker::new();
     loop {
-        let (socket, _) = tokio::select! {
+        let (socket, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -112,15 +118,18 @@ pub async fn serve(
                 }
             },
         };
+        let local = socket.local_addr().map_or(bound.address.ip(), |address| address.ip());
         let admission = loop {
-            match connections.admit(Instant::now()) {
+            match connections.admit(surface, peer, local, Instant::now()) {
                 // Those behind it wait in the kernel's queue.
                 Admission::Wait(until) => tokio::time::sleep_until(until).await,
                 admission => break admission,
             }
         };
         let Admission::In(connection) = admission else {
-            tasks.spawn(turn_away(socket));
+            if tls.is_none() && surface != Surface::OtlpGrpc {
+                tasks.spawn(turn_away(socket));
+            }
             continue;
         };
         // Small answers must not wait for more; where the option is refused they are merely slower.
@@ -166,16 +175,19 @@ async fn serve_one(
         return;
     }
     let service = service_fn(|request: Request<Incoming>| {
-        let (routes, busy) = (Arc::clone(routes), connection.serve());
+        let (routes, connection, work) = (Arc::clone(routes), connection.clone(), connection.serve());
         async move {
-            let response: Response<axum::body::Body> = routes::answer(&routes, request).await;
-            drop(busy);
+            let request = request.map(|body| connection.arriving(body));
+            let response: Response<axum::body::Body> = routes::answer(&routes, request, connection).await;
+            drop(work);
             Ok::<_, std::convert::Infallible>(response)
         }
     });
+    let head = routes.context().limits.header_timeout;
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(routes.context().limits.header_timeout)
+        .header_read_timeout(if connection.is_reserved() { HEALTH_HEAD.min(head) } else { head })
+        .keep_alive(!connection.is_reserved())
         .max_buf_size(MAX_HEAD)
         .serve_connection(socket, service);
     tokio::pin!(serving);

@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::body::Unread;
+use super::connections::Arriving;
 use super::error::Refusal;
 use crate::metrics::Own;
 use crate::sources::otlp::{self, Code, DecodeError, Encoding, ExportError, Signal, Taken};
@@ -38,11 +39,12 @@ pub(super) async fn receive(
     context: &Context,
     signal: Signal,
     encoding: Encoding,
-    body: Incoming,
+    body: Arriving,
+    give_way: &CancellationToken,
     message: impl FnOnce(Bytes) -> Result<(bool, Bytes), DecodeError>,
 ) -> Result<Taken, Failure> {
     let receiving = async {
-        let (is_gzip, message) = message(context.bodies.gather(body).await?).map_err(ExportError::from)?;
+        let (is_gzip, message) = message(context.bodies.gather(body, give_way).await?).map_err(ExportError::from)?;
         Ok(context.otlp.export(signal, encoding, is_gzip, message).await?)
     };
     let result = receiving.await;
@@ -68,7 +70,7 @@ fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
         Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => "malformed",
         Failure::Export(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)))
         | Failure::Unread(Unread::TooLarge(_)) => "too_large",
-        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom) => {
+        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom | Unread::Slow) => {
             return count_busy(own, signal);
         }
         // The sender went away, or was too slow.
@@ -82,7 +84,7 @@ pub(super) async fn answer(
     context: &Context,
     signal: Signal,
     allowed: Result<(), Refusal>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response {
     let encoding = encoding(request.headers());
     // What came in no encoding that we know is told in JSON why not.
@@ -116,7 +118,7 @@ async fn export(
     context: &Context,
     signal: Signal,
     encoding: Encoding,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Taken, Refusal> {
     let is_gzip = match request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
         None | Some(b"" | b"identity") => false,
@@ -129,7 +131,8 @@ async fn export(
             return Err(Refusal { header: Some((header::ACCEPT_ENCODING, "gzip")), ..refusal });
         }
     };
-    Ok(receive(context, signal, encoding, request.into_body(), |body| Ok((is_gzip, body))).await?)
+    let (body, give_way) = (request.into_body(), CancellationToken::new());
+    Ok(receive(context, signal, encoding, body, &give_way, |body| Ok((is_gzip, body))).await?)
 }
 
 impl From<Failure> for Refusal {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Caller;
+use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
 use super::routes::Shared;
 use crate::engine::QuietError;
@@ -112,7 +113,11 @@ pub(super) async fn acknowledge(
     Ok(json_answer(StatusCode::OK, json!({"acked_by": by}).to_string()))
 }
 
-pub(super) async fn why(State(shared): State<Shared>, Path(fingerprint): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn why(
+    State(shared): State<Shared>,
+    Extension(reader): Extension<Connection>,
+    Path(fingerprint): Path<String>,
+) -> Result<Response, Refusal> {
     let fingerprint = parse(&fingerprint)?;
     let explanation = shared.context.engine.explain(fingerprint).await?;
     let timeline = (shared.context.timeline)(fingerprint).await;
@@ -126,7 +131,7 @@ pub(super) async fn why(State(shared): State<Shared>, Path(fingerprint): Path<St
     let wall = shared.context.clock.skew();
     let timeline: Vec<Value> = timeline.iter().map(|decision| entry(decision, &wall)).collect();
     let answer = json!({"alert": alert, "receivers": receivers, "timeline": timeline});
-    Ok(json_answer(StatusCode::OK, answer.to_string()))
+    shared.sending.json(&reader, move || answer.to_string()).await
 }
 
 /// An entry of a timeline: all of it, with its time as people write it and a sentence.

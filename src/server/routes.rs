@@ -8,24 +8,21 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
-use super::access::Caller;
+use super::access::{Caller, is_health};
+use super::connections::{Arriving, Connection};
 use super::error::{Refusal, json as json_answer};
-use super::scrape::{Scraper, acquire};
+use super::scrape::Scraper;
+use super::sending::Sending;
 use super::{Context, Surface, answers, callbacks, hooks, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::model::Level;
 
 /// Most alerts that one answer holds.
 const MAX_ALERTS: usize = 1_000;
-
-/// Answers to `/api/status` built at once.
-const STATUSES: usize = 2;
 
 /// Everything that is served.
 #[derive(Debug)]
@@ -39,7 +36,7 @@ pub(super) struct Routes {
 pub(super) struct Shared {
     pub(super) context: Context,
     scraper: Arc<Scraper>,
-    statuses: Arc<Semaphore>,
+    pub(super) sending: Sending,
 }
 
 impl Routes {
@@ -49,11 +46,10 @@ impl Routes {
     }
 
     pub(super) fn new(surface: Surface, context: Context) -> Self {
-        let shared = Shared {
-            scraper: Arc::new(Scraper::new(Arc::clone(&context.own), context.engine.clone(), context.otlp.clone())),
-            statuses: Arc::new(Semaphore::new(STATUSES)),
-            context: context.clone(),
-        };
+        let sending = Sending::new();
+        let (own, engine, otlp) = (Arc::clone(&context.own), context.engine.clone(), context.otlp.clone());
+        let scraper = Arc::new(Scraper::new(own, engine, otlp, sending.clone()));
+        let shared = Shared { scraper, sending, context: context.clone() };
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/api/status", get(status))
@@ -94,10 +90,14 @@ impl Routes {
 const FRONT: &str = r#"{"name": "lookout", "routes": ["GET /metrics", "GET /api/status", "GET /api/metrics", "GET /api/alerts", "GET /api/alerts/{fingerprint}/why", "POST /api/alerts/{fingerprint}/ack", "GET /api/silences", "POST /api/silences", "DELETE /api/silences/{id}", "GET /api/telemetry", "POST /api/state", "POST /api/usage", "POST /hooks/claude-code", "POST /hooks/litellm", "POST /v1/metrics", "POST /v1/traces", "POST /v1/logs", "POST /api/monitoring/start", "POST /api/monitoring/stop", "GET /-/healthy", "GET /-/ready", "POST /-/reload"]}"#;
 
 /// Answers one request.
-pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> Response {
+pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, connection: Connection) -> Response {
     let access = Arc::clone(&routes.context.access.borrow());
     let (method, path) = (request.method(), request.uri().path());
-    let allowed = access.check(method, path, request.headers());
+    if connection.is_reserved() && !is_health(path) {
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way; try again")
+            .into_response();
+    }
+    let allowed = access.check(&request, connection.local());
     if let Some(signal) = otlp::signal(path) {
         return otlp::answer(&routes.context, signal, allowed.map(drop), request).await;
     }
@@ -119,6 +119,7 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> R
         }
         _ => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(connection);
             return dispatch(routes, request).await;
         }
     };
@@ -131,14 +132,14 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Incoming>) -> R
     })
 }
 
-async fn dispatch(routes: &Routes, request: Request<Incoming>) -> Response {
+async fn dispatch(routes: &Routes, request: Request<Arriving>) -> Response {
     match routes.router.clone().oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},
     }
 }
 
-async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -> Result<Response, Refusal> {
+async fn ingest(context: &Context, is_usage: bool, request: Request<Arriving>) -> Result<Response, Refusal> {
     let body = context.bodies.read(request).await?;
     let taken = if is_usage { context.engine.push_usage(body).await? } else { context.engine.push_state(body).await? };
     let answer = if taken.rejected.is_empty() {
@@ -149,31 +150,28 @@ async fn ingest(context: &Context, is_usage: bool, request: Request<Incoming>) -
     Ok(json_answer(StatusCode::OK, answer))
 }
 
-async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn metrics(
+    State(shared): State<Shared>,
+    Extension(reader): Extension<Connection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let view = shared.context.engine.view().await?;
     let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING)).await
+    shared.scraper.answer(view, header(header::ACCEPT), header(header::ACCEPT_ENCODING), &reader).await
 }
 
-async fn telemetry(State(shared): State<Shared>) -> Result<Response, Refusal> {
+async fn telemetry(
+    State(shared): State<Shared>,
+    Extension(reader): Extension<Connection>,
+) -> Result<Response, Refusal> {
     let receptions = shared.context.otlp.receptions().await;
     let view = shared.context.engine.view().await?;
-    Ok(json_answer(StatusCode::OK, answers::telemetry::of(&receptions, &view.fleet)))
+    shared.sending.json(&reader, move || answers::telemetry::of(&receptions, &view.fleet)).await
 }
 
-async fn status(State(shared): State<Shared>) -> Result<Response, Refusal> {
+async fn status(State(shared): State<Shared>, Extension(reader): Extension<Connection>) -> Result<Response, Refusal> {
     let view = shared.context.engine.view().await?;
-    // The whole fleet as JSON takes its time, for which the loop must not wait, and room, which few may take at once.
-    let turn = acquire(&shared.statuses).await?;
-    let answer = tokio::task::spawn_blocking(move || {
-        let answer = answers::status::of(&view);
-        drop(turn);
-        answer
-    });
-    let answer = answer.await;
-    let answer =
-        answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
-    Ok(json_answer(StatusCode::OK, answer))
+    shared.sending.json(&reader, move || answers::status::of(&view)).await
 }
 
 async fn totals(State(shared): State<Shared>) -> Result<Response, Refusal> {
@@ -192,6 +190,7 @@ struct AlertsQuery {
 
 async fn alerts(
     State(shared): State<Shared>,
+    Extension(reader): Extension<Connection>,
     query: Result<Query<AlertsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
@@ -220,7 +219,7 @@ async fn alerts(
         found.extend((shared.context.history)(AlertFilter { limit: rest, ..filter }).await);
     }
     let total = found.len();
-    Ok(json_answer(StatusCode::OK, json!({"alerts": found, "total": total}).to_string()))
+    shared.sending.json(&reader, move || json!({"alerts": found, "total": total}).to_string()).await
 }
 
 async fn start(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {

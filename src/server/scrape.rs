@@ -13,8 +13,12 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
+use super::connections::Connection;
 use super::error::Refusal;
+use super::room::{Room, Share};
+use super::sending::Sending;
 use crate::clock::Stopwatch;
 use crate::engine::{Handle, View};
 use crate::metrics::page::accepts_gzip;
@@ -31,8 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(1);
 /// Pages read piece by piece at once, each on a thread of its own.
 const STREAMS: usize = 32;
-/// How long a reader may leave a piece where it is; less than others wait for its place.
+/// How long a reader may leave a piece where it is.
 const STALL: Duration = Duration::from_secs(5);
+/// How long a reader keeps its place while others wait for one.
+const HOLD: Duration = Duration::from_secs(2);
 /// How long a reader may take for a page when it is behind.
 const READING: Duration = Duration::from_secs(60);
 /// Pieces that may wait for a reader.
@@ -64,15 +70,16 @@ pub(super) struct Scraper {
     engine: Handle,
     otlp: otlp::Handle,
     turns: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    streams: Arc<Room>,
+    sending: Sending,
     /// The last compressed page of each format, with the snapshot that it shows.
     compressed: Mutex<Vec<Compressed>>,
 }
 
 impl Scraper {
-    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: otlp::Handle) -> Self {
-        let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(STREAMS)));
-        Self { own, engine, otlp, turns, streams, compressed: Mutex::new(Vec::new()) }
+    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: otlp::Handle, sending: Sending) -> Self {
+        let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Room::new(STREAMS, HOLD, PATIENCE));
+        Self { own, engine, otlp, turns, streams, sending, compressed: Mutex::new(Vec::new()) }
     }
 
     /// The page of `view` in the format and encoding that the reader asks for.
@@ -81,22 +88,22 @@ impl Scraper {
         view: Arc<View>,
         accept: Option<&str>,
         encoding: Option<&str>,
+        reader: &Connection,
     ) -> Result<Response, Refusal> {
         let format = Format::negotiate(accept);
         let is_packed = accepts_gzip(encoding);
         // A place comes before a turn: who waits for slow readers must not keep the others from rendering.
-        let place = if is_packed { None } else { Some(acquire(&self.streams).await?) };
+        let place = if is_packed { None } else { Some(self.place(reader).await?) };
         let turn = acquire(&self.turns).await?;
         self.note(&view);
         let shown = Shown { view, telemetry: self.otlp.snapshot().await };
         let scraper = Arc::clone(self);
         let body = if is_packed {
-            let page = tokio::task::spawn_blocking(move || {
-                let page = scraper.compressed(&shown, format);
-                drop(turn);
-                page
-            });
-            Body::from(page.await.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the page broke"))?)
+            let page = tokio::task::spawn_blocking(move || (scraper.compressed(&shown, format), turn));
+            let page = page.await.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the page failed"))?;
+            // The turn ends when there is room to send the page: pages that wait for it are few.
+            let (page, _turn) = page;
+            self.sending.body(page, reader).await?
         } else {
             let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
             let whole = Arc::new(AtomicBool::new(false));
@@ -117,6 +124,13 @@ impl Scraper {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(response)
+    }
+
+    /// A place among those who read piece by piece. The one that has read for longest gives way.
+    async fn place(&self, reader: &Connection) -> Result<Share, Refusal> {
+        let mut place = self.streams.share(Instant::now(), reader.eviction());
+        place.grow(1).await.map_err(|_| busy())?;
+        Ok(place)
     }
 
     /// Renders the page into `sender`; whether all of it was taken. A reader that is slow gives its turn to others
@@ -183,10 +197,18 @@ impl Scraper {
 pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
     match tokio::time::timeout(PATIENCE, Arc::clone(permits).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Refusal::new(
+        _ => Err(busy()),
+    }
+}
+
+/// Others are asking for the same.
+pub(super) fn busy() -> Refusal {
+    Refusal {
+        header: Some((header::RETRY_AFTER, "1")),
+        ..Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many answers of this kind are under way; try again in a second",
-        )),
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretUrl};
 
 pub use self::validate::{Problem, validate};
 
@@ -21,7 +21,7 @@ pub struct SourceConfig {
     /// What it speaks.
     pub kind: SourceKind,
     /// Its address: of an orchestrator the root, of a page the page.
-    pub url: String,
+    pub url: SecretUrl,
     /// How often it is polled.
     #[serde(default = "interval", with = "crate::model::duration")]
     pub interval: Duration,

@@ -1,12 +1,10 @@
 //! The words for a mistake in what people wrote: which key, the value, the remedy.
 //!
-//! Refuses to show the value of a key that holds a secret, or text that stands where a section belongs: it is
-//! what people paste there.
+//! Refuses to show the value of a key that holds a secret, which its type says, or text that stands where a section
+//! belongs: it is what people paste there.
 
 use super::tree::{Found, Kind};
-
-/// Names of keys whose value is a secret, and of sections whose values all may be.
-const SECRET_KEYS: [&str; 7] = ["password", "bearer_token", "bot_token", "token", "webhook_url", "headers", "secret"];
+use crate::secret::{self, mask};
 
 /// A name this similar (Jaro-Winkler) is taken for a slip of the keys.
 const SIMILAR: f64 = 0.8;
@@ -21,40 +19,31 @@ pub(crate) fn key(path: &[String]) -> String {
             if !text.is_empty() {
                 text.push('.');
             }
-            text.push_str(part);
+            // Between braces a webhook's URL becomes a key.
+            text.push_str(if part.contains("://") { "***" } else { part });
         }
     }
     text
 }
 
-/// Whether the value at `path` must not be shown.
-pub(crate) fn is_secret(path: &[String]) -> bool {
-    path.iter().any(|part| SECRET_KEYS.contains(&part.as_str()))
-}
-
-/// What a reader's complaint about the value at `path` means, and what to do about it. `shown` is that value,
-/// when it is a scalar.
-pub(crate) fn explain(kind: &Kind, path: &[String], shown: Option<&str>) -> String {
-    let secret = is_secret(path);
+/// What a reader's complaint about a value means, and what to do about it. `shown` is that value, when it is a scalar.
+pub(crate) fn explain(kind: &Kind, shown: Option<&str>) -> String {
     match kind {
         Kind::UnknownField(name, known) => unknown_key(name, known),
         Kind::MissingField(_) => "is missing; it has no default".to_owned(),
-        Kind::UnknownVariant(..) if secret => "is not one of the known words".to_owned(),
         Kind::UnknownVariant(value, known) => {
-            format!("`{value}` is unknown; {}", suggestion(value, known, "use one of"))
+            format!("`{}` is unknown; {}", mask::url(value), suggestion(value, known, "use one of"))
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-            let expected = in_words(expected);
-            let shown = if secret { class(found).to_owned() } else { describe(found, is_section(&expected)) };
+            let (is_secret, expected) = (expected == secret::EXPECTED, in_words(expected));
+            let shown = if is_secret { class(found).to_owned() } else { describe(found, is_section(&expected)) };
             let is_unquoted = expected == "text" && matches!(found, Found::Number(_) | Found::Bool(_));
             format!("found {shown}, expected {expected}{}", if is_unquoted { "; put it in quotes" } else { "" })
         }
         Kind::InvalidLength(found, expected) => format!("found {found} items, expected {}", in_words(expected)),
-        // A reader's own words may quote the value.
-        _ if secret => "can't be read; check how it is written".to_owned(),
         Kind::Other(message) => match shown {
-            Some(value) if !message.contains(value) => format!("`{}`: {message}", super::mask::url(value)),
-            Some(value) => message.replace(value, &super::mask::url(value)),
+            Some(value) if !message.contains(value) => format!("`{}`: {message}", mask::url(value)),
+            Some(value) => message.replace(value, &mask::url(value)),
             None => message.clone(),
         },
     }
@@ -82,7 +71,7 @@ pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
 /// What serde expected, in words of people who write files.
 fn in_words(expected: &str) -> String {
     match expected {
-        "a string" | "string" | "a borrowed string" | "path string" | "a path" => "text",
+        secret::EXPECTED | "a string" | "string" | "a borrowed string" | "path string" | "a path" => "text",
         "a boolean" => "true or false",
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
@@ -110,7 +99,7 @@ fn describe(found: &Found, section: bool) -> String {
     match found {
         Found::Bool(value) => value.to_string(),
         Found::Number(value) => value.clone(),
-        Found::Text(value) if !section => format!("`{}`", super::mask::url(value)),
+        Found::Text(value) if !section => format!("`{}`", mask::url(value)),
         other => class(other).to_owned(),
     }
 }

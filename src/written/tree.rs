@@ -280,7 +280,7 @@ impl Error for Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&super::mistake::explain(&self.kind, &self.path, None))
+        out.write_str(&super::mistake::explain(&self.kind, None))
     }
 }
 

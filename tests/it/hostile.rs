@@ -25,6 +25,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("hostile: thousands that dribble their head keep nobody out", &[], || slow_heads(2_000, 4_096)),
         trial("hostile: nor do hundreds where few files may be open", &[], || slow_heads(400, 256)),
         trial("hostile: bodies that dribble end in time", &[], slow_bodies),
+        trial("hostile: as many half-sent bodies as there are places keep nobody out", &[], stalled_places),
+        trial("hostile: large bodies that stall keep out no large body", &[], stalled_large_bodies),
         trial("hostile: readers that never read, or read much at once, hold up nobody", &[], readers_that_never_read),
         trial("hostile: foreign hosts and origins are refused", &[], foreign_pages),
         trial("hostile: tokens are asked for, and their roles hold", &[], tokens),
@@ -324,6 +326,71 @@ fn slow_bodies() {
     is_unharmed(&lookout, "slow bodies", 80 * MIB);
 }
 
+fn stalled_places() {
+    const PLACES: usize = 50;
+    let setup = Setup::new(&format!("limits: {{connections: {PLACES}}}"));
+    let lookout = setup.start();
+    let host = lookout.address();
+    let kinds = [
+        format!(
+            "POST /api/state HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+        ),
+        format!(
+            "POST /v1/logs HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{{\r\n"
+        ),
+        format!(
+            "POST /hooks/claude-code HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
+        ),
+        format!(
+            "POST /api/silences HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+        ),
+        format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\n"),
+        format!("GET /-/healthy HTTP/1.1\r\nhost: {host}\r\n\r\n"),
+        "\x16\x03\x01".to_owned(),
+    ];
+    let streams: Vec<TcpStream> = (0..PLACES * 2)
+        .map(|number| {
+            let mut stream = connect(host);
+            // It may have been shown out already.
+            drop(stream.write_all(kinds[number % kinds.len()].as_bytes()));
+            stream
+        })
+        .collect();
+    for _ in 0..PLACES {
+        assert_eq!(lookout.get("/-/healthy").status, 200);
+    }
+    answers_soon(&lookout);
+    is_unharmed(&lookout, "half-sent bodies", 80 * MIB);
+    drop(streams);
+}
+
+fn stalled_large_bodies() {
+    const SIZE: usize = 1024 * 1024;
+    let setup = Setup::new(&format!("limits: {{body: {SIZE}}}"));
+    let lookout = setup.start();
+    let head = format!(
+        "POST /api/state HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {SIZE}\r\n\r\n",
+        lookout.address()
+    );
+    let streams: Vec<TcpStream> = (0..5)
+        .map(|_| {
+            let mut stream = connect(lookout.address());
+            stream.write_all(head.as_bytes()).expect("a head");
+            // All but the last byte; one that finds no room is answered before it has sent all.
+            drop(stream.write_all(&vec![b' '; SIZE - 1]));
+            stream
+        })
+        .collect();
+    let large = format!("{{\"agents\": [{{\"name\": \"large\"}}]{}}}", " ".repeat(SIZE - 1000));
+    let headers = [("content-type", "application/json")];
+    for _ in 0..3 {
+        let answer = lookout.send("POST", "/api/state", &headers, large.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    is_unharmed(&lookout, "large bodies that stall", 80 * MIB);
+    drop(streams);
+}
+
 fn readers_that_never_read() {
     const READERS: usize = 20;
     let setup = Setup::new("");
@@ -355,6 +422,16 @@ fn readers_that_never_read() {
         assert_eq!(page.status, 200, "{encoding}: {}", String::from_utf8_lossy(&page.body));
         assert!(watch.elapsed() < SOON, "{encoding}: {:?}", watch.elapsed());
     }
+    // Each would keep megabytes.
+    let statuses: Vec<TcpStream> = (0..READERS * 4)
+        .map(|_| {
+            let mut stream = connect(lookout.address());
+            let head = format!("GET /api/status HTTP/1.1\r\nhost: {}\r\n\r\n", lookout.address());
+            stream.write_all(head.as_bytes()).expect("a head");
+            stream
+        })
+        .collect();
+    eventually("somebody who reads", || (lookout.try_get("/api/status").ok()?.status == 200).then_some(()));
     // The whole fleet as JSON, asked for by many at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -363,7 +440,7 @@ fn readers_that_never_read() {
         }
     });
     is_unharmed(&lookout, "readers that never read", 150 * MIB);
-    drop(readers);
+    drop((readers, statuses));
 }
 
 fn foreign_pages() {
@@ -384,7 +461,11 @@ fn foreign_pages() {
         ("evil.example", "", "GET /-/healthy", 200),
         ("localhost", "origin: https://evil.example\r\n", "POST /api/monitoring/stop", 403),
         ("localhost", "origin: null\r\n", "POST /-/reload", 403),
-        ("localhost", "origin: http://localhost:3000\r\n", "GET /api/alerts", 200),
+        ("localhost", "origin: http://localhost:3000\r\n", "GET /api/alerts", 403),
+        ("localhost", "origin: http://localhost:3000\r\n", "POST /api/monitoring/stop", 403),
+        ("localhost", "sec-fetch-site: same-site\r\n", "POST /-/reload", 403),
+        (&*format!("localhost:{port}"), &*format!("origin: http://localhost:{port}\r\n"), "POST /-/reload", 200),
+        ("203.0.113.5", "", "GET /metrics", 403),
     ] {
         assert_eq!(with(host, more, route), Some(expected), "{host} {more:?} {route}");
     }
@@ -398,7 +479,7 @@ fn foreign_pages() {
 
 fn tokens() {
     let setup = Setup::new(
-        "auth: {tokens: [{name: see, role: read, token_file: see.token}, {name: say, role: ingest, token: sayIt4711}, {name: all, token: doIt4711}]}",
+        "auth: {tokens: [{name: see, role: read, token_file: see.token}, {name: say, role: ingest, token: sayIt4711}, {name: all, role: admin, token: doIt4711}]}",
     );
     setup.write("see.token", "seeIt4711\n");
     // Readiness needs no token.

@@ -45,11 +45,7 @@ pub(crate) fn trials() -> Vec<Case> {
             SDK,
             the_sdk_is_counted_right,
         ),
-        trial(
-            "otlp: a sender that is told to come back does, and counts once",
-            SDK,
-            refusals::a_full_house_is_temporary,
-        ),
+        trial("otlp: exports that stall give way to those that do not", SDK, refusals::a_full_house_makes_room),
         trial(
             "otlp: Prometheus' increase is right over a restart of the sender",
             &[Need::OpenTelemetry, Need::Prometheus],
@@ -59,6 +55,11 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: a bomb is refused while it is inflated", &[], refusals::bombs_are_refused),
         trial("otlp: gRPC's refusals have the codes of OTLP", SDK, refusals::grpc_codes),
         trial("otlp: many requests on one connection have no more room than many", &[], refusals::streams_are_bounded),
+        trial(
+            "otlp: TLS holds on every listener, for OpenTelemetry's SDK over HTTP and gRPC",
+            &[Need::OpenTelemetry, Need::Openssl, Need::Curl],
+            refusals::tls_holds,
+        ),
         trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
         trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
@@ -81,8 +82,13 @@ struct Receiver {
 }
 
 fn receiver(config: &str) -> Receiver {
-    let setup = Setup::new(config).env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0").env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
-    let lookout = setup.start();
+    started(Setup::new(config), Setup::start)
+}
+
+/// The same in that folder, started so.
+fn started(setup: Setup, start: impl FnOnce(&Setup) -> Lookout) -> Receiver {
+    let setup = setup.env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0").env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
+    let lookout = start(&setup);
     let address = |surface: &str| {
         let log = lookout.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

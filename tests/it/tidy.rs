@@ -63,6 +63,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("tidy: files open with what they own and stay short", &[], files_open_with_docs_and_stay_short),
         trial("tidy: nothing is left open, and no path leads home", &[], nothing_is_left_open),
         trial("tidy: links in Markdown lead somewhere", &[], links_lead_somewhere),
+        trial("tidy: no line of the log has a key twice", &[], log_keys_are_there_once),
     ]
 }
 
@@ -279,5 +280,66 @@ fn links_lead_somewhere() {
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The keys that a line of a JSON log has whatever is logged.
+const LOG_KEYS: [&str; 10] =
+    ["timestamp", "level", "target", "message", "fields", "span", "spans", "filename", "line_number", "threadName"];
+
+/// The arguments of a macro's call, whose opening bracket `text` follows.
+fn arguments(text: &str) -> Vec<String> {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_u32, false, false);
+    let mut found = vec![String::new()];
+    for letter in text.chars() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = found.last_mut() {
+            last.push(letter);
+        }
+    }
+    found.into_iter().map(|argument| argument.trim().to_owned()).collect()
+}
+
+/// The keys of a line that is logged with these arguments.
+fn log_keys(arguments: &[String]) -> Vec<&str> {
+    let fields = arguments.iter().filter(|argument| !argument.is_empty() && !argument.starts_with('"'));
+    let keys = fields.filter(|field| !field.starts_with("target:") && !field.starts_with("parent:"));
+    keys.map(|field| {
+        let name = field.split_once('=').map_or(field.as_str(), |(name, _)| name).trim();
+        name.trim_start_matches(['%', '?']).rsplit('.').next().unwrap_or_default()
+    })
+    .collect()
+}
+
+fn log_keys_are_there_once() {
+    assert_eq!(log_keys(&arguments("a = f(1, \"),\"), %b, c.message, \"d, e\")")), ["a", "b", "message"]);
+    let (mut lines, mut wrong) = (0, Vec::new());
+    for (path, text) in rust_files("src") {
+        for level in ["error", "warn", "info", "debug", "trace"] {
+            for (at, call) in text.match_indices(&format!("tracing::{level}!(")) {
+                lines += 1;
+                let arguments = arguments(&text[at + call.len()..]);
+                let mut keys = BTreeSet::from(LOG_KEYS);
+                for key in log_keys(&arguments).into_iter().filter(|key| !keys.insert(key)) {
+                    let line = text[..at].lines().count();
+                    wrong.push(format!("{}:{line}: `{key}` is a key of every line, or given twice", path.display()));
+                }
+            }
+        }
+    }
+    assert!(lines > 20, "lines are found: {lines}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

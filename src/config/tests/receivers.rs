@@ -186,3 +186,127 @@ proptest::proptest! {
         drop(load_file(name, &format!("receivers: [{value}]"), &[]));
     }
 }
+
+#[test]
+fn what_is_half_given_or_blank_is_refused() {
+    let token = |rest: &str| format!("auth: {{tokens: [{{name: a, role: admin, {rest}}}]}}");
+    for (text, key, part) in [
+        (&*token("token: \"\""), "auth.tokens[0].token", "is empty"),
+        (&token("token: \" \\t\\u200b\""), "auth.tokens[0].token", "is empty"),
+        (&token("token: \" a\""), "auth.tokens[0].token", "white space"),
+        (&token("token_file: \"\""), "auth.tokens[0].token", "path of its `_file` is empty"),
+        (&token("token: null"), "auth.tokens[0].token", "neither"),
+        (&token("token: a, token_file: /x"), "auth.tokens[0].token", "not both"),
+        ("auth: {tokens: [{name: a, token: x}]}", "auth.tokens[0].role", "is missing"),
+        ("auth: {tokens: [{role: read, token: x}]}", "auth.tokens[0].name", "is missing"),
+        ("auth: {tokens: [{name: \" \", role: read, token: x}]}", "auth.tokens[0].name", "is not a name"),
+        (
+            "auth: {tokens: [{name: a, role: read, token: x}, {name: a, role: admin, token: y}]}",
+            "auth.tokens[1].name",
+            "earlier token",
+        ),
+        (
+            "auth: {tokens: [{name: a, role: read, token: x}, {name: b, role: admin, token: x}]}",
+            "auth.tokens[1].token",
+            "earlier token",
+        ),
+        ("tls: {cert_file: c.pem}", "tls.key_file", "is missing beside tls.cert_file"),
+        ("tls: {key_file: k.pem}", "tls.cert_file", "is missing beside tls.key_file"),
+        ("tls: {cert_file: c.pem, key_file: \"\"}", "tls.key_file", "is empty"),
+        ("tls: {cert_file: \" \", key_file: k.pem}", "tls.cert_file", "is empty"),
+        ("allowed_hosts: [\"https://lookout.example\"]", "allowed_hosts[0]", "is not a host"),
+        ("allowed_hosts: [a, \"*.example\"]", "allowed_hosts[1]", "is not a host"),
+        ("allowed_hosts: [\"\"]", "allowed_hosts[0]", "is not a host"),
+        ("limits: {connections: 0}", "limits.connections", "is 0"),
+        ("external_url: https://u:hunter2-4711@h", "external_url", "holds credentials"),
+        ("external_url: https://h/?t=hunter2-4711", "external_url", "holds a query"),
+        ("heartbeat: {url: \"\"}", "heartbeat.url", "is empty"),
+        ("heartbeat: {url_file: \"\"}", "heartbeat.url", "is empty"),
+        ("receivers: [{name: a, webhook: {url_file: /x, secret: \"\"}}]", "receivers[0].webhook.secret", "is empty"),
+        (
+            "receivers: [{name: a, email: {to: [a@b.example], from: a@b.example, smtp: {host: m, username: u}}}]",
+            "receivers[0].email.smtp.password",
+            "is not given",
+        ),
+        (
+            "receivers: [{name: a, email: {to: [a@b.example], from: a@b.example, smtp: {host: m, username: u, password: \"\"}}}]",
+            "receivers[0].email.smtp.password",
+            "is empty",
+        ),
+        (
+            "sources: [{name: a, kind: orchestrator-cc, url: http://h, bearer_token: \"\"}]",
+            "sources[0].bearer_token",
+            "is empty",
+        ),
+    ] {
+        let error = load(text, &[]).expect_err(text);
+        assert!(error.starts_with(&format!("lookout.yaml: {key}: ")) && error.contains(part), "{text}: {error}");
+        assert!(error.lines().count() == 1 && !error.contains(SECRET), "{text}: {error}");
+    }
+    for good in [
+        "auth: {tokens: [{name: a, role: read, token: x}, {name: b, role: admin, token_file: /nowhere}]}",
+        "tls: {cert_file: null, key_file: null}",
+        "allowed_hosts: [lookout, lookout.example:8080, 10.0.0.1, \"[::1]:9797\", \"2001:db8::1\"]",
+        "external_url: https://h/lookout",
+    ] {
+        load(good, &[]).expect(good);
+    }
+}
+
+#[test]
+fn a_secret_of_a_wrong_type_is_not_shown() {
+    let smtp = |password: &str| {
+        format!(
+            "receivers: [{{name: a, email: {{to: [a@b.example], from: a@b.example, smtp: {{host: m, username: u, password: {password}}}}}}}]"
+        )
+    };
+    for wrong in ["4711", "47.11", "-4711", "[4711]", "{4711: x}", "{x: 4711}", "[hunter2-4711]", "{hunter2-4711: x}"] {
+        for text in [
+            smtp(wrong),
+            format!("auth: {{tokens: [{{name: a, role: read, token: {wrong}}}]}}"),
+            format!("heartbeat: {{url: {wrong}}}"),
+            format!("receivers: [{{name: a, webhook: {{url: {wrong}}}}}]"),
+            format!("receivers: [{{name: a, webhook: {{url_file: /x, headers: {{x: {wrong}}}}}}}]"),
+            format!("receivers: [{{name: a, pagerduty: {{routing_key: {wrong}}}}}]"),
+            format!("receivers: [{{name: a, slack: {{webhook_url: {wrong}}}}}]"),
+            format!("sources: [{{name: a, kind: orchestrator-cc, url: http://h, headers: {{x: {wrong}}}}}]"),
+        ] {
+            let error = load(&text, &[]).expect_err(&text);
+            assert!(error.contains("expected text") && !error.contains("4711"), "{text}: {error}");
+        }
+    }
+    for text in [
+        "receivers: [{name: a, slack: {https://hooks.example.com/hunter2-4711}}]",
+        "sources: [{name: a, kind: 'http://u:hunter2-4711@h', url: http://h}]",
+        "listen: 'http://u:hunter2-4711/x@h'",
+        "receivers: [{name: a, slack: {webhook_url_file: https://hooks.example.com/hunter2-4711}}]",
+        "receivers: [{name: a, email: {to: [a@b.example], from: a@b.example, smtp: {host: 'smtp://u:hunter2-4711@m'}}}]",
+    ] {
+        let error = load(text, &[]).expect_err(text);
+        assert!(!error.contains(SECRET), "{text}: {error}");
+    }
+    for (name, value) in [
+        ("LOOKOUT_AUTH__TOKENS", "[{name: a, role: read, token: [hunter2-4711]}]"),
+        ("LOOKOUT_AUTH__TOKENS", "hunter2-4711"),
+        ("SMTP_HOST", "smtp://u:hunter2-4711@m"),
+    ] {
+        let error = load_env(&[(name, value), ("ALERT_EMAIL_TO", "a@b.example")]).expect_err(value);
+        assert!(!error.contains(SECRET), "{name}: {error}");
+    }
+}
+
+#[test]
+fn credentials_in_any_url_are_not_printed() {
+    let config = load(
+        "sources: [{name: a, kind: orchestrator-cc, url: 'http://h/?sid=hunter2-4711&hunter2-4711'}]\n\
+         receivers:\n- {name: a, alertmanager: {urls: ['http://u:hunter2-4711@h']}}\n\
+         - {name: b, slack: {bot_token: hunter2-4711, channel: c, api_url: 'https://u:hunter2-4711@h'}}\n\
+         - {name: c, webhook: {url: 'https://h/hunter2-4711', headers: {x: hunter2-4711}}}\n\
+         - {name: d, telegram: {bot_token: hunter2-4711, chat_id: '1', api_url: 'https://h?t=hunter2-4711'}}\n",
+        &[],
+    )
+    .expect("valid");
+    let (printed, debugged) = (config.print(), format!("{config:?}"));
+    assert!(!printed.contains(SECRET) && !debugged.contains(SECRET), "{printed}{debugged}");
+    assert!(printed.contains("http://h/?sid=***&***") && printed.contains("http://***@h"), "{printed}");
+}

@@ -65,6 +65,25 @@ fn silence_makes_stale_after_the_promised_time_and_forgotten_later() {
 }
 
 #[test]
+fn nobody_opts_out_of_being_missed_by_promising_a_long_silence() {
+    let month = Duration::from_secs(30 * 86_400);
+    for (max_ttl, promised, stale_at) in [(3_600, month, 3_600), (600, month, 600), (600, Duration::from_secs(90), 90)]
+    {
+        let mut config = settings();
+        config.agents.max_ttl = Duration::from_secs(max_ttl);
+        let mut watch = Watch::new(config);
+        let batch = Batch { project: "shop".into(), agents: vec![named("a")], ttl: Some(promised), ..Batch::default() };
+        watch.push_batch(0, batch);
+        watch.until(stale_at - 1);
+        assert!(!watch.agent("a").stale, "{max_ttl} {promised:?}");
+        watch.until(stale_at);
+        assert!(watch.agent("a").stale, "it is missed before it is forgotten: {max_ttl} {promised:?}");
+        watch.until(3_600 + 60);
+        assert!(!watch.has("a"), "and forgotten after it was missed");
+    }
+}
+
+#[test]
 fn whoever_is_heard_in_time_never_goes_stale() {
     let mut watch = Watch::new(settings());
     for seconds in (0..7_200).step_by(59) {

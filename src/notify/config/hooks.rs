@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Reporter, webhook_url};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{Secret, SecretSource, SecretUrl};
 
 /// Most instances of one Alertmanager, and most headers of a webhook.
 const MANY: usize = 20;
@@ -43,7 +43,7 @@ pub struct WebhookConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct AlertmanagerConfig {
     /// The address of each instance, without `/api/v2/alerts`; never that of a balancer.
-    pub urls: Vec<String>,
+    pub urls: Vec<SecretUrl>,
     /// Sent as a bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
@@ -78,7 +78,7 @@ pub struct TelegramConfig {
     pub chat_id: String,
     /// Where Telegram answers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_url: Option<String>,
+    pub api_url: Option<SecretUrl>,
 }
 
 /// A service of PagerDuty.
@@ -93,7 +93,7 @@ pub struct PagerDutyConfig {
     pub routing_key_file: Option<PathBuf>,
     /// Where PagerDuty takes events.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_url: Option<String>,
+    pub api_url: Option<SecretUrl>,
 }
 
 type Pair = Result<Option<SecretSource>, &'static str>;
@@ -120,7 +120,7 @@ fn address(report: &mut Reporter<'_>, key: &str, source: Result<SecretSource, &'
     }
 }
 
-fn api_url(report: &mut Reporter<'_>, key: &str, url: Option<&String>) {
+fn api_url(report: &mut Reporter<'_>, key: &str, url: Option<&SecretUrl>) {
     if let Some(Err(problem)) = url.map(|url| webhook_url(url)) {
         report.add(key, format!("it {problem}"));
     }

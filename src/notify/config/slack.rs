@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Reporter, webhook_url};
 use crate::model::text;
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{Secret, SecretSource, SecretUrl};
 
 /// A channel in Slack: through an incoming webhook, or, with more to it, through a bot.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -29,7 +29,7 @@ pub struct SlackConfig {
     pub channel: Option<String>,
     /// Where the bot's API is, if not at slack.com.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_url: Option<String>,
+    pub api_url: Option<SecretUrl>,
 }
 
 /// How Slack is told.
@@ -77,7 +77,7 @@ impl SlackConfig {
                 if !text::is_name(&channel, 80) {
                     return Err(("slack.channel", "it is not given; give the channel's id or #name".to_owned()));
                 }
-                let api = self.api_url.clone().unwrap_or_else(|| "https://slack.com/api".to_owned());
+                let api = self.api_url.as_deref().unwrap_or("https://slack.com/api").to_owned();
                 webhook_url(&api).map_err(|problem| ("slack.api_url", format!("it {problem}")))?;
                 Ok(SlackWay::Bot { token, channel, api })
             }

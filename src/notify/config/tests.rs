@@ -56,7 +56,7 @@ fn a_webhook_is_https_or_loopback_and_never_shown() {
         ("http://localhost.example.com/S3CRET", Some("https://")),
         ("ftp://127.0.0.1/S3CRET", Some("https://")),
         ("S3CRET", Some("can't be read")),
-        ("", Some("can't be read")),
+        (" ", Some("is empty")),
     ] {
         let expected: Vec<_> = message.map(|message| ("receivers[0].slack.webhook_url", message)).into_iter().collect();
         check(serde_json::json!({"name": "ops", "slack": {"webhook_url": url}}), &expected);

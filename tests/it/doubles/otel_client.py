@@ -1,13 +1,17 @@
 """A program that OpenTelemetry's SDK measures: counters, a gauge, histograms, spans and a log record, exported twice.
 
 Usage: otel_client.py http|grpc ADDRESS delta|cumulative none|gzip INSTANCE
+With OTEL_EXPORTER_OTLP_CERTIFICATE it speaks TLS and trusts what that file holds.
 """
 import logging
+import os
 import sys
 import warnings
 
 protocol, address, temporality, compression, instance = sys.argv[1:]
 warnings.simplefilter("ignore")
+is_tls = "OTEL_EXPORTER_OTLP_CERTIFICATE" in os.environ
+scheme = "https" if is_tls else "http"
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
@@ -24,7 +28,7 @@ if protocol == "http":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     packed = Compression.Gzip if compression == "gzip" else Compression.NoCompression
-    options = lambda signal: {"endpoint": f"http://{address}/v1/{signal}", "compression": packed}
+    options = lambda signal: {"endpoint": f"{scheme}://{address}/v1/{signal}", "compression": packed}
 else:
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
@@ -32,7 +36,7 @@ else:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     packed = grpc.Compression.Gzip if compression == "gzip" else grpc.Compression.NoCompression
-    options = lambda signal: {"endpoint": f"http://{address}", "insecure": True, "compression": packed}
+    options = lambda signal: {"endpoint": f"{scheme}://{address}", "insecure": not is_tls, "compression": packed}
 
 preferred = {}
 if temporality == "delta":

@@ -141,7 +141,7 @@ print(json.dumps({'headers': {name.lower(): str(value) for name, value in mail.i
 }
 
 /// An authority, and a certificate of it for `localhost`.
-fn certify(dir: &Path) {
+pub(crate) fn certify(dir: &Path) {
     let openssl = |arguments: &[&str]| counterparts::run(Command::new("openssl").args(arguments).current_dir(dir));
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority =
