@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
+use crate::files;
+
+/// The largest file of certificates or keys that is read, in bytes: all public roots together take a third of it.
+pub const MAX_PEM: u64 = 1024 * 1024;
+
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -30,10 +35,14 @@ pub fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientErro
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
         let wrong = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
-        for certificate in certificates {
+        let pem = files::read_blocking(path, MAX_PEM).map_err(|error| wrong(error.to_string()))?;
+        let known = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
             roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        }
+        if roots.len() == known {
+            return Err(wrong("it holds no certificate in PEM".to_owned()));
         }
     }
     Ok(roots)

@@ -13,7 +13,7 @@
 //! | part | owns |
 //! |---|---|
 //! | [`model`] | plain data shared by the parts |
-//! | [`clock`], [`secret`], [`http_client`] | the one source of time, of secrets, of outgoing HTTP |
+//! | [`clock`], `files`, [`secret`], [`http_client`] | the one source of time, of files of others, of secrets, of outgoing HTTP |
 //! | `written` | what people write in files: YAML as a tree, and the words for a mistake in it |
 //! | [`sources`] | everything that yields updates, pushes and polls, and OTLP beside them |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
@@ -30,8 +30,8 @@
 //!
 //! # Layers
 //!
-//! A part imports only from lines above it: `model, clock, secret, http_client, written` · `sources, fleet, rules,
-//! alerts, notify, metrics, store` (never one another: they meet in `model`) · `config` · `engine` ·
+//! A part imports only from lines above it: `model, clock, files, secret, http_client, written` · `sources, fleet,
+//! rules, alerts, notify, metrics, store` (never one another: they meet in `model`) · `config` · `engine` ·
 //! `server` · `app` · `cli`, `main`. A test holds this.
 //!
 //! # Invariants
@@ -55,6 +55,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod fleet;
 pub mod http_client;
 pub mod metrics;

@@ -3,6 +3,7 @@
 pub(crate) mod mask;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error, Unexpected, Visitor};
@@ -10,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_width::UnicodeWidthChar as _;
 
 pub use mask::SecretUrl;
+
+use crate::files;
 
 /// Longest secret that is read from a file, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -125,27 +128,32 @@ impl SecretSource {
         }
     }
 
-    /// The secret as it is now. The error names the file and never its content.
-    pub fn read(&self) -> Result<Secret, SecretError> {
+    /// The secret as it is now; a file that hangs is an error. The error names the file and never its content.
+    pub async fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
-            Self::File(path) => read_file(path).map_err(|source| SecretError { path: path.clone(), source }),
+            Self::File(path) => of_file(path, files::read(path, MAX_SECRET).await),
+        }
+    }
+
+    /// [`SecretSource::read`] for commands and for what is checked at the start: a file that hangs hangs its caller.
+    pub fn read_blocking(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => of_file(path, files::read_blocking(path, MAX_SECRET)),
         }
     }
 }
 
-fn read_file(path: &Path) -> std::io::Result<Secret> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_SECRET).read_to_string(&mut text)?;
-    let secret = Secret::new(text.trim_end());
-    if secret.is_blank() {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            "the file is empty; write the secret into it",
-        ));
-    }
-    Ok(secret)
+/// The secret that the file at `path` holds.
+fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Secret, SecretError> {
+    let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
+    let secret = content.and_then(|bytes| {
+        let text = String::from_utf8(bytes).map_err(|_| invalid("the file is not UTF-8 text"))?;
+        let secret = Secret::new(text.trim_end());
+        if secret.is_blank() { Err(invalid("the file is empty; write the secret into it")) } else { Ok(secret) }
+    });
+    secret.map_err(|source| SecretError { path: path.to_owned(), source })
 }
 
 /// A secret's file can't be read.
@@ -174,15 +182,16 @@ mod tests {
         assert_eq!(serde_json::to_string(&secret).expect("json"), "\"***\"");
     }
 
-    #[test]
-    fn a_file_is_read_at_each_use() {
+    #[tokio::test]
+    async fn a_file_is_read_at_each_use() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("token");
         let source = SecretSource::from_pair(None, Some(&path)).expect("one").expect("some");
-        assert!(source.read().is_err());
+        assert!(source.read().await.is_err());
         for value in ["one", "two"] {
             std::fs::write(&path, format!("{value}\n")).expect("write");
-            assert_eq!(source.read().expect("read").expose(), value);
+            assert_eq!(source.read().await.expect("read").expose(), value);
+            assert_eq!(source.read_blocking().expect("read").expose(), value);
         }
     }
 }

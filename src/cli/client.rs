@@ -70,7 +70,7 @@ impl Client {
     pub(super) fn reaching(args: &ReachArgs, env: &Environment) -> anyhow::Result<Self> {
         let base = args.base(env)?;
         let token_file = args.token_file.clone().or_else(|| env.get("LOOKOUT_TOKEN_FILE").map(PathBuf::from));
-        let token = token_file.map(|file| SecretSource::File(file).read()).transpose()?;
+        let token = token_file.map(|file| SecretSource::File(file).read_blocking()).transpose()?;
         Ok(Self { http: http_client::build(TIMEOUT, args.ca_file.as_deref())?, base, token })
     }
 

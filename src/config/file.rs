@@ -2,9 +2,9 @@
 //!
 //! A syntax error is told by line and column, never by quoting the line: it may hold a secret.
 
-use std::io::Read as _;
 use std::path::Path;
 
+use crate::files;
 use crate::written::tree::{Map, Value};
 use crate::written::yaml;
 
@@ -22,15 +22,19 @@ pub(super) fn tree(path: &Path) -> Result<Value, String> {
 
 /// The text of the file at `path`, up to the cap; the error says what is wrong with it, without its path.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    let open = std::fs::File::open(path).map_err(|error| match error.kind() {
+    // What the shell or a service manager holds open for us, such as `<(…)`, is read as it comes: nobody waits for us yet,
+    // and a reload, which would find it empty, is refused.
+    let is_descriptor = ["/dev/stdin", "/dev/fd/", "/proc/self/fd/"].iter().any(|held| path.starts_with(held));
+    let bytes = if is_descriptor {
+        std::fs::File::open(path).and_then(|file| files::read_all(file, MAX_FILE))
+    } else {
+        files::read_blocking(path, MAX_FILE)
+    };
+    let bytes = bytes.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
-        _ => format!("can't be opened: {error}"),
+        std::io::ErrorKind::FileTooLarge => "is larger than 1 MiB; a configuration file should not be".to_owned(),
+        _ => format!("can't be read: {error}"),
     })?;
-    let mut bytes = Vec::new();
-    open.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err("is larger than 1 MiB; a configuration file should not be".to_owned());
-    }
     String::from_utf8(bytes).map_err(|error| {
         format!("is not UTF-8 text: byte {} does not belong there", error.utf8_error().valid_up_to() + 1)
     })

@@ -72,12 +72,15 @@ where
     W: Future<Output = Result<(), String>>,
 {
     let Ok(Some(source)) = config.source() else { return };
-    let client = match http_client::build(DEADLINE, None) {
-        Ok(client) => client,
-        Err(error) => {
+    // The machine's roots are read from disk.
+    let client = match tokio::task::spawn_blocking(|| http_client::build(DEADLINE, None)).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => {
             tracing::error!(error = %error, "no heartbeat");
             return;
         }
+        // Only a runtime that ends takes no such work.
+        Err(_) => return,
     };
     let mut turns = tokio::time::interval(config.interval);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -99,7 +102,7 @@ where
 }
 
 async fn call(client: &reqwest::Client, source: &SecretSource) -> Result<(), String> {
-    let url = source.read().map_err(|error| error.in_full())?;
+    let url = source.read().await.map_err(|error| error.in_full())?;
     let url = webhook_url(url.expose()).map_err(|problem| format!("the address {problem}"))?;
     let response = client.get(url).send().await.map_err(|error| {
         let kind = if error.is_timeout() { "no answer in time" } else { "no connection" };

@@ -76,17 +76,17 @@ impl Http {
     pub(super) async fn post(&self, now: Time, body: String, key: &str) -> Result<(), SendError> {
         let mut request = self
             .client
-            .post(self.url()?)
+            .post(self.url().await?)
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", key);
         if let Some(token) = &self.token {
-            request = request.bearer_auth(read(token)?.expose());
+            request = request.bearer_auth(read(token).await?.expose());
         }
         if let Some(secret) = &self.secret {
             let seconds = now.as_millis().div_euclid(1000);
             request = request
                 .header("X-Lookout-Timestamp", seconds)
-                .header("X-Lookout-Signature", sign(read(secret)?.expose(), seconds, &body));
+                .header("X-Lookout-Signature", sign(read(secret).await?.expose(), seconds, &body));
         }
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
@@ -95,15 +95,15 @@ impl Http {
         judge(self.kind, answer.status, answer.retry_after)
     }
 
-    fn url(&self) -> Result<reqwest::Url, SendError> {
+    async fn url(&self) -> Result<reqwest::Url, SendError> {
         let text = match &self.target {
             // An Alertmanager is often reached in the clear, within a cluster.
             Target::Plain(url) => {
                 let wrong = |_| passing(SendReason::Connect, format!("the address of {} can't be read", self.kind));
                 return reqwest::Url::parse(url).map_err(wrong);
             }
-            Target::Url(source) => read(source)?.expose().to_owned(),
-            Target::WithToken(url, source) => url.replace("{token}", read(source)?.expose()),
+            Target::Url(source) => read(source).await?.expose().to_owned(),
+            Target::WithToken(url, source) => url.replace("{token}", read(source).await?.expose()),
         };
         webhook_url(&text).map_err(|problem| passing(SendReason::Secret, format!("the address {problem}")))
     }
@@ -167,8 +167,8 @@ fn asked_in_body(body: &[u8]) -> Option<Duration> {
 }
 
 /// A secret as it is now.
-pub(super) fn read(source: &SecretSource) -> Result<Secret, SendError> {
-    source.read().map_err(|error| passing(SendReason::Secret, error.in_full()))
+pub(super) async fn read(source: &SecretSource) -> Result<Secret, SendError> {
+    source.read().await.map_err(|error| passing(SendReason::Secret, error.in_full()))
 }
 
 /// How long the receiver asks us to wait.

@@ -73,7 +73,7 @@ impl Slack {
 
     /// Tells `notices` in one message.
     pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let secret = read(&self.webhook)?;
+        let secret = read(&self.webhook).await?;
         let url = super::config::webhook_url(secret.expose())
             .map_err(|problem| passing(SendReason::Secret, format!("the webhook URL {problem}")))?;
         let body = self.render(now, notices);

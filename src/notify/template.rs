@@ -135,7 +135,10 @@ impl Templated {
 
     /// Tells `notices`: in one message, or each by itself where that is the medium's way.
     pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let token = self.token.as_ref().map(read).transpose()?;
+        let token = match &self.token {
+            Some(token) => Some(read(token).await?),
+            None => None,
+        };
         let token = token.as_ref().map_or("", |token| token.expose());
         let size = if self.medium.takes_each() { 1 } else { notices.len().max(1) };
         for part in notices.chunks(size) {

@@ -4,15 +4,20 @@
 //! its Origin: so both must be our own, on whatever listener and route.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use tokio::time::Instant;
 
 use super::error::Refusal;
 use crate::config::server::{Role, host_and_port, is_sendable};
 use crate::config::{Config, ConfigError, Origin, Problem};
 use crate::secret::{Secret, SecretSource};
+
+/// For how long a token that was read from its file lets its bearer in without another look.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a browser says of where a request comes from, and of what it is for.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -39,6 +44,34 @@ struct Token {
     name: Arc<str>,
     role: Role,
     source: SecretSource,
+    /// The token as it was last read, and when.
+    known: Mutex<Option<(Instant, Secret)>>,
+}
+
+impl Token {
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, Secret)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is `given`, as it was last read.
+    fn is(&self, given: &[u8]) -> bool {
+        self.known().as_ref().is_some_and(|(_, secret)| same(secret.expose().as_bytes(), given))
+    }
+
+    /// Whether it was read within the last moments, or cannot change.
+    fn is_fresh(&self) -> bool {
+        let is_file = matches!(self.source, SecretSource::File(_));
+        !is_file || self.known().as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH)
+    }
+
+    /// Reads it again.
+    async fn renew(&self) {
+        let read = self.source.read().await;
+        if let Err(error) = &read {
+            tracing::error!(token = &*self.name, error = error.in_full(), "token not readable; its bearer is refused");
+        }
+        *self.known() = read.ok().map(|secret| (Instant::now(), secret));
+    }
 }
 
 /// Who calls: the name of the token that was shown, if one was.
@@ -77,7 +110,9 @@ impl Access {
                 }
             };
             let key = source.key("token", "token_file");
-            match source.read() {
+            let read = source.read_blocking();
+            let token_now = read.as_ref().ok().map(|secret| (Instant::now(), secret.clone()));
+            match read {
                 Err(error) => report(key, error.in_full()),
                 Ok(secret) if known.contains(&secret) => {
                     report(key, "is that of an earlier token; give each its own".to_owned());
@@ -87,7 +122,7 @@ impl Access {
                 }
                 Ok(secret) => known.push(secret),
             }
-            tokens.push(Token { name: Arc::from(token.name.as_str()), role: token.role, source });
+            tokens.push(Token { name: Arc::from(token.name.as_str()), role: token.role, source, known: Mutex::new(token_now) });
         }
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -104,6 +139,19 @@ impl Access {
             is_tls: config.tls.cert_file.is_some(),
             address,
         })
+    }
+
+    /// Reads the tokens that are in files again, unless the request shows one that was read within the last moments. It is
+    /// called before [`Access::check`], which waits for nothing.
+    pub(super) async fn renew(&self, headers: &HeaderMap) {
+        let Some(given) = given(headers) else { return };
+        // Every token is compared, so that the time taken tells nothing of which one came close.
+        let is_known = self.tokens.iter().fold(false, |known, token| known | (token.is(&given) & token.is_fresh()));
+        if !is_known {
+            for token in self.tokens.iter().filter(|token| matches!(token.source, SecretSource::File(_))) {
+                token.renew().await;
+            }
+        }
     }
 
     /// Whether the request may be served, which came to our address `local`, and who sends it.
@@ -152,31 +200,11 @@ impl Access {
 
     /// The token of the best role that the request carries, as bearer or as the password of Basic.
     fn token_of(&self, headers: &HeaderMap) -> Option<&Token> {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, rest) = value.split_once(' ')?;
-        let given = if scheme.eq_ignore_ascii_case("bearer") {
-            rest.trim().as_bytes().to_vec()
-        } else if scheme.eq_ignore_ascii_case("basic") {
-            let decoded = base64::prelude::BASE64_STANDARD.decode(rest.trim()).ok()?;
-            let colon = decoded.iter().position(|byte| *byte == b':')?;
-            decoded.get(colon + 1..)?.to_vec()
-        } else {
-            return None;
-        };
-        // Who shows nothing has nothing, whatever a token's file has become.
-        if given.trim_ascii().is_empty() {
-            return None;
-        }
+        let given = given(headers)?;
         // Every token is compared, so that the time taken tells nothing of which one came close.
-        self.tokens.iter().fold(None, |best: Option<&Token>, one| match one.source.read() {
-            Ok(secret) if same(secret.expose().as_bytes(), &given) => {
-                if best.is_some_and(|best| best.role >= one.role) { best } else { Some(one) }
-            }
-            Ok(_) => best,
-            Err(error) => {
-                tracing::error!(token = &*one.name, error = %error, "token not readable; its bearer is refused");
-                best
-            }
+        self.tokens.iter().fold(None, |best: Option<&Token>, one| match one.is(&given) {
+            true if best.is_none_or(|best| best.role < one.role) => Some(one),
+            _ => best,
         })
     }
 
@@ -261,6 +289,23 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         Some(_) if is_link => Ok(()),
         Some(_) => Err(forbidden("requests from pages of other sites are refused")),
     }
+}
+
+/// The token that a request carries, as bearer or as the password of Basic.
+fn given(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    let given = if scheme.eq_ignore_ascii_case("bearer") {
+        rest.trim().as_bytes().to_vec()
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = base64::prelude::BASE64_STANDARD.decode(rest.trim()).ok()?;
+        let colon = decoded.iter().position(|byte| *byte == b':')?;
+        decoded.get(colon + 1..)?.to_vec()
+    } else {
+        return None;
+    };
+    // Who shows nothing has nothing, whatever a token's file has become.
+    (!given.trim_ascii().is_empty()).then_some(given)
 }
 
 fn forbidden(message: &str) -> Refusal {
@@ -491,6 +536,27 @@ mod tests {
         {
             assert_eq!(status(&access, "POST", "/-/reload", &[("authorization", credentials)]), expected);
             std::fs::write(&file, if expected == 200 { "" } else { "good" }).expect("a file");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_changed_in_its_file_is_known_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("token");
+        std::fs::write(&file, "one").expect("a file");
+        let mut config = config(&[], None);
+        let token = TokenConfig { name: "t".into(), role: Role::Admin, token: None, token_file: Some(file.clone()) };
+        config.auth.tokens = vec![token];
+        let access = Access::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access");
+        for (held, given, expected) in [(Some("one"), "one", 200), (Some("two"), "two", 200), (None, "three", 401)] {
+            match held {
+                Some(held) => std::fs::write(&file, held).expect("a file"),
+                None => std::fs::remove_file(&file).expect("no file"),
+            }
+            let value = format!("Bearer {given}");
+            access.renew(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a value"))])).await;
+            let headers = [("authorization", &*value)];
+            assert_eq!(status(&access, "GET", "/api/status", &headers), expected, "{held:?}");
         }
     }
 }

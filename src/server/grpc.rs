@@ -93,6 +93,7 @@ async fn answer(context: &Context, request: Request<Arriving>, local: IpAddr) ->
 
 async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) -> Result<Response<Body>, Status> {
     let access = Arc::clone(&context.access.borrow());
+    access.renew(request.headers()).await;
     access.check(&request, local)?;
     let unknown = || Status::new(Code::Unimplemented, "only OTLP's export services are served here");
     let signal = otlp::signal(request.uri().path()).ok_or_else(unknown)?;

@@ -97,6 +97,9 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, conn
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way; try again")
             .into_response();
     }
+    if !is_health(path) {
+        access.renew(request.headers()).await;
+    }
     let allowed = access.check(&request, connection.local());
     if let Some(signal) = otlp::signal(path) {
         return otlp::answer(&routes.context, signal, allowed.map(drop), request).await;

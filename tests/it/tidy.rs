@@ -10,7 +10,7 @@ use crate::{Case, trial};
 
 /// The parts from the ground up. A part imports from lines above its own; within a line see [`Siblings`].
 const LAYERS: [(Siblings, &[&str]); 7] = [
-    (Siblings::FromTheLeft, &["model", "clock", "secret", "http_client", "written"]),
+    (Siblings::FromTheLeft, &["model", "clock", "files", "secret", "http_client", "written"]),
     (Siblings::Never, &["sources", "fleet", "rules", "alerts", "notify", "metrics", "store"]),
     (Siblings::Never, &["config"]),
     (Siblings::Never, &["engine"]),

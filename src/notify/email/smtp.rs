@@ -102,7 +102,7 @@ impl Session {
         }
         let mechanisms = offers.mechanisms();
         let offered = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
-        let password = password.read().map_err(|error| failure(SendReason::Secret, error.in_full()))?;
+        let password = password.read().await.map_err(|error| failure(SendReason::Secret, error.in_full()))?;
         let credentials = Credentials::new(user.to_owned(), password.expose().to_owned());
         let steps: &[(Mechanism, Option<&str>)] = if offered("PLAIN") {
             &[(Mechanism::Plain, None)]

@@ -264,7 +264,7 @@ impl Bot {
     }
 
     async fn call(&self, method: &str, body: &Value) -> Result<Value, Failure> {
-        let token = read(&self.token)?;
+        let token = read(&self.token).await?;
         let url = webhook_url(&format!("{}/{method}", self.api.trim_end_matches('/')))
             .map_err(|problem| passing(SendReason::Secret, format!("slack.api_url {problem}")))?;
         let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json; charset=utf-8");

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::files;
 use crate::http_client::{self, BodyError};
 use crate::model::{SourceError, SourceErrorReason};
 use crate::secret::SecretSource;
@@ -150,12 +151,13 @@ impl Requester {
     async fn client(&self) -> Result<&reqwest::Client, SourceError> {
         let build = || async {
             let (timeout, ca_file) = (self.timeout, self.ca_file.clone());
-            // The machine's roots are read from disk.
-            let built = tokio::task::spawn_blocking(move || http_client::build(timeout, ca_file.as_deref())).await;
+            // The machine's roots are read from disk as well.
+            let place = ca_file.clone().unwrap_or_default();
+            let built = files::beside(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref())).await;
             match built {
                 Ok(Ok(client)) => Ok(client),
                 Ok(Err(error)) => Err(failed(SourceErrorReason::Connect, &error.to_string())),
-                Err(_) => Err(failed(SourceErrorReason::Connect, "build HTTP client")),
+                Err(error) => Err(failed(SourceErrorReason::Connect, &format!("read the certificates to trust: {error}"))),
             }
         };
         self.client.get_or_try_init(build).await
@@ -190,22 +192,10 @@ impl Requester {
     }
 }
 
-/// The secret as it is now. A file is read on a thread of its own: it may be a pipe, or on a disk that is gone.
+/// The secret as it is now.
 async fn read(secret: &SecretSource) -> Result<String, SourceError> {
-    if let SecretSource::Value(secret) = secret {
-        return Ok(secret.expose().to_owned());
-    }
-    let secret = secret.clone();
-    let read = tokio::task::spawn_blocking(move || secret.read()).await;
-    let unread = |message: String| failed(SourceErrorReason::Secret, &message);
-    match read {
-        Ok(Ok(secret)) => Ok(secret.expose().to_owned()),
-        Ok(Err(error)) => Err(unread(match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        })),
-        Err(_) => Err(unread("read the secret's file".to_owned())),
-    }
+    let read = secret.read().await.map_err(|error| failed(SourceErrorReason::Secret, &error.in_full()))?;
+    Ok(read.expose().to_owned())
 }
 
 fn prefix(route: &str) -> String {
