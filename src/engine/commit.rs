@@ -34,6 +34,8 @@ pub(super) struct Committer {
     alerts: HashMap<Fingerprint, Alert>,
     forget: HashSet<Fingerprint>,
     notices: Vec<Arc<Notice>>,
+    /// So many of the first notices were sent though they could not be written; they still are to be.
+    sent: usize,
     answers: Vec<Answer>,
     settled: Vec<(Arc<str>, Settled)>,
     silences: Vec<Silence>,
@@ -42,6 +44,7 @@ pub(super) struct Committer {
     is_dirty: bool,
     running: Option<Committing>,
     is_ok: bool,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Committer {
@@ -57,6 +60,7 @@ impl Committer {
             alerts: HashMap::new(),
             forget: HashSet::new(),
             notices: Vec::new(),
+            sent: 0,
             answers: Vec::new(),
             settled: Vec::new(),
             silences: Vec::new(),
@@ -65,6 +69,7 @@ impl Committer {
             is_dirty: false,
             running: None,
             is_ok: true,
+            patience: PATIENCE,
         }
     }
 
@@ -101,7 +106,7 @@ impl Committer {
     /// Answers: at once, or, when something is to be told on account of what was sent, once that is on disk, so that
     /// whoever was answered knows that it will be told.
     pub(super) fn answer(&mut self, answer: impl FnOnce() + Send + 'static) {
-        if self.notices.is_empty() { answer() } else { self.answers.push(Box::new(answer)) }
+        if self.notices.len() == self.sent { answer() } else { self.answers.push(Box::new(answer)) }
     }
 
     /// Answers once all that was taken in before is on disk.
@@ -144,24 +149,81 @@ impl Committer {
 
     fn begin(&mut self) {
         let notices = std::mem::take(&mut self.notices);
+        let unsent = notices.get(std::mem::take(&mut self.sent)..).unwrap_or_default().to_vec();
         let answers = std::mem::take(&mut self.answers);
         let commit = Commit {
             alerts: self.alerts.drain().map(|(_, alert)| alert).collect(),
             forget: self.forget.drain().collect(),
-            notices: notices.clone(),
+            notices,
             settled: std::mem::take(&mut self.settled),
             silences: std::mem::take(&mut self.silences),
             silences_over: std::mem::take(&mut self.silences_over),
             counts: Some(self.counts),
         };
         self.is_dirty = false;
-        let ledger = self.ledger.clone();
-        self.running = Some(Box::pin(async move {
-            let result = match tokio::time::timeout(PATIENCE, ledger.commit(commit)).await {
-                Ok(result) => result,
-                Err(_) => Err(StoreError::Late { path: ledger.path().to_owned(), within: PATIENCE }),
-            };
-            Committed { result, notices, answers }
-        }));
+        let patience = self.patience;
+        let late = StoreError::Late { path: self.ledger.path().to_owned(), within: patience };
+        match self.ledger.submit(commit) {
+            Ok(receipt) => {
+                self.running = Some(Box::pin(async move {
+                    let written = tokio::time::timeout(patience, receipt.written()).await;
+                    Committed { result: written.unwrap_or(Err(late)), notices: unsent, answers }
+                }));
+            }
+            // The disk has hung for so long that there is no room. Nothing is lost: it goes with the next commit.
+            Err(commit) => {
+                self.take_back(*commit);
+                self.running = Some(Box::pin(async move {
+                    tokio::time::sleep(patience).await;
+                    Committed { result: Err(late), notices: unsent, answers }
+                }));
+            }
+        }
+    }
+
+    /// Takes back what the ledger had no room for; its notices are sent all the same.
+    fn take_back(&mut self, commit: Commit) {
+        self.alerts = commit.alerts.into_iter().map(|alert| (alert.fingerprint, alert)).collect();
+        self.forget = commit.forget.into_iter().collect();
+        self.sent = commit.notices.len();
+        self.notices = commit.notices;
+        self.settled = commit.settled;
+        self.silences = commit.silences;
+        self.silences_over = commit.silences_over;
+        self.is_dirty = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_commit_that_finds_no_room_is_written_once_there_is() {
+        let (ledger, mut take) = LedgerHandle::hung(1);
+        drop(ledger.submit(Commit::default()).expect("room for one"));
+        let mut committer = Committer::new(ledger, LedgerCounts::default());
+        committer.patience = Duration::from_millis(10);
+        let take_over = |committer: &mut Committer, id: &str| {
+            let mut effects = Effects { silences_over: vec![id.into()], ..Effects::default() };
+            committer.take(&mut effects, Vec::new(), &AlertCounts::default());
+        };
+        take_over(&mut committer, "one");
+        let done = committer.next().await;
+        assert!(matches!(done.result, Err(StoreError::Late { .. })), "{:?}", done.result);
+        take_over(&mut committer, "two");
+        assert!(!committer.is_idle(), "it is still to be written");
+        // The disk answers again.
+        assert!(take().is_some(), "what filled the queue");
+        let (done, written) = tokio::join!(committer.next(), async {
+            loop {
+                match take() {
+                    Some(commit) => break commit,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        });
+        assert!(done.result.is_ok() && committer.is_idle());
+        assert_eq!(written.silences_over, ["one".into(), "two".into()]);
     }
 }

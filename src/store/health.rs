@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::error::StoreError;
 
@@ -15,6 +16,8 @@ pub(super) struct Health {
     failing: AtomicBool,
     /// Whether it fails until the next start, whatever is written where.
     unwritable: bool,
+    /// How long rows are kept, in milliseconds.
+    retention: AtomicU64,
 }
 
 impl Health {
@@ -35,7 +38,18 @@ impl Health {
             dropped: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             unwritable: unwritable.is_some(),
+            retention: AtomicU64::new(0),
         }
+    }
+
+    /// How long rows are kept.
+    pub(super) fn retention(&self) -> Duration {
+        Duration::from_millis(self.retention.load(Relaxed))
+    }
+
+    /// Keeps rows for so long from now on.
+    pub(super) fn set_retention(&self, retention: Duration) {
+        self.retention.store(millis(retention), Relaxed);
     }
 
     /// Where the file is; `in memory` when there is none.
@@ -77,4 +91,8 @@ impl Health {
     pub(super) fn is_ok(&self) -> bool {
         !self.unwritable && !self.failing.load(Relaxed)
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@
 //! bulk never delays an alarm, writers never wait for readers, and the caller never waits at all. After a crash of
 //! the machine (not of the program) the last moments may be missing; the ledger holds what must not be.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
 use crate::model::{
-    Agent, Alert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
+    Agent, AgentWindows, Alert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
 };
 
 mod pending;
@@ -104,7 +105,12 @@ pub struct Save {
     pub usage_ids: Vec<(u64, Time)>,
     /// What counting telemetry has remembered since the last save.
     pub counting: Counting,
+    /// By (project, name) of their agents, windows that changed.
+    pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
 }
+
+/// By (project, name) of their agents, windows as they were last saved.
+pub type SavedWindows = Vec<((Arc<str>, Arc<str>), AgentWindows)>;
 
 /// The fleet as it was last saved.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +125,10 @@ pub struct Saved {
     pub usage_ids: Vec<(u64, Time)>,
     /// All that counting telemetry remembers.
     pub counting: Counting,
+    /// The windows of agents.
+    pub windows: SavedWindows,
+    /// Since when polls of which sources fail.
+    pub sources: Vec<(Arc<str>, Time)>,
     /// [`Snapshot::at`] of the last save; `None` when nothing was ever saved.
     pub saved_at: Option<Time>,
     /// Rows that could not be read. They are left where they are.
@@ -160,6 +170,7 @@ impl History {
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
         let (reads, reads_end) = queue::bounded(READS);
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
+        health.set_retention(retention);
         let (reader, read_place) = (opened.place.connect_reader()?, opened.place.clone());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Io {
@@ -170,8 +181,7 @@ impl History {
         };
         let (queue, end) = queue::bounded(QUEUE);
         let saved = Saved { damaged: opened.damaged, ..opened.read };
-        let writer =
-            writer::Writer::new(opened.place, opened.connection, opened.lock, Arc::clone(&health), retention, clock)?;
+        let writer = writer::Writer::new(opened.place, opened.connection, opened.lock, Arc::clone(&health), clock)?;
         spawn("history-read", Box::new(move || reader::run(&read_place, reader, &reads_end)))?;
         spawn("history", Box::new(move || writer.run(&end)))?;
         Ok((HistoryHandle { queue, saves: Arc::new(Semaphore::new(SAVES)), reads, health }, saved))
@@ -267,6 +277,19 @@ impl HistoryHandle {
     /// Whether the last transaction succeeded.
     pub fn is_ok(&self) -> bool {
         self.health.is_ok()
+    }
+
+    /// Keeps rows for `retention` from now on.
+    pub fn set_retention(&self, retention: Duration) {
+        self.health.set_retention(retention);
+    }
+
+    /// Waits until one of its threads has ended, whatever ended it.
+    pub(super) async fn ended(&self) {
+        tokio::select! {
+            () = self.queue.ended() => {}
+            () = self.reads.ended() => {}
+        }
     }
 
     /// Rows that wait for the thread.

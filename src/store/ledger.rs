@@ -116,8 +116,19 @@ type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 #[derive(Debug)]
 enum Message {
-    Commit(Box<Commit>, Option<Reply>),
+    Commit(Box<Commit>, Reply),
     Close(Reply),
+}
+
+/// What waits for a commit.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Receipt {
+    /// Returns once the commit is synced to disk; see [`LedgerHandle::commit`].
+    pub async fn written(self) -> Result<(), StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 /// The namespace of the ledger's way in.
@@ -135,9 +146,10 @@ impl Ledger {
         let place = Place::new(path);
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
+        health.set_retention(retention);
         let restored = Restored { damaged: opened.damaged.clone(), ..opened.read.clone() };
         let (queue, end) = queue::bounded(QUEUE);
-        let writer = writer::Writer::new(opened, Arc::clone(&health), retention, clock);
+        let writer = writer::Writer::new(opened, Arc::clone(&health), clock);
         let thread = std::thread::Builder::new().name("ledger".to_owned());
         let started = thread.spawn(move || writer.run(&end));
         started.map_err(|error| StoreError::Io {
@@ -156,17 +168,33 @@ impl LedgerHandle {
     /// There is no deadline in here: a disk that hangs hangs this call, so the caller sets one.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Commit(Box::new(commit), Some(reply))).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send(Message::Commit(Box::new(commit), reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Hands `commit` over without waiting; it is written after all that was handed over before it.
-    /// `Err` gives it back: the queue is full, or the ledger is closed. A failed write is counted, logged and tried again.
-    pub fn enqueue(&self, commit: Commit) -> Result<(), Box<Commit>> {
-        self.queue.try_send(Message::Commit(Box::new(commit), None), 1).map_err(|message| match message {
+    /// Hands `commit` over without waiting; it is written after all that was handed over before it, whether or not the
+    /// receipt is waited for. `Err` gives it back: the queue is full, or the ledger is closed.
+    pub fn submit(&self, commit: Commit) -> Result<Receipt, Box<Commit>> {
+        let (reply, answer) = oneshot::channel();
+        let submitted = self.queue.try_send(Message::Commit(Box::new(commit), reply), 1);
+        submitted.map(|()| Receipt(answer)).map_err(|message| match message {
             Message::Commit(commit, _) => commit,
             Message::Close(_) => Box::default(),
         })
+    }
+
+    /// A ledger whose thread hangs, with room for so many commits.
+    #[cfg(test)]
+    pub(crate) fn hung(room: u32) -> (Self, impl FnMut() -> Option<Commit>) {
+        let (queue, end) = queue::bounded(room);
+        let next = move || match end.try_recv()? {
+            Message::Commit(commit, reply) => {
+                reply.send(Ok(())).ok();
+                Some(*commit)
+            }
+            Message::Close(_) => None,
+        };
+        (Self { queue, health: Arc::new(Health::new(Path::new("hung.db"), None)) }, next)
     }
 
     /// Writes what is queued, folds the log into the file and closes it. Later calls answer [`StoreError::Closed`].
@@ -189,6 +217,16 @@ impl LedgerHandle {
     /// Whether the last transaction succeeded.
     pub fn is_ok(&self) -> bool {
         self.health.is_ok()
+    }
+
+    /// Keeps settled notices for `retention` from now on.
+    pub fn set_retention(&self, retention: Duration) {
+        self.health.set_retention(retention);
+    }
+
+    /// Waits until its thread has ended, whatever ended it.
+    pub(super) async fn ended(&self) {
+        self.queue.ended().await;
     }
 
     /// Commits that wait for the thread.

@@ -6,7 +6,7 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 type Carried<T> = (T, OwnedSemaphorePermit);
 
@@ -16,17 +16,27 @@ pub(super) struct Sender<T> {
     room: Arc<Semaphore>,
     capacity: u32,
     items: mpsc::Sender<Carried<T>>,
+    /// Closed once nobody takes out any more.
+    taker: watch::Receiver<()>,
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { room: Arc::clone(&self.room), capacity: self.capacity, items: self.items.clone() }
+        Self {
+            room: Arc::clone(&self.room),
+            capacity: self.capacity,
+            items: self.items.clone(),
+            taker: self.taker.clone(),
+        }
     }
 }
 
 /// The end that takes out.
 #[derive(Debug)]
-pub(super) struct Receiver<T>(mpsc::Receiver<Carried<T>>);
+pub(super) struct Receiver<T>(
+    mpsc::Receiver<Carried<T>>,
+    #[expect(dead_code, reason = "held: its end tells that this one ended")] watch::Sender<()>,
+);
 
 /// What a wait brought.
 pub(super) enum Received<T> {
@@ -41,7 +51,9 @@ pub(super) enum Received<T> {
 /// A queue that holds items of a total weight of `capacity`.
 pub(super) fn bounded<T>(capacity: u32) -> (Sender<T>, Receiver<T>) {
     let (items, end) = mpsc::channel();
-    (Sender { room: Arc::new(Semaphore::new(capacity as usize)), capacity, items }, Receiver(end))
+    let (alive, taker) = watch::channel(());
+    let room = Arc::new(Semaphore::new(capacity as usize));
+    (Sender { room, capacity, items, taker }, Receiver(end, alive))
 }
 
 impl<T> Sender<T> {
@@ -59,6 +71,12 @@ impl<T> Sender<T> {
             Ok(permit) => self.items.send((item, permit)).map_err(|refused| refused.0.0),
             Err(_) => Err(item),
         }
+    }
+
+    /// Waits until nobody takes out any more.
+    pub(super) async fn ended(&self) {
+        // Nothing is ever sent, so that only the end is a change.
+        while self.taker.clone().changed().await.is_ok() {}
     }
 
     /// The weight that waits.
@@ -98,5 +116,16 @@ mod tests {
         assert_eq!(sender.waiting(), 0);
         drop(receiver);
         assert_eq!(sender.try_send("late", 1), Err("late"));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_thread_is_noticed_whatever_ended_it() {
+        let (sender, receiver) = bounded::<()>(1);
+        let thread = std::thread::spawn(move || {
+            let _receiver = receiver;
+            panic!("a test of what a panic does");
+        });
+        sender.ended().await;
+        assert!(thread.join().is_err());
     }
 }

@@ -82,6 +82,8 @@ impl Save {
             slots.sort_unstable();
             slots.dedup();
         }
+        // Removals come before rows: one of an agent that is gone since would stay for good.
+        later.removed_agents.iter().for_each(|name| drop(self.windows.remove(name)));
         for (removed, more) in
             [(&mut self.removed_agents, later.removed_agents), (&mut self.removed_components, later.removed_components)]
         {
@@ -93,5 +95,6 @@ impl Save {
         let old = self.usage_ids.len().saturating_sub(USAGE_IDS);
         self.usage_ids.drain(..old);
         self.counting.merge(later.counting);
+        self.windows.extend(later.windows);
     }
 }

@@ -6,12 +6,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Save, Saved, USAGE_IDS, USAGE_IDS_LAST, remembered};
+use super::{Save, Saved, SavedWindows, USAGE_IDS, USAGE_IDS_LAST, remembered};
 use crate::model::Time;
 
 /// Writes `save` within an open transaction. `buffer` is kept between calls.
 pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
     remove(connection, "DELETE FROM agents WHERE project = ?1 AND name = ?2", &save.removed_agents)?;
+    remove(connection, "DELETE FROM windows WHERE project = ?1 AND name = ?2", &save.removed_agents)?;
     remove(connection, "DELETE FROM components WHERE project = ?1 AND name = ?2", &save.removed_components)?;
     let snapshot = &save.snapshot;
     if !save.agents.is_empty() {
@@ -19,6 +20,13 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
             connection.prepare_cached("INSERT OR REPLACE INTO agents(project, name, body) VALUES(?1,?2,?3)")?;
         for agent in save.agents.iter().filter_map(|slot| snapshot.agents.get(*slot)) {
             upsert.execute(params![agent.project, agent.name, json(agent, buffer)?])?;
+        }
+    }
+    if !save.windows.is_empty() {
+        let mut upsert =
+            connection.prepare_cached("INSERT OR REPLACE INTO windows(project, name, body) VALUES(?1,?2,?3)")?;
+        for ((project, name), windows) in &save.windows {
+            upsert.execute(params![project, name, json(windows, buffer)?])?;
         }
     }
     if !save.components.is_empty() {
@@ -50,6 +58,10 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
                 most
             ])?;
     }
+    let failing: Vec<_> = snapshot.failing_sources().collect();
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('failing_sources', ?1)")?
+        .execute([json(&failing, buffer)?])?;
     remembered::write(connection, &save.counting, snapshot.at, buffer)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('saved_at', ?1)")?
@@ -81,6 +93,10 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
     saved.agents = bodies(connection, "SELECT body FROM agents ORDER BY project, name", &mut saved.unreadable)?;
     saved.components = bodies(connection, "SELECT body FROM components ORDER BY project, name", &mut saved.unreadable)?;
     saved.projects = bodies(connection, "SELECT body FROM projects ORDER BY name", &mut saved.unreadable)?;
+    let failing = connection.query_row("SELECT value FROM meta WHERE key = 'failing_sources'", [], |row| row.get(0));
+    let failing: Option<String> = failing.optional()?;
+    saved.sources = failing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    saved.windows = windows(connection, &mut saved.unreadable)?;
     let mut statement = connection.prepare("SELECT hash, at FROM usage_ids ORDER BY seq DESC LIMIT ?1")?;
     let ids = statement.query_map([i64::try_from(USAGE_IDS).unwrap_or(i64::MAX)], |row| {
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), Time::from_millis(row.get(1)?)))
@@ -91,6 +107,20 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
     let saved_at = connection.query_row("SELECT value FROM meta WHERE key = 'saved_at'", [], |row| row.get(0));
     saved.saved_at = saved_at.optional()?.map(Time::from_millis);
     Ok(saved)
+}
+
+/// The windows of agents; a row of an agent that is gone is of no use and does no harm.
+fn windows(connection: &Connection, unreadable: &mut u64) -> rusqlite::Result<SavedWindows> {
+    let mut statement = connection.prepare("SELECT project, name, body FROM windows")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        match row.get_ref(2)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()) {
+            Some(windows) => found.push(((row.get(0)?, row.get(1)?), windows)),
+            None => *unreadable += 1,
+        }
+    }
+    Ok(found)
 }
 
 /// The column of JSON texts that `sql` selects, read.

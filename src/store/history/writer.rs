@@ -24,6 +24,7 @@ pub(super) const LAYOUT: Layout = Layout {
         include_str!("timeline.sql"),
         include_str!("remembered.sql"),
         include_str!("streams.sql"),
+        include_str!("windows.sql"),
     ],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=33554432;",
 };
@@ -61,7 +62,6 @@ pub(super) struct Writer {
     lock: Option<File>,
     health: Arc<Health>,
     clock: Clock,
-    retention: Duration,
     pending: Pending,
     appender: Appender,
     buffer: Vec<u8>,
@@ -76,24 +76,11 @@ impl Writer {
         connection: Connection,
         lock: Option<File>,
         health: Arc<Health>,
-        retention: Duration,
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let appender = Appender::new(&connection).map_err(place.failed("read"))?;
         let (pending, buffer, prune_at) = (Pending::default(), Vec::new(), clock.now());
-        Ok(Self {
-            place,
-            connection,
-            lock,
-            health,
-            clock,
-            retention,
-            pending,
-            appender,
-            buffer,
-            unfolded: false,
-            prune_at,
-        })
+        Ok(Self { place, connection, lock, health, clock, pending, appender, buffer, unfolded: false, prune_at })
     }
 
     /// Serves `queue` until it closes.
@@ -214,7 +201,7 @@ impl Writer {
 
     /// Removes up to [`BITE`] of the oldest rows of each table that are past their time or too many, and returns how many.
     fn prune(&self, now: Time) -> rusqlite::Result<usize> {
-        let oldest = now.minus(self.retention).as_millis();
+        let oldest = now.minus(self.health.retention()).as_millis();
         let memory = usize::from(self.place.is_memory());
         // Rows are appended, so the oldest have the lowest ids and the scan stops after a bite.
         let mut history = self.connection.prepare_cached(

@@ -193,7 +193,7 @@ async fn a_full_disk_is_an_answer_and_not_the_end() {
     let opened = file::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
     opened.connection.pragma_update(None, "max_page_count", 12).unwrap();
     let health = Arc::new(Health::new(place.name(), None));
-    let writer = writer::Writer::new(opened, Arc::clone(&health), DAY, Clock::at(START));
+    let writer = writer::Writer::new(opened, Arc::clone(&health), Clock::at(START));
     let (queue, end) = queue::bounded(QUEUE);
     std::thread::spawn(move || writer.run(&end));
     let ledger = LedgerHandle { queue, health };
@@ -251,17 +251,17 @@ async fn a_row_that_cannot_be_read_is_counted_and_left() {
 }
 
 #[tokio::test]
-async fn enqueued_commits_come_before_a_later_one_and_never_wait() {
+async fn submitted_commits_come_before_a_later_one_and_never_wait() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
     let (queue, end) = queue::bounded(1);
     let full = LedgerHandle { queue, health: Arc::new(Health::new(&path, None)) };
-    assert!(full.enqueue(Commit::default()).is_ok());
-    let back = full.enqueue(Commit { notices: vec![notice("mine")], ..Commit::default() }).unwrap_err();
+    assert!(full.submit(Commit::default()).is_ok());
+    let back = full.submit(Commit { notices: vec![notice("mine")], ..Commit::default() }).unwrap_err();
     assert_eq!(back.notices.len(), 1, "given back");
     drop(end);
-    ledger.enqueue(Commit { notices: vec![notice("a")], ..Commit::default() }).unwrap();
+    drop(ledger.submit(Commit { notices: vec![notice("a")], ..Commit::default() }).unwrap());
     ledger.commit(Commit { settled: vec![("a".into(), Settled::Delivered)], ..Commit::default() }).await.unwrap();
     assert!(open(&crash_image(&path, dir.path())).1.outbox.is_empty());
 }

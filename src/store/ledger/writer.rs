@@ -59,7 +59,6 @@ pub(super) struct Writer {
     lock: Option<File>,
     health: Arc<Health>,
     clock: Clock,
-    retention: Duration,
     /// What is to be written; after a success it is empty.
     work: Work,
     /// Whether the log holds what the file does not.
@@ -121,13 +120,12 @@ impl Work {
 }
 
 impl Writer {
-    pub(super) fn new(opened: Opened<Restored>, health: Arc<Health>, retention: Duration, clock: Clock) -> Self {
+    pub(super) fn new(opened: Opened<Restored>, health: Arc<Health>, clock: Clock) -> Self {
         let Opened { place, connection, lock, .. } = opened;
         let writer = Self {
             connection,
             lock,
             health,
-            retention,
             work: Work::default(),
             unfolded: false,
             prune_at: clock.now(),
@@ -192,7 +190,7 @@ impl Writer {
                 Message::Commit(commit, reply) => {
                     rows += commit.rows().max(1);
                     self.work.take(*commit);
-                    replies.extend(reply);
+                    replies.push(reply);
                 }
                 Message::Close(reply) => {
                     close = Some(reply);
@@ -266,7 +264,7 @@ impl Writer {
         let count = "SELECT count(*) FROM outbox WHERE settled_at IS NOT NULL";
         let rows: u32 = self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
         let extra = rows.saturating_sub(SETTLED_ROWS[usize::from(self.place.is_memory())]).min(BITE);
-        let oldest = self.clock.now().minus(self.retention).as_millis();
+        let oldest = self.clock.now().minus(self.health.retention()).as_millis();
         let mut statement = self.connection.prepare_cached(
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)
              OR seq IN (SELECT seq FROM outbox WHERE settled_at IS NOT NULL ORDER BY settled_at LIMIT ?3)",
