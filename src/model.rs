@@ -41,6 +41,7 @@ pub mod time;
 pub mod update;
 pub mod wall;
 pub mod watched;
+pub mod windows;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
 pub use agent_telemetry::{AgentTelemetry, Channel, EndedTask, Received, Reception};
@@ -74,3 +75,4 @@ pub use spending::{Spending, Spent, Velocity};
 pub use time::Time;
 pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, Rejected, UsageUpdate};
 pub use wall::Wall;
+pub use windows::{AgentWindows, Window};

@@ -21,6 +21,7 @@ mod window;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use builtin::{BUILT_IN, built_in};
 pub use compile::{Rule, RuleError, RuleSet};
@@ -29,16 +30,19 @@ pub use level::When;
 pub use text::{Facts, as_count, as_duration, as_percent};
 
 use crate::model::{
-    Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Signals, Snapshot, Subject, Time,
+    AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Signal, Signals, Snapshot,
+    Subject, Time, Window,
 };
 use judge::Marks;
-use window::Tracks;
+use window::{Track, TrackSpec, Tracks};
 
 /// The rules in force and what they remember of each subject.
 #[derive(Debug)]
 pub struct Rules {
     set: RuleSet,
     agents: Vec<AgentMemory>,
+    /// Agents whose windows changed since they were last taken to be saved.
+    unsaved: Vec<u32>,
     components: Vec<Marks>,
     sources: Vec<Marks>,
     watched: Vec<Marks>,
@@ -54,6 +58,8 @@ pub struct Rules {
 struct AgentMemory {
     marks: Marks,
     tracks: Option<Tracks>,
+    /// Whether its windows are among those to be saved.
+    unsaved: bool,
     /// Signals that had a value, of those whose absence a rule looks for.
     known: Signals,
 }
@@ -72,6 +78,7 @@ impl Rules {
         Self {
             set,
             agents: Vec::new(),
+            unsaved: Vec::new(),
             components: Vec::new(),
             sources: Vec::new(),
             watched: Vec::new(),
@@ -83,9 +90,25 @@ impl Rules {
         }
     }
 
-    /// Forgets what was remembered of every subject, as a restart does.
-    pub fn forget(&mut self) {
-        self.agents.clear();
+    /// Puts other rules in force. A window that rules before and after it look at goes on; what is open has to be marked
+    /// anew.
+    pub fn replace(&mut self, set: RuleSet) {
+        let before = std::mem::replace(&mut self.set, set).tracks;
+        let place = |spec: &TrackSpec| before.iter().position(|known| known == spec);
+        let places: Vec<Option<usize>> = self.set.tracks.iter().map(place).collect();
+        for memory in &mut self.agents {
+            let Some(known) = memory.tracks.take() else { continue };
+            let going_on = places.iter().zip(&self.set.tracks).map(|(place, spec)| {
+                place.and_then(|place| known.get(place)).cloned().unwrap_or_else(|| Track::new(spec))
+            });
+            memory.tracks = Some(going_on.collect());
+        }
+        self.unmark();
+    }
+
+    /// Forgets what is open and when it is looked at next; windows go on.
+    pub fn unmark(&mut self) {
+        self.agents.iter_mut().for_each(|memory| memory.marks = Marks::default());
         self.components.clear();
         self.sources.clear();
         self.watched.clear();
@@ -94,6 +117,51 @@ impl Rules {
         self.project_deadlines = Deadlines::default();
         self.source_deadlines = Deadlines::default();
         self.watched_deadlines = Deadlines::default();
+    }
+
+    /// Forgets what was remembered of every subject, as a program that ends does.
+    pub fn forget(&mut self) {
+        self.agents.clear();
+        self.unsaved.clear();
+        self.unmark();
+    }
+
+    /// The windows that changed since they were last taken, by the slots of their agents.
+    pub fn take_windows(&mut self) -> Vec<(u32, AgentWindows)> {
+        let slots = std::mem::take(&mut self.unsaved);
+        let is_unsaved =
+            |slot: &u32| self.agents.get_mut(*slot as usize).is_some_and(|memory| std::mem::take(&mut memory.unsaved));
+        let slots: Vec<u32> = slots.into_iter().filter(is_unsaved).collect();
+        slots.into_iter().filter_map(|slot| Some((slot, self.windows(slot)?))).collect()
+    }
+
+    /// The windows of the agent in `slot`, when it has any.
+    pub fn windows(&self, slot: u32) -> Option<AgentWindows> {
+        let memory = self.agents.get(slot as usize)?;
+        let tracks = memory.tracks.as_deref().unwrap_or_default();
+        let windows: Vec<_> =
+            tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.signal)).collect();
+        let known: Vec<_> = Signal::ALL.into_iter().filter(|signal| memory.known.contains(*signal)).collect();
+        (!windows.is_empty() || !known.is_empty()).then_some(AgentWindows { known, windows })
+    }
+
+    /// Goes on from the windows that were saved of the agent in `slot` before the program was down for `downtime`. What no
+    /// rule looks at any more is left out.
+    pub fn restore_windows(&mut self, now: Time, slot: u32, saved: &AgentWindows, downtime: Duration) {
+        let mut tracks: Tracks = self.set.tracks.iter().map(Track::new).collect();
+        for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
+            let is_same = |window: &&Window| {
+                window.signal == spec.signal
+                    && Duration::from_millis(window.over) == spec.over
+                    && window.average == spec.average
+            };
+            if let Some(window) = saved.windows.iter().find(is_same) {
+                track.restore(now, window, downtime);
+            }
+        }
+        let memory = grown(&mut self.agents, slot);
+        memory.tracks = Some(tracks);
+        saved.known.iter().for_each(|signal| memory.known.insert(*signal));
     }
 
     /// The timing of each rule's alerts, by [`RuleId`].
@@ -112,12 +180,18 @@ impl Rules {
         self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.policy.class)
     }
 
+    /// What the rule of that name looks at; `None` when it is gone.
+    pub fn signal(&self, name: &str) -> Option<Signal> {
+        self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.signal)
+    }
+
     /// What a person is told of a finding: summary and action. `rule` may have gone since.
     pub fn describe(&self, rule: &str, facts: &Facts<'_>) -> (String, String) {
         self.set.describe(rule, facts)
     }
 
-    /// Starts the windows of agents that are known already, after a restart or a reload, so that what they count from now on is an increase.
+    /// Starts the windows that agents have not yet, after a restart or a reload, so that what they count from now on is an
+    /// increase.
     pub fn seed(&mut self, now: Time, fleet: &Snapshot) {
         for agent in fleet.agents.iter() {
             self.track(now, fleet, agent.slot, Signals::ALL, false);

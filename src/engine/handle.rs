@@ -73,6 +73,9 @@ pub enum Control {
     Quiet(Quiet),
     /// The configuration changed.
     Reload(Box<Settings>, oneshot::Sender<()>),
+    /// Panics, for tests of what becomes of the program then.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What of a body was taken in.
@@ -193,6 +196,12 @@ impl Handle {
     /// Takes over other settings.
     pub async fn reload(&self, settings: Settings) -> Result<(), Stopped> {
         self.ask(|reply| Control::Reload(Box::new(settings), reply)).await
+    }
+
+    /// Has the engine panic.
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) {
+        self.control.send(Control::Panic).await.expect("an engine");
     }
 
     /// How many events wait in each queue.

@@ -131,6 +131,14 @@ impl World {
         Self { trial, notes }
     }
 
+    /// Other rules over the built-in ones are in force from now on.
+    fn reload(&mut self, text: &str) {
+        let policies = Rules::new(rule_set(text)).policies();
+        self.notes.names = policies.iter().map(|policy| policy.name.to_string()).collect();
+        self.notes.lowest = policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect();
+        self.trial.reload(rule_set(text), &mut self.notes);
+    }
+
     fn judge_all(&mut self) {
         self.trial.judge_all(&mut self.notes);
     }

@@ -1,5 +1,6 @@
 //! What leaves the engine: worded notices, history, saved state, and the picture for readers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::view::rfc3339;
@@ -7,7 +8,7 @@ use super::words::{Said, words};
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{Alert, AlertState, Changes, Counting, Notice, Subject, Time, Wall};
+use crate::model::{AgentWindows, Alert, AlertState, Changes, Counting, Notice, Subject, Time, Wall};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{ClosedAlert, Save};
@@ -18,9 +19,12 @@ pub(super) struct Unsaved {
     agents: Slots,
     components: Slots,
     projects: Slots,
+    sources: bool,
     removed_agents: Vec<(Arc<str>, Arc<str>)>,
     removed_components: Vec<(Arc<str>, Arc<str>)>,
     counting: Counting,
+    /// By (project, name), windows of agents.
+    windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
 }
 
 /// A set of slots that costs one bit each and is emptied in the time of its members.
@@ -59,8 +63,12 @@ impl Unsaved {
         changes.agents.iter().for_each(|(slot, _)| self.agents.insert(*slot));
         changes.components.iter().for_each(|slot| self.components.insert(*slot));
         changes.projects.iter().for_each(|slot| self.projects.insert(*slot));
+        self.sources |= !changes.sources.is_empty();
         let name = |removed: &crate::model::Removed| (Arc::clone(&removed.project), Arc::clone(&removed.name));
-        self.removed_agents.extend(changes.removed_agents.iter().map(name));
+        for removed in &changes.removed_agents {
+            self.windows.remove(&name(removed));
+            self.removed_agents.push(name(removed));
+        }
         self.removed_components.extend(changes.removed_components.iter().map(name));
     }
 
@@ -76,6 +84,8 @@ impl Unsaved {
             && self.removed_agents.is_empty()
             && self.removed_components.is_empty()
             && self.counting.is_empty()
+            && self.windows.is_empty()
+            && !self.sources
     }
 }
 
@@ -156,9 +166,19 @@ impl Engine {
         self.committer.take(&mut effects, worded, self.alerts.counts());
     }
 
+    /// Whether all that changed was handed to the store.
+    pub(super) fn is_saved(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+
     /// Hands what changed in the last second to the store; keeps it when the store still has its hands full.
     pub(super) fn save(&mut self, now: Time) {
         let usage_ids = self.fleet.take_usage_ids();
+        for (slot, windows) in self.rules.take_windows() {
+            if let Some(agent) = self.fleet.state().agents.get(slot) {
+                self.unsaved.windows.insert((Arc::clone(&agent.project), Arc::clone(&agent.name)), windows);
+            }
+        }
         if self.unsaved.is_empty() && usage_ids.is_empty() {
             return;
         }
@@ -171,14 +191,18 @@ impl Engine {
             removed_components: std::mem::take(&mut self.unsaved.removed_components),
             usage_ids,
             counting: std::mem::take(&mut self.unsaved.counting),
+            windows: std::mem::take(&mut self.unsaved.windows),
         };
+        self.unsaved.sources = false;
         if let Err(save) = self.store.history.save(save) {
+            self.unsaved.sources = true;
             save.agents.iter().for_each(|slot| self.unsaved.agents.insert(*slot));
             save.components.iter().for_each(|slot| self.unsaved.components.insert(*slot));
             save.projects.iter().for_each(|slot| self.unsaved.projects.insert(*slot));
             self.unsaved.removed_agents = save.removed_agents;
             self.unsaved.removed_components = save.removed_components;
             self.unsaved.counting = save.counting;
+            self.unsaved.windows = save.windows;
             self.fleet.return_usage_ids(save.usage_ids);
         }
     }

@@ -8,7 +8,7 @@ use crate::alerts::config::DigestConfig;
 use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
-use crate::rules::{RuleSet, Rules};
+use crate::rules::RuleSet;
 use crate::sources::otlp::config::AgentRule;
 
 /// Everything that a reload changes in the engine.
@@ -46,7 +46,7 @@ impl Engine {
         self.fleet.configure(now, settings.fleet);
         self.agent_rules = settings.agent_rules;
         self.brake.configure(&self.fleet, &budgets, &self.agent_rules);
-        self.rules = Rules::new(settings.rules);
+        self.rules.replace(settings.rules);
         self.rules.seed(now, self.fleet.state());
         let policies_now = policies(&settings.receivers);
         let names = names(&policies_now);

@@ -1,5 +1,6 @@
 //! The loop itself: restore, serve, drain.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::metrics::Own;
 use crate::model::{AlertState, Ending, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Recorder, Restored, Saved, Store};
+use crate::store::{Recorder, Restored, Saved, SavedWindows, Store};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -31,6 +32,8 @@ const BURST: usize = 64;
 /// The shortest and the longest sleep between two looks at the deadlines.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// How long each step of the end may wait for the disk.
+const WRITING: Duration = Duration::from_secs(1);
 /// Reports of the dispatcher that may wait.
 const REPORTS: usize = 1024;
 
@@ -57,6 +60,17 @@ pub struct Parts {
 
 /// Asks the engine to stop: drain within the duration, then answer.
 pub type Stop = oneshot::Receiver<Duration>;
+
+/// Gives the windows that were saved to the agents of their names.
+pub(super) fn restore_windows(now: Time, fleet: &Fleet, rules: &mut Rules, saved: SavedWindows, downtime: Duration) {
+    let agents = fleet.state().agents.iter();
+    let slots: HashMap<_, u32> = agents.map(|agent| ((&*agent.project, &*agent.name), agent.slot)).collect();
+    for ((project, name), windows) in saved {
+        if let Some(slot) = slots.get(&(&*project, &*name)) {
+            rules.restore_windows(now, *slot, &windows, downtime);
+        }
+    }
+}
 
 impl Engine {
     /// An engine that remembers what was restored, and where reports of its dispatcher come in.
@@ -101,12 +115,17 @@ impl Engine {
         (engine, reports_end)
     }
 
-    fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
-        self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
-        self.rules.seed(now, self.fleet.state());
-        self.watch(now);
+    fn restore(&mut self, now: Time, restored: Restored, mut saved: Saved) {
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
+        saved.projects.iter_mut().for_each(|project| project.shift(now, downtime));
+        self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
+        self.fleet
+            .restore_sources(saved.sources.into_iter().map(|(name, since)| (name, since.plus(downtime).min(now))));
+        self.restore_watch(now, &restored.alerts);
+        restore_windows(now, &self.fleet, &mut self.rules, saved.windows, downtime);
+        self.rules.seed(now, self.fleet.state());
+        self.watch(now);
         let (counts, agents) = (restored.counts, self.fleet.state().agents.len());
         if agents > 0 || !restored.alerts.is_empty() {
             tracing::info!(
@@ -129,6 +148,8 @@ impl Engine {
             .into_iter()
             .map(|notice| Arc::new(Notice { at: notice.at.min(now), caused_at: notice.caused_at.min(now), ..notice }));
         self.dispatch(owed.collect());
+        // With what each receiver is owed.
+        self.watch(now);
         self.judge_all(now);
     }
 
@@ -191,11 +212,18 @@ impl Engine {
                 () = tokio::time::sleep(wait) => {}
             }
         };
+        // What is sent from here on is refused, so that nobody is answered as if it had been taken in.
+        bulk.close();
+        hooks.close();
+        control.close();
         let waiting = hooks.len();
         self.take_hooks(&mut hooks, waiting);
         while let Ok(event) = bulk.try_recv() {
             let now = self.now();
             self.take_bulk(now, event);
+        }
+        while let Ok(message) = control.try_recv() {
+            self.take_control(message);
         }
         self.drain(reports, within).await;
     }
@@ -216,6 +244,8 @@ impl Engine {
             Control::Health(reply) => drop(reply.send(self.health(now))),
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
             Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
+            #[cfg(test)]
+            Control::Panic => panic!("a test of what a panic does"),
             Control::Quiet(message) => self.take_quiet(now, message),
             Control::Monitoring(on, by, reply) => {
                 self.set_monitoring(now, on, &by);
@@ -239,14 +269,11 @@ impl Engine {
         self.dispatch(notices);
     }
 
-    /// Writes what is known, sends what is due, and stops: what is not delivered by then is still owed.
+    /// Writes what is known, sends what is due for at most `within`, and stops: what is not delivered by then is still
+    /// owed. The disk is waited for beyond that, for [`WRITING`] at each step.
     async fn drain(mut self, mut reports: mpsc::Receiver<Report>, within: Duration) {
-        let now = self.now();
-        self.save(now);
-        while !self.committer.is_idle() {
-            let done = self.committer.next().await;
-            self.committed(done);
-        }
+        self.save_all().await;
+        self.commit_all().await;
         let dispatcher = self.dispatcher.take();
         let mut draining = Box::pin(async move {
             if let Some(dispatcher) = dispatcher {
@@ -263,19 +290,44 @@ impl Engine {
         while let Ok(report) = reports.try_recv() {
             self.take_report(report);
         }
-        while !self.committer.is_idle() {
-            let done = self.committer.next().await;
-            if let Err(error) = done.result {
-                tracing::error!(error = %error, "ledger not written");
-            }
-        }
+        self.commit_all().await;
         if let Some(recorder) = self.recorder.take() {
-            recorder.close(self.clock.now()).await;
+            drop(tokio::time::timeout(WRITING, recorder.close(self.clock.now())).await);
         }
         let open = self.alerts.open().filter(|alert| alert.state == AlertState::Firing).count();
-        tracing::info!(agents = self.fleet.state().agents.len(), firing = open, "state saved");
-        if let Err(error) = self.store.close(within.max(Duration::from_secs(1))).await {
-            tracing::error!(error = %error, "store not closed in time");
+        match self.store.close(WRITING).await {
+            Ok(()) => tracing::info!(agents = self.fleet.state().agents.len(), firing = open, "state saved"),
+            Err(error) => tracing::error!(error = %error, "store not closed in time"),
+        }
+    }
+
+    /// Hands all that changed to the store, which may have its hands full with earlier saves.
+    async fn save_all(&mut self) {
+        let saving = async {
+            loop {
+                let now = self.now();
+                self.save(now);
+                if self.is_saved() || self.store.history.flush().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(WRITING, saving).await.is_err() {
+            tracing::error!(path = %self.store.history.path().display(), "the last changes of agents were not saved in time; does the disk hang?");
+        }
+    }
+
+    /// Writes what the ledger is owed. A commit that does not come to its end in time is still written if the disk takes
+    /// it before the process ends.
+    async fn commit_all(&mut self) {
+        let committing = async {
+            while !self.committer.is_idle() {
+                let done = self.committer.next().await;
+                self.committed(done);
+            }
+        };
+        if tokio::time::timeout(WRITING, committing).await.is_err() {
+            tracing::error!("the ledger was not written in time; does the disk hang?");
         }
     }
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use super::orphans::mark;
 use super::output::{listed, worded};
+use super::run::restore_windows;
 use super::{AlertFilter, AlertView, brake};
 use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
 use crate::fleet::{self, Fleet, Taken};
 use crate::model::{
-    AgentTelemetry, Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, ReceiverPolicy,
-    Time, UsageUpdate,
+    AgentTelemetry, Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, Project,
+    ReceiverPolicy, Time, UsageUpdate,
 };
 use crate::rules::{RuleSet, Rules};
 use crate::sources::{decode_state, decode_states, decode_usage};
@@ -294,12 +295,27 @@ impl Trial {
         let downtime = to.since(self.now);
         self.now = self.now.max(to);
         let state = self.fleet.state();
-        let projects = state.projects.iter().map(|project| (**project).clone()).collect();
+        let now = self.now;
+        let shifted = |project: &Arc<Project>| {
+            let mut project = (**project).clone();
+            project.shift(now, downtime);
+            project
+        };
+        let projects = state.projects.iter().map(shifted).collect();
+        let failing: Vec<_> = state.failing_sources().map(|(name, since)| (name, since.plus(downtime))).collect();
         let agents = state.agents.iter().cloned().collect();
         let components = state.components.iter().cloned().collect();
+        let windows = state.agents.iter().filter_map(|agent| {
+            let name = (Arc::clone(&agent.project), Arc::clone(&agent.name));
+            Some((name, self.rules.windows(agent.slot)?))
+        });
+        let windows = windows.collect();
         let mut fleet = Fleet::new(self.now, self.settings.clone());
         fleet.restore(self.now, projects, agents, components, self.usage_ids.iter().copied());
+        fleet.restore_sources(failing);
         self.fleet = fleet;
+        self.rules.forget();
+        restore_windows(self.now, &self.fleet, &mut self.rules, windows, downtime);
         let (counts, silences) = (self.alerts.counts().clone(), self.alerts.silences().to_vec());
         self.alerts = Alerts::new(self.rules.policies(), self.receivers.clone());
         let ledger = self.ledger.values().cloned().collect();
@@ -309,9 +325,18 @@ impl Trial {
         self.learn(watch);
     }
 
-    /// Has the rules begin anew with what is known, as after a restart or a reload.
+    /// Puts other rules in force, as a reload does.
+    #[cfg(test)]
+    pub(super) fn reload(&mut self, rules: RuleSet, watch: &mut dyn Watch) {
+        self.rules.replace(rules);
+        let effects = self.alerts.configure(self.now, self.rules.policies(), self.receivers.clone());
+        self.take_effects(effects, watch);
+        self.learn(watch);
+    }
+
+    /// Has the rules go on with what is known, as after a restart or a reload.
     pub(super) fn learn(&mut self, watch: &mut dyn Watch) {
-        self.rules.forget();
+        self.rules.unmark();
         self.rules.seed(self.now, self.fleet.state());
         for alert in self.alerts.open() {
             mark(&self.fleet, &mut self.rules, &alert.rule, &alert.subject);

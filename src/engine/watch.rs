@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::model::watched::{Gauge, Watched};
-use crate::model::{Outcome, Signal, Subject, Time};
+use crate::model::{Alert, AlertState, Outcome, Signal, Subject, Time};
 use crate::notify::Dispatcher;
 
 /// How often forgetful receivers are reminded: what Prometheus does with an Alertmanager.
@@ -58,6 +58,21 @@ impl Watch {
 }
 
 impl Engine {
+    /// Takes over from open alerts how it stands with receivers: the time of being down is no time of failing.
+    pub(super) fn restore_watch(&mut self, now: Time, alerts: &[Alert]) {
+        for alert in alerts.iter().filter(|alert| alert.state != AlertState::Resolved) {
+            let (Subject::Receiver { name }, Some(value)) = (&alert.subject, alert.value) else { continue };
+            let delivery = self.watch.receivers.entry(Arc::clone(name)).or_default();
+            match self.rules.signal(&alert.rule) {
+                Some(Signal::ReceiverFailingSeconds) => {
+                    delivery.failing = Some(now.minus(Duration::try_from_secs_f64(value).unwrap_or_default()));
+                }
+                Some(Signal::GivenUp) => delivery.given_up = value as u32,
+                _ => {}
+            }
+        }
+    }
+
     /// Has those receivers reminded of what lasts that forget what they are not reminded of.
     pub(super) fn remind(&mut self, now: Time) {
         if self.remind_at > now {

@@ -31,6 +31,7 @@ impl Fleet {
                 project.request_durations = saved.request_durations;
                 project.recent_tasks = saved.recent_tasks;
                 project.too_small_since = saved.too_small_since;
+                project.missing = saved.missing;
             }
         }
         for agent in agents {
@@ -43,6 +44,15 @@ impl Fleet {
             self.settle_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
         }
         self.touched();
+    }
+
+    /// Takes over since when polls of these sources fail. They count as failing until a poll succeeds.
+    pub fn restore_sources(&mut self, failing: impl IntoIterator<Item = (Arc<str>, Time)>) {
+        for (name, since) in failing {
+            if let Some(source) = self.state.sources.iter_mut().find(|source| source.name == name) {
+                Arc::make_mut(source).failing_since = Some(since);
+            }
+        }
     }
 
     fn restore_agent(&mut self, now: Time, mut agent: Agent) {

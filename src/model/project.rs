@@ -138,7 +138,7 @@ pub struct Project {
     #[serde(skip)]
     pub wanted: Option<u32>,
     /// Agents that the configuration names and that are not there, with the time since when.
-    #[serde(skip)]
+    #[serde(default)]
     pub missing: Arc<[(Arc<str>, Time)]>,
     /// Sums over its agents.
     pub totals: Totals,
@@ -154,6 +154,13 @@ pub struct Project {
 }
 
 impl Project {
+    /// Moves what lasts by the time for which the program was down: it is none of lasting.
+    pub fn shift(&mut self, now: Time, downtime: Duration) {
+        let moved = |at: Time| at.plus(downtime).min(now);
+        self.too_small_since = self.too_small_since.map(moved);
+        self.missing = self.missing.iter().map(|(name, since)| (Arc::clone(name), moved(*since))).collect();
+    }
+
     /// Its health: its worst component's, and critical when every agent that should be up is down.
     pub fn health(&self) -> Health {
         if self.expected > 0 && self.down >= self.expected {

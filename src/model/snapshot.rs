@@ -46,3 +46,10 @@ pub struct Snapshot {
     /// Whether rules are judged and sources polled.
     pub monitoring: bool,
 }
+
+impl Snapshot {
+    /// Since when polls of which sources fail.
+    pub fn failing_sources(&self) -> impl Iterator<Item = (Arc<str>, Time)> + '_ {
+        self.sources.iter().filter_map(|source| Some((Arc::clone(&source.name), source.failing_since?)))
+    }
+}

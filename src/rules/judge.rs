@@ -98,6 +98,7 @@ impl Rules {
         let memory = grown(&mut self.agents, slot);
         let tracks = memory.tracks.get_or_insert_with(|| self.set.tracks.iter().map(Track::new).collect());
         let is_new = in_full && agent.first_seen >= fleet.started_at;
+        let mut changed_any = false;
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             if !changed.contains(spec.signal) {
                 continue;
@@ -115,8 +116,11 @@ impl Rules {
                 // counted before is history.
                 let counts_first =
                     spec.signal == Signal::Restarts && is_new || in_full && read::is_counted_here(spec.signal, agent);
-                track.observe(now, value, counts_first, is_new);
+                changed_any |= track.observe(now, value, counts_first, is_new);
             }
+        }
+        if changed_any && !std::mem::replace(&mut memory.unsaved, true) {
+            self.unsaved.push(slot);
         }
     }
 
@@ -164,7 +168,12 @@ impl Rules {
                     Reading::Fine
                 }
                 Reading::Value(_) if rule.thresholds.when == When::Absent => {
-                    memory.known.insert(rule.signal);
+                    if !memory.known.contains(rule.signal) {
+                        memory.known.insert(rule.signal);
+                        if !std::mem::replace(&mut memory.unsaved, true) {
+                            self.unsaved.push(slot);
+                        }
+                    }
                     reading
                 }
                 _ => reading,

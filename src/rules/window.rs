@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::model::{Signal, Time};
+use crate::model::{Signal, Time, Window};
 
 /// A window is remembered in at most about this many pieces; denser events are put together.
 const PIECES: u32 = 120;
@@ -49,15 +49,15 @@ impl Track {
     }
 
     /// Takes in the value at `now`. The first value of a counter is its baseline, unless `counts_first`.
-    /// `from_birth` says that the subject is new, so that nothing happened before.
-    pub(super) fn observe(&mut self, now: Time, value: f64, counts_first: bool, from_birth: bool) {
+    /// `from_birth` says that the subject is new, so that nothing happened before. Whether anything is to be saved of it.
+    pub(super) fn observe(&mut self, now: Time, value: f64, counts_first: bool, from_birth: bool) -> bool {
         let is_first = self.since.is_none();
         if is_first {
             (self.since, self.from_birth) = (Some(now), from_birth);
         }
         let step = if self.average {
             if !is_first && value == self.last {
-                return;
+                return false;
             }
             value
         } else if is_first && !counts_first {
@@ -65,9 +65,10 @@ impl Track {
         } else {
             value - self.last
         };
+        let changed = is_first || value != self.last;
         self.last = value;
         if !self.average && step <= 0.0 {
-            return;
+            return changed;
         }
         let piece = self.over / PIECES;
         match self.pieces.back_mut() {
@@ -83,6 +84,36 @@ impl Track {
                 self.forget(now);
             }
         }
+        true
+    }
+
+    /// What outlives the program; nothing before the first value.
+    pub(super) fn saved(&self, signal: Signal) -> Option<Window> {
+        let since = self.since?;
+        let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
+        Some(Window {
+            signal,
+            over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
+            average: self.average,
+            since,
+            from_birth: self.from_birth,
+            last: self.last,
+            pieces: self.pieces.iter().map(|(at, step)| (after(at), *step)).collect(),
+        })
+    }
+
+    /// Goes on from what was saved. The time for which the program was down is none in the window: it neither fills nor
+    /// empties it.
+    pub(super) fn restore(&mut self, now: Time, saved: &Window, downtime: Duration) {
+        let moved = |at: Time| at.plus(downtime).min(now);
+        self.since = Some(moved(saved.since));
+        (self.from_birth, self.last) = (saved.from_birth, saved.last);
+        // No more than this would have kept itself.
+        let kept = PIECES as usize + 2;
+        let pieces = saved.pieces.iter().skip(saved.pieces.len().saturating_sub(kept));
+        let at = |after: i64| Time::from_millis(saved.since.as_millis().saturating_add(after));
+        self.pieces = pieces.map(|(after, step)| (moved(at(*after)), *step)).collect();
+        self.forget(now);
     }
 
     /// Drops what lies before the window.
@@ -149,6 +180,42 @@ mod tests {
 
     fn at(seconds: i64) -> Time {
         Time::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn the_time_for_which_the_program_was_down_neither_fills_nor_empties_a_window() {
+        for average in [false, true] {
+            let mut before = track(average);
+            for (second, value) in [(0, 5.0), (100, 7.0), (200, 8.0)] {
+                before.observe(at(second), value, false, true);
+            }
+            let saved = before.saved(Signal::Restarts).expect("it has a value");
+            let saved = serde_json::from_str(&serde_json::to_string(&saved).expect("JSON")).expect("the same");
+            let mut after = track(average);
+            after.restore(at(5_300), &saved, Duration::from_secs(5_000));
+            assert_eq!(
+                before.saved(Signal::Restarts).map(|it| it.pieces),
+                after.saved(Signal::Restarts).map(|it| it.pieces)
+            );
+            for second in [300, 650, 750, 900] {
+                assert_eq!(before.increase(at(second)), after.increase(at(second + 5_000)), "{average} {second}");
+                assert_eq!(before.is_covered(at(second)), after.is_covered(at(second + 5_000)));
+                if average {
+                    assert_eq!(before.average(at(second)), after.average(at(second + 5_000)), "{second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_saved_by_a_clock_ahead_of_ours_is_not_of_the_future() {
+        let mut before = track(false);
+        before.observe(at(9_000), 5.0, false, true);
+        before.observe(at(9_100), 7.0, false, true);
+        let mut after = track(false);
+        after.restore(at(100), &before.saved(Signal::Restarts).expect("a value"), Duration::ZERO);
+        assert_eq!(after.increase(at(100)), 2.0);
+        assert_eq!(after.increase(at(701)), 0.0);
     }
 
     fn track(average: bool) -> Track {

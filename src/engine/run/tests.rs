@@ -75,3 +75,32 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
     stop.send(Duration::ZERO).unwrap();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let config = StoreConfig { path: Some(dir.path().join("lookout.db")), ..StoreConfig::default() };
+    let (store, restored, saved) = Store::open(&config, &clock).unwrap();
+    let (monitoring, _) = watch::channel(true);
+    let (settings, own) = (settings(DigestConfig::default()), Arc::new(Own::new()));
+    let history = store.history.clone();
+    let parts = Parts { clock: clock.clone(), settings, own, store, restored, saved, monitoring, recorder: None };
+    let (engine, reports) = Engine::new(parts);
+    let (handle, queues) = Handle::new(2, 2, 2);
+    let (stop, stopped) = oneshot::channel();
+    let pushing = tokio::spawn(async move {
+        handle.push_state(Bytes::from_static(br#"{"agents": [{"name": "a", "status": "running"}]}"#)).await
+    });
+    while queues.bulk.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Earlier saves wait for the disk when the end comes.
+    while history.save(crate::store::Save::default()).is_ok() {}
+    stop.send(Duration::ZERO).unwrap();
+    engine.run(queues, reports, stopped).await;
+    assert_eq!(pushing.await.unwrap().unwrap().accepted, 1);
+    let (_, _, saved) = Store::open(&config, &clock).unwrap();
+    let names: Vec<&str> = saved.agents.iter().map(|agent| &*agent.name).collect();
+    assert_eq!(names, ["a"]);
+}
