@@ -1,6 +1,12 @@
 //! Start, wire, drain: the only place that knows every part.
 
 mod beside;
+mod heartbeat;
+mod keys;
+mod pollers;
+mod reload;
+mod signals;
+mod supervisor;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,30 +14,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigError, Prepared, Source};
 use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
 use crate::metrics::Own;
-use crate::model::{Decision, Fingerprint, PollReport};
-use crate::notify::{Receiver, heartbeat};
+use crate::model::{Decision, Fingerprint};
+use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
+use crate::server::tls::Certificate;
 use crate::server::{self, Access, Bodies, Bound, Context, Surface};
 use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use beside::Beside;
+use heartbeat::Heartbeat;
+use pollers::Pollers;
+use reload::Reloader;
+pub use signals::Signals;
+use signals::Wish;
+use supervisor::Supervisor;
 
-/// How long running requests may take to end.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long what is due may take to be sent when the program ends.
-const FLUSH: Duration = Duration::from_secs(10);
+/// How long the end may take, whatever hangs: service managers kill what takes longer.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+/// Of that, how long running requests may take.
+const GRACE: Duration = Duration::from_secs(3);
+/// Of that, what the store needs after the last send.
+const CLOSING: Duration = Duration::from_secs(3);
+/// Of that, what is left for the process itself.
+const MARGIN: Duration = Duration::from_millis(500);
+/// How long `/-/healthy` says that a part has failed before the program ends for it.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a reader of history waits for what is being written.
 const CATCH_UP: Duration = Duration::from_secs(1);
-/// Polls that may wait for the engine.
-const POLLS: usize = 64;
+
+/// Changes a configuration that was read.
+pub type Adjust = Arc<dyn Fn(&mut Config) + Send + Sync>;
+/// Sets how much is logged.
+pub type SetLogLevel = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
 /// What a caller adds to the configuration.
 #[derive(Default)]
@@ -42,6 +65,10 @@ pub struct Extras {
     pub rules: Vec<(String, String)>,
     /// Where to record what comes in, in place of what the configuration says.
     pub record: Option<PathBuf>,
+    /// What is changed in the configuration, at the start and at each reload.
+    pub adjust: Option<Adjust>,
+    /// Takes over `log.level` when it was changed.
+    pub set_log_level: Option<SetLogLevel>,
     /// Called with the address once requests are served.
     pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
 }
@@ -52,122 +79,254 @@ impl std::fmt::Debug for Extras {
     }
 }
 
-/// Runs the sidecar until it is told to stop; `source` is read again on a reload.
-pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Result<()> {
-    let clock = Clock::system();
-    let bound = Bound::bind(config.listen.0, "listen").await?;
-    let address = bound.address();
-    let tls = server::listener::acceptor(&config.tls, Surface::Main)?;
-    let access = Access::new(&config, address)?;
-    let (access_now, access) = watch::channel(Arc::new(access));
-    let mut rules_of_access = vec![(address, access_now)];
-    let listeners = beside::listen(&config, &mut rules_of_access).await?;
-    let settings = settings(&config, &extras)?;
-    let (store, restored, mut saved) = Store::open(&config.store, &clock).context("open the store")?;
-    for damaged in restored.damaged.iter().chain(&saved.damaged) {
-        tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
-    }
-    let counting = std::mem::take(&mut saved.counting);
-    let own = Arc::new(Own::new());
-    own.reloaded(clock.wall(), true);
-    let history = store.history.clone();
-    let (monitoring, polls_on) = watch::channel(true);
-    let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
-    let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
-    let parts =
-        Parts { clock: clock.clone(), settings, own: Arc::clone(&own), store, restored, saved, monitoring, recorder };
-    let (engine, reports) = Engine::new(parts);
-    let braked = engine.braked();
-    let (stop_engine, engine_stop) = oneshot::channel();
-    let engine = tokio::spawn(engine.run(queues, reports, engine_stop));
-
-    let (otlp, inbox) = sources::otlp::Handle::new();
-    let stop = CancellationToken::new();
-    let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on);
-    pollers.replace(&config).await?;
-    let heart = Heart::new(handle.clone());
-    heart.replace(&config).await;
-    let reloader = Arc::new(Reloader {
-        source,
-        console: extras.console,
-        rules: extras.rules,
-        started_with: config.clone(),
-        handle: handle.clone(),
-        own: Arc::clone(&own),
-        clock: clock.clone(),
-        access: rules_of_access,
-        otlp: otlp.clone(),
-        pollers,
-        heart,
-        turn: Mutex::new(()),
-    });
-    let reload = {
-        let reloader = Arc::clone(&reloader);
-        move || -> server::Later<Result<(), String>> {
-            let reloader = Arc::clone(&reloader);
-            Box::pin(async move { reloader.reload().await })
-        }
-    };
-    let context = Context {
-        engine: handle,
-        braked,
-        own,
-        access,
-        limits: config.limits.clone(),
-        bodies: Bodies::new(&config.limits),
-        otlp,
-        connections: Arc::new(server::Connections::new(config.limits.connections)),
-        history: {
-            let (history, clock) = (history.clone(), clock.clone());
-            Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
-        },
-        timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
-        clock: clock.clone(),
-        reload: Arc::new(reload),
-    };
-    let beside = Beside::start(listeners, inbox, counting, &config, clock, &context, &stop)?;
-    let mut serving = tokio::spawn(server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE));
-    tracing::info!(
-        address = %address,
-        version = env!("CARGO_PKG_VERSION"),
-        sources = config.sources.len(),
-        receivers = config.receivers.len(),
-        "listening"
-    );
-    let started = extras.started.map_or(Ok(()), |started| started(address));
-
-    let ended = match started {
-        Ok(()) => wait_for_end(&reloader, &mut serving).await,
-        Err(error) => Err(error),
-    };
-    tracing::info!("stopping");
-    stop.cancel();
-    if !serving.is_finished() {
-        // It bounds its own time; it can only have broken.
-        drop(serving.await);
-    }
-    beside.stop().await;
-    reloader.heart.stop().await;
-    reloader.pollers.stop().await;
-    if stop_engine.send(FLUSH).is_err() {
-        tracing::error!("the engine had ended already");
-    }
-    engine.await.context("the engine broke")?;
-    ended
+/// Runs the sidecar until a signal ends it or a part of it fails; `source` is read again on a reload.
+pub async fn serve(config: Config, source: Source, extras: Extras, mut signals: Signals) -> anyhow::Result<()> {
+    let Some(running) = signals.unless_ended(Running::start(config, source, extras)).await else { return Ok(()) };
+    let running = running?;
+    let ended = running.wait(&mut signals).await;
+    running.stop(ended).await
 }
 
-/// Serves signals until one of them ends the program; a listener that ends by itself is an error.
-async fn wait_for_end(reloader: &Reloader, serving: &mut tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => drop(reloader.reload().await),
-            _ = &mut *serving => anyhow::bail!("the listener broke"),
+/// The configuration with all that it names read; whatever this refuses, `check`, a start and a reload refuse.
+pub fn try_config(config: Config) -> Result<Prepared, ConfigError> {
+    let prepared = config.prepare()?;
+    Access::new(&prepared.config, prepared.config.listen.0)?;
+    Ok(prepared)
+}
+
+/// [`try_config`] of the configuration after `adjust`.
+fn prepare(mut config: Config, adjust: &Adjust) -> Result<Prepared, ConfigError> {
+    adjust(&mut config);
+    try_config(config)
+}
+
+/// The sidecar with all its parts.
+struct Running {
+    address: SocketAddr,
+    supervisor: Supervisor,
+    reloader: Arc<Reloader>,
+    otlp: Beside,
+    serving: JoinHandle<()>,
+    engine: JoinHandle<()>,
+    stop: CancellationToken,
+    stop_engine: oneshot::Sender<Duration>,
+}
+
+impl Running {
+    async fn start(config: Config, source: Source, extras: Extras) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let supervisor = Supervisor::default();
+        let adjust = extras.adjust.clone().unwrap_or_else(|| Arc::new(|_| ()));
+        let first = Arc::clone(&adjust);
+        let prepared = tokio::task::spawn_blocking(move || prepare(config, &first)).await??;
+        let bound = Bound::bind(prepared.config.listen.0, "listen").await?;
+        let address = bound.address();
+        let certificate = prepared.certificate.clone().map(|key| Arc::new(Certificate::new(key)));
+        let tls = certificate.as_ref().map(|shown| server::tls::acceptor(shown, Surface::Main)).transpose()?;
+        let (config, settings) = engine_settings(prepared, extras.console, &extras.rules)?;
+        let access = Access::new(&config, address)?;
+        let (access_now, access) = watch::channel(Arc::new(access));
+        let mut rules_of_access = vec![(address, access_now)];
+        let listeners = beside::listen(&config, certificate.as_ref(), &mut rules_of_access).await?;
+        let (store_config, store_clock) = (config.store.clone(), clock.clone());
+        let opened = tokio::task::spawn_blocking(move || Store::open(&store_config, &store_clock)).await?;
+        let (store, restored, mut saved) = opened.context("open the store")?;
+        for damaged in restored.damaged.iter().chain(&saved.damaged) {
+            tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
+        }
+        let counting = std::mem::take(&mut saved.counting);
+        let own = Arc::new(Own::new());
+        own.reloaded(clock.wall(), true);
+        let history = store.history.clone();
+        let (monitoring, polls_on) = watch::channel(true);
+        let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
+        let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
+        let (own_of_engine, store_of_engine) = (Arc::clone(&own), store.clone());
+        let parts = Parts {
+            clock: clock.clone(),
+            settings,
+            own: own_of_engine,
+            store: store_of_engine,
+            restored,
+            saved,
+            monitoring,
+            recorder,
+        };
+        let (engine, reports) = Engine::new(parts);
+        watch_threads(&supervisor, &store, engine.broken());
+        let braked = engine.braked();
+        let (stop_engine, engine_stop) = oneshot::channel();
+        let part = supervisor.part("the engine");
+        let engine = tokio::spawn(async move {
+            let _part = part;
+            engine.run(queues, reports, engine_stop).await;
+        });
+
+        let (otlp, inbox) = sources::otlp::Handle::new();
+        let stop = CancellationToken::new();
+        let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on, supervisor.clone());
+        pollers.replace(&config).await?;
+        let heartbeat = Heartbeat::new(handle.clone(), supervisor.clone());
+        heartbeat.replace(&config).await;
+        let reloader = Arc::new(Reloader {
+            source,
+            console: extras.console,
+            rules: extras.rules,
+            adjust,
+            set_log_level: extras.set_log_level,
+            started_with: config.clone(),
+            handle: handle.clone(),
+            store,
+            own: Arc::clone(&own),
+            clock: clock.clone(),
+            access: rules_of_access,
+            certificate,
+            otlp: otlp.clone(),
+            pollers,
+            heartbeat,
+            turn: Mutex::new(()),
+        });
+        let reload = {
+            let reloader = Arc::clone(&reloader);
+            move || -> server::Later<server::Reloaded> {
+                let reloader = Arc::clone(&reloader);
+                Box::pin(async move { reloader.reload().await })
+            }
+        };
+        let context = Context {
+            engine: handle,
+            braked,
+            own,
+            access,
+            limits: config.limits.clone(),
+            bodies: Bodies::new(&config.limits),
+            otlp,
+            connections: Arc::new(server::Connections::new(config.limits.connections)),
+            history: {
+                let (history, clock) = (history.clone(), clock.clone());
+                Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
+            },
+            timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
+            clock: clock.clone(),
+            reload: Arc::new(reload),
+            failed: {
+                let supervisor = supervisor.clone();
+                Arc::new(move || supervisor.failed())
+            },
+        };
+        let otlp = Beside::start((listeners, inbox), counting, &config, clock, &context, &stop, &supervisor)?;
+        let part = supervisor.part("the main listener");
+        let serving = server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE);
+        let serving = tokio::spawn(async move {
+            let _part = part;
+            serving.await;
+        });
+        tracing::info!(
+            address = %address,
+            version = env!("CARGO_PKG_VERSION"),
+            sources = config.sources.len(),
+            receivers = config.receivers.len(),
+            "listening"
+        );
+        if let Some(started) = extras.started {
+            started(address)?;
+        }
+        Ok(Self { address, supervisor, reloader, otlp, serving, engine, stop, stop_engine })
+    }
+
+    /// Serves signals until one of them ends the program; a part that fails is an error.
+    async fn wait(&self, signals: &mut Signals) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                wish = signals.next() => match wish {
+                    Wish::End => return Ok(()),
+                    Wish::Reload => {
+                        let reloader = Arc::clone(&self.reloader);
+                        // Not waited for here: a reload that hangs must not keep the program from ending.
+                        tokio::spawn(async move { drop(reloader.reload().await) });
+                    }
+                },
+                part = self.supervisor.failure() => {
+                    // Whoever watches /-/healthy hears of it, unless told to end at once.
+                    drop(tokio::time::timeout(FAREWELL, signals.unless_ended(std::future::pending::<()>())).await);
+                    anyhow::bail!("a part of the program ended unexpectedly: {part}");
+                }
+            }
         }
     }
+
+    /// Ends all parts, those first that take something in, within [`SHUTDOWN`]; then returns how it `ended`.
+    async fn stop(self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+        tracing::info!(address = %self.address, "stopping");
+        let deadline = Instant::now() + SHUTDOWN - MARGIN;
+        let _deadline = end_process_after(SHUTDOWN);
+        self.supervisor.stopping();
+        self.stop.cancel();
+        let mut hung = Vec::new();
+        let grace = Instant::now() + GRACE + MARGIN;
+        // What was answered by now is with the engine, or in a queue to it.
+        for (name, done) in [
+            ("the main listener", tokio::time::timeout_at(grace, self.serving).await.is_ok()),
+            ("the OTLP thread", tokio::time::timeout_at(grace, self.otlp.stop()).await.is_ok()),
+        ] {
+            hung.extend((!done).then_some(name));
+        }
+        self.reloader.heartbeat.stop().await;
+        if tokio::time::timeout(MARGIN, self.reloader.pollers.stop()).await.is_err() {
+            hung.push("polls");
+        }
+        let sending = deadline.saturating_duration_since(Instant::now()).saturating_sub(CLOSING);
+        // An engine that has failed takes nothing any more.
+        let told = self.stop_engine.send(sending);
+        let saved = match tokio::time::timeout_at(deadline, self.engine).await {
+            Ok(done) => done
+                .context("the engine panicked")
+                .and_then(|()| told.map_err(|_| anyhow::anyhow!("the engine had ended before it could save"))),
+            Err(_) => Err(anyhow::anyhow!("the engine did not save within {SHUTDOWN:?}; does the disk hang?")),
+        };
+        if ended.is_err() {
+            // What the store took can still be written when the engine can not ask for it.
+            drop(self.reloader.store.clone().close(CLOSING).await);
+        }
+        if !hung.is_empty() {
+            tracing::error!(parts = hung.join(", "), "parts of the program did not end in time");
+        }
+        ended.and(saved)
+    }
+}
+
+/// Ends the process when the guard that is returned lives longer than `patience`, even if this runtime is stuck.
+fn end_process_after(patience: Duration) -> std::sync::mpsc::Sender<()> {
+    let (guard, ended) = std::sync::mpsc::channel();
+    let watch = move || {
+        if ended.recv_timeout(patience) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            // Not waited for: the log may be what hangs.
+            std::thread::spawn(|| tracing::error!("the end took too long; the process ends without it"));
+            std::thread::sleep(Duration::from_millis(50));
+            std::process::exit(1);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("deadline".to_owned()).spawn(watch) {
+        tracing::warn!(error = %error, "nothing bounds the time that the end may take");
+    }
+    guard
+}
+
+/// Has the supervisor notice the end of the store's threads, and of the tasks of receivers.
+fn watch_threads(supervisor: &Supervisor, store: &Store, broken: Option<CancellationToken>) {
+    let (supervisor, store) = (supervisor.clone(), store.clone());
+    tokio::spawn(async move {
+        let receivers = async {
+            match broken {
+                Some(broken) => broken.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            name = store.ended() => supervisor.fail(name),
+            () = receivers => supervisor.fail("the task of a receiver"),
+        }
+    });
 }
 
 /// The recording, when one is wanted.
@@ -178,35 +337,30 @@ fn recorder(path: Option<&PathBuf>, config: &Config, clock: &Clock) -> anyhow::R
     Ok(Some(recorder))
 }
 
-/// What the engine takes from the configuration.
-fn settings(config: &Config, extras: &Extras) -> anyhow::Result<engine::Settings> {
-    engine_settings(config, extras.console, &extras.rules)
-}
-
-fn engine_settings(config: &Config, console: bool, rules: &[(String, String)]) -> anyhow::Result<engine::Settings> {
-    let mut receivers = Receiver::build(&config.receivers).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
-        anyhow::anyhow!(lines.join("\n"))
-    })?;
+/// What the engine takes from the configuration, with `rules` over its rules.
+fn engine_settings(
+    prepared: Prepared,
+    console: bool,
+    rules: &[(String, String)],
+) -> anyhow::Result<(Config, engine::Settings)> {
+    let Prepared { config, mut receivers, rules: configured, .. } = prepared;
     if console {
         receivers.push(Receiver::console());
     }
-    Ok(engine::Settings {
+    let settings = engine::Settings {
         fleet: config.fleet_settings(),
         agent_rules: config.otlp.agents.clone().into(),
-        rules: if rules.is_empty() { config.rule_set()? } else { rule_set(config, rules)? },
+        rules: if rules.is_empty() { configured } else { rule_set(&config, rules)? },
         incidents: config.incidents.policy(),
         digest: config.digest.clone(),
         receivers,
-    })
+    };
+    Ok((config, settings))
 }
 
 /// The rules of the configuration with others over them.
 fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleSet> {
-    let mut files = Vec::new();
-    for path in &config.rules {
-        files.push((path.display().to_string(), std::fs::read_to_string(path)?));
-    }
+    let mut files = config.rule_files()?;
     files.extend(rules.iter().cloned());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     RuleSet::load(&files, settings)
@@ -241,143 +395,5 @@ async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decis
     })
 }
 
-/// The polls of the configured sources.
-struct Pollers {
-    handle: Handle,
-    clock: Clock,
-    on: watch::Receiver<bool>,
-    running: Mutex<Option<(CancellationToken, tokio_util::task::TaskTracker)>>,
-}
-
-impl Pollers {
-    fn new(handle: Handle, clock: Clock, on: watch::Receiver<bool>) -> Self {
-        Self { handle, clock, on, running: Mutex::new(None) }
-    }
-
-    /// Polls these sources in place of the ones before.
-    async fn replace(&self, config: &Config) -> anyhow::Result<()> {
-        self.stop().await;
-        let stop = CancellationToken::new();
-        let (sender, mut reports) = mpsc::channel::<PollReport>(POLLS);
-        let tracker =
-            sources::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
-                let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
-                anyhow::anyhow!(lines.join("\n"))
-            })?;
-        let (handle, stopped) = (self.handle.clone(), stop.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stopped.cancelled() => return,
-                    report = reports.recv() => match report {
-                        Some(report) => if handle.poll(report).await.is_err() { return },
-                        None => return,
-                    },
-                }
-            }
-        });
-        *self.running.lock().await = Some((stop, tracker));
-        Ok(())
-    }
-
-    async fn stop(&self) {
-        if let Some((stop, tracker)) = self.running.lock().await.take() {
-            stop.cancel();
-            tracker.close();
-            tracker.wait().await;
-        }
-    }
-}
-
-/// The heartbeat, while one is wanted.
-struct Heart {
-    handle: Handle,
-    beating: Mutex<Option<tokio::task::JoinHandle<()>>>,
-}
-
-impl Heart {
-    fn new(handle: Handle) -> Self {
-        Self { handle, beating: Mutex::new(None) }
-    }
-
-    /// Beats as `config` says from now on.
-    async fn replace(&self, config: &Config) {
-        self.stop().await;
-        let handle = self.handle.clone();
-        let is_well = move || {
-            let handle = handle.clone();
-            async move {
-                // An engine that does not answer is not well, whatever it would say.
-                match tokio::time::timeout(CATCH_UP, handle.health()).await {
-                    Ok(Ok(health)) => health,
-                    Ok(Err(stopped)) => Err(stopped.to_string()),
-                    Err(_) => Err("the engine does not answer".to_owned()),
-                }
-            }
-        };
-        let beat = heartbeat::beat(config.heartbeat.clone(), is_well);
-        *self.beating.lock().await = Some(tokio::spawn(beat));
-    }
-
-    async fn stop(&self) {
-        if let Some(beating) = self.beating.lock().await.take() {
-            beating.abort();
-        }
-    }
-}
-
-/// Reads the configuration again and puts it in force when it is valid.
-struct Reloader {
-    source: Source,
-    console: bool,
-    rules: Vec<(String, String)>,
-    started_with: Config,
-    handle: Handle,
-    own: Arc<Own>,
-    clock: Clock,
-    /// Who may use each listener.
-    access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
-    otlp: sources::otlp::Handle,
-    pollers: Pollers,
-    heart: Heart,
-    /// One reload at a time.
-    turn: Mutex<()>,
-}
-
-impl Reloader {
-    async fn reload(&self) -> Result<(), String> {
-        let _turn = self.turn.lock().await;
-        let result = self.try_reload().await;
-        self.own.reloaded(self.clock.wall(), result.is_ok());
-        match &result {
-            Ok(()) => tracing::info!("configuration reloaded"),
-            Err(error) => tracing::error!(error = %error, "configuration not reloaded; the old one stays in force"),
-        }
-        result.map_err(|error| format!("{error:#}"))
-    }
-
-    async fn try_reload(&self) -> anyhow::Result<()> {
-        let config = self.source.load()?;
-        let settings = engine_settings(&config, self.console, &self.rules)?;
-        let access = self.access.iter().map(|(address, now)| Ok((now, Access::new(&config, *address)?)));
-        let access = access.collect::<anyhow::Result<Vec<_>>>()?;
-        for (key, changed) in [
-            ("listen", config.listen != self.started_with.listen),
-            ("store.path", config.store.path != self.started_with.store.path),
-            ("otlp.http", config.otlp.http != self.started_with.otlp.http),
-            ("otlp.grpc", config.otlp.grpc != self.started_with.otlp.grpc),
-            ("record", config.record != self.started_with.record),
-        ] {
-            if changed {
-                tracing::warn!(key, "this key takes effect at the next start only");
-            }
-        }
-        for (now, access) in access {
-            now.send_replace(Arc::new(access));
-        }
-        anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
-        self.handle.reload(settings).await?;
-        self.heart.replace(&config).await;
-        self.pollers.replace(&config).await
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -206,7 +206,11 @@ fn wait_for(work: Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>> + '_>>) 
     let give_way = || {
         rustix::process::nice(GIVES_WAY).unwrap_or_default();
     };
-    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?;
+    let done = runtime.block_on(work);
+    // A file that hangs keeps a thread of its own, for which nobody waits.
+    runtime.shutdown_background();
+    done
 }
 
 /// Writes a line to standard error; when that is closed, there is nobody left to tell.

@@ -6,6 +6,7 @@
 mod environment;
 mod file;
 pub mod log;
+mod prepared;
 mod problem;
 mod reader;
 pub mod rule_tests;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use environment::Environment;
+pub use prepared::Prepared;
 pub use problem::{ConfigError, Origin, Problem};
 
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
@@ -136,6 +138,24 @@ impl Source {
         }
         let problems = found.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    }
+}
+
+impl Source {
+    /// [`Source::load`] for a reload: what could be read once only, such as a pipe on standard input, is refused.
+    pub fn load_again(&self) -> Result<Config, ConfigError> {
+        match self.file.as_deref() {
+            Some(path) if !path.is_file() && path != Path::new("/dev/null") => {
+                let message = match path.exists() {
+                    true => {
+                        "it is not a regular file and cannot be read again; restart lookout to change its configuration"
+                    }
+                    false => "there is no such file; check the path",
+                };
+                Err(unreadable(path, message.to_owned()))
+            }
+            _ => self.load(),
+        }
     }
 }
 

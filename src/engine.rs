@@ -97,6 +97,11 @@ impl Engine {
         self.brake.published()
     }
 
+    /// Cancelled when the task of a receiver has panicked.
+    pub fn broken(&self) -> Option<tokio_util::sync::CancellationToken> {
+        self.dispatcher.as_ref().map(Dispatcher::broken)
+    }
+
     /// Judges what changed and takes care of whatever comes of it.
     fn settle(&mut self, now: Time) {
         self.adopt_orphans();

@@ -34,18 +34,21 @@ pub fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientErro
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
-        let wrong = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
-        let pem = files::read_blocking(path, MAX_PEM).map_err(|error| wrong(error.to_string()))?;
-        let known = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-        }
-        if roots.len() == known {
-            return Err(wrong("it holds no certificate in PEM".to_owned()));
-        }
+        roots.extend(certificates(path)?.roots);
     }
     Ok(roots)
+}
+
+/// The roots in the file at `path`, of which there must be one at least.
+pub fn certificates(path: &Path) -> Result<rustls::RootCertStore, ClientError> {
+    let wrong = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
+    let pem = files::read_blocking(path, MAX_PEM).map_err(|error| wrong(error.to_string()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("it holds no certificate in PEM".to_owned())) } else { Ok(roots) }
 }
 
 /// A client that follows no redirect, gives up on a connection after `timeout` (at most 10 s) and on the

@@ -18,6 +18,7 @@ mod routes;
 mod scrape;
 mod sending;
 mod stalls;
+pub mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -49,6 +50,9 @@ use crate::model::{Decision, Fingerprint};
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// The keys of a reloaded configuration that take effect at the next start only, or what is wrong with it.
+pub type Reloaded = Result<Vec<&'static str>, String>;
+
 /// What the routes work with.
 #[derive(Clone)]
 pub struct Context {
@@ -74,8 +78,10 @@ pub struct Context {
     pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
     /// The time.
     pub clock: Clock,
-    /// Reloads the configuration; the error says what is wrong with it.
-    pub reload: Arc<dyn Fn() -> Later<Result<(), String>> + Send + Sync>,
+    /// Reloads the configuration.
+    pub reload: Arc<dyn Fn() -> Later<Reloaded> + Send + Sync>,
+    /// The part of the program that failed, if one did: then the program ends.
+    pub failed: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Context {

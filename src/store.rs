@@ -18,8 +18,8 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved};
-pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Restored, Settled};
+pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows};
+pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Receipt, Restored, Settled};
 pub use record::Recorder;
 
 use crate::clock::Clock;
@@ -41,6 +41,20 @@ impl Store {
         let (ledger, restored) = Ledger::open(config.path.as_deref(), config.retention, clock.clone())?;
         let (history, saved) = History::open(config.history_path().as_deref(), config.retention, clock.clone())?;
         Ok((Self { ledger, history }, restored, saved))
+    }
+
+    /// Keeps rows for as long as `config` says from now on; where they are kept does not change.
+    pub fn configure(&self, config: &StoreConfig) {
+        self.ledger.set_retention(config.retention);
+        self.history.set_retention(config.retention);
+    }
+
+    /// Waits until a thread of the store has ended, and names it.
+    pub async fn ended(&self) -> &'static str {
+        tokio::select! {
+            () = self.ledger.ended() => "the ledger's thread",
+            () = self.history.ended() => "a thread of history",
+        }
     }
 
     /// Writes all that was handed over, folds the logs into the files and closes them, within `within`.

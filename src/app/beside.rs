@@ -4,17 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::GRACE;
+use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::Handle;
 use crate::model::Counting;
+use crate::server::tls::Certificate;
 use crate::server::{self, Access, Bound, Surface};
 use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
-use crate::sources::otlp::{self, Inbox, Table};
+use crate::sources::otlp::{self, Inbox, News, Table};
 use crate::sources::profiles::Profiles;
 
 /// Distilled exports that may wait for the engine.
@@ -32,6 +36,7 @@ pub(super) struct Listener {
 /// that somebody else uses already, such as a collector, is a warning; one that was chosen is an error.
 pub(super) async fn listen(
     config: &Config,
+    certificate: Option<&Arc<Certificate>>,
     rules: &mut Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
 ) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
@@ -52,7 +57,7 @@ pub(super) async fn listen(
             }
             Err(error) => return Err(error),
         };
-        let tls = server::listener::acceptor(&config.tls, surface)?;
+        let tls = certificate.map(|shown| server::tls::acceptor(shown, surface)).transpose()?;
         let access = Access::new(config, bound.address())?;
         let (now, access) = watch::channel(Arc::new(access));
         rules.push((bound.address(), now));
@@ -66,23 +71,34 @@ fn is_taken(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
+/// Hands what telemetry says of agents to the engine, until nobody says anything any more.
+async fn forward(mut distilled: mpsc::Receiver<News>, engine: Handle) {
+    while let Some((batch, done)) = distilled.recv().await {
+        if engine.telemetry(batch, done).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The thread; it ends once told to and after its last request.
 pub(super) struct Beside {
     /// Told once all listeners are closed, also the main one, whose requests the owner serves as well.
     stop_owner: CancellationToken,
     done: oneshot::Receiver<()>,
+    /// Hands what telemetry says of agents to the engine; it ends after the owner, with all handed over.
+    forwarding: JoinHandle<()>,
 }
 
 impl Beside {
     /// Starts it with what `counting` telemetry remembered: the listeners serve until `stop`.
     pub(super) fn start(
-        listeners: Vec<Listener>,
-        inbox: Inbox,
+        (listeners, inbox): (Vec<Listener>, Inbox),
         counting: Counting,
         config: &Config,
         clock: Clock,
         context: &server::Context,
         stop: &CancellationToken,
+        supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut key = [0; 8];
@@ -91,41 +107,85 @@ impl Beside {
         let mut profiles = Profiles::new(clock.now(), &config.otlp);
         profiles.restore(counting);
         let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), profiles);
-        let (said, mut distilled) = tokio::sync::mpsc::channel(DISTILLED);
+        let (said, distilled) = mpsc::channel(DISTILLED);
         let engine = context.engine.clone();
-        tokio::spawn(async move {
-            while let Some((batch, done)) = distilled.recv().await {
-                if engine.telemetry(batch, done).await.is_err() {
-                    return;
-                }
-            }
+        let part = supervisor.part("the way from OTLP to the engine");
+        let forwarding = tokio::spawn(async move {
+            forward(distilled, engine).await;
+            // It ends with the owner or with the engine, which are parts of their own.
+            part.done();
         });
         let (limit, stop_owner) = (config.limits.body, CancellationToken::new());
         let (context, stop, owner_stops) = (context.clone(), stop.clone(), stop_owner.clone());
         let (ended, done) = oneshot::channel::<()>();
+        let (thread, owner_part) = (supervisor.part("the OTLP thread"), supervisor.part("the owner of OTLP streams"));
+        let supervisor = supervisor.clone();
         let work = move || {
+            let _thread = thread;
             runtime.block_on(async {
-                let owner = tokio::spawn(otlp::run(inbox, streams, said, clock, limit, owner_stops));
+                let owner = tokio::spawn(async move {
+                    let _part = owner_part;
+                    otlp::run(inbox, streams, said, clock, limit, owner_stops).await;
+                });
                 let mut serving = tokio::task::JoinSet::new();
                 for Listener { bound, surface, tls, access } in listeners {
                     tracing::info!(address = %bound.address(), surface = ?surface, "receiving OTLP");
                     let context = server::Context { access, ..context.clone() };
-                    serving.spawn(server::serve(bound, tls, surface, context, stop.clone(), GRACE));
+                    let part = supervisor.part("an OTLP listener");
+                    let served = server::serve(bound, tls, surface, context, stop.clone(), GRACE);
+                    serving.spawn(async move {
+                        let _part = part;
+                        served.await;
+                    });
                 }
                 // They bound their own time.
-                serving.join_all().await;
+                while serving.join_next().await.is_some() {}
                 drop(owner.await);
             });
+            // A file that hangs keeps a thread of its own, for which nobody waits.
+            runtime.shutdown_background();
             drop(ended);
         };
         std::thread::Builder::new().name("otlp".to_owned()).spawn(work).context("start a thread")?;
-        Ok(Self { stop_owner, done })
+        Ok(Self { stop_owner, done, forwarding })
     }
 
-    /// Waits for its end; the listeners were told already.
+    /// Waits for its end, with all that was answered handed to the engine; the listeners were told already.
     pub(super) async fn stop(self) {
         self.stop_owner.cancel();
-        // It can only have broken, which the log has told.
+        // An end by panic has been logged.
         drop(self.done.await);
+        drop(self.forwarding.await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::handle::Bulk;
+    use crate::model::Distilled;
+
+    #[tokio::test]
+    async fn the_end_waits_until_all_that_was_answered_is_with_the_engine() {
+        let (engine, mut queues) = Handle::new(1, 1, 1);
+        let news = || (Distilled::default(), oneshot::channel().0);
+        engine.telemetry(Distilled::default(), oneshot::channel().0).await.expect("room");
+        let (said, distilled) = mpsc::channel(DISTILLED);
+        for _ in 0..3 {
+            said.send(news()).await.expect("room");
+        }
+        let (ended, done) = oneshot::channel();
+        let forwarding = tokio::spawn(forward(distilled, engine));
+        let otlp = Beside { stop_owner: CancellationToken::new(), done, forwarding };
+        // The owner has ended, and the engine is behind.
+        drop((said, ended));
+        let stopping = tokio::spawn(otlp.stop());
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            assert!(!stopping.is_finished(), "what was answered still waits for the engine");
+            assert!(matches!(queues.bulk.recv().await, Some(Bulk::Telemetry(..))));
+        }
+        assert!(queues.bulk.recv().await.is_some(), "the last one waits in the queue");
+        stopping.await.expect("it ends");
     }
 }

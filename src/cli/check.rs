@@ -7,9 +7,8 @@ use clap::Args;
 use super::answer::count;
 use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
-use crate::config::{Config, ConfigError, Environment, Origin, Problem};
-use crate::notify::{ConfigProblem, Receiver};
-use crate::server::Access;
+use crate::app;
+use crate::config::{ConfigError, Environment, Prepared};
 
 mod receivers;
 
@@ -27,14 +26,14 @@ pub struct CheckArgs {
 /// Checks; all problems go to standard error, one a line.
 pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     match load(args, env) {
-        Ok((config, _)) if args.print => {
-            print(&config.print())?;
-            warn(&summary(&config));
+        Ok(prepared) if args.print => {
+            print(&prepared.config.print())?;
+            warn(&summary(&prepared));
             Ok(ExitCode::SUCCESS)
         }
-        Ok((config, receivers)) => {
-            print(&summary(&config))?;
-            print(&format!("\n{}", receivers::show(&receivers, &config.rule_set()?, Look::of_stdout())))?;
+        Ok(prepared) => {
+            print(&summary(&prepared))?;
+            print(&format!("\n{}", receivers::show(&prepared.receivers, &prepared.rules, Look::of_stdout())))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -44,15 +43,9 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
     }
 }
 
-/// The configuration and its receivers, which need files that only they read.
-fn load(args: &CheckArgs, env: &Environment) -> Result<(Config, Vec<Receiver>), ConfigError> {
-    let config = args.config.source(env).load()?;
-    let receivers = Receiver::build(&config.receivers).map_err(|problems| {
-        let problem = |it: ConfigProblem| Problem { origin: Origin::Unsaid, key: it.path, message: it.message };
-        ConfigError { problems: problems.into_iter().map(problem).collect() }
-    })?;
-    Access::new(&config, config.listen.0)?;
-    Ok((config, receivers))
+/// The configuration with all that a start needs.
+fn load(args: &CheckArgs, env: &Environment) -> Result<Prepared, ConfigError> {
+    app::try_config(args.config.source(env).load()?)
 }
 
 /// Tells all that is wrong with a configuration on standard error.
@@ -60,11 +53,11 @@ pub(super) fn refuse(error: &ConfigError) {
     warn(&format!("{error}\nconfiguration is not valid: {}", count(error.problems.len(), "problem")));
 }
 
-fn summary(config: &Config) -> String {
+fn summary(prepared: &Prepared) -> String {
     let parts = [
-        count(config.sources.len(), "source"),
-        count(config.receivers.len(), "receiver"),
-        count(config.rule_set().map_or(0, |rules| rules.len()), "rule"),
+        count(prepared.config.sources.len(), "source"),
+        count(prepared.config.receivers.len(), "receiver"),
+        count(prepared.rules.len(), "rule"),
     ];
     format!("configuration is valid: {}", parts.join(", "))
 }
@@ -84,10 +77,15 @@ mod tests {
         assert!(error.starts_with("receivers[0].email.smtp.ca_file: ") && error.contains("/nowhere/ca.pem"), "{error}");
     }
 
+    fn load_default() -> Prepared {
+        let env = [("LOOKOUT_LISTEN", "127.0.0.1:0"), ("LOOKOUT_STORE__PATH", "null")].into_iter().collect();
+        load(&CheckArgs { config: ConfigArgs::default(), print: false }, &env).expect("it is valid")
+    }
+
     #[test]
     fn the_summary_counts() {
-        let rules = Config::default().rule_set().expect("built-in rules").len();
-        let expected = format!("configuration is valid: 0 sources, 0 receivers, {rules} rules");
-        assert_eq!(summary(&Config::default()), expected);
+        let prepared = load_default();
+        let expected = format!("configuration is valid: 0 sources, 0 receivers, {} rules", prepared.rules.len());
+        assert_eq!(summary(&prepared), expected);
     }
 }

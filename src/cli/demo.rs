@@ -4,6 +4,7 @@ mod drive;
 mod script;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -33,14 +34,24 @@ pub struct DemoArgs {
 /// Runs the sidecar and the fleet until it is told to stop.
 pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let source = args.config.source(env);
-    let mut config = source.load()?;
-    if source.file.is_none() {
-        demo_defaults(&mut config, env);
-    }
-    logging::init(&config.log)?;
+    let env = env.clone();
     super::wait(async {
+        let mut signals = app::Signals::install()?;
+        let Some(config) = signals.unless_ended(super::run::read(&source)).await else { return Ok(ExitCode::SUCCESS) };
+        let config = config?;
         let page = TcpListener::bind("127.0.0.1:0").await?;
-        config.sources.push(polled(&page)?);
+        let (polled, has_file) = (polled(&page)?, source.file.is_some());
+        let adjust = move |config: &mut Config| {
+            if !has_file {
+                demo_defaults(config, &env);
+            }
+            config.sources.push(polled.clone());
+        };
+        let set_log_level = {
+            let mut adjusted = config.clone();
+            adjust(&mut adjusted);
+            logging::init(&adjusted.log)?
+        };
         let world = drive::World::new(Clock::system());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(world.clone().serve_page(page, stop.clone()));
@@ -48,6 +59,8 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let prints = config.receivers.is_empty();
         let extras = Extras {
             record: None,
+            adjust: Some(Arc::new(adjust)),
+            set_log_level: Some(Box::new(set_log_level)),
             console: prints,
             rules: vec![("demo rules".to_owned(), RULES.to_owned())],
             started: Some(Box::new(move |address| {
@@ -59,7 +72,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
                 Ok(())
             })),
         };
-        let done = app::serve(config, source, extras).await;
+        let done = app::serve(config, source, extras, signals).await;
         stop.cancel();
         serving.await??;
         done?;

@@ -116,6 +116,7 @@ fn own_client() -> Result<reqwest::Client, http_client::ClientError> {
         .with_no_client_auth();
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
+        .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(TIMEOUT)
         .build()

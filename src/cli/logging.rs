@@ -7,14 +7,15 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::log::{LogConfig, LogFormat};
 
-/// Starts the log of this process; an error when it was started before.
-pub(super) fn init(config: &LogConfig) -> anyhow::Result<()> {
+/// Starts the log of this process, and returns what sets its level later; an error when it was started before.
+pub(super) fn init(config: &LogConfig) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<()> + Send + Sync + use<>> {
     let terminal = io::stderr().is_terminal();
-    let filter: Targets = config.level.parse().context("log.level")?;
+    let (filter, handle) = reload::Layer::new(targets(&config.level)?);
     let lines = layer().with_writer(io::stderr);
     let lines = if is_json(config.format, terminal) {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
@@ -23,7 +24,12 @@ pub(super) fn init(config: &LogConfig) -> anyhow::Result<()> {
         lines.with_ansi(terminal && !no_color).boxed()
     };
     let started = tracing_subscriber::registry().with(lines).with(filter).try_init();
-    started.map_err(|error| anyhow!("start the log: {error}"))
+    started.map_err(|error| anyhow!("start the log: {error}"))?;
+    Ok(move |level: &str| handle.reload(targets(level)?).context("set log.level"))
+}
+
+fn targets(level: &str) -> anyhow::Result<Targets> {
+    level.parse().context("log.level")
 }
 
 const fn is_json(format: LogFormat, terminal: bool) -> bool {

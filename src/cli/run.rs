@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{ConfigArgs, logging};
 use crate::app;
-use crate::config::Environment;
+use crate::config::{Config, Environment, Source};
 
 /// Arguments of `lookout run`.
 #[derive(Args, Clone, Debug, Default)]
@@ -23,11 +23,24 @@ pub struct RunArgs {
 /// Runs the sidecar until it is told to stop.
 pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let source = args.config.source(env);
-    let config = source.load()?;
-    logging::init(&config.log)?;
-    let extras = app::Extras { record: args.record.clone(), ..app::Extras::default() };
     super::wait(async {
-        app::serve(config, source, extras).await?;
+        // First of all: a signal that comes while the configuration is read must not end the process.
+        let mut signals = app::Signals::install()?;
+        let Some(config) = signals.unless_ended(read(&source)).await else { return Ok(ExitCode::SUCCESS) };
+        let config = config?;
+        let set_log_level = logging::init(&config.log)?;
+        let extras = app::Extras {
+            record: args.record.clone(),
+            set_log_level: Some(Box::new(set_log_level)),
+            ..app::Extras::default()
+        };
+        app::serve(config, source, extras, signals).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Reads the configuration on a thread of its own, since its file may be a pipe whose writer takes its time.
+pub(super) async fn read(source: &Source) -> anyhow::Result<Config> {
+    let source = source.clone();
+    Ok(tokio::task::spawn_blocking(move || source.load()).await??)
 }

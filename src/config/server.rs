@@ -4,8 +4,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+use crate::http_client::MAX_PEM;
 use crate::model::text;
 use crate::secret::{Secret, SecretSource, mask};
 
@@ -143,6 +148,31 @@ impl TlsConfig {
             (Some(_), None) => Err(("key_file", "is missing beside tls.cert_file; give both, or neither for no TLS")),
             (None, Some(_)) => Err(("cert_file", "is missing beside tls.key_file; give both, or neither for no TLS")),
         }
+    }
+
+    /// The certificate and its key, read and found to fit; none when none is configured. The error names the key of this
+    /// section and what is wrong, and nothing of what the key's file holds.
+    pub fn load(&self) -> Result<Option<CertifiedKey>, (&'static str, String)> {
+        let files = self.files().map_err(|(key, message)| (key, message.to_owned()))?;
+        let Some((certificate, key)) = files else { return Ok(None) };
+        let read = |name, path: &Path| {
+            files::read_blocking(path, MAX_PEM).map_err(|error| (name, format!("read {}: {error}", path.display())))
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("cert_file", certificate)?).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
+            ("cert_file", format!("{} holds no certificate; give its chain in PEM", certificate.display()))
+        })?;
+        let secret = PrivateKeyDer::from_pem_slice(&read("key_file", key)?).map_err(|_| {
+            (
+                "key_file",
+                format!("{} holds no private key; give the certificate's in PEM, without a password", key.display()),
+            )
+        })?;
+        let both = CertifiedKey::from_der(chain, secret, &rustls::crypto::ring::default_provider());
+        both.map(Some).map_err(|error| {
+            let (certificate, key) = (certificate.display(), key.display());
+            ("key_file", format!("{key} is not the key of {certificate}: {error}; give the pair that belongs together"))
+        })
     }
 }
 

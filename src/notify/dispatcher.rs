@@ -37,6 +37,8 @@ pub struct Dispatcher {
     desks: BTreeMap<Arc<str>, Arc<Desk>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled when the task of a receiver ends that nobody told to.
+    broken: CancellationToken,
     _stop_when_dropped: DropGuard,
 }
 
@@ -78,6 +80,7 @@ impl Dispatcher {
             tasks: TaskTracker::new(),
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
+            broken: CancellationToken::new(),
         };
         dispatcher.replace(receivers);
         dispatcher
@@ -154,10 +157,17 @@ impl Dispatcher {
         let desk = Arc::new(Desk { inner, bell: Notify::new(), status: watch::Sender::default() });
         let (clock, reports, stop) = (self.clock.clone(), self.reports.clone(), self.stop.clone());
         let served = Arc::clone(&desk);
+        let unless_done = self.broken.clone().drop_guard();
         self.tasks.spawn(async move {
             stop.run_until_cancelled(serve(&served, &clock, &reports)).await;
+            unless_done.disarm();
         });
         desk
+    }
+
+    /// Cancelled when the task of a receiver has panicked.
+    pub fn broken(&self) -> CancellationToken {
+        self.broken.clone()
     }
 
     /// The receivers that forget what they are not reminded of.

@@ -122,7 +122,12 @@ impl Access {
                 }
                 Ok(secret) => known.push(secret),
             }
-            tokens.push(Token { name: Arc::from(token.name.as_str()), role: token.role, source, known: Mutex::new(token_now) });
+            tokens.push(Token {
+                name: Arc::from(token.name.as_str()),
+                role: token.role,
+                source,
+                known: Mutex::new(token_now),
+            });
         }
         if !problems.is_empty() {
             return Err(ConfigError { problems });

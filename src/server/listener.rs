@@ -1,7 +1,6 @@
 //! Accepts connections, bounds what each may take, and drains them at the end.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -24,7 +21,6 @@ use super::connections::{Admission, Connection};
 use super::routes::Routes;
 use super::stalls::Stalls;
 use super::{Context, grpc, routes};
-use crate::config::server::TlsConfig;
 
 /// The largest request head in bytes.
 pub(super) const MAX_HEAD: usize = 32 * 1024;
@@ -65,25 +61,6 @@ impl Bound {
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
-}
-
-/// The acceptor for the configured certificate on a listener of that kind; none without one.
-pub fn acceptor(tls: &TlsConfig, surface: Surface) -> anyhow::Result<Option<TlsAcceptor>> {
-    let files = tls.files().map_err(|(key, problem)| anyhow::anyhow!("tls.{key}: {problem}"))?;
-    let Some((certificate, key)) = files else { return Ok(None) };
-    let read = |path: &Path| format!("read {}", path.display());
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).with_context(|| read(certificate))?;
-    let key = PrivateKeyDer::from_pem_file(key).with_context(|| read(key))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("tls: the certificate does not fit the key")?;
-    // Clients of gRPC hang up on a server that does not choose HTTP/2.
-    let protocol: &[u8] = if surface == Surface::OtlpGrpc { b"h2" } else { b"http/1.1" };
-    config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
 /// Serves until `stop`; then lets running requests end within `grace`.

@@ -63,7 +63,7 @@ impl Routes {
             .route("/api/monitoring/start", post(start))
             .route("/api/monitoring/stop", post(stop))
             .route("/-/ready", get(ready))
-            .route("/-/healthy", get(async || json_answer(StatusCode::OK, r#"{"healthy": true}"#)))
+            .route("/-/healthy", get(healthy))
             .route("/-/reload", post(reload))
             .route("/", get(async || json_answer(StatusCode::OK, FRONT)))
             // Served below, without the router; named here so that another method is answered as such.
@@ -236,6 +236,17 @@ async fn stop(State(shared): State<Shared>, Extension(caller): Extension<Caller>
     Ok(json_answer(StatusCode::OK, json!({"monitoring": false, "resumes_after_seconds": resumes}).to_string()))
 }
 
+/// Whether all parts of the program run. It asks none of them, so that it answers whatever they do.
+async fn healthy(State(shared): State<Shared>) -> Response {
+    match (shared.context.failed)() {
+        None => json_answer(StatusCode::OK, r#"{"healthy": true}"#),
+        Some(part) => {
+            let reason = format!("a part of the program ended unexpectedly: {part}");
+            json_answer(StatusCode::SERVICE_UNAVAILABLE, json!({"healthy": false, "reasons": [reason]}).to_string())
+        }
+    }
+}
+
 async fn ready(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let view = shared.context.engine.view().await?;
     let (status, ready) = if view.store_ok { (StatusCode::OK, true) } else { (StatusCode::SERVICE_UNAVAILABLE, false) };
@@ -246,7 +257,9 @@ async fn ready(State(shared): State<Shared>) -> Result<Response, Refusal> {
 
 async fn reload(State(shared): State<Shared>) -> Result<Response, Refusal> {
     match (shared.context.reload)().await {
-        Ok(()) => Ok(json_answer(StatusCode::OK, json!({"reloaded": true}).to_string())),
+        Ok(restart) => {
+            Ok(json_answer(StatusCode::OK, json!({"reloaded": true, "restart_needed": restart}).to_string()))
+        }
         Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error)),
     }
 }

@@ -31,6 +31,8 @@ const MAX_PROJECTS: usize = 1_000;
 
 /// Starts one task for each of `sources`; outcomes go to `reports`.
 ///
+/// A task that panics cancels the token.
+///
 /// Polls rest while `monitoring` is false. The tasks end when `stop` is cancelled, in the midst of a poll too, or when
 /// nobody reads `reports` any more; the tracker is closed, so that waiting for it waits for all of them. The error is
 /// what [`super::validate`] would have found.
@@ -40,9 +42,9 @@ pub fn start(
     reports: &mpsc::Sender<PollReport>,
     monitoring: &watch::Receiver<bool>,
     stop: &CancellationToken,
-) -> Result<TaskTracker, Vec<Problem>> {
+) -> Result<(TaskTracker, CancellationToken), Vec<Problem>> {
     let pollers: Result<Vec<_>, _> = sources.iter().map(|source| Poller::new(source, clock.clone())).collect();
-    let tracker = TaskTracker::new();
+    let (tracker, broken) = (TaskTracker::new(), CancellationToken::new());
     for (poller, source) in pollers?.into_iter().zip(sources) {
         let task = Task {
             poller,
@@ -51,16 +53,17 @@ pub fn start(
             reports: reports.clone(),
             monitoring: monitoring.clone(),
         };
-        let stop = stop.clone();
+        let (stop, unless_done) = (stop.clone(), broken.clone().drop_guard());
         tracker.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = task.run() => {}
             }
+            unless_done.disarm();
         });
     }
     tracker.close();
-    Ok(tracker)
+    Ok((tracker, broken))
 }
 
 struct Task {

@@ -83,7 +83,7 @@ impl Setup {
     }
 
     /// Starts another program in its place.
-    fn program(mut self, program: &str) -> Self {
+    pub(crate) fn program(mut self, program: &str) -> Self {
         self.program = PathBuf::from(program);
         self
     }

@@ -1,7 +1,10 @@
 //! Another configuration while the program runs: in force when it is valid, and otherwise the old one stays.
 
+use std::process::Command;
+
 use serde_json::json;
 
+use crate::counterparts::{self, Need};
 use crate::doubles::slack::{Act, Slack};
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::{idle, metric, push, receiver};
@@ -13,6 +16,10 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("reload: an invalid file changes nothing and is named", &[], an_invalid_file),
         trial("reload: a rule that is gone owes its resolve", &[], a_rule_that_is_gone),
         trial("reload: a receiver that is gone is owed nothing, the others all", &[], a_receiver_that_is_gone),
+        trial("reload: what needs a restart is named, and the rest is in force", &[], what_needs_a_restart),
+        trial("reload: another certificate is shown, a broken one refused", &[Need::Openssl], another_certificate),
+        trial("reload: what blocks or cannot be read refuses it, and stops nothing", &[], what_blocks),
+        trial("reload: windows of rules go on, also through a restart", &[], windows_go_on),
     ]
 }
 
@@ -20,7 +27,7 @@ const HEAD: &str = "listen: 127.0.0.1:0\nlog: {format: json, level: info}\n";
 
 fn reload(lookout: &Lookout) {
     let answer = lookout.send("POST", "/-/reload", &[], b"");
-    assert_eq!((answer.status, answer.text()), (200, r#"{"reloaded":true}"#));
+    assert_eq!((answer.status, answer.text()), (200, r#"{"reloaded":true,"restart_needed":[]}"#));
 }
 
 fn succeeded(lookout: &Lookout) -> Option<f64> {
@@ -134,4 +141,161 @@ fn a_receiver_that_is_gone() {
     let lookout = setup.start();
     assert!(lookout.sigterm().success());
     assert_eq!(goes.taken().len(), 0, "{:?}", goes.told());
+}
+
+fn what_needs_a_restart() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let told = |text: &str| {
+        setup.write("lookout.yaml", text);
+        let answer = lookout.send("POST", "/-/reload", &[], b"");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["restart_needed"].clone()
+    };
+    for (text, keys) in [
+        ("listen: 127.0.0.1:1\nlog: {format: json}\n", json!(["listen"])),
+        (
+            &format!(
+                "{HEAD}limits: {{body: 1000, connections: 9, header_timeout: 1s, body_timeout: 1s, series: 9000}}\n"
+            ),
+            json!(["limits.body", "limits.connections", "limits.header_timeout", "limits.body_timeout"]),
+        ),
+        (
+            &format!("{HEAD}store: {{path: other.db, retention: 1d}}\nrecord: {{path: r}}\n"),
+            json!(["store.path", "record.path"]),
+        ),
+        ("listen: 127.0.0.1:0\nlog: {format: text, level: info}\n", json!(["log.format"])),
+        (&format!("{HEAD}store: {{retention: 1d}}\nagents: {{timeout: 2m}}\nallowed_hosts: [lookout]\n"), json!([])),
+    ] {
+        assert_eq!(told(text), keys, "{text}");
+    }
+    assert!(lookout.log().contains("\"restart_needed\":\"store.path, record.path\""), "{}", lookout.log());
+    // The level of the log is in force at once: with `error` not even the reload is logged.
+    let count = || lookout.log().matches("configuration reloaded").count();
+    eventually("all reloads so far are logged", || (count() == 5).then_some(()));
+    assert_eq!(told("listen: 127.0.0.1:0\nlog: {format: json, level: error}\n"), json!([]));
+    assert_eq!(told(HEAD), json!([]));
+    eventually("the second reload is logged", || (count() == 6).then_some(()));
+}
+
+/// A certificate that signs itself, and its key.
+fn certify(setup: &Setup, name: &str, certificate: &str, key: &str) {
+    let subject = format!("/CN={name}");
+    counterparts::run(
+        Command::new("openssl")
+            .args(["req", "-x509", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-subj", &subject, "-keyout", key, "-out", certificate])
+            .current_dir(setup.path()),
+    );
+}
+
+fn another_certificate() {
+    // `lookout health` has to know the port.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "listen: 127.0.0.1:{port}\nlog: {{format: json}}\nstore: {{path: null}}\ntls: {{cert_file: cert.pem, key_file: key.pem}}\n"
+    );
+    let setup = Setup::new("").env("HTTPS_PROXY", "http://127.0.0.1:9").env("ALL_PROXY", "http://127.0.0.1:9");
+    setup.write("lookout.yaml", &config);
+    certify(&setup, "one.example.com", "cert.pem", "key.pem");
+    let lookout = setup.spawn().unwrap();
+    let shown = || {
+        let line = format!(
+            "openssl s_client -connect {} < /dev/null 2> /dev/null | openssl x509 -noout -subject",
+            lookout.address()
+        );
+        counterparts::run(Command::new("sh").args(["-c", &line]))
+    };
+    let reloads = |word: &str, count: usize| {
+        lookout.signal("HUP");
+        eventually(word, || (lookout.log().matches(word).count() == count).then_some(()));
+    };
+    assert!(shown().contains("one.example.com"));
+    let healthy = setup.command(&["health", "--config", "lookout.yaml"]).status().unwrap();
+    assert!(healthy.success(), "the proxies of the environment are not used");
+    certify(&setup, "two.example.com", "cert.pem", "key.pem");
+    reloads("configuration reloaded", 1);
+    assert!(shown().contains("two.example.com"), "the same files with another certificate");
+    certify(&setup, "three.example.com", "cert.pem", "other.pem");
+    reloads("configuration not reloaded", 1);
+    assert!(lookout.log().contains("key.pem is not the key of cert.pem"), "{}", lookout.log());
+    setup.write("cert.pem", "no certificate");
+    reloads("configuration not reloaded", 2);
+    std::fs::remove_file(setup.path().join("cert.pem")).unwrap();
+    reloads("configuration not reloaded", 3);
+    assert!(shown().contains("two.example.com"), "the old one stays in force");
+    let key = std::fs::read_to_string(setup.path().join("key.pem")).unwrap();
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!lookout.log().contains(secret), "a key is in the log");
+}
+
+fn what_blocks() {
+    let setup = Setup::new("").env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
+    let lookout = setup.start();
+    let pipe = |name: &str| counterparts::run(Command::new("mkfifo").arg(name).current_dir(setup.path()));
+    pipe("pipe");
+    for (text, key) in [
+        (
+            "auth: {tokens: [{name: a, token_file: pipe}]}\n",
+            "auth.tokens[0].token_file: read secret file pipe: it is a named pipe",
+        ),
+        ("rules: [pipe]\n", "pipe: can't be read: it is a named pipe"),
+        ("heartbeat: {url_file: pipe}\n", "heartbeat.url_file: "),
+        ("receivers: [{name: a, slack: {webhook_url_file: pipe}}]\n", "receivers[0].slack.webhook_url_file: "),
+        (
+            "receivers: [{name: a, webhook: {url: 'https://h.example', token_file: gone}}]\n",
+            "receivers[0].webhook.token_file: ",
+        ),
+        (
+            "sources: [{name: s, kind: orchestrator-cc, url: 'http://h', bearer_token_file: pipe}]\n",
+            "sources[0].bearer_token_file: ",
+        ),
+        ("sources: [{name: s, kind: orchestrator-cc, url: 'http://h', ca_file: pipe}]\n", "sources[0].ca_file: "),
+        ("tls: {cert_file: pipe, key_file: pipe}\n", "tls.cert_file: read pipe: it is a named pipe"),
+        ("listen: 192.0.2.1:80\n", "listen: cannot listen on 192.0.2.1:80"),
+        ("store: {path: gone/lookout.db}\n", "store.path: gone/lookout.db: its directory does not exist"),
+    ] {
+        let text = if text.starts_with("listen") { text.to_owned() } else { format!("listen: 127.0.0.1:0\n{text}") };
+        setup.write("lookout.yaml", &text);
+        let answer = lookout.send("POST", "/-/reload", &[], b"");
+        assert!(answer.status == 400 && answer.text().contains(key), "{text}: {}", answer.text());
+        // What a reload refuses, `check` and a start refuse in the same words.
+        for arguments in [&["check", "--config", "lookout.yaml"][..], &["run", "--config", "lookout.yaml"]] {
+            let done = setup.command(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.code() == Some(1) && said.contains(key), "{arguments:?} {text}: {said}");
+        }
+    }
+    // The file itself, and one that a running program reads at each use.
+    std::fs::remove_file(setup.path().join("lookout.yaml")).unwrap();
+    pipe("lookout.yaml");
+    let answer = lookout.send("POST", "/-/reload", &[], b"");
+    assert!(answer.status == 400 && answer.text().contains("not a regular file"), "{}", answer.text());
+    assert_eq!(lookout.get("/-/ready").status, 200);
+    assert!(lookout.sigterm().success());
+}
+
+fn windows_go_on() {
+    let slack = Slack::start();
+    let rules = "rules:\n  - {name: Restarting, for_each: agent, signal: {increase_of: restarts, over: 1h}, when: at_least, levels: {error: 3}, summary: '{{ agent }} restarts'}\n";
+    let config = format!("{HEAD}rules: [team.yaml]\nreceivers:\n{}", receiver("ops", &slack));
+    let setup = Setup::new("");
+    setup.write("team.yaml", rules);
+    setup.write("lookout.yaml", &config);
+    let mut lookout = setup.start();
+    let restarts = |lookout: &Lookout, count: u32| {
+        let agent = json!({"name": "a", "status": "running", "restart_count": count});
+        push(lookout, &json!({"agents": [agent], "ttl": "1h"}));
+    };
+    restarts(&lookout, 0);
+    restarts(&lookout, 1);
+    reload(&lookout);
+    restarts(&lookout, 2);
+    assert!(lookout.sigterm().success());
+    lookout = setup.start();
+    restarts(&lookout, 2);
+    assert_eq!(lookout.get("/api/alerts?rule=Restarting").json()["total"], json!(0), "two are not three");
+    restarts(&lookout, 3);
+    let seen = slack.wait(1);
+    assert!(seen[0].text().contains("a restarts"), "{}", seen[0].text());
 }

@@ -69,6 +69,9 @@ enum Reader {
     Snapshot(oneshot::Sender<Arc<Telemetry>>),
     Reception(oneshot::Sender<Vec<Reception>>),
     Configure(Box<OtlpConfig>),
+    /// Panics, for tests of what becomes of the program then.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Why an export was not taken in.
@@ -145,6 +148,12 @@ impl Handle {
         self.readers.send(Reader::Configure(Box::new(config.clone()))).await.is_ok()
     }
 
+    /// Has the owner panic.
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) {
+        self.readers.send(Reader::Panic).await.expect("an owner");
+    }
+
     /// How many exports wait.
     pub fn waiting(&self) -> usize {
         self.exports.max_capacity() - self.exports.capacity()
@@ -179,6 +188,8 @@ pub async fn run(
                     table.configure(&config);
                     profiles.configure(&config);
                 }
+                #[cfg(test)]
+                Some(Reader::Panic) => panic!("a test of what a panic does"),
                 None => return,
             },
             _ = expiry.tick() => table.expire(clock.now()),

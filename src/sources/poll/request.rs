@@ -153,11 +153,14 @@ impl Requester {
             let (timeout, ca_file) = (self.timeout, self.ca_file.clone());
             // The machine's roots are read from disk as well.
             let place = ca_file.clone().unwrap_or_default();
-            let built = files::beside(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref())).await;
+            let built =
+                files::beside(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref())).await;
             match built {
                 Ok(Ok(client)) => Ok(client),
                 Ok(Err(error)) => Err(failed(SourceErrorReason::Connect, &error.to_string())),
-                Err(error) => Err(failed(SourceErrorReason::Connect, &format!("read the certificates to trust: {error}"))),
+                Err(error) => {
+                    Err(failed(SourceErrorReason::Connect, &format!("read the certificates to trust: {error}")))
+                }
             }
         };
         self.client.get_or_try_init(build).await

@@ -210,7 +210,7 @@ fn run(source: SourceConfig, on: bool) -> Running {
     let (sender, reports) = mpsc::channel(1);
     let (monitoring, watched) = watch::channel(on);
     let stop = CancellationToken::new();
-    let tracker = start(&[source], &Clock::system(), &sender, &watched, &stop).expect("tasks");
+    let (tracker, _) = start(&[source], &Clock::system(), &sender, &watched, &stop).expect("tasks");
     Running { reports, monitoring, stop, tracker }
 }
 

@@ -1,0 +1,224 @@
+//! A configuration with all that it takes to run it: what `check` accepts a start and a reload can use.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use serde_json::Value;
+
+use super::{Config, ConfigError, Origin, Problem};
+use crate::http_client;
+use crate::notify::Receiver;
+use crate::rules::compile::RuleSet;
+use crate::secret::SecretSource;
+use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
+
+/// A configuration whose files have been read.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// Its receivers.
+    pub receivers: Vec<Receiver>,
+    /// Its rules over the built-in ones.
+    pub rules: RuleSet,
+    /// The listeners' certificate with its key.
+    pub certificate: Option<Arc<CertifiedKey>>,
+}
+
+impl Config {
+    /// Reads every file that the configuration names, and tries what a start would. The error names all that is wrong. It
+    /// reads from disk, so that it may hang as long as a disk does.
+    pub fn prepare(self) -> Result<Prepared, ConfigError> {
+        let mut problems = Vec::new();
+        let mut report = |key: String, message: String| {
+            problems.push(Problem { origin: Origin::Unsaid, key, message });
+        };
+        let receivers = Receiver::build(&self.receivers).unwrap_or_else(|wrong| {
+            wrong.into_iter().for_each(|problem| report(problem.path, problem.message));
+            Vec::new()
+        });
+        let certificate = self.tls.load().unwrap_or_else(|(key, message)| {
+            report(format!("tls.{key}"), message);
+            None
+        });
+        files(&serde_json::to_value(&self).unwrap_or_default(), String::new(), &mut report);
+        listeners(&self, &mut report);
+        for (key, path) in [("store.path", &self.store.path), ("record.path", &self.record.path)] {
+            if let Some(Err(message)) = path.as_deref().map(writable) {
+                report(key.to_owned(), message);
+            }
+        }
+        let rules = self.rule_set().map_err(|error| problems.extend(error.problems));
+        match rules {
+            Ok(rules) if problems.is_empty() => {
+                Ok(Prepared { config: self, receivers, rules, certificate: certificate.map(Arc::new) })
+            }
+            _ => Err(ConfigError { problems }),
+        }
+    }
+}
+
+/// Reads what the keys under `value` name that end in `_file`: so no such key can be forgotten here.
+fn files(value: &Value, key: String, report: &mut impl FnMut(String, String)) {
+    let inner = |name: &dyn std::fmt::Display| match key.as_str() {
+        "" => name.to_string(),
+        key => format!("{key}.{name}"),
+    };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| files(value, inner(name), report)),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(at, value)| files(value, format!("{key}[{at}]"), report))
+        }
+        Value::String(path) => {
+            let path = PathBuf::from(path);
+            let wrong = match key.rsplit('.').next().unwrap_or_default() {
+                // The receivers and the listeners have read theirs.
+                "cert_file" | "key_file" => None,
+                "ca_file" if !key.starts_with("sources") => None,
+                "ca_file" => http_client::certificates(&path).err().map(|error| error.to_string()),
+                name if name.ends_with("_file") => {
+                    SecretSource::File(path).read_blocking().err().map(|error| error.in_full())
+                }
+                _ => None,
+            };
+            if let Some(message) = wrong {
+                report(key, message);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Looks whether each listener can have its address. One that is in use is ours while we run, or is found at the start.
+fn listeners(config: &Config, report: &mut impl FnMut(String, String)) {
+    let mut listeners = vec![("listen", config.listen.0)];
+    // A default that is taken is not used, which the start says.
+    listeners.extend(config.otlp.http.filter(|at| *at != DEFAULT_HTTP).map(|at| ("otlp.http", at)));
+    listeners.extend(config.otlp.grpc.filter(|at| *at != DEFAULT_GRPC).map(|at| ("otlp.grpc", at)));
+    for (place, (key, address)) in listeners.iter().enumerate() {
+        if let Some((other, _)) = listeners.iter().take(place).find(|(_, other)| overlap(*address, *other)) {
+            report((*key).to_owned(), format!("{address} is where `{other}` listens; give each its own port"));
+        }
+        if let Err(error) = TcpListener::bind(address)
+            && error.kind() != std::io::ErrorKind::AddrInUse
+        {
+            report(
+                (*key).to_owned(),
+                format!(
+                    "cannot listen on {address}: {error}; use an address of this machine and a port that is free to use"
+                ),
+            );
+        }
+    }
+}
+
+/// Whether two listeners would want the same port of one address.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_wild = |it: SocketAddr| it.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
+}
+
+/// Whether a file can be written at `path`, or is there already.
+fn writable(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let shown = path.display();
+    if !folder.is_dir() {
+        return Err(format!("{shown}: its directory does not exist; create it, or name a file in one that does"));
+    }
+    if path.is_dir() {
+        return Err(format!("{shown} is a directory; name a file in it"));
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    // What is there can be read at least; see the store.
+    if !path.exists() && rustix::fs::access(folder, access).is_err() {
+        return Err(format!("{shown}: its directory cannot be written; let the user of lookout write there"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Source};
+
+    fn problems(text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
+        write("empty", "");
+        write("text", "no certificate");
+        let text = text.replace("DIR", &dir.path().display().to_string());
+        write("lookout.yaml", &format!("listen: 127.0.0.1:0\notlp: {{http: null, grpc: null}}\n{text}"));
+        let source = Source { file: Some(dir.path().join("lookout.yaml")), env: Environment::default() };
+        let prepared = source.load().and_then(Config::prepare);
+        prepared.err().map_or_else(Vec::new, |error| error.problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_a_start_would_refuse_is_found_before() {
+        for (text, problem) in [
+            ("store: {path: DIR/lookout.db}", ""),
+            ("store: {path: null}", ""),
+            ("store: {path: DIR/none/lookout.db}", "store.path: DIR/none/lookout.db: its directory does not exist"),
+            ("store: {path: DIR}", "store.path: DIR is a directory"),
+            ("record: {path: DIR/none/r}", "record.path: DIR/none/r: its directory does not exist"),
+            (
+                "auth: {tokens: [{name: a, token_file: DIR/none}]}",
+                "auth.tokens[0].token_file: read secret file DIR/none: No such file",
+            ),
+            (
+                "auth: {tokens: [{name: a, token_file: DIR/empty}]}",
+                "auth.tokens[0].token_file: read secret file DIR/empty: the file is empty",
+            ),
+            ("heartbeat: {url_file: DIR}", "heartbeat.url_file: read secret file DIR: it is a directory"),
+            (
+                "receivers: [{name: a, slack: {webhook_url_file: DIR/none}}]",
+                "receivers[0].slack.webhook_url_file: read secret file",
+            ),
+            (
+                "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', bearer_token_file: DIR/none}]",
+                "sources[0].bearer_token_file: ",
+            ),
+            (
+                "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', ca_file: DIR/text}]",
+                "sources[0].ca_file: read CA file DIR/text: it holds no certificate",
+            ),
+            ("tls: {cert_file: DIR/none, key_file: DIR/none}", "tls.cert_file: read DIR/none: No such file"),
+            ("tls: {cert_file: DIR/text, key_file: DIR/text}", "tls.cert_file: DIR/text holds no certificate"),
+        ] {
+            let text = if text.contains("store") { text.to_owned() } else { format!("store: {{path: null}}\n{text}") };
+            let found = problems(&text);
+            let parts: Vec<&str> = problem.split("DIR").collect();
+            let is_named = |line: &String| parts.iter().all(|part| line.contains(part));
+            assert!(found.len() == usize::from(!problem.is_empty()) && found.iter().all(is_named), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_listener_has_an_address_of_its_own_and_of_this_machine() {
+        for (config, problem) in [
+            ("listen: 127.0.0.1:39797\notlp: {http: 127.0.0.1:39798, grpc: null}", ""),
+            (
+                "listen: 127.0.0.1:39797\notlp: {http: 127.0.0.1:39797, grpc: null}",
+                "otlp.http: 127.0.0.1:39797 is where `listen`",
+            ),
+            (
+                "listen: 127.0.0.1:39797\notlp: {http: null, grpc: 0.0.0.0:39797}",
+                "otlp.grpc: 0.0.0.0:39797 is where `listen`",
+            ),
+            ("listen: 192.0.2.1:39797\notlp: {http: null, grpc: null}", "listen: cannot listen on 192.0.2.1:39797"),
+        ] {
+            let config: Config = {
+                let dir = tempfile::tempdir().expect("a folder");
+                let path = dir.path().join("lookout.yaml");
+                std::fs::write(&path, config).expect("a file");
+                Source { file: Some(path), env: Environment::default() }.load().expect("it can be read")
+            };
+            let mut found = Vec::new();
+            listeners(&config, &mut |key, message| found.push(format!("{key}: {message}")));
+            assert!(found.len() == usize::from(!problem.is_empty()), "{found:?}");
+            assert!(found.iter().all(|line| line.starts_with(problem)), "{found:?}");
+        }
+    }
+}
