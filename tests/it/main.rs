@@ -17,6 +17,7 @@ mod bundles;
 mod callbacks;
 mod counterparts;
 mod demo;
+mod deployment;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
@@ -38,6 +39,7 @@ mod ruletools;
 mod scrape;
 mod slack;
 mod storms;
+mod supervision;
 mod tidy;
 
 use std::collections::BTreeSet;
@@ -60,6 +62,9 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Sen
 }
 
 fn main() -> ExitCode {
+    if let Some(program) = deployment::program_under_filter() {
+        return program;
+    }
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
     let cases = [
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
         durability::trials(),
         faults::trials(),
         reload::trials(),
+        supervision::trials(),
+        deployment::trials(),
         otlp::trials(),
         pipe::trials(),
         callbacks::trials(),
