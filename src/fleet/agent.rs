@@ -304,7 +304,7 @@ impl<'a> Step<'a> {
             cost,
             day_cost: if first_cost { 0.0 } else { cost },
         };
-        used.spend(agent, project, unpriced, self.count_cache_read);
+        used.spend(agent, project, Price::unknown(unpriced), self.count_cache_read);
         self.changed = self.changed.union(USAGE);
     }
 }
@@ -322,6 +322,24 @@ pub(super) const USAGE: Signals = Signals::NONE
     .with(Signal::TokensSinceProgress)
     .with(Signal::IdleSpendingTokens);
 
+/// Whether it is known what the tokens of a step cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Price {
+    /// It is.
+    Known,
+    /// It is not; such tokens are counted.
+    Unknown,
+    /// It is about to be said.
+    Follows,
+}
+
+impl Price {
+    /// Unknown, if it is.
+    pub(super) const fn unknown(is_unknown: bool) -> Self {
+        if is_unknown { Self::Unknown } else { Self::Known }
+    }
+}
+
 /// Tokens and money used in one step.
 pub(super) struct Used {
     pub(super) now: Time,
@@ -336,7 +354,7 @@ pub(super) struct Used {
 
 impl Used {
     /// Books the step on task, day, project and model; the agent's own totals are booked by the caller.
-    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, unpriced: bool, count_cache_read: bool) {
+    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, price: Price, count_cache_read: bool) {
         let counted = |tokens: &[u64; 5]| -> u64 {
             let counts = |kind: &TokenType| count_cache_read || *kind != TokenType::CacheRead;
             TokenType::ALL
@@ -363,7 +381,7 @@ impl Used {
         });
         // Telemetry may count as many as there are numbers.
         let all = self.tokens.iter().copied().fold(0, u64::saturating_add);
-        if unpriced && all > 0 {
+        if price == Price::Unknown && all > 0 {
             agent.unpriced_tokens.add(all);
         }
         add_tokens(&mut project.totals.tokens, &self.tokens);
@@ -374,7 +392,7 @@ impl Used {
             && (all > 0 || self.cost > 0.0)
         {
             // What others of its models cost is no price of this one.
-            add_model_usage(project, model, &self.tokens, (!unpriced).then_some(self.cost));
+            add_model_usage(project, model, &self.tokens, (price == Price::Known).then_some(self.cost));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::model::{
     Agent, AgentStatus, AgentTelemetry, AgentUpdate, HistoryRow, Limited, Patch, Signal, Signals, Time, UsageOwner,
 };
 
-use super::agent::{USAGE, Used, add_tokens};
+use super::agent::{Price, USAGE, Used, add_tokens};
 use super::project::{Tally, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
@@ -158,7 +158,11 @@ impl Fleet {
             let tokens = said.tokens;
             let started_at = self.state.started_at;
             let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
-            used.spend(agent, totals, said.cost_usd.is_none(), self.settings.budgets.count_cache_read);
+            let price = match said.cost_usd {
+                None if said.price_follows => Price::Follows,
+                cost => Price::unknown(cost.is_none()),
+            };
+            used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
             changed = changed.union(USAGE);
         }
         if limits::take_telemetry(agent, now, said, &self.state.wall) {

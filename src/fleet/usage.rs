@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::model::{Signals, Time, UsageOwner, UsageUpdate};
 
-use super::agent::{USAGE, Used, add_tokens};
+use super::agent::{Price, USAGE, Used, add_tokens};
 use super::project::Tally;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
@@ -175,7 +175,8 @@ impl Fleet {
         }
         let started_at = self.state.started_at;
         let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
-        used.spend(agent, totals, update.cost_usd.is_none(), self.settings.budgets.count_cache_read);
+        let price = Price::unknown(update.cost_usd.is_none());
+        used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
         self.changes.agents.push((slot, if is_new { Signals::ALL } else { USAGE }));
         self.settle_project(now, project_slot, before);
         Ok(())

@@ -21,6 +21,8 @@ pub struct AgentTelemetry {
     pub tokens: [u64; 5],
     /// Cost in US dollars; `None` when the price of the tokens is not known.
     pub cost_usd: Option<f64>,
+    /// Whether another signal is about to say what they cost, so that they are not unpriced yet.
+    pub price_follows: bool,
     /// Requests that ended.
     pub requests: u64,
     /// Requests of these that failed.

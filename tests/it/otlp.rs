@@ -1,5 +1,6 @@
 //! OTLP as senders speak it: recorded bodies of seven tools, OpenTelemetry's own SDK as a client, rubbish, floods, refusals.
 
+mod counting;
 mod doctor;
 mod private;
 mod refusals;
@@ -62,6 +63,8 @@ pub(crate) fn trials() -> Vec<Case> {
         ),
         trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
+        trial("otlp: what an export says is read back at once", &[], counting::a_read_follows_its_write),
+        trial("otlp: twins and repeats count no more than was used", &[], counting::twins_count_once_each),
         trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
         trial("otlp: `doctor` names the signals that are missing", &[], doctor::it_names_what_is_missing),
         trial(

@@ -129,6 +129,11 @@ impl Exponential {
         counts.fold(self.zero, |total, count| total.saturating_add(*count))
     }
 
+    /// Whether anything below zero was observed.
+    pub fn has_negative(&self) -> bool {
+        !self.negative.counts.is_empty()
+    }
+
     /// The sum of the observations.
     pub const fn sum(&self) -> f64 {
         self.sum

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::model::names;
+
 /// The receiver of OpenTelemetry's protocol.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -75,9 +77,10 @@ impl Price {
     }
 }
 
-/// What the tokens cost by the longest pattern that fits the model; `None` when none does.
+/// What the tokens cost by the longest pattern that fits the model; `None` when none does. Patterns may name a provider
+/// before the model, as models may by other routes.
 pub(in crate::sources) fn price_of(prices: &BTreeMap<String, Price>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
-    let fitting = prices.iter().filter(|(pattern, _)| matches(pattern, model));
+    let fitting = prices.iter().filter(|(pattern, _)| matches(&names::model(pattern), model));
     let (_, price) = fitting.max_by_key(|(pattern, _)| pattern.len())?;
     Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
 }

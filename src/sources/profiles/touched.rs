@@ -23,7 +23,7 @@ struct Said {
     group: u64,
     telemetry: AgentTelemetry,
     /// Whether another of its signals will say what its tokens cost.
-    cost_follows: bool,
+    price_follows: bool,
     sums: Vec<(u64, Amounts)>,
 }
 
@@ -34,13 +34,13 @@ impl Touched {
         (group, meter): (u64, u64),
         amounts: &Amounts,
         telemetry: AgentTelemetry,
-        cost_follows: bool,
+        price_follows: bool,
     ) -> Option<&mut AgentTelemetry> {
         let whose = (group, Arc::clone(&telemetry.project), Arc::clone(&telemetry.agent));
         let place = match self.known.entry(whose) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                self.said.push(Said { group, telemetry, cost_follows, sums: Vec::new() });
+                self.said.push(Said { group, telemetry, price_follows, sums: Vec::new() });
                 *new.insert(self.said.len() - 1)
             }
         };
@@ -64,11 +64,12 @@ impl Touched {
             }
             (telemetry.requests, telemetry.request_errors) = (whole(Column::Requests), whole(Column::Errors));
             (telemetry.rate_limit_hits, telemetry.retries) = (whole(Column::RateLimited), whole(Column::Retries));
-            telemetry.cost_usd = if meters.tells_cost(said.group) || said.cost_follows {
+            telemetry.cost_usd = if meters.tells_cost(said.group) {
                 Some(cost(&news))
             } else {
                 listed(meters, said.group, &telemetry, prices)
             };
+            telemetry.price_follows = said.price_follows && telemetry.cost_usd.is_none();
             telemetry
         };
         self.said.into_iter().map(settle).collect()

@@ -53,13 +53,14 @@ fn is_counted(protocol: &str) {
     watch.shows("as before the crash", &expected);
     model.refuse(429, 1);
     expected.cost += cost();
-    expected = Shown { tokens: model.handed().sum(), requests: 2, retries: 1, ..expected };
+    // Each try is a request.
+    expected = Shown { tokens: model.handed().sum(), requests: 3, errors: 1, retries: 1, ..expected };
     assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
     watch.shows("the second run", &expected);
 
     model.turn(Mood::Refuses(500));
     fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
-    expected = Shown { requests: 3, errors: 1, ..expected };
+    expected = Shown { requests: 4, errors: 2, ..expected };
     watch.shows("the run that failed", &expected);
     // What hooks alone tell, nobody tells here.
     watch.is_told(

@@ -59,10 +59,17 @@ impl Total for MetricValue {
         match (self, earlier) {
             (Self::Number(now), Self::Number(earlier)) => now >= earlier,
             (Self::Histogram(now), Self::Histogram(earlier)) => {
+                let grew = || earlier.counts.iter().zip(&now.counts).all(|(earlier, now)| earlier <= now);
+                let below_zero = now.bounds.first().is_some_and(|bound| *bound < 0.0);
                 now.bounds == earlier.bounds
-                    && earlier.counts.iter().zip(&now.counts).all(|(earlier, now)| earlier <= now)
+                    && grew()
+                    && sums_fit((earlier.sum, now.sum), earlier.counts == now.counts, below_zero)
             }
-            (Self::Exponential(now), Self::Exponential(earlier)) => now.since(earlier).is_some(),
+            (Self::Exponential(now), Self::Exponential(earlier)) => {
+                let is_same = earlier.count() == now.count();
+                let below_zero = now.has_negative();
+                now.since(earlier).is_some() && sums_fit((earlier.sum(), now.sum()), is_same, below_zero)
+            }
             _ => false,
         }
     }
@@ -75,6 +82,13 @@ impl Total for MetricValue {
             Self::Summary(summary) => summary.count as f64,
         }
     }
+}
+
+/// Whether the sum of one process may have gone from `earlier` to `now`: without an observation it stays, and it falls by
+/// none that is not below zero.
+fn sums_fit((earlier, now): (f64, f64), is_same: bool, below_zero: bool) -> bool {
+    let slack = 1e-9 * earlier.abs();
+    if is_same { (now - earlier).abs() <= slack } else { below_zero || now >= earlier - slack }
 }
 
 /// Takes in a point of `stream` that was measured at `time` and counts from `start`, and adds what is new of it to

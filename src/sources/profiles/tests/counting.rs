@@ -431,6 +431,19 @@ fn an_unknown_price_is_never_zero() {
     );
     assert_eq!(heard(&mut profiles, &[by_span(1), by_span(2)]).1, Some(0.0), "it will be said");
     assert_eq!(heard(&mut profiles, &[next]).1, Some(0.5));
+    // Spans that come first are not unpriced before the other signals had time to come.
+    let mut profiles = listener();
+    let follows = |profiles: &mut Profiles, now: Time, id| {
+        let said = profiles.distil(now, &by_span(id));
+        let [it] = &said.iter().filter(|it| it.has_usage()).collect::<Vec<_>>()[..] else { panic!("{said:?}") };
+        (it.cost_usd, it.price_follows)
+    };
+    assert_eq!(follows(&mut profiles, later(), 1), (None, true));
+    assert_eq!(
+        follows(&mut profiles, later().plus(Duration::from_secs(91)), 2),
+        (None, false),
+        "spans are all it sends"
+    );
 }
 
 #[test]
@@ -445,6 +458,10 @@ fn one_model_is_one_group_by_whatever_name_it_comes() {
     let said: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.distil(later(), &by(id, model))).collect();
     let models: std::collections::BTreeSet<&str> = said.iter().filter_map(|it| it.model.as_deref()).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["claude-opus-5-5"]);
+    // Nor does it matter by which name its price is listed.
+    let price = Price { input: 1e6, ..Price::default() };
+    let config = OtlpConfig { prices: [("anthropic/claude-*".to_owned(), price)].into(), ..OtlpConfig::default() };
+    assert_eq!(heard(&mut Profiles::new(before(), &config), &[by(1, routes[2])]).1, Some(1.0));
 }
 
 #[test]
