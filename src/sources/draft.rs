@@ -148,7 +148,10 @@ impl<'a> Draft<'a> {
                     Field::IdleSeconds => value.seconds().map(|idle| self.active_at = idle.map(|idle| now.minus(idle))),
                     Field::RetryAfter => match &value {
                         Scalar::Text(text) => match retry::retry_after(text, now) {
-                            Some(at) => Ok(self.retry_at = Some(at)),
+                            Some(at) => {
+                                self.retry_at = Some(at);
+                                Ok(())
+                            }
                             None => value.time().map(|time| self.retry_at = time),
                         },
                         _ => value.seconds().map(|wait| self.retry_at = wait.map(|wait| now.plus(wait))),
