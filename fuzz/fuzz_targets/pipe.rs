@@ -20,6 +20,7 @@ fuzz_target!(|input: &[u8]| {
         0 => Format::Auto,
         1 => Format::ClaudeCode,
         2 => Format::Codex,
+        _ if kind & 16 != 0 => Format::GeminiCli,
         _ => Format::Text,
     };
     let config: PipeConfig = serde_json::from_slice(patterns).unwrap_or_default();
@@ -31,18 +32,21 @@ fuzz_target!(|input: &[u8]| {
     let mut watch = Watch::new(input.len() % 2 == 0);
     let mut told = Counts::default();
     let mut lane = All { is_slow: kind & 4 != 0, pieces: Vec::new() };
-    let mut skimmer = Skimmer::new(if kind & 8 != 0 { Keep::Everything } else { reader.keep() });
+    // Whoever must have everything gets it byte for byte, which documents made into lines are not.
+    let is_whole = kind & 8 != 0;
+    let keep = if is_whole { Keep::Everything } else { reader.keep() };
+    let mut skimmer = Skimmer::new(keep, !is_whole && reader.reads_documents());
     for piece in output.split(|byte| *byte == 0) {
         skimmer.take(piece.to_vec(), piece.len(), &mut lane);
         tell(&mut watch, &mut reader, &mut lane, &mut told);
     }
     skimmer.finish(&mut lane);
-    if kind & 8 != 0 {
+    if is_whole {
         whole(output, &lane);
     }
     tell(&mut watch, &mut reader, &mut lane, &mut told);
-    reader.finish(Ending::Over);
-    assert!(reader.state().status.is_over(), "what ended is over");
+    reader.finish(watch.now, Ending::Over);
+    assert!(reader.state().ended || reader.state().status.is_over(), "what ended is over");
     tell(&mut watch, &mut reader, &mut lane, &mut told);
 });
 

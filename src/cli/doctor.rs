@@ -35,15 +35,16 @@ pub(super) async fn run(args: &DoctorArgs, env: &Environment) -> anyhow::Result<
     let client = Client::new(&args.client, env)?;
     let status = parse(&client.get("/api/status", &[]).await?)?;
     let telemetry = parse(&client.get("/api/telemetry", &[]).await?)?;
+    let sources = advice_on_sources(&status);
     let mut patients = patients(&status, &telemetry);
     patients.retain(|patient| args.agent.as_deref().is_none_or(|wanted| wanted == patient.name));
     if args.client.json {
         let told = patients.iter().map(|patient| {
             json!({"project": patient.project, "name": patient.name, "telemetry": patient.telemetry, "advice": patient.advice()})
         });
-        print(&json!({"agents": told.collect::<Vec<_>>()}).to_string())?;
+        print(&json!({"agents": told.collect::<Vec<_>>(), "sources": sources}).to_string())?;
     } else {
-        print(&render(&patients, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&patients, &sources, Clock::system().now(), Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -58,27 +59,58 @@ struct Patient<'v> {
     telemetry: Vec<&'v Value>,
     /// Of the proxies that tell of calls: whether any does so without a session; none where there is no proxy.
     proxy_lacks_session: Option<bool>,
+    /// Whether the configuration expects it and it is not there.
+    is_missing: bool,
+}
+
+/// What to do about sources that do not answer, or have not yet.
+fn advice_on_sources(status: &Value) -> Vec<String> {
+    let of = |source: &Value| {
+        let (name, kind) = (text(source, "name"), text(source, "kind"));
+        match flag(source, "up") {
+            Some(true) => None,
+            None => Some(format!("source {name} ({kind}) has not answered yet; its agents are not known before")),
+            Some(false) => {
+                let error = Some(text(source, "last_error")).filter(|error| !error.is_empty()).unwrap_or("no answer");
+                Some(format!("source {name} ({kind}) can't be read: {error}"))
+            }
+        }
+    };
+    list(status, "sources").iter().filter(|source| source.is_object()).filter_map(of).collect()
 }
 
 fn patients<'v>(status: &'v Value, telemetry: &'v Value) -> Vec<Patient<'v>> {
     let proxies = list(telemetry, "agents").iter().filter(|it| advice::is_proxy(text(it, "type")));
     let proxy_lacks_session =
         proxies.map(|it| flag(it, "lacks_session") == Some(true)).reduce(|one, other| one || other);
-    let projects = list(status, "projects").iter();
-    let agents = projects.flat_map(|project| list(project, "agents").iter().map(move |agent| (project, agent)));
-    agents
-        .map(|(project, agent)| {
-            let (project, name) = (text(project, "name"), text(agent, "name"));
-            let is_its = |it: &&Value| text(it, "project") == project && text(it, "name") == name;
-            let telemetry = list(telemetry, "agents").iter().filter(is_its).collect();
-            Patient { project, name, agent, telemetry, proxy_lacks_session }
-        })
-        .collect()
+    let of = |project: &'v str, name: &'v str, agent: &'v Value, is_missing| {
+        let is_its = |it: &&Value| text(it, "project") == project && text(it, "name") == name;
+        let telemetry = list(telemetry, "agents").iter().filter(is_its).collect();
+        Patient { project, name, agent, telemetry, proxy_lacks_session, is_missing }
+    };
+    let mut patients = Vec::new();
+    for it in list(status, "projects") {
+        let project = text(it, "name");
+        patients.extend(list(it, "agents").iter().map(|agent| of(project, text(agent, "name"), agent, false)));
+        let missing = list(it, "missing").iter().filter_map(Value::as_str);
+        patients.extend(missing.map(|name| of(project, name, &Value::Null, true)));
+    }
+    // What was heard of agents of which the fleet knows nothing yet that it could show.
+    let mut known: std::collections::HashSet<(&str, &str)> =
+        patients.iter().map(|patient| (patient.project, patient.name)).collect();
+    for it in list(telemetry, "agents") {
+        let (project, name) = (text(it, "project"), text(it, "name"));
+        if !name.is_empty() && known.insert((project, name)) {
+            patients.push(of(project, name, &Value::Null, false));
+        }
+    }
+    patients
 }
 
-fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
+fn render(patients: &[Patient<'_>], sources: &[String], now: Time, look: Look) -> String {
     if patients.is_empty() {
-        return "no agents yet; `lookout setup TOOL` prints what to paste into a tool's settings\n".to_owned();
+        let sources: String = sources.iter().map(|advice| format!("{advice}\n")).collect();
+        return format!("no agents yet; `lookout setup TOOL` prints what to paste into a tool's settings\n{sources}");
     }
     let mut table = Table::new([
         Column::text("PROJECT"),
@@ -90,13 +122,13 @@ fn render(patients: &[Patient<'_>], now: Time, look: Look) -> String {
         Column::text("COST FROM"),
         Column::text("REQUESTS FROM"),
     ]);
-    let mut advice = Vec::new();
+    let mut advice: Vec<String> = sources.iter().map(|advice| format!("{advice}\n")).collect();
     for patient in patients {
         let told = patient.advice();
         table.push([
             patient.project.into(),
             Cell::new(patient.name, (!told.is_empty()).then_some(Colour::Warn)),
-            text(patient.agent, "type").into(),
+            patient.agent_type().into(),
             patient.heard(now).into(),
             patient.status_from().into(),
             patient.from("tokens").into(),
@@ -131,6 +163,18 @@ impl Patient<'_> {
     /// Whether a push, a poll or usage names it, beside what it sends by itself.
     fn is_reported(&self) -> bool {
         !matches!(text(self.agent, "source"), "" | "otlp" | "hooks")
+    }
+
+    /// Which tool it is, as far as anything says it.
+    fn agent_type(&self) -> &str {
+        let told = self.telemetry.iter().map(|it| text(it, "type"));
+        Some(text(self.agent, "type")).into_iter().chain(told).find(|it| !it.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether it is known by its name and by nothing that can be shown.
+    fn is_only_named(&self) -> bool {
+        let brings = SIGNALS.iter().flat_map(|signal| self.signals(signal)).any(|it| !list(it, "brings").is_empty());
+        self.status_from().is_empty() && text(self.agent, "usage_owner").is_empty() && !brings
     }
 
     /// What its status is taken from.
@@ -176,6 +220,9 @@ impl Patient<'_> {
 
     /// What to change.
     fn advice(&self) -> Vec<String> {
+        if self.is_missing {
+            return vec![advice::MISSING_AGENT.to_owned()];
+        }
         let mut advice = Vec::new();
         let arrives = |signal: &str| self.signals(signal).next().is_some();
         let sends = SIGNALS.into_iter().any(arrives);
@@ -194,6 +241,9 @@ impl Patient<'_> {
             if text(it, "type") == CLAUDE_CODE && matches!(&*self.status_from(), "" | "telemetry") {
                 advice.push(advice::NO_HOOKS.to_owned());
             }
+        }
+        if self.is_only_named() {
+            advice.push(if sends { advice::SAYS_NOTHING_YET } else { advice::ONLY_NAMED }.to_owned());
         }
         if !sends && self.hooks().is_some() && text(self.agent, "usage_owner").is_empty() {
             advice.push(advice::HOOKS_ALONE.to_owned());
@@ -222,7 +272,7 @@ mod tests {
 
     fn shown(status: &Value, telemetry: &Value) -> String {
         let now = Time::parse("2026-11-21T12:01:00Z").expect("a time");
-        render(&patients(status, telemetry), now, Look { width: Some(160), colours: false })
+        render(&patients(status, telemetry), &advice_on_sources(status), now, Look { width: Some(160), colours: false })
     }
 
     #[test]
@@ -259,10 +309,10 @@ mod tests {
         shop     builder     claude-code  metrics 5s ago, logs 3s ago, hooks 2s ago   hooks                metrics, logs  metrics, logs  logs
         shop     codex_exec  codex        logs 3s ago                                                      logs           otlp.prices    logs
         shop     boss        custom       push 10s ago                                push                 states         states         states
-        shop     both                     push 10s ago, traces 1s ago                                      states         states         states
+        shop     both        gen-ai       push 10s ago, traces 1s ago                                      states         states         states
         shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs
         shop     hooked      claude-code  hooks 2s ago                                hooks
-        shop     polled                   orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
+        shop     polled      claude-code  orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
         shop     gateway     litellm      callback 2s ago                                                  callback       callback       callback
 
         shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
@@ -296,6 +346,42 @@ mod tests {
         };
         assert_eq!(advice(true), [true, true, false]);
         assert_eq!(advice(false), [false, true, false]);
+    }
+
+    #[test]
+    fn who_is_only_named_and_what_has_not_answered_is_seen() {
+        let status = json!({
+            "projects": [{"name": "shop", "missing": ["nightly"], "agents": [{"name": "pushed", "source": "push", "last_heard": "2026-11-21T12:00:50Z"}]}],
+            "sources": [
+                {"name": "flows", "kind": "http-json", "up": null},
+                {"name": "orch", "kind": "orchestrator-cc", "up": false, "last_error": "connection refused"},
+                {"name": "well", "kind": "http-json", "up": true},
+            ],
+        });
+        let none = json!({"metrics": null, "logs": null, "traces": null, "callback": null});
+        let telemetry = json!({"agents": [
+            {"project": "shop", "name": "fresh", "type": "gemini-cli", "named": true, "signals": {"metrics": arrived(5, &[]), "logs": arrived(5, &[]), "traces": null}, "hooks": null},
+            {"project": "shop", "name": "asleep", "type": "claude-code", "named": null, "signals": none, "hooks": null},
+        ]});
+        insta::assert_snapshot!(shown(&status, &telemetry), @r"
+        PROJECT  AGENT    TYPE         HEARD THROUGH                STATUS FROM  TOKENS FROM  COST FROM  REQUESTS FROM
+        shop     pushed                push 10s ago
+        shop     nightly               nothing
+        shop     fresh    gemini-cli   metrics 5s ago, logs 5s ago
+        shop     asleep   claude-code  nothing
+
+        source flows (http-json) has not answered yet; its agents are not known before
+        source orch (orchestrator-cc) can't be read: connection refused
+        shop/pushed: it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`
+        shop/nightly: it is expected and nothing is heard of it; start it, or set it up with `lookout setup TOOL --agent NAME` under this very name
+        shop/fresh: its telemetry arrives and says nothing yet that counts: no request to its model has been answered; ask it something and look again
+        shop/asleep: it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`
+        4 agents, 6 things to change
+        ");
+        assert!(
+            shown(&json!({"sources": status["sources"]}), &Value::Null)
+                .contains("flows (http-json) has not answered yet")
+        );
     }
 
     #[test]

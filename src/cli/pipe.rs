@@ -83,10 +83,12 @@ pub enum StreamFormat {
     /// Whatever its first lines look like
     #[default]
     Auto,
-    /// `claude -p --output-format stream-json --verbose`
+    /// `claude -p --output-format stream-json --verbose`, or `json`
     ClaudeCode,
     /// `codex exec --json`
     Codex,
+    /// `gemini -p --output-format stream-json`, or `json`
+    GeminiCli,
     /// Anything, by patterns
     Text,
 }
@@ -97,6 +99,7 @@ impl From<StreamFormat> for Format {
             StreamFormat::Auto => Self::Auto,
             StreamFormat::ClaudeCode => Self::ClaudeCode,
             StreamFormat::Codex => Self::Codex,
+            StreamFormat::GeminiCli => Self::GeminiCli,
             StreamFormat::Text => Self::Text,
         }
     }
@@ -112,7 +115,7 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
     args.reach.base(env)?;
     let signals = Signals::heed()?;
     let reader = Reader::new(args.format.into(), patterns(args, env), args.task.as_deref());
-    let keep = reader.keep();
+    let (keep, documents) = (reader.keep(), reader.reads_documents());
     let (seen, told) = watch::channel(Seen::new(&reader));
     let ending = Arc::new(OnceLock::new());
 
@@ -136,7 +139,7 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
         copier.unpark();
     })?;
 
-    let copied = copy::copy(Skimmer::new(keep), &mut lane);
+    let copied = copy::copy(Skimmer::new(keep, documents), &mut lane);
     // Set once, here.
     ending.get_or_init(|| *copied.as_ref().unwrap_or(&Ending::ReaderGone));
     drop(lane);
@@ -211,7 +214,8 @@ impl Understander {
         let how = ending.get().copied().unwrap_or(Ending::Over);
         // A stream that says itself how it ended needs no other cause. Who reads it is reached by signals, too.
         let is_cut = !self.reader.state().status.is_over();
-        self.reader.finish(if is_cut && self.signals.ended_the_stream() { Ending::Interrupted } else { how });
+        let how = if is_cut && self.signals.ended_the_stream() { Ending::Interrupted } else { how };
+        self.reader.finish(self.clock.wall(), how);
         self.show(true, false);
     }
 

@@ -29,6 +29,9 @@ pub struct SetupArgs {
     /// The host by which the tool reaches the sidecar, when it runs elsewhere
     #[arg(long, value_name = "HOST", value_parser = name)]
     pub host: Option<String>,
+    /// Where the sidecar is, in place of what the configuration says; telemetry goes there as well
+    #[arg(long, value_name = "URL", conflicts_with = "host", value_parser = base)]
+    pub url: Option<String>,
     /// Which configuration says where telemetry is received
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -43,9 +46,24 @@ pub enum Tool {
     Codex,
     /// Google's Gemini CLI
     GeminiCli,
+    /// GitHub's Copilot, in its CLI and in VS Code
+    #[value(alias = "github-copilot")]
+    Copilot,
     /// The LiteLLM proxy
     Litellm,
+    /// Langflow
+    Langflow,
+    /// Flowise
+    Flowise,
+    /// CrewX
+    Crewx,
+    /// AutoGen, and programs made with it
+    #[value(alias = "autogen-studio")]
+    Autogen,
+    /// Vanna, and programs made with it
+    Vanna,
     /// Any program with an OpenTelemetry SDK
+    #[value(aliases = ["otel", "otlp", "goose", "gen-ai", "openai-agents", "crewai", "langchain", "langgraph"])]
     Opentelemetry,
 }
 
@@ -57,6 +75,16 @@ fn name(text: &str) -> Result<String, String> {
     } else {
         Err("write it with letters, digits, `.`, `_` and `-`, 100 at most".to_owned())
     }
+}
+
+/// The address of a sidecar, which needs no quotes either.
+fn base(text: &str) -> Result<String, String> {
+    let wrong = || Err("write it like https://lookout.example.com:9797, without user, query or fragment".to_owned());
+    let url = text.trim_end_matches('/');
+    let Some((scheme, rest)) = url.split_once("://") else { return wrong() };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:/[]~".contains(&byte);
+    let fits = matches!(scheme, "http" | "https") && rest.len() <= 300 && rest.bytes().all(is_plain);
+    if fits && reqwest::Url::parse(url).is_ok_and(|url| url.has_host()) { Ok(url.to_owned()) } else { wrong() }
 }
 
 /// Prints what to paste.
@@ -74,6 +102,15 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
             None => address.to_string(),
         }
     };
+    if let Some(elsewhere) = &args.url {
+        let is_local = reqwest::Url::parse(elsewhere)
+            .is_ok_and(|url| url.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]")));
+        // The main listener takes OTLP over HTTP as well, and what lies before it is known to pass that on.
+        let needs_token = !config.auth.tokens.is_empty() || !is_local;
+        let project = args.project.as_deref();
+        let target = texts::Target { main: elsewhere, http: elsewhere, agent: &args.agent, project, needs_token };
+        return Ok(target.of(args.tool));
+    }
     // All listeners have one certificate, and the main one takes OTLP over HTTP as well.
     let scheme = if config.tls.cert_file.is_some() { "https" } else { "http" };
     let (main, http) = (config.listen.0, config.otlp.http.unwrap_or(config.listen.0));
@@ -93,13 +130,25 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
         // On a loopback address callers may need none, unless it is reached from elsewhere.
         needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback() || posts && !main.ip().is_loopback(),
     };
-    Ok(match args.tool {
-        Tool::ClaudeCode => target.claude_code(),
-        Tool::Codex => target.codex(),
-        Tool::GeminiCli => target.gemini_cli(),
-        Tool::Litellm => target.litellm(),
-        Tool::Opentelemetry => target.opentelemetry(),
-    })
+    Ok(target.of(args.tool))
+}
+
+impl texts::Target<'_> {
+    /// What to paste into the settings of `tool`.
+    fn of(&self, tool: Tool) -> String {
+        match tool {
+            Tool::ClaudeCode => self.claude_code(),
+            Tool::Codex => self.codex(),
+            Tool::GeminiCli => self.gemini_cli(),
+            Tool::Copilot => self.copilot(),
+            Tool::Litellm => self.litellm(),
+            Tool::Langflow => self.langflow(),
+            Tool::Flowise => self.flowise(),
+            Tool::Crewx => self.crewx(),
+            Tool::Autogen | Tool::Vanna => self.python(),
+            Tool::Opentelemetry => self.opentelemetry(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +167,7 @@ mod tests {
 
     fn args(tool: Tool) -> SetupArgs {
         let project = Some("shop".to_owned());
-        SetupArgs { tool, agent: "builder".to_owned(), project, host: None, config: ConfigArgs::default() }
+        SetupArgs { tool, agent: "builder".to_owned(), project, host: None, url: None, config: ConfigArgs::default() }
     }
 
     fn shown(tool: Tool, configuration: &str) -> String {
@@ -139,6 +188,9 @@ export OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop
 # Spans as well: they alone show requests that were refused and then succeeded.
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
+# Whose the hooks are; each agent says its own.
+export AGENT_NAME=builder
+export AGENT_PROJECT=shop
 ";
         let shown = shown(Tool::ClaudeCode, "");
         let (_, hooks) = shown.split_once("\n\n").expect("two parts");
@@ -146,9 +198,28 @@ export OTEL_TRACES_EXPORTER=otlp
         let (place, hooks) = hooks.split_once('\n').expect("where to put it");
         assert!(place.contains(".claude/settings.json"), "{place}");
         let hooks: serde_json::Value = serde_json::from_str(hooks).expect("JSON");
-        let url = "http://127.0.0.1:9797/hooks/claude-code?agent=builder&project=shop";
-        assert_eq!(hooks["hooks"]["PermissionRequest"][0]["hooks"][0]["url"], url);
-        assert_eq!(hooks["hooks"].as_object().expect("events").len(), 14);
+        let events = hooks["hooks"].as_object().expect("events");
+        for event in ["PermissionRequest", "PermissionDenied", "Elicitation", "ElicitationResult"] {
+            let hook = &events[event][0]["hooks"][0];
+            assert_eq!(hook["url"], "http://127.0.0.1:9797/hooks/claude-code");
+            assert_eq!(hook["headers"]["x-lookout-agent"], "$AGENT_NAME");
+            assert_eq!(hook["allowedEnvVars"], serde_json::json!(["AGENT_NAME", "AGENT_PROJECT"]));
+        }
+        assert_eq!(events.len(), 17);
+        assert_eq!(shown.matches("builder").count(), 2, "its name fits in one place for telemetry and one for hooks");
+    }
+
+    #[test]
+    fn a_sidecar_elsewhere_is_named_by_its_address() {
+        for tool in Tool::value_variants() {
+            let url = base("https://watch.example.com/lookout/").ok();
+            let text = text(&SetupArgs { url, ..args(*tool) }, &config("")).expect("a text");
+            assert!(text.contains("https://watch.example.com/lookout"), "{tool:?}: {text}");
+            assert!(!text.contains("127.0.0.1") && text.contains("TOKEN"), "{tool:?}: {text}");
+        }
+        for wrong in ["", "watch", "ftp://x", "http://", "http://a:b@c", "http://a/?b", "http://$(x)", "http://a b"] {
+            base(wrong).expect_err(wrong);
+        }
     }
 
     #[test]
@@ -210,7 +281,17 @@ export OTEL_TRACES_EXPORTER=otlp
 
     #[test]
     fn every_agent_says_who_it_is() {
-        for tool in [Tool::ClaudeCode, Tool::Codex, Tool::GeminiCli, Tool::Opentelemetry] {
+        for tool in [
+            Tool::ClaudeCode,
+            Tool::Codex,
+            Tool::GeminiCli,
+            Tool::Autogen,
+            Tool::Vanna,
+            Tool::Crewx,
+            Tool::Copilot,
+            Tool::Flowise,
+            Tool::Opentelemetry,
+        ] {
             let text = shown(tool, "");
             let name = "\nexport OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop\n";
             assert!(text.contains(name), "{tool:?}: {text}");

@@ -4,15 +4,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::limited::is_about_limit;
 use crate::model::project::Project;
 use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, Count, EndedTask, HistoryRow, Patch, Signal, Signals, Task, Time, TokenType,
-    UsageOwner, Wall,
+    Agent, AgentStatus, AgentUpdate, Count, EndedTask, HistoryRow, Patch, Refusal, Signal, Signals, Task, Time,
+    TokenType, UsageOwner, Wall,
 };
 
 use super::project::{add_model_usage, end_task};
+
+/// The reason of an agent of which is known that it does not run, and no more.
+pub(super) const NOT_RUNNING: &str = "not running";
 
 /// What one report changed.
 pub(super) struct Step<'a> {
@@ -32,6 +36,10 @@ pub(super) struct Step<'a> {
     pub(super) old_task: Option<Arc<str>>,
     /// Whether tokens were left out, since increments own the agent's totals.
     pub(super) usage_refused: bool,
+    /// Whether it reported a refused request, or a limit with nothing left.
+    pub(super) is_refusal: bool,
+    /// Whether the run ended by it.
+    pub(super) has_ended: bool,
 }
 
 impl<'a> Step<'a> {
@@ -55,6 +63,8 @@ impl<'a> Step<'a> {
             task_changed: false,
             old_task: None,
             usage_refused: false,
+            is_refusal: false,
+            has_ended: false,
         }
     }
 
@@ -77,6 +87,7 @@ impl<'a> Step<'a> {
         if let Some(heard) = self.heard {
             self.take_heard(agent, heard, project);
         }
+        self.settle_limit(agent);
         // After its usage, which led there.
         if self.moved || self.task_changed {
             self.go_on(agent);
@@ -181,6 +192,9 @@ impl<'a> Step<'a> {
     }
 
     fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, came_back: bool, project: &mut Project) {
+        if update.ended && update.status.is_none() {
+            return self.take_unknown_end(agent, update);
+        }
         let said = update.status.or(match (update.running, agent.status) {
             (Some(false), _) => Some(AgentStatus::Failed),
             (Some(true), None | Some(AgentStatus::Failed | AgentStatus::Completed)) => Some(AgentStatus::Running),
@@ -189,19 +203,22 @@ impl<'a> Step<'a> {
         let flagged_down = update.status.is_none() && update.running == Some(false);
         let from = agent.status;
         let changed = said.is_some_and(|said| from != Some(said));
+        let was_held = agent.reason.as_deref().is_some_and(is_about_limit);
         if changed || came_back {
             // Whatever depends on what the agent is doing is looked at again.
             self.changed = self.changed.union(Signals::ALL);
         }
         if let Some(to) = said.filter(|_| changed) {
-            (agent.status, agent.status_since) = (Some(to), self.now);
-            if to.is_over() {
+            (agent.status, agent.status_since, agent.ended) = (Some(to), self.now, false);
+            self.has_ended = to.is_over();
+            if was_held && !to.is_over() && to != AgentStatus::WaitingDependency && self.heard.is_none() {
+                // Who reported that a limit held it up reports now that it goes on.
                 self.answered(agent);
             }
             if from.is_some() {
                 agent.status_changes = agent.status_changes.saturating_add(1);
             }
-            agent.reason = flagged_down.then(|| Arc::from("not running"));
+            agent.reason = flagged_down.then(|| Arc::from(NOT_RUNNING));
             let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over()) && self.heard.is_none();
             if ended_task && (agent.task.is_some() || !flagged_down) {
                 let began = agent.task.as_ref().map(|task| task.started_at);
@@ -209,6 +226,10 @@ impl<'a> Step<'a> {
             }
         }
         let other_reason = patch(&mut agent.reason, &update.reason);
+        if let Some(refusal) = update.refusal.as_ref().filter(|_| changed || other_reason) {
+            let until = refusal.until.map(|at| self.wall.expect(at));
+            self.refused(agent, &Refusal { until, ..refusal.clone() });
+        }
         self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
             let [from, to] = [from, agent.status].map(|status| status.map_or("", AgentStatus::as_str));
@@ -225,6 +246,24 @@ impl<'a> Step<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// Takes down that the run ended and nobody knows how: it is neither a success nor a failure.
+    fn take_unknown_end(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+        patch(&mut agent.reason, &update.reason);
+        if agent.ended {
+            return;
+        }
+        let from = agent.status.take().map_or("", AgentStatus::as_str);
+        (agent.ended, agent.status_since, self.has_ended) = (true, self.now, true);
+        self.changed = Signals::ALL;
+        if let Some(task) = &mut agent.task
+            && task.working_since.is_some()
+        {
+            (task.worked, task.working_since) = (task.worked_at(self.now), None);
+        }
+        let row = HistoryRow::of_agent(self.now, agent, from, "ended");
+        self.history = Some(HistoryRow { reason: agent.reason.clone(), ..row });
     }
 
     /// Counts a task that ended, well or not, and how long it took.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::model::hook::Failure;
 use crate::model::sessions::PATIENCE;
 use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Signal, Signals, Time};
 
@@ -57,6 +58,7 @@ impl Fleet {
     fn expire_agent(&mut self, now: Time, slot: u32) {
         self.end_limit(now, slot);
         self.rest(now, slot);
+        self.end_wait(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
         let heard = agent.last_heard.max(self.state.started_at);
@@ -99,12 +101,52 @@ impl Fleet {
         if agent.limited.as_ref().is_none_or(|limited| limited.ends() > now) {
             return;
         }
-        let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
+        let project = agent.project_slot;
+        let before = self.tally(project);
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
         let tally = Tally::of(agent, false);
         agent.limited = None;
-        tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
+        tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
+        // A run that it ended is down from now on, unless it was begun again.
+        self.changes.agents.push((slot, Signals::NONE.with(Signal::AgentsLimited).with(Signal::AgentsDown)));
+        self.project_changed(project);
+        self.settle_project(now, project, before);
+        self.touched();
+    }
+
+    /// Ends the wait of an agent of which telemetry or a hook alone said that a rate limit holds it up, once none does:
+    /// it runs for what is known, or sits idle where its session says that its turn is over.
+    pub(super) fn end_wait(&mut self, now: Time, slot: u32) {
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        if agent.limited.is_some() || agent.status != Some(AgentStatus::WaitingDependency) {
+            return;
+        }
+        let is_ours = |reason: &str| agent.reason.as_deref() == Some(reason);
+        if is_ours(super::telemetry::LIMITED) {
+            return self.becomes(now, slot, AgentStatus::Running, None);
+        }
+        if is_ours(&Failure::RateLimit.reason())
+            && let Some(sessions) = &mut agent.sessions
+            && let Some((status, reason)) = Arc::make_mut(sessions).limit_is_over()
+        {
+            self.becomes(now, slot, status, reason);
+        }
+    }
+
+    /// Takes the agent for being in `status` though nobody reported it.
+    pub(super) fn becomes(&mut self, now: Time, slot: u32, status: AgentStatus, reason: Option<Arc<str>>) {
+        let Some(agent) = self.state.agents.get_mut(slot) else { return };
         let project = agent.project_slot;
-        self.changes.agents.push((slot, Signals::NONE.with(Signal::AgentsLimited)));
+        let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
+        let from = agent.status.map_or("", AgentStatus::as_str);
+        let tally = Tally::of(agent, false);
+        (agent.status, agent.status_since, agent.reason) = (Some(status), now, reason);
+        agent.status_changes = agent.status_changes.saturating_add(1);
+        tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
+        let row = HistoryRow::of_agent(now, agent, from, status.as_str());
+        self.changes.history.push(HistoryRow { reason: agent.reason.clone(), ..row });
+        self.changes.agents.push((slot, Signals::ALL));
         self.project_changed(project);
         self.touched();
     }

@@ -64,6 +64,7 @@ impl Fleet {
             update.task_id = task.map_or(Patch::Clear, |(id, _)| Patch::Set(Cow::Owned(id)));
         }
         self.apply_agent(now, (project, slot, is_new), (&owner, ttl), &update, Some(&heard));
+        self.end_wait(now, slot);
         taken.accepted = 1;
         self.settle_project(now, project, before);
         self.touched();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Agent, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Time, Wall};
+use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Time, Wall};
 
-use super::agent::Step;
+use super::agent::{NOT_RUNNING, Step};
 
 /// Most rate limits kept for one agent: its provider's four kinds, twice over.
 const MAX_RATE_LIMITS: usize = 8;
@@ -13,14 +14,14 @@ const MAX_RATE_LIMITS: usize = 8;
 impl Step<'_> {
     /// Takes over all that is said of its limits.
     pub(super) fn take_rate_limits(&mut self, agent: &mut Agent, limits: &[RateLimitUpdate<'_>]) {
-        let same = agent.rate_limits.len() == limits.len()
+        let is_same = agent.rate_limits.len() == limits.len()
             && agent.rate_limits.iter().zip(limits).all(|(known, new)| {
                 *known.provider == *new.provider
                     && *known.limit_type == *new.limit_type
                     && (known.limit, known.remaining, known.reset_at)
                         == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
             });
-        if !same {
+        if !is_same {
             agent.rate_limits.clear();
             for new in limits {
                 let limit = RateLimit {
@@ -33,12 +34,10 @@ impl Step<'_> {
                 keep(agent, limit);
             }
         }
-        self.take_spent(agent);
-    }
-
-    /// What has nothing left holds the agent up; as long as all have something left, nothing does.
-    fn take_spent(&mut self, agent: &mut Agent) {
+        // What has nothing left holds the agent up; as long as all have something left, nothing does.
         match spent(agent, self.now) {
+            // Who has ended is refused nothing more, however often that is reported.
+            Some(refusal) if is_same && refusal.until.is_none() && agent.is_over() => {}
             Some(refusal) => self.refused(agent, &refusal),
             None => self.answered(agent),
         }
@@ -47,7 +46,26 @@ impl Step<'_> {
     /// Notes that a rate limit refused a request.
     pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
         agent.refused(self.now, refusal);
+        self.is_refusal = true;
         self.changed.insert(Signal::AgentsLimited);
+    }
+
+    /// Settles what becomes of the limit when the run ends: one that ended the run goes on and the agent is not down;
+    /// who ended otherwise waits for nothing. Whatever else is reported in one report with the failure is its cause,
+    /// and so is a limit that held until then, unless the reason is another one.
+    pub(super) fn settle_limit(&mut self, agent: &mut Agent) {
+        let is_failed = agent.status == Some(AgentStatus::Failed);
+        let is_cause = self.is_refusal
+            || agent.reason.as_deref().is_none_or(|reason| reason == NOT_RUNNING || is_about_limit(reason));
+        if self.has_ended && !(is_failed && is_cause) {
+            return self.answered(agent);
+        }
+        let Some(limited) = &mut agent.limited else { return };
+        let ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
+        if limited.ended_run != ended_run {
+            limited.ended_run = ended_run;
+            self.changed.insert(Signal::AgentsDown);
+        }
     }
 
     /// Notes that a request was answered, so that no limit holds the agent up.
@@ -118,8 +136,11 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
         let refusal = Refusal { until: refusal.until.map(ours), ..refusal.clone() };
         let held = Limited::after(agent.limited.as_ref(), at, &refusal);
         // A refusal of long ago holds nobody up any more.
-        if held.as_ref().is_some_and(|held| held.ends() > now) {
-            agent.limited = held;
+        if let Some(mut held) = held.filter(|held| held.ends() > now) {
+            // Telemetry comes after the failure that it explains.
+            held.ended_run |= agent.status == Some(AgentStatus::Failed)
+                && agent.reason.as_deref().is_none_or(|reason| reason == NOT_RUNNING || is_about_limit(reason));
+            agent.limited = Some(held);
         }
     } else if let Some(refusal) = spent(agent, now).filter(|_| !said.rate_limits.is_empty()) {
         agent.refused(now, &refusal);

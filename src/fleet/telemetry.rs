@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::{
-    Agent, AgentStatus, AgentTelemetry, AgentUpdate, HistoryRow, Limited, Patch, Signal, Signals, Time, UsageOwner,
+    Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, Signal, Signals, Time, UsageOwner,
 };
 
 use super::agent::{Price, USAGE, Used, add_tokens};
@@ -12,7 +12,7 @@ use super::project::{Tally, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 /// Why an agent waits that a rate limit holds up.
-const LIMITED: &str = "held up by a rate limit";
+pub(super) const LIMITED: &str = "held up by a rate limit";
 /// Why an agent is taken for idle.
 const RESTS: &str = "its telemetry tells of nothing";
 
@@ -71,20 +71,7 @@ impl Fleet {
         if rests_at > now {
             return self.agent_deadlines.schedule(slot, rests_at);
         }
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
-        let from = agent.status.map_or("", AgentStatus::as_str);
-        let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
-        let tally = Tally::of(agent, false);
-        (agent.status, agent.status_since) = (Some(AgentStatus::Idle), now);
-        agent.status_changes = agent.status_changes.saturating_add(1);
-        agent.reason = Some(Arc::from(RESTS));
-        tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
-        let row = HistoryRow::of_agent(now, agent, from, AgentStatus::Idle.as_str());
-        self.changes.history.push(HistoryRow { reason: agent.reason.clone(), ..row });
-        let project = agent.project_slot;
-        self.changes.agents.push((slot, Signals::ALL));
-        self.project_changed(project);
-        self.touched();
+        self.becomes(now, slot, AgentStatus::Idle, Some(Arc::from(RESTS)));
     }
 
     fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (&'static str, String)> {
@@ -185,6 +172,7 @@ impl Fleet {
         tally.replace_with(Tally::of(agent, false), totals);
         self.changes.agents.push((slot, changed));
         self.take_activity(now, (project_slot, slot), said);
+        self.end_wait(now, slot);
         self.settle_project(now, project_slot, before);
         if has_numbers && !is_ours {
             let error =

@@ -187,6 +187,9 @@ pub struct Agent {
     /// What it is doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<AgentStatus>,
+    /// Whether its run ended and nobody knows how; then it has no status.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// Why it is in that status, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
@@ -304,6 +307,7 @@ impl Agent {
             model: None,
             source,
             status: None,
+            ended: false,
             reason: None,
             status_since: now,
             status_changes: 0,
@@ -341,7 +345,17 @@ impl Agent {
 
     /// Whether it is alive in whatever state: not ended, failed or stale. This is `orchestrator_agent_up`.
     pub fn is_up(&self) -> bool {
-        !self.stale && !self.status.is_some_and(AgentStatus::is_over)
+        !self.stale && !self.is_over()
+    }
+
+    /// Whether its run ended: well, badly, or nobody knows how.
+    pub fn is_over(&self) -> bool {
+        self.ended || self.status.is_some_and(AgentStatus::is_over)
+    }
+
+    /// Whether a rate limit that still holds ended its run.
+    fn is_ended_by_limit(&self) -> bool {
+        self.limited.as_ref().is_some_and(|limited| limited.ended_run)
     }
 
     /// Notes that a request was refused for a rate limit at `now`.
@@ -351,13 +365,14 @@ impl Agent {
 
     /// Whether it holds a task that has not ended.
     pub fn has_open_task(&self) -> bool {
-        self.task.is_some() && !self.status.is_some_and(AgentStatus::is_over)
+        self.task.is_some() && !self.is_over()
     }
 
-    /// Whether it is down: failed, or silent in the middle of a task; never completed or paused.
+    /// Whether it is down: failed, or silent in the middle of a task; never completed or paused. One whose run a rate
+    /// limit ended is down only once that limit is over and it has not gone on.
     pub fn is_down(&self) -> bool {
         match self.status {
-            Some(AgentStatus::Failed) => true,
+            Some(AgentStatus::Failed) => !self.is_ended_by_limit(),
             Some(AgentStatus::Completed | AgentStatus::Paused) => false,
             _ => self.stale && self.has_open_task(),
         }
@@ -376,6 +391,7 @@ impl Agent {
         }
         match self.status {
             Some(AgentStatus::Completed | AgentStatus::Failed | AgentStatus::Paused) => None,
+            _ if self.ended => None,
             _ => self.last_activity.map(|at| now.seconds_since(at)),
         }
     }

@@ -39,6 +39,9 @@ pub struct Limited {
     pub until: Option<Time>,
     /// When a request was last refused, or said to be.
     pub refused_at: Time,
+    /// Whether it ended the agent's run: then the agent is rate-limited and not down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_run: bool,
 }
 
 impl Limited {
@@ -54,6 +57,7 @@ impl Limited {
             since: before.map_or(now, |limited| limited.since),
             until: told.or(known),
             refused_at: now,
+            ended_run: before.is_some_and(|limited| limited.ended_run),
         })
     }
 
@@ -70,9 +74,55 @@ impl Limited {
     }
 }
 
+/// Whether `text` speaks of a limit that ends by itself, as an error or a reason does.
+pub fn is_about_limit(text: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "rate_limit",
+        "ratelimit",
+        "too many requests",
+        "usage limit",
+        "usage_limit",
+        "limit reached",
+        "hit your limit",
+        "resource_exhausted",
+        "resource exhausted",
+    ];
+    let text = text.to_ascii_lowercase().replace('-', " ");
+    // A rate limiter is a program, and a weekly limit is one that somebody hit.
+    let is_rate = text
+        .match_indices("rate limit")
+        .any(|(at, word)| text.get(at + word.len()..).is_none_or(|rest| !rest.starts_with("er")));
+    let is_hit = text.contains("hit your") && text.contains("limit");
+    let is_429 = text.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == "429");
+    is_rate || is_hit || is_429 || WORDS.iter().any(|word| text.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_limit_are_known() {
+        for text in [
+            "rate limit",
+            "failed by rate limit",
+            "Rate-limited by anthropic",
+            "429, rate limit",
+            "RateLimitError: Error code: 429",
+            "HTTP 429",
+            "You've hit your weekly limit · resets Dec 3, 7am (Europe/Zurich)",
+            "You've hit your usage limit.",
+            "5-hour limit reached ∙ resets 3:30pm",
+            "429 RESOURCE_EXHAUSTED",
+        ] {
+            assert!(is_about_limit(text), "{text}");
+        }
+        for text in
+            ["", "exit code 137", "out of memory", "tests of the rate limiter failed", "line 1429", "time limit"]
+        {
+            assert!(!is_about_limit(text), "{text}");
+        }
+    }
 
     fn at(seconds: i64) -> Time {
         Time::from_millis(seconds * 1000)

@@ -27,6 +27,10 @@ const TOLD_AGAIN: Duration = Duration::from_secs(600);
 /// A question stays open for so long at least: somebody who left in the evening comes back, also after a weekend.
 pub const PATIENCE: Duration = Duration::from_secs(3 * 86_400);
 
+/// A session that works and says nothing for so long has vanished, where a newer one of the agent is heard: few tools
+/// take longer, and a program that is killed says no goodbye.
+const VANISHED: Duration = Duration::from_secs(30 * 60);
+
 /// The sessions of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
@@ -93,7 +97,9 @@ impl Sessions {
         let (status, ended) = match (&hook.step, place) {
             // Whoever merely lives has not begun a session.
             (Step::Lives, None) => (None, None),
-            (Step::Ended(end), _) => {
+            // A subagent's end is not that of the session.
+            (Step::Ended(_), None) if hook.subagent.is_some() => (None, None),
+            (Step::Ended(end), _) if hook.subagent.is_none() => {
                 let last = place.map(|place| self.sessions.remove(place));
                 let (status, reason) = ended(last.as_ref(), *end);
                 let is_undone = status == AgentStatus::Failed || was_braked;
@@ -102,10 +108,12 @@ impl Sessions {
             }
             (step, place) => {
                 let place = place.unwrap_or_else(|| self.add(now, hook.session));
+                self.supersede(now, place, step);
                 if let Some(session) = self.sessions.get_mut(place) {
                     session.take(now, hook, &mut self.prompts);
                 }
                 let is_done = match step {
+                    _ if hook.subagent.is_some() => None,
                     Step::Stopped { .. } if !was_braked => Some(true),
                     Step::Failed(_) => Some(false),
                     // It goes on with something else.
@@ -131,6 +139,24 @@ impl Sessions {
         self.sessions.len() - 1
     }
 
+    /// Takes sessions for dead that have said nothing since the one at `place` began: those that wait for a person as
+    /// soon as that one works, since whoever began it sits there, and those that work after a while. What was killed in
+    /// front of its question never says so; what lives after all is heard of again.
+    fn supersede(&mut self, now: Time, place: usize, step: &Step) {
+        let Some(began) = self.sessions.get(place).map(|session| session.began) else { return };
+        let works = matches!(step, Step::ToolBegan { .. } | Step::Stopped { .. } | Step::Failed(_));
+        for (other, older) in self.sessions.iter_mut().enumerate() {
+            let is_silent = other != place && older.seen <= began;
+            let is_gone = if older.waits() { works } else { now.since(older.seen) >= VANISHED };
+            older.is_superseded |= is_silent && is_gone;
+        }
+    }
+
+    /// The sessions that count.
+    fn live(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().filter(|session| !session.is_superseded)
+    }
+
     /// The status that counts most among the sessions, of equals the first; with its reason.
     fn fold(&self) -> Option<(AgentStatus, Option<Arc<str>>)> {
         let weight = |status| match status {
@@ -141,13 +167,23 @@ impl Sessions {
             AgentStatus::Paused => 4,
             _ => 5,
         };
-        self.sessions.iter().map(Session::status).min_by_key(|(status, _)| weight(*status))
+        self.live().map(Session::status).min_by_key(|(status, _)| weight(*status))
     }
 
     /// What it was told to do first and has not done yet; what it was stopped in comes last.
     fn prompt(&self) -> Option<Prompt> {
-        let prompts = self.sessions.iter().filter_map(|session| Some((session.braked().is_some(), session.prompt?)));
+        let prompts = self.live().filter_map(|session| Some((session.braked().is_some(), session.prompt?)));
         prompts.min_by_key(|(is_braked, prompt)| (*is_braked, prompt.number)).map(|(_, prompt)| prompt)
+    }
+
+    /// Takes note that no rate limit holds the agent up any more: a session whose turn one ended sits idle. What the
+    /// agent does then and why; `None` where no session waited for that.
+    pub fn limit_is_over(&mut self) -> Option<(AgentStatus, Option<Arc<str>>)> {
+        let mut is_any = false;
+        for session in &mut self.sessions {
+            is_any |= session.limit_is_over();
+        }
+        is_any.then(|| self.fold()).flatten()
     }
 
     /// When a hook last came, of whichever session.
@@ -162,7 +198,7 @@ impl Sessions {
 
     /// Whether silence means that nothing goes on: something is to be done, and no subagent does it.
     pub fn can_idle(&self) -> bool {
-        self.prompt().is_some() && self.sessions.iter().all(|session| session.subagents.is_empty())
+        self.prompt().is_some() && self.live().all(|session| session.subagents.is_empty())
     }
 
     /// How many of the refused requests that telemetry tells of at `now` hooks told of before.

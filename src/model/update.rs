@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentStatus, ComponentStatus, SourceError, Time};
+use super::{AgentStatus, ComponentStatus, Refusal, SourceError, Time};
 
 /// A field that may be left as it is, cleared, or set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,8 @@ pub struct AgentUpdate<'a> {
     pub status: Option<AgentStatus>,
     /// Whether it runs, from a source that knows no more; taken when there is no `status`.
     pub running: Option<bool>,
+    /// Whether it ended and nobody knows how, so that no status is known any more; taken when there is no `status`.
+    pub ended: bool,
     /// Why it is in that status.
     pub reason: Patch<Cow<'a, str>>,
     /// The task it holds.
@@ -65,6 +67,8 @@ pub struct AgentUpdate<'a> {
     pub reviews_failed: Option<u64>,
     /// What its providers said of their limits; `None` leaves what was known.
     pub rate_limits: Option<Vec<RateLimitUpdate<'a>>>,
+    /// The rate limit that its reason speaks of, where that is why it waits or failed.
+    pub refusal: Option<Refusal>,
 }
 
 /// What a provider said of one of its limits.

@@ -110,7 +110,7 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
         Signal::StaleSeconds => {
             let heard = agent.last_heard.max(fleet.started_at);
             // Who ended or was stopped on purpose has nothing more to say.
-            let is_done = matches!(agent.status, Some(status) if status.is_over() || status == AgentStatus::Paused);
+            let is_done = agent.is_over() || agent.status == Some(AgentStatus::Paused);
             if agent.stale && !is_done { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
         }
         Signal::Status => Reading::of(agent.status.map(|status| f64::from(status as u8))),
@@ -146,7 +146,7 @@ pub(super) fn agent(signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) 
             Some(Velocity::Unknown) | None => Reading::Unknown,
         },
         Signal::TokensSinceProgress => match &agent.spending {
-            _ if agent.status.is_some_and(AgentStatus::is_over) => Reading::Fine,
+            _ if agent.is_over() => Reading::Fine,
             spending => Reading::of(
                 spending.as_ref().and_then(|spending| spending.since_progress()).map(|tokens| tokens as f64),
             ),

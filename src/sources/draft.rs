@@ -6,9 +6,10 @@ use std::borrow::Cow;
 
 use super::fields::Field;
 use super::read::{Scalar, Unfit, shown};
-use super::{LIMIT, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, words};
+use super::{LIMIT, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, retry, words};
+use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentUpdate, Patch, Rejected, Time, names, text};
+use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, Rejected, Time, names, text};
 
 /// Most rate limits of one agent.
 pub(super) const MAX_RATE_LIMITS: usize = 16;
@@ -137,6 +138,7 @@ impl<'a> Draft<'a> {
             _ => {
                 let done = match field {
                     Field::Running => value.flag().map(|flag| to.running = flag),
+                    Field::Ended => value.flag().map(|flag| to.ended = flag == Some(true)),
                     Field::Progress => value
                         .number(0.0..=100.0, Unfit("a number from 0 to 100"))
                         .map(|progress| to.progress = patch(progress)),
@@ -145,7 +147,13 @@ impl<'a> Draft<'a> {
                     Field::EstimatedCompletion => value.time().map(|time| to.estimated_completion = patch(time)),
                     Field::IdleSeconds => value.seconds().map(|idle| self.active_at = idle.map(|idle| now.minus(idle))),
                     Field::RetryAfter => match &value {
-                        Scalar::Text(_) => value.time().map(|time| self.retry_at = time),
+                        Scalar::Text(text) => match retry::retry_after(text, now) {
+                            Some(at) => {
+                                self.retry_at = Some(at);
+                                Ok(())
+                            }
+                            None => value.time().map(|time| self.retry_at = time),
+                        },
                         _ => value.seconds().map(|wait| self.retry_at = wait.map(|wait| now.plus(wait))),
                     },
                     Field::CostUsd => value.amount().map(|amount| to.cost_usd = amount),
@@ -206,7 +214,19 @@ impl<'a> Draft<'a> {
                 ..RateLimitUpdate::default()
             });
         }
+        self.update.refusal = self.refusal();
         Ok(self.update)
+    }
+
+    /// The limit that the reason speaks of, where nothing else is said of limits and the agent waits or failed for it.
+    fn refusal(&self) -> Option<Refusal> {
+        let is_held = matches!(self.update.status, Some(AgentStatus::Failed | AgentStatus::WaitingDependency));
+        match &self.update.reason {
+            Patch::Set(reason) if is_held && self.update.rate_limits.is_none() && is_about_limit(reason) => {
+                Some(Refusal { provider: None, until: retry::retry_at(reason, self.now) })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Field {
     Type,
     Status,
     Running,
+    /// It ended, and how is not known.
+    Ended,
     Reason,
     TaskId,
     TaskStartedAt,
@@ -84,6 +86,7 @@ impl Member {
             "type" | "agenttype" => Field::Type,
             "status" => Field::Status,
             "running" | "isrunning" => Field::Running,
+            "ended" => Field::Ended,
             "reason" | "statusreason" => Field::Reason,
             "taskid" | "currenttask" | "currenttaskid" => Field::TaskId,
             "taskstartedat" | "taskstarttime" => Field::TaskStartedAt,
@@ -176,11 +179,12 @@ impl Group {
 
 impl Field {
     /// Every name that a configuration may give a path for, beside `project`.
-    pub(super) const NAMES: [(&'static str, Self); 28] = [
+    pub(super) const NAMES: [(&'static str, Self); 29] = [
         ("name", Self::Name),
         ("type", Self::Type),
         ("status", Self::Status),
         ("running", Self::Running),
+        ("ended", Self::Ended),
         ("reason", Self::Reason),
         ("task_id", Self::TaskId),
         ("task_started_at", Self::TaskStartedAt),

@@ -24,6 +24,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         agent_type: update.agent_type.map(text),
         status: update.status,
         running: update.running,
+        ended: update.ended,
         reason: patch(update.reason),
         task_id: patch(update.task_id),
         task_started_at: update.task_started_at,
@@ -42,6 +43,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         reviews_passed: update.reviews_passed,
         reviews_failed: update.reviews_failed,
         rate_limits: update.rate_limits.map(|limits| limits.into_iter().map(rate_limit).collect()),
+        refusal: update.refusal,
     }
 }
 

@@ -1,13 +1,15 @@
-//! What an agent prints, understood line by line: Claude Code's `stream-json`, Codex's JSON lines, any text by patterns.
+//! What an agent prints, understood line by line: the JSON of Claude Code, Codex and Gemini CLI, any text by patterns.
 //!
-//! Owns the cutting into lines ([`skim`]), the formats and what they mean for an agent's state. Private: of what a line
+//! Owns the cutting into lines ([`skim`], and `document` for JSON that has none), the formats and what they mean for an agent's state. Private: of what a line
 //! says only status words, names of tools and models, ids and numbers are kept; what a pattern captures is kept because
 //! its user asked for it. Refuses I/O and clocks, and to remember more than a bounded few of anything.
 
 mod claude_code;
 mod codex;
 pub mod config;
+mod document;
 mod failure;
+mod gemini_cli;
 mod line;
 mod literal;
 mod meter;
@@ -21,13 +23,22 @@ pub use text::{Pattern, PatternError};
 
 use claude_code::ClaudeCode;
 use codex::Codex;
+use failure::Failure;
+use gemini_cli::GeminiCli;
 use line::Line;
 use text::Text;
 
-use crate::model::{AgentStatus, Time, text as letters};
+use state::Limit;
 
-/// The longest line that is looked at, in bytes; longer ones pass unread.
+use crate::model::limited::is_about_limit;
+use crate::model::{AgentStatus, Time, text as letters};
+use crate::sources::retry::retry_at;
+
+/// The longest line that is looked at, in bytes; longer ones pass unread, but for JSON, whose long texts are left out.
 pub const MAX_LINE: usize = 1 << 20;
+
+/// So much of the last line is kept, in bytes.
+const LAST: usize = 1024;
 
 /// How a stream is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,10 +46,12 @@ pub enum Format {
     /// As its first line of a known kind says; text until then.
     #[default]
     Auto,
-    /// Claude Code's `--output-format stream-json`.
+    /// Claude Code's `--output-format stream-json` or `json`, which other tools print as well.
     ClaudeCode,
     /// Codex's `exec --json`.
     Codex,
+    /// Gemini CLI's `--output-format stream-json` or `json`.
+    GeminiCli,
     /// Lines for people, understood by patterns.
     Text,
 }
@@ -60,8 +73,11 @@ pub struct Reader {
     format: Format,
     claude_code: ClaudeCode,
     codex: Codex,
+    gemini_cli: GeminiCli,
     text: Text,
     state: State,
+    /// The last line of text, or its beginning: where a run ends for a limit, it says so there.
+    last: Vec<u8>,
     /// Whether the task was given from outside, so that a session's id is not taken for it.
     has_task: bool,
     is_empty: bool,
@@ -80,8 +96,10 @@ impl Reader {
             format,
             claude_code: ClaudeCode::default(),
             codex: Codex::default(),
+            gemini_cli: GeminiCli::default(),
             text,
             state,
+            last: Vec::new(),
             has_task: task.is_some(),
             is_empty: true,
         }
@@ -95,8 +113,9 @@ impl Reader {
     /// The kind of agent, once the stream has shown it.
     pub const fn agent_type(&self) -> Option<&'static str> {
         match self.format {
-            Format::ClaudeCode => Some("claude-code"),
+            Format::ClaudeCode => Some(self.claude_code.agent_type()),
             Format::Codex => Some("codex"),
+            Format::GeminiCli => Some("gemini-cli"),
             Format::Auto | Format::Text => None,
         }
     }
@@ -114,8 +133,14 @@ impl Reader {
             Format::Text => skim::Keep::Nothing,
             Format::ClaudeCode => skim::Keep::Unless(claude_code::is_minor),
             Format::Codex => skim::Keep::Unless(codex::is_minor),
+            Format::GeminiCli => skim::Keep::Unless(gemini_cli::is_minor),
             Format::Auto => skim::Keep::ObjectsUnless(is_minor),
         }
+    }
+
+    /// Whether JSON may be written otherwise than line by line.
+    pub const fn reads_documents(&self) -> bool {
+        !matches!(self.format, Format::Text)
     }
 
     /// Takes in whole lines; the last one may lack its end.
@@ -123,11 +148,12 @@ impl Reader {
         let is_text = match self.format {
             Format::Text => true,
             Format::Auto => memchr::memchr(b'{', lines).is_none(),
-            Format::ClaudeCode | Format::Codex => false,
+            Format::ClaudeCode | Format::Codex | Format::GeminiCli => false,
         };
         if is_text && self.text.says_nothing(lines) {
             if !lines.trim_ascii().is_empty() {
                 self.is_empty = false;
+                self.note_last(lines);
                 Text::goes_on(&mut self.state);
             }
             return;
@@ -145,7 +171,7 @@ impl Reader {
 
     /// Takes in one line.
     fn line(&mut self, now: Time, line: &[u8]) {
-        let line = line.trim_ascii();
+        let line = line.strip_prefix(document::BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
         if line.is_empty() {
             return;
         }
@@ -164,13 +190,16 @@ impl Reader {
                 Format::ClaudeCode
             } else if Codex::knows(&said) {
                 Format::Codex
+            } else if GeminiCli::knows(&said) {
+                Format::GeminiCli
             } else {
                 return self.text_line(line);
             };
         }
         let task = self.state.task.take();
         match self.format {
-            Format::ClaudeCode => self.claude_code.take(now, &said, &mut self.state),
+            Format::ClaudeCode => self.claude_code.take(now, &said, &lossy, &mut self.state),
+            Format::GeminiCli => self.gemini_cli.take(now, &said, &lossy, &mut self.state),
             _ => self.codex.take(now, &said, &mut self.state),
         }
         if self.has_task || self.state.task.is_none() {
@@ -180,8 +209,17 @@ impl Reader {
 
     fn text_line(&mut self, line: &[u8]) {
         if matches!(self.format, Format::Auto | Format::Text) {
+            self.note_last(line);
             self.text.line(line, &mut self.state);
         }
+    }
+
+    fn note_last(&mut self, lines: &[u8]) {
+        let lines = lines.trim_ascii();
+        let start = memchr::memrchr(b'\n', lines).map_or(0, |end| end + 1);
+        let line = lines.get(start..).unwrap_or_default();
+        self.last.clear();
+        self.last.extend_from_slice(line.get(..LAST).unwrap_or(line));
     }
 
     /// Looks at a line that has begun and pauses before its end: a question is often the last thing that is written
@@ -193,26 +231,37 @@ impl Reader {
         }
     }
 
-    /// Settles how it ended: as the stream said, else badly where the format says how a run ends and this one did not.
-    pub fn finish(&mut self, ending: Ending) {
+    /// Settles how it ended, at `now`: as the stream said, else badly where the format says how a run ends and this one
+    /// did not. Text that does not say it leaves it unknown, unless its last words are those of a limit.
+    pub fn finish(&mut self, now: Time, ending: Ending) {
         if self.state.status.is_over() {
             return;
         }
-        let says_how = matches!(self.format, Format::ClaudeCode | Format::Codex);
+        let says_how = matches!(self.format, Format::ClaudeCode | Format::Codex | Format::GeminiCli);
+        let last = String::from_utf8_lossy(&self.last).into_owned();
+        let failure = Failure::of(None, &last);
+        if ending == Ending::Over && !says_how && failure.is_limit() && is_about_limit(&last) {
+            self.state.limit = Limit::Until("unknown", retry_at(&last, now));
+            return self.state.is(AgentStatus::Failed, Some(failure.words()));
+        }
         let reason = match ending {
             Ending::Interrupted => "interrupted",
             Ending::ReaderGone => "nobody reads its output any more",
             Ending::Over if says_how => "ended without a result",
             Ending::Over if self.is_empty => "ended without any output",
-            Ending::Over => return self.state.is(AgentStatus::Completed, None),
+            Ending::Over => {
+                self.state.ended = true;
+                self.state.reason = Some("ended; its output does not say how".to_owned());
+                return;
+            }
         };
         self.state.is(AgentStatus::Failed, Some(reason.to_owned()));
     }
 }
 
-/// Whether a line that begins so is minor in either format.
+/// Whether a line that begins so is minor in any format.
 fn is_minor(line: &[u8]) -> bool {
-    claude_code::is_minor(line) || codex::is_minor(line)
+    claude_code::is_minor(line) || codex::is_minor(line) || gemini_cli::is_minor(line)
 }
 
 /// A name that a stream says, such as that of a tool: cleaned and short.

@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Case> {
     let mut trials = vec![
         trial("hooks: a read that begins after a recorded hook sees what it says", &[], recordings),
         trial("hooks: two sessions of one agent add up", &[], two_sessions),
+        trial("hooks: a subagent's end is not its parent's, nor a dead session's question", &[], not_its_own),
         trial("hooks: a rate limit is an alarm of its own, and nobody is down", &[], rate_limit),
         trial("hooks: any body is answered, and what is lost is counted", &[], malformed),
         trial("hooks: who may not post is told so", &[], access),
@@ -155,6 +156,35 @@ fn two_sessions() {
     assert!(!page.contains("5e5510"), "no id of a session is a label");
 }
 
+fn not_its_own() {
+    let lookout = Setup::new("").start();
+    hook(&lookout, "s", "UserPromptSubmit", json!({}));
+    hook(&lookout, "s", "PreToolUse", json!({"tool_name": "Task"}));
+    for (id, event, fields) in [
+        ("1", "Stop", json!({})),
+        ("2", "StopFailure", json!({"error": "server_error"})),
+        ("3", "SessionEnd", json!({"reason": "other"})),
+        ("4", "UserPromptSubmit", json!({})),
+    ] {
+        let by = |mut fields: Value| {
+            fields["agent_id"] = json!(id);
+            fields
+        };
+        hook(&lookout, "s", "SubagentStart", by(json!({})));
+        hook(&lookout, "s", event, by(fields));
+        hook(&lookout, "s", "SubagentStop", by(json!({})));
+        let now = agent(&lookout, "shop", "worker");
+        assert_eq!((shown(&now), &now["task_id"]), ("running".to_owned(), &json!("worker#1")), "{event}");
+    }
+    assert_eq!(alerts(&lookout), Vec::<String>::new());
+    hook(&lookout, "s", "PermissionRequest", bash());
+    // It is killed in front of that question, and somebody begins again.
+    for event in ["UserPromptSubmit", "PreToolUse", "Stop"] {
+        hook(&lookout, "t", event, bash());
+    }
+    assert_eq!(worker(&lookout), "idle");
+}
+
 fn rate_limit() {
     let lookout = Setup::new("").start();
     hook(&lookout, "s", "UserPromptSubmit", json!({}));
@@ -283,6 +313,9 @@ fn replayed() {
     hook(&lookout, "s", "UserPromptSubmit", json!({}));
     hook(&lookout, "s", "StopFailure", json!({"error": "rate_limit"}));
     hook(&lookout, "s", "SessionEnd", json!({"reason": "other"}));
+    assert_eq!(alerts(&lookout), ["RateLimited warning"], "a run that a limit ended is not down");
+    hook(&lookout, "t", "UserPromptSubmit", json!({}));
+    hook(&lookout, "t", "StopFailure", json!({"error": "billing_error"}));
     assert_eq!(alerts(&lookout), ["AgentDown error", "RateLimited warning"]);
     lookout.sigterm();
     setup.write("rules.yaml", "rules: []\n");
@@ -290,7 +323,7 @@ fn replayed() {
     let output = setup.command(&arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answer["arrivals"], 3, "{answer}");
+    assert_eq!(answer["arrivals"], 5, "{answer}");
     let notices = answer["notices"].as_array().unwrap();
     let told = |rule: &str| notices.iter().any(|it| it["rule"] == rule && it["agent_name"] == "worker");
     assert!(told("RateLimited") && told("AgentDown"), "{answer}");

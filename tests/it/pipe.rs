@@ -13,7 +13,7 @@ use std::thread;
 use lookout::model::Time;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, counterparts, tidy, trial};
@@ -49,6 +49,8 @@ pub(crate) fn trials() -> Vec<Case> {
         ),
         trial("pipe: what is said last is read though reading is behind", &[], the_last_words_of_a_flood_are_read),
         trial("pipe: a refused request limits the agent until one is answered", &[], a_refusal_limits),
+        trial("pipe: a run that a limit ended is limited until it ends, and not down", &[], a_limit_ends_a_run),
+        trial("pipe: JSON is understood however it is laid out", &[], any_layout_is_understood),
         trial("pipe: a report that comes late is refused", &[], a_late_report_is_refused),
     ];
     trials.extend(signals::trials());
@@ -132,6 +134,15 @@ fn agent(lookout: &Lookout, name: &str) -> Option<Value> {
     let status = lookout.get("/api/status").json();
     let all = status["projects"].as_array()?.iter().flat_map(|project| project["agents"].as_array().unwrap().clone());
     all.into_iter().find(|agent| agent["name"] == name)
+}
+
+/// Waits until the agent `name` has ended and nobody knows how.
+fn ended(lookout: &Lookout, name: &str) {
+    eventually(&format!("the end of {name}"), || {
+        let agent = agent(lookout, name)?;
+        let reason = agent["reason"].as_str() == Some("ended; its output does not say how");
+        (reason && agent["status"].is_null() && agent["up"] == false && agent["expected"] == false).then_some(())
+    });
 }
 
 /// The agent `name`, as soon as it is in that status for that reason.
@@ -233,7 +244,74 @@ fn an_interactive_stream_is_not_held_back() {
     seen(&lookout, "any", "running", None);
     pipe.expect(b"y\nworking\n");
     assert!(pipe.end().2.success());
-    seen(&lookout, "any", "completed", None);
+    ended(&lookout, "any");
+}
+
+fn a_limit_ends_a_run() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let codex = |words: &str| {
+        format!(
+            "{{\"type\":\"thread.started\",\"thread_id\":\"t\"}}\n{{\"type\":\"turn.failed\",\"error\":{{\"message\":\"{words}\"}}}}\n"
+        )
+    };
+    let claude = "You've hit your weekly limit · resets 7am (Europe/Zurich)";
+    let result = json!({"type": "result", "subtype": "success", "is_error": true, "api_error_status": 429, "result": claude, "session_id": "s", "total_cost_usd": 0});
+    for (name, stream) in [
+        ("codex", codex("You’ve hit your usage limit. Try again in 2 days 17 hours 14 minutes.")),
+        ("claude", format!("{result}\n")),
+        ("array", format!("[{result}]")),
+        ("text", format!("{claude}\n")),
+    ] {
+        pass(&setup, &lookout.url(), &["--agent", name], stream.as_bytes());
+        let agent = eventually(name, || agent(&lookout, name).filter(|agent| agent["status"] == "failed"));
+        assert!(agent["limited"]["until"].is_string(), "{agent}");
+        assert_eq!((&agent["up"], &agent["expected"]), (&json!(false), &json!(false)), "{agent}");
+    }
+    pass(&setup, &lookout.url(), &["--agent", "broken"], codex("it broke").as_bytes());
+    seen(&lookout, "broken", "failed", Some("an error"));
+    let firing = lookout.get("/api/alerts?state=firing").json();
+    let down: Vec<&Value> =
+        firing["alerts"].as_array().expect("alerts").iter().filter(|alert| alert["rule"] == "AgentDown").collect();
+    assert_eq!(down.iter().map(|alert| &alert["agent_name"]).collect::<Vec<_>>(), ["broken"]);
+}
+
+fn any_layout_is_understood() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let usage = json!({"input_tokens": 50, "output_tokens": 70});
+    let run = |subtype: &str, answer: &str| {
+        json!([
+            {"type": "system", "subtype": "init", "session_id": "s", "model": "m", "tools": []},
+            {"type": "result", "subtype": subtype, "is_error": subtype != "success", "session_id": "s",
+                "total_cost_usd": 0.25, "usage": usage, "result": answer},
+        ])
+    };
+    let long = "a long answer ".repeat(100_000);
+    for (place, answer) in ["x", &long].into_iter().enumerate() {
+        for (subtype, status, reason) in
+            [("success", "completed", None), ("error_during_execution", "failed", Some("error during execution"))]
+        {
+            let run = run(subtype, answer);
+            for (kind, stream) in [
+                ("array", run.to_string()),
+                ("object", run[1].to_string()),
+                ("pretty", serde_json::to_string_pretty(&run).expect("JSON")),
+                ("marked", format!("\u{feff}{run}\n")),
+            ] {
+                let name = format!("{kind}-{place}-{status}");
+                let (said, _) = pass(&setup, &lookout.url(), &["--agent", &name], stream.as_bytes());
+                assert_eq!(said, "");
+                seen(&lookout, &name, status, reason);
+                assert_eq!(
+                    (tokens(&lookout, &name)[1], value(&lookout, "cost_usd_total", &name, "")),
+                    (70.0, Some(0.25))
+                );
+            }
+        }
+    }
+    pass(&setup, &lookout.url(), &["--agent", "unknown"], b"{\n  \"answer\": 42\n}\n");
+    ended(&lookout, "unknown");
 }
 
 fn any_bytes_come_out() {
@@ -352,7 +430,7 @@ fn patterns_are_configured() {
     assert!(said.contains("pipe.patterns.fialed[0]: unknown key `fialed`; did you mean `failed`?"), "{said}");
     let (said, status) = pass(&setup, &lookout.url(), &["--agent", "b", "--config", "broken.yaml"], stream);
     assert!(status.success() && said.contains("without the patterns of the configuration"), "{said}");
-    seen(&lookout, "b", "completed", None);
+    ended(&lookout, "b");
 }
 
 fn the_last_words_of_a_flood_are_read() {

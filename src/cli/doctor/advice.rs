@@ -82,6 +82,14 @@ pub(super) const NO_HOOKS: &str = "no hooks arrive, and they alone show tasks an
 /// For hooks of Claude Code without telemetry.
 pub(super) const HOOKS_ALONE: &str = "hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`";
 
+/// For an agent that is expected and of which nothing was heard.
+pub(super) const MISSING_AGENT: &str = "it is expected and nothing is heard of it; start it, or set it up with `lookout setup TOOL --agent NAME` under this very name";
+/// For an agent of which telemetry arrives, and no number yet.
+pub(super) const SAYS_NOTHING_YET: &str = "its telemetry arrives and says nothing yet that counts: no request to its model has been answered; ask it something and look again";
+/// For an agent of which nobody says more than its name.
+pub(super) const ONLY_NAMED: &str =
+    "it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`";
+
 /// What to change so that signals arrive which do not.
 pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
     MISSING

@@ -135,12 +135,12 @@ impl Reporter {
         let mut has_warned = self.quiet;
         loop {
             let mut latest = news.borrow_and_update().clone();
-            if latest.exit.is_some() && !latest.state.status.is_over() {
+            if latest.exit.is_some() && !latest.state.ended && !latest.state.status.is_over() {
                 (latest.state.status, latest.state.reason) = (AgentStatus::Failed, Some("interrupted".to_owned()));
             }
-            if self.is_first && latest.state.status.is_over() {
+            if self.is_first && (latest.state.ended || latest.state.status.is_over()) {
                 // A run that is over before anybody heard of it has begun all the same: only so does it count as one.
-                (latest.state.status, latest.state.reason) = (AgentStatus::Running, None);
+                (latest.state.status, latest.state.reason, latest.state.ended) = (AgentStatus::Running, None, false);
             }
             let counts = latest.state.counts.after(&self.told);
             let is_all = counts == latest.state.counts && !(self.is_first && latest.is_final());

@@ -1,13 +1,18 @@
 //! What to paste, tool by tool: names of settings as the tools document them.
 
 /// The events of Claude Code that say what it does, of those that it runs HTTP hooks for.
-const EVENTS: [&str; 14] = [
+/// `WorktreeCreate` would replace what it tells of, and `MessageDisplay` posts what agents write; the others say no more
+/// than that an agent lives.
+const EVENTS: [&str; 17] = [
     "UserPromptSubmit",
     "PreToolUse",
     "PostToolUse",
     "PostToolUseFailure",
     "PostToolBatch",
     "PermissionRequest",
+    "PermissionDenied",
+    "Elicitation",
+    "ElicitationResult",
     "Notification",
     "Stop",
     "StopFailure",
@@ -29,6 +34,9 @@ pub(super) struct Target<'a> {
     pub(super) needs_token: bool,
 }
 
+/// The note beside each place of a token.
+const TOKEN: &str = "# TOKEN stands for a token of the role ingest.\n";
+
 impl Target<'_> {
     pub(super) fn claude_code(&self) -> String {
         format!(
@@ -41,24 +49,31 @@ export OTEL_LOGS_EXPORTER=otlp
 {}# Spans as well: they alone show requests that were refused and then succeeded.
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
-
-{}# In .claude/settings.json where it works, beside what is there: telemetry never says that it waits.
+# Whose the hooks are; each agent says its own.
+export AGENT_NAME={}
+{}
+{}# In ~/.claude/settings.json, once for all agents, beside what is there: telemetry never says that one waits.
 {{\"hooks\": {{
 {}
 }}}}
 ",
             self.exporter(),
             self.attributes(),
-            if self.needs_token { "# TOKEN stands for a token of the role ingest.\n" } else { "" },
+            self.agent,
+            self.project.map(|project| format!("export AGENT_PROJECT={project}\n")).unwrap_or_default(),
+            if self.needs_token { TOKEN } else { "" },
             EVENTS.map(|event| self.hook(event)).join(",\n")
         )
     }
 
     fn hook(&self, event: &str) -> String {
-        let project = self.project.map_or_else(String::new, |project| format!("&project={project}"));
-        let headers = if self.needs_token { ", \"headers\": {\"authorization\": \"Bearer TOKEN\"}" } else { "" };
-        let url = format!("{}/hooks/claude-code?agent={}{project}", self.main, self.agent);
-        format!("  \"{event}\": [{{\"hooks\": [{{\"type\": \"http\", \"url\": \"{url}\"{headers}}}]}}]")
+        let token = if self.needs_token { ", \"authorization\": \"Bearer TOKEN\"" } else { "" };
+        format!(
+            "  \"{event}\": [{{\"hooks\": [{{\"type\": \"http\", \"url\": \"{}/hooks/claude-code\", \"headers\": \
+             {{\"x-lookout-agent\": \"$AGENT_NAME\", \"x-lookout-project\": \"$AGENT_PROJECT\"{token}}}, \
+             \"allowedEnvVars\": [\"AGENT_NAME\", \"AGENT_PROJECT\"]}}]}}]",
+            self.main
+        )
     }
 
     pub(super) fn codex(&self) -> String {
@@ -66,7 +81,7 @@ export OTEL_TRACES_EXPORTER=otlp
         let exporter = |signal: &str| {
             format!("{{ otlp-http = {{ endpoint = \"{}/v1/{signal}\", protocol = \"binary\"{headers} }} }}", self.http)
         };
-        let note = if self.needs_token { "# TOKEN stands for a token of the role ingest.\n" } else { "" };
+        let note = if self.needs_token { TOKEN } else { "" };
         format!(
             "\
 # In the shell that starts it; a run of `codex exec` that fails drops what it has not sent, so no log is to wait:
@@ -94,15 +109,23 @@ metrics_exporter = {}
         format!(
             "\
 # In the shell that starts the agent:
+{}{}{}",
+            self.gemini_variables(),
+            self.headers(),
+            self.attributes()
+        )
+    }
+
+    fn gemini_variables(&self) -> String {
+        format!(
+            "\
 export GEMINI_TELEMETRY_ENABLED=true
 export GEMINI_TELEMETRY_TARGET=local
 export GEMINI_TELEMETRY_OTLP_PROTOCOL=http
 export GEMINI_TELEMETRY_OTLP_ENDPOINT={}
 export GEMINI_TELEMETRY_LOG_PROMPTS=false
-{}{}",
-            self.http,
-            self.headers(),
-            self.attributes()
+",
+            self.http
         )
     }
 
@@ -144,6 +167,83 @@ callback_settings:
         format!(
             "\
 # In the shell that starts the program:
+export OTEL_METRICS_EXPORTER=otlp
+export OTEL_LOGS_EXPORTER=otlp
+export OTEL_TRACES_EXPORTER=otlp
+{}{}",
+            self.exporter(),
+            self.attributes()
+        )
+    }
+
+    pub(super) fn copilot(&self) -> String {
+        format!(
+            "\
+# In the shell that starts `copilot`, or VS Code:
+export COPILOT_OTEL_ENABLED=true
+{}{}
+# Where nothing arrives, a policy may forbid addresses without TLS; then serve lookout over https.
+",
+            self.exporter(),
+            self.attributes()
+        )
+    }
+
+    pub(super) fn langflow(&self) -> String {
+        format!(
+            "\
+# In the shell that starts Langflow:
+{}{}
+# In lookout.yaml: each flow as an agent of its own, by the id that its address in the browser ends with.
+{}",
+            self.exporter(),
+            self.project
+                .map(|project| format!("export OTEL_RESOURCE_ATTRIBUTES=project={project}\n"))
+                .unwrap_or_default(),
+            self.rule("{flow_id: \"FLOW-ID\"}")
+        )
+    }
+
+    pub(super) fn flowise(&self) -> String {
+        format!(
+            "\
+# In the shell that starts Flowise, or in its .env; it sends metrics alone:
+export ENABLE_METRICS=true
+export METRICS_PROVIDER=open_telemetry
+export METRICS_SERVICE_NAME={}
+export METRICS_OPEN_TELEMETRY_PROTOCOL=proto
+export METRICS_OPEN_TELEMETRY_METRIC_ENDPOINT={}/v1/metrics
+{}{}",
+            self.agent,
+            self.http,
+            self.headers(),
+            self.attributes()
+        )
+    }
+
+    pub(super) fn crewx(&self) -> String {
+        format!(
+            "\
+# In the shell that starts crewx; the tools that its agents are made of inherit it and report as one agent:
+export CLAUDE_CODE_ENABLE_TELEMETRY=1
+export OTEL_METRICS_EXPORTER=otlp
+export OTEL_LOGS_EXPORTER=otlp
+export COPILOT_OTEL_ENABLED=true
+{}{}{}
+# Codex reads its own file: see `lookout setup codex`.
+",
+            self.exporter(),
+            self.gemini_variables(),
+            self.attributes()
+        )
+    }
+
+    pub(super) fn python(&self) -> String {
+        format!(
+            "\
+# Once, in its environment:
+#   pip install opentelemetry-distro opentelemetry-exporter-otlp && opentelemetry-bootstrap --action=install
+# In the shell that starts it, as `opentelemetry-instrument python …`:
 export OTEL_METRICS_EXPORTER=otlp
 export OTEL_LOGS_EXPORTER=otlp
 export OTEL_TRACES_EXPORTER=otlp

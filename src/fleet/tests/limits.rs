@@ -99,8 +99,131 @@ fn refused_requests_hold_the_agent_until_one_is_answered() {
     watch.push(30, counted(13, 7, 6));
     assert_eq!(limited(&watch), None);
     watch.push(40, counted(14, 8, 7));
-    watch.push(50, a(AgentStatus::Failed));
+    watch.push(50, a(AgentStatus::Completed));
     assert_eq!(limited(&watch), None, "who has ended waits for nothing");
+}
+
+/// Whether the agent is limited, down, and expected to be up.
+fn down(watch: &Watch) -> (bool, bool, bool) {
+    let agent = watch.agent("a");
+    assert_eq!(watch.project().down, u32::from(agent.is_down()));
+    (agent.limited.is_some(), agent.is_down(), agent.is_expected())
+}
+
+#[test]
+fn a_run_that_a_limit_ended_is_limited_and_not_down_until_the_limit_is_over() {
+    let failed = |reason: &'static str| AgentUpdate { reason: Patch::Set(reason.into()), ..a(AgentStatus::Failed) };
+    let spent = |update: AgentUpdate<'static>| AgentUpdate { rate_limits: left(0, Some(900)).rate_limits, ..update };
+    // One report says both, once or twice, whatever its reason.
+    for times in 1..3 {
+        let mut watch = Watch::new(settings());
+        watch.push(0, a(AgentStatus::Running));
+        for time in 0..times {
+            watch.push(10 + time, spent(failed("exit code 1")));
+        }
+        assert_eq!(down(&watch), (true, false, false), "told {times} times");
+        watch.until(900);
+        assert_eq!(down(&watch), (false, true, true), "nobody began it again");
+    }
+    // A count alone says it, too, and so does a limit that held until then.
+    let mut watch = Watch::new(settings());
+    watch.push(0, counted(1, 0, 0));
+    watch.push(10, AgentUpdate { status: Some(AgentStatus::Failed), ..counted(2, 1, 1) });
+    assert_eq!(down(&watch), (true, false, false));
+    watch.push(20, a(AgentStatus::Running));
+    watch.push(30, counted(3, 2, 2));
+    watch.push(40, AgentUpdate { running: Some(false), status: None, ..a(AgentStatus::Running) });
+    assert_eq!(down(&watch), (true, false, false), "it does not run, and that is all that is known");
+    watch.push(50, a(AgentStatus::Running));
+    watch.push(60, counted(4, 3, 3));
+    watch.push(70, failed("out of memory"));
+    assert_eq!(down(&watch), (false, true, true), "another reason is another reason");
+}
+
+#[test]
+fn a_reason_that_speaks_of_a_limit_is_one() {
+    let mut watch = Watch::new(settings());
+    let held = |status, until: Option<i64>| AgentUpdate {
+        reason: Patch::Set("You've hit your limit".into()),
+        refusal: Some(Refusal { provider: None, until: until.map(at) }),
+        ..a(status)
+    };
+    watch.push(0, a(AgentStatus::Running));
+    watch.push(10, held(AgentStatus::WaitingDependency, Some(300)));
+    watch.push(20, held(AgentStatus::WaitingDependency, Some(300)));
+    assert_eq!(limited(&watch), Some((10, Some(300))));
+    watch.push(30, AgentUpdate { reason: Patch::Clear, ..a(AgentStatus::Running) });
+    assert_eq!(limited(&watch), None, "it goes on");
+    watch.push(40, held(AgentStatus::Failed, None));
+    assert_eq!(down(&watch), (true, false, false));
+    for seconds in (50..=640).step_by(10) {
+        watch.push(seconds, held(AgentStatus::Failed, None));
+    }
+    assert_eq!(down(&watch), (false, true, true), "the same report again and again is no new refusal");
+}
+
+#[test]
+fn a_headless_run_that_a_limit_ended_is_not_down() {
+    let mut watch = Watch::new(settings());
+    watch.step(0, Step::Prompted);
+    watch.refused(10, Some(300));
+    watch.step(11, Step::Ended(crate::model::hook::End::Over));
+    assert_eq!(watch.agent("a").status, Some(AgentStatus::Failed));
+    assert_eq!(down(&watch), (true, false, false));
+    watch.until(300);
+    assert_eq!(down(&watch), (false, true, true));
+}
+
+#[test]
+fn a_failure_that_telemetry_explains_later_is_no_more_down() {
+    let mut watch = Watch::new(settings());
+    watch.push(0, a(AgentStatus::Running));
+    watch.push(10, a(AgentStatus::Failed));
+    assert_eq!(down(&watch), (false, true, true));
+    watch.told(15, refusal(9, Some(300)));
+    assert_eq!(down(&watch), (true, false, false));
+}
+
+#[test]
+fn the_end_of_a_limit_ends_the_wait() {
+    let shown = |watch: &Watch| {
+        let agent = watch.agent("a");
+        (agent.status.map(AgentStatus::as_str), agent.reason.as_deref().map(str::to_owned))
+    };
+    let mut watch = Watch::new(settings());
+    watch.told(10, AgentTelemetry { active: Some(at(9)), ..refusal(9, Some(12)) });
+    assert_eq!(shown(&watch).0, Some("waiting_dependency"));
+    watch.until(12);
+    assert_eq!((shown(&watch), limited(&watch)), ((Some("running"), None), None), "for it told something just now");
+    // A session sits idle, and the next hook does not bring the wait back.
+    let mut watch = Watch::new(settings());
+    watch.step(0, Step::Prompted);
+    watch.refused(10, Some(60));
+    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("failed by rate limit".into())));
+    watch.until(60);
+    assert_eq!(shown(&watch), (Some("idle"), None));
+    watch.step(70, Step::StillIdle);
+    assert_eq!(shown(&watch), (Some("idle"), None));
+    // An answer that telemetry tells of ends it as well.
+    watch.refused(80, Some(900));
+    watch.told(90, answer(85));
+    assert_eq!((shown(&watch), limited(&watch)), ((Some("idle"), None), None));
+}
+
+#[test]
+fn an_end_that_nobody_can_tell_of_is_neither_success_nor_failure() {
+    let mut watch = Watch::new(settings());
+    let task = |update: AgentUpdate<'static>| AgentUpdate { task_id: Patch::Set("t".into()), ..update };
+    watch.push(0, task(a(AgentStatus::Running)));
+    let ended = AgentUpdate { ended: true, ..AgentUpdate { status: None, ..a(AgentStatus::Running) } };
+    watch.push(10, ended.clone());
+    let agent = watch.agent("a");
+    assert_eq!((agent.status, agent.is_up(), agent.is_expected(), agent.has_open_task()), (None, false, false, false));
+    assert_eq!((agent.tasks_completed.get(), agent.tasks_failed.get()), (None, None));
+    watch.until(1_000);
+    assert!(!watch.agent("a").is_down(), "it is silent, and may be");
+    watch.push(1_010, a(AgentStatus::Running));
+    assert!(watch.agent("a").is_up() && watch.agent("a").status == Some(AgentStatus::Running));
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub struct Prompt {
 pub(super) struct Session {
     pub(super) id: u64,
     pub(super) seen: Time,
+    /// When it was first heard of, or began anew.
+    #[serde(default)]
+    pub(super) began: Time,
+    /// Whether a newer session took its place without a word of its end; a word of it says that it lives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_superseded: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prompt: Option<Prompt>,
     main: Main,
@@ -65,6 +71,8 @@ impl Session {
         Self {
             id,
             seen: now,
+            began: now,
+            is_superseded: false,
             prompt: None,
             main: Main::Idle,
             subagents: Vec::new(),
@@ -76,11 +84,17 @@ impl Session {
     /// Takes in a step that is not the session's end. `prompts` counts what the agent was told to do.
     pub(super) fn take(&mut self, now: Time, hook: &Hook, prompts: &mut u64) {
         self.seen = now;
+        self.is_superseded = false;
         let by = hook.subagent;
         if let Some(stop) = &hook.stop {
             return self.brake(by, stop.budget);
         }
         match &hook.step {
+            // A subagent has prompts, turns and ends of its own; none of them is its parent's.
+            Step::Began | Step::Prompted | Step::Compacts | Step::Compacted if by.is_some() => self.works(by),
+            Step::Stopped { .. } | Step::Failed(_) | Step::Ended(_) | Step::StillIdle if by.is_some() => {
+                self.subagent_ended(by);
+            }
             Step::Lives | Step::Ended(_) => return,
             Step::Began => *self = Self::new(self.id, now),
             Step::Compacts | Step::Compacted => {}
@@ -121,7 +135,7 @@ impl Session {
                 }
             }
             Step::AsksInput if self.waits.is_empty() => self.wait(by, None, Arc::from("input")),
-            Step::InputGiven => self.waits.retain(|wait| wait.tool.is_some()),
+            Step::InputGiven => self.waits.retain(|wait| wait.subagent != by || wait.tool.is_some()),
             // It follows the request that named the tool, and says less.
             Step::StillAsksPermission if self.waits.is_empty() => self.wait(by, None, Arc::from("permission")),
             Step::AsksInput | Step::StillAsksPermission => {}
@@ -143,13 +157,11 @@ impl Session {
                 self.main = Main::Failed(failure.clone());
             }
             Step::SubagentBegan => self.works(Some(by.unwrap_or_default())),
-            Step::SubagentEnded => {
-                let gone = Some(by.unwrap_or_default());
-                self.subagents.retain(|one| Some(*one) != gone);
-                self.waits.retain(|wait| wait.subagent != gone);
-            }
+            Step::SubagentEnded => self.subagent_ended(Some(by.unwrap_or_default())),
         }
-        self.is_compacting = hook.step == Step::Compacts;
+        if by.is_none() {
+            self.is_compacting = hook.step == Step::Compacts;
+        }
         match (&self.main, self.prompt) {
             (Main::Working, None) => {
                 *prompts += 1;
@@ -168,6 +180,11 @@ impl Session {
             None => (self.main, self.is_compacting) = (Main::Braked(budget), false),
             Some(subagent) => self.subagents.retain(|one| *one != subagent),
         }
+    }
+
+    fn subagent_ended(&mut self, gone: Option<u64>) {
+        self.subagents.retain(|one| Some(*one) != gone);
+        self.waits.retain(|wait| wait.subagent != gone);
     }
 
     fn works(&mut self, by: Option<u64>) {
@@ -193,6 +210,15 @@ impl Session {
             Main::Failed(failure) => Some(failure),
             _ => None,
         }
+    }
+
+    /// Ends its wait for the end of a rate limit; whether it waited for that.
+    pub(super) fn limit_is_over(&mut self) -> bool {
+        let waits = self.failure() == Some(&Failure::RateLimit);
+        if waits {
+            self.main = Main::Idle;
+        }
+        waits
     }
 
     /// For which budget it was told to stop.
@@ -233,6 +259,7 @@ impl Session {
     /// Nothing in it lies ahead of `now`.
     pub(super) fn restored(&mut self, now: Time) {
         self.seen = self.seen.min(now);
+        self.began = self.began.min(now);
         if let Some(prompt) = &mut self.prompt {
             prompt.since = prompt.since.min(now);
         }

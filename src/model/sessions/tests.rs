@@ -57,6 +57,103 @@ fn check(history: &[(Hook, &str, Option<u64>, Option<bool>)]) {
 }
 
 #[test]
+fn what_a_subagent_begins_and_ends_is_its_own() {
+    let open = Some(1);
+    for step in [
+        stopped(),
+        Step::Stopped { in_background: true },
+        Step::Failed(Failure::Error("failed by server error".into())),
+        Step::Failed(Failure::RateLimit),
+        Step::Ended(End::Over),
+        Step::Ended(End::Left),
+        Step::Began,
+        Step::Prompted,
+        Step::Compacts,
+        Step::Compacted,
+        Step::StillIdle,
+        Step::SubagentEnded,
+        Step::Lives,
+    ] {
+        check(&[
+            (hook(1, Step::Prompted), "running", open, None),
+            (hook(1, begins("Task")), "running", open, None),
+            (by(7, 1, Step::SubagentBegan), "running", open, None),
+            (by(7, 1, step.clone()), "running", open, None),
+            (by(7, 1, Step::SubagentEnded), "running", open, None),
+            (hook(1, stopped()), "idle", None, Some(true)),
+        ]);
+        // Nor does it make a session of one that is not known yet fail or ask.
+        let mut sessions = Sessions::default();
+        let heard = sessions.take(at(0), HOUR, &by(7, 1, step));
+        assert!(heard.ended.is_none() && !shown(&heard).starts_with("failed"), "{heard:?}");
+    }
+    // Its question is its own as well, and ends with it.
+    check(&[
+        (hook(1, Step::Prompted), "running", open, None),
+        (by(7, 1, Step::AsksPermission("Bash".into())), "waiting_question: permission to run Bash", open, None),
+        (by(7, 1, stopped()), "running", open, None),
+        (by(8, 1, Step::AsksInput), "waiting_question: input", open, None),
+        (by(7, 1, Step::InputGiven), "waiting_question: input", open, None),
+        (by(8, 1, Step::InputGiven), "running", open, None),
+        (hook(1, Step::Compacts), "running: compacting its context", open, None),
+        (by(8, 1, Step::ToolsEnded), "running: compacting its context", open, None),
+        (hook(1, Step::Compacted), "running", open, None),
+    ]);
+}
+
+#[test]
+fn a_dead_session_that_asked_holds_nobody() {
+    let asks = || Step::AsksPermission("Bash".into());
+    let waits = "waiting_question: permission to run Bash";
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(1, asks()), waits, Some(1), None),
+        // It is killed there; whoever sits before it begins another one.
+        (hook(2, Step::Prompted), waits, Some(1), None),
+        (hook(2, begins("Edit")), "running", Some(2), None),
+        (hook(2, stopped()), "idle", None, Some(true)),
+        (hook(2, Step::Ended(End::Over)), "completed", None, None),
+        // If it lives, it says so: the notification follows the question by six seconds.
+        (hook(1, Step::StillAsksPermission), waits, Some(1), None),
+        (hook(1, Step::ToolEnded("Bash".into())), "running", Some(1), None),
+    ]);
+    // Of sessions that run side by side each question counts.
+    check(&[
+        (hook(1, Step::Prompted), "running", Some(1), None),
+        (hook(2, Step::Prompted), "running", Some(1), None),
+        (hook(1, asks()), waits, Some(1), None),
+        (hook(2, begins("Edit")), waits, Some(1), None),
+        (hook(2, stopped()), waits, Some(1), Some(true)),
+    ]);
+}
+
+#[test]
+fn a_session_that_vanished_in_its_work_ends_with_time() {
+    let mut sessions = Sessions::default();
+    let day = HOUR * 24;
+    sessions.take(at(0), day, &hook(1, Step::Prompted));
+    sessions.take(at(60), day, &hook(2, Step::Prompted));
+    assert_eq!(shown(&sessions.take(at(120), day, &hook(2, stopped()))), "running", "the first may still work");
+    sessions.take(at(1_700), day, &hook(2, Step::Prompted));
+    let heard = sessions.take(at(1_900), day, &hook(2, stopped()));
+    assert_eq!((shown(&heard).as_str(), heard.prompt), ("idle", None), "half an hour without a word");
+    assert!(!sessions.can_idle());
+    let heard = sessions.take(at(2_000), day, &hook(1, Step::ToolsEnded));
+    assert_eq!((shown(&heard).as_str(), heard.prompt.map(|it| it.number)), ("running", Some(1)), "it lives after all");
+}
+
+#[test]
+fn the_end_of_a_limit_ends_the_wait_for_it() {
+    let mut sessions = Sessions::default();
+    sessions.take(at(0), HOUR, &hook(1, Step::Prompted));
+    assert_eq!(sessions.limit_is_over(), None, "nobody waits");
+    let heard = sessions.take(at(1), HOUR, &hook(1, Step::Failed(Failure::RateLimit)));
+    assert_eq!(shown(&heard), "waiting_dependency: failed by rate limit");
+    assert_eq!(sessions.limit_is_over(), Some((AgentStatus::Idle, None)));
+    assert_eq!(shown(&sessions.take(at(2), HOUR, &hook(1, Step::StillIdle))), "idle", "it is not said again");
+}
+
+#[test]
 fn a_session_works_waits_and_ends() {
     let bash = || Step::AsksPermission("Bash".into());
     let needs = "waiting_question: permission to run Bash";
@@ -311,13 +408,16 @@ proptest! {
                 ended.push(prompt.number);
                 prop_assert!(heard.prompt.is_none_or(|open| open.number != prompt.number));
             }
-            let statuses: Vec<_> = alone.iter().filter_map(|one| Some(one.fold()?.0)).collect();
+            // Those whose place a newer one took say nothing until they are heard of again.
+            let is_live = |session: usize| all.live().any(|one| one.id == session as u64);
+            let live = alone.iter().enumerate().filter(|(session, _)| is_live(*session));
+            let statuses: Vec<_> = live.filter_map(|(_, one)| Some(one.fold()?.0)).collect();
             let most = [AgentStatus::WaitingQuestion, AgentStatus::Running, AgentStatus::Failed];
             let expected = most.into_iter().find(|status| statuses.contains(status));
             if let (Some(expected), Some((status, _))) = (expected, &heard.status) {
                 prop_assert_eq!(expected, *status);
             }
-            prop_assert_eq!(all.sessions.iter().any(|one| one.prompt.is_some()), heard.prompt.is_some());
+            prop_assert_eq!(all.live().any(|one| one.prompt.is_some()), heard.prompt.is_some());
         }
     }
 }

@@ -134,16 +134,18 @@ impl<'a> Event<'a> {
         // What is said to a person beside the refusal; nothing of it is kept but a time.
         let words = text(body.last_assistant_message).filter(|_| step == Step::Failed(Failure::RateLimit));
         let retry_at = words.and_then(|words| retry_at(&words, now));
-        let moment = moment(&name, body.prompt);
+        let moment = moment(&name, subagent.is_some(), body.prompt);
         Ok(Self { session, subagent, cwd: text(body.cwd), step, retry_at, moment })
     }
 }
 
 /// Where an event can be answered by a stop. Claude Code 2.1.329 obeys it at these, and at `Stop`, where it stops anyway;
 /// at `PostToolUseFailure`, which `PostToolBatch` follows, and at `PermissionRequest` it does not.
-fn moment(event: &str, prompt: Option<&RawValue>) -> Option<Moment> {
+fn moment(event: &str, is_subagent: bool, prompt: Option<&RawValue>) -> Option<Moment> {
     match event {
         // How it hears of the end of a background task or subagent. No more of a prompt is looked at than this.
+        // What a subagent is asked is its parent's doing, and lifts nothing.
+        "UserPromptSubmit" if is_subagent => Some(Moment::Resumed),
         "UserPromptSubmit" if prompt.is_some_and(|prompt| prompt.get().starts_with("\"<task-notification>")) => {
             Some(Moment::Resumed)
         }

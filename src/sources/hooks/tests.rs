@@ -93,7 +93,28 @@ fn each_event_is_a_step() {
     ] {
         check("Notification", json!({"notification_type": kind}), &step);
     }
-    check("BrandNew", json!({}), &Step::Lives);
+    // What changes no status says that the agent lives.
+    for event in [
+        "BrandNew",
+        "UserPromptExpansion",
+        "PreModelSwitch",
+        "PostModelSwitch",
+        "Setup",
+        "TeammateIdle",
+        "TaskCreated",
+        "TaskCompleted",
+        "ConfigChange",
+        "WorktreeCreate",
+        "WorktreeRemove",
+        "InstructionsLoaded",
+        "CwdChanged",
+        "FileChanged",
+        "DirectoryAdded",
+        "MessageDisplay",
+        "PreSkillShellCommand",
+    ] {
+        check(event, json!({}), &Step::Lives);
+    }
 }
 
 #[test]
@@ -107,6 +128,7 @@ fn it_is_known_where_a_session_can_be_stopped_and_how() {
         ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(Moment::Prompted)),
         ("UserPromptSubmit", json!({}), Some(Moment::Prompted)),
         ("UserPromptSubmit", woken, Some(Moment::Resumed)),
+        ("UserPromptSubmit", json!({"agent_id": "x", "prompt": "go on"}), Some(Moment::Resumed)),
         ("PreToolUse", json!({"agent_id": "x"}), Some(Moment::BeforeTool)),
         ("PostToolUse", json!({}), Some(Moment::AfterTool)),
         ("PostToolBatch", json!({}), Some(Moment::AfterTool)),

@@ -52,9 +52,12 @@ pub(super) fn retry_at<'a>(
         let millis = ["retry.delay_ms", "retry_delay_ms", "delay_ms"].into_iter();
         millis.map(|key| number(attributes, key)).find_map(|millis| Some(millis? / 1000.0))
     });
-    let header = || headers(attributes).into_iter().find_map(|(name, said)| (name == "retry-after").then_some(said));
-    let wait = seconds.or_else(|| header()?.parse().ok()).and_then(|wait| Duration::try_from_secs_f64(wait).ok());
-    wait.map(|wait| at.plus(wait)).or_else(|| {
+    let wait = seconds.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).map(|wait| at.plus(wait));
+    let attribute =
+        ["retry_after", "retry-after", "gen_ai.retry_after"].into_iter().find_map(|key| text(attributes, key));
+    let header = || headers(attributes).into_iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value);
+    let said = || attribute.map(std::borrow::Cow::into_owned).or_else(header);
+    wait.or_else(|| retry::retry_after(&said()?, at)).or_else(|| {
         let own = ["error.message", "exception.message", "error"].into_iter();
         let own = own.filter_map(|key| text(attributes, key)).find_map(|words| retry::retry_at(&words, at));
         own.or_else(|| words.into_iter().find_map(|words| retry::retry_at(words, at)))
@@ -188,6 +191,8 @@ mod tests {
             (&[("retry_after", "5")][..], ""),
             (&[("retry.delay_ms", "5000")], ""),
             (&[("http.response.header.retry-after", "5")], ""),
+            (&[("http.response.header.retry-after", "Sat, 21 Nov 2026 12:00:05 GMT")], ""),
+            (&[("retry_after", "2026-11-21T12:00:05Z")], ""),
             (&[("error.message", "Rate limit reached. Please try again in 5s.")], ""),
             (&[("error.type", "429")], "RateLimitError: … try again in 5s."),
         ] {

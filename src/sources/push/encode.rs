@@ -59,6 +59,7 @@ fn agent(update: &AgentUpdate<'_>) -> Value {
     fields.known("type", update.agent_type.as_ref());
     fields.known("status", update.status.map(|status| status.as_str()));
     fields.known("running", update.running);
+    fields.known("ended", update.ended.then_some(true));
     fields.patch("reason", &update.reason);
     fields.patch("task_id", &update.task_id);
     fields.known("task_started_at", update.task_started_at.map(|at| at.to_string()));
@@ -161,6 +162,8 @@ mod tests {
                 agent_type: texts[0].clone().map(Into::into),
                 status: status.map(|place| AgentStatus::ALL[place]),
                 running,
+                ended: running == Some(false),
+                refusal: None,
                 reason: owned(reason),
                 task_id: owned(task),
                 task_started_at: past(0),

@@ -1,4 +1,5 @@
-//! Claude Code's `--output-format stream-json`, as printed by versions 2.1.197 and 2.1.329.
+//! Claude Code's `--output-format stream-json` and `json`, as printed by versions 2.1.197 to 2.1.332. Qwen Code and
+//! Cursor print much the same.
 //!
 //! A `result` says the totals of its process, so that the messages before it only tell early what it will say: each
 //! shows what was read and cached, and of what was written only the beginning.
@@ -11,8 +12,10 @@ use super::failure::{self, Failure};
 use super::line::{Line, Usage};
 use super::meter::{Meter, Tokens};
 use super::name;
-use super::state::{ERRORS, Limit, RATE_LIMITED, REQUESTS, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use crate::model::limited::is_about_limit;
 use crate::model::{AgentStatus, Time};
+use crate::sources::retry::retry_at;
 
 /// Answers that are remembered: one is printed in several lines, those of subagents in between.
 const MAX_ANSWERS: usize = 64;
@@ -29,30 +32,57 @@ pub(super) struct ClaudeCode {
     answers: VecDeque<(u64, Tokens)>,
     /// Whose answer is being printed in pieces, by the hash of the subagent's call, and the answer.
     printing: VecDeque<(u64, u64)>,
+    is_cursor: bool,
 }
 
 impl ClaudeCode {
     /// Whether this is one of its lines.
     pub(super) fn knows(line: &Line<'_>) -> bool {
-        let kinds = ["system", "assistant", "user", "result", "stream_event", "control_request", "rate_limit_event"];
+        let kinds = [
+            "system",
+            "assistant",
+            "user",
+            "result",
+            "stream_event",
+            "control_request",
+            "rate_limit_event",
+            "tool_call",
+        ];
         kinds.contains(&&*line.kind) && (!line.session.is_empty() || !line.request.is_empty())
     }
 
-    /// Takes in one line.
-    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, state: &mut State) {
+    /// Which tool it is.
+    pub(super) const fn agent_type(&self) -> &'static str {
+        if self.is_cursor { "cursor" } else { "claude-code" }
+    }
+
+    /// Takes in one line, which is `text`.
+    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+        match &*line.kind {
+            "tool_call" | "thinking" => {
+                self.is_cursor = true;
+                return state.is(AgentStatus::Running, None);
+            }
+            // Cursor tells of its end and of nothing that was used.
+            "result" if self.is_cursor => return end(line, state),
+            _ => {}
+        }
         state.begin([REQUESTS, ERRORS, RATE_LIMITED, RETRIES]);
         match &*line.kind {
             "system" => self.system(now, line, state),
+            "assistant" if line.model == SYNTHETIC && line.error == "rate_limit" => {
+                state.refused("anthropic", retry_at(text, now));
+            }
             "assistant" => self.assistant(line, state),
             "user" => state.is(AgentStatus::Running, None),
             "stream_event" => self.piece(line, state),
             "control_request" if line.request == "can_use_tool" => ask(&line.tool, true, state),
             "control_cancel_request" => state.is(AgentStatus::Running, None),
             "rate_limit_event" if line.limit_status == "rejected" => {
-                state.limit = Limit::Until("anthropic", line.resets_at.and_then(Time::from_secs_f64));
+                state.refused("anthropic", line.resets_at.and_then(Time::from_secs_f64));
             }
             "rate_limit_event" => state.served(),
-            "result" => self.result(line, state),
+            "result" => self.result(now, line, text, state),
             _ => {}
         }
         // Money is known with each result, and zero before: tokens without any would be taken for unpriced ones.
@@ -78,7 +108,7 @@ impl ClaudeCode {
                 state.count(RETRIES);
                 if failure.is_limit() {
                     let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
-                    state.limit = Limit::Until("anthropic", delay.map(|delay| now.plus(delay)));
+                    state.refused("anthropic", delay.map(|delay| now.plus(delay)));
                 }
                 let mut reason = format!("tries again after {}", failure.words());
                 if let (Some(attempt), Some(most)) = (line.attempt, line.max_retries) {
@@ -145,27 +175,47 @@ impl ClaudeCode {
         self.meter.add(&tokens);
     }
 
-    fn result(&mut self, line: &Line<'_>, state: &mut State) {
+    fn result(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
         if let Some(usage) = line.model_usage.or(line.usage) {
             let is_first = line.result_index == Some(0) || self.session != name(&line.session);
             self.session = name(&line.session);
             self.meter.total(&usage.tokens(), line.cost_usd, is_first);
         }
-        if !line.is_error && line.subtype == "success" {
-            state.served();
-            return state.is(AgentStatus::Completed, None);
+        if is_good(line) {
+            return end(line, state);
         }
-        let reason = match line.error_status {
-            Some(status) => {
-                let failure = Failure::of(Some(status), "");
-                fail(failure, state);
-                failure.words()
-            }
-            None if line.subtype == "success" => "an error".to_owned(),
-            None => failure::word(&line.subtype).unwrap_or_else(|| "an error".to_owned()),
+        // Its words are of the provider where the program itself ended well.
+        let says_limit = line.limit_error == "usage_limit_reached"
+            || line.terminal_reason == "blocking_limit"
+            || line.error_status.is_none() && line.subtype == "success" && is_about_limit(&line.result);
+        let failure = match line.error_status {
+            Some(status) => Failure::of(Some(status), ""),
+            None if says_limit => Failure::of(None, "usage limit"),
+            None => return end(line, state),
         };
-        state.is(AgentStatus::Failed, Some(reason));
+        fail(failure, state);
+        if failure.is_limit() {
+            state.refused("anthropic", retry_at(&line.result, now).or_else(|| retry_at(text, now)));
+        }
+        state.is(AgentStatus::Failed, Some(failure.words()));
     }
+}
+
+fn is_good(line: &Line<'_>) -> bool {
+    !line.is_error && line.subtype == "success"
+}
+
+/// Takes over how the run ended, where no request of it is to blame.
+fn end(line: &Line<'_>, state: &mut State) {
+    if is_good(line) {
+        state.served();
+        return state.is(AgentStatus::Completed, None);
+    }
+    let reason = match &*line.subtype {
+        "success" => None,
+        subtype => failure::word(subtype),
+    };
+    state.is(AgentStatus::Failed, Some(reason.unwrap_or_else(|| "an error".to_owned())));
 }
 
 /// A request that ended badly.

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::line::Line;
 use super::meter::Meter;
 use super::name;
-use super::state::{ERRORS, Limit, RATE_LIMITED, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, RETRIES, State};
 use crate::model::{AgentStatus, Time};
 use crate::sources::retry::retry_at;
 
@@ -89,6 +89,6 @@ fn fail(now: Time, failure: Failure, line: &Line<'_>, state: &mut State) {
     state.count(ERRORS);
     if failure.is_limit() {
         state.count(RATE_LIMITED);
-        state.limit = Limit::Until("openai", retry_at(&line.error, now));
+        state.refused("openai", retry_at(&line.error, now));
     }
 }

@@ -1,5 +1,7 @@
 //! What an error's text says in a few words of ours: a text of the provider's may name accounts and requests.
 
+use crate::model::limited::is_about_limit;
+
 /// What errors speak of, and how we call it.
 const KINDS: [(&str, &str); 14] = [
     ("rate limit", "rate limit"),
@@ -39,6 +41,7 @@ impl Failure {
         let named = || numbers().filter(|word| word.len() == 3).filter_map(|word| word.parse::<u64>().ok());
         let status = status.or_else(|| named().find(|status| (400..600).contains(status)));
         let kind = KINDS.iter().find(|(said, _)| start.contains(said)).map(|(_, kind)| *kind);
+        let kind = kind.or_else(|| is_about_limit(&start).then_some("usage limit"));
         let kind = kind.or(match status {
             Some(429) => Some("rate limit"),
             Some(529) => Some("overloaded"),

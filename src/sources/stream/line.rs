@@ -49,6 +49,16 @@ pub(super) struct Line<'a> {
     pub(super) limit_status: Cow<'a, str>,
     /// When it ends, in Unix seconds.
     pub(super) resets_at: Option<f64>,
+    /// Claude Code's word for an account's limit.
+    pub(super) limit_error: Cow<'a, str>,
+    /// Why Claude Code ended a run.
+    pub(super) terminal_reason: Cow<'a, str>,
+    /// What a run printed at its end: an answer, or the words of an error.
+    pub(super) result: Cow<'a, str>,
+    /// Whether there is an answer of Gemini CLI.
+    pub(super) has_response: bool,
+    /// Whether an error has a code, as Gemini CLI's has.
+    pub(super) has_error_code: bool,
 }
 
 /// Tokens under the names of either provider.
@@ -137,6 +147,11 @@ fn step(at: At, key: &str) -> Step {
         (At::Line, "status") => Keep(|line, value| text(&mut line.status, value)),
         (At::Line, "is_error") => Keep(|line, value| line.is_error = value == Scalar::Flag(true)),
         (At::Line, "error_status" | "api_error_status") => Keep(|line, value| line.error_status = count(&value)),
+        (At::Line, "api_error") => Keep(|line, value| text(&mut line.limit_error, value)),
+        (At::Line, "terminal_reason") => Keep(|line, value| text(&mut line.terminal_reason, value)),
+        (At::Line, "result") => Keep(|line, value| text(&mut line.result, value)),
+        (At::Line, "response") => Keep(|line, _| line.has_response = true),
+        (At::Line, "tool_name") => Keep(|line, value| text(&mut line.tool, value)),
         (At::Line, "attempt") => Keep(|line, value| line.attempt = count(&value)),
         (At::Line, "max_retries") => Keep(|line, value| line.max_retries = count(&value)),
         (At::Line, "retry_delay_ms") => Keep(|line, value| line.retry_delay_ms = amount(&value)),
@@ -154,6 +169,7 @@ fn step(at: At, key: &str) -> Step {
         (At::Message, "id") => Keep(|line, value| text(&mut line.message_id, value)),
         (At::Message, "content") => Into(At::Content),
         (At::Error, "message") => Keep(|line, value| text(&mut line.error, value)),
+        (At::Error, "code") => Keep(|line, _| line.has_error_code = true),
         (At::Block, "name") => Keep(|line, value| text(&mut line.tool, value)),
         (At::Event | At::Item, "type") => Keep(|line, value| text(&mut line.inner, value)),
         (At::Request, "subtype") => Keep(|line, value| text(&mut line.request, value)),

@@ -12,6 +12,7 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::MAX_LINE;
+use super::document::{BYTE_ORDER_MARK, Document, Starts};
 
 /// So much of a line that is not over yet is shown, in bytes.
 const SHOWN: usize = 4096;
@@ -29,6 +30,9 @@ pub enum Keep {
     /// All: then the stream waits for its reader.
     Everything,
 }
+
+/// So much of a line may have come before it shows that a document begins there, in bytes.
+const SHORT: usize = 32;
 
 /// How a line begins that is an object with at least one key, and where one begins after another line.
 const OBJECT: &[u8] = b"{\"";
@@ -99,11 +103,15 @@ pub struct Skimmer {
     put_off: Option<Lines>,
     /// A buffer that was passed over: the next one, while it is still warm.
     spare: Option<Vec<u8>>,
+    /// Where JSON begins that is not written line by line; `None` where the stream is text by what its user says.
+    starts: Option<Starts>,
+    /// The document that is not over yet.
+    document: Option<Document>,
 }
 
 impl Skimmer {
-    /// A skimmer that keeps these lines.
-    pub fn new(keep: Keep) -> Self {
+    /// A skimmer that keeps these lines; `documents` says whether JSON may be written otherwise than line by line.
+    pub fn new(keep: Keep, documents: bool) -> Self {
         Self {
             keep,
             is_narrow: false,
@@ -113,11 +121,76 @@ impl Skimmer {
             kept: Vec::new(),
             put_off: None,
             spare: None,
+            starts: documents.then(Starts::new),
+            document: None,
         }
     }
 
     /// Takes in the next bytes of the stream, the first `length` of `buffer`, and returns a buffer for those after them.
     pub fn take(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
+        let bytes = buffer.get(..length).unwrap_or(&buffer);
+        if self.document.is_none() {
+            match self.next_document(bytes) {
+                None => return self.take_lines(buffer, length, lane),
+                Some(0) => {
+                    // A line that had barely begun was the beginning of it.
+                    let mut document = Document::default();
+                    document.read(&std::mem::take(&mut self.open), &mut Vec::new());
+                    self.document = Some(document);
+                }
+                Some(at) => {
+                    self.take_lines(bytes.get(..at).unwrap_or_default().to_vec(), at, lane);
+                    self.document = Some(Document::default());
+                    self.take_document(bytes.get(at..).unwrap_or_default(), lane);
+                    return buffer;
+                }
+            }
+        }
+        self.take_document(bytes, lane);
+        buffer
+    }
+
+    /// Where in `bytes` JSON begins that is not written line by line.
+    fn next_document(&self, bytes: &[u8]) -> Option<usize> {
+        let starts = self.starts.as_ref()?;
+        if !self.overlong && (1..=SHORT).contains(&self.open.len()) {
+            let joined = [&self.open, bytes.get(..SHORT).unwrap_or(bytes)].concat();
+            if starts.find(&joined, true) == Some(0) {
+                return Some(0);
+            }
+        }
+        starts.find(bytes, self.open.is_empty() && !self.overlong)
+    }
+
+    /// Takes in bytes of the document, and whatever follows it.
+    fn take_document(&mut self, bytes: &[u8], lane: &mut impl Lane) {
+        let Some(document) = &mut self.document else { return };
+        let mut lines = Vec::new();
+        let read = document.read(bytes, &mut lines);
+        let is_over = document.is_over();
+        if !lines.is_empty() {
+            self.pass(Lines { first: lines, ..Lines::default() }, lane);
+        }
+        if is_over && let Some(document) = self.document.take() {
+            self.take_back(document, lane);
+            let rest = bytes.get(read..).unwrap_or_default();
+            if !rest.is_empty() {
+                self.take(rest.to_vec(), rest.len(), lane);
+            }
+        }
+    }
+
+    /// Takes what turned out to be no document for the lines that it is.
+    fn take_back(&mut self, document: Document, lane: &mut impl Lane) {
+        let raw = document.into_raw();
+        if !raw.is_empty() {
+            let length = raw.len();
+            self.take_lines(raw, length, lane);
+        }
+    }
+
+    /// Takes in the next bytes where they are lines.
+    fn take_lines(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
         let bytes = buffer.get(..length).unwrap_or(&buffer);
         let end = memrchr(b'\n', bytes).map_or(0, |last| last + 1);
         let (lines, rest) = bytes.split_at(end);
@@ -133,11 +206,15 @@ impl Skimmer {
             self.overlong = false;
         }
         if !rest.is_empty() && !self.overlong {
-            self.overlong = self.open.len() + rest.len() > MAX_LINE;
-            if self.overlong {
-                self.open = Vec::new();
-            } else {
-                self.open.extend_from_slice(rest);
+            self.open.extend_from_slice(rest);
+            if self.open.len() > MAX_LINE {
+                let line = std::mem::take(&mut self.open);
+                if self.starts.is_some() && line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).starts_with(OBJECT) {
+                    let mut document = Document::line();
+                    document.read(&line, &mut Vec::new());
+                    self.document = Some(document).filter(|document| !document.is_over());
+                }
+                self.overlong = self.document.is_none();
             }
         }
         let next = if start < end {
@@ -159,6 +236,9 @@ impl Skimmer {
 
     /// Hands on what is left when the stream is over.
     pub fn finish(&mut self, lane: &mut impl Lane) {
+        if let Some(document) = self.document.take() {
+            self.take_back(document, lane);
+        }
         self.hand_kept(lane);
         if let Some(lines) = self.put_off.take() {
             lane.hand(Piece::Lines(lines));

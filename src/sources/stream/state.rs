@@ -85,6 +85,8 @@ pub struct State {
     /// What it used so far.
     pub counts: Counts,
     pub(super) limit: Limit,
+    /// Whether it ended and its output does not say how.
+    pub ended: bool,
 }
 
 impl Default for State {
@@ -98,6 +100,7 @@ impl Default for State {
             model: None,
             counts: Counts::default(),
             limit: Limit::Unsaid,
+            ended: false,
         }
     }
 }
@@ -106,6 +109,15 @@ impl State {
     /// Notes what it is doing, and why.
     pub(super) fn is(&mut self, status: AgentStatus, reason: Option<String>) {
         (self.status, self.reason) = (status, reason);
+    }
+
+    /// Notes that a limit refused a request of `provider`, which ends at `until` as far as that is said.
+    pub(super) fn refused(&mut self, provider: &'static str, until: Option<Time>) {
+        let known = match &self.limit {
+            Limit::Until(_, known) => *known,
+            Limit::Unsaid | Limit::Lifted => None,
+        };
+        self.limit = Limit::Until(provider, until.or(known));
     }
 
     /// Counts one more at `place`.
@@ -149,7 +161,8 @@ impl State {
             counts.whole;
         AgentUpdate {
             name: Cow::Borrowed(name),
-            status: Some(self.status),
+            status: (!self.ended).then_some(self.status),
+            ended: self.ended,
             reason: set(&self.reason).map_or(Patch::Clear, Patch::Set),
             task_id: set(&self.task).map_or(Patch::Keep, Patch::Set),
             phase: set(&self.phase).map_or(Patch::Keep, Patch::Set),

@@ -33,7 +33,7 @@ fn watch(format: Format, text: &str) -> (Vec<(&'static str, String)>, Reader) {
         reader.lines(now(), line.as_bytes());
         note(&reader);
     }
-    reader.finish(Ending::Over);
+    reader.finish(now(), Ending::Over);
     note(&reader);
     (seen, reader)
 }
@@ -118,6 +118,186 @@ fn limits_and_their_end_are_noticed() {
     let until = Time::from_millis(now().as_millis() + 1203);
     assert_eq!(reader.state().limit, state::Limit::Until("anthropic", Some(until)));
     assert_eq!(reader.state().reason.as_deref(), Some("ended without a result"));
+}
+
+/// What is known at the end of bytes that come as `pipe` gets them, in pieces of `size`.
+fn piped(bytes: &[u8], size: usize) -> Reader {
+    struct Lines(Reader);
+    impl skim::Lane for Lines {
+        fn offer(&mut self, piece: skim::Piece) -> Option<skim::Piece> {
+            if let skim::Piece::Lines(lines) = piece {
+                lines.parts().into_iter().for_each(|part| self.0.lines(now(), part));
+            }
+            None
+        }
+        fn hand(&mut self, piece: skim::Piece) {
+            self.offer(piece);
+        }
+        fn buffer(&mut self) -> Vec<u8> {
+            Vec::new()
+        }
+        fn needs(&self) -> Option<skim::Keep> {
+            None
+        }
+    }
+    let mut reader = Lines(Reader::new(Format::Auto, Vec::new(), None));
+    let mut skimmer = skim::Skimmer::new(reader.0.keep(), reader.0.reads_documents());
+    for piece in bytes.chunks(size) {
+        skimmer.take(piece.to_vec(), piece.len(), &mut reader);
+    }
+    skimmer.finish(&mut reader);
+    reader.0.finish(now(), Ending::Over);
+    reader.0
+}
+
+/// The run of Claude Code that its messages tell of.
+fn messages(is_error: bool, answer: &str) -> serde_json::Value {
+    let usage = serde_json::json!({"input_tokens": 50, "output_tokens": 70});
+    serde_json::json!([
+        {"type": "system", "subtype": "init", "session_id": "s", "model": "m", "tools": []},
+        {"type": "assistant", "message": {"id": "1", "model": "m", "content": [{"type": "text", "text": answer}], "usage": usage}, "session_id": "s"},
+        {"type": "result", "subtype": if is_error { "error_during_execution" } else { "success" }, "is_error": is_error, "session_id": "s", "total_cost_usd": 0.1, "usage": usage, "result": answer},
+    ])
+}
+
+#[test]
+fn json_is_understood_however_it_is_laid_out() {
+    let long = "what a \"long\" answer, \u{1f916}\n ".repeat(40_000);
+    for (is_error, status) in [(false, AgentStatus::Completed), (true, AgentStatus::Failed)] {
+        for answer in ["x", "}]\n[{\"", &long] {
+            let run = messages(is_error, answer);
+            let result = run[2].to_string();
+            let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).expect("JSON");
+            for text in [
+                run.to_string(),
+                pretty(&run),
+                result.clone(),
+                pretty(&run[2]),
+                format!("\u{feff}{run}"),
+                format!("\u{feff}{result}"),
+                format!("a warning\n{}\nanother\n", pretty(&run)),
+                pretty(&run).replace('\n', "\r\n"),
+                format!("{run}\n{run}\n"),
+                format!("{}{}", pretty(&run), pretty(&run)),
+            ] {
+                // A long text in pieces of one byte says no more.
+                for size in if text.len() > 10_000 { &[128 * 1024][..] } else { &[1, 5, 1 << 20] } {
+                    let state = piped(text.as_bytes(), *size).state().clone();
+                    let runs = if text.matches("\"result_index").count() == 0 { state.counts.cost_usd } else { None };
+                    assert_eq!(state.status, status, "{:.200} {size}", text);
+                    assert!(runs.is_some_and(|cost| (0.1..=0.2).contains(&cost)), "{:.200}: {runs:?}", text);
+                    assert_eq!(state.counts.whole[1].map(|output| output % 70), Some(0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_neither_success_nor_failure() {
+    for text in [
+        "hello\n",
+        "{\"answer\": 42}\n",
+        "{\n  \"answer\": 42\n}\n",
+        "[{\"a\": 1}]",
+        "[{\"type\": \"result\"",
+        "[1, 2]",
+    ] {
+        let reader = piped(text.as_bytes(), 3);
+        let state = reader.state();
+        let update = state.update("a", &state.counts, None);
+        assert!(update.ended && update.status.is_none(), "{text}");
+        assert_eq!(state.reason.as_deref(), Some("ended; its output does not say how"));
+    }
+    // Nor is a run that a format began and did not end a success.
+    assert_eq!(
+        piped(b"[{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}]", 9).state().status,
+        AgentStatus::Failed
+    );
+}
+
+#[test]
+fn gemini_cli_says_how_it_ended_and_what_it_used() {
+    let stream = r#"{"type":"init","timestamp":"2026-11-29T22:10:59Z","session_id":"s","model":"auto"}
+{"type":"message","role":"user","content":"How many?"}
+{"type":"tool_use","tool_name":"read_file","tool_id":"1"}
+{"type":"tool_result","tool_id":"1","status":"error"}
+{"type":"result","status":"success","stats":{"total_tokens":12366,"input_tokens":12243,"output_tokens":87,"cached":8000,"input":4243}}
+"#;
+    let reader = piped(stream.as_bytes(), 7);
+    let (state, tokens) = (reader.state(), [Some(4243), Some(87), Some(8000), Some(0), Some(36)]);
+    assert_eq!(
+        (state.status, reader.agent_type(), &state.counts.whole[..5]),
+        (AgentStatus::Completed, Some("gemini-cli"), &tokens[..])
+    );
+    let object = r#"{
+  "session_id": "s",
+  "response": "three",
+  "stats": {"models": {"m": {"tokens": {"input": 2121, "prompt": 6121, "candidates": 43, "cached": 4000, "thoughts": 18, "tool": 0}},
+    "n": {"tokens": {"prompt": 6122, "candidates": 44, "cached": 4000, "thoughts": 18, "tool": 0}}}}
+}"#;
+    let reader = piped(object.as_bytes(), 7);
+    assert_eq!((reader.state().status, &reader.state().counts.whole[..5]), (AgentStatus::Completed, &tokens[..]));
+    let failed = r#"{
+  "session_id": "s",
+  "error": {"type": "Error", "message": "429 RESOURCE_EXHAUSTED. Please retry in 34s.", "code": 429}
+}"#;
+    let state = piped(failed.as_bytes(), 7).state().clone();
+    let until = Time::from_millis(now().as_millis() + 34_000);
+    assert_eq!((state.status, state.limit), (AgentStatus::Failed, state::Limit::Until("google", Some(until))));
+}
+
+#[test]
+fn cursor_says_how_it_ended() {
+    let stream = r#"{"type":"system","subtype":"init","apiKeySource":"login","cwd":"/x","session_id":"s","model":"Auto"}
+{"type":"tool_call","subtype":"started","call_id":"1","session_id":"s"}
+{"type":"result","subtype":"success","is_error":false,"duration_ms":1,"result":"done","session_id":"s","request_id":"r"}
+"#;
+    let reader = piped(stream.as_bytes(), 7);
+    assert_eq!((reader.state().status, reader.agent_type()), (AgentStatus::Completed, Some("cursor")));
+}
+
+#[test]
+fn the_end_of_a_limit_is_read_wherever_it_is_said() {
+    // In local time, where no zone is named: that of the tests' machine.
+    let local = |text: &str| retry_at(text, now());
+    let claude = "You've hit your weekly limit · resets Nov 24, 7am (Europe/Zurich)";
+    let result = |more: &str| {
+        format!(
+            "{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,{more}\"result\":\"{claude}\",\"session_id\":\"s\",\"total_cost_usd\":0}}"
+        )
+    };
+    let at = |text: &str| Time::parse(text);
+    let codex = "You’ve hit your usage limit. Upgrade or try again at Nov 24th, 2026 4:15 AM.";
+    let failed = |message: &str| {
+        format!(
+            "{{\"type\":\"thread.started\",\"thread_id\":\"t\"}}\n{{\"type\":\"turn.failed\",\"error\":{{\"message\":\"{message}\"}}}}"
+        )
+    };
+    let event = "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\",\"resetsAt\":1795273200},\"session_id\":\"s\"}";
+    let synthetic = format!(
+        "{{\"type\":\"assistant\",\"message\":{{\"model\":\"<synthetic>\",\"content\":[{{\"type\":\"text\",\"text\":\"{claude}\"}}]}},\"session_id\":\"s\",\"error\":\"rate_limit\"}}"
+    );
+    for (text, until) in [
+        (result("\"api_error_status\":429,"), at("2026-11-24T06:00:00Z")),
+        (result("\"api_error\":\"usage_limit_reached\","), at("2026-11-24T06:00:00Z")),
+        (result(""), at("2026-11-24T06:00:00Z")),
+        (synthetic, at("2026-11-24T06:00:00Z")),
+        (
+            format!("{event}\n{}", result("\"api_error_status\":429,").replace(claude, "later")),
+            at("2026-11-21T15:00:00Z"),
+        ),
+        (failed(codex), local(codex)),
+        (failed("usage limit; try again in 2 days 17 hours 14 minutes."), at("2026-11-23T19:14:00Z")),
+        // What tools print for people.
+        (claude.to_owned(), at("2026-11-24T06:00:00Z")),
+        (format!("thinking\nERROR: {codex}\n\n"), local(codex)),
+    ] {
+        let state = piped(text.as_bytes(), 11).state().clone();
+        let state::Limit::Until(_, found) = state.limit else { panic!("{text}: {state:?}") };
+        assert_eq!((found, found.is_some(), state.status), (until, true, AgentStatus::Failed), "{text}");
+    }
+    assert_eq!(piped(b"the rate limiter is done\n", 3).state().limit, state::Limit::Unsaid);
 }
 
 #[test]
@@ -366,7 +546,7 @@ proptest! {
             let read = crate::sources::decode_state(&body, now()).expect("a body");
             prop_assert!(read.rejected.is_empty(), "{:?} in {}", read.rejected, body);
         }
-        reader.finish(Ending::Over);
-        prop_assert!(reader.state().status.is_over());
+        reader.finish(now(), Ending::Over);
+        prop_assert!(reader.state().ended || reader.state().status.is_over());
     }
 }

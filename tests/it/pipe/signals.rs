@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use super::{Pipe, sample, seen};
+use super::{Pipe, ended, sample, seen};
 use crate::counterparts::run;
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
@@ -106,5 +106,5 @@ fn ignored_signals_stay_ignored() {
     pipe.write(b"last words\n");
     pipe.expect(b"last words\n");
     assert!(pipe.end().2.success());
-    seen(&lookout, "a", "completed", None);
+    ended(&lookout, "a");
 }

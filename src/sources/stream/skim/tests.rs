@@ -56,7 +56,7 @@ fn is_minor(line: &[u8]) -> bool {
 }
 
 fn skim(stream: &[u8], sizes: &[usize], keep: Keep, room: &[bool]) -> Slow {
-    let mut skimmer = Skimmer::new(keep);
+    let mut skimmer = Skimmer::new(keep, false);
     let mut lane = Slow::new(room, sizes.iter().copied().max().unwrap_or(1));
     let (mut rest, mut turn) = (stream, 0);
     let mut buffer = lane.buffer();
@@ -147,7 +147,7 @@ fn a_line_that_is_too_long_is_passed_over_and_nothing_else() {
         assert!(lane.largest <= size.max(MAX_LINE) + size + 7, "{size}: {}", lane.largest);
     }
     // Without an end it takes no more than a line may.
-    let mut skimmer = Skimmer::new(Keep::Unless(is_minor));
+    let mut skimmer = Skimmer::new(Keep::Unless(is_minor), false);
     let mut lane = Slow::new(&[], 65_536);
     for _ in 0..64 {
         skimmer.take(vec![0; 65_536], 65_536, &mut lane);
@@ -165,7 +165,7 @@ fn the_end_of_a_line_that_is_not_over_is_shown() {
 
 #[test]
 fn what_was_put_off_comes_when_nothing_else_does() {
-    let mut skimmer = Skimmer::new(Keep::Nothing);
+    let mut skimmer = Skimmer::new(Keep::Nothing, false);
     let mut lane = Slow::new(&[false], 8);
     skimmer.take(b"question".to_vec(), 8, &mut lane);
     skimmer.take(b"?\n".to_vec(), 2, &mut lane);
@@ -180,7 +180,7 @@ fn what_was_put_off_comes_when_nothing_else_does() {
 
 #[test]
 fn who_learns_the_format_no_longer_waits_for_every_line() {
-    let mut skimmer = Skimmer::new(Keep::Everything);
+    let mut skimmer = Skimmer::new(Keep::Everything, false);
     let mut lane = Slow::new(&[false], 8);
     skimmer.take(b"a\n".to_vec(), 2, &mut lane);
     assert_eq!(lane.lines, b"a\n");

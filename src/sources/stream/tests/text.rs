@@ -51,21 +51,21 @@ fn a_question_without_a_line_end_is_seen() {
     assert_eq!(reader.state().status, AgentStatus::WaitingQuestion);
     reader.lines(now(), b"Go on? [y/N] y\nworking\n");
     assert_eq!(reader.state().status, AgentStatus::Running);
-    reader.finish(Ending::Over);
-    assert_eq!(reader.state().status, AgentStatus::Completed);
+    reader.finish(now(), Ending::Over);
+    assert!(reader.state().ended);
 }
 
 #[test]
 fn ends_of_text_say_what_is_known() {
     for (lines, ending, status, reason) in [
-        ("a\n", Ending::Over, AgentStatus::Completed, None),
+        ("a\n", Ending::Over, AgentStatus::Running, Some("ended; its output does not say how")),
         ("", Ending::Over, AgentStatus::Failed, Some("ended without any output")),
         ("a\n", Ending::Interrupted, AgentStatus::Failed, Some("interrupted")),
         ("a\n", Ending::ReaderGone, AgentStatus::Failed, Some("nobody reads its output any more")),
     ] {
         let mut reader = Reader::new(Format::Auto, Vec::new(), None);
         reader.lines(now(), lines.as_bytes());
-        reader.finish(ending);
+        reader.finish(now(), ending);
         assert_eq!((reader.state().status, reader.state().reason.as_deref()), (status, reason));
     }
 }

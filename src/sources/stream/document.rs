@@ -1,0 +1,261 @@
+//! JSON that is not written line by line, made into lines: the elements of an array, an object over many lines, and
+//! one that is longer than any line that is read.
+//!
+//! Owns the scan from the first byte of a document to its last. Texts within are cut short, since what is understood of
+//! a stream is never in long ones. Refuses to understand anything; what turns out not to be JSON is given back.
+
+use memchr::memmem::Finder;
+
+use super::MAX_LINE;
+
+/// So much of one text within a document is kept, in bytes.
+const MAX_STRING: usize = 4096;
+/// What editors and some shells put before text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Finds where documents begin.
+#[derive(Debug)]
+pub(super) struct Starts([Finder<'static>; 4]);
+
+impl Starts {
+    pub(super) fn new() -> Self {
+        Self([&b"\n{\n"[..], b"\n{\r\n", b"\n[{", b"\n[\n"].map(Finder::new))
+    }
+
+    /// Where in `bytes` the first document begins that is no line by itself; `at_line` says that a line begins at zero.
+    pub(super) fn find(&self, bytes: &[u8], at_line: bool) -> Option<usize> {
+        if at_line && begins(bytes) {
+            return Some(0);
+        }
+        self.0.iter().filter_map(|start| start.find(bytes)).min().map(|at| at + 1)
+    }
+}
+
+/// Whether `bytes` begin with an array of objects, or with an object whose keys stand on lines of their own.
+fn begins(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start();
+    let Some((first, rest)) = bytes.split_first() else { return false };
+    let next = rest.trim_ascii_start();
+    let breaks = rest.len() > next.len() && rest.get(..rest.len() - next.len()).is_some_and(|gap| gap.contains(&b'\n'));
+    match first {
+        b'[' => next.first() == Some(&b'{') || next.is_empty() && breaks,
+        b'{' => breaks && next.first().is_none_or(|byte| *byte == b'"'),
+        _ => false,
+    }
+}
+
+/// A document that has begun.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// Whether it must end with its line.
+    is_line: bool,
+    is_array: bool,
+    depth: usize,
+    /// The object that is not over yet.
+    object: Vec<u8>,
+    /// Whether that object is longer than what is read even so.
+    overlong: bool,
+    text: Option<Text>,
+    is_over: bool,
+    /// Whether it is known to be one, as an object of it ended.
+    is_sure: bool,
+    /// What was read until then: lines after all, if it is none.
+    raw: Vec<u8>,
+}
+
+/// A text within a document, while it lasts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Text {
+    length: usize,
+    is_escaped: bool,
+    /// Digits of an escaped letter that are to come.
+    digits: u8,
+    /// Whether the rest of it is left out.
+    is_cut: bool,
+}
+
+impl Document {
+    /// An object on one line that is longer than lines may be.
+    pub(super) fn line() -> Self {
+        Self { is_line: true, is_sure: true, ..Self::default() }
+    }
+
+    /// Whether it has ended, or is none.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Reads on and adds each object that ends to `lines`, as a line. Returns how many of `bytes` are the document's.
+    pub(super) fn read(&mut self, bytes: &[u8], lines: &mut Vec<u8>) -> usize {
+        let read = self.read_on(bytes, lines);
+        self.is_sure |= !lines.is_empty() || self.raw.len() > MAX_LINE;
+        if self.is_sure {
+            self.raw = Vec::new();
+        } else {
+            self.raw.extend_from_slice(bytes.get(..read).unwrap_or_default());
+        }
+        read
+    }
+
+    /// What was read of something that is no document after all.
+    pub(super) fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+
+    fn read_on(&mut self, bytes: &[u8], lines: &mut Vec<u8>) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            if !self.take(*byte, lines) {
+                self.is_over = true;
+                return at;
+            }
+            if self.is_over {
+                return at + 1;
+            }
+        }
+        bytes.len()
+    }
+
+    /// Takes in one byte; false when it can't be one of a document.
+    fn take(&mut self, byte: u8, lines: &mut Vec<u8>) -> bool {
+        if let Some(text) = &mut self.text {
+            if byte == b'\n' {
+                return false;
+            }
+            let is_end = byte == b'"' && !text.is_escaped;
+            if text.take(byte) {
+                self.keep(byte);
+            }
+            if is_end {
+                self.text = None;
+            }
+            return true;
+        }
+        match byte {
+            b'\n' if self.is_line => return false,
+            b' ' | b'\t' | b'\r' | b'\n' => return true,
+            b'[' if self.depth == 0 && !self.is_array => self.is_array = true,
+            b']' if self.depth == 0 => self.is_over = true,
+            b',' if self.depth == 0 => {}
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.keep(byte);
+            }
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.keep(byte);
+                if self.depth == 0 {
+                    self.end_object(lines);
+                }
+            }
+            _ if self.depth == 0 => return BYTE_ORDER_MARK.contains(&byte) && !self.is_array,
+            b'"' => {
+                self.text = Some(Text::default());
+                self.keep(byte);
+            }
+            b',' | b':' | b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E' => self.keep(byte),
+            _ => return false,
+        }
+        true
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.object.len() < MAX_LINE {
+            self.object.push(byte);
+        } else {
+            self.overlong = true;
+        }
+    }
+
+    fn end_object(&mut self, lines: &mut Vec<u8>) {
+        if !self.overlong {
+            lines.append(&mut self.object);
+            lines.push(b'\n');
+        }
+        self.object.clear();
+        (self.overlong, self.is_over) = (false, !self.is_array);
+    }
+}
+
+impl Text {
+    /// Takes in one byte; whether it is kept. A cut falls between letters, so that what is left is text still.
+    fn take(&mut self, byte: u8) -> bool {
+        let is_letter = !self.is_escaped && self.digits == 0 && byte != b'\\' && byte & 0xc0 != 0x80;
+        self.is_cut |= self.length >= MAX_STRING && is_letter;
+        self.length += 1;
+        self.digits = match (self.is_escaped, byte) {
+            (true, b'u') => 4,
+            _ => self.digits.saturating_sub(1),
+        };
+        let is_end = byte == b'"' && !self.is_escaped;
+        self.is_escaped = byte == b'\\' && !self.is_escaped;
+        !self.is_cut || is_end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines that a document makes, however it is cut, and what of `bytes` follows it.
+    fn lines(bytes: &[u8]) -> (String, &[u8]) {
+        let read = |size: usize| {
+            let (mut document, mut lines, mut at) = (Document::default(), Vec::new(), 0);
+            for piece in bytes.chunks(size) {
+                if !document.is_over() {
+                    at += document.read(piece, &mut lines);
+                }
+            }
+            (String::from_utf8(lines).expect("text"), bytes.get(at..).expect("a rest"))
+        };
+        assert_eq!(read(1), read(bytes.len().max(1)));
+        read(7)
+    }
+
+    #[test]
+    fn each_object_is_a_line() {
+        for (document, expected, rest) in [
+            ("[{\"a\":1},{\"b\":[{}, 2]}]\nmore", "{\"a\":1}\n{\"b\":[{},2]}\n", "\nmore"),
+            ("\u{feff}[\n  {\n    \"a\": \"x y\"\n  },\n  {}\n]", "{\"a\":\"x y\"}\n{}\n", ""),
+            ("{\n  \"a\": \"}]\\\"\",\n  \"b\": null\n}\n", "{\"a\":\"}]\\\"\",\"b\":null}\n", "\n"),
+            ("{\"a\": \"two\nlines\"}", "", "\nlines\"}"),
+            ("[info] hello", "", "info] hello"),
+            ("{\n  int x;\n}", "", ";\n}"),
+            ("[{\"a\": 1}, ", "{\"a\":1}\n", ""),
+        ] {
+            assert_eq!(lines(document.as_bytes()), (expected.to_owned(), rest.as_bytes()), "{document}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        for letter in ["a", "é", "\\n", "\\u00e9", "\\ud83d\\ude00", "\\\"", "🤖"] {
+            let document = format!("{{\"long\":\"x{}\",\"type\":\"result\"}}", letter.repeat(3 * MAX_STRING) + "yz");
+            let (line, _) = lines(document.as_bytes());
+            assert!(line.len() < document.len(), "{letter}");
+            let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(read["type"], "result");
+        }
+        let endless = format!("[{{\"a\":[{}0]}},{{\"b\":1}}]", "0,".repeat(MAX_LINE));
+        assert_eq!(lines(endless.as_bytes()).0, "{\"b\":1}\n", "what is too long even so costs itself");
+    }
+
+    #[test]
+    fn documents_are_found_at_the_beginning_of_lines() {
+        let starts = Starts::new();
+        for (text, expected) in [
+            ("[{\"a\":1}]", Some(0)),
+            ("\u{feff}{\n  \"a\": 1\n}", Some(0)),
+            ("loaded\n{\n  \"a\": 1}", Some(7)),
+            ("loaded\n[{\"a\": 1}]", Some(7)),
+            ("[\n", Some(0)),
+            ("{\"a\":1}\n{\"b\":2}\n", None),
+            ("[info] x\n[ok] y\n", None),
+            ("{", None),
+            ("{\nint x", None),
+            ("", None),
+        ] {
+            assert_eq!(starts.find(text.as_bytes(), true), expected, "{text}");
+        }
+        assert_eq!(starts.find(b"[{", false), None, "the rest of a line");
+    }
+}
