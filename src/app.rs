@@ -55,6 +55,7 @@ impl std::fmt::Debug for Extras {
 /// Runs the sidecar until it is told to stop; `source` is read again on a reload.
 pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Result<()> {
     let clock = Clock::system();
+    outlive_size_limits().context("take the signal of a file's size limit")?;
     let bound = Bound::bind(config.listen.0, "listen").await?;
     let address = bound.address();
     let tls = server::listener::acceptor(&config.tls, Surface::Main)?;
@@ -71,6 +72,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     let own = Arc::new(Own::new());
     own.reloaded(clock.wall(), true);
     let history = store.history.clone();
+    let store_of_reloads = store.clone();
     let (monitoring, polls_on) = watch::channel(true);
     let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
     let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
@@ -94,6 +96,7 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
         started_with: config.clone(),
         handle: handle.clone(),
         own: Arc::clone(&own),
+        store: store_of_reloads,
         clock: clock.clone(),
         access: rules_of_access,
         otlp: otlp.clone(),
@@ -154,6 +157,11 @@ pub async fn serve(config: Config, source: Source, extras: Extras) -> anyhow::Re
     }
     engine.await.context("the engine broke")?;
     ended
+}
+
+/// Has a write beyond the limit of a file's size fail as it does on a full disk, where the signal would end the process.
+fn outlive_size_limits() -> std::io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Serves signals until one of them ends the program; a listener that ends by itself is an error.
@@ -334,6 +342,7 @@ struct Reloader {
     started_with: Config,
     handle: Handle,
     own: Arc<Own>,
+    store: Store,
     clock: Clock,
     /// Who may use each listener.
     access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
@@ -376,6 +385,7 @@ impl Reloader {
             now.send_replace(Arc::new(access));
         }
         anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
+        self.store.set_max_size(&config.store);
         self.handle.reload(settings).await?;
         self.heart.replace(&config).await;
         self.pollers.replace(&config).await

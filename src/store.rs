@@ -6,11 +6,13 @@
 //! Refuses to decide anything: it keeps what it is given and gives it back.
 
 pub mod config;
+mod database;
 pub mod error;
 mod file;
 mod health;
 pub mod history;
 pub mod ledger;
+mod lock;
 mod queue;
 pub mod record;
 
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved};
+pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, UsageBody};
 pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Restored, Settled};
 pub use record::Recorder;
 
@@ -38,9 +40,18 @@ impl Store {
     ///
     /// The directory must exist. A damaged file is set aside, see [`Restored::damaged`] and [`Saved::damaged`].
     pub fn open(config: &StoreConfig, clock: &Clock) -> Result<(Self, Restored, Saved), StoreError> {
-        let (ledger, restored) = Ledger::open(config.path.as_deref(), config.retention, clock.clone())?;
-        let (history, saved) = History::open(config.history_path().as_deref(), config.retention, clock.clone())?;
+        let StoreConfig { path, retention, .. } = config;
+        let [of_ledger, of_history] = config.sizes();
+        let (ledger, restored) = Ledger::open(path.as_deref(), *retention, of_ledger, clock.clone())?;
+        let (history, saved) = History::open(config.history_path().as_deref(), *retention, of_history, clock.clone())?;
         Ok((Self { ledger, history }, restored, saved))
+    }
+
+    /// Bounds both files as `config` says from now on.
+    pub fn set_max_size(&self, config: &StoreConfig) {
+        let [ledger, history] = config.sizes();
+        self.ledger.set_max_size(ledger);
+        self.history.set_max_size(history);
     }
 
     /// Writes all that was handed over, folds the logs into the files and closes them, within `within`.

@@ -22,7 +22,8 @@ use crate::metrics::Own;
 use crate::model::{AlertState, Ending, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Recorder, Restored, Saved, Store};
+use crate::sources::decode_usage;
+use crate::store::{Recorder, Restored, Saved, Store, UsageBody};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -84,6 +85,7 @@ impl Engine {
             store,
             clock,
             unsaved: Unsaved::default(),
+            usage_seq: 0,
             findings: Vec::new(),
             paused_until: None,
             lag: Duration::ZERO,
@@ -103,6 +105,7 @@ impl Engine {
 
     fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
         self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
+        self.restore_usage(now, saved.usage_log);
         self.rules.seed(now, self.fleet.state());
         self.watch(now);
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
@@ -130,6 +133,25 @@ impl Engine {
             .map(|notice| Arc::new(Notice { at: notice.at.min(now), caused_at: notice.caused_at.min(now), ..notice }));
         self.dispatch(owed.collect());
         self.judge_all(now);
+    }
+
+    /// Counts what was answered after the last save.
+    fn restore_usage(&mut self, now: Time, log: Vec<UsageBody>) {
+        let bodies = log.len();
+        for UsageBody { seq, body, .. } in log {
+            self.usage_seq = seq;
+            let usage = std::str::from_utf8(&body).ok().and_then(|text| decode_usage(text).ok());
+            let Some(usage) = usage else {
+                tracing::error!(seq, "a body of the store's log of usage can't be read; it does not count");
+                continue;
+            };
+            self.fleet.usage(now, &usage.project, &usage.usage);
+        }
+        self.unsaved.note(self.fleet.changes());
+        self.fleet.clear_changes();
+        if bodies > 0 {
+            tracing::info!(bodies, "usage counted that was answered after the last save");
+        }
     }
 
     /// Ends alerts whose rules were taken away while the program was not running.
