@@ -43,7 +43,7 @@ fn main() {
 async fn history(directory: &Path) {
     const BATCH: usize = 100;
     const BATCHES: usize = 10_000;
-    let (history, _) = History::open(Some(&directory.join("rows.db")), MONTH, Clock::at(NOW)).unwrap();
+    let (history, _) = History::open(Some(&directory.join("rows.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     let names: Vec<Arc<str>> = (0..AGENTS).map(|n| Arc::from(format!("agent-{n:05}"))).collect();
     let (project, reason): (Arc<str>, Arc<str>) = ("shop".into(), "waits for the review of its change".into());
     let batch = |start: usize| -> Vec<HistoryRow> {
@@ -98,7 +98,7 @@ async fn history(directory: &Path) {
 
 async fn saves(directory: &Path) {
     const ROUNDS: usize = 50;
-    let (history, _) = History::open(Some(&directory.join("saves.db")), MONTH, Clock::at(NOW)).unwrap();
+    let (history, _) = History::open(Some(&directory.join("saves.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     let mut agents = Slab::default();
     for n in 0..AGENTS {
         agents.insert_with(|slot| agent(slot, n));
@@ -131,7 +131,7 @@ async fn saves(directory: &Path) {
     );
     history.close().await.unwrap();
     let before = Instant::now();
-    let (_, saved) = History::open(Some(&directory.join("saves.db")), MONTH, Clock::at(NOW)).unwrap();
+    let (_, saved) = History::open(Some(&directory.join("saves.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     let heard = NOW.plus(Duration::from_secs(ROUNDS as u64));
     assert!(saved.agents.len() == AGENTS && saved.agents.iter().all(|agent| agent.last_heard == heard));
     println!("| opening with {} agents | {:.0} ms |", saved.agents.len(), before.elapsed().as_secs_f64() * 1e3);
@@ -154,7 +154,7 @@ fn floor(directory: &Path) {
 }
 
 async fn commits(directory: &Path) {
-    let (ledger, _) = Ledger::open(Some(&directory.join("ledger.db")), MONTH, Clock::at(NOW)).unwrap();
+    let (ledger, _) = Ledger::open(Some(&directory.join("ledger.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     let mut times = Vec::new();
     for n in 0..COMMITS {
         let (alert, notice) = (alert(n), notice(n));
@@ -179,7 +179,7 @@ async fn commits(directory: &Path) {
     }
     println!("| ledger: 10,000 commits at once, all synced | {:.0} ms |", started.elapsed().as_secs_f64() * 1e3);
     ledger.close().await.unwrap();
-    let (_, restored) = Ledger::open(Some(&directory.join("ledger.db")), MONTH, Clock::at(NOW)).unwrap();
+    let (_, restored) = Ledger::open(Some(&directory.join("ledger.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     assert_eq!(restored.outbox.len(), COMMITS + 10_000);
 }
 

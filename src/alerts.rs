@@ -256,6 +256,11 @@ impl Alerts {
         self.entries.iter().flatten().map(|entry| &entry.alert).filter(|alert| alert.state != AlertState::Resolved)
     }
 
+    /// Every alert that is remembered.
+    pub fn all(&self) -> impl Iterator<Item = &Alert> {
+        self.entries.iter().flatten().map(|entry| &entry.alert)
+    }
+
     /// Settles explanations and tells what is to be told.
     fn settle(&mut self, now: Time) -> Effects {
         self.settle_into(now, Effects::default())

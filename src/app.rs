@@ -100,6 +100,11 @@ fn prepare(mut config: Config, adjust: &Adjust) -> Result<Prepared, ConfigError>
     try_config(config)
 }
 
+/// Has a write beyond the limit of a file's size fail as it does on a full disk, where the signal would end the process.
+fn outlive_size_limits() -> std::io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
+}
+
 /// The sidecar with all its parts.
 struct Running {
     address: SocketAddr,
@@ -115,6 +120,7 @@ struct Running {
 impl Running {
     async fn start(config: Config, source: Source, extras: Extras) -> anyhow::Result<Self> {
         let clock = Clock::system();
+        outlive_size_limits().context("handle the signal of a file's size limit")?;
         let supervisor = Supervisor::default();
         let adjust = extras.adjust.clone().unwrap_or_else(|| Arc::new(|_| ()));
         let first = Arc::clone(&adjust);

@@ -73,6 +73,8 @@ pub struct Engine {
     dispatcher: Option<Dispatcher>,
     committer: Committer,
     unsaved: Unsaved,
+    /// The last body that the log of usage was given.
+    usage_seq: u64,
     findings: Vec<Finding>,
     /// Until when judging is paused.
     paused_until: Option<Time>,

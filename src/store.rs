@@ -6,11 +6,13 @@
 //! Refuses to decide anything: it keeps what it is given and gives it back.
 
 pub mod config;
+mod database;
 pub mod error;
 mod file;
 mod health;
 pub mod history;
 pub mod ledger;
+mod lock;
 mod queue;
 pub mod record;
 
@@ -18,7 +20,9 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows};
+pub use history::{
+    ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows, UsageBody,
+};
 pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Receipt, Restored, Settled};
 pub use record::Recorder;
 
@@ -38,15 +42,20 @@ impl Store {
     ///
     /// The directory must exist. A damaged file is set aside, see [`Restored::damaged`] and [`Saved::damaged`].
     pub fn open(config: &StoreConfig, clock: &Clock) -> Result<(Self, Restored, Saved), StoreError> {
-        let (ledger, restored) = Ledger::open(config.path.as_deref(), config.retention, clock.clone())?;
-        let (history, saved) = History::open(config.history_path().as_deref(), config.retention, clock.clone())?;
+        let StoreConfig { path, retention, .. } = config;
+        let [of_ledger, of_history] = config.sizes();
+        let (ledger, restored) = Ledger::open(path.as_deref(), *retention, of_ledger, clock.clone())?;
+        let (history, saved) = History::open(config.history_path().as_deref(), *retention, of_history, clock.clone())?;
         Ok((Self { ledger, history }, restored, saved))
     }
 
-    /// Keeps rows for as long as `config` says from now on; where they are kept does not change.
+    /// Keeps rows for as long, and files as small, as `config` says from now on; where they are does not change.
     pub fn configure(&self, config: &StoreConfig) {
         self.ledger.set_retention(config.retention);
         self.history.set_retention(config.retention);
+        let [ledger, history] = config.sizes();
+        self.ledger.set_max_size(ledger);
+        self.history.set_max_size(history);
     }
 
     /// Waits until a thread of the store has ended, and names it.

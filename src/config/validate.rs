@@ -8,7 +8,7 @@ use super::reader::Found;
 use super::{Config, server};
 use crate::fleet::config::{Action, Limit};
 use crate::model::text::is_name;
-use crate::store::config::RecordConfig;
+use crate::store::config::{RecordConfig, StoreConfig};
 use crate::{notify, sources};
 
 /// The longest name of a project or expected agent, in bytes.
@@ -35,6 +35,13 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     }
     if config.store.retention.is_zero() {
         found.report("store.retention", "is 0s; history needs a time, such as 30d".to_owned());
+    }
+    let (size, smallest) = (config.store.max_size, StoreConfig::SMALLEST);
+    if size < smallest {
+        found.report(
+            "store.max_size",
+            format!("{size} is too small for the state of a fleet; give at least {smallest} bytes"),
+        );
     }
     let (size, smallest) = (config.record.max_size, RecordConfig::SMALLEST);
     if size < smallest {

@@ -43,8 +43,9 @@ pub(super) struct Committer {
     counts: LedgerCounts,
     is_dirty: bool,
     running: Option<Committing>,
-    is_ok: bool,
     patience: Duration,
+    /// How many transactions the ledger had written when a commit took too long.
+    late: Option<u64>,
 }
 
 impl std::fmt::Debug for Committer {
@@ -68,8 +69,8 @@ impl Committer {
             counts,
             is_dirty: false,
             running: None,
-            is_ok: true,
             patience: PATIENCE,
+            late: None,
         }
     }
 
@@ -97,6 +98,16 @@ impl Committer {
         self.is_dirty = true;
     }
 
+    /// Commits again all that is known, since the ledger lost it.
+    pub(super) fn take_all<'a>(&mut self, alerts: impl Iterator<Item = &'a Alert>, silences: &[Silence]) {
+        for alert in alerts {
+            self.alerts.entry(alert.fingerprint).or_insert_with(|| alert.clone());
+        }
+        let known: HashSet<Arc<str>> = self.silences.iter().map(|silence| Arc::clone(&silence.id)).collect();
+        self.silences.extend(silences.iter().filter(|silence| !known.contains(&silence.id)).cloned());
+        self.is_dirty = true;
+    }
+
     /// Ticks off notices for the same reason.
     pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &Settled) {
         self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), settled.clone())));
@@ -121,9 +132,10 @@ impl Committer {
         &self.notices
     }
 
-    /// Whether the last commit succeeded, and what is committed outlives the process.
+    /// Whether what is committed outlives the process, as far as is known.
     pub(super) fn is_ok(&self) -> bool {
-        self.is_ok && self.ledger.is_ok()
+        // A disk that hung is well again once it has written anything since.
+        self.ledger.is_ok() && self.late.is_none_or(|written| self.ledger.written() > written)
     }
 
     /// Whether nothing waits or is being written.
@@ -143,7 +155,7 @@ impl Committer {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let done = running.as_mut().await;
         self.running = None;
-        self.is_ok = done.result.is_ok();
+        self.late = matches!(done.result, Err(StoreError::Late { .. })).then(|| self.ledger.written());
         done
     }
 

@@ -1,6 +1,7 @@
 //! How the rest of the program talks to the engine: messages into three bounded queues, answers back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{Distilled, Hook, Level, PollReport, Rejected};
 use crate::sources::hooks::Target;
+use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ pub enum Bulk {
     /// The body of `POST /api/state`.
     State(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
     /// The body of `POST /api/usage`.
-    Usage(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
+    Usage(Bytes, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
     /// What an export of telemetry says of agents, and who waits until it was applied.
@@ -78,6 +80,12 @@ pub enum Control {
     Panic,
 }
 
+/// Answers once what was taken in outlives the process.
+pub type Logged = oneshot::Receiver<Result<(), StoreError>>;
+
+/// How long a body of usage may take to be on disk before its sender is answered that it is not.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What of a body was taken in.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Accepted {
@@ -86,6 +94,9 @@ pub struct Accepted {
     /// What was not taken, and why; at most 100 are named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
+    /// Whether it is known that the store could not take it, so that it ends with the process.
+    #[serde(skip)]
+    pub in_memory_only: bool,
 }
 
 /// Why a body was not taken in.
@@ -145,15 +156,20 @@ impl Handle {
         self.ingest(|reply| Bulk::State(body, reply)).await
     }
 
-    /// Takes in the body of `POST /api/usage`; a read that begins after this returned sees it.
+    /// Takes in the body of `POST /api/usage`; a read that begins after this returned sees it, and so does the next
+    /// start, unless the answer says otherwise.
     pub async fn push_usage(&self, body: Bytes) -> Result<Accepted, IngestError> {
-        self.ingest(|reply| Bulk::Usage(body, reply)).await
+        let (accepted, logged) = self.ingest(|reply| Bulk::Usage(body, reply)).await?;
+        // Increments are sent once: whoever is answered need not remember them.
+        let is_logged =
+            accepted.accepted == 0 || matches!(tokio::time::timeout(LOG_PATIENCE, logged).await, Ok(Ok(Ok(()))));
+        Ok(Accepted { in_memory_only: !is_logged, ..accepted })
     }
 
-    async fn ingest(
+    async fn ingest<T>(
         &self,
-        event: impl FnOnce(oneshot::Sender<Result<Accepted, IngestError>>) -> Bulk,
-    ) -> Result<Accepted, IngestError> {
+        event: impl FnOnce(oneshot::Sender<Result<T, IngestError>>) -> Bulk,
+    ) -> Result<T, IngestError> {
         let (reply, answer) = oneshot::channel();
         self.bulk.try_send(event(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IngestError::Busy,

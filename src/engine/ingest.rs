@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use super::handle::{Bulk, Posted};
+use super::handle::{Bulk, Logged, Posted};
 use super::{Accepted, Engine, IngestError, brake};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
 use crate::model::{Arrival, Distilled, PollReport, Time};
 use crate::sources;
+use crate::store::UsageBody;
 
 impl Engine {
     /// Serves one event of the bulk queue.
@@ -55,7 +57,7 @@ impl Engine {
         self.answer("state", taken)
     }
 
-    fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
+    fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<(Accepted, Logged), IngestError> {
         let text = utf8(body).inspect_err(|_| self.own.rejected("usage", "malformed", 1))?;
         let usage = sources::usage::decode_usage(text).map_err(|error| {
             self.own.rejected("usage", "malformed", 1);
@@ -66,8 +68,15 @@ impl Engine {
         }
         let mut taken = self.fleet.usage(now, &usage.project, &usage.usage);
         taken.add_rejected(usage.rejected);
+        // Before the next save, which holds its effect and says so.
+        let logged = if taken.accepted > 0 {
+            self.usage_seq += 1;
+            self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body: body.clone() })
+        } else {
+            oneshot::channel().1
+        };
         self.judge(now);
-        self.answer("usage", taken)
+        self.answer("usage", taken).map(|accepted| (accepted, logged))
     }
 
     /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
@@ -149,7 +158,7 @@ impl Engine {
             Some(first) if taken.accepted == 0 && taken.reasons.iter().any(|(reason, _)| *reason != "duplicate") => {
                 Err(IngestError::Invalid(format!("{}: {}", first.name, first.error)))
             }
-            _ => Ok(Accepted { accepted: taken.accepted, rejected: taken.rejected }),
+            _ => Ok(Accepted { accepted: taken.accepted, rejected: taken.rejected, in_memory_only: false }),
         }
     }
 }

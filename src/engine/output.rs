@@ -8,7 +8,7 @@ use super::words::{Said, words};
 use super::{AlertFilter, AlertView, Engine, ReceiverView, View};
 use crate::alerts::{Alerts, Effects};
 use crate::fleet::Fleet;
-use crate::model::{AgentWindows, Alert, AlertState, Changes, Counting, Notice, Subject, Time, Wall};
+use crate::model::{AgentWindows, Alert, AlertState, Changes, Counting, Notice, Snapshot, Subject, Time, Wall};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::store::{ClosedAlert, Save};
@@ -70,6 +70,13 @@ impl Unsaved {
             self.removed_agents.push(name(removed));
         }
         self.removed_components.extend(changes.removed_components.iter().map(name));
+    }
+
+    /// Notes all that is there.
+    fn note_all(&mut self, state: &Snapshot) {
+        state.agents.iter().for_each(|agent| self.agents.insert(agent.slot));
+        state.components.iter().for_each(|component| self.components.insert(component.slot));
+        (0..u32::try_from(state.projects.len()).unwrap_or(u32::MAX)).for_each(|place| self.projects.insert(place));
     }
 
     /// Notes what counting telemetry has remembered.
@@ -190,6 +197,7 @@ impl Engine {
             removed_agents: std::mem::take(&mut self.unsaved.removed_agents),
             removed_components: std::mem::take(&mut self.unsaved.removed_components),
             usage_ids,
+            usage_through: self.usage_seq,
             counting: std::mem::take(&mut self.unsaved.counting),
             windows: std::mem::take(&mut self.unsaved.windows),
         };
@@ -204,6 +212,16 @@ impl Engine {
             self.unsaved.counting = save.counting;
             self.unsaved.windows = save.windows;
             self.fleet.return_usage_ids(save.usage_ids);
+        }
+    }
+
+    /// Hands everything to the store again of which a file was lost.
+    pub(super) fn save_lost(&mut self) {
+        if self.store.history.take_lost() {
+            self.unsaved.note_all(self.fleet.state());
+        }
+        if self.store.ledger.take_lost() {
+            self.committer.take_all(self.alerts.all(), self.alerts.silences());
         }
     }
 

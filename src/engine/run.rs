@@ -23,7 +23,8 @@ use crate::metrics::Own;
 use crate::model::{AlertState, Ending, Notice, Report, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::store::{Recorder, Restored, Saved, SavedWindows, Store};
+use crate::sources::decode_usage;
+use crate::store::{Recorder, Restored, Saved, SavedWindows, Store, UsageBody};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -98,6 +99,7 @@ impl Engine {
             store,
             clock,
             unsaved: Unsaved::default(),
+            usage_seq: 0,
             findings: Vec::new(),
             paused_until: None,
             lag: Duration::ZERO,
@@ -120,6 +122,7 @@ impl Engine {
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
         saved.projects.iter_mut().for_each(|project| project.shift(now, downtime));
         self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
+        self.restore_usage(now, saved.usage_log);
         self.fleet
             .restore_sources(saved.sources.into_iter().map(|(name, since)| (name, since.plus(downtime).min(now))));
         self.restore_watch(now, &restored.alerts);
@@ -151,6 +154,25 @@ impl Engine {
         // With what each receiver is owed.
         self.watch(now);
         self.judge_all(now);
+    }
+
+    /// Counts what was answered after the last save.
+    fn restore_usage(&mut self, now: Time, log: Vec<UsageBody>) {
+        let bodies = log.len();
+        for UsageBody { seq, body, .. } in log {
+            self.usage_seq = seq;
+            let usage = std::str::from_utf8(&body).ok().and_then(|text| decode_usage(text).ok());
+            let Some(usage) = usage else {
+                tracing::error!(seq, "a body of the store's log of usage can't be read; it does not count");
+                continue;
+            };
+            self.fleet.usage(now, &usage.project, &usage.usage);
+        }
+        self.unsaved.note(self.fleet.changes());
+        self.fleet.clear_changes();
+        if bodies > 0 {
+            tracing::info!(bodies, "usage counted that was answered after the last save");
+        }
     }
 
     /// Ends alerts whose rules were taken away while the program was not running.

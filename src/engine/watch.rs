@@ -26,6 +26,8 @@ pub(super) struct Watch {
     receivers: BTreeMap<Arc<str>, Delivery>,
     /// Writes of history that failed, as far as they are counted.
     history_errors: u64,
+    /// Rows that history did not keep, as far as they are counted, by reason.
+    history_dropped: [u64; 3],
     /// Since when the store fails.
     store_failing: Option<Time>,
 }
@@ -113,6 +115,15 @@ impl Engine {
         let errors = self.store.history.errors();
         let counted = std::mem::replace(&mut self.watch.history_errors, errors);
         (counted..errors).for_each(|_| self.own.store_error());
+        let history = &self.store.history;
+        let dropped =
+            [("disk", history.dropped()), ("rate", history.rate_limited()), ("size", history.pruned_for_size())];
+        for (counted, (reason, count)) in self.watch.history_dropped.iter_mut().zip(dropped) {
+            self.own.history_dropped(reason, count.saturating_sub(std::mem::replace(counted, count)));
+        }
+        self.own.store_size("ledger", self.store.ledger.size());
+        self.own.store_size("history", history.size());
+        self.save_lost();
         let is_ok = self.committer.is_ok() && self.store.history.is_ok();
         self.watch.store_failing = if is_ok { None } else { self.watch.store_failing.or(Some(now)) };
         let lag = if self.lag < LATE { 0.0 } else { self.lag.as_secs_f64().floor() };

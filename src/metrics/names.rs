@@ -181,6 +181,10 @@ families! {
         "What waits in a queue";
     STORE_ERRORS = Counter "lookout_store_errors_total" []
         "Writes to the store that failed";
+    STORE_SIZE = Gauge "lookout_store_size_bytes" ["file"]
+        "Bytes of a file of the store on disk, with its log";
+    HISTORY_DROPPED = Counter "lookout_history_dropped_total" ["reason"]
+        "Rows of history that were not kept: size (the oldest, for store.max_size), rate (too many of one agent or alert), disk (it failed or did not keep up)";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
         "Arrivals that the recording left out, for want of room or because they could not be written";
     STOPS = Counter "lookout_stops_total" ["budget"]

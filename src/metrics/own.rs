@@ -58,6 +58,9 @@ const SIGNALS: [(&str, &[&str]); 9] = [
 /// The queues: three of the engine, and the exports that wait.
 const QUEUES: [&str; 4] = ["bulk", "control", "hooks", "otlp"];
 
+/// Why rows of history are not kept.
+const HISTORY_DROPPED: [&str; 3] = ["disk", "rate", "size"];
+
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
 
@@ -98,6 +101,8 @@ pub struct Own {
     engine_lag: FloatGauge,
     queues: Family<Labels<1>, Gauge>,
     store_errors: Counter,
+    store_size: Family<Labels<1>, Gauge>,
+    history_dropped: Family<Labels<1>, Counter>,
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
     reload_successful: Gauge,
@@ -175,6 +180,16 @@ impl Own {
     /// Counts a write to the store that failed.
     pub fn store_error(&self) {
         self.store_errors.inc();
+    }
+
+    /// Sets the size of a file of the store, `ledger` or `history`.
+    pub fn store_size(&self, file: &'static str, bytes: u64) {
+        self.store_size.get_or_create_owned(&register::file(file)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts rows that history did not keep; the reason is one of a closed set.
+    pub fn history_dropped(&self, reason: &'static str, count: u64) {
+        self.history_dropped.get_or_create_owned(&register::history_dropped(reason)).inc_by(count);
     }
 
     /// Counts what the recording left out.

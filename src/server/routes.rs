@@ -145,6 +145,11 @@ async fn dispatch(routes: &Routes, request: Request<Arriving>) -> Response {
 async fn ingest(context: &Context, is_usage: bool, request: Request<Arriving>) -> Result<Response, Refusal> {
     let body = context.bodies.read(request).await?;
     let taken = if is_usage { context.engine.push_usage(body).await? } else { context.engine.push_state(body).await? };
+    if taken.in_memory_only {
+        let note = "the store can't be written: what was taken in is lost if the process ends before it can be";
+        let answer = json!({"accepted": taken.accepted, "rejected": taken.rejected, "durable": false, "note": note});
+        return Ok(json_answer(StatusCode::ACCEPTED, answer.to_string()));
+    }
     let answer = if taken.rejected.is_empty() {
         format!("{{\"accepted\":{}}}", taken.accepted)
     } else {

@@ -14,15 +14,27 @@ pub struct StoreConfig {
     /// How long history is kept.
     #[serde(with = "crate::model::duration")]
     pub retention: Duration,
+    /// Most bytes that the ledger and history have together, logs included: a quarter and three quarters. The oldest
+    /// history goes first.
+    pub max_size: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { path: Some(PathBuf::from("lookout.db")), retention: Duration::from_secs(30 * 24 * 3600) }
+        let retention = Duration::from_secs(30 * 24 * 3600);
+        Self { path: Some(PathBuf::from("lookout.db")), retention, max_size: 1 << 30 }
     }
 }
 
 impl StoreConfig {
+    /// The smallest `max_size`: the fleet itself and the logs need room.
+    pub const SMALLEST: u64 = 32 << 20;
+
+    /// Most bytes of the ledger and of history.
+    pub(super) const fn sizes(&self) -> [u64; 2] {
+        [self.max_size / 4, self.max_size / 4 * 3]
+    }
+
     /// The file of history and saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))

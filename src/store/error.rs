@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
 
 /// A failure of the store. Cheap to clone: one failed transaction answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,6 +17,12 @@ pub enum StoreError {
     #[error("{path}: its directory does not exist; create it, or set `store.path` to a file in one that does", path = path.display())]
     Directory {
         /// The file that was to be opened.
+        path: PathBuf,
+    },
+    /// The file is gone, and cannot be written anew.
+    #[error("{path} was removed or moved, and its directory with it; create the directory again, and the store is written there anew", path = path.display())]
+    Gone {
+        /// The file.
         path: PathBuf,
     },
     /// Another lookout has the file open.
@@ -43,7 +50,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The operating system refused something.
-    #[error("{path}: cannot {action} it; check that the path is a file that lookout may write", path = path.display())]
+    #[error("{path}: cannot {action} it; {remedy}", path = path.display(), remedy = io_remedy(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -61,6 +68,14 @@ pub enum StoreError {
         action: &'static str,
         /// SQLite's answer.
         source: Arc<rusqlite::Error>,
+    },
+    /// The log can't be folded into the file, and would grow without end.
+    #[error("{path}: its log has grown to {size} bytes, since another program has been reading it all along; end that program's transaction", path = path.display())]
+    LogHeld {
+        /// The file.
+        path: PathBuf,
+        /// The log's size.
+        size: u64,
     },
     /// The file's content is damaged.
     #[error("{path} is damaged: {detail}; restore it from a backup, or move it away", path = path.display())]
@@ -105,16 +120,39 @@ impl StoreError {
         match self {
             Self::Damaged { .. } => true,
             Self::Sqlite { source, .. } => {
-                matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+                // A log that was cut in its place is read beyond its end.
+                let is_cut = source.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHORT_READ);
+                is_cut
+                    || matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             }
             _ => false,
         }
     }
 }
 
+fn io_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
+        io::ErrorKind::FileTooLarge => TOO_LARGE,
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "its file system is read-only: mount it for writing, or set `store.path` to a file elsewhere"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "make it and its directory writable for the user that lookout runs as, or set `store.path` to a file elsewhere"
+        }
+        _ => "check that the path is a file that lookout may write",
+    }
+}
+
+const FULL: &str = "the disk is full: free some space";
+const TOO_LARGE: &str =
+    "a write failed: check the disk, and the limit of a file's size (`ulimit -f`, systemd's `LimitFSIZE`)";
+
 fn remedy(error: &rusqlite::Error) -> &'static str {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full: free some space",
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => TOO_LARGE,
+        Some(ErrorCode::DiskFull) => FULL,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             "it is read-only: make it and its directory writable"
         }

@@ -1,12 +1,10 @@
 //! Opens a SQLite file safely: one lookout per file, never a foreign or newer one, a damaged one kept aside, and one
-//! on a disk that takes nothing is read at least.
+//! on a disk that takes nothing is read at least. Only its owner may read it.
 //!
-//! Two lookouts on one file are refused by an advisory lock on `<file>.lock`, held while the file is open and
-//! dropped by the system when the process dies; readers such as `sqlite3` are not hindered by it. The lock file
-//! itself stays, since removing it would race with the next start. Refuses to know what is in the tables.
+//! Refuses to know what is in the tables.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +12,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::database::Database;
 use super::error::StoreError;
+use super::lock::{Lock, io_error};
 use crate::model::Time;
 
 /// Up to this size a file is checked whole when it is opened, at about 1 GB/s; beyond it only what is read is.
@@ -24,6 +24,7 @@ const CHECKED_WHOLE: u64 = 128 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What distinguishes one of our files from another.
+#[derive(Debug)]
 pub(super) struct Layout {
     /// `PRAGMA application_id`, so that a foreign database is told from ours.
     pub(super) application_id: i32,
@@ -40,6 +41,12 @@ impl Layout {
     }
 }
 
+/// Symbolic links that are followed to a file that is not there yet.
+const LINKS: usize = 40;
+
+/// What SQLite keeps beside a database.
+pub(super) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
 /// Where a database is. Clones of a place in memory name the same database.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
@@ -48,11 +55,11 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The file at `path`, or a new database in memory.
+    /// The file at `path`, by the one name that it has without links, or a new database in memory.
     pub(super) fn new(path: Option<&Path>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         match path {
-            Some(path) => Self::File(path.to_owned()),
+            Some(path) => Self::File(resolve(path)),
             // The `memdb` VFS, and not `:memory:`, so that a second connection for readers sees the same database.
             None => Self::Memory(format!("file:/lookout-{}?vfs=memdb", NEXT.fetch_add(1, Ordering::Relaxed)).into()),
         }
@@ -71,118 +78,171 @@ impl Place {
     }
 
     /// An error of SQLite while doing `action`, to be completed by `map_err`.
-    pub(super) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    pub(super) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.name().to_owned();
         move |source| StoreError::Sqlite { path: path.clone(), action, source: Arc::new(source) }
     }
 
+    /// A connection to the database, whose file is there already: it is created when it is locked.
     fn connect(&self) -> Result<Connection, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags),
-            Self::Memory(uri) => Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI),
+            Self::Memory(uri) => {
+                let flags = flags | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
+                Connection::open_with_flags(uri, flags)
+            }
         };
         let connection = connection.map_err(self.failed("open"))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(self.failed("open"))?;
         Ok(connection)
     }
 
-    /// A connection that only reads, beside the one that [`open`] returned.
-    pub(super) fn connect_reader(&self) -> Result<Connection, StoreError> {
-        let connection = self.connect()?;
+    /// A connection that only reads, beside the one that [`open`] returned; `is_writable` is whether that one can write.
+    pub(super) fn connect_reader(&self, layout: &Layout, is_writable: bool) -> Result<Connection, StoreError> {
+        let connection = match self {
+            Self::File(path) if !is_writable => connect_read_only(path, layout).map_err(self.failed("open"))?,
+            _ => self.connect()?,
+        };
         connection.execute_batch("PRAGMA query_only=ON; PRAGMA temp_store=MEMORY;").map_err(self.failed("open"))?;
         Ok(connection)
     }
 }
 
-/// A database that is open for writing, and what was read from it.
+/// `path` without symbolic links, as far as it is there.
+fn resolve(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(known) = path.canonicalize() {
+            return known;
+        }
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    match (parent_of(&path).canonicalize(), path.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
+/// The directory that `path` is in.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A database that is open, and what was read from it.
 #[derive(Debug)]
 pub(super) struct Opened<T> {
-    /// Where it is: in memory, if the file can be read and not be written.
-    pub(super) place: Place,
-    pub(super) connection: Connection,
-    /// Held, not used: the lock lives as long as it.
-    pub(super) lock: Option<File>,
+    pub(super) database: Database,
     /// Where a damaged predecessor was put.
     pub(super) damaged: Option<PathBuf>,
-    /// Why nothing is kept in the file.
+    /// Why it can only be read as yet.
     pub(super) unwritable: Option<StoreError>,
     /// What `read` returned.
     pub(super) read: T,
 }
 
 /// Opens `place`, brings its schema up to date and calls `read`; a damaged file is set aside and a fresh one begun.
-/// Of a file that is there and can't be written what can be read is read, and from there on all is kept in memory:
-/// who restarts on a full disk must be told of alerts all the same.
+/// Of a file that is there and can't be written what can be read is read: who restarts on a full disk must be notified
+/// of alerts all the same. It is written once it can be, see [`Database::restore`].
 pub(super) fn open<T>(
     place: &Place,
-    layout: &Layout,
+    layout: &'static Layout,
     now: Time,
     read: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<Opened<T>, StoreError> {
     let Place::File(path) = place else {
         let (connection, read) = attempt(place, layout, &read)?;
-        return Ok(Opened { place: place.clone(), connection, lock: None, damaged: None, unwritable: None, read });
+        let database = Database::new(place.clone(), layout, connection, None);
+        return Ok(Opened { database, damaged: None, unwritable: None, read });
     };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
+    if !parent_of(path).is_dir() {
         return Err(StoreError::Directory { path: path.clone() });
     }
     match open_for_writing(place, path, layout, now, &read) {
-        Err(error) if error.is_of_disk() && path.is_file() => open_for_reading(path, layout, &read, error),
+        Err(error) if error.is_of_disk() && path.is_file() => {
+            let failed = place.failed("read");
+            match connect_read_only(path, layout).and_then(|connection| Ok((read(&connection)?, connection))) {
+                Ok((read, connection)) => {
+                    let database = Database::new(place.clone(), layout, connection, None);
+                    Ok(Opened { database, damaged: None, unwritable: Some(error), read })
+                }
+                Err(also) => {
+                    tracing::debug!(error = %failed(also), "store can't be read either");
+                    Err(error)
+                }
+            }
+        }
         opened => opened,
     }
 }
 
-fn open_for_writing<T>(
+/// Opens the file at `path` for writing, which takes its lock.
+pub(super) fn open_for_writing<T>(
     place: &Place,
     path: &Path,
-    layout: &Layout,
+    layout: &'static Layout,
     now: Time,
     read: &impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<Opened<T>, StoreError> {
-    let lock = Some(lock(path)?);
-    let (aside, (connection, read)) = match attempt(place, layout, read) {
+    let mut lock = Lock::take(path)?;
+    let (damaged, (connection, read)) = match attempt(place, layout, read) {
         Ok(opened) => (None, opened),
         Err(error) if error.is_damage() => {
-            let aside = set_aside(path, now)?;
+            let aside = set_aside(path, "damaged", now)?;
             tracing::error!(path = %path.display(), aside = %aside.display(), %error, "store is damaged and was set aside");
+            lock = Lock::take_over(lock, path, super::lock::lock_database(path)?)?;
             (Some(aside), attempt(place, layout, read)?)
         }
         Err(error) => return Err(error),
     };
-    Ok(Opened { place: place.clone(), connection, lock, damaged: aside, unwritable: None, read })
+    make_private(path);
+    let database = Database::new(place.clone(), layout, connection, Some(lock));
+    Ok(Opened { database, damaged, unwritable: None, read })
 }
 
-/// Reads the file at `path`, and begins a database in memory in its place; the error is `why` when it can't be read
-/// either, or is none of ours as it is today.
-fn open_for_reading<T>(
-    path: &Path,
-    layout: &Layout,
-    read: &impl Fn(&Connection) -> rusqlite::Result<T>,
-    why: StoreError,
-) -> Result<Opened<T>, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let take = |file: Connection| {
-        let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0));
+/// Opens the file at `path` to be read only, if it is one of ours as it is today.
+fn connect_read_only(path: &Path, layout: &Layout) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let connect = |how: &str| {
+        let connection = Connection::open_with_flags(format!("file:{escaped}?{how}"), flags)?;
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let is_ours = number("PRAGMA application_id")? == i64::from(layout.application_id)
             && number("PRAGMA user_version")? == i64::from(layout.version());
-        if is_ours { read(&file) } else { Err(rusqlite::Error::InvalidQuery) }
+        if is_ours { Ok(connection) } else { Err(rusqlite::Error::InvalidQuery) }
     };
     // A log is read with the file, by an index in memory; where even that can't be, the file alone is read as it was
     // last folded.
-    let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    let known = ["readonly_shm=1", "immutable=1"].into_iter().find_map(|how| {
-        let uri = format!("file:{escaped}?{how}");
-        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).and_then(take).ok()
-    });
-    let Some(known) = known else { return Err(why) };
-    let place = Place::new(None);
-    let (connection, _) = attempt(&place, layout, read)?;
-    Ok(Opened { place, connection, lock: None, damaged: None, unwritable: Some(why), read: known })
+    connect("readonly_shm=1").or_else(|_| connect("immutable=1"))
 }
 
-fn attempt<T>(
+/// Takes the right to read away from everybody but the owner: alerts hold what agents say. What is created from now on
+/// has the mode of the database.
+fn make_private(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries = fs::read_dir(parent_of(path)).into_iter().flatten().flatten();
+    let is_ours = |entry: &fs::DirEntry| {
+        let entry = entry.file_name().to_string_lossy().into_owned();
+        entry.strip_prefix(&name).is_some_and(|rest| {
+            rest.is_empty()
+                || rest == ".lock"
+                || COMPANIONS.contains(&rest)
+                || ASIDE.iter().any(|why| rest.starts_with(why))
+        })
+    };
+    for entry in entries.filter(is_ours) {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if !metadata.is_file() || metadata.permissions().mode() & 0o077 == 0 {
+            continue;
+        }
+        if let Err(error) = fs::set_permissions(entry.path(), Permissions::from_mode(0o600)) {
+            tracing::warn!(path = %entry.path().display(), %error, "a file of the store can be read by others than its owner; set its mode to 600");
+        }
+    }
+}
+
+pub(super) fn attempt<T>(
     place: &Place,
     layout: &Layout,
     read: &impl Fn(&Connection) -> rusqlite::Result<T>,
@@ -212,6 +272,7 @@ fn attempt<T>(
 }
 
 fn prepare(connection: &mut Connection, layout: &Layout, taken: usize) -> rusqlite::Result<()> {
+    make_shrinkable(connection)?;
     // WAL, so that readers and the writer don't wait for each other; a database in memory stays without.
     connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
     connection.execute_batch("PRAGMA temp_store=MEMORY;")?;
@@ -228,50 +289,75 @@ fn prepare(connection: &mut Connection, layout: &Layout, taken: usize) -> rusqli
     Ok(())
 }
 
+/// Has the file be one that can give free pages back. One from before is rewritten, once.
+fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let (incremental, pages) = (2, number("PRAGMA page_count")?);
+    if number("PRAGMA auto_vacuum")? == incremental {
+        return Ok(());
+    }
+    connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
+    if pages > 0
+        && let Err(error) = connection.execute_batch("VACUUM")
+    {
+        // It is as large as it ever was, and no larger.
+        tracing::debug!(%error, "database not rewritten");
+    }
+    Ok(())
+}
+
 /// `path` with `suffix` after its whole name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let failed = |action| move |error| StoreError::Io { path: beside(path, ".lock"), action, source: Arc::new(error) };
-    let options = File::options().read(true).write(true).create(true).truncate(false).open(beside(path, ".lock"));
-    let mut file = options.map_err(failed("open"))?;
-    match file.try_lock() {
-        Ok(()) => {
-            // For people and the message above; a lock file that can't be written still locks.
-            let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            if let Err(error) = written {
-                tracing::debug!(path = %path.display(), %error, "lock file does not name its owner");
-            }
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            let read = file.rewind().and_then(|()| file.take(16).read_to_string(&mut owner));
-            Err(StoreError::Locked { path: path.to_owned(), owner: read.ok().and_then(|_| owner.trim().parse().ok()) })
-        }
-        Err(TryLockError::Error(error)) => Err(failed("lock")(error)),
-    }
-}
+/// What the names of files begin with that were set aside, after the name of the database.
+const ASIDE: [&str; 2] = [".damaged", ".replaced"];
 
-/// Renames the file and its companions to `<name>.damaged-<Unix milliseconds>`, so that `sqlite3` can still open them together.
-fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StoreError> {
+/// Renames the file and its companions to `<name>.<why>-<Unix milliseconds>`, so that `sqlite3` can still open them
+/// together. Of those that were set aside for one reason the last [`KEPT`] stay.
+pub(super) fn set_aside(path: &Path, why: &str, now: Time) -> Result<PathBuf, StoreError> {
     let first = now.as_millis();
     let free = (first..first.saturating_add(1000))
-        .map(|at| beside(path, &format!(".damaged-{at}")))
+        .map(|at| beside(path, &format!(".{why}-{at}")))
         .find(|aside| !aside.exists());
-    let aside = free.unwrap_or_else(|| beside(path, ".damaged"));
+    let aside = free.unwrap_or_else(|| beside(path, &format!(".{why}")));
     for companion in ["", "-wal", "-shm"] {
         let from = beside(path, companion);
         match fs::rename(&from, beside(&aside, companion)) {
             Err(error) if companion.is_empty() || error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Io { path: from, action: "set aside", source: Arc::new(error) });
+                return Err(io_error(from, "set aside", error));
             }
             _ => {}
         }
     }
+    remove_old(path, why);
     Ok(aside)
+}
+
+/// Databases that are kept after they were set aside, for each reason: a disk that damages one damages the next.
+const KEPT: usize = 5;
+
+/// Removes the oldest of what was set aside.
+fn remove_old(path: &Path, why: &str) {
+    let prefix = beside(path, &format!(".{why}-"));
+    let prefix = prefix.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut times: Vec<i64> = fs::read_dir(parent_of(path))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().strip_prefix(&prefix)?.parse().ok())
+        .collect();
+    times.sort_unstable();
+    times.truncate(times.len().saturating_sub(KEPT));
+    for at in times {
+        let old = beside(path, &format!(".{why}-{at}"));
+        tracing::warn!(path = %old.display(), "an old database that had been set aside was removed, to make room");
+        for companion in ["", "-wal", "-shm"] {
+            // One that can't be removed now is found again next time.
+            fs::remove_file(beside(&old, companion)).ok();
+        }
+    }
 }

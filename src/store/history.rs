@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::Thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -21,16 +24,21 @@ use crate::model::{
     Agent, AgentWindows, Alert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
 };
 
+mod limit;
 mod pending;
 mod reader;
 mod remembered;
 mod rows;
 mod saved;
 mod timeline;
+mod usage_log;
 mod writer;
 
 /// Rows that may wait for the thread: a second's worth at the rate that a disk takes.
 const QUEUE: u32 = 65_536;
+
+/// Bytes of a body of usage that count as one row: all bodies that wait have 16 MiB.
+const USAGE_WEIGHT: usize = 256;
 
 /// Saves that may wait: each holds on to a snapshot.
 const SAVES: usize = 2;
@@ -103,6 +111,8 @@ pub struct Save {
     pub removed_components: Vec<(Arc<str>, Arc<str>)>,
     /// Hashes of ids of usage increments that were counted, with the time, oldest first.
     pub usage_ids: Vec<(u64, Time)>,
+    /// The last body of the usage log that this holds the effect of.
+    pub usage_through: u64,
     /// What counting telemetry has remembered since the last save.
     pub counting: Counting,
     /// By (project, name) of their agents, windows that changed.
@@ -111,6 +121,16 @@ pub struct Save {
 
 /// By (project, name) of their agents, windows as they were last saved.
 pub type SavedWindows = Vec<((Arc<str>, Arc<str>), AgentWindows)>;
+/// A body of `POST /api/usage`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageBody {
+    /// Its number: each is greater than the one before.
+    pub seq: u64,
+    /// When it came.
+    pub at: Time,
+    /// As it came.
+    pub body: Bytes,
+}
 
 /// The fleet as it was last saved.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +143,8 @@ pub struct Saved {
     pub projects: Vec<Project>,
     /// The last [`USAGE_IDS`] ids of usage increments, oldest first.
     pub usage_ids: Vec<(u64, Time)>,
+    /// Bodies of usage that came after the last save, in their order.
+    pub usage_log: Vec<UsageBody>,
     /// All that counting telemetry remembers.
     pub counting: Counting,
     /// The windows of agents.
@@ -144,6 +166,16 @@ pub struct HistoryHandle {
     saves: Arc<Semaphore>,
     reads: Sender<reader::Read>,
     health: Arc<Health>,
+    counts: Arc<DropCounts>,
+    /// Woken when somebody waits.
+    thread: Thread,
+}
+
+/// Rows that history left out or dropped before their time.
+#[derive(Debug, Default)]
+struct DropCounts {
+    rate: AtomicU64,
+    size: AtomicU64,
 }
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
@@ -154,6 +186,7 @@ enum Message {
     Closed(Box<ClosedAlert>),
     Decisions(Vec<Decision>),
     Save(Box<Save>, OwnedSemaphorePermit),
+    Usage(UsageBody, Reply),
     Flush(Reply),
     Close(Reply),
 }
@@ -164,27 +197,38 @@ pub struct History;
 
 impl History {
     /// Opens history at `path`, or in memory, and starts its two threads.
-    /// Rows are kept for `retention`, and at most 20 million of them (100,000 in memory).
-    pub fn open(path: Option<&Path>, retention: Duration, clock: Clock) -> Result<(HistoryHandle, Saved), StoreError> {
+    /// Rows are kept for `retention`, and at most 20 million of them (100,000 in memory); the oldest go before that when
+    /// the file would be larger than `max_size` bytes.
+    pub fn open(
+        path: Option<&Path>,
+        retention: Duration,
+        max_size: u64,
+        clock: Clock,
+    ) -> Result<(HistoryHandle, Saved), StoreError> {
         let place = Place::new(path);
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
         let (reads, reads_end) = queue::bounded(READS);
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
         health.set_retention(retention);
-        let (reader, read_place) = (opened.place.connect_reader()?, opened.place.clone());
+        let reader = reader::Reader::open(&opened.database, &writer::LAYOUT)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Io {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            let thread = thread.map_err(|error| StoreError::Io {
                 path: place.name().to_owned(),
                 action: "start a thread for",
                 source: Arc::new(error),
-            })
+            })?;
+            Ok::<_, StoreError>(thread.thread().clone())
         };
         let (queue, end) = queue::bounded(QUEUE);
         let saved = Saved { damaged: opened.damaged, ..opened.read };
-        let writer = writer::Writer::new(opened.place, opened.connection, opened.lock, Arc::clone(&health), clock)?;
-        spawn("history-read", Box::new(move || reader::run(&read_place, reader, &reads_end)))?;
-        spawn("history", Box::new(move || writer.run(&end)))?;
-        Ok((HistoryHandle { queue, saves: Arc::new(Semaphore::new(SAVES)), reads, health }, saved))
+        let counts = Arc::<DropCounts>::default();
+        health.set_max_size(max_size);
+        let writer = writer::Writer::new(opened.database, Arc::clone(&health), Arc::clone(&counts), clock)?;
+        spawn("history-read", Box::new(move || reader.run(&reads_end)))?;
+        let thread = spawn("history", Box::new(move || writer.run(&end)))?;
+        let saves = Arc::new(Semaphore::new(SAVES));
+        Ok((HistoryHandle { queue, saves, reads, health, counts, thread }, saved))
     }
 }
 
@@ -232,6 +276,19 @@ impl HistoryHandle {
         })
     }
 
+    /// Hands a body of usage over and never waits. What it returns answers once the body outlives the process: until a
+    /// save says that it holds its effect, a start finds it in [`Saved::usage_log`].
+    pub fn log_usage(&self, body: UsageBody) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let weight = u32::try_from(body.body.len() / USAGE_WEIGHT).unwrap_or(u32::MAX).clamp(1, QUEUE);
+        match self.queue.try_send(Message::Usage(body, reply), weight) {
+            Ok(()) => self.thread.unpark(),
+            // Whoever waits learns from the answer that never comes.
+            Err(_) => self.health.drop_rows(1),
+        }
+        answer
+    }
+
     /// Returns once everything handed over before is committed.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.ask(Message::Flush).await
@@ -245,6 +302,7 @@ impl HistoryHandle {
     async fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.queue.send(message(reply)).await.map_err(|_| StoreError::Closed)?;
+        self.thread.unpark();
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -267,6 +325,21 @@ impl HistoryHandle {
     /// Rows that were dropped because the disk did not keep up or failed for too long.
     pub fn dropped(&self) -> u64 {
         self.health.dropped()
+    }
+
+    /// Rows that were left out because one subject had too many of them.
+    pub fn rate_limited(&self) -> u64 {
+        self.counts.rate.load(Relaxed)
+    }
+
+    /// Rows that were dropped before their time to keep the file below its size.
+    pub fn pruned_for_size(&self) -> u64 {
+        self.counts.size.load(Relaxed)
+    }
+
+    /// Whether the file turned out to be damaged since the last call, so that all must be saved anew.
+    pub fn take_lost(&self) -> bool {
+        self.health.take_lost()
     }
 
     /// Transactions that failed.
@@ -295,6 +368,16 @@ impl HistoryHandle {
     /// Rows that wait for the thread.
     pub fn queued(&self) -> usize {
         self.queue.waiting()
+    }
+
+    /// Bytes of the file and its log; 0 in memory.
+    pub fn size(&self) -> u64 {
+        self.health.size()
+    }
+
+    /// Bounds the file to so many bytes from now on.
+    pub fn set_max_size(&self, bytes: u64) {
+        self.health.set_max_size(bytes);
     }
 
     /// Where the file is; `in memory` when there is none.

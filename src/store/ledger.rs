@@ -137,16 +137,18 @@ pub struct Ledger;
 
 impl Ledger {
     /// Opens the ledger at `path`, or one in memory, and starts its thread.
-    /// Settled notices are kept for `retention`.
+    /// Settled notices are kept for `retention`, and the oldest not as long when the file is larger than `max_size`.
     pub fn open(
         path: Option<&Path>,
         retention: Duration,
+        max_size: u64,
         clock: Clock,
     ) -> Result<(LedgerHandle, Restored), StoreError> {
         let place = Place::new(path);
         let opened = file::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
         health.set_retention(retention);
+        health.set_max_size(max_size);
         let restored = Restored { damaged: opened.damaged.clone(), ..opened.read.clone() };
         let (queue, end) = queue::bounded(QUEUE);
         let writer = writer::Writer::new(opened, Arc::clone(&health), clock);
@@ -229,9 +231,29 @@ impl LedgerHandle {
         self.queue.ended().await;
     }
 
+    /// Transactions that succeeded.
+    pub fn written(&self) -> u64 {
+        self.health.written()
+    }
+
+    /// Whether the file turned out to be damaged since the last call, so that all must be committed anew.
+    pub fn take_lost(&self) -> bool {
+        self.health.take_lost()
+    }
+
     /// Commits that wait for the thread.
     pub fn queued(&self) -> usize {
         self.queue.waiting()
+    }
+
+    /// Bytes of the file and its log; 0 in memory.
+    pub fn size(&self) -> u64 {
+        self.health.size()
+    }
+
+    /// Bounds the file to so many bytes from now on.
+    pub fn set_max_size(&self, bytes: u64) {
+        self.health.set_max_size(bytes);
     }
 
     /// Where the file is; `in memory` when there is none.

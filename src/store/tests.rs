@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 use crate::model::Time;
 
 fn config(path: PathBuf) -> StoreConfig {
-    StoreConfig { path: Some(path), retention: Duration::from_secs(86_400) }
+    StoreConfig { path: Some(path), retention: Duration::from_secs(86_400), ..StoreConfig::default() }
 }
 
 fn clock() -> Clock {
@@ -49,6 +51,17 @@ async fn a_second_lookout_on_one_file_is_refused_and_told_who_holds_it() {
             assert_eq!((named, owner), (path.clone(), Some(std::process::id())));
         }
         other => panic!("expected a lock, got {other:?}"),
+    }
+    // By whatever name.
+    let links = tempfile::tempdir().unwrap();
+    let name = |name: &str| links.path().join(name);
+    std::os::unix::fs::symlink(&path, name("symbolic.db")).unwrap();
+    std::os::unix::fs::symlink(dir.path(), name("folder")).unwrap();
+    fs::hard_link(&path, name("hard.db")).unwrap();
+    let roundabout = dir.path().join("..").join(dir.path().file_name().unwrap()).join("lookout.db");
+    for other in [name("symbolic.db"), name("folder").join("lookout.db"), name("hard.db"), roundabout] {
+        let error = open(&other).unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }), "{}: {error:?}", other.display());
     }
     store.close(SOON).await.unwrap();
     open(&path).unwrap().0.close(SOON).await.unwrap();
@@ -152,4 +165,176 @@ async fn in_memory_leaves_nothing_behind_and_answers_the_same() {
     store.close(SOON).await.unwrap();
     other.close(SOON).await.unwrap();
     assert_eq!(Store::open(&config, &clock()).unwrap().1.counts, LedgerCounts::default());
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lookout.db");
+    let files = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let (store, ..) = open(&path).unwrap();
+    assert_eq!(files().count(), 8, "two files, each with log, shared memory and lock");
+    assert!(files().all(|path| mode(&path) == 0o600), "{:?}", files().map(|path| mode(&path)).collect::<Vec<_>>());
+    store.close(SOON).await.unwrap();
+    // What an earlier version left.
+    fs::write(dir.path().join("lookout.db.damaged-1"), "").unwrap();
+    fs::write(dir.path().join("notes.txt"), "").unwrap();
+    for path in files() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let (store, ..) = open(&path).unwrap();
+    let open_to_all: Vec<_> = files().filter(|path| mode(path) != 0o600).collect();
+    assert_eq!(open_to_all, [dir.path().join("notes.txt")], "no file but ours");
+    store.close(SOON).await.unwrap();
+}
+
+/// A commit that can be told from others.
+fn counted(fired: u64) -> Commit {
+    Commit { counts: Some(LedgerCounts { raised: [0; 4], fired }), ..Commit::default() }
+}
+
+fn usage(seq: u64) -> UsageBody {
+    UsageBody { seq, at: Time::from_millis(0), body: "{}".into() }
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_the_files_while_it_runs_a_restart_forgets_nothing() {
+    type Harm = fn(&Path);
+    fn every(path: &Path, suffixes: &[&str], action: impl Fn(&Path)) {
+        for suffix in suffixes {
+            action(&file::beside(path, suffix));
+        }
+    }
+    let harms: [(&str, Harm); 8] = [
+        ("all removed", |path| every(path, &["", "-wal", "-shm", ".lock"], |path| fs::remove_file(path).unwrap())),
+        ("the database removed", |path| fs::remove_file(path).unwrap()),
+        ("the log removed", |path| every(path, &["-wal"], |path| fs::remove_file(path).unwrap())),
+        ("log and shared memory removed", |path| {
+            every(path, &["-wal", "-shm"], |path| fs::remove_file(path).unwrap());
+        }),
+        ("the lock removed", |path| every(path, &[".lock"], |path| fs::remove_file(path).unwrap())),
+        ("moved", |path| fs::rename(path, path.with_extension("moved")).unwrap()),
+        ("replaced by a copy", |path| {
+            let copy = path.with_extension("copy");
+            fs::copy(path, &copy).unwrap();
+            fs::rename(copy, path).unwrap();
+        }),
+        ("the folder removed", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap()),
+    ];
+    for (name, harm) in harms {
+        for of_history in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data").join("lookout.db");
+            fs::create_dir(path.parent().unwrap()).unwrap();
+            let (store, ..) = open(&path).unwrap();
+            store.ledger.commit(counted(1)).await.unwrap();
+            store.history.log_usage(usage(1)).await.unwrap().unwrap();
+            let victim = if of_history { path.with_extension("history.db") } else { path.clone() };
+            harm(&victim);
+            let what = format!("{name}, of history: {of_history}");
+            store.ledger.commit(counted(2)).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            store.history.log_usage(usage(2)).await.unwrap().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            assert!(matches!(open(&path), Err(StoreError::Locked { .. })), "{what}: still ours");
+            assert!(store.history.timeline(crate::model::Fingerprint(1)).await.unwrap().is_empty(), "{what}");
+            assert_eq!((mode(&victim), mode(&file::beside(&victim, "-wal"))), (0o600, 0o600), "{what}");
+            // As a crash would leave it.
+            let image = tempfile::tempdir().unwrap();
+            for entry in fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()) {
+                if !entry.to_string_lossy().ends_with("-shm") {
+                    fs::copy(&entry, image.path().join(entry.file_name().unwrap())).unwrap();
+                }
+            }
+            let (_, restored, saved) = open(&image.path().join("lookout.db")).unwrap();
+            assert_eq!(restored.counts.fired, 2, "{what}");
+            assert_eq!(saved.usage_log, [usage(1), usage(2)], "{what}");
+            store.close(SOON).await.unwrap();
+            let (store, restored, saved) = open(&path).unwrap();
+            assert_eq!((restored.counts.fired, saved.usage_log.len()), (2, 2), "{what}");
+            store.close(SOON).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn removed_files_are_there_again_though_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lookout.db");
+    let (store, ..) = open(&path).unwrap();
+    store.ledger.commit(counted(7)).await.unwrap();
+    let files = [path.clone(), path.with_extension("history.db")];
+    for path in &files {
+        for suffix in ["", "-wal", "-shm", ".lock"] {
+            fs::remove_file(file::beside(path, suffix)).unwrap();
+        }
+    }
+    let watch = crate::clock::Stopwatch::start();
+    while !files.iter().all(|path| file::beside(path, "-wal").exists()) {
+        assert!(watch.elapsed() < SOON, "they were not written anew");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(store.ledger.is_ok() && store.history.is_ok());
+    store.close(SOON).await.unwrap();
+    assert_eq!(open(&path).unwrap().1.counts.fired, 7);
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_or_overwritten_in_its_place_is_written_anew_or_asked_for() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 4] = [
+        ("cut", |path| fs::write(path, "").unwrap()),
+        ("overwritten", |path| fs::write(path, "not a database any more".repeat(1000)).unwrap()),
+        ("the log cut", |path| fs::write(file::beside(path, "-wal"), "").unwrap()),
+        ("both cut", |path| {
+            fs::write(path, "").unwrap();
+            fs::write(file::beside(path, "-wal"), "").unwrap();
+        }),
+    ];
+    for (name, harm) in harms {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lookout.db");
+        let (store, ..) = open(&path).unwrap();
+        store.ledger.commit(counted(1)).await.unwrap();
+        harm(&path);
+        harm(&path.with_extension("history.db"));
+        let watch = crate::clock::Stopwatch::start();
+        let mut seq = 1;
+        let (mut ledger, mut history) = (false, false);
+        // What the engine does: it goes on, and says again what was lost.
+        while !(ledger && history) {
+            seq += 1;
+            ledger = store.ledger.commit(counted(seq)).await.is_ok();
+            history = store.history.log_usage(usage(seq)).await.unwrap().is_ok();
+            assert!(watch.elapsed() < SOON, "{name}: ledger {ledger}, history {history}");
+        }
+        assert!(store.ledger.is_ok() && store.history.is_ok(), "{name}");
+        store.close(SOON).await.unwrap();
+        let (store, restored, saved) = open(&path).unwrap();
+        assert_eq!((restored.counts.fired, restored.damaged), (seq, None), "{name}");
+        assert_eq!((saved.usage_log.last(), saved.damaged), (Some(&usage(seq)), None), "{name}");
+        store.close(SOON).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_lookout_is_not_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lookout.db");
+    let (store, ..) = open(&path).unwrap();
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        fs::remove_file(file::beside(&path, suffix)).unwrap();
+        fs::remove_file(file::beside(&path.with_extension("history.db"), suffix)).unwrap();
+    }
+    let Ok((other, ..)) = open(&path) else {
+        // The first one was faster, which is as well.
+        return;
+    };
+    let error = store.ledger.commit(counted(1)).await.unwrap_err();
+    assert!(error.to_string().contains("in use by another lookout"), "{error}");
+    assert!(!store.ledger.is_ok());
+    other.ledger.commit(counted(5)).await.unwrap();
+    other.close(SOON).await.unwrap();
 }

@@ -25,6 +25,12 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("durability: an alert whose agent was not saved waits for the agent", &[], an_orphan_waits),
         trial("durability: what is settled on disk is never told again", &[], settled_is_settled),
         trial("durability: agents, counters, budgets and alerts are as before a kill", &[], state_is_as_before),
+        trial("durability: usage that was answered 200 outlives a kill, and counts once", &[], usage_outlives_a_kill),
+        trial(
+            "durability: usage that the disk did not take is answered so, and kept once it can be",
+            &[],
+            usage_on_a_full_disk,
+        ),
         trial("durability: a gentle end sends what is due and saves all", &[], a_gentle_end),
         trial("durability: a second program on one store is refused", &[], one_program_a_store),
         trial("durability: a damaged file is set aside and said to be", &[], a_damaged_file),
@@ -336,6 +342,66 @@ fn state_is_as_before() {
     assert_eq!(metric(&lookout, meter), Some(500.0));
 }
 
+/// Tokens that `meter` has used.
+fn metered(lookout: &Lookout) -> Option<f64> {
+    metric(lookout, "orchestrator_agent_tokens_total{project=\"shop\",agent_name=\"meter\",token_type=\"input\"}")
+}
+
+fn usage_outlives_a_kill() {
+    let setup = Setup::new("");
+    let usage = |id: Option<String>| {
+        let increment = json!({"agent": "meter", "input": 10, "cost_usd": 0.01, "model": "m", "id": id});
+        json!({"project": "shop", "usage": [increment]})
+    };
+    let mut answered = 0;
+    for round in 0..5 {
+        let lookout = setup.start();
+        assert_eq!(metered(&lookout), (round > 0).then_some(f64::from(answered) * 10.0), "round {round}");
+        // Twice the same id: it counts once, also over the kill.
+        assert_eq!(lookout.post("/api/usage", &usage(Some(format!("id-{}", round / 2)))).status, 200);
+        answered += i32::from(round % 2 == 0);
+        thread::scope(|scope| {
+            let senders: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..round * 3 {
+                            assert_eq!(lookout.post("/api/usage", &usage(None)).status, 200);
+                        }
+                    })
+                })
+                .collect();
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+        answered += round * 3 * 4;
+        lookout.kill9();
+    }
+    let lookout = setup.start();
+    assert_eq!(metered(&lookout), Some(f64::from(answered) * 10.0));
+    let day = "orchestrator_agent_budget_used_tokens{project=\"shop\",agent_name=\"meter\",scope=\"day\"}";
+    assert_eq!(metric(&lookout, day).unwrap_or(f64::from(answered) * 10.0), f64::from(answered) * 10.0);
+    // A gentle end leaves nothing to count again.
+    assert!(lookout.sigterm().success());
+    let history = setup.path().join("lookout.history.db");
+    assert_eq!(number(&history, "SELECT count(*) FROM usage_log"), Some(0));
+    assert_eq!(metered(&setup.start()), Some(f64::from(answered) * 10.0));
+}
+
+fn usage_on_a_full_disk() {
+    let setup = Setup::new("").shell("trap '' XFSZ");
+    let lookout = setup.start();
+    let usage = json!({"project": "shop", "usage": [{"agent": "meter", "input": 10}]});
+    assert_eq!(lookout.post("/api/usage", &usage).status, 200);
+    crate::faults::fill(&lookout, true);
+    let answer = lookout.post("/api/usage", &usage);
+    assert_eq!((answer.status, answer.json()["durable"].clone()), (202, json!(false)), "{}", answer.text());
+    assert_eq!(metered(&lookout), Some(20.0), "it counts all the same");
+    crate::faults::fill(&lookout, false);
+    eventually("ready", || (lookout.get("/-/ready").status == 200).then_some(()));
+    assert_eq!(lookout.post("/api/usage", &usage).status, 200);
+    lookout.kill9();
+    assert_eq!(metered(&setup.start()), Some(30.0));
+}
+
 /// Who fires, at which level, since when.
 fn alerts(lookout: &Lookout) -> Vec<String> {
     let answer = lookout.get("/api/alerts?state=firing").json();
@@ -382,6 +448,20 @@ fn one_program_a_store() {
     assert!(error.contains("is in use by another lookout (process ") && error.contains("store.path"), "{error}");
     push(&lookout, &idle("a", 400));
     slack.wait(1);
+    // By whatever name.
+    for link in ["symbolic.db", "hard.db"] {
+        let (path, link) = (setup.path().join("lookout.db"), setup.path().join(link));
+        if link.ends_with("hard.db") {
+            std::fs::hard_link(path, &link).unwrap();
+        } else {
+            std::os::unix::fs::symlink(path, &link).unwrap();
+        }
+        let path = link.display().to_string();
+        let second = setup.command(&["run", "--config", "lookout.yaml"]).env("LOOKOUT_STORE__PATH", &path).output();
+        let error = String::from_utf8(second.unwrap().stderr).unwrap();
+        assert!(error.contains("is in use by another lookout"), "{path}: {error}");
+        std::fs::remove_file(link).unwrap();
+    }
     lookout.kill9();
     // The lock goes with the process, however it ended.
     assert!(setup.start().sigterm().success());

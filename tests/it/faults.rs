@@ -5,6 +5,7 @@
 
 mod clock;
 mod disk;
+pub(crate) use disk::fill;
 mod ledger;
 mod oracle;
 mod schedule;

@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::{EVALUATION_BOUNDS, FloatGauge, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED};
+use super::{EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED};
 use crate::metrics::names;
 use crate::model::Budget;
 
@@ -29,6 +29,8 @@ impl Own {
         let engine_lag = add(&mut registry, &names::ENGINE_LAG, FloatGauge::default());
         let queues = add(&mut registry, &names::QUEUE_LENGTH, Family::default());
         let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
+        let store_size = add(&mut registry, &names::STORE_SIZE, Family::default());
+        let dropped_rows = add(&mut registry, &names::HISTORY_DROPPED, Family::default());
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
@@ -50,6 +52,8 @@ impl Own {
             engine_lag,
             queues,
             store_errors,
+            store_size,
+            history_dropped: dropped_rows,
             record_dropped,
             stops,
             reload_successful,
@@ -65,6 +69,12 @@ impl Own {
         }
         for budget in Budget::ALL {
             own.stops.get_or_create_owned(&stops_of(budget.as_str()));
+        }
+        for name in ["ledger", "history"] {
+            own.store_size.get_or_create_owned(&file(name));
+        }
+        for reason in HISTORY_DROPPED {
+            own.history_dropped.get_or_create_owned(&history_dropped(reason));
         }
         for reason in SUPPRESSED {
             own.suppressed.get_or_create_owned(&suppressed(reason));
@@ -105,6 +115,16 @@ pub(super) fn failed(receiver: &str, reason: &str) -> Labels<2> {
         (label(&names::NOTIFICATIONS_FAILED, 0), receiver.to_owned()),
         (label(&names::NOTIFICATIONS_FAILED, 1), reason.to_owned()),
     ]
+}
+
+/// The labels of `lookout_store_size_bytes`.
+pub(super) fn file(file: &str) -> Labels<1> {
+    [(label(&names::STORE_SIZE, 0), file.to_owned())]
+}
+
+/// The labels of `lookout_history_dropped_total`.
+pub(super) fn history_dropped(reason: &str) -> Labels<1> {
+    [(label(&names::HISTORY_DROPPED, 0), reason.to_owned())]
 }
 
 /// The labels of `lookout_notifications_suppressed_total`.

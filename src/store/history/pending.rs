@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS};
+use super::limit::RateLimit;
+use super::rows::subject;
+use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS, UsageBody};
 use crate::model::{Decision, HistoryRow};
 
 /// Rows kept for a disk that fails; the oldest go first.
@@ -15,6 +17,10 @@ pub(super) struct Pending {
     pub(super) closed: Vec<ClosedAlert>,
     pub(super) decisions: Vec<Decision>,
     pub(super) save: Option<Save>,
+    pub(super) usage: Vec<UsageBody>,
+    limit: RateLimit,
+    /// Rows that [`RateLimit`] left out since somebody counted them.
+    pub(super) rate_limited: usize,
     /// Who waits for the transaction.
     pub(super) replies: Vec<Reply>,
     pub(super) close: Option<Reply>,
@@ -23,11 +29,28 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn take(&mut self, message: Message) {
         match message {
-            Message::Rows(rows) if self.rows.is_empty() => self.rows = rows,
-            Message::Rows(rows) => self.rows.extend(rows),
-            Message::Closed(alert) => self.closed.push(*alert),
+            Message::Rows(mut rows) => {
+                let count = rows.len();
+                rows.retain(|row| self.limit.admits(row.at, subject(&row.project, &row.name)));
+                self.rate_limited += count - rows.len();
+                if self.rows.is_empty() { self.rows = rows } else { self.rows.extend(rows) }
+            }
+            Message::Closed(closed) => {
+                let alert = &closed.alert;
+                if self.limit.admits(alert.changed_at, alert.fingerprint.0.cast_signed()) {
+                    self.closed.push(*closed);
+                } else {
+                    self.rate_limited += 1;
+                }
+            }
             Message::Decisions(decisions) => self.decisions.extend(decisions),
+            Message::Usage(body, reply) => {
+                self.usage.push(body);
+                self.replies.push(reply);
+            }
             Message::Save(save, permit) => {
+                // What failed to be logged is in the save now.
+                self.usage.retain(|body| body.seq > save.usage_through);
                 match &mut self.save {
                     Some(earlier) => earlier.merge(*save),
                     None => self.save = Some(*save),
@@ -46,7 +69,11 @@ impl Pending {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.closed.is_empty() && self.decisions.is_empty() && self.save.is_none()
+        self.rows.is_empty()
+            && self.closed.is_empty()
+            && self.decisions.is_empty()
+            && self.save.is_none()
+            && self.usage.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
@@ -54,6 +81,7 @@ impl Pending {
         self.closed.clear();
         self.decisions.clear();
         self.save = None;
+        self.usage.clear();
     }
 
     /// Cuts what a failing disk left here and returns how many rows went.
@@ -91,6 +119,7 @@ impl Save {
             removed.sort_unstable();
             removed.dedup();
         }
+        self.usage_through = self.usage_through.max(later.usage_through);
         self.usage_ids.extend(later.usage_ids);
         let old = self.usage_ids.len().saturating_sub(USAGE_IDS);
         self.usage_ids.drain(..old);

@@ -1,13 +1,17 @@
 //! The thread that reads history, on a connection of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use rusqlite::{Connection, ToSql};
 use tokio::sync::oneshot;
 
 use super::rows::subject;
 use super::{ClosedAlert, ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
 use crate::model::{Decision, Fingerprint, Time};
+use crate::store::database::Database;
 use crate::store::error::StoreError;
-use crate::store::file::Place;
+use crate::store::file::{Layout, Place};
 use crate::store::queue::{Received, Receiver};
 
 /// Rows of other subjects with the same hash that a read passes over.
@@ -26,21 +30,67 @@ pub(super) enum Read {
     Timeline(Fingerprint, oneshot::Sender<Result<Vec<Decision>, StoreError>>),
 }
 
-/// Answers until the queue closes. Who went away needs no answer.
-pub(super) fn run(place: &Place, connection: Connection, queue: &Receiver<Read>) {
-    loop {
-        match queue.recv(std::time::Duration::MAX) {
-            Received::Item(Read::Alerts(filter, reply)) => {
-                reply.send(alerts(&connection, &filter).map_err(place.failed("read"))).ok();
+/// The connection that reads.
+#[derive(Debug)]
+pub(super) struct Reader {
+    place: Place,
+    layout: &'static Layout,
+    connection: Connection,
+    /// The database's [`Database::generation`], and which of them this connection is to.
+    generation: (Arc<AtomicU64>, u64),
+}
+
+impl Reader {
+    /// A reader beside `database`.
+    pub(super) fn open(database: &Database, layout: &'static Layout) -> Result<Self, StoreError> {
+        let place = database.place().clone();
+        let connection = place.connect_reader(layout, database.is_writable())?;
+        let generation = database.generation();
+        let now = generation.load(Relaxed);
+        Ok(Self { place, layout, connection, generation: (generation, now) })
+    }
+
+    /// Answers until the queue closes. Who went away needs no answer.
+    pub(super) fn run(mut self, queue: &Receiver<Read>) {
+        loop {
+            match queue.recv(std::time::Duration::MAX) {
+                Received::Item(read) => {
+                    self.connect_anew();
+                    self.answer(read);
+                }
+                Received::Quiet => {}
+                Received::Closed => return,
             }
-            Received::Item(Read::History { project, name, limit, reply }) => {
-                reply.send(history(&connection, &project, &name, limit).map_err(place.failed("read"))).ok();
+        }
+    }
+
+    fn answer(&self, read: Read) {
+        let (connection, failed) = (&self.connection, self.place.failed("read"));
+        match read {
+            Read::Alerts(filter, reply) => {
+                reply.send(alerts(connection, &filter).map_err(failed)).ok();
             }
-            Received::Item(Read::Timeline(fingerprint, reply)) => {
-                reply.send(timeline::read(&connection, fingerprint).map_err(place.failed("read"))).ok();
+            Read::History { project, name, limit, reply } => {
+                reply.send(history(connection, &project, &name, limit).map_err(failed)).ok();
             }
-            Received::Quiet => {}
-            Received::Closed => return,
+            Read::Timeline(fingerprint, reply) => {
+                reply.send(timeline::read(connection, fingerprint).map_err(failed)).ok();
+            }
+        }
+    }
+
+    /// Follows the database to another file.
+    fn connect_anew(&mut self) {
+        let now = self.generation.0.load(Relaxed);
+        if now == self.generation.1 {
+            return;
+        }
+        match self.place.connect_reader(self.layout, true) {
+            Ok(connection) => {
+                self.connection = connection;
+                self.generation.1 = now;
+            }
+            Err(error) => tracing::debug!(%error, "history is read from the file before"),
         }
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Save, Saved, SavedWindows, USAGE_IDS, USAGE_IDS_LAST, remembered};
+use super::{Save, Saved, SavedWindows, USAGE_IDS, USAGE_IDS_LAST, remembered, usage_log};
 use crate::model::Time;
 
 /// Writes `save` within an open transaction. `buffer` is kept between calls.
@@ -62,6 +62,7 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('failing_sources', ?1)")?
         .execute([json(&failing, buffer)?])?;
+    usage_log::remove(connection, save.usage_through)?;
     remembered::write(connection, &save.counting, snapshot.at, buffer)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('saved_at', ?1)")?
@@ -103,6 +104,7 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
     })?;
     saved.usage_ids = ids.collect::<rusqlite::Result<_>>()?;
     saved.usage_ids.reverse();
+    saved.usage_log = usage_log::read(connection)?;
     saved.counting = remembered::read(connection)?;
     let saved_at = connection.query_row("SELECT value FROM meta WHERE key = 'saved_at'", [], |row| row.get(0));
     saved.saved_at = saved_at.optional()?.map(Time::from_millis);

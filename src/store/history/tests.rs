@@ -13,7 +13,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
 
 fn open(path: &Path) -> (HistoryHandle, Saved) {
-    History::open(Some(path), DAY, Clock::at(START)).unwrap()
+    History::open(Some(path), DAY, u64::MAX, Clock::at(START)).unwrap()
 }
 
 /// A row `at` milliseconds after [`START`].
@@ -91,7 +91,7 @@ async fn ats(history: &HistoryHandle, name: &str, limit: usize) -> Vec<i64> {
 }
 
 fn in_memory(retention: Duration, clock: Clock) -> HistoryHandle {
-    History::open(None, retention, clock).unwrap().0
+    History::open(None, retention, u64::MAX, clock).unwrap().0
 }
 
 #[tokio::test]
@@ -99,19 +99,19 @@ async fn one_agents_history_reads_back_newest_first_across_batches_and_restarts(
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    // 180 rows of three agents: whole statements of 50 and a rest, several rows of one agent in each.
+    // 120 rows of three agents: whole statements of 50 and a rest, several rows of one agent in each.
     let names = ["a", "b", "c"];
-    history.record((0..180).map(|n| row(names[n as usize % 3], n, "running")).collect());
+    history.record((0..120).map(|n| row(names[n as usize % 3], n, "running")).collect());
     history.flush().await.unwrap();
     history.record(vec![row("a", 180, "failed"), row("a", 181, "stale")]);
     history.close().await.unwrap();
     let (history, _) = open(&path);
     history.record(vec![row("a", 182, "removed")]);
     history.flush().await.unwrap();
-    let mut expected: Vec<i64> = (0..180).filter(|n| n % 3 == 0).chain([180, 181, 182]).collect();
+    let mut expected: Vec<i64> = (0..120).filter(|n| n % 3 == 0).chain([180, 181, 182]).collect();
     expected.reverse();
     assert_eq!(ats(&history, "a", 1_000).await, expected);
-    assert_eq!(ats(&history, "b", 2).await, [178, 175]);
+    assert_eq!(ats(&history, "b", 2).await, [118, 115]);
     assert_eq!(ats(&history, "nobody", 2).await, [] as [i64; 0]);
     assert!(history.history("other", "a", 9).await.unwrap().is_empty());
     let entry = history.history("shop", "a", 3).await.unwrap().pop().unwrap();
@@ -283,7 +283,7 @@ async fn old_rows_go_and_the_chain_ends_where_they_were() {
     let clock = Clock::at(START);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
-    let (history, _) = History::open(Some(&path), DAY, clock.clone()).unwrap();
+    let (history, _) = History::open(Some(&path), DAY, u64::MAX, clock.clone()).unwrap();
     let (old, new) = (0, 86_401_000);
     history.record(vec![row("a", old, "running"), row("b", old, "running"), row("a", new, "failed")]);
     history.close_alert(closed("AgentIdle", "a", Level::Error));
@@ -315,6 +315,8 @@ async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_b
         saves: Arc::new(Semaphore::new(SAVES)),
         reads,
         health: Arc::new(Health::new(Path::new("h.db"), None)),
+        counts: Arc::default(),
+        thread: std::thread::current(),
     };
     history.record(vec![row("a", 1, "idle"), row("a", 2, "idle")]);
     history.record(vec![row("a", 3, "idle"), row("a", 4, "idle")]);
@@ -447,4 +449,95 @@ async fn what_counting_remembers_is_saved_with_the_agents() {
     history.save(Save { counting: Counting { since: None, ..counting(&[4], 3.5) }, ..Save::default() }).unwrap();
     history.close().await.unwrap();
     assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
+}
+
+/// What a crash now would leave, opened.
+fn after_a_crash(path: &Path) -> Saved {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("crashed.db");
+    fs::copy(path, &copy).unwrap();
+    fs::copy(format!("{}-wal", path.display()), format!("{}-wal", copy.display())).unwrap();
+    open(&copy).1
+}
+
+fn usage(seq: u64) -> UsageBody {
+    UsageBody { seq, at: START, body: Bytes::from(format!("{{\"n\": {seq}}}")) }
+}
+
+#[tokio::test]
+async fn usage_that_was_answered_survives_a_crash_until_a_save_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let logged = [1, 2, 3].map(|seq| history.log_usage(usage(seq)));
+    for answer in logged {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(after_a_crash(&path).usage_log, [usage(1), usage(2), usage(3)]);
+    let save = Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_through: 2, ..Save::default() };
+    history.save(save).unwrap();
+    history.log_usage(usage(4)).await.unwrap().unwrap();
+    history.flush().await.unwrap();
+    let saved = after_a_crash(&path);
+    assert_eq!((saved.usage_log, saved.agents.len()), (vec![usage(3), usage(4)], 1));
+}
+
+#[tokio::test]
+async fn the_file_stays_below_its_size_and_the_oldest_rows_go() {
+    const MOST: u64 = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let clock = Clock::at(START);
+    let (history, _) = History::open(Some(&path), DAY, MOST, clock.clone()).unwrap();
+    let long = |name: String, at: i64| HistoryRow { reason: Some("r".repeat(1000).into()), ..row(&name, at, "failed") };
+    for round in 0..40 {
+        clock.advance(Duration::from_secs(1));
+        history.record((0..1000).map(|n| long(format!("a{round}-{n}"), round * 1000 + n)).collect());
+        history.flush().await.unwrap();
+    }
+    // The last batch is bounded by the turn after it.
+    clock.advance(Duration::from_secs(1));
+    history.flush().await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    history.close().await.unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= MOST, "{} bytes", fs::metadata(&path).unwrap().len());
+    assert!(history.pruned_for_size() >= 30_000, "{}", history.pruned_for_size());
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let (oldest, newest): (i64, i64) =
+        file.query_row("SELECT min(at), max(at) FROM history", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert!(oldest > START.as_millis() + 30_000 && newest == START.as_millis() + 39_999, "{oldest} {newest}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_larger_than_it_may_be_from_now_on_is_cut_and_gives_its_pages_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let long = |n: i64| HistoryRow { reason: Some("r".repeat(1000).into()), ..row(&format!("a{n}"), n, "failed") };
+    history.record((0..20_000).map(long).collect());
+    history.close().await.unwrap();
+    assert!(fs::metadata(&path).unwrap().len() > 20 << 20);
+    let clock = Clock::at(START);
+    let (history, _) = History::open(Some(&path), DAY, 8 << 20, clock.clone()).unwrap();
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(1));
+        history.record(vec![row("later", 30_000, "idle")]);
+        history.flush().await.unwrap();
+    }
+    history.close().await.unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= 8 << 20, "{} bytes", fs::metadata(&path).unwrap().len());
+}
+
+#[tokio::test]
+async fn one_agent_that_flaps_does_not_push_the_others_out() {
+    let history = in_memory(DAY, Clock::at(START));
+    history.record((0..1000).map(|n| row("flapping", n, "failed")).collect());
+    for _ in 0..300 {
+        history.close_alert(closed("AgentDown", "flapping", Level::Error));
+    }
+    history.record(vec![row("calm", 1001, "failed")]);
+    history.flush().await.unwrap();
+    assert_eq!(ats(&history, "flapping", 1000).await.len(), 50);
+    assert_eq!(ats(&history, "calm", 1000).await.len(), 1);
+    assert_eq!(history.rate_limited(), 950 + 250);
 }

@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
 
 fn open(path: &Path) -> (LedgerHandle, Restored) {
-    Ledger::open(Some(path), DAY, Clock::at(START)).unwrap()
+    Ledger::open(Some(path), DAY, u64::MAX, Clock::at(START)).unwrap()
 }
 
 fn agent(name: &str) -> Subject {
@@ -191,7 +191,7 @@ async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
 async fn a_full_disk_is_an_answer_and_not_the_end() {
     let place = Place::new(None);
     let opened = file::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
-    opened.connection.pragma_update(None, "max_page_count", 12).unwrap();
+    opened.database.connection.pragma_update(None, "max_page_count", 12).unwrap();
     let health = Arc::new(Health::new(place.name(), None));
     let writer = writer::Writer::new(opened, Arc::clone(&health), Clock::at(START));
     let (queue, end) = queue::bounded(QUEUE);
@@ -212,7 +212,7 @@ async fn settled_rows_go_after_the_retention_and_owed_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let clock = Clock::at(START);
-    let (ledger, _) = Ledger::open(Some(&path), DAY, clock.clone()).unwrap();
+    let (ledger, _) = Ledger::open(Some(&path), DAY, u64::MAX, clock.clone()).unwrap();
     let notices: Vec<Arc<Notice>> = (0..1_200).map(|n| notice(&format!("k{n}"))).collect();
     let settled = notices.iter().skip(1).map(|notice| (Arc::clone(&notice.key), Settled::Delivered)).collect();
     ledger.commit(Commit { notices, settled, ..Commit::default() }).await.unwrap();

@@ -4,7 +4,6 @@
 //! as the disk is. Checkpoints run when nothing came for a while: none sits between an alert and its message.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use serde::de::DeserializeOwned;
 use super::{Commit, LedgerCounts, Message, Reply, Restored, Settled};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, Silence, Time};
+use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::file::{Layout, Opened, Place};
-use crate::store::health::Health;
+use crate::store::health::{Health, Step};
 use crate::store::queue::{Received, Receiver};
 
 pub(super) const LAYOUT: Layout = Layout {
@@ -54,9 +54,7 @@ const BACKLOG: usize = 65_536;
 const LOG_ROOM: u32 = 1 << 20;
 
 pub(super) struct Writer {
-    place: Place,
-    connection: Connection,
-    lock: Option<File>,
+    database: Database,
     health: Arc<Health>,
     clock: Clock,
     /// What is to be written; after a success it is empty.
@@ -121,50 +119,58 @@ impl Work {
 
 impl Writer {
     pub(super) fn new(opened: Opened<Restored>, health: Arc<Health>, clock: Clock) -> Self {
-        let Opened { place, connection, lock, .. } = opened;
         let writer = Self {
-            connection,
-            lock,
+            database: opened.database,
             health,
             work: Work::default(),
             unfolded: false,
             prune_at: clock.now(),
             clock,
-            place,
         };
-        // A disk that is full now may take what is to be written once it matters.
-        writer.health.wrote(&writer.lay_out_log().map_err(writer.place.failed("write")));
+        if writer.database.is_writable() {
+            // A disk that is full now may take what is to be written once it matters.
+            writer.health.record(Step::Write, &writer.lay_out_log().map_err(writer.failed("write")));
+        }
         writer
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+        self.database.place().failed(action)
+    }
+
+    fn is_memory(&self) -> bool {
+        self.database.place().is_memory()
     }
 
     /// Grows the log once and folds it, so that the commits to come overwrite what is there.
     fn lay_out_log(&self) -> rusqlite::Result<()> {
-        if self.place.is_memory() {
+        if self.is_memory() {
             return Ok(());
         }
         // With a small cache, or these pages would fill it for good.
-        self.connection.execute_batch("PRAGMA cache_size=-64")?;
+        let connection = &self.database.connection;
+        connection.execute_batch("PRAGMA cache_size=-64")?;
         let fill = "INSERT INTO meta(key, value) VALUES('room', zeroblob(?1))";
-        self.connection.execute(fill, [LOG_ROOM])?;
-        self.connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
-        self.connection.execute_batch(LAYOUT.pragmas)?;
+        connection.execute(fill, [LOG_ROOM])?;
+        connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+        connection.execute_batch(LAYOUT.pragmas)?;
         self.fold("PASSIVE")
     }
 
     fn fold(&self, how: &str) -> rusqlite::Result<()> {
-        self.connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
+        self.database.connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
     }
 
     /// Serves `queue` until it closes.
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
         loop {
+            self.database.note();
             match queue.recv(if self.unfolded { QUIET } else { TICK }) {
                 Received::Item(first) => {
                     if let Some(close) = self.serve(first, queue) {
                         let outcome = self.finish();
                         // The file and its lock are free before the answer says so.
-                        drop(self.connection);
-                        drop(self.lock);
+                        drop(self.database);
                         answer(close, outcome);
                         return;
                     }
@@ -177,7 +183,7 @@ impl Writer {
             }
         }
         if let Err(error) = self.finish() {
-            tracing::error!(path = %self.place.name().display(), %error, "ledger was left without its last writes");
+            tracing::error!(path = %self.database.place().name().display(), %error, "ledger was left without its last writes");
         }
     }
 
@@ -208,40 +214,82 @@ impl Writer {
 
     /// Writes all work in one transaction; on a failure the work stays.
     fn write(&mut self) -> Result<(), StoreError> {
-        if self.work.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let written = transaction.and_then(|transaction| {
-            write_work(&transaction, &self.work, now)?;
-            transaction.commit()
-        });
-        let outcome = written.map_err(self.place.failed("write"));
-        self.health.wrote(&outcome);
-        if outcome.is_ok() {
-            self.unfolded = !self.place.is_memory();
-            self.work.clear();
-        } else {
-            self.health.drop_rows(self.work.trim());
+        if self.work.is_empty() { Ok(()) } else { self.write_now() }
+    }
+
+    /// The same with no work, too: whether the disk takes a transaction is then known.
+    fn write_now(&mut self) -> Result<(), StoreError> {
+        let outcome = self.transact();
+        self.health.record(Step::Write, &outcome);
+        match &outcome {
+            Ok(()) => {
+                self.unfolded = !self.is_memory();
+                self.work.clear();
+            }
+            Err(error) => {
+                if error.is_damage() {
+                    self.begin_anew();
+                }
+                self.health.drop_rows(self.work.trim());
+            }
         }
         outcome
     }
 
+    fn transact(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.restore(now)?;
+        let failed = self.failed("write");
+        let transaction = self.database.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let written = transaction.and_then(|transaction| {
+            write_work(&transaction, &self.work, now)?;
+            transaction.commit()
+        });
+        written.map_err(failed)
+    }
+
+    /// Has the file at the path be the one that is written.
+    fn restore(&mut self, now: Time) -> Result<(), StoreError> {
+        if self.database.restore(now)? {
+            self.health.lose();
+        }
+        Ok(())
+    }
+
+    /// Puts a new file in place of one that turned out to be damaged; the engine then says again what it knows.
+    fn begin_anew(&mut self) {
+        let Place::File(path) = self.database.place().clone() else { return };
+        match self.database.begin_anew(&path, self.clock.now()) {
+            Ok(()) => self.health.lose(),
+            Err(error) => self.health.record(Step::Write, &Err::<(), _>(error)),
+        }
+    }
+
     /// One piece of housekeeping, small enough that a commit behind it hardly waits.
     fn tend(&mut self) {
-        if !self.work.is_empty() {
-            // The outcome is in the health; nobody waits for it.
-            self.write().ok();
+        // The outcomes are in the health; nobody waits for them.
+        if !self.work.is_empty() || !self.health.is_ok() {
+            self.write_now().and_then(|()| self.fold_now()).ok();
         } else if self.unfolded {
-            let outcome = self.fold("PASSIVE").map_err(self.place.failed("checkpoint"));
-            self.unfolded = false;
-            if outcome.is_err() {
-                self.health.wrote(&outcome);
-            }
+            self.fold_now().ok();
         } else {
+            let restored = self.restore(self.clock.now());
+            if restored.is_err() {
+                self.health.record(Step::Write, &restored);
+            }
+            self.health.measured(self.database.size());
             self.prune_if_due();
         }
+    }
+
+    fn fold_now(&mut self) -> Result<(), StoreError> {
+        if self.is_memory() {
+            return Ok(());
+        }
+        let outcome = self.fold("PASSIVE").map_err(self.failed("checkpoint"));
+        self.unfolded = false;
+        self.health.record(Step::Fold, &outcome);
+        outcome
     }
 
     fn prune_if_due(&mut self) {
@@ -253,7 +301,7 @@ impl Writer {
             // There may be more; the log goes first.
             Ok(_) => self.unfolded = true,
             Err(error) => {
-                self.health.wrote(&Err(self.place.failed("prune")(error)));
+                self.health.record(Step::Write, &Err::<(), _>(self.failed("prune")(error)));
                 self.prune_at = self.clock.now().plus(PRUNE_EVERY);
             }
         }
@@ -262,20 +310,29 @@ impl Writer {
     /// Removes up to [`BITE`] settled rows that are past their time or too many, and returns how many.
     fn prune(&self) -> rusqlite::Result<usize> {
         let count = "SELECT count(*) FROM outbox WHERE settled_at IS NOT NULL";
-        let rows: u32 = self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
-        let extra = rows.saturating_sub(SETTLED_ROWS[usize::from(self.place.is_memory())]).min(BITE);
+        let rows: u32 = self.database.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
+        // Alerts and what is pending are not given up for the size of the file.
+        let max_size = self.health.max_size();
+        let is_large = self.database.used()? > max_size;
+        let extra =
+            if is_large { BITE } else { rows.saturating_sub(SETTLED_ROWS[usize::from(self.is_memory())]).min(BITE) };
         let oldest = self.clock.now().minus(self.health.retention()).as_millis();
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.database.connection.prepare_cached(
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)
              OR seq IN (SELECT seq FROM outbox WHERE settled_at IS NOT NULL ORDER BY settled_at LIMIT ?3)",
         )?;
-        statement.execute(params![oldest, BITE, extra])
+        let removed = statement.execute(params![oldest, BITE, extra])?;
+        self.database.give_back(max_size)?;
+        Ok(removed)
     }
 
     /// Writes what is left and folds the log away.
     fn finish(&mut self) -> Result<(), StoreError> {
         self.write()?;
-        if self.place.is_memory() { Ok(()) } else { self.fold("TRUNCATE").map_err(self.place.failed("checkpoint")) }
+        if self.is_memory() || !self.database.is_writable() {
+            return Ok(());
+        }
+        self.fold("TRUNCATE").map_err(self.failed("checkpoint"))
     }
 }
 

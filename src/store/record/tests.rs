@@ -149,3 +149,15 @@ fn a_folder_that_is_not_there_is_named() {
     let error = Recorder::open(Path::new("/nowhere/at/all"), 1 << 20, at(0)).expect_err("no folder");
     assert!(error.to_string().starts_with("/nowhere/at/all: cannot record into it"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_is_removed_while_it_is_written_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.record");
+    let recorder = Recorder::open(&path, 1 << 20, Time::from_millis(1)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    recorder.note(Time::from_millis(2), Arrival::State("{\"project\":\"shop\"}".into()));
+    recorder.close(Time::from_millis(3)).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, "{\"at\":2,\"state\":{\"project\":\"shop\"}}\n{\"at\":3,\"stop\":true}\n");
+}

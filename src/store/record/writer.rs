@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Message, Recorder};
 use crate::model::{Arrival, Time};
 use crate::store::error::StoreError;
+use crate::store::health::Step;
 use crate::store::queue::{Received, Receiver};
 
 /// After so long without anything new, what was written is handed to the system.
@@ -82,7 +83,7 @@ impl Writer {
         let path = || self.path.clone();
         let outcome =
             outcome.map_err(|error| StoreError::Io { path: path(), action: "write", source: Arc::new(error) });
-        recorder.health.wrote(&outcome);
+        recorder.health.record(Step::Write, &outcome);
     }
 
     /// Says in the file how much was left out.
@@ -147,6 +148,11 @@ impl Writer {
             let message = format!("a body of {length} bytes is more than half of record.max_size");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
+        if self.out.as_ref().is_some_and(|(out, _)| !is_at(out.get_ref(), &self.path)) {
+            // Somebody removed or rotated it; what is in the buffer goes where it belongs.
+            self.flush()?;
+            self.out = None;
+        }
         if self.out.is_none() {
             self.out = Some(open(&self.path)?);
         }
@@ -166,6 +172,12 @@ impl Writer {
     fn flush(&mut self) -> io::Result<()> {
         self.out.as_mut().map_or(Ok(()), |(out, _)| out.flush())
     }
+}
+
+/// Whether `file` is what is at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(file), Ok(there)) if identity(&file) == identity(&there))
 }
 
 /// Opens the file to write behind what is there, and ends a line that a crash left without its end.

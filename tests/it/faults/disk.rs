@@ -21,6 +21,10 @@ pub(super) fn trials() -> Vec<Case> {
             unwritable(READ_ONLY);
         }),
         trial("faults: a first start where nothing can be written is a clear error", &[Need::Namespaces], first_start),
+        trial("faults: readiness follows the disk, though nothing comes in", &[], readiness),
+        trial("faults: a start on a full disk writes what came since, once there is room", &[], full_at_start),
+        trial("faults: files that are removed while it runs are there again, and nothing is lost", &[], removed),
+        trial("faults: a limit of a file's size does not end the program", &[], limited_size),
         trial("faults: every damaged ledger is kept aside under a name of its own", &[], damaged_again),
     ]
 }
@@ -35,7 +39,7 @@ const SMALL: &str =
     "exec unshare -rm sh -c 'mkdir -p disk && mount -t tmpfs -o size=3m none disk && exec \"$@\"' sh \"$@\"";
 
 /// From now on every write of the program to a file fails, or none does.
-pub(super) fn fill(lookout: &Lookout, full: bool) {
+pub(crate) fn fill(lookout: &Lookout, full: bool) {
     let (id, limit) = (lookout.id(), if full { "1:" } else { "unlimited:" });
     counterparts::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--fsize={limit}")]));
 }
@@ -136,10 +140,109 @@ fn unwritable(disk: &str) {
     }
 }
 
+fn is_ready(lookout: &Lookout, ready: bool) -> Option<()> {
+    (lookout.get("/-/ready").status == if ready { 200 } else { 503 }).then_some(())
+}
+
+fn readiness() {
+    let slack = Slack::start();
+    let lookout = setup(&slack, "").start();
+    for round in 0..2 {
+        fill(&lookout, true);
+        let mut seconds = 400 + round;
+        eventually("not ready", || {
+            seconds += 1;
+            push(&lookout, &idle(&format!("a{seconds}"), seconds));
+            is_ready(&lookout, false)
+        });
+        fill(&lookout, false);
+        // Nothing comes in; it looks for itself.
+        eventually("ready", || is_ready(&lookout, true));
+    }
+    let log = lookout.log();
+    for part in ["store cannot be written", "the limit of a file's size", "store can be written again"] {
+        assert!(log.contains(part), "`{part}` in {log}");
+    }
+    assert!(lookout.sigterm().success());
+}
+
+fn full_at_start() {
+    let slack = Slack::start();
+    let mut setup = setup(&slack, "");
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    wait_for(&slack, "[WARNING] a");
+    assert!(lookout.sigterm().success());
+    // So that there can be room again.
+    setup = setup.shell("trap '' XFSZ && ulimit -S -f 0");
+    let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
+    push(&lookout, &idle("b", 650));
+    wait_for(&slack, "[ERROR] b");
+    eventually("not ready", || is_ready(&lookout, false));
+    fill(&lookout, false);
+    eventually("ready", || is_ready(&lookout, true));
+    eventually("all is on disk", || {
+        let path = setup.path().join("lookout.db");
+        (crate::durability::number(&path, "SELECT count(*) FROM alerts WHERE state = 'firing'")? >= 2).then_some(())
+    });
+    crate::durability::wait_until_settled(&setup, 2);
+    crate::durability::wait_until_saved(&setup, 2);
+    lookout.kill9();
+    let lookout = setup.without_shell().start();
+    push(&lookout, &idle("a", 0));
+    push(&lookout, &idle("b", 0));
+    wait_for(&slack, "[RESOLVED] a");
+    wait_for(&slack, "[RESOLVED] b");
+    assert_eq!((told(&slack, "[WARNING] a"), told(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert!(lookout.sigterm().success());
+}
+
+fn removed() {
+    let slack = Slack::start();
+    let setup = setup(&slack, "store: {path: data/lookout.db}\n").shell("mkdir -p data");
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    wait_for(&slack, "[WARNING] a");
+    std::fs::remove_dir_all(setup.path().join("data")).unwrap();
+    push(&lookout, &idle("b", 650));
+    wait_for(&slack, "[ERROR] b");
+    eventually("the files are there again", || {
+        let path = setup.path().join("data/lookout.db");
+        let firing = crate::durability::number(&path, "SELECT count(*) FROM alerts WHERE state = 'firing'")?;
+        let settled = crate::durability::number(&path, "SELECT count(*) FROM outbox WHERE settled_at IS NOT NULL")?;
+        let history = setup.path().join("data/lookout.history.db");
+        let agents = crate::durability::number(&history, "SELECT count(*) FROM agents")?;
+        (firing >= 2 && settled >= 2 && agents == 2).then_some(())
+    });
+    assert!(lookout.log().contains("the store was removed or moved while lookout runs"), "{}", lookout.log());
+    lookout.kill9();
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 0));
+    push(&lookout, &idle("b", 0));
+    wait_for(&slack, "[RESOLVED] a");
+    wait_for(&slack, "[RESOLVED] b");
+    assert_eq!((told(&slack, "[WARNING] a"), told(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert!(lookout.sigterm().success());
+}
+
+fn limited_size() {
+    let slack = Slack::start();
+    // The shell of the test may ignore the signal, and what it ignores the program inherits.
+    let setup = setup(&slack, "").shell("trap - XFSZ");
+    let lookout = setup.start();
+    push(&lookout, &idle("a", 400));
+    wait_for(&slack, "[WARNING] a");
+    fill(&lookout, true);
+    push(&lookout, &idle("b", 650));
+    wait_for(&slack, "[ERROR] b");
+    eventually("not ready", || is_ready(&lookout, false));
+    assert!(lookout.sigterm().success());
+}
+
 fn first_start() {
     let setup = Setup::new("").shell(READ_ONLY);
     let error = setup.spawn().map(|lookout| lookout.log()).expect_err("nothing can be written");
-    for part in ["lookout.db", "Read-only file system", "check that the path is a file that lookout may write"] {
+    for part in ["lookout.db", "Read-only file system", "its file system is read-only: mount it for writing"] {
         assert!(error.contains(part), "`{part}` in {error}");
     }
 }
