@@ -296,7 +296,7 @@ fn month(word: &str) -> Option<i8> {
         "december",
     ];
     let is = |month: &&str| word.len() >= 3 && (month.starts_with(word) || word == "sept" && **month == *"september");
-    MONTHS.iter().position(|month| is(month)).and_then(|place| i8::try_from(place + 1).ok())
+    MONTHS.iter().position(is).and_then(|place| i8::try_from(place + 1).ok())
 }
 
 fn weekday(word: &str) -> Option<Weekday> {
