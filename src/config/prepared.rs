@@ -164,11 +164,11 @@ mod tests {
             ("store: {path: DIR}", "store.path: DIR is a directory"),
             ("record: {path: DIR/none/r}", "record.path: DIR/none/r: its directory does not exist"),
             (
-                "auth: {tokens: [{name: a, token_file: DIR/none}]}",
+                "auth: {tokens: [{name: a, role: admin, token_file: DIR/none}]}",
                 "auth.tokens[0].token_file: read secret file DIR/none: No such file",
             ),
             (
-                "auth: {tokens: [{name: a, token_file: DIR/empty}]}",
+                "auth: {tokens: [{name: a, role: admin, token_file: DIR/empty}]}",
                 "auth.tokens[0].token_file: read secret file DIR/empty: the file is empty",
             ),
             ("heartbeat: {url_file: DIR}", "heartbeat.url_file: read secret file DIR: it is a directory"),

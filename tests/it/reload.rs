@@ -236,7 +236,7 @@ fn what_blocks() {
     pipe("pipe");
     for (text, key) in [
         (
-            "auth: {tokens: [{name: a, token_file: pipe}]}\n",
+            "auth: {tokens: [{name: a, role: admin, token_file: pipe}]}\n",
             "auth.tokens[0].token_file: read secret file pipe: it is a named pipe",
         ),
         ("rules: [pipe]\n", "pipe: can't be read: it is a named pipe"),

@@ -77,7 +77,8 @@ fn telemetry_is_saved() {
     let setup = Setup::new("").env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0");
     let lookout = setup.start();
     let point = |value: u64, at: u64| {
-        json!({"asInt": value, "startTimeUnixNano": "1000000000", "timeUnixNano": (at * 1_000_000_000).to_string(),
+        json!({"asInt": value, "startTimeUnixNano": ((at - 1) * 1_000_000_000).to_string(),
+            "timeUnixNano": (at * 1_000_000_000).to_string(),
             "attributes": [{"key": "type", "value": {"stringValue": "input"}}]})
     };
     // One after another, and the end right after the last answer.
