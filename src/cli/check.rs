@@ -83,6 +83,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_would_let_anybody_in_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, token) = (dir.path().join("lookout.yaml"), dir.path().join("token"));
+        let auth = format!("auth: {{tokens: [{{name: a, role: admin, token_file: {}}}]}}", token.display());
+        std::fs::write(&path, auth).expect("a file");
+        let args = CheckArgs { config: ConfigArgs { config: Some(path) }, print: false };
+        let check = || load(&args, &Environment::default()).map_err(|error| error.to_string());
+        for (text, part) in [(None, "No such file"), (Some("\n"), "the file is empty")] {
+            text.into_iter().for_each(|text| std::fs::write(&token, text).expect("a file"));
+            let error = check().expect_err(part);
+            let file = token.display().to_string();
+            assert!(error.starts_with("auth.tokens[0].token_file: ") && error.contains(part), "{error}");
+            assert!(error.contains(&file), "{error}");
+        }
+        std::fs::write(&token, "s3cret\n").expect("a file");
+        check().expect("a token");
+    }
+
+    #[test]
     fn the_summary_counts() {
         let prepared = load_default();
         let expected = format!("configuration is valid: 0 sources, 0 receivers, {} rules", prepared.rules.len());
