@@ -43,7 +43,8 @@ use server::{AuthConfig, LimitsConfig, TlsConfig};
 pub struct Config {
     /// The main listener's address. Port 0 picks a free one.
     pub listen: Listen,
-    /// Names that a Host header may carry beside loopback names and the address itself.
+    /// Names and addresses that a Host header may carry beside loopback ones, the address that was connected to and the
+    /// host of `external_url`.
     pub allowed_hosts: Vec<String>,
     /// Who may do what.
     pub auth: AuthConfig,

@@ -45,7 +45,8 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
 
 /// The configuration with all that a start needs.
 fn load(args: &CheckArgs, env: &Environment) -> Result<Prepared, ConfigError> {
-    app::try_config(args.config.source(env).load()?)
+    let source = args.config.source(env);
+    app::try_config(source.load()?).map_err(|error| error.found_in(source.file.as_deref()))
 }
 
 /// Tells all that is wrong with a configuration on standard error.
@@ -74,12 +75,33 @@ mod tests {
         std::fs::write(&path, format!("receivers: [{{name: m, email: {email}}}]")).expect("a file");
         let args = CheckArgs { config: ConfigArgs { config: Some(path) }, print: false };
         let error = load(&args, &Environment::default()).expect_err("there is no such file").to_string();
-        assert!(error.starts_with("receivers[0].email.smtp.ca_file: ") && error.contains("/nowhere/ca.pem"), "{error}");
+        let file = args.config.config.as_ref().expect("a file").display();
+        assert!(error.starts_with(&format!("{file}: receivers[0].email.smtp.ca_file: ")), "{error}");
+        assert!(error.contains("/nowhere/ca.pem"), "{error}");
     }
 
     fn load_default() -> Prepared {
         let env = [("LOOKOUT_LISTEN", "127.0.0.1:0"), ("LOOKOUT_STORE__PATH", "null")].into_iter().collect();
         load(&CheckArgs { config: ConfigArgs::default(), print: false }, &env).expect("it is valid")
+    }
+
+    #[test]
+    fn a_token_that_would_let_anybody_in_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, token) = (dir.path().join("lookout.yaml"), dir.path().join("token"));
+        let auth = format!("auth: {{tokens: [{{name: a, role: admin, token_file: {}}}]}}", token.display());
+        std::fs::write(&path, auth).expect("a file");
+        let args = CheckArgs { config: ConfigArgs { config: Some(path) }, print: false };
+        let check = || load(&args, &Environment::default()).map_err(|error| error.to_string());
+        for (text, part) in [(None, "No such file"), (Some("\n"), "the file is empty")] {
+            text.into_iter().for_each(|text| std::fs::write(&token, text).expect("a file"));
+            let error = check().expect_err(part);
+            let named = format!("{}: auth.tokens[0].token_file: ", dir.path().join("lookout.yaml").display());
+            assert!(error.starts_with(&named) && error.contains(part), "{error}");
+            assert!(error.contains(&token.display().to_string()), "{error}");
+        }
+        std::fs::write(&token, "s3cret\n").expect("a file");
+        check().expect("a token");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Refuses to know the words for a mistake: those are [`crate::written`]'s.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::text::clean;
 
@@ -50,6 +50,16 @@ impl fmt::Display for Problem {
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// The same, naming `file` where nothing else is named: for what is found wrong once the configuration is used.
+    pub fn found_in(mut self, file: Option<&Path>) -> Self {
+        for problem in self.problems.iter_mut().filter(|problem| problem.origin == Origin::Unsaid) {
+            problem.origin = file.map_or(Origin::Unsaid, |file| Origin::File(file.to_owned()));
+        }
+        self
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -189,6 +189,8 @@ families! {
         "Arrivals that the recording left out, for want of room or because they could not be written";
     STOPS = Counter "lookout_stops_total" ["budget"]
         "Hooks that were answered by a stop, since the agent had used up the budget";
+    CONNECTIONS_CLOSED = Counter "lookout_connections_closed_total" ["reason"]
+        "Connections that gave way to others as slow or idle, or found no place";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last reload of the configuration succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

@@ -64,6 +64,9 @@ const HISTORY_DROPPED: [&str; 3] = ["disk", "rate", "size"];
 /// Why a notification is withheld or put off, as far as it is known beforehand.
 const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
 
+/// Why a connection is closed that did nothing wrong.
+const CONNECTIONS_CLOSED: [&str; 2] = ["evicted", "no_place"];
+
 /// Bounds of `lookout_evaluation_duration_seconds`: from one agent to a storm.
 const EVALUATION_BOUNDS: [f64; 12] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5];
 
@@ -105,6 +108,7 @@ pub struct Own {
     history_dropped: Family<Labels<1>, Counter>,
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
+    connections_closed: Family<Labels<1>, Counter>,
     reload_successful: Gauge,
     reload_success: FloatGauge,
 }
@@ -200,6 +204,11 @@ impl Own {
     /// Counts a hook that was answered by a stop; `budget` is a [`Budget`](crate::model::Budget)'s word.
     pub fn stopped(&self, budget: &'static str) {
         self.stops.get_or_create_owned(&register::stops_of(budget)).inc();
+    }
+
+    /// Counts a connection that was closed for want of room: `evicted`, or with `no_place` from the start.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.connections_closed.get_or_create_owned(&register::connection_closed(reason)).inc();
     }
 
     /// Notes that the configuration was read at `now`, at start or on a reload, and whether it is in force.

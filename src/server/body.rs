@@ -1,5 +1,5 @@
 //! Request bodies, read up to a limit, within a time, and into memory that all of them share. Where that is scarce, the
-//! body that has been arriving for longest gives way.
+//! body that arrives slowly gives way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,10 @@ const PIECE: usize = 16 * 1024;
 /// In what a body is gathered, in bytes: it never moves as it grows, so that one never takes twice its size.
 const SEGMENT: usize = 64 * PIECE;
 
-/// How long a body may have its memory while others need it: ten times what the largest takes on one machine.
+/// How long a body may take for each [`STEP`] while others need its memory.
 const HOLD: Duration = Duration::from_secs(1);
+/// What is not slow: so many bytes in that time.
+pub(super) const STEP: usize = 1024 * 1024;
 /// How long a body waits for memory.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -80,7 +82,7 @@ impl Bodies {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (mut gathered, began) = (Gathered::default(), Instant::now());
+        let (mut gathered, began, mut step) = (Gathered::default(), Instant::now(), STEP);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() else { continue };
             if gathered.len() + data.len() > self.limit {
@@ -92,6 +94,10 @@ impl Bodies {
                 share.grow(missing).await.map_err(|_| Unread::NoRoom)?;
             }
             gathered.add(data);
+            if gathered.len() >= step {
+                gathered.share.iter().for_each(Share::progressed);
+                step = gathered.len() + STEP;
+            }
         }
         Ok(gathered.whole())
     }
@@ -184,7 +190,7 @@ impl Gathered {
             Some(share) => {
                 // From here on it waits for nobody.
                 share.settle();
-                Bytes::from_owner(Held { bytes: body, _share: share })
+                Bytes::from_owner(Held { bytes: body, _share: Arc::new(share) })
             }
         }
     }
@@ -193,7 +199,7 @@ impl Gathered {
 /// Bytes with the memory that they hold among others.
 pub(super) struct Held {
     pub(super) bytes: Bytes,
-    pub(super) _share: Share,
+    pub(super) _share: Arc<Share>,
 }
 
 impl AsRef<[u8]> for Held {

@@ -31,6 +31,8 @@ use crate::sources::otlp::{Code, DecodeError, Encoding, response, retry_details}
 
 /// Exports under way on one connection at once; senders have one for each signal.
 const STREAMS: u32 = 32;
+/// What a connection may send before it is read, in bytes: what is not, since it waits for room, is kept by the library.
+const WINDOW: u32 = 256 * 1024;
 /// How often a silent peer is asked whether it is still there, and how long it may take to answer.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 const ASK_FOR: Duration = Duration::from_secs(20);
@@ -64,6 +66,8 @@ pub(super) async fn serve(
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(ASK_EVERY)
         .keep_alive_timeout(ASK_FOR)

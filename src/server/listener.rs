@@ -80,6 +80,7 @@ pub async fn serve(
         }
     };
     let connections = Arc::clone(&context.connections);
+    let own = Arc::clone(&context.own);
     let routes = Arc::new(Routes::new(surface, context));
     let tasks = TaskTracker::new();
     loop {
@@ -104,6 +105,7 @@ pub async fn serve(
             }
         };
         let Admission::In(connection) = admission else {
+            own.connection_closed("no_place");
             if tls.is_none() && surface != Surface::OtlpGrpc {
                 tasks.spawn(turn_away(socket));
             }
@@ -111,8 +113,8 @@ pub async fn serve(
         };
         // Small answers must not wait for more; where the option is refused they are merely slower.
         drop(socket.set_nodelay(true));
-        let (routes, connections, stop, tls) =
-            (Arc::clone(&routes), Arc::clone(&connections), stop.clone(), tls.clone());
+        let (routes, connections, own) = (Arc::clone(&routes), Arc::clone(&connections), Arc::clone(&own));
+        let (stop, tls) = (stop.clone(), tls.clone());
         tasks.spawn(async move {
             let serving = async {
                 match tls {
@@ -126,7 +128,7 @@ pub async fn serve(
             };
             tokio::select! {
                 () = serving => {}
-                () = connection.evicted() => {}
+                () = connection.evicted() => own.connection_closed("evicted"),
             }
             connections.release(&connection);
         });

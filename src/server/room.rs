@@ -1,5 +1,5 @@
 //! Something scarce that slow peers may hold, such as memory for bodies: who needs room and finds none gets that of
-//! whoever has held theirs longest.
+//! whoever has held theirs longest without getting on.
 //!
 //! So what is slow gives way to what is not, and nobody who is merely slow is bothered while there is room.
 
@@ -36,6 +36,7 @@ struct Holders {
 #[derive(Debug)]
 struct Holder {
     id: u64,
+    /// When it began, or last got on.
     since: Instant,
     units: usize,
     give_way: CancellationToken,
@@ -132,6 +133,13 @@ impl Share {
         }
     }
 
+    /// Its peer got on: it is not slow for now.
+    pub(super) fn progressed(&self) {
+        if let Some(holder) = self.room.lock().all.iter_mut().find(|holder| holder.id == self.id) {
+            holder.since = Instant::now();
+        }
+    }
+
     /// It is no longer its peer for which it is held: nobody is asked to give way who can't.
     pub(super) fn settle(&self) {
         self.room.lock().all.retain(|holder| holder.id != self.id);
@@ -201,6 +209,15 @@ mod tests {
         room.make(late.id, 2, start + HOLD * 5 / 4).expect("there will be room");
         assert_eq!(asked(), [true, true, false], "for all three that are waited for");
         assert_eq!(room.make(late.id, 5, start + HOLD * 2), None, "there is not so much");
+    }
+
+    #[tokio::test]
+    async fn who_gets_on_goes_after_who_does_not() {
+        let (room, past) = (Room::new(2, HOLD, LONG), Instant::now());
+        let (quick, stalled) = (taken(&room, 1, past).await, taken(&room, 1, past).await);
+        quick.0.progressed();
+        room.make(u64::MAX, 1, past + HOLD).expect("there will be room");
+        assert_eq!([&quick, &stalled].map(|(_, token)| token.is_cancelled()), [false, true]);
     }
 
     #[tokio::test]

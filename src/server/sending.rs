@@ -1,27 +1,31 @@
 //! Answers on their way: large ones share a room, so that those who read slowly don't keep the size of an answer each. Where
-//! it is full, whoever has been reading for longest gives way.
+//! it is full, who reads slowly gives way.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
+use http_body::{Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::body::Held;
+use super::body::{Held, STEP};
 use super::connections::Connection;
 use super::error::{Refusal, json};
-use super::room::Room;
+use super::room::{Room, Share};
 use super::scrape::{acquire, busy};
 
 /// What answers may hold together, in bytes: some of the largest at once.
 const ROOM: usize = 32 * 1024 * 1024;
 /// The unit in which it is shared, in bytes. Smaller answers need none of it: connections are few enough for those.
 const PIECE: usize = 64 * 1024;
-/// How long a reader may take while others wait, and how long they wait.
+/// How long a reader may take for each [`STEP`] while others wait, and how long they wait.
 const HOLD: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Answers built at once that may be large.
@@ -47,7 +51,9 @@ impl Sending {
         }
         let mut share = self.room.share(Instant::now(), reader.eviction());
         share.grow(pieces).await.map_err(|_| busy())?;
-        Ok(Body::from(Bytes::from_owner(Held { bytes, _share: share })))
+        let share = Arc::new(share);
+        let rest = Bytes::from_owner(Held { bytes, _share: Arc::clone(&share) });
+        Ok(Body::new(Steps { rest, share }))
     }
 
     /// A JSON answer for `reader` that may be large: `build` takes its time, for which no loop must wait.
@@ -67,5 +73,63 @@ impl Sending {
         let answer =
             answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
         Ok(json(StatusCode::OK, self.body(answer, reader).await?))
+    }
+}
+
+/// An answer that goes out step by step: each that is asked for shows that its reader got on.
+struct Steps {
+    rest: Bytes,
+    share: Arc<Share>,
+}
+
+impl http_body::Body for Steps {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.share.progressed();
+        let step = self.rest.len().min(STEP);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(step)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_keeps_its_room_until_the_last_of_it_is_sent() {
+        let room = Room::new(8, HOLD, PATIENCE);
+        let mut share = room.share(Instant::now(), CancellationToken::new());
+        share.grow(3).await.expect("room");
+        let (share, bytes) = (Arc::new(share), Bytes::from(vec![7; 2 * STEP + 1]));
+        let rest = Bytes::from_owner(Held { bytes: bytes.clone(), _share: Arc::clone(&share) });
+        let mut steps = Steps { rest, share };
+        assert_eq!(steps.size_hint().exact(), Some(2 * STEP as u64 + 1));
+        let mut sent = Vec::new();
+        while let Some(frame) = steps.frame().await {
+            sent.push(frame.expect("data").into_data().expect("data"));
+        }
+        assert_eq!(sent.iter().map(Bytes::len).collect::<Vec<_>>(), [STEP, STEP, 1]);
+        assert!(sent.concat() == bytes && steps.is_end_stream());
+        drop(steps);
+        assert_eq!(room.free(), 5, "it is not sent yet");
+        drop(sent);
+        assert_eq!(room.free(), 8);
     }
 }

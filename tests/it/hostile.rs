@@ -359,8 +359,9 @@ fn stalled_places() {
     for _ in 0..PLACES {
         assert_eq!(lookout.get("/-/healthy").status, 200);
     }
-    answers_soon(&lookout);
     is_unharmed(&lookout, "half-sent bodies", 80 * MIB);
+    let evicted = sample(lookout.get("/metrics").text(), "lookout_connections_closed_total{reason=\"evicted\"}");
+    assert!(evicted.is_some_and(|count| count > 0.0), "each that gave way is counted: {evicted:?}");
     drop(streams);
 }
 

@@ -310,3 +310,9 @@ fn credentials_in_any_url_are_not_printed() {
     assert!(!printed.contains(SECRET) && !debugged.contains(SECRET), "{printed}{debugged}");
     assert!(printed.contains("http://h/?sid=***&***") && printed.contains("http://***@h"), "{printed}");
 }
+
+#[test]
+fn the_shipped_example_is_valid() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/lookout.example.yaml");
+    Source { file: Some(file), env: Environment::default() }.load().expect("valid");
+}

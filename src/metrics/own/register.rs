@@ -6,7 +6,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::{EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED};
+use super::{
+    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED,
+};
 use crate::metrics::names;
 use crate::model::Budget;
 
@@ -33,6 +35,7 @@ impl Own {
         let dropped_rows = add(&mut registry, &names::HISTORY_DROPPED, Family::default());
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
+        let connections_closed = add(&mut registry, &names::CONNECTIONS_CLOSED, Family::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
@@ -56,6 +59,7 @@ impl Own {
             history_dropped: dropped_rows,
             record_dropped,
             stops,
+            connections_closed,
             reload_successful,
             reload_success,
         };
@@ -66,6 +70,9 @@ impl Own {
         }
         for name in QUEUES {
             own.queues.get_or_create_owned(&queue(name));
+        }
+        for reason in CONNECTIONS_CLOSED {
+            own.connections_closed.get_or_create_owned(&connection_closed(reason));
         }
         for budget in Budget::ALL {
             own.stops.get_or_create_owned(&stops_of(budget.as_str()));
@@ -135,6 +142,11 @@ pub(super) fn suppressed(reason: &str) -> Labels<1> {
 /// The labels of `lookout_stops_total`.
 pub(super) fn stops_of(budget: &str) -> Labels<1> {
     [(label(&names::STOPS, 0), budget.to_owned())]
+}
+
+/// The labels of `lookout_connections_closed_total`.
+pub(super) fn connection_closed(reason: &str) -> Labels<1> {
+    [(label(&names::CONNECTIONS_CLOSED, 0), reason.to_owned())]
 }
 
 /// The labels of `lookout_queue_length`.
