@@ -237,33 +237,40 @@ impl Fleet {
         self.turn_day(now);
         let mut taken = Taken::default();
         taken.add_rejected(std::mem::take(&mut batch.rejected));
+        if batch.project.is_empty() {
+            // Whose it is could not be read, so nothing of it was.
+            return taken;
+        }
         let Some(project) = self.project_slot(&batch.project) else {
             let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
-            let agents = batch.agents.iter().map(|agent| &agent.name);
-            for name in agents.chain(batch.components.iter().map(|component| &component.name)) {
-                taken.reject(name, "series_cap", error.clone());
+            let agents = batch.agents.iter().map(|agent| (("agents", agent.index), &agent.name));
+            let components =
+                batch.components.iter().map(|component| (("components", component.index), &component.name));
+            for (place, name) in agents.chain(components) {
+                taken.reject(place, name, "series_cap", error.clone());
             }
             return taken;
         };
         let before = self.tally(project);
         for update in &batch.agents {
+            let place = ("agents", update.index);
             match self.agent_slot(now, project, source, &update.name) {
                 Some((slot, is_new)) => {
                     if let Some(ordinal) = &batch.ordinal
                         && let Err(error) = self.orders.note(slot, ordinal)
                     {
-                        taken.reject(&update.name, "late", error.to_owned());
+                        taken.reject(place, &update.name, "late", error.to_owned());
                         continue;
                     }
                     if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
                         let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
-                        taken.reject(&update.name, "usage_owner", error.to_owned());
+                        taken.reject(place, &update.name, "usage_owner", error.to_owned());
                     }
                     taken.accepted += 1;
                 }
                 None => {
                     self.state.series_dropped += SERIES_PER_AGENT as u64;
-                    taken.reject(&update.name, "series_cap", self.cap_error());
+                    taken.reject(place, &update.name, "series_cap", self.cap_error());
                 }
             }
         }
@@ -272,7 +279,7 @@ impl Fleet {
                 taken.accepted += 1;
             } else {
                 self.state.series_dropped += SERIES_PER_COMPONENT as u64;
-                taken.reject(&update.name, "series_cap", self.cap_error());
+                taken.reject(("components", update.index), &update.name, "series_cap", self.cap_error());
             }
         }
         self.settle_project(now, project, before);

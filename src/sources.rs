@@ -12,6 +12,8 @@ mod fields;
 pub mod fuzzing;
 pub mod hooks;
 mod http_json;
+pub mod inflate;
+pub mod lenient;
 mod orchestrator_cc;
 pub mod otlp;
 mod owned;

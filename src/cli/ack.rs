@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{Client, ClientArgs};
-use super::terminal::print;
+use super::terminal::{print, print_answer};
 use super::who;
 use crate::config::Environment;
 
@@ -33,6 +33,6 @@ pub(super) async fn run(args: &AckArgs, env: &Environment) -> anyhow::Result<Exi
     let client = Client::new(&args.client, env)?;
     let answer = client.post(&["api", "alerts", &args.fingerprint, "ack"], &body).await?;
     let said = "acknowledged: it is not said again until it gets worse, and its end is told";
-    print(if args.client.json { &answer } else { said })?;
+    if args.client.json { print_answer(&answer) } else { print(said) }?;
     Ok(ExitCode::SUCCESS)
 }

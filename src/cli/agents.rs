@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::answer::{count, dollars, flag, list, number, parse, seconds, short, text};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Column, Table};
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{AgentStatus, Time, TokenType};
@@ -32,7 +32,7 @@ pub struct AgentsArgs {
 pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let answer = Client::new(&args.client, env)?.get("/api/status", &[]).await?;
     if args.client.json {
-        print(&answer)?;
+        print_answer(&answer)?;
     } else {
         let here = Here { now: Clock::system().wall(), zone: TimeZone::system() };
         print(&render(&parse(&answer)?, args, Look::of_stdout(), &here))?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::answer::{ago, count, flag, list, number, parse, text, time};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Column, Table};
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{Level, Time};
@@ -56,7 +56,7 @@ impl AlertsArgs {
 pub(super) async fn run(args: &AlertsArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let answer = Client::new(&args.client, env)?.get("/api/alerts", &args.query()).await?;
     if args.client.json {
-        print(&answer)?;
+        print_answer(&answer)?;
     } else {
         let filtered = args.query().iter().any(|(name, _)| *name != "limit");
         print(&render(&parse(&answer)?, filtered, Clock::system().now(), Look::of_stdout()))?;

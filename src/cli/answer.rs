@@ -1,16 +1,34 @@
 //! Reads the API's answers leniently: what is missing or of another type is unknown, never an error, so that this
 //! program also shows what an older or newer sidecar says.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::model::text::clean;
 use crate::model::{Time, duration};
 
-/// The answer as JSON.
+/// The answer as JSON, with every text in it fit for a terminal: whatever answers there may have written it.
 pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
-    serde_json::from_str(text).context("the answer is not JSON; is this a lookout?")
+    let mut answer = serde_json::from_str(text).context("the answer is not JSON; is this a lookout?")?;
+    clean_texts(&mut answer);
+    Ok(answer)
+}
+
+/// Cleans every text; the parser has bound how deep they are.
+fn clean_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(cleaned) = clean(text, usize::MAX) {
+                *text = cleaned;
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(clean_texts),
+        Value::Object(object) => object.values_mut().for_each(clean_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// The text at `key`; empty when there is none.
@@ -104,6 +122,14 @@ mod tests {
             assert_eq!(dollars(Some(amount)), text);
         }
         assert_eq!(seconds(Some(-1.0)) + &seconds(None) + &seconds(Some(f64::MAX)), "");
+    }
+
+    #[test]
+    fn what_a_server_says_is_fit_for_a_terminal() {
+        let answer =
+            parse(r#"{"timeline": [{"at": "\u001b]0;owned\u0007now", "text": "a\u001b[2Jb\u202ec\nd", "n": 1}]}"#);
+        let answer = answer.expect("json");
+        assert_eq!(answer, serde_json::json!({"timeline": [{"at": "now", "text": "abc d", "n": 1}]}));
     }
 
     #[test]

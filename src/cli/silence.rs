@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{list, parse, text};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Column, Table};
-use super::terminal::{Look, print};
+use super::terminal::{Look, print, print_answer};
 use super::who;
 use crate::config::Environment;
 
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &SilenceArgs, env: &Environment) -> anyhow::Result
         client.post(&["api", "silences"], &body(args)?).await?
     };
     if args.client.json {
-        print(&answer)?;
+        print_answer(&answer)?;
     } else if args.end.is_some() {
         print("ended; what still fires is told now")?;
     } else if args.matchers.is_empty() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::answer::{ago, count, dollars, flag, list, number, parse, seconds, short, text, time};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Column, Table};
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{AgentStatus, Time};
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &StatusArgs, env: &Environment) -> anyhow::Result<
     let client = Client::new(&args.client, env)?;
     let answer = client.get("/api/status", &[]).await?;
     if args.client.json {
-        print(&answer)?;
+        print_answer(&answer)?;
     } else {
         print(&render(&parse(&answer)?, &client.address(), Clock::system().now(), Look::of_stdout()))?;
     }

@@ -1,6 +1,9 @@
 //! What standard output is: how wide, and whether colours are welcome. The one place that writes to it.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::model::text::clean_lines;
 
 /// How text for people is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +76,15 @@ impl Colour {
     }
 }
 
+/// Writes an answer of a sidecar as it came; on a terminal without what would move its cursor or be obeyed by it.
+pub(super) fn print_answer(text: &str) -> io::Result<()> {
+    print(&shown(text, io::stdout().is_terminal()))
+}
+
+fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
+    if is_terminal { clean_lines(text) } else { Cow::Borrowed(text) }
+}
+
 /// Writes `text` and a line's end where there is none; a reader that went away is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -80,5 +92,17 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes())).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_obeyed_by_no_terminal() {
+        let answer = "{\n\t\"a\": \"\u{1b}]0;owned\u{7}x\u{1b}[2J\u{202e}y\"\n}";
+        assert_eq!(shown(answer, true), "{\n\t\"a\": \"xy\"\n}");
+        assert_eq!(shown(answer, false), answer);
     }
 }

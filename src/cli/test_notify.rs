@@ -39,13 +39,17 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
                 format!("{}: failed: {reason}", receiver.name)
             }
         };
-        print(&line)?;
+        // It may quote what the receiver answered.
+        print(&crate::model::text::clean(&line, MAX_LINE))?;
     }
     if failed > 0 {
         bail!("{} of {} did not take the test", failed, count(receivers.len(), "receiver"));
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Longest line about one receiver, in bytes.
+const MAX_LINE: usize = 2_000;
 
 /// Sends a marked test to one receiver; what went wrong beside its taking it. The error is what it answered, or why it
 /// could not be reached.

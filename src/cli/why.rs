@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::answer::{list, parse, text};
 use super::client::{Client, ClientArgs};
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, Look, print, print_answer};
 use crate::config::Environment;
 
 /// Arguments of `lookout why`.
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &WhyArgs, env: &Environment) -> anyhow::Result<Exi
     let path = format!("/api/alerts/{}/why", args.fingerprint);
     let answer = Client::new(&args.client, env)?.get(&path, &[]).await?;
     if args.client.json {
-        print(&answer)?;
+        print_answer(&answer)?;
     } else {
         print(&render(&parse(&answer)?, Look::of_stdout()))?;
     }

@@ -97,6 +97,14 @@ pub struct Accepted {
     /// Whether it is known that the store could not take it, so that it ends with the process.
     #[serde(skip)]
     pub in_memory_only: bool,
+    /// How many more there were.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unlisted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why a body was not taken in.

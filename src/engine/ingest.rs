@@ -10,7 +10,7 @@ use super::{Accepted, Engine, IngestError, brake};
 use crate::clock::Stopwatch;
 use crate::fleet::Taken;
 use crate::model::{Arrival, Distilled, PollReport, Time};
-use crate::sources;
+use crate::sources::{self, lenient};
 use crate::store::UsageBody;
 
 impl Engine {
@@ -43,14 +43,14 @@ impl Engine {
     }
 
     fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
-        let text = utf8(body).inspect_err(|_| self.own.rejected("state", "malformed", 1))?;
+        let json = lenient::Body::new(body);
         let wall = self.fleet.state().wall.show(now);
-        let mut batch = sources::push::decode_state(text, wall).map_err(|error| {
+        let mut batch = json.read(|text| sources::push::decode_state(text, wall)).map_err(|error| {
             self.own.rejected("state", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::State(body.clone()));
+            recorder.note(now, Arrival::State(as_read(&json, body)));
         }
         let taken = self.fleet.push(now, &mut batch);
         self.judge(now);
@@ -58,20 +58,20 @@ impl Engine {
     }
 
     fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<(Accepted, Logged), IngestError> {
-        let text = utf8(body).inspect_err(|_| self.own.rejected("usage", "malformed", 1))?;
-        let usage = sources::usage::decode_usage(text).map_err(|error| {
+        let json = lenient::Body::new(body);
+        let usage = json.read(sources::usage::decode_usage).map_err(|error| {
             self.own.rejected("usage", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::Usage(body.clone()));
+            recorder.note(now, Arrival::Usage(as_read(&json, body)));
         }
         let mut taken = self.fleet.usage(now, &usage.project, &usage.usage);
         taken.add_rejected(usage.rejected);
         // Before the next save, which holds its effect and says so.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
-            self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body: body.clone() })
+            self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body: as_read(&json, body) })
         } else {
             oneshot::channel().1
         };
@@ -118,10 +118,22 @@ impl Engine {
             let result = result.map_err(Clone::clone);
             recorder.note(now, Arrival::Poll { source: Arc::clone(&report.source), result });
         }
+        let before = self.fleet.last_error(&report.source);
         let taken = self.fleet.poll(now, &mut report);
         self.count("poll", &taken);
+        // Once, and again when something else can't be read: the next poll finds the same.
+        if let Some(error) = self.fleet.last_error(&report.source).filter(|error| before.as_ref() != Some(error))
+            && report.result.is_ok()
+        {
+            tracing::warn!(source = &*report.source, error = &*error, "polled values rejected");
+        }
         for rejected in &taken.rejected {
-            tracing::debug!(source = &*report.source, name = rejected.name, error = rejected.error, "agent not taken");
+            tracing::debug!(
+                source = &*report.source,
+                subject = rejected.subject(),
+                error = rejected.error,
+                "polled value rejected"
+            );
         }
         self.judge(now);
     }
@@ -147,23 +159,24 @@ impl Engine {
         }
     }
 
-    /// What the sender is told: an error when nothing of its body was taken.
+    /// The answer: what was accepted and what was not; an error only when there was no room for any of it.
     fn answer(&self, signal: &'static str, taken: Taken) -> Result<Accepted, IngestError> {
         self.count(signal, &taken);
         match taken.rejected.first() {
             Some(first) if taken.accepted == 0 && taken.reasons.iter().all(|(reason, _)| *reason == "series_cap") => {
                 Err(IngestError::Full(first.error.clone()))
             }
-            // A usage increment that was counted before is no error of a sender that tries again.
-            Some(first) if taken.accepted == 0 && taken.reasons.iter().any(|(reason, _)| *reason != "duplicate") => {
-                Err(IngestError::Invalid(format!("{}: {}", first.name, first.error)))
+            _ => {
+                let all: u64 = taken.reasons.iter().map(|(_, count)| count).sum();
+                let unlisted = all.saturating_sub(taken.rejected.len() as u64);
+                Ok(Accepted { accepted: taken.accepted, rejected: taken.rejected, unlisted, in_memory_only: false })
             }
-            _ => Ok(Accepted { accepted: taken.accepted, rejected: taken.rejected, in_memory_only: false }),
         }
     }
 }
 
-fn utf8(body: &Bytes) -> Result<&str, IngestError> {
-    std::str::from_utf8(body)
-        .map_err(|error| IngestError::Invalid(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))
+/// The body as it was read, for the recording.
+fn as_read(json: &lenient::Body<'_>, body: &Bytes) -> Bytes {
+    let rewritten = if json.is_strict() { None } else { json.rewritten() };
+    rewritten.map_or_else(|| body.clone(), |text| Bytes::copy_from_slice(text.as_bytes()))
 }

@@ -75,6 +75,9 @@ impl<'a> Step<'a> {
         self.describe(agent, update);
         self.take_task(agent, update);
         self.take_status(agent, update, came_back, project);
+        if update.is_activity_unread && update.last_activity.is_none() && agent.last_activity.take().is_some() {
+            self.changed.insert(Signal::IdleSeconds);
+        }
         if let Some(at) = update.last_activity {
             let at = self.wall.read(self.now, at, agent.last_activity).min(self.now);
             if agent.last_activity != Some(at) {

@@ -48,6 +48,24 @@ impl Fleet {
         }
     }
 
+    /// Keeps the agents of `source` that the current batch did not name from going stale: an entry of it that could not be
+    /// read may be about any of them, so how they are is unknown.
+    pub(super) fn hold_unnamed_of(&mut self, now: Time, source: &Arc<str>) {
+        let unnamed: Vec<u32> = self
+            .state
+            .agents
+            .iter()
+            .filter(|agent| agent.source == *source && self.named_in.get(agent.slot as usize) != Some(&self.batch))
+            .filter(|agent| !agent.stale)
+            .map(|agent| agent.slot)
+            .collect();
+        for slot in unnamed {
+            if let Some(agent) = self.state.agents.get_mut(slot) {
+                agent.held_at = Some(now);
+            }
+        }
+    }
+
     /// Takes an agent out of the fleet; the caller settles its project.
     pub(super) fn remove_agent(&mut self, now: Time, slot: u32, removal: Removal) {
         let Some(agent) = self.state.agents.remove(slot) else { return };

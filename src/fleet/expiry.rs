@@ -61,7 +61,7 @@ impl Fleet {
         self.end_wait(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
-        let heard = agent.last_heard.max(self.state.started_at);
+        let heard = agent.last_heard.max(self.state.started_at).max(agent.held_at.unwrap_or(agent.last_heard));
         let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
         let forget_at = heard.plus(self.patience(agent));
         // Whoever promises a long silence would else be forgotten in place of being missed.

@@ -23,14 +23,14 @@ impl Fleet {
         }
         let Some(project) = self.project_slot(&hook.project) else {
             let error = "too many projects are known already; use fewer project names";
-            taken.reject(&hook.agent, "series_cap", error.to_owned());
+            taken.reject(("", 0), &hook.agent, "series_cap", error.to_owned());
             return taken;
         };
         let before = self.tally(project);
         let source = Arc::clone(&self.hooks);
         let Some((slot, is_new)) = self.agent_slot(now, project, &source, &hook.agent) else {
             self.state.series_dropped += SERIES_PER_AGENT as u64;
-            taken.reject(&hook.agent, "series_cap", self.cap_error());
+            taken.reject(("", 0), &hook.agent, "series_cap", self.cap_error());
             return taken;
         };
         let forget_after = self.settings.agents.forget_after;

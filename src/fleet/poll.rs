@@ -43,10 +43,23 @@ impl Fleet {
                 let one = self.take_named(now, &report.source, Some(ttl), batch);
                 taken.accepted += one.accepted;
                 taken.rejected.extend(one.rejected);
-                taken.reasons.extend(one.reasons);
+                for (reason, count) in one.reasons {
+                    taken.add(reason, count);
+                }
             }
             self.remove_unnamed_of(now, &report.source, batches);
+            if batches.iter().any(|batch| !batch.complete) {
+                self.hold_unnamed_of(now, &report.source);
+            }
+            if let Some(source) = self.state.sources.get_mut(slot).filter(|_| !taken.rejected.is_empty()) {
+                Arc::make_mut(source).last_error = Some(Arc::from(&*clean(&taken.summary(), 512)));
+            }
         }
         taken
+    }
+
+    /// What the last poll of `source` found wrong, in words.
+    pub fn last_error(&self, source: &str) -> Option<Arc<str>> {
+        self.state.sources.iter().find(|it| &*it.name == source)?.last_error.clone()
     }
 }

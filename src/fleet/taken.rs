@@ -11,7 +11,7 @@ const MAX_REJECTED: usize = 100;
 pub struct Taken {
     /// Agents and components taken.
     pub accepted: usize,
-    /// What was not, at most 100 of it by name.
+    /// What was rejected, at most 100 of it spelt out.
     pub rejected: Vec<Rejected>,
     /// How much was not, named or not, by reason.
     pub reasons: Vec<(&'static str, u64)>,
@@ -28,17 +28,39 @@ impl Taken {
         }
     }
 
-    pub(super) fn reject(&mut self, name: &str, reason: &'static str, error: String) {
+    /// Rejects the item `name` at `place`, a list and an index.
+    pub(super) fn reject(
+        &mut self,
+        (list, index): (&'static str, usize),
+        name: &str,
+        reason: &'static str,
+        error: String,
+    ) {
         self.count(reason);
         if self.rejected.len() < MAX_REJECTED {
-            self.rejected.push(Rejected { name: clean(name, 64).into_owned(), reason, error });
+            let name = clean(name, 64).into_owned();
+            self.rejected.push(Rejected { list, index: Some(index), name, field: "", reason, error });
         }
     }
 
     pub(super) fn count(&mut self, reason: &'static str) {
+        self.add(reason, 1);
+    }
+
+    pub(super) fn add(&mut self, reason: &'static str, more: u64) {
         match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => self.reasons.push((reason, 1)),
+            Some((_, count)) => *count += more,
+            None => self.reasons.push((reason, more)),
         }
+    }
+
+    /// What was rejected, in one line: the first of it, and how much more there is.
+    pub(super) fn summary(&self) -> String {
+        let Some(first) = self.rejected.first() else { return String::new() };
+        let more = self.reasons.iter().map(|(_, count)| count).sum::<u64>().saturating_sub(1);
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let subject = first.subject();
+        let colon = if subject.is_empty() { "" } else { ": " };
+        format!("rejected {subject}{colon}{}{more}", first.error)
     }
 }

@@ -24,7 +24,7 @@ impl Fleet {
         for telemetry in said {
             match self.take_telemetry(now, telemetry) {
                 Ok(()) => taken.accepted += 1,
-                Err((reason, error)) => taken.reject(&telemetry.agent, reason, error),
+                Err((reason, error)) => taken.reject(("", 0), &telemetry.agent, reason, error),
             }
         }
         self.touched();

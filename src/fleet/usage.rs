@@ -81,7 +81,7 @@ impl Fleet {
             let name = update.agent.as_deref().or(update.task_id.as_deref()).unwrap_or_default();
             match self.take_increment(now, project, update, name) {
                 Ok(()) => taken.accepted += 1,
-                Err((reason, error)) => taken.reject(name, reason, error),
+                Err((reason, error)) => taken.reject(("usage", update.index), name, reason, error),
             }
         }
         self.touched();

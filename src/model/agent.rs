@@ -213,6 +213,9 @@ pub struct Agent {
     pub first_seen: Time,
     /// When it was last heard of.
     pub last_heard: Time,
+    /// Until when silence was not its own: an entry of its source could not be read, which may have been about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<Time>,
     /// When it last did something, as reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
@@ -317,6 +320,7 @@ impl Agent {
             estimated_completion: None,
             first_seen: now,
             last_heard: now,
+            held_at: None,
             last_activity: None,
             ttl: None,
             stale: false,

@@ -1,17 +1,18 @@
-//! Keys of APIs in text that others wrote: found by their shape, and masked.
+//! Keys and passwords in text that others wrote: found by their shape or by the name before them, and masked.
 //!
 //! An agent's last words often are the command that failed, with its key. Refuses to guess: a shape is a known beginning
-//! and enough of the right letters after it, so that words stay words.
+//! and enough of the right letters after it, and a name is one that only secrets have, so that words stay words. Any
+//! text takes time in proportion to its length.
 
 use std::borrow::Cow;
 
 /// What stands in place of a key.
 const MASK: &str = "***";
-/// No key is shorter, in bytes; most texts are.
-const SHORTEST: usize = 16;
+/// No text with a secret is shorter, in bytes: `pwd=x`.
+const SHORTEST: usize = 5;
 
 /// How keys begin, and how much must follow of letters, digits, `_` and `-`, one of them a digit.
-const SHAPES: [(&str, usize); 33] = [
+const SHAPES: [(&str, usize); 50] = [
     ("sk-", 17),
     ("sk_live_", 16),
     ("sk_test_", 16),
@@ -26,6 +27,7 @@ const SHAPES: [(&str, usize); 33] = [
     ("hf_", 20),
     ("AIza", 30),
     ("ya29.", 20),
+    ("GOCSPX-", 20),
     ("AKIA", 16),
     ("ASIA", 16),
     ("ghp_", 20),
@@ -42,16 +44,108 @@ const SHAPES: [(&str, usize); 33] = [
     ("xoxp-", 10),
     ("xoxa-", 10),
     ("xoxs-", 10),
+    ("xoxe-", 10),
+    ("xoxe.", 10),
     ("xapp-", 10),
     ("SG.", 20),
     ("lsv2_", 20),
+    ("hvs.", 20),
+    ("dapi", 32),
+    ("glsa_", 20),
+    ("lin_api_", 20),
+    ("ntn_", 30),
+    ("phc_", 30),
+    ("phx_", 30),
+    ("sntrys_", 20),
+    ("shpat_", 20),
+    ("tvly-", 20),
+    ("pcsk_", 20),
+    ("jina_", 20),
+    ("AGE-SECRET-KEY-1", 20),
+    ("lk_", 32),
 ];
-/// What names a secret before `=`.
-const NAMES: [&str; 8] = ["api_key", "apikey", "api-key", "password", "passwd", "secret", "access_token", "auth_token"];
-/// How short a value after such a name may be.
-const SHORTEST_VALUE: usize = 6;
+/// The letters that names end with which only secrets have, in lower case and without `_` and `-`: `DB_PASSWORD`,
+/// `x-api-key`, `clientSecret`.
+const SECRETS: [&str; 23] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "apikey",
+    "accesskey",
+    "secretkey",
+    "privatekey",
+    "accountkey",
+    "authkey",
+    "signingkey",
+    "encryptionkey",
+    "masterkey",
+    "credential",
+    "credentials",
+    "apitoken",
+    "accesstoken",
+    "authtoken",
+    "refreshtoken",
+    "sessiontoken",
+    "bearertoken",
+    "authorizationtoken",
+];
+/// The same of names that others have as well, such as what a parser found: no number, and no word in prose.
+const TOKENS: [&str; 2] = ["token", "pass"];
+/// The same of names that mostly others have: what they name must look like a key.
+const KEYS: [&str; 2] = ["key", "auth"];
+/// Parameters of an address that are secrets there.
+const PARAMETERS: [&str; 8] = ["key", "sig", "signature", "token", "auth", "code", "pass", "credential"];
+/// The longest of these names, in bytes, as they are compared.
+const MAX_NAME: usize = 24;
+/// How short what looks like a token or like a key may be.
+const SHORTEST_TOKEN: usize = 8;
+const SHORTEST_KEY: usize = 16;
 /// What an authorization says before its credentials.
 const SCHEMES: [&str; 2] = ["Bearer ", "Basic "];
+/// All that it may say there in a header, in lower case.
+const HEADER_SCHEMES: [&str; 8] =
+    ["bearer", "basic", "token", "digest", "apikey", "negotiate", "key", "aws4-hmac-sha256"];
+/// What follows a secret's name in words, in lower case: `password: required`.
+const WORDS: [&str; 36] = [
+    "required",
+    "incorrect",
+    "invalid",
+    "expired",
+    "missing",
+    "not",
+    "wrong",
+    "must",
+    "is",
+    "was",
+    "failed",
+    "denied",
+    "null",
+    "none",
+    "nil",
+    "true",
+    "false",
+    "empty",
+    "unknown",
+    "too",
+    "no",
+    "undefined",
+    "unset",
+    "rejected",
+    "refused",
+    "revoked",
+    "needed",
+    "mismatch",
+    "string",
+    "unauthorized",
+    "forbidden",
+    "redacted",
+    "hidden",
+    "set",
+    "or",
+    "and",
+];
 /// How a key in PEM begins, and what is among the words after it.
 const PEM: &str = "-----BEGIN ";
 const PEM_NAME: &str = "PRIVATE KEY";
@@ -61,16 +155,25 @@ const FAR: usize = 128;
 /// How short credentials may be.
 const SHORTEST_CREDENTIALS: usize = 12;
 
-/// `text` with `***` in place of each key.
+/// A secret after the point that was looked at: where it begins from there, and its length.
+type Found = (usize, usize);
+
+/// `text` with `***` in place of each key and password.
 pub fn mask(text: &str) -> Cow<'_, str> {
+    mask_across(text, &[])
+}
+
+/// The same of a text from which something was left out at `breaks`, in ascending order: a key may begin there.
+pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
     if text.len() < SHORTEST || !is_suspicious(text) {
         return Cow::Borrowed(text);
     }
     let mut masked = String::new();
     let (mut kept, mut at) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let is_start = at == 0 || !text.as_bytes().get(at - 1).is_some_and(|byte| is_token(*byte));
-        let found = if is_start { key(rest) } else { None };
+        let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before)).copied();
+        let is_start = !before.is_some_and(is_token) || !breaks.is_empty() && breaks.binary_search(&at).is_ok();
+        let found = if is_start { key(rest).or_else(|| named(rest, before)) } else { None };
         match found.or_else(|| credentials(rest)).or_else(|| pem(rest)) {
             Some((before, length)) => {
                 masked.push_str(text.get(kept..at + before).unwrap_or_default());
@@ -88,25 +191,32 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Whether there is anything in it that all keys have: most texts are passed at a glance.
+/// Whether there is anything in it that all secrets have: most texts are passed at a glance.
 fn is_suspicious(text: &str) -> bool {
     let mut run = 0;
+    let mut dash = false;
     text.bytes().any(|byte| {
         run = if is_token(byte) { run + 1 } else { 0 };
-        run >= SHORTEST_CREDENTIALS || matches!(byte, b'@' | b'=')
+        let is_flag = std::mem::replace(&mut dash, byte == b'-') && byte == b'-';
+        run >= SHORTEST_CREDENTIALS || is_flag || matches!(byte, b'@' | b'=' | b':' | b'>')
     }) || text.contains(PEM)
+        || text.contains("-u ")
 }
 
-/// A key that `text` begins with: where the secret of it begins, and its length.
-fn key(text: &str) -> Option<(usize, usize)> {
+/// How many bytes at the beginning of `text` are such.
+fn run(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
+    text.bytes().take_while(|byte| is_part(*byte)).count()
+}
+
+/// A key that `text` begins with.
+fn key(text: &str) -> Option<Found> {
     // Most letters begin none.
-    if !text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic()) {
-        return None;
-    }
-    let run = |text: &str, is_part: fn(u8) -> bool| text.bytes().take_while(|byte| is_part(*byte)).count();
+    let first = text.bytes().next().filter(u8::is_ascii_alphabetic)?;
     let is_part = |byte: u8| is_token(byte) || byte == b'.';
     for (start, least) in SHAPES {
-        if let Some(tail) = text.strip_prefix(start) {
+        if start.as_bytes().first() == Some(&first)
+            && let Some(tail) = text.strip_prefix(start)
+        {
             let near = || tail.bytes().take(FAR).take_while(|byte| is_part(*byte));
             if near().count() >= least && near().any(|byte| byte.is_ascii_digit()) {
                 return Some((0, start.len() + run(tail, is_part)));
@@ -117,42 +227,211 @@ fn key(text: &str) -> Option<(usize, usize)> {
     if text.starts_with("eyJ") {
         let length = run(text, is_part);
         let token = text.get(..length).unwrap_or_default();
-        if length >= SHORTEST && token.bytes().filter(|byte| *byte == b'.').count() >= 2 {
+        if length >= 16 && token.bytes().filter(|byte| *byte == b'.').count() >= 2 {
             return Some((0, length));
         }
     }
     let lower = |name: &str| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    if let Some(scheme) = SCHEMES.into_iter().find(|scheme| lower(scheme)) {
-        let length = run(text.get(scheme.len()..)?, |byte| is_token(byte) || b".+/=~".contains(&byte));
-        let credentials = text.get(scheme.len()..scheme.len() + length)?;
-        // Words that may follow are in lower case throughout.
-        let is_word = credentials.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-        return (length >= SHORTEST_CREDENTIALS && !is_word).then_some((scheme.len(), length));
+    let scheme = SCHEMES.into_iter().find(|scheme| lower(scheme))?;
+    let length = run(text.get(scheme.len()..)?, |byte| is_token(byte) || b".+/=~".contains(&byte));
+    let credentials = text.get(scheme.len()..scheme.len() + length)?;
+    // Words that may follow are in lower case throughout.
+    let is_word = credentials.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    (length >= SHORTEST_CREDENTIALS && !is_word).then_some((scheme.len(), length))
+}
+
+/// What a name says of the value after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Secret,
+    Token,
+    Key,
+    /// A scheme, then a secret.
+    Authorization,
+    /// The rest of the line.
+    Cookie,
+    /// `name:password`.
+    Login,
+}
+
+impl Name {
+    /// What `word` says, which stands after the byte `before`.
+    fn of(word: &str, before: Option<u8>) -> Option<Self> {
+        if matches!(word, "-u" | "--user" | "--proxy-user") {
+            return Some(Self::Login);
+        }
+        let mut letters = [0; MAX_NAME];
+        let mut start = MAX_NAME;
+        for byte in word.bytes().rev().filter(|byte| !matches!(byte, b'_' | b'-')) {
+            let Some(place) = start.checked_sub(1) else { break };
+            start = place;
+            if let Some(letter) = letters.get_mut(place) {
+                *letter = byte.to_ascii_lowercase();
+            }
+        }
+        let name = letters.get(start..)?;
+        let ends_with = |known: &[&str]| known.iter().any(|known| name.ends_with(known.as_bytes()));
+        let is_parameter = || matches!(before, Some(b'?' | b'&')) && ends_with(&PARAMETERS);
+        [
+            (Self::Authorization, ends_with(&["authorization"])),
+            (Self::Cookie, ends_with(&["cookie"])),
+            (Self::Secret, ends_with(&SECRETS) || is_parameter()),
+            (Self::Token, ends_with(&TOKENS)),
+            (Self::Key, ends_with(&KEYS)),
+        ]
+        .into_iter()
+        .find_map(|(name, is_it)| is_it.then_some(name))
     }
-    if let Some(name) = NAMES.into_iter().find(|name| lower(name)) {
-        let value = text.get(name.len()..)?.strip_prefix('=')?;
-        let quote = usize::from(value.starts_with(['"', '\'']));
-        let length = run(value.get(quote..)?, |byte| !byte.is_ascii_whitespace() && !b"\"'&,;)".contains(&byte));
-        return (length >= SHORTEST_VALUE).then_some((name.len() + 1 + quote, length));
+
+    /// Where the secret is within `value`, which is surely one when something else than prose gives it.
+    fn secret(self, value: &str, is_sure: bool) -> Option<Found> {
+        let is_secret = match self {
+            Self::Secret => is_sure && !is_placeholder(value) || !is_word(value),
+            Self::Token => !is_number(value) && !is_word(value) && (is_sure || is_random(value, SHORTEST_TOKEN)),
+            Self::Key => is_random(value, SHORTEST_KEY),
+            Self::Authorization => {
+                let scheme = value.split(' ').next().unwrap_or_default();
+                let is_scheme = HEADER_SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+                let start = if is_scheme { (scheme.len() + 1).min(value.len()) } else { 0 };
+                let token = value.get(start..)?;
+                return (!token.is_empty() && !is_word(token)).then_some((start, token.len()));
+            }
+            Self::Cookie => value.bytes().take(FAR).any(|byte| byte == b'='),
+            Self::Login => {
+                let (user, password) = value.split_once(':')?;
+                return (!password.is_empty() && !is_number(password)).then_some((user.len() + 1, password.len()));
+            }
+        };
+        is_secret.then_some((0, value.len()))
     }
-    None
+}
+
+/// A secret after its name, which `text` begins with and which stands after the byte `before`: `name=…`, `name: …`,
+/// `"name": "…"`, `<name>…`, `--name …`.
+fn named(text: &str, before: Option<u8>) -> Option<Found> {
+    let length = run(text, is_token);
+    let word = text.get(..length)?;
+    let name = Name::of(word, before)?;
+    // What closes the name: `password"`, `password\"`, `['password']`.
+    let closed = length + run(text.get(length..)?, |byte| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b']'));
+    let spaced = closed + run(text.get(closed..)?, is_blank);
+    let sign = run(text.get(spaced..)?, |byte| matches!(byte, b'=' | b':' | b'>'));
+    let is_flag = word.starts_with('-');
+    let start = match sign {
+        1 | 2 => spaced + sign,
+        0 if is_flag && spaced > closed => spaced,
+        _ => return None,
+    };
+    let is_assigned = text.get(spaced..start).is_some_and(|sign| sign.contains(['=', '>']));
+    let start = start + run(text.get(start..)?, is_blank);
+    let tail = text.get(start..)?;
+    // Its beginning tells whether it is a secret; only then is the whole of it looked at, however long it is.
+    let ((opened, near), is_quoted) = value(tail, name, FAR)?;
+    let is_sure = is_assigned || is_quoted || is_flag;
+    let (skipped, _) = name.secret(tail.get(opened..opened + near)?, is_sure)?;
+    let ((opened, length), _) = value(tail, name, usize::MAX)?;
+    Some((start + opened + skipped, length.checked_sub(skipped)?))
+}
+
+/// The value that `text` begins with, as `name` needs it and of `most` bytes at most, and whether quotes are around it.
+fn value(text: &str, name: Name, most: usize) -> Option<(Found, bool)> {
+    let run = |text: &str, is_part: &dyn Fn(u8) -> bool| {
+        let length = text.bytes().take(most).take_while(|byte| is_part(*byte)).count();
+        (0..=length).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()
+    };
+    let escape = run(text, &|byte| byte == b'\\');
+    let quote = text.as_bytes().get(escape).copied().filter(|byte| matches!(byte, b'"' | b'\'' | b'`'));
+    let (start, length) = match quote {
+        Some(quote) => (escape + 1, quoted(text.get(escape + 1..)?, quote, escape, most)),
+        None => {
+            let ends = |byte: u8| matches!(byte, b'\n' | b'"' | b'\'' | b'`' | b'\\');
+            let is_part = |byte: u8| !ends(byte) && !byte.is_ascii_whitespace() && !b"&,;)}]<".contains(&byte);
+            let length = match name {
+                Name::Cookie => run(text, &|byte| !ends(byte)),
+                Name::Authorization => {
+                    let scheme = HEADER_SCHEMES.into_iter().find(|scheme| {
+                        let (word, after) = (text.get(..scheme.len()), text.as_bytes().get(scheme.len()));
+                        after == Some(&b' ') && word.is_some_and(|word| word.eq_ignore_ascii_case(scheme))
+                    });
+                    let first = scheme.map_or(0, |scheme| scheme.len() + 1);
+                    first + run(text.get(first..)?, &is_part)
+                }
+                _ => run(text, &is_part),
+            };
+            (0, length)
+        }
+    };
+    (length > 0).then_some(((start, length), quote.is_some()))
+}
+
+/// How much of `text` stands before the `quote` that ends it, which has as many `\` before it as the one that began it.
+fn quoted(text: &str, quote: u8, escape: usize, most: usize) -> usize {
+    let mut slashes = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'\\' => slashes += 1,
+            b'\n' => return at,
+            byte if byte == quote && (slashes == escape || escape == 0 && slashes % 2 == 0) => {
+                return at - slashes.min(escape);
+            }
+            _ if at >= most && text.is_char_boundary(at) => return at,
+            _ => slashes = 0,
+        }
+    }
+    text.len()
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Whether it is a word that may follow a secret's name in prose, or no value at all.
+fn is_word(value: &str) -> bool {
+    let word = value.trim_end_matches(['.', ',', ':', '!', '?']);
+    is_placeholder(value) || WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// Whether it stands for a value: `***`, `$PASSWORD`, `${{ secrets.X }}`, `<token>`, `%s`.
+fn is_placeholder(value: &str) -> bool {
+    let is_masked = value.bytes().all(|byte| matches!(byte, b'*' | b'.'));
+    let is_variable = || {
+        value
+            .strip_prefix('$')
+            .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || b"_{}".contains(&byte)))
+    };
+    is_masked || value.starts_with(['<', '%', '[', '{']) || value.starts_with("${") || is_variable()
+}
+
+fn is_number(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_digit() || b".:-_".contains(&byte))
+}
+
+/// Whether it has letters and digits mixed as keys have, and at least so many bytes.
+fn is_random(value: &str, least: usize) -> bool {
+    value.len() >= least
+        && value.bytes().any(|byte| byte.is_ascii_digit())
+        && value.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && value.bytes().all(|byte| is_token(byte) || b"+/=.~%!@#$^*".contains(&byte))
 }
 
 /// A private key in PEM that `text` begins with: all that follows, since its lines may be broken anywhere.
-fn pem(text: &str) -> Option<(usize, usize)> {
+fn pem(text: &str) -> Option<Found> {
     let tail = text.strip_prefix(PEM)?;
     let is_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ';
     let words = tail.get(..tail.bytes().take_while(is_word).count())?;
     words.contains(PEM_NAME).then_some((0, text.len()))
 }
 
-/// A password in an address, `://user:password@`, that `text` begins with.
-fn credentials(text: &str) -> Option<(usize, usize)> {
+/// A password in an address, `://user:password@`, or a long token in place of both, that `text` begins with.
+fn credentials(text: &str) -> Option<Found> {
     let user = text.strip_prefix("://")?;
-    let authority = user.split(['/', ' ', '?', '#']).next().unwrap_or_default();
+    let is_part = |byte: u8| !byte.is_ascii_whitespace() && !b"/?#\"'<>".contains(&byte);
+    let authority = user.get(..run(user, is_part))?;
     let (login, _) = authority.rsplit_once('@')?;
-    let (name, password) = login.split_once(':')?;
-    (!password.is_empty()).then_some((3 + name.len() + 1, password.len()))
+    match login.split_once(':') {
+        Some((name, password)) => (!password.is_empty()).then_some((3 + name.len() + 1, password.len())),
+        None => is_random(login, SHORTEST_KEY).then_some((3, login.len())),
+    }
 }
 
 const fn is_token(byte: u8) -> bool {
@@ -223,6 +502,54 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_masked_by_their_names() {
+        for (text, expected) in [
+            // JSON, also within a text that is quoted itself, and as Python prints it.
+            (r#"{"password":"hunter2","user":"ann"}"#, r#"{"password":"***","user":"ann"}"#),
+            (r#"{"db_password": "a\"b c", "x": 1}"#, r#"{"db_password": "***", "x": 1}"#),
+            (r#"{\"clientSecret\": \"hunter2\", \"x\": 1}"#, r#"{\"clientSecret\": \"***\", \"x\": 1}"#),
+            (r#"{"password":12345}"#, r#"{"password":***}"#),
+            ("{'api_key': 'abc', 'n': 1}", "{'api_key': '***', 'n': 1}"),
+            ("cfg['password'] = 'swordfish'", "cfg['password'] = '***'"),
+            (r#""authorization": "Bearer abc""#, r#""authorization": "Bearer ***""#),
+            ("<password>swordfish</password>", "<password>***</password>"),
+            // YAML and properties.
+            ("password: hunter2\nuser: ann", "password: ***\nuser: ann"),
+            ("db:\n  passwd: swordfish\n", "db:\n  passwd: ***\n"),
+            ("spring.datasource.password=x", "spring.datasource.password=***"),
+            ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = ***"),
+            ("secret: \"two words\"", "secret: \"***\""),
+            // Headers.
+            ("Authorization: Bearer short1", "Authorization: Bearer ***"),
+            ("authorization: token abcdef", "authorization: token ***"),
+            ("Authorization: abcdef12", "Authorization: ***"),
+            ("curl -H 'X-Api-Key: hunter2' http://x", "curl -H 'X-Api-Key: ***' http://x"),
+            ("x-auth-token: abcdef", "x-auth-token: ***"),
+            ("Cookie: session=abc; theme=dark\nHost: x", "Cookie: ***\nHost: x"),
+            ("Set-Cookie: id=1", "Set-Cookie: ***"),
+            // Flags.
+            ("mysql --password hunter2 shop", "mysql --password *** shop"),
+            ("tool --token=abc123 --verbose", "tool --token=*** --verbose"),
+            ("tool --api-key 'a b' x", "tool --api-key '***' x"),
+            ("curl -u ann:hunter2 http://x", "curl -u ann:*** http://x"),
+            // The environment.
+            ("export OPENAI_API_KEY=abc", "export OPENAI_API_KEY=***"),
+            ("DB_PASS=hunter2 ./run", "DB_PASS=*** ./run"),
+            ("GITHUB_TOKEN=abcdef env", "GITHUB_TOKEN=*** env"),
+            ("STRIPE_KEY=abcdefgh12345678", "STRIPE_KEY=***"),
+            // Addresses.
+            ("https://x.example/cb?code=abc&state=1", "https://x.example/cb?code=***&state=1"),
+            ("https://x.example/b?sig=a%2Fb&se=2026", "https://x.example/b?sig=***&se=2026"),
+            ("https://x.example/?X-Amz-Signature=abcd", "https://x.example/?X-Amz-Signature=***"),
+            ("Server=db;Password=hunter2;User=ann", "Server=db;Password=***;User=ann"),
+            ("https://abcdefgh12345678@git.example/x", "https://***@git.example/x"),
+            ("amqp://shop:p@ss@mq:5672", "amqp://shop:***@mq:5672"),
+        ] {
+            assert_eq!(mask(text), expected);
+        }
+    }
+
+    #[test]
     fn words_stay_words() {
         for text in [
             "waiting_question: permission to run Bash",
@@ -238,6 +565,26 @@ mod tests {
             "eyJust a name with dots . . .",
             "claude-opus-4-8-20260101-preview",
             "gpt-5.1-codex-max-2026-11-21",
+            "password: required",
+            "the password: incorrect.",
+            "Unexpected token: <",
+            "unexpected token: colon",
+            "max_token: 4096",
+            "prompt_tokens=12345 completion_tokens: 20",
+            "primary key: user_1",
+            "key=value",
+            "press any key: then wait",
+            "authorization: required",
+            "cookie: not found",
+            "password=$PASSWORD ./run",
+            "token: ${{ secrets.TOKEN }}",
+            "tests pass: 12, pass=3",
+            "docker run -u 1000:1000 image",
+            "error: secrets: none of 3 found",
+            "tokens: 12 of 20",
+            "10:30:00 tick",
+            "std::env::var(PASSWORD)",
+            "https://x.example/b?state=1&page=2",
         ] {
             assert_eq!(mask(text), text);
         }
@@ -246,10 +593,29 @@ mod tests {
     /// Text in which every few bytes look like the beginning of a key takes no longer than other text.
     #[test]
     fn what_almost_is_a_key_costs_no_more() {
-        for almost in ["sk-.", "eyJ ", "eyJ.x ", "-----BEGIN ", "Bearer x.", "password=a ", "://a:b", "a@b"] {
+        for almost in [
+            "sk-.",
+            "eyJ ",
+            "eyJ.x ",
+            "-----BEGIN ",
+            "Bearer x.",
+            "password=a ",
+            "://a:b",
+            "a@b",
+            "password ",
+            "password=",
+            "\"password\\",
+            "cookie: ",
+            "authorization: bearer ",
+            "--token ",
+            "token: a ",
+            "-u a:",
+            "secret:\"",
+            "key=\\\\\\",
+        ] {
             let text = almost.repeat((1 << 20) / almost.len());
             let masked = mask(&text);
-            assert!(masked.len() <= text.len(), "{almost}");
+            assert!(masked.len() <= 2 * text.len(), "{almost}");
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Patch<T> {
 pub struct AgentUpdate<'a> {
     /// Its name within the project, valid by [`super::text::is_name`].
     pub name: Cow<'a, str>,
+    /// Its place in the list that it came in, from 0.
+    pub index: usize,
     /// What kind of agent it is.
     pub agent_type: Option<Cow<'a, str>>,
     /// What it is doing.
@@ -45,6 +47,8 @@ pub struct AgentUpdate<'a> {
     pub restart_count: Option<u64>,
     /// When it last did something.
     pub last_activity: Option<Time>,
+    /// Whether that was said and could not be read: then it is unknown.
+    pub is_activity_unread: bool,
     /// When it expects to be done.
     pub estimated_completion: Patch<Time>,
     /// The model it uses.
@@ -91,6 +95,8 @@ pub struct RateLimitUpdate<'a> {
 pub struct ComponentUpdate<'a> {
     /// Its name within the project.
     pub name: Cow<'a, str>,
+    /// Its place in the list that it came in, from 0.
+    pub index: usize,
     /// How it is.
     pub status: ComponentStatus,
     /// Why.
@@ -127,13 +133,21 @@ pub struct Ordinal<'a> {
     pub number: u64,
 }
 
-/// Something of a batch that was not taken, and why.
-#[derive(Clone, Debug, serde::Serialize)]
+/// An item of a batch, or a value of one, that was rejected, and why.
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Rejected {
+    /// The list that it stands in: `agents`, `components` or `usage`; empty for a field of the body itself.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub list: &'static str,
+    /// Its place in that list, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
     /// The name as sent, cut to a readable length.
     pub name: String,
+    /// The field with the value that can't be read; empty when it is the item itself.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub field: &'static str,
     /// A label for `lookout_rejected_total`.
-    #[serde(skip)]
     pub reason: &'static str,
     /// What is wrong and what would do.
     pub error: String,
@@ -142,6 +156,8 @@ pub struct Rejected {
 /// An increment of usage.
 #[derive(Clone, Debug, Default)]
 pub struct UsageUpdate<'a> {
+    /// Its place in the list that it came in, from 0.
+    pub index: usize,
     /// The agent; else it is found through the task.
     pub agent: Option<Cow<'a, str>>,
     /// The task.
@@ -163,4 +179,15 @@ pub struct PollReport {
     pub source: Arc<str>,
     /// One batch per project that it reported; or why there is none, which changes no agent.
     pub result: Result<Vec<Batch<'static>>, SourceError>,
+}
+
+impl Rejected {
+    /// What was rejected, for a line of a log: `agents[3] w1`.
+    pub fn subject(&self) -> String {
+        match (self.list, self.index) {
+            ("", _) | (_, None) => self.name.clone(),
+            (list, Some(index)) if self.name.is_empty() => format!("{list}[{index}]"),
+            (list, Some(index)) => format!("{list}[{index}] {}", self.name),
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header};
-use http_body_util::BodyExt as _;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Refusal;
 use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
+use crate::sources::inflate::{self, InflateError};
 
 /// How many of the largest bodies are held at once, all connections together.
 const LARGEST_AT_ONCE: usize = 4;
@@ -58,7 +59,23 @@ impl Bodies {
             let message = "the body must be JSON; send it with `content-type: application/json`";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        Ok(self.gather(request.into_body(), &CancellationToken::new()).await?)
+        let coding = request.headers().get(header::CONTENT_ENCODING).cloned();
+        let body = self.gather(request.into_body(), &CancellationToken::new()).await?;
+        self.inflated(coding.as_ref().map(HeaderValue::as_bytes), body).await
+    }
+
+    /// A body as it was before it was compressed, within the limit and with memory of its own.
+    async fn inflated(&self, coding: Option<&[u8]>, body: Bytes) -> Result<Bytes, Refusal> {
+        match inflate::plain(coding, &body, self.limit) {
+            Ok(None) => Ok(body),
+            Ok(Some(plain)) => Ok(self.gather(Full::new(Bytes::from(plain)), &CancellationToken::new()).await?),
+            Err(InflateError::TooLarge(limit)) => Err(Unread::TooLarge(limit).into()),
+            Err(error @ InflateError::Unknown) => {
+                let header = Some((header::ACCEPT_ENCODING, "gzip, deflate"));
+                Err(Refusal { header, ..Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()) })
+            }
+            Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        }
     }
 
     /// A body, whatever it holds, unless it is asked to give way to others.

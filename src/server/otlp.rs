@@ -62,6 +62,9 @@ fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
         Ok(taken) => {
             own.ingested(signal.as_str(), taken.accepted);
             taken.rejected().for_each(|(reason, count)| own.rejected(signal.as_str(), reason.as_str(), count));
+            if taken.unread > 0 {
+                own.rejected(signal.as_str(), "value", taken.unread);
+            }
             return;
         }
         Err(failure) => failure,

@@ -153,7 +153,7 @@ async fn ingest(context: &Context, is_usage: bool, request: Request<Arriving>) -
     let answer = if taken.rejected.is_empty() {
         format!("{{\"accepted\":{}}}", taken.accepted)
     } else {
-        json!({"accepted": taken.accepted, "rejected": taken.rejected}).to_string()
+        json!(taken).to_string()
     };
     Ok(json_answer(StatusCode::OK, answer))
 }

@@ -6,53 +6,93 @@ use std::borrow::Cow;
 
 use super::fields::Field;
 use super::read::{Scalar, Unfit, shown};
-use super::{LIMIT, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, retry, words};
+use super::{LIMIT, MAX_AGENTS, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE, retry, words};
 use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, Rejected, Time, names, text};
 
 /// Most rate limits of one agent.
 pub(super) const MAX_RATE_LIMITS: usize = 16;
+/// Most faults of one item that are kept.
+const MAX_FAULTS: usize = 32;
 
-/// Why an agent, a component or an increment can't be taken.
+/// What is wrong with an agent, a component or an increment, or with a value of one.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
+    /// The field; empty when it is the item itself.
+    pub(super) field: &'static str,
     pub(super) reason: &'static str,
     pub(super) error: String,
 }
 
 impl Fault {
-    /// `key` holds `value`, which is not what it needs.
-    pub(super) fn unfit(key: &str, value: &str, unfit: Unfit) -> Self {
-        Self { reason: VALUE, error: format!("`{key}` is {value}; it must be {}", unfit.0) }
+    /// The item is not what it must be.
+    pub(super) fn item(reason: &'static str, error: String) -> Self {
+        Self { field: "", reason, error }
+    }
+
+    /// `field` holds `value`, which is not what it needs.
+    pub(super) fn unfit(field: &'static str, value: &str, unfit: Unfit) -> Self {
+        Self { field, reason: VALUE, error: format!("`{field}` is {value}; it must be {}", unfit.0) }
     }
 
     /// `word` is no status.
     pub(super) fn status(word: &str, known: &[&str]) -> Self {
-        Self { reason: STATUS, error: format!("unknown status `{}`; {}", shown(word), words::instead(word, known)) }
+        let error = format!("unknown status `{}`; {}", shown(word), words::instead(word, known));
+        Self { field: "status", reason: STATUS, error }
     }
 
-    /// `name` can't be used.
-    pub(super) fn name(value: &str) -> Self {
-        Self {
-            reason: NAME,
-            error: format!("`name` is {value}; it must be 1 to {MAX_TEXT} bytes of text without control characters"),
-        }
+    /// `value` can't be used as a name.
+    pub(super) fn name(value: &Scalar<'_>) -> Self {
+        Self::unfit_name("name", value)
+    }
+
+    /// The same for a `field` that is not called `name`.
+    pub(super) fn unfit_name(field: &'static str, value: &Scalar<'_>) -> Self {
+        let why = match value {
+            Scalar::Text(text) => text::name_error(text, MAX_TEXT),
+            _ => None,
+        };
+        let why = why.unwrap_or_else(|| "it must be text".to_owned());
+        Self { field, reason: NAME, error: format!("`{field}` is {}; {why}", value.shown()) }
     }
 
     /// There are more than `most` of `what`.
-    pub(super) fn limit(what: &str, most: usize) -> Self {
-        Self { reason: LIMIT, error: format!("more than {most} {what}; send at most so many") }
+    pub(super) fn limit(field: &'static str, what: &str, most: usize) -> Self {
+        Self { field, reason: LIMIT, error: format!("more than {most} {what}; send at most so many") }
+    }
+
+    /// The list `field` of a body has `more` items than the `most` that are read.
+    pub(super) fn surplus(field: &'static str, more: usize, most: usize) -> Self {
+        let error = format!("more than {most} {field} in one body: {more} were left out; send several bodies");
+        Self { field, reason: LIMIT, error }
     }
 }
 
-/// Notes that `name` was not taken, in words only while there are few.
-pub(super) fn reject(rejected: &mut Vec<Rejected>, name: &str, fault: Fault) {
-    rejected.push(if rejected.len() < MAX_SPELT_OUT {
-        Rejected { name: shown(name), reason: fault.reason, error: fault.error }
-    } else {
-        Rejected { name: String::new(), reason: fault.reason, error: String::new() }
-    });
+/// Where an item stands in a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) list: &'static str,
+    pub(super) index: Option<usize>,
+}
+
+impl Place {
+    /// The body itself.
+    pub(super) const BODY: Self = Self { list: "", index: None };
+
+    pub(super) const fn agent(index: usize) -> Self {
+        Self { list: "agents", index: Some(index) }
+    }
+}
+
+/// Notes a fault of the item `name` at `place`, in words only while there are few.
+pub(super) fn reject(rejected: &mut Vec<Rejected>, place: Place, name: &str, fault: Fault) {
+    let Fault { field, reason, error } = fault;
+    if rejected.len() < MAX_SPELT_OUT {
+        rejected.push(Rejected { list: place.list, index: place.index, name: shown(name), field, reason, error });
+    } else if rejected.len() < MAX_AGENTS {
+        rejected.push(Rejected { reason, ..Rejected::default() });
+    }
 }
 
 /// An agent's state while it is read.
@@ -62,14 +102,37 @@ pub(super) struct Draft<'a> {
     tokens_used: Option<u64>,
     active_at: Option<Time>,
     retry_at: Option<Time>,
-    fault: Option<Fault>,
+    /// Why it can't be read at all.
+    fatal: Option<Fault>,
+    /// Values that can't be read.
+    faults: Vec<Fault>,
+}
+
+/// What is left of an item once it was read.
+pub(super) struct Finished<'a, T> {
+    /// Its name, as far as it was read.
+    pub(super) name: Cow<'a, str>,
+    /// It without the values that can't be read; `None` when it can't be read at all.
+    pub(super) item: Option<T>,
+    /// What can't be read.
+    pub(super) faults: Vec<Fault>,
+}
+
+impl<T> Finished<'_, T> {
+    /// The item, after its faults were noted.
+    pub(super) fn settle(self, place: Place, rejected: &mut Vec<Rejected>) -> Option<T> {
+        for fault in self.faults {
+            reject(rejected, place, &self.name, fault);
+        }
+        self.item
+    }
 }
 
 impl<'a> Draft<'a> {
     /// Nothing known yet.
     pub(super) fn new(now: Time) -> Self {
         let update = AgentUpdate::default();
-        Self { now, update, tokens_used: None, active_at: None, retry_at: None, fault: None }
+        Self { now, update, tokens_used: None, active_at: None, retry_at: None, fatal: None, faults: Vec::new() }
     }
 
     /// The name as far as it was read.
@@ -85,13 +148,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Notes what is wrong; the first finding is kept.
-    pub(super) fn fail(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+    /// Notes a value that can't be read.
+    pub(super) fn fault(&mut self, fault: Fault) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
     }
 
-    /// Takes `value` for `field`. A value that does not fit makes the whole agent unfit: half a state would be a
-    /// state that nobody reported.
+    /// Notes why the whole of it can't be read; the first reason is kept.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        self.fatal.get_or_insert(fault);
+    }
+
+    /// Takes `value` for `field`. A value that does not fit is left out, and only a name that does not costs the agent:
+    /// nobody else would know whom the rest is about.
     #[inline]
     pub(super) fn set(&mut self, field: Field, value: Scalar<'a>) {
         if let Err((value, unfit)) = self.try_set(field, value) {
@@ -101,11 +171,15 @@ impl<'a> Draft<'a> {
 
     #[cold]
     fn unfit(&mut self, field: Field, value: &Scalar<'a>, unfit: Unfit) {
-        self.fail(match (field, value) {
-            (Field::Name, _) => Fault::name(&value.shown()),
-            (Field::Status, Scalar::Text(word)) => Fault::status(word, &words::STATUSES),
-            _ => Fault::unfit(field.as_str(), &value.shown(), unfit),
-        });
+        match (field, value) {
+            (Field::Name, _) => self.fail(Fault::name(value)),
+            (Field::LastActivity | Field::IdleSeconds, _) => {
+                self.update.is_activity_unread = true;
+                self.fault(Fault::unfit(field.as_str(), &value.shown(), unfit));
+            }
+            (Field::Status, Scalar::Text(word)) => self.fault(Fault::status(word, &words::STATUSES)),
+            _ => self.fault(Fault::unfit(field.as_str(), &value.shown(), unfit)),
+        }
     }
 
     #[inline]
@@ -184,18 +258,19 @@ impl<'a> Draft<'a> {
         self.update.rate_limits = Some(limits);
     }
 
-    /// The state, or its name and what is wrong with it.
+    /// The state without the values that can't be read, and what is wrong with those.
     ///
     /// A single number for all tokens counts as input, and only where no split is given: a guess at the split would
     /// be invented, and the total stays right. A time to retry at becomes a limit on requests of a provider that
     /// is not known, of which nothing is left until then.
     #[inline]
-    pub(super) fn finish(mut self) -> Result<AgentUpdate<'a>, (Cow<'a, str>, Fault)> {
-        if self.update.name.is_empty() && self.fault.is_none() {
-            self.fail(Fault { reason: NAME, error: "an agent without `name`; give each one its name".to_owned() });
+    pub(super) fn finish(mut self) -> Finished<'a, AgentUpdate<'a>> {
+        if self.update.name.is_empty() && self.fatal.is_none() {
+            let error = "an agent without `name`; give each one its name".to_owned();
+            self.fail(Fault { field: "name", reason: NAME, error });
         }
-        if let Some(fault) = self.fault {
-            return Err((self.update.name, fault));
+        if let Some(fault) = self.fatal {
+            return Finished { name: self.update.name, item: None, faults: vec![fault] };
         }
         if self.tokens_used.is_some() && self.update.tokens.iter().all(Option::is_none) {
             self.update.tokens[0] = self.tokens_used;
@@ -215,7 +290,9 @@ impl<'a> Draft<'a> {
             });
         }
         self.update.refusal = self.refusal();
-        Ok(self.update)
+        // Only a fault needs the name beside the state.
+        let name = if self.faults.is_empty() { Cow::Borrowed("") } else { self.update.name.clone() };
+        Finished { name, item: Some(self.update), faults: self.faults }
     }
 
     /// The limit that the reason speaks of, where nothing else is said of limits and the agent waits or failed for it.

@@ -15,10 +15,10 @@ pub fn http_json(source: &SourceConfig, page: &str, now: Time) -> Result<Read, V
 
 /// A page as the older list of agents of orchestrator-cc.
 pub fn orchestrator_cc_agents(page: &str, now: Time) -> Read {
-    orchestrator_cc::older(page, now, "polled")
+    orchestrator_cc::older(page, now, "polled").map(|batch| vec![batch])
 }
 
-/// A page as the newer heartbeats of orchestrator-cc.
-pub fn orchestrator_cc_health(page: &str, now: Time) -> Read {
-    orchestrator_cc::newer(page, now, "polled")
+/// Pages as the teams, tasks, messages and heartbeats of orchestrator-cc.
+pub fn orchestrator_cc_teams(pages: [&str; 4], now: Time) -> Read {
+    orchestrator_cc::newer(pages, now)
 }

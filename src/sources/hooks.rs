@@ -10,7 +10,7 @@ mod tests;
 
 use super::otlp::config::AgentRule;
 use super::otlp::wire::{KeyValue, Value};
-use super::{MAX_TEXT, profiles};
+use super::{MAX_TEXT, lenient, profiles};
 use crate::model::text::is_name;
 use crate::model::{Hook, Time};
 
@@ -48,9 +48,6 @@ impl Moment {
 /// Why a hook was not taken; it quotes nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
-    /// It is no text.
-    #[error("the body is not UTF-8 from byte {0} on")]
-    NotText(usize),
     /// It is no JSON object.
     #[error("the body is no JSON object, at line {line} column {column}")]
     NotAnObject {
@@ -93,8 +90,8 @@ pub fn claude_code_that_waits(
     body: &[u8],
     now: Time,
 ) -> Result<(Hook, Option<Moment>), HookError> {
-    let body = std::str::from_utf8(body).map_err(|error| HookError::NotText(error.valid_up_to()))?;
-    let event = claude_code::Event::decode(body, now)?;
+    let body = lenient::Body::new(body);
+    let event = body.read(|text| claude_code::Event::decode(text, now))?;
     let service = [attribute("service.name", claude_code::NAME)];
     let place: Vec<KeyValue> = event.cwd.iter().map(|cwd| attribute("cwd", cwd)).collect();
     let folder = event.cwd.as_deref().and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));

@@ -15,7 +15,7 @@ use serde_json_path::JsonPath;
 
 use self::paths::{AgentsPath, NamePath};
 use super::config::{Problem, SourceConfig};
-use super::draft::{Draft, Fault, reject};
+use super::draft::{Draft, Fault, Finished, Place};
 use super::fields::Field;
 use super::page::{self, failed};
 use super::read::{Scalar, shown};
@@ -88,18 +88,14 @@ impl HttpJson {
         }
         let mut whole = said.is_none();
         for (index, (key, node)) in nodes.into_iter().enumerate() {
-            let (named, taken) = match self.project(node) {
+            let (named, read) = match self.project(node) {
                 Ok(named) => (named, self.agent(key, node, now)),
-                Err(fault) => (None, Err((Cow::Borrowed(""), fault))),
+                Err(fault) => (None, Finished { name: Cow::Borrowed(""), item: None, faults: vec![fault] }),
             };
             let batch = batches.entry(named.unwrap_or(Cow::Borrowed(project))).or_default();
-            match taken {
-                Ok(agent) => batch.agents.push(owned::agent(agent)),
-                Err((name, fault)) => {
-                    whole = false;
-                    let name = if name.is_empty() { Cow::Owned(format!("#{index}")) } else { name };
-                    reject(&mut batch.rejected, &name, fault);
-                }
+            match read.settle(Place::agent(index), &mut batch.rejected) {
+                Some(agent) => batch.agents.push(owned::agent(AgentUpdate { index, ..agent })),
+                None => whole = false,
             }
         }
         let finish = |(project, mut batch): (Cow<'_, str>, Batch<'static>)| {
@@ -117,18 +113,11 @@ impl HttpJson {
         match coerced(Field::Name, Scalar::from(value)) {
             Scalar::Null => Ok(None),
             Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
-            other => {
-                Err(Fault { reason: super::NAME, error: format!("`project` is {}; it must be a name", other.shown()) })
-            }
+            other => Err(Fault::unfit_name("project", &other)),
         }
     }
 
-    fn agent<'v>(
-        &self,
-        key: Option<&'v str>,
-        node: &'v Value,
-        now: Time,
-    ) -> Result<AgentUpdate<'v>, (Cow<'v, str>, Fault)> {
+    fn agent<'v>(&self, key: Option<&'v str>, node: &'v Value, now: Time) -> Finished<'v, AgentUpdate<'v>> {
         let mut draft = Draft::new(now);
         match &self.name {
             NamePath::Key => {
@@ -148,7 +137,7 @@ impl HttpJson {
             match (field, value) {
                 (Field::Status, Scalar::Text(word)) => match self.status(&word) {
                     Some(status) => draft.set(Field::Status, Scalar::Text(Cow::Borrowed(status.as_str()))),
-                    None => draft.fail(unmapped(&word)),
+                    None => draft.fault(unmapped(&word)),
                 },
                 (_, value) => draft.set(*field, value),
             }
@@ -167,6 +156,7 @@ impl HttpJson {
 fn unmapped(word: &str) -> Fault {
     let known = words::STATUSES.join(", ");
     Fault {
+        field: "status",
         reason: STATUS,
         error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)),
     }

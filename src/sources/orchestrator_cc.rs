@@ -1,205 +1,182 @@
-//! orchestrator-cc, in the two shapes that its versions document.
+//! orchestrator-cc, in both shapes that its servers have.
 //!
-//! The older one lists its agents on `/api/agents`; its states are read as pushed ones are. The newer one has a
-//! heartbeat of every agent of every team on `/api/health`, which says all that is needed: its teams' own routes
-//! are not asked. Which one it is, is found by asking, and found again when the answer stops fitting.
+//! The older one lists its agents on `/api/agents`. The newer one lists Claude Code's teams and their members on
+//! `/api/teams`, what each team does on routes of its own, and heartbeats of those that registered on `/api/health`,
+//! which is empty in most uses and after each restart, and then says nothing. One version has both families of routes.
+//! Which ones there are is found by asking, and found again when an answer stops fitting.
 //!
-//! Refuses to take what does not fit for an empty fleet: that would remove every agent.
+//! Refuses to take what does not fit for an empty fleet, since that would remove every agent, and to post anything:
+//! activity that a watcher reports is none.
+
+mod teams;
+
+#[cfg(any(test, fuzzing))]
+pub(super) use teams::of_pages as newer;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::draft::{Draft, Fault, reject};
-use super::fields::Field;
-use super::page::{self, malformed};
+use self::teams::Teams;
+use super::draft::{Draft, Fault, Place};
+use super::fields::{Field, Member};
+use super::page::{self, failed, malformed};
 use super::poll::request::{Failure, Requester};
 use super::read::Scalar;
-use super::{MAX_AGENTS, MAX_TEXT, VALUE, owned, push};
+use super::{MAX_AGENTS, VALUE, owned};
 use crate::clock::Clock;
-use crate::model::{Batch, SourceError, SourceErrorReason, Time, duration, text};
+use crate::model::{AgentUpdate, Batch, SourceError, SourceErrorReason, Time};
 
 /// The older shape's list of agents.
-const AGENTS: &str = "/api/agents";
-/// The newer shape's heartbeats.
-const HEALTH: &str = "/api/health";
-/// The newer shape's teams; asked only when `/api/health` is empty and it is not known yet whose it is.
-const TEAMS: &str = "/api/teams";
+const AGENTS: [&str; 2] = ["api", "agents"];
 
 /// An orchestrator-cc, and what was learnt of it.
 #[derive(Debug, Default)]
 pub(super) struct OrchestratorCc {
     shape: Option<Shape>,
+    teams: Teams,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Older,
-    Newer,
+/// Which families of routes answer; at least one.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    agents: bool,
+    teams: bool,
 }
+
+type Polled<T> = Result<T, Failure>;
 
 impl OrchestratorCc {
-    /// Asks for all agents: one complete batch for each project. `project` is that of agents without a team.
+    /// Asks for all agents: one batch for each project. `project` is that of agents without a team.
     pub(super) async fn poll(
         &mut self,
-        requester: &Requester,
+        requester: &Arc<Requester>,
         clock: &Clock,
         project: &str,
     ) -> Result<Vec<Batch<'static>>, SourceError> {
         if let Some(shape) = self.shape {
-            match ask(shape, requester, clock, project).await {
-                Err(failure) if failure.is_foreign() => self.shape = None,
-                answered => return answered.map_err(|failure| failure.error),
+            match self.ask(shape, requester, clock, project).await {
+                // It may be another server by now.
+                Err(failure) if is_foreign(&failure) => {}
+                asked => return asked.map_err(|failure| failure.error),
             }
         }
-        let (shape, batches) = detect(requester, clock, project).await?;
-        self.shape = Some(shape);
+        self.detect(requester, clock, project).await
+    }
+
+    async fn ask(
+        &mut self,
+        shape: Shape,
+        requester: &Arc<Requester>,
+        clock: &Clock,
+        project: &str,
+    ) -> Polled<Vec<Batch<'static>>> {
+        let mut batches = Vec::new();
+        if shape.agents {
+            batches.extend(agents(requester, clock, project).await?);
+        }
+        if shape.teams {
+            batches.extend(self.teams.poll(requester, clock).await?);
+        }
         Ok(batches)
     }
+
+    /// Asks both families of routes. `{"error": …}` is how a server without the one answers there, and how one that has
+    /// it says that it is not ready: the other family tells which.
+    async fn detect(
+        &mut self,
+        requester: &Arc<Requester>,
+        clock: &Clock,
+        project: &str,
+    ) -> Result<Vec<Batch<'static>>, SourceError> {
+        let teams = of_family(self.teams.poll(requester, clock).await)?;
+        let agents = of_family(agents(requester, clock, project).await)?;
+        let known = self.shape.unwrap_or(Shape { agents: false, teams: false });
+        match (agents, teams) {
+            (Err(agents), Err(teams)) => Err(neither(agents, teams)),
+            // It was there before and will be again: those whom it listed are not gone.
+            (Err(error), _) if known.agents && is_starting(&error) => Err(error),
+            (_, Err(error)) if known.teams && is_starting(&error) => Err(error),
+            (agents, teams) => {
+                let is_ready = ![agents.as_ref().err(), teams.as_ref().err()].into_iter().flatten().any(is_starting);
+                self.shape = is_ready.then_some(Shape { agents: agents.is_ok(), teams: teams.is_ok() });
+                Ok([agents, teams].into_iter().flatten().flatten().collect())
+            }
+        }
+    }
 }
 
-async fn ask(
-    shape: Shape,
-    requester: &Requester,
-    clock: &Clock,
-    project: &str,
-) -> Result<Vec<Batch<'static>>, Failure> {
+/// Whether a route answered as if it were not there: as a foreign one does, or with `{"error": …}`.
+fn is_foreign(failure: &Failure) -> bool {
+    failure.is_foreign() || failure.error.reason == SourceErrorReason::Upstream
+}
+
+/// Whether a server has the route and is not ready to serve it, as right after its start.
+fn is_starting(error: &SourceError) -> bool {
+    error.reason == SourceErrorReason::Upstream && error.message.contains("not initialized")
+}
+
+/// What a family of routes answered; the outer error is one after which nobody else need be asked.
+fn of_family<T>(asked: Polled<T>) -> Result<Result<T, SourceError>, SourceError> {
+    match asked {
+        Ok(read) => Ok(Ok(read)),
+        Err(failure) if is_foreign(&failure) => Ok(Err(failure.error)),
+        Err(failure) => Err(failure.error),
+    }
+}
+
+/// Of two families of routes that don't fit, the one that is there tells more.
+fn neither(agents: SourceError, teams: SourceError) -> SourceError {
+    for reason in [SourceErrorReason::Upstream, SourceErrorReason::Malformed] {
+        if let Some(error) = [&teams, &agents].into_iter().find(|error| error.reason == reason) {
+            return error.clone();
+        }
+    }
+    let message = "neither /api/teams nor /api/agents is there; set `url` to the orchestrator's root";
+    failed(SourceErrorReason::Status, message)
+}
+
+async fn agents(requester: &Requester, clock: &Clock, project: &str) -> Polled<Vec<Batch<'static>>> {
     let (clock, project) = (clock.clone(), project.to_owned());
-    match shape {
-        Shape::Older => requester.fetch(AGENTS, move |text| older(text, clock.wall(), &project)).await,
-        Shape::Newer => requester.fetch(HEALTH, move |text| newer(text, clock.wall(), &project)).await,
-    }
+    requester.fetch(&AGENTS, move |text| older(text, clock.wall(), &project).map(|batch| vec![batch])).await
 }
 
-async fn detect(
-    requester: &Requester,
-    clock: &Clock,
-    project: &str,
-) -> Result<(Shape, Vec<Batch<'static>>), SourceError> {
-    let older = match ask(Shape::Older, requester, clock, project).await {
-        Ok(batches) => return Ok((Shape::Older, batches)),
-        Err(failure) if failure.is_foreign() => failure,
-        Err(failure) => return Err(failure.error),
-    };
-    let newer = match ask(Shape::Newer, requester, clock, project).await {
-        // An empty object could be anybody's; the teams tell.
-        Ok(batches) if batches.is_empty() => match requester.fetch(TEAMS, teams).await {
-            Ok(()) => return Ok((Shape::Newer, batches)),
-            Err(failure) if failure.is_foreign() => {
-                malformed(&format!("{HEALTH}: an empty object, and no {TEAMS} that would tell whose it is")).into()
-            }
-            Err(failure) => failure,
-        },
-        Ok(batches) => return Ok((Shape::Newer, batches)),
-        Err(failure) => failure,
-    };
-    if !newer.is_foreign() {
-        return Err(newer.error);
-    }
-    // Of two routes that don't fit, the one that is there tells more.
-    if newer.error.reason == SourceErrorReason::Malformed {
-        return Err(newer.error);
-    }
-    if older.error.reason == SourceErrorReason::Malformed {
-        return Err(older.error);
-    }
-    let message = format!("neither {AGENTS} nor {HEALTH} is there; set `url` to the orchestrator's root");
-    Err(page::failed(SourceErrorReason::Status, &message))
-}
-
-/// The older shape: `{"agents": [{name, running, last_activity, restart_count}]}`.
-pub(super) fn older(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
+/// The older shape: `{"agents": [{name, role, running, last_activity, restart_count}]}`.
+pub(super) fn older(text: &str, now: Time, project: &str) -> Result<Batch<'static>, SourceError> {
     if let Some(error) = page::said_error(text) {
         return Err(error);
     }
-    let decoded = push::decode(text, now).map_err(|error| malformed(&format!("{AGENTS}: {error}")))?;
-    let mut batch = owned::batch(decoded.batch);
-    batch.project = decoded.project.map_or_else(|| project.to_owned(), |named| named.into_owned()).into();
-    batch.complete = decoded.whole;
-    batch.ttl = None;
-    Ok(vec![batch])
-}
-
-/// Whether the teams are a list or an object, as in the newer shape.
-fn teams(text: &str) -> Result<(), SourceError> {
-    if let Some(error) = page::said_error(text) {
-        return Err(error);
-    }
-    match page::tree(text)? {
-        Value::Array(_) | Value::Object(_) => Ok(()),
-        _ => Err(malformed(&format!("{TEAMS}: neither a list nor an object"))),
-    }
-}
-
-/// The newer shape: `{team: {agent: {isHealthy, lastActivity, timeoutThreshold, elapsed}}}`, a batch for each team.
-pub(super) fn newer(text: &str, now: Time, project: &str) -> Result<Vec<Batch<'static>>, SourceError> {
-    if let Some(error) = page::said_error(text) {
-        return Err(error);
-    }
-    let foreign = || malformed(&format!("{HEALTH}: not an object of teams, each an object of agents"));
-    let Value::Object(page) = page::tree(text)? else {
-        return Err(foreign());
+    let page = page::tree(text)?;
+    let Some(Value::Array(agents)) = page.get("agents") else {
+        return Err(malformed("/api/agents: no list `agents`"));
     };
-    let mut batches = Vec::with_capacity(page.len());
-    let mut agents = 0;
-    for (team, members) in &page {
-        let Value::Object(members) = members else {
-            return Err(foreign());
-        };
-        agents += members.len();
-        if agents > MAX_AGENTS {
-            return Err(page::failed(SourceErrorReason::TooLarge, &format!("{HEALTH}: more than {MAX_AGENTS} agents")));
+    if agents.len() > MAX_AGENTS {
+        return Err(failed(SourceErrorReason::TooLarge, &format!("/api/agents: more than {MAX_AGENTS} agents")));
+    }
+    let mut batch = Batch { project: project.to_owned().into(), complete: true, ..Batch::default() };
+    for (index, agent) in agents.iter().enumerate() {
+        match older_agent(agent, now).finish().settle(Place::agent(index), &mut batch.rejected) {
+            Some(agent) => batch.agents.push(owned::agent(AgentUpdate { index, ..agent })),
+            None => batch.complete = false,
         }
-        let named = text::is_name(team, MAX_TEXT);
-        let project = if named { team.as_str() } else { project };
-        let mut batch = Batch { project: project.to_owned().into(), complete: named, ..Batch::default() };
-        for (name, beat) in members {
-            let taken = if named { heartbeat(name, beat, now) } else { Err(Fault::name(&super::read::shown(team))) };
-            match taken {
-                Ok(agent) => batch.agents.push(owned::agent(agent)),
-                Err(fault) => {
-                    batch.complete = false;
-                    reject(&mut batch.rejected, name, fault);
-                }
-            }
-        }
-        batches.push(batch);
     }
-    Ok(batches)
+    Ok(batch)
 }
 
-/// One agent's heartbeat.
-///
-/// Healthy is running. Not healthy is silent for longer than the orchestrator bears: it takes the agent for dead, and
-/// so it does not run, with the silence as the reason. `lastActivity` is local time without a zone; `elapsed` is not.
-fn heartbeat<'a>(name: &'a str, beat: &'a Value, now: Time) -> Result<crate::model::AgentUpdate<'a>, Fault> {
-    let either = |camel: &str, snake: &str| beat.get(camel).or_else(|| beat.get(snake)).map(Scalar::from);
-    let healthy = either("isHealthy", "is_healthy");
-    let elapsed = either("elapsed", "elapsed_seconds");
-    if healthy.is_none() && elapsed.is_none() {
-        let error = "neither `isHealthy` nor `elapsed`; it is no heartbeat".to_owned();
-        return Err(Fault { reason: VALUE, error });
-    }
+fn older_agent(agent: &Value, now: Time) -> Draft<'_> {
     let mut draft = Draft::new(now);
-    draft.set(Field::Name, Scalar::Text(name.into()));
-    if healthy == Some(Scalar::Flag(false)) {
-        let silence = elapsed.as_ref().and_then(|elapsed| elapsed.seconds().ok().flatten());
-        let threshold =
-            either("timeoutThreshold", "timeout_threshold").and_then(|limit| limit.seconds().ok().flatten());
-        let mut reason = "not healthy".to_owned();
-        if let Some(silence) = silence {
-            reason.push_str(&format!(": silent for {}", duration::display(silence)));
+    let Value::Object(agent) = agent else {
+        draft.fail(Fault::item(VALUE, format!("an agent is {}; it must be an object", Scalar::from(agent).shown())));
+        return draft;
+    };
+    for (key, value) in agent {
+        match Member::of(key) {
+            Member::Field(field) => draft.set(field, Scalar::from(value)),
+            _ if key == "role" => draft.set(Field::Type, Scalar::from(value)),
+            _ => {}
         }
-        if let Some(threshold) = threshold {
-            reason.push_str(&format!(", its limit is {}", duration::display(threshold)));
-        }
-        draft.set(Field::Reason, Scalar::Text(reason.into()));
     }
-    if let Some(healthy) = healthy {
-        draft.set(Field::Running, healthy);
-    }
-    if let Some(elapsed) = elapsed {
-        draft.set(Field::IdleSeconds, elapsed);
-    }
-    draft.finish().map_err(|(_, fault)| fault)
+    draft
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod schema;
 pub mod sequence;
 mod table;
 mod taken;
+mod utf8;
 mod weigh;
 pub mod wire;
 

@@ -21,6 +21,7 @@ fn patch(patch: Patch<Cow<'_, str>>) -> Patch<Cow<'static, str>> {
 pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
     AgentUpdate {
         name: text(update.name),
+        index: update.index,
         agent_type: update.agent_type.map(text),
         status: update.status,
         running: update.running,
@@ -32,6 +33,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         progress: update.progress,
         restart_count: update.restart_count,
         last_activity: update.last_activity,
+        is_activity_unread: update.is_activity_unread,
         estimated_completion: update.estimated_completion,
         model: update.model.map(text),
         tokens: update.tokens,
@@ -60,6 +62,7 @@ fn rate_limit(limit: RateLimitUpdate<'_>) -> RateLimitUpdate<'static> {
 fn component(update: ComponentUpdate<'_>) -> ComponentUpdate<'static> {
     ComponentUpdate {
         name: text(update.name),
+        index: update.index,
         status: update.status,
         details: update.details.map(text),
         metrics: update.metrics.into_iter().map(|(name, value)| (text(name), value)).collect(),

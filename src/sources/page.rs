@@ -1,10 +1,12 @@
 //! A polled page before it is understood: is it text, is it JSON of a bearable size, does it say that it is an error.
 
+use std::borrow::Cow;
+
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess};
 use serde_json::Value;
 
 use super::read::{Key, Read, Scalar, Seed};
-use super::{MAX_REASON, MAX_TEXT};
+use super::{MAX_REASON, MAX_TEXT, lenient};
 use crate::model::{SourceError, SourceErrorReason, text};
 
 /// Most values in a page that is held as a tree: at up to about 100 bytes each, a hundred megabytes at the very worst.
@@ -21,9 +23,13 @@ pub(super) fn malformed(message: &str) -> SourceError {
     failed(SourceErrorReason::Malformed, message)
 }
 
-/// The body as text.
-pub(super) fn text(body: &[u8]) -> Result<&str, SourceError> {
-    let text = std::str::from_utf8(body).map_err(|_| malformed("the body is not UTF-8 text"))?;
+/// The body as text, rewritten where only that makes JSON of it.
+pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SourceError> {
+    let text = match (lenient::rewrite(body), std::str::from_utf8(body)) {
+        (Some(rewritten), _) => Cow::Owned(rewritten),
+        (None, Ok(text)) => Cow::Borrowed(text),
+        (None, Err(_)) => return Err(malformed("the body is not UTF-8 text")),
+    };
     if text.trim_ascii().is_empty() {
         return Err(malformed("the body is empty"));
     }
@@ -122,6 +128,6 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(9_999), "]".repeat(9_999));
         assert_eq!(tree(&deep).expect_err("refused").reason, SourceErrorReason::Malformed);
         assert_eq!(text(b" \n").expect_err("refused").message, "the body is empty");
-        assert!(text(b"\xff").is_err());
+        assert_eq!(text(b"\xef\xbb\xbf[\"\xff\"]").expect("rewritten"), "[\"\u{fffd}\"]");
     }
 }

@@ -109,7 +109,7 @@ pub struct Poller {
     name: Arc<str>,
     project: String,
     clock: Clock,
-    requester: Requester,
+    requester: Arc<Requester>,
     kind: Kind,
     /// Projects that earlier polls reported and none reported as gone.
     projects: BTreeSet<String>,
@@ -132,7 +132,7 @@ impl Poller {
             name: Arc::from(source.name.as_str()),
             project: source.project.clone().unwrap_or_else(|| source.name.clone()),
             clock,
-            requester: Requester::new(source)?,
+            requester: Arc::new(Requester::new(source)?),
             kind,
             projects: BTreeSet::new(),
         })
@@ -148,7 +148,7 @@ impl Poller {
             Kind::HttpJson(page) => {
                 let (page, clock, project) = (Arc::clone(page), self.clock.clone(), self.project.clone());
                 let read = move |text: &str| page.read(text, clock.wall(), &project);
-                self.requester.fetch("", read).await.map_err(|failure| failure.error)?
+                self.requester.fetch(&[], read).await.map_err(|failure| failure.error)?
             }
         };
         self.settle(batches)

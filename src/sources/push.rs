@@ -1,7 +1,7 @@
 //! The body of `POST /api/state`: agents and components of one project, read in one pass into borrowed fields.
 //!
-//! One bad agent costs itself and no other: it is rejected with its name and what would do. Only a body that is no
-//! batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
+//! A value that can't be read costs itself, and one that nobody else can be known by costs its agent: it is rejected with
+//! its place, its field and what would do. Only a body that is no batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
 
 mod component;
 mod encode;
@@ -15,12 +15,12 @@ use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 use self::component::Components;
 pub use self::encode::encode_state;
 use self::ordinal::Ordinals;
-use super::draft::{Draft, Fault, MAX_RATE_LIMITS, reject};
+use super::draft::{Draft, Fault, MAX_RATE_LIMITS, Place, reject};
 use super::fields::{Group, Member};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
 use super::{DecodeError, MAX_AGENTS, MAX_TEXT, VALUE, words};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Batch, Time, duration, names, text};
+use crate::model::{AgentUpdate, Batch, Time, duration, names, text};
 
 /// The project of a batch that names none.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -39,7 +39,7 @@ const TYPICAL_AGENT: usize = 256;
 /// time) becomes a limit on requests of the provider `unknown`. `ttl` is seconds or a duration such as `5m`.
 ///
 /// A batch that says `complete` loses that mark when an agent in it was rejected: whom it failed to name must not
-/// be taken for gone. `complete` without the list `agents` is an error for the same reason.
+/// be taken for gone. `complete` without the list `agents` is rejected for the same reason.
 pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
     let Decoded { project, mut batch, whole } = decode(body, now)?;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
@@ -110,9 +110,20 @@ impl<'de> Read<'de> for Body<'de> {
         while let Some(part) = map.next_key_seed(Key(part))? {
             match part {
                 Part::Project => self.project = project(map.next_value()?)?,
-                Part::Complete => self.batch.complete = complete(map.next_value()?)?,
-                Part::Ttl => self.batch.ttl = ttl(map.next_value()?)?,
-                Part::Ordinal => map.next_value_seed(Seed(&mut Ordinals(&mut self.batch.ordinal)))?,
+                Part::Complete => {
+                    let read = complete(&map.next_value()?);
+                    self.batch.complete = self.kept(read).unwrap_or_default();
+                }
+                Part::Ttl => {
+                    let read = ttl(&map.next_value()?);
+                    self.batch.ttl = self.kept(read).flatten();
+                }
+                Part::Ordinal => {
+                    let mut ordinal = Ordinals::default();
+                    map.next_value_seed(Seed(&mut ordinal))?;
+                    let read = ordinal.finish();
+                    self.batch.ordinal = self.kept(read).flatten();
+                }
                 Part::Agents => map.next_value_seed(Seed(&mut Agents { body: self, listed: &mut agents }))?,
                 Part::Components => {
                     let batch = &mut self.batch;
@@ -123,13 +134,19 @@ impl<'de> Read<'de> for Body<'de> {
                 Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
-        if self.batch.complete && !agents {
+        if !agents && !components {
+            // What stands in their places says more than that they are missing.
+            let found = self.batch.rejected.iter().find(|it| matches!(it.field, "agents" | "components"));
             return Err(A::Error::custom(
-                "`complete` without `agents`; list the agents that there are, or `[]` for none",
+                found.map_or("neither `agents` nor `components`; send {\"agents\": [{\"name\": …}]}", |found| {
+                    found.error.as_str()
+                }),
             ));
         }
-        if !agents && !components {
-            return Err(A::Error::custom("neither `agents` nor `components`; send {\"agents\": [{\"name\": …}]}"));
+        if self.batch.complete && !agents {
+            self.batch.complete = false;
+            let error = "`complete` without `agents`; list the agents that there are, or `[]` for none".to_owned();
+            self.reject(Fault { field: "complete", reason: VALUE, error });
         }
         Ok(())
     }
@@ -139,37 +156,44 @@ impl<'de> Read<'de> for Body<'de> {
     }
 }
 
-/// The value of `project`; `None` for null.
+impl Body<'_> {
+    fn reject(&mut self, fault: Fault) {
+        reject(&mut self.batch.rejected, Place::BODY, "", fault);
+    }
+
+    /// What was read of a field of the body itself, unless it can't be.
+    fn kept<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
+        read.map_err(|fault| self.reject(fault)).ok()
+    }
+}
+
+/// The value of `project`; `None` for null. One that can't be used leaves nothing of the body: whose agents they are is
+/// not known.
 pub(super) fn project<'a, E: Error>(value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, E> {
     match value {
         Scalar::Null => Ok(None),
         Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
-        other => Err(E::custom(format_args!(
-            "`project` is {}; it must be 1 to {MAX_TEXT} bytes of text without control characters",
-            other.shown()
-        ))),
+        other => Err(E::custom(Fault::unfit_name("project", &other).error)),
     }
 }
 
-fn complete<E: Error>(value: Scalar<'_>) -> Result<bool, E> {
-    let flag = value
-        .flag()
-        .map_err(|Unfit(fit)| E::custom(format_args!("`complete` is {}; it must be {fit}", value.shown())))?;
+fn complete(value: &Scalar<'_>) -> Result<bool, Fault> {
+    let flag = value.flag().map_err(|unfit| Fault::unfit("complete", &value.shown(), unfit))?;
     Ok(flag.unwrap_or(false))
 }
 
-fn ttl<E: Error>(value: Scalar<'_>) -> Result<Option<Duration>, E> {
-    let ttl = match &value {
+fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, Fault> {
+    let ttl = match value {
         Scalar::Text(text) => duration::parse(text).ok(),
         Scalar::Null => return Ok(None),
         _ => value.seconds().ok().flatten(),
     };
     match ttl {
         Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
-        _ => Err(E::custom(format_args!(
-            "`ttl` is {}; it must be seconds or a duration such as 5m, more than 0 and at most 30d",
-            value.shown()
-        ))),
+        _ => {
+            let unfit = Unfit("seconds or a duration such as 5m, more than 0 and at most 30d");
+            Err(Fault::unfit("ttl", &value.shown(), unfit))
+        }
     }
 }
 
@@ -184,30 +208,39 @@ impl<'de> Read<'de> for Agents<'_, 'de> {
         let Body { now, batch, guess, whole, .. } = &mut *self.body;
         *whole = true;
         batch.agents.reserve((*guess).clamp(1, 1024));
-        loop {
+        for index in 0..MAX_AGENTS {
             let mut agent = Draft::new(*now);
             if list.next_element_seed(Seed(&mut agent))?.is_none() {
                 return Ok(());
             }
-            if batch.agents.len() + batch.rejected.len() >= MAX_AGENTS {
-                return Err(A::Error::custom(format_args!("more than {MAX_AGENTS} agents in one batch; send several")));
-            }
-            match agent.finish() {
-                Ok(agent) => batch.agents.push(agent),
-                Err((name, fault)) => {
-                    *whole = false;
-                    reject(&mut batch.rejected, &name, fault);
-                }
+            match agent.finish().settle(Place::agent(index), &mut batch.rejected) {
+                Some(agent) => batch.agents.push(AgentUpdate { index, ..agent }),
+                None => *whole = false,
             }
         }
+        let more = skip(&mut list)?;
+        if more > 0 {
+            *whole = false;
+            self.body.reject(Fault::surplus("agents", more, MAX_AGENTS));
+        }
+        Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        match value {
-            Scalar::Null => Ok(()),
-            other => Err(E::custom(format_args!("`agents` is {}; it must be a list", other.shown()))),
+        if value != Scalar::Null {
+            self.body.reject(Fault::unfit("agents", &value.shown(), Unfit("a list")));
         }
+        Ok(())
     }
+}
+
+/// Passes over the rest of a list; returns how many there were.
+pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Error> {
+    let mut count = 0;
+    while list.next_element::<IgnoredAny>()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
 }
 
 impl<'de> Read<'de> for Draft<'de> {
@@ -228,7 +261,7 @@ impl<'de> Read<'de> for Draft<'de> {
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        self.fail(Fault { reason: VALUE, error: format!("an agent is {}; it must be an object", value.shown()) });
+        self.fail(Fault::item(VALUE, format!("an agent is {}; it must be an object", value.shown())));
         Ok(())
     }
 }
@@ -259,7 +292,7 @@ impl<'de> Read<'de> for Counters<'_, 'de> {
             (Scalar::Null, _) => {}
             (value @ (Scalar::Whole(_) | Scalar::Number(_)), Some(field)) => self.draft.set(field, value),
             (value, _) => {
-                self.draft.fail(Fault::unfit(self.group.as_str(), &value.shown(), Unfit("an object of counters")));
+                self.draft.fault(Fault::unfit(self.group.as_str(), &value.shown(), Unfit("an object of counters")));
             }
         }
         Ok(())
@@ -272,15 +305,18 @@ impl<'de> Read<'de> for RateLimits<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         let mut limits = Vec::with_capacity(1);
         loop {
-            let mut item = RateLimit { limit: RateLimitUpdate::default(), fault: None };
+            let mut item = RateLimit { limit: RateLimitUpdate::default(), unknown: false, faults: Vec::new() };
             if list.next_element_seed(Seed(&mut item))?.is_none() {
                 self.0.set_rate_limits(limits);
                 return Ok(());
             }
+            item.faults.into_iter().for_each(|fault| self.0.fault(fault));
+            if item.unknown {
+                continue;
+            }
             if limits.len() == MAX_RATE_LIMITS {
-                self.0.fail(Fault::limit("rate limits of one agent", MAX_RATE_LIMITS));
-            } else if let Some(fault) = item.fault {
-                self.0.fail(fault);
+                self.0.fault(Fault::limit("rate_limits", "rate limits of one agent", MAX_RATE_LIMITS));
+                skip(&mut list)?;
             } else {
                 limits.push(item.limit);
             }
@@ -290,7 +326,7 @@ impl<'de> Read<'de> for RateLimits<'_, 'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         match value {
             Scalar::Null => self.0.set_rate_limits(Vec::new()),
-            other => self.0.fail(Fault::unfit("rate_limits", &other.shown(), Unfit("a list"))),
+            other => self.0.fault(Fault::unfit("rate_limits", &other.shown(), Unfit("a list"))),
         }
         Ok(())
     }
@@ -298,7 +334,9 @@ impl<'de> Read<'de> for RateLimits<'_, 'de> {
 
 struct RateLimit<'a> {
     limit: RateLimitUpdate<'a>,
-    fault: Option<Fault>,
+    /// Whether it can't be known which limit it is.
+    unknown: bool,
+    faults: Vec<Fault>,
 }
 
 #[derive(Clone, Copy)]
@@ -346,7 +384,8 @@ impl<'de> Read<'de> for RateLimit<'de> {
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        self.fault = Some(Fault::unfit("rate_limits", &value.shown(), Unfit("a list of objects")));
+        self.unknown = true;
+        self.faults.push(Fault::unfit("rate_limits", &value.shown(), Unfit("a list of objects")));
         Ok(())
     }
 }
@@ -358,17 +397,23 @@ impl<'a> RateLimit<'a> {
             LimitPart::Provider => {
                 let kept = value.clone().text(MAX_TEXT);
                 let one = |name: Cow<'_, str>| names::provider(&name).map(|name| Cow::Owned(name.into_owned()));
-                ("provider", kept.map(|name| limit.provider = name.and_then(one).unwrap_or_default()))
+                ("rate_limits.provider", kept.map(|name| limit.provider = name.and_then(one).unwrap_or_default()))
             }
             LimitPart::LimitType => {
-                ("limit_type", limit_type(&value).map(|known| limit.limit_type = Cow::Borrowed(known)))
+                ("rate_limits.limit_type", limit_type(&value).map(|known| limit.limit_type = Cow::Borrowed(known)))
             }
-            LimitPart::Limit => ("limit", value.count().map(|count| limit.limit = count)),
-            LimitPart::Remaining => ("remaining", value.count().map(|count| limit.remaining = count)),
-            LimitPart::ResetAt | LimitPart::Unknown => ("reset_at", value.time().map(|time| limit.reset_at = time)),
+            LimitPart::Limit => ("rate_limits.limit", value.count().map(|count| limit.limit = count)),
+            LimitPart::Remaining => ("rate_limits.remaining", value.count().map(|count| limit.remaining = count)),
+            LimitPart::ResetAt | LimitPart::Unknown => {
+                ("rate_limits.reset_at", value.time().map(|time| limit.reset_at = time))
+            }
         };
         if let Err(unfit) = done {
-            self.fault.get_or_insert_with(|| Fault::unfit(key, &value.shown(), unfit));
+            self.unknown |= matches!(part, LimitPart::Provider | LimitPart::LimitType);
+            // A key that is there again and again says no more than once.
+            if self.faults.iter().all(|fault| fault.field != key) {
+                self.faults.push(Fault::unfit(key, &value.shown(), unfit));
+            }
         }
     }
 }

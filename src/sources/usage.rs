@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
-use super::draft::{Draft, Fault, numbered, reject};
+use super::draft::{Draft, Fault, Finished, Place, numbered, reject};
 use super::fields::{Field, Group, Member};
-use super::push::{Counters, DEFAULT_PROJECT, project};
+use super::push::{Counters, DEFAULT_PROJECT, project, skip};
 use super::read::{Key, Read, Scalar, Seed, Unfit};
-use super::{DecodeError, MAX_AGENTS, MAX_TEXT, NAME, VALUE};
-use crate::model::{Patch, Rejected, Time, UsageUpdate, text};
+use super::{DecodeError, MAX_AGENTS, NAME, VALUE};
+use crate::model::{Patch, Rejected, Time, UsageUpdate};
+
+/// Longest id of an increment, in bytes; only a hash of it is kept.
+const MAX_ID: usize = 1_024;
 
 /// Increments that arrived together, all of one project.
 #[derive(Clone, Debug, Default)]
@@ -82,24 +85,25 @@ impl<'de> Read<'de> for Items<'_, 'de> {
         self.0.listed = true;
         let mut item = Item::new();
         item.map(map)?;
-        self.take(item);
+        self.take(0, item);
         Ok(())
     }
 
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         self.0.listed = true;
-        loop {
+        for index in 0..MAX_AGENTS {
             let mut item = Item::new();
             if list.next_element_seed(Seed(&mut item))?.is_none() {
                 return Ok(());
             }
-            if self.0.batch.usage.len() + self.0.batch.rejected.len() >= MAX_AGENTS {
-                return Err(A::Error::custom(format_args!(
-                    "more than {MAX_AGENTS} increments in one body; send several"
-                )));
-            }
-            self.take(item);
+            self.take(index, item);
         }
+        let more = skip(&mut list)?;
+        if more > 0 {
+            let fault = Fault::surplus("usage", more, MAX_AGENTS);
+            reject(&mut self.0.batch.rejected, Place::BODY, "", fault);
+        }
+        Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
@@ -108,10 +112,10 @@ impl<'de> Read<'de> for Items<'_, 'de> {
 }
 
 impl<'a> Items<'_, 'a> {
-    fn take(&mut self, item: Item<'a>) {
-        match item.finish() {
-            Ok(update) => self.0.batch.usage.push(update),
-            Err((name, fault)) => reject(&mut self.0.batch.rejected, &name, fault),
+    fn take(&mut self, index: usize, item: Item<'a>) {
+        let place = Place { list: "usage", index: Some(index) };
+        if let Some(update) = item.finish().settle(place, &mut self.0.batch.rejected) {
+            self.0.batch.usage.push(UsageUpdate { index, ..update });
         }
     }
 }
@@ -164,7 +168,7 @@ impl<'de> Read<'de> for Item<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         let error = format!("an increment is {}; it must be an object", value.shown());
-        self.draft.fail(Fault { reason: VALUE, error });
+        self.draft.fail(Fault::item(VALUE, error));
         Ok(())
     }
 }
@@ -178,15 +182,13 @@ impl<'a> Item<'a> {
         match numbered(value) {
             Scalar::Null => self.id = None,
             // Cut or cleaned, two ids could become one, and the second increment would be lost.
-            Scalar::Text(id) if text::is_name(&id, MAX_TEXT) => self.id = Some(id),
-            other => {
-                let unfit = Unfit("1 to 256 bytes of text without control characters");
-                self.draft.fail(Fault::unfit("id", &other.shown(), unfit));
-            }
+            Scalar::Text(id) if !id.is_empty() && id.len() <= MAX_ID => self.id = Some(id),
+            // Without its id it could be counted twice.
+            other => self.draft.fail(Fault::unfit("id", &other.shown(), Unfit("1 to 1024 bytes of text"))),
         }
     }
 
-    fn finish(mut self) -> Result<UsageUpdate<'a>, (Cow<'a, str>, Fault)> {
+    fn finish(mut self) -> Finished<'a, UsageUpdate<'a>> {
         let task = self.draft.task_id();
         let nameless = self.draft.name().is_empty();
         if nameless {
@@ -195,16 +197,21 @@ impl<'a> Item<'a> {
                 Some(task) => self.draft.set(Field::Name, Scalar::Text(task)),
                 None => {
                     let error = "neither `agent` nor `task_id`; name one of them".to_owned();
-                    self.draft.fail(Fault { reason: NAME, error });
+                    self.draft.fail(Fault::item(NAME, error));
                 }
             }
         }
-        let update = self.draft.finish()?;
+        let Finished { name, item, mut faults } = self.draft.finish();
+        let Some(update) = item else { return Finished { name, item: None, faults } };
         if update.tokens.iter().all(Option::is_none) && update.cost_usd.is_none() {
-            let error = "neither tokens nor cost; give `input` and `output`, or `cost_usd`".to_owned();
-            return Err((update.name, Fault { reason: VALUE, error }));
+            if faults.is_empty() {
+                let error = "neither tokens nor cost; give `input` and `output`, or `cost_usd`".to_owned();
+                faults.push(Fault::item(VALUE, error));
+            }
+            return Finished { name: update.name, item: None, faults };
         }
-        Ok(UsageUpdate {
+        let update = UsageUpdate {
+            index: 0,
             agent: (!nameless).then_some(update.name),
             task_id: match update.task_id {
                 Patch::Set(task) => Some(task),
@@ -214,7 +221,8 @@ impl<'a> Item<'a> {
             tokens: update.tokens,
             cost_usd: update.cost_usd,
             id: self.id,
-        })
+        };
+        Finished { name, item: Some(update), faults }
     }
 }
 

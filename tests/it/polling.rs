@@ -1,5 +1,7 @@
 //! Polled orchestrators and pages that answer, lie, hang, flood and recover.
 
+mod orchestrator_cc;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -11,13 +13,16 @@ use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![
+    let mut trials = orchestrator_cc::trials();
+    trials.extend([
         trial("polling: an orchestrator of the older shape", &[], older_shape),
         trial("polling: an orchestrator of the newer shape", &[], newer_shape),
         trial("polling: any page by paths, with its secret", &[], any_page),
         trial("polling: an upstream that breaks changes no agent and resolves nothing", &[], broken_upstreams),
         trial("polling: one unreadable entry removes nobody", &[], unreadable_entry),
-    ]
+        trial("polling: a page with bad values keeps its agents, and says what it can't read", &[], bad_values),
+    ]);
+    trials
 }
 
 /// What the upstream does with a request.
@@ -328,10 +333,54 @@ fn unreadable_entry() {
     let lookout = setup.start();
     eventually("it is polled", || (names(&lookout, "orch") == ["a", "b"]).then_some(()));
     // Whose the unreadable entry is, nobody can say: perhaps b's.
-    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": false}, {"name": 5.5, "running": {}}]}));
+    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": false}, {"name": {}, "running": {}}]}));
     eventually("the readable one is taken", || (agents(&lookout, "orch")[0].1["status"] == "failed").then_some(()));
     upstream.asked_again();
     assert_eq!(names(&lookout, "orch"), ["a", "b"], "nobody is removed");
     upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}]}));
     eventually("a whole answer removes", || (names(&lookout, "orch") == ["a"]).then_some(()));
+}
+
+/// An agent that can't be read is neither gone nor down, and somebody says why.
+fn bad_values() {
+    let upstream = Upstream::start();
+    let page = |one: &str| Mood::Says(200, format!(r#"{{"workers": [{one}, {{"id": "w2", "state": "busy"}}]}}"#));
+    let seen = r#""seen": "2026-11-29T20:00:00Z", "used": 5, "task": "t1""#;
+    upstream.set("/st", page(&format!(r#"{{"id": "w1", "state": "busy", {seen}}}"#)));
+    let setup = Setup::new(&format!(
+        "agents: {{timeout: 1s}}\nsources:\n  - name: page\n    kind: http-json\n    url: \"{}/st\"\n    interval: 100ms\n    \
+         project: shop\n    status_map: {{busy: running}}\n    \
+         fields: {{agents: \"$.workers[*]\", name: \"$.id\", status: \"$.state\", last_activity: \"$.seen\", task_id: \"$.task\", tokens.input: \"$.used\", reason: \"$.why\"}}\n",
+        upstream.url()
+    ));
+    let lookout = setup.start();
+    eventually("it is polled", || (names(&lookout, "shop") == ["w1", "w2"]).then_some(()));
+    for (what, one, says) in [
+        (
+            "a time without a zone",
+            r#"{"id": "w1", "state": "busy", "seen": "2026-11-29T20:00:00.123456"}"#,
+            "last_activity",
+        ),
+        ("an unmapped status", r#"{"id": "w1", "state": "pondering"}"#, "pondering"),
+        ("a number with a comma", r#"{"id": "w1", "state": "busy", "used": "1,234"}"#, "1,234"),
+        ("half a surrogate pair", r#"{"id": "w1", "state": "busy", "why": "cut \ud83d", "used": []}"#, "tokens.input"),
+        ("no number in JSON", r#"{"id": "w1", "state": "busy", "used": NaN}"#, "NaN"),
+        ("a name with a line end", r#"{"id": "w1\n", "state": "busy"}"#, "name"),
+        ("no object", "7", "name"),
+    ] {
+        upstream.set("/st", page(one));
+        eventually(what, || {
+            source(&lookout)["last_error"].as_str().is_some_and(|error| error.contains(says)).then_some(())
+        });
+        // For longer than its silence would be borne.
+        let polls = upstream.requests();
+        eventually("many polls", || (upstream.requests() >= polls + 15).then_some(()));
+        assert_eq!(names(&lookout, "shop"), ["w1", "w2"], "{what}");
+        assert_eq!(source(&lookout)["up"], true, "{what}");
+        let alerts = lookout.get("/api/alerts?rule=AgentDown").json();
+        assert_eq!(alerts["total"], 0, "{what}: {alerts}");
+        assert!(lookout.log().contains("polled values rejected"), "{what}");
+    }
+    upstream.set("/st", page(r#"{"id": "w1", "state": "busy"}"#));
+    eventually("all is read again", || (source(&lookout)["last_error"] == Value::Null).then_some(()));
 }

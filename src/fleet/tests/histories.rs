@@ -128,6 +128,7 @@ proptest! {
                 Event::Push { complete, agents, components, ttl } => {
                     let components = components.iter().map(|(name, status)| ComponentUpdate {
                         name: format!("part{name}").into(),
+                        index: 0,
                         status: ComponentStatus::ALL[usize::from(*status)],
                         details: None,
                         metrics: vec![],

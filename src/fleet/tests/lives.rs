@@ -99,7 +99,7 @@ fn whoever_is_heard_in_time_never_goes_stale() {
 #[test]
 fn components_are_forgotten_when_nothing_is_heard_of_them() {
     let mut watch = Watch::new(settings());
-    let component = |status| ComponentUpdate { name: "db".into(), status, details: None, metrics: vec![] };
+    let component = |status| ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![] };
     let report = |status| Batch { components: vec![component(status)], ..batch(false, &[]) };
     watch.push_batch(0, report(ComponentStatus::Ok));
     watch.push_batch(100, report(ComponentStatus::Error));
@@ -254,7 +254,8 @@ fn too_many_projects_are_refused_with_all_that_they_hold() {
     for number in 0..1_000 {
         watch.push_batch(0, Batch { project: format!("p{number}").into(), ..Batch::default() });
     }
-    let component = ComponentUpdate { name: "db".into(), status: ComponentStatus::Ok, details: None, metrics: vec![] };
+    let component =
+        ComponentUpdate { name: "db".into(), index: 0, status: ComponentStatus::Ok, details: None, metrics: vec![] };
     let taken = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
     assert_eq!((taken.accepted, taken.reasons.as_slice()), (0, [("series_cap", 2)].as_slice()));
 }

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::{HookError, Moment};
 use crate::model::Time;
 use crate::model::hook::{End, Failure, Step};
+use crate::sources::lenient;
 use crate::sources::retry::retry_at;
 
 /// The type of every agent that posts here, and what an agent is called that has no other name.
@@ -65,7 +66,13 @@ struct BackgroundTask<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(value?.get()).ok().map(|text| text.0).filter(|text| !text.is_empty())
+    let raw = value?.get();
+    let text = match serde_json::from_str::<Text<'_>>(raw) {
+        Ok(text) => text.0,
+        // Half a surrogate pair passes where it is not looked at.
+        Err(_) => Cow::Owned(serde_json::from_str(&lenient::rewrite(raw.as_bytes())?).ok()?),
+    };
+    (!text.is_empty()).then_some(text)
 }
 
 /// A name that a program gave, as opposed to what somebody wrote.

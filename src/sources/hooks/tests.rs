@@ -208,7 +208,8 @@ fn an_error_says_where_and_never_what() {
         let error = read(&body).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    assert_eq!(claude_code(&Target::default(), &[], b"{\"a\": \xff}", NOON).unwrap_err(), HookError::NotText(6));
+    let error = claude_code(&Target::default(), &[], b"{\"a\": \xff}", NOON).unwrap_err();
+    assert_eq!(error, HookError::NotAnObject { line: 1, column: 7 });
     assert_eq!(read("7").unwrap_err(), HookError::NotAnObject { line: 1, column: 1 });
     assert_eq!(read("{}").unwrap_err(), HookError::NoEvent);
 }

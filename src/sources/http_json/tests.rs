@@ -82,14 +82,24 @@ fn filters_know_patterns_as_the_standard_has_them() {
 }
 
 #[test]
-fn one_bad_agent_is_rejected_and_nobody_counts_as_gone() {
+fn a_bad_value_costs_itself_and_a_bad_name_its_agent() {
     let text =
         r#"{"agents": [{"id": "a", "state": "hibernating"}, {"id": "b", "state": "idle"}, {"state": "idle"}, 7]}"#;
     let batches = page("$.agents[*]").read(text, now(), "web").expect("batches");
-    assert_eq!((batches[0].agents.len(), batches[0].complete), (1, false));
-    let rejected: Vec<_> = batches[0].rejected.iter().map(|rejected| (&*rejected.name, rejected.reason)).collect();
-    assert_eq!(rejected, [("a", "status"), ("#2", "name"), ("#3", "name")]);
+    assert_eq!((batches[0].agents.len(), batches[0].complete), (2, false), "nobody counts as gone");
+    assert_eq!((&*batches[0].agents[0].name, batches[0].agents[0].status), ("a", None));
+    let rejected: Vec<_> = batches[0].rejected.iter().map(|it| (it.subject(), it.field, it.reason)).collect();
+    assert_eq!(
+        rejected,
+        [
+            ("agents[0] a".to_owned(), "status", "status"),
+            ("agents[2]".to_owned(), "name", "name"),
+            ("agents[3]".to_owned(), "name", "name")
+        ]
+    );
     assert!(batches[0].rejected[0].error.contains("`status_map`"), "{}", batches[0].rejected[0].error);
+    let valued = page("$.agents[*]").read(r#"{"agents": [{"id": "a", "state": "hibernating"}]}"#, now(), "web");
+    assert!(valued.expect("batches")[0].complete, "everybody was read");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! From a body to a request: gzip inflated up to a limit, protobuf or JSON read.
 
-use std::io::Read as _;
-
-use flate2::bufread::MultiGzDecoder;
+use prost::Message as _;
 
 use super::json::{self, JsonError};
+use super::schema::{self, Message};
 use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
-use super::{schema, weigh};
+use super::{utf8, weigh};
 use crate::model::text::clean;
+use crate::sources::inflate::{Coding, InflateError};
+use crate::sources::lenient;
 
 /// Longest error text of a decoder that is passed on; it may quote the body.
 const MAX_ERROR: usize = 200;
@@ -83,6 +84,17 @@ pub fn decode(
     body: &[u8],
     limit: usize,
 ) -> Result<Request, DecodeError> {
+    decode_counted(signal, encoding, is_gzip, body, limit).map(|(request, _)| request)
+}
+
+/// The same, and how many values of it could not be read and were left out or, if they are texts, made UTF-8.
+pub(super) fn decode_counted(
+    signal: Signal,
+    encoding: Encoding,
+    is_gzip: bool,
+    body: &[u8],
+    limit: usize,
+) -> Result<(Request, usize), DecodeError> {
     let inflated;
     let body = if is_gzip {
         inflated = inflate(body, limit)?;
@@ -96,28 +108,46 @@ pub fn decode(
     let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
     let message = schema::request(signal);
     let rewritten;
-    let body = match encoding {
-        Encoding::Protobuf => body,
+    let (body, unread) = match encoding {
+        Encoding::Protobuf => (body, 0),
         Encoding::Json => {
-            rewritten = json::to_protobuf(body, message, most).map_err(|error| match error {
-                JsonError::TooLarge => DecodeError::TooMany(most),
-                JsonError::Malformed(why) => malformed("JSON", &why),
-            })?;
-            &rewritten
+            let unread;
+            (rewritten, unread) = from_json(body, message, most)?;
+            (&*rewritten, unread)
         }
     };
     if !weigh::fits(message, body, most) {
         return Err(DecodeError::TooMany(most));
     }
-    match signal {
-        Signal::Metrics => read(body).map(Request::Metrics),
-        Signal::Traces => read(body).map(Request::Traces),
-        Signal::Logs => read(body).map(Request::Logs),
+    match read(signal, body) {
+        Ok(request) => Ok((request, unread)),
+        Err(error) => match utf8::repaired(message, body) {
+            (_, 0) => Err(error),
+            (repaired, unread) => read(signal, &repaired).map(|request| (request, unread)),
+        },
     }
 }
 
-fn read<M: prost::Message + Default>(body: &[u8]) -> Result<M, DecodeError> {
-    M::decode(body).map_err(|error| malformed("protobuf", &error.to_string()))
+fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec<u8>, usize), DecodeError> {
+    json::to_protobuf(body, message, most).or_else(|error| match (error, lenient::rewrite(body)) {
+        (JsonError::TooLarge, _) => Err(DecodeError::TooMany(most)),
+        (JsonError::Malformed(why), None) => Err(malformed("JSON", &why)),
+        (JsonError::Malformed(why), Some(rewritten)) => {
+            json::to_protobuf(rewritten.as_bytes(), message, most).map_err(|error| match error {
+                JsonError::TooLarge => DecodeError::TooMany(most),
+                JsonError::Malformed(_) => malformed("JSON", &why),
+            })
+        }
+    })
+}
+
+fn read(signal: Signal, body: &[u8]) -> Result<Request, DecodeError> {
+    let read = match signal {
+        Signal::Metrics => MetricsRequest::decode(body).map(Request::Metrics),
+        Signal::Traces => TracesRequest::decode(body).map(Request::Traces),
+        Signal::Logs => LogsRequest::decode(body).map(Request::Logs),
+    };
+    read.map_err(|error| malformed("protobuf", &error.to_string()))
 }
 
 fn malformed(what: &str, why: &str) -> DecodeError {
@@ -125,16 +155,10 @@ fn malformed(what: &str, why: &str) -> DecodeError {
 }
 
 fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
-    let mut reader = MultiGzDecoder::new(body).take((limit as u64).saturating_add(1));
-    match reader.read_to_end(&mut out) {
-        Ok(_) if out.len() > limit => Err(DecodeError::TooLarge(limit)),
-        Ok(_) => Ok(out),
-        Err(error) => {
-            let message = format!("the body is not gzip: {}", clean(&error.to_string(), MAX_ERROR));
-            Err(DecodeError::Malformed(message))
-        }
-    }
+    Coding::Gzip.inflate(body, limit).map_err(|error| match error {
+        InflateError::TooLarge(limit) => DecodeError::TooLarge(limit),
+        error => DecodeError::Malformed(format!("the body is not gzip: {error}")),
+    })
 }
 
 impl Request {

@@ -1,7 +1,8 @@
 //! OTLP's JSON, rewritten into protobuf by the table of messages: one reader for both.
 //!
 //! Reads what senders make of protobuf's JSON mapping: null for absent, numbers as text, ids in hex, enums as words,
-//! names in either case, values without their kind. Refuses what would grow past a limit as it is rewritten.
+//! names in either case, values without their kind. A value that its field can't have is left out and counted. Refuses
+//! what would grow past a limit as it is rewritten.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,16 +23,16 @@ pub(super) enum JsonError {
     Malformed(String),
 }
 
-/// The protobuf of a JSON body; at most `limit` bytes of it.
-pub(super) fn to_protobuf(body: &[u8], message: &'static Message, limit: usize) -> Result<Vec<u8>, JsonError> {
+/// The protobuf of a JSON body, at most `limit` bytes of it, and how many values were left out.
+pub(super) fn to_protobuf(body: &[u8], message: &'static Message, limit: usize) -> Result<(Vec<u8>, usize), JsonError> {
     // A list in place of an object would be no message.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(JsonError::Malformed("it is no object".to_owned()));
     }
-    let mut out = Out { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_full: false };
+    let mut out = Out { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_full: false, unread: 0 };
     let mut input = serde_json::Deserializer::from_slice(body);
     match Fields(message, &mut out).deserialize(&mut input).and_then(|()| input.end()) {
-        Ok(()) => Ok(out.bytes),
+        Ok(()) => Ok((out.bytes, out.unread)),
         Err(_) if out.is_full => Err(JsonError::TooLarge),
         Err(error) => Err(JsonError::Malformed(error.to_string())),
     }
@@ -42,9 +43,23 @@ struct Out {
     bytes: Vec<u8>,
     limit: usize,
     is_full: bool,
+    /// Values that were left out.
+    unread: usize,
 }
 
 impl Out {
+    /// What `write` writes; nothing when it is a value that its field can't have.
+    fn or_nothing<E>(&mut self, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        let before = self.bytes.len();
+        let written = write(self);
+        if written.is_ok() || self.is_full {
+            return written;
+        }
+        self.bytes.truncate(before);
+        self.unread += 1;
+        Ok(())
+    }
+
     fn room<E: Error>(&mut self, more: usize) -> Result<(), E> {
         self.is_full = self.bytes.len() + more > self.limit;
         if self.is_full { Err(E::custom("it is too large")) } else { Ok(()) }
@@ -108,10 +123,13 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
 
 impl Fields<'_> {
     /// A bare value, which stands for an attribute's.
-    fn bare<E: Error>(self, number: u32, found: Unexpected<'_>, value: &Scalar<'_>) -> Result<(), E> {
+    fn bare<E: Error>(self, number: u32, value: &Scalar<'_>) -> Result<(), E> {
         match self.0.fields.iter().find(|field| field.0 == number) {
-            Some(field) if std::ptr::eq(self.0, &ANY) => value.write(field, self.1),
-            _ => Err(E::invalid_type(found, &self)),
+            Some(field) if std::ptr::eq(self.0, &ANY) => self.1.or_nothing(|out| value.write(field, out)),
+            _ => {
+                self.1.unread += 1;
+                Ok(())
+            }
         }
     }
 }
@@ -128,24 +146,30 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.bare(1, Unexpected::Str(text), &Scalar::Text(text))
+        self.bare(1, &Scalar::Text(text))
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
-        self.bare(2, Unexpected::Bool(flag), &Scalar::Bool(flag))
+        self.bare(2, &Scalar::Bool(flag))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.bare(3, Unexpected::Signed(number), &Scalar::Whole(number.into()))
+        self.bare(3, &Scalar::Whole(number.into()))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
         let kind = if i64::try_from(number).is_ok() { 3 } else { 4 };
-        self.bare(kind, Unexpected::Unsigned(number), &Scalar::Whole(number.into()))
+        self.bare(kind, &Scalar::Whole(number.into()))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.bare(4, Unexpected::Float(number), &Scalar::Number(number))
+        self.bare(4, &Scalar::Number(number))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.1.unread += 1;
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -251,23 +275,29 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        Scalar::Text(text).write(self.0, self.1)
+        self.1.or_nothing(|out| Scalar::Text(text).write(self.0, out))
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
-        Scalar::Bool(flag).write(self.0, self.1)
+        self.1.or_nothing(|out| Scalar::Bool(flag).write(self.0, out))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        Scalar::Whole(number.into()).write(self.0, self.1)
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).write(self.0, out))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        Scalar::Whole(number.into()).write(self.0, self.1)
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).write(self.0, out))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        Scalar::Number(number).write(self.0, self.1)
+        self.1.or_nothing(|out| Scalar::Number(number).write(self.0, out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.1.unread += 1;
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -288,11 +318,23 @@ impl<'de> Visitor<'de> for Value<'_> {
                 }
                 Ok(())
             }
-            Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => out.nested(field, |out| {
-                while list.next_element_seed(Element(field, out))?.is_some() {}
+            // Without one of its numbers a list would say something else.
+            Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => {
+                let (before, unread) = (out.bytes.len(), out.unread);
+                out.nested(field, |out| {
+                    while list.next_element_seed(Element(field, out))?.is_some() {}
+                    Ok(())
+                })?;
+                if out.unread > unread {
+                    out.bytes.truncate(before);
+                }
                 Ok(())
-            }),
-            _ => Err(A::Error::invalid_type(Unexpected::Seq, &Self(field, out))),
+            }
+            _ => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                out.unread += 1;
+                Ok(())
+            }
         }
     }
 }
@@ -308,27 +350,46 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
     }
 }
 
-impl Visitor<'_> for Element<'_> {
+impl<'de> Visitor<'de> for Element<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a number, or one as text")
     }
 
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.1.unread += 1;
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.visit_unit()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.visit_unit()
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        Scalar::Text(text).number(self.0.2, self.1)
+        self.1.or_nothing(|out| Scalar::Text(text).number(self.0.2, out))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        Scalar::Whole(number.into()).number(self.0.2, self.1)
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.2, out))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        Scalar::Whole(number.into()).number(self.0.2, self.1)
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.2, out))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        Scalar::Number(number).number(self.0.2, self.1)
+        self.1.or_nothing(|out| Scalar::Number(number).number(self.0.2, out))
     }
 }
 

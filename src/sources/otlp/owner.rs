@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::config::OtlpConfig;
-use super::decode::{DecodeError, Encoding, Request, Signal, decode};
+use super::decode::{DecodeError, Encoding, Request, Signal, decode_counted};
 use super::table::Table;
 use super::taken::{Reason, Taken};
 use crate::clock::Clock;
@@ -233,11 +233,12 @@ fn take(
             return Ok((taken, Distilled { said, counting: profiles.take_counting() }));
         }
     };
-    let request = decode(signal, encoding, is_gzip, &export.body, limit)?;
-    let taken = match &request {
+    let (request, unread) = decode_counted(signal, encoding, is_gzip, &export.body, limit)?;
+    let mut taken = match &request {
         Request::Metrics(metrics) => table.apply(now, metrics),
         Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
     };
+    taken.unread = unread as u64;
     let said = profiles.distil(now, &request);
     Ok((taken, Distilled { said, counting: profiles.take_counting() }))
 }

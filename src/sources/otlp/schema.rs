@@ -257,13 +257,17 @@ mod tests {
         for any in 0..ANY.fields.len() {
             for signal in Signal::ALL {
                 let body = whole(request(signal), any).to_string();
-                let bytes = to_protobuf(body.as_bytes(), request(signal), 100_000).expect("protobuf");
+                let (bytes, unread) = to_protobuf(body.as_bytes(), request(signal), 100_000).expect("protobuf");
                 let read = match signal {
                     Signal::Metrics => MetricsRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
                     Signal::Traces => TracesRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
                     Signal::Logs => LogsRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
                 };
-                assert_eq!(read.expect("OTLP").len(), bytes.len(), "{signal:?} with values of kind {any}: {body}");
+                assert_eq!(
+                    (read.expect("OTLP").len(), unread),
+                    (bytes.len(), 0),
+                    "{signal:?} with values of kind {any}: {body}"
+                );
             }
         }
     }
@@ -274,7 +278,7 @@ mod tests {
             r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"explicitBounds":[{}0]}}]}}}}]}}]}}]}}"#,
             "0,".repeat(1_000)
         );
-        let size = to_protobuf(body.as_bytes(), request(Signal::Metrics), 100_000).expect("protobuf").len();
+        let size = to_protobuf(body.as_bytes(), request(Signal::Metrics), 100_000).expect("protobuf").0.len();
         assert!(size > 8_000);
         let refused = to_protobuf(body.as_bytes(), request(Signal::Metrics), size - 1);
         assert!(matches!(refused, Err(super::super::json::JsonError::TooLarge)), "{refused:?}");

@@ -87,12 +87,14 @@ pub struct Taken {
     pub accepted: u64,
     /// Those that were not, by reason.
     rejected: [u64; Reason::ALL.len()],
+    /// Values of those that were, which could not be read.
+    pub unread: u64,
 }
 
 impl Taken {
     /// So much was taken.
     pub const fn all(accepted: u64) -> Self {
-        Self { accepted, rejected: [0; Reason::ALL.len()] }
+        Self { accepted, rejected: [0; Reason::ALL.len()], unread: 0 }
     }
 
     pub(super) fn add(&mut self, result: Result<(), Reason>) {
@@ -113,7 +115,7 @@ impl Taken {
         Reason::ALL.into_iter().zip(self.rejected).filter(|(_, count)| *count > 0)
     }
 
-    /// What the sender is told: how many it has lost, and why. What was sent before is not lost.
+    /// The answer: how many were lost, and why; with none lost it is a warning. What was sent before is not lost.
     pub fn partial(&self) -> Option<(u64, String)> {
         let (mut lost, mut message) = (0, String::new());
         for (reason, count) in self.rejected().filter(|(reason, _)| *reason != Reason::Duplicate) {
@@ -124,6 +126,11 @@ impl Taken {
                 break;
             }
         }
-        (lost > 0).then_some((lost, message))
+        if self.unread > 0 {
+            let separator = if message.is_empty() { "" } else { "; " };
+            message.push_str(separator);
+            message.push_str(&format!("{} values that could not be read were left out", self.unread));
+        }
+        (!message.is_empty()).then_some((lost, message))
     }
 }

@@ -63,7 +63,7 @@ const fn growth(count: usize) -> usize {
 
 /// A field of a wire type, and what comes after it. What is in a group, which no message here has, counts as what is
 /// around it: its reader passes over groups and goes on.
-fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
     match wire_type {
         0 => varint(body).map(|(_, rest)| (&[][..], rest)),
         1 => body.split_at_checked(8),
@@ -75,7 +75,7 @@ fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A number of seven bits a byte, and what comes after it.
-fn varint(body: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(body: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
     for (place, byte) in body.iter().enumerate().take(10) {
         number |= u64::from(byte & 0x7f) << (7 * place);

@@ -17,6 +17,7 @@ use crate::http_client::{self, BodyError};
 use crate::model::{SourceError, SourceErrorReason};
 use crate::secret::SecretSource;
 use crate::sources::config::{Problem, SourceConfig};
+use crate::sources::inflate::{self, InflateError};
 use crate::sources::page::{self, failed, malformed};
 
 /// Larger bodies are read on a thread of their own, in bytes.
@@ -105,15 +106,21 @@ impl Requester {
         })
     }
 
-    /// What `read` makes of the answer of `route`, a path below the source's address; of the address itself when empty.
+    /// How long one exchange may take.
+    pub(in crate::sources) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What `read` makes of the answer of `route`, the segments of a path below the source's address; of the address
+    /// itself when there are none.
     pub(in crate::sources) async fn fetch<T: Send + 'static>(
         &self,
-        route: &'static str,
+        route: &[&str],
         read: impl FnOnce(&str) -> Result<T, SourceError> + Send + 'static,
     ) -> Result<T, Failure> {
         let body = self.get(route).await?;
         let large = body.len() > INLINE;
-        let read = move || page::text(&body).and_then(read);
+        let read = move || page::text(&body).and_then(|text| read(&text));
         if !large {
             return Ok(read()?);
         }
@@ -126,8 +133,9 @@ impl Requester {
         Ok(reading.await.unwrap_or_else(|_| Err(malformed("reading the body failed")))?)
     }
 
-    async fn get(&self, route: &str) -> Result<Vec<u8>, Failure> {
-        let request = self.client().await?.get(self.address(route)).headers(self.headers.clone());
+    async fn get(&self, segments: &[&str]) -> Result<Vec<u8>, Failure> {
+        let route = &*segments.iter().map(|segment| format!("/{segment}")).collect::<String>();
+        let request = self.client().await?.get(self.address(segments)).headers(self.headers.clone());
         let request = self.authorized(request).await?;
         let response = request.send().await.map_err(|error| broken(route, &error))?;
         let status = response.status();
@@ -135,17 +143,25 @@ impl Requester {
             let message = format!("{}answers {status}{}", prefix(route), remedy(status));
             return Err(Failure { status: Some(status), error: failed(SourceErrorReason::Status, &message) });
         }
-        http_client::read_body(response, self.max_body).await.map_err(|error| match error {
-            BodyError::TooLarge => {
-                let message = format!(
-                    "{}the body is larger than {} bytes; poll a smaller page, or raise `max_body`",
-                    prefix(route),
-                    self.max_body
-                );
-                failed(SourceErrorReason::TooLarge, &message).into()
-            }
+        let too_large = || {
+            let message = format!(
+                "{}the body is larger than {} bytes; poll a smaller page, or raise `max_body`",
+                prefix(route),
+                self.max_body
+            );
+            Failure::from(failed(SourceErrorReason::TooLarge, &message))
+        };
+        let coding = response.headers().get(header::CONTENT_ENCODING).cloned();
+        let body = http_client::read_body(response, self.max_body).await.map_err(|error| match error {
+            BodyError::TooLarge => too_large(),
             BodyError::Http(error) => broken(route, &error).into(),
-        })
+        })?;
+        // Nobody asked for it; some servers and proxies compress all the same.
+        match inflate::plain(coding.as_ref().map(HeaderValue::as_bytes), &body, self.max_body) {
+            Ok(plain) => Ok(plain.unwrap_or(body)),
+            Err(InflateError::TooLarge(_)) => Err(too_large()),
+            Err(error) => Err(malformed(&format!("{}{error}", prefix(route))).into()),
+        }
     }
 
     async fn client(&self) -> Result<&reqwest::Client, SourceError> {
@@ -166,11 +182,13 @@ impl Requester {
         self.client.get_or_try_init(build).await
     }
 
-    fn address(&self, route: &str) -> Url {
+    fn address(&self, segments: &[&str]) -> Url {
         let mut url = self.url.clone();
-        if !route.is_empty() {
-            let path = format!("{}{route}", url.path().trim_end_matches('/'));
-            url.set_path(&path);
+        // An address with a host always has a path that takes segments.
+        if let Ok(mut path) = url.path_segments_mut()
+            && !segments.is_empty()
+        {
+            path.pop_if_empty().extend(segments);
         }
         url
     }

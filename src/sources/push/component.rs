@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 
 use crate::model::{ComponentStatus, ComponentUpdate, Rejected, text};
-use crate::sources::draft::{Fault, reject};
+use crate::sources::draft::{Fault, Place, reject};
 use crate::sources::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::sources::{MAX_REASON, MAX_TEXT, NAME, VALUE};
 
@@ -27,51 +27,52 @@ pub(super) struct Components<'x, 'a> {
 impl<'de> Read<'de> for Components<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
-        let mut seen = 0;
-        loop {
+        for index in 0..MAX_COMPONENTS {
             let mut item = Component::default();
             if list.next_element_seed(Seed(&mut item))?.is_none() {
                 return Ok(());
             }
-            seen += 1;
-            if seen > MAX_COMPONENTS {
-                let error = format_args!("more than {MAX_COMPONENTS} components in one batch; send several");
-                return Err(A::Error::custom(error));
-            }
-            self.take(item);
+            self.take(index, item);
         }
+        let more = super::skip(&mut list)?;
+        if more > 0 {
+            reject(self.rejected, Place::BODY, "", Fault::surplus("components", more, MAX_COMPONENTS));
+        }
+        Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        match value {
-            Scalar::Null => Ok(()),
-            other => Err(E::custom(format_args!("`components` is {}; it must be a list", other.shown()))),
+        if value != Scalar::Null {
+            let fault = Fault::unfit("components", &value.shown(), Unfit("a list"));
+            reject(self.rejected, Place::BODY, "", fault);
         }
+        Ok(())
     }
 }
 
 impl<'a> Components<'_, 'a> {
-    fn take(&mut self, item: Component<'a>) {
-        let Component { name, status, details, metrics, surplus, fault } = item;
-        let fault = match (&name, &status, fault) {
-            (_, _, Some(fault)) => Some(fault),
-            (None, _, _) => {
-                Some(Fault { reason: NAME, error: "a component without `name`; give each one its name".to_owned() })
+    /// Takes a component without the values that can't be read; one whose name or status can't be is none.
+    fn take(&mut self, index: usize, item: Component<'a>) {
+        let Component { name, status, details, metrics, surplus, mut faults } = item;
+        let missing = |field, reason, error: &str| Fault { field, reason, error: error.to_owned() };
+        if faults.iter().all(|fault| !fault.field.is_empty()) {
+            let has = |field| faults.iter().any(|fault| fault.field == field);
+            if name.is_none() && !has("name") {
+                faults.push(missing("name", NAME, "a component without `name`; give each one its name"));
+            } else if status.is_none() && !has("status") {
+                let error = "a component without `status`; use one of OK, WARNING, ERROR, LIMITED";
+                faults.push(missing("status", VALUE, error));
             }
-            (_, None, _) => {
-                let error = "a component without `status`; use one of OK, WARNING, ERROR, LIMITED".to_owned();
-                Some(Fault { reason: VALUE, error })
-            }
-            _ => None,
-        };
-        let shown = name.clone().unwrap_or_default();
-        if let Some(fault) = fault {
-            reject(self.rejected, &shown, fault);
-        } else if let (Some(name), Some(status)) = (name, status) {
-            self.components.push(ComponentUpdate { name, status, details, metrics });
-            if surplus {
-                reject(self.rejected, &shown, Fault::limit("metrics of one component", MAX_METRICS));
-            }
+        }
+        if surplus {
+            faults.push(Fault::limit("metrics", "metrics of one component", MAX_METRICS));
+        }
+        let place = Place { list: "components", index: Some(index) };
+        for fault in faults {
+            reject(self.rejected, place, name.as_deref().unwrap_or_default(), fault);
+        }
+        if let (Some(name), Some(status)) = (name, status) {
+            self.components.push(ComponentUpdate { name, index, status, details, metrics });
         }
     }
 }
@@ -84,7 +85,8 @@ struct Component<'a> {
     metrics: Vec<(Cow<'a, str>, f64)>,
     /// Whether there were more metrics than are kept.
     surplus: bool,
-    fault: Option<Fault>,
+    /// Values that can't be read, one for each field.
+    faults: Vec<Fault>,
 }
 
 #[derive(Clone, Copy)]
@@ -113,7 +115,7 @@ impl<'de> Read<'de> for Component<'de> {
                 Part::Name | Part::Status | Part::Details => {
                     let value = map.next_value()?;
                     if let Err(fault) = self.set(part, value) {
-                        self.fault.get_or_insert(fault);
+                        self.fault(fault);
                     }
                 }
                 Part::Metrics => map.next_value_seed(Seed(&mut Metrics(self)))?,
@@ -125,16 +127,22 @@ impl<'de> Read<'de> for Component<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         let error = format!("a component is {}; it must be an object", value.shown());
-        self.fault = Some(Fault { reason: VALUE, error });
+        self.fault(Fault::item(VALUE, error));
         Ok(())
     }
 }
 
 impl<'a> Component<'a> {
+    fn fault(&mut self, fault: Fault) {
+        if self.faults.iter().all(|known| known.field != fault.field) {
+            self.faults.push(fault);
+        }
+    }
+
     fn set(&mut self, part: Part, value: Scalar<'a>) -> Result<(), Fault> {
         match (part, value) {
             (Part::Name, Scalar::Text(name)) if text::is_name(&name, MAX_TEXT) => self.name = Some(name),
-            (Part::Name, other) => return Err(Fault::name(&other.shown())),
+            (Part::Name, other) => return Err(Fault::name(&other)),
             (Part::Status, Scalar::Text(word)) => match ComponentStatus::parse(&word) {
                 Some(status) => self.status = Some(status),
                 None => return Err(Fault::status(&word, &STATUSES)),
@@ -173,7 +181,7 @@ impl<'de> Read<'de> for Metrics<'_, 'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
             let fault = Fault::unfit("metrics", &value.shown(), Unfit("an object of numbers"));
-            self.0.fault.get_or_insert(fault);
+            self.0.fault(fault);
         }
         Ok(())
     }

@@ -159,6 +159,7 @@ mod tests {
             let past = |place: usize| times[place].map(|millis| Time::from_millis(now().as_millis() - millis));
             AgentUpdate {
                 name: name.into(),
+                index: 0,
                 agent_type: texts[0].clone().map(Into::into),
                 status: status.map(|place| AgentStatus::ALL[place]),
                 running,
@@ -171,6 +172,7 @@ mod tests {
                 progress,
                 restart_count: count(0),
                 last_activity: past(1),
+                is_activity_unread: false,
                 estimated_completion: match completion {
                     Patch::Set(millis) => Patch::Set(Time::from_millis(now().as_millis() + millis)),
                     Patch::Clear => Patch::Clear,
@@ -214,8 +216,10 @@ mod tests {
             agents in proptest::collection::vec(agents(), 0..3),
             components in proptest::collection::vec((text(), 0..4_usize, proptest::option::of(text()), 0..3_u8), 0..3),
         ) {
-            let components = components.into_iter().map(|(name, status, details, metrics)| ComponentUpdate {
+            let agents = agents.into_iter().enumerate().map(|(index, agent)| AgentUpdate { index, ..agent }).collect();
+            let components = components.into_iter().enumerate().map(|(index, (name, status, details, metrics))| ComponentUpdate {
                 name: name.into(),
+                index,
                 status: ComponentStatus::ALL[status],
                 details: details.map(Into::into),
                 metrics: (0..metrics).map(|it| (format!("m{it}").into(), f64::from(it) / 3.0)).collect(),

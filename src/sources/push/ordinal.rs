@@ -6,11 +6,19 @@ use serde::de::{Error, IgnoredAny, MapAccess};
 
 use crate::model::text;
 use crate::model::update::Ordinal;
-use crate::sources::MAX_TEXT;
+use crate::sources::draft::Fault;
 use crate::sources::read::{Key, Read, Scalar};
+use crate::sources::{MAX_TEXT, VALUE};
 
-/// The object `ordinal`.
-pub(super) struct Ordinals<'x, 'a>(pub(super) &'x mut Option<Ordinal<'a>>);
+/// The object `ordinal` while it is read.
+#[derive(Default)]
+pub(super) struct Ordinals<'a> {
+    run: Option<Cow<'a, str>>,
+    number: Option<u64>,
+    /// Whether it is null.
+    none: bool,
+    fault: Option<Fault>,
+}
 
 #[derive(Clone, Copy)]
 enum Part {
@@ -27,40 +35,55 @@ fn part(key: &str) -> Part {
     }
 }
 
-impl<'de> Read<'de> for Ordinals<'_, 'de> {
+impl<'de> Read<'de> for Ordinals<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        let (mut run, mut number) = (Cow::Borrowed(""), None);
         while let Some(part) = map.next_key_seed(Key(part))? {
             match part {
                 Part::Run => match map.next_value()? {
-                    Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => run = name,
-                    other => return Err(unfit("`ordinal.run`", &other)),
+                    Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => self.run = Some(name),
+                    other => self.unfit("`ordinal.run`", &other),
                 },
                 Part::Number => {
                     let value: Scalar<'de> = map.next_value()?;
-                    number = value.count().map_err(|_| unfit("`ordinal.number`", &value))?;
+                    match value.count() {
+                        Ok(count) => self.number = count,
+                        Err(_) => self.unfit("`ordinal.number`", &value),
+                    }
                 }
                 Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
-        }
-        *self.0 = number.filter(|_| !run.is_empty()).map(|number| Ordinal { run, number });
-        if self.0.is_none() {
-            return Err(A::Error::custom("`ordinal` is not whole; send both `run` and `number`, or no `ordinal`"));
         }
         Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        match value {
-            Scalar::Null => Ok(()),
-            other => Err(unfit("`ordinal`", &other)),
+        self.none = value == Scalar::Null;
+        if !self.none {
+            self.unfit("`ordinal`", &value);
         }
+        Ok(())
     }
 }
 
-fn unfit<E: Error>(what: &str, value: &Scalar<'_>) -> E {
-    E::custom(format_args!(
-        "{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report",
-        value.shown()
-    ))
+impl<'a> Ordinals<'a> {
+    fn unfit(&mut self, what: &str, value: &Scalar<'_>) {
+        let error =
+            format!("{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report", value.shown());
+        self.fault.get_or_insert(Fault { field: "ordinal", reason: VALUE, error });
+    }
+
+    /// The place; `None` for null.
+    pub(super) fn finish(self) -> Result<Option<Ordinal<'a>>, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        match (self.run, self.number) {
+            (Some(run), Some(number)) => Ok(Some(Ordinal { run, number })),
+            _ if self.none => Ok(None),
+            _ => {
+                let error = "`ordinal` is not whole; send both `run` and `number`, or no `ordinal`".to_owned();
+                Err(Fault { field: "ordinal", reason: VALUE, error })
+            }
+        }
+    }
 }

@@ -24,15 +24,46 @@ fn check(fields: &str, expected: impl FnOnce(AgentUpdate<'_>)) {
     expected(batch.agents.into_iter().next().expect("an agent"));
 }
 
+/// One agent beside a good one, which can't be read at all.
 fn check_rejected(agent: &str, reason: &str, part: &str) {
     let body = format!(r#"{{"complete":true,"agents":[{agent},{{"name":"good"}}]}}"#);
     let batch = batch(&body);
     assert_eq!(batch.agents.len(), 1, "{agent}: the good one is taken");
+    assert_eq!(batch.agents[0].index, 1, "{agent}: at its own place");
     assert!(!batch.complete, "{agent}: who was not read is not gone");
+    check_fault(&batch, agent, reason, part);
+}
+
+/// One agent beside a good one, with a value of `field` that can't be read.
+fn check_value(agent: &str, field: &str, reason: &str, part: &str) {
+    let body = format!(r#"{{"complete":true,"agents":[{{"name":"good"}},{agent}]}}"#);
+    let batch = batch(&body);
+    assert_eq!(batch.agents.len(), 2, "{agent}: only the value is lost");
+    assert!(batch.complete, "{agent}: everybody was read");
+    check_fault(&batch, agent, reason, part);
+    let rejected = &batch.rejected[0];
+    assert_eq!(
+        (rejected.list, rejected.index, &*rejected.name, rejected.field),
+        ("agents", Some(1), "a", field),
+        "{agent}"
+    );
+}
+
+fn check_fault(batch: &Batch<'_>, agent: &str, reason: &str, part: &str) {
     let rejected = batch.rejected.first().unwrap_or_else(|| panic!("{agent} was taken"));
     assert_eq!(rejected.reason, reason, "{agent}");
     assert!(rejected.error.contains(part), "{agent}: {}", rejected.error);
     assert!(super::super::REJECT_REASONS.contains(&rejected.reason));
+}
+
+/// A body with a field of its own that can't be read: the rest counts.
+fn check_own(fields: &str, field: &str, part: &str) {
+    let body = format!(r#"{{{fields},"agents":[{{"name":"a"}}]}}"#);
+    let batch = batch(&body);
+    assert_eq!((batch.agents.len(), batch.complete, batch.ttl, &batch.ordinal), (1, false, None, &None), "{fields}");
+    let rejected = &batch.rejected[0];
+    assert_eq!((rejected.list, rejected.index, rejected.field), ("", None, field), "{fields}");
+    assert!(rejected.error.contains(part), "{fields}: {}", rejected.error);
 }
 
 fn check_refused(body: &str, part: &str) {
@@ -224,33 +255,71 @@ fn a_bad_agent_costs_itself_and_no_other() {
         (r#"{"name":7}"#, "name", "`name` is 7"),
         (r#"{"name":"a\u0007"}"#, "name", "control characters"),
         (&format!(r#"{{"name":"{}"}}"#, "x".repeat(257)), "name", "xxx…"),
-        (r#"{"name":"a","status":"runing"}"#, "status", "did you mean `running`?"),
-        (r#"{"name":"a","status":"hibernating"}"#, "status", "use one of idle"),
-        (r#"{"name":"a","status":3}"#, "value", "`status` is 3"),
-        (r#"{"name":"a","running":"yes"}"#, "value", "true or false"),
-        (r#"{"name":"a","progress":101}"#, "value", "from 0 to 100"),
-        (r#"{"name":"a","progress":-0.1}"#, "value", "from 0 to 100"),
-        (r#"{"name":"a","progress":"NaN"}"#, "value", "`progress` is `NaN`"),
-        (r#"{"name":"a","restart_count":-1}"#, "value", "`restart_count` is -1"),
-        (r#"{"name":"a","restart_count":1.5}"#, "value", "a whole number"),
-        (r#"{"name":"a","tokens":{"output":18446744073709551615}}"#, "value", "`tokens.output`"),
-        (r#"{"name":"a","tokens":{"cost_usd":-1}}"#, "value", "US dollars"),
-        (r#"{"name":"a","tokens":[1]}"#, "value", "an object of counters"),
-        (r#"{"name":"a","reviews":3}"#, "value", "an object of counters"),
-        (r#"{"name":"a","phase":{"x":[1,2]}}"#, "value", "`phase` is an object"),
-        (r#"{"name":"a","last_activity":"yesterday"}"#, "value", "2026-11-21T02:00:00Z"),
-        (r#"{"name":"a","last_activity":"2026-11-21T02:00:00"}"#, "value", "2026-11-21T02:00:00Z"),
-        (r#"{"name":"a","last_activity":-5}"#, "value", "`last_activity` is -5"),
-        (r#"{"name":"a","rate_limits":{}}"#, "value", "a list"),
-        (r#"{"name":"a","rate_limits":[7]}"#, "value", "a list of objects"),
-        (r#"{"name":"a","rate_limits":[{"limit_type":"cups"}]}"#, "value", "input_tokens"),
-        (&format!(r#"{{"name":"a","rate_limits":[{}{{}}]}}"#, "{},".repeat(16)), "limit", "more than 16"),
         ("7", "value", "an agent is 7"),
         ("[[]]", "value", "an agent is a list"),
         ("null", "value", "an agent is null"),
     ] {
         check_rejected(agent, reason, part);
     }
+}
+
+#[test]
+fn a_bad_value_costs_itself_and_not_its_agent() {
+    for (agent, field, reason, part) in [
+        (r#"{"name":"a","status":"runing"}"#, "status", "status", "did you mean `running`?"),
+        (r#"{"name":"a","status":"hibernating"}"#, "status", "status", "use one of idle"),
+        (r#"{"name":"a","status":3}"#, "status", "value", "`status` is 3"),
+        (r#"{"name":"a","running":"yes"}"#, "running", "value", "true or false"),
+        (r#"{"name":"a","progress":101}"#, "progress", "value", "from 0 to 100"),
+        (r#"{"name":"a","progress":-0.1}"#, "progress", "value", "from 0 to 100"),
+        (r#"{"name":"a","progress":"NaN"}"#, "progress", "value", "`progress` is `NaN`"),
+        (r#"{"name":"a","restart_count":-1}"#, "restart_count", "value", "`restart_count` is -1"),
+        (r#"{"name":"a","restart_count":1.5}"#, "restart_count", "value", "a whole number"),
+        (r#"{"name":"a","tokens":{"output":18446744073709551615}}"#, "tokens.output", "value", "`tokens.output`"),
+        (r#"{"name":"a","tokens":{"cost_usd":-1}}"#, "cost_usd", "value", "US dollars"),
+        (r#"{"name":"a","tokens":[1]}"#, "tokens", "value", "an object of counters"),
+        (r#"{"name":"a","reviews":3}"#, "reviews", "value", "an object of counters"),
+        (r#"{"name":"a","phase":{"x":[1,2]}}"#, "phase", "value", "`phase` is an object"),
+        (r#"{"name":"a","last_activity":"yesterday"}"#, "last_activity", "value", "2026-11-21T02:00:00Z"),
+        (r#"{"name":"a","last_activity":"2026-11-21T02:00:00"}"#, "last_activity", "value", "2026-11-21T02:00:00Z"),
+        (r#"{"name":"a","last_activity":-5}"#, "last_activity", "value", "`last_activity` is -5"),
+        (r#"{"name":"a","rate_limits":{}}"#, "rate_limits", "value", "a list"),
+        (r#"{"name":"a","rate_limits":[7]}"#, "rate_limits", "value", "a list of objects"),
+        (r#"{"name":"a","rate_limits":[{"limit_type":"cups"}]}"#, "rate_limits.limit_type", "value", "input_tokens"),
+        (
+            &format!(r#"{{"name":"a","rate_limits":[{}{{}}]}}"#, "{},".repeat(16)),
+            "rate_limits",
+            "limit",
+            "more than 16",
+        ),
+        (r#"{"name":"a","tokens":{"input":"1,234","output":5}}"#, "tokens.input", "value", "`1,234`"),
+        (r#"{"name":"a","requests":{"total":"12"}}"#, "requests.total", "value", "a whole number"),
+        (r#"{"name":"a","rate_limits":[{"limit":"many"}]}"#, "rate_limits.limit", "value", "`many`"),
+    ] {
+        check_value(agent, field, reason, part);
+    }
+    let read = batch(
+        r#"{"agents":[{"name":"a","status":"pondering","tokens":{"input":"x","output":5},"phase":"plan","eta":7.5e300,"last_activity":"noon",
+        "rate_limits":[{"limit":"x","remaining":3},7,{"provider":[]}]}]}"#,
+    );
+    let agent = &read.agents[0];
+    assert_eq!((agent.status, agent.tokens[0], agent.tokens[1]), (None, None, Some(5)));
+    assert_eq!((&agent.phase, agent.is_activity_unread), (&Patch::Set("plan".into()), true));
+    let limits = agent.rate_limits.as_ref().expect("limits");
+    assert_eq!((limits.len(), limits[0].limit, limits[0].remaining), (1, None, Some(3)));
+    let fields: Vec<_> = read.rejected.iter().map(|rejected| rejected.field).collect();
+    assert_eq!(
+        fields,
+        [
+            "status",
+            "tokens.input",
+            "estimated_completion",
+            "last_activity",
+            "rate_limits.limit",
+            "rate_limits",
+            "rate_limits.provider"
+        ]
+    );
 }
 
 #[test]
@@ -262,12 +331,20 @@ fn components_are_taken_one_by_one() {
         metrics.join(",")
     );
     let batch = batch(&body);
-    assert_eq!(batch.components.len(), 1);
+    assert_eq!(batch.components.len(), 2, "`db`, and `s` without its metrics");
     assert_eq!((batch.components[0].status, batch.components[0].metrics.len()), (ComponentStatus::Limited, 32));
-    let reasons: Vec<_> = batch.rejected.iter().map(|rejected| (&*rejected.name, rejected.reason)).collect();
+    let reasons: Vec<_> = batch.rejected.iter().map(|it| (it.list, it.index, &*it.name, it.field, it.reason)).collect();
+    let components = |index, name, field, reason| ("components", Some(index), name, field, reason);
     assert_eq!(
         reasons,
-        [("db", "limit"), ("q", "status"), ("", "name"), ("r", "value"), ("", "value"), ("s", "value")]
+        [
+            components(0, "db", "metrics", "limit"),
+            components(1, "q", "status", "status"),
+            components(2, "", "name", "name"),
+            components(3, "r", "status", "value"),
+            components(4, "", "", "value"),
+            components(5, "s", "metrics", "value")
+        ]
     );
     assert!(batch.complete, "its agents were all read");
 }
@@ -283,20 +360,39 @@ fn what_is_no_batch_is_refused_whole_and_says_where() {
     check_refused(r#"{"components":1}"#, "`components` is 1");
     check_refused(r#"{"project":"","agents":[]}"#, "`project`");
     check_refused(r#"{"project":5,"agents":[]}"#, "`project` is 5");
-    check_refused(r#"{"complete":"yes","agents":[]}"#, "`complete` is `yes`");
-    check_refused(r#"{"complete":true,"components":[]}"#, "`complete` without `agents`");
+    check_refused(r#"{"project":"a\nb","agents":[]}"#, "control characters");
+    check_refused(r#"{"complete":true,"agents":7,"components":7}"#, "`agents` is 7");
+    check_refused(r#"{"agents":[]} x"#, "trailing characters");
+    check_refused(r#"{"agents":[{"name":"a"}"#, "EOF");
+}
+
+#[test]
+fn a_bad_field_of_the_body_costs_itself() {
+    check_own(r#""complete":"yes""#, "complete", "`complete` is `yes`");
     for ttl in ["0", "-1", r#""soon""#, "[]", "1e99", r#""99d""#] {
-        check_refused(&format!(r#"{{"ttl":{ttl},"agents":[]}}"#), "`ttl` is ");
+        check_own(&format!(r#""ttl":{ttl}"#), "ttl", "`ttl` is ");
     }
     for ordinal in
         [r#"{"run":"","number":1}"#, r#"{"run":5,"number":1}"#, r#"{"run":"a","number":-1}"#, r#"{"run":"a"}"#, "7"]
     {
-        check_refused(&format!(r#"{{"ordinal":{ordinal},"agents":[]}}"#), "`ordinal");
+        check_own(&format!(r#""ordinal":{ordinal}"#), "ordinal", "`ordinal");
     }
-    check_refused(r#"{"agents":[]} x"#, "trailing characters");
-    check_refused(r#"{"agents":[{"name":"a"}"#, "EOF");
-    check_refused(&format!(r#"{{"agents":[{}0]}}"#, "0,".repeat(MAX_AGENTS)), "more than 100000 agents");
-    check_refused(&format!(r#"{{"components":[{}0]}}"#, "0,".repeat(1_000)), "more than 1000 components");
+    check_own(r#""components":1"#, "components", "`components` is 1");
+    let only = batch(r#"{"complete":true,"components":[{"name":"db","status":"OK"}],"agents":{}}"#);
+    assert_eq!((only.components.len(), only.complete), (1, false));
+    assert_eq!(only.rejected.iter().map(|it| it.field).collect::<Vec<_>>(), ["agents", "complete"]);
+}
+
+#[test]
+fn what_is_too_many_is_left_out_and_counted() {
+    let body = format!(r#"{{"complete":true,"agents":[{}{{"name":"a"}},7]}}"#, r#"{"name":"a"},"#.repeat(MAX_AGENTS));
+    let many = batch(&body);
+    assert_eq!((many.agents.len(), many.complete, many.rejected.len()), (MAX_AGENTS, false, 1));
+    assert_eq!((many.rejected[0].field, many.rejected[0].reason), ("agents", "limit"));
+    assert!(many.rejected[0].error.contains("2 were left out"), "{}", many.rejected[0].error);
+    let body = format!(r#"{{"components":[{}]}}"#, vec![r#"{"name":"a","status":"OK"}"#; 1_001].join(","));
+    let many = batch(&body);
+    assert_eq!((many.components.len(), many.rejected[0].field), (1_000, "components"));
 }
 
 #[test]
@@ -313,7 +409,9 @@ fn errors_of_a_hostile_body_stay_small() {
 fn deep_nesting_is_no_trouble() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(batch(&format!(r#"{{"x":{deep},"agents":[{{"name":"a","y":{deep}}}]}}"#)).agents.len(), 1);
-    check_rejected(&format!(r#"{{"name":"a","phase":{deep}}}"#), "value", "a list");
+    let phase = format!(r#"{{"agents":[{{"name":"a","phase":{deep}}}]}}"#);
+    let read = batch(&phase);
+    assert_eq!((read.agents.len(), read.rejected[0].field), (1, "phase"));
 }
 
 fn json() -> impl Strategy<Value = serde_json::Value> {

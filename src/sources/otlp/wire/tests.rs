@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message as _;
 
 use super::*;
-use crate::sources::otlp::decode::{DecodeError, Encoding, Request, Signal, decode};
+use crate::sources::otlp::decode::{DecodeError, Encoding, Request, Signal, decode, decode_counted};
 
 fn read(signal: Signal, json: &str) -> Result<Request, DecodeError> {
     decode(signal, Encoding::Json, false, json.as_bytes(), 1_000_000)
@@ -374,9 +374,55 @@ fn json_is_read_in_every_form_that_senders_write() {
     assert_eq!((records[0].body.clone(), records[0].severity_number, records[1].severity_number), (None, 9, 0));
     assert_eq!(records[1].event_name, "e");
 
-    for wrong in
-        [r#"{"resourceMetrics": 3}"#, r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": 3}]}]}]}"#, "x"]
-    {
-        assert!(matches!(read(Signal::Metrics, wrong), Err(DecodeError::Malformed(_))), "{wrong}");
+    assert!(matches!(read(Signal::Metrics, "x"), Err(DecodeError::Malformed(_))));
+}
+
+/// A value that its field can't have is left out, counted, and costs nothing beside it.
+#[test]
+fn a_bad_value_in_json_costs_itself() {
+    for (points, unread, kept) in [
+        (r#"{"asInt": "1,234"}, {"asInt": 5}"#, 1, vec![None, Some(5)]),
+        (r#"{"asInt": {}, "timeUnixNano": []}, {"asInt": 5}"#, 2, vec![None, Some(5)]),
+        (r#"{"asInt": 7, "attributes": 3}, 7, [], "x", {"asInt": 5}"#, 4, vec![Some(7), None, None, None, Some(5)]),
+        (r#"{"asInt": 1e99, "exemplars": NaN}, {"asInt": 5}"#, 1, vec![None, Some(5)]),
+        (
+            r#"{"asInt": 5, "attributes": [{"key": "cut \ud83d", "value": {"stringValue": "\udc00"}}]}"#,
+            0,
+            vec![Some(5)],
+        ),
+        (r#"{"asInt": 5, "attributes": [{"key": 3, "value": {"intValue": true}}]}"#, 2, vec![Some(5)]),
+    ] {
+        let json = format!(
+            r#"{{"resourceMetrics": [{{"resource": [], "scopeMetrics": [{{"metrics": [{{"name": "m", "sum": {{"dataPoints": [{points}]}}}}]}}]}}]}}"#
+        );
+        let read = decode_counted(Signal::Metrics, Encoding::Json, false, json.as_bytes(), 100_000);
+        let Ok((Request::Metrics(request), count)) = read else { panic!("{json}: {read:?}") };
+        let sum = request.resource_metrics[0].scope_metrics[0].metrics[0].sum.as_ref().expect("a sum");
+        let numbers: Vec<_> = sum.data_points.iter().map(|point| point.as_int).collect();
+        assert_eq!((numbers, count), (kept, unread + 1), "{points}");
     }
+    let json = r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"histogram": {"dataPoints": [{"bucketCounts": [1, "x", 2], "count": 3}]}}]}]}]}"#;
+    let Ok(Request::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
+    let point =
+        &request.resource_metrics[0].scope_metrics[0].metrics[0].histogram.as_ref().expect("one").data_points[0];
+    assert_eq!((point.bucket_counts.len(), point.count), (0, 3), "a list without one of its numbers is another");
+}
+
+/// Bytes that are no text cost what is no text of them.
+#[test]
+fn texts_that_are_no_utf8_are_made_so() {
+    let attribute = KeyValue::new("prompt", Value::String("cutXX".to_owned()));
+    let record = LogRecord { event_name: "e".to_owned(), attributes: vec![attribute], ..LogRecord::default() };
+    let scope_logs = vec![ScopeLogs { scope: None, log_records: vec![record] }];
+    let body = LogsRequest { resource_logs: vec![ResourceLogs { resource: None, scope_logs }] }.encode_to_vec();
+    let place = body.windows(2).position(|pair| pair == b"XX").expect("it is there");
+    let mut broken = body.clone();
+    broken[place..place + 2].copy_from_slice(b"\xff\xfe");
+    let read = decode_counted(Signal::Logs, Encoding::Protobuf, false, &broken, 100_000);
+    let Ok((Request::Logs(request), 1)) = read else { panic!("{read:?}") };
+    let record = &request.resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!(record.event_name, "e");
+    assert_eq!(record.attributes[0].value(), Some(&Value::String("cut\u{fffd}\u{fffd}".to_owned())));
+    let cut = decode_counted(Signal::Logs, Encoding::Protobuf, false, &broken[..broken.len() - 1], 100_000);
+    assert!(matches!(cut, Err(DecodeError::Malformed(_))), "{cut:?}");
 }

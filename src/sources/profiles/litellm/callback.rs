@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::super::limits::HIDDEN_PARAMS;
 use super::{CALL_ID, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
+use crate::sources::lenient;
 use crate::sources::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
 
 /// The event that a call becomes.
@@ -39,9 +40,6 @@ pub(in crate::sources) struct Calls {
 /// Why nothing of a body was read; it quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::sources) enum CallbackError {
-    /// It is no text.
-    #[error("the body is not UTF-8 from byte {0} on")]
-    NotText(usize),
     /// It is no JSON.
     #[error(
         "the body is not what LiteLLM's generic API callback posts, JSON objects in an array or a line each, at line {line} column {column}"
@@ -62,7 +60,10 @@ impl From<serde_json::Error> for CallbackError {
 
 /// Reads the calls of a body, which `producer` posts.
 pub(in crate::sources) fn decode(producer: &[KeyValue], body: &[u8]) -> Result<Calls, CallbackError> {
-    let body = std::str::from_utf8(body).map_err(|error| CallbackError::NotText(error.valid_up_to()))?;
+    lenient::Body::new(body).read(|text| decode_text(producer, text))
+}
+
+fn decode_text(producer: &[KeyValue], body: &str) -> Result<Calls, CallbackError> {
     let is_array = body.trim_start().starts_with('[');
     let mut found = Found::default();
     if is_array {
@@ -303,7 +304,12 @@ fn scalar(value: Option<&RawValue>) -> Option<Value> {
         return None;
     }
     match value.bytes().next()? {
-        b'"' => serde_json::from_str(value).ok().filter(|text: &String| !text.is_empty()).map(Value::String),
+        b'"' => {
+            // Half a surrogate pair passes where it is not looked at.
+            let read = serde_json::from_str(value).ok();
+            let read = read.or_else(|| serde_json::from_str(&lenient::rewrite(value.as_bytes())?).ok());
+            read.filter(|text: &String| !text.is_empty()).map(Value::String)
+        }
         b'-' | b'0'..=b'9' => value.parse().ok().map(Value::Double),
         _ => None,
     }

@@ -1,0 +1,45 @@
+//! Texts of a protobuf body that are no UTF-8, made so: the reader refuses a whole body for one of them.
+
+use prost::encoding::encode_varint;
+
+use super::schema::{Kind, Message};
+use super::weigh::{field, varint};
+
+/// A deeper message is refused by its reader.
+const DEEPEST: usize = 100;
+
+/// `body` with U+FFFD in place of what is no UTF-8 in its texts, and how many texts had any; what is malformed stays so.
+pub(super) fn repaired(message: &'static Message, body: &[u8]) -> (Vec<u8>, usize) {
+    let mut out = Vec::with_capacity(body.len() + body.len() / 8);
+    let mut count = 0;
+    write(message, body, DEEPEST, &mut out, &mut count);
+    (out, count)
+}
+
+fn write(message: &'static Message, mut body: &[u8], deeper: usize, out: &mut Vec<u8>, count: &mut usize) {
+    while let Some((key, rest)) = varint(body) {
+        let Some((value, after)) = field(key & 7, rest) else { break };
+        let whole = body.get(..body.len() - after.len()).unwrap_or_default();
+        let kind = message.fields.iter().find(|field| u64::from(field.0) == key >> 3).map(|field| field.2);
+        match kind.filter(|_| key & 7 == 2) {
+            Some(Kind::Text) if std::str::from_utf8(value).is_err() => {
+                *count += 1;
+                put(key, String::from_utf8_lossy(value).as_bytes(), out);
+            }
+            Some(Kind::One(nested) | Kind::Many(nested)) if deeper > 0 => {
+                let mut inner = Vec::with_capacity(value.len());
+                write(nested, value, deeper - 1, &mut inner, count);
+                put(key, &inner, out);
+            }
+            _ => out.extend_from_slice(whole),
+        }
+        body = after;
+    }
+    out.extend_from_slice(body);
+}
+
+fn put(key: u64, value: &[u8], out: &mut Vec<u8>) {
+    encode_varint(key, out);
+    encode_varint(value.len() as u64, out);
+    out.extend_from_slice(value);
+}
