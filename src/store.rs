@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use history::{ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows};
-pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Receipt, Restored, Settled};
+pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, LostNotice, Receipt, Restored, Settled};
 pub use record::Recorder;
 
 use crate::clock::Clock;
