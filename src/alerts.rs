@@ -12,12 +12,14 @@ mod flap;
 mod incidents;
 mod life;
 mod quiet;
+mod redeliver;
 mod tell;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ pub use quiet::{MAX_SILENCES, QuietError};
 pub use tell::Standing;
 
 use crate::model::{
-    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Event, Finding, Fingerprint, Notice,
+    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Event, Finding, Fingerprint, Level, Notice,
     ReceiverPolicy, RuleId, RulePolicy, Silence, Subject, Time,
 };
 
@@ -52,6 +54,8 @@ pub struct Effects {
     pub silences: Vec<Silence>,
     /// Silences that ended.
     pub silences_over: Vec<Arc<str>>,
+    /// What was announced, whoever receives it.
+    pub announcements: Vec<Arc<str>>,
     /// What was decided, and why, in the order in which it was.
     pub decisions: Vec<Decision>,
 }
@@ -66,6 +70,7 @@ impl Effects {
             && self.suppressed.is_empty()
             && self.silences.is_empty()
             && self.silences_over.is_empty()
+            && self.announcements.is_empty()
             && self.decisions.is_empty()
     }
 
@@ -107,6 +112,10 @@ pub struct Alerts {
     silences: Vec<Silence>,
     /// When one of them begins or ends next.
     silence_turns_at: Option<Time>,
+    /// By receiver, the alerts that found no room among what waits for it; the worst first.
+    deferred: BTreeMap<Arc<str>, BTreeSet<(Reverse<Level>, Fingerprint)>>,
+    /// Whether nothing but announcements is sent.
+    is_paused: bool,
     decisions: Vec<Decision>,
     deadlines: Deadlines,
     touched: Vec<u32>,
@@ -129,6 +138,8 @@ impl Alerts {
             incidents: Incidents::default(),
             silences: Vec::new(),
             silence_turns_at: None,
+            deferred: BTreeMap::new(),
+            is_paused: false,
             decisions: Vec::new(),
             deadlines: Deadlines::default(),
             touched: Vec::new(),
@@ -150,6 +161,9 @@ impl Alerts {
             for told in alert.told.values_mut() {
                 told.lowered_since = told.lowered_since.map(|since| since.plus(downtime).min(now));
                 told.firing_at = told.firing_at.map(|at| at.min(now));
+                if let Some(undelivered) = &mut told.undelivered {
+                    undelivered.until = undelivered.until.min(now.plus(redeliver::LONGEST_PAUSE));
+                }
             }
             for flip in &mut alert.flips {
                 *flip = flip.plus(downtime).min(now);
@@ -177,8 +191,11 @@ impl Alerts {
     pub fn configure(&mut self, now: Time, policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> Effects {
         self.policies = policies.into_iter().map(Arc::new).collect();
         self.receivers = receivers;
+        self.deferred.retain(|name, _| self.receivers.iter().any(|receiver| receiver.name == *name));
         for slot in self.slots() {
             let Some(entry) = self.entry_mut(slot) else { continue };
+            // A receiver's settings may have been fixed: what was given up is due again at once.
+            entry.alert.told.values_mut().for_each(|told| told.undelivered = None);
             let name = Arc::clone(&entry.alert.rule);
             match self.policies.iter().find(|policy| policy.name == name).cloned() {
                 Some(policy) => {
@@ -259,6 +276,14 @@ impl Alerts {
     /// Every alert that is remembered.
     pub fn all(&self) -> impl Iterator<Item = &Alert> {
         self.entries.iter().flatten().map(|entry| &entry.alert)
+    }
+
+    /// Pauses or resumes all that receivers are sent but announcements; what is due on resuming is sent then.
+    pub fn set_paused(&mut self, now: Time, is_paused: bool) -> Effects {
+        if std::mem::replace(&mut self.is_paused, is_paused) && !is_paused {
+            self.slots().into_iter().for_each(|slot| self.touch(slot));
+        }
+        self.settle(now)
     }
 
     /// Settles explanations and tells what is to be told.

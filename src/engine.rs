@@ -36,8 +36,8 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{Event, Finding, Notice, Report, Time};
-use crate::notify::Dispatcher;
+use crate::model::{Event, Finding, Notice, Outcome, Report, Retry, SendError, SendReason, Time};
+use crate::notify::{CAPACITY, Dispatcher};
 use crate::rules::Rules;
 use crate::sources::otlp::config::AgentRule;
 use crate::store::{Recorder, Settled, Store};
@@ -54,6 +54,8 @@ pub const BULK_QUEUE: usize = 1024;
 pub const CONTROL_QUEUE: usize = 1024;
 /// Bound of the queue of hooks.
 pub const HOOK_QUEUE: usize = 1024;
+/// Deferred alerts that are released at once, so that they delay nothing else.
+const RELEASED: usize = 2_000;
 /// How long judging stays paused before it resumes by itself.
 pub const PAUSE: Duration = Duration::from_secs(3600);
 
@@ -154,7 +156,7 @@ impl Engine {
             self.set_monitoring(now, true, "the end of its time");
         }
         self.end_orphans(now);
-        self.tell_digest(now);
+        self.send_digest(now);
         self.fleet.tick(now);
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
@@ -177,26 +179,33 @@ impl Engine {
             .min()
     }
 
-    /// Resumes or pauses judging; people are told who did.
+    /// Resumes or pauses judging, or extends the pause; people are told who did. All else is kept from receivers while
+    /// it is paused.
     fn set_monitoring(&mut self, now: Time, on: bool, by: &str) {
         let was_on = self.paused_until.is_none();
         self.paused_until = (!on).then(|| now.plus(PAUSE));
         self.fleet.set_monitoring(on);
         self.monitoring.send_replace(on);
-        if on && !was_on {
-            tracing::info!(by, "monitoring resumed");
-            let effects = self.alerts.announce(now, "monitoring", &format!("{by} resumed the monitoring"));
-            self.take_effects(now, effects);
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.set_paused(!on);
+        }
+        if on && was_on {
+            return;
+        }
+        let text = if on {
+            format!("{by} resumed the monitoring")
+        } else {
+            let what = if was_on { "paused the monitoring" } else { "extended the pause of the monitoring" };
+            let until = self.fleet.state().wall.show(now.plus(PAUSE));
+            format!("{by} {what}: nobody is told of anything until it resumes, at the latest at {until}")
+        };
+        let effects = self.alerts.announce(now, "monitoring", &text);
+        self.take_effects(now, effects);
+        let effects = self.alerts.set_paused(now, !on);
+        self.take_effects(now, effects);
+        if on {
             self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
             self.settle(now);
-        } else if was_on && !on {
-            tracing::warn!(by, resumes_after_seconds = PAUSE.as_secs(), "monitoring paused");
-            let text = format!(
-                "{by} paused the monitoring: nobody is told of anything until it resumes, at the latest at {}",
-                self.fleet.state().wall.show(now.plus(PAUSE))
-            );
-            let effects = self.alerts.announce(now, "monitoring", &text);
-            self.take_effects(now, effects);
         }
     }
 
@@ -212,17 +221,21 @@ impl Engine {
         // A receiver that a reload took away has no series any more, and its last send must not bring them back.
         let counts = |receiver: &Arc<str>| self.receivers.contains(receiver);
         match report {
-            Report::Delivered(outcome, references) => {
-                self.watch.took(&outcome.receiver);
+            Report::Delivered(outcome, receipt) => {
+                self.watch.took(&outcome, receipt.amiss.as_ref());
                 let counted = if counts(&outcome.receiver) { &outcome.notices[..] } else { &[] };
                 for notice in counted {
                     self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
                 }
+                if let Some(error) = &receipt.amiss {
+                    self.note_amiss(&outcome, error);
+                }
                 if outcome.notices.is_empty() {
                     return;
                 }
-                if !references.is_empty() {
-                    references.iter().for_each(|reference| self.alerts.refer(reference, &outcome.receiver));
+                self.alerts.delivered(&outcome.notices);
+                if !receipt.references.is_empty() {
+                    receipt.references.iter().for_each(|reference| self.alerts.refer(reference, &outcome.receiver));
                     let effects = self.alerts.tick(outcome.at);
                     self.take_effects(outcome.at, effects);
                 }
@@ -245,6 +258,17 @@ impl Engine {
                 });
                 self.committer.settle(&outcome.notices, &Settled::Superseded);
             }
+            Report::Deferred(outcome) => {
+                let count = outcome.notices.len();
+                tracing::warn!(
+                    receiver = &*outcome.receiver,
+                    count,
+                    "too many alerts wait for the receiver; these are sent once there is room"
+                );
+                let effects = self.alerts.defer(outcome.at, &outcome.notices);
+                self.take_effects(outcome.at, effects);
+                self.committer.settle(&outcome.notices, &Settled::Superseded);
+            }
             Report::Failed { receiver, error, notices, at } => {
                 self.watch.failed(at, &receiver);
                 if counts(&receiver) {
@@ -258,7 +282,7 @@ impl Engine {
                 });
             }
             Report::GaveUp(outcome, error) => {
-                self.watch.gave_up(&outcome);
+                self.watch.gave_up(&outcome.receiver, outcome.notices.len());
                 if counts(&outcome.receiver) {
                     self.own.failed(&outcome.receiver, error.reason.as_str());
                 }
@@ -267,15 +291,48 @@ impl Engine {
                     notices = outcome.notices.len(),
                     reason = error.reason.as_str(),
                     error = %error,
-                    "notification refused for good; see the receiver's settings"
+                    "notification permanently rejected and dead-lettered; check the receiver's settings"
                 );
                 let message: Arc<str> = Arc::from(&*error.message);
                 self.note_outcome(outcome.at, &outcome.notices, |notice| Event::GaveUp {
                     receiver: notice.receiver.clone(),
                     error: message.clone(),
                 });
-                let dead = Settled::Dead { reason: error.reason, message: error.message.clone() };
+                let is_of_message = error.retry == Retry::Never;
+                if error.reason != SendReason::Dropped {
+                    let effects = self.alerts.gave_up(outcome.at, &outcome.notices, is_of_message);
+                    self.take_effects(outcome.at, effects);
+                }
+                let dead = Settled::Dead { reason: error.reason, message: error.message };
                 self.committer.settle(&outcome.notices, &dead);
+            }
+        }
+    }
+
+    /// Notes that a part of a receiver, an instance or a recipient, did not take what another took.
+    fn note_amiss(&self, outcome: &Outcome, error: &SendError) {
+        if self.receivers.contains(&outcome.receiver) {
+            self.own.failed(&outcome.receiver, error.reason.as_str());
+        }
+        tracing::warn!(
+            receiver = &*outcome.receiver,
+            reason = error.reason.as_str(),
+            error = %error,
+            "notification delivered, but not to all"
+        );
+    }
+
+    /// Has what found no room among what waits for a receiver sent once there is some.
+    fn send_deferred(&mut self, now: Time) {
+        let deferred: Vec<Arc<str>> = self.alerts.deferred().map(|(receiver, _)| Arc::clone(receiver)).collect();
+        for receiver in deferred {
+            // What was released before is on its way through the ledger.
+            let is_free = self.committer.undispatched() == 0;
+            let pending = self.dispatcher.as_ref().and_then(|dispatcher| dispatcher.pending(&receiver));
+            let room = pending.filter(|_| is_free).map_or(0, |pending| (CAPACITY / 2).saturating_sub(pending));
+            if room > 0 {
+                let effects = self.alerts.make_room(now, &receiver, room.min(RELEASED));
+                self.take_effects(now, effects);
             }
         }
     }

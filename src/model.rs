@@ -45,7 +45,7 @@ pub mod windows;
 
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
 pub use agent_telemetry::{AgentTelemetry, Channel, EndedTask, Received, Reception};
-pub use alert::{Alert, AlertCounts, AlertState, Told};
+pub use alert::{Alert, AlertCounts, AlertState, Told, Undelivered, Worst};
 pub use arrival::Arrival;
 pub use brake::{Budget, Stop};
 pub use changes::{Changes, HistoryRow, Removal, Removed};
@@ -60,7 +60,8 @@ pub use level::Level;
 pub use limited::{Limited, Refusal};
 pub use matchers::{Label, Matchers};
 pub use notice::{
-    Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, SendError, SendReason,
+    Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, Retry, SendError,
+    SendReason,
 };
 pub use project::{ModelTotals, Project, Totals};
 pub use quiet::{Quiet, QuietHours};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::model::{Level, Notice, NoticeKind, Subject, Time};
 
 mod alertmanager;
+mod answer;
 pub mod config;
 mod console;
 pub mod dispatcher;

@@ -23,7 +23,7 @@ pub use error::StoreError;
 pub use history::{
     ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows, UsageBody,
 };
-pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, Receipt, Restored, Settled};
+pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, LostNotice, Receipt, Restored, Settled};
 pub use record::Recorder;
 
 use crate::clock::Clock;

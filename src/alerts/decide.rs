@@ -5,6 +5,7 @@
 //! was told is always owed, never waits, and passes whatever keeps the rest back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::flap::settles_at;
 use crate::model::quiet::quiet_until;
@@ -12,6 +13,9 @@ use crate::model::{
     Alert, AlertState, Incident, Label, Level, NoticeKind, ReceiverPolicy, RulePolicy, Silence, Subject, Time, Told,
     Why, Withheld,
 };
+
+/// How long a resolve stays due to a receiver that rejects it.
+const RESOLVE_DUE_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What to do for one receiver now.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,11 +54,39 @@ pub(super) struct Case<'a> {
     pub(super) is_explained: bool,
     /// The incident that the alert is part of.
     pub(super) incident: Option<Incident>,
+    /// Whether nothing is sent at present.
+    pub(super) is_paused: bool,
 }
 
 impl Case<'_> {
     /// The verdict; it notes in `told` since when the alert is milder than was told.
     pub(super) fn verdict(&self, told: &mut Told) -> Verdict {
+        if self.is_given_up(told) {
+            *told = Told { sequence: told.sequence, firing_at: told.firing_at, ..Told::default() };
+            return Verdict::Nothing;
+        }
+        let verdict = self.due(told);
+        let Verdict::Tell(kind, level, ..) = &verdict else { return verdict };
+        if self.is_paused {
+            Verdict::Withhold(Withheld::Paused)
+        } else if told.deferred {
+            Verdict::Withhold(Withheld::NoRoom)
+        } else if let Some(until) = told.held_until(self.now, kind.is_firing().then_some(*level)) {
+            Verdict::Withhold(Withheld::Undelivered { until })
+        } else {
+            verdict
+        }
+    }
+
+    /// Whether a resolve was given up again and again for so long that the receiver need not hear of it any more.
+    fn is_given_up(&self, told: &Told) -> bool {
+        told.undelivered.as_ref().is_some_and(|undelivered| undelivered.level.is_none())
+            && self.alert.state == AlertState::Resolved
+            && self.alert.resolved_at.is_some_and(|at| self.now.since(at) >= RESOLVE_DUE_FOR)
+    }
+
+    /// What is due whatever became of earlier messages.
+    fn due(&self, told: &mut Told) -> Verdict {
         let alert = self.alert;
         if let Some(until) = settles_at(alert, self.policy) {
             return self.flapping(told, until);

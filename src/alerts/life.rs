@@ -59,9 +59,9 @@ impl Alerts {
             self.remove(slot);
         }
         for told in told.values_mut() {
-            (told.sequence, told.withheld) = (0, None);
+            (told.sequence, told.withheld, told.undelivered) = (0, None, None);
         }
-        let alert = Alert {
+        let mut alert = Alert {
             fingerprint,
             source: finding.source,
             agent_type: finding.agent_type,
@@ -73,6 +73,7 @@ impl Alerts {
             flapping_since,
             ..Alert::new(Arc::clone(&policy.name), finding.subject, level, finding.since, now)
         };
+        alert.note_worst();
         let slot = self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false, explainer: None });
         self.touch(slot);
         if let Some(entry) = self.entry(slot) {
@@ -107,6 +108,7 @@ impl Alerts {
         }
         let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
         if !is_news && !crossed {
+            alert.note_worst();
             return;
         }
         let was_clearing = alert.clearing_since.is_some();
@@ -114,6 +116,9 @@ impl Alerts {
         (alert.changed_at, alert.caused_at) = (now, now);
         entry.dirty = true;
         self.set_level(now, slot, level);
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.alert.note_worst();
+        }
         if was_clearing {
             self.note(now, slot, Event::NotCleared);
         }
@@ -172,7 +177,8 @@ impl Alerts {
         match alert.state {
             AlertState::Pending if alert.started_at.plus(hold) <= now => {
                 (alert.state, alert.fired_at) = (AlertState::Firing, Some(alert.started_at.plus(hold)));
-                (alert.changed_at, alert.peak) = (now, alert.level);
+                (alert.changed_at, alert.peak, alert.worst) = (now, alert.level, None);
+                alert.note_worst();
                 entry.dirty = true;
                 let level = entry.alert.level;
                 self.counts.fired += 1;

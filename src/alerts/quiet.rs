@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::decide::not_for;
 use super::{Alerts, Effects};
 use crate::model::{
-    Ack, Alert, AlertState, Audience, Event, Fingerprint, Level, Notice, NoticeKind, Silence, Subject, Time,
+    Ack, Alert, AlertState, Audience, Event, Fingerprint, Level, Notice, NoticeKind, ReceiverPolicy, Silence, Subject,
+    Time,
 };
 
 /// Silences that can be known at once.
@@ -145,17 +147,26 @@ impl Alerts {
         self.settle_into(now, effects)
     }
 
-    /// As [`Alerts::announce`], to those who were told of `alert` if there is one.
+    /// As [`Alerts::announce`]: of `alert`, if there is one, to those who were notified of it, or, if nobody was, to
+    /// those it is for. Programs hear of it where no receiver is for people: somebody must.
     fn announce_into(&mut self, now: Time, id: &str, text: &str, alert: Option<&Alert>, effects: &mut Effects) {
         let subject = Subject::Sidecar { name: Arc::from("lookout") };
         // Each piece of news is told by itself: none replaces another that waits.
         let named = Subject::Sidecar { name: Arc::from(format!("{id} {} {text}", now.as_millis())) };
         let fingerprint = Fingerprint::of("Announcement", &named);
-        for receiver in self.receivers.iter().filter(|receiver| receiver.audience == Audience::People) {
-            let is_told = |alert: &Alert| alert.told.get(&receiver.name).is_some_and(|told| told.level.is_some());
-            if !alert.is_none_or(is_told) {
-                continue;
-            }
+        let text: Arc<str> = Arc::from(text);
+        effects.announcements.push(Arc::clone(&text));
+        let has_people = self.receivers.iter().any(|receiver| receiver.audience == Audience::People);
+        let mut receivers: Vec<&ReceiverPolicy> =
+            self.receivers.iter().filter(|receiver| receiver.audience == Audience::People || !has_people).collect();
+        if let Some(alert) = alert {
+            let is_told =
+                |receiver: &&ReceiverPolicy| alert.told.get(&receiver.name).is_some_and(|told| told.level.is_some());
+            let is_any_told = receivers.iter().any(is_told);
+            receivers
+                .retain(|receiver| if is_any_told { is_told(receiver) } else { not_for(receiver, alert).is_none() });
+        }
+        for receiver in receivers {
             let notice = Notice::new(
                 &receiver.name,
                 NoticeKind::Announcement,
@@ -168,7 +179,7 @@ impl Alerts {
                 key: Arc::from(format!("{fingerprint}-{:x}-0-{}", now.as_millis(), receiver.name)),
                 fingerprint,
                 incident: Arc::from(format!("{fingerprint}-{:x}", now.as_millis())),
-                message: Arc::from(text),
+                message: Arc::clone(&text),
                 ..notice
             });
         }

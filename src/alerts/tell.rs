@@ -8,7 +8,7 @@ use super::flap::settles_at;
 use super::{Alerts, Effects, decision};
 use crate::model::{
     Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Reference,
-    Time, Told, Withheld,
+    Time, Told, Withheld, Worst,
 };
 
 /// So many alerts may explain one another in a row: a source, agents down, one of them down, its silence.
@@ -42,8 +42,16 @@ impl Alerts {
                 let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
                 let known = alert.told.get(&receiver.name);
                 let mut told = known.cloned().unwrap_or_default();
-                let case =
-                    Case { now, alert, policy: &policy, receiver, silence: silence.as_ref(), is_explained, incident };
+                let case = Case {
+                    now,
+                    alert,
+                    policy: &policy,
+                    receiver,
+                    silence: silence.as_ref(),
+                    is_explained,
+                    incident,
+                    is_paused: self.is_paused,
+                };
                 match case.verdict(&mut told) {
                     Verdict::Nothing => told.withheld = None,
                     Verdict::Withhold(withheld) => {
@@ -74,6 +82,7 @@ impl Alerts {
                         let notice = Told::notice(&told, now, alert, receiver, incident);
                         let resolved_at = if now_at.is_some() { Some(now) } else { notice.resolved_at };
                         let notice = Notice { kind, level, previous, now_at, resolved_at, ..notice };
+                        let notice = if kind == NoticeKind::Resolved { with_worst(notice, alert) } else { notice };
                         let event = Event::Tell {
                             receiver: receiver.name.clone(),
                             kind,
@@ -150,7 +159,9 @@ impl Alerts {
         let standings = self.receivers.iter().enumerate().map(|(place, receiver)| {
             let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
             let mut told = alert.told.get(&receiver.name).cloned().unwrap_or_default();
-            let case = Case { now, alert, policy: &entry.policy, receiver, silence, is_explained, incident };
+            let policy = &entry.policy;
+            let is_paused = self.is_paused;
+            let case = Case { now, alert, policy, receiver, silence, is_explained, incident, is_paused };
             let is_pending = alert.state == AlertState::Pending;
             let withheld = match if is_pending { Verdict::Nothing } else { case.verdict(&mut told) } {
                 Verdict::Withhold(withheld) => Some(withheld),
@@ -189,6 +200,14 @@ impl Alerts {
     }
 }
 
+/// A resolve says how bad it was, not how it was on its way to being well.
+fn with_worst(notice: Notice, alert: &Alert) -> Notice {
+    match alert.worst {
+        Some(Worst { level, value, threshold }) => Notice { peak: Some(level), value, threshold, ..notice },
+        None => notice,
+    }
+}
+
 impl Alert {
     /// When it fires, is over or has settled by itself.
     fn next_turn(&self, policy: &crate::model::RulePolicy) -> Option<Time> {
@@ -222,7 +241,7 @@ impl Told {
     fn notice(told: &Self, now: Time, alert: &Alert, receiver: &ReceiverPolicy, part_of: Option<Incident>) -> Notice {
         let incident = alert.incident();
         Notice {
-            key: Arc::from(format!("{incident}-{}-{}", told.sequence, receiver.name)),
+            key: told.key(&incident, &receiver.name),
             receiver: Arc::clone(&receiver.name),
             fingerprint: alert.fingerprint,
             incident,
@@ -234,6 +253,7 @@ impl Told {
             kind: NoticeKind::Firing,
             level: alert.level,
             previous: None,
+            peak: None,
             now_at: None,
             value: alert.value,
             threshold: alert.threshold,

@@ -4,6 +4,7 @@ mod flapping;
 mod histories;
 mod incidents;
 mod quiet;
+mod redeliver;
 mod restarts;
 
 use std::collections::BTreeMap;

@@ -41,6 +41,8 @@ pub(super) struct Committer {
     silences: Vec<Silence>,
     silences_over: Vec<Arc<str>>,
     counts: LedgerCounts,
+    /// Notices that were taken in and not released yet.
+    undispatched: usize,
     is_dirty: bool,
     running: Option<Committing>,
     patience: Duration,
@@ -67,6 +69,7 @@ impl Committer {
             silences: Vec::new(),
             silences_over: Vec::new(),
             counts,
+            undispatched: 0,
             is_dirty: false,
             running: None,
             patience: PATIENCE,
@@ -93,6 +96,7 @@ impl Committer {
             self.silences.retain(|silence| silence.id != id);
             self.silences_over.push(id);
         }
+        self.undispatched += notices.len();
         self.notices.extend(notices);
         self.counts = LedgerCounts { raised: counts.raised, fired: counts.fired };
         self.is_dirty = true;
@@ -126,6 +130,17 @@ impl Committer {
         self.answers.push(Box::new(answer));
     }
 
+    /// Ticks off a notice of which only the key is known.
+    pub(super) fn settle_key(&mut self, key: Arc<str>, settled: Settled) {
+        self.settled.push((key, settled));
+        self.is_dirty = true;
+    }
+
+    /// How many notices wait for the disk before they may be sent.
+    pub(super) const fn undispatched(&self) -> usize {
+        self.undispatched
+    }
+
     /// The notices of the commit to come.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> &[Arc<Notice>] {
@@ -155,6 +170,7 @@ impl Committer {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let done = running.as_mut().await;
         self.running = None;
+        self.undispatched = self.undispatched.saturating_sub(done.notices.len());
         self.late = matches!(done.result, Err(StoreError::Late { .. })).then(|| self.ledger.written());
         done
     }

@@ -31,12 +31,15 @@ impl Digest {
 }
 
 impl Engine {
-    /// Tells the digest if it is due.
-    pub(super) fn tell_digest(&mut self, now: Time) {
+    /// Sends the digest if it is due; while monitoring is paused there is none.
+    pub(super) fn send_digest(&mut self, now: Time) {
         if self.digest.due.is_none_or(|due| due > now) {
             return;
         }
         self.digest.due = self.digest.config.next(now);
+        if self.paused_until.is_some() {
+            return;
+        }
         let text = self.digest_text();
         self.digest.fired = self.alerts.counts().fired;
         let names = self.digest.config.receivers.clone();

@@ -147,6 +147,9 @@ impl Engine {
             return;
         }
         self.store.history.decide(std::mem::take(&mut effects.decisions));
+        for announcement in effects.announcements.drain(..) {
+            tracing::warn!(announcement = &*announcement, "announced to the receivers");
+        }
         for (reason, count) in effects.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
@@ -229,13 +232,15 @@ impl Engine {
     pub(super) fn view(&mut self, now: Time) -> View {
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
         let place = |name: &Arc<str>| self.receivers.iter().position(|known| known == name);
+        let deferred: BTreeMap<Arc<str>, usize> =
+            self.alerts.deferred().map(|(receiver, count)| (Arc::clone(receiver), count)).collect();
         let mut receivers: Vec<ReceiverView> = statuses
             .into_iter()
             .map(|(name, status)| {
                 let status = status.borrow();
                 ReceiverView {
-                    name,
-                    pending: status.pending,
+                    name: Arc::clone(&name),
+                    pending: status.pending + deferred.get(&name).copied().unwrap_or_default(),
                     oldest_age_seconds: status.oldest.map_or(0.0, |oldest| now.seconds_since(oldest)),
                     last_error: status.last_error.clone(),
                 }

@@ -1,6 +1,6 @@
 //! The loop itself: restore, serve, drain.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::fleet::Fleet;
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Notice, Report, Time};
+use crate::model::{AlertState, Ending, Fingerprint, Notice, Report, SendReason, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
 use crate::sources::decode_usage;
-use crate::store::{Recorder, Restored, Saved, SavedWindows, Store, UsageBody};
+use crate::store::{LostNotice, Recorder, Restored, Saved, SavedWindows, Settled, Store, UsageBody};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -141,6 +141,7 @@ impl Engine {
         }
         self.alerts.restore_silences(restored.silences);
         self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
+        self.give_up_lost(restored.lost, restored.unreadable);
         self.end_without_rule(now);
         self.mark_open();
         self.find_orphans(now);
@@ -172,6 +173,34 @@ impl Engine {
         self.fleet.clear_changes();
         if bodies > 0 {
             tracing::info!(bodies, "usage counted that was answered after the last save");
+        }
+    }
+
+    /// Dead-letters the notices that can't be read back, and makes what they said due again as far as it is known.
+    fn give_up_lost(&mut self, lost: Vec<LostNotice>, unreadable: u64) {
+        if unreadable > 0 {
+            self.own.store_error();
+            tracing::error!(rows = unreadable, "rows of the ledger can't be read; they are left where they are");
+        }
+        let mut receivers: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for notice in lost {
+            if let Some(fingerprint) = Fingerprint::parse(&notice.fingerprint) {
+                self.alerts.lost(&notice.receiver, fingerprint, &notice.key);
+            }
+            let message = "it can't be read back from the ledger".to_owned();
+            self.committer.settle_key(notice.key, Settled::Dead { reason: SendReason::Message, message });
+            *receivers.entry(notice.receiver).or_default() += 1;
+        }
+        for (receiver, notices) in receivers {
+            self.watch.gave_up(&receiver, notices);
+            if self.receivers.contains(&receiver) {
+                self.own.failed(&receiver, SendReason::Message.as_str());
+            }
+            tracing::error!(
+                receiver = &*receiver,
+                notices,
+                "pending notifications can't be read back from the ledger and are dead-lettered; what still fires is sent anew"
+            );
         }
     }
 
@@ -228,6 +257,7 @@ impl Engine {
                     let now = self.now();
                     self.watch(now);
                     self.remind(now);
+                    self.send_deferred(now);
                     self.save(now);
                     self.count_unrecorded();
                 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::model::watched::{Gauge, Watched};
-use crate::model::{Alert, AlertState, Outcome, Signal, Subject, Time};
+use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Signal, Subject, Time};
 use crate::notify::Dispatcher;
 
 /// How often forgetful receivers are reminded: what Prometheus does with an Alertmanager.
@@ -41,9 +41,15 @@ struct Delivery {
 }
 
 impl Watch {
-    /// Notes that a receiver took a message.
-    pub(super) fn took(&mut self, receiver: &Arc<str>) {
-        self.receivers.remove(receiver);
+    /// Notes that a receiver took a message; what is `amiss` for good is given up for a part of it.
+    pub(super) fn took(&mut self, outcome: &Outcome, amiss: Option<&SendError>) {
+        match amiss {
+            Some(error) if error.retry == Retry::Never => {
+                self.receivers.entry(Arc::clone(&outcome.receiver)).or_default().failing = None;
+                self.gave_up(&outcome.receiver, outcome.notices.len());
+            }
+            _ => drop(self.receivers.remove(&outcome.receiver)),
+        }
     }
 
     /// Notes that an attempt failed.
@@ -51,11 +57,10 @@ impl Watch {
         self.receivers.entry(Arc::clone(receiver)).or_default().failing.get_or_insert(now);
     }
 
-    /// Notes that alerts were given up for good.
-    pub(super) fn gave_up(&mut self, outcome: &Outcome) {
-        let delivery = self.receivers.entry(Arc::clone(&outcome.receiver)).or_default();
-        let count = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
-        delivery.given_up = delivery.given_up.saturating_add(count);
+    /// Notes that so many alerts were given up for good.
+    pub(super) fn gave_up(&mut self, receiver: &Arc<str>, count: usize) {
+        let delivery = self.receivers.entry(Arc::clone(receiver)).or_default();
+        delivery.given_up = delivery.given_up.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 }
 

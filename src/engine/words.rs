@@ -1,7 +1,7 @@
 //! What a person is told of an alert: what is known of its subject goes into the texts of its rule.
 
 use crate::fleet::Fleet;
-use crate::model::{Agent, Alert, AlertState, Class, Level, Limited, Notice, Subject, Time};
+use crate::model::{Agent, Alert, AlertState, Class, Level, Limited, Notice, Subject, Time, Worst};
 use crate::rules::{Facts, Rules};
 
 /// Agents named at most in the text of one alert.
@@ -20,14 +20,20 @@ pub(super) struct Said<'a> {
 impl<'a> From<&'a Alert> for Said<'a> {
     fn from(alert: &'a Alert) -> Self {
         let lists = alert.state != AlertState::Resolved;
-        Self { subject: &alert.subject, level: alert.level, value: alert.value, threshold: alert.threshold, lists }
+        let Worst { level, value, threshold } = match alert.worst {
+            // Of what is over, how bad it was is of interest, and not how it was on its way to being well.
+            Some(worst) if !lists => worst,
+            _ => Worst { level: alert.level, value: alert.value, threshold: alert.threshold },
+        };
+        Self { subject: &alert.subject, level, value, threshold, lists }
     }
 }
 
 impl<'a> From<&'a Notice> for Said<'a> {
     fn from(notice: &'a Notice) -> Self {
         let lists = notice.kind.is_firing();
-        Self { subject: &notice.subject, level: notice.level, value: notice.value, threshold: notice.threshold, lists }
+        let level = notice.peak.unwrap_or(notice.level);
+        Self { subject: &notice.subject, level, value: notice.value, threshold: notice.threshold, lists }
     }
 }
 

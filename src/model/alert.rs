@@ -54,6 +54,48 @@ pub struct Told {
     /// Why it was last not told, so that this is noted once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Withheld>,
+    /// What was last given up for it, and not delivered since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<Undelivered>,
+    /// Whether it waits for room among what is pending for the receiver. After a restart there is some.
+    #[serde(skip)]
+    pub deferred: bool,
+}
+
+/// A notice that was given up for a receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// When it is due again.
+    pub until: Time,
+    /// The level that it told; `None` for a resolve.
+    pub level: Option<Level>,
+    /// How many were given up in a row.
+    pub attempts: u32,
+}
+
+/// The worst that was seen of an alert in one life.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worst {
+    /// The level then.
+    pub level: Level,
+    /// The value.
+    pub value: Option<f64>,
+    /// The threshold that it broke.
+    pub threshold: Option<f64>,
+}
+
+impl Worst {
+    /// Whether it is worse than `other`: at a higher level, or further beyond its threshold.
+    fn is_worse_than(&self, other: &Self) -> bool {
+        match (self.level.cmp(&other.level), self.value, other.value) {
+            (std::cmp::Ordering::Equal, Some(value), Some(known)) => {
+                let falls = self.threshold.is_some_and(|threshold| value < threshold);
+                if falls { value < known } else { value > known }
+            }
+            (std::cmp::Ordering::Equal, Some(_), None) => true,
+            (order, ..) => order.is_gt(),
+        }
+    }
 }
 
 /// An alert as the ledger keeps it.
@@ -71,6 +113,9 @@ pub struct Alert {
     pub level: Level,
     /// The worst level of this incident.
     pub peak: Level,
+    /// The value and threshold that were worst at that level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst: Option<Worst>,
     /// The source of the agent that it is about.
     pub source: Option<Arc<str>>,
     /// The type of the agent that it is about.
@@ -128,6 +173,7 @@ impl Alert {
             state: AlertState::Pending,
             level,
             peak: level,
+            worst: None,
             source: None,
             agent_type: None,
             value: None,
@@ -162,6 +208,14 @@ impl Alert {
             (Label::Type, _) => self.agent_type.as_deref(),
             (Label::Source, _) => self.source.as_deref(),
             _ => None,
+        }
+    }
+
+    /// Notes its level, value and threshold if they are the worst so far.
+    pub fn note_worst(&mut self) {
+        let now = Worst { level: self.level, value: self.value, threshold: self.threshold };
+        if self.worst.is_none_or(|worst| now.is_worse_than(&worst)) {
+            self.worst = Some(now);
         }
     }
 

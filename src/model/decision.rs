@@ -96,6 +96,15 @@ pub enum Withheld {
     },
     /// The receiver does not want to hear that things are over.
     ResolvedNotWanted,
+    /// The last message was given up; another one is sent then.
+    Undelivered {
+        /// When.
+        until: Time,
+    },
+    /// Too many alerts wait for the receiver already.
+    NoRoom,
+    /// Monitoring is paused.
+    Paused,
 }
 
 impl Withheld {
@@ -115,6 +124,9 @@ impl Withheld {
             Self::Flapping { .. } => "flapping",
             Self::Told { .. } => "told",
             Self::ResolvedNotWanted => "resolved_not_wanted",
+            Self::Undelivered { .. } => "undelivered",
+            Self::NoRoom => "no_room",
+            Self::Paused => "paused",
         }
     }
 
@@ -126,6 +138,7 @@ impl Withheld {
             | Self::NotYetEscalated { until }
             | Self::Cooldown { until }
             | Self::FallNotHeld { until }
+            | Self::Undelivered { until }
             | Self::Flapping { until } => Some(*until),
             Self::Told { repeat_at } => *repeat_at,
             _ => None,

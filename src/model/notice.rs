@@ -132,6 +132,9 @@ pub struct Notice {
     pub level: Level,
     /// The level this receiver was told before.
     pub previous: Option<Level>,
+    /// For a resolve the worst level; value and threshold are of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Level>,
     /// For a resolve because the level fell below the receiver's `min_level`: the level now.
     pub now_at: Option<Level>,
     /// The value.
@@ -192,6 +195,7 @@ impl Notice {
             kind,
             level,
             previous: None,
+            peak: None,
             now_at: None,
             value: None,
             threshold: None,
@@ -269,17 +273,50 @@ impl SendReason {
     }
 }
 
+/// Whether a send that failed is tried again; what is tried longer is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retry {
+    /// Never: the message itself is rejected.
+    Never,
+    /// For an hour: the receiver rejects us rather than the message, which somebody may fix.
+    Limited,
+    /// Until it succeeds: the failure is transient.
+    Unlimited,
+}
+
 /// A send that failed.
 #[derive(Clone, Debug)]
 pub struct SendError {
     /// Why, as a label.
     pub reason: SendReason,
-    /// Whether trying again can help.
-    pub retryable: bool,
+    /// Whether it is tried again.
+    pub retry: Retry,
     /// How long the receiver asked us to wait.
     pub retry_after: Option<Duration>,
     /// Why, in words, without secrets.
     pub message: String,
+}
+
+impl SendError {
+    /// A failure that may pass.
+    pub const fn transient(reason: SendReason, message: String) -> Self {
+        Self { reason, retry: Retry::Unlimited, retry_after: None, message }
+    }
+
+    /// The receiver rejects us rather than the message.
+    pub const fn limited(reason: SendReason, message: String) -> Self {
+        Self { reason, retry: Retry::Limited, retry_after: None, message }
+    }
+
+    /// The message is rejected, and would be again.
+    pub const fn permanent(reason: SendReason, message: String) -> Self {
+        Self { reason, retry: Retry::Never, retry_after: None, message }
+    }
+
+    /// The same with the pause that the receiver asked for.
+    pub fn after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
 }
 
 impl fmt::Display for SendError {
@@ -295,7 +332,7 @@ impl std::error::Error for SendError {}
 pub struct Receipt {
     /// By the life of an alert, what the receiver calls the message that tells of it.
     pub references: Vec<Reference>,
-    /// What went wrong beside: an instance that did not take what another took.
+    /// What went wrong beside: an instance or a recipient that did not take what another took.
     pub amiss: Option<SendError>,
 }
 
@@ -324,11 +361,13 @@ pub struct Outcome {
 /// What a receiver's delivery tells the owner of the outbox.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// One message carried these, and the receiver took it; it has names for what it was told.
-    Delivered(Outcome, Vec<Reference>),
+    /// One message carried these, and the receiver took it.
+    Delivered(Outcome, Receipt),
     /// These were not sent: a newer notice of the same alert, already on the list, says it all.
     Superseded(Outcome),
-    /// These are given up for good, and why.
+    /// These found no room among what waits for the receiver; they are due again once there is some.
+    Deferred(Outcome),
+    /// These are given up for good, and why. The level before is the one that the receiver was told in fact.
     GaveUp(Outcome, SendError),
     /// An attempt failed and will be made again.
     Failed {

@@ -144,7 +144,7 @@ impl Alertmanager {
                 Err(error) => {
                     let message = format!("instance {place}: {}", error.message);
                     // One that may take it later keeps it from being given up.
-                    let is_worth = amiss.as_ref().is_none_or(|known: &SendError| error.retryable && !known.retryable);
+                    let is_worth = amiss.as_ref().is_none_or(|known: &SendError| error.retry > known.retry);
                     if is_worth {
                         amiss = Some(SendError { message, ..error });
                     }

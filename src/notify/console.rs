@@ -19,10 +19,5 @@ pub(super) fn render(now: Time, notices: &[Arc<Notice>]) -> String {
 pub(super) fn send(now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
     let mut out = std::io::stdout().lock();
     let printed = out.write_all(render(now, notices).as_bytes());
-    printed.and_then(|()| out.flush()).map_err(|error| SendError {
-        reason: SendReason::Network,
-        retryable: false,
-        retry_after: None,
-        message: error.to_string(),
-    })
+    printed.and_then(|()| out.flush()).map_err(|error| SendError::permanent(SendReason::Network, error.to_string()))
 }

@@ -117,12 +117,8 @@ impl Dispatcher {
     fn give_up(&self, outcome: Outcome) {
         let (reports, stop) = (self.reports.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let error = SendError {
-                reason: SendReason::Dropped,
-                retryable: false,
-                retry_after: None,
-                message: format!("there is no receiver {}", outcome.receiver),
-            };
+            let message = format!("there is no receiver {}", outcome.receiver);
+            let error = SendError::permanent(SendReason::Dropped, message);
             drop(stop.run_until_cancelled(reports.send(Report::GaveUp(outcome, error))).await);
         });
     }
@@ -168,6 +164,19 @@ impl Dispatcher {
     /// Cancelled when the task of a receiver has panicked.
     pub fn broken(&self) -> CancellationToken {
         self.broken.clone()
+    }
+
+    /// How many notices wait for `receiver`; `None` when there is no such receiver.
+    pub fn pending(&self, receiver: &str) -> Option<usize> {
+        self.desks.get(receiver).map(|desk| desk.lock().queue.len())
+    }
+
+    /// Has nothing but announcements sent until this is over.
+    pub fn set_paused(&self, is_paused: bool) {
+        let now = self.clock.now();
+        for desk in self.desks.values() {
+            desk.change(|inner| inner.queue.set_paused(now, is_paused));
+        }
     }
 
     /// The receivers that forget what they are not reminded of.

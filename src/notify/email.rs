@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use lettre::message::Mailbox;
 
-use crate::model::{Notice, SendError, SendReason, Time};
+use crate::model::{Notice, Receipt, Retry, SendError, SendReason, Time};
 
 use super::config::RECIPIENTS;
 use super::words::Words;
-use smtp::{Server, Session};
+use smtp::{Patience, Server, Session};
 
 mod mime;
 pub(super) mod smtp;
 
-/// How long a send may take, from the look-up of the server's name to its last word.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// How long it is remembered who got what, after the last attempt that asked: longer than any pause between two.
 const REMEMBERED: Duration = Duration::from_secs(2 * 3600);
 /// Most notices remembered; beyond it a recipient may be told twice.
@@ -28,7 +26,7 @@ pub(super) struct Email {
     from: Mailbox,
     to: Vec<Mailbox>,
     server: Server,
-    deadline: Duration,
+    patience: Patience,
     words: Words,
     /// By idempotency key, who got it; only while another recipient has yet to get it.
     told: Mutex<HashMap<Arc<str>, Told>>,
@@ -46,26 +44,23 @@ const _: () = assert!(RECIPIENTS <= 128, "a recipient is a bit");
 impl Email {
     /// Mail from `from` to `to` through `server`, in these words.
     pub(super) fn new(from: Mailbox, to: Vec<Mailbox>, server: Server, words: Words) -> Self {
-        Self { from, to, server, deadline: DEADLINE, words, told: Mutex::default() }
+        Self { from, to, server, patience: Patience::DEFAULT, words, told: Mutex::default() }
     }
 
-    /// The same with another deadline, for tests of a server that hangs.
+    /// The same with another deadline for each step, for tests of a server that hangs.
     #[cfg(test)]
     pub(super) const fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.patience.step = deadline;
         self
     }
 
-    /// Tells `notices` in one mail to each recipient who was not told yet.
+    /// Sends `notices` in one mail to each recipient who did not get them yet.
     ///
-    /// It is done when somebody got it and nobody can get it later: a recipient who is refused for good is logged.
-    /// It fails for good when all are refused, and passingly while somebody may still get it.
-    pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
-        let result = match tokio::time::timeout(self.deadline, self.attempt(now, notices)).await {
-            Ok(result) => result,
-            Err(_) => Err(passing(SendReason::Timeout, "the mail server did not answer in time".to_owned())),
-        };
-        if result.as_ref().err().is_none_or(|error| !error.retryable) {
+    /// It is done when somebody got it and nobody can get it later: a recipient who is rejected is named in the receipt.
+    /// It fails for good when all are rejected, and is tried again while somebody may still get it.
+    pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+        let result = self.attempt(now, notices).await;
+        if result.as_ref().err().is_none_or(|error| error.retry == Retry::Never) {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             for notice in notices {
                 told.remove(&notice.key);
@@ -79,50 +74,44 @@ impl Email {
         mime::render(now, &self.from, &self.to, notices, &self.words.compose(now, notices))
     }
 
-    async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
+    async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
         let (groups, mut delivered) = self.outstanding(now, notices);
         if groups.is_empty() {
-            return Ok(());
+            return Ok(Receipt::default());
         }
-        let mut session = Session::open(&self.server).await?;
-        let (mut passing, mut refused) = (None, None);
+        let mut session = Session::open(&self.server, self.patience).await?;
+        let (mut pending, mut rejected) = (None, None);
         for (places, recipients) in groups {
             let due: Vec<Arc<Notice>> = places.iter().filter_map(|place| notices.get(*place)).cloned().collect();
-            let mail = self.render(now, &due).map_err(|error| SendError {
-                reason: SendReason::Message,
-                retryable: false,
-                retry_after: None,
-                message: format!("build the mail: {error}"),
-            })?;
+            let mail = self
+                .render(now, &due)
+                .map_err(|error| SendError::permanent(SendReason::Message, format!("build the mail: {error}")))?;
             let addresses: Vec<_> =
                 recipients.iter().filter_map(|place| self.to.get(*place)).map(|mailbox| &mailbox.email).collect();
             let answers = match session.deliver(&self.from.email, &addresses, &mail).await {
                 Ok(answers) => answers,
-                Err(error) if error.retryable => return Err(error),
+                Err(error) if error.retry != Retry::Never => return Err(error),
                 Err(error) => {
-                    refused = Some(error);
+                    rejected = Some(error);
                     continue;
                 }
             };
             let mut got = 0;
-            for ((place, address), answer) in recipients.iter().zip(addresses).zip(answers) {
+            for (place, answer) in recipients.iter().zip(answers) {
                 match answer {
                     None => got |= 1_u128 << place,
-                    Some(error) if error.retryable => passing = Some(error),
-                    Some(error) => {
-                        tracing::warn!(recipient = %address, %error, "mail server refuses a recipient");
-                        refused = Some(error);
-                    }
+                    Some(error) if error.retry == Retry::Never => rejected = Some(error),
+                    Some(error) => pending = Some(error),
                 }
             }
             delivered |= got != 0;
             self.remember(now, &due, got);
         }
         session.close().await;
-        match (passing, refused) {
+        match (pending, rejected) {
             (Some(error), _) => Err(error),
             (None, Some(error)) if !delivered => Err(error),
-            (None, _) => Ok(()),
+            (None, amiss) => Ok(Receipt { amiss, ..Receipt::default() }),
         }
     }
 
@@ -159,10 +148,6 @@ impl Email {
             entry.at = now;
         }
     }
-}
-
-const fn passing(reason: SendReason, message: String) -> SendError {
-    SendError { reason, retryable: true, retry_after: None, message }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The one sender of every receiver that is told by an HTTP POST, and what an answer means.
+//! The one sender of every receiver that takes an HTTP POST.
 //!
 //! Addresses and tokens are secrets: they are read at each send, and no error names them.
 
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use ring::hmac;
 
+use super::answer::{self, Answer, Success};
 use super::config::webhook_url;
-use crate::http_client;
+use crate::clock::Stopwatch;
 use crate::model::{SendError, SendReason, Time};
 use crate::secret::{Secret, SecretSource};
 
 /// How long a send may take, from the first byte of the request to the last of the answer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// Most of an answer that is read, in bytes.
-const ANSWER: usize = 4 * 1024;
+/// Most of an answer that is read, in bytes: Telegram's repeats the whole message.
+const ANSWER: usize = 64 * 1024;
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Http {
     kind: &'static str,
     client: reqwest::Client,
     target: Target,
+    success: Success,
     /// Sent as `Authorization: Bearer …`.
     token: Option<SecretSource>,
     /// Signs the body.
@@ -45,9 +47,9 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Posts to `target` through `client`; `kind` is what errors call it.
-    pub(super) const fn new(kind: &'static str, client: reqwest::Client, target: Target) -> Self {
-        Self { kind, client, target, token: None, secret: None, headers: Vec::new(), deadline: DEADLINE }
+    /// Posts to `target` through `client`, which says `success` in its own way; `kind` is what errors call it.
+    pub(super) const fn new(kind: &'static str, client: reqwest::Client, target: Target, success: Success) -> Self {
+        Self { kind, client, target, success, token: None, secret: None, headers: Vec::new(), deadline: DEADLINE }
     }
 
     /// The same with a bearer token.
@@ -91,21 +93,23 @@ impl Http {
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
         }
-        let answer = exchange(self.kind, self.deadline, request.body(body)).await?;
-        judge(self.kind, answer.status, answer.retry_after)
+        let answer = exchange(self.kind, now, self.deadline, request.body(body)).await?;
+        answer.accepted(self.kind, self.success)
     }
 
     async fn url(&self) -> Result<reqwest::Url, SendError> {
         let text = match &self.target {
             // An Alertmanager is often reached in the clear, within a cluster.
             Target::Plain(url) => {
-                let wrong = |_| passing(SendReason::Connect, format!("the address of {} can't be read", self.kind));
+                let wrong = |_| {
+                    SendError::transient(SendReason::Connect, format!("the address of {} can't be read", self.kind))
+                };
                 return reqwest::Url::parse(url).map_err(wrong);
             }
             Target::Url(source) => read(source).await?.expose().to_owned(),
             Target::WithToken(url, source) => url.replace("{token}", read(source).await?.expose()),
         };
-        webhook_url(&text).map_err(|problem| passing(SendReason::Secret, format!("the address {problem}")))
+        webhook_url(&text).map_err(|problem| SendError::transient(SendReason::Secret, format!("the address {problem}")))
     }
 }
 
@@ -123,71 +127,51 @@ fn sign(secret: &str, seconds: i64, body: &str) -> String {
     text
 }
 
-/// What came back.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The status.
-    pub(super) status: u16,
-    /// How long we are asked to wait.
-    pub(super) retry_after: Option<Duration>,
-    /// The body; empty when it was too long, or broke off after the status of an error.
-    pub(super) body: Vec<u8>,
-}
-
 /// Sends `request` to what errors call `kind`, and reads the answer, all within `deadline`.
+///
+/// With its status a request is answered: of a body that breaks off, hangs or goes on and on is read what came.
 pub(super) async fn exchange(
     kind: &str,
+    now: Time,
     deadline: Duration,
     request: reqwest::RequestBuilder,
 ) -> Result<Answer, SendError> {
-    let exchange = async {
-        let response = request.send().await.map_err(|error| broken(kind, error))?;
-        let status = response.status().as_u16();
-        let asked = retry_after(&response);
-        let body = match http_client::read_body(response, ANSWER).await {
-            Ok(body) => body,
-            // The status line says all there is to know of an error; a success without its words is none.
-            Err(http_client::BodyError::Http(error)) if status < 300 => return Err(broken(kind, error)),
-            Err(_) => Vec::new(),
-        };
-        let retry_after = asked.or_else(|| (status == 429).then(|| asked_in_body(&body)).flatten());
-        Ok(Answer { status, retry_after, body })
+    let watch = Stopwatch::start();
+    let mut response = match tokio::time::timeout(deadline, request.send()).await {
+        Ok(sent) => sent.map_err(|error| broken(kind, error))?,
+        Err(_) => return Err(SendError::transient(SendReason::Timeout, format!("{kind} did not answer in time"))),
     };
-    match tokio::time::timeout(deadline, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(passing(SendReason::Timeout, format!("{kind} did not answer in time"))),
-    }
+    let status = response.status().as_u16();
+    let headers = response.headers();
+    let retry_after = answer::retry_after(headers, now);
+    let media_type = headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_page = media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().contains("html"));
+    let mut body = Vec::new();
+    let reading = read_up_to(ANSWER, &mut response, &mut body);
+    let is_complete = tokio::time::timeout(deadline.saturating_sub(watch.elapsed()), reading).await == Ok(true);
+    Ok(Answer { status, retry_after, is_page, body, is_complete }.with_pause_of_body())
 }
 
-/// The pause that Discord (`retry_after`) and Telegram (`parameters.retry_after`) ask for in the body, in seconds.
-fn asked_in_body(body: &[u8]) -> Option<Duration> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let seconds = body.get("retry_after").or_else(|| body.pointer("/parameters/retry_after"))?.as_f64()?;
-    Duration::try_from_secs_f64(seconds).ok()
+/// Reads the body of `response` into `body`, and says whether that is all of it.
+async fn read_up_to(cap: usize, response: &mut reqwest::Response, body: &mut Vec<u8>) -> bool {
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = cap.saturating_sub(body.len());
+                body.extend(chunk.iter().take(room));
+                if chunk.len() > room {
+                    return false;
+                }
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
 }
 
 /// A secret as it is now.
 pub(super) async fn read(source: &SecretSource) -> Result<Secret, SendError> {
-    source.read().await.map_err(|error| passing(SendReason::Secret, error.in_full()))
-}
-
-/// How long the receiver asks us to wait.
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let value = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// What a status means where nothing but the status is known.
-pub(super) fn judge(kind: &str, status: u16, retry_after: Option<Duration>) -> Result<(), SendError> {
-    let message = format!("{kind} answered {status}");
-    match status {
-        200..=299 => Ok(()),
-        429 => Err(SendError { retry_after, ..passing(SendReason::RateLimited, message) }),
-        401 | 403 => Err(SendError { retryable: false, ..passing(SendReason::Auth, message) }),
-        408 | 425 | 500..=599 => Err(SendError { retry_after, ..passing(SendReason::Server, message) }),
-        300..=499 => Err(SendError { retryable: false, ..passing(SendReason::Refused, message) }),
-        _ => Err(passing(SendReason::Server, message)),
-    }
+    source.read().await.map_err(|error| SendError::transient(SendReason::Secret, error.in_full()))
 }
 
 /// What a broken exchange means, without the URL.
@@ -210,12 +194,7 @@ fn broken(kind: &str, error: reqwest::Error) -> SendError {
     } else {
         SendReason::Network
     };
-    passing(reason, format!("{kind} can't be reached: {root}"))
-}
-
-/// An error after which it is tried again.
-pub(super) const fn passing(reason: SendReason, message: String) -> SendError {
-    SendError { reason, retryable: true, retry_after: None, message }
+    SendError::transient(reason, format!("{kind} can't be reached: {root}"))
 }
 
 #[cfg(test)]
@@ -229,26 +208,5 @@ mod tests {
             sign("key", 1_700_000_000, r#"{"a":1}"#),
             "sha256=a438e398bfafc57e4396bb7fc2304422f0f768e965d073ca313cb52e22e6ad03"
         );
-    }
-
-    #[test]
-    fn statuses_are_passing_or_for_good() {
-        let wait = Some(Duration::from_secs(7));
-        for (status, reason, retryable) in [
-            (301, SendReason::Refused, false),
-            (400, SendReason::Refused, false),
-            (401, SendReason::Auth, false),
-            (403, SendReason::Auth, false),
-            (408, SendReason::Server, true),
-            (429, SendReason::RateLimited, true),
-            (500, SendReason::Server, true),
-            (503, SendReason::Server, true),
-        ] {
-            let error = judge("webhook", status, wait).unwrap_err();
-            assert_eq!((error.reason, error.retryable), (reason, retryable), "{status}");
-            assert_eq!(error.message, format!("webhook answered {status}"));
-        }
-        assert_eq!(judge("webhook", 429, wait).unwrap_err().retry_after, wait);
-        assert!(judge("webhook", 202, None).is_ok());
     }
 }

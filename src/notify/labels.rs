@@ -32,8 +32,8 @@ pub(super) fn annotations(notice: &Notice) -> BTreeMap<String, String> {
 
 /// Where somebody can look it up.
 pub(super) fn link(notice: &Notice, external_url: &str) -> String {
-    if external_url.is_empty() {
-        return String::new();
+    if external_url.is_empty() || !notice.kind.is_of_alert() {
+        return external_url.to_owned();
     }
     format!("{}/api/alerts/{}/why", external_url.trim_end_matches('/'), notice.fingerprint)
 }

@@ -188,23 +188,26 @@ fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
     if notice.kind == NoticeKind::Resolved {
         let end = notice.resolved_at.unwrap_or(notice.at);
         let lasted = duration::display(whole_seconds(end, notice.started_at));
+        facts.extend(value(notice).map(|value| ("Peak", value)));
         facts.push(("Lasted", format!("{lasted}, from {} to {end}", notice.started_at)));
         if let Some(ending) = ending(notice) {
             facts.push(("Ended", ending));
         }
     } else {
-        if let Some(value) = notice.value {
-            let threshold = notice.threshold.map(|threshold| format!(" (threshold {})", number(threshold)));
-            facts.push(("Value", format!("{}{}", number(value), threshold.unwrap_or_default())));
-        }
+        facts.extend(value(notice).map(|value| ("Value", value)));
         let age = duration::display(whole_seconds(now, notice.started_at));
         facts.push(("Since", format!("{} ({age} ago)", notice.started_at)));
     }
     facts
 }
 
+fn value(notice: &Notice) -> Option<String> {
+    let threshold = notice.threshold.map(|threshold| format!(" (threshold {})", number(threshold)));
+    Some(format!("{}{}", number(notice.value?), threshold.unwrap_or_default()))
+}
+
 fn level(notice: &Notice) -> String {
-    let level = notice.level;
+    let level = notice.peak.unwrap_or(notice.level);
     match (notice.kind, notice.previous) {
         (NoticeKind::Raised | NoticeKind::Lowered, Some(previous)) => format!("{level} (was {previous})"),
         (NoticeKind::Repeat, _) => format!("{level} (still firing)"),

@@ -1,7 +1,8 @@
-//! What one receiver is still to be told, and when: gathering, rate, retries, and what gives way when it is full.
+//! What is pending for one receiver, and when it is sent: grouping, rate, retries, and what gives way when it is full.
 //!
 //! Pure: `now` comes in, reports go out. The newest notice of an alert replaces an older one that waits, as the
-//! receiver needs to know how things are; so at most one notice waits for each alert.
+//! receiver needs to know how things are; so at most one notice waits for each alert. What finds no room is handed back
+//! and comes again as a newer notice.
 
 mod pace;
 
@@ -9,17 +10,21 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Fingerprint, Level, Notice, NoticeKind, Outcome, Receipt, Report, SendError, SendReason, Time};
+use crate::model::{
+    Fingerprint, Level, Notice, NoticeKind, Outcome, Receipt, Report, Retry, SendError, SendReason, Time,
+};
 
 pub(super) use pace::{GroupBy, Pace};
 
-/// Messages refused in a row, after a message was split, that show that it isn't one alert's fault: more than the
+/// Messages rejected in a row, after a message was split, that show that it isn't one alert's fault: more than the
 /// halvings from [`Pace::capacity`] to one.
-const REFUSALS: u32 = 20;
+const REJECTIONS: u32 = 20;
 /// From so many alerts that wait on, it is taken that more are coming, and all are gathered.
 const MANY: usize = 10;
-/// Messages that what waits is spread over at most; what is more is counted in one.
+/// Messages to people that what waits is spread over at most; what is more is counted in one.
 const SPREAD: usize = 8;
+/// How long a receiver is tried that rejects us rather than the message.
+const REJECTED_FOR: Duration = Duration::from_secs(3600);
 /// Longest pause a receiver can ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
@@ -46,8 +51,10 @@ pub(super) struct Queue {
     full_at: Time,
     retry_at: Option<Time>,
     failures: u32,
-    refusals: u32,
+    rejections: u32,
     last_error: Option<String>,
+    /// Whether nothing but announcements is sent.
+    paused: bool,
     closed: bool,
     reports: Vec<Report>,
 }
@@ -60,16 +67,17 @@ struct Entry {
     since: Time,
     /// Whether a send was begun, so that the receiver may have got it.
     attempted: bool,
-    /// Whether the receiver can't have been told of the alert at all.
-    untold: bool,
+    /// Since when the receiver rejects us, as far as this was tried.
+    rejected_since: Option<Time>,
 }
 
 impl Entry {
-    /// Its rank when the list is full; the lowest gives way. A resolve that nobody waits for is the least loss;
-    /// one that is owed ranks above what warns, below what wakes.
+    /// Its rank when the list is full; the lowest gives way. A resolve of what the receiver was never told is nothing;
+    /// one that is due ranks above what warns, below what wakes. Only what is about an alert can come again.
     fn rank(&self) -> u8 {
         match (self.notice.kind, self.notice.level) {
-            (NoticeKind::Resolved, _) if self.untold => 0,
+            (kind, _) if !kind.is_of_alert() => 6,
+            (NoticeKind::Resolved, _) if self.notice.previous.is_none() => 0,
             (NoticeKind::Resolved, _) => 3,
             (_, Level::Info) => 1,
             (_, Level::Warning) => 2,
@@ -101,8 +109,9 @@ impl Queue {
             full_at: Time::default(),
             retry_at: None,
             failures: 0,
-            refusals: 0,
+            rejections: 0,
             last_error: None,
+            paused: false,
             closed: false,
             reports: Vec::new(),
         }
@@ -116,18 +125,28 @@ impl Queue {
         }
         self.arrivals += 1;
         self.gathering_since.get_or_insert(now);
-        let entry = Entry { since: notice.at, notice, arrival: self.arrivals, attempted: false, untold: false };
+        let entry = Entry { since: notice.at, notice, arrival: self.arrivals, attempted: false, rejected_since: None };
         self.insert(now, entry);
-        self.shed(now);
+        self.defer_excess(now);
     }
 
-    /// Gives up what is too much.
-    fn shed(&mut self, now: Time) {
+    /// Hands back what there is no room for.
+    fn defer_excess(&mut self, now: Time) {
         while self.waiting.len() > self.pace.capacity {
             let Some((_, _, fingerprint)) = self.order.first().copied() else { break };
             let Some(entry) = self.remove(fingerprint) else { break };
-            let message = format!("more than {} alerts wait for this receiver", self.pace.capacity);
-            self.give_up(now, vec![entry.notice], dropped(message));
+            if !entry.notice.kind.is_of_alert() {
+                let message = format!("more than {} announcements wait for this receiver", self.pace.capacity);
+                self.give_up(now, vec![entry.notice], SendError::permanent(SendReason::Dropped, message));
+                continue;
+            }
+            match self.reports.last_mut() {
+                Some(Report::Deferred(outcome)) => outcome.notices.push(entry.notice),
+                _ => {
+                    let receiver = Arc::clone(&self.receiver);
+                    self.reports.push(Report::Deferred(Outcome { receiver, notices: vec![entry.notice], at: now }));
+                }
+            }
         }
     }
 
@@ -140,13 +159,15 @@ impl Queue {
             }
             Some(other) => {
                 let newer = (entry.notice.at, entry.arrival) > (other.notice.at, other.arrival);
-                let (older, newer) = if newer { (other, entry) } else { (entry, other) };
-                let first = older.notice.kind == NoticeKind::Firing && older.notice.previous.is_none();
-                let untold = !older.attempted && (older.untold || first);
-                let since = older.since.min(newer.since);
+                let (older, mut newer) = if newer { (other, entry) } else { (entry, other) };
+                if !older.attempted {
+                    follow(&mut newer, &older.notice);
+                }
+                newer.since = newer.since.min(older.since);
+                newer.rejected_since = older.rejected_since.or(newer.rejected_since);
                 let receiver = Arc::clone(&self.receiver);
                 self.reports.push(Report::Superseded(Outcome { receiver, notices: vec![older.notice], at: now }));
-                Entry { since, untold, ..newer }
+                newer
             }
         };
         self.order.insert(entry.place());
@@ -161,7 +182,7 @@ impl Queue {
 
     /// When the next message may leave, maybe in the past; `None` when nothing waits, or one is under way.
     pub(super) fn next_send_at(&self) -> Option<Time> {
-        if self.waiting.is_empty() || !self.in_flight.is_empty() {
+        if !self.has_sendable() || !self.in_flight.is_empty() {
             return None;
         }
         let is_free = self.pieces.is_empty() && !self.is_rest;
@@ -171,6 +192,24 @@ impl Queue {
         Some(ready.max(self.token_at()))
     }
 
+    /// Whether anything waits that may be sent: while monitoring is paused, an announcement.
+    fn has_sendable(&self) -> bool {
+        self.waiting.values().any(|entry| self.may_send(entry))
+    }
+
+    fn may_send(&self, entry: &Entry) -> bool {
+        !self.paused || !entry.notice.kind.is_of_alert()
+    }
+
+    /// Pauses or resumes all but announcements. What was kept back waits from now on: it is not late for that.
+    pub(super) fn set_paused(&mut self, now: Time, paused: bool) {
+        if std::mem::replace(&mut self.paused, paused) && !paused {
+            for entry in self.waiting.values_mut() {
+                entry.since = entry.since.max(now);
+            }
+        }
+    }
+
     /// Whether so much waits that more must be coming.
     fn is_storm(&self) -> bool {
         self.waiting.len() >= MANY || self.waiting.values().any(|entry| entry.notice.part_of.is_some())
@@ -178,8 +217,8 @@ impl Queue {
 
     /// The same when the program stops: nothing is gathered any more, and what failed is not waited for.
     pub(super) fn last_send_at(&self, now: Time) -> Option<Time> {
-        let waits = self.waiting.is_empty() || !self.in_flight.is_empty();
-        (!waits && self.retry_at.is_none_or(|at| at <= now)).then(|| self.token_at())
+        let is_idle = !self.has_sendable() || !self.in_flight.is_empty();
+        (!is_idle && self.retry_at.is_none_or(|at| at <= now)).then(|| self.token_at())
     }
 
     fn token_at(&self) -> Time {
@@ -203,7 +242,7 @@ impl Queue {
         }
         let mut batch = Vec::new();
         self.piece = false;
-        while let Some(piece) = self.pieces.pop_front() {
+        while let Some(piece) = if self.paused { None } else { self.pieces.pop_front() } {
             batch.extend(piece.into_iter().filter_map(|fingerprint| self.remove(fingerprint)));
             self.piece = !batch.is_empty();
             if self.piece {
@@ -211,8 +250,11 @@ impl Queue {
             }
         }
         if batch.is_empty() {
+            let (taken, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.waiting).into_values().partition(|entry| self.may_send(entry));
+            batch = taken;
             self.order.clear();
-            batch.extend(self.waiting.drain().map(|(_, entry)| entry));
+            kept.into_iter().for_each(|entry| self.insert(now, entry));
         }
         batch.sort_by_key(|entry| {
             (entry.notice.kind == NoticeKind::Resolved, std::cmp::Reverse(entry.notice.level), entry.arrival)
@@ -242,7 +284,8 @@ impl Queue {
         }
         let notices: Vec<&Notice> = batch.iter().map(|entry| &*entry.notice).collect();
         let room = fits(&notices).max(1);
-        if batch.len() > room && batch.len() <= room.saturating_mul(SPREAD) {
+        // What would be a flood of messages to people is one that counts; a program gets each alert.
+        if batch.len() > room && (self.pace.keeps_batches || batch.len() <= room.saturating_mul(SPREAD)) {
             rest.extend(batch.split_off(room));
         }
         rest
@@ -253,7 +296,7 @@ impl Queue {
         let batch = std::mem::take(&mut self.in_flight);
         let error = match result {
             Ok(receipt) => {
-                (self.failures, self.refusals) = (0, 0);
+                (self.failures, self.rejections) = (0, 0);
                 self.took(now, batch.into_iter().map(|entry| entry.notice).collect(), receipt);
                 return;
             }
@@ -262,16 +305,33 @@ impl Queue {
         self.last_error = Some(error.message.clone());
         if self.closed {
             self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), removed());
-        } else if error.retryable {
-            self.failures = self.failures.saturating_add(1);
-            self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
-            let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
-            self.piece |= self.pace.keeps_batches;
-            self.give_back(now, batch, 1);
-            self.fail(now, notices, error);
+        } else if error.retry == Retry::Never {
+            self.reject(now, batch, error);
         } else {
-            self.refuse(now, batch, error);
+            self.try_again(now, jitter, batch, error);
         }
+    }
+
+    /// What was under way waits for its next attempt, unless the receiver has rejected us for too long.
+    fn try_again(&mut self, now: Time, jitter: f64, mut batch: Vec<Entry>, error: SendError) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
+        let mut hopeless = Vec::new();
+        if error.retry == Retry::Limited {
+            for entry in &mut batch {
+                entry.rejected_since.get_or_insert(now);
+            }
+            let is_hopeless =
+                |entry: &mut Entry| entry.rejected_since.is_some_and(|since| now.since(since) >= REJECTED_FOR);
+            hopeless = batch.extract_if(.., is_hopeless).map(|entry| entry.notice).collect();
+        }
+        let notices: Vec<_> = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
+        self.piece |= self.pace.keeps_batches;
+        self.give_back(now, batch, 1);
+        if hopeless.is_empty() || !notices.is_empty() {
+            self.fail(now, notices, error.clone());
+        }
+        self.give_up(now, hopeless, error);
     }
 
     /// What came of reminding it of what lasts. A failure is counted and shown; the next reminder says it all again.
@@ -289,11 +349,8 @@ impl Queue {
     /// It took `notices`; what went wrong beside is counted and shown.
     fn took(&mut self, now: Time, notices: Vec<Arc<Notice>>, receipt: Receipt) {
         self.last_error = receipt.amiss.as_ref().map(|error| error.message.clone());
-        if let Some(error) = receipt.amiss {
-            self.fail(now, Vec::new(), error);
-        }
         let outcome = Outcome { receiver: Arc::clone(&self.receiver), notices, at: now };
-        self.reports.push(Report::Delivered(outcome, receipt.references));
+        self.reports.push(Report::Delivered(outcome, receipt));
     }
 
     fn pause(&self, jitter: f64, asked: Option<Duration>) -> Duration {
@@ -302,12 +359,12 @@ impl Queue {
         ours.max(asked.unwrap_or_default().min(LONGEST_ASKED))
     }
 
-    /// A message refused for good is tried again in halves, down to the alert that it is refused for; unless the
-    /// refusal is about us, or everything is refused.
-    fn refuse(&mut self, now: Time, batch: Vec<Entry>, error: SendError) {
+    /// A message that is rejected is tried again in halves, down to the alert that it is rejected for; unless that is
+    /// about us, or everything is rejected.
+    fn reject(&mut self, now: Time, batch: Vec<Entry>, error: SendError) {
         self.failures = 0;
-        self.refusals = if self.piece { self.refusals + 1 } else { 1 };
-        if self.refusals >= REFUSALS {
+        self.rejections = if self.piece { self.rejections + 1 } else { 1 };
+        if self.rejections >= REJECTIONS {
             let mut notices: Vec<Arc<Notice>> = batch.into_iter().map(|entry| entry.notice).collect();
             for fingerprint in std::mem::take(&mut self.pieces).into_iter().flatten() {
                 notices.extend(self.remove(fingerprint).map(|entry| entry.notice));
@@ -335,7 +392,7 @@ impl Queue {
         for entry in batch {
             self.insert(now, entry);
         }
-        self.shed(now);
+        self.defer_excess(now);
     }
 
     /// From now on everything is given up: the receiver was removed.
@@ -347,14 +404,25 @@ impl Queue {
         self.give_up(now, notices, removed());
     }
 
-    /// Tries again without a pause: the receiver's settings were read anew.
+    /// Tries again without a pause, and for as long as if it were new: the receiver's settings were read anew.
     pub(super) fn reset(&mut self, pace: Pace) {
         self.pace = pace;
         self.failures = 0;
         self.retry_at = None;
+        for entry in self.waiting.values_mut().chain(&mut self.in_flight) {
+            entry.rejected_since = None;
+        }
     }
 
     fn give_up(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
+        for notice in &notices {
+            // What waits for the same alert follows what the receiver was told before this one.
+            if let Some(mut newer) = self.remove(notice.fingerprint) {
+                follow(&mut newer, notice);
+                self.order.insert(newer.place());
+                self.waiting.insert(notice.fingerprint, newer);
+            }
+        }
         if !notices.is_empty() {
             let receiver = Arc::clone(&self.receiver);
             self.reports.push(Report::GaveUp(Outcome { receiver, notices, at: now }, error));
@@ -375,9 +443,10 @@ impl Queue {
         self.waiting.len() + self.in_flight.len()
     }
 
-    /// Since when the oldest of them waits.
+    /// Since when the oldest of them waits; what is kept back by a pause does not count.
     pub(super) fn oldest(&self) -> Option<Time> {
-        self.waiting.values().chain(&self.in_flight).map(|entry| entry.since).min()
+        let waiting = self.waiting.values().filter(|entry| self.may_send(entry));
+        waiting.chain(&self.in_flight).map(|entry| entry.since).min()
     }
 
     /// What the last failed send said; `None` once one succeeded.
@@ -391,12 +460,16 @@ impl Queue {
     }
 }
 
-fn removed() -> SendError {
-    dropped("receiver removed".to_owned())
+/// Notes that `newer` is sent in the place of `older`, which the receiver never got: what it was told before that one is
+/// what it was told before this.
+fn follow(newer: &mut Entry, older: &Notice) {
+    if newer.notice.previous != older.previous {
+        Arc::make_mut(&mut newer.notice).previous = older.previous;
+    }
 }
 
-const fn dropped(message: String) -> SendError {
-    SendError { reason: SendReason::Dropped, retryable: false, retry_after: None, message }
+fn removed() -> SendError {
+    SendError::permanent(SendReason::Dropped, "receiver removed".to_owned())
 }
 
 #[cfg(test)]

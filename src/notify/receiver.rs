@@ -1,15 +1,13 @@
 //! A receiver: what it wants to be told of, and the transport that tells it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::crypto::ring;
 
 use crate::http_client;
 use crate::model::{Audience, Level, Notice, Receipt, ReceiverPolicy, SendError, Time};
 
 use super::alertmanager::Alertmanager;
+use super::answer::Success;
 use super::config::{self, ConfigProblem, EmailConfig, ReceiverConfig, SlackWay};
 use super::console;
 use super::email::{Email, smtp::Server};
@@ -91,7 +89,9 @@ impl Receiver {
                 .map(|built| client.insert(built).clone())
                 .map_err(|error| ("", error.to_string())),
         };
-        let http = |client: reqwest::Client, kind: &'static str, source| Http::new(kind, client, Target::Url(source));
+        let http = |client: reqwest::Client, kind: &'static str, source, success| {
+            Http::new(kind, client, Target::Url(source), success)
+        };
         let mut audience = Audience::People;
         let transport = if let Some(slack) = &config.slack {
             // Slack takes one message a second, and short bursts.
@@ -106,7 +106,7 @@ impl Receiver {
             Transport::Email(Box::new(mail(email, words)?))
         } else if let Some(hook) = &config.webhook {
             audience = Audience::Program;
-            let http = http(client()?, "webhook", hook.address().map_err(wrong("webhook.url"))?)
+            let http = http(client()?, "webhook", hook.address().map_err(wrong("webhook.url"))?, Success::AnyAnswer)
                 .with_secret(hook.secret().map_err(wrong("webhook.secret"))?)
                 .with_token(hook.token().map_err(wrong("webhook.token"))?)
                 .with_headers(hook.headers.clone().into_iter().collect());
@@ -117,27 +117,29 @@ impl Receiver {
             let mut instances = Vec::with_capacity(alertmanager.urls.len());
             for url in &alertmanager.urls {
                 let target = Target::Plain(format!("{}/api/v2/alerts", url.trim_end_matches('/')));
-                instances.push(Http::new("alertmanager", client()?, target).with_token(token.clone()));
+                instances
+                    .push(Http::new("alertmanager", client()?, target, Success::NoError).with_token(token.clone()));
             }
             Transport::Alertmanager(Alertmanager::new(instances, config.external_url.clone()))
         } else {
             let (medium, http, token, chat_id) = if let Some(teams) = &config.teams {
                 let address = teams.address().map_err(wrong("teams.webhook_url"))?;
-                (Medium::Teams, http(client()?, "teams", address), None, String::new())
+                (Medium::Teams, http(client()?, "teams", address, Success::NoError), None, String::new())
             } else if let Some(discord) = &config.discord {
                 let address = discord.address().map_err(wrong("discord.webhook_url"))?;
-                (Medium::Discord, http(client()?, "discord", address), None, String::new())
+                (Medium::Discord, http(client()?, "discord", address, Success::NoError), None, String::new())
             } else if let Some(telegram) = &config.telegram {
                 let token = telegram.token().map_err(wrong("telegram.bot_token"))?;
                 let api = telegram.api_url.as_deref().unwrap_or("https://api.telegram.org");
                 let url = format!("{}/bot{{token}}/sendMessage", api.trim_end_matches('/'));
-                let http = Http::new("telegram", client()?, Target::WithToken(url, token));
+                let http = Http::new("telegram", client()?, Target::WithToken(url, token), Success::Acknowledgement);
                 (Medium::Telegram, http, None, telegram.chat_id.clone())
             } else if let Some(pagerduty) = &config.pagerduty {
                 audience = Audience::Program;
                 let key = pagerduty.key().map_err(wrong("pagerduty.routing_key"))?;
                 let api = pagerduty.api_url.as_deref().unwrap_or("https://events.pagerduty.com/v2/enqueue");
-                let http = Http::new("pagerduty", client()?, Target::Plain(api.to_owned()));
+                let target = Target::Plain(api.to_owned());
+                let http = Http::new("pagerduty", client()?, target, Success::Acknowledgement);
                 (Medium::PagerDuty, http, Some(key), String::new())
             } else {
                 return Err(("", "it has no kind".to_owned()));
@@ -200,7 +202,8 @@ impl Receiver {
         }
     }
 
-    /// Tells `notices` in one message, within the transport's deadline (Slack 10 s, mail 30 s); none is no message.
+    /// Sends `notices` in one message, within the transport's deadlines (HTTP 10 s; mail 60 s for each step, 10 min for
+    /// the reply to the end of the mail); none is no message.
     pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
         if notices.is_empty() {
             return Ok(Receipt::default());
@@ -209,7 +212,7 @@ impl Receiver {
             Transport::SlackBot(bot) => return bot.send(now, notices).await,
             Transport::Alertmanager(alertmanager) => return alertmanager.send(now, notices).await,
             Transport::Slack(slack) => slack.send(now, notices).await,
-            Transport::Email(email) => email.send(now, notices).await,
+            Transport::Email(email) => return email.send(now, notices).await,
             Transport::Webhook(webhook) => webhook.send(now, notices).await,
             Transport::Templated(templated) => templated.send(now, notices).await,
             Transport::Console => console::send(now, notices),
@@ -257,22 +260,14 @@ fn mail(config: &EmailConfig, words: Words) -> Result<Email, (&'static str, Stri
         host: smtp.host.clone(),
         port: smtp.port(),
         tls: smtp.tls(),
-        tls_config: tls_config(smtp.ca_file.as_deref()).map_err(|error| ("email.smtp.ca_file", error))?,
+        tls_config: Arc::new(
+            http_client::tls(smtp.ca_file.as_deref()).map_err(|error| ("email.smtp.ca_file", error.to_string()))?,
+        ),
         login: smtp.login().map_err(|(key, problem)| (key, problem.to_owned()))?,
     };
     let from = config::mailbox(&config.from).map_err(|problem| ("email.from", problem))?;
     let to = config.to.iter().map(|address| config::mailbox(address)).collect::<Result<_, _>>();
     Ok(Email::new(from, to.map_err(|problem| ("email.to", problem))?, server, words))
-}
-
-fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
-    let roots = http_client::roots(ca_file).map_err(|error| error.to_string())?;
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 /// Whether both write to one webhook, or through one bot to one channel, which has one rate for all.

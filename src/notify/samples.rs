@@ -27,6 +27,7 @@ pub(super) fn firing(agent: &str, level: Level, seconds: f64) -> Notice {
         kind: NoticeKind::Firing,
         level,
         previous: None,
+        peak: None,
         now_at: None,
         value: Some(400.0),
         threshold: Some(300.0),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::model::{Notice, SendError, SendReason, Time};
 use crate::secret::SecretSource;
 
-use super::http::{DEADLINE, exchange, passing, read};
+use super::answer::{Answer, Success};
+use super::http::{DEADLINE, exchange, read};
 use super::words::Words;
 
 mod bot;
@@ -16,9 +17,9 @@ mod payload;
 
 pub(super) use bot::Bot;
 
-/// The words of <https://api.slack.com/messaging/webhooks#handling_errors>, and those of its block checks,
-/// with which Slack refuses a message or a webhook for good. `rollup_error` is a passing one.
-const REFUSALS: [&str; 18] = [
+/// The words of <https://api.slack.com/messaging/webhooks#handling_errors>, and those of its block checks, with which
+/// Slack rejects a message. `rollup_error` is a transient one.
+const MESSAGE_REJECTED: [&str; 9] = [
     "invalid_payload",
     "invalid_blocks",
     "invalid_blocks_format",
@@ -28,6 +29,9 @@ const REFUSALS: [&str; 18] = [
     "too_many_attachments",
     "no_text",
     "user_not_found",
+];
+/// The words with which it rejects a webhook or a channel.
+const RECEIVER_REJECTED: [&str; 9] = [
     "action_prohibited",
     "posting_to_general_channel_denied",
     "invalid_token",
@@ -71,32 +75,31 @@ impl Slack {
         payload::fitting(now, notices)
     }
 
-    /// Tells `notices` in one message.
+    /// Sends `notices` in one message.
     pub(super) async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         let secret = read(&self.webhook).await?;
         let url = super::config::webhook_url(secret.expose())
-            .map_err(|problem| passing(SendReason::Secret, format!("the webhook URL {problem}")))?;
+            .map_err(|problem| SendError::transient(SendReason::Secret, format!("the webhook URL {problem}")))?;
         let body = self.render(now, notices);
         let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
-        let answer = exchange("slack", self.deadline, request).await?;
-        judge(answer.status, String::from_utf8_lossy(&answer.body).trim(), answer.retry_after)
+        meaning(&exchange("slack", now, self.deadline, request).await?)
     }
 }
 
-/// What an answer means. Only words known to be Slack's are repeated: an answer could hold anything.
-fn judge(status: u16, body: &str, retry_after: Option<Duration>) -> Result<(), SendError> {
-    let word = REFUSALS.into_iter().find(|word| *word == body);
-    let said = word.map(|word| format!(" and {word}")).unwrap_or_default();
-    let message = format!("slack answered {status}{said}");
-    let refused = |reason| SendError { reason, retryable: false, retry_after: None, message: message.clone() };
-    match status {
-        200 if body == "ok" => Ok(()),
-        200 if word.is_some() => Err(refused(SendReason::Refused)),
-        429 => Err(SendError { retry_after, ..passing(SendReason::RateLimited, message) }),
-        401 | 403 => Err(refused(SendReason::Auth)),
-        300..=499 => Err(refused(SendReason::Refused)),
-        500..=599 => Err(SendError { retry_after, ..passing(SendReason::Server, message) }),
-        _ => Err(passing(SendReason::Server, format!("slack answered {status} without ok"))),
+/// What an answer means. Only words known to be Slack's are repeated: an answer could hold anything. A server that
+/// speaks for Slack (Mattermost, Rocket.Chat) may acknowledge in words of its own.
+fn meaning(answer: &Answer) -> Result<(), SendError> {
+    let body = String::from_utf8_lossy(&answer.body);
+    let named = answer.json().get("error").and_then(serde_json::Value::as_str).map(str::to_owned);
+    let said = named.as_deref().unwrap_or(body.trim());
+    let Some(word) = MESSAGE_REJECTED.into_iter().chain(RECEIVER_REJECTED).find(|word| *word == said) else {
+        return answer.accepted("slack", Success::Acknowledgement);
+    };
+    let message = format!("slack answered {} and {word}", answer.status);
+    match answer.accepted_status("slack") {
+        Ok(()) if MESSAGE_REJECTED.contains(&word) => Err(SendError::permanent(SendReason::Refused, message)),
+        Ok(()) => Err(SendError::limited(SendReason::Refused, message)),
+        Err(error) => Err(SendError { message, ..error }),
     }
 }
 

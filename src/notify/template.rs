@@ -142,11 +142,8 @@ impl Templated {
         let token = token.as_ref().map_or("", |token| token.expose());
         let size = if self.medium.takes_each() { 1 } else { notices.len().max(1) };
         for part in notices.chunks(size) {
-            let body = self.render(now, part, token).map_err(|message| SendError {
-                reason: SendReason::Message,
-                retryable: false,
-                retry_after: None,
-                message: format!("build the message: {message}"),
+            let body = self.render(now, part, token).map_err(|message| {
+                SendError::permanent(SendReason::Message, format!("build the message: {message}"))
             })?;
             self.http.post(now, body, &webhook::key(part)).await?;
         }
@@ -205,6 +202,7 @@ fn cut(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::Success;
     use super::super::http::Target;
     use super::super::samples::{at, firing, resolved};
     use super::*;
@@ -217,6 +215,7 @@ mod tests {
             medium.as_str(),
             crate::http_client::build(std::time::Duration::from_secs(1), None).unwrap(),
             target,
+            Success::NoError,
         );
         let templated = Templated::new(medium, http, None, "42".to_owned(), Words::default()).unwrap();
         let notices: Vec<_> = notices.iter().cloned().map(Arc::new).collect();

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::config::ReceiverConfig;
 use super::receiver::{Receiver, Transport};
 use super::samples::{at, firing, resolved};
-use crate::model::{Level, SendError, SendReason};
+use crate::model::{Level, Retry, SendError, SendReason};
 
 /// The part of a receiver's settings that no error may show.
 pub(super) const SECRET: &str = "S3CRET";
@@ -139,8 +139,8 @@ enum Trouble {
     HangUp,
     Garbage,
     Endless,
-    Passing,
-    Refused,
+    Transient,
+    Rejected,
     NotOurs,
 }
 
@@ -151,19 +151,19 @@ impl Trouble {
         Self::HangUp,
         Self::Garbage,
         Self::Endless,
-        Self::Passing,
-        Self::Refused,
+        Self::Transient,
+        Self::Rejected,
         Self::NotOurs,
     ];
 
-    const fn expected(self) -> (SendReason, bool) {
+    const fn expected(self) -> (SendReason, Retry) {
         match self {
-            Self::NobodyListens => (SendReason::Connect, true),
-            Self::Hang => (SendReason::Timeout, true),
-            Self::HangUp | Self::Garbage | Self::Endless => (SendReason::Network, true),
-            Self::Passing => (SendReason::Server, true),
-            Self::Refused => (SendReason::Refused, false),
-            Self::NotOurs => (SendReason::Refused, false),
+            Self::NobodyListens => (SendReason::Connect, Retry::Unlimited),
+            Self::Hang => (SendReason::Timeout, Retry::Unlimited),
+            Self::HangUp | Self::Garbage | Self::Endless => (SendReason::Network, Retry::Unlimited),
+            Self::Transient => (SendReason::Server, Retry::Unlimited),
+            Self::Rejected => (SendReason::Refused, Retry::Never),
+            Self::NotOurs => (SendReason::Refused, Retry::Limited),
         }
     }
 
@@ -183,21 +183,23 @@ impl Trouble {
                     }
                 }
             }
-            Self::Passing | Self::Refused | Self::NotOurs if http => {
+            Self::Transient | Self::Rejected | Self::NotOurs if http => {
                 let mut stream = BufReader::new(stream);
                 read_request(&mut stream).await;
                 let answer = match self {
-                    Self::Passing => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned(),
-                    Self::Refused => "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\ninvalid_payload".to_owned(),
+                    Self::Transient => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Self::Rejected => {
+                        "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\ninvalid_payload".to_owned()
+                    }
                     _ => format!("HTTP/1.1 302 Found\r\nlocation: /{SECRET}\r\ncontent-length: 6\r\n\r\n{SECRET}"),
                 };
                 drop(stream.get_mut().write_all(answer.as_bytes()).await);
             }
-            Self::Passing | Self::Refused | Self::NotOurs => {
+            Self::Transient | Self::Rejected | Self::NotOurs => {
                 let answer = |command: &str| {
                     let refusal = match self {
-                        Self::Passing if command.starts_with("MAIL") => "451 try later\r\n",
-                        Self::Refused if command == ".\r\n" => "554 no\r\n",
+                        Self::Transient if command.starts_with("MAIL") => "451 try later\r\n",
+                        Self::Rejected if command == ".\r\n" => "554 no\r\n",
                         Self::NotOurs if command.is_empty() => "554 no service here\r\n",
                         _ => friendly(command),
                     };
@@ -238,7 +240,7 @@ async fn check(receiver: &Receiver, trouble: Trouble) {
     let error: SendError = receiver.send(at(0.0), &[notice]).await.expect_err("trouble");
     let (kind, mut shown) = (receiver.kind(), String::new());
     write!(shown, "{error} {error:?} {receiver:?}").expect("text");
-    assert_eq!((error.reason, error.retryable), trouble.expected(), "{kind} {trouble:?}: {shown}");
+    assert_eq!((error.reason, error.retry), trouble.expected(), "{kind} {trouble:?}: {shown}");
     assert!(!shown.contains(SECRET), "{kind} {trouble:?} leaks: {shown}");
 }
 
@@ -319,7 +321,7 @@ async fn every_kind_is_told_with_one_post_of_json_and_takes_its_pause() {
             let Some(body) = read_request(&mut stream).await else { return };
             let answer: &[u8] = if is_limited.load(std::sync::atomic::Ordering::Relaxed) {
                 b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n"
-            } else if body.contains("\"channel\"") {
+            } else if body.contains("\"channel\"") || body.contains("\"chat_id\"") {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"ok\":true}"
             } else {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -338,29 +340,131 @@ async fn every_kind_is_told_with_one_post_of_json_and_takes_its_pause() {
         assert!(body.to_string().contains("worker-1"), "{}: {body}", receiver.kind());
         limited.store(true, std::sync::atomic::Ordering::Relaxed);
         let error = receiver.send(at(0.0), &notice).await.expect_err("limited");
-        let expected = (SendReason::RateLimited, true, Some(Duration::from_secs(7)));
-        assert_eq!((error.reason, error.retryable, error.retry_after), expected, "{}", receiver.kind());
+        let expected = (SendReason::RateLimited, Retry::Unlimited, Some(Duration::from_secs(7)));
+        assert_eq!((error.reason, error.retry, error.retry_after), expected, "{}", receiver.kind());
         seen.recv().await.expect("a body");
     }
 }
 
 #[tokio::test]
 async fn every_kind_is_given_the_pause_that_it_asks_for() {
+    let date = |seconds: u64| {
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_795_226_400 + seconds);
+        format!("\r\nretry-after: {}", httpdate::fmt_http_date(at))
+    };
     for (header, body, asked) in [
-        ("\r\nretry-after: 30", "", Some(Duration::from_secs(30))),
-        ("", "", None),
-        ("\r\nretry-after: soon", "", None),
-        ("", r#"{"retry_after": 1.5}"#, Some(Duration::from_millis(1_500))),
-        ("", r#"{"ok": false, "parameters": {"retry_after": 7}}"#, Some(Duration::from_secs(7))),
-        ("", r#"{"retry_after": -1e300}"#, None),
+        ("\r\nretry-after: 30".to_owned(), "", Some(30_000)),
+        ("\r\nretry-after: 3.5".to_owned(), "", Some(3_500)),
+        (date(40), "", Some(40_000)),
+        (String::new(), "", None),
+        ("\r\nretry-after: soon".to_owned(), "", None),
+        (String::new(), r#"{"retry_after": 1.5}"#, Some(1_500)),
+        (String::new(), r#"{"ok": false, "parameters": {"retry_after": 7}}"#, Some(7_000)),
+        (String::new(), r#"{"retry_after": -1e300}"#, None),
     ] {
-        let answer = move |_: &str| (format!("429 Too Many Requests{header}"), body.to_owned());
-        let (address, _posted) = answering(answer).await;
+        for status in [429, 503] {
+            let head = format!("{status} X{header}");
+            let (address, _posted) = answering(move |_: &str| (head.clone(), body.to_owned())).await;
+            for receiver in posted(address) {
+                let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+                let error = receiver.send(at(0.0), &[notice]).await.expect_err("limited");
+                let reason = if status == 429 { SendReason::RateLimited } else { SendReason::Server };
+                assert_eq!((error.reason, error.retry), (reason, Retry::Unlimited), "{}", receiver.kind());
+                let asked = asked.map(Duration::from_millis);
+                assert_eq!(error.retry_after, asked, "{} {status} {header} {body}", receiver.kind());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_kind_takes_a_status_for_what_it_says() {
+    for (status, reason, retry) in [
+        (301, SendReason::Refused, Retry::Limited),
+        (307, SendReason::Refused, Retry::Limited),
+        (401, SendReason::Auth, Retry::Limited),
+        (403, SendReason::Auth, Retry::Limited),
+        (404, SendReason::Refused, Retry::Limited),
+        (407, SendReason::Auth, Retry::Limited),
+        (408, SendReason::Server, Retry::Unlimited),
+        (410, SendReason::Refused, Retry::Never),
+        (422, SendReason::Refused, Retry::Never),
+        (425, SendReason::Server, Retry::Unlimited),
+        (500, SendReason::Server, Retry::Unlimited),
+        (502, SendReason::Server, Retry::Unlimited),
+        (504, SendReason::Server, Retry::Unlimited),
+    ] {
+        let head = format!("{status} X\r\nlocation: https://example.invalid/{SECRET}");
+        let (address, _posted) = answering(move |_: &str| (head.clone(), SECRET.to_owned())).await;
         for receiver in posted(address) {
             let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
-            let error = receiver.send(at(0.0), &[notice]).await.expect_err("limited");
-            assert_eq!((error.reason, error.retryable), (SendReason::RateLimited, true), "{}", receiver.kind());
-            assert_eq!(error.retry_after, asked, "{} {header} {body}", receiver.kind());
+            let error = receiver.send(at(0.0), &[notice]).await.expect_err("no success");
+            assert_eq!((error.reason, error.retry), (reason, retry), "{} {status}", receiver.kind());
+            assert!(!format!("{error} {error:?} {receiver:?}").contains(SECRET), "{} {status}", receiver.kind());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_people_is_nobodys_success() {
+    let page = format!("<!DOCTYPE html><html><title>Sign in, {SECRET}</title></html>");
+    let (address, _posted) =
+        answering(move |_: &str| ("200 OK\r\ncontent-type: text/html".to_owned(), page.clone())).await;
+    for receiver in posted(address) {
+        let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+        let error = receiver.send(at(0.0), &[notice]).await.expect_err("no success");
+        assert_eq!((error.reason, error.retry), (SendReason::Server, Retry::Unlimited), "{}", receiver.kind());
+        assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_whose_body_breaks_off_or_never_comes_is_one() {
+    for hangs in [false, true] {
+        let address = listen(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            read_request(&mut stream).await;
+            drop(stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"ok\":").await);
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        for receiver in posted(address) {
+            let receiver = if hangs { hurried(receiver) } else { receiver };
+            let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+            let sent = receiver.send(at(0.0), &[notice]).await;
+            assert!(sent.is_ok(), "{} {hangs}: {sent:?}", receiver.kind());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_the_body_of_a_success_is_one_where_the_kind_has_such() {
+    let limited = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with \
+                   ContextId tcid=0,server=x,cv=y.";
+    for (body, kinds) in [
+        (limited, &["teams", "discord", "telegram", "pagerduty", "alertmanager", "slack"][..]),
+        (r#"{"ok":false,"error_code":429}"#, &["teams", "discord", "telegram", "pagerduty", "alertmanager", "slack"]),
+        (r#"{"status":"error","error":"bad"}"#, &["teams", "discord", "telegram", "pagerduty", "alertmanager"]),
+        ("welcome", &["telegram", "pagerduty", "slack"]),
+        ("", &[]),
+    ] {
+        let (address, _posted) = answering(move |_: &str| ("200 OK".to_owned(), body.to_owned())).await;
+        // A bot's answer names the message that it posted, or is none.
+        let receivers = posted(address).into_iter().filter(|it| !matches!(it.transport, Transport::SlackBot(_)));
+        for receiver in receivers {
+            let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+            let sent = receiver.send(at(0.0), &[notice]).await;
+            let is_slack = receiver.kind() == "slack" && body.starts_with(r#"{"status""#);
+            let fails = kinds.contains(&receiver.kind()) || is_slack;
+            assert_eq!(sent.is_err(), fails, "{} {body}: {sent:?}", receiver.kind());
+            if let Err(error) = sent {
+                assert_eq!(error.retry, Retry::Unlimited, "{} {body}", receiver.kind());
+                let is_limited = error.reason == SendReason::RateLimited;
+                let expected = body.contains("429") && receiver.kind() != "slack" || is_limited;
+                assert_eq!(is_limited, expected, "{} {body}", receiver.kind());
+            }
         }
     }
 }
@@ -371,7 +475,11 @@ async fn a_failure_of_the_one_is_no_failure_of_the_other() {
         let answer = move |body: &str| {
             let words = ["RESOLVED", "\"resolve\"", "\"resolved\"", "\"endsAt\":\"2026-11-21T02:00:09"];
             let is_over = words.iter().any(|word| body.contains(word));
-            let said = if body.contains("\"channel\"") { r#"{"ok":true,"channel":"C1","ts":"1.2"}"# } else { "ok" };
+            let said = if body.contains("\"channel\"") || body.contains("\"chat_id\"") {
+                r#"{"ok":true,"channel":"C1","ts":"1.2"}"#
+            } else {
+                "ok"
+            };
             (if is_over == fails_on_resolve { "500 X" } else { "200 OK" }.to_owned(), said.to_owned())
         };
         let (address, _posted) = answering(answer).await;
@@ -381,7 +489,7 @@ async fn a_failure_of_the_one_is_no_failure_of_the_other() {
             {
                 let result = receiver.send(at(9.0), &[Arc::new(notice)]).await;
                 assert_eq!(result.is_err(), fails, "{}: {result:?}", receiver.kind());
-                assert!(result.err().is_none_or(|error| error.retryable), "{}", receiver.kind());
+                assert!(result.err().is_none_or(|error| error.retry == Retry::Unlimited), "{}", receiver.kind());
             }
         }
     }
@@ -398,7 +506,7 @@ async fn a_webhook_url_that_cannot_be_read_is_tried_again_later_and_not_shown() 
             std::fs::write(&path, content).expect("written");
         }
         let error = receiver.send(at(0.0), &notice).await.expect_err("no URL");
-        assert_eq!((error.reason, error.retryable), (SendReason::Secret, true));
+        assert_eq!((error.reason, error.retry), (SendReason::Secret, Retry::Unlimited));
         assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
     }
 }

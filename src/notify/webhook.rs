@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::http::Http;
 use super::labels;
-use crate::model::{Notice, SendError, Time};
+use crate::model::{Notice, NoticeKind, SendError, Time};
 
 /// What an `endsAt` is while there is none: Go's zero time, as receivers of Alertmanager's payload know it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// How long an announcement stands: nothing ever ends it.
+const ANNOUNCEMENT: Duration = Duration::from_secs(300);
 
 /// A webhook.
 #[derive(Debug)]
@@ -106,7 +110,11 @@ fn alert(notice: &Notice, external_url: &str) -> Alert {
         labels: labels::of(notice, notice.level),
         annotations: labels::annotations(notice),
         starts_at: notice.fired_at.to_string(),
-        ends_at: if is_over { notice.resolved_at.unwrap_or(notice.at).to_string() } else { NEVER.to_owned() },
+        ends_at: match notice.kind {
+            NoticeKind::Resolved => notice.resolved_at.unwrap_or(notice.at).to_string(),
+            kind if kind.is_of_alert() => NEVER.to_owned(),
+            _ => notice.at.plus(ANNOUNCEMENT).to_string(),
+        },
         generator_url: labels::link(notice, external_url),
         fingerprint: notice.fingerprint.to_string(),
         idempotency_key: Arc::clone(&notice.key),
@@ -127,14 +135,19 @@ mod tests {
     use super::super::samples::{firing, resolved};
     use super::*;
     use crate::model::Level;
+    use crate::notify::answer::Success;
     use crate::notify::http::Target;
     use crate::secret::{Secret, SecretSource};
 
     #[test]
     fn the_payload_is_alertmanagers_version_four() {
         let target = Target::Url(SecretSource::Value(Secret::new("https://x.invalid/")));
-        let http =
-            Http::new("webhook", crate::http_client::build(std::time::Duration::from_secs(1), None).unwrap(), target);
+        let http = Http::new(
+            "webhook",
+            crate::http_client::build(std::time::Duration::from_secs(1), None).unwrap(),
+            target,
+            Success::AnyAnswer,
+        );
         let webhook = Webhook::new(http, "hook".into(), "https://lookout.example".to_owned());
         let notices = [firing("worker-1", Level::Error, 0.0), resolved("worker-2", 60.0)].map(Arc::new);
         let payload: serde_json::Value = serde_json::from_str(&webhook.render(&notices)).unwrap();

@@ -99,10 +99,23 @@ pub struct Restored {
     pub counts: LedgerCounts,
     /// When the last commit was written; `None` for a new ledger.
     pub written_at: Option<Time>,
-    /// Rows that could not be read. They are left where they are.
+    /// Notices that are still owed and can't be read, as far as their columns tell of them.
+    pub lost: Vec<LostNotice>,
+    /// Other rows that could not be read. They are left where they are.
     pub unreadable: u64,
     /// Where a damaged file was put, in place of which a new one was begun.
     pub damaged: Option<PathBuf>,
+}
+
+/// What is known of a row of the outbox whose body can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostNotice {
+    /// The notice's key.
+    pub key: Arc<str>,
+    /// For whom.
+    pub receiver: Arc<str>,
+    /// The alert's identity, as the column has it.
+    pub fingerprint: String,
 }
 
 /// The way into the ledger. Cheap to clone.

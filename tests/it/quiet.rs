@@ -11,7 +11,12 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("quiet: a silence by command keeps back, is announced, explained, and its end tells", &[], silence),
         trial("quiet: silences, acknowledgements and timelines outlive a crash", &[], a_crash),
-        trial("quiet: who stops the monitoring is announced", &[], a_stop),
+        trial(
+            "quiet: who stops the monitoring, and again, is announced, and nothing else leaves meanwhile",
+            &[],
+            a_stop,
+        ),
+        trial("quiet: programs hear of a silence and a pause where nobody else does", &[], programs),
         trial("quiet: the heartbeat beats only while alerts are judged and can be told", &[], heartbeat),
         trial("quiet: what can't be is refused with its remedy", &[], refusals),
     ]
@@ -117,6 +122,42 @@ fn a_stop() {
     let told = slack.wait(1);
     assert!(told[0].text().contains("the bearer of token ci paused the monitoring"), "{told:?}");
     assert!(!format!("{told:?}").contains("s3cret"));
+    assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
+    let told = slack.wait(2);
+    assert!(told[1].text().contains("the bearer of token ci extended the pause"), "{told:?}");
+    let state = serde_json::to_vec(&idle("worker-1", 400)).expect("JSON");
+    let json = [headers[0], ("content-type", "application/json")];
+    assert_eq!(lookout.send("POST", "/api/state", &json, &state).status, 200);
+    assert_eq!(lookout.send("POST", "/api/monitoring/start", &headers, b"").status, 200);
+    let worker = "[WARNING] worker-1".to_owned();
+    slack.wait_for("worker-1 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    let order: Vec<bool> = slack.seen().iter().map(|seen| seen.text().contains("worker-1")).collect();
+    assert_eq!(order[..2], [false, false], "not before the monitoring went on: {:?}", slack.seen());
+}
+
+fn programs() {
+    let (hook, am, pager) = (Slack::start(), Slack::start(), Slack::start());
+    for double in [&hook, &am, &pager] {
+        double.always(crate::doubles::slack::Act::Answer(202, r#"{"status":"success"}"#, None));
+    }
+    let config = format!(
+        "receivers:\n  - {{name: hook, webhook: {{url: '{}'}}}}\n  - {{name: am, alertmanager: {{urls: ['{}']}}}}\n  \
+         - {{name: pager, pagerduty: {{routing_key: k, api_url: '{}'}}}}\n",
+        hook.url(),
+        am.url(),
+        pager.url()
+    );
+    let lookout = Setup::new(&config).start();
+    let silence = json!({"matchers": {"rule": "*"}, "duration": "2h", "created_by": "the watched agent"});
+    assert_eq!(lookout.post("/api/silences", &silence).status, 200);
+    assert_eq!(lookout.post("/api/monitoring/stop", &json!({})).status, 200);
+    for double in [&hook, &am, &pager] {
+        double.wait_for("both are told", |seen| {
+            let told: String = seen.iter().map(|one| one.body.to_string()).collect();
+            told.contains("the watched agent silenced alerts with rule=*") && told.contains("paused the monitoring")
+        });
+    }
+    assert!(lookout.log().contains("the watched agent silenced alerts with rule=*"), "{}", lookout.log());
 }
 
 fn heartbeat() {

@@ -74,7 +74,7 @@ fn trouble_elsewhere() {
     let told = |slack: &Slack, alert: &str| slack.taken().iter().any(|seen| seen.text().contains(alert));
     eventually("the other is told", || told(&well, "ReceiverFailing sick").then_some(()));
     // Then it refuses for good, which is another kind of trouble.
-    sick.always(Act::Answer(404, "no_service", None));
+    sick.always(Act::Answer(410, "channel_is_archived", None));
     eventually("the other is told of that, too", || told(&well, "AlertsGivenUp sick").then_some(()));
     sick.always(Act::Take);
     push(&lookout, &idle("clerk", 400));
@@ -163,6 +163,11 @@ fn passing_troubles() {
         (&[Act::Answer(429, "rate_limited", None)], "rate_limited", 500),
         (&[broken, broken], "server", 1_500),
         (&[Act::Answer(200, "<html>please log in</html>", None)], "server", 500),
+        (&[Act::Answer(408, "", None)], "server", 500),
+        (&[Act::Answer(425, "", Some(2))], "server", 2_000),
+        (&[Act::Answer(403, "invalid_token", None)], "auth", 500),
+        (&[Act::Answer(404, "no_service", None)], "refused", 500),
+        (&[Act::Answer(302, "", None)], "refused", 500),
         (&[Act::Cut], "network", 500),
     ] {
         let slack = Slack::start();
@@ -200,7 +205,7 @@ fn a_hang_ends() {
 
 fn a_refusal_for_good() {
     let (gone, fine) = (Slack::start(), Slack::start());
-    gone.always(Act::Answer(404, "no_service", None));
+    gone.always(Act::Answer(410, "channel_is_archived", None));
     let setup = Setup::new(&format!("receivers:\n{}{}", receiver("gone", &gone), receiver("fine", &fine)));
     let lookout = setup.start();
     push(&lookout, &idle("a", 400));
@@ -208,13 +213,13 @@ fn a_refusal_for_good() {
     eventually("the refusal is counted", || (metric(&lookout, failed) == Some(1.0)).then_some(()));
     fine.wait(1);
     let status = lookout.get("/api/status");
-    assert!(status.text().contains("404") && status.text().contains("no_service"), "{}", status.text());
+    assert!(status.text().contains("410") && status.text().contains("channel_is_archived"), "{}", status.text());
     // The address is freed before the second half, in which the connection itself fails.
     let page = lookout.get("/metrics");
     let printed = output(setup.command(&["check", "--config", "lookout.yaml", "--print"]));
     assert!(printed.contains("webhook_url: '***'") || printed.contains("webhook_url: \"***\""), "{printed}");
     let log = lookout.log();
-    assert!(log.contains("refused for good"), "{log}");
+    assert!(log.contains("dead-lettered"), "{log}");
     assert!(lookout.sigterm().success());
     assert_eq!(gone.seen().len(), 1, "a refusal for good is not tried again");
     assert_eq!(fine.told(), ["[WARNING] a"]);

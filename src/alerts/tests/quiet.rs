@@ -1,7 +1,7 @@
 //! Silences, acknowledgements, quiet hours, routes and escalation: not told, never not known.
 
 use super::*;
-use crate::model::{Event, Fingerprint, Matchers, QuietHours, Silence, Withheld};
+use crate::model::{Audience, Event, Fingerprint, Matchers, QuietHours, Silence, Withheld};
 
 /// A silence of one agent.
 pub(super) fn silence(number: usize, name: &str, from: i64, until: i64) -> Silence {
@@ -127,8 +127,8 @@ fn one_receiver_is_told_only_of_what_nobody_looks_after_for_a_while() {
     story.alerts = Alerts::new(vec![policy()], vec![oncall]);
     story.level(0, Some(Error));
     acknowledge(&mut story, 300);
-    story.until(9_000).told(&[]);
-    story.level(9_000, Some(Critical)).told(&[(9_000, Firing, Critical)]);
+    story.until(9_000).told(&[(300, Announcement, Info)]);
+    story.level(9_000, Some(Critical)).told(&[(300, Announcement, Info), (9_000, Firing, Critical)]);
 }
 
 #[test]
@@ -205,4 +205,60 @@ fn silences_and_acknowledgements_outlive_a_restart() {
     let mut after = Story::new(policy());
     after.alerts.restore_silences(vec![silence(0, "a", 0, 500)]);
     after.level(20, Some(Warning)).until(500).told(&[(500, Firing, Warning)]);
+}
+
+#[test]
+fn programs_hear_of_what_is_quieted_where_no_receiver_is_for_people() {
+    let program = |name| ReceiverPolicy { audience: Audience::Program, ..receiver(name, Critical) };
+    for (receivers, expected) in [
+        (vec![program("hook"), program("am")], vec!["hook", "am"]),
+        (vec![program("hook"), receiver("ops", Warning)], vec!["ops"]),
+        (vec![], vec![]),
+    ] {
+        let mut alerts = Alerts::new(vec![policy()], receivers);
+        let effects = alerts.silence(at(0), silence(0, "a", 0, 600)).unwrap();
+        let told: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
+        assert_eq!(told, expected);
+        assert_eq!(effects.announcements.len(), 1, "it is in the log whoever receives it");
+        let effects = alerts.announce(at(1), "monitoring", "ann paused the monitoring");
+        assert_eq!(effects.notices.len(), expected.len());
+    }
+}
+
+#[test]
+fn each_extension_of_a_silence_and_of_an_acknowledgement_is_announced() {
+    let mut story = Story::new(policy());
+    silenced(&mut story, 0, 600);
+    silenced(&mut story, 10, 6_000);
+    story.told(&[(0, Announcement, Info), (10, Announcement, Info)]);
+    let mut story = Story::new(policy());
+    story.level(0, Some(Warning));
+    acknowledge(&mut story, 100);
+    acknowledge(&mut story, 200);
+    story.told(&[(0, Firing, Warning), (100, Announcement, Info), (200, Announcement, Info)]);
+}
+
+#[test]
+fn a_pause_keeps_back_all_but_announcements_and_its_end_sends_what_is_due() {
+    let mut story = Story::new(policy());
+    story.level(0, Some(Warning));
+    let effects = story.alerts.set_paused(at(10), true);
+    assert!(effects.notices.is_empty());
+    // Nothing wakes anybody: not what is worse, over, or no longer there.
+    story.level(20, Some(Critical));
+    let effects = story.alerts.end_unless(at(30), Ending::Forgotten, |_| false);
+    story.note(30, &effects);
+    silenced(&mut story, 40, 50);
+    story.until(9_000).told(&[(0, Firing, Warning), (40, Announcement, Info)]);
+    let effects = story.alerts.set_paused(at(9_000), false);
+    story.note(9_000, &effects);
+    story.told(&[(0, Firing, Warning), (40, Announcement, Info), (9_000, Resolved, Critical)]);
+    let mut story = Story::new(policy());
+    story.alerts.set_paused(at(0), true);
+    story.level(0, Some(Warning)).until(500).told(&[]);
+    let (_, standings) = story.alerts.standings(at(500), Fingerprint::of("Rule", &agent("a"))).unwrap();
+    assert_eq!(standings[0].withheld, Some(Withheld::Paused));
+    let effects = story.alerts.set_paused(at(500), false);
+    story.note(500, &effects);
+    story.told(&[(500, Firing, Warning)]);
 }

@@ -104,3 +104,43 @@ async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
     let names: Vec<&str> = saved.agents.iter().map(|agent| &*agent.name).collect();
     assert_eq!(names, ["a"]);
 }
+
+/// An engine that was restored with this ledger.
+fn with_ledger(clock: Clock, restored: Restored) -> (Engine, mpsc::Receiver<Report>) {
+    let memory = StoreConfig { path: None, ..StoreConfig::default() };
+    let (store, _, _) = Store::open(&memory, &clock).unwrap();
+    let (monitoring, _) = watch::channel(true);
+    let (own, settings, saved) = (Arc::new(Own::new()), settings(DigestConfig::default()), Saved::default());
+    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+}
+
+#[tokio::test]
+async fn a_pending_notice_that_cannot_be_read_back_is_dead_lettered_and_counted() {
+    let clock = Clock::at(Time::parse("2026-11-21T08:59:00Z").unwrap());
+    let lost = crate::store::LostNotice { key: "k".into(), receiver: "console".into(), fingerprint: "00".into() };
+    let (mut engine, _reports) = with_ledger(clock.clone(), Restored { lost: vec![lost], ..Restored::default() });
+    let page = engine.own.text(crate::metrics::Format::Text);
+    let failed = "lookout_notifications_failed_total{receiver=\"console\",reason=\"message\"} 1";
+    assert!(page.contains(failed), "{page}");
+    engine.tick(clock.now());
+    assert!(!engine.committer.is_idle(), "the outbox is told");
+}
+
+#[tokio::test]
+async fn each_pause_and_extension_is_announced_and_no_digest_leaves_meanwhile() {
+    let now = Time::parse("2026-11-21T08:59:00Z").unwrap();
+    let digest = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
+    let (mut engine, _reports) = in_memory(Clock::at(now), digest);
+    let told = |engine: &Engine| -> Vec<String> {
+        engine.committer.waiting().iter().map(|notice| format!("{} {}", notice.rule, notice.message)).collect()
+    };
+    for (minutes, on) in [(0, false), (0, false), (10, true), (11, true)] {
+        engine.set_monitoring(now.plus(Duration::from_secs(60 * minutes)), on, "ann");
+        engine.tick(now.plus(Duration::from_secs(60 * minutes + 120)));
+    }
+    let told = told(&engine);
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (line, words) in told.iter().zip(["ann paused", "ann extended the pause", "ann resumed"]) {
+        assert!(line.starts_with("Announcement ") && line.contains(words), "{told:?}");
+    }
+}

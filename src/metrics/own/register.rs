@@ -7,7 +7,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{
-    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS, SUPPRESSED,
+    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS,
+    SUPPRESSED,
 };
 use crate::metrics::names;
 use crate::model::Budget;

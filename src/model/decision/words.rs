@@ -60,6 +60,11 @@ pub fn withheld(withheld: &Withheld) -> String {
         Withheld::Told { repeat_at: Some(at) } => format!("everything was told; it is said again at {at}"),
         Withheld::Told { repeat_at: None } => "everything was told".to_owned(),
         Withheld::ResolvedNotWanted => "it does not want to hear that things are over".to_owned(),
+        Withheld::Undelivered { until } => {
+            format!("the last message was dead-lettered; the next one is sent at {until}")
+        }
+        Withheld::NoRoom => "too many alerts wait for it already; it is sent once there is room".to_owned(),
+        Withheld::Paused => "monitoring is paused".to_owned(),
     }
 }
 

@@ -67,6 +67,7 @@ async fn next(inbox: &mut mpsc::Receiver<Report>) -> String {
     match soon(inbox.recv()).await {
         Report::Delivered(outcome, _) => format!("delivered {}", agents(&outcome)),
         Report::Superseded(outcome) => format!("superseded {}", agents(&outcome)),
+        Report::Deferred(outcome) => format!("deferred {}", agents(&outcome)),
         Report::GaveUp(outcome, error) => format!("gave up ({error}) {}", agents(&outcome)),
         Report::Failed { receiver, error, .. } => format!("failed {receiver}: {error}"),
     }

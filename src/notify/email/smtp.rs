@@ -2,11 +2,13 @@
 //!
 //! The words of the dialogue are lettre's; the dialogue itself is held here, because each recipient's answer is
 //! wanted, a reply is read up to a bound however long the server goes on, and nothing that was said before TLS
-//! is believed after it. Refuses to send a password in the clear, and to know about deadlines.
+//! is believed after it. Refuses to send a password in the clear, and to wait for a reply without end.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -21,13 +23,31 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::config::SmtpTls;
-use crate::model::{SendError, SendReason, text};
+use crate::model::{Retry, SendError, SendReason, duration, text};
 use crate::secret::SecretSource;
 
 /// Longest reply read, in bytes, over all its lines.
 const REPLY: u64 = 32 * 1024;
 /// Most of a reply's text that an error repeats, in bytes.
 const REPEATED: usize = 200;
+
+/// How long the server is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// With each step of the dialogue.
+    pub(super) step: Duration,
+    /// With its reply to the end of a mail, which it may scan first.
+    pub(super) mail: Duration,
+    /// With its reply to QUIT.
+    pub(super) quit: Duration,
+}
+
+impl Patience {
+    /// Of the end of a mail it is the ten minutes of RFC 5321, 4.5.3.2.6: who waits less sends a mail again that was
+    /// taken.
+    pub(super) const DEFAULT: Self =
+        Self { step: Duration::from_secs(60), mail: Duration::from_secs(600), quit: Duration::from_secs(5) };
+}
 
 /// How a server is reached.
 #[derive(Debug)]
@@ -47,6 +67,7 @@ pub(in crate::notify) struct Server {
 /// A conversation that is ready for transactions.
 pub(super) struct Session {
     wire: BufReader<Wire>,
+    patience: Patience,
     /// Whether a transaction was begun that has to be forgotten before the next.
     used: bool,
 }
@@ -64,30 +85,34 @@ enum Wire {
 
 impl Session {
     /// Connects, and logs in when there is a login.
-    pub(super) async fn open(server: &Server) -> Result<Self, SendError> {
-        let unreachable = |error| failure(SendReason::Connect, format!("{}:{}: {error}", server.host, server.port));
-        let stream = TcpStream::connect((&*server.host, server.port)).await.map_err(unreachable)?;
+    pub(super) async fn open(server: &Server, patience: Patience) -> Result<Self, SendError> {
+        let unreachable =
+            |error| SendError::transient(SendReason::Connect, format!("{}:{}: {error}", server.host, server.port));
+        let connecting = TcpStream::connect((&*server.host, server.port));
+        let stream = within(patience.step, "the connection", connecting).await?.map_err(unreachable)?;
         let hello = Ehlo::new(match stream.local_addr().map_err(unreachable)?.ip() {
             std::net::IpAddr::V4(address) => ClientId::Ipv4(address),
             std::net::IpAddr::V6(address) => ClientId::Ipv6(address),
         });
-        let wire = if server.tls == SmtpTls::Implicit { server.encrypt(stream).await? } else { Wire::Plain(stream) };
-        let mut session = Self { wire: BufReader::new(wire), used: false };
-        session.read("greeting").await?.expect(2, "greeting", SendReason::Refused)?;
-        let mut offers = session.ask(&hello, "EHLO", 2).await?;
+        let encrypt = |stream| within(patience.step, "the TLS handshake", server.encrypt(stream));
+        let wire = if server.tls == SmtpTls::Implicit { encrypt(stream).await?? } else { Wire::Plain(stream) };
+        let mut session = Self { wire: BufReader::new(wire), patience, used: false };
+        session.read("greeting").await?.expect(2, "greeting", SendReason::Refused, Retry::Limited)?;
+        let mut offers = session.ask(&hello, "EHLO", 2, Retry::Limited).await?;
         if server.tls == SmtpTls::Starttls {
+            let tls = |message| SendError::transient(SendReason::Tls, message);
             if !offers.offer("STARTTLS") {
-                return Err(failure(SendReason::Tls, format!("{} does not offer STARTTLS", server.host)));
+                return Err(tls(format!("{} does not offer STARTTLS", server.host)));
             }
-            session.ask(&Starttls, "STARTTLS", 2).await?;
+            session.ask(&Starttls, "STARTTLS", 2, Retry::Limited).await?;
             if !session.wire.buffer().is_empty() {
-                return Err(failure(SendReason::Tls, format!("{} went on in the clear after STARTTLS", server.host)));
+                return Err(tls(format!("{} went on in the clear after STARTTLS", server.host)));
             }
             let Wire::Plain(stream) = session.wire.into_inner() else {
-                return Err(failure(SendReason::Tls, "the connection is encrypted already".to_owned()));
+                return Err(tls("the connection is encrypted already".to_owned()));
             };
-            session = Self { wire: BufReader::new(server.encrypt(stream).await?), used: false };
-            offers = session.ask(&hello, "EHLO", 2).await?;
+            session = Self { wire: BufReader::new(encrypt(stream).await??), patience, used: false };
+            offers = session.ask(&hello, "EHLO", 2, Retry::Limited).await?;
         }
         if let Some((user, password)) = &server.login {
             session.log_in(&offers, user, password).await?;
@@ -95,32 +120,45 @@ impl Session {
         Ok(session)
     }
 
+    /// Logs in by PLAIN, else by LOGIN: some servers offer what they do not take.
     async fn log_in(&mut self, offers: &Reply, user: &str, password: &SecretSource) -> Result<(), SendError> {
         if matches!(self.wire.get_ref(), Wire::Plain(_)) {
             let message = "a password is not sent in the clear; use starttls or implicit TLS".to_owned();
-            return Err(SendError { retryable: false, ..failure(SendReason::Auth, message) });
+            return Err(SendError::limited(SendReason::Auth, message));
         }
         let mechanisms = offers.mechanisms();
-        let offered = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
-        let password = password.read().await.map_err(|error| failure(SendReason::Secret, error.in_full()))?;
+        let password =
+            password.read().await.map_err(|error| SendError::transient(SendReason::Secret, error.in_full()))?;
         let credentials = Credentials::new(user.to_owned(), password.expose().to_owned());
-        let steps: &[(Mechanism, Option<&str>)] = if offered("PLAIN") {
-            &[(Mechanism::Plain, None)]
-        } else if offered("LOGIN") {
-            &[(Mechanism::Login, None), (Mechanism::Login, Some("Username")), (Mechanism::Login, Some("Password"))]
-        } else {
-            let message = "the mail server offers neither AUTH PLAIN nor AUTH LOGIN".to_owned();
-            return Err(SendError { retryable: false, ..failure(SendReason::Auth, message) });
+        let message = "the mail server offers neither AUTH PLAIN nor AUTH LOGIN".to_owned();
+        let mut outcome = Err(SendError::limited(SendReason::Auth, message));
+        for (name, mechanism) in [("PLAIN", Mechanism::Plain), ("LOGIN", Mechanism::Login)] {
+            if !mechanisms.iter().any(|offered| offered == name) {
+                continue;
+            }
+            outcome = self.authenticate(mechanism, &credentials).await;
+            match &outcome {
+                Err(error) if error.retry == Retry::Limited => {}
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    async fn authenticate(&mut self, mechanism: Mechanism, credentials: &Credentials) -> Result<(), SendError> {
+        let challenges: &[Option<&str>] = match mechanism {
+            Mechanism::Login => &[None, Some("Username"), Some("Password")],
+            _ => &[None],
         };
-        for (place, (mechanism, challenge)) in steps.iter().enumerate() {
-            let step = Auth::new(*mechanism, credentials.clone(), challenge.map(str::to_owned))
-                .map_err(|_| failure(SendReason::Auth, "the login can't be encoded".to_owned()))?;
-            self.write(step.to_string().as_bytes()).await?;
-            let class = if place + 1 == steps.len() { 2 } else { 3 };
+        for (place, challenge) in challenges.iter().enumerate() {
+            let step = Auth::new(mechanism, credentials.clone(), challenge.map(str::to_owned))
+                .map_err(|_| SendError::limited(SendReason::Auth, "the login can't be encoded".to_owned()))?;
+            self.write(step.to_string().as_bytes(), "AUTH").await?;
+            let class = if place + 1 == challenges.len() { 2 } else { 3 };
             let mut reply = self.read("AUTH").await?;
             // A server may repeat in its answer what it was sent.
             reply.lines.clear();
-            reply.expect(class, "AUTH", SendReason::Auth)?;
+            reply.expect(class, "AUTH", SendReason::Auth, Retry::Limited)?;
         }
         Ok(())
     }
@@ -134,15 +172,19 @@ impl Session {
         mail: &[u8],
     ) -> Result<Vec<Option<SendError>>, SendError> {
         if std::mem::replace(&mut self.used, true) {
-            self.ask(&"RSET\r\n", "RSET", 2).await?;
+            self.ask(&"RSET\r\n", "RSET", 2, Retry::Limited).await?;
         }
-        self.ask(&Mail::new(Some(from.clone()), Vec::new()), "MAIL", 2).await?;
+        self.write(Mail::new(Some(from.clone()), Vec::new()).to_string().as_bytes(), "MAIL").await?;
+        let reply = self.read("MAIL").await?;
+        // 530: the server wants a login, which is about us and not about the mail.
+        let retry = if matches!(reply.code, 530 | 535) { Retry::Limited } else { Retry::Never };
+        reply.expect(2, "MAIL", SendReason::Refused, retry)?;
         let mut answers = Vec::with_capacity(to.len());
         for address in to {
-            self.write(Rcpt::new((*address).clone(), Vec::new()).to_string().as_bytes()).await?;
+            self.write(Rcpt::new((*address).clone(), Vec::new()).to_string().as_bytes(), "RCPT").await?;
             let reply = self.read("RCPT").await?;
             let closing = reply.code == 421;
-            let answer = reply.expect(2, &format!("RCPT {address}"), SendReason::Refused).err();
+            let answer = reply.expect(2, &format!("RCPT {address}"), SendReason::Refused, Retry::Never).err();
             if let (true, Some(error)) = (closing, &answer) {
                 return Err(error.clone());
             }
@@ -151,33 +193,43 @@ impl Session {
         if answers.iter().all(Option::is_some) {
             return Ok(answers);
         }
-        self.ask(&Data, "DATA", 3).await?;
-        self.write(&stuffed(mail)).await?;
-        self.read("the mail").await?.expect(2, "the mail", SendReason::Refused)?;
+        self.ask(&Data, "DATA", 3, Retry::Never).await?;
+        self.write(&stuffed(mail), "the mail").await?;
+        let reply = within(self.patience.mail, "the mail", self.read_reply("the mail")).await??;
+        reply.expect(2, "the mail", SendReason::Refused, Retry::Never)?;
         Ok(answers)
     }
 
-    /// Says good-bye; what comes of that changes nothing.
+    /// Ends the dialogue; the server's answer, which is of no matter to the mail, is waited for beside all else.
     pub(super) async fn close(mut self) {
-        let said = self.write(Quit.to_string().as_bytes()).await;
-        if said.is_ok() {
-            drop(self.read("QUIT").await);
+        let quit = Quit.to_string();
+        let sent = tokio::time::timeout(self.patience.quit, self.write(quit.as_bytes(), "QUIT")).await;
+        if matches!(sent, Ok(Ok(()))) {
+            tokio::spawn(async move { drop(tokio::time::timeout(self.patience.quit, self.read("QUIT")).await) });
         }
     }
 
-    async fn ask(&mut self, command: &impl ToString, step: &str, class: u16) -> Result<Reply, SendError> {
-        self.write(command.to_string().as_bytes()).await?;
-        self.read(step).await?.expect(class, step, SendReason::Refused)
+    /// A command and its reply of `class`; on 5xx it is tried again as `retry` has it.
+    async fn ask(&mut self, command: &impl ToString, step: &str, class: u16, retry: Retry) -> Result<Reply, SendError> {
+        self.write(command.to_string().as_bytes(), step).await?;
+        self.read(step).await?.expect(class, step, SendReason::Refused, retry)
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        let broken = |error| failure(SendReason::Network, format!("the connection broke: {error}"));
-        self.wire.write_all(bytes).await.map_err(broken)?;
-        self.wire.flush().await.map_err(broken)
+    async fn write(&mut self, bytes: &[u8], step: &str) -> Result<(), SendError> {
+        let writing = async {
+            self.wire.write_all(bytes).await?;
+            self.wire.flush().await
+        };
+        let broken = |error| SendError::transient(SendReason::Network, format!("the connection broke: {error}"));
+        within(self.patience.step, step, writing).await?.map_err(broken)
     }
 
     async fn read(&mut self, step: &str) -> Result<Reply, SendError> {
-        let broken = |what: &str| failure(SendReason::Network, format!("{what} in answer to {step}"));
+        within(self.patience.step, step, self.read_reply(step)).await?
+    }
+
+    async fn read_reply(&mut self, step: &str) -> Result<Reply, SendError> {
+        let broken = |what: &str| SendError::transient(SendReason::Network, format!("{what} in answer to {step}"));
         let mut limited = (&mut self.wire).take(REPLY);
         let mut lines = Vec::new();
         loop {
@@ -202,8 +254,9 @@ impl Session {
 
 impl Server {
     async fn encrypt(&self, stream: TcpStream) -> Result<Wire, SendError> {
-        let wrong =
-            |error: &dyn std::fmt::Display| failure(SendReason::Tls, format!("TLS with {}: {error}", self.host));
+        let wrong = |error: &dyn std::fmt::Display| {
+            SendError::transient(SendReason::Tls, format!("TLS with {}: {error}", self.host))
+        };
         let name = ServerName::try_from(self.host.clone()).map_err(|error| wrong(&error))?;
         let connector = TlsConnector::from(Arc::clone(&self.tls_config));
         let stream = connector.connect(name, stream).await.map_err(|error| wrong(&error))?;
@@ -212,8 +265,8 @@ impl Server {
 }
 
 impl Reply {
-    /// Itself when its code is of `class`; else 4xx passes, 5xx and what fits nowhere is for good.
-    fn expect(self, class: u16, step: &str, reason: SendReason) -> Result<Self, SendError> {
+    /// Itself when its code is of `class`; else 4xx is transient, and what is left is tried again as `retry` has it.
+    fn expect(self, class: u16, step: &str, reason: SendReason, retry: Retry) -> Result<Self, SendError> {
         if self.code / 100 == class {
             return Ok(self);
         }
@@ -223,9 +276,9 @@ impl Reply {
         let message = message.trim_end().to_owned();
         if self.code / 100 == 4 {
             let reason = if reason == SendReason::Auth { reason } else { SendReason::Server };
-            return Err(failure(reason, message));
+            return Err(SendError::transient(reason, message));
         }
-        Err(SendError { retryable: false, ..failure(reason, message) })
+        Err(SendError { retry, ..SendError::transient(reason, message) })
     }
 
     /// Whether an EHLO reply names the extension `name`.
@@ -246,8 +299,12 @@ impl Reply {
     }
 }
 
-fn failure(reason: SendReason, message: String) -> SendError {
-    SendError { reason, retryable: true, retry_after: None, message }
+/// What comes of `step` in time.
+async fn within<T>(patience: Duration, step: &str, doing: impl Future<Output = T>) -> Result<T, SendError> {
+    tokio::time::timeout(patience, doing).await.map_err(|_| {
+        let message = format!("the mail server did not answer {step} within {}", duration::display(patience));
+        SendError::transient(SendReason::Timeout, message)
+    })
 }
 
 /// `mail` with a dot more before each line that begins with one, and the dot that ends it (RFC 5321, 4.5.2).

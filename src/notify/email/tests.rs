@@ -13,7 +13,7 @@ use super::super::receiver::{Receiver, Transport};
 use super::super::samples::{at, firing};
 use super::super::transport_tests::{Heard, SECRET, email, friendly, listen, speak_smtp};
 use super::*;
-use crate::model::Level;
+use crate::model::{Level, Retry};
 
 const PEOPLE: [&str; 3] = ["ann@example.com", "bob@example.com", "cid@example.com"];
 
@@ -59,6 +59,12 @@ fn mails(heard: &Heard) -> Vec<String> {
 async fn a_mail_goes_to_all_in_one_transaction() {
     let (address, heard) = plain(|command| friendly(command).to_owned()).await;
     email(&PEOPLE, address, &json!({})).send(at(0.0), &notices(&["a"])).await.expect("sent");
+    let said_good_bye = async {
+        while !heard.lock().expect("unpoisoned").contains("QUIT") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), said_good_bye).await.expect("QUIT");
     let heard = heard.lock().expect("unpoisoned").clone();
     let commands: Vec<_> = heard.lines().take(6).collect();
     let recipients = PEOPLE.map(|person| format!("RCPT TO:<{person}>"));
@@ -75,11 +81,14 @@ async fn a_refused_recipient_does_not_stop_the_others() {
     })
     .await;
     let receiver = email(&PEOPLE, address, &json!({}));
-    receiver.send(at(0.0), &notices(&["a"])).await.expect("somebody got it");
+    let receipt = receiver.send(at(0.0), &notices(&["a"])).await.expect("somebody got it");
+    let amiss = receipt.amiss.expect("somebody did not");
+    assert_eq!(amiss.message, "the mail server answered RCPT bob@example.com with 550 no such user");
+    assert_eq!(amiss.retry, Retry::Never);
     assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] a"]);
     let bob = email(&["bob@example.com"], address, &json!({}));
     let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("nobody got it");
-    assert_eq!((error.reason, error.retryable), (SendReason::Refused, false));
+    assert_eq!((error.reason, error.retry), (SendReason::Refused, Retry::Never));
     assert_eq!(error.message, "the mail server answered RCPT bob@example.com with 550 no such user");
     assert!(mails(&heard).is_empty());
 }
@@ -96,7 +105,7 @@ async fn who_got_it_does_not_get_it_again_on_retry() {
     .await;
     let receiver = email(&PEOPLE, address, &json!({}));
     let error = receiver.send(at(0.0), &notices(&["a"])).await.expect_err("bob lacks it");
-    assert_eq!((error.reason, error.retryable), (SendReason::Server, true));
+    assert_eq!((error.reason, error.retry), (SendReason::Server, Retry::Unlimited));
     assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] a"]);
     receiver.send(at(1.0), &notices(&["a", "b"])).await.expect("sent");
     let mut retried = mails(&heard);
@@ -118,7 +127,7 @@ async fn a_reply_is_read_up_to_a_bound() {
     .await;
     let error = email(&PEOPLE, address, &json!({})).send(at(0.0), &notices(&["a"])).await.expect_err("too much");
     assert_eq!(error.message, "the server goes on and on in answer to EHLO");
-    assert_eq!((error.reason, error.retryable), (SendReason::Network, true));
+    assert_eq!((error.reason, error.retry), (SendReason::Network, Retry::Unlimited));
 }
 
 #[tokio::test]
@@ -133,7 +142,28 @@ async fn lines_that_begin_with_a_dot_arrive_whole() {
 
 /// Serves SMTP behind TLS, from the first byte or after STARTTLS, with `login` as its EHLO's AUTH line.
 async fn encrypted(implicit: bool, login: &'static str, verdict: &'static str) -> (SocketAddr, Heard) {
-    let certificates = CertificateDer::pem_file_iter(testdata("server.pem")).expect("a file");
+    encrypted_with(implicit, login, verdict, verdict).await
+}
+
+/// The same with a verdict on PLAIN and another on LOGIN.
+async fn encrypted_with(
+    implicit: bool,
+    login: &'static str,
+    on_plain: &'static str,
+    verdict: &'static str,
+) -> (SocketAddr, Heard) {
+    encrypted_as("server", implicit, login, on_plain, verdict).await
+}
+
+/// The same with the certificate of that name.
+async fn encrypted_as(
+    name: &str,
+    implicit: bool,
+    login: &'static str,
+    on_plain: &'static str,
+    verdict: &'static str,
+) -> (SocketAddr, Heard) {
+    let certificates = CertificateDer::pem_file_iter(testdata(&format!("{name}.pem"))).expect("a file");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -141,7 +171,7 @@ async fn encrypted(implicit: bool, login: &'static str, verdict: &'static str) -
         .with_no_client_auth()
         .with_single_cert(
             certificates.collect::<Result<_, _>>().expect("a certificate"),
-            PrivateKeyDer::from_pem_file(testdata("server.key")).expect("a key"),
+            PrivateKeyDer::from_pem_file(testdata(&format!("{name}.key"))).expect("a key"),
         )
         .expect("a pair");
     let (acceptor, heard) = (TlsAcceptor::from(Arc::new(config)), Heard::default());
@@ -164,7 +194,7 @@ async fn encrypted(implicit: bool, login: &'static str, verdict: &'static str) -
             let after = |command: &str| match command.split([' ', '\r']).next().unwrap_or_default() {
                 "EHLO" => format!("250-mail\r\n250 {login}\r\n"),
                 "AUTH" if command.starts_with("AUTH LOGIN") => "334 VXNlcm5hbWU6\r\n".to_owned(),
-                "AUTH" => verdict.to_owned(),
+                "AUTH" => on_plain.to_owned(),
                 "bG9va291dA==" => "334 UGFzc3dvcmQ6\r\n".to_owned(),
                 "UzNDUkVU" => verdict.to_owned(),
                 _ => friendly(command).to_owned(),
@@ -201,18 +231,108 @@ async fn the_login_is_what_the_server_offers_and_only_behind_tls() {
 }
 
 #[tokio::test]
-async fn a_login_that_fails_is_for_good_unless_the_server_says_later() {
-    for (offer, verdict, retryable) in [
-        ("AUTH PLAIN", "535 5.7.8 S3CRET is wrong\r\n", false),
-        ("AUTH LOGIN", "535 5.7.8 S3CRET is wrong\r\n", false),
-        ("AUTH PLAIN", "454 4.7.0 later\r\n", true),
-        ("AUTH GSSAPI", "", false),
-        ("SIZE 99", "", false),
+async fn a_login_that_fails_is_tried_again_for_an_hour_and_longer_when_the_server_says_later() {
+    for (offer, verdict, retry) in [
+        ("AUTH PLAIN", "535 5.7.8 S3CRET is wrong\r\n", Retry::Limited),
+        ("AUTH LOGIN", "535 5.7.8 S3CRET is wrong\r\n", Retry::Limited),
+        ("AUTH PLAIN", "454 4.7.0 later\r\n", Retry::Unlimited),
+        ("AUTH GSSAPI", "", Retry::Limited),
+        ("SIZE 99", "", Retry::Limited),
     ] {
         let (address, _) = encrypted(true, offer, verdict).await;
         let error = secure(address, "implicit").send(at(0.0), &notices(&["a"])).await.expect_err("no login");
-        assert_eq!((error.reason, error.retryable), (SendReason::Auth, retryable), "{error}");
+        assert_eq!((error.reason, error.retry), (SendReason::Auth, retry), "{error}");
         assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_plain_though_it_offers_it_gets_login() {
+    for refusal in ["504 5.5.4 Unrecognized authentication type\r\n", "534 too weak\r\n", "535 5.7.3 unsuccessful\r\n"]
+    {
+        let (address, heard) = encrypted_with(true, "AUTH PLAIN LOGIN", refusal, "235 welcome\r\n").await;
+        secure(address, "implicit").send(at(0.0), &notices(&["a"])).await.expect("sent");
+        let heard = heard.lock().expect("unpoisoned").clone();
+        let login = "AUTH PLAIN AGxvb2tvdXQAUzNDUkVU\r\nAUTH LOGIN\r\nbG9va291dA==\r\nUzNDUkVU\r\nMAIL FROM";
+        assert!(heard.contains(login), "{heard}");
+    }
+    let (address, heard) = encrypted_with(true, "AUTH PLAIN LOGIN", "421 4.3.2 closing\r\n", "235 welcome\r\n").await;
+    let error = secure(address, "implicit").send(at(0.0), &notices(&["a"])).await.expect_err("it is busy");
+    assert_eq!(error.retry, Retry::Unlimited);
+    assert!(
+        !heard.lock().expect("unpoisoned").contains("AUTH LOGIN"),
+        "what is transient is no matter of the mechanism"
+    );
+}
+
+#[tokio::test]
+async fn what_a_server_rejects_before_the_mail_is_about_us() {
+    for (command, answer, reason, retry) in [
+        ("", "554 no service for you\r\n", SendReason::Refused, Retry::Limited),
+        ("", "421 too busy\r\n", SendReason::Server, Retry::Unlimited),
+        ("EHLO", "550 who are you\r\n", SendReason::Refused, Retry::Limited),
+        ("MAIL", "530 5.7.0 authentication required\r\n", SendReason::Refused, Retry::Limited),
+        ("MAIL", "550 5.7.1 sender denied\r\n", SendReason::Refused, Retry::Never),
+        (".", "554 spam\r\n", SendReason::Refused, Retry::Never),
+        (".", "452 full\r\n", SendReason::Server, Retry::Unlimited),
+    ] {
+        let (address, _) = plain(move |said| {
+            let word = said.split([' ', ':', '\r']).next().unwrap_or_default();
+            (if word == command { answer } else { friendly(said) }).to_owned()
+        })
+        .await;
+        let error = email(&PEOPLE, address, &json!({})).send(at(0.0), &notices(&["a"])).await.expect_err("rejected");
+        assert_eq!((error.reason, error.retry), (reason, retry), "{command} {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_mail_has_ten_minutes_of_its_own() {
+    assert!(Patience::DEFAULT.mail >= Duration::from_secs(600), "RFC 5321, 4.5.3.2.6");
+    let (address, heard) = plain(|command| match command {
+        // A reply that goes on, and never does.
+        ".\r\n" => "250-scanning\r\n".to_owned(),
+        command => friendly(command).to_owned(),
+    })
+    .await;
+    let receiver = email(&["a@example.com"], address, &json!({}));
+    let Transport::Email(mut sender) = receiver.transport else { panic!("it is a mail receiver") };
+    sender.patience.mail = Duration::from_millis(50);
+    let error = sender.send(at(0.0), &notices(&["a"])).await.expect_err("no answer");
+    assert_eq!((error.reason, error.retry), (SendReason::Timeout, Retry::Unlimited));
+    assert_eq!(error.message, "the mail server did not answer the mail within 50ms");
+    assert_eq!(mails(&heard), ["a <- [ERROR] a"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_after_quit_delays_nothing() {
+    let address = listen(|stream: TcpStream| async move {
+        let heard = Heard::default();
+        let silent = |command: &str| match command {
+            "QUIT\r\n" => "250-\r\n".to_owned(),
+            command => friendly(command).to_owned(),
+        };
+        // What was begun with `250-` is never ended.
+        speak_smtp(stream, true, &heard, silent).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let receiver = email(&["a@example.com"], address, &json!({}));
+    let watch = crate::clock::Stopwatch::start();
+    receiver.send(at(0.0), &notices(&["a"])).await.expect("sent");
+    assert!(watch.elapsed() < Patience::DEFAULT.quit, "QUIT is not waited for");
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_that_is_the_ca_file_itself_is_trusted_for_its_name_alone() {
+    for (file, host, trusted) in
+        [("self", "127.0.0.1", true), ("self", "localhost", false), ("server", "127.0.0.1", false)]
+    {
+        let (address, _) = encrypted_as(file, true, "AUTH PLAIN", "235 ok\r\n", "235 ok\r\n").await;
+        let smtp = json!({"tls": "implicit", "host": host, "ca_file": testdata("self.pem")});
+        let sent = email(&["a@example.com"], address, &smtp).send(at(0.0), &notices(&["a"])).await;
+        assert_eq!(sent.is_ok(), trusted, "{file} at {host}: {sent:?}");
+        assert!(sent.err().is_none_or(|error| error.reason == SendReason::Tls));
     }
 }
 
@@ -220,7 +340,7 @@ async fn a_login_that_fails_is_for_good_unless_the_server_says_later() {
 async fn without_tls_that_can_be_trusted_nothing_is_sent() {
     let check = async |receiver: Receiver, words: &str| {
         let error = receiver.send(at(0.0), &notices(&["a"])).await.expect_err("no TLS");
-        assert_eq!((error.reason, error.retryable), (SendReason::Tls, true), "{error}");
+        assert_eq!((error.reason, error.retry), (SendReason::Tls, Retry::Unlimited), "{error}");
         assert!(error.message.contains(words), "{error}");
     };
     let (address, heard) = plain(|command| friendly(command).to_owned()).await;

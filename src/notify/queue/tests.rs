@@ -25,9 +25,9 @@ fn leaves(queue: &mut Queue, seconds: f64) -> Vec<String> {
     queue.take_batch(at(seconds), all).iter().map(|notice| notice.subject.name().to_string()).collect()
 }
 
-fn failed(reason: SendReason, retryable: bool, retry_after: Option<u64>) -> Result<Receipt, SendError> {
+fn failed(reason: SendReason, retry: Retry, retry_after: Option<u64>) -> Result<Receipt, SendError> {
     let retry_after = retry_after.map(Duration::from_secs);
-    Err(SendError { reason, retryable, retry_after, message: reason.as_str().to_owned() })
+    Err(SendError { reason, retry, retry_after, message: reason.as_str().to_owned() })
 }
 
 /// Each report as `what: agents`.
@@ -42,6 +42,7 @@ fn told(queue: &mut Queue) -> Vec<String> {
         .map(|report| match report {
             Report::Delivered(outcome, _) => format!("delivered: {}", agents(outcome)),
             Report::Superseded(outcome) => format!("superseded: {}", agents(outcome)),
+            Report::Deferred(outcome) => format!("deferred: {}", agents(outcome)),
             Report::GaveUp(outcome, error) => format!("gave up ({error}): {}", agents(outcome)),
             Report::Failed { error, .. } => format!("failed: {error}"),
         })
@@ -95,7 +96,7 @@ fn the_same_notice_twice_is_one() {
     push(&mut queue, 0.1, firing("a", Level::Warning, 0.0));
     assert_eq!(leaves(&mut queue, 0.1), ["a"]);
     push(&mut queue, 0.2, firing("a", Level::Warning, 0.0));
-    queue.on_result(at(0.3), 0.0, failed(SendReason::Server, true, None));
+    queue.on_result(at(0.3), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
     assert_eq!(told(&mut queue), ["failed: server"], "a notice never replaces itself");
     assert_eq!(queue.len(), 1);
 }
@@ -107,12 +108,12 @@ fn retries_double_their_pause_up_to_five_minutes() {
     let mut now = 0.0;
     for pause in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0] {
         assert_eq!(leaves(&mut queue, now), ["a"]);
-        queue.on_result(at(now), 0.0, failed(SendReason::Server, true, None));
+        queue.on_result(at(now), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
         assert_eq!(queue.next_send_at(), Some(at(now + pause)));
         now += pause;
     }
     assert_eq!(leaves(&mut queue, now), ["a"]);
-    queue.on_result(at(now), 1.0, failed(SendReason::Server, true, None));
+    queue.on_result(at(now), 1.0, failed(SendReason::Server, Retry::Unlimited, None));
     assert_eq!(queue.next_send_at(), Some(at(now + 150.0)), "jitter takes up to a half");
     assert_eq!(queue.last_error().map(String::as_str), Some("server"));
     assert_eq!(leaves(&mut queue, now + 150.0), ["a"]);
@@ -126,7 +127,7 @@ fn what_arrives_during_a_pause_joins_the_batch() {
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
     push(&mut queue, 0.1, firing("b", Level::Warning, 0.1));
-    queue.on_result(at(0.2), 0.0, failed(SendReason::Connect, true, None));
+    queue.on_result(at(0.2), 0.0, failed(SendReason::Connect, Retry::Unlimited, None));
     push(&mut queue, 0.5, firing("c", Level::Warning, 0.5));
     assert_eq!(queue.next_send_at(), Some(at(1.2)));
     assert_eq!(leaves(&mut queue, 1.2), ["a", "b", "c"]);
@@ -138,7 +139,7 @@ fn a_notice_that_came_back_gives_way_to_a_newer_one() {
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
     push(&mut queue, 0.1, resolved("a", 0.1));
-    queue.on_result(at(0.2), 0.0, failed(SendReason::Timeout, true, None));
+    queue.on_result(at(0.2), 0.0, failed(SendReason::Timeout, Retry::Unlimited, None));
     assert_eq!(told(&mut queue), ["superseded: a", "failed: timeout"]);
     let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
@@ -152,7 +153,7 @@ fn a_receiver_that_asks_for_a_pause_gets_it_up_to_an_hour() {
         let mut queue = queue();
         push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
         assert_eq!(leaves(&mut queue, 0.0), ["a"]);
-        queue.on_result(at(0.0), 0.0, failed(SendReason::RateLimited, true, asked));
+        queue.on_result(at(0.0), 0.0, failed(SendReason::RateLimited, Retry::Unlimited, asked));
         assert_eq!(queue.next_send_at(), Some(at(pause)), "{asked:?}");
     }
 }
@@ -162,7 +163,7 @@ fn a_single_notice_refused_is_given_up() {
     let mut queue = queue();
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
-    queue.on_result(at(0.1), 0.0, failed(SendReason::Refused, false, None));
+    queue.on_result(at(0.1), 0.0, failed(SendReason::Refused, Retry::Never, None));
     assert_eq!(told(&mut queue), ["gave up (refused): a"]);
     assert_eq!(queue.next_send_at(), None);
 }
@@ -179,7 +180,11 @@ fn one_poisonous_notice_does_not_take_others_along() {
         messages += 1;
         assert!(messages < 20, "bounded");
         let bad = batch.iter().any(|notice| &**notice.subject.name() == "poison");
-        queue.on_result(due, 0.0, if bad { failed(SendReason::Refused, false, None) } else { Ok(Receipt::default()) });
+        queue.on_result(
+            due,
+            0.0,
+            if bad { failed(SendReason::Refused, Retry::Never, None) } else { Ok(Receipt::default()) },
+        );
     }
     let mut reports = told(&mut queue);
     reports.retain(|report| !report.starts_with("failed"));
@@ -195,11 +200,11 @@ fn a_part_that_fails_in_passing_is_tried_again_as_a_part_with_the_newest_notice(
         push(&mut queue, 0.0, firing(agent, Level::Warning, 0.0));
     }
     assert_eq!(leaves(&mut queue, 0.0), ["a", "b"]);
-    queue.on_result(at(0.0), 0.0, failed(SendReason::Refused, false, None));
+    queue.on_result(at(0.0), 0.0, failed(SendReason::Refused, Retry::Never, None));
     assert_eq!(leaves(&mut queue, 0.0), ["a"], "a part is not gathered for");
     push(&mut queue, 0.1, resolved("a", 0.1));
     push(&mut queue, 0.1, firing("c", Level::Critical, 0.1));
-    queue.on_result(at(0.2), 0.0, failed(SendReason::Server, true, None));
+    queue.on_result(at(0.2), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
     assert_eq!(queue.next_send_at(), Some(at(1.2)));
     let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
@@ -219,9 +224,9 @@ fn when_everything_is_refused_the_rest_is_given_up() {
     while let Some(due) = queue.next_send_at() {
         messages += 1;
         queue.take_batch(due, all);
-        queue.on_result(due, 0.0, failed(SendReason::Refused, false, None));
+        queue.on_result(due, 0.0, failed(SendReason::Refused, Retry::Never, None));
     }
-    assert_eq!(messages, REFUSALS);
+    assert_eq!(messages, REJECTIONS);
     let given_up: usize = queue
         .take_reports()
         .iter()
@@ -237,7 +242,7 @@ fn a_refusal_that_is_about_us_is_not_tried_in_parts() {
         push(&mut queue, 0.0, firing(agent, Level::Warning, 0.0));
     }
     queue.take_batch(at(0.0), all);
-    queue.on_result(at(0.0), 0.0, failed(SendReason::Auth, false, None));
+    queue.on_result(at(0.0), 0.0, failed(SendReason::Auth, Retry::Never, None));
     assert_eq!(told(&mut queue), ["gave up (auth): a b"]);
 }
 
@@ -254,22 +259,22 @@ fn parts_leave_at_the_rate_that_the_receiver_takes() {
         now = now.max(due);
         let batch = queue.take_batch(now, all);
         times.push(now.seconds_since(at(0.0)));
-        let result = if batch.len() > 1 { failed(SendReason::Refused, false, None) } else { Ok(Receipt::default()) };
+        let result =
+            if batch.len() > 1 { failed(SendReason::Refused, Retry::Never, None) } else { Ok(Receipt::default()) };
         queue.on_result(now, 0.0, result);
     }
     assert_eq!(times, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0], "a burst of three, then one a second");
 }
 
 #[test]
-fn a_full_list_gives_up_what_matters_least() {
+fn a_full_list_hands_back_what_matters_least() {
     let mut queue = Queue::new(Arc::from("ops"), Pace { capacity: 3, ..Pace::default() });
     push(&mut queue, 0.0, firing("critical", Level::Critical, 0.0));
     push(&mut queue, 0.0, resolved("owed", 0.0));
     push(&mut queue, 0.0, firing("unheard", Level::Critical, 0.0));
     push(&mut queue, 0.1, resolved("unheard", 0.1));
     assert_eq!(told(&mut queue), ["superseded: unheard"]);
-    let full = "gave up (more than 3 alerts wait for this receiver)";
-    for (agent, level, given_up) in [
+    for (agent, level, deferred) in [
         ("warning", Level::Warning, "unheard"),
         ("info", Level::Info, "info"),
         ("error", Level::Error, "warning"),
@@ -278,9 +283,84 @@ fn a_full_list_gives_up_what_matters_least() {
         ("late", Level::Critical, "critical"),
     ] {
         push(&mut queue, 0.2, firing(agent, level, 0.2));
-        assert_eq!(told(&mut queue), [format!("{full}: {given_up}")]);
+        assert_eq!(told(&mut queue), [format!("deferred: {deferred}")]);
     }
     assert_eq!(queue.len(), 3);
+    // What is no alert can't come again.
+    push(&mut queue, 0.3, Notice { kind: NoticeKind::Announcement, ..firing("news", Level::Info, 0.3) });
+    assert_eq!(told(&mut queue), ["deferred: worse"]);
+}
+
+#[test]
+fn a_receiver_that_rejects_us_is_tried_for_an_hour() {
+    let mut queue = queue();
+    push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
+    let (mut now, mut attempts) = (0.0, 0);
+    let reports = loop {
+        assert_eq!(leaves(&mut queue, now), ["a"]);
+        attempts += 1;
+        queue.on_result(at(now), 0.0, failed(SendReason::Auth, Retry::Limited, None));
+        let reports = told(&mut queue);
+        let Some(due) = queue.next_send_at() else { break reports };
+        assert_eq!(reports, ["failed: auth"]);
+        now = due.seconds_since(at(0.0));
+    };
+    assert_eq!(reports, ["gave up (auth): a"]);
+    assert!((3_600.0..3_900.0).contains(&now), "after an hour, and not after many: {now}");
+    assert!(attempts < 25, "with pauses of up to five minutes: {attempts}");
+    // Each alert has its hour, and other settings begin it anew.
+    push(&mut queue, now, firing("b", Level::Warning, now));
+    let due = queue.next_send_at().expect("due").seconds_since(at(0.0)).max(now);
+    assert_eq!(leaves(&mut queue, due), ["b"]);
+    queue.on_result(at(due), 0.0, failed(SendReason::Auth, Retry::Limited, None));
+    assert_eq!(told(&mut queue), ["failed: auth"]);
+    queue.reset(Pace::default());
+    assert_eq!(leaves(&mut queue, due + 4_000.0), ["b"]);
+    queue.on_result(at(due + 4_000.0), 0.0, failed(SendReason::Refused, Retry::Limited, None));
+    assert_eq!(told(&mut queue), ["failed: refused"]);
+    assert_eq!(leaves(&mut queue, due + 8_000.0), ["b"]);
+    queue.on_result(at(due + 8_000.0), 0.0, Ok(Receipt::default()));
+    assert_eq!(told(&mut queue), ["delivered: b"]);
+}
+
+#[test]
+fn a_notice_knows_what_its_receiver_was_told_in_fact() {
+    let raised = |level, previous, seconds| Notice {
+        kind: NoticeKind::Raised,
+        previous: Some(previous),
+        ..firing("a", level, seconds)
+    };
+    let mut queue = queue();
+    push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
+    push(&mut queue, 0.1, raised(Level::Error, Level::Warning, 0.1));
+    let batch = queue.take_batch(at(1.0), all);
+    assert_eq!(batch[0].previous, None, "the first one was never sent");
+    push(&mut queue, 1.1, raised(Level::Critical, Level::Error, 1.1));
+    queue.on_result(at(1.2), 0.0, failed(SendReason::Refused, Retry::Never, None));
+    let batch = queue.take_batch(at(2.2), all);
+    assert_eq!(batch[0].previous, None, "nor was the second taken");
+    queue.on_result(at(2.3), 0.0, Ok(Receipt::default()));
+    push(&mut queue, 3.0, Notice { previous: Some(Level::Critical), ..resolved("a", 3.0) });
+    assert_eq!(queue.take_batch(at(9.0), all)[0].previous, Some(Level::Critical));
+}
+
+#[test]
+fn while_monitoring_is_paused_only_announcements_are_sent() {
+    let mut queue = queue();
+    push(&mut queue, 0.0, firing("a", Level::Critical, 0.0));
+    assert_eq!(leaves(&mut queue, 0.0), ["a"]);
+    queue.on_result(at(0.0), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
+    queue.set_paused(at(1.0), true);
+    assert_eq!((queue.next_send_at(), queue.last_send_at(at(9.0))), (None, None));
+    push(&mut queue, 5.0, firing("b", Level::Critical, 5.0));
+    push(&mut queue, 5.0, Notice { kind: NoticeKind::Announcement, ..firing("news", Level::Info, 5.0) });
+    assert_eq!(leaves(&mut queue, 6.0), ["news"]);
+    queue.on_result(at(6.0), 0.0, Ok(Receipt::default()));
+    assert_eq!((queue.next_send_at(), queue.len()), (None, 2));
+    assert_eq!(queue.oldest(), None, "what is kept back is not late");
+    queue.set_paused(at(9.0), false);
+    assert_eq!(queue.oldest(), Some(at(9.0)));
+    assert_eq!(leaves(&mut queue, 9.0), ["a", "b"]);
 }
 
 #[test]
@@ -291,7 +371,7 @@ fn a_removed_receivers_notices_are_given_up() {
     push(&mut queue, 0.0, firing("b", Level::Warning, 0.0));
     queue.close(at(0.1));
     assert_eq!(told(&mut queue), ["gave up (receiver removed): b"]);
-    queue.on_result(at(0.2), 0.0, failed(SendReason::Server, true, None));
+    queue.on_result(at(0.2), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
     assert_eq!(told(&mut queue), ["gave up (receiver removed): a"]);
     push(&mut queue, 0.3, firing("c", Level::Warning, 0.3));
     assert_eq!(told(&mut queue), ["gave up (receiver removed): c"]);
@@ -307,7 +387,7 @@ fn at_the_end_nothing_is_gathered_and_no_retry_is_waited_for() {
     push(&mut queue, 0.1, firing("b", Level::Warning, 0.1));
     assert!(queue.last_send_at(at(0.1)).is_some_and(|due| due <= at(0.1)));
     queue.take_batch(at(0.1), all);
-    queue.on_result(at(0.1), 0.0, failed(SendReason::Server, true, None));
+    queue.on_result(at(0.1), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
     assert_eq!(queue.last_send_at(at(0.2)), None);
     assert!(queue.last_send_at(at(1.1)).is_some());
     queue.reset(Pace::default());
@@ -332,9 +412,9 @@ proptest! {
                 under_way = false;
                 let result = match answer {
                     0 => Ok(Receipt::default()),
-                    1 => failed(SendReason::Server, true, None),
-                    2 => failed(SendReason::Refused, false, None),
-                    _ => failed(SendReason::Auth, false, None),
+                    1 => failed(SendReason::Server, Retry::Unlimited, None),
+                    2 => failed(SendReason::Refused, if agent == 0 { Retry::Limited } else { Retry::Never }, None),
+                    _ => failed(SendReason::Auth, Retry::Never, None),
                 };
                 queue.on_result(at(now), 0.5, result);
             } else if queue.next_send_at().is_some() {
@@ -342,7 +422,7 @@ proptest! {
                 under_way = true;
             }
             for report in queue.take_reports() {
-                if let Report::Delivered(outcome, _) | Report::Superseded(outcome) | Report::GaveUp(outcome, _) = report {
+                if let Report::Delivered(outcome, _) | Report::Superseded(outcome) | Report::Deferred(outcome) | Report::GaveUp(outcome, _) = report {
                     settled.extend(outcome.notices.iter().map(|notice| Arc::clone(&notice.key)));
                 }
             }
@@ -398,6 +478,12 @@ fn what_one_message_has_no_room_for_goes_into_the_next_the_worst_first() {
         push(&mut queue, 2.0, firing(&format!("w{n}"), Level::Warning, 2.0));
     }
     assert_eq!(queue.take_batch(at(3.0), three).len(), 100);
+    // A program gets each of them, in requests that it can take.
+    let mut queue = Queue::new(Arc::from("hook"), Pace { keeps_batches: true, ..Pace::default() });
+    for n in 0..100 {
+        push(&mut queue, 0.0, firing(&format!("w{n}"), Level::Warning, 0.0));
+    }
+    assert_eq!(queue.take_batch(at(1.0), three).len(), 3);
 }
 
 #[test]

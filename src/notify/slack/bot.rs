@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::model::{Fingerprint, Notice, NoticeKind, Receipt, Reference, SendError, SendReason, Time};
 use crate::secret::SecretSource;
 
+use super::super::answer::Answer;
 use super::super::config::webhook_url;
-use super::super::http::{Answer, DEADLINE, exchange, judge, passing, read};
+use super::super::http::{DEADLINE, exchange, read};
 use super::super::words::Words;
 use super::payload;
 
@@ -26,7 +27,7 @@ const ROOTS: usize = 3;
 const ROOTS_REMEMBERED: usize = 1_000;
 const ALERTS_REMEMBERED: usize = 20_000;
 /// Words with which Slack says that it is in trouble itself.
-const PASSING: [&str; 6] =
+const TRANSIENT: [&str; 6] =
     ["internal_error", "fatal_error", "service_unavailable", "request_timeout", "accesslimited", "team_added_to_org"];
 /// Words with which Slack refuses who we are.
 const AUTH: [&str; 9] = [
@@ -39,6 +40,17 @@ const AUTH: [&str; 9] = [
     "missing_scope",
     "org_login_required",
     "ekm_access_denied",
+];
+/// Words with which Slack rejects where we write to, and not what.
+const CHANNEL: [&str; 8] = [
+    "channel_not_found",
+    "not_in_channel",
+    "is_archived",
+    "restricted_action",
+    "restricted_action_read_only_channel",
+    "posting_to_general_channel_denied",
+    "team_access_not_granted",
+    "access_denied",
 ];
 /// Words with which Slack says that a message can't be edited or answered.
 const GONE: [&str; 5] =
@@ -225,10 +237,12 @@ impl Bot {
         }
         let mut body = payload::content(now, &self.words.compose(now, notices));
         set(&mut body, "channel", json!(self.channel));
-        let answer = match self.call("chat.postMessage", &body).await {
+        let answer = match self.call(now, "chat.postMessage", &body).await {
             Ok(answer) => answer,
             Err(Failure::Other(error)) => return Err(error),
-            Err(Failure::Gone) => return Err(refused("it can't be posted".to_owned())),
+            Err(Failure::Gone) => {
+                return Err(SendError::permanent(SendReason::Refused, "slack can't post the message".to_owned()));
+            }
         };
         let word = |name: &str| answer.get(name).and_then(Value::as_str).filter(|word| is_id(word));
         let mut memory = self.memory();
@@ -248,7 +262,7 @@ impl Bot {
             let mut body = payload::content(now, &self.words.compose(now, &whole));
             set(&mut body, "channel", json!(root.channel));
             set(&mut body, "ts", json!(root.ts));
-            self.call("chat.update", &body).await?;
+            self.call(now, "chat.update", &body).await?;
         }
         let mut body = payload::content(now, &self.words.compose(now, notices));
         set(&mut body, "channel", json!(root.channel));
@@ -256,47 +270,45 @@ impl Bot {
         // Nobody is notified of an edit: what wakes people is shown in the channel as well.
         let wakes = |notice: &Arc<Notice>| matches!(notice.kind, NoticeKind::Raised | NoticeKind::Repeat);
         set(&mut body, "reply_broadcast", json!(notices.iter().any(wakes)));
-        self.call("chat.postMessage", &body).await?;
+        self.call(now, "chat.postMessage", &body).await?;
         let mut memory = self.memory();
         memory.tell(reference, notices);
         memory.done.extend(notices.iter().map(|notice| Arc::clone(&notice.key)));
         Ok(())
     }
 
-    async fn call(&self, method: &str, body: &Value) -> Result<Value, Failure> {
+    async fn call(&self, now: Time, method: &str, body: &Value) -> Result<Value, Failure> {
         let token = read(&self.token).await?;
         let url = webhook_url(&format!("{}/{method}", self.api.trim_end_matches('/')))
-            .map_err(|problem| passing(SendReason::Secret, format!("slack.api_url {problem}")))?;
+            .map_err(|problem| SendError::transient(SendReason::Secret, format!("slack.api_url {problem}")))?;
         let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json; charset=utf-8");
-        let answer = exchange(WHO, self.deadline, request.bearer_auth(token.expose()).body(body.to_string())).await?;
-        meaning(method, &answer)
+        let request = request.bearer_auth(token.expose()).body(body.to_string());
+        meaning(method, &exchange(WHO, now, self.deadline, request).await?)
     }
 }
 
-/// What an answer means: its status, then `ok`, then the word in `error`.
+/// What an answer means: its status, then `ok`, then the word in `error`. A success that breaks off is one whose
+/// message has no name.
 fn meaning(method: &str, answer: &Answer) -> Result<Value, Failure> {
-    judge(WHO, answer.status, answer.retry_after)?;
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if body.get("ok") == Some(&Value::Bool(true)) {
+    answer.accepted_status(WHO)?;
+    let body = answer.json();
+    if body.get("ok") == Some(&Value::Bool(true)) || (!answer.is_complete && body.is_null()) {
         return Ok(body);
     }
     let Some(word) = body.get("error").and_then(Value::as_str).filter(|word| is_word(word)) else {
-        return Err(passing(SendReason::Server, format!("slack answered {method} without ok")).into());
+        return Err(SendError::transient(SendReason::Server, format!("slack answered {method} without ok")).into());
     };
     let message = format!("slack answered {method} with {word}");
     Err(match word {
         word if GONE.contains(&word) => Failure::Gone,
         "ratelimited" | "rate_limited" => {
-            SendError { retry_after: answer.retry_after, ..passing(SendReason::RateLimited, message) }.into()
+            SendError::transient(SendReason::RateLimited, message).after(answer.retry_after).into()
         }
-        word if PASSING.contains(&word) => passing(SendReason::Server, message).into(),
-        word if AUTH.contains(&word) => SendError { reason: SendReason::Auth, ..refused(message) }.into(),
-        _ => refused(message).into(),
+        word if TRANSIENT.contains(&word) => SendError::transient(SendReason::Server, message).into(),
+        word if AUTH.contains(&word) => SendError::limited(SendReason::Auth, message).into(),
+        word if CHANNEL.contains(&word) => SendError::limited(SendReason::Refused, message).into(),
+        _ => SendError::permanent(SendReason::Refused, message).into(),
     })
-}
-
-const fn refused(message: String) -> SendError {
-    SendError { reason: SendReason::Refused, retryable: false, retry_after: None, message }
 }
 
 /// Whether it is one of Slack's words, and nothing that could be a secret.

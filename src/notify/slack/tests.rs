@@ -1,40 +1,54 @@
 //! What Slack's answers mean; the transport itself is tested with all others.
 
 use super::*;
+use crate::model::Retry;
 
-fn check(status: u16, body: &str, expected: Option<(SendReason, bool)>) {
-    let verdict = judge(status, body, Some(Duration::from_secs(7)));
-    assert_eq!(verdict.as_ref().err().map(|error| (error.reason, error.retryable)), expected, "{status} {body}");
+fn verdict(status: u16, body: &str) -> Result<(), SendError> {
+    let (retry_after, body) = (Some(Duration::from_secs(7)), body.as_bytes().to_vec());
+    meaning(&Answer { status, retry_after, is_page: false, body, is_complete: true })
+}
+
+fn check(status: u16, body: &str, expected: Option<(SendReason, Retry)>) {
+    let verdict = verdict(status, body);
+    assert_eq!(verdict.as_ref().err().map(|error| (error.reason, error.retry)), expected, "{status} {body}");
     if let Err(error) = verdict {
-        assert_eq!(error.retry_after.is_some(), error.retryable && status != 200, "{status} {body}");
         assert!(error.message.contains(&status.to_string()), "{error}");
     }
 }
 
 #[test]
-fn only_200_with_ok_is_a_success() {
-    check(200, "ok", None);
-    check(200, "", Some((SendReason::Server, true)));
-    check(200, "<html>captive portal</html>", Some((SendReason::Server, true)));
-    check(200, "invalid_payload", Some((SendReason::Refused, false)));
-    check(302, "", Some((SendReason::Refused, false)));
+fn an_acknowledgement_is_a_success_whoever_speaks_for_slack() {
+    for body in ["ok", "ok\n", "", r#"{"ok":true}"#, r#"{"success":true}"#, r#"{"ok": true, "ts": "1.2"}"#] {
+        check(200, body, None);
+    }
+    check(200, "<html>captive portal</html>", Some((SendReason::Server, Retry::Unlimited)));
+    check(200, "come back later", Some((SendReason::Server, Retry::Unlimited)));
+    check(200, r#"{"ok":false,"error":"internal_error"}"#, Some((SendReason::Server, Retry::Unlimited)));
+    check(200, r#"{"success":false}"#, Some((SendReason::Server, Retry::Unlimited)));
+    check(200, "invalid_payload", Some((SendReason::Refused, Retry::Never)));
+    check(200, r#"{"ok":false,"error":"no_text"}"#, Some((SendReason::Refused, Retry::Never)));
+    check(200, "channel_not_found", Some((SendReason::Refused, Retry::Limited)));
 }
 
 #[test]
-fn client_errors_are_for_good_and_server_errors_pass() {
-    check(400, "invalid_payload", Some((SendReason::Refused, false)));
-    check(403, "invalid_token", Some((SendReason::Auth, false)));
-    check(404, "no_service", Some((SendReason::Refused, false)));
-    check(410, "channel_is_archived", Some((SendReason::Refused, false)));
-    check(429, "", Some((SendReason::RateLimited, true)));
-    check(500, "rollup_error", Some((SendReason::Server, true)));
-    check(503, "", Some((SendReason::Server, true)));
+fn what_may_pass_is_retried_and_what_rejects_us_for_an_hour() {
+    check(400, "invalid_payload", Some((SendReason::Refused, Retry::Never)));
+    check(410, "channel_is_archived", Some((SendReason::Refused, Retry::Never)));
+    check(302, "", Some((SendReason::Refused, Retry::Limited)));
+    check(401, "", Some((SendReason::Auth, Retry::Limited)));
+    check(403, "invalid_token", Some((SendReason::Auth, Retry::Limited)));
+    check(404, "no_service", Some((SendReason::Refused, Retry::Limited)));
+    check(408, "", Some((SendReason::Server, Retry::Unlimited)));
+    check(425, "", Some((SendReason::Server, Retry::Unlimited)));
+    check(429, "", Some((SendReason::RateLimited, Retry::Unlimited)));
+    check(500, "rollup_error", Some((SendReason::Server, Retry::Unlimited)));
+    check(503, "", Some((SendReason::Server, Retry::Unlimited)));
 }
 
 #[test]
 fn an_error_repeats_only_words_that_are_slacks() {
-    let error = judge(400, "no_text", None).expect_err("refused");
+    let error = verdict(400, "no_text").expect_err("rejected");
     assert_eq!(error.message, "slack answered 400 and no_text");
-    let error = judge(400, "https://hooks.slack.com/services/S3CRET", None).expect_err("refused");
+    let error = verdict(400, "https://hooks.slack.com/services/S3CRET").expect_err("rejected");
     assert_eq!(error.message, "slack answered 400");
 }

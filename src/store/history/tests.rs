@@ -49,6 +49,7 @@ fn closed(rule: &str, agent: &str, level: Level) -> ClosedAlert {
             noticed_at: START,
             caused_at: START,
             peak: level,
+            worst: None,
             resolved_at: Some(START),
             changed_at: START,
             ending: None,

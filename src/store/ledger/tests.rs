@@ -6,7 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AlertState, Ending, Level, NoticeKind, Subject, Told};
+use crate::model::{AlertState, Ending, Level, NoticeKind, Subject, Told, Worst};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
@@ -37,6 +37,7 @@ fn alert(name: &str, level: Level) -> Alert {
         noticed_at: START,
         caused_at: START,
         peak: level,
+        worst: None,
         resolved_at: None,
         changed_at: START,
         ending: None,
@@ -65,6 +66,7 @@ fn notice(key: &str) -> Arc<Notice> {
         kind: NoticeKind::Firing,
         level: Level::Warning,
         previous: None,
+        peak: None,
         now_at: None,
         value: Some(400.0),
         threshold: None,
@@ -245,7 +247,13 @@ async fn a_row_that_cannot_be_read_is_counted_and_left() {
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE outbox SET body = '{}' WHERE key = 'a'", []).unwrap();
     for _ in 0..2 {
         let (ledger, restored) = open(&path);
-        assert_eq!((keys(&restored), restored.unreadable), (vec!["b"], 1));
+        assert_eq!((keys(&restored), restored.unreadable), (vec!["b"], 0));
+        let lost = LostNotice {
+            key: "a".into(),
+            receiver: "ops".into(),
+            fingerprint: Fingerprint::of("AgentIdle", &agent("a")).to_string(),
+        };
+        assert_eq!(restored.lost, [lost]);
         ledger.close().await.unwrap();
     }
 }
@@ -311,7 +319,7 @@ prop_compose! {
         Alert {
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, explained_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
-            started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
+            started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, worst: Some(Worst { level, value, threshold }), noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
             agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
             told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, lowered_since: times.3, sequence, ..Told::default() })).collect(),
         }
@@ -328,7 +336,7 @@ prop_compose! {
         Notice {
             agent_type: None, part_of: None, reference: None,
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, key, receiver, incident, message, action,
-            previous, now_at, ending,
+            previous, now_at, ending, peak: previous,
             kind: [NoticeKind::Firing, NoticeKind::Raised, NoticeKind::Lowered, NoticeKind::Repeat, NoticeKind::Resolved, NoticeKind::Test][kind],
             started_at: times.0, fired_at: times.1, resolved_at: times.2, at: times.3, caused_at: times.4,
         }

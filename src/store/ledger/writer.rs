@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::de::DeserializeOwned;
 
-use super::{Commit, LedgerCounts, Message, Reply, Restored, Settled};
+use super::{Commit, LedgerCounts, LostNotice, Message, Reply, Restored, Settled};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, Silence, Time};
 use crate::store::database::Database;
@@ -419,8 +419,7 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
 pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
     let mut unreadable = 0;
     let alerts = bodies(connection, "SELECT body FROM alerts ORDER BY id", &mut unreadable)?;
-    let pending = "SELECT body FROM outbox WHERE settled_at IS NULL ORDER BY seq";
-    let outbox = bodies(connection, pending, &mut unreadable)?;
+    let (outbox, lost) = pending(connection)?;
     let silences = bodies(connection, "SELECT body FROM silences ORDER BY id", &mut unreadable)?;
     let meta = "SELECT value FROM meta WHERE key = ?1";
     let counts: Option<String> = connection.query_row(meta, ["counts"], |row| row.get(0)).optional()?;
@@ -434,10 +433,26 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
         outbox,
         silences,
         counts,
+        lost,
         written_at: written_at.map(Time::from_millis),
         unreadable,
         damaged: None,
     })
+}
+
+/// The notices that are still owed, and those of them that can't be read.
+fn pending(connection: &Connection) -> rusqlite::Result<(Vec<Notice>, Vec<LostNotice>)> {
+    let sql = "SELECT body, key, receiver, fingerprint FROM outbox WHERE settled_at IS NULL ORDER BY seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let (mut read, mut lost) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()) {
+            Some(notice) => read.push(notice),
+            None => lost.push(LostNotice { key: row.get(1)?, receiver: row.get(2)?, fingerprint: row.get(3)? }),
+        }
+    }
+    Ok((read, lost))
 }
 
 /// The column of JSON texts that `sql` selects, read.

@@ -6,7 +6,7 @@ use super::super::super::receiver::Receiver;
 use super::super::super::samples::{at, firing, resolved};
 use super::super::super::transport_tests::{answering, build};
 use super::*;
-use crate::model::Level;
+use crate::model::{Level, Retry};
 
 type Posted = tokio::sync::mpsc::Receiver<String>;
 
@@ -111,7 +111,7 @@ async fn what_was_told_before_a_failure_is_not_told_twice() {
     receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
     let batch = [Arc::new(firing("b", Level::Error, 9.0)), Arc::new(raised("a", 9.0))];
     let error = receiver.send(at(9.0), &batch).await.expect_err("limited");
-    assert_eq!((error.reason, error.retryable), (SendReason::RateLimited, true));
+    assert_eq!((error.reason, error.retry), (SendReason::RateLimited, Retry::Unlimited));
     failing.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(receiver.send(at(11.0), &batch).await.expect("told").references.len(), 2);
     let posts = calls(&mut posted).into_iter().filter(|call| call == "post: [ERROR] b").count();
@@ -119,17 +119,21 @@ async fn what_was_told_before_a_failure_is_not_told_twice() {
 }
 
 #[test]
-fn slacks_words_say_what_passes() {
-    let check = |body: &str, expected: (SendReason, bool)| {
-        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes().to_vec() };
-        let Err(Failure::Other(error)) = meaning("chat.postMessage", &answer) else { panic!("{body}") };
-        assert_eq!((error.reason, error.retryable), expected, "{body}");
+fn slacks_words_say_whether_it_is_tried_again() {
+    let check = |body: &str, expected: (SendReason, Retry)| {
+        let body = body.as_bytes().to_vec();
+        let answer = Answer { status: 200, retry_after: None, is_page: false, body, is_complete: true };
+        let Err(Failure::Other(error)) = meaning("chat.postMessage", &answer) else { panic!("{answer:?}") };
+        assert_eq!((error.reason, error.retry), expected, "{answer:?}");
         assert!(!error.message.contains("xoxb"), "{error}");
+        let broken = Answer { body: b"{\"ok\":tr".to_vec(), is_complete: false, ..answer };
+        assert!(meaning("chat.postMessage", &broken).is_ok(), "a success that breaks off is one");
     };
-    check(r#"{"ok":false,"error":"invalid_auth"}"#, (SendReason::Auth, false));
-    check(r#"{"ok":false,"error":"channel_not_found"}"#, (SendReason::Refused, false));
-    check(r#"{"ok":false,"error":"ratelimited"}"#, (SendReason::RateLimited, true));
-    check(r#"{"ok":false,"error":"internal_error"}"#, (SendReason::Server, true));
-    check(r#"{"ok":false,"error":"xoxb-1234 is no token"}"#, (SendReason::Server, true));
-    check("<html>", (SendReason::Server, true));
+    check(r#"{"ok":false,"error":"invalid_auth"}"#, (SendReason::Auth, Retry::Limited));
+    check(r#"{"ok":false,"error":"channel_not_found"}"#, (SendReason::Refused, Retry::Limited));
+    check(r#"{"ok":false,"error":"invalid_blocks"}"#, (SendReason::Refused, Retry::Never));
+    check(r#"{"ok":false,"error":"ratelimited"}"#, (SendReason::RateLimited, Retry::Unlimited));
+    check(r#"{"ok":false,"error":"internal_error"}"#, (SendReason::Server, Retry::Unlimited));
+    check(r#"{"ok":false,"error":"xoxb-1234 is no token"}"#, (SendReason::Server, Retry::Unlimited));
+    check("<html>", (SendReason::Server, Retry::Unlimited));
 }
