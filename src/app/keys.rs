@@ -16,7 +16,7 @@ enum Effect {
 }
 
 /// Every key, or the section that holds it. A section whose keys differ is listed key by key.
-const KEYS: [(&str, Effect); 37] = [
+const KEYS: [(&str, Effect); 38] = [
     ("listen", Effect::Restart),
     ("allowed_hosts", Effect::Reload),
     ("auth", Effect::Reload),
@@ -31,6 +31,7 @@ const KEYS: [(&str, Effect); 37] = [
     ("log.level", Effect::Reload),
     ("store.path", Effect::Restart),
     ("store.retention", Effect::Reload),
+    ("store.max_size", Effect::Reload),
     ("record.path", Effect::Restart),
     ("record.max_size", Effect::Restart),
     ("sources", Effect::Reload),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::text::clean;
 
-/// Longest line about a problem, in bytes.
+/// Longest part of a line about a problem, in bytes: where it is, and what it is.
 const MAX_LINE: usize = 2_000;
 
 /// Where something was said.
@@ -35,13 +35,16 @@ pub struct Problem {
 /// `lookout.yaml: agents.timeout: …`, in one line: keys and values may hold anything, and terminals show it.
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = match &self.origin {
-            Origin::File(path) => format!("{}: ", path.display()),
-            Origin::Variable(name) => format!("{name}: "),
+        let origin = match &self.origin {
+            Origin::File(path) => path.display().to_string(),
+            Origin::Variable(name) => name.clone(),
             Origin::Unsaid => String::new(),
         };
-        let colon = if self.key.is_empty() { "" } else { ": " };
-        out.write_str(&clean(&format!("{said}{}{colon}{}", self.key, self.message), MAX_LINE))
+        // Apart, since the name of a secret before the message would have the message taken for the secret.
+        for part in [&origin, &self.key].into_iter().filter(|part| !part.is_empty()) {
+            write!(out, "{}: ", clean(part, MAX_LINE))?;
+        }
+        out.write_str(&clean(&self.message, MAX_LINE))
     }
 }
 

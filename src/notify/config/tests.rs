@@ -20,7 +20,7 @@ fn a_receiver_has_exactly_one_kind() {
     check(serde_json::json!({"name": "ops", "slack": slack}), &[]);
     let email = serde_json::json!({"to": ["a@b.c"], "from": "a@b.c", "smtp": {"host": "mail"}});
     check(serde_json::json!({"name": "ops", "slack": slack, "email": email}), &[("receivers[0]", "several kinds")]);
-    check(serde_json::json!({"name": "a\nb", "email": email}), &[("receivers[0].name", "`ab` is not a name")]);
+    check(serde_json::json!({"name": "a\nb", "email": email}), &[("receivers[0].name", "`a b` is not a name")]);
 }
 
 #[test]
