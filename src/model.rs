@@ -25,6 +25,7 @@ pub mod limited;
 pub mod matchers;
 pub mod names;
 pub mod notice;
+pub mod number;
 pub mod project;
 pub mod quiet;
 pub mod rule;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::model::number::fixed;
 use crate::model::text::clean;
 use crate::model::{Time, duration};
 
@@ -79,7 +80,7 @@ pub(super) fn short(number: Option<f64>) -> String {
     {
         if number.abs() < limit {
             let digits = usize::from(divisor > 1.0);
-            return format!("{:.digits$}{unit}", number / divisor);
+            return format!("{}{unit}", fixed(number / divisor, digits));
         }
     }
     String::new()
@@ -88,7 +89,8 @@ pub(super) fn short(number: Option<f64>) -> String {
 /// An amount of US dollars: `$0.0042`, `$3.10`; empty when unknown.
 pub(super) fn dollars(amount: Option<f64>) -> String {
     let digits = |amount: f64| if amount != 0.0 && amount.abs() < 0.1 { 4 } else { 2 };
-    amount.filter(|amount| amount.is_finite()).map(|amount| format!("${amount:.*}", digits(amount))).unwrap_or_default()
+    let amount = amount.filter(|amount| amount.is_finite());
+    amount.map(|amount| format!("${}", fixed(amount, digits(amount)))).unwrap_or_default()
 }
 
 /// `1 agent`, `2 agents`.
@@ -114,11 +116,21 @@ mod tests {
             (999_960.0, "1.0M"),
             (4_500_000.0, "4.5M"),
             (2e9, "2.0G"),
+            (-0.0, "0"),
+            (-0.4, "0"),
+            (-12_345.0, "-12.3k"),
             (f64::NAN, ""),
         ] {
             assert_eq!(short(Some(number)), text);
         }
-        for (amount, text) in [(0.0, "$0.00"), (0.0042, "$0.0042"), (3.1, "$3.10"), (1234.5, "$1234.50")] {
+        for (amount, text) in [
+            (0.0, "$0.00"),
+            (0.0042, "$0.0042"),
+            (3.1, "$3.10"),
+            (1234.5, "$1234.50"),
+            (-0.0, "$0.00"),
+            (-1e-9, "$0.0000"),
+        ] {
             assert_eq!(dollars(Some(amount)), text);
         }
         assert_eq!(seconds(Some(-1.0)) + &seconds(None) + &seconds(Some(f64::MAX)), "");

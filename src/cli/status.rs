@@ -59,8 +59,9 @@ fn summary(answer: &Value, address: &str, look: Look) -> String {
         first.push(look.paint(colour, &count(unresolved as usize, "active alert")));
     }
     let metrics = answer.get("last_metrics").unwrap_or(&Value::Null);
-    let total =
-        metrics.get("tokens").and_then(Value::as_object).map(|types| types.values().filter_map(Value::as_f64).sum());
+    // Of which nothing is known, nothing is said: a sum of no numbers would be zero.
+    let types = metrics.get("tokens").and_then(Value::as_object).into_iter().flatten();
+    let total = types.filter_map(|(_, count)| count.as_f64()).reduce(|sum, count| sum + count);
     let facts = [
         number(metrics, "total_agents").map(|total| count(total as usize, "agent")),
         number(metrics, "running_agents").map(|running| format!("{running} running")),
@@ -186,7 +187,7 @@ fn receivers(answer: &Value, look: Look) -> String {
         let oldest = number(receiver, "oldest_age_seconds").filter(|_| pending > 0.0);
         table.push([
             text(receiver, "name").into(),
-            pending.to_string().into(),
+            short(Some(pending)).into(),
             seconds(oldest).into(),
             Cell::new(error_of(receiver), Some(Colour::Bad)),
         ]);

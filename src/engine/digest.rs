@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::alerts::config::DigestConfig;
+use crate::model::number::fixed;
 use crate::model::{AlertState, Level, Time};
 
 /// When the digest is due, and what counts since the last one.
@@ -56,7 +57,7 @@ impl Engine {
             down += project.down;
         }
         let tokens = fleet.agents.iter().map(|agent| agent.day_tokens).fold(0, u64::saturating_add);
-        let cost: f64 = fleet.agents.iter().map(|agent| agent.day_cost_usd).sum();
+        let cost = fleet.agents.iter().map(|agent| agent.day_cost_usd).fold(0.0, |sum, cost| sum + cost);
         let firing = |level: Level| {
             self.alerts.open().filter(|alert| alert.state == AlertState::Firing && alert.level == level).count()
         };
@@ -72,7 +73,8 @@ impl Engine {
         let fired = self.alerts.counts().fired.saturating_sub(self.digest.fired);
         format!(
             "{up} of {agents} agents are up, {down} down; {firing}; {fired} alerts fired since the last digest; \
-             {tokens} tokens and ${cost:.2} used today so far"
+             {tokens} tokens and ${} used today so far",
+            fixed(cost, 2)
         )
     }
 }
@@ -82,6 +84,13 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::engine::run::tests::in_memory;
+
+    #[tokio::test]
+    async fn an_empty_fleet_has_cost_nothing() {
+        let (engine, _reports) = in_memory(Clock::at(Time::from_millis(0)), DigestConfig::default());
+        let text = engine.digest_text();
+        assert!(text.ends_with("0 tokens and $0.00 used today so far"), "{text}");
+    }
 
     #[tokio::test]
     async fn it_is_told_once_a_day_at_its_time() {

@@ -264,7 +264,7 @@ impl Spending {
                 _ => 0.0,
             }
         });
-        pieces.sum()
+        pieces.fold(0.0, |sum, piece| sum + piece)
     }
 
     /// Whether the short window was seen whole when usage was last reported.

@@ -7,6 +7,7 @@ mod summary;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::number::shortest;
 use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration, text};
 pub(super) use summary::Entry;
 use summary::{Told, group};
@@ -325,9 +326,7 @@ fn number(value: f64) -> String {
         return "unknown".to_owned();
     }
     if value == 0.0 || (0.001..1e15).contains(&value.abs()) {
-        let text = format!("{value:.3}");
-        let text = text.trim_end_matches('0').trim_end_matches('.');
-        return if text == "-0" { "0".to_owned() } else { text.to_owned() };
+        return shortest(value, 3);
     }
     format!("{value:e}")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use minijinja::{Environment, State, UndefinedBehavior, Value, context};
 
+use crate::model::number::fixed;
 use crate::model::{Level, Signal, Subject, Time, duration};
 
 /// Longest rendered text in bytes.
@@ -88,7 +89,7 @@ fn clock_time(seconds: Option<f64>, at: Option<String>, zone: Option<String>) ->
 }
 
 fn rounded(number: f64) -> String {
-    if number.fract().abs() < 1e-9 { format!("{number:.0}") } else { format!("{number:.1}") }
+    fixed(number, usize::from(number.fract().abs() >= 1e-9))
 }
 
 impl Texts {

@@ -129,7 +129,8 @@ impl Track {
     /// By how much the counter rose within the window.
     pub(super) fn increase(&mut self, now: Time) -> f64 {
         self.forget(now);
-        self.pieces.iter().map(|(_, step)| step).sum()
+        // The sum of nothing would be `-0.0`.
+        self.pieces.iter().fold(0.0, |sum, (_, step)| sum + step)
     }
 
     /// The average within the window, weighted by time; `None` before the first value.

@@ -1,6 +1,7 @@
 //! Decisions as sentences, for people.
 
 use super::{Decision, Event, Why, Withheld};
+use crate::model::number::shortest;
 use crate::model::{Level, NoticeKind};
 
 /// An entry of a timeline as a sentence.
@@ -94,8 +95,7 @@ const fn because(why: Why) -> &'static str {
 
 /// A number without decimals that tell nothing.
 fn number(value: f64) -> String {
-    let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    shortest(value, 3)
 }
 
 #[cfg(test)]
