@@ -13,6 +13,7 @@ pub mod demo;
 mod doctor;
 mod export;
 mod health;
+mod ids;
 mod logging;
 mod pipe;
 mod replay;

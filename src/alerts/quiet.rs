@@ -23,6 +23,9 @@ pub enum QuietError {
     /// There is nothing of that name.
     #[error("there is no {0}")]
     Unknown(String),
+    /// The alert does not fire yet.
+    #[error("alert {0} is pending; it can be acknowledged once it fires")]
+    Pending(Fingerprint),
     /// It can't be so.
     #[error("{0}")]
     Invalid(String),
@@ -89,7 +92,7 @@ impl Alerts {
     /// Ends the silence of that id before its time.
     pub fn unsilence(&mut self, now: Time, id: &str, by: &str) -> Result<Effects, QuietError> {
         let place = self.silences.iter().position(|silence| *silence.id == *id);
-        let place = place.ok_or_else(|| QuietError::Unknown(format!("silence {id}")))?;
+        let place = place.ok_or_else(|| QuietError::Unknown(format!("silence {id}; it may have expired")))?;
         let silence = self.silences.remove(place);
         self.touch_covered(&silence);
         self.plan_silences(now);
@@ -110,8 +113,12 @@ impl Alerts {
     ) -> Result<Effects, QuietError> {
         let unknown = || QuietError::Unknown(format!("firing alert {fingerprint}"));
         let slot = *self.by_fingerprint.get(&fingerprint).ok_or_else(unknown)?;
-        let entry = self.entry_mut(slot).filter(|entry| entry.alert.state == AlertState::Firing);
-        let entry = entry.ok_or_else(unknown)?;
+        let entry = self.entry_mut(slot).ok_or_else(unknown)?;
+        match entry.alert.state {
+            AlertState::Firing => {}
+            AlertState::Pending => return Err(QuietError::Pending(fingerprint)),
+            AlertState::Resolved => return Err(unknown()),
+        }
         let ack = Ack { by: Arc::from(by), comment: Arc::from(comment), at: now, level: entry.alert.level };
         entry.dirty = true;
         entry.alert.changed_at = now;

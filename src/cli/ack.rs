@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{Client, ClientArgs};
+use super::ids;
 use super::terminal::{print, print_answer};
 use super::who;
 use crate::config::Environment;
@@ -13,7 +14,7 @@ use crate::config::Environment;
 /// Arguments of `lookout ack`.
 #[derive(Args, Clone, Debug)]
 pub struct AckArgs {
-    /// Which alert: its ID, as `lookout alerts` shows it
+    /// Which alert: its ID, as `lookout alerts` shows it, or its first digits
     #[arg(value_name = "ID")]
     pub fingerprint: String,
     /// Who looks after it [default: $USER]
@@ -31,7 +32,8 @@ pub struct AckArgs {
 pub(super) async fn run(args: &AckArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let body = json!({"by": who(args.by.as_deref()), "comment": args.comment.clone().unwrap_or_default()});
     let client = Client::new(&args.client, env)?;
-    let answer = client.post(&["api", "alerts", &args.fingerprint, "ack"], &body).await?;
+    let id = ids::alert(&client, &args.fingerprint).await?;
+    let answer = client.post(&["api", "alerts", &id, "ack"], &body).await?;
     let said = "acknowledged: it is not said again until it gets worse, and its end is told";
     if args.client.json { print_answer(&answer) } else { print(said) }?;
     Ok(ExitCode::SUCCESS)

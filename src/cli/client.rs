@@ -13,7 +13,7 @@ use crate::http_client;
 use crate::secret::{Secret, SecretSource, mask};
 
 /// Where a sidecar answers when nothing else is said.
-const DEFAULT_URL: &str = "http://127.0.0.1:9797";
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:9797";
 
 /// How long an answer may take; the largest fleets answer within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,13 +137,15 @@ impl Client {
     fn refusal(&self, status: StatusCode, body: &str) -> anyhow::Error {
         let said =
             serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
+        // A sidecar always says what it did not find; a 404 without a word is another server's.
+        let is_explained = said.is_some();
         let said = said.map(|said| format!(": {}", crate::model::text::clean(&said, 500))).unwrap_or_default();
         let remedy = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_none() => {
                 "; give a token with --token-file"
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; does the token fit?",
-            StatusCode::NOT_FOUND => "; is this a lookout?",
+            StatusCode::NOT_FOUND if !is_explained => "; is this a lookout?",
             _ => "",
         };
         anyhow!("{} answered {}{said}{remedy}", self.address(), status.as_u16())
@@ -245,6 +247,10 @@ mod tests {
             (
                 "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
                 "http://HERE/base answered 404; is this a lookout?",
+            ),
+            (
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 26\r\n\r\n{\"error\": \"no such alert\"}",
+                "http://HERE/base answered 404: no such alert",
             ),
             (
                 "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",

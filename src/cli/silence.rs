@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{list, parse, text};
 use super::client::{Client, ClientArgs};
+use super::ids;
 use super::table::{Cell, Column, Table};
 use super::terminal::{Look, print, print_answer};
 use super::who;
@@ -31,7 +32,7 @@ pub struct SilenceArgs {
     /// Why
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
-    /// End the silence of this id
+    /// End the silence of this ID, or of its first digits
     #[arg(long, value_name = "ID", conflicts_with_all = ["matchers", "length"])]
     pub end: Option<String>,
     /// How to reach the sidecar
@@ -43,7 +44,8 @@ pub struct SilenceArgs {
 pub(super) async fn run(args: &SilenceArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.client, env)?;
     let answer = if let Some(id) = &args.end {
-        client.delete(&["api", "silences", id]).await?
+        let id = ids::silence(&client, id).await?;
+        client.delete(&["api", "silences", &id]).await?
     } else if args.matchers.is_empty() {
         client.get("/api/silences", &[]).await?
     } else {
@@ -81,6 +83,14 @@ fn body(args: &SilenceArgs) -> anyhow::Result<Value> {
     Ok(body)
 }
 
+/// Which alerts a silence covers: `agent_name=worker-*, rule=AgentIdle`.
+pub(super) fn matchers(silence: &Value) -> String {
+    let matchers = silence.get("matchers").and_then(Value::as_object).into_iter().flatten();
+    let matchers: Vec<String> =
+        matchers.map(|(label, glob)| format!("{label}={}", glob.as_str().unwrap_or_default())).collect();
+    matchers.join(", ")
+}
+
 fn render(answer: &Value, look: Look) -> String {
     let silences = list(answer, "silences");
     if silences.is_empty() {
@@ -95,12 +105,9 @@ fn render(answer: &Value, look: Look) -> String {
         Column::text("COMMENT"),
     ]);
     for silence in silences {
-        let matchers = silence.get("matchers").and_then(Value::as_object).into_iter().flatten();
-        let matchers: Vec<String> =
-            matchers.map(|(label, glob)| format!("{label}={}", glob.as_str().unwrap_or_default())).collect();
         table.push([
             Cell::from(text(silence, "id")),
-            matchers.join(", ").into(),
+            matchers(silence).into(),
             text(silence, "starts_at").into(),
             text(silence, "ends_at").into(),
             text(silence, "created_by").into(),

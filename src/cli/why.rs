@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use super::answer::{list, parse, text};
 use super::client::{Client, ClientArgs};
+use super::ids;
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::config::Environment;
 
 /// Arguments of `lookout why`.
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// Which alert: its ID, as `lookout alerts` shows it
+    /// Which alert: its ID, as `lookout alerts` shows it, or its first digits
     #[arg(value_name = "ID")]
     pub fingerprint: String,
     /// How to reach the sidecar
@@ -23,8 +24,9 @@ pub struct WhyArgs {
 
 /// Prints the timeline, then how things stand.
 pub(super) async fn run(args: &WhyArgs, env: &Environment) -> anyhow::Result<ExitCode> {
-    let path = format!("/api/alerts/{}/why", args.fingerprint);
-    let answer = Client::new(&args.client, env)?.get(&path, &[]).await?;
+    let client = Client::new(&args.client, env)?;
+    let id = ids::alert(&client, &args.fingerprint).await?;
+    let answer = client.get(&format!("/api/alerts/{id}/why"), &[]).await?;
     if args.client.json {
         print_answer(&answer)?;
     } else {

@@ -17,7 +17,7 @@ use super::error::{Refusal, json as json_answer};
 use super::routes::Shared;
 use crate::engine::QuietError;
 use crate::model::decision::words;
-use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, Wall, duration, text};
+use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, Wall, duration, text};
 
 /// Longest name of a person, and longest comment, in bytes.
 const NAME_LIMIT: usize = 100;
@@ -57,7 +57,7 @@ impl From<QuietError> for Refusal {
         let status = match error {
             QuietError::Unknown(_) => StatusCode::NOT_FOUND,
             QuietError::Invalid(_) => StatusCode::BAD_REQUEST,
-            QuietError::TooMany => StatusCode::CONFLICT,
+            QuietError::TooMany | QuietError::Pending(_) => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }
@@ -109,8 +109,27 @@ pub(super) async fn acknowledge(
     };
     let by = caller.name(said.by.as_deref().map(|by| text::clean(by, NAME_LIMIT)).as_deref());
     let comment = text::clean(said.comment.as_deref().unwrap_or_default(), COMMENT_LIMIT).into_owned();
-    shared.context.engine.acknowledge(fingerprint, by.clone(), comment).await??;
+    match shared.context.engine.acknowledge(fingerprint, by.clone(), comment).await? {
+        Err(QuietError::Unknown(_)) => return Err(gone(fingerprint, &shared).await),
+        done => done?,
+    }
     Ok(json_answer(StatusCode::OK, json!({"acked_by": by}).to_string()))
+}
+
+/// Why an alert that is not there can't be acknowledged: it is over, or it never was.
+async fn gone(fingerprint: Fingerprint, shared: &Shared) -> Refusal {
+    let timeline = (shared.context.timeline)(fingerprint).await;
+    let over = timeline.iter().rev().find(|decision| matches!(decision.event, Event::Resolved { .. }));
+    match over {
+        Some(over) => {
+            let at = shared.context.clock.skew().show(over.at);
+            Refusal::new(
+                StatusCode::CONFLICT,
+                format!("alert {fingerprint} resolved at {at}; there is nothing left to acknowledge"),
+            )
+        }
+        None => Refusal::new(StatusCode::NOT_FOUND, format!("there is no firing alert {fingerprint}")),
+    }
 }
 
 pub(super) async fn why(

@@ -19,10 +19,12 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("quiet: programs hear of a silence and a pause where nobody else does", &[], programs),
         trial("quiet: the heartbeat beats only while alerts are judged and can be told", &[], heartbeat),
         trial("quiet: what can't be is refused with its remedy", &[], refusals),
+        trial("quiet: commands say of an ID what is wrong with it", &[], ids),
     ]
 }
 
-fn run(setup: &Setup, lookout: &Lookout, arguments: &[&str]) -> (bool, String) {
+/// The output of a command that asks this sidecar, and whether it succeeded.
+pub(crate) fn run(setup: &Setup, lookout: &Lookout, arguments: &[&str]) -> (bool, String) {
     let url = lookout.url();
     let arguments: Vec<&str> = arguments.iter().copied().chain(["--url", &url]).collect();
     let output = setup.command(&arguments).output().expect("the command runs");
@@ -193,4 +195,43 @@ fn refusals() {
     }
     assert_eq!(lookout.get("/api/alerts/0123456789abcdef/why").status, 404);
     assert_eq!(lookout.send("DELETE", "/api/silences/nothing", &[], b"").status, 404);
+}
+
+fn ids() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("receivers:\n{}", receiver("ops", &slack)));
+    let lookout = setup.start();
+    push(&lookout, &idle("worker-1", 400));
+    let id = id(&lookout, "worker-1");
+    let says = |arguments: &[&str], expected: &str| {
+        let (ok, said) = run(&setup, &lookout, arguments);
+        assert!(!ok && said.contains(expected), "{arguments:?}: {said}");
+        assert!(!said.contains("is this a lookout") && !said.contains("is it running"), "{arguments:?}: {said}");
+    };
+    let unknown = "0123456789abcdef";
+    says(&["ack", unknown], "there is no firing alert 0123456789abcdef");
+    says(&["why", unknown], "nothing is known of an alert 0123456789abcdef");
+    says(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
+    for command in ["ack", "why"] {
+        says(&[command, "AgentIdle"], "is not the ID of an alert");
+        says(&[command, "../status"], "is not the ID of an alert");
+        let none = if id.starts_with("0000") { "ffff" } else { "0000" };
+        says(&[command, none], "no alert has an ID that begins with");
+    }
+    // A silence that ends by itself is gone like one that somebody ended.
+    let short = ["silence", "rule=None", "--for", "10ms"];
+    let (ok, said) = run(&setup, &lookout, &short);
+    assert!(ok, "{said}");
+    let expired = said.split(' ').nth(1).expect("its ID").to_owned();
+    eventually("it expires", || (lookout.get("/api/silences").json()["total"] == 0).then_some(()));
+    says(&["silence", "--end", &expired], "it may have expired");
+    // The first digits will do.
+    let (ok, said) = run(&setup, &lookout, &["ack", &id[..6], "--by", "ann"]);
+    assert!(ok, "{said}");
+    assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");
+    push(&lookout, &idle("worker-1", 0));
+    eventually("it resolves", || (alert(&lookout, "worker-1")?["state"] == "resolved").then_some(()));
+    says(&["ack", &id], &format!("alert {id} resolved at "));
+    let (ok, said) = run(&setup, &lookout, &["why", &id]);
+    assert!(ok && said.contains("fires at warning"), "{said}");
 }
