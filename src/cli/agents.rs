@@ -1,5 +1,7 @@
-//! `lookout agents`: every agent in one table, the worst first.
+//! `lookout agents`: every agent in one table, the worst first: by what fires about it, then by its status.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,7 +14,8 @@ use super::table::{Cell, Column, Table};
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::model::{AgentStatus, Time, TokenType};
+use crate::model::number::fixed;
+use crate::model::{AgentStatus, Level, Time, TokenType};
 
 /// Arguments of `lookout agents`.
 #[derive(Args, Clone, Debug)]
@@ -30,17 +33,36 @@ pub struct AgentsArgs {
 
 /// Prints the agents.
 pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<ExitCode> {
-    let answer = Client::new(&args.client, env)?.get("/api/status", &[]).await?;
+    let client = Client::new(&args.client, env)?;
+    let answer = client.get("/api/status", &[]).await?;
     if args.client.json {
         print_answer(&answer)?;
     } else {
+        // The worst come first, so that of more than an answer holds it is the mildest that are missing.
+        let firing = [("state", "firing".to_owned()), ("limit", "1000".to_owned())];
+        let firing = parse(&client.get("/api/alerts", &firing).await?)?;
         let here = Here { now: Clock::system().wall(), zone: TimeZone::system() };
-        print(&render(&parse(&answer)?, args, Look::of_stdout(), &here))?;
+        print(&render(&parse(&answer)?, &firing, args, Look::of_stdout(), &here))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// An agent's place in the order: the lower, the more it needs somebody.
+/// What fires about each agent, by project and name, the worst first.
+type Firing<'v> = HashMap<(&'v str, &'v str), Vec<(Level, &'v str)>>;
+
+fn by_agent(alerts: &Value) -> Firing<'_> {
+    let mut firing = Firing::new();
+    for alert in list(alerts, "alerts").iter().filter(|alert| !text(alert, "agent_name").is_empty()) {
+        let of_agent = firing.entry((text(alert, "project"), text(alert, "agent_name"))).or_default();
+        of_agent.extend(Level::parse(text(alert, "level")).map(|level| (level, text(alert, "rule"))));
+    }
+    for of_agent in firing.values_mut() {
+        of_agent.sort_unstable_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(other.1)));
+    }
+    firing
+}
+
+/// Its place in the order among agents about which the same level fires: the lower, the more it needs somebody.
 fn rank(agent: &Value) -> usize {
     let up = flag(agent, "up");
     match text(agent, "status") {
@@ -64,7 +86,7 @@ struct Here {
     zone: TimeZone,
 }
 
-fn render(answer: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String {
+fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String {
     let mut agents: Vec<(&str, &Value)> = list(answer, "projects")
         .iter()
         .flat_map(|project| list(project, "agents").iter().map(move |agent| (text(project, "name"), agent)))
@@ -75,18 +97,19 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String 
         let filtered = args.project.is_some() || args.status.is_some();
         return if filtered { "no agent matches\n" } else { "no agents yet\n" }.to_owned();
     }
-    agents.sort_unstable_by(|(left_project, left), (right_project, right)| {
-        let idle = |agent: &Value| number(agent, "idle_seconds").unwrap_or(-1.0);
-        rank(left)
-            .cmp(&rank(right))
-            .then_with(|| idle(right).total_cmp(&idle(left)))
-            .then_with(|| (left_project, text(left, "name")).cmp(&(right_project, text(right, "name"))))
+    let firing = by_agent(firing);
+    let of_agent = |project, agent| firing.get(&(project, text(agent, "name"))).map(Vec::as_slice).unwrap_or_default();
+    agents.sort_unstable_by_key(|(project, agent)| {
+        let worst = of_agent(project, agent).first().map(|(level, _)| *level);
+        (Reverse(worst), rank(agent), *project, text(agent, "name"))
     });
     let mut table = Table::new([
         Column::text("PROJECT"),
         Column::text("AGENT"),
         Column::spare("TYPE"),
         Column::text("STATUS"),
+        Column::word("LEVEL"),
+        Column::text("ALERT"),
         Column::number("IDLE"),
         Column::text("TASK"),
         Column::number("TOKENS"),
@@ -99,6 +122,8 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String 
             text(agent, "name").into(),
             text(agent, "type").into(),
             status(agent, here),
+            level(of_agent(project, agent)),
+            rule(of_agent(project, agent)).into(),
             seconds(number(agent, "idle_seconds")).into(),
             task(agent).into(),
             short(tokens(agent)).into(),
@@ -107,6 +132,20 @@ fn render(answer: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String 
         ]);
     }
     format!("{}\n{}\n", table.render(look), count(agents.len(), "agent"))
+}
+
+fn level(firing: &[(Level, &str)]) -> Cell {
+    let level = firing.first().map_or("", |(level, _)| level.as_str());
+    Cell::new(level, Colour::of_severity(level))
+}
+
+/// `AgentIdle +1`: the worst of what fires, and how many more there are.
+fn rule(firing: &[(Level, &str)]) -> String {
+    match firing {
+        [] => String::new(),
+        [(_, rule)] => (*rule).to_owned(),
+        [(_, rule), more @ ..] => format!("{rule} +{}", more.len()),
+    }
 }
 
 fn status(agent: &Value, here: &Here) -> Cell {
@@ -143,7 +182,7 @@ fn task(agent: &Value) -> String {
     let parts = [
         text(agent, "task_id").to_owned(),
         text(agent, "phase").to_owned(),
-        progress.map(|percent| format!("{percent:.0}%")).unwrap_or_default(),
+        progress.map(|percent| format!("{}%", fixed(percent, 0))).unwrap_or_default(),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -186,6 +225,19 @@ mod tests {
         ]})
     }
 
+    /// Whoever works is a worse case than who is asked for an answer, when an error fires about it.
+    fn firing() -> Value {
+        serde_json::json!({"alerts": [
+            {"project": "shop", "agent_name": "worker-3", "level": "warning", "rule": "AgentIdle"},
+            {"project": "shop", "agent_name": "worker-1", "level": "warning", "rule": "RateLimited"},
+            {"project": "shop", "agent_name": "worker-1", "level": "critical", "rule": "AgentRestarting"},
+            {"project": "lab", "agent_name": "worker-2", "level": "critical", "rule": "AgentIdle"},
+            {"project": "shop", "component": "worker-2", "level": "error", "rule": "ComponentStatus"},
+            {"project": "shop", "agent_name": "grand_boss", "level": "error", "rule": "AgentDown"},
+            7,
+        ]})
+    }
+
     fn here() -> Here {
         Here { now: Time::parse("2026-11-21T12:00:00Z").expect("a time"), zone: TimeZone::UTC }
     }
@@ -196,21 +248,21 @@ mod tests {
             status: status.map(str::to_owned),
             client: ClientArgs::default(),
         };
-        render(&answer(), &args, Look { width: Some(width), colours: false }, &here())
+        render(&answer(), &firing(), &args, Look { width: Some(width), colours: false }, &here())
     }
 
     #[test]
     fn the_worst_come_first() {
         insta::assert_snapshot!(shown(120, None, None), @"
-        PROJECT  AGENT               STATUS                              IDLE  TASK                    TOKENS     COST  RESTARTS
-        shop     grand_boss          failed: exit status 137: out of…                                    4.5M  $0.0042        12
-        shop     asker               waiting_question
-        shop     worker-2            idle                              11m40s
-        shop     worker-3            idle, limited until 16:00          1m10s
-        shop     worker-1            running                               3s  task_123 implement 42%  123.5k    $1.50         1
-        lab                          unknown
-        lab      日本語エージェント  paused
-        shop     done                completed
+        PROJECT  AGENT            STATUS           LEVEL     ALERT              IDLE  TASK             TOKENS     COST  RESTARTS
+        shop     worker-1         running          critical  AgentRestartin…      3s  task_123 imple…  123.5k    $1.50         1
+        shop     grand_boss       failed: exit s…  error     AgentDown                                   4.5M  $0.0042        12
+        shop     worker-3         idle, limited…   warning   AgentIdle         1m10s
+        shop     asker            waiting_questi…
+        shop     worker-2         idle                                        11m40s
+        lab                       unknown
+        lab      日本語エージェ…  paused
+        shop     done             completed
 
         8 agents
         ");
@@ -219,15 +271,15 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_text_and_no_number() {
         insta::assert_snapshot!(shown(80, None, None), @"
-        PROJECT  AGENT        STATUS         IDLE  TASK        TOKENS     COST  RESTARTS
-        shop     grand_boss   failed: ex…                        4.5M  $0.0042        12
-        shop     asker        waiting_qu…
-        shop     worker-2     idle         11m40s
-        shop     worker-3     idle, limi…   1m10s
-        shop     worker-1     running          3s  task_123…   123.5k    $1.50         1
-        lab                   unknown
-        lab      日本語エー…  paused
-        shop     done         completed
+        PROJE…  AGENT   STATUS  LEVEL     ALERT     IDLE  TASK    TOKENS     COST  RESTARTS
+        shop    worke…  runni…  critical  Agent…      3s  task_…  123.5k    $1.50         1
+        shop    grand…  faile…  error     Agent…                    4.5M  $0.0042        12
+        shop    worke…  idle,…  warning   Agent…   1m10s
+        shop    asker   waiti…
+        shop    worke…  idle                      11m40s
+        lab             unkno…
+        lab     日本…   paused
+        shop    done    compl…
 
         8 agents
         ");
@@ -236,9 +288,9 @@ mod tests {
     #[test]
     fn filters_choose() {
         insta::assert_snapshot!(shown(80, Some("shop"), Some("idle")), @"
-        PROJECT  AGENT     STATUS                     IDLE  TASK  TOKENS  COST  RESTARTS
-        shop     worker-2  idle                     11m40s
-        shop     worker-3  idle, limited until 16…   1m10s
+        PROJECT  AGENT    STATUS   LEVEL    ALERT     IDLE  TASK  TOKENS  COST  RESTARTS
+        shop     worker…  idle,…   warning  Agent…   1m10s
+        shop     worker…  idle                      11m40s
 
         2 agents
         ");
@@ -252,7 +304,7 @@ mod tests {
             Value::Null,
             serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),
         ] {
-            assert!(render(&odd, &args, Look { width: Some(0), colours: true }, &here()).ends_with('\n'));
+            assert!(render(&odd, &odd, &args, Look { width: Some(0), colours: true }, &here()).ends_with('\n'));
         }
     }
 }
