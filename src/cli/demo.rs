@@ -2,7 +2,10 @@
 
 mod drive;
 mod script;
+#[cfg(test)]
+mod tests;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,6 +13,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::client::DEFAULT_URL;
 use super::terminal::print;
 use super::{ConfigArgs, logging};
 use crate::app::{self, Extras};
@@ -40,7 +44,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let Some(config) = signals.unless_ended(super::run::read(&source)).await else { return Ok(ExitCode::SUCCESS) };
         let config = config?;
         let page = TcpListener::bind("127.0.0.1:0").await?;
-        let (polled, has_file) = (polled(&page)?, source.file.is_some());
+        let (polled, has_file) = (polled(page.local_addr()?)?, source.file.is_some());
         let adjust = move |config: &mut Config| {
             if !has_file {
                 demo_defaults(config, &env);
@@ -65,7 +69,8 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
             rules: vec![("demo rules".to_owned(), RULES.to_owned())],
             started: Some(Box::new(move |address| {
                 let url = format!("http://{address}");
-                for line in welcome(&url, agents, prints) {
+                let program = std::env::args().next().unwrap_or_else(|| "lookout".to_owned());
+                for line in welcome(&program, &url, agents, prints) {
                     print(&line)?;
                 }
                 tokio::spawn(world.drive(url, agents, driving));
@@ -94,8 +99,8 @@ fn demo_defaults(config: &mut Config, env: &Environment) {
 }
 
 /// The source that polls the simulated orchestrator.
-fn polled(page: &TcpListener) -> anyhow::Result<SourceConfig> {
-    let url = format!("http://{}/fleet", page.local_addr()?);
+fn polled(page: SocketAddr) -> anyhow::Result<SourceConfig> {
+    let url = format!("http://{page}/fleet");
     Ok(serde_json::from_value(serde_json::json!({
         "name": "orchestrator",
         "kind": "http-json",
@@ -110,13 +115,18 @@ fn polled(page: &TcpListener) -> anyhow::Result<SourceConfig> {
     }))?)
 }
 
-fn welcome(url: &str, agents: u32, prints: bool) -> Vec<String> {
+/// What to open and what to ask, by the name by which `program` was started.
+fn welcome(program: &str, url: &str, agents: u32, prints: bool) -> Vec<String> {
+    let reach = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
     let mut lines = vec![
-        format!("lookout watches {agents} simulated agents. Open or ask:"),
+        format!(
+            "lookout watches {agents} simulated agents that report, one that exports OpenTelemetry, and two that are polled."
+        ),
+        "Open, or ask in another terminal:".to_owned(),
         format!("  {url}/metrics       what Prometheus scrapes"),
         format!("  {url}/api/status    the whole picture as JSON"),
-        format!("  lookout agents --url {url}"),
-        format!("  lookout alerts --url {url}"),
+        format!("  {program} agents{reach}"),
+        format!("  {program} alerts{reach}"),
     ];
     if prints {
         lines.push("No receiver is configured, so notifications are printed here. Ctrl-C stops.".to_owned());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::super::terminal::print;
 use super::script;
 use crate::clock::Clock;
 use crate::http_client;
@@ -45,7 +46,7 @@ impl World {
     pub(super) async fn drive(self, url: String, agents: u32, stop: CancellationToken) -> anyhow::Result<()> {
         let client = http_client::build(Duration::from_secs(10), None)?;
         let mut ticks = tokio::time::interval(Duration::from_secs(script::STEP));
-        let mut last = None;
+        let mut narrated = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -53,6 +54,11 @@ impl World {
             }
             let seconds = self.seconds();
             let now = self.clock.now();
+            // Before what comes of it. A step that is late on a busy machine narrates what was passed over, too.
+            for scene in script::scenes(narrated, seconds) {
+                print(&format!("{:>3} s  {} {}", scene.second, scene.about, scene.line))?;
+            }
+            narrated = Some(seconds);
             let states = bodies(agents, seconds, now).into_iter().map(|body| ("/api/state", body));
             let exported = ("/v1/traces", script::spans(seconds, now).to_string());
             for (path, body) in states.chain([exported]) {
@@ -60,13 +66,6 @@ impl World {
                 let answer = sent.send().await;
                 if let Err(error) = answer.and_then(reqwest::Response::error_for_status) {
                     tracing::warn!(error = %error.without_url(), "the simulated fleet could not report");
-                }
-            }
-            for (second, line) in script::STORY {
-                let at = (seconds / script::ROUND, second);
-                if seconds % script::ROUND == second && last != Some(at) {
-                    last = Some(at);
-                    super::super::terminal::print(&format!("{second:>3} s  {line}"))?;
                 }
             }
         }
@@ -81,7 +80,7 @@ async fn page(State(world): State<World>) -> Response {
 }
 
 /// The requests of one step.
-fn bodies(agents: u32, seconds: u64, now: Time) -> Vec<String> {
+pub(super) fn bodies(agents: u32, seconds: u64, now: Time) -> Vec<String> {
     let mut bodies = Vec::new();
     for project in ["shop", "lab"] {
         let states: Vec<Value> = (0..agents)

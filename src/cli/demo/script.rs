@@ -15,6 +15,8 @@ pub(super) const STEP: u64 = 1;
 const MODELS: [&str; 3] = ["claude-opus", "gpt-5-codex", "gemini-pro"];
 const TYPES: [&str; 4] = ["claude-code", "codex", "langflow", "custom"];
 const PHASES: [&str; 4] = ["plan", "implement", "test", "review"];
+/// By turns, since the same failure again and again is another problem.
+const FAILURES: [&str; 3] = ["exit code 137: out of memory", "no space left on device", "its terminal was closed"];
 const NAMES: [&str; 8] = [
     "grand_boss",
     "idle_ida",
@@ -86,8 +88,11 @@ pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
         (Part::Idle, 12..=19) => idle = 650,
         (Part::Restarting, 8..=12) => restarts += second - 7,
         (Part::Restarting, 13..) => restarts += 5,
-        (Part::Failing, 15..=27) => (status, reason) = ("failed", json!("exit code 137: out of memory")),
-        (Part::Asking, 32..=45) => (status, reason) = ("waiting_question", json!("permission to run Bash")),
+        (Part::Failing, 15..=27) => (status, reason) = ("failed", json!(FAILURES[round as usize % FAILURES.len()])),
+        // Who waits for a person does nothing meanwhile, and by that is found.
+        (Part::Asking, 32..=45) => {
+            (status, reason, idle) = ("waiting_question", json!("permission to run Bash"), 300 + second);
+        }
         (Part::Boss, 50..=55) => (status, reason) = ("waiting_review", json!("pull request 42")),
         (Part::RateLimited, 22..=25) => (limited, remaining) = (limited + second - 21, 0),
         (Part::RateLimited, 26..) => limited += 4,
@@ -181,20 +186,52 @@ pub(super) fn page(seconds: u64, now: Time) -> Option<Value> {
     Some(json!({"bots": bots}))
 }
 
+/// A line of the story: at which second of the minute, about whom, and what people are told of it from then on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene {
+    pub(super) second: u64,
+    pub(super) about: &'static str,
+    pub(super) line: &'static str,
+    /// The words of its notifications, each of which comes before the next scene of the same subject.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the story is held to it by its test"))]
+    pub(super) told: &'static [&'static str],
+}
+
+const fn scene(second: u64, about: &'static str, line: &'static str, told: &'static [&'static str]) -> Scene {
+    Scene { second, about, line, told }
+}
+
 /// What happens, for people to read along.
-pub(super) const STORY: [(u64, &str); 11] = [
-    (5, "idle_ida goes idle: a warning"),
-    (8, "restless_rob begins to restart: a warning at three, an error at five"),
-    (12, "idle_ida has been idle for 650 s: an error"),
-    (15, "failing_fay fails: an error at once"),
-    (18, "spending_sam has used 91 % of its task's budget: a warning, and an error at 100 %"),
-    (20, "idle_ida is back at work: resolved"),
-    (22, "limited_lee meets 429s: a warning, and an error at four"),
-    (24, "DatabaseManager warns, then breaks, then recovers"),
-    (28, "failing_fay is back: resolved"),
-    (32, "asking_ann waits for a permission"),
-    (36, "the polled orchestrator breaks for a quarter of a minute"),
+pub(super) const STORY: [Scene; 12] = [
+    scene(5, "idle_ida", "goes idle: a warning", &["WARNING"]),
+    scene(
+        8,
+        "restless_rob",
+        "begins to restart: a warning at three, an error at five",
+        &["WARNING", "ERROR", "RESOLVED"],
+    ),
+    scene(12, "idle_ida", "has been idle for 650 s: an error", &["ERROR"]),
+    scene(15, "failing_fay", "fails: an error at once", &["ERROR"]),
+    scene(
+        18,
+        "spending_sam",
+        "has used 91 % of its task's budget: a warning, an error at 100 %, over with the task",
+        &["WARNING", "ERROR", "RESOLVED"],
+    ),
+    scene(20, "idle_ida", "is back at work: resolved", &["RESOLVED"]),
+    scene(22, "limited_lee", "meets 429s: a warning, and an error at four", &["WARNING", "ERROR", "RESOLVED"]),
+    scene(24, "DatabaseManager", "warns, then breaks, then recovers", &["WARNING", "ERROR", "RESOLVED"]),
+    scene(28, "failing_fay", "is back: resolved", &["RESOLVED"]),
+    scene(32, "asking_ann", "waits for a permission, and does nothing meanwhile: a warning", &["WARNING"]),
+    scene(36, "orchestrator", "can't be polled for a quarter of a minute", &["WARNING", "ERROR", "RESOLVED"]),
+    scene(46, "asking_ann", "has got its permission: resolved", &["RESOLVED"]),
 ];
+
+/// The scenes after second `from` up to second `to` since the start; `None` is before the first.
+pub(super) fn scenes(from: Option<u64>, to: u64) -> impl Iterator<Item = Scene> {
+    let first = from.map_or(0, |from| from + 1);
+    (first..=to).flat_map(|second| STORY.into_iter().filter(move |scene| scene.second == second % ROUND))
+}
 
 #[cfg(test)]
 mod tests {
