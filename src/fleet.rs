@@ -35,11 +35,9 @@ use crate::model::watched::Watched;
 use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
+pub use crate::model::agent::SERIES_PER_AGENT;
 pub use taken::Taken;
 
-/// Series that an agent may have at most, all families of the contract filled and eight rate limits: what
-/// one counts for against the cap, so that a known agent never loses a series.
-pub const SERIES_PER_AGENT: usize = 65;
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
 /// Projects known at most; each has about 30 series and sums of its own.

@@ -184,7 +184,8 @@ pub struct LimitsConfig {
     pub body: usize,
     /// Connections open at once.
     pub connections: usize,
-    /// Series that agents and components may have together; an agent counts for 62.
+    /// Series that agents and components may have together; an agent counts for
+    /// [`SERIES_PER_AGENT`](crate::model::agent::SERIES_PER_AGENT).
     pub series: usize,
     /// How long a request's head may take.
     #[serde(with = "crate::model::duration")]

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::model::agent::MAX_RATE_LIMITS;
 use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Time, Wall};
 
 use super::agent::{NOT_RUNNING, Step};
-
-/// Most rate limits kept for one agent: its provider's four kinds, twice over.
-const MAX_RATE_LIMITS: usize = 8;
 
 impl Step<'_> {
     /// Takes over all that is said of its limits.

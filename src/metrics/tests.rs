@@ -13,6 +13,7 @@ use self::parser::{Read, Sample, read};
 use super::fleet::write_fleet;
 use super::series::{CHUNK, SLACK};
 use super::{FAMILIES, Format, Kind, Own, Page};
+use crate::model::agent::{MAX_RATE_LIMITS, SERIES_PER_AGENT};
 use crate::model::alert::AlertCounts;
 use crate::model::labels::project_labels;
 use crate::model::telemetry::Telemetry;
@@ -276,6 +277,19 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
         taken < 3
     });
     assert_eq!(taken, 3, "a reader that is gone is given nothing more");
+}
+
+#[test]
+fn no_agent_has_more_series_than_it_counts_for() {
+    let mut agent = fleets::known("shop", "boss", AgentStatus::WaitingQuestion);
+    agent.reason = Some(Arc::from("permission to run Bash"));
+    let limit = agent.rate_limits.first().expect("one").clone();
+    let limits =
+        (0..MAX_RATE_LIMITS).map(|number| RateLimit { limit_type: Arc::from(number.to_string()), ..limit.clone() });
+    agent.rate_limits = limits.collect();
+    let page = fleet_text(&fleets::of([agent]), &AlertCounts::default(), Format::Text);
+    let series = page.lines().filter(|line| line.contains("agent_name=\"boss\"")).count();
+    assert_eq!(series, SERIES_PER_AGENT, "{page}");
 }
 
 #[test]

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Count, Limited, Refusal, Sessions, Spending, Sum, Time};
 
+/// Most rate limits kept for one agent: its provider's four kinds, twice over.
+pub const MAX_RATE_LIMITS: usize = 8;
+/// Series that an agent has when all families of the page are filled: what one counts for against the cap, so that a
+/// known agent never loses a series.
+pub const SERIES_PER_AGENT: usize = 65;
+
 /// What an agent is doing, in one of nine words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

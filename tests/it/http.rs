@@ -4,10 +4,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-/// How long a connection may be silent before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::program::PATIENCE;
 
 /// An answer, with chunks joined.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! The one integration binary: it drives the real program and holds what is shipped beside it, with real counterparts.
 //!
 //! Refuses to hide what it could not try: a test whose counterpart is not installed is ignored, and the last line
-//! printed says which and how to install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails.
+//! printed says which and how to install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails. With
+//! `LOOKOUT_TEST_TIMES=1` the ten that took longest are named at the end.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,9 +35,11 @@ mod polling;
 mod program;
 mod prometheus;
 mod quiet;
+mod readme;
 mod reload;
 mod ruletools;
 mod scrape;
+mod signals;
 mod slack;
 mod storms;
 mod supervision;
@@ -44,8 +47,10 @@ mod tidy;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use lookout::clock::Stopwatch;
 
 use counterparts::Need;
 
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
     if let Some(program) = deployment::program_under_filter() {
         return program;
     }
+    signals::reset_for_programs();
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
     let cases = [
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         tidy::trials(),
         bundles::trials(),
         program::trials(),
+        signals::trials(),
         agents::trials(),
         alertmanager::trials(),
         api::trials(),
@@ -93,6 +100,7 @@ fn main() -> ExitCode {
         callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
+        readme::trials(),
     ];
     let cases = cases.into_iter().flatten();
 
@@ -100,11 +108,15 @@ fn main() -> ExitCode {
     let mut left_out = 0;
     let mut wanting = BTreeSet::new();
     let mut trials = Vec::new();
+    let took = Arc::new(Mutex::new(Vec::new()));
     for Case { name, needs, run } in cases {
         let missing: BTreeSet<Need> = needs.iter().copied().filter(|need| absent.contains(need)).collect();
         if missing.is_empty() {
-            trials.push(Trial::test(name, move || {
+            let took = Arc::clone(&took);
+            trials.push(Trial::test(name.clone(), move || {
+                let watch = Stopwatch::start();
                 run();
+                took.lock().unwrap().push((watch.elapsed(), name));
                 Ok(())
             }));
             continue;
@@ -127,6 +139,11 @@ fn main() -> ExitCode {
     if left_out > 0 && !listed {
         let tests = if left_out == 1 { "1 test was" } else { &format!("{left_out} tests were") };
         println!("{tests} left out: {}", counterparts::advice(&wanting));
+    }
+    if std::env::var_os("LOOKOUT_TEST_TIMES").is_some_and(|value| value == "1") {
+        let mut took = took.lock().unwrap();
+        took.sort_unstable_by(|one, other| other.cmp(one));
+        took.iter().take(10).for_each(|(time, name)| println!("{:6.1} s  {name}", time.as_secs_f64()));
     }
     conclusion.exit_code()
 }

@@ -85,6 +85,8 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     let setup = Setup::new("");
     let sample = sample("codex-tool.jsonl");
     let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    // How long it takes where nobody is waited for, on this machine as busy as it is.
+    let mut without = None;
     for (does, says) in [
         (None, "Connection refused"),
         (Some(Does::Answers500), "answered 500"),
@@ -102,7 +104,8 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
         let watch = Stopwatch::start();
         let (rest, said, status) = pipe.end();
         // The last report has 2 s, where an answer is waited for much longer while the agent works.
-        assert!(watch.elapsed() < Duration::from_secs(8), "{:?}", watch.elapsed());
+        let without = *without.get_or_insert(watch.elapsed());
+        assert!(watch.elapsed() < without * 4 + Duration::from_secs(8), "{:?}", watch.elapsed());
         assert!(rest.is_empty() && status.success(), "{status}: {said}");
         assert!(said.contains(says) && said.lines().count() == usize::from(!says.is_empty()), "{said}");
         // Not a word when none is wanted.
