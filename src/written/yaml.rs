@@ -261,7 +261,35 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn rubbish_is_read_or_refused(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@`?~<\\n\\t .]{0,60}") {
-            drop(parse(&text));
+            use proptest::prelude::*;
+            match parse(&text) {
+                // What was understood can be said again.
+                Ok(value) => {
+                    if let Ok(json) = value.read::<serde_json::Value>() {
+                        let again = crate::written::print::yaml(&json).expect("it can be printed");
+                        let read = parse(&again).and_then(|value| value.read::<serde_json::Value>().map_err(|error| error.to_string()));
+                        prop_assert_eq!(read, Ok(json), "{:?} as {:?}", text, again);
+                    }
+                }
+                Err(error) => {
+                    let place = error.strip_prefix("line ").and_then(|rest| rest.split_once(", column "));
+                    let line = place.and_then(|(line, _)| line.parse::<usize>().ok());
+                    prop_assert!(line.is_some_and(|line| (1..=text.split('\n').count() + 1).contains(&line)), "{}", error);
+                    prop_assert!(!error.contains(['\n', '\t']), "{:?}", error);
+                }
+            }
+        }
+
+        /// Beside a reader that somebody else wrote. Words have none of the letters of `no` and `yes`, which that one
+        /// reads as YAML 1.1 did.
+        #[test]
+        fn lists_and_keys_are_those_that_another_reader_finds(
+            text in "([a-c]: ?([g-m]{1,3}|[1-9]{1,3}|\\[[g-m]{1,2}(, [1-9])?\\]|\\{[d-f]: [0-9]\\}|'[a-z ]{0,4}')?\\n( {0,2}- [g-m]{1,3}\\n){0,2}){1,3}",
+        ) {
+            use proptest::prelude::*;
+            let ours = parse(&text).ok().and_then(|value| value.read::<serde_json::Value>().ok());
+            let theirs = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
+            prop_assert_eq!(ours, theirs, "{}", text);
         }
     }
 }

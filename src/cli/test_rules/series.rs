@@ -113,6 +113,14 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
         #[test]
+        fn a_series_is_what_its_notation_says(first in -50..50_i64, step in -9..9_i64, times in 0..40_i64, gap in 0..5_usize) {
+            let values = expand(&format!("{first}{step:+}x{times} _x{gap} 7")).expect("a series");
+            let expected = (0..=times).map(|place| Some(Value::from(first + step * place)));
+            let expected = expected.chain(std::iter::repeat_n(None, gap)).chain([Some(Value::from(7))]);
+            proptest::prop_assert_eq!(values, expected.collect::<Vec<_>>());
+        }
+
+        #[test]
         fn no_text_breaks_it(text in "[0-9a-zx_+. -]{0,24}|.{0,12}") {
             if let Ok(values) = expand(&text) {
                 proptest::prop_assert!((1..=MAX_STEPS).contains(&values.len()));

@@ -177,13 +177,28 @@ fn rule_files_are_compiled_and_their_mistakes_named() {
 
 proptest::proptest! {
     #[test]
-    fn no_file_and_no_variable_panics(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
+    fn what_is_loaded_is_printed_and_loaded_again_and_what_is_not_is_named(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
         let name = if toml { "lookout.toml" } else { "lookout.yaml" };
+        let holds = |text: &str, env: &[(&str, &str)]| -> Result<(), proptest::test_runner::TestCaseError> {
+            match load_file(name, text, env) {
+                Ok(config) => {
+                    let printed = config.print();
+                    let again = load_file("lookout.yaml", &printed, &[]).map(|config| config.print());
+                    proptest::prop_assert_eq!(again, Ok(printed), "{:?} {:?}", text, env);
+                }
+                Err(error) => {
+                    let named = |line: &str| line.starts_with(name) || line.split(':').next().is_some_and(|place| env.iter().any(|(variable, _)| variable.starts_with(place)));
+                    proptest::prop_assert!(!error.is_empty() && error.lines().all(named), "{:?} {:?}: {}", text, env, error);
+                }
+            }
+            Ok(())
+        };
         for variable in ["LOOKOUT_LISTEN", "LOOKOUT_AGENTS", "LOOKOUT_RECEIVERS", "LOOKOUT_SOURCES__X", "SMTP_PORT"] {
-            drop(load_file(name, &text, &[(variable, &value)]));
+            holds(&text, &[(variable, &value)])?;
         }
-        drop(load_file(name, &format!("agents: {value}"), &[]));
-        drop(load_file(name, &format!("receivers: [{value}]"), &[]));
+        holds(&format!("agents: {value}"), &[])?;
+        holds(&format!("receivers: [{value}]"), &[])?;
+        holds(&format!("agents: {{timeout: {}s}}", 1 + value.len()), &[])?;
     }
 }
 

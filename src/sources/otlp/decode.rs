@@ -189,6 +189,9 @@ mod tests {
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
 
+    use prost::Message as _;
+
+    use super::super::wire::{LogRecord, ResourceLogs, ScopeLogs};
     use super::*;
 
     fn gzip(body: &[u8]) -> Vec<u8> {
@@ -239,15 +242,45 @@ mod tests {
     proptest! {
         #[test]
         fn rubbish_is_refused_or_read_and_never_more(
-            body in prop::collection::vec(any::<u8>(), 0..300),
+            body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..300),
             signal in 0..3_usize,
             json in any::<bool>(),
-            gzip in any::<bool>(),
+            is_packed in any::<bool>(),
         ) {
             let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
-            if let Ok(request) = decode(Signal::ALL[signal], encoding, gzip, &body, 10_000) {
-                request.items();
+            let sent = if is_packed { gzip(&body) } else { body.clone() };
+            match decode(Signal::ALL[signal], encoding, is_packed, &sent, 10_000) {
+                // An item has a tag and a length at least, or two brackets.
+                Ok(request) => prop_assert!(request.items() as usize * 2 <= body.len(), "{request:?}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    prop_assert!(said.len() <= 2 * MAX_ERROR && !said.contains(char::is_control), "{said:?}");
+                }
             }
+            // What is not gzip is never read as if it were.
+            if !body.starts_with(&[0x1f, 0x8b]) && !body.is_empty() {
+                prop_assert!(decode(Signal::ALL[signal], encoding, true, &body, 10_000).is_err());
+            }
+        }
+
+        #[test]
+        fn every_item_is_read_in_any_wrapping_and_none_of_half_a_body(
+            records in 0..200_u64, json in any::<bool>(), is_packed in any::<bool>(), cut in 1..20_usize,
+        ) {
+            let (encoding, body) = if json {
+                let list = vec!["{}"; records as usize].join(",");
+                (Encoding::Json, format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{list}]}}]}}]}}").into_bytes())
+            } else {
+                let log_records = vec![LogRecord::default(); records as usize];
+                let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+                let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+                (Encoding::Protobuf, LogsRequest { resource_logs }.encode_to_vec())
+            };
+            let sent = if is_packed { gzip(&body) } else { body };
+            let read = |body: &[u8]| decode(Signal::Logs, encoding, is_packed, body, 100_000).map(|it| it.items());
+            prop_assert_eq!(read(&sent), Ok(records));
+            let half = &sent[..sent.len() - cut.min(sent.len() - 1)];
+            prop_assert!(read(half).is_err(), "{half:?}");
         }
     }
 }

@@ -182,10 +182,48 @@ mod tests {
         assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 3_000));
     }
 
+    /// What the lists of a request take, without the room that they have for more.
+    fn taken(request: &MetricsRequest) -> usize {
+        let scopes = request.resource_metrics.iter().flat_map(|it| &it.scope_metrics);
+        let metrics = || scopes.clone().flat_map(|it| &it.metrics);
+        let points = metrics().filter_map(|it| it.gauge.as_ref()).map(|it| it.data_points.len()).sum::<usize>();
+        request.resource_metrics.len() * size_of::<ResourceMetrics>()
+            + scopes.clone().count() * size_of::<ScopeMetrics>()
+            + metrics().count() * size_of::<Metric>()
+            + points * size_of::<NumberPoint>()
+    }
+
     proptest! {
         #[test]
-        fn rubbish_is_passed_over(body in prop::collection::vec(any::<u8>(), 0..200), signal in 0..3_usize) {
-            fits(request(Signal::ALL[signal]), &body, 1_000);
+        fn rubbish_is_passed_over_and_more_memory_never_fits_less(
+            body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..200),
+            signal in 0..3_usize, most in 0..4_000_usize, more in 0..4_000_usize,
+        ) {
+            let message = request(Signal::ALL[signal]);
+            prop_assert!(fits(message, &body, usize::MAX), "what is malformed is its reader's to refuse");
+            prop_assert!(!fits(message, &body, most) || fits(message, &body, most + more));
+        }
+
+        #[test]
+        fn what_is_made_of_a_body_fits_and_half_of_it_does_not(
+            resources in prop::collection::vec(prop::collection::vec(prop::collection::vec(0..40_usize, 0..4), 0..4), 0..4),
+        ) {
+            let metric = |points| {
+                let data_points = vec![NumberPoint::default(); points];
+                Metric { gauge: Some(Gauge { data_points }), ..Metric::default() }
+            };
+            let scope = |metrics: Vec<usize>| {
+                ScopeMetrics { metrics: metrics.into_iter().map(metric).collect(), ..ScopeMetrics::default() }
+            };
+            let resource = |scopes: Vec<Vec<usize>>| {
+                ResourceMetrics { scope_metrics: scopes.into_iter().map(scope).collect(), ..ResourceMetrics::default() }
+            };
+            let request_of = MetricsRequest { resource_metrics: resources.into_iter().map(resource).collect() };
+            let (taken, body) = (taken(&request_of), request_of.encode_to_vec());
+            let message = request(Signal::Metrics);
+            prop_assert!(taken == 0 || !fits(message, &body, taken - 1), "{taken} bytes are needed at least");
+            // Lists have room for four, and then for twice what they hold at most.
+            prop_assert!(fits(message, &body, 4 * taken), "four times {taken} bytes are enough");
         }
     }
 }

@@ -462,9 +462,18 @@ fn escaped(text: &str) -> String {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(body in "\\PC*") {
-        drop(decode_state(&body, at(NOW)));
-        drop(crate::sources::decode_usage(&body));
+    fn a_body_is_read_whole_or_refused(body in "\\PC*", count in 0..20_usize, cut in any::<prop::sample::Index>()) {
+        let is_object = serde_json::from_str::<serde_json::Value>(&body).is_ok_and(|it| it.is_object());
+        prop_assert!(is_object || decode_state(&body, at(NOW)).is_err() && crate::sources::decode_usage(&body).is_err());
+        let list = |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
+        let states = format!("{{\"agents\":[{}]}}", list(&|number| format!("{{\"name\":\"a{number}\"}}")));
+        let usage = format!("{{\"usage\":[{}]}}", list(&|number| format!("{{\"agent\":\"a{number}\",\"input\":{number}}}")));
+        let read = decode_state(&states, at(NOW)).map(|batch| batch.agents.len());
+        prop_assert_eq!(read.ok(), Some(count));
+        let used = crate::sources::decode_usage(&usage).map(|usage| usage.usage.iter().filter_map(|it| it.tokens[0]).sum::<u64>());
+        prop_assert_eq!(used.ok(), Some((0..count as u64).sum()));
+        prop_assert!(decode_state(states.split_at(cut.index(states.len())).0, at(NOW)).is_err());
+        prop_assert!(crate::sources::decode_usage(usage.split_at(cut.index(usage.len())).0).is_err());
     }
 
     #[test]

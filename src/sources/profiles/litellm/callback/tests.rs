@@ -105,9 +105,32 @@ fn an_error_says_where_and_quotes_nothing() {
 
 proptest! {
     #[test]
-    fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\",: a-z0-9.e-]{0,80}") {
-        drop(decode(&[], &body));
-        drop(read(&text));
+    fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), text in "\\[?[\\[\\]{}\", 0-9]{0,12}\\]?") {
+        // What is not UTF-8 costs itself.
+        prop_assert_eq!(decode(&[], &body).ok(), read(&String::from_utf8_lossy(&body)).ok());
+        // As many things as JSON says there are, each of them read or not.
+        let things = if text.trim_start().starts_with('[') {
+            serde_json::from_str::<Vec<&RawValue>>(&text).map(|list| list.len())
+        } else {
+            let stream = serde_json::Deserializer::from_str(&text).into_iter::<&RawValue>();
+            stream.collect::<Result<Vec<_>, _>>().map(|list| list.len())
+        };
+        let calls = read(&text);
+        prop_assert_eq!(calls.as_ref().ok().map(|calls| (calls.read, calls.unread)), things.ok().map(|count| (0, count)));
+    }
+
+    #[test]
+    fn every_call_is_read_whatever_stands_beside_it(is_call in prop::collection::vec(any::<bool>(), 0..40), is_array in any::<bool>()) {
+        let things: Vec<String> = is_call
+            .iter()
+            .enumerate()
+            .map(|(id, is_call)| if *is_call { format!("{{\"id\": \"{id}\", \"status\": \"success\"}}") } else { "{\"id\": 3}".to_owned() })
+            .collect();
+        let body = if is_array { format!("[{}]", things.join(",")) } else { things.join("\n") };
+        let calls = read(&body).expect(&body);
+        let good = is_call.iter().filter(|is_call| **is_call).count();
+        prop_assert_eq!((calls.read, calls.unread), (good as u64, is_call.len() - good));
+        prop_assert_eq!(calls.request.resource_logs.iter().flat_map(|it| &it.scope_logs).map(|it| it.log_records.len()).sum::<usize>(), good);
     }
 
     #[test]
