@@ -96,22 +96,27 @@ impl Seen {
     pub(crate) fn lines(&self) -> Vec<Line> {
         let text = self.text();
         let title = self.title();
-        let bracket = |text: &str| {
-            let (word, name) = text.strip_prefix('[')?.split_once("] ")?;
-            Some((word.to_owned(), name.to_owned()))
-        };
-        if !title.contains(" alert") {
-            let rule = text.lines().skip_while(|line| *line != "*Rule*").nth(1).unwrap_or_default();
-            let line = bracket(&title).map(|(word, name)| Line { word, name, rule: rule.to_owned() });
-            return line.into_iter().collect();
+        if title.contains(" alert") {
+            return listed(&text);
         }
-        let line = |line: &str| {
-            let (head, rest) = line.split_once(" · ")?;
-            let (word, name) = bracket(head)?;
-            Some(Line { word, name, rule: rest.split(':').next()?.to_owned() })
-        };
-        text.lines().skip(1).filter_map(line).collect()
+        let rule = text.lines().skip_while(|line| *line != "*Rule*").nth(1).unwrap_or_default();
+        titled(&title, rule).into_iter().collect()
     }
+}
+
+/// The alert of `rule` that a title such as `[WARNING] name` is about.
+pub(crate) fn titled(title: &str, rule: &str) -> Option<Line> {
+    let (word, name) = title.strip_prefix('[')?.split_once("] ")?;
+    Some(Line { word: word.to_owned(), name: name.to_owned(), rule: rule.to_owned() })
+}
+
+/// The alerts that a message of several lists, below its title.
+pub(crate) fn listed(text: &str) -> Vec<Line> {
+    let line = |line: &str| {
+        let (head, rest) = line.split_once(" · ")?;
+        titled(head, rest.split(':').next()?)
+    };
+    text.lines().skip(1).filter_map(line).collect()
 }
 
 fn texts(value: &Value, out: &mut Vec<String>) {

@@ -21,6 +21,8 @@ pub(super) struct Row {
     /// `pending`, `delivered`, `superseded` or `dead`.
     pub(super) state: String,
     pub(super) key: String,
+    /// What it says.
+    pub(super) message: String,
 }
 
 /// The rows of the ledger in `folder`, whose program has ended well.
@@ -44,6 +46,7 @@ pub(super) fn read(folder: &Path) -> Vec<Row> {
             name: name.unwrap_or_default().to_owned(),
             word: if kind == "resolved" { "RESOLVED".to_owned() } else { level },
             at: body["at"].as_i64().unwrap_or_default(),
+            message: body["message"].as_str().unwrap_or_default().to_owned(),
             kind,
         })
     });

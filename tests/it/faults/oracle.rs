@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::ledger::{self, Row};
 use super::schedule::{Condition, SUBJECTS, Slow, Whom};
 use super::world::{Break, COOLDOWN, Mark, World, rule};
-use crate::doubles::slack::Slack;
 
 /// How long before a crash a send may have been taken whose outcome was not yet written. Writing takes
 /// milliseconds; a machine that runs many schedules at once is slow.
@@ -35,11 +34,11 @@ struct Tell {
 }
 
 /// All that a receiver took, by (subject, rule), in order.
-fn tells(double: &Slack) -> HashMap<(String, String), Vec<Tell>> {
+fn tells(world: &World, whom: Whom) -> HashMap<(String, String), Vec<Tell>> {
     let mut tells: HashMap<_, Vec<Tell>> = HashMap::new();
-    for (place, seen) in double.seen().into_iter().enumerate().filter(|(_, seen)| seen.was_taken()) {
-        for line in seen.lines().into_iter().filter(|line| line.word != "NOTE") {
-            tells.entry((line.name, line.rule)).or_default().push(Tell { word: line.word, place, at: seen.at });
+    for (place, request) in world.requests(whom).into_iter().enumerate().filter(|(_, request)| request.was_taken) {
+        for line in request.lines.into_iter().filter(|line| line.word != "NOTE") {
+            tells.entry((line.name, line.rule)).or_default().push(Tell { word: line.word, place, at: request.at });
         }
     }
     tells
@@ -69,13 +68,16 @@ pub(super) fn owed(world: &World) -> Vec<String> {
         if whom == Whom::Extra && !world.extra {
             continue;
         }
-        let least = if whom == Whom::Oncall { 2 } else { 1 };
-        let tells = tells(world.double(whom));
+        let least = if matches!(whom, Whom::Oncall | Whom::Mail) { 2 } else { 1 };
+        let tells = tells(world, whom);
         let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
         // What was told before it is known to nobody any more.
         let forgot = marks.iter().rev().find(|mark| mark.what != Break::Crash).map_or(0, |mark| mark.place);
         for (subject, name) in SUBJECTS.iter().enumerate() {
-            let level = level(subject, world.truth[subject], world.slow);
+            let level = match rule(subject) {
+                "AgentRestarting" => world.looping(subject),
+                _ => level(subject, world.truth[subject], world.slow),
+            };
             let last = tells.get(&((*name).to_owned(), rule(subject).to_owned())).and_then(|tells| tells.last());
             let expected = WORDS[if level < least { 0 } else { level }];
             let is_known = match last {
@@ -140,11 +142,19 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
         }
         if is_clock_steady {
             wrong.extend(too_soon(rows));
+            wrong.extend(paused(world, rows));
+        }
+    }
+    if ledgers.len() == 1 && !world.was_killed {
+        let is_of_pause = |row: &&Row| row.receiver == Whom::Ops.name() && row.message.contains("pause");
+        let announced = ledgers[0].iter().filter(|row| row.kind == "announcement").filter(is_of_pause).count();
+        if announced < world.stops {
+            wrong.push(format!("of {} pauses and extensions {announced} were announced", world.stops));
         }
     }
     for whom in Whom::ALL {
         let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
-        for ((name, rule), tells) in tells(world.double(whom)) {
+        for ((name, rule), tells) in tells(world, whom) {
             let is_it = |row: &&Row| row.receiver == whom.name() && row.name == name && row.rule == rule;
             let mut from = 0;
             for (place, rows) in ledgers.iter().enumerate() {
@@ -211,6 +221,14 @@ fn pair(
         is_again()?;
         Some(1 + pair(rest, rows, Some(tell), marks, ended_in_a_crash)?)
     })
+}
+
+/// What was decided while the monitoring was paused.
+fn paused(world: &World, rows: &[Row]) -> Vec<String> {
+    // Two processes' clocks are some milliseconds apart.
+    let is_within = |row: &Row| world.pauses.iter().any(|(from, until)| (from + 20..until - 20).contains(&row.at));
+    let told = rows.iter().filter(|row| row.kind != "announcement" && is_within(row));
+    told.map(|row| format!("decided while the monitoring was paused: {row:?}")).collect()
 }
 
 /// Tells of one thing within its cooldown.

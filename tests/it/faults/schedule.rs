@@ -3,7 +3,9 @@
 //! Refuses to know how a step is done; that is the world's business.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::doubles::mailbox::Verdict;
 use crate::doubles::slack::Act;
 
 /// Numbers that look random and are the same for the same seed (SplitMix64).
@@ -38,8 +40,16 @@ impl Dice {
 }
 
 /// Those who are watched; each is judged by one rule.
-pub(super) const SUBJECTS: [&str; 9] =
-    ["idle0", "idle1", "idle2", "idle3", "down0", "down1", "slow0", "slow1", "part0"];
+pub(super) const SUBJECTS: [&str; 11] =
+    ["idle0", "idle1", "idle2", "idle3", "down0", "down1", "slow0", "slow1", "part0", "loop0", "loop1"];
+
+/// How many of them, the last ones, are judged by what happened within a window.
+const LOOPING: usize = 2;
+
+/// How late a mail server answers: later than a client gives it that has not read RFC 5321.
+pub(super) const LATE: Duration = Duration::from_secs(34);
+/// What the report calls that.
+pub(super) const LATE_ANSWER: &str = "late answer to DATA";
 
 /// How a subject is, as its reporter puts it; what that means depends on the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +82,21 @@ pub(super) enum Whom {
     Oncall,
     /// As ops, but now and then taken out of the configuration.
     Extra,
+    /// As oncall, by mail.
+    Mail,
 }
 
 impl Whom {
-    pub(super) const ALL: [Self; 3] = [Self::Ops, Self::Oncall, Self::Extra];
+    pub(super) const ALL: [Self; 4] = [Self::Ops, Self::Oncall, Self::Extra, Self::Mail];
+    /// Those that are told by a webhook.
+    pub(super) const HOOKS: [Self; 3] = [Self::Ops, Self::Oncall, Self::Extra];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ops => "ops",
             Self::Oncall => "oncall",
             Self::Extra => "extra",
+            Self::Mail => "mail",
         }
     }
 }
@@ -108,6 +123,15 @@ pub(super) enum Damage {
     Short,
 }
 
+/// Who asks for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// `POST /-/reload`, which says that it is done.
+    Api,
+    /// SIGHUP, which does not.
+    Signal,
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -123,8 +147,16 @@ pub(super) enum Step {
     Rules(Slow),
     /// The receiver `extra` comes or goes.
     Receiver(bool),
+    /// The configuration is read again and says what it said, by the API or by a signal.
+    Reload(By),
+    /// The monitoring is paused, for as long as it was anew if it was already, or goes on.
+    Monitoring(bool),
+    /// One of those who export telemetry has used so many tokens more, and says how many in all.
+    Export(usize, u64),
     /// A receiver does this with its next requests.
     Trouble(Whom, Vec<Act>),
+    /// The mail server does this with its next mails.
+    MailTrouble(Vec<Verdict>),
     /// A receiver's address changes.
     Address(Whom, Address),
     /// The disk takes no more, or does again.
@@ -137,6 +169,8 @@ pub(super) enum Step {
     Term(Vec<(usize, Condition)>),
     /// `kill -9`, a file of the store is damaged, and a new start.
     Damage(&'static str, Damage),
+    /// A database of the store is removed, with all that belongs to it, while the program runs.
+    Remove(&'static str),
     /// So many microseconds pass.
     Pause(u64),
 }
@@ -153,10 +187,26 @@ impl Step {
             Self::Clock(_) => vec!["clock -1 h"],
             Self::Kill(_) => vec!["kill -9"],
             Self::Term(_) => vec!["SIGTERM"],
+            Self::Rules(_) | Self::Receiver(_) | Self::Reload(By::Api) => vec!["reload"],
+            Self::Reload(By::Signal) => vec!["SIGHUP"],
+            Self::Monitoring(false) => vec!["pause or its extension"],
+            Self::Export(who, _) if *who < TWINS => vec!["export of a twin"],
+            Self::MailTrouble(verdicts) => verdicts.iter().filter_map(|verdict| verdict_name(*verdict)).collect(),
+            Self::Remove(_) => vec!["database removed"],
             Self::Damage("lookout.db", _) => vec!["kill -9", "ledger damaged"],
             Self::Damage(..) => vec!["kill -9", "history damaged"],
             _ => Vec::new(),
         }
+    }
+}
+
+const fn verdict_name(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Take => None,
+        Verdict::Late(_) => Some(LATE_ANSWER),
+        Verdict::Cut => Some("reset"),
+        Verdict::Refuse(500..) => Some("5xx of the mail server"),
+        Verdict::Refuse(_) => Some("4xx of the mail server"),
     }
 }
 
@@ -187,6 +237,11 @@ impl fmt::Display for Step {
     }
 }
 
+/// Those who export telemetry: two processes that are alike in all attributes, and one by itself.
+pub(super) const EXPORTERS: usize = 3;
+/// How many of them are twins; they come first.
+pub(super) const TWINS: usize = 2;
+
 /// The schedule of `seed`.
 pub(super) fn make(seed: u64) -> Vec<Step> {
     let mut dice = Dice::new(seed);
@@ -195,7 +250,10 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
     let (mut full, mut extra, mut hours) = (false, false, 0_i64);
     while steps.len() < count {
         let step = match dice.below(100) {
-            0..36 => report(&mut dice),
+            0..27 => report(&mut dice),
+            27..31 => Step::Export(dice.below(EXPORTERS), dice.pick(&[0, 7, 100, 4_000])),
+            31..33 => Step::Monitoring(dice.chance(40)),
+            33..36 => Step::Reload(dice.pick(&[By::Api, By::Signal])),
             36..40 => Step::Silence(dice.below(SUBJECTS.len()), dice.pick(&[300, 800, 7_200_000])),
             40..43 => Step::Unsilence(dice.below(SUBJECTS.len())),
             43..47 => Step::Acknowledge(dice.below(SUBJECTS.len())),
@@ -204,10 +262,11 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
                 extra = !extra;
                 Step::Receiver(extra)
             }
-            56..71 => trouble(&mut dice),
+            56..59 => Step::MailTrouble(verdicts(&mut dice)),
+            59..71 => trouble(&mut dice),
             71..76 => {
                 let address = dice.pick(&[Address::Home, Address::Refused, Address::Unresolved]);
-                Step::Address(dice.pick(&Whom::ALL), address)
+                Step::Address(dice.pick(&Whom::HOOKS), address)
             }
             76..80 => {
                 full = !full;
@@ -225,7 +284,8 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
                 Step::DiskFull(false)
             }
             85..93 => Step::Kill(meanwhile(&mut dice)),
-            93..97 => Step::Term(meanwhile(&mut dice)),
+            93..96 => Step::Term(meanwhile(&mut dice)),
+            96..98 => Step::Remove(dice.pick(&["lookout.db", "lookout.history.db"])),
             _ => {
                 let file = dice.pick(&["lookout.db", "lookout.history.db"]);
                 Step::Damage(file, dice.pick(&[Damage::Rubbish, Damage::Middle, Damage::Short]))
@@ -253,7 +313,9 @@ fn condition(dice: &mut Dice) -> Condition {
 }
 
 fn report(dice: &mut Dice) -> Step {
-    Step::Report(dice.below(SUBJECTS.len()), condition(dice), dice.chance(30))
+    // Windows have many halves: who loops is reported more often than others.
+    let subject = if dice.chance(35) { SUBJECTS.len() - 1 - dice.below(LOOPING) } else { dice.below(SUBJECTS.len()) };
+    Step::Report(subject, condition(dice), dice.chance(30))
 }
 
 fn meanwhile(dice: &mut Dice) -> Vec<(usize, Condition)> {
@@ -262,7 +324,7 @@ fn meanwhile(dice: &mut Dice) -> Vec<(usize, Condition)> {
 }
 
 fn trouble(dice: &mut Dice) -> Step {
-    let whom = dice.pick(&Whom::ALL);
+    let whom = dice.pick(&Whom::HOOKS);
     let count = 1 + dice.below(3);
     let acts = (0..count).map(|_| match dice.below(12) {
         0..2 => Act::Hang,
@@ -276,4 +338,15 @@ fn trouble(dice: &mut Dice) -> Step {
         _ => Act::Take,
     });
     Step::Trouble(whom, acts.collect())
+}
+
+fn verdicts(dice: &mut Dice) -> Vec<Verdict> {
+    let count = 1 + dice.below(2);
+    let verdicts = (0..count).map(|_| match dice.below(6) {
+        0..3 => Verdict::Late(LATE),
+        3 => Verdict::Cut,
+        4 => Verdict::Refuse(451),
+        _ => Verdict::Refuse(554),
+    });
+    verdicts.collect()
 }

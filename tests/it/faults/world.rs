@@ -10,10 +10,12 @@ use std::time::Duration;
 use lookout::clock::Clock;
 use serde_json::{Value, json};
 
+use super::exports::Exports;
 use super::ledger::{self, Row};
-use super::schedule::{Address, Condition, Damage, SUBJECTS, Slow, Step, Whom};
+use super::schedule::{Address, By, Condition, Damage, EXPORTERS, SUBJECTS, Slow, Step, Whom};
 use super::{clock, disk};
-use crate::doubles::slack::{SECRET, Slack};
+use crate::doubles::mailbox::Mailbox;
+use crate::doubles::slack::{Line, SECRET, Slack};
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::push;
 
@@ -42,11 +44,44 @@ pub(super) struct Mark {
     pub(super) at: Duration,
 }
 
+/// A message that came in at a receiver.
+pub(super) struct Request {
+    /// What it tells.
+    pub(super) lines: Vec<Line>,
+    pub(super) at: Duration,
+    /// What was done with it.
+    pub(super) act: String,
+    pub(super) was_taken: bool,
+}
+
+/// How often one who loops has restarted, of which the window of its rule sees what came since the first report.
+#[derive(Clone, Copy, Default)]
+struct Loops {
+    count: u64,
+    first: u64,
+}
+
+/// Restarts within the window that are a warning and an error.
+const LOOPING: [u64; 2] = [2, 4];
+
 /// One run.
 pub(super) struct World {
     setup: Setup,
     program: Option<Lookout>,
     doubles: Vec<Slack>,
+    mailbox: Mailbox,
+    exports: Exports,
+    loops: HashMap<usize, Loops>,
+    /// Since when, on the machine's clock, nothing may be decided.
+    paused_since: Option<i64>,
+    /// From when to when it was so.
+    pub(super) pauses: Vec<(i64, i64)>,
+    /// How many pauses and extensions were asked for.
+    pub(super) stops: usize,
+    /// Whether all that was known was kept: no file of the store was damaged.
+    pub(super) is_kept: bool,
+    /// Whether the program was ever killed.
+    pub(super) was_killed: bool,
     pub(super) truth: Vec<Condition>,
     pub(super) slow: Slow,
     pub(super) extra: bool,
@@ -71,7 +106,15 @@ impl World {
         let mut world = Self {
             setup,
             program: None,
-            doubles: Whom::ALL.iter().map(|_| Slack::start()).collect(),
+            doubles: Whom::HOOKS.iter().map(|_| Slack::start()).collect(),
+            mailbox: Mailbox::start(),
+            exports: Exports::new(),
+            loops: HashMap::new(),
+            paused_since: None,
+            pauses: Vec::new(),
+            stops: 0,
+            is_kept: true,
+            was_killed: false,
             truth: vec![Condition::Gone; SUBJECTS.len()],
             slow: Slow::Strict,
             extra: false,
@@ -84,14 +127,52 @@ impl World {
             logs: Vec::new(),
             damaged: 0,
         };
-        Whom::ALL.into_iter().for_each(|whom| world.address(whom, Address::Home));
+        Whom::HOOKS.into_iter().for_each(|whom| world.address(whom, Address::Home));
         world.configure();
         world.start();
+        // What began before the program was first started is not all its to count.
+        world.exports = Exports::new();
+        // Who loops is known from the start, and by name on disk, so that no crash makes a first report of a later one.
+        for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
+            world.report(subject, Condition::Well, false);
+        }
+        // So are those who export: from when on telemetry was heard is written with the first of it.
+        let program = world.program.as_ref().expect("it was started");
+        (0..EXPORTERS).for_each(|who| world.exports.export(program, who, 1));
+        crate::durability::wait_until_saved(&world.setup, 4);
         world
     }
 
-    pub(super) fn double(&self, whom: Whom) -> &Slack {
+    fn double(&self, whom: Whom) -> &Slack {
         &self.doubles[whom as usize]
+    }
+
+    /// Everything that came in at a receiver so far, in order.
+    pub(super) fn requests(&self, whom: Whom) -> Vec<Request> {
+        if whom == Whom::Mail {
+            let letters = self.mailbox.letters().into_iter();
+            return letters
+                .map(|it| Request {
+                    lines: it.lines(),
+                    at: it.at,
+                    act: format!("{:?}", it.verdict),
+                    was_taken: it.was_taken(),
+                })
+                .collect();
+        }
+        let seen = self.double(whom).seen().into_iter();
+        seen.map(|it| Request { lines: it.lines(), at: it.at, act: format!("{:?}", it.act), was_taken: it.was_taken() })
+            .collect()
+    }
+
+    fn elapsed(&self, whom: Whom) -> Duration {
+        if whom == Whom::Mail { self.mailbox.elapsed() } else { self.double(whom).elapsed() }
+    }
+
+    /// The level at which one who loops must fire: 1, 2, and 0 when it must not.
+    pub(super) fn looping(&self, subject: usize) -> usize {
+        let loops = self.loops.get(&subject).copied().unwrap_or_default();
+        LOOPING.iter().filter(|threshold| loops.count - loops.first >= **threshold).count()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -147,7 +228,16 @@ impl World {
                 self.configure();
                 self.reload();
             }
+            Step::Reload(By::Api) => self.reload(),
+            Step::Reload(By::Signal) => self.program().signal("HUP"),
+            Step::Monitoring(on) => self.monitor(*on),
+            Step::Export(who, tokens) => {
+                let program = self.program.as_ref().expect("it runs between two steps");
+                self.exports.export(program, *who, *tokens);
+            }
             Step::Trouble(whom, acts) => self.double(*whom).next(acts),
+            Step::MailTrouble(verdicts) => self.mailbox.next(verdicts.iter().copied()),
+            Step::Remove(file) => self.remove(file),
             Step::Address(whom, address) => self.address(*whom, *address),
             Step::DiskFull(full) => self.fill_disk(*full),
             Step::Clock(seconds) => {
@@ -170,7 +260,9 @@ impl World {
                     self.ledgers.push(ledger::read_copy(self.path()));
                 }
                 self.damage(file, *damage);
+                self.is_kept = false;
                 self.restart(&[]);
+                self.loop_on();
             }
             Step::Pause(micros) => thread::sleep(Duration::from_micros(*micros)),
         }
@@ -180,22 +272,69 @@ impl World {
     pub(super) fn make_well(&mut self) {
         self.tell("everything is well again");
         disk::fill(self.program(), false);
-        Whom::ALL.into_iter().for_each(|whom| self.address(whom, Address::Home));
+        Whom::HOOKS.into_iter().for_each(|whom| self.address(whom, Address::Home));
         self.doubles.iter().for_each(Slack::behave);
+        self.mailbox.behave();
+        self.monitor(true);
         self.reload();
         self.report_all();
         self.unsilence(|_| true);
+        let program = self.program.as_ref().expect("it runs between two steps");
+        self.exports.export_all(program);
+    }
+
+    /// What is wrong with what is counted of those who export.
+    pub(super) fn miscounted(&self, is_clock_steady: bool) -> Vec<String> {
+        self.exports.wrong(self.program(), self.is_kept && is_clock_steady)
+    }
+
+    fn monitor(&mut self, on: bool) {
+        let now = || Clock::system().now().as_millis();
+        let action = if on { "start" } else { "stop" };
+        self.end_pause(now());
+        let answer = self.program().post(&format!("/api/monitoring/{action}"), &json!({}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        if !on {
+            self.paused_since = Some(now());
+            self.stops += 1;
+        }
+    }
+
+    /// Nothing is said of decisions from now on.
+    fn end_pause(&mut self, now: i64) {
+        self.pauses.extend(self.paused_since.take().map(|since| (since, now)));
+    }
+
+    /// Removes a database and waits until it is there again, with all that was in it.
+    fn remove(&mut self, file: &str) {
+        for end in ["", "-wal", "-shm"] {
+            // There is no log where it was folded in.
+            drop(std::fs::remove_file(self.path().join(format!("{file}{end}"))));
+        }
+        eventually("the database to be written anew", || self.path().join(file).exists().then_some(()));
+    }
+
+    /// Where a window may have been lost, or not, those who loop go on until it does not matter.
+    fn loop_on(&mut self) {
+        for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
+            self.loops.entry(subject).or_default().count += LOOPING[1];
+            self.report(subject, Condition::Well, false);
+        }
     }
 
     /// Asks the program to end, and says how it did.
     pub(super) fn end(&mut self) {
+        self.end_pause(Clock::system().now().as_millis());
         let mut program = self.program.take().expect("it runs between two steps");
         program.signal("TERM");
+        // Who hangs or is late is not waited for longer than a test has time.
+        self.mailbox.hurry(true);
         let status = eventually("its end", || {
-            // Who hangs is not waited for longer than a test has time.
             self.doubles.iter().for_each(Slack::release);
             program.ended()
         });
+        self.mailbox.fence();
+        self.mailbox.hurry(false);
         self.logs.push(program.log());
         clock::sweep(program.id());
         assert!(status.success(), "it ended with {status}");
@@ -213,8 +352,7 @@ impl World {
     }
 
     fn report(&mut self, subject: usize, condition: Condition, again: bool) {
-        let condition = possible(subject, condition);
-        self.truth[subject] = condition;
+        let condition = self.change(subject, condition);
         let batch = if condition == Condition::Gone {
             self.batch(project(subject))
         } else {
@@ -228,6 +366,16 @@ impl World {
         push(self.program(), &batch);
     }
 
+    /// From now on it is so.
+    fn change(&mut self, subject: usize, condition: Condition) -> Condition {
+        let condition = possible(subject, condition);
+        self.truth[subject] = condition;
+        if let ("loop", Condition::Trouble(worse)) = (project(subject), condition) {
+            self.loops.entry(subject).or_default().count += worse as u64 + 1;
+        }
+        condition
+    }
+
     /// All of a project, so that who is not named is gone.
     fn batch(&mut self, of: &str) -> Value {
         let there: Vec<usize> = (0..SUBJECTS.len())
@@ -239,7 +387,7 @@ impl World {
     }
 
     fn report_all(&mut self) {
-        for of in ["idle", "down", "slow", "part"] {
+        for of in ["idle", "down", "slow", "part", "loop"] {
             let batch = self.batch(of);
             push(self.program(), &batch);
         }
@@ -261,6 +409,10 @@ impl World {
             }
             "down" => json!({"name": name, "running": worse == 0}),
             "slow" => json!({"name": name, "status": "running", "progress": ([90, 40, 10, 10][worse])}),
+            "loop" => {
+                let restarts = self.loops.get(&subject).map_or(0, |loops| loops.count);
+                json!({"name": name, "status": "running", "restart_count": restarts})
+            }
             _ => json!({"name": name, "status": (["OK", "WARNING", "ERROR", "ERROR"][worse])}),
         }
     }
@@ -285,6 +437,11 @@ impl World {
         if self.extra {
             receivers += &receiver(Whom::Extra, "warning");
         }
+        receivers += &format!(
+            "  - {{name: mail, min_level: error, email: {{to: [ops@example.com], from: lookout@example.com, \
+             smtp: {{host: 127.0.0.1, port: {}, tls: none}}}}}}\n",
+            self.mailbox.port()
+        );
         let config = format!("{HEAD}agents: {{timeout: 2s}}\nrules: [team.yaml]\nreceivers:\n{receivers}");
         self.setup.write("lookout.yaml", &config);
         let rule = |name: &str, of: &str, signal: &str, rest: &str| {
@@ -304,6 +461,12 @@ impl World {
                 "component",
                 "component_status",
                 "when: equals, levels: {warning: WARNING, error: ERROR}",
+            )
+            + &rule(
+                "AgentRestarting",
+                "agent",
+                "{increase_of: restarts, over: 10m}",
+                &format!("when: at_least, levels: {{warning: {}, error: {}}}", LOOPING[0], LOOPING[1]),
             );
         let levels = match self.slow {
             Slow::Absent => None,
@@ -348,20 +511,25 @@ impl World {
     }
 
     fn mark(&mut self, whom: Whom, what: Break) {
-        let double = self.double(whom);
-        let mark = Mark { what, place: double.seen().len(), at: double.elapsed() };
+        let mark = Mark { what, place: self.requests(whom).len(), at: self.elapsed(whom) };
         self.marks.entry(whom).or_default().push(mark);
     }
 
     fn kill(&mut self, what: Break) {
+        self.end_pause(Clock::system().now().as_millis());
+        self.was_killed = true;
         let program = self.program.take().expect("it runs between two steps");
         let (log, id) = (program.log(), program.id());
         program.kill9();
         clock::sweep(id);
         self.logs.push(log);
-        let at: Vec<Duration> = self.doubles.iter().map(Slack::elapsed).collect();
+        let at = Whom::ALL.map(|whom| self.elapsed(whom));
         for whom in Whom::ALL {
-            self.double(whom).fence();
+            if whom == Whom::Mail {
+                self.mailbox.fence();
+            } else {
+                self.double(whom).fence();
+            }
             self.mark(whom, what);
             let mark = self.marks.get_mut(&whom).and_then(|marks| marks.last_mut()).expect("the mark just made");
             mark.at = at[whom as usize];
@@ -385,15 +553,20 @@ impl World {
 
     fn restart(&mut self, meanwhile: &[(usize, Condition)]) {
         for (subject, condition) in meanwhile {
-            self.truth[*subject] = possible(*subject, *condition);
+            self.change(*subject, *condition);
             self.said.remove(subject);
         }
-        if std::mem::take(&mut self.is_set) {
+        let was_set = std::mem::take(&mut self.is_set);
+        if was_set {
             // A time that was said by another wall clock than the one that the program starts with can't be read.
             self.said.clear();
         }
         self.start();
         self.report_all();
+        if was_set {
+            // Nor can what it says of a window be told from an hour that has passed.
+            self.loop_on();
+        }
     }
 
     fn start(&mut self) {
@@ -413,9 +586,13 @@ impl World {
     }
 }
 
-/// A component that is not named stays; only agents are gone then.
+/// A component that is not named stays, and who loops is always there.
 fn possible(subject: usize, condition: Condition) -> Condition {
-    if project(subject) == "part" && condition == Condition::Gone { Condition::Well } else { condition }
+    if matches!(project(subject), "part" | "loop") && condition == Condition::Gone {
+        Condition::Well
+    } else {
+        condition
+    }
 }
 
 /// The rule that judges a subject.
@@ -424,6 +601,7 @@ pub(super) fn rule(subject: usize) -> &'static str {
         "idle" => "AgentIdle",
         "down" => "AgentDown",
         "slow" => "Slow",
+        "loop" => "AgentRestarting",
         _ => "ComponentStatus",
     }
 }
