@@ -230,6 +230,8 @@ impl Database {
         if !parent_of(path).is_dir() {
             return Err(StoreError::Gone { path: path.to_owned() });
         }
+        // SQLite has one index of the log in the process: as long as one connection only reads it, all do.
+        self.detach()?;
         let opened = file::open_for_writing(&self.place, path, self.layout, now, &|_| Ok(()))?;
         self.attach(opened.database);
         Ok(())

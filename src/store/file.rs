@@ -275,6 +275,8 @@ fn prepare(connection: &mut Connection, layout: &Layout, taken: usize) -> rusqli
     make_shrinkable(connection)?;
     // WAL, so that readers and the writer don't wait for each other; a database in memory stays without.
     connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
+    // Where the log's index can't grow, SQLite opens the file all the same, and only ever reads it.
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     connection.execute_batch("PRAGMA temp_store=MEMORY;")?;
     connection.execute_batch(layout.pragmas)?;
     if taken < layout.migrations.len() {

@@ -302,7 +302,8 @@ fn hostile_words() {
     let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
     let long = "é".repeat(120);
     // What can't be a name is refused.
-    assert_eq!(lookout.post("/api/state", &idle("\u{202e}evil\u{1b}[31m\u{7}", 400)).status, 400);
+    let answer = lookout.post("/api/state", &idle("\u{202e}evil\u{1b}[31m\u{7}", 400)).json();
+    assert_eq!(answer["accepted"], 0, "{answer}");
     for name in ["<!channel> & *co*", "🤖 \"quoted\" {{ 7*7 }}", &long] {
         push(&lookout, &idle(name, 400));
     }

@@ -58,8 +58,11 @@ pub(super) fn play(
         })
     };
     let receivers = build()?;
+    let mut fleet = config.fleet_settings();
+    // A series is heard of at each interval, however long that is.
+    fleet.agents.max_ttl = fleet.agents.max_ttl.max(test.interval.saturating_mul(3));
     let settings = Settings {
-        fleet: config.fleet_settings(),
+        fleet,
         rules,
         receivers: receivers.iter().map(Receiver::policy).collect(),
         incidents: config.incidents.policy(),

@@ -30,12 +30,25 @@ pub(super) enum Read {
     Timeline(Fingerprint, oneshot::Sender<Result<Vec<Decision>, StoreError>>),
 }
 
+impl Read {
+    /// Answers that there is no answer.
+    fn refuse(self, error: StoreError) {
+        match self {
+            Self::Alerts(_, reply) => drop(reply.send(Err(error))),
+            Self::History { reply, .. } => drop(reply.send(Err(error))),
+            Self::Timeline(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 /// The connection that reads.
 #[derive(Debug)]
 pub(super) struct Reader {
     place: Place,
     layout: &'static Layout,
-    connection: Connection,
+    /// `None` while the file can only be read: who keeps its log's index open read-only keeps the whole process from
+    /// ever writing it, so that each answer then has a connection of its own.
+    connection: Option<Connection>,
     /// The database's [`Database::generation`], and which of them this connection is to.
     generation: (Arc<AtomicU64>, u64),
 }
@@ -44,7 +57,7 @@ impl Reader {
     /// A reader beside `database`.
     pub(super) fn open(database: &Database, layout: &'static Layout) -> Result<Self, StoreError> {
         let place = database.place().clone();
-        let connection = place.connect_reader(layout, database.is_writable())?;
+        let connection = database.is_writable().then(|| place.connect_reader(layout, true)).transpose()?;
         let generation = database.generation();
         let now = generation.load(Relaxed);
         Ok(Self { place, layout, connection, generation: (generation, now) })
@@ -56,7 +69,13 @@ impl Reader {
             match queue.recv(std::time::Duration::MAX) {
                 Received::Item(read) => {
                     self.connect_anew();
-                    self.answer(read);
+                    match &self.connection {
+                        Some(connection) => self.answer(connection, read),
+                        None => match self.place.connect_reader(self.layout, false) {
+                            Ok(connection) => self.answer(&connection, read),
+                            Err(error) => read.refuse(error),
+                        },
+                    }
                 }
                 Received::Quiet => {}
                 Received::Closed => return,
@@ -64,8 +83,8 @@ impl Reader {
         }
     }
 
-    fn answer(&self, read: Read) {
-        let (connection, failed) = (&self.connection, self.place.failed("read"));
+    fn answer(&self, connection: &Connection, read: Read) {
+        let failed = self.place.failed("read");
         match read {
             Read::Alerts(filter, reply) => {
                 reply.send(alerts(connection, &filter).map_err(failed)).ok();
@@ -87,7 +106,7 @@ impl Reader {
         }
         match self.place.connect_reader(self.layout, true) {
             Ok(connection) => {
-                self.connection = connection;
+                self.connection = Some(connection);
                 self.generation.1 = now;
             }
             Err(error) => tracing::debug!(%error, "history is read from the file before"),

@@ -242,7 +242,7 @@ fn limited_size() {
 fn first_start() {
     let setup = Setup::new("").shell(READ_ONLY);
     let error = setup.spawn().map(|lookout| lookout.log()).expect_err("nothing can be written");
-    for part in ["lookout.db", "Read-only file system", "its file system is read-only: mount it for writing"] {
+    for part in ["store.path", "lookout.db", "its directory cannot be written"] {
         assert!(error.contains(part), "`{part}` in {error}");
     }
 }

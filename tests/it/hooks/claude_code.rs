@@ -59,7 +59,7 @@ impl Home {
         let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
         setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
         let text = run(setup.env_clear().current_dir(dir));
-        let (_, hooks) = text.split_once("settings.json where").and_then(|it| it.1.split_once('\n')).expect("hooks");
+        let (_, hooks) = text.split_once("settings.json, once").and_then(|it| it.1.split_once('\n')).expect("hooks");
         fs::write(dir.join(".claude/settings.json"), hooks).unwrap();
         home
     }
@@ -76,6 +76,8 @@ impl Home {
         ]);
         command.envs([("CLAUDE_CODE_MAX_RETRIES", "1"), ("DISABLE_AUTOUPDATER", "1")]);
         command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+        // Whose the hooks are, as `lookout setup` has it.
+        command.envs([("AGENT_NAME", "shop"), ("AGENT_PROJECT", "till")]);
         command
     }
 }

@@ -125,7 +125,10 @@ pub(super) fn answers_in_kind() {
     assert_eq!((empty.status, &*empty.body, empty.header("content-type")), (200, &b""[..], Some(PROTOBUF)));
     let bad = receiver.post("/v1/traces", &[("content-type", PROTOBUF)], b"\xff\xff");
     assert_eq!((bad.status, bad.header("content-type"), bad.body[..2].to_vec()), (400, Some(PROTOBUF), vec![0x08, 3]));
-    let bad = receiver.json("{\"resourceMetrics\": 3}");
+    let odd = receiver.json("{\"resourceMetrics\": 3}");
+    let warning = odd.json()["partialSuccess"]["errorMessage"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((odd.status, warning.is_empty()), (200, false), "what was left out is said: {}", odd.text());
+    let bad = receiver.json("{\"resourceMetrics\": [");
     assert_eq!((bad.status, &bad.json()["code"]), (400, &Value::from(3)));
     assert!(bad.json()["message"].as_str().is_some_and(|said| said.starts_with("the body is not OTLP in JSON: ")));
     let bad = receiver.post("/v1/logs", &[("content-type", JSON), ("content-encoding", "gzip")], b"{}");

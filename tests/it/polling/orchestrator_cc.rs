@@ -29,7 +29,7 @@ fn team(name: &str, members: &[&str]) -> Value {
         .iter()
         .map(|member| {
             json!({"agentId": format!("{member}@{name}"), "name": member, "agentType": "general-purpose",
-                "model": "claude-sonnet-4-6", "joinedAt": 1_795_231_455_000_u64, "cwd": "/home/dev/shop"})
+                "model": "claude-sonnet-4-6", "joinedAt": 1_795_231_455_000_u64, "cwd": "/srv/shop"})
         })
         .collect();
     json!({"name": name, "description": "", "leadAgentId": format!("lead@{name}"), "members": members})
