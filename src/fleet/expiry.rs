@@ -10,6 +10,7 @@ use crate::model::sessions::PATIENCE;
 use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Signal, Signals, Time};
 
 use super::Fleet;
+use super::limits::LIMITED;
 use super::project::Tally;
 
 /// The signals that the day's turn moves.
@@ -109,7 +110,7 @@ impl Fleet {
         agent.limited = None;
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
         // A run that it ended is down from now on, unless it was begun again.
-        self.changes.agents.push((slot, Signals::NONE.with(Signal::AgentsLimited).with(Signal::AgentsDown)));
+        self.changes.agents.push((slot, LIMITED));
         self.project_changed(project);
         self.settle_project(now, project, before);
         self.touched();

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use crate::model::agent::MAX_RATE_LIMITS;
 use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Time, Wall};
+use crate::model::{
+    Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Signals, Time, Wall,
+};
 
 use super::agent::{NOT_RUNNING, Step};
+
+/// What may differ when a limit begins or ends: who failed for a limit is not down while it holds.
+pub(super) const LIMITED: Signals = Signals::NONE.with(Signal::AgentsLimited).with(Signal::AgentsDown);
 
 impl Step<'_> {
     /// Takes over all that is said of its limits.
@@ -45,7 +50,7 @@ impl Step<'_> {
     pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
         agent.refused(self.now, refusal);
         self.is_refusal = true;
-        self.changed.insert(Signal::AgentsLimited);
+        self.changed = self.changed.union(LIMITED);
     }
 
     /// Settles what becomes of the limit when the run ends: one that ended the run goes on and the agent is not down;
@@ -62,14 +67,14 @@ impl Step<'_> {
         let ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
         if limited.ended_run != ended_run {
             limited.ended_run = ended_run;
-            self.changed.insert(Signal::AgentsDown);
+            self.changed = self.changed.union(LIMITED);
         }
     }
 
     /// Notes that a request was answered, so that no limit holds the agent up.
     pub(super) fn answered(&mut self, agent: &mut Agent) {
         if agent.limited.take().is_some() {
-            self.changed.insert(Signal::AgentsLimited);
+            self.changed = self.changed.union(LIMITED);
         }
     }
 

@@ -153,7 +153,7 @@ impl Fleet {
             changed = changed.union(USAGE);
         }
         if limits::take_telemetry(agent, now, said, &self.state.wall) {
-            changed.insert(Signal::AgentsLimited);
+            changed = changed.union(limits::LIMITED);
             let ends = agent.limited.as_ref().map(Limited::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
         }

@@ -224,7 +224,8 @@ fn names_survive() {
     }
     for hostile in ["a\nb", "a\rb", "a\u{0}b", "\u{1b}[31mred", "a\u{202e}b", "", "\u{7f}"] {
         let answer = lookout.post("/api/state", &json!({"agents": [{"name": hostile}]}));
-        let answered = (answer.status, answer.json()["accepted"].clone(), answer.json()["rejected"][0]["field"].clone());
+        let answered =
+            (answer.status, answer.json()["accepted"].clone(), answer.json()["rejected"][0]["field"].clone());
         assert_eq!(answered, (200, json!(0), json!("name")), "{hostile:?}: {}", answer.text());
         assert_eq!(lookout.post("/api/state", &json!({"project": hostile, "agents": []})).status, 400, "{hostile:?}");
     }

@@ -359,3 +359,22 @@ rules:
     world.push(30, AgentUpdate { tokens: [Some(500), None, None, None, None], request_errors: Some(9), ..a(Running) });
     assert_eq!(world.told(&["Burst", "Failing"]), [""; 0], "what others counted before is history");
 }
+
+#[test]
+fn who_failed_for_a_limit_is_down_the_moment_the_limit_is_over() {
+    let counted = |requests, refused| AgentUpdate {
+        requests: Some(requests),
+        request_errors: Some(refused),
+        rate_limit_hits: Some(refused),
+        ..named("a")
+    };
+    let mut world = World::new(settings(), "rules: []");
+    world.push(0, a(Running)).push(1, counted(1, 0)).push(10, a(Failed));
+    assert_eq!(world.told(&["AgentDown"]), ["10 AgentDown a error"]);
+    world.push(20, counted(2, 1));
+    assert_eq!(world.told(&["AgentDown"]), ["20 AgentDown a over"], "a limit is why");
+    world.push(30, counted(4, 1));
+    assert_eq!(world.told(&["AgentDown"]), ["30 AgentDown a error"], "a request is answered, so that it could go on");
+    world.push(40, counted(5, 2)).until(2_000);
+    assert_eq!(world.told(&["AgentDown"]), ["40 AgentDown a over", "640 AgentDown a error"], "the limit has ended");
+}
