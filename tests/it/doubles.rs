@@ -1,5 +1,6 @@
 //! Stand-ins for the services that people are told through and agents work with, which can misbehave on command.
 
 pub(crate) mod model;
+pub(crate) mod sink;
 pub(crate) mod slack;
 pub(crate) mod smtp;

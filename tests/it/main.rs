@@ -17,6 +17,7 @@ mod bundles;
 mod callbacks;
 mod counterparts;
 mod demo;
+mod differential;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
+        differential::trials(),
     ];
     let cases = cases.into_iter().flatten();
 
