@@ -19,6 +19,7 @@ mod callbacks;
 mod counterparts;
 mod demo;
 mod deployment;
+mod differential;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         ruletools::trials(),
         quiet::trials(),
         readme::trials(),
+        differential::trials(),
     ];
     let cases = cases.into_iter().flatten();
 

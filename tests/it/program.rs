@@ -84,8 +84,8 @@ impl Setup {
     }
 
     /// Starts another program in its place.
-    pub(crate) fn program(mut self, program: &str) -> Self {
-        self.program = PathBuf::from(program);
+    pub(crate) fn program(mut self, program: impl AsRef<Path>) -> Self {
+        self.program = program.as_ref().to_owned();
         self
     }
 
