@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A URL that may hold credentials. Debug and Serialize show it as [`url`] does.
+/// A URL that may hold credentials. Debug and Serialize show it without them.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(String);

@@ -17,7 +17,7 @@ const MAX_ID: usize = 1_024;
 /// Increments that arrived together, all of one project.
 #[derive(Clone, Debug, Default)]
 pub struct UsageBatch<'a> {
-    /// The project, valid by [`text::is_name`].
+    /// The project, valid by [`crate::model::text::is_name`].
     pub project: Cow<'a, str>,
     /// The increments; each names an agent or a task, and says tokens or cost.
     pub usage: Vec<UsageUpdate<'a>>,
