@@ -141,6 +141,7 @@ impl Running {
             tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
         }
         let counting = std::mem::take(&mut saved.counting);
+        let profiles = beside::remembering(counting, &config, &clock, &store.history).await;
         let own = Arc::new(Own::new());
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
@@ -220,7 +221,7 @@ impl Running {
                 Arc::new(move || supervisor.failed())
             },
         };
-        let otlp = Beside::start((listeners, inbox), counting, &config, clock, &context, &stop, &supervisor)?;
+        let otlp = Beside::start((listeners, inbox), profiles, &config, clock, &context, &stop, &supervisor)?;
         let part = supervisor.part("the main listener");
         let serving = server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE);
         let serving = tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,9 +21,12 @@ use crate::server::{self, Access, Bound, Surface};
 use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::sources::otlp::{self, Inbox, News, Table};
 use crate::sources::profiles::Profiles;
+use crate::store::HistoryHandle;
 
 /// Distilled exports that may wait for the engine.
 const DISTILLED: usize = 64;
+/// How long the start waits for the disk.
+const FIRST_WRITE: Duration = Duration::from_secs(1);
 
 /// A listener of OTLP, and who may use it.
 pub(super) struct Listener {
@@ -71,6 +75,21 @@ fn is_taken(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
+/// Goes on from what was remembered before the start. Since when telemetry is heard is on disk before the first export
+/// is answered: else, after a kill, what a process had counted by then would be taken for what it did before anybody
+/// listened.
+pub(super) async fn remembering(saved: Counting, config: &Config, clock: &Clock, history: &HistoryHandle) -> Profiles {
+    let mut profiles = Profiles::new(clock.now(), &config.otlp);
+    profiles.restore(saved);
+    let fresh = profiles.take_counting();
+    if !fresh.is_empty() {
+        // A disk that fails is logged by the store, which tries again; one that hangs must not keep the program from
+        // starting.
+        drop(tokio::time::timeout(FIRST_WRITE, history.remember(fresh)).await);
+    }
+    profiles
+}
+
 /// Hands what telemetry says of agents to the engine, until nobody says anything any more.
 async fn forward(mut distilled: mpsc::Receiver<News>, engine: Handle) {
     while let Some((batch, done)) = distilled.recv().await {
@@ -90,10 +109,10 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts it with what `counting` telemetry remembered: the listeners serve until `stop`.
+    /// Starts it with what `profiles` remember: the listeners serve until `stop`.
     pub(super) fn start(
         (listeners, inbox): (Vec<Listener>, Inbox),
-        counting: Counting,
+        profiles: Profiles,
         config: &Config,
         clock: Clock,
         context: &server::Context,
@@ -104,8 +123,6 @@ impl Beside {
         let mut key = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut key).map_err(|_| anyhow::anyhow!("no random numbers"))?;
-        let mut profiles = Profiles::new(clock.now(), &config.otlp);
-        profiles.restore(counting);
         let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), profiles);
         let (said, distilled) = mpsc::channel(DISTILLED);
         let engine = context.engine.clone();

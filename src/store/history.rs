@@ -187,6 +187,7 @@ enum Message {
     Decisions(Vec<Decision>),
     Save(Box<Save>, OwnedSemaphorePermit),
     Usage(UsageBody, Reply),
+    Counting(Box<Counting>, Reply),
     Flush(Reply),
     Close(Reply),
 }
@@ -287,6 +288,12 @@ impl HistoryHandle {
             Err(_) => self.health.drop_rows(1),
         }
         answer
+    }
+
+    /// Saves what counting telemetry has remembered before any agent does, and returns once it outlives the process. What
+    /// could not be written is tried again.
+    pub async fn remember(&self, counting: Counting) -> Result<(), StoreError> {
+        self.ask(|reply| Message::Counting(Box::new(counting), reply)).await
     }
 
     /// Returns once everything handed over before is committed.

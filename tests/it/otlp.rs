@@ -72,6 +72,11 @@ pub(crate) fn trials() -> Vec<Case> {
             &[],
             restarts::a_kill_between_signals,
         ),
+        trial(
+            "otlp: a kill right after the first export ever loses nothing that is exported again",
+            &[],
+            restarts::a_kill_after_the_first_export,
+        ),
         trial("otlp: a reload drops attributes at once", &[], refusals::a_reload_drops),
     ]
 }

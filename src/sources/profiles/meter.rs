@@ -229,8 +229,9 @@ impl Memory {
     /// Takes over what was remembered before a restart. What a stream has counted since then is news, and so is all that
     /// one has counted that began meanwhile.
     pub(super) fn restore(&mut self, saved: Counting) {
-        if let Some(since) = saved.since {
-            self.since = self.since.min(since);
+        // One that is later was said by a clock that has been set back since, and is to be replaced.
+        if let Some(since) = saved.since.filter(|since| *since <= self.since) {
+            self.since = since;
             self.fresh.since = None;
         }
         self.seen_order.extend(saved.seen.iter().copied().take(MAX_SEEN));
@@ -345,6 +346,15 @@ mod tests {
         assert_eq!(grown(&mut again, 3, 500, 1_010, 6.0), 6.0, "it began meanwhile");
         assert_eq!(grown(&mut again, 4, 99, 1_010, 6.0), 0.0, "it began before the first start");
         assert_eq!(again.step(9, Temporality::Delta, (100, 110), 5.0), 0.0, "sent again");
+        assert_eq!(again.take_fresh().since, None, "it is saved already");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_begins_the_time_that_is_heard_anew() {
+        let mut memory = Memory::new(1_000);
+        memory.restore(Counting { since: Some(5_000), ..Counting::default() });
+        assert_eq!(memory.take_fresh().since, Some(1_000));
+        assert_eq!(grown(&mut memory, 1, 1_010, 1_020, 3.0), 3.0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::limit::RateLimit;
 use super::rows::subject;
 use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS, UsageBody};
-use crate::model::{Decision, HistoryRow};
+use crate::model::{Counting, Decision, HistoryRow};
 
 /// Rows kept for a disk that fails; the oldest go first.
 const BACKLOG: usize = 65_536;
@@ -18,6 +18,8 @@ pub(super) struct Pending {
     pub(super) decisions: Vec<Decision>,
     pub(super) save: Option<Save>,
     pub(super) usage: Vec<UsageBody>,
+    /// What counting telemetry remembered before [`Pending::save`].
+    pub(super) counting: Counting,
     limit: RateLimit,
     /// Rows that [`RateLimit`] left out since somebody counted them.
     pub(super) rate_limited: usize,
@@ -48,6 +50,10 @@ impl Pending {
                 self.usage.push(body);
                 self.replies.push(reply);
             }
+            Message::Counting(counting, reply) => {
+                self.counting.merge(*counting);
+                self.replies.push(reply);
+            }
             Message::Save(save, permit) => {
                 // What failed to be logged is in the save now.
                 self.usage.retain(|body| body.seq > save.usage_through);
@@ -74,6 +80,7 @@ impl Pending {
             && self.decisions.is_empty()
             && self.save.is_none()
             && self.usage.is_empty()
+            && self.counting.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
@@ -82,6 +89,7 @@ impl Pending {
         self.decisions.clear();
         self.save = None;
         self.usage.clear();
+        self.counting = Counting::default();
     }
 
     /// Cuts what a failing disk left here and returns how many rows went.

@@ -452,6 +452,17 @@ async fn what_counting_remembers_is_saved_with_the_agents() {
     assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
 }
 
+#[tokio::test]
+async fn what_is_remembered_before_any_save_survives_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.db");
+    let (history, _) = open(&path);
+    let counting = Counting { since: Some(7), scheme: 9, key: Some(Key([1, 2])), ..Counting::default() };
+    history.remember(counting.clone()).await.unwrap();
+    let crashed = after_a_crash(&path);
+    assert_eq!((crashed.counting, crashed.saved_at), (counting, None), "of the fleet it says nothing");
+}
+
 /// What a crash now would leave, opened.
 fn after_a_crash(path: &Path) -> Saved {
     let dir = tempfile::tempdir().unwrap();

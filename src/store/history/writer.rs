@@ -225,6 +225,7 @@ impl Writer {
         }
         timeline::write(&transaction, &self.pending.decisions)?;
         usage_log::write(&transaction, &self.pending.usage)?;
+        remembered::write(&transaction, &self.pending.counting, self.clock.now(), &mut self.buffer)?;
         if let Some(save) = &self.pending.save {
             saved::write(&transaction, save, &mut self.buffer)?;
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::exports::Exports;
 use super::ledger::{self, Row};
-use super::schedule::{Address, By, Condition, Damage, EXPORTERS, SUBJECTS, Slow, Step, Whom};
+use super::schedule::{Address, By, Condition, Damage, SUBJECTS, Slow, Step, Whom};
 use super::{clock, disk};
 use crate::doubles::mailbox::Mailbox;
 use crate::doubles::slack::{Line, SECRET, Slack};
@@ -136,10 +136,7 @@ impl World {
         for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
             world.report(subject, Condition::Well, false);
         }
-        // So are those who export: from when on telemetry was heard is written with the first of it.
-        let program = world.program.as_ref().expect("it was started");
-        (0..EXPORTERS).for_each(|who| world.exports.export(program, who, 1));
-        crate::durability::wait_until_saved(&world.setup, 4);
+        crate::durability::wait_until_saved(&world.setup, 2);
         world
     }
 

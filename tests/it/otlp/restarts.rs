@@ -1,5 +1,8 @@
 //! Telemetry over restarts of lookout: what was counted before is not counted again, whichever signal comes after.
 
+use lookout::clock::Clock;
+use serde_json::{Value, json};
+
 use super::{Recording, recordings};
 use crate::durability::wait_until_saved;
 use crate::program::{Lookout, Setup, eventually};
@@ -47,4 +50,42 @@ pub(super) fn a_kill_between_signals() {
         lines.iter().filter(|line| !line.starts_with("orchestrator_agent_requests")).cloned().collect()
     };
     assert_eq!(kept(&after), kept(&counted));
+}
+
+/// What a process that began at `began` says that it used in all, in milliseconds.
+fn used(began: i64, time: i64, tokens: u64) -> Value {
+    let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    let nanos = |millis: i64| (millis * 1_000_000).to_string();
+    json!({"resourceMetrics": [{
+        "resource": {"attributes": [text("service.name", "claude-code"), text("agent.name", "builder")]},
+        "scopeMetrics": [{"scope": {"name": "com.anthropic.claude_code"}, "metrics": [{
+            "name": "claude_code.token.usage", "unit": "tokens",
+            "sum": {"aggregationTemporality": 2, "isMonotonic": true, "dataPoints": [{
+                "attributes": [text("type", "input"), text("model", "claude-opus")],
+                "startTimeUnixNano": nanos(began), "timeUnixNano": nanos(time), "asInt": tokens.to_string(),
+            }]},
+        }]}],
+    }]})
+}
+
+/// Tokens of the one agent.
+fn tokens(lookout: &Lookout) -> Value {
+    let agent = &lookout.get("/api/status").json()["projects"][0]["agents"][0];
+    agent["tokens"]["input"].clone()
+}
+
+pub(super) fn a_kill_after_the_first_export() {
+    let setup = Setup::new("");
+    let mut lookout = setup.start();
+    let began = Clock::system().now().as_millis();
+    // None of these exports lives to be saved.
+    for round in 1..=3_u64 {
+        let answer = lookout.post("/v1/metrics", &used(began, began + round.cast_signed(), 700 * round));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(tokens(&lookout), json!(700 * round));
+        lookout.kill9();
+        lookout = setup.start();
+    }
+    assert_eq!(lookout.post("/v1/metrics", &used(began, began + 10, 2_800)).status, 200);
+    assert_eq!(tokens(&lookout), json!(2_800));
 }
