@@ -197,7 +197,11 @@ impl Running {
             let reloader = Arc::clone(&reloader);
             move || -> server::Later<server::Reloaded> {
                 let reloader = Arc::clone(&reloader);
-                Box::pin(async move { reloader.reload().await })
+                // In a task of its own: whoever asked may hang up, and half a reload is none.
+                Box::pin(async move {
+                    let reloaded = tokio::spawn(async move { reloader.reload().await }).await;
+                    reloaded.unwrap_or_else(|error| Err(format!("the reload was aborted: {error}")))
+                })
             }
         };
         let context = Context {

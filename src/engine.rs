@@ -201,12 +201,13 @@ impl Engine {
         };
         let effects = self.alerts.announce(now, "monitoring", &text);
         self.take_effects(now, effects);
-        let effects = self.alerts.set_paused(now, !on);
-        self.take_effects(now, effects);
         if on {
+            // Before anything is sent: what recovered during the pause must not be repeated as firing first.
             self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
             self.settle(now);
         }
+        let effects = self.alerts.set_paused(now, !on);
+        self.take_effects(now, effects);
     }
 
     /// Hands notices to their receivers.

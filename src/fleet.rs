@@ -32,7 +32,7 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signals, Snapshot, Time};
+use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signal, Signals, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
@@ -344,7 +344,8 @@ impl Fleet {
         if agent.source != *source {
             agent.source = Arc::clone(source);
         }
-        agent.ttl = ttl;
+        // One whose reporter promises to come back is idle by its silence, others only with something to do.
+        let promises_anew = std::mem::replace(&mut agent.ttl, ttl).is_none() != ttl.is_none();
         let before = Tally::of(agent, is_new);
         // Until the first word after a restart the agent is only remembered, and little of it is judged.
         let is_known = !is_new && agent.last_heard >= self.state.started_at;
@@ -352,6 +353,9 @@ impl Fleet {
         let mut step = agent::Step::new(now, started_at, &self.state.wall, count_cache_read, heard);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
+        if promises_anew {
+            step.changed.insert(Signal::IdleSeconds);
+        }
         if step.task_changed {
             index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
         }

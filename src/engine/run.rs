@@ -230,6 +230,15 @@ impl Engine {
                 within = &mut stop => break within.unwrap_or_default(),
                 done = self.committer.next() => self.committed(done),
                 Some(report) = reports.recv() => self.take_report(report),
+                // Before what comes in: a flood must not keep what it brought from the disk.
+                _ = saving.tick() => {
+                    let now = self.now();
+                    self.watch(now);
+                    self.remind(now);
+                    self.send_deferred(now);
+                    self.save(now);
+                    self.count_unrecorded();
+                }
                 Some(message) = control.recv() => {
                     // Whoever reads after a hook was answered sees what it says: those that wait now, and no later ones.
                     let waiting = hooks.len();
@@ -252,14 +261,6 @@ impl Engine {
                         let Ok(event) = bulk.try_recv() else { break };
                         self.take_bulk(now, event);
                     }
-                }
-                _ = saving.tick() => {
-                    let now = self.now();
-                    self.watch(now);
-                    self.remind(now);
-                    self.send_deferred(now);
-                    self.save(now);
-                    self.count_unrecorded();
                 }
                 () = tokio::time::sleep(wait) => {}
             }

@@ -57,7 +57,7 @@ impl OrchestratorCc {
         if let Some(shape) = self.shape {
             match self.ask(shape, requester, clock, project).await {
                 // It may be another server by now.
-                Err(failure) if is_foreign(&failure) => {}
+                Err(failure) if is_foreign(&failure) && !self.teams.just_emptied() => {}
                 asked => return asked.map_err(|failure| failure.error),
             }
         }

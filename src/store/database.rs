@@ -53,7 +53,10 @@ impl Database {
     /// `lock` is `None` in memory, and when `connection` only reads.
     pub(super) fn new(place: Place, layout: &'static Layout, connection: Connection, lock: Option<Lock>) -> Self {
         let identity = identity_of(&place);
-        Self { place, layout, connection, lock, identity, log_length: 0, failed: None, generation: Arc::default() }
+        let mut database =
+            Self { place, layout, connection, lock, identity, log_length: 0, failed: None, generation: Arc::default() };
+        database.note();
+        database
     }
 
     pub(super) const fn place(&self) -> &Place {
@@ -80,7 +83,7 @@ impl Database {
         fs::metadata(beside(path, suffix)).map_or(0, |file| file.len())
     }
 
-    /// Notes how the files are, before the thread waits: what is otherwise afterwards was somebody else.
+    /// Notes how the files are after this thread wrote: what is otherwise afterwards was somebody else.
     pub(super) fn note(&mut self) {
         self.log_length = self.length("-wal");
     }

@@ -100,3 +100,12 @@ fn a_restart_changes_nothing_that_hooks_said() {
     world.take(1_000, hook(Step::ToolEnded("Bash".into()))).until(1_300);
     assert_eq!(world.told(&RULES), ["1000 AgentIdle a over", "1300 AgentIdle a warning"]);
 }
+
+#[test]
+fn who_is_known_by_hooks_is_idle_from_the_moment_that_somebody_vouches_for_it() {
+    let mut world = World::new(settings(), "rules: []");
+    world.take(0, hook(Step::Prompted)).take(10, stopped()).until(2_000);
+    assert_eq!(world.told(&RULES), [""; 0], "hooks promise nothing");
+    world.push(2_000, named("a")).until(2_001);
+    assert_eq!(world.told(&RULES), ["2000 AgentIdle a critical"], "a push promises to come again");
+}

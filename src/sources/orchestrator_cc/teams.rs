@@ -34,6 +34,8 @@ const REQUESTS_AT_ONCE: usize = 8;
 pub(super) struct Teams {
     /// Whether there were any.
     seen: bool,
+    /// Whether the last poll was the first that found none any more.
+    emptied: bool,
     /// The place of the first team to be asked next.
     turn: usize,
 }
@@ -75,6 +77,11 @@ impl Part {
 }
 
 impl Teams {
+    /// Whether the last poll was the first that found no team any more.
+    pub(super) const fn just_emptied(&self) -> bool {
+        self.emptied
+    }
+
     /// Asks for all teams: a batch for each.
     pub(super) async fn poll(&mut self, requester: &Arc<Requester>, clock: &Clock) -> Polled<Vec<Batch<'static>>> {
         let teams = match requester.fetch(&TEAMS, teams).await {
@@ -91,7 +98,8 @@ impl Teams {
             Err(failure) => return Err(failure),
         };
         // A server that just started may not have read its teams yet: only a second look removes everybody.
-        if teams.is_empty() && std::mem::take(&mut self.seen) {
+        self.emptied = teams.is_empty() && std::mem::take(&mut self.seen);
+        if self.emptied {
             let message =
                 "/api/teams: there is no team any more; its agents stay until the next poll finds none either";
             return Err(failed(SourceErrorReason::Upstream, message).into());

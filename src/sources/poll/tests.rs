@@ -170,6 +170,27 @@ async fn either_orchestrator_is_recognized_and_a_change_of_shape_as_well() {
 }
 
 #[tokio::test]
+async fn an_orchestrator_that_lists_no_team_any_more_is_believed_at_its_second_word() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let url = upstream(move |_, path, _| match path.as_str() {
+        "/api/teams" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+            json(r#"{"teams": [{"name": "shop", "members": [{"agentId": "a@shop", "name": "a"}]}]}"#)
+        }
+        "/api/teams" => json(r#"{"teams": []}"#),
+        _ => Answer::Status(404),
+    })
+    .await;
+    let mut poller = Poller::new(&source("orchestrator-cc", &url, serde_json::json!({})), clock()).expect("a poller");
+    let shown = |polled: Result<Vec<Batch<'_>>, SourceError>| {
+        let batches = polled.map_err(|error| error.reason)?;
+        Ok(batches.iter().map(|batch| (batch.project.to_string(), batch.agents.len(), batch.complete)).collect())
+    };
+    assert_eq!(shown(poller.poll().await), Ok(vec![("shop".to_owned(), 1, true)]));
+    assert_eq!(shown(poller.poll().await), Err::<Vec<_>, _>(SourceErrorReason::Upstream), "it may just have started");
+    assert_eq!(shown(poller.poll().await), Ok(vec![("shop".to_owned(), 0, true)]));
+}
+
+#[tokio::test]
 async fn an_orchestrator_that_fails_is_not_taken_for_another_or_for_an_empty_one() {
     async fn check(answer: fn(usize, String, HeaderMap) -> Answer, expected: Result<usize, SourceErrorReason>) {
         let url = upstream(answer).await;

@@ -122,7 +122,6 @@ impl Writer {
     /// Serves `queue` until it closes.
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
         loop {
-            self.database.note();
             match queue.recv(TICK) {
                 Received::Item(first) => {
                     self.gather(first, queue);
@@ -138,8 +137,12 @@ impl Writer {
                         return;
                     }
                     self.prune_if_due();
+                    self.database.note();
                 }
-                Received::Quiet => self.tend(),
+                Received::Quiet => {
+                    self.tend();
+                    self.database.note();
+                }
                 Received::Closed => break,
             }
         }
@@ -191,6 +194,8 @@ impl Writer {
                 self.health.drop_rows(self.pending.trim());
             }
         }
+        // Before anybody is answered: whatever is done to the files from then on is noticed.
+        self.database.note();
         outcome
     }
 

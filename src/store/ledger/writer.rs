@@ -164,7 +164,6 @@ impl Writer {
     /// Serves `queue` until it closes.
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
         loop {
-            self.database.note();
             match queue.recv(if self.unfolded { QUIET } else { TICK }) {
                 Received::Item(first) => {
                     if let Some(close) = self.serve(first, queue) {
@@ -176,9 +175,13 @@ impl Writer {
                     }
                     if self.clock.now() >= self.prune_at.plus(PRUNE_AT_LAST) {
                         self.prune_if_due();
+                        self.database.note();
                     }
                 }
-                Received::Quiet => self.tend(),
+                Received::Quiet => {
+                    self.tend();
+                    self.database.note();
+                }
                 Received::Closed => break,
             }
         }
@@ -233,6 +236,8 @@ impl Writer {
                 self.health.drop_rows(self.work.trim());
             }
         }
+        // Before anybody is answered: whatever is done to the files from then on is noticed.
+        self.database.note();
         outcome
     }
 
