@@ -3,7 +3,7 @@
 //! Who there is comes from `/api/teams` alone, in one request. What a team does is asked of its own routes, of a bounded
 //! number of teams in each poll; a route that fails costs only what it would have said, and is named in the batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,9 @@ pub(super) struct Teams {
     emptied: bool,
     /// The place of the first team to be asked next.
     turn: usize,
+    /// By team and member, the last heartbeat and when it was read: a server that was started again has none, which
+    /// says nothing of anybody.
+    beats: BTreeMap<String, BTreeMap<String, (Value, Time)>>,
 }
 
 /// A team as `/api/teams` lists it.
@@ -55,6 +58,8 @@ pub(super) struct Details {
     messages: Option<Vec<Value>>,
     /// By name.
     health: BTreeMap<String, Value>,
+    /// How long ago those heartbeats were read that are remembered.
+    ages: BTreeMap<String, Duration>,
     /// What of it could not be read.
     faults: Vec<Fault>,
 }
@@ -107,11 +112,34 @@ impl Teams {
         self.seen = !teams.is_empty();
         let mut details = self.details(&teams, requester).await;
         let now = clock.wall();
+        self.remember(&teams, &mut details, now);
         let batches = teams.into_iter().map(|team| {
             let details = details.remove(&team.name).unwrap_or_default();
             of_team(&team, &details, now)
         });
         Ok(batches.collect())
+    }
+
+    /// Adds to `details` the heartbeats that are missing there as they were last read, and keeps those that are there.
+    fn remember(&mut self, teams: &[Team], details: &mut BTreeMap<String, Details>, now: Time) {
+        self.beats.retain(|name, _| teams.iter().any(|team| team.name == *name));
+        for Team { name, members } in teams {
+            let details = details.entry(name.clone()).or_default();
+            let known = self.beats.entry(name.clone()).or_default();
+            if let Some(members) = members {
+                let listed: BTreeSet<&str> =
+                    members.iter().filter_map(|member| member.get("name").and_then(Value::as_str)).collect();
+                known.retain(|member, _| listed.contains(&**member));
+                let read = details.health.iter().filter(|(member, _)| listed.contains(&***member));
+                known.extend(read.map(|(member, beat)| (member.clone(), (beat.clone(), now))));
+            }
+            for (member, (beat, at)) in known.iter() {
+                if !details.health.contains_key(member) {
+                    details.health.insert(member.clone(), beat.clone());
+                    details.ages.insert(member.clone(), now.since(*at));
+                }
+            }
+        }
     }
 
     /// What the teams whose turn it is do, by name, as far as it is answered in time.
@@ -317,7 +345,14 @@ fn of_member<'a>(member: &'a Value, details: &'a Details, now: Time) -> Finished
     let is_it = |value: Option<&Value>| value.and_then(Value::as_str).is_some_and(|name| names.contains(&Some(name)));
     let wrote = details.messages.iter().flatten().filter(|message| is_it(message.get("sender")));
     let wrote = latest(wrote.filter_map(|message| message.get("timestamp")), &mut draft);
-    let beat = names[0].and_then(|name| details.health.get(name)).map(|beat| Beat::read(beat, &mut draft));
+    let age = names[0].and_then(|name| details.ages.get(name)).copied();
+    // Who wrote since a heartbeat that is remembered has said more than that.
+    let is_outdated = age.zip(wrote).is_some_and(|(age, wrote)| wrote > now.minus(age));
+    let beat = names[0].filter(|_| !is_outdated).and_then(|name| details.health.get(name));
+    let beat = beat.map(|beat| Beat::read(beat, &mut draft)).map(|beat| Beat {
+        elapsed: beat.elapsed.map(|elapsed| elapsed.saturating_add(age.unwrap_or_default())),
+        ..beat
+    });
     if let Some(tasks) = &details.tasks {
         hold(tasks.iter().filter(|task| is_it(task.get("owner"))), &mut draft);
     }

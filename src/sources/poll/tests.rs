@@ -191,6 +191,34 @@ async fn an_orchestrator_that_lists_no_team_any_more_is_believed_at_its_second_w
 }
 
 #[tokio::test]
+async fn what_an_orchestrator_said_of_an_agents_health_holds_until_it_says_something_else() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let url = upstream(move |_, path, _| match path.as_str() {
+        "/api/teams" => json(r#"{"teams": [{"name": "shop", "members": [{"agentId": "a@shop", "name": "a"}]}]}"#),
+        "/api/teams/shop/tasks" => json(r#"{"tasks": [{"taskId": "1", "status": "in_progress", "owner": "a"}]}"#),
+        "/api/health" => match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => json(r#"{"shop": {"a": {"isHealthy": false, "timeoutThreshold": 300.0, "elapsed": 400.0}}}"#),
+            1 => json("{}"),
+            2 => json("<html>"),
+            3 => json(r#"{"shop": {"b": {"isHealthy": true, "elapsed": 1.0}}}"#),
+            _ => json(r#"{"shop": {"a": {"isHealthy": true, "timeoutThreshold": 300.0, "elapsed": 2.0}}}"#),
+        },
+        "/api/teams/shop/messages" => json(r#"{"messages": []}"#),
+        _ => Answer::Status(404),
+    })
+    .await;
+    let mut poller = Poller::new(&source("orchestrator-cc", &url, serde_json::json!({})), clock()).expect("a poller");
+    let mut last = None;
+    for turn in 0..5 {
+        let batches = poller.poll().await.expect("teams");
+        let agent = &batches[0].agents[0];
+        assert_eq!(agent.running, Some(turn == 4), "{turn}: {agent:?}");
+        assert!(agent.last_activity >= last, "{turn}: it never goes back");
+        last = agent.last_activity;
+    }
+}
+
+#[tokio::test]
 async fn an_orchestrator_that_fails_is_not_taken_for_another_or_for_an_empty_one() {
     async fn check(answer: fn(usize, String, HeaderMap) -> Answer, expected: Result<usize, SourceErrorReason>) {
         let url = upstream(answer).await;
