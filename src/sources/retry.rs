@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(32 * 86_400);
 /// Words of one time that are looked at.
 const MAX_WORDS: usize = 12;
 /// What comes before a time, with the kinds of time that may follow. Of two that begin at one place the longer is first.
-const MARKERS: [(&str, Follows); 22] = [
+const MARKERS: [(&str, Follows); 23] = [
     ("resets_in_seconds", Follows::Seconds),
     ("retry_after_seconds", Follows::Seconds),
     ("retry_after_ms", Follows::Millis),
@@ -41,6 +41,7 @@ const MARKERS: [(&str, Follows); 22] = [
     ("available at", Follows::Date),
     ("resets", Follows::Date),
     ("reset at", Follows::Date),
+    ("regain access", Follows::Date),
 ];
 
 /// What follows a marker.
@@ -188,8 +189,8 @@ struct Parts {
 /// `4pm`, `3:30pm (europe/berlin)`, `16:00 utc`, `dec 3rd, 2026 4:15 am`, `thu, 03 dec 2026 04:15:00 gmt`,
 /// `2026-12-03t04:15:00z`, `tomorrow at 4pm`, `1795273200`: the next such time.
 fn date_time(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
-    let text = text.trim_start_matches([' ', ':', '·']);
-    let first = text.split([' ', ',', '(', '}', ';']).next()?;
+    let text = lead(text);
+    let first = text.split([' ', ',', '(', ')', ']', '}', ';']).next()?;
     if first.len() >= 10
         && let Ok(seconds) = first.trim_end_matches('.').parse::<f64>()
     {
@@ -229,6 +230,26 @@ fn date_time(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
     Some(Time::from_millis(then.timestamp().as_millisecond()))
 }
 
+/// `text` from where the date or time itself begins: `resets at (…`, `resets on: …`.
+fn lead(text: &str) -> &str {
+    const MARKS: [char; 5] = [' ', ':', '·', '(', '['];
+    let mut rest = text.trim_start_matches(MARKS);
+    while let Some((_, after)) = rest.split_once([' ', ':']).filter(|(word, _)| is_filler(word)) {
+        rest = after.trim_start_matches(MARKS);
+    }
+    // A bracket alone is that of a zone or of a remark, which says more than what is within.
+    if rest.starts_with(|letter: char| letter.is_ascii_digit()) {
+        rest
+    } else {
+        text.trim_start_matches([' ', ':', '·'])
+    }
+}
+
+/// Whether `word` says nothing of a date or time beside it.
+fn is_filler(word: &str) -> bool {
+    matches!(word, "at" | "on" | "around" | "about" | "the" | "of" | "by" | "today")
+}
+
 /// Reads the words of a date and time until one says something else.
 fn parts(text: &str) -> Option<Parts> {
     let mut parts = Parts::default();
@@ -243,7 +264,7 @@ fn parts(text: &str) -> Option<Parts> {
             }
             break;
         }
-        if matches!(bare, "at" | "on" | "around" | "about" | "the" | "of" | "by" | "today") {
+        if is_filler(bare) {
             continue;
         }
         if bare == "tomorrow" {
@@ -441,6 +462,16 @@ mod tests {
             ("resets Monday at 9am (UTC)", "2026-11-23T09:00:00Z"),
             ("resets tomorrow at 9:15 a.m. (UTC)", "2026-11-22T09:15:00Z"),
             ("resets 2026-11-23 09:00 UTC", "2026-11-23T09:00:00Z"),
+            ("resets at 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
+            ("Limit resets at: 2026-12-01T02:00:00+01:00.", "2026-12-01T01:00:00Z"),
+            ("resets on 2026-12-01T02:00:00.5Z, then go on", "2026-12-01T02:00:00.5Z"),
+            ("resets (2026-12-01T02:00:00Z)", "2026-12-01T02:00:00Z"),
+            ("resets at 2026-12-01 02:00:00 UTC", "2026-12-01T02:00:00Z"),
+            ("resets at 1795273200", "15:00:00Z"),
+            ("available at about 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
+            ("quota will reset at 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
+            ("try again at 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
+            ("You will regain access on 2026-12-01 at 00:00 UTC.", "2026-12-01T00:00:00Z"),
             // Local time, where no zone is named.
             ("You’ve hit your usage limit. Upgrade or try again at Dec 3rd, 2026 4:15 AM.", "2026-12-03T03:15:00Z"),
             ("try again at Nov 30th, 2026 12:05\u{202f}AM.", "2026-11-29T23:05:00Z"),

@@ -30,7 +30,6 @@ use text::Text;
 
 use state::Limit;
 
-use crate::model::limited::is_about_limit;
 use crate::model::{AgentStatus, Time, text as letters};
 use crate::sources::retry::retry_at;
 
@@ -240,7 +239,7 @@ impl Reader {
         let says_how = matches!(self.format, Format::ClaudeCode | Format::Codex | Format::GeminiCli);
         let last = String::from_utf8_lossy(&self.last).into_owned();
         let failure = Failure::of(None, &last);
-        if ending == Ending::Over && !says_how && failure.is_limit() && is_about_limit(&last) {
+        if ending == Ending::Over && !says_how && failure.is_limit() {
             self.state.limit = Limit::Until("unknown", retry_at(&last, now));
             return self.state.is(AgentStatus::Failed, Some(failure.words()));
         }

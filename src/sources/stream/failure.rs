@@ -2,13 +2,17 @@
 
 use crate::model::limited::is_about_limit;
 
-/// What errors speak of, and how we call it.
-const KINDS: [(&str, &str); 14] = [
+/// What limits are called, where it is one.
+const LIMITS: [(&str, &str); 5] = [
     ("rate limit", "rate limit"),
     ("rate_limit", "rate limit"),
     ("too many requests", "rate limit"),
     ("usage limit", "usage limit"),
     ("quota", "quota used up"),
+];
+
+/// What other errors speak of, and how we call it.
+const KINDS: [(&str, &str); 9] = [
     ("overloaded", "overloaded"),
     ("unauthorized", "not authorised"),
     ("authentication", "not authorised"),
@@ -30,6 +34,8 @@ pub(super) struct Failure {
     pub(super) status: Option<u64>,
     /// What kind of failure.
     kind: Option<&'static str>,
+    /// Whether it is a limit that ends by itself.
+    is_limit: bool,
 }
 
 impl Failure {
@@ -39,21 +45,25 @@ impl Failure {
         let start = String::from_utf8_lossy(start).to_ascii_lowercase();
         let numbers = || start.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
         let named = || numbers().filter(|word| word.len() == 3).filter_map(|word| word.parse::<u64>().ok());
-        let status = status.or_else(|| named().find(|status| (400..600).contains(status)));
-        let kind = KINDS.iter().find(|(said, _)| start.contains(said)).map(|(_, kind)| *kind);
-        let kind = kind.or_else(|| is_about_limit(&start).then_some("usage limit"));
+        let is_about_limit = status.is_none_or(|status| status < 500) && is_about_limit(&start);
+        // A number within the words of a limit is how much of it is used.
+        let is_status = |status: &u64| if is_about_limit { *status == 429 } else { (400..600).contains(status) };
+        let status = status.or_else(|| named().find(is_status));
+        let called =
+            |kinds: &[(&str, &'static str)]| kinds.iter().find(|(said, _)| start.contains(said)).map(|(_, kind)| *kind);
+        let kind = if is_about_limit { called(&LIMITS).or(Some("usage limit")) } else { called(&KINDS) };
         let kind = kind.or(match status {
             Some(429) => Some("rate limit"),
             Some(529) => Some("overloaded"),
             Some(401 | 403) => Some("not authorised"),
             _ => None,
         });
-        Self { status, kind }
+        Self { status, kind, is_limit: status == Some(429) || is_about_limit }
     }
 
     /// Whether the provider refused it for a limit that ends by itself.
     pub(super) fn is_limit(self) -> bool {
-        self.status == Some(429) || self.status.is_none() && matches!(self.kind, Some("rate limit" | "usage limit"))
+        self.is_limit
     }
 
     /// In a few words.
@@ -87,6 +97,14 @@ mod tests {
             ("You've hit your usage limit for org-1234", "usage limit", true),
             ("it broke at line 1429 of 5230", "an error", false),
             ("Rate limit reached for organization org-abc", "rate limit", true),
+            ("Rate limit reached: Limit 500, Used 500, Requested 1", "rate limit", true),
+            ("You're out of extra usage · resets 3pm (Europe/Berlin)", "usage limit", true),
+            ("insufficient_quota: You exceeded your current quota", "quota used up", true),
+            ("RESOURCE_EXHAUSTED", "usage limit", true),
+            ("429 RESOURCE_EXHAUSTED", "429, usage limit", true),
+            ("tests of the rate limiter failed", "an error", false),
+            ("Disk quota exceeded", "an error", false),
+            ("Context limit reached", "an error", false),
         ] {
             let failure = Failure::of(None, text);
             assert_eq!((failure.words().as_str(), failure.is_limit()), (words, is_limit), "{text}");
