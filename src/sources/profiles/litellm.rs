@@ -91,20 +91,24 @@ pub(super) fn attempt(attributes: &[KeyValue]) -> Option<f64> {
 
 /// The whole number at `key` of an object that was written by Python's `str` or as JSON.
 pub(super) fn inner_number(object: &str, key: &str) -> Option<f64> {
-    ['\'', '"'].into_iter().find_map(|quote| {
-        let (_, rest) = object.split_once(&format!("{quote}{key}{quote}:"))?;
-        let rest = rest.trim_start();
-        let digits = rest.split_once(|letter: char| !letter.is_ascii_digit()).map_or(rest, |(digits, _)| digits);
-        digits.parse::<u32>().ok().map(f64::from)
-    })
+    let rest = after_key(object, key)?;
+    let digits = rest.split_once(|letter: char| !letter.is_ascii_digit()).map_or(rest, |(digits, _)| digits);
+    digits.parse::<u32>().ok().map(f64::from)
 }
 
 /// The text at `key` of such an object.
 pub(super) fn inner<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    let rest = after_key(object, key)?;
+    let open = rest.chars().next().filter(|open| matches!(open, '\'' | '"'))?;
+    rest.strip_prefix(open)?.split_once(open).map(|(text, _)| text)
+}
+
+/// What follows `key` in such an object, in any letter case, since headers are among the keys.
+fn after_key<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    let lower = object.to_ascii_lowercase();
     ['\'', '"'].into_iter().find_map(|quote| {
-        let (_, rest) = object.split_once(&format!("{quote}{key}{quote}:"))?;
-        let rest = rest.trim_start();
-        let open = rest.chars().next().filter(|open| matches!(open, '\'' | '"'))?;
-        rest.strip_prefix(open)?.split_once(open).map(|(text, _)| text)
+        let quoted = format!("{quote}{}{quote}:", key.to_ascii_lowercase());
+        let at = lower.find(&quoted)?;
+        object.get(at + quoted.len()..).map(str::trim_start)
     })
 }

@@ -6,6 +6,7 @@
 //! LiteLLM's cache says nothing, since no model was asked. The names are those of LiteLLM 1.106.2.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -171,20 +172,15 @@ struct Metadata<'a> {
     usage_object: Option<&'a RawValue>,
 }
 
-/// What a caller says of itself.
+/// What a caller says of itself, or the headers that it sent.
 #[derive(Default, Deserialize)]
-struct Requester<'a> {
-    #[serde(borrow, rename = "agent.name")]
-    agent_name: Option<&'a RawValue>,
-    agent_id: Option<&'a RawValue>,
-    project: Option<&'a RawValue>,
-    session_id: Option<&'a RawValue>,
-    #[serde(rename = "x-litellm-agent-id")]
-    agent_header: Option<&'a RawValue>,
-    #[serde(rename = "x-claude-code-session-id")]
-    claude_session: Option<&'a RawValue>,
-    #[serde(rename = "x-litellm-session-id")]
-    session_header: Option<&'a RawValue>,
+struct Requester<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
+
+impl<'a> Requester<'a> {
+    /// The value of that name in any letter case, as headers have it.
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
 }
 
 /// The provider's own count, of which the sums are in the call itself.
@@ -231,6 +227,8 @@ impl Call<'_> {
         let metadata: Metadata<'_> = inner(self.metadata);
         let caller: Requester<'_> = inner(metadata.requester_metadata);
         let headers: Requester<'_> = inner(metadata.requester_custom_headers);
+        let session = headers.get("x-claude-code-session-id");
+        let session = session.or(caller.get("session_id")).or(headers.get("x-litellm-session-id"));
         let used: Used<'_> = inner(metadata.usage_object);
         let (asked, answered): (Details<'_>, Details<'_>) =
             (inner(used.prompt_tokens_details), inner(used.completion_tokens_details));
@@ -242,11 +240,11 @@ impl Call<'_> {
             ("gen_ai.response.id", self.id),
             (PROVIDER_MODEL, self.model),
             ("gen_ai.provider.name", self.custom_llm_provider),
-            ("agent.name", caller.agent_name),
-            ("agent_id", caller.agent_id),
-            ("agent.id", headers.agent_header),
-            ("project", caller.project),
-            ("session.id", headers.claude_session.or(caller.session_id).or(headers.session_header)),
+            ("agent.name", caller.get("agent.name")),
+            ("agent_id", caller.get("agent_id")),
+            ("agent.id", headers.get("x-litellm-agent-id")),
+            ("project", caller.get("project")),
+            ("session.id", session),
             (KEY_ALIAS, metadata.user_api_key_alias),
             ("metadata.user_api_key_team_alias", metadata.user_api_key_team_alias),
             ("gen_ai.usage.input_tokens", self.prompt_tokens),

@@ -307,7 +307,10 @@ fn claude_and_proxy(id: u8) -> [Export; 2] {
         ("cost_usd", "0.014"),
     ]);
     own.extend(words(&[("request_id", &id.to_string())]));
-    let headers = format!("{{'x-claude-code-session-id': '{SESSION}'}}");
+    // Headers are passed on in whatever case they were sent.
+    let header =
+        ["x-claude-code-session-id", "X-Claude-Code-Session-Id", "X-CLAUDE-CODE-SESSION-ID"][usize::from(id) % 3];
+    let headers = format!("{{'{header}': '{SESSION}'}}");
     let call = id.to_string();
     let proxied = words(&[
         ("gen_ai.system", ""),

@@ -100,4 +100,6 @@ fn litellm_names_the_agent_inside_a_text() {
     assert_eq!(crate::sources::profiles::litellm::inner(python, "agent_id"), Some("shop-agent-1"));
     assert_eq!(crate::sources::profiles::litellm::inner("{\"agent_id\": \"a\"}", "agent_id"), Some("a"));
     assert_eq!(crate::sources::profiles::litellm::inner("{'agent_id': None}", "agent_id"), None);
+    let header = "{'é': 1, 'X-LiteLLM-Agent-Id': 'Ada'}";
+    assert_eq!(crate::sources::profiles::litellm::inner(header, "x-litellm-agent-id"), Some("Ada"));
 }

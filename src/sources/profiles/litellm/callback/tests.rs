@@ -40,6 +40,24 @@ fn the_three_formats_say_the_same() {
 }
 
 #[test]
+fn headers_of_the_caller_are_known_in_any_letter_case() {
+    for [agent, session] in [
+        ["x-litellm-agent-id", "x-claude-code-session-id"],
+        ["X-LiteLLM-Agent-Id", "X-Claude-Code-Session-Id"],
+        ["X-LITELLM-AGENT-ID", "X-LiteLLM-Session-Id"],
+    ] {
+        let call = json!({
+            "status": "success",
+            "litellm_call_id": "c",
+            "metadata": { "requester_custom_headers": { agent: "ada", session: "s-1", "accept": null } },
+        });
+        let calls = read(&call.to_string()).expect("an object");
+        let said = |key| attributes::text(&records(&calls)[0].attributes, key).map(|it| it.into_owned());
+        assert_eq!([said("agent.id"), said("session.id")], [Some("ada".to_owned()), Some("s-1".to_owned())], "{agent}");
+    }
+}
+
+#[test]
 fn a_call_keeps_its_numbers_and_names_and_nothing_else() {
     let calls = read(&Json::from(recorded()).to_string()).expect("an array");
     let [first, .., failed, _] = records(&calls) else { panic!("{calls:?}") };
