@@ -31,6 +31,7 @@ use text::Text;
 use state::Limit;
 
 use crate::model::{AgentStatus, Time, text as letters};
+use crate::sources::lenient::Body;
 use crate::sources::retry::retry_at;
 
 /// The longest line that is looked at, in bytes; longer ones pass unread, but for JSON, whose long texts are left out.
@@ -182,8 +183,9 @@ impl Reader {
         if self.format == Format::ClaudeCode && claude_code::is_piece(line) {
             return;
         }
-        let lossy = String::from_utf8_lossy(line);
-        let Some(said) = Line::read(&lossy) else { return self.text_line(line) };
+        let body = Body::new(line);
+        let read = body.read(|text| Line::read(text).map(|said| (said, text)).ok_or(()));
+        let Ok((said, text)) = read else { return self.text_line(line) };
         if self.format == Format::Auto {
             self.format = if ClaudeCode::knows(&said) {
                 Format::ClaudeCode
@@ -197,8 +199,8 @@ impl Reader {
         }
         let task = self.state.task.take();
         match self.format {
-            Format::ClaudeCode => self.claude_code.take(now, &said, &lossy, &mut self.state),
-            Format::GeminiCli => self.gemini_cli.take(now, &said, &lossy, &mut self.state),
+            Format::ClaudeCode => self.claude_code.take(now, &said, text, &mut self.state),
+            Format::GeminiCli => self.gemini_cli.take(now, &said, text, &mut self.state),
             _ => self.codex.take(now, &said, &mut self.state),
         }
         if self.has_task || self.state.task.is_none() {
@@ -233,7 +235,7 @@ impl Reader {
     /// Settles how it ended, at `now`: as the stream said, else badly where the format says how a run ends and this one
     /// did not. Text that does not say it leaves it unknown, unless its last words are those of a limit.
     pub fn finish(&mut self, now: Time, ending: Ending) {
-        if self.state.status.is_over() {
+        if self.state.ended || self.state.status.is_over() {
             return;
         }
         let says_how = matches!(self.format, Format::ClaudeCode | Format::Codex | Format::GeminiCli);
@@ -249,9 +251,7 @@ impl Reader {
             Ending::Over if says_how => "ended without a result",
             Ending::Over if self.is_empty => "ended without any output",
             Ending::Over => {
-                self.state.ended = true;
-                self.state.reason = Some("ended; its output does not say how".to_owned());
-                return;
+                return self.state.ends_somehow();
             }
         };
         self.state.is(AgentStatus::Failed, Some(reason.to_owned()));

@@ -150,8 +150,8 @@ impl ClaudeCode {
         if let Some((_, answer)) = self.printing.iter().find(|(other, _)| *other == whose).copied() {
             self.used(answer, usage, state);
         }
-        if state.status != AgentStatus::WaitingQuestion {
-            state.status = AgentStatus::Running;
+        if state.ended || state.status != AgentStatus::WaitingQuestion {
+            (state.status, state.ended) = (AgentStatus::Running, false);
         }
     }
 
@@ -181,7 +181,7 @@ impl ClaudeCode {
             self.session = name(&line.session);
             self.meter.total(&usage.tokens(), line.cost_usd, is_first);
         }
-        if is_good(line) {
+        if is_good(line) == Some(true) {
             return end(line, state);
         }
         // Its words are of the provider where the program itself ended well.
@@ -201,21 +201,32 @@ impl ClaudeCode {
     }
 }
 
-fn is_good(line: &Line<'_>) -> bool {
-    !line.is_error && line.subtype == "success"
+/// Whether the run ended well; `None` where the line does not say how.
+fn is_good(line: &Line<'_>) -> Option<bool> {
+    match (line.is_error, &*line.subtype) {
+        (Some(true), _) => Some(false),
+        (_, "success") => Some(true),
+        (is_error, "") => is_error.map(|_| true),
+        _ => Some(false),
+    }
 }
 
 /// Takes over how the run ended, where no request of it is to blame.
 fn end(line: &Line<'_>, state: &mut State) {
-    if is_good(line) {
-        state.served();
-        return state.is(AgentStatus::Completed, None);
+    match is_good(line) {
+        Some(true) => {
+            state.served();
+            state.is(AgentStatus::Completed, None);
+        }
+        Some(false) => {
+            let reason = match &*line.subtype {
+                "success" => None,
+                subtype => failure::word(subtype),
+            };
+            state.is(AgentStatus::Failed, Some(reason.unwrap_or_else(|| "an error".to_owned())));
+        }
+        None => state.ends_somehow(),
     }
-    let reason = match &*line.subtype {
-        "success" => None,
-        subtype => failure::word(subtype),
-    };
-    state.is(AgentStatus::Failed, Some(reason.unwrap_or_else(|| "an error".to_owned())));
 }
 
 /// A request that ended badly.

@@ -10,6 +10,7 @@ use super::meter::{Meter, Tokens};
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, State};
 use crate::model::{AgentStatus, Time};
+use crate::sources::lenient::Body;
 use crate::sources::retry::retry_at;
 
 /// What it has understood so far.
@@ -40,10 +41,13 @@ impl GeminiCli {
             }
             "tool_use" => state.is(AgentStatus::Running, Some(format!("runs {}", name(&line.tool)))),
             "message" | "tool_result" => state.is(AgentStatus::Running, None),
-            "result" => self.end(now, line.status == "success", line, text, state),
+            "result" => {
+                let is_unsaid = line.status.is_empty() && line.error.is_empty();
+                self.end(now, (!is_unsaid).then_some(line.status == "success"), line, text, state);
+            }
             "" if line.has_response || line.has_error_code => {
                 self.begin(line, state);
-                self.end(now, !line.has_error_code, line, text, state);
+                self.end(now, Some(!line.has_error_code), line, text, state);
             }
             _ => {}
         }
@@ -59,13 +63,17 @@ impl GeminiCli {
         self.session = session;
     }
 
-    fn end(&mut self, now: Time, is_good: bool, line: &Line<'_>, text: &str, state: &mut State) {
+    fn end(&mut self, now: Time, is_good: Option<bool>, line: &Line<'_>, text: &str, state: &mut State) {
         if let Some(tokens) = tokens(text) {
             self.meter.total(&tokens, None, false);
         }
-        if is_good {
-            state.served();
-            return state.is(AgentStatus::Completed, None);
+        match is_good {
+            Some(true) => {
+                state.served();
+                return state.is(AgentStatus::Completed, None);
+            }
+            Some(false) => {}
+            None => return state.ends_somehow(),
         }
         let failure = Failure::of(None, &line.error);
         state.count(ERRORS);
@@ -84,7 +92,7 @@ pub(super) fn is_minor(line: &[u8]) -> bool {
 
 /// The totals of a run, by the names of its stream or by those of its one object.
 fn tokens(text: &str) -> Option<Tokens> {
-    let body: Value = serde_json::from_str(text).ok()?;
+    let body: Value = Body::new(text.as_bytes()).read(|text| serde_json::from_str(text)).ok()?;
     let stats = body.get("stats")?;
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
     if stats.get("total_tokens").is_some() {

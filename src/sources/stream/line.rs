@@ -23,7 +23,8 @@ pub(super) struct Line<'a> {
     pub(super) status: Cow<'a, str>,
     /// The word or text of an error.
     pub(super) error: Cow<'a, str>,
-    pub(super) is_error: bool,
+    /// Whether the run ended with an error; `None` where that is not said.
+    pub(super) is_error: Option<bool>,
     /// The HTTP status of an error.
     pub(super) error_status: Option<u64>,
     pub(super) attempt: Option<u64>,
@@ -145,7 +146,7 @@ fn step(at: At, key: &str) -> Step {
         (At::Line, "session_id" | "thread_id") => Keep(|line, value| text(&mut line.session, value)),
         (At::Line, "parent_tool_use_id") => Keep(|line, value| text(&mut line.parent, value)),
         (At::Line, "status") => Keep(|line, value| text(&mut line.status, value)),
-        (At::Line, "is_error") => Keep(|line, value| line.is_error = value == Scalar::Flag(true)),
+        (At::Line, "is_error") => Keep(|line, value| line.is_error = flag(&value)),
         (At::Line, "error_status" | "api_error_status") => Keep(|line, value| line.error_status = count(&value)),
         (At::Line, "api_error") => Keep(|line, value| text(&mut line.limit_error, value)),
         (At::Line, "terminal_reason") => Keep(|line, value| text(&mut line.terminal_reason, value)),
@@ -169,7 +170,7 @@ fn step(at: At, key: &str) -> Step {
         (At::Message, "id") => Keep(|line, value| text(&mut line.message_id, value)),
         (At::Message, "content") => Into(At::Content),
         (At::Error, "message") => Keep(|line, value| text(&mut line.error, value)),
-        (At::Error, "code") => Keep(|line, _| line.has_error_code = true),
+        (At::Error, "code") => Keep(|line, value| line.has_error_code = value != Scalar::Null),
         (At::Block, "name") => Keep(|line, value| text(&mut line.tool, value)),
         (At::Event | At::Item, "type") => Keep(|line, value| text(&mut line.inner, value)),
         (At::Request, "subtype") => Keep(|line, value| text(&mut line.request, value)),
@@ -185,6 +186,15 @@ fn step(at: At, key: &str) -> Step {
 fn text<'a>(to: &mut Cow<'a, str>, value: Scalar<'a>) {
     if let Scalar::Text(text) = value {
         *to = text;
+    }
+}
+
+/// A yes or no, also in quotes.
+fn flag(value: &Scalar<'_>) -> Option<bool> {
+    match value {
+        Scalar::Text(word) if word.trim().eq_ignore_ascii_case("true") => Some(true),
+        Scalar::Text(word) if word.trim().eq_ignore_ascii_case("false") => Some(false),
+        value => value.flag().ok().flatten(),
     }
 }
 

@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::MAX_LINE;
-use super::document::{BYTE_ORDER_MARK, Document, Starts};
+use super::document::{self, BYTE_ORDER_MARK, Document};
 
 /// So much of a line that is not over yet is shown, in bytes.
 const SHOWN: usize = 4096;
@@ -103,8 +103,10 @@ pub struct Skimmer {
     put_off: Option<Lines>,
     /// A buffer that was passed over: the next one, while it is still warm.
     spare: Option<Vec<u8>>,
-    /// Where JSON begins that is not written line by line; `None` where the stream is text by what its user says.
-    starts: Option<Starts>,
+    /// Whether JSON may be written otherwise than line by line.
+    finds_documents: bool,
+    /// Whether the line that is not over yet looked like a document and is none.
+    is_refused: bool,
     /// The document that is not over yet.
     document: Option<Document>,
 }
@@ -121,7 +123,8 @@ impl Skimmer {
             kept: Vec::new(),
             put_off: None,
             spare: None,
-            starts: documents.then(Starts::new),
+            finds_documents: documents,
+            is_refused: false,
             document: None,
         }
     }
@@ -129,87 +132,123 @@ impl Skimmer {
     /// Takes in the next bytes of the stream, the first `length` of `buffer`, and returns a buffer for those after them.
     pub fn take(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
         let bytes = buffer.get(..length).unwrap_or(&buffer);
-        if self.document.is_none() {
-            match self.next_document(bytes) {
-                None => return self.take_lines(buffer, length, lane),
-                Some(0) => {
-                    // A line that had barely begun was the beginning of it.
-                    let mut document = Document::default();
-                    document.read(&std::mem::take(&mut self.open), &mut Vec::new());
-                    self.document = Some(document);
-                }
-                Some(at) => {
-                    self.take_lines(bytes.get(..at).unwrap_or_default().to_vec(), at, lane);
-                    self.document = Some(Document::default());
-                    self.take_document(bytes.get(at..).unwrap_or_default(), lane);
-                    return buffer;
-                }
-            }
+        if self.document.is_none() && self.next_document(bytes).is_none() {
+            return self.take_lines(buffer, length, lane);
         }
-        self.take_document(bytes, lane);
+        let (mut rest, mut objects) = (bytes, Vec::new());
+        while !rest.is_empty() {
+            rest = match self.document.take() {
+                Some(document) => self.take_document(document, rest, &mut objects, lane),
+                None => self.take_before_document(rest, &mut objects, lane),
+            };
+        }
+        self.pass_first(&mut objects, lane);
         buffer
     }
 
     /// Where in `bytes` JSON begins that is not written line by line.
     fn next_document(&self, bytes: &[u8]) -> Option<usize> {
-        let starts = self.starts.as_ref()?;
-        if !self.overlong && (1..=SHORT).contains(&self.open.len()) {
+        if !self.finds_documents {
+            return None;
+        }
+        let is_free = !self.overlong && !self.is_refused;
+        if is_free && (1..=SHORT).contains(&self.open.len()) {
             let joined = [&self.open, bytes.get(..SHORT).unwrap_or(bytes)].concat();
-            if starts.find(&joined, true) == Some(0) {
+            if document::start(&joined, true) == Some(0) {
                 return Some(0);
             }
         }
-        starts.find(bytes, self.open.is_empty() && !self.overlong)
+        document::start(bytes, is_free && self.open.is_empty())
     }
 
-    /// Takes in bytes of the document, and whatever follows it.
-    fn take_document(&mut self, bytes: &[u8], lane: &mut impl Lane) {
-        let Some(document) = &mut self.document else { return };
-        let mut lines = Vec::new();
-        let read = document.read(bytes, &mut lines);
-        let is_over = document.is_over();
+    /// Takes in the lines before the next document, begins that, and returns the bytes from there.
+    fn take_before_document<'b>(&mut self, bytes: &'b [u8], objects: &mut Vec<u8>, lane: &mut impl Lane) -> &'b [u8] {
+        let start = self.next_document(bytes);
+        let (lines, rest) = bytes.split_at(start.unwrap_or(bytes.len()));
         if !lines.is_empty() {
-            self.pass(Lines { first: lines, ..Lines::default() }, lane);
+            self.pass_first(objects, lane);
+            self.take_part(lines, lane);
         }
-        if is_over && let Some(document) = self.document.take() {
-            self.take_back(document, lane);
-            let rest = bytes.get(read..).unwrap_or_default();
-            if !rest.is_empty() {
-                self.take(rest.to_vec(), rest.len(), lane);
+        if start.is_some() {
+            // A line that had barely begun was the beginning of it.
+            let mut document = Document::default();
+            document.read(&std::mem::take(&mut self.open), objects);
+            self.document = Some(document);
+        }
+        rest
+    }
+
+    /// Takes in bytes of the document, adds its objects that end to `objects`, and returns the bytes that follow it.
+    fn take_document<'b>(
+        &mut self,
+        mut document: Document,
+        bytes: &'b [u8],
+        objects: &mut Vec<u8>,
+        lane: &mut impl Lane,
+    ) -> &'b [u8] {
+        let read = document.read(bytes, objects);
+        if document.is_over() {
+            let raw = document.into_raw();
+            if !raw.is_empty() {
+                self.pass_first(objects, lane);
+                self.take_back(&raw, lane);
             }
+        } else {
+            self.document = Some(document);
         }
+        bytes.get(read..).unwrap_or_default()
     }
 
     /// Takes what turned out to be no document for the lines that it is.
-    fn take_back(&mut self, document: Document, lane: &mut impl Lane) {
-        let raw = document.into_raw();
-        if !raw.is_empty() {
-            let length = raw.len();
-            self.take_lines(raw, length, lane);
-        }
+    fn take_back(&mut self, raw: &[u8], lane: &mut impl Lane) {
+        self.take_part(raw, lane);
+        self.is_refused = !self.open.is_empty();
     }
 
     /// Takes in the next bytes where they are lines.
     fn take_lines(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
-        let bytes = buffer.get(..length).unwrap_or(&buffer);
+        let (mut first, others) = self.cut(buffer.get(..length).unwrap_or(&buffer));
+        let next = if others.is_empty() {
+            self.pass_first(&mut first, lane);
+            buffer
+        } else {
+            self.pass(Lines { first, buffer, others }, lane);
+            self.spare.take().unwrap_or_else(|| lane.buffer())
+        };
+        self.show_open(lane);
+        next
+    }
+
+    /// Takes in some bytes of a buffer where they are lines.
+    fn take_part(&mut self, bytes: &[u8], lane: &mut impl Lane) {
+        let (mut first, others) = self.cut(bytes);
+        first.extend_from_slice(bytes.get(others).unwrap_or_default());
+        self.pass_first(&mut first, lane);
+        self.show_open(lane);
+    }
+
+    /// Cuts `bytes` into the line that began before, if it ends there, and where the other whole lines are; keeps what
+    /// is not over yet.
+    fn cut(&mut self, bytes: &[u8]) -> (Vec<u8>, Range<usize>) {
         let end = memrchr(b'\n', bytes).map_or(0, |last| last + 1);
         let (lines, rest) = bytes.split_at(end);
         let mut first = Vec::new();
         let mut start = 0;
-        if !lines.is_empty() && (self.overlong || !self.open.is_empty()) {
-            // The end of a line that began before.
-            start = memchr(b'\n', lines).map_or(end, |at| at + 1);
-            if !self.overlong {
-                first = std::mem::take(&mut self.open);
-                first.extend_from_slice(lines.get(..start).unwrap_or_default());
+        if !lines.is_empty() {
+            if self.overlong || !self.open.is_empty() {
+                start = memchr(b'\n', lines).map_or(end, |at| at + 1);
+                if !self.overlong {
+                    first = std::mem::take(&mut self.open);
+                    first.extend_from_slice(lines.get(..start).unwrap_or_default());
+                }
             }
-            self.overlong = false;
+            (self.overlong, self.is_refused) = (false, false);
         }
         if !rest.is_empty() && !self.overlong {
             self.open.extend_from_slice(rest);
             if self.open.len() > MAX_LINE {
                 let line = std::mem::take(&mut self.open);
-                if self.starts.is_some() && line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).starts_with(OBJECT) {
+                if self.finds_documents && line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).starts_with(OBJECT) {
                     let mut document = Document::line();
                     document.read(&line, &mut Vec::new());
                     self.document = Some(document).filter(|document| !document.is_over());
@@ -217,27 +256,21 @@ impl Skimmer {
                 self.overlong = self.document.is_none();
             }
         }
-        let next = if start < end {
-            self.pass(Lines { first, buffer, others: start..end }, lane);
-            self.spare.take().unwrap_or_else(|| lane.buffer())
-        } else {
-            if !first.is_empty() {
-                self.pass(Lines { first, ..Lines::default() }, lane);
-            }
-            buffer
-        };
-        // Shown only where it is looked at soon: whoever is behind has more to read.
+        (first, start..end)
+    }
+
+    /// Shows the line that is not over yet, only where it is looked at soon: whoever is behind has more to read.
+    fn show_open(&self, lane: &mut impl Lane) {
         if !self.open.is_empty() && self.put_off.is_none() {
             let shown = self.open.get(self.open.len().saturating_sub(SHOWN)..).unwrap_or_default().to_vec();
             drop(lane.offer(Piece::Open(shown)));
         }
-        next
     }
 
     /// Hands on what is left when the stream is over.
     pub fn finish(&mut self, lane: &mut impl Lane) {
         if let Some(document) = self.document.take() {
-            self.take_back(document, lane);
+            self.take_back(&document.into_raw(), lane);
         }
         self.hand_kept(lane);
         if let Some(lines) = self.put_off.take() {
@@ -266,6 +299,13 @@ impl Skimmer {
             && let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines))
         {
             self.put_off = Some(lines);
+        }
+    }
+
+    /// Passes on `lines`, if any, that are in no buffer, and empties them.
+    fn pass_first(&mut self, lines: &mut Vec<u8>, lane: &mut impl Lane) {
+        if !lines.is_empty() {
+            self.pass(Lines { first: std::mem::take(lines), ..Lines::default() }, lane);
         }
     }
 

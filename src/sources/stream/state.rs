@@ -108,7 +108,12 @@ impl Default for State {
 impl State {
     /// Notes what it is doing, and why.
     pub(super) fn is(&mut self, status: AgentStatus, reason: Option<String>) {
-        (self.status, self.reason) = (status, reason);
+        (self.status, self.reason, self.ended) = (status, reason, false);
+    }
+
+    /// Notes that it ended, and that its output does not say how.
+    pub(super) fn ends_somehow(&mut self) {
+        (self.reason, self.ended) = (Some("ended; its output does not say how".to_owned()), true);
     }
 
     /// Notes that a limit refused a request of `provider`, which ends at `until` as far as that is said.

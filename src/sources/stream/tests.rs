@@ -193,6 +193,100 @@ fn json_is_understood_however_it_is_laid_out() {
     }
 }
 
+/// How a run ended, and what it used.
+fn ended(text: &str, size: usize) -> (Option<AgentStatus>, Option<u64>) {
+    let state = piped(text.as_bytes(), size).state().clone();
+    ((!state.ended).then_some(state.status), state.counts.whole[1])
+}
+
+#[test]
+fn a_value_that_is_no_json_costs_itself() {
+    let bad: [(&str, &[u8]); 6] = [
+        ("\"@\"", br#""hi \ud83d there""#),
+        ("\"@\"", b"\"a\x01b\tc\x1b[0m\""),
+        ("\"@\"", b"\"a\xff\xfe\""),
+        ("\"@\"", br#""C:\Users""#),
+        ("\"@\"", b"[NaN, -Infinity, 1e999]"),
+        ("0.1", b"NaN"),
+    ];
+    let run = messages(false, "@");
+    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).expect("JSON");
+    let lines: String = run.as_array().expect("lines").iter().map(|line| format!("{line}\n")).collect();
+    let codex = r#"{"type":"thread.started","thread_id":"s","x":"@"}
+{"type":"item.completed","item":{"type":"agent_message","text":"@"}}
+{"type":"turn.completed","usage":{"input_tokens":50,"output_tokens":70},"error":"@","cost":0.1}
+"#;
+    let gemini = r#"{"session_id":"s","response":"@","cost":0.1,"stats":{"models":{"m":{"tokens":{"prompt":50,"candidates":70}}}}}"#;
+    let skipped = gemini.replace("\"@\"", "\"\",\"x\":\"@\"");
+    let gemini_lines = r#"{"type":"init","session_id":"s","model":"auto"}
+{"type":"result","status":"success","x":"@","cost":0.1,"error":"@","stats":{"total_tokens":120,"input_tokens":50,"output_tokens":70}}
+"#;
+    let gemini_pretty = pretty(&serde_json::from_str(gemini).expect("JSON"));
+    let texts = [
+        run[2].to_string(),
+        run.to_string(),
+        pretty(&run[2]),
+        pretty(&run),
+        lines,
+        codex.to_owned(),
+        gemini.to_owned(),
+        skipped,
+        gemini_pretty,
+        gemini_lines.to_owned(),
+    ];
+    for text in &texts {
+        for (place, value) in bad {
+            for mark in ["", "\u{feff}"] {
+                let parts: Vec<&[u8]> = text.split(place).map(str::as_bytes).collect();
+                let bytes = [mark.as_bytes(), &parts.join(value)].concat();
+                for size in [1, 7, 1 << 20] {
+                    let state = piped(&bytes, size).state().clone();
+                    let shown = String::from_utf8_lossy(&bytes);
+                    assert!(!state.ended, "{size}: {shown}");
+                    assert_eq!((state.status, state.counts.whole[1]), (AgentStatus::Completed, Some(70)), "{shown}");
+                }
+            }
+        }
+    }
+    let cursor = br#"{"type":"system","subtype":"init","session_id":"s","model":"Auto"}
+{"type":"tool_call","subtype":"started","args":"\ud83d","session_id":"s"}
+{"type":"result","subtype":"success","is_error":false,"duration_ms":NaN,"result":"\ud83d","session_id":"s"}
+"#;
+    let reader = piped(cursor, 7);
+    assert_eq!((reader.state().status, reader.agent_type()), (AgentStatus::Completed, Some("cursor")));
+}
+
+#[test]
+fn how_a_run_ended_is_what_its_result_says() {
+    use AgentStatus::{Completed, Failed};
+    for (says, expected) in [
+        (r#""is_error":"true","subtype":"success""#, Some(Failed)),
+        (r#""is_error":"True","subtype":null"#, Some(Failed)),
+        (r#""is_error":"false","subtype":"success""#, Some(Completed)),
+        (r#""is_error":false"#, Some(Completed)),
+        (r#""is_error":null,"subtype":"success""#, Some(Completed)),
+        (r#""is_error":null,"subtype":"error_max_turns""#, Some(Failed)),
+        (r#""is_error":null,"subtype":null"#, None),
+        (r#""is_error":NaN"#, None),
+        (r#""is_error":null,"api_error_status":500"#, Some(Failed)),
+    ] {
+        let result = format!("{{\"type\":\"result\",{says},\"session_id\":\"s\",\"usage\":{{\"output_tokens\":7}}}}\n");
+        assert_eq!(ended(&result, 9), (expected, Some(7)), "{says}");
+        let init = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}\n";
+        assert_eq!(ended(&format!("{result}{init}"), 9).0, Some(Failed), "a run that began after it and has no end");
+        let call = "{\"type\":\"tool_call\",\"session_id\":\"s\"}\n";
+        if !says.contains("api_error") {
+            assert_eq!(ended(&format!("{init}{call}{result}"), 9).0, expected, "Cursor: {says}");
+        }
+    }
+    for (says, expected) in [("\"success\"", Some(Completed)), ("\"error\"", Some(Failed)), ("null", None)] {
+        let lines = format!(
+            "{{\"type\":\"init\",\"session_id\":\"s\"}}\n{{\"type\":\"result\",\"status\":{says},\"stats\":{{\"total_tokens\":7,\"output_tokens\":7}}}}\n"
+        );
+        assert_eq!(ended(&lines, 9), (expected, Some(7)), "Gemini CLI: {says}");
+    }
+}
+
 #[test]
 fn what_is_not_understood_is_neither_success_nor_failure() {
     for text in [

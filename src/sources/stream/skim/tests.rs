@@ -190,3 +190,38 @@ fn who_learns_the_format_no_longer_waits_for_every_line() {
     skimmer.finish(&mut lane);
     assert_eq!(lane.lines, b"a\nc\n");
 }
+
+/// What comes of `text`, `times` times over, in buffers of `size`, where documents are looked for.
+fn documents(text: &str, times: usize, size: usize) -> String {
+    let mut skimmer = Skimmer::new(Keep::Everything, true);
+    let mut lane = Slow::new(&[], 1);
+    for bytes in text.repeat(times).as_bytes().chunks(size) {
+        skimmer.take(bytes.to_vec(), bytes.len(), &mut lane);
+    }
+    skimmer.finish(&mut lane);
+    String::from_utf8(lane.lines).expect("text")
+}
+
+#[test]
+fn documents_in_a_row_need_no_more_than_their_own_room() {
+    for (text, expected) in [
+        ("[{}]\n", "{}\n"),
+        ("{\n\"a\":1\n}\n", "{\"a\":1}\n"),
+        ("[{}]x\n", "{}\nx\n"),
+        ("words\n[{}]", "words\n{}\n"),
+        // What looks like a document at its beginning and is none, as Python prints its lists.
+        ("[{'a': 1}]\n", "[{'a': 1}]\n"),
+        ("[{\"a\": True}]\n", "[{\"a\": True}]\n"),
+        ("[{\"a\": \"\n", "[{\"a\": \"\n"),
+        ("{\n  A\n}\n", "{\n  A\n}\n"),
+    ] {
+        for size in [1, 3, 7, 128 * 1024] {
+            let times = (128 * 1024) / text.len();
+            let found = documents(text, times, size);
+            let mut lines: Vec<&str> = found.lines().filter(|line| !line.is_empty()).collect();
+            lines.dedup();
+            assert!(found.matches(expected).count() + 1 >= times, "{text:?} {size}: {:.200}", found);
+            assert!(lines.len() <= expected.lines().count() * times, "{text:?} {size}");
+        }
+    }
+}
