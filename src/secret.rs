@@ -165,6 +165,11 @@ pub struct SecretError {
 }
 
 impl SecretError {
+    /// Whether the file's disk or mount did not answer, which says nothing of the secret.
+    pub fn is_late(&self) -> bool {
+        self.source.kind() == io::ErrorKind::TimedOut
+    }
+
     /// The error and its cause in one line, for those who show no chain of causes.
     pub fn in_full(&self) -> String {
         format!("{self}: {}", self.source)

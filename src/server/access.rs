@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::error::Refusal;
@@ -18,6 +19,8 @@ use crate::secret::{Secret, SecretSource};
 
 /// For how long a token that was read from its file lets its bearer in without another look.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long the files of tokens are left alone after each look, whatever is shown to us meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a browser says of where a request comes from, and of what it is for.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -27,7 +30,9 @@ const FETCH_DEST: &str = "sec-fetch-dest";
 /// The rules of access in force.
 #[derive(Debug)]
 pub struct Access {
-    tokens: Vec<Token>,
+    tokens: Vec<Arc<Token>>,
+    /// When the last look at the tokens' files began, which is kept while one looks: that look is everybody's who waits.
+    looked: tokio::sync::Mutex<Option<Instant>>,
     loopback: Option<Role>,
     allowed_hosts: Vec<Host>,
     /// Where others find us: scheme, host and port.
@@ -64,13 +69,28 @@ impl Token {
         !is_file || self.known().as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH)
     }
 
-    /// Reads it again.
+    /// Reads it again. A file that hangs leaves what was known of it: a disk or mount must not lock everybody out.
     async fn renew(&self) {
         let read = self.source.read().await;
-        if let Err(error) = &read {
-            tracing::error!(token = &*self.name, error = error.in_full(), "token not readable; its bearer is refused");
+        let (now, mut known) = (Instant::now(), self.known());
+        match (read, known.take()) {
+            (Ok(secret), _) => *known = Some((now, secret)),
+            (Err(error), Some((_, secret))) if error.is_late() => {
+                *known = Some((now, secret));
+                drop(known);
+                tracing::error!(token = &*self.name, error = error.in_full(), "token not readable; it stays as it was");
+            }
+            (Err(error), Some(_)) => {
+                drop(known);
+                tracing::error!(
+                    token = &*self.name,
+                    error = error.in_full(),
+                    "token not readable; its bearer is refused"
+                );
+            }
+            // It was logged when it began.
+            (Err(_), None) => {}
         }
-        *self.known() = read.ok().map(|secret| (Instant::now(), secret));
     }
 }
 
@@ -122,12 +142,12 @@ impl Access {
                 }
                 Ok(secret) => known.push(secret),
             }
-            tokens.push(Token {
+            tokens.push(Arc::new(Token {
                 name: Arc::from(token.name.as_str()),
                 role: token.role,
                 source,
                 known: Mutex::new(token_now),
-            });
+            }));
         }
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -138,6 +158,7 @@ impl Access {
         });
         Ok(Self {
             tokens,
+            looked: tokio::sync::Mutex::default(),
             loopback: config.auth.loopback,
             allowed_hosts: config.allowed_hosts.iter().filter_map(|host| host_and_port(host).ok()).collect(),
             external,
@@ -153,10 +174,33 @@ impl Access {
         // Every token is compared, so that the time taken tells nothing of which one came close.
         let is_known = self.tokens.iter().fold(false, |known, token| known | (token.is(&given) & token.is_fresh()));
         if !is_known {
-            for token in self.tokens.iter().filter(|token| matches!(token.source, SecretSource::File(_))) {
-                token.renew().await;
-            }
+            self.look_again().await;
         }
+    }
+
+    /// Reads the tokens that are in files. However many ask for it, one reads for all of them, and not at once again:
+    /// anybody may show a wrong token.
+    async fn look_again(&self) {
+        let files = || self.tokens.iter().filter(|token| matches!(token.source, SecretSource::File(_)));
+        if files().next().is_none() {
+            return;
+        }
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if let Some(last) = *looked {
+            if last >= asked {
+                return;
+            }
+            tokio::time::sleep_until(last + PAUSE).await;
+        }
+        let began = Instant::now();
+        let mut reads = JoinSet::new();
+        for token in files() {
+            let token = Arc::clone(token);
+            reads.spawn(async move { token.renew().await });
+        }
+        while reads.join_next().await.is_some() {}
+        *looked = Some(began);
     }
 
     /// Whether the request may be served, which came to our address `local`, and who sends it.
@@ -544,22 +588,75 @@ mod tests {
         }
     }
 
+    /// Access with the token `one` in this file.
+    fn access_by_file(file: &std::path::Path) -> Access {
+        std::fs::write(file, "one").expect("a file");
+        let mut config = config(&[], None);
+        let token = TokenConfig { name: "t".into(), role: Role::Admin, token: None, token_file: Some(file.to_owned()) };
+        config.auth.tokens = vec![token];
+        Access::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access")
+    }
+
+    fn bearer(token: &str) -> HeaderMap {
+        let value = format!("Bearer {token}").parse().expect("a value");
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    }
+
+    #[tokio::test]
+    async fn wrong_tokens_make_no_more_reads_than_one_at_a_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let access = Arc::new(access_by_file(&dir.path().join("token")));
+        let began = Instant::now();
+        let mut looks = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let mut wrong = JoinSet::new();
+            for _ in 0..400 {
+                let access = Arc::clone(&access);
+                wrong.spawn(async move {
+                    access.renew(&bearer("wrong")).await;
+                    *access.looked.lock().await
+                });
+            }
+            looks.extend(wrong.join_all().await);
+        }
+        let (looks, elapsed) = (looks.len(), began.elapsed());
+        assert!(elapsed >= 2 * PAUSE && elapsed >= PAUSE * (looks as u32 - 1), "{looks} looks within {elapsed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_hangs_leaves_its_token_as_it_was() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("token");
+        let access = access_by_file(&file);
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let (began, mut begun) = tokio::sync::mpsc::channel(1);
+        let hanging = {
+            let file = file.clone();
+            let hang = move || (began.blocking_send(()).is_ok(), hangs.recv().is_ok());
+            tokio::spawn(async move { crate::files::beside(&file, 30 * FRESH, hang).await })
+        };
+        begun.recv().await.expect("it hangs");
+        access.renew(&bearer("wrong")).await;
+        for (token, expected) in [("one", 200), ("wrong", 401)] {
+            let value = format!("Bearer {token}");
+            assert_eq!(status(&access, "GET", "/api/status", &[("authorization", &value)]), expected, "{token}");
+        }
+        drop(release);
+        hanging.await.expect("it ends").expect("in time");
+    }
+
     #[tokio::test]
     async fn a_token_that_changed_in_its_file_is_known_at_once() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
-        std::fs::write(&file, "one").expect("a file");
-        let mut config = config(&[], None);
-        let token = TokenConfig { name: "t".into(), role: Role::Admin, token: None, token_file: Some(file.clone()) };
-        config.auth.tokens = vec![token];
-        let access = Access::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access");
+        let access = access_by_file(&file);
         for (held, given, expected) in [(Some("one"), "one", 200), (Some("two"), "two", 200), (None, "three", 401)] {
             match held {
                 Some(held) => std::fs::write(&file, held).expect("a file"),
                 None => std::fs::remove_file(&file).expect("no file"),
             }
             let value = format!("Bearer {given}");
-            access.renew(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a value"))])).await;
+            access.renew(&bearer(given)).await;
             let headers = [("authorization", &*value)];
             assert_eq!(status(&access, "GET", "/api/status", &headers), expected, "{held:?}");
         }

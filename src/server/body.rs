@@ -1,20 +1,22 @@
 //! Request bodies, read up to a limit, within a time, and into memory that all of them share. Where that is scarce, the
 //! body that arrives slowly gives way.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Body;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Refusal;
 use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
-use crate::sources::inflate::{self, InflateError};
+use crate::sources::inflate::{Coding, InflateError};
 
 /// How many of the largest bodies are held at once, all connections together.
 const LARGEST_AT_ONCE: usize = 4;
@@ -22,6 +24,10 @@ const LARGEST_AT_ONCE: usize = 4;
 const PIECE: usize = 16 * 1024;
 /// In what a body is gathered, in bytes: it never moves as it grows, so that one never takes twice its size.
 const SEGMENT: usize = 64 * PIECE;
+/// How much of a compressed body is inflated before there is room for it, in bytes.
+const INFLATED: usize = 4 * PIECE;
+/// How many bodies are inflated at the same moment, so that the processors have time for others.
+const INFLATE_AT_ONCE: usize = 2;
 
 /// How long a body may take for each [`STEP`] while others need its memory.
 const HOLD: Duration = Duration::from_secs(1);
@@ -37,13 +43,16 @@ pub struct Bodies {
     timeout: Duration,
     /// Memory, in pieces.
     room: Arc<Room>,
+    /// Turns at inflating.
+    turns: Arc<Semaphore>,
 }
 
 impl Bodies {
     /// None is larger than the limit, and together they hold four times as much.
     pub fn new(limits: &LimitsConfig) -> Self {
         let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE);
-        Self { limit: limits.body, timeout: limits.body_timeout, room: Room::new(pieces, HOLD, PATIENCE) }
+        let (room, turns) = (Room::new(pieces, HOLD, PATIENCE), Arc::new(Semaphore::new(INFLATE_AT_ONCE)));
+        Self { limit: limits.body, timeout: limits.body_timeout, room, turns }
     }
 
     /// The JSON body of a request, which gives its room back when it is dropped. Refuses another content type, a body
@@ -64,17 +73,34 @@ impl Bodies {
         self.inflated(coding.as_ref().map(HeaderValue::as_bytes), body).await
     }
 
-    /// A body as it was before it was compressed, within the limit and with memory of its own.
+    /// A body as it was before it was compressed, within the limit, the time and the memory of any other.
     async fn inflated(&self, coding: Option<&[u8]>, body: Bytes) -> Result<Bytes, Refusal> {
-        match inflate::plain(coding, &body, self.limit) {
-            Ok(None) => Ok(body),
-            Ok(Some(plain)) => Ok(self.gather(Full::new(Bytes::from(plain)), &CancellationToken::new()).await?),
-            Err(InflateError::TooLarge(limit)) => Err(Unread::TooLarge(limit).into()),
-            Err(error @ InflateError::Unknown) => {
-                let header = Some((header::ACCEPT_ENCODING, "gzip, deflate"));
-                Err(Refusal { header, ..Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()) })
+        let Some(coding) = Coding::of_body(coding, &body)? else { return Ok(body) };
+        let give_way = CancellationToken::new();
+        self.bounded(&give_way, self.inflate(coding, body, &give_way)).await
+    }
+
+    /// Inflates beside the runtime's threads and bit by bit: a few bytes may become thousands of times as many, and no
+    /// more of them are made than there is room for.
+    async fn inflate(&self, coding: Coding, body: Bytes, give_way: &CancellationToken) -> Result<Bytes, Refusal> {
+        let mut gathering = self.gathering(give_way);
+        let mut reader = coding.reader(body.reader());
+        loop {
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let inflating = tokio::task::spawn_blocking(move || {
+                let mut plain = Vec::new();
+                let read = reader.by_ref().take(INFLATED as u64).read_to_end(&mut plain);
+                drop(turn);
+                (reader, read.map(|_| plain))
+            });
+            let (rest, plain) = inflating.await.map_err(|error| Unread::Broken(error.to_string()))?;
+            let plain = plain.map_err(InflateError::malformed)?;
+            let is_last = plain.len() < INFLATED;
+            gathering.take(plain.into()).await?;
+            if is_last {
+                return Ok(gathering.gathered.whole());
             }
-            Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+            reader = rest;
         }
     }
 
@@ -87,10 +113,19 @@ impl Bodies {
         if body.size_hint().lower() > self.limit as u64 {
             return Err(Unread::TooLarge(self.limit));
         }
+        self.bounded(give_way, self.frames(body, give_way)).await
+    }
+
+    /// `reading`, within the time that a body may take and until it is asked to give way.
+    async fn bounded<E: From<Unread>>(
+        &self,
+        give_way: &CancellationToken,
+        reading: impl Future<Output = Result<Bytes, E>>,
+    ) -> Result<Bytes, E> {
         tokio::select! {
             biased;
-            () = give_way.cancelled() => Err(Unread::Slow),
-            read = tokio::time::timeout(self.timeout, self.frames(body, give_way)) => read.unwrap_or(Err(Unread::Late)),
+            () = give_way.cancelled() => Err(Unread::Slow.into()),
+            read = tokio::time::timeout(self.timeout, reading) => read.unwrap_or_else(|_| Err(Unread::Late.into())),
         }
     }
 
@@ -99,24 +134,47 @@ impl Bodies {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (mut gathered, began, mut step) = (Gathered::default(), Instant::now(), STEP);
+        let mut gathering = self.gathering(give_way);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() else { continue };
-            if gathered.len() + data.len() > self.limit {
-                return Err(Unread::TooLarge(self.limit));
-            }
-            let missing = gathered.missing(data.len());
-            if missing > 0 {
-                let share = gathered.share.get_or_insert_with(|| self.room.share(began, give_way.clone()));
-                share.grow(missing).await.map_err(|_| Unread::NoRoom)?;
-            }
-            gathered.add(data);
-            if gathered.len() >= step {
-                gathered.share.iter().for_each(Share::progressed);
-                step = gathered.len() + STEP;
-            }
+            gathering.take(data).await?;
         }
-        Ok(gathered.whole())
+        Ok(gathering.gathered.whole())
+    }
+
+    fn gathering<'a>(&'a self, give_way: &'a CancellationToken) -> Gathering<'a> {
+        Gathering { bodies: self, give_way, began: Instant::now(), step: STEP, gathered: Gathered::default() }
+    }
+}
+
+/// A body that arrives, or is inflated.
+struct Gathering<'a> {
+    bodies: &'a Bodies,
+    give_way: &'a CancellationToken,
+    began: Instant,
+    /// At what length it gets on again.
+    step: usize,
+    gathered: Gathered,
+}
+
+impl Gathering<'_> {
+    /// Takes in what comes next, once there is room for it.
+    async fn take(&mut self, data: Bytes) -> Result<(), Unread> {
+        let (bodies, gathered) = (self.bodies, &mut self.gathered);
+        if gathered.len() + data.len() > bodies.limit {
+            return Err(Unread::TooLarge(bodies.limit));
+        }
+        let missing = gathered.missing(data.len());
+        if missing > 0 {
+            let share = gathered.share.get_or_insert_with(|| bodies.room.share(self.began, self.give_way.clone()));
+            share.grow(missing).await.map_err(|_| Unread::NoRoom)?;
+        }
+        gathered.add(data);
+        if gathered.len() >= self.step {
+            gathered.share.iter().for_each(Share::progressed);
+            self.step = gathered.len() + STEP;
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +209,19 @@ impl From<Unread> for Refusal {
             Unread::Broken(_) => (StatusCode::BAD_REQUEST, None),
         };
         Self { status, message: why.to_string(), header }
+    }
+}
+
+impl From<InflateError> for Refusal {
+    fn from(error: InflateError) -> Self {
+        let (status, header) = match &error {
+            InflateError::TooLarge(limit) => return Unread::TooLarge(*limit).into(),
+            InflateError::Unknown => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some((header::ACCEPT_ENCODING, "gzip, deflate")))
+            }
+            InflateError::Malformed(_) => (StatusCode::BAD_REQUEST, None),
+        };
+        Self { header, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -282,6 +353,43 @@ mod tests {
         let refusal = bodies.read(request(&[SEGMENT], false)).await.expect_err("it never ends");
         assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(bodies.room.free(), 12 * SEGMENT / PIECE, "all room was given back");
+    }
+
+    /// A request of so many zeros, compressed.
+    fn compressed(zeros: usize) -> http::Request<Frames> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, &vec![0; zeros]).expect("memory");
+        let body = Bytes::from(encoder.finish().expect("memory"));
+        assert!(body.len() < PIECE);
+        let request = http::Request::builder().header("content-type", "application/json");
+        request.header("content-encoding", "gzip").body(Frames([body].into(), true)).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_grows_no_further_than_there_is_room() {
+        let bodies = Bodies::new(&LimitsConfig { body: 2 * SEGMENT, ..LimitsConfig::default() });
+        for zeros in [0, 1, INFLATED - 1, INFLATED, INFLATED + 1, 2 * SEGMENT] {
+            let body = bodies.read(compressed(zeros)).await.expect("it is read");
+            assert!(body.len() == zeros && body.iter().all(|byte| *byte == 0), "{zeros}");
+            assert_eq!(bodies.room.free(), 8 * SEGMENT / PIECE - zeros / PIECE, "{zeros}: it has room of its own");
+        }
+        let refusal = bodies.read(compressed(2 * SEGMENT + 1)).await.expect_err("too large");
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        // Without a turn nothing of it is made, and what is made waits for room.
+        let turns = bodies.turns.acquire_many(INFLATE_AT_ONCE as u32).await.expect("turns");
+        let hasty = Bodies { timeout: Duration::from_millis(20), ..bodies.clone() };
+        let refusal = hasty.read(compressed(SEGMENT)).await.expect_err("nobody inflates it");
+        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+        drop(turns);
+        let mut held = Vec::new();
+        for _ in 0..LARGEST_AT_ONCE {
+            held.push(bodies.read(request(&[2 * SEGMENT], true)).await.expect("there is room"));
+        }
+        for zeros in [SEGMENT, 2 * SEGMENT + 1] {
+            let refusal = bodies.read(compressed(zeros)).await.expect_err("there is no room");
+            assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE, "it ends where the room does");
+        }
+        bodies.read(compressed(PIECE - 1)).await.expect("a small one needs none");
     }
 
     #[tokio::test]

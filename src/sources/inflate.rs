@@ -1,6 +1,6 @@
 //! Bodies that came compressed, made plain up to a limit.
 
-use std::io::Read;
+use std::io::{self, BufRead, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
@@ -39,38 +39,42 @@ impl Coding {
         }
     }
 
+    /// How `body` is compressed, whose header says `header`; `None` when it is plain. gzip is known by its first bytes as
+    /// well: some servers compress what they don't say they do.
+    pub fn of_body(header: Option<&[u8]>, body: &[u8]) -> Result<Option<Self>, InflateError> {
+        Ok(Self::of(header)?.or_else(|| body.starts_with(&[0x1f, 0x8b]).then_some(Self::Gzip)))
+    }
+
+    /// Reads the plain form of `body`, which has no bound.
+    pub fn reader<'a>(self, mut body: impl BufRead + Send + 'a) -> Box<dyn Read + Send + 'a> {
+        // RFC 1950: the method is 8, and the first two bytes are a multiple of 31.
+        let is_zlib = |head: &[u8]| matches!(head, [first, second, ..] if first & 15 == 8 && u16::from_be_bytes([*first, *second]) % 31 == 0);
+        match self {
+            Self::Gzip => Box::new(MultiGzDecoder::new(body)),
+            Self::Deflate if body.fill_buf().is_ok_and(is_zlib) => Box::new(ZlibDecoder::new(body)),
+            Self::Deflate => Box::new(DeflateDecoder::new(body)),
+        }
+    }
+
     /// The plain form of `body`, of at most `limit` bytes.
     pub fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
-        match self {
-            Self::Gzip => read(MultiGzDecoder::new(body), body.len(), limit),
-            // RFC 1950: the method is 8, and the first two bytes are a multiple of 31.
-            Self::Deflate => match body {
-                [first, second, ..] if first & 15 == 8 && u16::from_be_bytes([*first, *second]) % 31 == 0 => {
-                    read(ZlibDecoder::new(body), body.len(), limit)
-                }
-                _ => read(DeflateDecoder::new(body), body.len(), limit),
-            },
-        }
+        let mut plain = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
+        let bounded = self.reader(body).take((limit as u64).saturating_add(1)).read_to_end(&mut plain);
+        bounded.map_err(InflateError::malformed)?;
+        if plain.len() > limit { Err(InflateError::TooLarge(limit)) } else { Ok(plain) }
+    }
+}
+
+impl InflateError {
+    /// What a [`Coding::reader`] failed with.
+    pub fn malformed(error: io::Error) -> Self {
+        Self::Malformed(crate::model::text::clean(&error.to_string(), 200).into_owned())
     }
 }
 
 /// The plain form of a body that its header calls `header`, of at most `limit` bytes; `None` when it is plain already.
-/// gzip is known by its first bytes as well: some servers compress what they don't say they do.
 pub fn plain(header: Option<&[u8]>, body: &[u8], limit: usize) -> Result<Option<Vec<u8>>, InflateError> {
-    match Coding::of(header)? {
-        Some(coding) => coding.inflate(body, limit).map(Some),
-        None if body.starts_with(&[0x1f, 0x8b]) => Coding::Gzip.inflate(body, limit).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn read(from: impl Read, size: usize, limit: usize) -> Result<Vec<u8>, InflateError> {
-    let mut out = Vec::with_capacity(size.saturating_mul(4).min(limit));
-    match from.take((limit as u64).saturating_add(1)).read_to_end(&mut out) {
-        Ok(_) if out.len() > limit => Err(InflateError::TooLarge(limit)),
-        Ok(_) => Ok(out),
-        Err(error) => Err(InflateError::Malformed(crate::model::text::clean(&error.to_string(), 200).into_owned())),
-    }
+    Coding::of_body(header, body)?.map(|coding| coding.inflate(body, limit)).transpose()
 }
 
 #[cfg(test)]
