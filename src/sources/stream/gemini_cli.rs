@@ -92,7 +92,7 @@ pub(super) fn is_minor(line: &[u8]) -> bool {
 
 /// The totals of a run, by the names of its stream or by those of its one object.
 fn tokens(text: &str) -> Option<Tokens> {
-    let body: Value = Body::new(text.as_bytes()).read(|text| serde_json::from_str(text)).ok()?;
+    let body: Value = Body::new(text.as_bytes()).read(serde_json::from_str).ok()?;
     let stats = body.get("stats")?;
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
     if stats.get("total_tokens").is_some() {
