@@ -66,11 +66,11 @@ pub enum StreamCount {
 }
 
 impl StreamCount {
-    /// When the last process that is known began to count.
+    /// When the last process that is known began to count; one whose start is unknown, at its last point at most.
     pub fn last_start(&self) -> u64 {
         match self {
             Self::Deltas(_) => 0,
-            Self::Totals { runs, .. } => runs.iter().map(|run| run.start).max().unwrap_or_default(),
+            Self::Totals { runs, .. } => runs.iter().map(|run| run.start.min(run.time)).max().unwrap_or_default(),
         }
     }
 }

@@ -65,6 +65,11 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
         trial("otlp: what an export says is read back at once", &[], counting::a_read_follows_its_write),
         trial("otlp: twins and repeats count no more than was used", &[], counting::twins_count_once_each),
+        trial(
+            "otlp: a start that is not before its time is no restart",
+            &[],
+            counting::a_start_that_is_not_before_its_time_is_unknown,
+        ),
         trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
         trial("otlp: `doctor` names the signals that are missing", &[], doctor::it_names_what_is_missing),
         trial(

@@ -31,12 +31,25 @@ impl Total for f64 {
 /// The counting of one process from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run<V> {
-    /// When it began to count, in nanoseconds; 0 is unknown.
+    /// When it began to count, in nanoseconds, as its last point says.
     pub start: u64,
     /// When its last point was measured.
     pub time: u64,
     /// Its last value.
     pub value: V,
+}
+
+impl<V> Run<V> {
+    /// When it began to count; 0 is unknown.
+    fn began(&self) -> u64 {
+        known_start(self.start, self.time)
+    }
+}
+
+/// When the counting of a point began, if it says so; else 0. A start that is not before its time is unknown: OpenTelemetry
+/// writes the time of the point for it, and a clock that is wrong some time to come.
+pub fn known_start(start: u64, time: u64) -> u64 {
+    if start < time { start } else { 0 }
 }
 
 /// A cumulative stream.
@@ -82,10 +95,15 @@ impl<V: Total> Runs<V> {
 
     /// Where a point belongs, or why it does not count.
     pub fn judge(&self, start: u64, time: u64, value: &V) -> Result<Place, Reason> {
-        // Of a process that is known, what counts is its own order; else that of all that counted at the time.
+        // Of a process that is known, what counts is its own order; else that of all that counted at the time. Where a
+        // start is unknown, any of them may be its process, and starts tell no other processes apart either.
+        let began = known_start(start, time);
+        let is_told_apart = began != 0 && self.runs.iter().all(|run| run.began() != 0);
         let is_known = self.runs.iter().any(|run| run.start == start);
-        let of_its_time = |run: &Run<V>| {
-            if is_known { run.start == start } else { start < run.time && run.start < time }
+        let of_its_time = |run: &Run<V>| match is_told_apart {
+            true if is_known => run.start == start,
+            true => began < run.time && run.began() < time,
+            false => true,
         };
         let mut nearest: Option<usize> = None;
         for (place, run) in self.runs.iter().enumerate().filter(|(_, run)| of_its_time(run)) {
@@ -105,14 +123,14 @@ impl<V: Total> Runs<V> {
         if let Some(place) = nearest {
             return Ok(Place::GoesOn(place));
         }
-        if start < self.since {
+        if began < self.since {
             return Err(Reason::Stale);
         }
         if self.runs.len() < MAX_RUNS {
             return Ok(Place::Begins);
         }
         let oldest = self.runs.iter().enumerate().min_by_key(|(_, run)| run.time);
-        oldest.filter(|(_, run)| run.time <= start).map(|(place, _)| Place::Replaces(place)).ok_or(Reason::Stale)
+        oldest.filter(|(_, run)| run.time <= began).map(|(place, _)| Place::Replaces(place)).ok_or(Reason::Stale)
     }
 
     /// The last value of the run that a point goes on from.
@@ -134,7 +152,10 @@ impl<V: Total> Runs<V> {
             }
             Place::GoesOn(place) => {
                 if let Some(run) = self.runs.get_mut(place) {
-                    *run = new;
+                    // The first point of many a process has its own time as its start, which the next ones repeat. What
+                    // goes on under another start stays unknown.
+                    let is_unknown = run.start != start && (run.began() == 0 || new.began() == 0);
+                    *run = Run { start: if is_unknown { 0 } else { start }, ..new };
                 }
             }
             Place::Replaces(place) => {
@@ -284,12 +305,48 @@ mod tests {
         assert_eq!(counted(&[&many[..], &again].concat()), 198.0, "one that was forgotten stays so");
     }
 
+    #[test]
+    fn a_start_that_is_not_before_its_time_is_unknown() {
+        let rising = |ahead: u64| (1..=6).map(move |at| (100 * at + ahead, 100 * at, 100.0 * at as f64));
+        for ahead in [0, 1, 250, 1_000_000] {
+            let points: Vec<_> = rising(ahead).collect();
+            assert_eq!(counted(&points), 600.0, "{ahead} ahead of its time");
+            let again: Vec<_> = points.iter().chain(points.iter().rev()).copied().collect();
+            assert_eq!(counted(&again), 600.0, "{ahead} ahead of its time, sent again");
+        }
+        assert_eq!(counted(&[(100, 100, 5.0), (100, 110, 7.0), (100, 120, 9.0)]), 9.0, "the first has its time");
+        assert_eq!(counted(&[(101, 100, 5.0), (101, 110, 7.0)]), 7.0, "begun while it was collected");
+        assert_eq!(counted(&[(900, 100, 5.0), (900, 500, 7.0), (900, 1_000, 9.0)]), 9.0, "a clock that was ahead");
+        assert_eq!(counted(&[(100, 100, 5.0), (200, 200, 2.0), (300, 300, 3.0)]), 8.0, "a value that fell");
+        assert_eq!(counted(&[(0, 100, 5.0), (200, 200, 6.0), (10, 300, 7.0), (200, 200, 6.0), (0, 310, 8.0)]), 8.0);
+        assert_eq!(counted(&[(200, 100, 5.0), (110, 120, 3.0)]), 8.0, "another began after it");
+    }
+
+    /// What a process says of its start.
+    #[derive(Clone, Copy, Debug)]
+    enum Says {
+        Fixed(u64),
+        Time,
+        Ahead(u64),
+    }
+
+    fn says() -> impl Strategy<Value = Says> {
+        prop_oneof![
+            4 => (0..30_u64).prop_map(Says::Fixed),
+            1 => Just(Says::Fixed(0)),
+            // Ahead of some of its points, or of all of them.
+            1 => (30..500_u64).prop_map(Says::Fixed),
+            2 => Just(Says::Time),
+            2 => (1..100_u64).prop_map(Says::Ahead),
+        ]
+    }
+
     proptest! {
         /// However processes export, and whatever is sent again or late, no more than they have used is counted.
         #[test]
         fn never_more_than_was_used(
             steps in prop::collection::vec((0..4_usize, 0..50_u64, 1..5_u64), 1..60),
-            starts in prop::collection::vec(0..30_u64, 4),
+            starts in prop::collection::vec(says(), 4),
             repeats in prop::collection::vec((0..60_usize, 0..60_usize), 0..20),
         ) {
             let (mut used, mut now) = ([0_u64; 4], 30);
@@ -297,7 +354,12 @@ mod tests {
             for (process, grows, passes) in steps {
                 now += passes;
                 used[process] += grows;
-                points.push((starts[process], now, used[process] as f64));
+                let start = match starts[process] {
+                    Says::Fixed(start) => start,
+                    Says::Time => now,
+                    Says::Ahead(by) => now + by,
+                };
+                points.push((start, now, used[process] as f64));
             }
             for (from, to) in repeats {
                 let point = points[from % points.len()];

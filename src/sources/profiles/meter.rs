@@ -370,6 +370,30 @@ mod tests {
     }
 
     #[test]
+    fn starts_that_are_not_before_their_times_add_nothing_over_a_restart() {
+        let rising = |first: u64| (first..first + 60).step_by(10);
+        for ahead in [0, 5, 1_000, u64::MAX - 10_000] {
+            let grow = |memory: &mut Memory, first: u64| -> f64 {
+                rising(first).map(|time| grown(memory, 1, time + ahead, time, time as f64)).sum()
+            };
+            let mut memory = Memory::new(50);
+            let before = grow(&mut memory, 100);
+            let mut again = Memory::new(1_000);
+            again.restore(memory.take_fresh());
+            assert_eq!((before, grow(&mut again, 1_100)), (150.0, 1_000.0), "{ahead} ahead");
+        }
+    }
+
+    #[test]
+    fn a_stream_whose_clock_is_ahead_takes_nothing_from_others_when_it_is_forgotten() {
+        let mut memory = Memory::new(0);
+        for id in 0..=MAX_STREAMS as u64 {
+            grown(&mut memory, id, if id == 0 { u64::MAX } else { 10 }, 20, 1.0);
+        }
+        assert_eq!(grown(&mut memory, u64::MAX, 21, 30, 1.0), 1.0);
+    }
+
+    #[test]
     fn a_stream_that_was_forgotten_is_not_counted_again() {
         let mut memory = Memory::new(0);
         for id in 0..=MAX_STREAMS as u64 {

@@ -70,3 +70,17 @@ pub(super) fn twins_count_once_each() {
     assert_eq!(receiver.value("gen_ai_client_token_usage_sum", &["job=\"twins\""]), Some(1_000.0), "the series agrees");
     assert_eq!(receiver.lookout.get("/api/alerts").json()["alerts"], json!([]));
 }
+
+pub(super) fn a_start_that_is_not_before_its_time_is_unknown() {
+    let receiver = receiver("");
+    let hour = 3_600 * 1_000_000_000;
+    for (agent, ahead) in [("own-time", 0), ("ahead", hour)] {
+        let first = now();
+        for (time, sum) in (first..).step_by(1_000).zip([100, 200, 300, 400, 500, 600]) {
+            assert_eq!(receiver.json(&tokens(agent, time + ahead, time, sum)).status, 200);
+        }
+        assert_eq!(used(&receiver, agent), Some(600), "{agent}");
+        let job = format!("job=\"{agent}\"");
+        assert_eq!(receiver.value("gen_ai_client_token_usage_sum", &[&job]), Some(600.0), "{agent}");
+    }
+}

@@ -1,6 +1,6 @@
 //! One stream: whether a point of it counts, and what the point adds to the series that it feeds.
 
-use super::super::sequence::{Intervals, Runs, Total};
+use super::super::sequence::{Intervals, Runs, Total, known_start};
 use super::super::taken::Reason;
 use super::super::wire::Temporality;
 use super::family::Meaning;
@@ -110,6 +110,7 @@ pub(super) fn feed(
             if time <= *last {
                 return Err(if time == *last { Reason::Duplicate } else { Reason::Stale });
             }
+            let start = known_start(start, time);
             if meaning == Meaning::UpDown && start != 0 && start < *since {
                 return Err(Reason::Stale);
             }

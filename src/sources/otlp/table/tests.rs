@@ -204,6 +204,15 @@ fn gauges_hold_the_last_and_vanish_when_they_are_over() {
 }
 
 #[test]
+fn a_start_in_the_future_blocks_nothing_that_is_held() {
+    let mut table = table();
+    for (start, time, value) in [(900, 20, 5.0), (10, 30, 7.0)] {
+        assert_eq!(apply(&mut table, sum("held", CUMULATIVE, false, vec![number(&[], start, time, value)])), []);
+    }
+    assert_eq!(shown(&mut table), "held{} 7\n");
+}
+
+#[test]
 fn histograms_add_up_by_bucket() {
     let mut table = table();
     for (start, time, counts, total) in [(10, 20, [1, 2, 0], 1.5), (20, 30, [0, 1, 4], 50.5)] {
