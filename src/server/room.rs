@@ -133,7 +133,7 @@ impl Share {
         }
     }
 
-    /// Its peer got on: it is not slow for now.
+    /// Its peer made progress, so that it is not the slowest any more.
     pub(super) fn progressed(&self) {
         if let Some(holder) = self.room.lock().all.iter_mut().find(|holder| holder.id == self.id) {
             holder.since = Instant::now();
