@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use std::hint::black_box;
 
 use lookout::clock::Stopwatch;
+use lookout::ingest::decode_state;
 use lookout::model::Time;
-use lookout::sources::decode_state;
 use serde::Deserialize;
 
 const AGENTS: usize = 100;

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use lookout::alerts::Alerts;
 use lookout::fleet::config::{AgentsConfig, BudgetsConfig};
 use lookout::fleet::{Fleet, Settings};
+use lookout::ingest::state::decode_state;
 use lookout::model::{Finding, Level, ReceiverPolicy, Time};
 use lookout::rules::Rules;
 use lookout::rules::built_in;
 use lookout::rules::compile::RuleSettings;
-use lookout::sources::push::decode_state;
 
 const AGENTS: usize = 10_000;
 const RUNS: usize = 21;

@@ -10,16 +10,16 @@ use std::fmt::Write as _;
 
 use lookout::config::Config;
 use lookout::fleet::Fleet;
+use lookout::ingest::hooks::claude_code::TOOL;
+use lookout::ingest::{decode_state, decode_usage};
 use lookout::model::Time;
-use lookout::sources::hooks::{Target, claude_code};
-use lookout::sources::otlp::wire::{
+use lookout::otlp::wire::{
     AnyValue, ArrayValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, KeyValue, LogRecord,
     LogsRequest, Metric, MetricsRequest, NumberPoint, Resource, ResourceLogs, ResourceMetrics, ResourceSpans, Scope,
     ScopeLogs, ScopeMetrics, ScopeSpans, Span, TracesRequest, Value,
 };
-use lookout::sources::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
-use lookout::sources::profiles::Profiles;
-use lookout::sources::{decode_state, decode_usage};
+use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
+use lookout::profiles::Profiles;
 use prost::Message as _;
 
 /// The largest body, as it is by default.
@@ -243,7 +243,8 @@ fn hooks() {
     ] {
         let body = format!(r#"{{"hook_event_name":"Stop","session_id":"s",{field}}}"#);
         row(what, body.len(), || {
-            if let Ok(hook) = claude_code(&Target::default(), &[], body.as_bytes(), NOW) {
+            if let Ok(event) = TOOL.decode(body.as_bytes(), NOW) {
+                let hook = event.of_agent(&TOOL, ("shop".into(), "a".into()), None);
                 Fleet::new(NOW, Config::default().fleet_settings()).hook(NOW, &hook);
             }
         });

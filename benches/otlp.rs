@@ -12,7 +12,7 @@ use lookout::clock::{Clock, Stopwatch};
 use lookout::metrics::{Format, Own, Page};
 use lookout::model::Snapshot;
 use lookout::model::alert::AlertCounts;
-use lookout::sources::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
+use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};

@@ -14,6 +14,7 @@ mod life;
 mod quiet;
 mod redeliver;
 mod tell;
+pub mod words;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Start, wire, drain: the only place that knows every part.
 
-mod beside;
 mod heartbeat;
 mod keys;
+mod otlp;
 mod pollers;
 mod reload;
 mod signals;
@@ -21,17 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Prepared, Source};
-use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts};
+use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts, telemetry};
 use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::tls::Certificate;
 use crate::server::{self, Access, Bodies, Bound, Context, Surface};
-use crate::sources;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
-use beside::Beside;
 use heartbeat::Heartbeat;
+use otlp::OtlpThread;
 use pollers::Pollers;
 use reload::Reloader;
 pub use signals::Signals;
@@ -110,7 +109,7 @@ struct Running {
     address: SocketAddr,
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
-    otlp: Beside,
+    otlp: OtlpThread,
     serving: JoinHandle<()>,
     engine: JoinHandle<()>,
     stop: CancellationToken,
@@ -131,9 +130,10 @@ impl Running {
         let tls = certificate.as_ref().map(|shown| server::tls::acceptor(shown, Surface::Main)).transpose()?;
         let (config, settings) = engine_settings(prepared, extras.console, &extras.rules)?;
         let access = Access::new(&config, address)?;
+        let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());
         let (access_now, access) = watch::channel(Arc::new(access));
         let mut rules_of_access = vec![(address, access_now)];
-        let listeners = beside::listen(&config, certificate.as_ref(), &mut rules_of_access).await?;
+        let listeners = otlp::listen(&config, certificate.as_ref(), &mut rules_of_access).await?;
         let (store_config, store_clock) = (config.store.clone(), clock.clone());
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_config, &store_clock)).await?;
         let (store, restored, mut saved) = opened.context("open the store")?;
@@ -141,7 +141,7 @@ impl Running {
             tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
         }
         let counting = std::mem::take(&mut saved.counting);
-        let profiles = beside::remembering(counting, &config, &clock, &store.history).await;
+        let profiles = otlp::remembering(counting, &config, &clock, &store.history).await;
         let own = Arc::new(Own::new());
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
@@ -161,7 +161,7 @@ impl Running {
         };
         let (engine, reports) = Engine::new(parts);
         watch_threads(&supervisor, &store, engine.broken());
-        let braked = engine.braked();
+        let stop_orders = engine.stop_orders();
         let (stop_engine, engine_stop) = oneshot::channel();
         let part = supervisor.part("the engine");
         let engine = tokio::spawn(async move {
@@ -169,7 +169,7 @@ impl Running {
             engine.run(queues, reports, engine_stop).await;
         });
 
-        let (otlp, inbox) = sources::otlp::Handle::new();
+        let (otlp, inbox) = telemetry::Handle::new();
         let stop = CancellationToken::new();
         let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on, supervisor.clone());
         pollers.replace(&config).await?;
@@ -188,6 +188,7 @@ impl Running {
             clock: clock.clone(),
             access: rules_of_access,
             certificate,
+            agent_rules: agent_rules_now,
             otlp: otlp.clone(),
             pollers,
             heartbeat,
@@ -206,7 +207,8 @@ impl Running {
         };
         let context = Context {
             engine: handle,
-            braked,
+            stop_orders,
+            agent_rules,
             own,
             access,
             limits: config.limits.clone(),
@@ -225,7 +227,7 @@ impl Running {
                 Arc::new(move || supervisor.failed())
             },
         };
-        let otlp = Beside::start((listeners, inbox), profiles, &config, clock, &context, &stop, &supervisor)?;
+        let otlp = OtlpThread::start((listeners, inbox), profiles, &config, clock, &context, &stop, &supervisor)?;
         let part = supervisor.part("the main listener");
         let serving = server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE);
         let serving = tokio::spawn(async move {
@@ -360,7 +362,6 @@ fn engine_settings(
     }
     let settings = engine::Settings {
         fleet: config.fleet_settings(),
-        agent_rules: config.otlp.agents.clone().into(),
         rules: if rules.is_empty() { configured } else { rule_set(&config, rules)? },
         incidents: config.incidents.policy(),
         digest: config.digest.clone(),

@@ -15,7 +15,7 @@ mod export;
 mod health;
 mod ids;
 mod logging;
-mod pipe;
+pub mod pipe;
 mod replay;
 mod run;
 mod setup;

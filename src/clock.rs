@@ -4,11 +4,15 @@
 //! stands still while the machine is suspended. What the wall says now is told beside it, for those who read and show
 //! the times of others: see [`Wall`].
 
+mod time;
+mod wall;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::{Time, Wall};
+pub use time::Time;
+pub use wall::Wall;
 
 /// Tells the time. Cheap to clone and to ask.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 mod environment;
 mod file;
 pub mod log;
+pub mod pipe;
 mod prepared;
 mod problem;
 mod reader;
@@ -24,14 +25,14 @@ pub use environment::Environment;
 pub use prepared::Prepared;
 pub use problem::{ConfigError, Origin, Problem};
 
+use self::pipe::PipeConfig;
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
 use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
+use crate::ingest::config::SourceConfig;
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
-use crate::sources::config::SourceConfig;
-use crate::sources::otlp::OtlpConfig;
-use crate::sources::stream::PipeConfig;
+use crate::otlp::OtlpConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use crate::written;
 use log::LogConfig;

@@ -4,9 +4,10 @@
 //! sender is answered; what people are owed is in the ledger before it is handed to the dispatcher; what
 //! must outlive the process is saved within a second. Refuses to wait for disk or network while it does so.
 
-mod brake;
 mod commit;
 mod digest;
+#[cfg(test)]
+mod enforcement_tests;
 pub mod handle;
 mod ingest;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod output;
 pub mod quiet;
 mod reload;
 mod run;
+pub mod telemetry;
 pub mod trial;
 pub mod view;
 mod watch;
@@ -25,8 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::alerts::QuietError;
-pub use brake::Braked;
-pub use handle::{Accepted, AlertFilter, Handle, IngestError, Posted, Queues, Stopped};
+pub use handle::{Accepted, AlertFilter, Handle, IngestError, Queues, Stopped};
 pub use reload::Settings;
 pub use run::{Parts, Stop};
 pub use trial::Trial;
@@ -34,14 +35,13 @@ pub use view::{AlertView, ReceiverView, View};
 
 use crate::alerts::Alerts;
 use crate::clock::Clock;
+use crate::enforcement::{Enforcement, StopOrders};
 use crate::fleet::Fleet;
 use crate::metrics::Own;
 use crate::model::{Event, Finding, Notice, Outcome, Report, Retry, SendError, SendReason, Time};
 use crate::notify::{CAPACITY, Dispatcher};
 use crate::rules::Rules;
-use crate::sources::otlp::config::AgentRule;
 use crate::store::{Recorder, Settled, Store};
-use brake::Brake;
 use commit::Committer;
 use digest::Digest;
 use orphans::Orphans;
@@ -64,9 +64,8 @@ pub const PAUSE: Duration = Duration::from_secs(3600);
 pub struct Engine {
     clock: Clock,
     fleet: Fleet,
-    /// Whom hooks are about that do not say it themselves.
-    agent_rules: Arc<[AgentRule]>,
-    brake: Brake,
+    enforcement: Enforcement,
+    stop_orders: tokio::sync::watch::Sender<Arc<StopOrders>>,
     rules: Rules,
     alerts: Alerts,
     own: Arc<Own>,
@@ -96,9 +95,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Who is told to stop, as it changes.
-    pub fn braked(&self) -> tokio::sync::watch::Receiver<Arc<Braked>> {
-        self.brake.published()
+    /// The orders to stop that agents are given, as they change.
+    pub fn stop_orders(&self) -> tokio::sync::watch::Receiver<Arc<StopOrders>> {
+        self.stop_orders.subscribe()
     }
 
     /// Cancelled when the task of a receiver has panicked.
@@ -121,7 +120,9 @@ impl Engine {
             };
             self.rules.evaluate(now, self.fleet.state(), &removals, &mut self.findings);
         }
-        self.brake.follow(&self.fleet);
+        if self.enforcement.follow(self.fleet.state(), self.fleet.changes()) {
+            self.publish_stop_orders();
+        }
         self.unsaved.note(self.fleet.changes());
         let history = &self.fleet.changes().history;
         if !history.is_empty() {
@@ -134,6 +135,11 @@ impl Engine {
             let effects = self.alerts.step(now, findings);
             self.take_effects(now, effects);
         }
+    }
+
+    /// Has hooks answered by the orders as they are now.
+    fn publish_stop_orders(&self) {
+        self.stop_orders.send_replace(Arc::new(self.enforcement.orders().clone()));
     }
 
     /// The time now, with note taken of what the wall clock says.

@@ -4,21 +4,27 @@
 //! # The map
 //!
 //! ```text
-//! sources ─► fleet ─► rules ─► alerts ─► notify ─► people
-//!               │                  │
-//!               ├─► metrics ─► Prometheus
-//!               └─► server  ─► API             store keeps what must outlive the process
+//! ingest ──┐                                        ┌─► notify ─► people
+//!          ├─► updates ─► fleet ─► rules ─► alerts ─┼─► store
+//! otlp ────┘   (decoded, bounded)                   └─► snapshot ─► metrics ─► Prometheus
+//!   profiles                                                   └─► server  ─► API
 //! ```
 //!
 //! | part | owns |
 //! |---|---|
-//! | [`model`] | plain data shared by the parts |
-//! | [`clock`], `files`, [`secret`], [`http_client`] | the one source of time, of files of others, of secrets, of outgoing HTTP |
+//! | [`text`] | what others wrote, made fit to be shown: cleaned, with keys masked |
+//! | [`clock`] | time, as it is and as the wall shows it |
+//! | [`model`] | plain data that several parts share |
+//! | [`decode`] | what every decoder at the edge needs: inflating, lenient JSON, values within limits |
+//! | `files`, [`secret`], [`http_client`] | the one source of files of others, of secrets, of outgoing HTTP |
 //! | `written` | what people write in files: YAML as a tree, and the words for a mistake in it |
-//! | [`sources`] | everything that yields updates, pushes and polls, and OTLP beside them |
+//! | [`ingest`] | pushes, hooks (one file per tool) and polls (one per kind), decoded into updates |
+//! | [`otlp`] | OTLP: requests decoded, streams accumulated into Prometheus series |
+//! | [`profiles`] | what the telemetry of known tools means for agents, one file per tool |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
 //! | [`alerts`] | the life of an alert: `step(now, findings)`; who is told what and why, silences, acks, incidents |
+//! | [`enforcement`] | budgets that stop: the orders that answer an agent's hooks |
 //! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the page that Prometheus scrapes |
 //! | [`store`] | what must outlive the process: ledger, outbox, history, timelines, saved state, recordings |
@@ -30,13 +36,14 @@
 //!
 //! # Layers
 //!
-//! A part imports only from lines above it: `model, clock, files, secret, http_client, written` · `sources, fleet,
-//! rules, alerts, notify, metrics, store` (never one another: they meet in `model`) · `config` · `engine` ·
-//! `server` · `app` · `cli`, `main`. A test holds this.
+//! A part imports only from lines above it: `text, clock, model, decode, files, secret, http_client, written` · `ingest,
+//! otlp, profiles, fleet, rules, alerts, enforcement, notify, metrics, store` (never one another, but `profiles` may use
+//! `otlp`) · `config` · `engine` · `server` · `app` · `cli` · `main`. Modules of one folder import each other in no
+//! circle. A test holds this.
 //!
 //! # Invariants
 //!
-//! 1. `fleet`, `rules` and `alerts` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
+//! 1. `fleet`, `rules`, `alerts` and `enforcement` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
 //! 2. One owner per state, messages between owners. Readers see one immutable snapshot that is swapped whole.
 //! 3. Every queue has a bound and a counter for what it turned away; every body, label set and series count has a cap.
 //! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,
@@ -54,16 +61,21 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod decode;
+pub mod enforcement;
 pub mod engine;
 pub mod files;
 pub mod fleet;
 pub mod http_client;
+pub mod ingest;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+pub mod otlp;
+pub mod profiles;
 pub mod rules;
 pub mod secret;
 pub mod server;
-pub mod sources;
 pub mod store;
+pub mod text;
 mod written;

@@ -34,18 +34,17 @@ pub use listener::{Bound, Surface, serve};
 /// The one message of a gRPC body and whether it is gzip, for the targets in `fuzz/`.
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub fn grpc_message(
-    body: bytes::Bytes,
-    is_gzip: bool,
-) -> Result<(bool, bytes::Bytes), crate::sources::otlp::DecodeError> {
+pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::Bytes), crate::otlp::DecodeError> {
     grpc::message(body, is_gzip)
 }
 
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
-use crate::engine::{AlertFilter, AlertView, Braked, Handle};
+use crate::enforcement::StopOrders;
+use crate::engine::{AlertFilter, AlertView, Handle, telemetry};
 use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint};
+use crate::otlp::config::AgentRule;
 
 /// An answer that takes its time.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -58,8 +57,10 @@ pub type Reloaded = Result<Vec<&'static str>, String>;
 pub struct Context {
     /// The engine.
     pub engine: Handle,
-    /// Who is told to stop by the answer to its next hook.
-    pub braked: watch::Receiver<Arc<Braked>>,
+    /// The orders to stop that answer hooks.
+    pub stop_orders: watch::Receiver<Arc<StopOrders>>,
+    /// Whom hooks are about that do not name it themselves.
+    pub agent_rules: watch::Receiver<Arc<[AgentRule]>>,
     /// The sidecar's own metrics.
     pub own: Arc<Own>,
     /// Who may do what, as of the last reload.
@@ -71,7 +72,7 @@ pub struct Context {
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
     /// Takes in OTLP.
-    pub otlp: crate::sources::otlp::Handle,
+    pub otlp: telemetry::Handle,
     /// The open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use lookout::ingest::hooks::HookError;
+use lookout::ingest::hooks::claude_code::TOOL;
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Hook, Time};
-use lookout::sources::hooks::{Target, claude_code};
-use lookout::sources::otlp::config::AgentRule;
+use lookout::otlp::config::AgentRule;
+use lookout::profiles::identity::Sender;
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 
@@ -22,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     let mut watch = Watch::new(input.len() % 2 == 0);
     let mut bodies = bodies(input);
     let address = String::from_utf8_lossy(bodies.next().unwrap_or_default());
-    let target = Target::new(address.lines().filter_map(|line| line.split_once('=')));
+    let sender = Sender::new(address.lines().filter_map(|line| line.split_once('=')));
     let rules = [AgentRule {
         r#match: BTreeMap::from([("cwd".to_owned(), "*/ruled/*".to_owned())]),
         agent: "ruled".to_owned(),
@@ -34,9 +36,9 @@ fuzz_target!(|input: &[u8]| {
             watch.wait(Duration::from_secs(seconds.unwrap_or_default().into()));
             continue;
         }
-        match claude_code(&target, &rules, body, watch.now) {
+        match read((&sender, &rules, watch.now), body) {
             Ok(hook) => {
-                unsaid((&target, &rules, watch.now), body, &hook);
+                unsaid((&sender, &rules, watch.now), body, &hook);
                 watch.fleet.hook(watch.now, &hook);
             }
             // Its words are ours alone: three sentences and numbers.
@@ -47,14 +49,24 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
+/// Who sent a hook, the rules of whom it is about, and when it came.
+type From<'a> = (&'a Sender, &'a [AgentRule], Time);
+
+/// A hook as the server reads it.
+fn read((sender, rules, now): From<'_>, body: &[u8]) -> Result<Hook, HookError> {
+    let event = TOOL.decode(body, now)?;
+    let agent = sender.agent_of_hook(rules, TOOL.name, event.cwd.as_deref());
+    Ok(event.of_agent(&TOOL, agent, None))
+}
+
 /// Panics when what a prompt, an argument or an output says makes a difference.
-fn unsaid((target, rules, now): (&Target, &[AgentRule], Time), body: &[u8], hook: &Hook) {
+fn unsaid(from: From<'_>, body: &[u8], hook: &Hook) {
     let Ok(serde_json::Value::Object(mut event)) = serde_json::from_slice(body) else { return };
     for key in ["prompt", "tool_input", "tool_response", "last_assistant_message", "transcript_path", "message"] {
         event.insert(key.to_owned(), SAID.into());
     }
     let body = serde_json::Value::Object(event).to_string();
-    let other = claude_code(target, rules, body.as_bytes(), now).expect("a hook with more fields is a hook");
+    let other = read(from, body.as_bytes()).expect("a hook with more fields is a hook");
     assert_eq!(other, *hook, "{body}");
     assert!(!format!("{other:?}").contains(SAID));
 }

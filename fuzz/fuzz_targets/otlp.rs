@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, Taken, decode, response};
+use lookout::profiles::Profiles;
 use lookout::server::grpc_message;
-use lookout::sources::otlp::{Encoding, OtlpConfig, Request, Signal, Table, Taken, decode, response};
-use lookout::sources::profiles::Profiles;
 use lookout_fuzz::watch::Watch;
 use lookout_fuzz::{MOST_BODIES, begin};
 

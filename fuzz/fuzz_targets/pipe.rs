@@ -5,11 +5,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use lookout::cli::pipe::stream::skim::{Keep, Lane, Piece, Skimmer};
+use lookout::cli::pipe::stream::{Counts, Ending, Format, Reader};
+use lookout::config::pipe::PipeConfig;
+use lookout::ingest::{decode_state, encode_state};
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Batch, Time};
-use lookout::sources::stream::skim::{Keep, Lane, Piece, Skimmer};
-use lookout::sources::stream::{Counts, Ending, Format, PipeConfig, Reader};
-use lookout::sources::{decode_state, encode_state};
 use lookout_fuzz::watch::Watch;
 
 fuzz_target!(|input: &[u8]| {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use lookout::ingest::config::{SourceConfig, validate};
+use lookout::ingest::encode_state;
+use lookout::ingest::fuzzing::{http_json, orchestrator_cc_agents, orchestrator_cc_teams};
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Batch, PollReport, SourceError};
-use lookout::sources::config::{SourceConfig, validate};
-use lookout::sources::encode_state;
-use lookout::sources::fuzzing::{http_json, orchestrator_cc_agents, orchestrator_cc_teams};
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use lookout::ingest::{decode_state, decode_usage, encode_state};
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{AgentUpdate, Batch, Patch, UsageUpdate};
-use lookout::sources::{decode_state, decode_usage, encode_state};
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 

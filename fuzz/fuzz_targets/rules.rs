@@ -7,10 +7,10 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use lookout::config::Config;
 use lookout::fleet::Fleet;
+use lookout::ingest::decode_state;
 use lookout::model::{Level, Subject};
 use lookout::rules::compile::RuleSettings;
 use lookout::rules::{Facts, RuleSet, Rules};
-use lookout::sources::decode_state;
 use lookout_fuzz::begin;
 
 const STATE: &str = r#"{"agents": [

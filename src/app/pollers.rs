@@ -8,8 +8,8 @@ use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Handle;
+use crate::ingest;
 use crate::model::PollReport;
-use crate::sources;
 
 /// Polls that may wait for the engine.
 const REPORTS: usize = 64;
@@ -34,7 +34,7 @@ impl Pollers {
         let stop = CancellationToken::new();
         let (sender, mut reports) = mpsc::channel::<PollReport>(REPORTS);
         let (tracker, broken) =
-            sources::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
+            ingest::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
                 let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
                 anyhow::anyhow!(lines.join("\n"))
             })?;

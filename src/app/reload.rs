@@ -13,12 +13,12 @@ use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Source};
-use crate::engine::Handle;
+use crate::engine::{Handle, telemetry};
 use crate::files;
 use crate::metrics::Own;
+use crate::otlp::config::AgentRule;
 use crate::server::tls::Certificate;
 use crate::server::{Access, Reloaded};
-use crate::sources;
 use crate::store::Store;
 
 /// How long reading all files may take.
@@ -39,7 +39,9 @@ pub(super) struct Reloader {
     /// Who may use each listener.
     pub(super) access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
     pub(super) certificate: Option<Arc<Certificate>>,
-    pub(super) otlp: sources::otlp::Handle,
+    /// Whom hooks are about that do not name it themselves.
+    pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
+    pub(super) otlp: telemetry::Handle,
     pub(super) pollers: Pollers,
     pub(super) heartbeat: Heartbeat,
     /// One reload at a time.
@@ -90,6 +92,7 @@ impl Reloader {
             set_log_level(&config.log.level)?;
         }
         self.store.configure(&config.store);
+        self.agent_rules.send_replace(config.otlp.agents.clone().into());
         anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
         self.handle.reload(settings).await?;
         self.heartbeat.replace(&config).await;

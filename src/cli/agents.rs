@@ -14,8 +14,8 @@ use super::table::{Cell, Column, Table};
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::model::number::fixed;
 use crate::model::{AgentStatus, Level, Time, TokenType};
+use crate::text::number::fixed;
 
 /// Arguments of `lookout agents`.
 #[derive(Args, Clone, Debug)]

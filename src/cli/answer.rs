@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::model::number::fixed;
-use crate::model::text::clean;
 use crate::model::{Time, duration};
+use crate::text::clean;
+use crate::text::number::fixed;
 
 /// The answer as JSON, with every text in it fit for a terminal: whatever answers there may have written it.
 pub(super) fn parse(text: &str) -> anyhow::Result<Value> {

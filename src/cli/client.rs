@@ -139,7 +139,7 @@ impl Client {
             serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
         // A sidecar always says what it did not find; a 404 without a word is another server's.
         let is_explained = said.is_some();
-        let said = said.map(|said| format!(": {}", crate::model::text::clean(&said, 500))).unwrap_or_default();
+        let said = said.map(|said| format!(": {}", crate::text::clean(&said, 500))).unwrap_or_default();
         let remedy = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_none() => {
                 "; give a token with --token-file"

@@ -19,7 +19,7 @@ use super::{ConfigArgs, logging};
 use crate::app::{self, Extras};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::sources::config::SourceConfig;
+use crate::ingest::config::SourceConfig;
 
 /// Rules with windows so short that a minute shows their end.
 const RULES: &str = include_str!("demo/rules.yaml");

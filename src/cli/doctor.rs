@@ -13,8 +13,8 @@ use super::table::{Cell, Column, Table};
 use super::terminal::{Colour, Look, print};
 use crate::clock::Clock;
 use crate::config::Environment;
+use crate::ingest::hooks::claude_code::TOOL;
 use crate::model::Time;
-use crate::sources::hooks::CLAUDE_CODE;
 
 /// The signals of telemetry, and what proxies post by themselves.
 const SIGNALS: [&str; 4] = ["metrics", "logs", "traces", "callback"];
@@ -238,7 +238,7 @@ impl Patient<'_> {
             let on_proxy =
                 self.proxy_lacks_session.and_then(|lacks| advice::on_proxy(text(it, "type"), lacks, has_metrics));
             advice.extend(on_proxy.map(str::to_owned));
-            if text(it, "type") == CLAUDE_CODE && matches!(&*self.status_from(), "" | "telemetry") {
+            if text(it, "type") == TOOL.name && matches!(&*self.status_from(), "" | "telemetry") {
                 advice.push(advice::NO_HOOKS.to_owned());
             }
         }

@@ -59,7 +59,7 @@ pub(super) async fn run(args: &HealthArgs, env: &Environment) -> anyhow::Result<
         return Ok(ExitCode::SUCCESS);
     }
     let body = http_client::read_body(response, MAX_ANSWER).await.unwrap_or_default();
-    let said = crate::model::text::clean(String::from_utf8_lossy(&body).trim(), 200).into_owned();
+    let said = crate::text::clean(String::from_utf8_lossy(&body).trim(), 200).into_owned();
     warn(&format!("not ready at {shown}: {} {said}", status.as_u16()));
     Ok(ExitCode::FAILURE)
 }

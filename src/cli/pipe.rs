@@ -1,13 +1,14 @@
 //! `lookout pipe`: passes an agent's output on, byte for byte, and tells a sidecar what it says of the agent.
 //!
 //! Three threads, so that nothing that the last one waits for reaches the first: this one copies ([`copy`]), another
-//! one understands ([`crate::sources::stream`]), a third one reports ([`report`]). Copying waits for understanding only
+//! one understands ([`crate::cli::pipe::stream`]), a third one reports ([`report`]). Copying waits for understanding only
 //! where tokens would be missed otherwise, and never for reporting, which reads the latest state whenever it is ready.
 
 mod copy;
 mod lane;
 mod report;
 mod signals;
+pub mod stream;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +23,15 @@ use tokio::sync::watch;
 use self::lane::Channels;
 use self::report::{Reporter, Seen};
 use self::signals::Signals;
+use self::stream::skim::{Keep, Piece, Skimmer};
+use self::stream::{Ending, Format, Reader};
 use super::client::ReachArgs;
 use super::{ConfigArgs, warn};
 use crate::clock::{Clock, Stopwatch};
 use crate::config::Environment;
-use crate::model::text::is_name;
-use crate::sources::push::DEFAULT_PROJECT;
-use crate::sources::stream::skim::{Keep, Piece, Skimmer};
-use crate::sources::stream::{Ending, Format, Pattern, Reader};
+use crate::config::pipe::Pattern;
+use crate::model::DEFAULT_PROJECT;
+use crate::text::is_name;
 
 /// A line that has begun and does not go on for so long is looked at as it stands.
 const PAUSE: Duration = Duration::from_millis(100);

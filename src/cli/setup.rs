@@ -155,7 +155,7 @@ impl texts::Target<'_> {
 mod tests {
     use super::*;
     use crate::config::Source;
-    use crate::sources::otlp::OtlpConfig;
+    use crate::otlp::OtlpConfig;
     use crate::written::yaml;
 
     fn config(text: &str) -> Config {

@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::terminal::{Colour, Look};
-use crate::model::text::clean;
+use crate::text::clean;
 
 /// Columns between two columns.
 const GAP: usize = 2;

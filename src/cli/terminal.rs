@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::model::text::clean_lines;
+use crate::text::clean_lines;
 
 /// How text for people is laid out.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,7 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
             }
         };
         // It may quote what the receiver answered.
-        print(&crate::model::text::clean(&line, MAX_LINE))?;
+        print(&crate::text::clean(&line, MAX_LINE))?;
     }
     if failed > 0 {
         bail!("{} of {} did not take the test", failed, count(receivers.len(), "receiver"));
@@ -70,7 +70,7 @@ async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
 /// The name of this machine, as far as it is known.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = crate::model::text::clean(name.trim(), 100).into_owned();
+    let name = crate::text::clean(name.trim(), 100).into_owned();
     if name.is_empty() { "this host".to_owned() } else { name }
 }
 

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::ConfigArgs;
 use super::terminal::print;
 use crate::alerts::Alerts;
+use crate::alerts::words;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::model::decision::words;
 use crate::model::{Event, Finding, Label, Level, ReceiverPolicy, RuleId, Subject, Time};
 use crate::notify::Receiver;
 

@@ -29,7 +29,7 @@ use super::warn;
 use crate::config::rule_tests::{self, RuleTests};
 use crate::config::{ConfigError, Origin, Problem};
 use crate::engine::Trial;
-use crate::model::text::clean;
+use crate::text::clean;
 use crate::written::mistake::suggestion;
 
 /// The exit code for files that can't be used.

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::{Config, ConfigError, Origin, Problem};
 use crate::http_client;
 use crate::notify::Receiver;
+use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::rules::compile::RuleSet;
 use crate::secret::SecretSource;
-use crate::sources::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 
 /// A configuration whose files have been read.
 #[derive(Debug)]

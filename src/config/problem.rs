@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::model::text::clean;
+use crate::text::clean;
 
 /// Longest part of a line about a problem, in bytes: where it is, and what it is.
 const MAX_LINE: usize = 2_000;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::http_client::MAX_PEM;
-use crate::model::text;
 use crate::secret::{Secret, SecretSource, mask};
+use crate::text;
 
 /// Who may do what.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

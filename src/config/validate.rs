@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::reader::Found;
 use super::{Config, server};
 use crate::fleet::config::{Action, Limit};
-use crate::model::text::is_name;
 use crate::store::config::{RecordConfig, StoreConfig};
-use crate::{notify, sources};
+use crate::text::is_name;
+use crate::{ingest, notify, otlp};
 
 /// The longest name of a project or expected agent, in bytes.
 const MAX_NAME: usize = 256;
@@ -50,10 +50,10 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
             format!("{size} is too small to record anything; give at least {smallest} bytes"),
         );
     }
-    for (key, message) in sources::validate(&config.sources) {
+    for (key, message) in ingest::validate(&config.sources) {
         found.report(&format!("sources{key}"), message);
     }
-    for (key, message) in sources::otlp::config::validate(&config.otlp) {
+    for (key, message) in otlp::config::validate(&config.otlp) {
         found.report(&format!("otlp.{key}"), message);
     }
     for (key, message) in config.pipe.read().1 {

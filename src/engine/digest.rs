@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::alerts::config::DigestConfig;
-use crate::model::number::fixed;
 use crate::model::{AlertState, Level, Time};
+use crate::text::number::fixed;
 
 /// When the digest is due, and what counts since the last one.
 #[derive(Debug)]

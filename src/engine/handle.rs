@@ -11,7 +11,6 @@ use super::quiet::Quiet;
 use super::reload::Settings;
 use super::view::{AlertView, View};
 use crate::model::{Distilled, Hook, Level, PollReport, Rejected};
-use crate::sources::hooks::Target;
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -19,21 +18,7 @@ use crate::store::StoreError;
 pub struct Handle {
     bulk: mpsc::Sender<Bulk>,
     control: mpsc::Sender<Control>,
-    hooks: mpsc::Sender<Posted>,
-}
-
-/// A hook that waits to be looked at. It overtakes [`Bulk`], and no reader overtakes it.
-#[derive(Debug)]
-pub enum Posted {
-    /// As it came.
-    Body {
-        /// Whom it is about, as far as its sender said.
-        target: Target,
-        /// Its body, which holds its share of the room for bodies.
-        body: Bytes,
-    },
-    /// Read before it was answered, since somebody is to be stopped; it says whether its sender was.
-    Read(Hook),
+    hooks: mpsc::Sender<Hook>,
 }
 
 /// The queues' other ends, for the engine.
@@ -43,8 +28,8 @@ pub struct Queues {
     pub bulk: mpsc::Receiver<Bulk>,
     /// Readers and control.
     pub control: mpsc::Receiver<Control>,
-    /// Hooks.
-    pub hooks: mpsc::Receiver<Posted>,
+    /// Hooks. They overtake [`Bulk`], and no reader overtakes them.
+    pub hooks: mpsc::Receiver<Hook>,
 }
 
 /// State that comes in. Served in order.
@@ -155,8 +140,8 @@ impl Handle {
 
     /// Hands over a hook without waiting for anything; false when too many wait already, or the program stops. A read
     /// that begins after this returned sees what the hook says.
-    pub fn hook(&self, posted: Posted) -> bool {
-        self.hooks.try_send(posted).is_ok()
+    pub fn hook(&self, hook: Hook) -> bool {
+        self.hooks.try_send(hook).is_ok()
     }
 
     /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
@@ -249,7 +234,17 @@ mod tests {
     #[test]
     fn a_hook_that_finds_its_queue_full_is_turned_away_at_once() {
         let (handle, mut queues) = Handle::new(1, 1, 2);
-        let hook = || handle.hook(Posted::Body { target: Target::default(), body: Bytes::from_static(b"{}") });
+        let stopped = Hook {
+            project: "shop".into(),
+            agent: "a".into(),
+            agent_type: "t".into(),
+            session: 1,
+            subagent: None,
+            step: crate::model::hook::Step::Lives,
+            retry_at: None,
+            stop: None,
+        };
+        let hook = || handle.hook(stopped.clone());
         assert_eq!([hook(), hook(), hook()], [true, true, false]);
         assert_eq!(handle.queues(), [("bulk", 0), ("control", 0), ("hooks", 2)], "the other queues keep their room");
         drop(queues.hooks.try_recv());

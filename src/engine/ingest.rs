@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::handle::{Bulk, Logged, Posted};
-use super::{Accepted, Engine, IngestError, brake};
+use super::handle::{Bulk, Logged};
+use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
+use crate::decode::lenient;
+use crate::enforcement;
 use crate::fleet::Taken;
-use crate::model::{Arrival, Distilled, PollReport, Time};
-use crate::sources::{self, lenient};
+use crate::ingest;
+use crate::model::{Arrival, Distilled, Hook, PollReport, Time};
 use crate::store::UsageBody;
 
 impl Engine {
@@ -45,7 +47,7 @@ impl Engine {
     fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
         let json = lenient::Body::new(body);
         let wall = self.fleet.state().wall.show(now);
-        let mut batch = json.read(|text| sources::push::decode_state(text, wall)).map_err(|error| {
+        let mut batch = json.read(|text| ingest::state::decode_state(text, wall)).map_err(|error| {
             self.own.rejected("state", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
@@ -59,7 +61,7 @@ impl Engine {
 
     fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<(Accepted, Logged), IngestError> {
         let json = lenient::Body::new(body);
-        let usage = json.read(sources::usage::decode_usage).map_err(|error| {
+        let usage = json.read(ingest::usage::decode_usage).map_err(|error| {
             self.own.rejected("usage", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
@@ -79,24 +81,12 @@ impl Engine {
         self.answer("usage", taken).map(|accepted| (accepted, logged))
     }
 
-    /// Serves one hook, whose sender was answered before. Only what was understood of it is recorded.
-    pub(super) fn take_hook(&mut self, now: Time, posted: Posted) {
-        let wall = self.fleet.state().wall.show(now);
-        let read = match posted {
-            Posted::Body { target, body } => sources::hooks::claude_code(&target, &self.agent_rules, &body, wall),
-            Posted::Read(hook) => Ok(hook),
-        };
-        let hook = match read {
-            Ok(hook) => hook,
-            Err(error) => {
-                tracing::debug!(error = %error, "hook not taken");
-                return self.own.rejected("hooks", "malformed", 1);
-            }
-        };
+    /// Serves one hook, whose sender was answered before.
+    pub(super) fn take_hook(&mut self, now: Time, hook: Hook) {
         if let Some(stop) = &hook.stop {
             self.own.stopped(stop.budget.as_str());
         }
-        if let Some(news) = brake::news(&self.fleet, &hook) {
+        if let Some(news) = enforcement::announcement(self.fleet.find(&hook.project, &hook.agent), &hook) {
             tracing::warn!(news, "an agent was told to stop");
             let effects = self.alerts.announce(now, "brake", &news);
             self.take_effects(now, effects);
@@ -114,7 +104,7 @@ impl Engine {
             tracing::warn!(source = &*report.source, reason = error.reason.as_str(), error = %error, "poll failed");
         }
         if let Some(recorder) = &self.recorder {
-            let result = report.result.as_ref().map(|batches| batches.iter().map(sources::encode_state).collect());
+            let result = report.result.as_ref().map(|batches| batches.iter().map(ingest::encode_state).collect());
             let result = result.map_err(Clone::clone);
             recorder.note(now, Arrival::Poll { source: Arc::clone(&report.source), result });
         }

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::handle::{Control, Handle, Stopped};
 use super::{AlertView, Engine};
+use crate::alerts::words;
 use crate::alerts::{Effects, QuietError, Standing};
-use crate::model::decision::words;
 use crate::model::{Arrival, Decision, Event, Fingerprint, Notice, Silence, Time};
 
 /// How a receiver stands to an alert now, as readers see it.

@@ -9,15 +9,12 @@ use crate::fleet;
 use crate::model::{ReceiverPolicy, Time};
 use crate::notify::Receiver;
 use crate::rules::RuleSet;
-use crate::sources::otlp::config::AgentRule;
 
 /// Everything that a reload changes in the engine.
 #[derive(Debug)]
 pub struct Settings {
     /// For the fleet.
     pub fleet: fleet::Settings,
-    /// Whom hooks are about that do not say it themselves.
-    pub agent_rules: Arc<[AgentRule]>,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are told as one.
@@ -42,10 +39,10 @@ impl Engine {
     /// Takes over `settings`.
     pub(super) fn reload(&mut self, now: Time, settings: Settings) {
         self.settle(now);
-        let budgets = settings.fleet.budgets.clone();
+        let budgets = settings.fleet.budgets.enforced();
         self.fleet.configure(now, settings.fleet);
-        self.agent_rules = settings.agent_rules;
-        self.brake.configure(&self.fleet, &budgets, &self.agent_rules);
+        self.enforcement.configure(self.fleet.state(), budgets);
+        self.publish_stop_orders();
         self.rules.replace(settings.rules);
         self.rules.seed(now, self.fleet.state());
         let policies_now = policies(&settings.receivers);

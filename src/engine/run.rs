@@ -7,10 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::brake::Brake;
 use super::commit::{Committed, Committer};
 use super::digest::Digest;
-use super::handle::{Control, Posted, Queues};
+use super::handle::{Control, Queues};
 use super::orphans::Orphans;
 use super::output::Unsaved;
 use super::reload::{names, policies};
@@ -18,12 +17,13 @@ use super::watch::Watch;
 use super::{Engine, Settings};
 use crate::alerts::Alerts;
 use crate::clock::Clock;
+use crate::enforcement::Enforcement;
 use crate::fleet::Fleet;
+use crate::ingest::decode_usage;
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Fingerprint, Notice, Report, SendReason, Time};
+use crate::model::{AlertState, Ending, Fingerprint, Hook, Notice, Report, SendReason, Time};
 use crate::notify::Dispatcher;
 use crate::rules::Rules;
-use crate::sources::decode_usage;
 use crate::store::{LostNotice, Recorder, Restored, Saved, SavedWindows, Settled, Store, UsageBody};
 
 /// How often what changed is handed to the store.
@@ -80,7 +80,7 @@ impl Engine {
         let now = clock.now();
         let receiver_policies = policies(&settings.receivers);
         let receivers = names(&receiver_policies);
-        let budgets = settings.fleet.budgets.clone();
+        let budgets = settings.fleet.budgets.enforced();
         own.set_receivers(&[], &receivers);
         let (reports, reports_end) = mpsc::channel(REPORTS);
         let grace = settings.fleet.agents.timeout;
@@ -89,8 +89,8 @@ impl Engine {
         alerts.set_incidents(settings.incidents);
         let mut engine = Self {
             fleet: Fleet::new(now, settings.fleet),
-            brake: Brake::new(),
-            agent_rules: settings.agent_rules,
+            enforcement: Enforcement::default(),
+            stop_orders: watch::Sender::default(),
             rules,
             alerts,
             own,
@@ -113,7 +113,8 @@ impl Engine {
             digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
-        engine.brake.configure(&engine.fleet, &budgets, &engine.agent_rules);
+        engine.enforcement.configure(engine.fleet.state(), budgets);
+        engine.publish_stop_orders();
         (engine, reports_end)
     }
 
@@ -282,7 +283,7 @@ impl Engine {
     }
 
     /// Serves hooks that wait, at most so many.
-    fn take_hooks(&mut self, hooks: &mut mpsc::Receiver<Posted>, most: usize) {
+    fn take_hooks(&mut self, hooks: &mut mpsc::Receiver<Hook>, most: usize) {
         for _ in 0..most {
             let Ok(hook) = hooks.try_recv() else { break };
             let now = self.now();

@@ -12,15 +12,16 @@ use std::time::Duration;
 use super::orphans::mark;
 use super::output::{listed, worded};
 use super::run::restore_windows;
-use super::{AlertFilter, AlertView, brake};
+use super::{AlertFilter, AlertView};
 use crate::alerts::{Alerts, Effects, IncidentPolicy, QuietError};
+use crate::enforcement;
 use crate::fleet::{self, Fleet, Taken};
+use crate::ingest::{decode_state, decode_states, decode_usage};
 use crate::model::{
     AgentTelemetry, Alert, AlertCounts, Arrival, Batch, Finding, Fingerprint, Hook, Notice, PollReport, Project,
     ReceiverPolicy, Time, UsageUpdate,
 };
 use crate::rules::{RuleSet, Rules};
-use crate::sources::{decode_state, decode_states, decode_usage};
 
 /// Deadlines served at one moment before it is a millisecond later, as it is for the engine between two looks.
 const AT_ONCE: u32 = 50;
@@ -43,11 +44,11 @@ pub struct Settings {
 /// Something that comes in.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A pushed batch, as [`crate::sources::decode_state`] reads it.
+    /// A pushed batch, as [`crate::ingest::decode_state`] reads it.
     State(Batch<'a>),
-    /// Increments of usage in a project, as [`crate::sources::decode_usage`] reads them.
+    /// Increments of usage in a project, as [`crate::ingest::decode_usage`] reads them.
     Usage(&'a str, Vec<UsageUpdate<'a>>),
-    /// A hook, as [`crate::sources::hooks::claude_code`] reads it.
+    /// A hook, as [`crate::ingest::hooks::claude_code`] reads it.
     Hook(Hook),
     /// The outcome of a poll.
     Poll(PollReport),
@@ -177,7 +178,7 @@ impl Trial {
                 taken
             }
             Event::Hook(hook) => {
-                if let Some(news) = brake::news(&self.fleet, &hook) {
+                if let Some(news) = enforcement::announcement(self.fleet.find(&hook.project, &hook.agent), &hook) {
                     let effects = self.alerts.announce(self.now, "brake", &news);
                     self.take_effects(effects, watch);
                 }

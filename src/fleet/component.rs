@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::labels::component_labels;
-use crate::model::text::clean;
 use crate::model::{Component, ComponentUpdate, HistoryRow, Time};
+use crate::text::clean;
 
 use super::project::count_component;
 use super::{Fleet, SERIES_PER_COMPONENT};

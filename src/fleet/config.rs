@@ -77,7 +77,7 @@ impl BudgetsConfig {
     }
 
     /// Those of them that stop whoever has used them up.
-    pub fn brakes(&self) -> Budgets {
+    pub fn enforced(&self) -> Budgets {
         self.limits_if(|action| action == Action::Stop)
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::text::clean;
 use crate::model::{PollReport, SourceErrorReason, Time};
+use crate::text::clean;
 
 use super::{Fleet, Taken};
 

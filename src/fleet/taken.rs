@@ -1,7 +1,7 @@
 //! What of a batch was taken in, and what not and why.
 
 use crate::model::Rejected;
-use crate::model::text::clean;
+use crate::text::clean;
 
 /// A batch names at most so many rejects; the others are counted.
 const MAX_REJECTED: usize = 100;

@@ -116,7 +116,7 @@ impl Fleet {
         if let (Some(hash), Some(id)) = (id, &update.id)
             && self.usage_ids.known.contains(&hash)
         {
-            return Err(("duplicate", format!("the id `{}` was counted already", crate::model::text::clean(id, 64))));
+            return Err(("duplicate", format!("the id `{}` was counted already", crate::text::clean(id, 64))));
         }
         let Some(project_slot) = self.project_slot(project) else {
             return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));

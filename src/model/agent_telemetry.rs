@@ -9,9 +9,9 @@ use super::{RateLimit, Refusal, Time};
 /// What one export adds to what is known of one agent and one model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentTelemetry {
-    /// The project, valid by [`super::text::is_name`].
+    /// The project, valid by [`crate::text::is_name`].
     pub project: Arc<str>,
-    /// The agent's name within it, valid by [`super::text::is_name`].
+    /// The agent's name within it, valid by [`crate::text::is_name`].
     pub agent: Arc<str>,
     /// Which tool it is: `claude-code`, `codex`, ….
     pub agent_type: &'static str,

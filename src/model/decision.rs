@@ -1,7 +1,5 @@
 //! What was decided about an alert, and why: the entries of its timeline.
 
-pub mod words;
-
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

@@ -11,9 +11,9 @@ use super::{Stop, Time};
 /// A hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// The project, valid by [`super::text::is_name`].
+    /// The project, valid by [`crate::text::is_name`].
     pub project: Arc<str>,
-    /// The agent's name within it, valid by [`super::text::is_name`].
+    /// The agent's name within it, valid by [`crate::text::is_name`].
     pub agent: Arc<str>,
     /// Which tool it is: `claude-code`.
     pub agent_type: Arc<str>,
@@ -80,6 +80,19 @@ pub enum Step {
     Compacted,
     /// Something that says no more than that it lives.
     Lives,
+}
+
+/// What an agent is about to do that waits for the answer to its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// To take up what a person told it.
+    Prompted,
+    /// To take up what it was told by something that it had left running.
+    Resumed,
+    /// To use a tool.
+    BeforeTool,
+    /// To ask its model what comes next, having used a tool.
+    AfterTool,
 }
 
 /// How a session ended.

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::text::clean;
+use crate::text::clean;
 
 /// Longest pattern, in bytes.
 pub const PATTERN_LIMIT: usize = 500;

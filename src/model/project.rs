@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Count, Health, Sum, Time};
 
+/// The project of a batch that names none.
+pub const DEFAULT_PROJECT: &str = "default";
+
 /// Sums over agents, those of agents that are gone included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -116,7 +116,7 @@ impl TryFrom<Written> for QuietHours {
         let mut days = Vec::new();
         for word in &written.days {
             let day = weekday(word).ok_or_else(|| {
-                format!("`{}` is not a day; write mon, tue, wed, thu, fri, sat or sun", super::text::clean(word, 20))
+                format!("`{}` is not a day; write mon, tue, wed, thu, fri, sat or sun", crate::text::clean(word, 20))
             })?;
             days.push(day);
         }
@@ -126,7 +126,7 @@ impl TryFrom<Written> for QuietHours {
         let hour = |text: &Option<String>| text.as_deref().map_or(Ok(Clock::midnight()), time_of_day);
         let (from, to) = (hour(&written.from)?, hour(&written.to)?);
         let zone = TimeZone::get(&written.time_zone).map_err(|_| {
-            format!("`{}` is not a time zone; write it like Europe/Berlin", super::text::clean(&written.time_zone, 50))
+            format!("`{}` is not a time zone; write it like Europe/Berlin", crate::text::clean(&written.time_zone, 50))
         })?;
         Ok(Self { written, days, from, to, zone })
     }
@@ -148,7 +148,7 @@ fn weekday(word: &str) -> Option<Weekday> {
 
 /// Reads `22:00`; `24:00` is midnight.
 pub fn time_of_day(text: &str) -> Result<Clock, String> {
-    let wrong = || format!("`{}` is not a time of day; write it like 22:00", super::text::clean(text, 20));
+    let wrong = || format!("`{}` is not a time of day; write it like 22:00", crate::text::clean(text, 20));
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
     let read = |part: &str| if part.len() == 2 { part.parse::<i8>().ok() } else { None };
     match (read(hour), read(minute)) {

@@ -21,7 +21,7 @@ pub enum Patch<T> {
 /// One agent's state; `None` and `Keep` are "not said".
 #[derive(Clone, Debug, Default)]
 pub struct AgentUpdate<'a> {
-    /// Its name within the project, valid by [`super::text::is_name`].
+    /// Its name within the project, valid by [`crate::text::is_name`].
     pub name: Cow<'a, str>,
     /// Its place in the list that it came in, from 0.
     pub index: usize,
@@ -108,7 +108,7 @@ pub struct ComponentUpdate<'a> {
 /// States that arrived together, all of one project.
 #[derive(Clone, Debug, Default)]
 pub struct Batch<'a> {
-    /// The project, valid by [`super::text::is_name`].
+    /// The project, valid by [`crate::text::is_name`].
     pub project: Cow<'a, str>,
     /// Whether agents that this source named before and does not name now are gone.
     pub complete: bool,
@@ -127,7 +127,7 @@ pub struct Batch<'a> {
 /// The place of a report among those of one run: one that was held up on its way is known by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordinal<'a> {
-    /// The run, valid by [`super::text::is_name`]; every run has its own.
+    /// The run, valid by [`crate::text::is_name`]; every run has its own.
     pub run: Cow<'a, str>,
     /// Its number, higher with each report.
     pub number: u64,

@@ -16,8 +16,9 @@ pub use slack::SlackConfig;
 pub(super) use slack::SlackWay;
 
 use super::queue::GroupBy;
-use crate::model::{Level, Matchers, QuietHours, text};
+use crate::model::{Level, Matchers, QuietHours};
 use crate::secret::Secret;
+use crate::text;
 
 /// One receiver. Exactly one of the kinds is given.
 #[derive(Clone, Debug, Deserialize, Serialize)]

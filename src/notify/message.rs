@@ -7,8 +7,9 @@ mod summary;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::number::shortest;
-use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration, text};
+use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration};
+use crate::text;
+use crate::text::number::shortest;
 pub(super) use summary::Entry;
 use summary::{Told, group};
 

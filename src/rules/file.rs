@@ -7,8 +7,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
-use crate::model::text::clean;
 use crate::model::{Flap, Level, QuietHours, Signal};
+use crate::text::clean;
 use crate::written::tree::{Kind, Value};
 use crate::written::{mistake, yaml};
 

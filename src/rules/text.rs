@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use minijinja::{Environment, State, UndefinedBehavior, Value, context};
 
-use crate::model::number::fixed;
 use crate::model::{Level, Signal, Subject, Time, duration};
+use crate::text::number::fixed;
 
 /// Longest rendered text in bytes.
 const MAX_TEXT: usize = 2_000;
@@ -146,7 +146,7 @@ impl Texts {
         let text = |key: &str| {
             let template = self.environment.get_template(&format!("{rule}.{key}")).ok()?;
             let text = template.render(&variables).ok()?;
-            Some(crate::model::text::clean(text.trim(), MAX_TEXT).into_owned())
+            Some(crate::text::clean(text.trim(), MAX_TEXT).into_owned())
         };
         let summary = text("summary").unwrap_or_else(|| format!("{rule} on {}", facts.subject.name()));
         (summary, text("action").unwrap_or_default())

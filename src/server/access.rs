@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use crate::config::server::{Role, host_and_port, is_sendable};
 use crate::config::{Config, ConfigError, Origin, Problem};
+use crate::ingest::hooks::TOOLS;
 use crate::secret::{Secret, SecretSource};
 
 /// For how long a token that was read from its file lets its bearer in without another look.
@@ -217,7 +218,8 @@ impl Access {
         let needed = match (method, path) {
             (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
             (&Method::GET | &Method::HEAD, _) => Role::Read,
-            (_, "/api/state" | "/api/usage" | super::hooks::CLAUDE_CODE | super::callbacks::LITELLM) => Role::Ingest,
+            (_, "/api/state" | "/api/usage" | super::callbacks::LITELLM) => Role::Ingest,
+            (_, path) if TOOLS.iter().any(|tool| tool.path == path) => Role::Ingest,
             _ => Role::Admin,
         };
         let is_loopback = self.address.ip().is_loopback();
@@ -262,7 +264,7 @@ impl Access {
         match hosts.iter().find(|host| !self.is_ours(host, local)) {
             None => Ok(()),
             Some((host, _)) => {
-                let shown = crate::model::text::clean(host, 100);
+                let shown = crate::text::clean(host, 100);
                 Err(forbidden(&format!("the Host `{shown}` is not known here; add it to allowed_hosts")))
             }
         }

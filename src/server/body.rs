@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Refusal;
 use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
-use crate::sources::inflate::{Coding, InflateError};
+use crate::decode::inflate::{Coding, InflateError};
 
 /// How many of the largest bodies are held at once, all connections together.
 const LARGEST_AT_ONCE: usize = 4;

@@ -11,14 +11,14 @@ use super::error::{Refusal, json as json_answer};
 use super::hooks;
 use crate::metrics::Own;
 use crate::model::Channel;
-use crate::sources::otlp::Taken;
+use crate::otlp::Taken;
 
 /// Where LiteLLM's generic API callback posts.
 pub(super) const LITELLM: &str = "/hooks/litellm";
 
 /// Answers a body of LiteLLM's calls.
 pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Result<Response, Refusal> {
-    let sender = hooks::target(request.uri(), request.headers());
+    let sender = hooks::sender(request.uri(), request.headers());
     let taking = async {
         let body = context.bodies.read(request).await?;
         Ok(context.otlp.litellm(sender, body).await?)

@@ -27,7 +27,7 @@ use super::connections::{Arriving, Connection};
 use super::error::Refusal;
 use super::listener::MAX_HEAD;
 use super::otlp::{self, Failure};
-use crate::sources::otlp::{Code, DecodeError, Encoding, response, retry_details};
+use crate::otlp::{Code, DecodeError, Encoding, response, retry_details};
 
 /// Exports under way on one connection at once; senders have one for each signal.
 const STREAMS: u32 = 32;

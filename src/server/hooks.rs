@@ -1,9 +1,8 @@
 //! Hooks: answered at once, since the agent waits for it.
 //!
 //! The answer is empty, and 204 whatever becomes of the hook: it must never tell an agent what to do, nor stop one whose
-//! sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so. While somebody has used up a
-//! budget that stops it, hooks are read first, and its own are answered by that; nobody is stopped of whom the engine
-//! would not hear.
+//! sidecar has too much to do. Only who may not post, or posts no JSON at all, is told so. An agent that has used up a
+//! budget with `action: stop` is answered with the order to stop, unless the engine has no room for its hook.
 
 use std::sync::Arc;
 
@@ -14,28 +13,38 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use super::Context;
 use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
-use crate::engine::Posted;
+use crate::ingest::hooks::Tool;
 use crate::metrics::Own;
-use crate::sources::hooks::Target;
+use crate::model::Hook;
+use crate::profiles::identity::Sender;
 
-/// Where Claude Code's hooks are posted.
-pub(super) const CLAUDE_CODE: &str = "/hooks/claude-code";
 /// Headers that say what parameters of the address may say as well.
 const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-project", "project")];
 
-/// Answers a hook of Claude Code.
-pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Response {
-    let target = target(request.uri(), request.headers());
+/// Answers a hook of `tool`.
+pub(super) async fn answer(context: &Context, tool: &'static Tool, request: Request<Arriving>) -> Response {
+    let sender = sender(request.uri(), request.headers());
     let read = context.bodies.read(request).await;
-    let braked = Arc::clone(&context.braked.borrow());
     settle(&context.own, read, |body| {
-        hand_over(braked.read(target, body, context.clock.wall()), |posted| context.engine.hook(posted))
+        let event = match tool.decode(&body, context.clock.wall()) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::debug!(error = %error, "hook rejected");
+                return Done::Rejected;
+            }
+        };
+        let agent = sender.agent_of_hook(&context.agent_rules.borrow(), tool.name, event.cwd.as_deref());
+        let orders = Arc::clone(&context.stop_orders.borrow());
+        let order = event.moment.and_then(|moment| Some((moment, orders.order((&agent.0, &agent.1), moment)?)));
+        let answer = order.map(|(moment, stop)| (tool.stop)(moment, &format!("{} {}", agent.1, stop.why)));
+        let stop = order.map(|(_, stop)| stop.clone());
+        hand_over(event.of_agent(tool, agent, stop), answer, |hook| context.engine.hook(hook))
     })
 }
 
 /// Hands a hook over, and stops its sender only when that succeeded: nobody is stopped without a word to people.
-fn hand_over((posted, stop): (Posted, Option<String>), hand: impl FnOnce(Posted) -> bool) -> Done {
-    if !hand(posted) {
+fn hand_over(hook: Hook, stop: Option<String>, hand: impl FnOnce(Hook) -> bool) -> Done {
+    if !hand(hook) {
         return Done::Lost;
     }
     stop.map_or(Done::Taken, Done::Stopped)
@@ -43,7 +52,9 @@ fn hand_over((posted, stop): (Posted, Option<String>), hand: impl FnOnce(Posted)
 
 /// What became of a hook.
 enum Done {
-    /// Nobody will look at it.
+    /// It can't be read.
+    Rejected,
+    /// The engine has no room for it.
     Lost,
     /// It will be looked at.
     Taken,
@@ -52,11 +63,11 @@ enum Done {
 }
 
 /// What the sender of a request says of itself.
-pub(super) fn target(uri: &Uri, headers: &HeaderMap) -> Target {
+pub(super) fn sender(uri: &Uri, headers: &HeaderMap) -> Sender {
     let parameters = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
     let parameters = parameters.map(|query| query.0).unwrap_or_default();
     let said = parameters.iter().map(|(key, value)| (&**key, &**value));
-    Target::new(
+    Sender::new(
         said.chain(HEADERS.iter().filter_map(|(header, key)| Some((*key, headers.get(*header)?.to_str().ok()?)))),
     )
 }
@@ -65,6 +76,7 @@ pub(super) fn target(uri: &Uri, headers: &HeaderMap) -> Target {
 fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> Done) -> Response {
     let (lost, header) = match read {
         Ok(body) => match take(body) {
+            Done::Rejected => (Some("malformed"), None),
             Done::Lost => (Some("busy"), None),
             Done::Taken => (None, None),
             Done::Stopped(answer) => return json_answer(StatusCode::OK, answer),
@@ -86,6 +98,7 @@ fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::hook::Step;
 
     /// What is answered, and how often which loss was counted.
     fn check(read: Result<Bytes, Refusal>, done: Done, expected: (u16, Option<&str>)) {
@@ -104,9 +117,19 @@ mod tests {
 
     #[test]
     fn nobody_is_stopped_of_whom_the_engine_does_not_hear() {
-        let stop = || (Posted::Body { target: Target::default(), body: Bytes::new() }, Some("{}".to_owned()));
+        let hook = || Hook {
+            project: "shop".into(),
+            agent: "a".into(),
+            agent_type: "t".into(),
+            session: 1,
+            subagent: None,
+            step: Step::Lives,
+            retry_at: None,
+            stop: None,
+        };
         let own = Own::new();
-        let status = |is_taken| settle(&own, Ok(Bytes::new()), |_| hand_over(stop(), |_| is_taken)).status().as_u16();
+        let stop = |is_taken| hand_over(hook(), Some("{}".to_owned()), |_| is_taken);
+        let status = |is_taken| settle(&own, Ok(Bytes::new()), |_| stop(is_taken)).status().as_u16();
         assert_eq!([status(true), status(false)], [200, 204]);
     }
 
@@ -116,6 +139,7 @@ mod tests {
         let refused = |status| Err(Refusal::new(status, "no"));
         check(body(), Done::Taken, (204, None));
         check(body(), Done::Lost, (204, Some("busy")));
+        check(body(), Done::Rejected, (204, Some("malformed")));
         check(refused(StatusCode::SERVICE_UNAVAILABLE), Done::Taken, (204, Some("busy")));
         check(refused(StatusCode::PAYLOAD_TOO_LARGE), Done::Taken, (204, Some("too_large")));
         check(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE), Done::Taken, (415, None));

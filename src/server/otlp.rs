@@ -10,8 +10,9 @@ use super::Context;
 use super::body::Unread;
 use super::connections::Arriving;
 use super::error::Refusal;
+use crate::engine::telemetry::ExportError;
 use crate::metrics::Own;
-use crate::sources::otlp::{self, Code, DecodeError, Encoding, ExportError, Signal, Taken};
+use crate::otlp::{self, Code, DecodeError, Encoding, Signal, Taken};
 
 /// The signal that is exported at `path`, over HTTP or gRPC.
 pub(super) fn signal(path: &str) -> Option<Signal> {

@@ -15,9 +15,10 @@ use super::access::Caller;
 use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
 use super::routes::Shared;
+use crate::alerts::words;
 use crate::engine::QuietError;
-use crate::model::decision::words;
-use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, Wall, duration, text};
+use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, Wall, duration};
+use crate::text;
 
 /// Longest name of a person, and longest comment, in bytes.
 const NAME_LIMIT: usize = 100;

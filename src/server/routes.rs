@@ -19,6 +19,7 @@ use super::scrape::Scraper;
 use super::sending::Sending;
 use super::{Context, Surface, answers, callbacks, hooks, otlp, quiet};
 use crate::engine::AlertFilter;
+use crate::ingest::hooks::TOOLS;
 use crate::model::Level;
 
 /// Most alerts that one answer holds.
@@ -69,7 +70,11 @@ impl Routes {
             // Served below, without the router; named here so that another method is answered as such.
             .route("/api/state", post(async || StatusCode::NOT_FOUND))
             .route("/api/usage", post(async || StatusCode::NOT_FOUND))
-            .route(hooks::CLAUDE_CODE, post(async || StatusCode::NOT_FOUND))
+            .merge(
+                TOOLS
+                    .iter()
+                    .fold(Router::new(), |router, tool| router.route(tool.path, post(async || StatusCode::NOT_FOUND))),
+            )
             .route(callbacks::LITELLM, post(async || StatusCode::NOT_FOUND))
             .fallback(async || {
                 Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
@@ -113,10 +118,14 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, conn
         return Refusal::new(StatusCode::NOT_FOUND, message).into_response();
     }
     // What comes in by the thousand goes past the router.
+    if method == Method::POST
+        && let Some(tool) = TOOLS.iter().find(|tool| tool.path == path)
+    {
+        return hooks::answer(&routes.context, tool, request).await;
+    }
     let is_usage = match (method, path) {
         (&Method::POST, "/api/state") => false,
         (&Method::POST, "/api/usage") => true,
-        (&Method::POST, hooks::CLAUDE_CODE) => return hooks::answer(&routes.context, request).await,
         (&Method::POST, callbacks::LITELLM) => {
             return callbacks::answer(&routes.context, request).await.unwrap_or_else(Refusal::into_response);
         }

@@ -20,12 +20,11 @@ use super::error::Refusal;
 use super::room::{Room, Share};
 use super::sending::Sending;
 use crate::clock::Stopwatch;
-use crate::engine::{Handle, View};
+use crate::engine::{Handle, View, telemetry};
 use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
 use crate::model::Time;
 use crate::model::telemetry::Telemetry;
-use crate::sources::otlp;
 
 /// Pages rendered at once; more readers than this wait for their turn.
 const AT_ONCE: usize = 2;
@@ -68,7 +67,7 @@ impl Shown {
 pub(super) struct Scraper {
     own: Arc<Own>,
     engine: Handle,
-    otlp: otlp::Handle,
+    otlp: telemetry::Handle,
     turns: Arc<Semaphore>,
     streams: Arc<Room>,
     sending: Sending,
@@ -77,7 +76,7 @@ pub(super) struct Scraper {
 }
 
 impl Scraper {
-    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: otlp::Handle, sending: Sending) -> Self {
+    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: telemetry::Handle, sending: Sending) -> Self {
         let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Room::new(STREAMS, HOLD, PATIENCE));
         Self { own, engine, otlp, turns, streams, sending, compressed: Mutex::new(Vec::new()) }
     }

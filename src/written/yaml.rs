@@ -125,7 +125,7 @@ impl<'t> Composer<'t> {
             if is_merge {
                 merged.push((value, value_at));
             } else if tree.insert(key.clone(), value).is_some() {
-                return Err((at, format!("key `{}` is given twice; keep one", crate::model::text::clean(&key, 100))));
+                return Err((at, format!("key `{}` is given twice; keep one", crate::text::clean(&key, 100))));
             }
         }
         // What is said here counts before what is merged, and what is merged first before what is merged later.

@@ -26,6 +26,7 @@ mod durability;
 mod faults;
 mod hooks;
 mod hostile;
+mod house;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         // The one that lasts longest begins first.
         demo::trials(),
         tidy::trials(),
+        house::trials(),
         bundles::trials(),
         program::trials(),
         signals::trials(),

@@ -1,4 +1,4 @@
-//! Holds the house: layers, pure parts, what every file opens with and how long it may be, links that lead somewhere.
+//! Holds the tree: pure parts, what every file opens with and how long it may be, links that lead somewhere.
 //!
 //! Refuses to parse Rust: it reads lines, and what it looks for is plain enough for that.
 
@@ -6,30 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Case, trial};
-
-/// The parts from the ground up. A part imports from lines above its own; within a line see [`Siblings`].
-const LAYERS: [(Siblings, &[&str]); 7] = [
-    (Siblings::FromTheLeft, &["model", "clock", "files", "secret", "http_client", "written"]),
-    (Siblings::Never, &["sources", "fleet", "rules", "alerts", "notify", "metrics", "store"]),
-    (Siblings::Never, &["config"]),
-    (Siblings::Never, &["engine"]),
-    (Siblings::Never, &["server"]),
-    (Siblings::Never, &["app"]),
-    (Siblings::FromTheLeft, &["cli", "main"]),
-];
-
-/// Whether parts of one line may import one another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Siblings {
-    /// They meet in `model`.
-    Never,
-    /// The ground and the top are stacks of their own.
-    FromTheLeft,
-}
+use crate::{Case, house, trial};
 
 /// The parts that take time as an argument and touch nothing outside.
-const PURE: [&str; 3] = ["fleet", "rules", "alerts"];
+const PURE: [&str; 4] = ["fleet", "rules", "alerts", "enforcement"];
 
 /// What no pure part says.
 const IMPURE: [&str; 16] = [
@@ -46,7 +26,7 @@ const IMPURE: [&str; 16] = [
     "Instant",
     "Timestamp::now",
     "Zoned::now",
-    "crate::clock",
+    "crate::clock::Clock",
     "crate::http_client",
     "tracing::",
 ];
@@ -56,9 +36,6 @@ const LONGEST: usize = 800;
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("tidy: a part imports only from lines above it", &[], parts_import_from_above),
-        trial("tidy: an import that climbs or forks is seen", &[], imports_are_found),
-        trial("tidy: every part has its place in the layers", &[], every_part_has_its_place),
         trial("tidy: pure parts touch nothing outside", &[], pure_parts_are_pure),
         trial("tidy: files open with what they own and stay short", &[], files_open_with_docs_and_stay_short),
         trial("tidy: nothing is left open, and no path leads home", &[], nothing_is_left_open),
@@ -98,114 +75,20 @@ pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
     String::from_utf8(fs::read(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).ok()
 }
 
-fn rust_files(below: &str) -> impl Iterator<Item = (PathBuf, String)> {
+pub(crate) fn rust_files(below: &str) -> impl Iterator<Item = (PathBuf, String)> {
     let rust = files(below).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.map(|path| (path.clone(), text(&path).expect("Rust is text")))
 }
 
-/// The part that a file of `src/` belongs to, and how deep below the crate's root its module is.
-fn part_of(path: &Path) -> (String, usize) {
-    let inside = path.strip_prefix("src").expect("a file of src").with_extension("");
-    let part = inside.iter().next().expect("a file has a name").to_string_lossy().into_owned();
-    (part, inside.iter().count())
-}
-
-fn place_of(part: &str) -> Option<(usize, usize)> {
-    LAYERS.iter().enumerate().find_map(|(line, (_, parts))| Some((line, parts.iter().position(|name| *name == part)?)))
-}
-
-fn may_import(part: &str, other: &str) -> bool {
-    let (Some(own), Some(theirs)) = (place_of(part), place_of(other)) else { return false };
-    let left = LAYERS[own.0].0 == Siblings::FromTheLeft && own.0 == theirs.0 && theirs.1 < own.1;
-    part == other || theirs.0 < own.0 || left
-}
-
 /// Code without its comment lines.
-fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
-}
-
-/// The first path segments that follow `prefix` in `code`, those within braces included.
-fn heads<'a>(code: &'a str, prefix: &str) -> Vec<&'a str> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut heads = Vec::new();
-    for (at, _) in code.match_indices(prefix) {
-        if code[..at].chars().next_back().is_some_and(|c| is_word(c) || c == ':') {
-            continue;
-        }
-        let rest = &code[at + prefix.len()..];
-        let Some(group) = rest.strip_prefix('{') else {
-            heads.push(&rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())]);
-            continue;
-        };
-        let (mut depth, mut start) = (0, 0);
-        for (place, c) in group.char_indices() {
-            match c {
-                '{' => depth += 1,
-                ',' | '}' if depth == 0 => {
-                    let item = group[start..place].trim();
-                    heads.push(&item[..item.find(|c| !is_word(c)).unwrap_or(item.len())]);
-                    start = place + 1;
-                    if c == '}' {
-                        break;
-                    }
-                }
-                '}' => depth -= 1,
-                _ => {}
-            }
-        }
-    }
-    heads.retain(|head| !head.is_empty());
-    heads
-}
-
-/// The parts that a file names, by whatever road.
-fn imports(text: &str, depth: usize) -> BTreeSet<String> {
-    let code: String = code(text).flat_map(|(_, line)| [line, "\n"]).collect();
-    let climb = "super::".repeat(depth);
-    let mut found: BTreeSet<String> = ["crate::", "lookout::"]
-        .iter()
-        .flat_map(|prefix| heads(&code, prefix))
-        .chain(heads(&code, &climb))
-        .map(str::to_owned)
-        .collect();
-    found.retain(|head| place_of(head).is_some());
-    found
-}
-
-fn parts_import_from_above() {
-    let mut wrong = Vec::new();
-    for (path, text) in rust_files("src") {
-        let (part, depth) = part_of(&path);
-        if part == "lib" {
-            continue;
-        }
-        for other in imports(&text, depth).iter().filter(|other| !may_import(&part, other)) {
-            wrong.push(format!("{}: `{part}` imports from `{other}`", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-fn imports_are_found() {
-    let text = "use crate::{model::{Time, x::store}, fleet as f};\n// use crate::app;\nlet a = super::super::cli::run;\n\
-                use super::rules;\nmy_crate::server::x(); lookout::engine::Handle";
-    assert_eq!(Vec::from_iter(imports(text, 2)), ["cli", "engine", "fleet", "model"]);
-    assert!(may_import("engine", "fleet") && may_import("secret", "clock") && may_import("main", "cli"));
-    assert!(!may_import("fleet", "rules") && !may_import("fleet", "engine") && !may_import("model", "clock"));
-}
-
-fn every_part_has_its_place() {
-    let parts: BTreeSet<String> =
-        rust_files("src").map(|(path, _)| part_of(&path).0).filter(|part| part != "lib").collect();
-    let named: BTreeSet<String> = LAYERS.iter().flat_map(|(_, parts)| *parts).map(|part| (*part).to_owned()).collect();
-    assert_eq!(parts, named, "what `src` holds, and what the layers name");
 }
 
 fn pure_parts_are_pure() {
     let mut wrong = Vec::new();
     for (path, text) in rust_files("src") {
-        if PURE.contains(&part_of(&path).0.as_str()) {
+        if PURE.contains(&&*house::room(&house::module(&path))) {
             for (at, line) in code(&text) {
                 wrong.extend(
                     IMPURE

@@ -236,7 +236,7 @@ pub(super) fn scenes(from: Option<u64>, to: u64) -> impl Iterator<Item = Scene> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::push::decode_state;
+    use crate::ingest::state::decode_state;
 
     #[test]
     fn every_state_of_the_story_is_taken_and_no_counter_goes_back() {

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::sources::stream::Ending;
-use crate::sources::stream::skim::{Lane, Skimmer};
+use crate::cli::pipe::stream::Ending;
+use crate::cli::pipe::stream::skim::{Lane, Skimmer};
 
 /// So much is read at once, in bytes: as `cat` does it, and twice what a pipe holds.
 pub(super) const BUFFER: usize = 128 * 1024;

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::copy::BUFFER;
+use crate::cli::pipe::stream::skim::{Keep, Lane, Piece};
 use crate::clock::Stopwatch;
-use crate::sources::stream::skim::{Keep, Lane, Piece};
 
 /// Pieces that may wait to be understood.
 const PIECES: usize = 32;

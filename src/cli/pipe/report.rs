@@ -16,13 +16,13 @@ use super::signals::Signals;
 use super::{LAST_WORD, PipeArgs};
 use crate::cli::answer;
 use crate::cli::client::{Client, ReachArgs};
+use crate::cli::pipe::stream::{Counts, Reader, State};
 use crate::cli::warn;
 use crate::clock::Clock;
 use crate::config::Environment;
+use crate::ingest::encode_state;
 use crate::model::update::Ordinal;
 use crate::model::{AgentStatus, Batch, Time};
-use crate::sources::encode_state;
-use crate::sources::stream::{Counts, Reader, State};
 
 /// Two reports are at least so far apart, until the last one.
 const PACE: Duration = Duration::from_millis(200);
@@ -201,7 +201,7 @@ impl Reporter {
         let said = answer::parse(&said)?;
         match answer::list(&said, "rejected").first() {
             Some(rejected) if said.get("accepted").and_then(Value::as_u64) == Some(0) => {
-                bail!("the sidecar refused it: {}", crate::model::text::clean(answer::text(rejected, "error"), 300))
+                bail!("the sidecar refused it: {}", crate::text::clean(answer::text(rejected, "error"), 300))
             }
             _ => Ok(()),
         }
@@ -244,7 +244,8 @@ async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::stream::{Format, Pattern};
+    use crate::cli::pipe::stream::Format;
+    use crate::config::pipe::Pattern;
 
     #[test]
     fn what_is_seen_is_due_sooner_the_more_it_says() {

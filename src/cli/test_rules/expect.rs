@@ -359,7 +359,7 @@ fn line_diff(wanted: &str, got: &str) -> Vec<String> {
     let tail = wanted.iter().rev().zip(got.iter().rev()).take(most).take_while(|(one, other)| one == other).count();
     let shown = |mark: &str, lines: &[&str]| -> Vec<String> {
         let middle = lines.get(head..lines.len() - tail).unwrap_or_default();
-        middle.iter().map(|line| format!("  {mark}{}", crate::model::text::clean(line, 2_000))).collect()
+        middle.iter().map(|line| format!("  {mark}{}", crate::text::clean(line, 2_000))).collect()
     };
     [vec![format!("  from line {} on:", head + 1)], shown("- ", &wanted), shown("+ ", &got)].concat()
 }

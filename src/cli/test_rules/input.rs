@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::file::{AckInput, Input, PollInput, RuleTest};
 use super::series;
+use crate::model::DEFAULT_PROJECT;
 use crate::model::{Arrival, Fingerprint, Silence, SourceError, Subject, Time, duration};
-use crate::sources::push::DEFAULT_PROJECT;
 
 /// Most things that come in in one test.
 const MAX_INPUTS: usize = 200_000;

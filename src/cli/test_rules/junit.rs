@@ -1,7 +1,7 @@
 //! Results as JUnit XML, as build servers read it.
 
 use super::FileResult;
-use crate::model::text::escape_markup;
+use crate::text::escape_markup;
 
 /// The document; every text in it is escaped, and what XML can't hold is left out.
 pub(super) fn xml(results: &[FileResult]) -> String {

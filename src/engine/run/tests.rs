@@ -7,10 +7,10 @@ use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::engine::{Handle, IngestError};
 use crate::fleet::config::{AgentsConfig, BudgetsConfig};
+use crate::ingest::hooks::claude_code::TOOL;
 use crate::model::AgentStatus;
 use crate::notify::Receiver;
 use crate::rules::compile::RuleSettings;
-use crate::sources::hooks::Target;
 use crate::store::config::StoreConfig;
 
 /// An engine of which nothing outlives the test.
@@ -38,7 +38,6 @@ pub(in crate::engine) fn settings(digest: DigestConfig) -> Settings {
             max_series: 1_000_000,
             sources: Vec::new(),
         },
-        agent_rules: Arc::default(),
         rules: crate::rules::built_in(rules).unwrap(),
         incidents: IncidentPolicy::default(),
         digest,
@@ -55,7 +54,8 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
     // All of it waits before the loop begins.
     let hook = |event: &str| {
         let body = format!(r#"{{"session_id": "s", "hook_event_name": "{event}"}}"#);
-        handle.hook(Posted::Body { target: Target::new([("agent", "a")]), body: Bytes::from(body) })
+        let event = TOOL.decode(body.as_bytes(), Time::from_millis(0)).unwrap();
+        handle.hook(event.of_agent(&TOOL, ("default".into(), "a".into()), None))
     };
     assert!((1..many).all(|_| hook("UserPromptSubmit")) && hook("Stop"));
     assert!(!hook("SessionEnd"), "a hook too many is turned away and changes nothing");

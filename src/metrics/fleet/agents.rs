@@ -6,8 +6,8 @@
 
 use crate::metrics::names;
 use crate::metrics::series::{Line, Series, Writer, tails};
-use crate::model::text::clean;
 use crate::model::{Agent, AgentStatus, Count, RateLimit, Snapshot, TokenType};
+use crate::text::clean;
 
 /// Longest reason in a label, in bytes.
 const MAX_REASON: usize = 128;

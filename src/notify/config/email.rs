@@ -7,8 +7,8 @@ use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 use super::Reporter;
-use crate::model::text;
 use crate::secret::{Secret, SecretSource};
+use crate::text;
 
 /// Most recipients of a receiver; RFC 5321, 4.5.3.1.8 has every server take 100 in one transaction.
 pub(in crate::notify) const RECIPIENTS: usize = 100;

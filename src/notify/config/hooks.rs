@@ -151,7 +151,7 @@ impl WebhookConfig {
         }
         for (name, value) in &self.headers {
             if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                let name = crate::model::text::clean(name, 50);
+                let name = crate::text::clean(name, 50);
                 report.add("webhook.headers", format!("`{name}` is not the name of a header"));
             } else if reqwest::header::HeaderValue::from_str(value.expose()).is_err() {
                 report.add("webhook.headers", format!("the value of `{name}` can't be sent; remove line ends from it"));

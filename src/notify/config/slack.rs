@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Reporter, webhook_url};
-use crate::model::text;
 use crate::secret::{Secret, SecretSource, SecretUrl};
+use crate::text;
 
 /// A channel in Slack: through an incoming webhook, or, with more to it, through a bot.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -8,8 +8,8 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, Header, Head
 use lettre::message::{Mailbox, Mailboxes, Message as Mail, MultiPart, SinglePart};
 
 use super::super::message::{self, Body, Message};
-use crate::model::text::escape_markup;
 use crate::model::{Notice, Time};
+use crate::text::escape_markup;
 
 /// Most alerts that a mail lists; nobody reads on.
 pub(super) const LINES: usize = 500;

@@ -23,8 +23,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::config::SmtpTls;
-use crate::model::{Retry, SendError, SendReason, duration, text};
+use crate::model::{Retry, SendError, SendReason, duration};
 use crate::secret::SecretSource;
+use crate::text;
 
 /// Longest reply read, in bytes, over all its lines.
 const REPLY: u64 = 32 * 1024;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::ingest::hooks::claude_code::TOOL;
 use crate::model::{Agent, Channel, Received, Reception, Snapshot, Time};
-use crate::sources::hooks::CLAUDE_CODE;
 
 /// What a channel may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
@@ -37,7 +37,7 @@ pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> Strin
         let channels = Channel::ALL.iter().zip(&it.channels);
         let channels =
             channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
-        let hooks = if it.agent_type == CLAUDE_CODE { hooked.remove(&(&*it.project, &*it.agent)) } else { None };
+        let hooks = if it.agent_type == TOOL.name { hooked.remove(&(&*it.project, &*it.agent)) } else { None };
         agents.push(json!({
             "project": &*it.project,
             "name": &*it.agent,
@@ -56,7 +56,7 @@ pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> Strin
         json!({
             "project": project,
             "name": name,
-            "type": CLAUDE_CODE,
+            "type": TOOL.name,
             "named": null,
             "signals": none,
             "hooks": hooks,

@@ -1,0 +1,271 @@
+//! Claude Code's `--output-format stream-json` and `json`, as printed by versions 2.1.197 to 2.1.332. Qwen Code and
+//! Cursor print much the same.
+//!
+//! A `result` says the totals of its process, so that the messages before it only tell early what it will say: each
+//! shows what was read and cached, and of what was written only the beginning.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
+
+use super::failure::{self, Failure};
+use super::line::{Line, Usage};
+use super::meter::{Meter, Tokens};
+use super::name;
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use crate::decode::retry::retry_at;
+use crate::model::limited::is_about_limit;
+use crate::model::{AgentStatus, Time};
+
+/// Answers that are remembered: one is printed in several lines, those of subagents in between.
+const MAX_ANSWERS: usize = 64;
+
+/// The model of answers that Claude Code writes itself, to say that there is none.
+const SYNTHETIC: &str = "<synthetic>";
+
+/// What it has understood so far.
+#[derive(Debug, Default)]
+pub(super) struct ClaudeCode {
+    meter: Meter,
+    session: String,
+    /// The tokens of recent answers, by the hash of their id.
+    answers: VecDeque<(u64, Tokens)>,
+    /// Whose answer is being printed in pieces, by the hash of the subagent's call, and the answer.
+    printing: VecDeque<(u64, u64)>,
+    is_cursor: bool,
+}
+
+impl ClaudeCode {
+    /// Whether this is one of its lines.
+    pub(super) fn knows(line: &Line<'_>) -> bool {
+        let kinds = [
+            "system",
+            "assistant",
+            "user",
+            "result",
+            "stream_event",
+            "control_request",
+            "rate_limit_event",
+            "tool_call",
+        ];
+        kinds.contains(&&*line.kind) && (!line.session.is_empty() || !line.request.is_empty())
+    }
+
+    /// Which tool it is.
+    pub(super) const fn agent_type(&self) -> &'static str {
+        if self.is_cursor { "cursor" } else { "claude-code" }
+    }
+
+    /// Takes in one line, which is `text`.
+    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+        match &*line.kind {
+            "tool_call" | "thinking" => {
+                self.is_cursor = true;
+                return state.is(AgentStatus::Running, None);
+            }
+            // Cursor tells of its end and of nothing that was used.
+            "result" if self.is_cursor => return end(line, state),
+            _ => {}
+        }
+        state.begin([REQUESTS, ERRORS, RATE_LIMITED, RETRIES]);
+        match &*line.kind {
+            "system" => self.system(now, line, state),
+            "assistant" if line.model == SYNTHETIC && line.error == "rate_limit" => {
+                state.refused("anthropic", retry_at(text, now));
+            }
+            "assistant" => self.assistant(line, state),
+            "user" => state.is(AgentStatus::Running, None),
+            "stream_event" => self.piece(line, state),
+            "control_request" if line.request == "can_use_tool" => ask(&line.tool, true, state),
+            "control_cancel_request" => state.is(AgentStatus::Running, None),
+            "rate_limit_event" if line.limit_status == "rejected" => {
+                state.refused("anthropic", line.resets_at.and_then(Time::from_secs_f64));
+            }
+            "rate_limit_event" => state.served(),
+            "result" => self.result(now, line, text, state),
+            _ => {}
+        }
+        // Money is known with each result, and zero before: tokens without any would be taken for unpriced ones.
+        state.used(&self.meter.tokens(), 4, Some(self.meter.cost()));
+    }
+
+    fn system(&mut self, now: Time, line: &Line<'_>, state: &mut State) {
+        match &*line.subtype {
+            "init" => {
+                if !self.session.is_empty() && self.session != line.session {
+                    self.meter.begin_anew();
+                }
+                self.session = name(&line.session);
+                state.task = Some(self.session.clone());
+                if !line.model.is_empty() {
+                    state.model = Some(name(&line.model));
+                }
+                state.is(AgentStatus::Running, None);
+            }
+            "api_retry" => {
+                let failure = Failure::of(line.error_status, &line.error);
+                fail(failure, state);
+                state.count(RETRIES);
+                if failure.is_limit() {
+                    let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
+                    state.refused("anthropic", delay.map(|delay| now.plus(delay)));
+                }
+                let mut reason = format!("tries again after {}", failure.words());
+                if let (Some(attempt), Some(most)) = (line.attempt, line.max_retries) {
+                    reason += &format!(", {attempt} of {most}");
+                }
+                state.is(AgentStatus::Running, Some(reason));
+            }
+            "status" if line.status == "compacting" => {
+                state.is(AgentStatus::Running, Some("compacting its context".to_owned()));
+            }
+            _ => {}
+        }
+    }
+
+    fn assistant(&mut self, line: &Line<'_>, state: &mut State) {
+        if line.model == SYNTHETIC {
+            return;
+        }
+        if let Some(usage) = &line.usage {
+            self.used(hash(&line.message_id), usage, state);
+        }
+        if !line.model.is_empty() && line.parent.is_empty() {
+            state.model = Some(name(&line.model));
+        }
+        ask(&line.tool, false, state);
+    }
+
+    /// Pieces of an answer: the first names it, the last says all that it used.
+    fn piece(&mut self, line: &Line<'_>, state: &mut State) {
+        let whose = hash(&line.parent);
+        let Some(usage) = &line.usage else { return };
+        if line.inner == "message_start" {
+            self.printing.retain(|(other, _)| *other != whose);
+            self.printing.push_back((whose, hash(&line.message_id)));
+            if self.printing.len() > MAX_ANSWERS {
+                self.printing.pop_front();
+            }
+        }
+        if let Some((_, answer)) = self.printing.iter().find(|(other, _)| *other == whose).copied() {
+            self.used(answer, usage, state);
+        }
+        if state.ended || state.status != AgentStatus::WaitingQuestion {
+            (state.status, state.ended) = (AgentStatus::Running, false);
+        }
+    }
+
+    /// Counts what an answer used beyond what was counted of it.
+    fn used(&mut self, answer: u64, usage: &Usage, state: &mut State) {
+        state.served();
+        let tokens = usage.tokens();
+        if let Some((_, known)) = self.answers.iter_mut().find(|(other, _)| *other == answer) {
+            let mut more = Tokens::default();
+            for ((more, known), now) in more.iter_mut().zip(known.iter_mut()).zip(tokens) {
+                *more = now.saturating_sub(*known);
+                *known = now.max(*known);
+            }
+            return self.meter.add(&more);
+        }
+        state.count(REQUESTS);
+        self.answers.push_back((answer, tokens));
+        if self.answers.len() > MAX_ANSWERS {
+            self.answers.pop_front();
+        }
+        self.meter.add(&tokens);
+    }
+
+    fn result(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+        if let Some(usage) = line.model_usage.or(line.usage) {
+            let is_first = line.result_index == Some(0) || self.session != name(&line.session);
+            self.session = name(&line.session);
+            self.meter.total(&usage.tokens(), line.cost_usd, is_first);
+        }
+        if is_good(line) == Some(true) {
+            return end(line, state);
+        }
+        // Its words are of the provider where the program itself ended well.
+        let says_limit = line.limit_error == "usage_limit_reached"
+            || line.terminal_reason == "blocking_limit"
+            || line.error_status.is_none() && line.subtype == "success" && is_about_limit(&line.result);
+        let failure = match line.error_status {
+            Some(status) => Failure::of(Some(status), ""),
+            None if says_limit => Failure::of(None, "usage limit"),
+            None => return end(line, state),
+        };
+        fail(failure, state);
+        if failure.is_limit() {
+            state.refused("anthropic", retry_at(&line.result, now).or_else(|| retry_at(text, now)));
+        }
+        state.is(AgentStatus::Failed, Some(failure.words()));
+    }
+}
+
+/// Whether the run ended well; `None` where the line does not say how.
+fn is_good(line: &Line<'_>) -> Option<bool> {
+    match (line.is_error, &*line.subtype) {
+        (Some(true), _) => Some(false),
+        (_, "success") => Some(true),
+        (is_error, "") => is_error.map(|_| true),
+        _ => Some(false),
+    }
+}
+
+/// Takes over how the run ended, where no request of it is to blame.
+fn end(line: &Line<'_>, state: &mut State) {
+    match is_good(line) {
+        Some(true) => {
+            state.served();
+            state.is(AgentStatus::Completed, None);
+        }
+        Some(false) => {
+            let reason = match &*line.subtype {
+                "success" => None,
+                subtype => failure::word(subtype),
+            };
+            state.is(AgentStatus::Failed, Some(reason.unwrap_or_else(|| "an error".to_owned())));
+        }
+        None => state.ends_somehow(),
+    }
+}
+
+/// A request that ended badly.
+fn fail(failure: Failure, state: &mut State) {
+    state.count(REQUESTS);
+    state.count(ERRORS);
+    if failure.is_limit() {
+        state.count(RATE_LIMITED);
+    }
+}
+
+/// Notes that a tool is called, or that leave to call it is asked for.
+fn ask(tool: &str, needs_leave: bool, state: &mut State) {
+    match tool {
+        "" => state.is(AgentStatus::Running, None),
+        "AskUserQuestion" => state.is(AgentStatus::WaitingQuestion, Some("an answer to its question".to_owned())),
+        "ExitPlanMode" => state.is(AgentStatus::WaitingQuestion, Some("approval of its plan".to_owned())),
+        tool if needs_leave => {
+            state.is(AgentStatus::WaitingQuestion, Some(format!("permission to run {}", name(tool))));
+        }
+        tool => state.is(AgentStatus::Running, Some(format!("runs {}", name(tool)))),
+    }
+}
+
+/// Whether the line is one of the many small pieces of an answer, which need no reading.
+pub(super) fn is_piece(line: &[u8]) -> bool {
+    line.starts_with(b"{\"type\":\"stream_event\",\"event\":{\"type\":\"content_block_")
+}
+
+/// Whether a line that begins so may be passed over by who is behind: a result says what answers used, and of what is
+/// counted one by one only requests are on such lines. One that begins otherwise than we know is not minor.
+pub(super) fn is_minor(line: &[u8]) -> bool {
+    let Some(kind) = line.strip_prefix(b"{\"type\":\"") else { return false };
+    if let Some(subtype) = kind.strip_prefix(b"system\",\"subtype\":\"") {
+        return !subtype.starts_with(b"api_retry\"");
+    }
+    kind.starts_with(b"stream_event\"") || kind.starts_with(b"assistant\"") || kind.starts_with(b"user\"")
+}
+
+fn hash(text: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
+}

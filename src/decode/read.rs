@@ -1,0 +1,278 @@
+//! Reading JSON that may hold anything anywhere: a value of the wrong type is a finding, never the end of the body.
+//!
+//! Owns the one visitor and what a single value can be taken for. Refuses to build trees and to copy text
+//! that can be borrowed.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::model::Time;
+use crate::text;
+
+/// The largest counter taken: 2^53, up to which every JSON reader agrees on whole numbers, and far enough from the
+/// end of `u64` that sums of counters stay within it.
+pub const MAX_COUNT: u64 = 1 << 53;
+/// The largest amount of money taken, in US dollars.
+const MAX_AMOUNT: f64 = 1e12;
+/// Numbers above it are milliseconds since the epoch, below it seconds: the year 5138, and March 1973.
+const MILLIS_FROM: f64 = 1e11;
+
+/// A JSON value that is not looked into.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Scalar<'a> {
+    /// `null`.
+    #[default]
+    Null,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number that is not negative.
+    Whole(u64),
+    /// Any other number.
+    Number(f64),
+    /// A string, borrowed unless it holds escapes.
+    Text(Cow<'a, str>),
+    /// A list or an object, by that word.
+    Other(&'static str),
+}
+
+/// What takes in a value of whatever type it turns out to have.
+pub trait Read<'de> {
+    /// Takes an object. When it is not expected it is passed over and handed on as [`Scalar::Other`].
+    fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.scalar(Scalar::Other("an object"))
+    }
+
+    /// Takes a list, in the same manner.
+    fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.scalar(Scalar::Other("a list"))
+    }
+
+    /// Takes anything else. An error ends the whole body.
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E>;
+}
+
+/// Hands the value that comes next to the reader in it.
+pub struct Seed<'x, T>(pub &'x mut T);
+
+impl<'de, T: Read<'de>> DeserializeSeed<'de> for Seed<'_, T> {
+    type Value = ();
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Read<'de>> Visitor<'de> for Seed<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    #[inline]
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.0.scalar(Scalar::Flag(value))
+    }
+
+    #[inline]
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.0.scalar(Scalar::Whole(value))
+    }
+
+    #[inline]
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.0.scalar(u64::try_from(value).map_or(Scalar::Number(value as f64), Scalar::Whole))
+    }
+
+    #[inline]
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.0.scalar(Scalar::Number(value))
+    }
+
+    #[inline]
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<(), E> {
+        self.0.scalar(Scalar::Text(Cow::Borrowed(value)))
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.0.scalar(Scalar::Text(Cow::Owned(value.to_owned())))
+    }
+
+    #[inline]
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.0.scalar(Scalar::Null)
+    }
+
+    #[inline]
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        self.0.list(list)
+    }
+
+    #[inline]
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.0.map(map)
+    }
+}
+
+impl<'de> Read<'de> for Scalar<'de> {
+    #[inline]
+    fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
+        *self = value;
+        Ok(())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Scalar<'de> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut value = Scalar::Null;
+        Seed(&mut value).deserialize(input)?;
+        Ok(value)
+    }
+}
+
+/// Reads an object's key without keeping it: the function in it says what the key means.
+pub struct Key<F>(pub F);
+
+impl<'de, K, F: FnOnce(&str) -> K> DeserializeSeed<'de> for Key<F> {
+    type Value = K;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<K, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl<K, F: FnOnce(&str) -> K> Visitor<'_> for Key<F> {
+    type Value = K;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, key: &str) -> Result<K, E> {
+        Ok((self.0)(key))
+    }
+}
+
+/// A value that can't be taken for what its field needs; the text says what would do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unfit(pub &'static str);
+
+impl<'a> Scalar<'a> {
+    /// Text of at most `limit` bytes without control characters; `None` for null and for nothing but those.
+    #[inline]
+    pub fn text(self, limit: usize) -> Result<Option<Cow<'a, str>>, Unfit> {
+        let kept = match self {
+            Scalar::Null => return Ok(None),
+            Scalar::Text(Cow::Borrowed(text)) => text::clean(text, limit),
+            Scalar::Text(Cow::Owned(text)) => Cow::Owned(text::clean(&text, limit).into_owned()),
+            _ => return Err(Unfit("text")),
+        };
+        Ok((!kept.is_empty()).then_some(kept))
+    }
+
+    /// A cumulative count.
+    #[inline]
+    pub fn count(&self) -> Result<Option<u64>, Unfit> {
+        match *self {
+            Scalar::Null => Ok(None),
+            Scalar::Whole(count) if count <= MAX_COUNT => Ok(Some(count)),
+            // Some languages write every number with a point.
+            Scalar::Number(count) if count >= 0.0 && count.fract() == 0.0 && count <= MAX_COUNT as f64 => {
+                Ok(Some(count as u64))
+            }
+            _ => Err(Unfit("a whole number from 0 to 2^53")),
+        }
+    }
+
+    /// A number within `range`.
+    #[inline]
+    pub fn number(&self, range: std::ops::RangeInclusive<f64>, unfit: Unfit) -> Result<Option<f64>, Unfit> {
+        let number = match *self {
+            Scalar::Null => return Ok(None),
+            Scalar::Whole(number) => number as f64,
+            Scalar::Number(number) => number,
+            _ => return Err(unfit),
+        };
+        if range.contains(&number) { Ok(Some(number)) } else { Err(unfit) }
+    }
+
+    /// An amount of money.
+    pub fn amount(&self) -> Result<Option<f64>, Unfit> {
+        self.number(0.0..=MAX_AMOUNT, Unfit("an amount in US dollars, 0 or more"))
+    }
+
+    /// A span of time in seconds, up to ten years.
+    pub fn seconds(&self) -> Result<Option<Duration>, Unfit> {
+        let seconds = self.number(0.0..=315_576_000.0, Unfit("a number of seconds, 0 or more"))?;
+        Ok(seconds.map(Duration::from_secs_f64))
+    }
+
+    /// A point in time: RFC 3339, Unix seconds or milliseconds. What is not after the epoch is how programs
+    /// write "never" (0, `0001-01-01T00:00:00Z`): `None`.
+    #[inline]
+    pub fn time(&self) -> Result<Option<Time>, Unfit> {
+        const UNFIT: Unfit = Unfit("a time such as 2026-11-21T02:00:00Z, or Unix seconds");
+        let time = match self {
+            Scalar::Null => return Ok(None),
+            Scalar::Text(text) => Time::parse(text).ok_or(UNFIT)?,
+            _ => {
+                let number = self.number(0.0..=f64::MAX, UNFIT)?.unwrap_or_default();
+                Time::from_secs_f64(if number >= MILLIS_FROM { number / 1000.0 } else { number }).ok_or(UNFIT)?
+            }
+        };
+        Ok((time.as_millis() > 0).then_some(time))
+    }
+
+    /// A yes or no.
+    pub fn flag(&self) -> Result<Option<bool>, Unfit> {
+        match *self {
+            Scalar::Null => Ok(None),
+            Scalar::Flag(flag) => Ok(Some(flag)),
+            _ => Err(Unfit("true or false")),
+        }
+    }
+
+    /// The value as an error shows it: short and without control characters.
+    pub fn shown(&self) -> String {
+        match self {
+            Scalar::Null => "null".to_owned(),
+            Scalar::Flag(flag) => flag.to_string(),
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Text(text) => format!("`{}`", shown(text)),
+            Scalar::Other(what) => (*what).to_owned(),
+        }
+    }
+}
+
+/// A foreign word as an error shows it.
+pub fn shown(word: &str) -> String {
+    let kept = text::clean(word, 64);
+    if kept.len() < word.len() { format!("{kept}…") } else { kept.into_owned() }
+}
+
+impl<'a> From<&'a serde_json::Value> for Scalar<'a> {
+    fn from(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Scalar::Null,
+            Value::Bool(flag) => Scalar::Flag(*flag),
+            Value::Number(number) => {
+                number.as_u64().map_or_else(|| Scalar::Number(number.as_f64().unwrap_or(f64::NAN)), Scalar::Whole)
+            }
+            Value::String(text) => Scalar::Text(Cow::Borrowed(text)),
+            Value::Array(_) => Scalar::Other("a list"),
+            Value::Object(_) => Scalar::Other("an object"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What of the section `sources` can't be: each finding with its key and what would do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use reqwest::Url;
+
+use super::{SourceConfig, SourceKind};
+use crate::decode::read::shown;
+use crate::ingest::poll::http_json::HttpJson;
+use crate::model::duration;
+use crate::secret::SecretSource;
+use crate::text;
+
+/// A key below the section, such as `[0].url`, and what is wrong with it and would do.
+pub type Problem = (String, String);
+
+/// Longest name of a source, in bytes: it is a label.
+const MAX_NAME: usize = 128;
+/// How often a source may be polled.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
+/// How long a poll may take.
+const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(300));
+/// The largest body that may be allowed.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// Every problem in `sources`, by key below the section: `[0].url`.
+pub fn validate(sources: &[SourceConfig]) -> Vec<Problem> {
+    let mut names = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let mut found = Vec::new();
+        if !names.insert(source.name.as_str()) {
+            let message = format!("`{}` is the name of two sources; give each its own", shown(&source.name));
+            found.push(("name".to_owned(), message));
+        }
+        check(source, &mut found);
+        problems.extend(found.into_iter().map(|(key, message)| (format!("[{index}].{key}"), message)));
+    }
+    problems
+}
+
+fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
+    let mut wrong = |key: &str, message: String| found.push((key.to_owned(), message));
+    if !text::is_name(&source.name, MAX_NAME) {
+        wrong("name", format!("`{}` can't be a name; use 1 to {MAX_NAME} bytes of text", shown(&source.name)));
+    }
+    if source.project.as_ref().is_some_and(|project| !text::is_name(project, crate::ingest::MAX_TEXT)) {
+        wrong("project", "it can't be a name; use 1 to 256 bytes of text, or leave it out".to_owned());
+    }
+    if let Err(message) = url(&source.url) {
+        wrong("url", message);
+    }
+    for (key, value, (least, most)) in [("interval", source.interval, INTERVALS), ("timeout", source.timeout, TIMEOUTS)]
+    {
+        if value < least || value > most {
+            let (value, least, most) = (duration::exact(value), duration::exact(least), duration::exact(most));
+            wrong(key, format!("{value} is out of range; use {least} to {most}"));
+        }
+    }
+    if source.max_body == 0 || source.max_body > MAX_BODY {
+        wrong("max_body", format!("{} is out of range; use 1 to {MAX_BODY} bytes", source.max_body));
+    }
+    access(source, &mut wrong);
+    match source.kind {
+        SourceKind::HttpJson => {
+            if let Err(problems) = HttpJson::compile(source) {
+                found.extend(problems);
+            }
+        }
+        SourceKind::OrchestratorCc => {
+            for (key, given) in [("fields", source.fields.is_some()), ("status_map", !source.status_map.is_empty())] {
+                if given {
+                    wrong(key, "only the kind `http-json` reads it; remove it, or change the kind".to_owned());
+                }
+            }
+        }
+    }
+}
+
+fn url(text: &str) -> Result<(), String> {
+    // What is no URL may still hold a password, so that it is not repeated.
+    let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); write it like http://localhost:8000"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{}` is not polled; use http or https", shown(url.scheme())));
+    }
+    if !url.has_host() {
+        return Err("it names no host; write it like http://localhost:8000".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`".to_owned()
+        );
+    }
+    Ok(())
+}
+
+fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
+    let bearer = SecretSource::from_pair(source.bearer_token.as_ref(), source.bearer_token_file.as_deref());
+    if let Err(message) = &bearer {
+        wrong("bearer_token", (*message).to_owned());
+    }
+    if let Some(basic) = &source.basic_auth {
+        if !matches!(bearer, Ok(None)) {
+            wrong("basic_auth", "a bearer token is given as well; keep one of the two".to_owned());
+        }
+        if basic.username.contains(':') || !basic.username.chars().all(|letter| !letter.is_control()) {
+            wrong("basic_auth.username", "it can't hold a colon or control characters".to_owned());
+        }
+        if let Err(message) = SecretSource::from_pair(basic.password.as_ref(), basic.password_file.as_deref()) {
+            wrong("basic_auth.password", message.to_owned());
+        }
+    }
+    for (name, value) in &source.headers {
+        let key = format!("headers.{}", shown(name));
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Err(_) => wrong(&key, "not a header's name; use letters, digits and `-`".to_owned()),
+            Ok(http::header::AUTHORIZATION) if !matches!(bearer, Ok(None)) || source.basic_auth.is_some() => {
+                wrong(&key, "a bearer token or `basic_auth` sets it as well; keep one of the two".to_owned());
+            }
+            Ok(_) if HeaderValue::from_str(value.expose()).is_err() => {
+                wrong(
+                    &key,
+                    "its value holds characters that no header can; remove line breaks and controls".to_owned(),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"name":"web","kind":"http-json","url":"http://localhost:1/s",
+        "fields":{"agents":"$.agents[*]","name":"$.id","tokens.input":"$.in"}}"#;
+
+    fn sources(json: &[serde_json::Value]) -> Vec<SourceConfig> {
+        json.iter().map(|source| serde_json::from_value(source.clone()).expect("a source")).collect()
+    }
+
+    /// The good source with `change` merged in must yield exactly the problem `key`, which says `part`.
+    fn check(change: serde_json::Value, key: &str, part: &str) {
+        let mut source: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
+        let fields = source.as_object_mut().expect("an object");
+        for (name, value) in change.as_object().expect("an object") {
+            fields.insert(name.clone(), value.clone());
+        }
+        let problems = validate(&sources(&[source]));
+        assert_eq!(problems.len(), 1, "{change}: {problems:?}");
+        assert_eq!(problems[0].0, format!("[0].{key}"), "{change}");
+        assert!(problems[0].1.contains(part), "{change}: {}", problems[0].1);
+        assert!(!problems[0].1.contains("hunter2"), "{change}: {}", problems[0].1);
+    }
+
+    #[test]
+    fn a_good_source_has_no_problem() {
+        let mut other: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
+        other["name"] = "two".into();
+        let orchestrator =
+            serde_json::json!({"name": "o", "kind": "orchestrator-cc", "url": "https://o/x", "interval": "1s"});
+        assert_eq!(validate(&sources(&[serde_json::from_str(GOOD).expect("JSON"), other, orchestrator])), []);
+    }
+
+    #[test]
+    fn every_problem_names_its_key_and_a_remedy() {
+        use serde_json::json;
+        for (change, key, part) in [
+            (json!({"name": ""}), "name", "1 to 128 bytes"),
+            (json!({"project": "a\u{7}"}), "project", "1 to 256 bytes"),
+            (json!({"url": "localhost"}), "url", "http://localhost:8000"),
+            (json!({"url": "ftp://x/"}), "url", "use http or https"),
+            (json!({"url": "http://"}), "url", "http://localhost:8000"),
+            (json!({"url": "http://u:hunter2@x/"}), "url", "basic_auth"),
+            (json!({"interval": "99ms"}), "interval", "use 100ms to 1d"),
+            (json!({"timeout": "1h"}), "timeout", "use 10ms to 5m"),
+            (json!({"max_body": 0}), "max_body", "out of range"),
+            (json!({"bearer_token": "hunter2", "bearer_token_file": "/x"}), "bearer_token", "not both"),
+            (json!({"bearer_token": "hunter2", "basic_auth": {"username": "u"}}), "basic_auth", "keep one"),
+            (json!({"basic_auth": {"username": "u:v"}}), "basic_auth.username", "colon"),
+            (
+                json!({"basic_auth": {"username": "u", "password": "hunter2", "password_file": "/x"}}),
+                "basic_auth.password",
+                "not both",
+            ),
+            (json!({"headers": {"a b": "x"}}), "headers.a b", "header's name"),
+            (json!({"headers": {"x": "hunter2\n"}}), "headers.x", "line breaks"),
+            (
+                json!({"headers": {"Authorization": "hunter2"}, "bearer_token": "t"}),
+                "headers.Authorization",
+                "keep one",
+            ),
+            (json!({"fields": null}), "fields", "`http-json` needs it"),
+            (json!({"kind": "orchestrator-cc"}), "fields", "only the kind `http-json`"),
+            (json!({"status_map": {"busy": "runing"}}), "status_map.busy", "did you mean `running`?"),
+            (json!({"fields": {"agents": "agents", "name": "$.x"}}), "fields.agents", "start it with `$`"),
+            (json!({"fields": {"agents": "$.a[", "name": "$.x"}}), "fields.agents", "JSONPath"),
+            (json!({"fields": {"agents": "$.a", "name": "@kay"}}), "fields.name", "@key"),
+            (
+                json!({"fields": {"agents": "$.a", "name": "$.x", "tokens.inptu": "$.x"}}),
+                "fields.tokens.inptu",
+                "did you mean `tokens.input`?",
+            ),
+            (json!({"fields": {"agents": "$.a", "name": "$.x", "phase": "@key"}}), "fields.phase", "start it with `$`"),
+        ] {
+            check(change, key, part);
+        }
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_source() {
+        let good: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
+        let problems = validate(&sources(&[good.clone(), good]));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].0, "[1].name");
+    }
+}

@@ -1,0 +1,200 @@
+//! Bodies of hooks: what they mean, whom they are about, and that errors quote nothing.
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::claude_code::TOOL;
+use super::*;
+use crate::model::hook::{End, Failure, Step};
+
+/// Saturday, 2026-11-21, at noon in UTC.
+const NOON: Time = Time::from_millis(1_795_262_400_000);
+
+fn body(event: &str, fields: &Json) -> String {
+    let mut body = json!({"session_id": "s", "hook_event_name": event, "cwd": "/srv/me/shop/", "new": [1]});
+    body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+    body.to_string()
+}
+
+fn read(body: &str) -> Result<HookEvent, HookError> {
+    TOOL.decode(body.as_bytes(), NOON)
+}
+
+fn check(event: &str, fields: Json, expected: &Step) {
+    assert_eq!(read(&body(event, &fields)).unwrap().step, *expected, "{event} {fields}");
+}
+
+#[test]
+fn a_refusal_tells_until_when_and_nothing_else_does() {
+    let words = "You've hit your limit · resets 4pm (Europe/Berlin)";
+    let retry_at = |event: &str, error: &str| {
+        let fields = json!({"error": error, "last_assistant_message": words});
+        read(&body(event, &fields)).unwrap().retry_at.map(|at| at.to_string())
+    };
+    assert_eq!(retry_at("StopFailure", "rate_limit").as_deref(), Some("2026-11-21T15:00:00Z"));
+    assert_eq!(retry_at("StopFailure", "billing_error"), None);
+    assert_eq!(retry_at("Stop", "rate_limit"), None, "what the agent says otherwise is not read");
+}
+
+#[test]
+fn each_event_is_a_step() {
+    let bash = || json!({"tool_name": "Bash"});
+    check("SessionStart", json!({"source": "startup"}), &Step::Began);
+    check("SessionStart", json!({"source": "compact"}), &Step::Compacted);
+    for (reason, end) in [
+        ("clear", End::Replaced),
+        ("resume", End::Replaced),
+        ("logout", End::Left),
+        ("prompt_input_exit", End::Left),
+        ("other", End::Over),
+        ("bypass_permissions_disabled", End::Over),
+    ] {
+        check("SessionEnd", json!({"reason": reason}), &Step::Ended(end));
+    }
+    check("UserPromptSubmit", json!({"prompt": "hi"}), &Step::Prompted);
+    check("PreToolUse", bash(), &Step::ToolBegan { tool: "Bash".into(), asks: None });
+    let question = Step::ToolBegan { tool: "AskUserQuestion".into(), asks: Some("an answer to its question".into()) };
+    check("PreToolUse", json!({"tool_name": "AskUserQuestion"}), &question);
+    let plan = Step::ToolBegan { tool: "ExitPlanMode".into(), asks: Some("approval of its plan".into()) };
+    check("PreToolUse", json!({"tool_name": "ExitPlanMode"}), &plan);
+    for event in ["PostToolUse", "PostToolUseFailure", "PermissionDenied"] {
+        check(event, bash(), &Step::ToolEnded("Bash".into()));
+    }
+    check("PostToolBatch", json!({"tool_calls": []}), &Step::ToolsEnded);
+    check("PermissionRequest", bash(), &Step::AsksPermission("Bash".into()));
+    check("Elicitation", json!({}), &Step::AsksInput);
+    check("ElicitationResult", json!({}), &Step::InputGiven);
+    check("Stop", json!({"background_tasks": []}), &Step::Stopped { in_background: false });
+    check("Stop", json!({"background_tasks": [{"status": "completed"}]}), &Step::Stopped { in_background: false });
+    check("Stop", json!({"background_tasks": [{"status": "running"}]}), &Step::Stopped { in_background: true });
+    check("StopFailure", json!({"error": "rate_limit"}), &Step::Failed(Failure::RateLimit));
+    check("StopFailure", json!({"error": "overloaded"}), &Step::Failed(Failure::Overload));
+    for (error, reason) in [
+        ("billing_error", "failed by billing"),
+        ("server_error", "failed by server error"),
+        ("brand_new", "failed by brand new"),
+        ("what the user said", "failed by unknown error"),
+    ] {
+        check("StopFailure", json!({"error": error}), &Step::Failed(Failure::Error(reason.into())));
+    }
+    check("SubagentStart", json!({"agent_id": "x"}), &Step::SubagentBegan);
+    check("SubagentStop", json!({"agent_id": "x"}), &Step::SubagentEnded);
+    check("PreCompact", json!({"trigger": "auto"}), &Step::Compacts);
+    check("PostCompact", json!({"trigger": "auto"}), &Step::Compacted);
+    for (kind, step) in [
+        ("permission_prompt", Step::StillAsksPermission),
+        ("idle_prompt", Step::StillIdle),
+        ("elicitation_dialog", Step::AsksInput),
+        ("elicitation_response", Step::InputGiven),
+        ("elicitation_url_dialog", Step::AsksInput),
+        ("agent_needs_input", Step::Lives),
+        ("auth_success", Step::Lives),
+    ] {
+        check("Notification", json!({"notification_type": kind}), &step);
+    }
+    // What changes no status says that the agent lives.
+    for event in [
+        "BrandNew",
+        "UserPromptExpansion",
+        "PreModelSwitch",
+        "PostModelSwitch",
+        "Setup",
+        "TeammateIdle",
+        "TaskCreated",
+        "TaskCompleted",
+        "ConfigChange",
+        "WorktreeCreate",
+        "WorktreeRemove",
+        "InstructionsLoaded",
+        "CwdChanged",
+        "FileChanged",
+        "DirectoryAdded",
+        "MessageDisplay",
+        "PreSkillShellCommand",
+    ] {
+        check(event, json!({}), &Step::Lives);
+    }
+}
+
+#[test]
+fn it_is_known_where_a_session_can_be_stopped_and_how() {
+    let moment = |event: &str, fields: Json| read(&body(event, &fields)).unwrap().moment;
+    let woken = json!({"prompt": "<task-notification>\n<task-id>a</task-id>"});
+    for (event, fields, expected) in [
+        ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(Moment::Prompted)),
+        ("UserPromptSubmit", json!({}), Some(Moment::Prompted)),
+        ("UserPromptSubmit", woken, Some(Moment::Resumed)),
+        ("UserPromptSubmit", json!({"agent_id": "x", "prompt": "go on"}), Some(Moment::Resumed)),
+        ("PreToolUse", json!({"agent_id": "x"}), Some(Moment::BeforeTool)),
+        ("PostToolUse", json!({}), Some(Moment::AfterTool)),
+        ("PostToolBatch", json!({}), Some(Moment::AfterTool)),
+        ("PostToolUseFailure", json!({}), None),
+        ("PermissionRequest", json!({}), None),
+        ("Stop", json!({}), None),
+        ("SessionEnd", json!({}), None),
+        ("BrandNew", json!({}), None),
+    ] {
+        assert_eq!(moment(event, fields), expected, "{event}");
+    }
+    let answer =
+        |moment: Moment| serde_json::from_str::<Json>(&(TOOL.stop)(moment, "a \"b\" used 2 of its 1 tokens")).unwrap();
+    let why = "stopped by lookout: a \"b\" used 2 of its 1 tokens";
+    for moment in [Moment::Prompted, Moment::Resumed, Moment::AfterTool] {
+        assert_eq!(answer(moment), json!({"continue": false, "stopReason": why}));
+    }
+    let denied = json!({"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": why});
+    let expected = json!({"continue": false, "stopReason": why, "hookSpecificOutput": denied});
+    assert_eq!(answer(Moment::BeforeTool), expected);
+}
+
+#[test]
+fn fields_of_another_type_count_as_absent() {
+    check("PermissionRequest", json!({"tool_name": ["Bash"]}), &Step::AsksPermission("a tool".into()));
+    check("PermissionRequest", json!({"tool_name": "rm -rf /"}), &Step::AsksPermission("a tool".into()));
+    check("Stop", json!({"background_tasks": {"a": 1}}), &Step::Stopped { in_background: false });
+    assert_eq!(read(&body("Stop", &json!({"agent_id": 7}))).unwrap().subagent, None);
+}
+
+#[test]
+fn sessions_are_told_apart_by_a_hash_that_outlives_the_program() {
+    let session = |id: &str| read(&body("Stop", &json!({"session_id": id}))).unwrap().session;
+    assert_ne!(session("a"), session("b"));
+    assert_eq!(session("59285d37-8029-4d05-936d-7005fe197e0d"), 12_295_892_916_498_122_108);
+}
+
+#[test]
+fn an_error_says_where_and_never_what() {
+    let secret = "sk-ant-api03-secret";
+    for body in [
+        format!("\"{secret}\""),
+        format!("{{\"prompt\": \"{secret}\", \"{secret}\": {secret}}}"),
+        format!("{{\"hook_event_name\": [\"{secret}\"]}}"),
+        format!("[\"{secret}\"]"),
+        format!("{{\"hook_event_name\": \"Stop\"}} {secret}"),
+        format!("{{\"hook_event_name\": \"Stop\", \"hook_event_name\": \"{secret}\"}}"),
+        String::new(),
+    ] {
+        let error = read(&body).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    let error = TOOL.decode(b"{\"a\": \xff}", NOON).unwrap_err();
+    assert_eq!(error, HookError::NotAnObject { line: 1, column: 7 });
+    assert_eq!(read("7").unwrap_err(), HookError::NotAnObject { line: 1, column: 1 });
+    assert_eq!(read("{}").unwrap_err(), HookError::NoEvent);
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_survived(text in ".{0,200}", name in "[A-Za-z]{0,20}", value in ".{0,40}", number in any::<f64>()) {
+        drop(read(&text));
+        for event in ["SessionStart", "PreToolUse", "PermissionRequest", "Stop", "StopFailure", "Notification", &name] {
+            let fields = json!({"session_id": number, "cwd": &value, "tool_name": &value, "agent_id": null,
+                "background_tasks": {"a": number}, "error": &value, "notification_type": &value});
+            if let Ok(event) = TOOL.decode(body(event, &fields).as_bytes(), NOON) {
+                let hook = event.of_agent(&TOOL, ("shop".into(), "a".into()), None);
+                let written = serde_json::to_string(&hook).expect("it is written");
+                prop_assert_eq!(serde_json::from_str::<Hook>(&written).expect("it is read"), hook);
+            }
+        }
+    }
+}

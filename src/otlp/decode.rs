@@ -1,0 +1,286 @@
+//! From a body to a request: gzip inflated up to a limit, protobuf or JSON read.
+
+use prost::Message as _;
+
+use super::json::{self, JsonError};
+use super::schema::{self, Message};
+use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
+use super::{utf8, weigh};
+use crate::decode::inflate::{Coding, InflateError};
+use crate::decode::lenient;
+use crate::text::clean;
+
+/// Longest error text of a decoder that is passed on; it may quote the body.
+const MAX_ERROR: usize = 200;
+
+/// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
+const MEMORY: usize = 8;
+const LEAST_MEMORY: usize = 64 * 1024;
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Data points.
+    Metrics,
+    /// Spans.
+    Traces,
+    /// Log records and events.
+    Logs,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+/// An export.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Data points.
+    Metrics(MetricsRequest),
+    /// Spans.
+    Traces(TracesRequest),
+    /// Log records and events.
+    Logs(LogsRequest),
+}
+
+/// Why a body was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is larger than `limit` bytes once it is inflated.
+    #[error("the body is larger than limits.body, {0} bytes; export smaller batches")]
+    TooLarge(usize),
+    /// It has so many messages that they would take more than this many bytes.
+    #[error("the body's messages take more than {0} bytes in memory; export smaller batches")]
+    TooMany(usize),
+    /// It is not what it says it is.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Reads a body of at most `limit` bytes, counted after it is inflated.
+pub fn decode(
+    signal: Signal,
+    encoding: Encoding,
+    is_gzip: bool,
+    body: &[u8],
+    limit: usize,
+) -> Result<Request, DecodeError> {
+    decode_counted(signal, encoding, is_gzip, body, limit).map(|(request, _)| request)
+}
+
+/// The same, and how many values of it could not be read and were left out or, if they are texts, made UTF-8.
+pub fn decode_counted(
+    signal: Signal,
+    encoding: Encoding,
+    is_gzip: bool,
+    body: &[u8],
+    limit: usize,
+) -> Result<(Request, usize), DecodeError> {
+    let inflated;
+    let body = if is_gzip {
+        inflated = inflate(body, limit)?;
+        &inflated
+    } else {
+        body
+    };
+    if body.len() > limit {
+        return Err(DecodeError::TooLarge(limit));
+    }
+    let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
+    let message = schema::request(signal);
+    let rewritten;
+    let (body, unread) = match encoding {
+        Encoding::Protobuf => (body, 0),
+        Encoding::Json => {
+            let unread;
+            (rewritten, unread) = from_json(body, message, most)?;
+            (&*rewritten, unread)
+        }
+    };
+    if !weigh::fits(message, body, most) {
+        return Err(DecodeError::TooMany(most));
+    }
+    match read(signal, body) {
+        Ok(request) => Ok((request, unread)),
+        Err(error) => match utf8::repaired(message, body) {
+            (_, 0) => Err(error),
+            (repaired, unread) => read(signal, &repaired).map(|request| (request, unread)),
+        },
+    }
+}
+
+fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec<u8>, usize), DecodeError> {
+    json::to_protobuf(body, message, most).or_else(|error| match (error, lenient::rewrite(body)) {
+        (JsonError::TooLarge, _) => Err(DecodeError::TooMany(most)),
+        (JsonError::Malformed(why), None) => Err(malformed("JSON", &why)),
+        (JsonError::Malformed(why), Some(rewritten)) => {
+            json::to_protobuf(rewritten.as_bytes(), message, most).map_err(|error| match error {
+                JsonError::TooLarge => DecodeError::TooMany(most),
+                JsonError::Malformed(_) => malformed("JSON", &why),
+            })
+        }
+    })
+}
+
+fn read(signal: Signal, body: &[u8]) -> Result<Request, DecodeError> {
+    let read = match signal {
+        Signal::Metrics => MetricsRequest::decode(body).map(Request::Metrics),
+        Signal::Traces => TracesRequest::decode(body).map(Request::Traces),
+        Signal::Logs => LogsRequest::decode(body).map(Request::Logs),
+    };
+    read.map_err(|error| malformed("protobuf", &error.to_string()))
+}
+
+fn malformed(what: &str, why: &str) -> DecodeError {
+    DecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(why, MAX_ERROR)))
+}
+
+fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    Coding::Gzip.inflate(body, limit).map_err(|error| match error {
+        InflateError::TooLarge(limit) => DecodeError::TooLarge(limit),
+        error => DecodeError::Malformed(format!("the body is not gzip: {error}")),
+    })
+}
+
+impl Request {
+    /// How many points, spans or records it holds.
+    pub fn items(&self) -> u64 {
+        let count: usize = match self {
+            Self::Metrics(request) => {
+                let metrics =
+                    request.resource_metrics.iter().flat_map(|it| &it.scope_metrics).flat_map(|it| &it.metrics);
+                metrics.map(super::wire::Metric::points).sum()
+            }
+            Self::Traces(request) => {
+                request.resource_spans.iter().flat_map(|it| &it.scope_spans).map(|it| it.spans.len()).sum()
+            }
+            Self::Logs(request) => {
+                request.resource_logs.iter().flat_map(|it| &it.scope_logs).map(|it| it.log_records.len()).sum()
+            }
+        };
+        count as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use prost::Message as _;
+
+    use super::super::wire::{LogRecord, ResourceLogs, ScopeLogs};
+    use super::*;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(body).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    #[test]
+    fn the_limit_holds_after_inflating() {
+        let bomb = gzip(&vec![0; 1_000_000]);
+        assert!(bomb.len() < 2_000);
+        let read = |body: &[u8], limit| decode(Signal::Logs, Encoding::Json, true, body, limit);
+        assert_eq!(read(&bomb, 999_999), Err(DecodeError::TooLarge(999_999)));
+        let small = gzip(b"{}");
+        assert_eq!(read(&small, 2), Ok(Request::Logs(LogsRequest::default())));
+        assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
+        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(LogsRequest::default())));
+        assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
+        assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
+    }
+
+    #[test]
+    fn messages_that_would_fill_the_memory_are_refused() {
+        // Empty resources: `0a 00`.
+        let body = [0x0a, 0x00].repeat(5_000);
+        for signal in Signal::ALL {
+            let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
+            assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
+            let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
+            assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
+        }
+        let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
+        let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
+        assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())));
+        let read = decode(Signal::Logs, Encoding::Protobuf, false, &[0x0a, 0x00].repeat(2_000), 4_000);
+        assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
+    }
+
+    #[test]
+    fn json_that_is_no_object_is_refused() {
+        for body in ["[]", "3", "", "null"] {
+            let read = decode(Signal::Metrics, Encoding::Json, false, body.as_bytes(), 99);
+            assert!(matches!(read, Err(DecodeError::Malformed(_))), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_refused_or_read_and_never_more(
+            body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..300),
+            signal in 0..3_usize,
+            json in any::<bool>(),
+            is_packed in any::<bool>(),
+        ) {
+            let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
+            let sent = if is_packed { gzip(&body) } else { body.clone() };
+            match decode(Signal::ALL[signal], encoding, is_packed, &sent, 10_000) {
+                // An item has a tag and a length at least, or two brackets.
+                Ok(request) => prop_assert!(request.items() as usize * 2 <= body.len(), "{request:?}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    prop_assert!(said.len() <= 2 * MAX_ERROR && !said.contains(char::is_control), "{said:?}");
+                }
+            }
+            // What is not gzip is never read as if it were.
+            if !body.starts_with(&[0x1f, 0x8b]) && !body.is_empty() {
+                prop_assert!(decode(Signal::ALL[signal], encoding, true, &body, 10_000).is_err());
+            }
+        }
+
+        #[test]
+        fn every_item_is_read_in_any_wrapping_and_none_of_half_a_body(
+            records in 0..200_u64, json in any::<bool>(), is_packed in any::<bool>(), cut in 1..20_usize,
+        ) {
+            let (encoding, body) = if json {
+                let list = vec!["{}"; records as usize].join(",");
+                (Encoding::Json, format!("{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{list}]}}]}}]}}").into_bytes())
+            } else {
+                let log_records = vec![LogRecord::default(); records as usize];
+                let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+                let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+                (Encoding::Protobuf, LogsRequest { resource_logs }.encode_to_vec())
+            };
+            let sent = if is_packed { gzip(&body) } else { body };
+            let read = |body: &[u8]| decode(Signal::Logs, encoding, is_packed, body, 100_000).map(|it| it.items());
+            prop_assert_eq!(read(&sent), Ok(records));
+            let half = &sent[..sent.len() - cut.min(sent.len() - 1)];
+            prop_assert!(read(half).is_err(), "{half:?}");
+        }
+    }
+}

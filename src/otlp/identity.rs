@@ -1,0 +1,347 @@
+//! Which stream a point belongs to: a keyed hash over everything that its sender tells it apart by, and the labels
+//! that are left of it on the page.
+//!
+//! Streams are told apart by all their attributes, also by those that are dropped: two sessions that show as one series
+//! each have their own beginning and their own last point.
+
+use std::hash::{BuildHasher as _, Hasher};
+
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+
+use super::config::Dropped;
+use super::naming;
+use super::wire::{KeyValue, Resource, Scope, Value};
+use crate::model::labels::escape;
+use crate::text::clean;
+use crate::text::home::without_home;
+
+/// What together tells one running instance of a service from all others, as OpenTelemetry's conventions have it.
+const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
+
+/// The hash of streams. Its key is chosen at start and goes into every step, so that no sender can make two streams one.
+#[derive(Clone, Debug)]
+pub(super) struct Hash {
+    state: SeedableRandomState,
+}
+
+impl Hash {
+    pub(super) fn new(key: u64) -> Self {
+        Self { state: SeedableRandomState::with_seed(key, SharedSeed::global_random()) }
+    }
+
+    /// Of attributes in whatever order.
+    pub(super) fn attributes(&self, attributes: &[KeyValue]) -> u64 {
+        attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
+    }
+
+    /// Of the instance that a producer says it is. Unlike its process and its container, it outlives a restart.
+    pub(super) fn instance(&self, producer: &[KeyValue]) -> Option<u64> {
+        let said = producer.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
+        let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && it.value().is_some());
+        has_id.then(|| said.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
+    }
+
+    fn attribute(&self, attribute: &KeyValue) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write(attribute.key.as_bytes());
+        hasher.write_usize(attribute.key.len());
+        write_value(&mut hasher, attribute.value());
+        // Summed up, hashes must not keep any pattern of what they are of.
+        mix(hasher.finish())
+    }
+
+    /// Of parts in their order.
+    pub(super) fn of(&self, parts: &[&str], numbers: &[u64]) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        for part in parts {
+            hasher.write(part.as_bytes());
+            hasher.write_usize(part.len());
+        }
+        numbers.iter().for_each(|number| hasher.write_u64(*number));
+        mix(hasher.finish())
+    }
+}
+
+/// Spreads every bit over all others.
+pub(super) const fn mix(mut hash: u64) -> u64 {
+    // The finaliser of SplitMix64.
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
+    match value {
+        None => hasher.write_u8(0),
+        Some(Value::String(text)) => {
+            hasher.write_u8(1);
+            hasher.write(text.as_bytes());
+        }
+        Some(Value::Bool(flag)) => hasher.write_u8(if *flag { 3 } else { 2 }),
+        Some(Value::Int(number)) => {
+            hasher.write_u8(4);
+            hasher.write_u64(number.cast_unsigned());
+        }
+        Some(Value::Double(number)) => {
+            hasher.write_u8(5);
+            hasher.write_u64(number.to_bits());
+        }
+        Some(Value::Bytes(bytes)) => {
+            hasher.write_u8(6);
+            hasher.write(bytes);
+        }
+        Some(Value::Array(array)) => {
+            hasher.write_u8(7);
+            hasher.write_usize(array.values.len());
+            array.values.iter().for_each(|value| write_value(hasher, value.value.as_ref()));
+        }
+        Some(Value::Kvlist(list)) => {
+            hasher.write_u8(8);
+            hasher.write_usize(list.values.len());
+            for pair in &list.values {
+                hasher.write(pair.key.as_bytes());
+                hasher.write_usize(pair.key.len());
+                write_value(hasher, pair.value());
+            }
+        }
+    }
+}
+
+/// What labels are made of and how much of it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct LabelRules {
+    pub(super) dropped: Dropped,
+    pub(super) most: usize,
+    pub(super) longest: usize,
+}
+
+/// More labels than are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+/// A label's name, the attribute that it is of, and its value.
+pub(super) type Label = (String, String, String);
+
+impl LabelRules {
+    /// The labels that every series of this producer and library has. Made once for all of their points, since one that
+    /// is long would cost each of them its length.
+    pub(super) fn origin(&self, resource: &Resource, scope: &Scope) -> Vec<Label> {
+        let mut labels = target(resource);
+        for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
+            if !value.is_empty() {
+                labels.push((name.to_owned(), String::new(), value.clone()));
+            }
+        }
+        for (_, _, value) in &mut labels {
+            *value = clean(&without_home(value), self.longest).into_owned();
+        }
+        labels
+    }
+
+    /// `job="…",instance="…"` and so on by name, escaped, for a point of that origin.
+    pub(super) fn series(&self, origin: &[Label], point: &[KeyValue]) -> Result<String, TooMany> {
+        let mut labels = origin.to_vec();
+        self.add(&mut labels, point.iter());
+        self.write(labels)
+    }
+
+    /// The labels of `target_info`; `None` when nothing is known beyond what every series says.
+    pub(super) fn target(&self, resource: &Resource) -> Result<Option<String>, TooMany> {
+        let mut labels = target(resource);
+        let known = labels.len();
+        let said = ["service.name", "service.namespace", "service.instance.id"];
+        self.add(&mut labels, resource.attributes.iter().filter(|it| !said.contains(&it.key.as_str())));
+        if labels.len() == known { Ok(None) } else { self.write(labels).map(Some) }
+    }
+
+    fn add<'a>(&self, labels: &mut Vec<Label>, attributes: impl Iterator<Item = &'a KeyValue>) {
+        for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
+            let value = text(attribute.value());
+            // A route is a pattern and no path of a machine.
+            let value = if attribute.key == "http.route" { value } else { without_home(&value).into_owned() };
+            // No label and one with an empty value are the same to Prometheus.
+            if !value.is_empty() {
+                labels.push((naming::label(&attribute.key), attribute.key.clone(), value));
+            }
+        }
+    }
+
+    fn write(&self, mut labels: Vec<Label>) -> Result<String, TooMany> {
+        labels.sort_unstable();
+        let mut out = String::new();
+        let mut count = 0;
+        for same in labels.chunk_by(|a, b| a.0 == b.0) {
+            count += 1;
+            let values: Vec<&str> = same.iter().map(|(_, _, value)| value.as_str()).collect();
+            let joined = values.join(";");
+            let name = same.first().map_or("", |(name, _, _)| name);
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(name);
+            out.push_str("=\"");
+            escape(&clean(&joined, self.longest), &mut out);
+            out.push('"');
+        }
+        if count > self.most { Err(TooMany) } else { Ok(out) }
+    }
+}
+
+/// Who measured, as every series says it.
+fn target(resource: &Resource) -> Vec<Label> {
+    let find = |key: &str| {
+        let found = resource.attributes.iter().find(|attribute| attribute.key == key);
+        found.map(|attribute| text(attribute.value())).filter(|value| !value.is_empty())
+    };
+    let service = find("service.name").map(|service| match find("service.namespace") {
+        Some(namespace) => format!("{namespace}/{service}"),
+        None => service,
+    });
+    let mut labels = Vec::with_capacity(8);
+    for (name, value) in [("job", service), ("instance", find("service.instance.id"))] {
+        labels.extend(value.map(|value| (name.to_owned(), String::new(), value)));
+    }
+    labels
+}
+
+/// A value as the text of a label: lists and maps as JSON.
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => match json(other) {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        },
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    let any = |value: Option<&Value>| value.map_or(serde_json::Value::Null, json);
+    match value {
+        Value::String(text) => text.clone().into(),
+        Value::Bool(flag) => (*flag).into(),
+        Value::Int(number) => (*number).into(),
+        // What JSON has no number for is its word.
+        Value::Double(number) if !number.is_finite() => number.to_string().into(),
+        Value::Double(number) => (*number).into(),
+        Value::Bytes(bytes) => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into(),
+        Value::Array(array) => array.values.iter().map(|value| any(value.value.as_ref())).collect(),
+        Value::Kvlist(list) => {
+            let pairs = list.values.iter().map(|pair| (pair.key.clone(), any(pair.value())));
+            serde_json::Value::Object(pairs.collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::config::OtlpConfig;
+    use crate::otlp::wire::{AnyValue, ArrayValue, KeyValueList};
+
+    fn pair(key: &str, value: Value) -> KeyValue {
+        KeyValue::new(key, value)
+    }
+
+    fn word(key: &str, value: &str) -> KeyValue {
+        pair(key, Value::String(value.to_owned()))
+    }
+
+    fn rules() -> LabelRules {
+        let config = OtlpConfig::default();
+        LabelRules { dropped: Dropped::new(&config.drop_attributes), most: 5, longest: 10 }
+    }
+
+    #[test]
+    fn labels_are_sorted_joined_escaped_and_cut() {
+        let resource = Resource {
+            attributes: vec![
+                word("service.name", "shop"),
+                word("service.namespace", "eu"),
+                word("service.instance.id", "i-1"),
+                word("host.name", "box"),
+            ],
+        };
+        let scope = Scope { name: "lib".to_owned(), version: String::new(), attributes: Vec::new() };
+        let list = ArrayValue { values: vec![AnyValue { value: Some(Value::Int(1)) }, AnyValue { value: None }] };
+        let point = [
+            word("b c", "1"),
+            word("b.c", "\"2\"\n"),
+            pair("a", Value::Array(list)),
+            word("session.id", "s"),
+            word("empty", ""),
+        ];
+        assert_eq!(
+            rules().series(&rules().origin(&resource, &scope), &point).expect("few"),
+            r#"a="[1,null]",b_c="1;\"2\"",instance="i-1",job="eu/shop",otel_scope_name="lib""#
+        );
+        assert_eq!(
+            rules().target(&resource).expect("few").expect("a host"),
+            r#"host_name="box",instance="i-1",job="eu/shop""#
+        );
+        let long = [word("long", "0123456789abcdef")];
+        assert_eq!(rules().series(&[], &long).expect("few"), r#"long="0123456789""#);
+        let many: Vec<KeyValue> = (0..6).map(|number| word(&format!("k{number}"), "v")).collect();
+        assert_eq!(rules().series(&[], &many), Err(TooMany));
+    }
+
+    #[test]
+    fn values_are_told_as_json() {
+        let list = KeyValueList { values: vec![pair("k", Value::Double(f64::NAN)), pair("l", Value::Bytes(vec![1]))] };
+        assert_eq!(text(Some(&Value::Kvlist(list))), r#"{"k":"NaN","l":"AQ=="}"#);
+        for (value, expected) in [
+            (Value::Bool(true), "true"),
+            (Value::Int(-7), "-7"),
+            (Value::Double(0.5), "0.5"),
+            (Value::Double(f64::INFINITY), "inf"),
+        ] {
+            assert_eq!(text(Some(&value)), expected);
+        }
+    }
+
+    #[test]
+    fn streams_are_told_apart_by_values_and_not_by_order() {
+        let hash = Hash::new(7);
+        let [a, b, c] = [word("a", "1"), word("b", "2"), pair("b", Value::Int(2))];
+        assert_eq!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[b.clone(), a.clone()]));
+        assert_ne!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[a.clone(), c]));
+        assert_ne!(hash.attributes(std::slice::from_ref(&a)), hash.attributes(&[a.clone(), a.clone()]));
+        assert_ne!(hash.of(&["ab", "c"], &[]), hash.of(&["a", "bc"], &[]));
+        assert_ne!(Hash::new(7).attributes(std::slice::from_ref(&b)), Hash::new(8).attributes(&[b]));
+    }
+
+    #[test]
+    fn no_key_lets_values_that_were_made_to_collide_be_one_stream() {
+        // What a hash multiplies by a constant that everybody knows is zero where the value takes that constant out.
+        for known in [0x243f_6a88_85a3_08d3_u64, 0x1319_8a2e_0370_7344] {
+            let made = |rest: u64| {
+                let bytes = [known.to_le_bytes(), rest.to_le_bytes()].concat();
+                [pair("k", Value::Bytes(bytes))]
+            };
+            for key in 0..4 {
+                let streams: std::collections::HashSet<u64> =
+                    (0..64).map(|rest| Hash::new(key).attributes(&made(rest))).collect();
+                assert_eq!(streams.len(), 64, "{known:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_label_names_a_home_directory() {
+        let rules = LabelRules { longest: 256, ..rules() };
+        let resource = Resource { attributes: vec![word("service.instance.id", concat!("/home", "/dev/x"))] };
+        let origin =
+            rules.origin(&resource, &Scope { name: concat!("/Users", "/dev/lib").to_owned(), ..Scope::default() });
+        let point = [
+            word("pool.name", concat!("sqlite://:/", "/home", "/dev/l.db")),
+            word("code.filepath", r"C:\Users\dev\x.py"),
+        ];
+        let labels = rules.series(&origin, &point).expect("few");
+        assert!(!labels.contains("dev"), "{labels}");
+        assert!(labels.contains(r#"pool_name="sqlite://:/~/l.db""#), "{labels}");
+        let target = Resource { attributes: vec![word("process.working_directory", concat!("/home", "/dev/x"))] };
+        assert_eq!(rules.target(&target).expect("few").as_deref(), Some(r#"process_working_directory="~/x""#));
+    }
+}

@@ -1,0 +1,120 @@
+//! A data point of any kind, read into what is kept of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::taken::Reason;
+use super::wire::{
+    Buckets as SentBuckets, ExponentialHistogramPoint, HistogramPoint, KeyValue, NumberPoint, SummaryPoint,
+};
+use crate::model::Time;
+use crate::model::telemetry::{Buckets, Exponential, MetricValue, Quantiles, Row};
+
+/// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
+/// Most buckets of a histogram, and quantiles of a summary; some tools have five hundred.
+const MOST_BUCKETS: usize = 1_000;
+
+/// When a point was measured, in nanoseconds; one that doesn't say it was measured `now`.
+pub(crate) fn measured_at(now: Time, time: u64) -> Result<u64, Reason> {
+    let nanos = |time: Time| u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
+    match time {
+        0 => Ok(nanos(now)),
+        time if time > nanos(now.plus(AHEAD)) => Err(Reason::Time),
+        time => Ok(time),
+    }
+}
+
+/// What all kinds of points have.
+pub(super) trait Point {
+    /// What it is measured for.
+    fn attributes(&self) -> &[KeyValue];
+    /// When counting began and when it was measured, in nanoseconds; 0 is unknown.
+    fn times(&self) -> (u64, u64);
+    /// Bit 0: there is no value any more.
+    fn flags(&self) -> u32;
+    /// Its value; the error says why it has none that can be kept.
+    fn value(&self) -> Result<MetricValue, Reason>;
+}
+
+macro_rules! point {
+    ($type:ty, $value:expr) => {
+        impl Point for $type {
+            fn attributes(&self) -> &[KeyValue] {
+                &self.attributes
+            }
+
+            fn times(&self) -> (u64, u64) {
+                (self.start_time_unix_nano, self.time_unix_nano)
+            }
+
+            fn flags(&self) -> u32 {
+                self.flags
+            }
+
+            fn value(&self) -> Result<MetricValue, Reason> {
+                let read: fn(&$type) -> Result<MetricValue, Reason> = $value;
+                read(self)
+            }
+        }
+    };
+}
+
+point!(NumberPoint, |point| {
+    let number = point.as_double.or(point.as_int.map(|number| number as f64));
+    number.filter(|number| !number.is_nan()).map(MetricValue::Number).ok_or(Reason::Value)
+});
+
+point!(HistogramPoint, |point| {
+    let mut bounds: Vec<f64> = point.explicit_bounds.clone();
+    let mut counts = point.bucket_counts.clone();
+    if bounds.len() > MOST_BUCKETS {
+        return Err(Reason::Buckets);
+    }
+    if counts.is_empty() && bounds.is_empty() {
+        counts.push(point.count);
+    }
+    // A last bound of infinity says what the last bucket says anyway.
+    if bounds.last() == Some(&f64::INFINITY) && counts.len() == bounds.len() + 1 {
+        bounds.pop();
+        let last = counts.pop().unwrap_or(0);
+        if let Some(place) = counts.last_mut() {
+            *place = place.saturating_add(last);
+        }
+    }
+    let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    if counts.len() != bounds.len() + 1 || !rising || bounds.iter().any(|bound| !bound.is_finite()) {
+        return Err(Reason::Buckets);
+    }
+    let buckets = Buckets { bounds: Arc::from(bounds), counts: counts.into_boxed_slice(), sum: sum(point.sum)? };
+    Ok(MetricValue::Histogram(Box::new(buckets)))
+});
+
+point!(ExponentialHistogramPoint, |point| {
+    let row = |sent: &Option<SentBuckets>| {
+        sent.as_ref().map_or_else(Row::default, |sent| Row::new(sent.offset, &sent.bucket_counts))
+    };
+    let (positive, negative) = (row(&point.positive), row(&point.negative));
+    let threshold = if point.zero_threshold.is_finite() { point.zero_threshold } else { 0.0 };
+    let sum = sum(point.sum)?;
+    let read = Exponential::new(point.scale, point.zero_count, threshold, positive, negative, sum);
+    read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(Reason::Buckets)
+});
+
+point!(SummaryPoint, |point| {
+    if point.quantile_values.len() > MOST_BUCKETS {
+        return Err(Reason::Buckets);
+    }
+    let mut values: Vec<(f64, f64)> = point.quantile_values.iter().map(|it| (it.quantile, it.value)).collect();
+    values.retain(|(quantile, value)| (0.0..=1.0).contains(quantile) && !value.is_nan());
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    values.dedup_by_key(|(quantile, _)| *quantile);
+    let summary = Quantiles { values: values.into_boxed_slice(), count: point.count, sum: sum(Some(point.sum))? };
+    Ok(MetricValue::Summary(Box::new(summary)))
+});
+
+/// A sum; what is not given adds nothing.
+fn sum(sent: Option<f64>) -> Result<f64, Reason> {
+    let sum = sent.unwrap_or(0.0);
+    if sum.is_finite() { Ok(sum) } else { Err(Reason::Value) }
+}

@@ -1,0 +1,288 @@
+//! Families and their series: who has which name, who feeds which series, and what of it is shared with readers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::super::config::OtlpConfig;
+use super::super::naming::{self, Shape};
+use super::super::taken::Reason;
+use super::super::wire::Metric;
+use super::feed::{Counted, empty};
+use crate::model::Time;
+use crate::model::telemetry::{Exponential, MetricFamily, MetricKind, MetricSeries, MetricValue};
+use crate::text::clean;
+
+/// Longest help text that is kept, in bytes.
+const MAX_HELP: usize = 512;
+/// What an exponential histogram counts towards the cap: about half of the buckets that it may have.
+const EXPONENTIAL: usize = 44;
+
+/// What the numbers of a family mean. Families of one name must agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Stands for itself; the last one holds.
+    Gauge,
+    /// Only grows.
+    Counter,
+    /// Adds up and may fall.
+    UpDown,
+    /// Counts by explicit bucket.
+    Histogram,
+    /// Counts by exponential bucket.
+    Exponential,
+    /// Quantiles.
+    Summary,
+}
+
+impl Meaning {
+    const fn kind(self) -> MetricKind {
+        match self {
+            Self::Counter => MetricKind::Counter,
+            Self::Gauge | Self::UpDown => MetricKind::Gauge,
+            Self::Histogram | Self::Exponential => MetricKind::Histogram,
+            Self::Summary => MetricKind::Summary,
+        }
+    }
+
+    const fn shape(self) -> Shape {
+        match self {
+            Self::Counter => Shape::Counter,
+            Self::Gauge => Shape::Gauge,
+            _ => Shape::Other,
+        }
+    }
+}
+
+/// What a value counts towards the caps: the series that it is on the page.
+pub(super) fn weight(value: &MetricValue) -> usize {
+    match value {
+        MetricValue::Number(_) => 1,
+        MetricValue::Histogram(buckets) => buckets.counts.len() + 2,
+        MetricValue::Exponential(_) => EXPONENTIAL,
+        MetricValue::Summary(summary) => summary.values.len() + 2,
+    }
+}
+
+/// All families.
+#[derive(Debug, Default)]
+pub(super) struct Families {
+    places: Vec<Option<Family>>,
+    free: Vec<u32>,
+    /// Every name that a family uses or could use on a page, and its place.
+    names: HashMap<String, u32>,
+    /// What all series count towards the cap.
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct Family {
+    family: MetricFamily,
+    meaning: Meaning,
+    by_labels: BTreeMap<Arc<str>, u32>,
+    /// How many streams feed the series in each slot, and what it counts towards the cap.
+    fed: Vec<(u32, usize)>,
+    weight: usize,
+    /// What readers were given; none once something changed.
+    shared: Option<Arc<MetricFamily>>,
+    /// Whether series came or went since it was last shared.
+    reordered: bool,
+}
+
+impl Families {
+    /// The series in `slot` of the family at `place`, for a change.
+    pub(super) fn series_mut(&mut self, place: u32, slot: u32) -> Option<&mut MetricSeries> {
+        let family = self.places.get_mut(place as usize)?.as_mut()?;
+        family.shared = None;
+        family.family.series.get_mut(slot)
+    }
+
+    /// The series with `labels` of the metric, found or made, and fed by one stream more.
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        metric: &Metric,
+        meaning: Meaning,
+        labels: String,
+        value: &MetricValue,
+        config: &OtlpConfig,
+    ) -> Result<(u32, u32), Reason> {
+        let name = naming::metric(&metric.name, &metric.unit, meaning.shape());
+        if name.is_empty() {
+            return Err(Reason::Name);
+        }
+        let help = || match clean(&metric.description, MAX_HELP).trim() {
+            "" => format!("OpenTelemetry metric {}", clean(&metric.name, MAX_HELP)),
+            described => described.to_owned(),
+        };
+        self.enter(now, &name, meaning, help, labels, value, config)
+    }
+
+    /// The series of `target_info` with `labels`.
+    pub(super) fn target(&mut self, now: Time, labels: String, config: &OtlpConfig) -> Result<(u32, u32), Reason> {
+        let help = || "Attributes of who sent the metrics of the same job and instance".to_owned();
+        let one = MetricValue::Number(1.0);
+        let (place, slot) = self.enter(now, "target_info", Meaning::Gauge, help, labels, &one, config)?;
+        if let Some(series) = self.series_mut(place, slot) {
+            series.value = one;
+        }
+        Ok((place, slot))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two callers differ in name and help only")]
+    fn enter(
+        &mut self,
+        now: Time,
+        name: &str,
+        meaning: Meaning,
+        help: impl FnOnce() -> String,
+        labels: String,
+        value: &MetricValue,
+        config: &OtlpConfig,
+    ) -> Result<(u32, u32), Reason> {
+        let place = self.family(name, meaning, help)?;
+        let Some(Some(family)) = self.places.get_mut(place as usize) else { return Err(Reason::Conflict) };
+        if let Some(slot) = family.by_labels.get(labels.as_str()) {
+            if let Some((feeders, _)) = family.fed.get_mut(*slot as usize) {
+                *feeders += 1;
+            }
+            return Ok((place, *slot));
+        }
+        let weight = weight(value);
+        if self.weight + weight > config.max_series || family.weight + weight > config.max_series_per_metric {
+            if family.by_labels.is_empty() {
+                self.remove(place);
+            }
+            return Err(Reason::SeriesCap);
+        }
+        self.weight += weight;
+        family.weight += weight;
+        (family.shared, family.reordered) = (None, true);
+        let labels: Arc<str> = Arc::from(labels);
+        let series = MetricSeries { labels: Arc::clone(&labels), value: nothing(value), seen: now };
+        let slot = family.family.series.insert_with(|_| series);
+        family.by_labels.insert(labels, slot);
+        if family.fed.len() <= slot as usize {
+            family.fed.resize(slot as usize + 1, (0, 0));
+        }
+        if let Some(fed) = family.fed.get_mut(slot as usize) {
+            *fed = (1, weight);
+        }
+        Ok((place, slot))
+    }
+
+    /// The place of the family `name`, found or made.
+    fn family(&mut self, name: &str, meaning: Meaning, help: impl FnOnce() -> String) -> Result<u32, Reason> {
+        if let Some(place) = self.names.get(name) {
+            let known = self.places.get(*place as usize).and_then(Option::as_ref);
+            let same = known.is_some_and(|known| known.meaning == meaning && &*known.family.name == name);
+            return if same { Ok(*place) } else { Err(Reason::Conflict) };
+        }
+        let names = used(name, meaning.kind());
+        if names.iter().any(|name| self.names.contains_key(name)) {
+            return Err(Reason::Conflict);
+        }
+        let family = MetricFamily {
+            name: Arc::from(name),
+            kind: meaning.kind(),
+            help: Arc::from(help()),
+            series: Default::default(),
+            order: Arc::from([]),
+        };
+        let family = Family {
+            family,
+            meaning,
+            by_labels: BTreeMap::new(),
+            fed: Vec::new(),
+            weight: 0,
+            shared: None,
+            reordered: true,
+        };
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                self.places.push(None);
+                (self.places.len() - 1) as u32
+            }
+        };
+        if let Some(free) = self.places.get_mut(place as usize) {
+            *free = Some(family);
+        }
+        self.names.extend(names.into_iter().map(|name| (name, place)));
+        Ok(place)
+    }
+
+    /// A stream that fed the series in `slot` is forgotten; with its last stream, the series is.
+    pub(super) fn leave(&mut self, place: u32, slot: u32, counted: &Counted) {
+        let Some(Some(family)) = self.places.get_mut(place as usize) else { return };
+        let Some((feeders, weight)) = family.fed.get_mut(slot as usize) else { return };
+        *feeders = feeders.saturating_sub(1);
+        family.shared = None;
+        if *feeders > 0 {
+            // What a producer that is gone held is held no more.
+            if let (Meaning::UpDown, Counted::Last { value: last, .. }) = (family.meaning, counted)
+                && let Some(MetricSeries { value: MetricValue::Number(shown), .. }) = family.family.series.get_mut(slot)
+            {
+                *shown -= last;
+            }
+            return;
+        }
+        self.weight = self.weight.saturating_sub(*weight);
+        family.weight = family.weight.saturating_sub(*weight);
+        family.reordered = true;
+        if let Some(series) = family.family.series.remove(slot) {
+            family.family.series.release(slot);
+            family.by_labels.remove(&series.labels);
+        }
+        if family.by_labels.is_empty() {
+            self.remove(place);
+        }
+    }
+
+    fn remove(&mut self, place: u32) {
+        if let Some(Some(family)) = self.places.get_mut(place as usize).map(Option::take) {
+            for name in used(&family.family.name, family.family.kind) {
+                self.names.remove(&name);
+            }
+            self.free.push(place);
+        }
+    }
+
+    /// All families by name, as readers get them. What did not change is what they got before.
+    pub(super) fn publish(&mut self) -> Vec<Arc<MetricFamily>> {
+        let mut all: Vec<Arc<MetricFamily>> = self.places.iter_mut().flatten().map(Family::publish).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+impl Family {
+    fn publish(&mut self) -> Arc<MetricFamily> {
+        if std::mem::take(&mut self.reordered) {
+            self.family.order = self.by_labels.values().copied().collect();
+        }
+        let Self { shared, family, .. } = self;
+        Arc::clone(shared.get_or_insert_with(|| Arc::new(family.clone())))
+    }
+}
+
+/// Every name that a family may have on a page in either format, so that no two families share one.
+fn used(name: &str, kind: MetricKind) -> Vec<String> {
+    let suffixes: &[&str] = match kind {
+        MetricKind::Counter => &["", "_total", "_created"],
+        MetricKind::Gauge => &[""],
+        MetricKind::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+        MetricKind::Summary => &["", "_count", "_sum", "_created"],
+    };
+    let base = if kind == MetricKind::Counter { name.strip_suffix("_total").unwrap_or(name) } else { name };
+    suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
+}
+
+/// What a series of this kind shows before it was fed.
+fn nothing(value: &MetricValue) -> MetricValue {
+    match value {
+        MetricValue::Number(_) => MetricValue::Number(0.0),
+        MetricValue::Histogram(buckets) => MetricValue::Histogram(Box::new(empty(buckets))),
+        MetricValue::Exponential(_) => MetricValue::Exponential(Box::new(Exponential::empty())),
+        MetricValue::Summary(summary) => MetricValue::Summary(summary.clone()),
+    }
+}

@@ -1,0 +1,122 @@
+//! Attributes by name, and what they say of how a request went. Numbers may be texts, and unset values are nothing.
+
+use std::borrow::Cow;
+
+use crate::decode::read::MAX_COUNT;
+use crate::otlp::wire::{KeyValue, Value};
+
+/// The value of `key`, unless it is empty.
+pub(super) fn value<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    attributes.iter().find(|it| it.key == key)?.value()
+}
+
+/// The value of `key` as text.
+pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, str>> {
+    match value(attributes, key)? {
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
+        Value::Int(number) => Some(Cow::Owned(number.to_string())),
+        Value::Double(number) => Some(Cow::Owned(number.to_string())),
+        Value::Array(_) | Value::Kvlist(_) | Value::Bytes(_) => None,
+    }
+}
+
+/// The value of `key` as a number that is neither negative nor more than anything here could count.
+pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
+    let number = match value(attributes, key)? {
+        Value::Int(number) => *number as f64,
+        Value::Double(number) => *number,
+        Value::String(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    is_amount(number).then_some(number)
+}
+
+/// Whether it may be an amount of anything.
+pub(super) fn is_amount(number: f64) -> bool {
+    (0.0..=MAX_COUNT as f64).contains(&number)
+}
+
+/// Words for what is no error, which some senders give in place of nothing.
+const NOTHING: [&str; 6] = ["none", "null", "false", "0", "ok", "unset"];
+
+/// Whether a request failed, and whether for a rate limit. One that got no answer has no status, only an error.
+pub(super) fn outcome(attributes: &[KeyValue]) -> (bool, bool) {
+    const STATUS: [&str; 5] = ["http.response.status_code", "status_code", "http.status_code", "error.code", "status"];
+    const KIND: [&str; 5] = ["error.type", "error_type", "exception.type", "error_class", "error.code"];
+    const WORDS: [&str; 4] = ["error.message", "error_message", "exception.message", "error"];
+    const OUTCOME: [&str; 3] = ["status", "otel.status_code", "outcome"];
+    let said = |key: &str| text(attributes, key).filter(|it| !NOTHING.iter().any(|no| it.eq_ignore_ascii_case(no)));
+    let status = STATUS.into_iter().find_map(|key| number(attributes, key));
+    let kind = KIND.into_iter().find_map(said);
+    let limited = status == Some(429.0) || kind.as_deref().is_some_and(is_of_a_limit);
+    let failed = OUTCOME.into_iter().filter_map(|key| text(attributes, key)).any(|it| is_failure(&it));
+    let refused = text(attributes, "success").is_some_and(|it| it.eq_ignore_ascii_case("false"));
+    let by_status = status.is_some_and(|status| status == 0.0 || status >= 400.0);
+    let has_words = WORDS.into_iter().find_map(said).is_some();
+    (limited || failed || refused || by_status || kind.is_some() || has_words || finished_badly(attributes), limited)
+}
+
+/// Whether a kind of error is that of a rate limit: `RateLimitError`, `rate_limit_exceeded`, `RESOURCE_EXHAUSTED`.
+fn is_of_a_limit(kind: &str) -> bool {
+    let bare: String = kind.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect();
+    bare == "429" || ["ratelimit", "toomanyrequests", "resourceexhausted", "throttl"].iter().any(|it| bare.contains(it))
+}
+
+fn is_failure(word: &str) -> bool {
+    ["error", "failed", "failure", "timeout"].iter().any(|it| word.eq_ignore_ascii_case(it))
+}
+
+/// Whether an answer broke off: the conventions have a reason of its own for that.
+fn finished_badly(attributes: &[KeyValue]) -> bool {
+    match value(attributes, "gen_ai.response.finish_reasons") {
+        Some(Value::Array(reasons)) => {
+            reasons.values.iter().any(|it| matches!(&it.value, Some(Value::String(reason)) if reason == "error"))
+        }
+        Some(Value::String(reason)) => reason == "error",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_fails_in_many_words_and_not_only_by_its_status() {
+        let said = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<KeyValue> =
+                pairs.iter().map(|(key, word)| KeyValue::new(key, Value::String((*word).to_owned()))).collect();
+            outcome(&pairs)
+        };
+        for good in [
+            &[("http.response.status_code", "200")][..],
+            &[("success", "true"), ("error", "false"), ("status", "ok"), ("error.type", "none")],
+            &[("gen_ai.response.finish_reasons", "stop")],
+            &[],
+        ] {
+            assert_eq!(said(good), (false, false), "{good:?}");
+        }
+        for bad in [
+            &[("error.message", "error sending request")][..],
+            &[("error", "connection refused")],
+            &[("success", "False")],
+            &[("http.response.status_code", "0")],
+            &[("exception.type", "httpx.ReadTimeout")],
+            &[("status", "error")],
+            &[("gen_ai.response.finish_reasons", "error")],
+        ] {
+            assert_eq!(said(bad), (true, false), "{bad:?}");
+        }
+        for limited in [
+            &[("error.type", "rate_limit_error")][..],
+            &[("error_type", "RESOURCE_EXHAUSTED")],
+            &[("error.code", "429")],
+            &[("error_class", "litellm.RateLimitError")],
+            &[("exception.type", "TooManyRequests")],
+        ] {
+            assert_eq!(said(limited), (true, true), "{limited:?}");
+        }
+    }
+}

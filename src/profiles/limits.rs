@@ -1,0 +1,204 @@
+//! Rate limits in telemetry: how far one is used up, and when a refused request may be sent again.
+//!
+//! Owns the names of headers under which providers say so. Refuses values that it can't read: they say nothing.
+
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attributes::{number, text, value};
+use super::litellm;
+use crate::decode::retry;
+use crate::model::{RateLimit, Time};
+use crate::otlp::wire::{KeyValue, Value};
+use crate::text::names;
+
+/// The attribute in which LiteLLM has the headers of an answer, as the text of a JSON object.
+pub(super) const HIDDEN_PARAMS: &str = "hidden_params";
+/// How attributes of captured headers begin.
+const HEADER: &str = "http.response.header.";
+/// The kinds of limit, as headers have them.
+const KINDS: [(&str, &str); 4] = [
+    ("requests", "requests"),
+    ("tokens", "tokens"),
+    ("input-tokens", "input_tokens"),
+    ("output-tokens", "output_tokens"),
+];
+
+/// The part of [`HIDDEN_PARAMS`] that is read.
+#[derive(Deserialize)]
+struct Hidden {
+    additional_headers: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The provider that an item names, else the one before its model's name, else the one of its tool.
+pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -> Option<Arc<str>> {
+    let named = ["gen_ai.provider.name", "gen_ai.system", "llm.provider"].into_iter();
+    let named = named.filter_map(|key| text(attributes, key)).find_map(|name| names::provider(&name).map(Arc::from));
+    let by_model = || {
+        let model = text(attributes, litellm::PROVIDER_MODEL).or_else(|| text(attributes, "gen_ai.request.model"))?;
+        names::provider_of(&model).map(Arc::from)
+    };
+    named.or_else(by_model).or_else(|| default.map(Arc::from))
+}
+
+/// When a refused request of `at` may be sent again: by a number, by a header, or by what its error says in `words`.
+pub(super) fn retry_at<'a>(
+    attributes: &[KeyValue],
+    words: impl IntoIterator<Item = &'a str>,
+    at: Time,
+) -> Option<Time> {
+    let mut seconds = ["retry_after", "retry-after", "gen_ai.retry_after"].into_iter();
+    let seconds = seconds.find_map(|key| number(attributes, key)).or_else(|| {
+        let millis = ["retry.delay_ms", "retry_delay_ms", "delay_ms"].into_iter();
+        millis.map(|key| number(attributes, key)).find_map(|millis| Some(millis? / 1000.0))
+    });
+    let wait = seconds.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).map(|wait| at.plus(wait));
+    let attribute =
+        ["retry_after", "retry-after", "gen_ai.retry_after"].into_iter().find_map(|key| text(attributes, key));
+    let header = || headers(attributes).into_iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value);
+    let said = || attribute.map(std::borrow::Cow::into_owned).or_else(header);
+    wait.or_else(|| retry::retry_after(&said()?, at)).or_else(|| {
+        let own = ["error.message", "exception.message", "error"].into_iter();
+        let own = own.filter_map(|key| text(attributes, key)).find_map(|words| retry::retry_at(&words, at));
+        own.or_else(|| words.into_iter().find_map(|words| retry::retry_at(words, at)))
+    })
+}
+
+/// What an answer of `at` says of the limits of `provider`.
+pub(super) fn limits(attributes: &[KeyValue], provider: Option<&Arc<str>>, at: Time) -> Vec<RateLimit> {
+    let mut limits: Vec<RateLimit> = Vec::new();
+    for (name, said) in headers(attributes) {
+        let Some((kind, part)) = kind_and_part(&name) else { continue };
+        let place = limits.iter().position(|limit| *limit.limit_type == *kind).unwrap_or_else(|| {
+            limits.push(RateLimit {
+                provider: provider.cloned().unwrap_or_else(|| Arc::from("unknown")),
+                limit_type: Arc::from(kind),
+                limit: None,
+                remaining: None,
+                reset_at: None,
+            });
+            limits.len() - 1
+        });
+        let Some(limit) = limits.get_mut(place) else { continue };
+        let amount = || said.parse::<f64>().ok().filter(|it| (0.0..1e15).contains(it)).map(|it| it as u64);
+        match part {
+            "limit" => limit.limit = amount().or(limit.limit),
+            "remaining" => limit.remaining = amount().or(limit.remaining),
+            _ => limit.reset_at = Time::parse(&said).or_else(|| Some(at.plus(retry::wait(&said)?))).or(limit.reset_at),
+        }
+    }
+    limits.retain(|limit| limit.limit.is_some() || limit.remaining.is_some());
+    limits
+}
+
+/// `x-ratelimit-remaining-requests` and `anthropic-ratelimit-requests-remaining`: which kind of limit, and what of it.
+fn kind_and_part(name: &str) -> Option<(&'static str, &'static str)> {
+    let rest = name.strip_prefix("x-ratelimit-").or_else(|| name.strip_prefix("anthropic-ratelimit-"))?;
+    ["limit", "remaining", "reset"].into_iter().find_map(|part| {
+        let kind = rest.strip_prefix(part).and_then(|kind| kind.strip_prefix('-'));
+        let kind = kind.or_else(|| rest.strip_suffix(part).and_then(|kind| kind.strip_suffix('-')))?;
+        KINDS.into_iter().find(|(word, _)| *word == kind).map(|(_, kind)| (kind, part))
+    })
+}
+
+/// Headers of an answer, by their names in lower case with dashes.
+fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for attribute in attributes {
+        if let Some(name) = attribute.key.strip_prefix(HEADER) {
+            let first = match attribute.value() {
+                Some(Value::Array(list)) => list.values.first().and_then(|first| match &first.value {
+                    Some(Value::String(text)) => Some(text.clone()),
+                    _ => None,
+                }),
+                _ => text(std::slice::from_ref(attribute), &attribute.key).map(std::borrow::Cow::into_owned),
+            };
+            found.extend(first.map(|said| (header_name(name), said)));
+        }
+    }
+    if let Some(Value::String(hidden)) = value(attributes, HIDDEN_PARAMS)
+        && let Ok(Hidden { additional_headers: Some(headers) }) = serde_json::from_str(hidden)
+    {
+        for (name, said) in headers {
+            let said = match said {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Number(number) => number.to_string(),
+                _ => continue,
+            };
+            found.push((header_name(name.strip_prefix("llm_provider-").unwrap_or(&name)), said));
+        }
+    }
+    found
+}
+
+fn header_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::wire::AnyValue;
+
+    fn said(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+        let value = |text: &str| Some(AnyValue { value: Some(Value::String(text.to_owned())) });
+        pairs.iter().map(|(key, text)| KeyValue { key: (*key).to_owned(), value: value(text) }).collect()
+    }
+
+    fn noon() -> Time {
+        Time::parse("2026-11-21T12:00:00Z").expect("a time")
+    }
+
+    /// Kind, limit, what is left and the end in seconds from noon.
+    type Said = (String, Option<u64>, Option<u64>, Option<f64>);
+
+    fn read(pairs: &[(&str, &str)]) -> Vec<Said> {
+        let limits = limits(&said(pairs), Some(&Arc::from("openai")), noon());
+        let one = |it: &RateLimit| {
+            assert_eq!(&*it.provider, "openai");
+            (it.limit_type.to_string(), it.limit, it.remaining, it.reset_at.map(|at| at.seconds_since(noon())))
+        };
+        limits.iter().map(one).collect()
+    }
+
+    #[test]
+    fn headers_of_several_providers_say_the_same() {
+        let expected = [("requests".to_owned(), Some(50), Some(0), Some(90.0))];
+        let captured = [
+            ("http.response.header.x-ratelimit-limit-requests", "50"),
+            ("http.response.header.x-ratelimit-remaining-requests", "0"),
+            ("http.response.header.x-ratelimit-reset-requests", "1m30s"),
+        ];
+        assert_eq!(read(&captured), expected);
+        let hidden = r#"{"model_id": null, "additional_headers": {"x_ratelimit_limit_requests": 50, "x_ratelimit_remaining_requests": 0,
+            "llm_provider-date": "…", "llm_provider-anthropic-ratelimit-requests-remaining": "0",
+            "llm_provider-anthropic-ratelimit-requests-reset": "2026-11-21T12:01:30Z"}}"#;
+        assert_eq!(read(&[("hidden_params", hidden)]), expected);
+    }
+
+    #[test]
+    fn what_can_not_be_read_says_nothing() {
+        for odd in ["", "many", "-1", "NaN", "1e300"] {
+            assert_eq!(read(&[("http.response.header.x-ratelimit-remaining-tokens", odd)]), []);
+        }
+        let unknown = [("http.response.header.x-ratelimit-remaining-images", "5"), ("hidden_params", "{"), ("a", "b")];
+        assert_eq!(read(&unknown), []);
+    }
+
+    #[test]
+    fn the_end_of_a_refusal_is_found_wherever_it_is_said() {
+        for (pairs, words) in [
+            (&[("retry_after", "5")][..], ""),
+            (&[("retry.delay_ms", "5000")], ""),
+            (&[("http.response.header.retry-after", "5")], ""),
+            (&[("http.response.header.retry-after", "Sat, 21 Nov 2026 12:00:05 GMT")], ""),
+            (&[("retry_after", "2026-11-21T12:00:05Z")], ""),
+            (&[("error.message", "Rate limit reached. Please try again in 5s.")], ""),
+            (&[("error.type", "429")], "RateLimitError: … try again in 5s."),
+        ] {
+            assert_eq!(retry_at(&said(pairs), [words], noon()), Some(noon().plus(Duration::from_secs(5))), "{pairs:?}");
+        }
+        assert_eq!(retry_at(&said(&[("error.message", "no")]), [""], noon()), None);
+    }
+}

@@ -1,0 +1,478 @@
+//! What counts and what does not: operations, failures, twins, kinds of points, and who tells of one call twice.
+
+use super::*;
+use crate::model::AgentTelemetry;
+use crate::otlp::wire::{
+    ExponentialHistogram, ExponentialHistogramPoint, Histogram, HistogramPoint, LogRecord, LogsRequest, Metric,
+    MetricsRequest, NumberPoint, Resource, ResourceLogs, ResourceMetrics, Scope, ScopeLogs, ScopeMetrics, SpanEvent,
+    SpanStatus, Sum, Summary, SummaryPoint,
+};
+
+const DELTA: i32 = 1;
+const CUMULATIVE: i32 = 2;
+const CODEX: (&str, &str) = ("codex_exec", "codex_otel.log_only");
+const CLAUDE: (&str, &str) = ("claude-code", "com.anthropic.claude_code.events");
+const CLIENT: (&str, &str) = ("desk", "opentelemetry.instrumentation.openai_v2");
+const PROXY: (&str, &str) = ("litellm", "litellm");
+
+fn words(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+    pairs.iter().map(|(key, word)| KeyValue::new(key, Value::String((*word).to_owned()))).collect()
+}
+
+/// A moment after the start, in nanoseconds.
+fn at(second: u64) -> u64 {
+    nanos(before()) + second * 1_000_000_000
+}
+
+fn resource(service: &str) -> Option<Resource> {
+    Some(Resource { attributes: words(&[("service.name", service), ("agent.name", "builder")]) })
+}
+
+fn scope(name: &str) -> Option<Scope> {
+    Some(Scope { name: name.to_owned(), ..Scope::default() })
+}
+
+fn metrics(metrics: Vec<Metric>) -> Export {
+    let scope_metrics = vec![ScopeMetrics { scope: scope(CLIENT.1), metrics }];
+    Export::Metrics(MetricsRequest {
+        resource_metrics: vec![ResourceMetrics { resource: resource(CLIENT.0), scope_metrics }],
+    })
+}
+
+fn named(name: &str) -> Metric {
+    Metric { name: name.to_owned(), ..Metric::default() }
+}
+
+/// A point of a histogram: where it counts from, when it was measured, how many observations, their sum.
+fn histogram(name: &str, temporality: i32, points: &[(u64, u64, u64, f64)], attributes: &[(&str, &str)]) -> Metric {
+    let point = |&(start, time, count, sum): &(u64, u64, u64, f64)| HistogramPoint {
+        attributes: words(attributes),
+        start_time_unix_nano: at(start),
+        time_unix_nano: at(time),
+        count,
+        sum: Some(sum),
+        ..HistogramPoint::default()
+    };
+    let data_points = points.iter().map(point).collect();
+    Metric { histogram: Some(Histogram { data_points, aggregation_temporality: temporality }), ..named(name) }
+}
+
+fn logs((service, library): (&str, &str), time: u64, attributes: Vec<KeyValue>) -> Export {
+    let record = LogRecord { time_unix_nano: at(time), attributes, ..LogRecord::default() };
+    let scope_logs = vec![ScopeLogs { scope: scope(library), log_records: vec![record] }];
+    Export::Logs(LogsRequest { resource_logs: vec![ResourceLogs { resource: resource(service), scope_logs }] })
+}
+
+fn spans((service, library): (&str, &str), spans: Vec<Span>) -> Export {
+    let scope_spans = vec![ScopeSpans { scope: scope(library), spans }];
+    Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource: resource(service), scope_spans }] })
+}
+
+fn span(id: u8, name: &str, attributes: Vec<KeyValue>) -> Span {
+    let (start_time_unix_nano, end_time_unix_nano) = (at(1), at(2));
+    let ids = (vec![id; 16], vec![id; 8]);
+    Span {
+        trace_id: ids.0,
+        span_id: ids.1,
+        name: name.to_owned(),
+        attributes,
+        start_time_unix_nano,
+        end_time_unix_nano,
+        ..Span::default()
+    }
+}
+
+fn later() -> Time {
+    before().plus(Duration::from_secs(1_000))
+}
+
+fn listener() -> Profiles {
+    Profiles::new(before(), &OtlpConfig::default())
+}
+
+/// What exports come to: tokens, cost where it is known, and requests, errors, refusals, retries.
+fn total(said: &[AgentTelemetry]) -> ([u64; 5], Option<f64>, [u64; 4]) {
+    let mut total = ([0; 5], None, [0; 4]);
+    for it in said {
+        total.0.iter_mut().zip(it.tokens).for_each(|(sum, step)| *sum += step);
+        let cost = it.cost_usd.filter(|_| it.tokens.iter().any(|count| *count > 0) || it.cost_usd > Some(0.0));
+        total.1 = total.1.map_or(cost, |sum: f64| Some(sum + cost.unwrap_or_default()));
+        let steps = [it.requests, it.request_errors, it.rate_limit_hits, it.retries];
+        total.2.iter_mut().zip(steps).for_each(|(sum, step)| *sum += step);
+    }
+    total
+}
+
+fn heard(profiles: &mut Profiles, exports: &[Export]) -> ([u64; 5], Option<f64>, [u64; 4]) {
+    let said: Vec<_> = exports.iter().flat_map(|export| profiles.distil(later(), export)).collect();
+    total(&said)
+}
+
+#[test]
+fn tools_agents_and_what_is_not_named_are_no_requests_to_models() {
+    let duration = |operation: &str, count, more: &[(&str, &str)]| {
+        let operation = [("gen_ai.operation.name", operation)];
+        let named = if operation[0].1.is_empty() { &[][..] } else { &operation[..] };
+        histogram("gen_ai.client.operation.duration", CUMULATIVE, &[(1, 2, count, 1.0)], &[named, more].concat())
+    };
+    for (operation, requests) in [
+        ("chat", 2),
+        ("responses", 2),
+        ("embeddings", 2),
+        ("execute_tool", 0),
+        ("invoke_agent", 0),
+        ("plan", 0),
+        ("", 0),
+    ] {
+        let export = metrics(vec![duration(operation, 2, &[])]);
+        assert_eq!(heard(&mut listener(), &[export]).2, [requests, 0, 0, 0], "{operation}");
+        let export = metrics(vec![duration(operation, 2, &[("error.type", "ValueError")])]);
+        assert_eq!(heard(&mut listener(), &[export]).2, [requests, requests, 0, 0], "{operation} fails");
+    }
+    // Tokens are a model's whoever passes them on, unless whoever does sums up the calls beneath it.
+    for (operation, tokens) in [("chat", 7), ("invoke_agent", 0)] {
+        let attributes = [("gen_ai.operation.name", operation), ("gen_ai.token.type", "input")];
+        let usage = histogram("gen_ai.client.token.usage", DELTA, &[(1, 2, 1, 7.0)], &attributes);
+        assert_eq!(heard(&mut listener(), &[metrics(vec![usage])]).0[0], tokens, "{operation}");
+    }
+}
+
+#[test]
+fn points_of_every_kind_bring_tokens() {
+    let attributes = words(&[("gen_ai.token.type", "input"), ("gen_ai.request.model", "m")]);
+    let (start_time_unix_nano, time_unix_nano) = (at(1), at(2));
+    let exponential = ExponentialHistogramPoint {
+        attributes: attributes.clone(),
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 2,
+        sum: Some(70.0),
+        ..ExponentialHistogramPoint::default()
+    };
+    let number = NumberPoint {
+        attributes: attributes.clone(),
+        start_time_unix_nano,
+        time_unix_nano,
+        as_int: Some(70),
+        ..NumberPoint::default()
+    };
+    let summary = SummaryPoint {
+        attributes,
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 2,
+        sum: 70.0,
+        ..SummaryPoint::default()
+    };
+    for temporality in [DELTA, CUMULATIVE] {
+        let of = |metric: Metric| Metric { name: "gen_ai.client.token.usage".to_owned(), ..metric };
+        let kinds = [
+            of(Metric {
+                exponential_histogram: Some(ExponentialHistogram {
+                    data_points: vec![exponential.clone()],
+                    aggregation_temporality: temporality,
+                }),
+                ..Metric::default()
+            }),
+            of(Metric {
+                sum: Some(Sum {
+                    data_points: vec![number.clone()],
+                    aggregation_temporality: temporality,
+                    is_monotonic: true,
+                }),
+                ..Metric::default()
+            }),
+            of(Metric { summary: Some(Summary { data_points: vec![summary.clone()] }), ..Metric::default() }),
+        ];
+        for metric in kinds {
+            let mut profiles = listener();
+            let exports = [metrics(vec![metric.clone()]), metrics(vec![metric])];
+            assert_eq!(heard(&mut profiles, &exports).0, [70, 0, 0, 0, 0]);
+        }
+    }
+}
+
+#[test]
+fn new_names_beside_old_ones_count_once() {
+    let usage = |name: &str, sum, more: &[(&str, &str)]| {
+        histogram(&format!("gen_ai.client.{name}"), DELTA, &[(1, 2, 1, sum)], more)
+    };
+    let old = [
+        usage("token.usage", 100.0, &[("gen_ai.token.type", "input")]),
+        usage("token.usage", 20.0, &[("gen_ai.token.type", "output")]),
+    ];
+    let by_direction =
+        [usage("inference.usage.input_tokens", 100.0, &[]), usage("inference.usage.output_tokens", 20.0, &[])];
+    let detailed = [
+        usage("inference.usage.detailed.input_tokens", 100.0, &[]),
+        usage("inference.usage.detailed.cache_read.input_tokens", 60.0, &[]),
+        usage("inference.usage.detailed.cache_write.input_tokens", 10.0, &[]),
+        usage("inference.usage.detailed.output_tokens", 20.0, &[]),
+        usage("inference.usage.detailed.reasoning.output_tokens", 5.0, &[]),
+    ];
+    let split = [30, 15, 60, 10, 5];
+    for (metrics_of, expected) in [
+        (old.to_vec(), [100, 20, 0, 0, 0]),
+        (by_direction.to_vec(), [100, 20, 0, 0, 0]),
+        (detailed.to_vec(), split),
+        ([&old[..], &by_direction, &detailed].concat(), split),
+    ] {
+        assert_eq!(heard(&mut listener(), &[metrics(metrics_of)]).0, expected);
+    }
+}
+
+#[test]
+fn twins_count_once_each_however_often_they_say_it() {
+    let attributes = [("gen_ai.token.type", "input"), ("gen_ai.request.model", "m")];
+    let mut profiles = listener();
+    let mut input = 0;
+    for round in 0..20 {
+        for (start, sum) in [(1, 700.0), (2, 300.0)] {
+            let points = [(start, 10 + 2 * round + start, 1, sum)];
+            let usage = histogram("gen_ai.client.token.usage", CUMULATIVE, &points, &attributes);
+            input += heard(&mut profiles, &[metrics(vec![usage])]).0[0];
+        }
+    }
+    assert_eq!(input, 1_000);
+    // Deltas of one body in any order.
+    let points = [(3, 4, 1, 1.0), (1, 2, 1, 2.0), (2, 3, 1, 4.0), (1, 2, 1, 2.0)];
+    let usage = histogram("gen_ai.client.token.usage", DELTA, &points, &attributes);
+    assert_eq!(heard(&mut listener(), &[metrics(vec![usage])]).0[0], 7);
+}
+
+#[test]
+fn a_request_without_an_answer_has_failed_and_lifts_no_limit() {
+    let request = |time, pairs: &[(&str, &str)]| {
+        logs(CODEX, time, words(&[&[("event.name", "codex.api_request"), ("model", "m")], pairs].concat()))
+    };
+    let mut profiles = listener();
+    let limited = request(1, &[("http.response.status_code", "429"), ("error.message", "http 429")]);
+    let unreachable = request(2, &[("error.message", "error sending request")]);
+    let said: Vec<_> = [limited, unreachable].iter().flat_map(|export| profiles.distil(later(), export)).collect();
+    assert_eq!(total(&said).2, [2, 2, 1, 0]);
+    assert!(said.iter().all(|it| it.answered.is_none()), "{said:?}");
+    // The same of Claude Code, whose backend is down, and of Gemini CLI.
+    let down =
+        logs(CLAUDE, 1, words(&[("event.name", "api_error"), ("error", "Connection error."), ("attempt", "11")]));
+    assert_eq!(heard(&mut listener(), &[down]).2, [11, 11, 0, 10]);
+}
+
+#[test]
+fn a_stream_that_breaks_is_an_error_or_a_retry() {
+    let mut profiles = listener();
+    let asked = logs(
+        CODEX,
+        1,
+        words(&[("event.name", "codex.api_request"), ("http.response.status_code", "200"), ("attempt", "0")]),
+    );
+    let broken = logs(
+        CODEX,
+        2,
+        words(&[("event.name", "codex.sse_event"), ("error.message", "stream closed before response.completed")]),
+    );
+    let fine = logs(CODEX, 3, words(&[("event.name", "codex.sse_event"), ("event.kind", "response.created")]));
+    assert_eq!(heard(&mut profiles, &[asked, broken, fine]).2, [1, 1, 0, 0]);
+    // Claude Code names each try in its span, and neither numbers it nor says that it failed.
+    let event = || SpanEvent { name: "gen_ai.request.attempt".to_owned(), ..SpanEvent::default() };
+    let tried = Span {
+        events: vec![event(), event()],
+        ..span(1, "claude_code.llm_request", words(&[("attempt", "1"), ("session.id", "s")]))
+    };
+    let answered = logs(CLAUDE, 2, words(&[("event.name", "api_request"), ("session.id", "s")]));
+    for order in [[0, 1], [1, 0]] {
+        let exports = [spans(CLAUDE, vec![tried.clone()]), answered.clone()];
+        let mut profiles = listener();
+        let counted = order.map(|place: usize| heard(&mut profiles, &exports[place..=place]).2);
+        assert_eq!([0, 1, 2, 3].map(|place| counted[0][place] + counted[1][place]), [2, 1, 0, 1]);
+    }
+    // An answer whose reason to end is an error.
+    let reasons = crate::otlp::wire::ArrayValue {
+        values: vec![crate::otlp::wire::AnyValue { value: Some(Value::String("error".to_owned())) }],
+    };
+    let mut attributes = words(&[("gen_ai.operation.name", "chat")]);
+    attributes.push(KeyValue::new("gen_ai.response.finish_reasons", Value::Array(reasons)));
+    assert_eq!(heard(&mut listener(), &[spans(CLIENT, vec![span(1, "chat m", attributes)])]).2, [1, 1, 0, 0]);
+}
+
+const SESSION: &str = "04d360c9-9614-44be-8de7-152b87d31755";
+
+/// A call of Claude Code, by itself and by the LiteLLM that it asks.
+fn claude_and_proxy(id: u8) -> [Export; 2] {
+    let mut own = words(&[
+        ("event.name", "api_request"),
+        ("session.id", SESSION),
+        ("model", "claude-opus-5-5"),
+        ("input_tokens", "1874"),
+        ("output_tokens", "57"),
+        ("cost_usd", "0.014"),
+    ]);
+    own.extend(words(&[("request_id", &id.to_string())]));
+    // Headers are passed on in whatever case they were sent.
+    let header =
+        ["x-claude-code-session-id", "X-Claude-Code-Session-Id", "X-CLAUDE-CODE-SESSION-ID"][usize::from(id) % 3];
+    let headers = format!("{{'{header}': '{SESSION}'}}");
+    let call = id.to_string();
+    let proxied = words(&[
+        ("gen_ai.system", ""),
+        ("litellm.provider.model", "anthropic/claude-opus-5-5"),
+        ("gen_ai.request.model", "claude-opus-5-5"),
+        ("gen_ai.operation.name", "anthropic_messages"),
+        ("litellm.call_id", &call),
+        ("gen_ai.response.id", &call),
+        ("gen_ai.usage.input_tokens", "1874"),
+        ("gen_ai.usage.output_tokens", "57"),
+        ("gen_ai.cost.total_cost", "0.014"),
+        ("metadata.requester_custom_headers", &headers),
+    ]);
+    [logs(CLAUDE, u64::from(id), own), spans(PROXY, vec![span(id, "litellm_request", proxied)])]
+}
+
+#[test]
+fn a_call_of_claude_code_through_litellm_counts_once_in_any_order_and_over_restarts() {
+    let exports: Vec<Export> = (1..4).flat_map(claude_and_proxy).collect();
+    for order in [[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 5, 4], [1, 3, 5, 4, 2, 0], [0, 2, 4, 1, 3, 5], [1, 3, 0, 2, 4, 5]] {
+        for restart in 0..=6 {
+            let mut profiles = listener();
+            let mut sums = ([0, 0], 0.0, 0);
+            for (turn, place) in order.into_iter().enumerate() {
+                if turn == restart {
+                    let mut again = Profiles::new(later(), &OtlpConfig::default());
+                    again.restore(std::mem::replace(&mut profiles, listener()).take_counting());
+                    profiles = again;
+                }
+                let (tokens, cost, counts) = heard(&mut profiles, &exports[place..=place]);
+                (sums.0[0], sums.0[1]) = (sums.0[0] + tokens[0], sums.0[1] + tokens[1]);
+                sums.1 += cost.unwrap_or_default();
+                sums.2 += counts[0];
+            }
+            assert_eq!((sums.0, sums.2), ([3 * 1874, 3 * 57], 3), "{order:?} {restart}");
+            assert!((sums.1 - 0.042).abs() < 1e-9, "{order:?} {restart}: {}", sums.1);
+        }
+    }
+}
+
+#[test]
+fn a_call_of_a_client_through_litellm_counts_once_by_the_id_of_its_answer() {
+    let call = |more: &[(&str, &str)]| {
+        let said = [
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.request.model", "gpt-4o-mini"),
+            ("gen_ai.response.id", "chatcmpl-1"),
+            ("gen_ai.usage.input_tokens", "10"),
+            ("gen_ai.usage.output_tokens", "5"),
+        ];
+        words(&[&said[..], more].concat())
+    };
+    let own = spans(CLIENT, vec![span(1, "chat gpt-4o-mini", call(&[]))]);
+    let proxied = spans(PROXY, vec![span(2, "litellm_request", call(&[("litellm.call_id", "c")]))]);
+    for exports in [[own.clone(), proxied.clone()], [proxied, own]] {
+        assert_eq!(heard(&mut listener(), &exports), ([10, 5, 0, 0, 0], None, [1, 0, 0, 0]));
+    }
+}
+
+#[test]
+fn what_a_proxy_tried_before_counts_with_its_call() {
+    let call = |id: u8, more: &[(&str, &str)]| {
+        span(id, "litellm_request", words(&[&[("litellm.call_id", "c")][..], more].concat()))
+    };
+    let cured = call(
+        1,
+        &[
+            ("gen_ai.response.id", "r"),
+            ("hidden_params", r#"{"additional_headers": {"x-litellm-attempted-retries": 2}}"#),
+        ],
+    );
+    let refused = Span {
+        status: Some(SpanStatus { message: "429".to_owned(), code: 2 }),
+        ..call(2, &[("error.type", "RateLimitError")])
+    };
+    for order in [[&cured, &refused], [&refused, &cured]] {
+        let mut profiles = listener();
+        let exports = order.map(|it| spans(PROXY, vec![it.clone()]));
+        assert_eq!(heard(&mut profiles, &exports).2, [3, 2, 1, 2]);
+    }
+    assert_eq!(heard(&mut listener(), &[spans(PROXY, vec![cured])]).2, [3, 2, 0, 2]);
+}
+
+#[test]
+fn an_unknown_price_is_never_zero() {
+    let request = |cost: &str| {
+        let mut said =
+            words(&[("event.name", "api_request"), ("session.id", "s"), ("model", "m"), ("input_tokens", "1000000")]);
+        if !cost.is_empty() {
+            said.extend(words(&[("cost_usd", cost)]));
+        }
+        logs(CLAUDE, 1, said)
+    };
+    let by_span = |id| {
+        let said = [("session.id", "s"), ("model", "m"), ("input_tokens", "1000000")];
+        spans(CLAUDE, vec![span(id, "claude_code.llm_request", words(&said))])
+    };
+    for unknown in [request(""), request("0"), by_span(1)] {
+        assert_eq!(heard(&mut listener(), &[unknown]).1, None);
+    }
+    assert_eq!(heard(&mut listener(), &[request("0.5")]).1, Some(0.5));
+    // The list of the configuration says it, and not once more when the tool says it itself.
+    let price = Price { input: 1.0, ..Price::default() };
+    let config = OtlpConfig { prices: [("m".to_owned(), price)].into(), ..OtlpConfig::default() };
+    let mut profiles = Profiles::new(before(), &config);
+    assert_eq!(heard(&mut profiles, &[by_span(1)]).1, Some(1.0));
+    assert_eq!(heard(&mut profiles, &[request("1.25")]).1, Some(0.25));
+    // Tokens of spans alone, of a tool whose other signals say the price.
+    let mut profiles = listener();
+    assert_eq!(heard(&mut profiles, &[request("0.5")]).1, Some(0.5));
+    let next = logs(
+        CLAUDE,
+        9,
+        words(&[
+            ("event.name", "api_request"),
+            ("session.id", "s"),
+            ("model", "m"),
+            ("input_tokens", "0"),
+            ("cost_usd", "0.5"),
+        ]),
+    );
+    assert_eq!(heard(&mut profiles, &[by_span(1), by_span(2)]).1, Some(0.0), "it will be said");
+    assert_eq!(heard(&mut profiles, &[next]).1, Some(0.5));
+    // Spans that come first are not unpriced before the other signals had time to come.
+    let mut profiles = listener();
+    let follows = |profiles: &mut Profiles, now: Time, id| {
+        let said = profiles.distil(now, &by_span(id));
+        let [it] = &said.iter().filter(|it| it.has_usage()).collect::<Vec<_>>()[..] else { panic!("{said:?}") };
+        (it.cost_usd, it.price_follows)
+    };
+    assert_eq!(follows(&mut profiles, later(), 1), (None, true));
+    assert_eq!(
+        follows(&mut profiles, later().plus(Duration::from_secs(91)), 2),
+        (None, false),
+        "spans are all it sends"
+    );
+}
+
+#[test]
+fn one_model_is_one_group_by_whatever_name_it_comes() {
+    let by = |id, model: &str| {
+        let said =
+            [("gen_ai.operation.name", "chat"), ("gen_ai.request.model", model), ("gen_ai.usage.input_tokens", "1")];
+        spans(CLIENT, vec![span(id, "chat", words(&said))])
+    };
+    let mut profiles = listener();
+    let routes = ["anthropic/claude-opus-5-5", "claude-opus-5-5", "claude-opus-5-5[1m]"];
+    let said: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.distil(later(), &by(id, model))).collect();
+    let models: std::collections::BTreeSet<&str> = said.iter().filter_map(|it| it.model.as_deref()).collect();
+    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["claude-opus-5-5"]);
+    // Nor does it matter by which name its price is listed.
+    let price = Price { input: 1e6, ..Price::default() };
+    let config = OtlpConfig { prices: [("anthropic/claude-*".to_owned(), price)].into(), ..OtlpConfig::default() };
+    assert_eq!(heard(&mut Profiles::new(before(), &config), &[by(1, routes[2])]).1, Some(1.0));
+}
+
+#[test]
+fn digests_are_made_with_a_secret_that_outlives_a_restart() {
+    let (mut first, mut second) = (listener(), listener());
+    let key = |profiles: &mut Profiles| profiles.take_counting().key;
+    assert_ne!(key(&mut first), key(&mut second), "nobody can make up what collides");
+    second.restore(Counting { since: Some(1), ..first.take_counting() });
+    assert_eq!(key(&mut first), key(&mut second));
+    assert!(!format!("{:?}", first.take_counting()).contains(&format!("{}", key(&mut first).expect("a key").0[0])));
+}

@@ -1,0 +1,270 @@
+//! Holds the house: which room may import from which, and that no modules import each other in a circle.
+//!
+//! Reads lines and paths, and parses no Rust: `use` trees and paths within the code are plain enough for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::tidy::{code, rust_files};
+use crate::{Case, trial};
+
+/// The rooms from the ground up. A room imports from the lines above its own, and from those of its line that
+/// [`WITHIN`] lists.
+const ROOMS: [&[&str]; 8] = [
+    &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
+    &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "enforcement", "notify", "metrics", "store"],
+    &["config"],
+    &["engine"],
+    &["server"],
+    &["app"],
+    &["cli"],
+    &["main"],
+];
+
+/// Rooms that may import from another one of their line, which stands to the right.
+const WITHIN: [(&str, &[&str]); 7] = [
+    ("clock", &["text"]),
+    ("model", &["clock", "text"]),
+    ("decode", &["model", "text"]),
+    ("secret", &["files", "text"]),
+    ("http_client", &["files", "secret", "text"]),
+    ("written", &["secret", "text"]),
+    ("profiles", &["otlp"]),
+];
+
+/// Modules of one folder that import each other in a circle, each with the others of its circle. The list only shrinks.
+const CIRCLES: [&[&str]; 16] = [
+    &["cli::ids", "cli::silence"],
+    &["config::environment", "config::shorthand"],
+    &["engine::handle", "engine::quiet"],
+    &["fleet::agent", "fleet::project"],
+    &["ingest::config", "ingest::poll"],
+    &["otlp::decode", "otlp::json", "otlp::schema", "otlp::utf8", "otlp::weigh"],
+    &["otlp::table::family", "otlp::table::feed"],
+    &["profiles::limits", "profiles::litellm"],
+    &["rules::builtin", "rules::compile"],
+    &["rules::judge", "rules::look"],
+    &["server::grpc", "server::listener"],
+    &["server::quiet", "server::routes"],
+    &["server::scrape", "server::sending"],
+    &["store::database", "store::file", "store::lock"],
+    &["store::history::remembered", "store::history::saved"],
+    &["written::mistake", "written::tree"],
+];
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("house: a room imports only from those above it", &[], rooms_import_from_above),
+        trial("house: every room has its place", &[], every_room_has_its_place),
+        trial("house: modules import each other in no circle", &[], modules_form_no_circle),
+        trial("house: imports and circles are found", &[], imports_and_circles_are_found),
+    ]
+}
+
+/// The module of a file of `src`, as segments of its path; the crate's root has none.
+pub(crate) fn module(path: &Path) -> Vec<String> {
+    let inside = path.strip_prefix("src").expect("a file of src").with_extension("");
+    let segments: Vec<String> = inside.iter().map(|segment| segment.to_string_lossy().into_owned()).collect();
+    if segments == ["lib"] { Vec::new() } else { segments }
+}
+
+/// The room that a module belongs to.
+pub(crate) fn room(module: &[String]) -> String {
+    module.first().cloned().unwrap_or_default()
+}
+
+fn may_import(room: &str, other: &str) -> bool {
+    let line = |room: &str| ROOMS.iter().position(|rooms| rooms.contains(&room));
+    let is_listed = || WITHIN.iter().any(|(from, to)| *from == room && to.contains(&other));
+    match (line(room), line(other)) {
+        (Some(own), Some(theirs)) => room == other || theirs < own || theirs == own && is_listed(),
+        _ => false,
+    }
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// The end of the path that `text` begins with.
+fn end_of_path(text: &str) -> usize {
+    let mut end = 0;
+    for (at, letter) in text.char_indices() {
+        if !is_word(letter) && letter != ':' {
+            break;
+        }
+        end = at + letter.len_utf8();
+    }
+    end
+}
+
+/// The paths of a `use` tree, or the one path, that `text` begins with, each behind `prefix`.
+fn paths(prefix: &[&str], text: &str, found: &mut Vec<Vec<String>>) {
+    let end = end_of_path(text);
+    let mut path: Vec<&str> = prefix.to_vec();
+    path.extend(text[..end].split("::").filter(|segment| !segment.is_empty()));
+    let rest = &text[end..];
+    if !text[..end].ends_with("::") || !rest.starts_with('{') {
+        return found.push(path.into_iter().map(str::to_owned).collect());
+    }
+    let (mut depth, mut start) = (0, 1);
+    for (at, letter) in rest.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            ',' if depth == 1 => {
+                paths(&path, rest[start..at].trim(), found);
+                start = at + 1;
+            }
+            '}' if depth == 1 => {
+                if !rest[start..at].trim().is_empty() {
+                    paths(&path, rest[start..at].trim(), found);
+                }
+                break;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+}
+
+/// The paths that a file of `module` names, from the crate's root. `of_tests` also takes those of a module `tests`.
+fn imports(module: &[String], text: &str) -> BTreeSet<Vec<String>> {
+    let code: String = code(text).flat_map(|(_, line)| [line, "\n"]).collect();
+    let mut found = Vec::new();
+    for start in ["crate::", "lookout::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            if !code[..at].chars().next_back().is_some_and(|letter| is_word(letter) || letter == ':') {
+                paths(&[], &code[at..], &mut found);
+            }
+        }
+    }
+    found.into_iter().filter_map(|path| from_root(module, &path)).collect()
+}
+
+/// `path`, as a file of `module` names it, from the crate's root.
+fn from_root(module: &[String], path: &[String]) -> Option<Vec<String>> {
+    let mut place = match path.first().map(String::as_str)? {
+        "crate" | "lookout" => Vec::new(),
+        _ => module.to_vec(),
+    };
+    for segment in path {
+        match segment.as_str() {
+            "crate" | "lookout" | "self" => {}
+            "super" => drop(place.pop()?),
+            _ => place.push(segment.clone()),
+        }
+    }
+    Some(place)
+}
+
+/// Every module of the crate with its text; tests, which may look into any room, are left out.
+fn modules() -> BTreeMap<Vec<String>, String> {
+    let all = rust_files("src").filter(|(path, _)| {
+        !path.iter().any(|segment| segment.to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
+    });
+    all.map(|(path, text)| {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+        (module(&path), code)
+    })
+    .collect()
+}
+
+/// The deepest of `modules` that `path` leads to.
+fn deepest<'a>(modules: &'a BTreeMap<Vec<String>, String>, path: &[String]) -> Option<&'a Vec<String>> {
+    (0..=path.len()).rev().find_map(|length| modules.get_key_value(&path[..length]).map(|(module, _)| module))
+}
+
+fn rooms_import_from_above() {
+    let modules = modules();
+    let mut wrong = Vec::new();
+    for (from, text) in modules.iter().filter(|(module, _)| !module.is_empty()) {
+        let rooms: BTreeSet<String> = imports(from, text).iter().map(|path| room(path)).collect();
+        let is_room = |name: &String| ROOMS.iter().any(|line| line.contains(&name.as_str()));
+        for other in rooms.iter().filter(|other| is_room(other) && !may_import(&room(from), other)) {
+            wrong.push(format!("{}: `{}` imports from `{other}`", from.join("::"), room(from)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn every_room_has_its_place() {
+    let rooms: BTreeSet<String> = modules().keys().filter(|module| !module.is_empty()).map(|it| room(it)).collect();
+    let named: BTreeSet<String> = ROOMS.iter().flat_map(|line| *line).map(|room| (*room).to_owned()).collect();
+    assert_eq!(rooms, named, "what `src` holds, and what the lines name");
+}
+
+/// For each folder of modules, which of its modules imports from which other one of it.
+fn arrows(modules: &BTreeMap<Vec<String>, String>) -> BTreeMap<(Vec<String>, String), BTreeSet<String>> {
+    let mut arrows: BTreeMap<(Vec<String>, String), BTreeSet<String>> = BTreeMap::new();
+    for (from, text) in modules {
+        for to in imports(from, text).iter().filter_map(|path| deepest(modules, path)) {
+            let shared = from.iter().zip(to).take_while(|(one, other)| one == other).count();
+            if let (Some(one), Some(other)) = (from.get(shared), to.get(shared)) {
+                arrows.entry((from[..shared].to_vec(), one.clone())).or_default().insert(other.clone());
+            }
+        }
+    }
+    arrows
+}
+
+/// Whatever can be reached from `start` within its folder.
+fn reached(
+    arrows: &BTreeMap<(Vec<String>, String), BTreeSet<String>>,
+    folder: &[String],
+    start: &str,
+) -> BTreeSet<String> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![start.to_owned()]);
+    while let Some(next) = open.pop() {
+        for other in arrows.get(&(folder.to_vec(), next)).into_iter().flatten() {
+            if seen.insert(other.clone()) {
+                open.push(other.clone());
+            }
+        }
+    }
+    seen
+}
+
+/// Circles of modules that import each other, by their full names.
+fn circles(modules: &BTreeMap<Vec<String>, String>) -> BTreeSet<Vec<String>> {
+    let arrows = arrows(modules);
+    let mut circles = BTreeSet::new();
+    for (folder, module) in arrows.keys() {
+        let from_here = reached(&arrows, folder, module);
+        if from_here.contains(module) {
+            let is_back = |other: &&String| reached(&arrows, folder, other).contains(module);
+            let name = |name: &String| [&folder[..], std::slice::from_ref(name)].concat().join("::");
+            circles.insert(from_here.iter().filter(is_back).map(name).collect());
+        }
+    }
+    circles
+}
+
+fn modules_form_no_circle() {
+    let found = circles(&modules());
+    let listed: BTreeSet<Vec<String>> =
+        CIRCLES.iter().map(|circle| circle.iter().map(|name| (*name).to_owned()).collect()).collect();
+    let new: Vec<_> = found.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(new.is_empty(), "modules import each other: {new:#?}");
+    assert!(gone.is_empty(), "no circle any more, so that the list can do without: {gone:#?}");
+}
+
+fn imports_and_circles_are_found() {
+    let text = "use crate::{model::{Time, x::store}, fleet as f};\n// use crate::app;\nlet a = super::super::cli::run;\n\
+                use super::rules;\nmy_crate::server::x(); lookout::engine::Handle";
+    let module = ["a", "b"].map(str::to_owned);
+    let named: Vec<String> = imports(&module, text).iter().map(|path| path.join("::")).collect();
+    assert_eq!(named, ["a::rules", "cli::run", "engine::Handle", "fleet", "model::Time", "model::x::store"]);
+    assert!(may_import("engine", "fleet") && may_import("profiles", "otlp") && may_import("main", "cli"));
+    assert!(!may_import("fleet", "rules") && !may_import("fleet", "engine") && !may_import("otlp", "profiles"));
+    let texts = [
+        ("a", "use crate::b::c::D;"),
+        ("b", "mod c; pub use c::D; use crate::e::F;"),
+        ("b::c", "use super::g::H;"),
+        ("b::g", "use super::c::D;"),
+        ("e", ""),
+    ];
+    let modules = texts.map(|(name, text)| (name.split("::").map(str::to_owned).collect(), text.to_owned()));
+    let found: Vec<String> = circles(&modules.into()).iter().map(|circle| circle.join(" ")).collect();
+    assert_eq!(found, ["b::c b::g"]);
+}
