@@ -100,6 +100,11 @@ impl Enforcement {
     /// Begins anew with the whole fleet and these budgets.
     pub fn configure(&mut self, fleet: &Snapshot, budgets: Budgets) {
         self.budgets = budgets;
+        self.restart(fleet);
+    }
+
+    /// Begins anew with the whole fleet.
+    pub fn restart(&mut self, fleet: &Snapshot) {
         self.orders = StopOrders::default();
         if self.is_on() {
             for agent in fleet.agents.iter() {

@@ -4,10 +4,12 @@
 //! # The map
 //!
 //! ```text
-//! ingest ──┐                                        ┌─► notify ─► people
-//!          ├─► updates ─► fleet ─► rules ─► alerts ─┼─► store
-//! otlp ────┘   (decoded, bounded)                   └─► snapshot ─► metrics ─► Prometheus
-//!   profiles                                                   └─► server  ─► API
+//! ingest ──┐                         ┌─► outbox ─► notify ─► people
+//!          ├─► updates ─► machine ───┼─► store
+//! otlp ────┘   (decoded,    │        └─► snapshot ─► metrics ─► Prometheus
+//!   profiles    bounded)    │                  └─► server  ─► API
+//!                           │
+//!                 fleet ─► rules ─► alerts
 //! ```
 //!
 //! | part | owns |
@@ -29,7 +31,8 @@
 //! | [`metrics`] | the page that Prometheus scrapes |
 //! | [`store`] | what must outlive the process: ledger, outbox, history, timelines, saved state, recordings |
 //! | [`config`] | loading and validating; each part declares its section beside its code |
-//! | [`engine`] | the one loop that owns the mutable state |
+//! | [`machine`] | the one order of things: `step(now, event) -> effects`, for the live loop, `replay` and `test rules` |
+//! | [`engine`] | the loops that own mutable state: agents and their alerts, and the streams of telemetry |
 //! | [`server`] | listeners, limits, access, routes |
 //! | [`app`] | start, wire, drain: the only place that knows every part |
 //! | [`cli`] | one file per command |
@@ -38,12 +41,12 @@
 //!
 //! A part imports only from lines above it: `text, clock, model, decode, files, secret, http_client, written` · `ingest,
 //! otlp, profiles, fleet, rules, alerts, enforcement, notify, metrics, store` (never one another, but `profiles` may use
-//! `otlp`) · `config` · `engine` · `server` · `app` · `cli` · `main`. Modules of one folder import each other in no
+//! `otlp`) · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Modules of one folder import each other in no
 //! circle. A test holds this.
 //!
 //! # Invariants
 //!
-//! 1. `fleet`, `rules`, `alerts` and `enforcement` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
+//! 1. `fleet`, `rules`, `alerts`, `enforcement` and `machine` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
 //! 2. One owner per state, messages between owners. Readers see one immutable snapshot that is swapped whole.
 //! 3. Every queue has a bound and a counter for what it turned away; every body, label set and series count has a cap.
 //! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,
@@ -68,6 +71,7 @@ pub mod files;
 pub mod fleet;
 pub mod http_client;
 pub mod ingest;
+pub mod machine;
 pub mod metrics;
 pub mod model;
 pub mod notify;

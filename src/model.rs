@@ -40,7 +40,7 @@ pub mod windows;
 pub use crate::clock::{Time, Wall};
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
 pub use agent_telemetry::{AgentTelemetry, Channel, EndedTask, Received, Reception};
-pub use alert::{Alert, AlertCounts, AlertState, Told, Undelivered, Worst};
+pub use alert::{Alert, AlertCounts, AlertState, ClosedAlert, Told, Undelivered, Worst};
 pub use arrival::Arrival;
 pub use changes::{Changes, HistoryRow, Removal, Removed};
 pub use component::{Component, ComponentStatus, Health};

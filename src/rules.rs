@@ -119,11 +119,9 @@ impl Rules {
         self.watched_deadlines = Deadlines::default();
     }
 
-    /// Forgets what was remembered of every subject, as a program that ends does.
-    pub fn forget(&mut self) {
-        self.agents.clear();
-        self.unsaved.clear();
-        self.unmark();
+    /// Takes the rules out, for another [`Rules`] that remembers nothing.
+    pub fn take_set(&mut self) -> RuleSet {
+        std::mem::take(&mut self.set)
     }
 
     /// The windows that changed since they were last taken, by the slots of their agents.

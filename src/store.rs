@@ -20,9 +20,7 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{
-    ClosedAlert, ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, SavedWindows, UsageBody,
-};
+pub use history::{ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, UsageBody};
 pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, LostNotice, Receipt, Restored, Settled};
 pub use record::Recorder;
 

@@ -22,7 +22,8 @@ use clap::Args;
 use super::terminal::{Look, print};
 use super::{ConfigArgs, warn};
 use crate::config::{Config, Environment};
-use crate::engine::trial::{Settings, Trial, Watch};
+use crate::machine::Simulation;
+use crate::machine::simulation::{Lasting, Setup};
 use crate::model::{Arrival, Notice, NoticeKind, ReceiverPolicy, Subject, Time, duration};
 use crate::notify::Receiver;
 use crate::notify::config::ReceiverConfig;
@@ -78,42 +79,32 @@ struct Played {
     unknown_sources: BTreeSet<Arc<str>>,
 }
 
-/// What one side tells.
-#[derive(Debug, Default)]
-struct Told(Vec<Arc<Notice>>);
-
-impl Watch for Told {
-    fn told(&mut self, notice: Arc<Notice>) {
-        self.0.push(notice);
-    }
-}
-
 /// Rules at work on a recording.
 struct Side {
-    trial: Option<Trial>,
-    settings: Option<Settings>,
-    told: Told,
+    /// Until the recording begins.
+    setup: Option<Setup>,
+    /// From then on.
+    simulation: Option<Simulation>,
 }
 
 impl Side {
     fn new(config: &Config, rules: RuleSet, receivers: &[ReceiverPolicy]) -> Self {
         let (fleet, incidents) = (config.fleet_settings(), config.incidents.policy());
-        let settings = Settings { fleet, rules, receivers: receivers.to_vec(), incidents };
-        Self { trial: None, settings: Some(settings), told: Told::default() }
+        let settings = Lasting { fleet, receivers: receivers.to_vec(), incidents };
+        Self { setup: Some(Setup { rules, settings }), simulation: None }
     }
 
-    /// The trial, brought to `now`; it begins when it is first asked for.
-    fn at(&mut self, now: Time) -> anyhow::Result<Option<&mut Trial>> {
-        if let Some(settings) = self.settings.take() {
-            self.trial = Some(Trial::new(now, settings, &mut self.told).with_limit(MAX_DEADLINES));
+    /// The simulation, brought to `now`; it begins when it is first asked for.
+    fn at(&mut self, now: Time) -> anyhow::Result<Option<&mut Simulation>> {
+        if let Some(setup) = self.setup.take() {
+            self.simulation = Some(Simulation::new(now, setup).with_limit(MAX_DEADLINES));
         }
-        if let Some(trial) = &mut self.trial {
-            trial.advance(now, &mut self.told)?;
-        }
-        if self.told.0.len() > MAX_NOTICES as usize {
+        let Some(simulation) = &mut self.simulation else { return Ok(None) };
+        simulation.advance(now)?;
+        if simulation.notices().len() > MAX_NOTICES as usize {
             bail!("more than {MAX_NOTICES} notifications; replay a shorter recording");
         }
-        Ok(self.trial.as_mut())
+        Ok(Some(simulation))
     }
 }
 
@@ -131,7 +122,7 @@ pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCo
         sides.push(Side::new(&config, config.rule_set()?, &receivers));
     }
     let played = play(&args.recording, &mut sides)?;
-    let mut told = sides.into_iter().map(|side| side.told.0);
+    let mut told = sides.into_iter().map(|side| side.simulation.map_or_else(Vec::new, Simulation::into_notices));
     let new = told.next().unwrap_or_default();
     let before = match &args.store {
         Some(path) => told_before(path, &played)?,
@@ -177,8 +168,8 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
             Recorded::Start => {
                 played.starts += 1;
                 for side in &mut *sides {
-                    if let Some(trial) = &mut side.trial {
-                        trial.restart(now, &mut side.told);
+                    if let Some(simulation) = &mut side.simulation {
+                        simulation.restart(now);
                     }
                 }
             }
@@ -188,11 +179,9 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
                 played.arrivals += 1;
                 let mut is_read = true;
                 for side in &mut *sides {
-                    side.at(now)?;
-                    if let Some(trial) = &mut side.trial {
-                        is_read &= trial.feed(&arrival, &mut side.told).is_ok();
-                        note_source(trial, &arrival, &mut played.unknown_sources);
-                    }
+                    let Some(simulation) = side.at(now)? else { continue };
+                    is_read &= simulation.feed(&arrival).is_ok();
+                    note_source(simulation, &arrival, &mut played.unknown_sources);
                 }
                 played.unreadable += u64::from(!is_read);
             }
@@ -209,10 +198,10 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
     Ok(played)
 }
 
-fn note_source(trial: &Trial, arrival: &Arrival, unknown: &mut BTreeSet<Arc<str>>) {
+fn note_source(simulation: &Simulation, arrival: &Arrival, unknown: &mut BTreeSet<Arc<str>>) {
     if let Arrival::Poll { source, .. } = arrival
         && unknown.len() < 100
-        && !trial.fleet().state().sources.iter().any(|known| known.name == *source)
+        && !simulation.fleet().state().sources.iter().any(|known| known.name == *source)
     {
         unknown.insert(Arc::clone(source));
     }

@@ -28,7 +28,7 @@ use super::terminal::{Colour, Look, print};
 use super::warn;
 use crate::config::rule_tests::{self, RuleTests};
 use crate::config::{ConfigError, Origin, Problem};
-use crate::engine::Trial;
+use crate::machine::Simulation;
 use crate::text::clean;
 use crate::written::mistake::suggestion;
 
@@ -143,7 +143,7 @@ fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<(String, String)> {
 pub fn watch(
     test: &RuleTest,
     tests: &RuleTests<RuleTest>,
-    look: &mut dyn FnMut(Duration, &Trial),
+    look: &mut dyn FnMut(Duration, &Simulation),
 ) -> Result<(), (String, String)> {
     play::play(test, &tests.config, tests.start, look).map(drop)
 }

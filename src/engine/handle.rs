@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::quiet::Quiet;
-use super::reload::Settings;
-use super::view::{AlertView, View};
-use crate::model::{Distilled, Hook, Level, PollReport, Rejected};
+use super::view::View;
+use super::{AlertFilter, AlertView, Settings};
+use crate::model::{Distilled, Hook, PollReport, Rejected};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -113,21 +113,6 @@ pub enum IngestError {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("shutting down")]
 pub struct Stopped;
-
-/// Which alerts a reader wants; `None` is all.
-#[derive(Clone, Debug, Default)]
-pub struct AlertFilter {
-    /// Of this level.
-    pub level: Option<Level>,
-    /// In this state: `pending`, `firing`, `resolved`.
-    pub state: Option<String>,
-    /// About this agent.
-    pub agent: Option<String>,
-    /// Of this rule.
-    pub rule: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-}
 
 impl Handle {
     /// A handle and the queues' other ends. `bulk`, `control` and `hooks` are the queues' bounds.

@@ -9,9 +9,9 @@ use super::handle::{Bulk, Logged};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::decode::lenient;
-use crate::enforcement;
 use crate::fleet::Taken;
 use crate::ingest;
+use crate::machine::Event;
 use crate::model::{Arrival, Distilled, Hook, PollReport, Time};
 use crate::store::UsageBody;
 
@@ -31,13 +31,12 @@ impl Engine {
             }
             Bulk::Poll(report) => self.poll(now, report),
             Bulk::Telemetry(Distilled { said, counting }, done) => {
-                self.unsaved.remember(counting);
-                let taken = self.fleet.telemetry(now, &said);
+                self.machine.unsaved().counting.merge(counting);
+                let taken = self.update(now, Event::Telemetry(said));
                 self.count("telemetry", &taken);
                 for rejected in &taken.rejected {
                     tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
                 }
-                self.judge(now);
                 // A sender that has gone away is not waiting for it.
                 self.committer.answer(move || _ = done.send(()));
             }
@@ -46,16 +45,15 @@ impl Engine {
 
     fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
         let json = lenient::Body::new(body);
-        let wall = self.fleet.state().wall.show(now);
-        let mut batch = json.read(|text| ingest::state::decode_state(text, wall)).map_err(|error| {
+        let wall = self.machine.fleet().state().wall.show(now);
+        let batch = json.read(|text| ingest::state::decode_state(text, wall)).map_err(|error| {
             self.own.rejected("state", "malformed", 1);
             IngestError::Invalid(error.to_string())
         })?;
         if let Some(recorder) = &self.recorder {
             recorder.note(now, Arrival::State(as_read(&json, body)));
         }
-        let taken = self.fleet.push(now, &mut batch);
-        self.judge(now);
+        let taken = self.update(now, Event::State(batch));
         self.answer("state", taken)
     }
 
@@ -68,8 +66,7 @@ impl Engine {
         if let Some(recorder) = &self.recorder {
             recorder.note(now, Arrival::Usage(as_read(&json, body)));
         }
-        let mut taken = self.fleet.usage(now, &usage.project, &usage.usage);
-        taken.add_rejected(usage.rejected);
+        let taken = self.update(now, Event::Usage(usage));
         // Before the next save, which holds its effect and says so.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
@@ -77,7 +74,6 @@ impl Engine {
         } else {
             oneshot::channel().1
         };
-        self.judge(now);
         self.answer("usage", taken).map(|accepted| (accepted, logged))
     }
 
@@ -86,20 +82,14 @@ impl Engine {
         if let Some(stop) = &hook.stop {
             self.own.stopped(stop.budget.as_str());
         }
-        if let Some(news) = enforcement::announcement(self.fleet.find(&hook.project, &hook.agent), &hook) {
-            tracing::warn!(news, "an agent was told to stop");
-            let effects = self.alerts.announce(now, "brake", &news);
-            self.take_effects(now, effects);
-        }
-        let taken = self.fleet.hook(now, &hook);
-        self.count("hooks", &taken);
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::Hook(hook));
+            recorder.note(now, Arrival::Hook(hook.clone()));
         }
-        self.judge(now);
+        let taken = self.update(now, Event::Hook(hook));
+        self.count("hooks", &taken);
     }
 
-    fn poll(&mut self, now: Time, mut report: PollReport) {
+    fn poll(&mut self, now: Time, report: PollReport) {
         if let Err(error) = &report.result {
             tracing::warn!(source = &*report.source, reason = error.reason.as_str(), error = %error, "poll failed");
         }
@@ -108,31 +98,32 @@ impl Engine {
             let result = result.map_err(Clone::clone);
             recorder.note(now, Arrival::Poll { source: Arc::clone(&report.source), result });
         }
-        let before = self.fleet.last_error(&report.source);
-        let taken = self.fleet.poll(now, &mut report);
+        let (source, is_ok) = (Arc::clone(&report.source), report.result.is_ok());
+        let before = self.machine.fleet().last_error(&source);
+        let taken = self.update(now, Event::Poll(report));
         self.count("poll", &taken);
         // Once, and again when something else can't be read: the next poll finds the same.
-        if let Some(error) = self.fleet.last_error(&report.source).filter(|error| before.as_ref() != Some(error))
-            && report.result.is_ok()
+        if let Some(error) = self.machine.fleet().last_error(&source).filter(|error| before.as_ref() != Some(error))
+            && is_ok
         {
-            tracing::warn!(source = &*report.source, error = &*error, "polled values rejected");
+            tracing::warn!(source = &*source, error = &*error, "polled values rejected");
         }
         for rejected in &taken.rejected {
             tracing::debug!(
-                source = &*report.source,
+                source = &*source,
                 subject = rejected.subject(),
                 error = rejected.error,
                 "polled value rejected"
             );
         }
-        self.judge(now);
     }
 
-    /// Settles what an update changed, under a stopwatch.
-    fn judge(&mut self, now: Time) {
+    /// Has the machine take an update, under a stopwatch. No update is refused as a whole.
+    fn update(&mut self, now: Time, event: Event<'_>) -> Taken {
         let watch = Stopwatch::start();
-        self.settle(now);
+        let taken = self.step(now, event).unwrap_or_default();
         self.own.evaluated(watch.elapsed());
+        taken
     }
 
     /// Counts what the recording left out.

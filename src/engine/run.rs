@@ -1,6 +1,6 @@
 //! The loop itself: restore, serve, drain.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,23 +8,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
-use super::digest::Digest;
 use super::handle::{Control, Queues};
-use super::orphans::Orphans;
-use super::output::Unsaved;
-use super::reload::{names, policies};
-use super::watch::Watch;
+use super::health::Counted;
 use super::{Engine, Settings};
-use crate::alerts::Alerts;
 use crate::clock::Clock;
-use crate::enforcement::Enforcement;
-use crate::fleet::Fleet;
-use crate::ingest::decode_usage;
+use crate::ingest::{UsageBatch, decode_usage};
+use crate::machine::{Event, Machine, Memory, Observed};
 use crate::metrics::Own;
-use crate::model::{AlertState, Ending, Fingerprint, Hook, Notice, Report, SendReason, Time};
+use crate::model::{AlertState, Fingerprint, Hook, Notice, Report, SendReason, Time};
 use crate::notify::Dispatcher;
-use crate::rules::Rules;
-use crate::store::{LostNotice, Recorder, Restored, Saved, SavedWindows, Settled, Store, UsageBody};
+use crate::store::{LostNotice, Recorder, Restored, Saved, Settled, Store, UsageBody};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -62,154 +55,122 @@ pub struct Parts {
 /// Asks the engine to stop: drain within the duration, then answer.
 pub type Stop = oneshot::Receiver<Duration>;
 
-/// Gives the windows that were saved to the agents of their names.
-pub(super) fn restore_windows(now: Time, fleet: &Fleet, rules: &mut Rules, saved: SavedWindows, downtime: Duration) {
-    let agents = fleet.state().agents.iter();
-    let slots: HashMap<_, u32> = agents.map(|agent| ((&*agent.project, &*agent.name), agent.slot)).collect();
-    for ((project, name), windows) in saved {
-        if let Some(slot) = slots.get(&(&*project, &*name)) {
-            rules.restore_windows(now, *slot, &windows, downtime);
-        }
-    }
-}
-
 impl Engine {
     /// An engine that remembers what was restored, and where reports of its dispatcher come in.
     pub fn new(parts: Parts) -> (Self, mpsc::Receiver<Report>) {
         let Parts { clock, settings, own, store, restored, saved, monitoring, recorder } = parts;
         let now = clock.now();
-        let receiver_policies = policies(&settings.receivers);
-        let receivers = names(&receiver_policies);
-        let budgets = settings.fleet.budgets.enforced();
-        own.set_receivers(&[], &receivers);
+        let (settings, receivers) = settings.split();
         let (reports, reports_end) = mpsc::channel(REPORTS);
-        let grace = settings.fleet.agents.timeout;
-        let rules = Rules::new(settings.rules);
-        let mut alerts = Alerts::new(rules.policies(), receiver_policies);
-        alerts.set_incidents(settings.incidents);
+        let machine = Machine::new(now, settings);
+        own.set_receivers(&[], machine.receivers());
         let mut engine = Self {
-            fleet: Fleet::new(now, settings.fleet),
-            enforcement: Enforcement::default(),
-            stop_orders: watch::Sender::default(),
-            rules,
-            alerts,
+            machine,
             own,
-            dispatcher: Some(Dispatcher::start(settings.receivers, clock.clone(), reports)),
+            dispatcher: Some(Dispatcher::start(receivers, clock.clone(), reports)),
             committer: Committer::new(store.ledger.clone(), restored.counts),
             store,
             clock,
-            unsaved: Unsaved::default(),
             usage_seq: 0,
-            findings: Vec::new(),
-            paused_until: None,
             lag: Duration::ZERO,
             looked_at: now,
-            receivers,
             monitoring,
-            orphans: Orphans::new(grace),
+            stop_orders: watch::Sender::default(),
             recorder,
-            watch: Watch::default(),
+            counted: Counted::default(),
             remind_at: now,
-            digest: Digest::new(now, settings.digest, restored.counts.fired),
         };
         engine.restore(now, restored, saved);
-        engine.enforcement.configure(engine.fleet.state(), budgets);
-        engine.publish_stop_orders();
+        engine.stop_orders.send_replace(Arc::new(engine.machine.stop_orders().clone()));
         (engine, reports_end)
     }
 
-    fn restore(&mut self, now: Time, restored: Restored, mut saved: Saved) {
+    fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
-        saved.projects.iter_mut().for_each(|project| project.shift(now, downtime));
-        self.fleet.restore(now, saved.projects, saved.agents, saved.components, saved.usage_ids);
-        self.restore_usage(now, saved.usage_log);
-        self.fleet
-            .restore_sources(saved.sources.into_iter().map(|(name, since)| (name, since.plus(downtime).min(now))));
-        self.restore_watch(now, &restored.alerts);
-        restore_windows(now, &self.fleet, &mut self.rules, saved.windows, downtime);
-        self.rules.seed(now, self.fleet.state());
-        self.watch(now);
-        let (counts, agents) = (restored.counts, self.fleet.state().agents.len());
-        if agents > 0 || !restored.alerts.is_empty() {
-            tracing::info!(
-                agents,
-                alerts = restored.alerts.len(),
-                outbox = restored.outbox.len(),
-                downtime_seconds = downtime.as_secs(),
-                "state restored"
-            );
+        let counts = restored.counts;
+        let (agents, alerts) = (saved.agents.len(), restored.alerts.len());
+        if agents > 0 || alerts > 0 {
+            let (outbox, downtime_seconds) = (restored.outbox.len(), downtime.as_secs());
+            tracing::info!(agents, alerts, outbox, downtime_seconds, "state restored");
         }
-        self.alerts.restore_silences(restored.silences);
-        self.alerts.restore(now, restored.alerts, counts.raised, counts.fired, downtime);
-        self.give_up_lost(restored.lost, restored.unreadable);
-        self.end_without_rule(now);
-        self.mark_open();
-        self.find_orphans(now);
-        // What was owed when the process ended goes out first; an alert that was on its way is not told again.
-        // A clock that was ahead of ours must not make it look newer than what is told from now on.
-        let owed = restored
+        self.dead_letter_lost(&restored.lost, restored.unreadable);
+        let lost = restored.lost.into_iter();
+        let lost = lost.map(|lost| (lost.receiver, Fingerprint::parse(&lost.fingerprint), lost.key));
+        let memory = Memory {
+            downtime,
+            projects: saved.projects,
+            agents: saved.agents,
+            components: saved.components,
+            usage_ids: saved.usage_ids,
+            usage: self.logged_usage(&saved.usage_log),
+            sources: saved.sources,
+            windows: saved.windows,
+            alerts: restored.alerts,
+            silences: restored.silences,
+            raised: counts.raised,
+            fired: counts.fired,
+            lost: lost.collect(),
+            observed: Observed {
+                store_ok: self.committer.is_ok() && self.store.history.is_ok(),
+                ..Observed::default()
+            },
+        };
+        let effects = self.machine.restore(now, memory);
+        drop(self.release(effects));
+        // What was pending when the process ended goes out first; an alert that was on its way is not sent again.
+        // A clock that was ahead of ours must not make it look newer than what is sent from now on.
+        let pending = restored
             .outbox
             .into_iter()
             .map(|notice| Arc::new(Notice { at: notice.at.min(now), caused_at: notice.caused_at.min(now), ..notice }));
-        self.dispatch(owed.collect());
-        // With what each receiver is owed.
-        self.watch(now);
-        self.judge_all(now);
+        self.dispatch(pending.collect());
+        // With what each receiver waits for.
+        self.observe(now);
+        drop(self.step(now, Event::Evaluate));
     }
 
-    /// Counts what was answered after the last save.
-    fn restore_usage(&mut self, now: Time, log: Vec<UsageBody>) {
-        let bodies = log.len();
+    /// The increments that were answered after the last save.
+    fn logged_usage<'a>(&mut self, log: &'a [UsageBody]) -> Vec<UsageBatch<'a>> {
+        let mut read = Vec::with_capacity(log.len());
         for UsageBody { seq, body, .. } in log {
-            self.usage_seq = seq;
-            let usage = std::str::from_utf8(&body).ok().and_then(|text| decode_usage(text).ok());
-            let Some(usage) = usage else {
-                tracing::error!(seq, "a body of the store's log of usage can't be read; it does not count");
-                continue;
-            };
-            self.fleet.usage(now, &usage.project, &usage.usage);
+            self.usage_seq = *seq;
+            match std::str::from_utf8(body).ok().and_then(|text| decode_usage(text).ok()) {
+                Some(usage) => read.push(usage),
+                None => {
+                    tracing::error!(seq, "a body of the store's log of usage can't be read; it does not count");
+                }
+            }
         }
-        self.unsaved.note(self.fleet.changes());
-        self.fleet.clear_changes();
-        if bodies > 0 {
-            tracing::info!(bodies, "usage counted that was answered after the last save");
+        if !log.is_empty() {
+            tracing::info!(bodies = log.len(), "usage counted that was answered after the last save");
         }
+        read
     }
 
-    /// Dead-letters the notices that can't be read back, and makes what they said due again as far as it is known.
-    fn give_up_lost(&mut self, lost: Vec<LostNotice>, unreadable: u64) {
+    /// Dead-letters the notices that can't be read back; what still fires is sent anew.
+    fn dead_letter_lost(&mut self, lost: &[LostNotice], unreadable: u64) {
         if unreadable > 0 {
             self.own.store_error();
             tracing::error!(rows = unreadable, "rows of the ledger can't be read; they are left where they are");
         }
-        let mut receivers: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut receivers: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for notice in lost {
-            if let Some(fingerprint) = Fingerprint::parse(&notice.fingerprint) {
-                self.alerts.lost(&notice.receiver, fingerprint, &notice.key);
-            }
             let message = "it can't be read back from the ledger".to_owned();
-            self.committer.settle_key(notice.key, Settled::Dead { reason: SendReason::Message, message });
-            *receivers.entry(notice.receiver).or_default() += 1;
+            let dead = Settled::Dead { reason: SendReason::Message, message };
+            self.committer.settle_key(Arc::clone(&notice.key), dead);
+            *receivers.entry(&notice.receiver).or_default() += 1;
         }
         for (receiver, notices) in receivers {
-            self.watch.gave_up(&receiver, notices);
-            if self.receivers.contains(&receiver) {
-                self.own.failed(&receiver, SendReason::Message.as_str());
+            if self.machine.receivers().contains(receiver) {
+                self.own.failed(receiver, SendReason::Message.as_str());
             }
             tracing::error!(
-                receiver = &*receiver,
+                receiver = &**receiver,
                 notices,
                 "pending notifications can't be read back from the ledger and are dead-lettered; what still fires is sent anew"
             );
         }
-    }
-
-    /// Ends alerts whose rules were taken away while the program was not running.
-    fn end_without_rule(&mut self, now: Time) {
-        let rules = &self.rules;
-        let effects = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());
-        self.take_effects(now, effects);
     }
 
     /// Serves until `stop` says how long draining may take; then drains and returns.
@@ -220,12 +181,12 @@ impl Engine {
         self.looked_at = self.now();
         let within = loop {
             let now = self.now();
-            if self.next_deadline().is_some_and(|due| due <= now) {
-                self.tick(now);
+            if self.machine.next_deadline().is_some_and(|due| due <= now) {
+                self.serve_deadlines(now);
             }
             self.looked_at = now;
             // A deadline that is due again at once must not starve the queues.
-            let wait = self.next_deadline().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
+            let wait = self.machine.next_deadline().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
             tokio::select! {
                 biased;
                 within = &mut stop => break within.unwrap_or_default(),
@@ -234,7 +195,7 @@ impl Engine {
                 // Before what comes in: a flood must not keep what it brought from the disk.
                 _ = saving.tick() => {
                     let now = self.now();
-                    self.watch(now);
+                    self.observe(now);
                     self.remind(now);
                     self.send_deferred(now);
                     self.save(now);
@@ -297,12 +258,12 @@ impl Engine {
         match message {
             Control::Health(reply) => drop(reply.send(self.health(now))),
             Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
-            Control::Alerts(filter, reply) => drop(reply.send(self.list(now, &filter))),
+            Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
             #[cfg(test)]
             Control::Panic => panic!("a test of what a panic does"),
             Control::Quiet(message) => self.take_quiet(now, message),
             Control::Monitoring(on, by, reply) => {
-                self.set_monitoring(now, on, &by);
+                drop(self.step(now, Event::Monitoring { on, by: &by }));
                 reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
@@ -348,9 +309,9 @@ impl Engine {
         if let Some(recorder) = self.recorder.take() {
             drop(tokio::time::timeout(WRITING, recorder.close(self.clock.now())).await);
         }
-        let open = self.alerts.open().filter(|alert| alert.state == AlertState::Firing).count();
+        let open = self.machine.alerts().open().filter(|alert| alert.state == AlertState::Firing).count();
         match self.store.close(WRITING).await {
-            Ok(()) => tracing::info!(agents = self.fleet.state().agents.len(), firing = open, "state saved"),
+            Ok(()) => tracing::info!(agents = self.machine.fleet().state().agents.len(), firing = open, "state saved"),
             Err(error) => tracing::error!(error = %error, "store not closed in time"),
         }
     }

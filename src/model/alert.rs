@@ -235,3 +235,13 @@ pub struct AlertCounts {
     /// Alerts that have fired since the ledger began.
     pub fired: u64,
 }
+/// An alert that is over, as history keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClosedAlert {
+    /// The alert in its last state.
+    pub alert: Alert,
+    /// What was the matter.
+    pub message: Arc<str>,
+    /// What there was to do about it; may be empty.
+    pub action: Arc<str>,
+}

@@ -1,5 +1,7 @@
 //! What the windows of rules hold of an agent, in the form in which it outlives the program.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Signal, Time};
@@ -32,3 +34,6 @@ pub struct Window {
     /// Increases, or values that held from then on, each with its milliseconds after `since`.
     pub pieces: Vec<(i64, f64)>,
 }
+
+/// By (project, name) of their agents, windows as they were saved.
+pub type SavedWindows = Vec<((Arc<str>, Arc<str>), AgentWindows)>;

@@ -71,7 +71,7 @@ impl Rule {
 }
 
 /// All rules in force.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) tracks: Vec<TrackSpec>,

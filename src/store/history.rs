@@ -12,7 +12,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::StoreError;
@@ -21,7 +21,8 @@ use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
 use crate::model::{
-    Agent, AgentWindows, Alert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
+    Agent, AgentWindows, ClosedAlert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot,
+    Time,
 };
 
 mod limit;
@@ -51,17 +52,6 @@ pub const USAGE_IDS: usize = 2_000_000;
 
 /// How long they are kept, as long as the fleet remembers them.
 pub const USAGE_IDS_LAST: Duration = Duration::from_secs(3600);
-
-/// An alert that is over, as history keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClosedAlert {
-    /// The alert in its last state.
-    pub alert: Alert,
-    /// What was the matter.
-    pub message: Arc<str>,
-    /// What there was to do about it; may be empty.
-    pub action: Arc<str>,
-}
 
 /// Which closed alerts a reader wants; `None` is all.
 #[derive(Clone, Debug, Default)]
@@ -119,8 +109,6 @@ pub struct Save {
     pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
 }
 
-/// By (project, name) of their agents, windows as they were last saved.
-pub type SavedWindows = Vec<((Arc<str>, Arc<str>), AgentWindows)>;
 /// A body of `POST /api/usage`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageBody {
@@ -148,7 +136,7 @@ pub struct Saved {
     /// All that counting telemetry remembers.
     pub counting: Counting,
     /// The windows of agents.
-    pub windows: SavedWindows,
+    pub windows: crate::model::windows::SavedWindows,
     /// Since when polls of which sources fail.
     pub sources: Vec<(Arc<str>, Time)>,
     /// [`Snapshot::at`] of the last save; `None` when nothing was ever saved.

@@ -10,10 +10,11 @@ use crate::{Case, trial};
 
 /// The rooms from the ground up. A room imports from the lines above its own, and from those of its line that
 /// [`WITHIN`] lists.
-const ROOMS: [&[&str]; 8] = [
+const ROOMS: [&[&str]; 9] = [
     &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
     &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "enforcement", "notify", "metrics", "store"],
     &["config"],
+    &["machine"],
     &["engine"],
     &["server"],
     &["app"],

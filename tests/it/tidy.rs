@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::{Case, house, trial};
 
 /// The parts that take time as an argument and touch nothing outside.
-const PURE: [&str; 4] = ["fleet", "rules", "alerts", "enforcement"];
+const PURE: [&str; 5] = ["fleet", "rules", "alerts", "enforcement", "machine"];
 
 /// What no pure part says.
 const IMPURE: [&str; 16] = [

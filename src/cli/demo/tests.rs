@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::trial::{Event, Settings, Trial, Watch};
+use crate::machine::simulation::{Lasting, Setup};
+use crate::machine::{Event, Simulation};
 use crate::model::{
     AgentStatus, AgentUpdate, Arrival, Batch, Level, Notice, NoticeKind, PollReport, ReceiverPolicy, SourceError,
     SourceErrorReason, Time,
@@ -15,36 +16,34 @@ use crate::rules::compile::{RuleSet, RuleSettings};
 /// Rounds that are played: as many as make flapping of what comes once in each.
 const ROUNDS: u64 = 10;
 
-/// What people are told: seconds since the start, of whom, and the word of the message.
-#[derive(Default)]
-struct Told(Vec<(u64, String, String)>);
-
 const START: Time = Time::from_millis(1_790_000_000_000);
 
-impl Watch for Told {
-    fn told(&mut self, notice: Arc<Notice>) {
+/// What people are sent: seconds since the start, about whom, and the word of the message.
+fn sent(notices: &[Arc<Notice>]) -> Vec<(u64, String, String)> {
+    let entry = |notice: &Arc<Notice>| {
         let word = match notice.kind {
             NoticeKind::Resolved => "RESOLVED".to_owned(),
             NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered => notice.level.as_str().to_uppercase(),
             other => format!("{other:?}"),
         };
         let seconds = notice.at.since(START).as_secs();
-        self.0.push((seconds, notice.subject.name().to_string(), word));
-    }
+        (seconds, notice.subject.name().to_string(), word)
+    };
+    notices.iter().map(entry).collect()
 }
 
-fn world(watch: &mut Told) -> Trial {
+fn world() -> Simulation {
     let mut config = Config::default();
     demo_defaults(&mut config, &Environment::default());
     config.sources.push(polled("127.0.0.1:1".parse().unwrap()).unwrap());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
-    let settings = Settings {
+    let rules = RuleSet::load(&[("demo rules".to_owned(), RULES.to_owned())], settings).expect("good rules");
+    let settings = Lasting {
         fleet: config.fleet_settings(),
-        rules: RuleSet::load(&[("demo rules".to_owned(), RULES.to_owned())], settings).expect("good rules"),
         receivers: vec![ReceiverPolicy::new("console", Level::Info)],
         incidents: config.incidents.policy(),
     };
-    Trial::new(START, settings, watch)
+    Simulation::new(START, Setup { rules, settings })
 }
 
 fn poll(second: u64, now: Time) -> PollReport {
@@ -70,17 +69,17 @@ fn poll(second: u64, now: Time) -> PollReport {
 
 #[test]
 fn every_round_tells_what_the_story_says() {
-    let mut told = Told::default();
-    let mut trial = world(&mut told);
+    let mut simulation = world();
     for second in 0..ROUNDS * script::ROUND {
         let now = START.plus(Duration::from_secs(second));
-        trial.advance(now, &mut told).expect("no more deadlines than that");
+        simulation.advance(now).expect("no more deadlines than that");
         for body in drive::bodies(12, second, now) {
-            let taken = trial.feed(&Arrival::State(body.into()), &mut told).expect("it can be read");
+            let taken = simulation.feed(&Arrival::State(body.into())).expect("it can be read");
             assert!(taken.rejected.is_empty(), "{:?}", taken.rejected);
         }
-        trial.take(Event::Poll(poll(second, now)), &mut told);
+        simulation.take(Event::Poll(poll(second, now)));
     }
+    let sent = sent(simulation.notices());
     for round in 0..ROUNDS - 1 {
         let mut expected: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for scene in script::STORY {
@@ -88,7 +87,7 @@ fn every_round_tells_what_the_story_says() {
         }
         // What ends with a task ends when the next round begins.
         let from = round * script::ROUND + 5;
-        let of_round = || told.0.iter().filter(|(at, ..)| (from..from + script::ROUND).contains(at));
+        let of_round = || sent.iter().filter(|(at, ..)| (from..from + script::ROUND).contains(at));
         let mut heard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         of_round().for_each(|(_, about, word)| heard.entry(about).or_default().push(word));
         assert_eq!(heard, expected, "in round {round}: {:?}", of_round().collect::<Vec<_>>());

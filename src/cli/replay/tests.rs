@@ -43,7 +43,7 @@ fn replayed(rules: &str) -> (Played, Vec<Row>) {
     let old = config.rule_set().expect("built-in rules");
     let mut sides = [Side::new(&config, new, &receivers), Side::new(&config, old, &receivers)];
     let played = play(&path, &mut sides).expect("a recording");
-    let [new, before] = sides.map(|side| side.told.0);
+    let [new, before] = sides.map(|side| side.simulation.expect("a start").into_notices());
     let rows = compare(&before, &new, Duration::from_secs(30));
     (played, rows)
 }

@@ -1,4 +1,4 @@
-//! One test from its start to its end, on the clock of a trial.
+//! One test from its start to its end, in a simulation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use super::file::RuleTest;
 use super::input::{self, MAX_SPAN, What};
 use crate::config::Config;
 use crate::engine::AlertView;
-use crate::engine::trial::{Settings, Trial, Watch};
+use crate::machine::Simulation;
+use crate::machine::simulation::{Lasting, Setup};
 use crate::model::{Arrival, Notice, Time, duration};
 use crate::notify::{Receiver, Rehearsal, Sent};
 
@@ -28,21 +29,12 @@ pub(super) struct Played {
 /// What is said when a test can't be played: where, and what is wrong.
 pub(super) type Unplayable = (String, String);
 
-#[derive(Default)]
-struct Told(Vec<Arc<Notice>>);
-
-impl Watch for Told {
-    fn told(&mut self, notice: Arc<Notice>) {
-        self.0.push(notice);
-    }
-}
-
 /// Plays `test`. At each interval, after everything that happens then, `look` sees how things are.
 pub(super) fn play(
     test: &RuleTest,
     config: &Config,
     start: Time,
-    look: &mut dyn FnMut(Duration, &Trial),
+    look: &mut dyn FnMut(Duration, &Simulation),
 ) -> Result<Played, Unplayable> {
     let arrivals = input::schedule(test, start, config.agents.timeout)?;
     let mut checks: Vec<(Duration, usize)> =
@@ -61,14 +53,13 @@ pub(super) fn play(
     let mut fleet = config.fleet_settings();
     // A series is heard of at each interval, however long that is.
     fleet.agents.max_ttl = fleet.agents.max_ttl.max(test.interval.saturating_mul(3));
-    let settings = Settings {
+    let settings = Lasting {
         fleet,
-        rules,
         receivers: receivers.iter().map(Receiver::policy).collect(),
         incidents: config.incidents.policy(),
     };
-    let mut told = Told::default();
-    let mut trial = Trial::new(start, settings, &mut told).with_limit(MAX_DEADLINES);
+    let setup = Setup { rules, settings };
+    let mut simulation = Simulation::new(start, setup).with_limit(MAX_DEADLINES);
     let mut alerts: Vec<Vec<AlertView>> = test.alert_rule_test.iter().map(|_| Vec::new()).collect();
     let looks = (0..).map_while(|step| Some(test.interval.saturating_mul(step)).filter(|at| *at <= end));
 
@@ -78,38 +69,39 @@ pub(super) fn play(
     loop {
         let due = [arrivals.peek().map(|next| next.at), checks.peek().map(|next| next.0), looks.peek().copied()];
         let Some(at) = due.into_iter().flatten().min() else { break };
-        let advance = |trial: &mut Trial, told: &mut Told| {
-            trial
-                .advance(start.plus(at), told)
+        let advance = |simulation: &mut Simulation| {
+            simulation
+                .advance(start.plus(at))
                 .map_err(|error| (format!("at {}", duration::exact(at)), error.to_string()))
         };
         while let Some(input::Scheduled { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
             match what {
                 What::Restart(down) => {
                     // Up until `down` before, and again from now on.
-                    let ended = trial.advance(start.plus(at.saturating_sub(down)), &mut told);
+                    let ended = simulation.advance(start.plus(at.saturating_sub(down)));
                     ended.map_err(|error| (key, error.to_string()))?;
-                    trial.restart(start.plus(at), &mut told);
+                    simulation.restart(start.plus(at));
                 }
                 What::Arrives(arrival) => {
-                    advance(&mut trial, &mut told)?;
-                    take(&mut trial, &arrival, &mut told).map_err(|message| (key, message))?;
+                    advance(&mut simulation)?;
+                    take(&mut simulation, &arrival).map_err(|message| (key, message))?;
                 }
             }
         }
-        advance(&mut trial, &mut told)?;
+        advance(&mut simulation)?;
         while let Some((_, place)) = checks.next_if(|next| next.0 == at) {
             if let Some(seen) = alerts.get_mut(place) {
-                *seen = trial.open();
+                *seen = simulation.open();
             }
         }
         if looks.next_if_eq(&at).is_some() {
-            look(at, &trial);
+            look(at, &simulation);
         }
     }
-    trial.advance(start.plus(end), &mut told).map_err(|error| ("until".to_owned(), error.to_string()))?;
-    let sent = Rehearsal::new(receivers).deliver(&told.0);
-    Ok(Played { alerts, told: told.0, sent })
+    simulation.advance(start.plus(end)).map_err(|error| ("until".to_owned(), error.to_string()))?;
+    let told = simulation.into_notices();
+    let sent = Rehearsal::new(receivers).deliver(&told);
+    Ok(Played { alerts, told, sent })
 }
 
 /// When a test ends: with the last thing in it, or later when it says so.
@@ -130,13 +122,13 @@ fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Unplayable> 
 }
 
 /// Takes in what arrives; whatever of it the program would refuse is a mistake of the test.
-fn take(trial: &mut Trial, arrival: &Arrival, told: &mut Told) -> Result<(), String> {
+fn take(simulation: &mut Simulation, arrival: &Arrival) -> Result<(), String> {
     if let Arrival::Poll { source, .. } = arrival
-        && !trial.fleet().state().sources.iter().any(|known| known.name == *source)
+        && !simulation.fleet().state().sources.iter().any(|known| known.name == *source)
     {
         return Err(format!("there is no source `{source}`; name it under `sources` of this file"));
     }
-    match trial.feed(arrival, told)?.rejected.first() {
+    match simulation.feed(arrival)?.rejected.first() {
         Some(first) => Err(format!("{}: {}", first.name, first.error)),
         None => Ok(()),
     }

@@ -122,7 +122,7 @@ async fn a_pending_notice_that_cannot_be_read_back_is_dead_lettered_and_counted(
     let page = engine.own.text(crate::metrics::Format::Text);
     let failed = "lookout_notifications_failed_total{receiver=\"console\",reason=\"message\"} 1";
     assert!(page.contains(failed), "{page}");
-    engine.tick(clock.now());
+    engine.serve_deadlines(clock.now());
     assert!(!engine.committer.is_idle(), "the outbox is told");
 }
 
@@ -135,8 +135,9 @@ async fn each_pause_and_extension_is_announced_and_no_digest_leaves_meanwhile() 
         engine.committer.waiting().iter().map(|notice| format!("{} {}", notice.rule, notice.message)).collect()
     };
     for (minutes, on) in [(0, false), (0, false), (10, true), (11, true)] {
-        engine.set_monitoring(now.plus(Duration::from_secs(60 * minutes)), on, "ann");
-        engine.tick(now.plus(Duration::from_secs(60 * minutes + 120)));
+        let at = now.plus(Duration::from_secs(60 * minutes));
+        engine.step(at, Event::Monitoring { on, by: "ann" }).unwrap();
+        engine.serve_deadlines(at.plus(Duration::from_secs(120)));
     }
     let told = told(&engine);
     assert_eq!(told.len(), 3, "{told:?}");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::limit::RateLimit;
 use super::rows::subject;
-use super::{ClosedAlert, Message, Reply, Save, USAGE_IDS, UsageBody};
-use crate::model::{Counting, Decision, HistoryRow};
+use super::{Message, Reply, Save, USAGE_IDS, UsageBody};
+use crate::model::{ClosedAlert, Counting, Decision, HistoryRow};
 
 /// Rows kept for a disk that fails; the oldest go first.
 const BACKLOG: usize = 65_536;

@@ -7,8 +7,8 @@ use rusqlite::{Connection, ToSql};
 use tokio::sync::oneshot;
 
 use super::rows::subject;
-use super::{ClosedAlert, ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
-use crate::model::{Decision, Fingerprint, Time};
+use super::{ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
+use crate::model::{ClosedAlert, Decision, Fingerprint, Time};
 use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::file::{Layout, Place};

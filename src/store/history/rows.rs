@@ -7,8 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use rustc_hash::FxHashMap;
 
-use super::ClosedAlert;
-use crate::model::{HistoryRow, Time};
+use crate::model::{ClosedAlert, HistoryRow, Time};
 
 /// Rows of one INSERT statement.
 const ROWS: usize = 50;

@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Save, Saved, SavedWindows, USAGE_IDS, USAGE_IDS_LAST, remembered, usage_log};
+use super::{Save, Saved, USAGE_IDS, USAGE_IDS_LAST, remembered, usage_log};
 use crate::model::Time;
+use crate::model::windows::SavedWindows;
 
 /// Writes `save` within an open transaction. `buffer` is kept between calls.
 pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {

@@ -5,8 +5,8 @@ use std::fs;
 
 use super::*;
 use crate::model::{
-    AgentStatus, AlertState, ComponentStatus, Count, Fingerprint, GroupCount, Key, RateLimit, RunCount, Slab,
-    StreamCount, Subject, Sum, Task, UsageOwner,
+    AgentStatus, Alert, AlertState, ClosedAlert, ComponentStatus, Count, Fingerprint, GroupCount, Key, RateLimit,
+    RunCount, Slab, StreamCount, Subject, Sum, Task, UsageOwner,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -44,7 +44,11 @@ fn pages(transcript: &mut Transcript, lookout: &Lookout, when: &str) {
     let alerts = lookout.get("/api/alerts?limit=1000").json();
     let explained = alerts["alerts"].as_array().expect("alerts").iter().map(|alert| {
         let fingerprint = alert["fingerprint"].as_str().expect("a fingerprint");
-        let why = lookout.get(&format!("/api/alerts/{fingerprint}/why")).json();
+        let mut why = lookout.get(&format!("/api/alerts/{fingerprint}/why")).json();
+        // Which of several receivers answers first is chance.
+        if let Some(decisions) = why["timeline"].as_array_mut() {
+            decisions.sort_by_key(|decision| decision["receiver"].as_str().unwrap_or_default().to_owned());
+        }
         let pretty = [alert, &why].map(|value| serde_json::to_string_pretty(value).expect("JSON"));
         format!("{fingerprint}{}", pretty.join("\n"))
     });
@@ -459,8 +463,19 @@ pub(super) fn offline(program: &Path, transcript: &mut Transcript) {
         }
     }
     assert!(lookout.sigterm().success());
-    printed(transcript, &setup, &["replay", "state.record", "--all", "--json", "--config", "lookout.yaml"]);
+    setup.write("other.yaml", OTHER_RULES);
+    let replay = ["replay", "state.record", "--rules", "other.yaml", "--config", "lookout.yaml", "--all"];
+    printed(transcript, &setup, &replay);
+    printed(transcript, &setup, &[&replay[..], &["--json"]].concat());
 }
+
+/// Other thresholds for a built-in rule, one rule less, and one of its own.
+const OTHER_RULES: &str = "
+rules:
+  - {name: AgentIdle, levels: {warning: 1s, error: 2s, critical: 3s}}
+  - {name: AgentDown, enabled: false}
+  - {name: Spent, for_each: agent, signal: tokens, when: at_least, levels: {error: 10}, summary: '{{ agent }} used tokens'}
+";
 
 /// What a command prints, and how it ends.
 fn printed(transcript: &mut Transcript, setup: &Setup, arguments: &[&str]) {

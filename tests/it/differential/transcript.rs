@@ -34,6 +34,8 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"-1[0-9a-f]{10}\b", "-<milliseconds>"),
         (r"port: \d{4,5}", "port: <port>"),
         (r"\b\d+(\.\d+)?(ms|s|m|h|d)(\d+(\.\d+)?(ms|s|m|h))*\b", "<duration>"),
+        // Columns of tables are as wide as their times.
+        (r" {2,}", "  "),
     ]
     .into_iter()
     .map(|(pattern, mark)| (Regex::new(&format!("(?m){pattern}")).expect("a pattern"), mark))

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lookout::cli::test_rules;
-use lookout::engine::Trial;
+use lookout::machine::Simulation;
 use lookout::metrics::{Format, write_fleet};
 use lookout::model::{AlertState, duration};
 use serde_json::Value;
@@ -44,17 +44,17 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, trial: &Trial) {
-        let mut fleet = trial.fleet().state().clone();
-        fleet.at = trial.now();
+    fn look(&mut self, simulation: &Simulation) {
+        let mut fleet = simulation.fleet().state().clone();
+        fleet.at = simulation.now();
         let mut page = Vec::new();
-        assert!(write_fleet(&fleet, trial.counts(), Format::Text, &mut page, &mut |_: &mut Vec<u8>| true));
+        assert!(write_fleet(&fleet, simulation.counts(), Format::Text, &mut page, &mut |_: &mut Vec<u8>| true));
         let page = String::from_utf8(page).unwrap();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap();
             self.series.entry(series.to_owned()).or_default().insert(self.steps, value.to_owned());
         }
-        let firing = trial.open().into_iter().filter(|alert| alert.state == AlertState::Firing).map(|alert| {
+        let firing = simulation.open().into_iter().filter(|alert| alert.state == AlertState::Firing).map(|alert| {
             let mut labels = Labels::new();
             labels.insert("alertname".to_owned(), alert.rule.to_string());
             labels.insert("severity".to_owned(), alert.level.as_str().to_owned());

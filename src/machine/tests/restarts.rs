@@ -64,7 +64,7 @@ fn counts_from_before_are_no_increase() {
     assert_eq!(world.told(&RULES), ["15003 AgentRestarting a warning"]);
     // A reload makes the rules anew, and the agents stay known.
     world.until(30_000).told(&RULES);
-    world.trial.learn(&mut world.notes);
+    world.learn();
     assert_eq!(world.told(&RULES), [""; 0]);
     world.push(30_001, restarts(11));
     assert_eq!(world.told(&RULES), [""; 0]);
@@ -87,7 +87,7 @@ fn restarts(count: u64) -> AgentUpdate<'static> {
 fn windows_go_on_through_a_reload_and_a_restart() {
     let interrupt: [fn(&mut World); 3] = [
         |_| {},
-        |world| world.trial.learn(&mut world.notes),
+        |world| world.learn(),
         |world| {
             world.restart(220);
         },

@@ -89,7 +89,7 @@ fn no_forecast_without_a_budget_without_data_for_a_burst_or_beyond_the_day() {
     assert_eq!((begins.as_str(), raised.len()), ("1800 DayTokenForecast a error", 1), "{told:?}");
     let ends: f64 = ends.strip_suffix(" DayTokenForecast a over").and_then(|second| second.parse().ok()).expect("over");
     assert!(ends < 1_800.0 + 420.0, "{ends}");
-    let policies = burst.trial.rules().policies();
+    let policies = burst.simulation.rules().policies();
     let forecast = policies.iter().find(|policy| &*policy.name == "DayTokenForecast").expect("a built-in rule");
     assert!(forecast.hold >= Duration::from_secs(420));
 }
@@ -100,7 +100,7 @@ fn a_forecast_is_told_by_the_clock_of_the_budgets_zone() {
     settings.budgets.time_zone = "Europe/Berlin".to_owned();
     let world = World::new(settings, "rules: []");
     let subject = Subject::Agent { project: "shop".into(), name: "a".into() };
-    let zone = world.trial.fleet().time_zone();
+    let zone = world.simulation.fleet().time_zone();
     let now = Time::parse("2026-11-21T11:05:30Z").expect("a time");
     let facts = |value| Facts {
         subject: &subject,
@@ -114,7 +114,7 @@ fn a_forecast_is_told_by_the_clock_of_the_budgets_zone() {
         at: now,
         zone,
     };
-    let told = |value| world.trial.rules().describe("DayTokenForecast", &facts(value)).0;
+    let told = |value| world.simulation.rules().describe("DayTokenForecast", &facts(value)).0;
     assert_eq!(told(Some(4_470.5)), "at this rate a has used up its tokens for today at 13:20, in 1h14m");
     assert_eq!(told(None), "at this rate a has used up its tokens for today at an unknown time, in some time");
     assert_eq!(told(Some(f64::MAX)).matches("unknown time").count(), 1, "no number makes it fail");
@@ -271,7 +271,7 @@ fn spend(world: &mut World, second: i64, input: u32) {
     let tokens = [Some(u64::from(input)), None, None, None, None];
     let cost_usd = Some(f64::from(input) / 100_000.0);
     let update = UsageUpdate { agent: Some("a".into()), tokens, cost_usd, ..UsageUpdate::default() };
-    world.take(second, Event::Usage("shop", vec![update]));
+    world.take(second, increments(vec![update]));
 }
 
 proptest! {
@@ -302,7 +302,7 @@ proptest! {
                 Step::Restart => {
                     // A reload makes the rules anew; what an agent spent is not theirs to forget.
                     for world in [&mut timed, &mut watched] {
-                        world.trial.learn(&mut world.notes);
+                        world.learn();
                     }
                 }
             }

@@ -115,7 +115,7 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
             let tokens = [Some(4), None, None, None, None];
             let agent = Some(format!("agent{name}").into());
             let update = UsageUpdate { agent, tokens, cost_usd: Some(0.25), ..UsageUpdate::default() };
-            world.take(second, Event::Usage("shop", vec![update]));
+            world.take(second, increments(vec![update]));
         }
         Happening::Poll(good) => {
             world.poll(second, if *good { Ok(vec![]) } else { Err(SourceErrorReason::Timeout) });

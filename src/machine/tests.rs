@@ -1,6 +1,7 @@
-//! Fleet and rules together, on the clock of a trial: which state is found at which level, and exactly when.
+//! Fleet and rules together, in a simulation: which state is found at which level, and exactly when.
 
 mod builtin;
+mod enforcement;
 mod histories;
 mod hooks;
 mod own;
@@ -10,13 +11,16 @@ mod spending;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::trial::{self, Event, Trial, Watch};
+use super::simulation::{Lasting, Setup};
+use super::{Event, Machine, Simulation};
 use crate::alerts::IncidentPolicy;
+use crate::alerts::config::DigestConfig;
 use crate::fleet::Settings;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
+use crate::ingest::UsageBatch;
 use crate::model::{
-    AgentStatus, AgentUpdate, Batch, ComponentStatus, ComponentUpdate, Finding, Level, Patch, PollReport, SourceError,
-    SourceErrorReason, Time, UsageUpdate,
+    AgentStatus, AgentUpdate, Batch, ComponentStatus, ComponentUpdate, Finding, Level, Patch, PollReport,
+    ReceiverPolicy, SourceError, SourceErrorReason, Time, UsageUpdate,
 };
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::rules::{BUILT_IN, Rules};
@@ -57,10 +61,29 @@ struct Standing {
     no_data: bool,
 }
 
-/// A trial and what was found in it.
+/// The built-in rules, one receiver, and a fleet of which nothing is known.
+pub(super) fn built_in(now: Time, digest: DigestConfig) -> Machine {
+    let settings = settings();
+    let settings = Settings { agents: AgentsConfig::default(), sources: Vec::new(), ..settings };
+    let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+    Machine::new(
+        now,
+        super::Settings {
+            fleet: settings,
+            rules: crate::rules::built_in(rules).expect("good rules"),
+            incidents: IncidentPolicy::default(),
+            digest,
+            receivers: vec![ReceiverPolicy::new("console", Level::Info)],
+        },
+    )
+}
+
+/// A simulation and what was found in it.
 struct World {
-    trial: Trial,
+    simulation: Simulation,
     notes: Notes,
+    /// The rules over the built-in ones.
+    rules: String,
 }
 
 /// What was found, by the names of rules and subjects.
@@ -73,13 +96,11 @@ struct Notes {
     log: Vec<String>,
     /// How often a deadline of fleet or rules was served.
     served: usize,
-    /// The time of the last deadline, and how many were served then.
-    last: (Time, u32),
 }
 
-impl Watch for Notes {
-    fn found(&mut self, now: Time, findings: &[Finding]) {
-        for finding in findings {
+impl Notes {
+    fn found(&mut self, now: Time, finding: &Finding) {
+        {
             let rule = self.names[usize::from(finding.rule.0)].clone();
             let key = (rule.clone(), finding.subject.name().to_string());
             let before = self.standing.get(&key).copied();
@@ -93,7 +114,7 @@ impl Watch for Notes {
                 (None, None, _) => None,
             };
             if before == after {
-                continue;
+                return;
             }
             let word = match (after, finding.ending) {
                 (Some(Standing { no_data: true, .. }), _) => "no data",
@@ -108,27 +129,38 @@ impl Watch for Notes {
             };
         }
     }
-
-    fn served(&mut self, now: Time, judged: bool) {
-        self.last = if self.last.0 == now { (now, self.last.1 + 1) } else { (now, 0) };
-        assert!(self.last.1 < 50, "{now}: a deadline is served and due again at once");
-        self.served += usize::from(judged);
-    }
 }
 
 impl World {
     fn new(settings: Settings, text: &str) -> Self {
         let rules = rule_set(text);
         let policies = Rules::new(rule_set(text)).policies();
-        let mut notes = Notes {
+        let notes = Notes {
             names: policies.iter().map(|policy| policy.name.to_string()).collect(),
             lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
             ..Notes::default()
         };
-        let settings =
-            trial::Settings { fleet: settings, rules, receivers: Vec::new(), incidents: IncidentPolicy::default() };
-        let trial = Trial::new(at(0), settings, &mut notes);
-        Self { trial, notes }
+        let settings = Lasting { fleet: settings, receivers: Vec::new(), incidents: IncidentPolicy::default() };
+        let simulation = Simulation::new(at(0), Setup { rules, settings });
+        let mut world = Self { simulation, notes, rules: text.to_owned() };
+        world.look();
+        world
+    }
+
+    /// Takes note of what was found since it last did.
+    fn look(&mut self) {
+        for (now, finding) in std::mem::take(&mut self.simulation.machine.found) {
+            self.notes.found(now, &finding);
+        }
+        let served = &self.simulation.evaluated_at;
+        self.notes.served = served.len();
+        assert!(served.windows(50).all(|times| times[0] < times[49]), "a deadline is served and due again at once");
+    }
+
+    /// The same rules are in force anew.
+    fn learn(&mut self) {
+        let text = self.rules.clone();
+        self.reload(&text);
     }
 
     /// Other rules over the built-in ones are in force from now on.
@@ -136,22 +168,27 @@ impl World {
         let policies = Rules::new(rule_set(text)).policies();
         self.notes.names = policies.iter().map(|policy| policy.name.to_string()).collect();
         self.notes.lowest = policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect();
-        self.trial.reload(rule_set(text), &mut self.notes);
+        self.rules = text.to_owned();
+        self.simulation.reload(rule_set(text));
+        self.look();
     }
 
     fn judge_all(&mut self) {
-        self.trial.judge_all(&mut self.notes);
+        self.simulation.take(Event::Evaluate);
+        self.look();
     }
 
     /// Serves every deadline up to `seconds`, each at its time, as the engine does.
     fn until(&mut self, seconds: i64) -> &mut Self {
-        self.trial.advance(at(seconds), &mut self.notes).expect("no limit");
+        self.simulation.advance(at(seconds)).expect("no limit");
+        self.look();
         self
     }
 
     fn take(&mut self, seconds: i64, event: Event<'_>) -> &mut Self {
         self.until(seconds);
-        self.trial.take(event, &mut self.notes);
+        self.simulation.take(event);
+        self.look();
         self
     }
 
@@ -168,7 +205,7 @@ impl World {
     fn usage(&mut self, seconds: i64, input: u64) -> &mut Self {
         let tokens = [Some(input), None, None, None, None];
         let update = UsageUpdate { agent: Some("a".into()), tokens, ..UsageUpdate::default() };
-        self.take(seconds, Event::Usage("shop", vec![update]))
+        self.take(seconds, increments(vec![update]))
     }
 
     fn poll(&mut self, seconds: i64, result: Result<Vec<Batch<'static>>, SourceErrorReason>) -> &mut Self {
@@ -179,7 +216,8 @@ impl World {
     /// The program is down from the last event on and starts again at `seconds`, with an empty log.
     fn restart(&mut self, seconds: i64) -> &mut Self {
         self.notes.log.clear();
-        self.trial.restart(at(seconds), &mut self.notes);
+        self.simulation.restart(at(seconds));
+        self.look();
         self
     }
 
@@ -192,6 +230,11 @@ impl World {
         };
         log.into_iter().filter(is_asked).collect()
     }
+}
+
+/// Increments of usage in the project.
+fn increments(usage: Vec<UsageUpdate<'_>>) -> Event<'_> {
+    Event::Usage(UsageBatch { project: "shop".into(), usage, rejected: Vec::new() })
 }
 
 fn named(name: &str) -> AgentUpdate<'_> {

@@ -289,7 +289,7 @@ fn budgets_warn_before_they_are_spent_and_end_with_the_day() {
     assert_eq!(world.told(&rules), ["10 TaskTokenBudget a over"], "another task is another budget");
     let cost = |usd| UsageUpdate { agent: Some("a".into()), cost_usd: Some(usd), ..UsageUpdate::default() };
     for (second, usd) in [(20, 0.89), (21, 0.01), (22, 0.2)] {
-        world.take(second, Event::Usage("shop", vec![cost(usd)]));
+        world.take(second, increments(vec![cost(usd)]));
     }
     assert_eq!(world.told(&rules), ["21 DayCostBudget a warning", "22 DayCostBudget a error"]);
     world.push(43_000, a(Running)).until(43_200);

@@ -1,6 +1,6 @@
 //! The daily digest: how things are, in a few sentences.
 
-use super::Engine;
+use super::{Effects, Machine};
 use crate::alerts::config::DigestConfig;
 use crate::model::{AlertState, Level, Time};
 use crate::text::number::fixed;
@@ -24,6 +24,11 @@ impl Digest {
         self.due
     }
 
+    /// Goes on after a restart, with so many alerts that have fired before.
+    pub(super) const fn restore(&mut self, fired: u64) {
+        self.fired = fired;
+    }
+
     /// Takes over other settings.
     pub(super) fn configure(&mut self, now: Time, config: DigestConfig) {
         self.due = config.next(now);
@@ -31,9 +36,9 @@ impl Digest {
     }
 }
 
-impl Engine {
+impl Machine {
     /// Sends the digest if it is due; while monitoring is paused there is none.
-    pub(super) fn send_digest(&mut self, now: Time) {
+    pub(super) fn send_digest(&mut self, now: Time, effects: &mut Effects) {
         if self.digest.due.is_none_or(|due| due > now) {
             return;
         }
@@ -44,8 +49,8 @@ impl Engine {
         let text = self.digest_text();
         self.digest.fired = self.alerts.counts().fired;
         let names = self.digest.config.receivers.clone();
-        let effects = self.alerts.digest(now, &names, &text);
-        self.take_effects(now, effects);
+        let sent = self.alerts.digest(now, &names, &text);
+        self.add(now, sent, effects);
     }
 
     fn digest_text(&self) -> String {
@@ -82,38 +87,35 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::engine::run::tests::in_memory;
+    use crate::machine::Event;
+    use crate::machine::tests::built_in;
+    use crate::model::Notice;
 
-    #[tokio::test]
-    async fn an_empty_fleet_has_cost_nothing() {
-        let (engine, _reports) = in_memory(Clock::at(Time::from_millis(0)), DigestConfig::default());
-        let text = engine.digest_text();
+    #[test]
+    fn an_empty_fleet_has_cost_nothing() {
+        let text = built_in(Time::from_millis(0), DigestConfig::default()).digest_text();
         assert!(text.ends_with("0 tokens and $0.00 used today so far"), "{text}");
     }
 
-    #[tokio::test]
-    async fn it_is_told_once_a_day_at_its_time() {
+    #[test]
+    fn it_is_sent_once_a_day_at_its_time() {
         let now = Time::parse("2026-11-21T08:59:00Z").unwrap();
-        let clock = Clock::at(now);
-        let digest = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
-        let (mut engine, _reports) = in_memory(clock, digest);
-        let body = bytes::Bytes::from_static(
-            br#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#,
-        );
-        let (reply, _) = tokio::sync::oneshot::channel();
-        engine.take_bulk(now, crate::engine::handle::Bulk::State(body, reply));
-        let due = engine.digest.deadline().unwrap();
+        let config = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
+        let mut machine = built_in(now, config);
+        let body = r#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#;
+        machine.step(now, Event::State(crate::ingest::decode_state(body, now).unwrap()));
+        let due = machine.digest.deadline().unwrap();
         assert_eq!(due.to_string(), "2026-11-21T09:00:00Z");
-        let told = |engine: &Engine| engine.committer.waiting().iter().filter(|it| &*it.rule == "Digest").count();
-        engine.tick(Time::parse("2026-11-21T08:59:59Z").unwrap());
-        assert_eq!(told(&engine), 0);
-        engine.tick(due);
-        let notices = engine.committer.waiting();
-        let digest = notices.iter().find(|notice| &*notice.rule == "Digest").expect("it is told");
-        assert!(digest.message.starts_with("1 of 2 agents are up, 1 down; "), "{}", digest.message);
-        engine.tick(due);
-        assert_eq!(told(&engine), 1, "once");
-        assert_eq!(engine.digest.deadline().unwrap().to_string(), "2026-11-22T09:00:00Z");
+        let digests = |effects: Effects| -> Vec<std::sync::Arc<Notice>> {
+            let notices = effects.alerts.into_iter().flat_map(|effects| effects.notices);
+            notices.filter(|notice| &*notice.rule == "Digest").collect()
+        };
+        let early = Time::parse("2026-11-21T08:59:59Z").unwrap();
+        assert_eq!(digests(machine.step(early, Event::Deadline)).len(), 0);
+        let sent = digests(machine.step(due, Event::Deadline));
+        assert!(sent[0].message.starts_with("1 of 2 agents are up, 1 down; "), "{}", sent[0].message);
+        assert_eq!(sent.len(), 1);
+        assert_eq!(digests(machine.step(due, Event::Deadline)).len(), 0, "once");
+        assert_eq!(machine.digest.deadline().unwrap().to_string(), "2026-11-22T09:00:00Z");
     }
 }

@@ -1,30 +1,22 @@
 //! Who is stopped and who is not, on a virtual clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
-use tokio::sync::watch;
-
+use super::{Event, Machine, at};
+use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
-use crate::clock::Clock;
 use crate::enforcement::{Enforcement, StopOrders};
-use crate::engine::handle::Bulk;
-use crate::engine::run::tests::{restored, settings};
-use crate::engine::{Engine, Settings};
-use crate::fleet::config::{Action, BudgetsConfig, Limit};
+use crate::fleet::config::{Action, AgentsConfig, BudgetsConfig, Limit};
+use crate::ingest::decode_usage;
 use crate::ingest::hooks::claude_code::TOOL;
+use crate::machine::{Effects, Memory, Settings};
 use crate::model::hook::Moment;
-use crate::model::{Report, Stop};
-use crate::store::Saved;
-
-type Reports = tokio::sync::mpsc::Receiver<Report>;
-
-fn at(seconds: i64) -> Time {
-    Time::from_millis((20_000 * 86_400 + 43_200 + seconds) * 1000)
-}
+use crate::model::{Agent, Level, Notice, ReceiverPolicy, Stop};
+use crate::rules::compile::RuleSettings;
 
 fn stops<T>(limit: T) -> Option<Limit<T>> {
     Some(Limit { limit, action: Action::Stop })
@@ -41,46 +33,78 @@ fn stopping() -> BudgetsConfig {
 }
 
 struct World {
-    engine: Engine,
-    orders: watch::Receiver<Arc<StopOrders>>,
-    _reports: Reports,
+    machine: Machine,
+    /// As they were published last.
+    orders: Arc<StopOrders>,
+    sent: Vec<Arc<Notice>>,
 }
 
 impl World {
     fn new(budgets: BudgetsConfig) -> Self {
-        Self::restored(0, budgets, Saved::default())
+        Self::restored(0, budgets, Vec::new())
     }
 
-    fn restored(seconds: i64, budgets: BudgetsConfig, saved: Saved) -> Self {
-        let (engine, reports) = restored(Clock::at(at(seconds)), Self::settings(budgets), saved);
-        Self { orders: engine.stop_orders(), engine, _reports: reports }
+    fn restored(seconds: i64, budgets: BudgetsConfig, agents: Vec<Agent>) -> Self {
+        let mut machine = Machine::new(at(seconds), Self::settings(budgets));
+        let effects = machine.restore(at(seconds), Memory { agents, ..Memory::default() });
+        let mut world = Self { orders: Arc::new(machine.stop_orders().clone()), machine, sent: Vec::new() };
+        world.keep(effects);
+        world.step(seconds, Event::Evaluate);
+        world
     }
 
     fn settings(budgets: BudgetsConfig) -> Settings {
-        let mut settings = settings(DigestConfig::default());
-        settings.fleet.budgets = budgets;
-        settings.fleet.agents.forget_after = Duration::from_secs(40_000);
-        settings
+        let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+        let agents = AgentsConfig { forget_after: Duration::from_secs(40_000), ..AgentsConfig::default() };
+        Settings {
+            fleet: crate::fleet::Settings {
+                agents,
+                expected: Vec::new(),
+                budgets,
+                max_series: 1_000_000,
+                sources: Vec::new(),
+            },
+            rules: crate::rules::built_in(rules).expect("good rules"),
+            incidents: IncidentPolicy::default(),
+            digest: DigestConfig::default(),
+            receivers: vec![ReceiverPolicy::new("console", Level::Info)],
+        }
     }
 
     /// The sidecar ends, and begins anew with what was saved of its agents.
     fn restart(self, seconds: i64, budgets: BudgetsConfig) -> Self {
-        let agents = self.engine.fleet.state().agents.iter().map(|agent| {
+        let agents = self.machine.fleet().state().agents.iter().map(|agent| {
             let saved = serde_json::to_string(agent).expect("it is written");
             serde_json::from_str(&saved).expect("it is read")
         });
         let agents = agents.collect();
-        Self::restored(seconds, budgets, Saved { agents, ..Saved::default() })
+        Self::restored(seconds, budgets, agents)
+    }
+
+    fn step(&mut self, seconds: i64, event: Event<'_>) {
+        let effects = self.machine.step(at(seconds), event);
+        self.keep(effects);
+    }
+
+    fn keep(&mut self, effects: Effects) {
+        if let Some(orders) = effects.stop_orders {
+            self.orders = orders;
+        }
+        self.sent.extend(effects.alerts.into_iter().flat_map(|effects| effects.notices));
+    }
+
+    fn reload(&mut self, seconds: i64, budgets: BudgetsConfig) {
+        self.step(seconds, Event::Reload(Box::new(Self::settings(budgets))));
     }
 
     fn uses(&mut self, seconds: i64, agent: &str, tokens: u64, cost: f64) {
         let body = json!({"project": "shop", "usage": [{"agent": agent, "input": tokens, "cost_usd": cost}]});
-        let (reply, _) = tokio::sync::oneshot::channel();
-        self.engine.take_bulk(at(seconds), Bulk::Usage(body.to_string().into(), reply));
+        let body = body.to_string();
+        self.step(seconds, Event::Usage(decode_usage(&body).expect("usage")));
     }
 
     fn order(&self, whom: (&Arc<str>, &Arc<str>), moment: Moment) -> Option<Stop> {
-        self.orders.borrow().order(whom, moment).cloned()
+        self.orders.order(whom, moment).cloned()
     }
 
     /// What the agent is told in answer to this event: which budget, or an empty text when it may go on.
@@ -91,7 +115,7 @@ impl World {
         let whom = (Arc::from("shop"), Arc::from(agent));
         let order = event.moment.and_then(|moment| Some((moment, self.order((&whom.0, &whom.1), moment)?)));
         let stop = order.as_ref().map(|(_, stop)| stop.clone());
-        self.engine.take_hook(at(seconds), event.of_agent(&TOOL, whom, stop));
+        self.step(seconds, Event::Hook(event.of_agent(&TOOL, whom, stop)));
         let Some((moment, stop)) = order else { return String::new() };
         let answer = (TOOL.stop)(moment, &format!("{agent} {}", stop.why));
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
@@ -106,20 +130,19 @@ impl World {
 
     /// What the one receiver is told beside alerts.
     fn told(&self) -> Vec<&str> {
-        let notices = self.engine.committer.waiting().iter();
-        notices.filter(|it| &*it.rule == "Announcement").map(|it| &*it.message).collect()
+        self.sent.iter().filter(|it| &*it.rule == "Announcement").map(|it| &*it.message).collect()
     }
 
     fn shown(&self, agent: &str) -> String {
-        let agent = self.engine.fleet.find("shop", agent).expect("it is known");
+        let agent = self.machine.fleet().find("shop", agent).expect("it is known");
         format!("{}: {}", agent.status.expect("a status").as_str(), agent.reason.as_deref().unwrap_or_default())
     }
 }
 
 const TASK: &str = "120 of its 100 tokens for this task (budgets.tokens_per_task)";
 
-#[tokio::test]
-async fn without_the_action_nobody_is_stopped() {
+#[test]
+fn without_the_action_nobody_is_stopped() {
     let limits = BudgetsConfig {
         tokens_per_task: Some(100.into()),
         tokens_per_day: Some(100.into()),
@@ -129,13 +152,13 @@ async fn without_the_action_nobody_is_stopped() {
     let mut world = World::new(limits);
     world.hook(0, "a", "UserPromptSubmit", Value::Null);
     world.uses(1, "a", 5_000, 50.0);
-    assert!(world.orders.borrow().is_empty());
+    assert!(world.orders.is_empty());
     assert!(!world.is_stopped(2, "a", "PreToolUse"));
     assert_eq!(world.told(), [""; 0]);
 }
 
-#[tokio::test]
-async fn over_its_task_it_is_stopped_at_its_next_tool_told_once_and_a_new_prompt_is_a_new_task() {
+#[test]
+fn over_its_task_it_is_stopped_at_its_next_tool_told_once_and_a_new_prompt_is_a_new_task() {
     let mut world = World::new(stopping());
     for agent in ["a", "b"] {
         assert_eq!(world.hook(0, agent, "UserPromptSubmit", Value::Null), "");
@@ -162,17 +185,17 @@ async fn over_its_task_it_is_stopped_at_its_next_tool_told_once_and_a_new_prompt
     assert_eq!(world.hook(8, "a", "UserPromptSubmit", woken), TASK);
     assert_eq!(world.told().len(), 1, "each task is told of once");
     assert_eq!(world.hook(9, "a", "UserPromptSubmit", json!({"prompt": "go on"})), "");
-    assert!(world.orders.borrow().is_empty(), "a new prompt is a new task");
+    assert!(world.orders.is_empty(), "a new prompt is a new task");
     assert_eq!(world.shown("a"), "running: ");
     world.uses(10, "a", 100, 0.0);
     assert!(world.is_stopped(11, "a", "PreToolUse"), "a budget that is used up to the last token is used up");
     assert_eq!(world.told().len(), 2, "another task is told of again");
-    let agent = world.engine.fleet.find("shop", "a").expect("it is known");
+    let agent = world.machine.fleet().find("shop", "a").expect("it is known");
     assert_eq!((agent.tasks_failed.get(), agent.tasks_completed.get()), (Some(1), None), "the first did not end well");
 }
 
-#[tokio::test]
-async fn over_its_day_prompts_are_refused_too_until_the_day_turns() {
+#[test]
+fn over_its_day_prompts_are_refused_too_until_the_day_turns() {
     let mut world = World::new(stopping());
     world.uses(0, "a", 1_000, 0.0);
     world.uses(0, "b", 0, 2.5);
@@ -182,22 +205,22 @@ async fn over_its_day_prompts_are_refused_too_until_the_day_turns() {
     assert_eq!(world.shown("a"), "paused: stopped by lookout: over its budget of tokens for today");
     assert_eq!(world.hook(1, "b", "PreToolUse", Value::Null), cost);
     assert_eq!(world.shown("b"), "paused: stopped by lookout: over its budget of money for today");
-    let task = world.engine.fleet.find("shop", "a").expect("it is known").task.clone();
+    let task = world.machine.fleet().find("shop", "a").expect("it is known").task.clone();
     assert_eq!((task, world.told().len()), (None, 2), "what was refused is no task");
     world.uses(30_000, "a", 0, 0.0);
     // The test began at noon.
-    world.engine.tick(at(43_199));
+    world.step(43_199, Event::Deadline);
     assert!(world.is_stopped(43_199, "a", "UserPromptSubmit"));
-    world.engine.tick(at(43_200));
-    assert!(world.orders.borrow().is_empty());
+    world.step(43_200, Event::Deadline);
+    assert!(world.orders.is_empty());
     assert!(!world.is_stopped(43_200, "a", "UserPromptSubmit"));
     world.uses(43_300, "a", 1_001, 0.0);
     assert!(world.is_stopped(43_301, "a", "PreToolUse"));
     assert_eq!(world.told().len(), 3, "another day is told of again");
 }
 
-#[tokio::test]
-async fn a_reload_releases_and_stops_and_a_restart_does_neither() {
+#[test]
+fn a_reload_releases_and_stops_and_a_restart_does_neither() {
     let mut world = World::new(stopping());
     world.hook(0, "a", "UserPromptSubmit", Value::Null);
     world.uses(1, "a", 120, 0.0);
@@ -207,30 +230,30 @@ async fn a_reload_releases_and_stops_and_a_restart_does_neither() {
     assert_eq!(world.hook(61, "a", "PreToolUse", Value::Null), TASK);
     assert_eq!(world.told(), [""; 0], "it was told of before");
     let raised = BudgetsConfig { tokens_per_task: stops(200), ..stopping() };
-    world.engine.reload(at(62), World::settings(raised.clone()));
-    assert!(world.orders.borrow().is_empty());
+    world.reload(62, raised.clone());
+    assert!(world.orders.is_empty());
     assert!(!world.is_stopped(63, "a", "PreToolUse"));
     assert_eq!(world.shown("a"), "running: ");
     world.uses(64, "a", 80, 0.0);
     assert!(world.is_stopped(65, "a", "PreToolUse"));
     assert_eq!(world.told().len(), 1, "another limit is told of again");
-    world.engine.reload(at(66), World::settings(BudgetsConfig { tokens_per_task: Some(100.into()), ..raised }));
+    world.reload(66, BudgetsConfig { tokens_per_task: Some(100.into()), ..raised });
     assert!(!world.is_stopped(67, "a", "PreToolUse"), "without the action nobody is stopped");
-    world.engine.reload(at(68), World::settings(stopping()));
+    world.reload(68, stopping());
     assert!(world.is_stopped(69, "a", "PreToolUse"), "who is over is found at once");
 }
 
-#[tokio::test]
-async fn who_is_forgotten_is_released() {
+#[test]
+fn who_is_forgotten_is_released() {
     let mut world = World::new(stopping());
     world.uses(0, "a", 5_000, 0.0);
-    assert!(!world.orders.borrow().is_empty());
-    world.engine.tick(at(40_000));
-    assert!(world.engine.fleet.find("shop", "a").is_none() && world.orders.borrow().is_empty());
+    assert!(!world.orders.is_empty());
+    world.step(40_000, Event::Deadline);
+    assert!(world.machine.fleet().find("shop", "a").is_none() && world.orders.is_empty());
 }
 
-#[tokio::test]
-async fn a_subagent_is_stopped_by_itself_and_the_run_that_ends_so_is_not_down() {
+#[test]
+fn a_subagent_is_stopped_by_itself_and_the_run_that_ends_so_is_not_down() {
     let mut world = World::new(stopping());
     world.hook(0, "a", "UserPromptSubmit", Value::Null);
     world.hook(1, "a", "SubagentStart", json!({"agent_id": "x"}));
@@ -241,28 +264,28 @@ async fn a_subagent_is_stopped_by_itself_and_the_run_that_ends_so_is_not_down() 
     // No hook told of the subagent's end, and still it does not seem to work.
     assert_eq!(world.shown("a"), "paused: stopped by lookout: over its budget of tokens for this task");
     assert_eq!(world.hook(5, "a", "SessionEnd", json!({"reason": "other"})), "");
-    let agent = world.engine.fleet.find("shop", "a").expect("it is known");
+    let agent = world.machine.fleet().find("shop", "a").expect("it is known");
     assert!(!agent.is_up() && !agent.is_down() && agent.task.is_none());
     assert_eq!(agent.tasks_failed.get(), Some(1));
     assert_eq!(world.shown("a"), "completed: stopped by lookout: over its budget of tokens for this task");
-    assert!(world.orders.borrow().is_empty());
+    assert!(world.orders.is_empty());
 }
 
-#[tokio::test]
-async fn many_are_followed_and_found_by_name() {
+#[test]
+fn many_are_followed_and_found_by_name() {
     let mut world = World::new(stopping());
     let name = |number: usize| format!("agent-{number}");
     for number in 0..500 {
         world.uses(0, &name(number), 1_000, 0.0);
     }
-    assert_eq!(world.orders.borrow().len(), 500);
+    assert_eq!(world.orders.len(), 500);
     for number in [0, 250, 499] {
         assert!(world.is_stopped(1, &name(number), "PreToolUse"));
     }
     assert!(!world.is_stopped(1, &name(500), "PreToolUse"));
-    let held = Arc::clone(&world.orders.borrow());
+    let held = Arc::clone(&world.orders);
     world.uses(2, "another", 1_000, 0.0);
-    assert_eq!((held.len(), world.orders.borrow().len()), (500, 501), "a reader's set is its own");
+    assert_eq!((held.len(), world.orders.len()), (500, 501), "a reader's set is its own");
 }
 
 /// Something that may change who is stopped.
@@ -301,8 +324,6 @@ proptest! {
 
     #[test]
     fn whoever_is_followed_is_found_by_a_look_at_everybody(turns in turns()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
             let (mut second, mut budgets) = (0, stopping());
             let mut world = World::new(budgets.clone());
             for turn in turns {
@@ -311,19 +332,18 @@ proptest! {
                     Turn::Hook(agent, event) => drop(world.hook(second, &agent.to_string(), EVENTS[event], Value::Null)),
                     Turn::Wait(seconds) => {
                         second += seconds;
-                        world.engine.tick(at(second));
+                        world.step(second, Event::Deadline);
                     }
                     Turn::Reload(limit) => {
                         budgets = BudgetsConfig { tokens_per_task: stops(limit), tokens_per_day: stops(limit * 3), ..budgets };
-                        world.engine.reload(at(second), World::settings(budgets.clone()));
+                        world.reload(second, budgets.clone());
                     }
                     Turn::Restart => world = world.restart(second, budgets.clone()),
                 }
                 let mut anew = Enforcement::default();
-                anew.configure(world.engine.fleet.state(), budgets.enforced());
-                let followed = all(&world.orders.borrow());
+                anew.configure(world.machine.fleet().state(), budgets.enforced());
+                let followed = all(&world.orders);
                 assert_eq!(followed, all(anew.orders()));
             }
-        });
     }
 }

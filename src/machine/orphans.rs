@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
+use super::{Effects, Machine};
 use crate::fleet::Fleet;
 use crate::model::{Ending, Subject, Time};
 
@@ -53,7 +53,7 @@ fn is_missing(fleet: &Fleet, subject: &Subject) -> bool {
     projects.any(|it| it.missing.iter().any(|(missing, _)| missing == name))
 }
 
-impl Engine {
+impl Machine {
     /// Looks for orphans among the open alerts.
     pub(super) fn find_orphans(&mut self, now: Time) {
         let open = self.alerts.open().filter(|alert| !is_there(&self.fleet, &alert.subject));
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Ends the alerts whose subjects have not come in time.
-    pub(super) fn end_orphans(&mut self, now: Time) {
+    pub(super) fn end_orphans(&mut self, now: Time, effects: &mut Effects) {
         if self.orphans.until.is_none_or(|until| until > now) {
             return;
         }
@@ -82,23 +82,23 @@ impl Engine {
         let waiting = std::mem::take(&mut self.orphans.waiting);
         let (kept, ended): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|(_, subject)| is_missing(&self.fleet, subject));
-        let ended: HashSet<(Arc<str>, Subject)> = ended.into_iter().collect();
+        let lost: HashSet<(Arc<str>, Subject)> = ended.into_iter().collect();
         self.orphans.waiting = kept;
-        let effects = self.alerts.end_unless(now, Ending::Forgotten, |alert| {
-            !ended.contains(&(Arc::clone(&alert.rule), alert.subject.clone()))
+        let ended = self.alerts.end_unless(now, Ending::Forgotten, |alert| {
+            !lost.contains(&(Arc::clone(&alert.rule), alert.subject.clone()))
         });
-        self.take_effects(now, effects);
+        self.add(now, ended, effects);
     }
 
     /// Ends alerts about what the configuration no longer names: a source, or an agent that was only expected.
-    pub(super) fn end_unnamed(&mut self, now: Time) {
+    pub(super) fn end_unnamed(&mut self, now: Time, effects: &mut Effects) {
         let (fleet, waiting) = (&self.fleet, &self.orphans.waiting);
-        let effects = self.alerts.end_unless(now, Ending::Removed, |alert| {
+        let ended = self.alerts.end_unless(now, Ending::Removed, |alert| {
             is_there(fleet, &alert.subject)
                 || is_missing(fleet, &alert.subject)
                 || waiting.iter().any(|(rule, subject)| *rule == alert.rule && *subject == alert.subject)
         });
-        self.take_effects(now, effects);
+        self.add(now, ended, effects);
     }
 
     /// Tells the rules which alerts are open, so that they find their end.
@@ -112,7 +112,7 @@ impl Engine {
 }
 
 /// Tells the rules that an alert of `rule` for `subject` is open.
-pub(super) fn mark(fleet: &Fleet, rules: &mut crate::rules::Rules, rule: &str, subject: &Subject) {
+fn mark(fleet: &Fleet, rules: &mut crate::rules::Rules, rule: &str, subject: &Subject) {
     let Some(rule) = rules.id(rule) else { return };
     let agent = match subject {
         Subject::Agent { project, name } => fleet.find(project, name).map(|agent| agent.slot),

@@ -1,0 +1,167 @@
+//! Alerts as readers see them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::alerts::Standing;
+use crate::alerts::words;
+use crate::model::{Alert, AlertState, Fingerprint, Level, Subject, Time, Wall};
+
+/// Which alerts a reader wants; `None` is all.
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    /// Of this level.
+    pub level: Option<Level>,
+    /// In this state: `pending`, `firing`, `resolved`.
+    pub state: Option<String>,
+    /// About this agent.
+    pub agent: Option<String>,
+    /// Of this rule.
+    pub rule: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An alert as `/api/alerts` shows it.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct AlertView {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// Its level.
+    pub level: Level,
+    /// Where it is in its life.
+    pub state: AlertState,
+    /// Its project; a source has none.
+    pub project: Option<Arc<str>>,
+    /// The agent it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_name: Option<Arc<str>>,
+    /// The component it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Arc<str>>,
+    /// The source it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<str>>,
+    /// The receiver it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<Arc<str>>,
+    /// The sidecar, when it is about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<Arc<str>>,
+    /// The value last seen.
+    pub value: Option<f64>,
+    /// The threshold it broke.
+    pub threshold: Option<f64>,
+    /// What is the matter.
+    pub message: String,
+    /// What to do about it.
+    pub action: String,
+    /// When the rule was first broken, RFC 3339.
+    pub started_at: String,
+    /// When it began to fire, RFC 3339.
+    pub fired_at: Option<String>,
+    /// When it was over, RFC 3339.
+    pub resolved_at: Option<String>,
+    /// Unix seconds of the last change.
+    pub timestamp: f64,
+    /// Whether it is over.
+    pub resolved: bool,
+    /// Whether its value is unknown at present.
+    pub no_data: bool,
+    /// The rule whose alert explains it, so that nobody is told.
+    pub explained_by: Option<Arc<str>>,
+    /// Who acknowledged it.
+    pub acked_by: Option<String>,
+    /// The silence that covers it.
+    pub silenced_by: Option<String>,
+}
+
+/// RFC 3339 of an optional time.
+fn rfc3339(time: Option<Time>) -> Option<String> {
+    time.map(|time| time.to_string())
+}
+
+/// How a receiver stands to an alert now, as readers see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StandingView {
+    /// Its name.
+    pub receiver: Arc<str>,
+    /// The level that it holds to be true; `None` when it was told nothing or that it is over.
+    pub told: Option<&'static str>,
+    /// Why it is not told anything now, as a word.
+    pub reason: Option<&'static str>,
+    /// How it stands, in a sentence.
+    pub text: String,
+}
+
+/// An alert and how every receiver stands to it.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The alert.
+    pub alert: AlertView,
+    /// The receivers, in the order of the configuration.
+    pub receivers: Vec<StandingView>,
+}
+
+impl AlertFilter {
+    /// Whether a reader wants `alert`.
+    pub fn covers(&self, alert: &Alert) -> bool {
+        let is_agent =
+            |name: &String| matches!(&alert.subject, Subject::Agent { name: agent, .. } if **agent == **name);
+        self.level.is_none_or(|level| alert.level == level)
+            && self.state.as_ref().is_none_or(|state| alert.state.as_str() == state)
+            && self.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)
+            && self.agent.as_ref().is_none_or(is_agent)
+    }
+}
+
+impl AlertView {
+    /// `alert` as readers see it, in these words and with the wall clock's times.
+    pub fn of(wall: &Wall, alert: &Alert, message: String, action: String) -> Self {
+        let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
+        Self {
+            fingerprint: alert.fingerprint,
+            rule: Arc::clone(&alert.rule),
+            level: alert.level,
+            state: alert.state,
+            project: alert.subject.project().cloned(),
+            agent_name: named("agent_name"),
+            component: named("component"),
+            source: named("source"),
+            receiver: named("receiver"),
+            sidecar: named("sidecar"),
+            value: alert.value,
+            threshold: alert.threshold,
+            message,
+            action,
+            started_at: wall.show(alert.started_at).to_string(),
+            fired_at: rfc3339(alert.fired_at.map(|at| wall.show(at))),
+            resolved_at: rfc3339(alert.resolved_at.map(|at| wall.show(at))),
+            timestamp: wall.show(alert.changed_at).as_secs_f64(),
+            resolved: alert.state == AlertState::Resolved,
+            no_data: alert.no_data,
+            explained_by: alert.explained_by.clone(),
+            acked_by: alert.ack.as_ref().map(|ack| ack.by.to_string()),
+            silenced_by: None,
+        }
+    }
+}
+
+impl From<Standing> for StandingView {
+    fn from(standing: Standing) -> Self {
+        let text = match (&standing.withheld, standing.told) {
+            (Some(withheld), _) => words::withheld(withheld),
+            (None, Some(level)) => format!("was told {level}; nothing new to tell"),
+            (None, None) => "nothing to tell".to_owned(),
+        };
+        Self {
+            receiver: standing.receiver,
+            told: standing.told.map(crate::model::Level::as_str),
+            reason: standing.withheld.map(|withheld| withheld.as_str()),
+            text,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Alerts in words: what is known of their subjects goes into the texts of their rules.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use super::{AlertFilter, AlertView, Explanation, Machine, StandingView};
+use crate::alerts;
+use crate::model::{
+    Agent, Alert, AlertState, Class, ClosedAlert, Fingerprint, Level, Limited, Notice, Subject, Time, Worst,
+};
+use crate::rules::Facts;
+
+/// Agents named at most in the text of one alert.
+const NAMED: usize = 20;
+
+/// What of an alert or notice goes into its texts.
+struct Described<'a> {
+    rule: &'a str,
+    subject: &'a Subject,
+    level: Level,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    /// Whether the agents that it is about are named.
+    lists: bool,
+}
+
+impl<'a> From<&'a Alert> for Described<'a> {
+    fn from(alert: &'a Alert) -> Self {
+        let lists = alert.state != AlertState::Resolved;
+        let Worst { level, value, threshold } = match alert.worst {
+            // Of what is over, how bad it was is of interest, and not how it was on its way to being well.
+            Some(worst) if !lists => worst,
+            _ => Worst { level: alert.level, value: alert.value, threshold: alert.threshold },
+        };
+        Self { rule: &alert.rule, subject: &alert.subject, level, value, threshold, lists }
+    }
+}
+
+impl<'a> From<&'a Notice> for Described<'a> {
+    fn from(notice: &'a Notice) -> Self {
+        let Notice { rule, subject, value, threshold, .. } = notice;
+        let level = notice.peak.unwrap_or(notice.level);
+        Self { rule, subject, level, value: *value, threshold: *threshold, lists: notice.kind.is_firing() }
+    }
+}
+
+impl Machine {
+    /// The alerts that `filter` covers and that are not over, worst first, then newest first.
+    pub fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
+        let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
+        found.sort_unstable_by_key(|alert| (Reverse(alert.level), Reverse(alert.started_at), alert.fingerprint));
+        found.truncate(filter.limit);
+        found.into_iter().map(|alert| self.alert_view(now, alert)).collect()
+    }
+
+    /// An alert and how every receiver stands to it; `None` when it is not known any more.
+    pub fn explain(&self, now: Time, fingerprint: Fingerprint) -> Option<Explanation> {
+        let (alert, standings) = self.alerts.standings(now, fingerprint)?;
+        let receivers = standings.into_iter().map(StandingView::from).collect();
+        Some(Explanation { alert: self.alert_view(now, alert), receivers })
+    }
+
+    /// What `receiver` is reminded of: all that fires and it was notified of.
+    pub fn standing_of(&self, now: Time, receiver: &str) -> Vec<Arc<Notice>> {
+        self.worded(now, self.alerts.standing_of(now, receiver).into_iter())
+    }
+
+    fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
+        let (message, action) = self.texts(now, &Described::from(alert));
+        let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
+        AlertView { silenced_by: silence, ..AlertView::of(&self.fleet.state().wall, alert, message, action) }
+    }
+
+    /// `notices` with their texts; receivers of one alert get the same ones.
+    pub(super) fn worded(&self, now: Time, notices: impl Iterator<Item = Notice>) -> Vec<Arc<Notice>> {
+        let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(notices.size_hint().0);
+        let mut last: Option<(Fingerprint, Arc<str>, Arc<str>)> = None;
+        for mut notice in notices {
+            if !notice.kind.is_of_alert() {
+                worded.push(Arc::new(notice));
+                continue;
+            }
+            let (message, action) = match last.take() {
+                Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
+                _ => {
+                    let (message, action) = self.texts(now, &Described::from(&notice));
+                    (Arc::from(message), Arc::from(action))
+                }
+            };
+            last = Some((notice.fingerprint, Arc::clone(&message), Arc::clone(&action)));
+            (notice.message, notice.action) = (message, action);
+            worded.push(Arc::new(notice));
+        }
+        worded
+    }
+
+    /// `alert` with its texts.
+    pub(super) fn in_words(&self, now: Time, alert: Alert) -> ClosedAlert {
+        let (message, action) = self.texts(now, &Described::from(&alert));
+        ClosedAlert { alert, message: message.into(), action: action.into() }
+    }
+
+    /// Of what changed, the alerts that began to fire at `now`, with their texts.
+    pub(super) fn firing_since(&self, now: Time, ledger: &alerts::Effects) -> Vec<ClosedAlert> {
+        let begins = |alert: &&Alert| alert.state == AlertState::Firing && alert.changed_at == now;
+        ledger.changed.iter().filter(begins).map(|alert| self.in_words(now, alert.clone())).collect()
+    }
+
+    /// The texts of an alert: summary and action.
+    fn texts(&self, now: Time, described: &Described<'_>) -> (String, String) {
+        let state = self.fleet.state();
+        let mut agents = Vec::new();
+        let mut reason = None;
+        let mut limits = Vec::new();
+        match described.subject {
+            Subject::Cluster { project } if described.lists => {
+                let is_about: fn(&Agent) -> bool = match self.rules.class(described.rule) {
+                    Some(Class::AgentsLimited) => |agent| agent.limited.is_some(),
+                    _ => Agent::is_down,
+                };
+                let about: Vec<&Agent> =
+                    state.agents.iter().filter(|agent| *agent.project == **project && is_about(agent)).collect();
+                agents = named(&about);
+                limits = about.iter().filter_map(|agent| agent.limited.as_ref()).collect();
+            }
+            Subject::Agent { project, name } => {
+                let agent = self.fleet.find(project, name);
+                reason = agent.and_then(|agent| agent.reason.as_deref());
+                limits.extend(agent.and_then(|agent| agent.limited.as_ref()));
+            }
+            _ => {}
+        }
+        // When the last of them may go on, if that is known of all.
+        let until = limits.iter().map(|limit| limit.until).collect::<Option<Vec<Time>>>();
+        let until = until.and_then(|ends| ends.into_iter().max()).map(|end| state.wall.show(end));
+        let provider = shared(&limits);
+        let Described { rule, subject, level, value, threshold, .. } = *described;
+        let (at, zone) = (now, self.fleet.time_zone());
+        let facts = Facts { subject, level, value, threshold, reason, agents: &agents, until, provider, at, zone };
+        self.rules.describe(rule, &facts)
+    }
+}
+
+/// The provider of them all.
+fn shared<'a>(limits: &[&'a Limited]) -> Option<&'a str> {
+    let first = limits.first()?.provider.as_deref()?;
+    limits.iter().all(|limit| limit.provider.as_deref() == Some(first)).then_some(first)
+}
+
+fn named(agents: &[&Agent]) -> Vec<String> {
+    let mut names: Vec<String> = agents.iter().take(NAMED).map(|agent| agent.name.to_string()).collect();
+    let more = agents.len().saturating_sub(NAMED);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names
+}
