@@ -12,6 +12,7 @@ mod grpc;
 mod hooks;
 pub mod listener;
 mod otlp;
+mod pushes;
 mod quiet;
 mod room;
 mod routes;

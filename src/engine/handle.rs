@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::quiet::Quiet;
 use super::view::View;
 use super::{AlertFilter, AlertView, Settings};
-use crate::model::{Distilled, Hook, PollReport, Rejected};
+use crate::ingest::{Pushed, UsageBatch};
+use crate::model::{Batch, Distilled, Hook, PollReport, Rejected};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -35,10 +35,10 @@ pub struct Queues {
 /// State that comes in. Served in order.
 #[derive(Debug)]
 pub enum Bulk {
-    /// The body of `POST /api/state`.
-    State(Bytes, oneshot::Sender<Result<Accepted, IngestError>>),
-    /// The body of `POST /api/usage`.
-    Usage(Bytes, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
+    /// A pushed state.
+    State(Pushed<Batch<'static>>, Turn, oneshot::Sender<Result<Accepted, IngestError>>),
+    /// Pushed increments of usage.
+    Usage(Pushed<UsageBatch<'static>>, Turn, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
     /// What an export of telemetry says of agents, and who waits until it was applied.
@@ -64,6 +64,9 @@ pub enum Control {
     #[cfg(test)]
     Panic,
 }
+
+/// Held by an update that was decoded from a large body until it is applied: what it takes in memory is not taken twice.
+pub type Turn = Option<OwnedSemaphorePermit>;
 
 /// Answers once what was taken in outlives the process.
 pub type Logged = oneshot::Receiver<Result<(), StoreError>>;
@@ -95,9 +98,6 @@ const fn is_zero(count: &u64) -> bool {
 /// Why a body was not taken in.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IngestError {
-    /// It can't be read, or nothing in it was valid: 400.
-    #[error("{0}")]
-    Invalid(String),
     /// It would pass the series cap: 429.
     #[error("{0}")]
     Full(String),
@@ -129,15 +129,15 @@ impl Handle {
         self.hooks.try_send(hook).is_ok()
     }
 
-    /// Takes in the body of `POST /api/state`; a read that begins after this returned sees it.
-    pub async fn push_state(&self, body: Bytes) -> Result<Accepted, IngestError> {
-        self.ingest(|reply| Bulk::State(body, reply)).await
+    /// Applies a pushed state; a read that begins after this returned sees it.
+    pub async fn push_state(&self, state: Pushed<Batch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
+        self.ingest(|reply| Bulk::State(state, turn, reply)).await
     }
 
-    /// Takes in the body of `POST /api/usage`; a read that begins after this returned sees it, and so does the next
-    /// start, unless the answer says otherwise.
-    pub async fn push_usage(&self, body: Bytes) -> Result<Accepted, IngestError> {
-        let (accepted, logged) = self.ingest(|reply| Bulk::Usage(body, reply)).await?;
+    /// Applies pushed usage; a read that begins after this returned sees it, and so does the next start, unless the
+    /// answer says otherwise.
+    pub async fn push_usage(&self, usage: Pushed<UsageBatch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
+        let (accepted, logged) = self.ingest(|reply| Bulk::Usage(usage, turn, reply)).await?;
         // Increments are sent once: whoever is answered need not remember them.
         let is_logged =
             accepted.accepted == 0 || matches!(tokio::time::timeout(LOG_PATIENCE, logged).await, Ok(Ok(Ok(()))));

@@ -1,31 +1,31 @@
-//! State that comes in: decoded, applied, judged, answered.
+//! Updates that come in: recorded, applied and evaluated by the machine, counted, answered.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::handle::{Bulk, Logged};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
-use crate::decode::lenient;
 use crate::fleet::Taken;
-use crate::ingest;
+use crate::ingest::{self, Pushed, UsageBatch};
 use crate::machine::Event;
-use crate::model::{Arrival, Distilled, Hook, PollReport, Time};
+use crate::model::{Arrival, Batch, Distilled, Hook, PollReport, Time};
 use crate::store::UsageBody;
 
 impl Engine {
     /// Serves one event of the bulk queue.
     pub(super) fn take_bulk(&mut self, now: Time, event: Bulk) {
         match event {
-            Bulk::State(body, reply) => {
-                let answer = self.push_state(now, &body);
+            Bulk::State(state, turn, reply) => {
+                let answer = self.push_state(now, state);
+                drop(turn);
                 // A sender that has gone away is not waiting for it.
                 self.committer.answer(move || drop(reply.send(answer)));
             }
-            Bulk::Usage(body, reply) => {
-                let answer = self.push_usage(now, &body);
+            Bulk::Usage(usage, turn, reply) => {
+                let answer = self.push_usage(now, usage);
+                drop(turn);
                 // A sender that has gone away is not waiting for it.
                 self.committer.answer(move || drop(reply.send(answer)));
             }
@@ -43,34 +43,27 @@ impl Engine {
         }
     }
 
-    fn push_state(&mut self, now: Time, body: &Bytes) -> Result<Accepted, IngestError> {
-        let json = lenient::Body::new(body);
-        let wall = self.machine.fleet().state().wall.show(now);
-        let batch = json.read(|text| ingest::state::decode_state(text, wall)).map_err(|error| {
-            self.own.rejected("state", "malformed", 1);
-            IngestError::Invalid(error.to_string())
-        })?;
+    fn push_state(&mut self, now: Time, state: Pushed<Batch<'static>>) -> Result<Accepted, IngestError> {
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::State(as_read(&json, body)));
+            recorder.note(now, Arrival::State(state.body));
         }
-        let taken = self.update(now, Event::State(batch));
+        let taken = self.update(now, Event::State(state.update));
         self.answer("state", taken)
     }
 
-    fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<(Accepted, Logged), IngestError> {
-        let json = lenient::Body::new(body);
-        let usage = json.read(ingest::usage::decode_usage).map_err(|error| {
-            self.own.rejected("usage", "malformed", 1);
-            IngestError::Invalid(error.to_string())
-        })?;
+    fn push_usage(
+        &mut self,
+        now: Time,
+        Pushed { update, body }: Pushed<UsageBatch<'static>>,
+    ) -> Result<(Accepted, Logged), IngestError> {
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::Usage(as_read(&json, body)));
+            recorder.note(now, Arrival::Usage(body.clone()));
         }
-        let taken = self.update(now, Event::Usage(usage));
+        let taken = self.update(now, Event::Usage(update));
         // Before the next save, which holds its effect and says so.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
-            self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body: as_read(&json, body) })
+            self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body })
         } else {
             oneshot::channel().1
         };
@@ -154,10 +147,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// The body as it was read, for the recording.
-fn as_read(json: &lenient::Body<'_>, body: &Bytes) -> Bytes {
-    let rewritten = if json.is_strict() { None } else { json.rewritten() };
-    rewritten.map_or_else(|| body.clone(), |text| Bytes::copy_from_slice(text.as_bytes()))
 }

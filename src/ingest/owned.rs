@@ -1,9 +1,42 @@
-//! Batches that outlive the body they were read from: polls hand them on, pushes do not need to.
+//! Updates that outlive the text they were read from: so they are decoded where they arrive, and handed on.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
+use super::{DecodeError, UsageBatch, decode_state, decode_usage};
+use crate::decode::lenient;
 use crate::model::update::{Ordinal, RateLimitUpdate};
-use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch};
+use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, Time, UsageUpdate};
+
+/// A pushed body, decoded.
+#[derive(Debug)]
+pub struct Pushed<T> {
+    /// What it says.
+    pub update: T,
+    /// The body as it was read: where a strict reader would not take it, as it was rewritten.
+    pub body: Bytes,
+}
+
+/// Decodes the body of `POST /api/state`; `now` is that of the wall clock.
+pub fn pushed_state(body: Bytes, now: Time) -> Result<Pushed<Batch<'static>>, DecodeError> {
+    let json = lenient::Body::new(&body);
+    let update = json.read(|text| decode_state(text, now).map(batch))?;
+    let rewritten = rewritten(&json);
+    Ok(Pushed { update, body: rewritten.unwrap_or(body) })
+}
+
+/// Decodes the body of `POST /api/usage`.
+pub fn pushed_usage(body: Bytes) -> Result<Pushed<UsageBatch<'static>>, DecodeError> {
+    let json = lenient::Body::new(&body);
+    let update = json.read(|text| decode_usage(text).map(usage))?;
+    let rewritten = rewritten(&json);
+    Ok(Pushed { update, body: rewritten.unwrap_or(body) })
+}
+
+fn rewritten(json: &lenient::Body<'_>) -> Option<Bytes> {
+    if json.is_strict() { None } else { json.rewritten().map(|text| Bytes::copy_from_slice(text.as_bytes())) }
+}
 
 fn text(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
@@ -78,6 +111,23 @@ pub(super) fn batch(batch: Batch<'_>) -> Batch<'static> {
         ordinal: batch.ordinal.map(|ordinal| Ordinal { run: text(ordinal.run), number: ordinal.number }),
         agents: batch.agents.into_iter().map(agent).collect(),
         components: batch.components.into_iter().map(component).collect(),
+        rejected: batch.rejected,
+    }
+}
+
+fn usage(batch: UsageBatch<'_>) -> UsageBatch<'static> {
+    let one = |update: UsageUpdate<'_>| UsageUpdate {
+        index: update.index,
+        agent: update.agent.map(text),
+        task_id: update.task_id.map(text),
+        model: update.model.map(text),
+        tokens: update.tokens,
+        cost_usd: update.cost_usd,
+        id: update.id.map(text),
+    };
+    UsageBatch {
+        project: text(batch.project),
+        usage: batch.usage.into_iter().map(one).collect(),
         rejected: batch.rejected,
     }
 }

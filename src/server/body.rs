@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,8 @@ pub struct Bodies {
     room: Arc<Room>,
     /// Turns at inflating.
     turns: Arc<Semaphore>,
+    /// One turn at decoding a large body, held until it is applied.
+    decoding: Arc<Semaphore>,
 }
 
 impl Bodies {
@@ -52,7 +54,13 @@ impl Bodies {
     pub fn new(limits: &LimitsConfig) -> Self {
         let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE);
         let (room, turns) = (Room::new(pieces, HOLD, PATIENCE), Arc::new(Semaphore::new(INFLATE_AT_ONCE)));
-        Self { limit: limits.body, timeout: limits.body_timeout, room, turns }
+        let decoding = Arc::new(Semaphore::new(1));
+        Self { limit: limits.body, timeout: limits.body_timeout, room, turns, decoding }
+    }
+
+    /// The turn at decoding a large body; it is never closed, so there is always one.
+    pub(super) async fn turn_at_decoding(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.decoding).acquire_owned().await.ok()
     }
 
     /// The JSON body of a request, which gives its room back when it is dropped. Refuses another content type, a body

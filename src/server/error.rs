@@ -56,7 +56,6 @@ impl From<Stopped> for Refusal {
 impl From<IngestError> for Refusal {
     fn from(error: IngestError) -> Self {
         let (status, header) = match &error {
-            IngestError::Invalid(_) => (StatusCode::BAD_REQUEST, None),
             IngestError::Full(_) => (StatusCode::TOO_MANY_REQUESTS, Some((header::RETRY_AFTER, "60"))),
             IngestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
             IngestError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),

@@ -17,7 +17,7 @@ use super::connections::{Arriving, Connection};
 use super::error::{Refusal, json as json_answer};
 use super::scrape::Scraper;
 use super::sending::Sending;
-use super::{Context, Surface, answers, callbacks, hooks, otlp, quiet};
+use super::{Context, Surface, answers, callbacks, hooks, otlp, pushes, quiet};
 use crate::engine::AlertFilter;
 use crate::ingest::hooks::TOOLS;
 use crate::model::Level;
@@ -135,13 +135,7 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, conn
             return dispatch(routes, request).await;
         }
     };
-    ingest(&routes.context, is_usage, request).await.unwrap_or_else(|refusal| {
-        // What the engine refuses it counts itself.
-        if let Some(reason) = refusal.loss() {
-            routes.context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
-        }
-        refusal.into_response()
-    })
+    pushes::answer(&routes.context, is_usage, request).await
 }
 
 async fn dispatch(routes: &Routes, request: Request<Arriving>) -> Response {
@@ -149,22 +143,6 @@ async fn dispatch(routes: &Routes, request: Request<Arriving>) -> Response {
         Ok(response) => response,
         Err(never) => match never {},
     }
-}
-
-async fn ingest(context: &Context, is_usage: bool, request: Request<Arriving>) -> Result<Response, Refusal> {
-    let body = context.bodies.read(request).await?;
-    let taken = if is_usage { context.engine.push_usage(body).await? } else { context.engine.push_state(body).await? };
-    if taken.in_memory_only {
-        let note = "the store can't be written: what was taken in is lost if the process ends before it can be";
-        let answer = json!({"accepted": taken.accepted, "rejected": taken.rejected, "durable": false, "note": note});
-        return Ok(json_answer(StatusCode::ACCEPTED, answer.to_string()));
-    }
-    let answer = if taken.rejected.is_empty() {
-        format!("{{\"accepted\":{}}}", taken.accepted)
-    } else {
-        json!(taken).to_string()
-    };
-    Ok(json_answer(StatusCode::OK, answer))
 }
 
 async fn metrics(

@@ -62,8 +62,8 @@ impl Transcript {
     }
 
     fn without_times(text: &str) -> String {
-        // Lines that mail breaks in two are whole again.
-        let mut text = text.replace('\r', "").replace("=\n", "");
+        // Lines that mail breaks in two are whole again, and an escaped line end is none of a word.
+        let mut text = text.replace('\r', "").replace("=\n", "").replace("\\n", "\\n ");
         for (pattern, mark) in VOLATILE.iter() {
             text = pattern.replace_all(&text, *mark).into_owned();
         }

@@ -1,0 +1,81 @@
+//! Pushes of states and usage: decoded where they arrive, large ones beside the runtime's threads, so that no hook waits
+//! for them.
+
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use serde_json::json;
+
+use super::Context;
+use super::connections::Arriving;
+use super::error::{Refusal, json as json_answer};
+use crate::engine::Accepted;
+use crate::engine::handle::Turn;
+use crate::ingest::{DecodeError, pushed_state, pushed_usage};
+
+/// A body of more bytes is decoded beside the runtime's threads: this much takes less than a millisecond.
+const LARGE: usize = 64 * 1024;
+
+/// Answers `POST /api/usage` or `POST /api/state`.
+pub(super) async fn answer(context: &Context, is_usage: bool, request: Request<Arriving>) -> Response {
+    let pushed = if is_usage { usage(context, request).await } else { state(context, request).await };
+    match pushed {
+        Ok(accepted) => accepted_answer(&accepted),
+        Err(refusal) => {
+            if let Some(reason) = refusal.loss() {
+                context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
+            }
+            refusal.into_response()
+        }
+    }
+}
+
+async fn state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
+    let body = context.bodies.read(request).await?;
+    let now = context.clock.wall();
+    let (state, turn) = decoded(context, "state", body, move |body| pushed_state(body, now)).await?;
+    Ok(context.engine.push_state(state, turn).await?)
+}
+
+async fn usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
+    let body = context.bodies.read(request).await?;
+    let (usage, turn) = decoded(context, "usage", body, pushed_usage).await?;
+    Ok(context.engine.push_usage(usage, turn).await?)
+}
+
+/// What `decode` makes of a body; of large ones, which take many times their size, one after the other.
+async fn decoded<T: Send + 'static>(
+    context: &Context,
+    signal: &'static str,
+    body: Bytes,
+    decode: impl FnOnce(Bytes) -> Result<T, DecodeError> + Send + 'static,
+) -> Result<(T, Turn), Refusal> {
+    let bad = |error: DecodeError| {
+        context.own.rejected(signal, "malformed", 1);
+        Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
+    };
+    if body.len() <= LARGE {
+        return Ok((decode(body).map_err(bad)?, None));
+    }
+    let turn = context.bodies.turn_at_decoding().await;
+    let decoding = tokio::task::spawn_blocking(move || decode(body));
+    let failed = |error: tokio::task::JoinError| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the body was not decoded: {error}"))
+    };
+    Ok((decoding.await.map_err(failed)?.map_err(bad)?, turn))
+}
+
+fn accepted_answer(accepted: &Accepted) -> Response {
+    if accepted.in_memory_only {
+        let note = "the store can't be written: what was taken in is lost if the process ends before it can be";
+        let answer =
+            json!({"accepted": accepted.accepted, "rejected": accepted.rejected, "durable": false, "note": note});
+        return json_answer(StatusCode::ACCEPTED, answer.to_string());
+    }
+    let answer = if accepted.rejected.is_empty() {
+        format!("{{\"accepted\":{}}}", accepted.accepted)
+    } else {
+        json!(accepted).to_string()
+    };
+    json_answer(StatusCode::OK, answer)
+}
