@@ -22,6 +22,7 @@ pub mod level;
 pub mod limited;
 pub mod matchers;
 pub mod notice;
+pub mod problem;
 pub mod project;
 pub mod quiet;
 pub mod rule;
@@ -58,6 +59,7 @@ pub use notice::{
     Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, Retry, SendError,
     SendReason,
 };
+pub use problem::{Origin, Problem};
 pub use project::{DEFAULT_PROJECT, ModelTotals, Project, Totals};
 pub use quiet::{Quiet, QuietHours};
 pub use rule::{Class, Flap, RulePolicy};
