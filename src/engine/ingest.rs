@@ -12,7 +12,7 @@ use crate::decode::lenient;
 use crate::enforcement;
 use crate::fleet::Taken;
 use crate::ingest;
-use crate::model::{Arrival, Distilled, Hook, PollReport, Time};
+use crate::model::{Arrival, Distilled, Hook, Input, PollReport, RejectReason, Time};
 use crate::store::UsageBody;
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
             Bulk::Telemetry(Distilled { said, counting }, done) => {
                 self.unsaved.remember(counting);
                 let taken = self.fleet.telemetry(now, &said);
-                self.count("telemetry", &taken);
+                self.count(Input::Telemetry, &taken);
                 for rejected in &taken.rejected {
                     tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
                 }
@@ -48,7 +48,7 @@ impl Engine {
         let json = lenient::Body::new(body);
         let wall = self.fleet.state().wall.show(now);
         let mut batch = json.read(|text| ingest::state::decode_state(text, wall)).map_err(|error| {
-            self.own.rejected("state", "malformed", 1);
+            self.own.rejected(Input::State, RejectReason::Malformed, 1);
             IngestError::Invalid(error.to_string())
         })?;
         if let Some(recorder) = &self.recorder {
@@ -56,13 +56,13 @@ impl Engine {
         }
         let taken = self.fleet.push(now, &mut batch);
         self.judge(now);
-        self.answer("state", taken)
+        self.answer(Input::State, taken)
     }
 
     fn push_usage(&mut self, now: Time, body: &Bytes) -> Result<(Accepted, Logged), IngestError> {
         let json = lenient::Body::new(body);
         let usage = json.read(ingest::usage::decode_usage).map_err(|error| {
-            self.own.rejected("usage", "malformed", 1);
+            self.own.rejected(Input::Usage, RejectReason::Malformed, 1);
             IngestError::Invalid(error.to_string())
         })?;
         if let Some(recorder) = &self.recorder {
@@ -78,7 +78,7 @@ impl Engine {
             oneshot::channel().1
         };
         self.judge(now);
-        self.answer("usage", taken).map(|accepted| (accepted, logged))
+        self.answer(Input::Usage, taken).map(|accepted| (accepted, logged))
     }
 
     /// Serves one hook, whose sender was answered before.
@@ -92,7 +92,7 @@ impl Engine {
             self.take_effects(now, effects);
         }
         let taken = self.fleet.hook(now, &hook);
-        self.count("hooks", &taken);
+        self.count(Input::Hooks, &taken);
         if let Some(recorder) = &self.recorder {
             recorder.note(now, Arrival::Hook(hook));
         }
@@ -110,7 +110,7 @@ impl Engine {
         }
         let before = self.fleet.last_error(&report.source);
         let taken = self.fleet.poll(now, &mut report);
-        self.count("poll", &taken);
+        self.count(Input::Poll, &taken);
         // Once, and again when something else can't be read: the next poll finds the same.
         if let Some(error) = self.fleet.last_error(&report.source).filter(|error| before.as_ref() != Some(error))
             && report.result.is_ok()
@@ -142,18 +142,21 @@ impl Engine {
         }
     }
 
-    fn count(&self, signal: &'static str, taken: &Taken) {
-        self.own.ingested(signal, taken.accepted as u64);
+    fn count(&self, input: Input, taken: &Taken) {
+        self.own.ingested(input, taken.accepted as u64);
         for (reason, count) in &taken.reasons {
-            self.own.rejected(signal, reason, *count);
+            self.own.rejected(input, *reason, *count);
         }
     }
 
     /// The answer: what was accepted and what was not; an error only when there was no room for any of it.
-    fn answer(&self, signal: &'static str, taken: Taken) -> Result<Accepted, IngestError> {
-        self.count(signal, &taken);
+    fn answer(&self, input: Input, taken: Taken) -> Result<Accepted, IngestError> {
+        self.count(input, &taken);
         match taken.rejected.first() {
-            Some(first) if taken.accepted == 0 && taken.reasons.iter().all(|(reason, _)| *reason == "series_cap") => {
+            Some(first)
+                if taken.accepted == 0
+                    && taken.reasons.iter().all(|(reason, _)| *reason == RejectReason::SeriesCap) =>
+            {
                 Err(IngestError::Full(first.error.clone()))
             }
             _ => {

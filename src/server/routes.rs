@@ -20,7 +20,7 @@ use super::sending::Sending;
 use super::{Context, Surface, answers, callbacks, hooks, otlp, quiet};
 use crate::engine::AlertFilter;
 use crate::ingest::hooks::TOOLS;
-use crate::model::Level;
+use crate::model::{Input, Level};
 
 /// Most alerts that one answer holds.
 const MAX_ALERTS: usize = 1_000;
@@ -138,7 +138,7 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, conn
     ingest(&routes.context, is_usage, request).await.unwrap_or_else(|refusal| {
         // What the engine refuses it counts itself.
         if let Some(reason) = refusal.loss() {
-            routes.context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
+            routes.context.own.rejected(if is_usage { Input::Usage } else { Input::State }, reason, 1);
         }
         refusal.into_response()
     })

@@ -20,8 +20,8 @@ use crate::ingest::config::SourceConfig;
 use crate::ingest::draft::{Draft, Fault, Finished, Place};
 use crate::ingest::fields::Field;
 use crate::ingest::page::{self, failed};
-use crate::ingest::{MAX_AGENTS, MAX_TEXT, STATUS, owned};
-use crate::model::{AgentStatus, AgentUpdate, Batch, Problem, SourceError, SourceErrorReason, Time};
+use crate::ingest::{MAX_AGENTS, MAX_TEXT, owned};
+use crate::model::{AgentStatus, AgentUpdate, Batch, Problem, RejectReason, SourceError, SourceErrorReason, Time};
 use crate::text;
 
 /// The paths and words of one page, checked and compiled.
@@ -165,7 +165,7 @@ fn unmapped(word: &str) -> Fault {
     let known = words::STATUSES.join(", ");
     Fault {
         field: "status",
-        reason: STATUS,
+        reason: RejectReason::Status,
         error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)),
     }
 }
