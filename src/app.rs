@@ -376,7 +376,7 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
     files.extend(rules.iter().cloned());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     RuleSet::load(&files, settings)
-        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+        .map_err(|wrong| anyhow::anyhow!(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 /// Alerts that are over, as readers see them.

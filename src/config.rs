@@ -8,7 +8,6 @@ mod file;
 pub mod log;
 pub mod pipe;
 mod prepared;
-mod problem;
 mod reader;
 pub mod rule_tests;
 mod rules;
@@ -16,6 +15,7 @@ pub mod server;
 mod shorthand;
 mod validate;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -23,13 +23,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use environment::Environment;
 pub use prepared::Prepared;
-pub use problem::{ConfigError, Origin, Problem};
 
 use self::pipe::PipeConfig;
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
 use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::ingest::config::SourceConfig;
+use crate::model::{Origin, Problem};
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::otlp::OtlpConfig;
@@ -133,7 +133,7 @@ impl Source {
         if !any_receiver {
             let (receivers, problems) = shorthand::receivers(&self.env);
             config.receivers = receivers;
-            problems.into_iter().for_each(|problem| found.push(problem));
+            found.extend(problems);
         }
         for receiver in &mut config.receivers {
             receiver.external_url.clone_from(&config.external_url.0);
@@ -161,9 +161,40 @@ impl Source {
     }
 }
 
+/// Everything that is wrong, in the order of the file's sections. Display writes one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// The same, naming `file` where nothing else is named: for what is found wrong once the configuration is used.
+    pub fn found_in(mut self, file: Option<&Path>) -> Self {
+        for problem in self.problems.iter_mut().filter(|problem| problem.origin == Origin::Unsaid) {
+            problem.origin = file.map_or(Origin::Unsaid, |file| Origin::File(file.to_owned()));
+        }
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                out.write_str("\n")?;
+            }
+            problem.fmt(out)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
 /// A file that can't be read at all.
 fn unreadable(path: &Path, message: String) -> ConfigError {
-    ConfigError { problems: vec![Problem { origin: Origin::File(path.to_owned()), key: String::new(), message }] }
+    ConfigError { problems: vec![Problem::in_file(path, "", message)] }
 }
 
 impl Config {

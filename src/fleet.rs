@@ -32,7 +32,9 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signal, Signals, Snapshot, Time};
+use crate::model::{
+    Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, RejectReason, Signal, Signals, Snapshot, Time,
+};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
@@ -245,7 +247,7 @@ impl Fleet {
             let components =
                 batch.components.iter().map(|component| (("components", component.index), &component.name));
             for (place, name) in agents.chain(components) {
-                taken.reject(place, name, "series_cap", error.clone());
+                taken.reject(place, name, RejectReason::SeriesCap, error.clone());
             }
             return taken;
         };
@@ -257,18 +259,18 @@ impl Fleet {
                     if let Some(ordinal) = &batch.ordinal
                         && let Err(error) = self.orders.note(slot, ordinal)
                     {
-                        taken.reject(place, &update.name, "late", error.to_owned());
+                        taken.reject(place, &update.name, RejectReason::Late, error.to_owned());
                         continue;
                     }
                     if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
                         let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
-                        taken.reject(place, &update.name, "usage_owner", error.to_owned());
+                        taken.reject(place, &update.name, RejectReason::UsageOwner, error.to_owned());
                     }
                     taken.accepted += 1;
                 }
                 None => {
                     self.state.series_dropped += SERIES_PER_AGENT as u64;
-                    taken.reject(place, &update.name, "series_cap", self.cap_error());
+                    taken.reject(place, &update.name, RejectReason::SeriesCap, self.cap_error());
                 }
             }
         }
@@ -277,7 +279,7 @@ impl Fleet {
                 taken.accepted += 1;
             } else {
                 self.state.series_dropped += SERIES_PER_COMPONENT as u64;
-                taken.reject(("components", update.index), &update.name, "series_cap", self.cap_error());
+                taken.reject(("components", update.index), &update.name, RejectReason::SeriesCap, self.cap_error());
             }
         }
         self.settle_project(now, project, before);

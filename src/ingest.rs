@@ -24,18 +24,6 @@ pub use usage::{UsageBatch, decode_usage};
 
 use crate::text;
 
-/// Every reason that [`crate::model::Rejected`] carries when it comes from here, for `lookout_rejected_total`.
-pub const REJECT_REASONS: [&str; 4] = [NAME, STATUS, VALUE, LIMIT];
-
-/// No name, or one that can't be used.
-const NAME: &str = "name";
-/// A word for a status that is none of ours.
-const STATUS: &str = "status";
-/// A field with a value of the wrong type or out of range.
-const VALUE: &str = "value";
-/// More of something than is taken.
-const LIMIT: &str = "limit";
-
 /// Longest name, task id and other text, in bytes.
 const MAX_TEXT: usize = 256;
 /// Longest reason and component details, in bytes.

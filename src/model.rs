@@ -22,8 +22,10 @@ pub mod level;
 pub mod limited;
 pub mod matchers;
 pub mod notice;
+pub mod problem;
 pub mod project;
 pub mod quiet;
+pub mod rejected;
 pub mod rule;
 pub mod sessions;
 pub mod signal;
@@ -58,8 +60,10 @@ pub use notice::{
     Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, Retry, SendError,
     SendReason,
 };
+pub use problem::{Origin, Problem};
 pub use project::{DEFAULT_PROJECT, ModelTotals, Project, Totals};
 pub use quiet::{Quiet, QuietHours};
+pub use rejected::{Input, RejectReason, Rejected};
 pub use rule::{Class, Flap, RulePolicy};
 pub use sessions::Sessions;
 pub use signal::{Signal, Signals};
@@ -68,5 +72,5 @@ pub use slab::Slab;
 pub use snapshot::{Budgets, Snapshot};
 pub use source::{Source, SourceError, SourceErrorReason};
 pub use spending::{Spending, Spent, Velocity};
-pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, Rejected, UsageUpdate};
+pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, UsageUpdate};
 pub use windows::{AgentWindows, Window};

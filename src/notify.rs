@@ -31,7 +31,6 @@ mod transport_tests;
 mod webhook;
 mod words;
 
-pub use config::ConfigProblem;
 pub use dispatcher::{Dispatcher, ReceiverStatus};
 pub use receiver::Receiver;
 pub use rehearsal::{Rehearsal, Sent};

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builtin::{BUILT_IN, built_in};
-pub use compile::{Rule, RuleError, RuleSet};
+pub use compile::{Rule, RuleSet};
 pub use description::{Description, Measure};
 pub use level::When;
 pub use text::{Facts, as_count, as_duration, as_percent};

@@ -6,8 +6,8 @@ use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::IncidentPolicy;
-use crate::model::Time;
 use crate::model::quiet::time_of_day;
+use crate::model::{Problem, Time};
 
 /// When many alerts of one rule are told as one.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -93,14 +93,16 @@ impl Default for DigestConfig {
 }
 
 impl DigestConfig {
-    /// What is wrong with it: the key within the section, and why.
-    pub fn problem(&self) -> Option<(&'static str, String)> {
+    /// What is wrong with it.
+    pub fn validate(&self) -> Vec<Problem> {
         if let Some(Err(error)) = self.at.as_deref().map(time_of_day) {
-            return Some(("at", error));
+            return vec![Problem::new("digest.at", error)];
         }
-        let unknown = TimeZone::get(&self.time_zone).is_err();
-        let message = || format!("`{}` is not a time zone; write it like Europe/Berlin", self.time_zone);
-        unknown.then(|| ("time_zone", message()))
+        if TimeZone::get(&self.time_zone).is_err() {
+            let message = format!("`{}` is not a time zone; write it like Europe/Berlin", self.time_zone);
+            return vec![Problem::new("digest.time_zone", message)];
+        }
+        Vec::new()
     }
 
     /// When the next one is due after `now`.
@@ -144,8 +146,10 @@ mod tests {
             assert_eq!(digest.next(Time::parse(now).unwrap()).unwrap().to_string(), next);
         }
         assert_eq!(DigestConfig::default().next(Time::default()), None);
-        for (text, key) in [(r#"{"at": "9"}"#, "at"), (r#"{"at": "09:00", "time_zone": "Berlin"}"#, "time_zone")] {
-            assert_eq!(serde_json::from_str::<DigestConfig>(text).unwrap().problem().unwrap().0, key);
+        for (text, key) in
+            [(r#"{"at": "9"}"#, "digest.at"), (r#"{"at": "09:00", "time_zone": "Berlin"}"#, "digest.time_zone")]
+        {
+            assert_eq!(serde_json::from_str::<DigestConfig>(text).unwrap().validate()[0].path, key);
         }
     }
 }

@@ -35,7 +35,7 @@ impl Pollers {
         let (sender, mut reports) = mpsc::channel::<PollReport>(REPORTS);
         let (tracker, broken) =
             ingest::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
-                let lines: Vec<String> = problems.iter().map(|(key, text)| format!("sources{key}: {text}")).collect();
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 anyhow::anyhow!(lines.join("\n"))
             })?;
         let (handle, stopped, supervisor) = (self.handle.clone(), stop.clone(), self.supervisor.clone());

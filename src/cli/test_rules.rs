@@ -26,9 +26,10 @@ pub use file::RuleTest;
 use super::answer::count;
 use super::terminal::{Colour, Look, print};
 use super::warn;
+use crate::config::ConfigError;
 use crate::config::rule_tests::{self, RuleTests};
-use crate::config::{ConfigError, Origin, Problem};
 use crate::machine::Simulation;
+use crate::model::Problem;
 use crate::text::clean;
 use crate::written::mistake::suggestion;
 
@@ -100,13 +101,11 @@ pub fn load(path: &Path) -> Result<RuleTests<RuleTest>, ConfigError> {
     if problems.is_empty() {
         return Ok(tests);
     }
-    let origin = Origin::File(path.to_owned());
-    let problems = problems.into_iter().map(|(key, message)| Problem { origin: origin.clone(), key, message });
-    Err(ConfigError { problems: problems.collect() })
+    Err(ConfigError { problems }.found_in(Some(path)))
 }
 
-/// Fills in the receiver where there is only one; returns names that do not exist, by key.
-fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<(String, String)> {
+/// Fills in the receiver where there is only one; returns names that do not exist.
+fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
     let rules =
         tests.config.rule_set().map(|set| set.names().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
     let receivers: Vec<&str> = tests.config.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
@@ -114,7 +113,8 @@ fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     let mut known = |key: String, name: &Option<String>, names: &[&str], what: &str| {
         if let Some(name) = name.as_deref().filter(|name| !names.contains(name)) {
-            problems.push((key, format!("there is no {what} `{name}`; {}", suggestion(name, names, "there are"))));
+            let message = format!("there is no {what} `{name}`; {}", suggestion(name, names, "there are"));
+            problems.push(Problem::new(key, message));
         }
     };
     for (place, test) in tests.tests.iter_mut().enumerate() {
@@ -139,12 +139,12 @@ fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<(String, String)> {
     problems
 }
 
-/// Plays one test; at each of its intervals `look` sees how things are. The error is a key and what is wrong there.
+/// Plays one test; at each of its intervals `look` sees how things are. The error is why it can't be played.
 pub fn watch(
     test: &RuleTest,
     tests: &RuleTests<RuleTest>,
     look: &mut dyn FnMut(Duration, &Simulation),
-) -> Result<(), (String, String)> {
+) -> Result<(), Problem> {
     play::play(test, &tests.config, tests.start, look).map(drop)
 }
 
@@ -152,7 +152,7 @@ pub fn watch(
 fn outcome(test: &RuleTest, tests: &RuleTests<RuleTest>, folder: &Path) -> Vec<String> {
     match play::play(test, &tests.config, tests.start, &mut |_, _| ()) {
         Ok(played) => expect::failures(test, &played, tests.start, folder),
-        Err((key, message)) => vec![format!("{key}: {message}")],
+        Err(Problem { path, message, .. }) => vec![format!("{path}: {message}")],
     }
 }
 

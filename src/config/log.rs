@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Problem;
+
 /// The words for how much is logged.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -36,9 +38,13 @@ pub enum LogFormat {
 }
 
 impl LogConfig {
-    /// Says what is wrong with `level`. The filter itself would read a slip like `inof` as the name of a part, and
-    /// log nothing else.
-    pub(super) fn check_level(&self) -> Result<(), String> {
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        self.check_level().err().map(|message| Problem::new("log.level", message)).into_iter().collect()
+    }
+
+    /// The filter itself would read a slip like `inof` as the name of a part, and log nothing else.
+    fn check_level(&self) -> Result<(), String> {
         for directive in self.level.split(',').map(str::trim) {
             let word = directive.rsplit_once('=').map_or(directive, |(_, word)| word);
             if !LEVELS.contains(&word.to_lowercase().as_str()) {

@@ -9,7 +9,7 @@ use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::words;
-use crate::model::AgentStatus;
+use crate::model::{AgentStatus, Problem};
 use crate::text;
 
 /// Most patterns of one stream.
@@ -27,20 +27,27 @@ pub struct PipeConfig {
 }
 
 impl PipeConfig {
-    /// The patterns that can be used, and what is wrong with the others: key below `pipe`, and message.
-    pub fn read(&self) -> (Vec<Pattern>, Vec<(String, String)>) {
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        self.read().1
+    }
+
+    /// The patterns that can be used, and what is wrong with the others.
+    pub fn read(&self) -> (Vec<Pattern>, Vec<Problem>) {
         let (mut patterns, mut problems) = (Vec::new(), Vec::new());
         for (key, regexes) in &self.patterns {
             for (place, regex) in regexes.iter().enumerate() {
                 match Pattern::new(key, regex) {
                     Ok(pattern) => patterns.push(pattern),
-                    Err(error) => problems.push((format!("patterns.{key}[{place}]"), error.to_string())),
+                    Err(error) => {
+                        problems.push(Problem::new(format!("pipe.patterns.{key}[{place}]"), error.to_string()));
+                    }
                 }
             }
         }
         if patterns.len() > MAX_PATTERNS {
-            problems
-                .push(("patterns".to_owned(), format!("has more than {MAX_PATTERNS} patterns; join some with `|`")));
+            let message = format!("has more than {MAX_PATTERNS} patterns; join some with `|`");
+            problems.push(Problem::new("pipe.patterns", message));
         }
         (patterns, problems)
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use serde_json::Value;
 
-use super::{Config, ConfigError, Origin, Problem};
+use super::{Config, ConfigError};
 use crate::http_client;
+use crate::model::Problem;
 use crate::notify::Receiver;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::rules::compile::RuleSet;
@@ -32,22 +33,19 @@ impl Config {
     /// reads from disk, so that it may hang as long as a disk does.
     pub fn prepare(self) -> Result<Prepared, ConfigError> {
         let mut problems = Vec::new();
-        let mut report = |key: String, message: String| {
-            problems.push(Problem { origin: Origin::Unsaid, key, message });
-        };
         let receivers = Receiver::build(&self.receivers).unwrap_or_else(|wrong| {
-            wrong.into_iter().for_each(|problem| report(problem.path, problem.message));
+            problems.extend(wrong);
             Vec::new()
         });
-        let certificate = self.tls.load().unwrap_or_else(|(key, message)| {
-            report(format!("tls.{key}"), message);
+        let certificate = self.tls.load().unwrap_or_else(|problem| {
+            problems.push(problem);
             None
         });
-        files(&serde_json::to_value(&self).unwrap_or_default(), String::new(), &mut report);
-        listeners(&self, &mut report);
+        files(&serde_json::to_value(&self).unwrap_or_default(), String::new(), &mut problems);
+        listeners(&self, &mut problems);
         for (key, path) in [("store.path", &self.store.path), ("record.path", &self.record.path)] {
             if let Some(Err(message)) = path.as_deref().map(writable) {
-                report(key.to_owned(), message);
+                problems.push(Problem::new(key, message));
             }
         }
         let rules = self.rule_set().map_err(|error| problems.extend(error.problems));
@@ -61,15 +59,15 @@ impl Config {
 }
 
 /// Reads what the keys under `value` name that end in `_file`: so no such key can be forgotten here.
-fn files(value: &Value, key: String, report: &mut impl FnMut(String, String)) {
+fn files(value: &Value, key: String, problems: &mut Vec<Problem>) {
     let inner = |name: &dyn std::fmt::Display| match key.as_str() {
         "" => name.to_string(),
         key => format!("{key}.{name}"),
     };
     match value {
-        Value::Object(map) => map.iter().for_each(|(name, value)| files(value, inner(name), report)),
+        Value::Object(map) => map.iter().for_each(|(name, value)| files(value, inner(name), problems)),
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(at, value)| files(value, format!("{key}[{at}]"), report))
+            list.iter().enumerate().for_each(|(at, value)| files(value, format!("{key}[{at}]"), problems))
         }
         Value::String(path) => {
             let path = PathBuf::from(path);
@@ -84,7 +82,7 @@ fn files(value: &Value, key: String, report: &mut impl FnMut(String, String)) {
                 _ => None,
             };
             if let Some(message) = wrong {
-                report(key, message);
+                problems.push(Problem::new(key, message));
             }
         }
         _ => {}
@@ -92,24 +90,23 @@ fn files(value: &Value, key: String, report: &mut impl FnMut(String, String)) {
 }
 
 /// Looks whether each listener can have its address. One that is in use is ours while we run, or is found at the start.
-fn listeners(config: &Config, report: &mut impl FnMut(String, String)) {
+fn listeners(config: &Config, problems: &mut Vec<Problem>) {
     let mut listeners = vec![("listen", config.listen.0)];
     // A default that is taken is not used, which the start says.
     listeners.extend(config.otlp.http.filter(|at| *at != DEFAULT_HTTP).map(|at| ("otlp.http", at)));
     listeners.extend(config.otlp.grpc.filter(|at| *at != DEFAULT_GRPC).map(|at| ("otlp.grpc", at)));
     for (place, (key, address)) in listeners.iter().enumerate() {
         if let Some((other, _)) = listeners.iter().take(place).find(|(_, other)| overlap(*address, *other)) {
-            report((*key).to_owned(), format!("{address} is where `{other}` listens; give each its own port"));
+            let message = format!("{address} is where `{other}` listens; give each its own port");
+            problems.push(Problem::new(*key, message));
         }
         if let Err(error) = TcpListener::bind(address)
             && error.kind() != std::io::ErrorKind::AddrInUse
         {
-            report(
-                (*key).to_owned(),
-                format!(
-                    "cannot listen on {address}: {error}; use an address of this machine and a port that is free to use"
-                ),
+            let message = format!(
+                "cannot listen on {address}: {error}; use an address of this machine and a port that is free to use"
             );
+            problems.push(Problem::new(*key, message));
         }
     }
 }
@@ -216,9 +213,9 @@ mod tests {
                 Source { file: Some(path), env: Environment::default() }.load().expect("it can be read")
             };
             let mut found = Vec::new();
-            listeners(&config, &mut |key, message| found.push(format!("{key}: {message}")));
+            listeners(&config, &mut found);
             assert!(found.len() == usize::from(!problem.is_empty()), "{found:?}");
-            assert!(found.iter().all(|line| line.starts_with(problem)), "{found:?}");
+            assert!(found.iter().all(|line| line.to_string().starts_with(problem)), "{found:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::environment::Environment;
-use super::problem::{Origin, Problem};
+use crate::model::{Origin, Problem};
 use crate::written::mistake;
 use crate::written::tree::{Kind, Map, Mistake, Value};
 
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
     }
 
     fn report(&mut self, path: &[String], message: String) {
-        self.problems.push(Problem { origin: self.said.origin(path), key: mistake::key(path), message });
+        self.problems.push(Problem { origin: self.said.origin(path), path: mistake::key(path), message });
     }
 }
 
@@ -173,15 +173,20 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Adds the problem that `message` tells of the key `key`, such as `sources[0].url`.
-    pub(super) fn report(&mut self, key: &str, message: String) {
-        let path: Vec<String> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        self.problems.push(Problem { origin: self.said.origin(&path), key: key.to_owned(), message });
+    /// Adds the problem that `message` tells of the key at `path`, such as `sources[0].url`.
+    pub(super) fn report(&mut self, path: &str, message: impl Into<String>) {
+        self.extend([Problem::new(path, message)]);
     }
 
-    /// Adds a problem that has an origin of its own.
-    pub(super) fn push(&mut self, problem: Problem) {
-        self.problems.push(problem);
+    /// Adds problems, and to those that do not know where their key was said.
+    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        for mut problem in problems {
+            if problem.origin == Origin::Unsaid {
+                let parts = problem.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
+                problem.origin = self.said.origin(&parts.map(str::to_owned).collect::<Vec<_>>());
+            }
+            self.problems.push(problem);
+        }
     }
 
     /// Everything that was found wrong.

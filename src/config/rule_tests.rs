@@ -71,7 +71,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
     let any_receiver = reader.has_items("receivers");
     let mut found = reader.finish();
     if !has_tests {
-        found.report("tests", "is missing or empty; a file of tests has at least one".to_owned());
+        found.report("tests", "is missing or empty; a file of tests has at least one");
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     config.rules.iter_mut().for_each(|rules: &mut PathBuf| *rules = folder.join(&*rules));

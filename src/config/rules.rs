@@ -1,10 +1,8 @@
 //! The rule files that the configuration names, read and compiled over the built-in rules.
 
-use std::path::Path;
-
-use super::problem::{Origin, Problem};
 use super::{Config, ConfigError, file};
-use crate::rules::compile::{RuleError, RuleSet, RuleSettings};
+use crate::model::Problem;
+use crate::rules::compile::{RuleSet, RuleSettings};
 
 impl Config {
     /// Origin and text of each rule file. The error names every one that can't be read.
@@ -19,7 +17,7 @@ impl Config {
         for path in &self.rules {
             match file::read(path) {
                 Ok(text) => files.push((path.display().to_string(), text)),
-                Err(message) => problems.push(about(path, String::new(), message)),
+                Err(message) => problems.push(Problem::in_file(path, "", message)),
             }
         }
         (files, problems)
@@ -32,23 +30,10 @@ impl Config {
         match RuleSet::load(&files, settings) {
             Ok(set) if problems.is_empty() => Ok(set),
             Ok(_) => Err(ConfigError { problems }),
-            Err(errors) => {
-                problems.extend(errors.into_iter().map(explain));
+            Err(wrong) => {
+                problems.extend(wrong);
                 Err(ConfigError { problems })
             }
         }
     }
-}
-
-fn explain(error: RuleError) -> Problem {
-    let origin = Path::new(&error.origin);
-    if error.rule.starts_with('(') {
-        // About the file as a whole.
-        return about(origin, String::new(), error.problem);
-    }
-    about(origin, format!("rule {}", error.rule), error.problem)
-}
-
-fn about(path: &Path, key: String, message: String) -> Problem {
-    Problem { origin: Origin::File(path.to_owned()), key, message }
 }

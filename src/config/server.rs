@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::http_client::MAX_PEM;
+use crate::model::Problem;
 use crate::secret::{Secret, SecretSource, mask};
 use crate::text;
 
@@ -61,12 +62,12 @@ impl TokenConfig {
 }
 
 impl AuthConfig {
-    /// Every mistake in the section: a key below it, such as `tokens[0].name`, and what is wrong with its value.
-    pub fn validate(&self) -> Vec<(String, String)> {
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (place, token) in self.tokens.iter().enumerate() {
             let mut report = |key: &str, message: &str| {
-                problems.push((format!("tokens[{place}].{key}"), message.to_owned()));
+                problems.push(Problem::new(format!("auth.tokens[{place}].{key}"), message));
             };
             let earlier = self.tokens.get(..place).unwrap_or_default();
             if token.name.trim().is_empty() || !text::is_name(&token.name, MAX_TOKEN_NAME) {
@@ -132,46 +133,61 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
 }
 
+/// The keys of the section.
+const CERT_FILE: &str = "tls.cert_file";
+const KEY_FILE: &str = "tls.key_file";
+
 impl TlsConfig {
-    /// The files of certificate and key; none without TLS. The error is the key that is wrong and what is.
-    pub fn files(&self) -> Result<Option<(&Path, &Path)>, (&'static str, &'static str)> {
+    /// What is wrong with the section, before any file is read.
+    pub fn validate(&self) -> Vec<Problem> {
+        self.files().err().into_iter().collect()
+    }
+
+    /// The files of certificate and key; none without TLS.
+    fn files(&self) -> Result<Option<(&Path, &Path)>, Problem> {
         let is_blank = |file: &&Path| file.as_os_str().as_encoded_bytes().trim_ascii().is_empty();
         let (certificate, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
-        for (name, file) in [("cert_file", certificate), ("key_file", key)] {
+        for (key, file) in [(CERT_FILE, certificate), (KEY_FILE, key)] {
             if file.as_ref().is_some_and(is_blank) {
-                return Err((name, "is empty; give the path of a PEM file, or null for no TLS"));
+                return Err(Problem::new(key, "is empty; give the path of a PEM file, or null for no TLS"));
             }
         }
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
             (None, None) => Ok(None),
-            (Some(_), None) => Err(("key_file", "is missing beside tls.cert_file; give both, or neither for no TLS")),
-            (None, Some(_)) => Err(("cert_file", "is missing beside tls.key_file; give both, or neither for no TLS")),
+            (Some(_), None) => {
+                Err(Problem::new(KEY_FILE, "is missing beside tls.cert_file; give both, or neither for no TLS"))
+            }
+            (None, Some(_)) => {
+                Err(Problem::new(CERT_FILE, "is missing beside tls.key_file; give both, or neither for no TLS"))
+            }
         }
     }
 
-    /// The certificate and its key, read and found to fit; none when none is configured. The error names the key of this
-    /// section and what is wrong, and nothing of what the key's file holds.
-    pub fn load(&self) -> Result<Option<CertifiedKey>, (&'static str, String)> {
-        let files = self.files().map_err(|(key, message)| (key, message.to_owned()))?;
-        let Some((certificate, key)) = files else { return Ok(None) };
+    /// The certificate and its key, read and found to fit; none when none is configured. The error shows nothing of
+    /// what the key's file holds.
+    pub fn load(&self) -> Result<Option<CertifiedKey>, Problem> {
+        let Some((certificate, key)) = self.files()? else { return Ok(None) };
         let read = |name, path: &Path| {
-            files::read_blocking(path, MAX_PEM).map_err(|error| (name, format!("read {}: {error}", path.display())))
+            files::read_blocking(path, MAX_PEM)
+                .map_err(|error| Problem::new(name, format!("read {}: {error}", path.display())))
         };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("cert_file", certificate)?).collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(CERT_FILE, certificate)?).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
-            ("cert_file", format!("{} holds no certificate; give its chain in PEM", certificate.display()))
+            let message = format!("{} holds no certificate; give its chain in PEM", certificate.display());
+            Problem::new(CERT_FILE, message)
         })?;
-        let secret = PrivateKeyDer::from_pem_slice(&read("key_file", key)?).map_err(|_| {
-            (
-                "key_file",
-                format!("{} holds no private key; give the certificate's in PEM, without a password", key.display()),
-            )
+        let secret = PrivateKeyDer::from_pem_slice(&read(KEY_FILE, key)?).map_err(|_| {
+            let message =
+                format!("{} holds no private key; give the certificate's in PEM, without a password", key.display());
+            Problem::new(KEY_FILE, message)
         })?;
         let both = CertifiedKey::from_der(chain, secret, &rustls::crypto::ring::default_provider());
         both.map(Some).map_err(|error| {
             let (certificate, key) = (certificate.display(), key.display());
-            ("key_file", format!("{key} is not the key of {certificate}: {error}; give the pair that belongs together"))
+            let message =
+                format!("{key} is not the key of {certificate}: {error}; give the pair that belongs together");
+            Problem::new(KEY_FILE, message)
         })
     }
 }
@@ -193,6 +209,16 @@ pub struct LimitsConfig {
     /// How long a request's body may take.
     #[serde(with = "crate::model::duration")]
     pub body_timeout: Duration,
+}
+
+impl LimitsConfig {
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        match self.connections {
+            0 => vec![Problem::new("limits.connections", "is 0; nobody could connect")],
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Default for LimitsConfig {

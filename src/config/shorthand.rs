@@ -3,7 +3,7 @@
 //! They create receivers only when nothing else does.
 
 use super::environment::Environment;
-use super::problem::{Origin, Problem};
+use crate::model::Problem;
 use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
 
@@ -42,7 +42,7 @@ pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>
     }
     for problem in validate(&receivers) {
         let key = problem.path.split_once("].").map_or("", |(_, key)| key);
-        problems.push(wrong(variable_of(key, env), problem.message));
+        problems.push(Problem::in_variable(variable_of(key, env), problem.message));
     }
     (receivers, problems)
 }
@@ -75,23 +75,28 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
 fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
     let Some(people) = env.get(ALERT_EMAIL_TO) else { return Ok(None) };
     let Some(host) = env.get(SMTP_HOST) else {
-        return Err(wrong(ALERT_EMAIL_TO, "needs a mail server; set SMTP_HOST as well".to_owned()));
+        return Err(Problem::in_variable(ALERT_EMAIL_TO, "needs a mail server; set SMTP_HOST as well"));
     };
     let to: Vec<String> = people.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
     if let Some(bad) = to.iter().find(|one| one.parse::<lettre::Address>().is_err()) {
-        return Err(wrong(
+        return Err(Problem::in_variable(
             ALERT_EMAIL_TO,
             format!("`{bad}` is not an address; write ops@example.com,oncall@example.com"),
         ));
     }
     if to.is_empty() {
-        return Err(wrong(ALERT_EMAIL_TO, "names nobody; write ops@example.com,oncall@example.com".to_owned()));
+        return Err(Problem::in_variable(ALERT_EMAIL_TO, "names nobody; write ops@example.com,oncall@example.com"));
     }
     let port = match env.get(SMTP_PORT) {
         None => SUBMISSION,
         Some(text) => match text.trim().parse() {
             Ok(port) if port > 0 => port,
-            _ => return Err(wrong(SMTP_PORT, format!("`{text}` is not a port; write a number such as 587"))),
+            _ => {
+                return Err(Problem::in_variable(
+                    SMTP_PORT,
+                    format!("`{text}` is not a port; write a number such as 587"),
+                ));
+            }
         },
     };
     let username = env.get(SMTP_USER);
@@ -109,8 +114,4 @@ fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
         ca_file: None,
     };
     Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..ReceiverConfig::named("email") }))
-}
-
-fn wrong(variable: &str, message: String) -> Problem {
-    Problem { origin: Origin::Variable(variable.to_owned()), key: String::new(), message }
 }

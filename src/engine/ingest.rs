@@ -10,7 +10,7 @@ use crate::clock::Stopwatch;
 use crate::fleet::Taken;
 use crate::ingest::{self, Pushed, UsageBatch};
 use crate::machine::Event;
-use crate::model::{Arrival, Batch, Distilled, Hook, PollReport, Time};
+use crate::model::{Arrival, Batch, Distilled, Hook, Input, PollReport, RejectReason, Time};
 use crate::store::UsageBody;
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
             Bulk::Telemetry(Distilled { said, counting }, done) => {
                 self.machine.unsaved().counting.merge(counting);
                 let taken = self.update(now, Event::Telemetry(said));
-                self.count("telemetry", &taken);
+                self.count(Input::Telemetry, &taken);
                 for rejected in &taken.rejected {
                     tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
                 }
@@ -48,7 +48,7 @@ impl Engine {
             recorder.note(now, Arrival::State(state.body));
         }
         let taken = self.update(now, Event::State(state.update));
-        self.answer("state", taken)
+        self.answer(Input::State, taken)
     }
 
     fn push_usage(
@@ -67,7 +67,7 @@ impl Engine {
         } else {
             oneshot::channel().1
         };
-        self.answer("usage", taken).map(|accepted| (accepted, logged))
+        self.answer(Input::Usage, taken).map(|accepted| (accepted, logged))
     }
 
     /// Serves one hook, whose sender was answered before.
@@ -79,7 +79,7 @@ impl Engine {
             recorder.note(now, Arrival::Hook(hook.clone()));
         }
         let taken = self.update(now, Event::Hook(hook));
-        self.count("hooks", &taken);
+        self.count(Input::Hooks, &taken);
     }
 
     fn poll(&mut self, now: Time, report: PollReport) {
@@ -94,7 +94,7 @@ impl Engine {
         let (source, is_ok) = (Arc::clone(&report.source), report.result.is_ok());
         let before = self.machine.fleet().last_error(&source);
         let taken = self.update(now, Event::Poll(report));
-        self.count("poll", &taken);
+        self.count(Input::Poll, &taken);
         // Once, and again when something else can't be read: the next poll finds the same.
         if let Some(error) = self.machine.fleet().last_error(&source).filter(|error| before.as_ref() != Some(error))
             && is_ok
@@ -126,18 +126,21 @@ impl Engine {
         }
     }
 
-    fn count(&self, signal: &'static str, taken: &Taken) {
-        self.own.ingested(signal, taken.accepted as u64);
+    fn count(&self, input: Input, taken: &Taken) {
+        self.own.ingested(input, taken.accepted as u64);
         for (reason, count) in &taken.reasons {
-            self.own.rejected(signal, reason, *count);
+            self.own.rejected(input, *reason, *count);
         }
     }
 
     /// The answer: what was accepted and what was not; an error only when there was no room for any of it.
-    fn answer(&self, signal: &'static str, taken: Taken) -> Result<Accepted, IngestError> {
-        self.count(signal, &taken);
+    fn answer(&self, input: Input, taken: Taken) -> Result<Accepted, IngestError> {
+        self.count(input, &taken);
         match taken.rejected.first() {
-            Some(first) if taken.accepted == 0 && taken.reasons.iter().all(|(reason, _)| *reason == "series_cap") => {
+            Some(first)
+                if taken.accepted == 0
+                    && taken.reasons.iter().all(|(reason, _)| *reason == RejectReason::SeriesCap) =>
+            {
                 Err(IngestError::Full(first.error.clone()))
             }
             _ => {

@@ -1,5 +1,6 @@
 //! The sections `agents`, `expected`, `budgets` and the fleet's part of `limits`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::Budgets;
+use crate::model::{Budgets, Problem, duration};
+use crate::text::is_name;
 
 /// When an agent counts as silent, idle and forgotten.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -40,6 +42,24 @@ impl Default for AgentsConfig {
     }
 }
 
+impl AgentsConfig {
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        let times = [("timeout", self.timeout), ("max_ttl", self.max_ttl), ("max_idle", self.max_idle)];
+        let zero = times.into_iter().filter(|(_, time)| time.is_zero());
+        let mut problems: Vec<Problem> =
+            zero.map(|(key, _)| Problem::new(key, "is 0s; it must be longer").under("agents")).collect();
+        if self.forget_after < self.timeout {
+            let [forget, timeout] = [self.forget_after, self.timeout].map(duration::exact);
+            let message = format!(
+                "{forget} is less than agents.timeout, {timeout}; an agent would be forgotten before it is missed"
+            );
+            problems.push(Problem::new("agents.forget_after", message));
+        }
+        problems
+    }
+}
+
 /// Who must be there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +72,51 @@ pub struct ExpectedConfig {
     /// So many agents up, whoever they are.
     #[serde(default)]
     pub count: Option<u32>,
+}
+
+/// The longest name of a project or expected agent, in bytes.
+const MAX_NAME: usize = 256;
+
+impl ExpectedConfig {
+    /// What is wrong with the section.
+    pub fn validate(section: &[Self]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut projects = BTreeSet::new();
+        for (index, expected) in section.iter().enumerate() {
+            let mut report = |key: &str, message: String| {
+                problems.push(Problem::new(key, message).under(&format!("expected[{index}]")));
+            };
+            if let Err(message) = is_plain(&expected.project) {
+                report("project", message);
+            }
+            if !projects.insert(&expected.project) {
+                report("project", format!("`{}` is there twice; merge the two", expected.project));
+            }
+            if expected.agents.is_empty() && expected.count.unwrap_or(0) == 0 {
+                report("", "expects nobody; give agents, count or both".to_owned());
+            }
+            let mut agents = BTreeSet::new();
+            for (place, agent) in expected.agents.iter().enumerate() {
+                let key = format!("agents[{place}]");
+                if let Err(message) = is_plain(agent) {
+                    report(&key, message);
+                }
+                if !agents.insert(agent) {
+                    report(&key, format!("`{agent}` is there twice; keep one"));
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// Whether `name` can be the name of a project or an agent; the error says why not.
+fn is_plain(name: &str) -> Result<(), String> {
+    match name {
+        "" => Err("is empty; give it a name".to_owned()),
+        name if is_name(name, MAX_NAME) => Ok(()),
+        _ => Err(format!("holds control characters or more than {MAX_NAME} bytes; choose a plainer name")),
+    }
 }
 
 /// What an agent may use. Null is no budget.
@@ -87,6 +152,28 @@ impl BudgetsConfig {
             tokens_per_day: self.tokens_per_day.filter(|it| is_asked(it.action)).map(|it| it.limit),
             cost_usd_per_day: self.cost_usd_per_day.filter(|it| is_asked(it.action)).map(|it| it.limit),
         }
+    }
+
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut report = |key: &str, message: String| problems.push(Problem::new(key, message).under("budgets"));
+        for (key, tokens) in [("tokens_per_task", self.tokens_per_task), ("tokens_per_day", self.tokens_per_day)] {
+            if let Some(Limit { limit: 0, action }) = tokens {
+                report(&limit_key(key, action), "is 0; write null for no budget".to_owned());
+            }
+        }
+        let is_amount = |usd: f64| usd.is_finite() && usd > 0.0;
+        if let Some(Limit { limit, action }) = self.cost_usd_per_day.filter(|usd| !is_amount(usd.limit)) {
+            let message = format!("is {limit}; write an amount above 0, or null for no budget");
+            report(&limit_key("cost_usd_per_day", action), message);
+        }
+        if self.zone().is_none() {
+            let message =
+                format!("`{}` is not a time zone; write its IANA name, such as Europe/Berlin or UTC", self.time_zone);
+            report("time_zone", message);
+        }
+        problems
     }
 
     /// The zone in which the day turns; none when there is no such zone.
@@ -132,6 +219,11 @@ impl<T> From<T> for Limit<T> {
     fn from(limit: T) -> Self {
         Self { limit, action: Action::default() }
     }
+}
+
+/// Where the limit of a budget is written: one that stops is written with keys.
+fn limit_key(key: &str, action: Action) -> String {
+    if action == Action::Stop { format!("{key}.limit") } else { key.to_owned() }
 }
 
 /// A budget that is written with its action.

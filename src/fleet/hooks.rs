@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::project::Project;
 use crate::model::sessions::Heard;
-use crate::model::{Agent, AgentUpdate, Hook, Patch, Signal, Time, UsageOwner, hook};
+use crate::model::{Agent, AgentUpdate, Hook, Patch, RejectReason, Signal, Time, UsageOwner, hook};
 
 use super::agent::Step;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
@@ -23,14 +23,14 @@ impl Fleet {
         }
         let Some(project) = self.project_slot(&hook.project) else {
             let error = "too many projects are known already; use fewer project names";
-            taken.reject(("", 0), &hook.agent, "series_cap", error.to_owned());
+            taken.reject(("", 0), &hook.agent, RejectReason::SeriesCap, error.to_owned());
             return taken;
         };
         let before = self.tally(project);
         let source = Arc::clone(&self.hooks);
         let Some((slot, is_new)) = self.agent_slot(now, project, &source, &hook.agent) else {
             self.state.series_dropped += SERIES_PER_AGENT as u64;
-            taken.reject(("", 0), &hook.agent, "series_cap", self.cap_error());
+            taken.reject(("", 0), &hook.agent, RejectReason::SeriesCap, self.cap_error());
             return taken;
         };
         let forget_after = self.settings.agents.forget_after;

@@ -1,6 +1,6 @@
 //! What of a batch was taken in, and what not and why.
 
-use crate::model::Rejected;
+use crate::model::{RejectReason, Rejected};
 use crate::text::clean;
 
 /// A batch names at most so many rejects; the others are counted.
@@ -14,7 +14,7 @@ pub struct Taken {
     /// What was rejected, at most 100 of it spelt out.
     pub rejected: Vec<Rejected>,
     /// How much was not, named or not, by reason.
-    pub reasons: Vec<(&'static str, u64)>,
+    pub reasons: Vec<(RejectReason, u64)>,
 }
 
 impl Taken {
@@ -33,7 +33,7 @@ impl Taken {
         &mut self,
         (list, index): (&'static str, usize),
         name: &str,
-        reason: &'static str,
+        reason: RejectReason,
         error: String,
     ) {
         self.count(reason);
@@ -43,11 +43,11 @@ impl Taken {
         }
     }
 
-    pub(super) fn count(&mut self, reason: &'static str) {
+    pub(super) fn count(&mut self, reason: RejectReason) {
         self.add(reason, 1);
     }
 
-    pub(super) fn add(&mut self, reason: &'static str, more: u64) {
+    pub(super) fn add(&mut self, reason: RejectReason, more: u64) {
         match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += more,
             None => self.reasons.push((reason, more)),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::{
-    Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, Signal, Signals, Time, UsageOwner,
+    Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, RejectReason, Signal, Signals, Time, UsageOwner,
 };
 
 use super::agent::{Price, USAGE, Used, add_tokens};
@@ -74,15 +74,18 @@ impl Fleet {
         self.becomes(now, slot, AgentStatus::Idle, Some(Arc::from(RESTS)));
     }
 
-    fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (&'static str, String)> {
+    fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (RejectReason, String)> {
         let Some(project_slot) = self.project_slot(&said.project) else {
-            return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));
+            return Err((
+                RejectReason::SeriesCap,
+                "too many projects are known already; use fewer project names".to_owned(),
+            ));
         };
         let before = self.tally(project_slot);
         let source = Arc::clone(&self.otlp);
         let Some((slot, is_new)) = self.agent_slot(now, project_slot, &source, &said.agent) else {
             self.state.series_dropped += SERIES_PER_AGENT as u64;
-            return Err(("series_cap", self.cap_error()));
+            return Err((RejectReason::SeriesCap, self.cap_error()));
         };
         let (Some(agent), Some(totals)) =
             (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
@@ -177,7 +180,7 @@ impl Fleet {
         if has_numbers && !is_ours {
             let error =
                 "another kind of report owns this agent's tokens and requests; report its usage in one way only";
-            return Err(("usage_owner", error.to_owned()));
+            return Err((RejectReason::UsageOwner, error.to_owned()));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Signals, Time, UsageOwner, UsageUpdate};
+use crate::model::{RejectReason, Signals, Time, UsageOwner, UsageUpdate};
 
 use super::agent::{Price, USAGE, Used, add_tokens};
 use super::project::Tally;
@@ -107,19 +107,25 @@ impl Fleet {
         project: &str,
         update: &UsageUpdate<'_>,
         name: &str,
-    ) -> Result<(), (&'static str, String)> {
+    ) -> Result<(), (RejectReason, String)> {
         if name.is_empty() {
-            return Err(("name", "neither `agent` nor `task_id` is given; give one of them".to_owned()));
+            return Err((RejectReason::Name, "neither `agent` nor `task_id` is given; give one of them".to_owned()));
         }
         let id = update.id.as_deref().map(|id| SeenIds::hash(project, id));
         // Before anybody is made for it: a repeated increment brings no agent back.
         if let (Some(hash), Some(id)) = (id, &update.id)
             && self.usage_ids.known.contains(&hash)
         {
-            return Err(("duplicate", format!("the id `{}` was counted already", crate::text::clean(id, 64))));
+            return Err((
+                RejectReason::Duplicate,
+                format!("the id `{}` was counted already", crate::text::clean(id, 64)),
+            ));
         }
         let Some(project_slot) = self.project_slot(project) else {
-            return Err(("series_cap", "too many projects are known already; use fewer project names".to_owned()));
+            return Err((
+                RejectReason::SeriesCap,
+                "too many projects are known already; use fewer project names".to_owned(),
+            ));
         };
         let before = self.tally(project_slot);
         let holder = match (&update.agent, &update.task_id) {
@@ -133,7 +139,7 @@ impl Fleet {
                 let source = Arc::clone(&self.usage);
                 self.agent_slot(now, project_slot, &source, name).ok_or_else(|| {
                     self.state.series_dropped += SERIES_PER_AGENT as u64;
-                    ("series_cap", self.cap_error())
+                    (RejectReason::SeriesCap, self.cap_error())
                 })?
             }
         };
@@ -144,7 +150,7 @@ impl Fleet {
             Some(UsageOwner::Usage) | None => None,
         };
         if let Some(other) = other {
-            return Err(("usage_owner", format!("this agent {other}; report its usage in one way only")));
+            return Err((RejectReason::UsageOwner, format!("this agent {other}; report its usage in one way only")));
         }
         if let Some(hash) = id {
             self.usage_ids.insert(now, hash);

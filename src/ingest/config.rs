@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::{Secret, SecretUrl};
 
-pub use self::validate::{Problem, validate};
+pub use self::validate::validate;
 
 /// A polled source.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 
 use super::fields::Field;
-use super::{LIMIT, MAX_AGENTS, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE};
+use super::{MAX_AGENTS, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT};
 use crate::decode::read::{Scalar, Unfit, shown};
 use crate::decode::{retry, words};
 use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, Rejected, Time};
+use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, RejectReason, Rejected, Time};
 use crate::text;
 use crate::text::names;
 
@@ -24,25 +24,25 @@ const MAX_FAULTS: usize = 32;
 pub(super) struct Fault {
     /// The field; empty when it is the item itself.
     pub(super) field: &'static str,
-    pub(super) reason: &'static str,
+    pub(super) reason: RejectReason,
     pub(super) error: String,
 }
 
 impl Fault {
     /// The item is not what it must be.
-    pub(super) fn item(reason: &'static str, error: String) -> Self {
+    pub(super) fn item(reason: RejectReason, error: String) -> Self {
         Self { field: "", reason, error }
     }
 
     /// `field` holds `value`, which is not what it needs.
     pub(super) fn unfit(field: &'static str, value: &str, unfit: Unfit) -> Self {
-        Self { field, reason: VALUE, error: format!("`{field}` is {value}; it must be {}", unfit.0) }
+        Self { field, reason: RejectReason::Value, error: format!("`{field}` is {value}; it must be {}", unfit.0) }
     }
 
     /// `word` is no status.
     pub(super) fn status(word: &str, known: &[&str]) -> Self {
         let error = format!("unknown status `{}`; {}", shown(word), words::instead(word, known));
-        Self { field: "status", reason: STATUS, error }
+        Self { field: "status", reason: RejectReason::Status, error }
     }
 
     /// `value` can't be used as a name.
@@ -57,18 +57,18 @@ impl Fault {
             _ => None,
         };
         let why = why.unwrap_or_else(|| "it must be text".to_owned());
-        Self { field, reason: NAME, error: format!("`{field}` is {}; {why}", value.shown()) }
+        Self { field, reason: RejectReason::Name, error: format!("`{field}` is {}; {why}", value.shown()) }
     }
 
     /// There are more than `most` of `what`.
     pub(super) fn limit(field: &'static str, what: &str, most: usize) -> Self {
-        Self { field, reason: LIMIT, error: format!("more than {most} {what}; send at most so many") }
+        Self { field, reason: RejectReason::Limit, error: format!("more than {most} {what}; send at most so many") }
     }
 
     /// The list `field` of a body has `more` items than the `most` that are read.
     pub(super) fn surplus(field: &'static str, more: usize, most: usize) -> Self {
         let error = format!("more than {most} {field} in one body: {more} were left out; send several bodies");
-        Self { field, reason: LIMIT, error }
+        Self { field, reason: RejectReason::Limit, error }
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn reject(rejected: &mut Vec<Rejected>, place: Place, name: &str, fau
     if rejected.len() < MAX_SPELT_OUT {
         rejected.push(Rejected { list: place.list, index: place.index, name: shown(name), field, reason, error });
     } else if rejected.len() < MAX_AGENTS {
-        rejected.push(Rejected { reason, ..Rejected::default() });
+        rejected.push(Rejected::unnamed(reason));
     }
 }
 
@@ -270,7 +270,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Finished<'a, AgentUpdate<'a>> {
         if self.update.name.is_empty() && self.fatal.is_none() {
             let error = "an agent without `name`; give each one its name".to_owned();
-            self.fail(Fault { field: "name", reason: NAME, error });
+            self.fail(Fault { field: "name", reason: RejectReason::Name, error });
         }
         if let Some(fault) = self.fatal {
             return Finished { name: self.update.name, item: None, faults: vec![fault] };

@@ -1,9 +1,9 @@
 //! The readers of polled pages by themselves, for the targets in `fuzz/`; built with nothing else.
 
-use super::config::{Problem, SourceConfig};
+use super::config::SourceConfig;
 use super::http_json::HttpJson;
 use super::orchestrator_cc;
-use crate::model::{Batch, SourceError, Time};
+use crate::model::{Batch, Problem, SourceError, Time};
 
 /// What a page is read as.
 pub type Read = Result<Vec<Batch<'static>>, SourceError>;

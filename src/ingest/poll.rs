@@ -23,10 +23,10 @@ use self::http_json::HttpJson;
 use self::orchestrator_cc::OrchestratorCc;
 use self::request::Requester;
 use self::rhythm::Rhythm;
-use super::config::{Problem, SourceConfig, SourceKind};
+use super::config::{SourceConfig, SourceKind};
 use super::page::{failed, malformed};
 use crate::clock::{Clock, Stopwatch};
-use crate::model::{Batch, PollReport, SourceError, SourceErrorReason, duration};
+use crate::model::{Batch, PollReport, Problem, SourceError, SourceErrorReason, duration};
 
 /// Most projects of one source.
 const MAX_PROJECTS: usize = 1_000;
@@ -45,7 +45,11 @@ pub fn start(
     monitoring: &watch::Receiver<bool>,
     stop: &CancellationToken,
 ) -> Result<(TaskTracker, CancellationToken), Vec<Problem>> {
-    let pollers: Result<Vec<_>, _> = sources.iter().map(|source| Poller::new(source, clock.clone())).collect();
+    let poller = |(place, source)| {
+        let of_source = |problem: Problem| problem.under(&format!("sources[{place}]"));
+        Poller::new(source, clock.clone()).map_err(|problems| problems.into_iter().map(of_source).collect())
+    };
+    let pollers: Result<Vec<_>, Vec<_>> = sources.iter().enumerate().map(poller).collect();
     let (tracker, broken) = (TaskTracker::new(), CancellationToken::new());
     for (poller, source) in pollers?.into_iter().zip(sources) {
         let task = Task {
@@ -124,7 +128,7 @@ enum Kind {
 }
 
 impl Poller {
-    /// A poller for `source`; the error is what [`super::validate`] would have found.
+    /// A poller for `source`; the error is what [`super::validate`] would have found, with paths from the source on.
     pub fn new(source: &SourceConfig, clock: Clock) -> Result<Self, Vec<Problem>> {
         let kind = match source.kind {
             SourceKind::OrchestratorCc => Kind::OrchestratorCc(OrchestratorCc::default()),

@@ -17,11 +17,11 @@ pub use self::encode::encode_state;
 use self::ordinal::Ordinals;
 use super::draft::{Draft, Fault, MAX_RATE_LIMITS, Place, reject};
 use super::fields::{Group, Member};
-use super::{DecodeError, MAX_AGENTS, MAX_TEXT, VALUE};
+use super::{DecodeError, MAX_AGENTS, MAX_TEXT};
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::decode::words;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, Time, duration};
+use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, RejectReason, Time, duration};
 use crate::text;
 use crate::text::names;
 
@@ -146,7 +146,7 @@ impl<'de> Read<'de> for Body<'de> {
         if self.batch.complete && !agents {
             self.batch.complete = false;
             let error = "`complete` without `agents`; list the agents that there are, or `[]` for none".to_owned();
-            self.reject(Fault { field: "complete", reason: VALUE, error });
+            self.reject(Fault { field: "complete", reason: RejectReason::Value, error });
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl<'de> Read<'de> for Draft<'de> {
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        self.fail(Fault::item(VALUE, format!("an agent is {}; it must be an object", value.shown())));
+        self.fail(Fault::item(RejectReason::Value, format!("an agent is {}; it must be an object", value.shown())));
         Ok(())
     }
 }

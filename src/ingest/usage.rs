@@ -7,9 +7,9 @@ use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 use super::draft::{Draft, Fault, Finished, Place, numbered, reject};
 use super::fields::{Field, Group, Member};
 use super::state::{Counters, project, skip};
-use super::{DecodeError, MAX_AGENTS, NAME, VALUE};
+use super::{DecodeError, MAX_AGENTS};
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
-use crate::model::{DEFAULT_PROJECT, Patch, Rejected, Time, UsageUpdate};
+use crate::model::{DEFAULT_PROJECT, Patch, RejectReason, Rejected, Time, UsageUpdate};
 
 /// Longest id of an increment, in bytes; only a hash of it is kept.
 const MAX_ID: usize = 1_024;
@@ -168,7 +168,7 @@ impl<'de> Read<'de> for Item<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         let error = format!("an increment is {}; it must be an object", value.shown());
-        self.draft.fail(Fault::item(VALUE, error));
+        self.draft.fail(Fault::item(RejectReason::Value, error));
         Ok(())
     }
 }
@@ -197,7 +197,7 @@ impl<'a> Item<'a> {
                 Some(task) => self.draft.set(Field::Name, Scalar::Text(task)),
                 None => {
                     let error = "neither `agent` nor `task_id`; name one of them".to_owned();
-                    self.draft.fail(Fault::item(NAME, error));
+                    self.draft.fail(Fault::item(RejectReason::Name, error));
                 }
             }
         }
@@ -206,7 +206,7 @@ impl<'a> Item<'a> {
         if update.tokens.iter().all(Option::is_none) && update.cost_usd.is_none() {
             if faults.is_empty() {
                 let error = "neither tokens nor cost; give `input` and `output`, or `cost_usd`".to_owned();
-                faults.push(Fault::item(VALUE, error));
+                faults.push(Fault::item(RejectReason::Value, error));
             }
             return Finished { name: update.name, item: None, faults };
         }

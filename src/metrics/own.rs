@@ -19,41 +19,7 @@ use prometheus_client::registry::Registry;
 
 use super::format::Format;
 use super::series::Writer;
-use crate::model::{SendReason, Time};
-
-/// The ways by which something comes in, and why it may not be taken; `malformed`, `too_large` and `busy` are said of
-/// whole bodies.
-const SIGNALS: [(&str, &[&str]); 9] = [
-    (
-        "state",
-        &["malformed", "too_large", "busy", "name", "status", "value", "limit", "series_cap", "usage_owner", "late"],
-    ),
-    ("usage", &["malformed", "too_large", "busy", "name", "value", "limit", "series_cap", "usage_owner", "duplicate"]),
-    ("hooks", &["malformed", "too_large", "busy", "series_cap"]),
-    ("poll", &["name", "status", "value", "limit", "series_cap", "usage_owner"]),
-    ("telemetry", &["series_cap", "usage_owner"]),
-    (
-        "metrics",
-        &[
-            "malformed",
-            "too_large",
-            "busy",
-            "duplicate",
-            "stale",
-            "time",
-            "value",
-            "buckets",
-            "temporality",
-            "name",
-            "conflict",
-            "labels",
-            "series_cap",
-        ],
-    ),
-    ("traces", &["malformed", "too_large", "busy"]),
-    ("logs", &["malformed", "too_large", "busy"]),
-    ("callback", &["malformed", "too_large", "busy"]),
-];
+use crate::model::{Input, RejectReason, SendReason, Time};
 
 /// The queues: three of the engine, and the exports that wait.
 const QUEUES: [&str; 4] = ["bulk", "control", "hooks", "otlp"];
@@ -91,8 +57,8 @@ impl MetricConstructor<Histogram> for Latency {
 #[derive(Debug)]
 pub struct Own {
     registry: Registry,
-    /// By signal, found without a lock.
-    ingested: [(&'static str, Counter); SIGNALS.len()],
+    /// By [`Input`], found without a lock.
+    ingested: [Counter; Input::ALL.len()],
     rejected: Family<Labels<2>, Counter>,
     evaluation_duration: Histogram,
     notifications: Family<Labels<1>, Counter>,
@@ -120,16 +86,16 @@ impl Default for Own {
 }
 
 impl Own {
-    /// Counts what was taken in of `signal`: `state`, `usage`, `poll`, `metrics`, `traces`, `logs` or `callback`.
-    pub fn ingested(&self, signal: &'static str, count: u64) {
-        if let Some((_, counter)) = self.ingested.iter().find(|(known, _)| *known == signal) {
+    /// Counts what was taken in of `input`.
+    pub fn ingested(&self, input: Input, count: u64) {
+        if let Some(counter) = self.ingested.get(input as usize) {
             counter.inc_by(count);
         }
     }
 
-    /// Counts what was not taken in; signal and reason come from closed sets.
-    pub fn rejected(&self, signal: &'static str, reason: &'static str, count: u64) {
-        self.rejected.get_or_create_owned(&register::rejected(signal, reason)).inc_by(count);
+    /// Counts what was not taken in of `input`, and why.
+    pub fn rejected(&self, input: Input, reason: RejectReason, count: u64) {
+        self.rejected.get_or_create_owned(&register::rejected(input, reason)).inc_by(count);
     }
 
     /// Notes how long one event took to be judged.

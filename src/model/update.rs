@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentStatus, ComponentStatus, Refusal, SourceError, Time};
+use super::{AgentStatus, ComponentStatus, Refusal, Rejected, SourceError, Time};
 
 /// A field that may be left as it is, cleared, or set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,26 +133,6 @@ pub struct Ordinal<'a> {
     pub number: u64,
 }
 
-/// An item of a batch, or a value of one, that was rejected, and why.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Rejected {
-    /// The list that it stands in: `agents`, `components` or `usage`; empty for a field of the body itself.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub list: &'static str,
-    /// Its place in that list, from 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<usize>,
-    /// The name as sent, cut to a readable length.
-    pub name: String,
-    /// The field with the value that can't be read; empty when it is the item itself.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub field: &'static str,
-    /// A label for `lookout_rejected_total`.
-    pub reason: &'static str,
-    /// What is wrong and what would do.
-    pub error: String,
-}
-
 /// An increment of usage.
 #[derive(Clone, Debug, Default)]
 pub struct UsageUpdate<'a> {
@@ -179,15 +159,4 @@ pub struct PollReport {
     pub source: Arc<str>,
     /// One batch per project that it reported; or why there is none, which changes no agent.
     pub result: Result<Vec<Batch<'static>>, SourceError>,
-}
-
-impl Rejected {
-    /// What was rejected, for a line of a log: `agents[3] w1`.
-    pub fn subject(&self) -> String {
-        match (self.list, self.index) {
-            ("", _) | (_, None) => self.name.clone(),
-            (list, Some(index)) if self.name.is_empty() => format!("{list}[{index}]"),
-            (list, Some(index)) => format!("{list}[{index}] {}", self.name),
-        }
-    }
 }

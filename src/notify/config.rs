@@ -16,7 +16,7 @@ pub use slack::SlackConfig;
 pub(super) use slack::SlackWay;
 
 use super::queue::GroupBy;
-use crate::model::{Level, Matchers, QuietHours};
+use crate::model::{Level, Matchers, Problem, QuietHours};
 use crate::secret::Secret;
 use crate::text;
 
@@ -104,17 +104,8 @@ const LONGEST_GATHER: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
 const NAME_LIMIT: usize = 64;
 
-/// A mistake in the section, for the report that names file, key, value and remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigProblem {
-    /// The key, from `receivers` on: `receivers[0].email.to[1]`.
-    pub path: String,
-    /// What is wrong with its value, and what would do. It shows no secret.
-    pub message: String,
-}
-
 /// All mistakes in the section, in its order.
-pub fn validate(receivers: &[ReceiverConfig]) -> Vec<ConfigProblem> {
+pub fn validate(receivers: &[ReceiverConfig]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (place, receiver) in receivers.iter().enumerate() {
         let mut report = Reporter { path: format!("receivers[{place}]"), problems: &mut problems };
@@ -129,13 +120,13 @@ pub fn validate(receivers: &[ReceiverConfig]) -> Vec<ConfigProblem> {
 /// Collects mistakes under one path.
 struct Reporter<'a> {
     path: String,
-    problems: &'a mut Vec<ConfigProblem>,
+    problems: &'a mut Vec<Problem>,
 }
 
 impl Reporter<'_> {
     fn add(&mut self, key: &str, message: impl Into<String>) {
         let path = if key.is_empty() { self.path.clone() } else { format!("{}.{key}", self.path) };
-        self.problems.push(ConfigProblem { path, message: message.into() });
+        self.problems.push(Problem::new(path, message));
     }
 }
 

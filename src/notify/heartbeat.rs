@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{ConfigProblem, webhook_url};
+use super::config::webhook_url;
 use crate::http_client;
+use crate::model::Problem;
 use crate::secret::{Secret, SecretSource};
 
 /// How long a call may take.
@@ -45,10 +46,10 @@ impl HeartbeatConfig {
     }
 
     /// All mistakes in the section.
-    pub fn validate(&self) -> Vec<ConfigProblem> {
+    pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: String| {
-            problems.push(ConfigProblem { path: format!("heartbeat.{key}"), message });
+            problems.push(Problem::new(format!("heartbeat.{key}"), message));
         };
         match self.source() {
             Ok(Some(SecretSource::Value(url))) => {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http_client;
-use crate::model::{Audience, Level, Notice, Receipt, ReceiverPolicy, SendError, Time};
+use crate::model::{Audience, Level, Notice, Problem, Receipt, ReceiverPolicy, SendError, Time};
 
 use super::alertmanager::Alertmanager;
 use super::answer::Success;
-use super::config::{self, ConfigProblem, EmailConfig, ReceiverConfig, SlackWay};
+use super::config::{self, EmailConfig, ReceiverConfig, SlackWay};
 use super::console;
 use super::email::{Email, smtp::Server};
 use super::http::{self, Http, Target};
@@ -54,7 +54,7 @@ pub(super) enum Transport {
 impl Receiver {
     /// The receivers that `configs` describe, or every mistake in it, those of [`config::validate`] included.
     /// It reads each `ca_file`, and no secret.
-    pub fn build(configs: &[ReceiverConfig]) -> Result<Vec<Self>, Vec<ConfigProblem>> {
+    pub fn build(configs: &[ReceiverConfig]) -> Result<Vec<Self>, Vec<Problem>> {
         let mut problems = config::validate(configs);
         if !problems.is_empty() {
             return Err(problems);
@@ -65,7 +65,7 @@ impl Receiver {
             match Self::one(config, &mut client) {
                 Ok(receiver) => receivers.push(receiver),
                 Err((key, message)) => {
-                    problems.push(ConfigProblem { path: format!("receivers[{place}].{key}"), message });
+                    problems.push(Problem::new(format!("receivers[{place}].{key}"), message));
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::model::{Problem, duration};
 use crate::text::names;
 
 /// The receiver of OpenTelemetry's protocol.
@@ -199,10 +200,10 @@ fn address<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SocketAddr>, D:
     text.trim().parse().map(Some).map_err(|_| wrong())
 }
 
-/// What is wrong with `config`: keys under `otlp` and what to do about them.
-pub fn validate(config: &OtlpConfig) -> Vec<(String, String)> {
+/// What is wrong with the section.
+pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut report = |key: &str, message: String| problems.push((key.to_owned(), message));
+    let mut report = |key: &str, message: String| problems.push(Problem::new(key, message).under("otlp"));
     if config.http.is_some() && config.http == config.grpc && config.http.is_some_and(|address| address.port() != 0) {
         report("grpc", "is the same address as otlp.http; give each its own".to_owned());
     }
@@ -217,7 +218,7 @@ pub fn validate(config: &OtlpConfig) -> Vec<(String, String)> {
         }
     }
     if config.forget_after < Duration::from_secs(600) {
-        let given = crate::model::duration::exact(config.forget_after);
+        let given = duration::exact(config.forget_after);
         report("forget_after", format!("is {given}; idle streams would begin anew, write at least 10m"));
     }
     for (place, pattern) in config.drop_attributes.iter().enumerate() {
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_meant_is_told() {
-        let keys = |config: OtlpConfig| validate(&config).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let keys = |config: OtlpConfig| validate(&config).into_iter().map(|problem| problem.path).collect::<Vec<_>>();
         assert!(keys(OtlpConfig::default()).is_empty());
         let config = OtlpConfig {
             grpc: Some(DEFAULT_HTTP),
@@ -317,7 +318,8 @@ mod tests {
             drop_attributes: vec!["ok*".to_owned(), "a*b".to_owned(), "*".to_owned()],
             ..OtlpConfig::default()
         };
-        let expected = ["grpc", "max_series", "forget_after", "drop_attributes[1]", "drop_attributes[2]"];
+        let expected = ["grpc", "max_series", "forget_after", "drop_attributes[1]", "drop_attributes[2]"]
+            .map(|key| format!("otlp.{key}"));
         assert_eq!(keys(config), expected);
     }
 }

@@ -8,6 +8,7 @@ use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
 use super::{utf8, weigh};
 use crate::decode::inflate::{Coding, InflateError};
 use crate::decode::lenient;
+use crate::model::Input;
 use crate::text::clean;
 
 /// Longest error text of a decoder that is passed on; it may quote the body.
@@ -38,6 +39,16 @@ impl Signal {
             Self::Metrics => "metrics",
             Self::Traces => "traces",
             Self::Logs => "logs",
+        }
+    }
+}
+
+impl From<Signal> for Input {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::Metrics => Self::Metrics,
+            Signal::Traces => Self::Traces,
+            Signal::Logs => Self::Logs,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-/// Why a point was not taken.
+use crate::model::RejectReason;
+
+/// Why a point was not taken: those [reasons](RejectReason) that are about one point, in the order in which senders are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It was there already, or overlaps what was.
@@ -45,23 +47,6 @@ impl Reason {
         Self::Malformed,
     ];
 
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Duplicate => "duplicate",
-            Self::Stale => "stale",
-            Self::Time => "time",
-            Self::Value => "value",
-            Self::Buckets => "buckets",
-            Self::Temporality => "temporality",
-            Self::Name => "name",
-            Self::Conflict => "conflict",
-            Self::Labels => "labels",
-            Self::SeriesCap => "series_cap",
-            Self::Malformed => "malformed",
-        }
-    }
-
     /// What a sender is told.
     const fn advice(self) -> &'static str {
         match self {
@@ -76,6 +61,24 @@ impl Reason {
             Self::Labels => "with more labels than otlp.max_labels; drop some with otlp.drop_attributes",
             Self::Malformed => "that are no calls, or too many for one body",
             Self::SeriesCap => "over otlp.max_series or otlp.max_series_per_metric; drop attributes or raise the cap",
+        }
+    }
+}
+
+impl From<Reason> for RejectReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Duplicate => Self::Duplicate,
+            Reason::Stale => Self::Stale,
+            Reason::Time => Self::Time,
+            Reason::Value => Self::Value,
+            Reason::Buckets => Self::Buckets,
+            Reason::Temporality => Self::Temporality,
+            Reason::Name => Self::Name,
+            Reason::Conflict => Self::Conflict,
+            Reason::Labels => Self::Labels,
+            Reason::SeriesCap => Self::SeriesCap,
+            Reason::Malformed => Self::Malformed,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The built-in rules: the files in `alerts/`, compiled in.
 
-use super::compile::{RuleError, RuleSet, RuleSettings};
+use super::compile::{RuleSet, RuleSettings};
+use crate::model::Problem;
 
 /// Name and text of each built-in file.
 pub const BUILT_IN: [(&str, &str); 7] = [
@@ -14,6 +15,6 @@ pub const BUILT_IN: [(&str, &str); 7] = [
 ];
 
 /// The built-in rules alone.
-pub fn built_in(settings: RuleSettings) -> Result<RuleSet, Vec<RuleError>> {
+pub fn built_in(settings: RuleSettings) -> Result<RuleSet, Vec<Problem>> {
     RuleSet::load(&[], settings)
 }

@@ -9,7 +9,7 @@ use super::level::{Thresholds, When};
 use super::text::Texts;
 use super::window::TrackSpec;
 use super::{builtin, read};
-use crate::model::{AgentStatus, Class, ComponentStatus, Health, Level, RulePolicy, Signal, Signals};
+use crate::model::{AgentStatus, Class, ComponentStatus, Health, Level, Origin, Problem, RulePolicy, Signal, Signals};
 
 /// Rules at most; each agent keeps a bit for each.
 pub(super) const MAX_RULES: usize = 256;
@@ -26,18 +26,6 @@ pub struct RuleSettings {
     pub max_idle: Duration,
     /// `agents.timeout`.
     pub timeout: Duration,
-}
-
-/// A mistake in a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: rule {rule}: {problem}")]
-pub struct RuleError {
-    /// The file, or `built-in rules`.
-    pub origin: String,
-    /// The rule's name.
-    pub rule: String,
-    /// What is wrong, and what would do.
-    pub problem: String,
 }
 
 /// What a rule computes.
@@ -83,21 +71,21 @@ pub struct RuleSet {
 impl RuleSet {
     /// The built-in rules with those of `files` (name and text, in order) over them: a rule replaces the
     /// one of its name, or switches it off. All mistakes are reported at once.
-    pub fn load(files: &[(String, String)], settings: RuleSettings) -> Result<Self, Vec<RuleError>> {
-        let mut errors = Vec::new();
+    pub fn load(files: &[(String, String)], settings: RuleSettings) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
         let mut entries: BTreeMap<String, (String, RuleEntry)> = BTreeMap::new();
         let mut order = Vec::new();
         let built_in = builtin::BUILT_IN.iter().map(|(name, text)| (format!("built-in {name}"), (*text).to_owned()));
         for (origin, text) in built_in.chain(files.iter().cloned()) {
             let (read, mistakes) = file::read(&text);
-            let of_file = |(rule, problem)| RuleError { origin: origin.clone(), rule, problem };
-            errors.extend(mistakes.into_iter().map(of_file));
+            let of_file = |problem| Problem { origin: Origin::File(origin.clone().into()), ..problem };
+            problems.extend(mistakes.into_iter().map(of_file));
             let mut seen = Vec::new();
             for entry in read {
                 let name = entry.name.clone();
                 if seen.contains(&name) {
-                    let problem = "the name is given twice in this file; rename one".to_owned();
-                    errors.push(RuleError { origin: origin.clone(), rule: name.clone(), problem });
+                    let message = "the name is given twice in this file; rename one";
+                    problems.push(Problem::in_file(&origin, file::path_of(&name), message));
                 }
                 seen.push(name.clone());
                 if !order.contains(&name) {
@@ -112,16 +100,16 @@ impl RuleSet {
             if !entry.enabled {
                 continue;
             }
-            if let Err(problem) = set.add(&entry, settings) {
-                errors.push(RuleError { origin, rule: name, problem });
+            if let Err(message) = set.add(&entry, settings) {
+                problems.push(Problem::in_file(origin, file::path_of(&name), message));
             }
         }
         set.texts.complete();
         if set.rules.len() > MAX_RULES {
-            let problem = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
-            errors.push(RuleError { origin: "rules".to_owned(), rule: "(all)".to_owned(), problem });
+            let message = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
+            problems.push(Problem::in_file("rules", "", message));
         }
-        if errors.is_empty() { Ok(set) } else { Err(errors) }
+        if problems.is_empty() { Ok(set) } else { Err(problems) }
     }
 
     /// How many rules are in force.

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::level::When;
-use crate::model::{Flap, Level, QuietHours, Signal};
+use crate::model::{Flap, Level, Problem, QuietHours, Signal};
 use crate::text::clean;
 use crate::written::tree::{Kind, Value};
 use crate::written::{mistake, yaml};
@@ -18,9 +18,14 @@ const MAX_SHOWN: usize = 1_000;
 /// The one key at the top of a file.
 const RULES: &str = "rules";
 
-/// The rules that a file's `text` says, and each mistake with the rule that it is in; `(file)` is none of them.
-pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
-    let of_file = |problem: String| (Vec::new(), vec![("(file)".to_owned(), problem)]);
+/// Where the rule `name` is in a file.
+pub(super) fn path_of(name: &str) -> String {
+    format!("rule {name}")
+}
+
+/// The rules that a file's `text` says, and what is wrong with it.
+pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
+    let of_file = |message: String| (Vec::new(), vec![Problem::new("", message)]);
     let mut tree = match yaml::parse(text) {
         Ok(Value::Map(tree)) => tree,
         Ok(Value::Null) => return Default::default(),
@@ -52,7 +57,7 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<(String, String)>) {
                 let key = mistake::key(&path);
                 let colon = if key.is_empty() { "" } else { ": " };
                 let said = mistake::explain(&error.kind, None);
-                mistakes.push((name, clean(&format!("{key}{colon}{said}"), MAX_SHOWN).into_owned()));
+                mistakes.push(Problem::new(path_of(&name), clean(&format!("{key}{colon}{said}"), MAX_SHOWN)));
             }
         }
     }

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::error::Refusal;
 use crate::config::server::{Role, host_and_port, is_sendable};
-use crate::config::{Config, ConfigError, Origin, Problem};
+use crate::config::{Config, ConfigError};
 use crate::ingest::hooks::TOOLS;
+use crate::model::Problem;
 use crate::secret::{Secret, SecretSource};
 
 /// For how long a token that was read from its file lets its bearer in without another look.
@@ -121,7 +122,7 @@ impl Access {
         let mut tokens = Vec::new();
         for (place, token) in config.auth.tokens.iter().enumerate() {
             let mut report = |key: &str, message: String| {
-                problems.push(Problem { origin: Origin::Unsaid, key: format!("auth.tokens[{place}].{key}"), message });
+                problems.push(Problem::new(format!("auth.tokens[{place}].{key}"), message));
             };
             let source = match token.source() {
                 Ok(source) => source,

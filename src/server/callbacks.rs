@@ -10,7 +10,7 @@ use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use super::hooks;
 use crate::metrics::Own;
-use crate::model::Channel;
+use crate::model::{Input, RejectReason};
 use crate::otlp::Taken;
 
 /// Where LiteLLM's generic API callback posts.
@@ -34,14 +34,16 @@ pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Res
 }
 
 fn count(own: &Own, result: &Result<Taken, Refusal>) {
-    let signal = Channel::Callback.as_str();
     match result {
         Ok(taken) => {
-            own.ingested(signal, taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(signal, reason.as_str(), count));
+            own.ingested(Input::Callback, taken.accepted);
+            taken.rejected().for_each(|(reason, count)| own.rejected(Input::Callback, reason.into(), count));
         }
-        Err(refusal) if refusal.status == StatusCode::BAD_REQUEST => own.rejected(signal, "malformed", 1),
-        Err(refusal) => refusal.loss().into_iter().for_each(|reason| own.rejected(signal, reason, 1)),
+        Err(refusal) => {
+            let is_unreadable = refusal.status == StatusCode::BAD_REQUEST;
+            let reason = if is_unreadable { Some(RejectReason::Malformed) } else { refusal.loss() };
+            reason.into_iter().for_each(|reason| own.rejected(Input::Callback, reason, 1));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::engine::{IngestError, Stopped};
+use crate::model::RejectReason;
 
 /// A refusal.
 #[derive(Debug)]
@@ -19,11 +20,11 @@ impl Refusal {
         Self { status, message: message.into(), header: None }
     }
 
-    /// The word for a body that was lost by it, in our own metrics.
-    pub(super) const fn loss(&self) -> Option<&'static str> {
+    /// Why a body was lost by it, for our own metrics.
+    pub(super) const fn loss(&self) -> Option<RejectReason> {
         match self.status {
-            StatusCode::PAYLOAD_TOO_LARGE => Some("too_large"),
-            StatusCode::SERVICE_UNAVAILABLE => Some("busy"),
+            StatusCode::PAYLOAD_TOO_LARGE => Some(RejectReason::TooLarge),
+            StatusCode::SERVICE_UNAVAILABLE => Some(RejectReason::Busy),
             _ => None,
         }
     }

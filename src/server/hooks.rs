@@ -15,7 +15,7 @@ use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use crate::ingest::hooks::Tool;
 use crate::metrics::Own;
-use crate::model::Hook;
+use crate::model::{Hook, Input, RejectReason};
 use crate::profiles::identity::Sender;
 
 /// Headers that say what parameters of the address may say as well.
@@ -76,17 +76,17 @@ pub(super) fn sender(uri: &Uri, headers: &HeaderMap) -> Sender {
 fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> Done) -> Response {
     let (lost, header) = match read {
         Ok(body) => match take(body) {
-            Done::Rejected => (Some("malformed"), None),
-            Done::Lost => (Some("busy"), None),
+            Done::Rejected => (Some(RejectReason::Malformed), None),
+            Done::Lost => (Some(RejectReason::Busy), None),
             Done::Taken => (None, None),
             Done::Stopped(answer) => return json_answer(StatusCode::OK, answer),
         },
-        Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, header, .. }) => (Some("too_large"), header),
-        Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => (Some("busy"), None),
+        Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, header, .. }) => (Some(RejectReason::TooLarge), header),
+        Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => (Some(RejectReason::Busy), None),
         Err(refusal) => return refusal.into_response(),
     };
     if let Some(reason) = lost {
-        own.rejected("hooks", reason, 1);
+        own.rejected(Input::Hooks, reason, 1);
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some((name, value)) = header {

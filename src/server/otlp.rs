@@ -12,6 +12,7 @@ use super::connections::Arriving;
 use super::error::Refusal;
 use crate::engine::telemetry::ExportError;
 use crate::metrics::Own;
+use crate::model::RejectReason;
 use crate::otlp::{self, Code, DecodeError, Encoding, Signal, Taken};
 
 /// The signal that is exported at `path`, over HTTP or gRPC.
@@ -55,32 +56,32 @@ pub(super) async fn receive(
 
 /// Counts an export for which there was no place.
 pub(super) fn count_busy(own: &Own, signal: Signal) {
-    own.rejected(signal.as_str(), "busy", 1);
+    own.rejected(signal.into(), RejectReason::Busy, 1);
 }
 
 fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
     let failure = match result {
         Ok(taken) => {
-            own.ingested(signal.as_str(), taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(signal.as_str(), reason.as_str(), count));
+            own.ingested(signal.into(), taken.accepted);
+            taken.rejected().for_each(|(reason, count)| own.rejected(signal.into(), reason.into(), count));
             if taken.unread > 0 {
-                own.rejected(signal.as_str(), "value", taken.unread);
+                own.rejected(signal.into(), RejectReason::Value, taken.unread);
             }
             return;
         }
         Err(failure) => failure,
     };
     let reason = match failure {
-        Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => "malformed",
+        Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => RejectReason::Malformed,
         Failure::Export(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)))
-        | Failure::Unread(Unread::TooLarge(_)) => "too_large",
+        | Failure::Unread(Unread::TooLarge(_)) => RejectReason::TooLarge,
         Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom | Unread::Slow) => {
             return count_busy(own, signal);
         }
         // The sender went away, or was too slow.
         Failure::Unread(Unread::Late | Unread::Broken(_)) => return,
     };
-    own.rejected(signal.as_str(), reason, 1);
+    own.rejected(signal.into(), reason, 1);
 }
 
 /// Answers an export, in the encoding in which it came.

@@ -12,6 +12,7 @@ use super::error::{Refusal, json as json_answer};
 use crate::engine::Accepted;
 use crate::engine::handle::Turn;
 use crate::ingest::{DecodeError, pushed_state, pushed_usage};
+use crate::model::{Input, RejectReason};
 
 /// A body of more bytes is decoded beside the runtime's threads: this much takes less than a millisecond.
 const LARGE: usize = 64 * 1024;
@@ -23,7 +24,7 @@ pub(super) async fn answer(context: &Context, is_usage: bool, request: Request<A
         Ok(accepted) => accepted_answer(&accepted),
         Err(refusal) => {
             if let Some(reason) = refusal.loss() {
-                context.own.rejected(if is_usage { "usage" } else { "state" }, reason, 1);
+                context.own.rejected(if is_usage { Input::Usage } else { Input::State }, reason, 1);
             }
             refusal.into_response()
         }
@@ -33,25 +34,25 @@ pub(super) async fn answer(context: &Context, is_usage: bool, request: Request<A
 async fn state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
     let now = context.clock.wall();
-    let (state, turn) = decoded(context, "state", body, move |body| pushed_state(body, now)).await?;
+    let (state, turn) = decoded(context, Input::State, body, move |body| pushed_state(body, now)).await?;
     Ok(context.engine.push_state(state, turn).await?)
 }
 
 async fn usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
-    let (usage, turn) = decoded(context, "usage", body, pushed_usage).await?;
+    let (usage, turn) = decoded(context, Input::Usage, body, pushed_usage).await?;
     Ok(context.engine.push_usage(usage, turn).await?)
 }
 
 /// What `decode` makes of a body; of large ones, which take many times their size, one after the other.
 async fn decoded<T: Send + 'static>(
     context: &Context,
-    signal: &'static str,
+    input: Input,
     body: Bytes,
     decode: impl FnOnce(Bytes) -> Result<T, DecodeError> + Send + 'static,
 ) -> Result<(T, Turn), Refusal> {
     let bad = |error: DecodeError| {
-        context.own.rejected(signal, "malformed", 1);
+        context.own.rejected(input, RejectReason::Malformed, 1);
         Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
     };
     if body.len() <= LARGE {

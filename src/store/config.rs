@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Problem;
+
 /// Where things are kept.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +32,20 @@ impl StoreConfig {
     /// The smallest `max_size`: the fleet itself and the logs need room.
     pub const SMALLEST: u64 = 32 << 20;
 
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.retention.is_zero() {
+            problems.push(Problem::new("store.retention", "is 0s; history needs a time, such as 30d"));
+        }
+        let (size, smallest) = (self.max_size, Self::SMALLEST);
+        if size < smallest {
+            let message = format!("{size} is too small for the state of a fleet; give at least {smallest} bytes");
+            problems.push(Problem::new("store.max_size", message));
+        }
+        problems
+    }
+
     /// Most bytes of the ledger and of history.
     pub(super) const fn sizes(&self) -> [u64; 2] {
         [self.max_size / 4, self.max_size / 4 * 3]
@@ -54,6 +70,16 @@ pub struct RecordConfig {
 impl RecordConfig {
     /// The smallest `max_size`.
     pub const SMALLEST: u64 = 64 * 1024;
+
+    /// What is wrong with the section.
+    pub fn validate(&self) -> Vec<Problem> {
+        let (size, smallest) = (self.max_size, Self::SMALLEST);
+        if size >= smallest {
+            return Vec::new();
+        }
+        let message = format!("{size} is too small to record anything; give at least {smallest} bytes");
+        vec![Problem::new("record.max_size", message)]
+    }
 }
 
 impl Default for RecordConfig {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::file::{AckInput, Input, PollInput, RuleTest};
 use super::series;
-use crate::model::DEFAULT_PROJECT;
-use crate::model::{Arrival, Fingerprint, Silence, SourceError, Subject, Time, duration};
+
+use crate::model::{Arrival, DEFAULT_PROJECT, Fingerprint, Problem, Silence, SourceError, Subject, Time, duration};
 
 /// Most things that come in in one test.
 const MAX_INPUTS: usize = 200_000;
@@ -36,13 +36,13 @@ pub(super) enum What {
     Restart(Duration),
 }
 
-/// Everything that comes in, in order; the error is a key and what is wrong with it.
-pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Result<Vec<Scheduled>, (String, String)> {
+/// Everything that comes in, in order; the error is why it can't.
+pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Result<Vec<Scheduled>, Problem> {
     let mut arrivals = Vec::new();
     let mut steps = Steps::default();
     for (place, input) in test.input_state.iter().enumerate() {
         let key = format!("input_state[{place}]");
-        let wrong = |message: String| (key.clone(), message);
+        let wrong = |message: String| Problem::new(key.clone(), message);
         if let Some(what) = once(input, start).map_err(wrong)? {
             let at = input.at.ok_or_else(|| wrong("`at` is missing; say when, like `at: 5m`".to_owned()))?;
             if at > MAX_SPAN {
@@ -50,11 +50,11 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
             }
             arrivals.push(Scheduled { at, what, key });
         } else {
-            steps.add(input, &key).map_err(|(part, message)| (format!("{key}{part}"), message))?;
+            steps.add(input, &key).map_err(|problem| problem.under(&key))?;
         }
     }
     if test.interval < Duration::from_millis(1) {
-        return Err(("interval".to_owned(), "is shorter than 1ms".to_owned()));
+        return Err(Problem::new("interval", "is shorter than 1ms"));
     }
     // A series promises its interval as a poll does: silence begins when three values are missing.
     let ttl = timeout.max(test.interval.saturating_mul(3));
@@ -62,7 +62,7 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
         let at = test.interval.saturating_mul(u32::try_from(step).unwrap_or(u32::MAX));
         if at > MAX_SPAN {
             let message = format!("its values go on for longer than {}", duration::exact(MAX_SPAN));
-            return Err((first_key, message));
+            return Err(Problem::new(first_key, message));
         }
         for (project, members) in projects {
             let agents: Vec<Value> = members.agents.into_values().map(Value::Object).collect();
@@ -74,7 +74,8 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
         }
     }
     if arrivals.len() > MAX_INPUTS {
-        return Err(("input_state".to_owned(), format!("more than {MAX_INPUTS} pushes; make the interval longer")));
+        let message = format!("more than {MAX_INPUTS} pushes; make the interval longer");
+        return Err(Problem::new("input_state", message));
     }
     arrivals.sort_by_key(|arrival| arrival.at);
     Ok(arrivals)
@@ -167,16 +168,19 @@ struct Members {
 }
 
 impl Steps {
-    fn add(&mut self, input: &Input, key: &str) -> Result<(), (&'static str, String)> {
+    /// Adds the values of a series; paths of the error begin below `key`.
+    fn add(&mut self, input: &Input, key: &str) -> Result<(), Problem> {
         if input.at.is_some() {
-            return Err((".at", "a series begins at the start; begin its values with `_xN`".to_owned()));
+            return Err(Problem::new("at", "a series begins at the start; begin its values with `_xN`"));
         }
         let field = input.series.as_deref().unwrap_or_default();
-        let text = input.values.as_deref().ok_or((".values", "is missing; write values such as 0+60x10".to_owned()))?;
-        let values = series::expand(text).map_err(|message| (".values", message))?;
+        let missing = || Problem::new("values", "is missing; write values such as 0+60x10");
+        let text = input.values.as_deref().ok_or_else(missing)?;
+        let values = series::expand(text).map_err(|message| Problem::new("values", message))?;
         self.values += values.len();
         if self.values > MAX_VALUES {
-            return Err((".values", format!("the series of this test have more than {MAX_VALUES} values")));
+            let message = format!("the series of this test have more than {MAX_VALUES} values");
+            return Err(Problem::new("values", message));
         }
         let project = input.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         for (step, value) in values.into_iter().enumerate() {
@@ -186,14 +190,14 @@ impl Steps {
             let (of_kind, name) = match (&input.agent, &input.component) {
                 (Some(agent), None) => (&mut members.agents, agent),
                 (None, Some(component)) => (&mut members.components, component),
-                _ => return Err(("", "name an agent or a component, and not both".to_owned())),
+                _ => return Err(Problem::new("", "name an agent or a component, and not both")),
             };
             let member = of_kind.entry(name.clone()).or_insert_with(|| {
                 let mut member = Map::new();
                 member.insert("name".to_owned(), Value::from(name.as_str()));
                 member
             });
-            put(member, field, value).map_err(|message| (".series", message))?;
+            put(member, field, value).map_err(|message| Problem::new("series", message))?;
         }
         Ok(())
     }

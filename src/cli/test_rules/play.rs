@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::engine::AlertView;
 use crate::machine::Simulation;
 use crate::machine::simulation::{Lasting, Setup};
-use crate::model::{Arrival, Notice, Time, duration};
+use crate::model::{Arrival, Notice, Problem, Time, duration};
 use crate::notify::{Receiver, Rehearsal, Sent};
 
 /// Deadlines served at most in one test.
@@ -26,27 +26,24 @@ pub(super) struct Played {
     pub(super) sent: Vec<Sent>,
 }
 
-/// What is said when a test can't be played: where, and what is wrong.
-pub(super) type Unplayable = (String, String);
-
 /// Plays `test`. At each interval, after everything that happens then, `look` sees how things are.
 pub(super) fn play(
     test: &RuleTest,
     config: &Config,
     start: Time,
     look: &mut dyn FnMut(Duration, &Simulation),
-) -> Result<Played, Unplayable> {
+) -> Result<Played, Problem> {
     let arrivals = input::schedule(test, start, config.agents.timeout)?;
     let mut checks: Vec<(Duration, usize)> =
         test.alert_rule_test.iter().enumerate().map(|(place, check)| (check.at, place)).collect();
     checks.sort_unstable();
     let end = end(test, arrivals.last().map(|arrival| arrival.at))?;
-    let rules = config.rule_set().map_err(|error| ("rule_files".to_owned(), error.to_string()))?;
+    let rules = config.rule_set().map_err(|error| Problem::new("rule_files", error.to_string()))?;
     let build = || {
         Receiver::build(&config.receivers).map_err(|problems| {
             let lines: Vec<String> =
                 problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-            ("receivers".to_owned(), lines.join("; "))
+            Problem::new("receivers", lines.join("; "))
         })
     };
     let receivers = build()?;
@@ -72,19 +69,19 @@ pub(super) fn play(
         let advance = |simulation: &mut Simulation| {
             simulation
                 .advance(start.plus(at))
-                .map_err(|error| (format!("at {}", duration::exact(at)), error.to_string()))
+                .map_err(|error| Problem::new(format!("at {}", duration::exact(at)), error.to_string()))
         };
         while let Some(input::Scheduled { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
             match what {
                 What::Restart(down) => {
                     // Up until `down` before, and again from now on.
                     let ended = simulation.advance(start.plus(at.saturating_sub(down)));
-                    ended.map_err(|error| (key, error.to_string()))?;
+                    ended.map_err(|error| Problem::new(key, error.to_string()))?;
                     simulation.restart(start.plus(at));
                 }
                 What::Arrives(arrival) => {
                     advance(&mut simulation)?;
-                    take(&mut simulation, &arrival).map_err(|message| (key, message))?;
+                    take(&mut simulation, &arrival).map_err(|message| Problem::new(key, message))?;
                 }
             }
         }
@@ -98,25 +95,25 @@ pub(super) fn play(
             look(at, &simulation);
         }
     }
-    simulation.advance(start.plus(end)).map_err(|error| ("until".to_owned(), error.to_string()))?;
+    simulation.advance(start.plus(end)).map_err(|error| Problem::new("until", error.to_string()))?;
     let told = simulation.into_notices();
     let sent = Rehearsal::new(receivers).deliver(&told);
     Ok(Played { alerts, told, sent })
 }
 
 /// When a test ends: with the last thing in it, or later when it says so.
-fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Unplayable> {
+fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Problem> {
     let told = test.notifications.iter().flatten();
     let told = told.flat_map(|one| [one.at, one.between.map(|(_, until)| until.0)]).flatten();
     let end = test.alert_rule_test.iter().map(|check| check.at).chain(last).chain(told).chain(test.until).max();
     let end = end.unwrap_or_default();
     if end > MAX_SPAN {
-        return Err(("until".to_owned(), format!("the test is longer than {}", duration::exact(MAX_SPAN))));
+        return Err(Problem::new("until", format!("the test is longer than {}", duration::exact(MAX_SPAN))));
     }
     let steps = end.as_millis() / test.interval.as_millis().max(1);
     if steps > super::series::MAX_STEPS as u128 {
         let message = format!("the test has {steps} intervals, more than {}; make it longer", super::series::MAX_STEPS);
-        return Err(("interval".to_owned(), message));
+        return Err(Problem::new("interval", message));
     }
     Ok(end)
 }

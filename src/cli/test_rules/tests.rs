@@ -198,9 +198,7 @@ fn mistakes_in_a_file_are_named_with_the_nearest_word() {
 
 #[test]
 fn results_are_written_for_build_servers() {
-    let error = ConfigError {
-        problems: vec![Problem { origin: Origin::Unsaid, key: "tests".to_owned(), message: "is <bad>".to_owned() }],
-    };
+    let error = ConfigError { problems: vec![Problem::new("tests", "is <bad>")] };
     let results = [
         FileResult {
             path: "a & b.yaml".into(),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingQuestion, WaitingReview};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentTelemetry, EndedTask, Signal, Signals, UsageOwner};
+use crate::model::{AgentTelemetry, EndedTask, RejectReason, Signal, Signals, UsageOwner};
 
 #[test]
 fn what_is_absent_stays_and_null_clears() {
@@ -205,10 +205,10 @@ fn a_repeated_id_counts_once_and_makes_nobody() {
     let mut watch = Watch::new(settings());
     let once = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
     assert_eq!(watch.usage(0, once.clone()).accepted, 1);
-    assert_eq!(watch.usage(1, once.clone()).reasons, [("duplicate", 1)]);
+    assert_eq!(watch.usage(1, once.clone()).reasons, [(RejectReason::Duplicate, 1)]);
     assert_eq!(watch.agent("a").total_tokens(), Some(5));
     let other = UsageUpdate { agent: Some("b".into()), ..once };
-    assert_eq!(watch.usage(2, other).reasons, [("duplicate", 1)]);
+    assert_eq!(watch.usage(2, other).reasons, [(RejectReason::Duplicate, 1)]);
     assert!(!watch.has("b"));
     assert_eq!((watch.project().agents, watch.fleet.state().agents.len()), (1, 1));
     assert_eq!(watch.fleet.take_usage_ids().len(), 1);
@@ -219,13 +219,13 @@ fn the_kind_of_report_that_came_first_owns_the_totals() {
     let mut watch = Watch::new(settings());
     watch.push(0, AgentUpdate { tokens: tokens(100, 0, 0), ..named("a") });
     let increment = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
-    assert_eq!(watch.usage(1, increment.clone()).reasons, [("usage_owner", 1)]);
+    assert_eq!(watch.usage(1, increment.clone()).reasons, [(RejectReason::UsageOwner, 1)]);
     assert_eq!(watch.agent("a").total_tokens(), Some(100));
     watch.usage(2, UsageUpdate { agent: Some("b".into()), ..increment });
     assert_eq!(watch.agent("b").total_tokens(), Some(5), "an id that was refused was not counted");
     let cumulative = AgentUpdate { tokens: tokens(900, 0, 0), ..named("b") };
     let batch = Batch { project: "shop".into(), agents: vec![cumulative], ..Batch::default() };
-    assert_eq!(watch.push_batch(3, batch).reasons, [("usage_owner", 1)]);
+    assert_eq!(watch.push_batch(3, batch).reasons, [(RejectReason::UsageOwner, 1)]);
     assert_eq!((watch.agent("b").total_tokens(), watch.agent("b").usage_owner), (Some(5), Some(UsageOwner::Usage)));
 }
 
@@ -246,11 +246,11 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
         ..UsageUpdate::default()
     };
     assert_eq!(watch.fleet.telemetry(at(1), &[said("a"), said("a")]).accepted, 2);
-    assert_eq!(watch.fleet.usage(at(2), "shop", &[usage("a"), usage("b")]).reasons, [("usage_owner", 1)]);
-    assert_eq!(watch.fleet.telemetry(at(3), &[said("b")]).reasons, [("usage_owner", 1)]);
+    assert_eq!(watch.fleet.usage(at(2), "shop", &[usage("a"), usage("b")]).reasons, [(RejectReason::UsageOwner, 1)]);
+    assert_eq!(watch.fleet.telemetry(at(3), &[said("b")]).reasons, [(RejectReason::UsageOwner, 1)]);
     let pushed = AgentUpdate { requests: Some(40), request_errors: Some(3), restart_count: Some(1), ..named("a") };
     let batch = Batch { project: "shop".into(), agents: vec![pushed], ..Batch::default() };
-    assert_eq!(watch.push_batch(4, batch).reasons, [("usage_owner", 1)]);
+    assert_eq!(watch.push_batch(4, batch).reasons, [(RejectReason::UsageOwner, 1)]);
     assert_eq!((watch.agent("a").request_errors.get(), watch.agent("a").restarts.get()), (Some(0), Some(1)));
     let totals = |agent: &str| {
         let agents = &watch.fleet.state().agents;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::hook::{End, Failure, Step};
-use crate::model::{AgentTelemetry, Hook};
+use crate::model::{AgentTelemetry, Hook, RejectReason};
 
 pub(in crate::fleet) fn hook(step: Step) -> Hook {
     Hook {
@@ -177,7 +177,7 @@ fn the_series_cap_holds() {
     let mut watch = Watch::new(Settings { max_series: super::super::SERIES_PER_AGENT, ..settings() });
     watch.hook(0, Step::Prompted);
     let other = Hook { agent: "b".into(), ..hook(Step::Prompted) };
-    assert_eq!(watch.fleet.hook(at(1), &other).reasons, [("series_cap", 1)]);
+    assert_eq!(watch.fleet.hook(at(1), &other).reasons, [(RejectReason::SeriesCap, 1)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running};
 use crate::model::update::Ordinal;
-use crate::model::{Health, Removal, UsageOwner};
+use crate::model::{Health, RejectReason, Removal, UsageOwner};
 
 fn batch(complete: bool, names: &[&'static str]) -> Batch<'static> {
     Batch {
@@ -234,13 +234,13 @@ fn a_shorter_memory_holds_from_the_reload_on() {
 fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
     let mut watch = Watch::new(Settings { max_series: 2 * super::super::SERIES_PER_AGENT + 3, ..settings() });
     let taken = watch.push_batch(0, batch(false, &["a", "b", "c"]));
-    assert_eq!((taken.accepted, taken.reasons.as_slice()), (2, [("series_cap", 1)].as_slice()));
+    assert_eq!((taken.accepted, taken.reasons.as_slice()), (2, [(RejectReason::SeriesCap, 1)].as_slice()));
     assert!(taken.rejected[0].error.ends_with("raise limits.series or report fewer agents"));
     let full = AgentUpdate { tokens: tokens(1, 1, 1), restart_count: Some(1), ..a(Running) };
     assert_eq!(watch.push(1, full).total_tokens(), Some(3), "a known agent loses nothing");
     assert_eq!(
         watch.usage(2, UsageUpdate { agent: Some("d".into()), id: Some("i".into()), ..used(1) }).reasons,
-        [("series_cap", 1)]
+        [(RejectReason::SeriesCap, 1)]
     );
     assert_eq!(watch.fleet.state().series_dropped, 2 * super::super::SERIES_PER_AGENT as u64);
     watch.push_batch(3, batch(true, &["a"]));
@@ -257,7 +257,7 @@ fn too_many_projects_are_refused_with_all_that_they_hold() {
     let component =
         ComponentUpdate { name: "db".into(), index: 0, status: ComponentStatus::Ok, details: None, metrics: vec![] };
     let taken = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
-    assert_eq!((taken.accepted, taken.reasons.as_slice()), (0, [("series_cap", 2)].as_slice()));
+    assert_eq!((taken.accepted, taken.reasons.as_slice()), (0, [(RejectReason::SeriesCap, 2)].as_slice()));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
         others += 1_000;
         assert_eq!(watch.fleet.usage(at(2), "shop", &batch).accepted, 1_000);
     }
-    assert_eq!(watch.usage(3_600, numbered(0)).reasons, [("duplicate", 1)]);
+    assert_eq!(watch.usage(3_600, numbered(0)).reasons, [(RejectReason::Duplicate, 1)]);
     assert_eq!(watch.usage(3_602, numbered(0)).accepted, 1, "an hour later nobody tries again");
 }
 
@@ -325,7 +325,7 @@ fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
     let mut fleet = Fleet::new(at(10), settings());
     fleet.restore(at(10), vec![], vec![before.agent("a").clone()], vec![], ids);
     let mut watch = Watch { fleet };
-    assert_eq!(watch.usage(11, once).reasons, [("duplicate", 1)]);
+    assert_eq!(watch.usage(11, once).reasons, [(RejectReason::Duplicate, 1)]);
     watch.usage(12, UsageUpdate { task_id: Some("t".into()), ..used(2) });
     assert_eq!((watch.agent("a").total_tokens(), names(&watch)), (Some(7), vec!["a".to_owned()]));
 }
@@ -347,7 +347,7 @@ fn a_report_that_comes_late_is_refused() {
     for late in [1, 2, 3] {
         let (refused, tokens) = push("a", Some(("x", late)), 20);
         let (reason, error) = refused.expect("a refusal");
-        assert!(reason == "late" && error.starts_with("a newer report of the same run"), "{error}");
+        assert!(reason == RejectReason::Late && error.starts_with("a newer report of the same run"), "{error}");
         assert_eq!(tokens, Some(30), "report {late}");
     }
     assert_eq!(push("a", Some(("x", 4)), 40), (None, Some(40)));

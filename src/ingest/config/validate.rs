@@ -9,12 +9,9 @@ use reqwest::Url;
 use super::{SourceConfig, SourceKind};
 use crate::decode::read::shown;
 use crate::ingest::poll::http_json::HttpJson;
-use crate::model::duration;
+use crate::model::{Problem, duration};
 use crate::secret::SecretSource;
 use crate::text;
-
-/// A key below the section, such as `[0].url`, and what is wrong with it and would do.
-pub type Problem = (String, String);
 
 /// Longest name of a source, in bytes: it is a label.
 const MAX_NAME: usize = 128;
@@ -25,7 +22,7 @@ const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::fro
 /// The largest body that may be allowed.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
-/// Every problem in `sources`, by key below the section: `[0].url`.
+/// What is wrong with the section.
 pub fn validate(sources: &[SourceConfig]) -> Vec<Problem> {
     let mut names = BTreeSet::new();
     let mut problems = Vec::new();
@@ -33,16 +30,17 @@ pub fn validate(sources: &[SourceConfig]) -> Vec<Problem> {
         let mut found = Vec::new();
         if !names.insert(source.name.as_str()) {
             let message = format!("`{}` is the name of two sources; give each its own", shown(&source.name));
-            found.push(("name".to_owned(), message));
+            found.push(Problem::new("name", message));
         }
         check(source, &mut found);
-        problems.extend(found.into_iter().map(|(key, message)| (format!("[{index}].{key}"), message)));
+        problems.extend(found.into_iter().map(|problem| problem.under(&format!("sources[{index}]"))));
     }
     problems
 }
 
+/// Finds what is wrong with one source; paths begin below it.
 fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
-    let mut wrong = |key: &str, message: String| found.push((key.to_owned(), message));
+    let mut wrong = |key: &str, message: String| found.push(Problem::new(key, message));
     if !text::is_name(&source.name, MAX_NAME) {
         wrong("name", format!("`{}` can't be a name; use 1 to {MAX_NAME} bytes of text", shown(&source.name)));
     }
@@ -150,9 +148,9 @@ mod tests {
         }
         let problems = validate(&sources(&[source]));
         assert_eq!(problems.len(), 1, "{change}: {problems:?}");
-        assert_eq!(problems[0].0, format!("[0].{key}"), "{change}");
-        assert!(problems[0].1.contains(part), "{change}: {}", problems[0].1);
-        assert!(!problems[0].1.contains("hunter2"), "{change}: {}", problems[0].1);
+        assert_eq!(problems[0].path, format!("sources[0].{key}"), "{change}");
+        assert!(problems[0].message.contains(part), "{change}: {}", problems[0].message);
+        assert!(!problems[0].message.contains("hunter2"), "{change}: {}", problems[0].message);
     }
 
     #[test]
@@ -214,6 +212,6 @@ mod tests {
         let good: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
         let problems = validate(&sources(&[good.clone(), good]));
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].0, "[1].name");
+        assert_eq!(problems[0].path, "sources[1].name");
     }
 }

@@ -16,12 +16,12 @@ use serde_json_path::JsonPath;
 use self::paths::{AgentsPath, NamePath};
 use crate::decode::read::{Scalar, shown};
 use crate::decode::words;
-use crate::ingest::config::{Problem, SourceConfig};
+use crate::ingest::config::SourceConfig;
 use crate::ingest::draft::{Draft, Fault, Finished, Place};
 use crate::ingest::fields::Field;
 use crate::ingest::page::{self, failed};
-use crate::ingest::{MAX_AGENTS, MAX_TEXT, STATUS, owned};
-use crate::model::{AgentStatus, AgentUpdate, Batch, SourceError, SourceErrorReason, Time};
+use crate::ingest::{MAX_AGENTS, MAX_TEXT, owned};
+use crate::model::{AgentStatus, AgentUpdate, Batch, Problem, RejectReason, SourceError, SourceErrorReason, Time};
 use crate::text;
 
 /// The paths and words of one page, checked and compiled.
@@ -35,16 +35,17 @@ pub(in crate::ingest) struct HttpJson {
 }
 
 impl HttpJson {
-    /// Compiles the paths and words of `source`; the error lists every one that can't be, by key.
+    /// Compiles the paths and words of `source`; the error lists every one that can't be; paths begin
+    /// below the source.
     pub(in crate::ingest) fn compile(source: &SourceConfig) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let status_map = status_map(source, &mut problems);
         let Some(paths) = &source.fields else {
             let message = "`http-json` needs it; give at least `agents` and `name`, such as $.agents[*] and $.name";
-            problems.push(("fields".to_owned(), message.to_owned()));
+            problems.push(Problem::new("fields", message));
             return Err(problems);
         };
-        let mut wrong = |key: &str, message: String| problems.push((format!("fields.{key}"), message));
+        let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("fields.{key}"), message));
         let agents = AgentsPath::parse(&paths.agents).map_err(|message| wrong("agents", message));
         let name = NamePath::parse(&paths.name).map_err(|message| wrong("name", message));
         let (mut project, mut fields) = (None, Vec::new());
@@ -164,7 +165,7 @@ fn unmapped(word: &str) -> Fault {
     let known = words::STATUSES.join(", ");
     Fault {
         field: "status",
-        reason: STATUS,
+        reason: RejectReason::Status,
         error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)),
     }
 }
@@ -176,7 +177,7 @@ fn status_map(source: &SourceConfig, problems: &mut Vec<Problem>) -> BTreeMap<St
             Some(status) => _ = map.insert(word.clone(), status),
             None => {
                 let message = format!("`{}` is no status; {}", shown(status), words::instead(status, &words::STATUSES));
-                problems.push((format!("status_map.{}", shown(word)), message));
+                problems.push(Problem::new(format!("status_map.{}", shown(word)), message));
             }
         }
     }

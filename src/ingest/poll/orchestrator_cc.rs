@@ -24,8 +24,8 @@ use crate::ingest::draft::{Draft, Fault, Place};
 use crate::ingest::fields::{Field, Member};
 use crate::ingest::page::{self, failed, malformed};
 use crate::ingest::poll::request::{Failure, Requester};
-use crate::ingest::{MAX_AGENTS, VALUE, owned};
-use crate::model::{AgentUpdate, Batch, SourceError, SourceErrorReason, Time};
+use crate::ingest::{MAX_AGENTS, owned};
+use crate::model::{AgentUpdate, Batch, RejectReason, SourceError, SourceErrorReason, Time};
 
 /// The older shape's list of agents.
 const AGENTS: [&str; 2] = ["api", "agents"];
@@ -166,7 +166,10 @@ pub(in crate::ingest) fn older(text: &str, now: Time, project: &str) -> Result<B
 fn older_agent(agent: &Value, now: Time) -> Draft<'_> {
     let mut draft = Draft::new(now);
     let Value::Object(agent) = agent else {
-        draft.fail(Fault::item(VALUE, format!("an agent is {}; it must be an object", Scalar::from(agent).shown())));
+        draft.fail(Fault::item(
+            RejectReason::Value,
+            format!("an agent is {}; it must be an object", Scalar::from(agent).shown()),
+        ));
         return draft;
     };
     for (key, value) in agent {

@@ -15,9 +15,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::decode::inflate::{self, InflateError};
 use crate::files;
 use crate::http_client::{self, BodyError};
-use crate::ingest::config::{Problem, SourceConfig};
+use crate::ingest::config::SourceConfig;
 use crate::ingest::page::{self, failed, malformed};
-use crate::model::{SourceError, SourceErrorReason};
+use crate::model::{Problem, SourceError, SourceErrorReason};
 use crate::secret::SecretSource;
 
 /// Larger bodies are read on a thread of their own, in bytes.
@@ -72,7 +72,7 @@ enum Access {
 impl Requester {
     /// For the address, headers and secrets of `source`; the error is what validation would have found.
     pub(crate) fn new(source: &SourceConfig) -> Result<Self, Vec<Problem>> {
-        let wrong = |key: &str, message: &str| vec![(key.to_owned(), message.to_owned())];
+        let wrong = |key: &str, message: &str| vec![Problem::new(key, message)];
         let url = Url::parse(&source.url).map_err(|error| wrong("url", &error.to_string()))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

@@ -6,8 +6,8 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::ingest::draft::{Fault, Place, reject};
-use crate::ingest::{MAX_REASON, MAX_TEXT, NAME, VALUE};
-use crate::model::{ComponentStatus, ComponentUpdate, Rejected};
+use crate::ingest::{MAX_REASON, MAX_TEXT};
+use crate::model::{ComponentStatus, ComponentUpdate, RejectReason, Rejected};
 use crate::text;
 
 /// Most components in one batch.
@@ -59,10 +59,10 @@ impl<'a> Components<'_, 'a> {
         if faults.iter().all(|fault| !fault.field.is_empty()) {
             let has = |field| faults.iter().any(|fault| fault.field == field);
             if name.is_none() && !has("name") {
-                faults.push(missing("name", NAME, "a component without `name`; give each one its name"));
+                faults.push(missing("name", RejectReason::Name, "a component without `name`; give each one its name"));
             } else if status.is_none() && !has("status") {
                 let error = "a component without `status`; use one of OK, WARNING, ERROR, LIMITED";
-                faults.push(missing("status", VALUE, error));
+                faults.push(missing("status", RejectReason::Value, error));
             }
         }
         if surplus {
@@ -128,7 +128,7 @@ impl<'de> Read<'de> for Component<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         let error = format!("a component is {}; it must be an object", value.shown());
-        self.fault(Fault::item(VALUE, error));
+        self.fault(Fault::item(RejectReason::Value, error));
         Ok(())
     }
 }

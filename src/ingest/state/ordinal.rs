@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde::de::{Error, IgnoredAny, MapAccess};
 
 use crate::decode::read::{Key, Read, Scalar};
+use crate::ingest::MAX_TEXT;
 use crate::ingest::draft::Fault;
-use crate::ingest::{MAX_TEXT, VALUE};
+use crate::model::RejectReason;
 use crate::model::update::Ordinal;
 use crate::text;
 
@@ -69,7 +70,7 @@ impl<'a> Ordinals<'a> {
     fn unfit(&mut self, what: &str, value: &Scalar<'_>) {
         let error =
             format!("{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report", value.shown());
-        self.fault.get_or_insert(Fault { field: "ordinal", reason: VALUE, error });
+        self.fault.get_or_insert(Fault { field: "ordinal", reason: RejectReason::Value, error });
     }
 
     /// The place; `None` for null.
@@ -82,7 +83,7 @@ impl<'a> Ordinals<'a> {
             _ if self.none => Ok(None),
             _ => {
                 let error = "`ordinal` is not whole; send both `run` and `number`, or no `ordinal`".to_owned();
-                Err(Fault { field: "ordinal", reason: VALUE, error })
+                Err(Fault { field: "ordinal", reason: RejectReason::Value, error })
             }
         }
     }

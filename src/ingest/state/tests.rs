@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::update::Ordinal;
-use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, Patch};
+use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, Input, Patch};
 
 const NOW: &str = "2026-11-21T02:10:00Z";
 
@@ -51,9 +51,9 @@ fn check_value(agent: &str, field: &str, reason: &str, part: &str) {
 
 fn check_fault(batch: &Batch<'_>, agent: &str, reason: &str, part: &str) {
     let rejected = batch.rejected.first().unwrap_or_else(|| panic!("{agent} was taken"));
-    assert_eq!(rejected.reason, reason, "{agent}");
+    assert_eq!(rejected.reason.as_str(), reason, "{agent}");
     assert!(rejected.error.contains(part), "{agent}: {}", rejected.error);
-    assert!(super::super::REJECT_REASONS.contains(&rejected.reason));
+    assert!(Input::State.reasons().contains(&rejected.reason));
 }
 
 /// A body with a field of its own that can't be read: the rest counts.
@@ -333,7 +333,8 @@ fn components_are_taken_one_by_one() {
     let batch = batch(&body);
     assert_eq!(batch.components.len(), 2, "`db`, and `s` without its metrics");
     assert_eq!((batch.components[0].status, batch.components[0].metrics.len()), (ComponentStatus::Limited, 32));
-    let reasons: Vec<_> = batch.rejected.iter().map(|it| (it.list, it.index, &*it.name, it.field, it.reason)).collect();
+    let reasons: Vec<_> =
+        batch.rejected.iter().map(|it| (it.list, it.index, &*it.name, it.field, it.reason.as_str())).collect();
     let components = |index, name, field, reason| ("components", Some(index), name, field, reason);
     assert_eq!(
         reasons,
@@ -388,7 +389,7 @@ fn what_is_too_many_is_left_out_and_counted() {
     let body = format!(r#"{{"complete":true,"agents":[{}{{"name":"a"}},7]}}"#, r#"{"name":"a"},"#.repeat(MAX_AGENTS));
     let many = batch(&body);
     assert_eq!((many.agents.len(), many.complete, many.rejected.len()), (MAX_AGENTS, false, 1));
-    assert_eq!((many.rejected[0].field, many.rejected[0].reason), ("agents", "limit"));
+    assert_eq!((many.rejected[0].field, many.rejected[0].reason.as_str()), ("agents", "limit"));
     assert!(many.rejected[0].error.contains("2 were left out"), "{}", many.rejected[0].error);
     let body = format!(r#"{{"components":[{}]}}"#, vec![r#"{"name":"a","status":"OK"}"#; 1_001].join(","));
     let many = batch(&body);
@@ -400,7 +401,13 @@ fn errors_of_a_hostile_body_stay_small() {
     let body = format!(r#"{{"agents":[{}0]}}"#, "0,".repeat(50_000));
     let batch = batch(&body);
     assert_eq!(batch.rejected.len(), 50_001);
-    assert!(batch.rejected.iter().skip(100).all(|rejected| rejected.error.is_empty() && rejected.reason == "value"));
+    assert!(
+        batch
+            .rejected
+            .iter()
+            .skip(100)
+            .all(|rejected| rejected.error.is_empty() && rejected.reason.as_str() == "value")
+    );
     let error = decode_state(&format!(r#"{{"project":"{}\u001b"}}"#, "x".repeat(9_999)), at(NOW)).expect_err("refused");
     assert!(error.to_string().len() < 600, "{error}");
 }

@@ -16,7 +16,7 @@ fn check_rejected(item: &str, reason: &str, part: &str) {
     let body = format!(r#"{{"usage":[{item},{{"agent":"good","input":1}}]}}"#);
     let batch = decode_usage(&body).expect("a batch");
     assert_eq!(batch.usage.len(), 1, "{item}: the good one is taken");
-    assert_eq!(batch.rejected[0].reason, reason, "{item}");
+    assert_eq!(batch.rejected[0].reason.as_str(), reason, "{item}");
     assert!(batch.rejected[0].error.contains(part), "{item}: {}", batch.rejected[0].error);
 }
 

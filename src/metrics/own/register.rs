@@ -7,11 +7,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{
-    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SIGNALS,
-    SUPPRESSED,
+    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SUPPRESSED,
 };
 use crate::metrics::names;
-use crate::model::Budget;
+use crate::model::{Budget, Input, RejectReason};
 
 impl Own {
     /// The metrics of a program that just started: closed label sets at 0.
@@ -41,10 +40,8 @@ impl Own {
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
             registry,
-            ingested: SIGNALS.map(|(signal, _)| {
-                let labels = [(label(&names::INGESTED, 0), signal.to_owned())];
-                (signal, ingested.get_or_create_owned(&labels))
-            }),
+            ingested: Input::ALL
+                .map(|input| ingested.get_or_create_owned(&[(label(&names::INGESTED, 0), input.as_str().to_owned())])),
             rejected: rejected_items,
             evaluation_duration: evaluation,
             notifications,
@@ -64,9 +61,9 @@ impl Own {
             reload_successful,
             reload_success,
         };
-        for (signal, reasons) in SIGNALS {
-            for reason in reasons {
-                own.rejected.get_or_create_owned(&rejected(signal, reason));
+        for input in Input::ALL {
+            for reason in input.reasons() {
+                own.rejected.get_or_create_owned(&rejected(input, *reason));
             }
         }
         for name in QUEUES {
@@ -108,8 +105,8 @@ fn label(family: &names::Family, place: usize) -> &'static str {
 }
 
 /// The labels of `lookout_rejected_total`.
-pub(super) fn rejected(signal: &str, reason: &str) -> Labels<2> {
-    [(label(&names::REJECTED, 0), signal.to_owned()), (label(&names::REJECTED, 1), reason.to_owned())]
+pub(super) fn rejected(input: Input, reason: RejectReason) -> Labels<2> {
+    [(label(&names::REJECTED, 0), input.as_str().to_owned()), (label(&names::REJECTED, 1), reason.as_str().to_owned())]
 }
 
 /// The labels of the families by receiver alone, which have the same.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn build(config: serde_json::Value) -> Result<Vec<Receiver>, Vec<ConfigProblem>> {
+fn build(config: serde_json::Value) -> Result<Vec<Receiver>, Vec<Problem>> {
     Receiver::build(&serde_json::from_value::<Vec<ReceiverConfig>>(config).expect("a section"))
 }
 

@@ -18,8 +18,8 @@ use crate::ingest::draft::{Draft, Fault, Finished, Place, reject};
 use crate::ingest::fields::Field;
 use crate::ingest::page::{self, failed, malformed};
 use crate::ingest::poll::request::{Failure, Requester};
-use crate::ingest::{MAX_AGENTS, MAX_REASON, MAX_TEXT, STATUS, VALUE, owned};
-use crate::model::{AgentStatus, AgentUpdate, Batch, SourceError, SourceErrorReason, Time, duration};
+use crate::ingest::{MAX_AGENTS, MAX_REASON, MAX_TEXT, owned};
+use crate::model::{AgentStatus, AgentUpdate, Batch, RejectReason, SourceError, SourceErrorReason, Time, duration};
 use crate::text;
 
 /// The teams and their members, and the heartbeats of those that registered.
@@ -175,7 +175,7 @@ impl Teams {
                 Err(failure) if super::is_foreign(&failure) => {}
                 Err(failure) => {
                     for details in details.values_mut() {
-                        details.faults.push(Fault::item(VALUE, failure.error.message.clone()));
+                        details.faults.push(Fault::item(RejectReason::Value, failure.error.message.clone()));
                     }
                 }
             }
@@ -187,7 +187,7 @@ impl Teams {
         if tokio::time::timeout(all, gathering).await.is_err() {
             let late = format!("no whole answer of every team within {}", duration::exact(all));
             for details in details.values_mut().filter(|it| it.tasks.is_none() || it.messages.is_none()) {
-                details.faults.push(Fault::item(VALUE, late.clone()));
+                details.faults.push(Fault::item(RejectReason::Value, late.clone()));
             }
         }
         details
@@ -199,7 +199,7 @@ impl Details {
         match (part, answered) {
             (Part::Tasks, Ok(tasks)) => self.tasks = Some(tasks),
             (Part::Messages, Ok(messages)) => self.messages = Some(messages),
-            (_, Err(failure)) => self.faults.push(Fault::item(VALUE, failure.error.message)),
+            (_, Err(failure)) => self.faults.push(Fault::item(RejectReason::Value, failure.error.message)),
         }
     }
 
@@ -278,7 +278,12 @@ pub(super) fn of_team(team: &Team, details: &Details, now: Time) -> Batch<'stati
     let Some(members) = &team.members else {
         let error = format!("team `{}`: no members in /api/teams", shown(&team.name));
         batch.complete = false;
-        reject(&mut batch.rejected, Place::BODY, &team.name, Fault { field: "members", reason: VALUE, error });
+        reject(
+            &mut batch.rejected,
+            Place::BODY,
+            &team.name,
+            Fault { field: "members", reason: RejectReason::Value, error },
+        );
         return batch;
     };
     for fault in details.unread() {
@@ -334,7 +339,7 @@ fn of_member<'a>(member: &'a Value, details: &'a Details, now: Time) -> Finished
     let mut draft = Draft::new(now);
     if !member.is_object() {
         let error = format!("a member is {}; it must be an object", Scalar::from(member).shown());
-        draft.fail(Fault::item(VALUE, error));
+        draft.fail(Fault::item(RejectReason::Value, error));
         return draft.finish();
     }
     for (key, field) in [("name", Field::Name), ("agentType", Field::Type), ("model", Field::Model)] {
@@ -403,7 +408,7 @@ fn hold<'a>(tasks: impl Iterator<Item = &'a Value>, draft: &mut Draft<'a>) {
                 let status = task.get("status").map_or(Scalar::Null, Scalar::from).shown();
                 let error = format!("the status of a task is {status}; it must be pending, in_progress or completed");
                 // What it does is not known, then.
-                return draft.fault(Fault { field: "status", reason: STATUS, error });
+                return draft.fault(Fault { field: "status", reason: RejectReason::Status, error });
             }
         }
     }
@@ -433,7 +438,7 @@ impl Beat {
         let threshold = field("idle_seconds", "timeoutThreshold", "timeout_threshold");
         if healthy.is_none() && elapsed.is_none() {
             let error = "neither `isHealthy` nor `elapsed`; it is no heartbeat".to_owned();
-            draft.fault(Fault { field: "running", reason: VALUE, error });
+            draft.fault(Fault { field: "running", reason: RejectReason::Value, error });
         }
         let seconds = |value: Option<Scalar<'_>>| value.and_then(|value| value.seconds().ok().flatten());
         Self { healthy, elapsed: seconds(elapsed), threshold: seconds(threshold) }
