@@ -1,8 +1,9 @@
 //! The whole program against its floors: CPU per state taken in, scrapes, latency of an alert, memory.
 //!
-//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory]`. Starts the release binary with files on
+//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory|hooks]`. Starts the release binary with files on
 //! disk, and in this process a server of hyper and serde_json alone as the floor. The load generator is the
-//! same for both and its CPU is counted in both, so the ratio is what is quoted.
+//! same for both and its CPU is counted in both, so the ratio is what is quoted. `LOOKOUT_BASELINE=/path/to/lookout`
+//! names another build, which is measured before this one in the same run.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +15,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -21,20 +23,20 @@ use std::time::{Duration, Instant};
 /// Connections of the load generator; it writes to all of them and then reads from all.
 const CONNECTIONS: usize = 32;
 
+/// Names and measures.
+const MEASURES: [(&str, fn(&Path)); 5] =
+    [("ingest", ingest), ("scrape", scrape), ("memory", memory), ("latency", latency), ("hooks", hooks)];
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    if wants("ingest") {
-        ingest();
-    }
-    if wants("scrape") {
-        scrape();
-    }
-    if wants("memory") {
-        memory();
-    }
-    if wants("latency") {
-        latency();
+    let baseline = std::env::var_os("LOOKOUT_BASELINE").map(PathBuf::from);
+    for (name, measure) in MEASURES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            for program in baseline.iter().map(PathBuf::as_path).chain([Path::new(env!("CARGO_BIN_EXE_lookout"))]) {
+                println!("{}:\n", program.display());
+                measure(program);
+            }
+        }
     }
 }
 
@@ -58,9 +60,9 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    fn start(extra: &[(&str, &str)]) -> Self {
+    fn start(program: &Path, extra: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        let mut command = Command::new(program);
         command.env("LOOKOUT_LISTEN", "127.0.0.1:0").env("LOOKOUT_LOG__FORMAT", "json");
         command.env("LOOKOUT_STORE__PATH", folder.path().join("lookout.db"));
         for (name, value) in extra {
@@ -220,14 +222,14 @@ fn measure(address: SocketAddr, pid: Option<u32>, requests: &[Vec<u8>], count: u
     (total() - before) * 1e6 / (count * states) as f64
 }
 
-fn ingest() {
+fn ingest(program: &Path) {
     println!("| ingest | floor µs | lookout µs | ratio |\n|---|---|---|---|");
     let floor = floor();
     for agents in [100, 10_000] {
         let single: Vec<Vec<u8>> = (0..agents.min(2_000))
             .map(|number| request("/api/state", &format!("{{\"agents\":[{}]}}", state(number, number % 60, false))))
             .collect();
-        let sidecar = Sidecar::start(&[]);
+        let sidecar = Sidecar::start(program, &[]);
         fill(&sidecar, agents);
         let low = measure(floor, None, &single, 100_000, 1);
         let ours = measure(sidecar.address, Some(sidecar.pid()), &single, 100_000, 1);
@@ -241,7 +243,7 @@ fn ingest() {
             batches.push(request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(","))));
         }
     }
-    let sidecar = Sidecar::start(&[]);
+    let sidecar = Sidecar::start(program, &[]);
     fill(&sidecar, agents);
     let low = measure(floor, None, &batches, 10_000, 100);
     let ours = measure(sidecar.address, Some(sidecar.pid()), &batches, 10_000, 100);
@@ -282,9 +284,11 @@ fn scrape_time(sidecar: &Sidecar, headers: &str, runs: usize) -> (f64, usize) {
     (times[times.len() / 2], size)
 }
 
-fn scrape() {
-    let sidecar =
-        Sidecar::start(&[("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000000"), ("LOOKOUT_BUDGETS__TOKENS_PER_TASK", "1000")]);
+fn scrape(program: &Path) {
+    let sidecar = Sidecar::start(
+        program,
+        &[("LOOKOUT_BUDGETS__TOKENS_PER_DAY", "1000000"), ("LOOKOUT_BUDGETS__TOKENS_PER_TASK", "1000")],
+    );
     fill(&sidecar, 10_000);
     let page = get(sidecar.address, "/metrics", "");
     let series = page.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"orchestrator_")).count();
@@ -321,8 +325,8 @@ fn scrape() {
     );
 }
 
-fn memory() {
-    let sidecar = Sidecar::start(&[]);
+fn memory(program: &Path) {
+    let sidecar = Sidecar::start(program, &[]);
     std::thread::sleep(Duration::from_secs(2));
     let idle = mebibytes(sidecar.pid(), "VmRSS");
     fill(&sidecar, 10_000);
@@ -345,7 +349,7 @@ fn memory() {
 }
 
 /// From the last byte of a change to the first byte of the request to Slack, the outbox synced between.
-fn latency() {
+fn latency(program: &Path) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (sender, arrivals) = mpsc::channel();
@@ -388,7 +392,7 @@ fn latency() {
             });
         }
     });
-    let sidecar = Sidecar::start(&[("SLACK_WEBHOOK_URL", &url)]);
+    let sidecar = Sidecar::start(program, &[("SLACK_WEBHOOK_URL", &url)]);
     let mut stream = TcpStream::connect(sidecar.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut times, mut buffer) = (Vec::new(), Vec::new());
@@ -413,4 +417,58 @@ fn latency() {
     println!("| change in → Slack request out | ms |\n|---|---|");
     println!("| median | {:.2} |\n| p99 | {:.2} |", times[times.len() / 2], times[times.len() * 99 / 100 - 1]);
     println!("| the first after a start | {first:.2} |\n| slowest | {:.2} |\n", times[times.len() - 1]);
+}
+
+/// Latencies of hooks that are posted every other millisecond, for so long.
+fn hook_latencies(address: SocketAddr, during: Duration) -> Vec<Duration> {
+    let body = r#"{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","cwd":"/srv/shop"}"#;
+    let hook = request("/hooks/claude-code", body);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (begin, mut latencies, mut answer) = (Instant::now(), Vec::new(), [0; 1024]);
+    while begin.elapsed() < during {
+        let started = Instant::now();
+        stream.write_all(&hook).unwrap();
+        let count = stream.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&answer[..count]));
+        latencies.push(started.elapsed());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    latencies.sort();
+    latencies
+}
+
+/// Hooks by themselves, and beside pushes of 15 MB one after the other.
+fn hooks(program: &Path) {
+    println!("| hooks | median ms | p99 ms | worst ms | pushes |\n|---|---|---|---|---|");
+    let row = |what: &str, latencies: &[Duration], pushes: usize| {
+        let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize].as_secs_f64() * 1e3;
+        let worst = latencies.last().unwrap().as_secs_f64() * 1e3;
+        println!("| {what} | {:.2} | {:.2} | {worst:.2} | {pushes} |", at(0.5), at(0.99));
+    };
+    let sidecar = Sidecar::start(program, &[]);
+    row("alone", &hook_latencies(sidecar.address, Duration::from_secs(3)), 0);
+    let large: Vec<Vec<u8>> = [0, 1]
+        .map(|round| {
+            let states: Vec<String> = (0..40_000).map(|number| state(number, round * 10, true)).collect();
+            request("/api/state", &format!("{{\"agents\":[{}]}}", states.join(",")))
+        })
+        .into();
+    let mebibytes = large[0].len() as f64 / 1024.0 / 1024.0;
+    let (stop, stopped) = mpsc::channel::<()>();
+    let address = sidecar.address;
+    let pushing = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let (mut buffer, mut pushes) = (Vec::new(), 0);
+        while matches!(stopped.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+            stream.write_all(&large[pushes % 2]).unwrap();
+            assert!(read_answer(&mut stream, &mut buffer), "{}", String::from_utf8_lossy(&buffer));
+            pushes += 1;
+        }
+        pushes
+    });
+    let latencies = hook_latencies(address, Duration::from_secs(10));
+    drop(stop);
+    row(&format!("beside pushes of {mebibytes:.0} MiB"), &latencies, pushing.join().unwrap());
+    println!();
 }
