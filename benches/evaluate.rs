@@ -112,8 +112,8 @@ impl World {
                 })
                 .collect();
             let body = format!(r#"{{"project": "shop", "ttl": "1h", "agents": [{}]}}"#, agents.join(","));
-            let mut batch = decode_state(&body, now).unwrap();
-            self.fleet.push(now, &mut batch);
+            let batch = decode_state(&body, now).unwrap();
+            self.fleet.push(now, batch);
             self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut out);
             self.fleet.clear_changes();
         }

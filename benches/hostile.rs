@@ -188,7 +188,7 @@ fn state(what: &str, body: &str) {
     row(what, body.len(), || {
         let mut fleet = Fleet::new(NOW, Config::default().fleet_settings());
         if let Ok(mut batch) = decode_state(body, NOW) {
-            fleet.push(NOW, &mut batch);
+            fleet.push(NOW, batch);
         }
     });
 }

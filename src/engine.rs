@@ -78,6 +78,8 @@ pub struct Engine {
     /// Gone once draining has begun.
     dispatcher: Option<Dispatcher>,
     committer: Committer,
+    /// A large update that is being applied.
+    applying: Option<ingest::Applying>,
     /// The last body that the log of usage was given.
     usage_seq: u64,
     /// How late the last served deadline was.

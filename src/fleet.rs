@@ -62,6 +62,36 @@ pub struct Settings {
     pub sources: Vec<(String, &'static str, Duration)>,
 }
 
+/// A pushed batch that is taken in part by part, so that a large one keeps nothing else waiting.
+#[derive(Debug)]
+pub struct Push<'a> {
+    agents: std::vec::IntoIter<AgentUpdate<'a>>,
+    /// The batch without its agents.
+    rest: Batch<'a>,
+    /// The number of the batch, once it was begun.
+    since: Option<u64>,
+    taken: Taken,
+}
+
+impl<'a> From<Batch<'a>> for Push<'a> {
+    fn from(mut batch: Batch<'a>) -> Self {
+        let agents = std::mem::take(&mut batch.agents).into_iter();
+        Self { agents, rest: batch, since: None, taken: Taken::default() }
+    }
+}
+
+impl Push<'_> {
+    /// Whether all of it was taken in.
+    pub fn is_done(&self) -> bool {
+        self.since.is_some() && self.agents.len() == 0
+    }
+
+    /// What of it was accepted and what was rejected.
+    pub fn into_taken(self) -> Taken {
+        self.taken
+    }
+}
+
 /// The fleet.
 #[derive(Debug)]
 pub struct Fleet {
@@ -213,23 +243,45 @@ impl Fleet {
     }
 
     /// Takes in a pushed batch.
-    pub fn push(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
+    pub fn push(&mut self, now: Time, mut batch: Batch<'_>) -> Taken {
+        self.batch += 1;
+        let taken = self.take_pushed(now, &mut batch);
+        self.end_push(now, &batch, self.batch);
+        taken
+    }
+
+    /// Takes in the next agents of a pushed batch, at most so many; with the last of them the batch is done.
+    pub fn push_part(&mut self, now: Time, push: &mut Push<'_>, most: usize) {
+        let since = *push.since.get_or_insert_with(|| {
+            self.batch += 1;
+            self.batch
+        });
+        let mut part = Batch { agents: push.agents.by_ref().take(most).collect(), ..push.rest.clone() };
+        // They are of the first part only.
+        push.rest.components.clear();
+        push.rest.rejected.clear();
+        push.taken.merge(self.take_pushed(now, &mut part));
+        if push.is_done() {
+            self.end_push(now, &part, since);
+        }
+    }
+
+    fn take_pushed(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
         // However long it says to be silent: nobody opts out of being missed.
         let AgentsConfig { timeout, max_ttl, .. } = self.settings.agents;
         let ttl = batch.ttl.map_or(timeout, |ttl| ttl.min(max_ttl.max(timeout)));
         let source = Arc::clone(&self.push);
-        self.take(now, &source, Some(ttl), batch)
+        self.take_named(now, &source, Some(ttl), batch)
     }
 
-    fn take(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
-        self.batch += 1;
-        let taken = self.take_named(now, source, ttl, batch);
+    /// Of a complete batch: removes the agents that were pushed before and not named since it began.
+    fn end_push(&mut self, now: Time, batch: &Batch<'_>, since: u64) {
         if batch.complete
             && let Some(project) = self.projects.get(&*batch.project).copied()
         {
-            self.remove_unnamed(now, source, Some(project));
+            let source = Arc::clone(&self.push);
+            self.remove_unnamed(now, &source, Some(project), since);
         }
-        taken
     }
 
     /// Applies every state of `batch` and marks its agents as named in the current batch number.

@@ -28,7 +28,7 @@ pub use view::{AlertFilter, AlertView, Explanation, StandingView};
 use crate::alerts::config::DigestConfig;
 use crate::alerts::{self, Alerts, IncidentPolicy, QuietError};
 use crate::enforcement::{self, Enforcement, StopOrders};
-use crate::fleet::{self, Fleet, Taken};
+use crate::fleet::{self, Fleet, Push, Taken};
 use crate::ingest::UsageBatch;
 use crate::model::{
     AgentTelemetry, Batch, Changes, ClosedAlert, Finding, Fingerprint, HistoryRow, Hook, Notice, PollReport,
@@ -62,6 +62,8 @@ pub struct Settings {
 pub enum Event<'a> {
     /// A state was pushed.
     State(Batch<'a>),
+    /// The next agents of a pushed state come, at most so many; what becomes of them is added to it.
+    StatePart(&'a mut Push<'static>, usize),
     /// Increments of usage were pushed.
     Usage(UsageBatch<'a>),
     /// A hook came in; it says whether its sender was told to stop.
@@ -256,7 +258,8 @@ impl Machine {
     pub fn step(&mut self, now: Time, event: Event<'_>) -> Effects {
         let mut effects = Effects::default();
         match event {
-            Event::State(mut batch) => effects.taken = self.fleet.push(now, &mut batch),
+            Event::State(batch) => effects.taken = self.fleet.push(now, batch),
+            Event::StatePart(push, most) => self.fleet.push_part(now, push, most),
             Event::Usage(usage) => {
                 effects.taken = self.fleet.usage(now, &usage.project, &usage.usage);
                 effects.taken.add_rejected(usage.rejected);

@@ -111,7 +111,7 @@ fn tell(watch: &mut Watch, reader: &mut Reader, lane: &mut All, told: &mut Count
     let written = encode_state(&Batch { project: "default".into(), agents, ..Batch::default() });
     let mut batch = decode_state(&written, now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert!(batch.rejected.is_empty(), "{:?}: {written}", batch.rejected);
-    watch.fleet.push(now, &mut batch);
+    watch.fleet.push(now, batch);
     watch.judge();
     watch.show(&Telemetry::default());
 }

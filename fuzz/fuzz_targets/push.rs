@@ -42,7 +42,7 @@ fn push_state(watch: &mut Watch, body: &[u8]) {
     let again = decode_state(&written, watch.now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert_eq!(said(&again), said(&batch), "{written}");
     let (known, sent) = (batch.agents.len() + batch.components.len(), batch.rejected.len());
-    let taken = watch.fleet.push(watch.now, &mut batch);
+    let taken = watch.fleet.push(watch.now, batch);
     assert!(taken.accepted <= known && sent <= taken.reasons.iter().map(|(_, count)| *count as usize).sum());
     for agent in watch.fleet.state().agents.iter() {
         assert!(agent.progress.is_none_or(|progress| (0.0..=1.0).contains(&progress)));

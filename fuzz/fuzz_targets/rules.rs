@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
     let mut fleet = Fleet::new(begin(), Config::default().fleet_settings());
     let (mut now, mut findings) = (begin(), Vec::new());
     for _ in 0..3 {
-        fleet.push(now, &mut decode_state(STATE, now).expect("a batch"));
+        fleet.push(now, decode_state(STATE, now).expect("a batch"));
         rules.evaluate(now, fleet.state(), fleet.changes(), &mut findings);
         fleet.clear_changes();
         now = now.plus(Duration::from_secs(700));

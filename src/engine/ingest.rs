@@ -1,33 +1,69 @@
 //! Updates that come in: recorded, applied and evaluated by the machine, counted, answered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::handle::{Bulk, Logged};
+use super::handle::{Bulk, Logged, Turn};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
-use crate::fleet::Taken;
+use crate::fleet::{Push, Taken};
 use crate::ingest::{self, Pushed, UsageBatch};
 use crate::machine::Event;
-use crate::model::{Arrival, Batch, Distilled, Hook, Input, PollReport, RejectReason, Time};
+use crate::model::{Arrival, Distilled, Hook, Input, PollReport, RejectReason, Time, UsageUpdate};
 use crate::store::UsageBody;
 
+/// Agents or increments that are applied in one go: they take about a millisecond.
+const PART: usize = 512;
+
+type Reply<T> = oneshot::Sender<Result<T, IngestError>>;
+
+/// A large update that is being applied part by part; hooks, readers and the network get their turn between two parts.
+#[derive(Debug)]
+pub(super) enum Applying {
+    /// A state.
+    State(Push<'static>, Turn, Reply<Accepted>),
+    /// Increments of usage.
+    Usage {
+        project: Cow<'static, str>,
+        rest: std::vec::IntoIter<UsageUpdate<'static>>,
+        taken: Taken,
+        body: Bytes,
+        turn: Turn,
+        reply: Reply<(Accepted, Logged)>,
+    },
+}
+
 impl Engine {
-    /// Serves one event of the bulk queue.
+    /// Serves one event of the bulk queue, or begins to: what is large is applied part by part.
     pub(super) fn take_bulk(&mut self, now: Time, event: Bulk) {
         match event {
-            Bulk::State(state, turn, reply) => {
-                let answer = self.push_state(now, state);
-                drop(turn);
-                // A sender that has gone away is not waiting for it.
-                self.committer.answer(move || drop(reply.send(answer)));
+            Bulk::State(Pushed { update, body }, turn, reply) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.note(now, Arrival::State(body));
+                }
+                if update.agents.len() > PART {
+                    self.applying = Some(Applying::State(update.into(), turn, reply));
+                    return;
+                }
+                let taken = self.update(now, Event::State(update));
+                self.answer_state(taken, reply);
             }
-            Bulk::Usage(usage, turn, reply) => {
-                let answer = self.push_usage(now, usage);
-                drop(turn);
-                // A sender that has gone away is not waiting for it.
-                self.committer.answer(move || drop(reply.send(answer)));
+            Bulk::Usage(Pushed { update, body }, turn, reply) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.note(now, Arrival::Usage(body.clone()));
+                }
+                if update.usage.len() > PART {
+                    let UsageBatch { project, usage, rejected } = update;
+                    let (rest, mut taken) = (usage.into_iter(), Taken::default());
+                    taken.add_rejected(rejected);
+                    self.applying = Some(Applying::Usage { project, rest, taken, body, turn, reply });
+                    return;
+                }
+                let taken = self.update(now, Event::Usage(update));
+                self.answer_usage(now, taken, body, reply);
             }
             Bulk::Poll(report) => self.poll(now, report),
             Bulk::Telemetry(Distilled { said, counting }, done) => {
@@ -43,23 +79,40 @@ impl Engine {
         }
     }
 
-    fn push_state(&mut self, now: Time, state: Pushed<Batch<'static>>) -> Result<Accepted, IngestError> {
-        if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::State(state.body));
+    /// Applies the next part of what is being applied, and answers with the last one.
+    pub(super) fn apply_part(&mut self, now: Time) {
+        match self.applying.take() {
+            None => {}
+            Some(Applying::State(mut push, turn, reply)) => {
+                self.update(now, Event::StatePart(&mut push, PART));
+                if push.is_done() {
+                    drop(turn);
+                    self.answer_state(push.into_taken(), reply);
+                } else {
+                    self.applying = Some(Applying::State(push, turn, reply));
+                }
+            }
+            Some(Applying::Usage { project, mut rest, mut taken, body, turn, reply }) => {
+                let usage = rest.by_ref().take(PART).collect();
+                let part = UsageBatch { project: project.clone(), usage, rejected: Vec::new() };
+                taken.merge(self.update(now, Event::Usage(part)));
+                if rest.len() == 0 {
+                    drop(turn);
+                    self.answer_usage(now, taken, body, reply);
+                } else {
+                    self.applying = Some(Applying::Usage { project, rest, taken, body, turn, reply });
+                }
+            }
         }
-        let taken = self.update(now, Event::State(state.update));
-        self.answer(Input::State, taken)
     }
 
-    fn push_usage(
-        &mut self,
-        now: Time,
-        Pushed { update, body }: Pushed<UsageBatch<'static>>,
-    ) -> Result<(Accepted, Logged), IngestError> {
-        if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::Usage(body.clone()));
-        }
-        let taken = self.update(now, Event::Usage(update));
+    fn answer_state(&mut self, taken: Taken, reply: Reply<Accepted>) {
+        let answer = self.answer(Input::State, taken);
+        // A sender that has gone away is not waiting for it.
+        self.committer.answer(move || drop(reply.send(answer)));
+    }
+
+    fn answer_usage(&mut self, now: Time, taken: Taken, body: Bytes, reply: Reply<(Accepted, Logged)>) {
         // Before the next save, which holds its effect and says so.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
@@ -67,7 +120,9 @@ impl Engine {
         } else {
             oneshot::channel().1
         };
-        self.answer(Input::Usage, taken).map(|accepted| (accepted, logged))
+        let answer = self.answer(Input::Usage, taken).map(|accepted| (accepted, logged));
+        // A sender that has gone away is not waiting for it.
+        self.committer.answer(move || drop(reply.send(answer)));
     }
 
     /// Serves one hook, whose sender was answered before.

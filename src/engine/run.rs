@@ -71,6 +71,7 @@ impl Engine {
             committer: Committer::new(store.ledger.clone(), restored.counts),
             store,
             clock,
+            applying: None,
             usage_seq: 0,
             lag: Duration::ZERO,
             looked_at: now,
@@ -198,7 +199,10 @@ impl Engine {
                     self.observe(now);
                     self.remind(now);
                     self.send_deferred(now);
-                    self.save(now);
+                    // What is half applied is not saved: its sender will not be answered if the program ends now.
+                    if self.applying.is_none() {
+                        self.save(now);
+                    }
                     self.count_unrecorded();
                 }
                 Some(message) = control.recv() => {
@@ -212,14 +216,23 @@ impl Engine {
                     self.take_hook(now, hook);
                     self.take_hooks(&mut hooks, BURST);
                     // A flood of hooks must not starve what waits behind them.
-                    if let Ok(event) = bulk.try_recv() {
+                    if self.applying.is_some() {
+                        self.apply_part(now);
+                    } else if let Ok(event) = bulk.try_recv() {
                         self.take_bulk(now, event);
                     }
                 }
-                Some(event) = bulk.recv() => {
+                () = tokio::task::yield_now(), if self.applying.is_some() => {
+                    let now = self.now();
+                    self.apply_part(now);
+                }
+                Some(event) = bulk.recv(), if self.applying.is_none() => {
                     let now = self.now();
                     self.take_bulk(now, event);
                     for _ in 1..BURST {
+                        if self.applying.is_some() {
+                            break;
+                        }
                         let Ok(event) = bulk.try_recv() else { break };
                         self.take_bulk(now, event);
                     }
@@ -233,14 +246,23 @@ impl Engine {
         control.close();
         let waiting = hooks.len();
         self.take_hooks(&mut hooks, waiting);
+        self.finish_applying();
         while let Ok(event) = bulk.try_recv() {
             let now = self.now();
             self.take_bulk(now, event);
+            self.finish_applying();
         }
         while let Ok(message) = control.try_recv() {
             self.take_control(message);
         }
         self.drain(reports, within).await;
+    }
+
+    fn finish_applying(&mut self) {
+        while self.applying.is_some() {
+            let now = self.now();
+            self.apply_part(now);
+        }
     }
 
     /// Serves hooks that wait, at most so many.

@@ -11,19 +11,19 @@ impl Fleet {
     /// Removes the agents that a poll of `source` no longer names.
     pub(super) fn remove_unnamed_of(&mut self, now: Time, source: &Arc<str>, batches: &[Batch<'_>]) {
         if batches.iter().all(|batch| batch.complete) {
-            return self.remove_unnamed(now, source, None);
+            return self.remove_unnamed(now, source, None, self.batch);
         }
         // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
         for batch in batches.iter().filter(|batch| batch.complete) {
             if let Some(project) = self.projects.get(&*batch.project).copied() {
-                self.remove_unnamed(now, source, Some(project));
+                self.remove_unnamed(now, source, Some(project), self.batch);
             }
         }
     }
 
-    /// Removes the agents that `source` reported before and did not name in the current batch; in one
-    /// project, or in all. What another source reports is not touched.
-    pub(super) fn remove_unnamed(&mut self, now: Time, source: &Arc<str>, project: Option<u32>) {
+    /// Removes the agents that `source` reported before and that no batch named from number `since` on; in one project, or
+    /// in all. What another source reports is not touched.
+    pub(super) fn remove_unnamed(&mut self, now: Time, source: &Arc<str>, project: Option<u32>, since: u64) {
         let projects = match project {
             Some(slot) => slot..slot + 1,
             None => 0..u32::try_from(self.indexes.len()).unwrap_or(u32::MAX),
@@ -34,7 +34,7 @@ impl Fleet {
                 .agents
                 .values()
                 .copied()
-                .filter(|slot| self.named_in.get(*slot as usize) != Some(&self.batch))
+                .filter(|slot| self.named_in.get(*slot as usize).is_none_or(|number| *number < since))
                 .filter(|slot| self.state.agents.get(*slot).is_some_and(|agent| agent.source == *source))
                 .collect();
             if gone.is_empty() {

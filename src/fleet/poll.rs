@@ -40,12 +40,7 @@ impl Fleet {
             let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
             self.batch += 1;
             for batch in batches.iter_mut() {
-                let one = self.take_named(now, &report.source, Some(ttl), batch);
-                taken.accepted += one.accepted;
-                taken.rejected.extend(one.rejected);
-                for (reason, count) in one.reasons {
-                    taken.add(reason, count);
-                }
+                taken.merge(self.take_named(now, &report.source, Some(ttl), batch));
             }
             self.remove_unnamed_of(now, &report.source, batches);
             if batches.iter().any(|batch| !batch.complete) {

@@ -28,6 +28,16 @@ impl Taken {
         }
     }
 
+    /// Adds what came of another part.
+    pub fn merge(&mut self, part: Self) {
+        self.accepted += part.accepted;
+        self.rejected.extend(part.rejected);
+        self.rejected.truncate(MAX_REJECTED);
+        for (reason, count) in part.reasons {
+            self.add(reason, count);
+        }
+    }
+
     /// Rejects the item `name` at `place`, a list and an index.
     pub(super) fn reject(
         &mut self,

@@ -6,6 +6,7 @@ mod histories;
 mod hooks;
 mod limits;
 mod lives;
+mod parts;
 
 use std::time::Duration;
 
@@ -60,10 +61,10 @@ impl Watch {
         moved
     }
 
-    pub(super) fn push_batch(&mut self, seconds: i64, mut batch: Batch<'_>) -> Taken {
+    pub(super) fn push_batch(&mut self, seconds: i64, batch: Batch<'_>) -> Taken {
         self.until(seconds);
         self.fleet.clear_changes();
-        self.fleet.push(at(seconds), &mut batch)
+        self.fleet.push(at(seconds), batch)
     }
 
     pub(super) fn push(&mut self, seconds: i64, agent: AgentUpdate<'_>) -> &Agent {
