@@ -187,7 +187,7 @@ fn otlp_json() {
 fn state(what: &str, body: &str) {
     row(what, body.len(), || {
         let mut fleet = Fleet::new(NOW, Config::default().fleet_settings());
-        if let Ok(mut batch) = decode_state(body, NOW) {
+        if let Ok(batch) = decode_state(body, NOW) {
             fleet.push(NOW, batch);
         }
     });
