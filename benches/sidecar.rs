@@ -23,8 +23,10 @@ use std::time::{Duration, Instant};
 /// Connections of the load generator; it writes to all of them and then reads from all.
 const CONNECTIONS: usize = 32;
 
-/// Names and measures.
-const MEASURES: [(&str, fn(&Path)); 5] =
+/// A name, and what measures a program under it.
+type Measure = (&'static str, fn(&Path));
+
+const MEASURES: [Measure; 5] =
     [("ingest", ingest), ("scrape", scrape), ("memory", memory), ("latency", latency), ("hooks", hooks)];
 
 fn main() {

@@ -109,7 +109,7 @@ fn tell(watch: &mut Watch, reader: &mut Reader, lane: &mut All, told: &mut Count
     let now: Time = watch.now;
     let agents = vec![state.update("piped", &state.counts, Some(now))];
     let written = encode_state(&Batch { project: "default".into(), agents, ..Batch::default() });
-    let mut batch = decode_state(&written, now).unwrap_or_else(|error| panic!("{error}: {written}"));
+    let batch = decode_state(&written, now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert!(batch.rejected.is_empty(), "{:?}: {written}", batch.rejected);
     watch.fleet.push(now, batch);
     watch.judge();
