@@ -5,11 +5,11 @@
 //! second. It never waits for disk or network while it does so.
 
 mod commit;
+mod control;
 pub mod handle;
 mod health;
 mod ingest;
 mod output;
-pub mod quiet;
 mod report;
 mod run;
 pub mod telemetry;

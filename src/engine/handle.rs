@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::quiet::Quiet;
 use super::view::View;
-use super::{AlertFilter, AlertView, Settings};
+use super::{AlertFilter, AlertView, QuietError, Settings};
 use crate::ingest::{Pushed, UsageBatch};
-use crate::model::{Batch, Distilled, Hook, PollReport, Rejected};
+use crate::machine::Explanation;
+use crate::model::{Batch, Distilled, Fingerprint, Hook, PollReport, Rejected, Silence};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -63,6 +63,23 @@ pub enum Control {
     /// Panics, for tests of what becomes of the program then.
     #[cfg(test)]
     Panic,
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, QuietError>>;
+
+/// A question or wish about quiet.
+#[derive(Debug)]
+pub enum Quiet {
+    /// The silences that are not over.
+    Silences(oneshot::Sender<Vec<Silence>>),
+    /// Begin this silence, or change the one of its id.
+    Begin(Box<Silence>, Reply<()>),
+    /// End the silence of this id; who says so.
+    End(String, String, Reply<()>),
+    /// Somebody looks after an alert: which, who, what they say.
+    Acknowledge(Fingerprint, String, String, Reply<()>),
+    /// How every receiver stands to an alert.
+    Explain(Fingerprint, oneshot::Sender<Option<Box<Explanation>>>),
 }
 
 /// Held by an update that was decoded from a large body until it is applied: what it takes in memory is not taken twice.
@@ -187,6 +204,36 @@ impl Handle {
         self.ask(|reply| Control::Monitoring(on, by, reply)).await
     }
 
+    /// The silences that are not over, those that end first in front.
+    pub async fn silences(&self) -> Result<Vec<Silence>, Stopped> {
+        self.ask(|reply| Control::Quiet(Quiet::Silences(reply))).await
+    }
+
+    /// Begins `silence`, or changes the one of its id; returns once that is on disk.
+    pub async fn silence(&self, silence: Silence) -> Result<Result<(), QuietError>, Stopped> {
+        self.ask(|reply| Control::Quiet(Quiet::Begin(Box::new(silence), reply))).await
+    }
+
+    /// Ends the silence of that id; returns once that is on disk.
+    pub async fn unsilence(&self, id: String, by: String) -> Result<Result<(), QuietError>, Stopped> {
+        self.ask(|reply| Control::Quiet(Quiet::End(id, by, reply))).await
+    }
+
+    /// Notes that `by` looks after an alert; returns once that is on disk.
+    pub async fn acknowledge(
+        &self,
+        fingerprint: Fingerprint,
+        by: String,
+        comment: String,
+    ) -> Result<Result<(), QuietError>, Stopped> {
+        self.ask(|reply| Control::Quiet(Quiet::Acknowledge(fingerprint, by, comment, reply))).await
+    }
+
+    /// How every receiver stands to an alert; `None` when it is not known any more.
+    pub async fn explain(&self, fingerprint: Fingerprint) -> Result<Option<Box<Explanation>>, Stopped> {
+        self.ask(|reply| Control::Quiet(Quiet::Explain(fingerprint, reply))).await
+    }
+
     /// Takes over other settings.
     pub async fn reload(&self, settings: Settings) -> Result<(), Stopped> {
         self.ask(|reply| Control::Reload(Box::new(settings), reply)).await
@@ -205,7 +252,7 @@ impl Handle {
         [("bulk", bulk), ("control", self.control.max_capacity() - self.control.capacity()), ("hooks", hooks)]
     }
 
-    pub(super) async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.control.send(message(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
-use super::handle::{Control, Queues};
+use super::handle::Queues;
 use super::health::Counted;
 use super::{Engine, Settings};
 use crate::clock::Clock;
@@ -271,27 +271,6 @@ impl Engine {
             let Ok(hook) = hooks.try_recv() else { break };
             let now = self.now();
             self.take_hook(now, hook);
-        }
-    }
-
-    fn take_control(&mut self, message: Control) {
-        let now = self.now();
-        // A reader that has gone away is not waiting for the answer.
-        match message {
-            Control::Health(reply) => drop(reply.send(self.health(now))),
-            Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
-            Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
-            #[cfg(test)]
-            Control::Panic => panic!("a test of what a panic does"),
-            Control::Quiet(message) => self.take_quiet(now, message),
-            Control::Monitoring(on, by, reply) => {
-                drop(self.step(now, Event::Monitoring { on, by: &by }));
-                reply.send(()).unwrap_or_default();
-            }
-            Control::Reload(settings, reply) => {
-                self.reload(now, *settings);
-                reply.send(()).unwrap_or_default();
-            }
         }
     }
 

@@ -1,0 +1,69 @@
+//! Questions of readers, and what people ask for: silences, acknowledgements, pauses, reloads.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::handle::{Control, Quiet, Reply};
+use crate::alerts::QuietError;
+use crate::fleet::Taken;
+use crate::machine::Event;
+use crate::model::{Arrival, Time};
+
+impl Engine {
+    /// Serves one of them. A reader that has gone away is not waiting for the answer.
+    pub(super) fn take_control(&mut self, message: Control) {
+        let now = self.now();
+        match message {
+            Control::Health(reply) => drop(reply.send(self.health(now))),
+            Control::View(reply) => drop(reply.send(Arc::new(self.view(now)))),
+            Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
+            #[cfg(test)]
+            Control::Panic => panic!("a test of what a panic does"),
+            Control::Quiet(message) => self.take_quiet(now, message),
+            Control::Monitoring(on, by, reply) => {
+                drop(self.step(now, Event::Monitoring { on, by: &by }));
+                reply.send(()).unwrap_or_default();
+            }
+            Control::Reload(settings, reply) => {
+                self.reload(now, *settings);
+                reply.send(()).unwrap_or_default();
+            }
+        }
+    }
+
+    fn take_quiet(&mut self, now: Time, message: Quiet) {
+        match message {
+            Quiet::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
+            Quiet::Begin(silence, reply) => {
+                let arrival = Arrival::Silence((*silence).clone());
+                let done = self.step(now, Event::Silence(*silence));
+                self.answer_wish(now, arrival, done, reply);
+            }
+            Quiet::End(id, by, reply) => {
+                let done = self.step(now, Event::Unsilence { id: &id, by: &by });
+                self.answer_wish(now, Arrival::Unsilence { id: id.into(), by: by.into() }, done, reply);
+            }
+            Quiet::Acknowledge(fingerprint, by, comment, reply) => {
+                let done = self.step(now, Event::Acknowledge { fingerprint, by: &by, comment: &comment });
+                let arrival = Arrival::Ack { fingerprint, by: by.into(), comment: comment.into() };
+                self.answer_wish(now, arrival, done, reply);
+            }
+            Quiet::Explain(fingerprint, reply) => {
+                drop(reply.send(self.machine.explain(now, fingerprint).map(Box::new)));
+            }
+        }
+    }
+
+    /// Records what was done, and answers once it is on disk; what was refused is answered at once.
+    fn answer_wish(&mut self, now: Time, arrival: Arrival, done: Result<Taken, QuietError>, reply: Reply<()>) {
+        match done {
+            Ok(_) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.note(now, arrival);
+                }
+                self.committer.answer_after_commit(move || drop(reply.send(Ok(()))));
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+}
