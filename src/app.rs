@@ -26,7 +26,7 @@ use crate::metrics::Own;
 use crate::model::{Decision, Fingerprint};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
-use crate::server::tls::Certificate;
+use crate::server::listener::Certificate;
 use crate::server::{self, Access, Bodies, Bound, Context, Surface};
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use heartbeat::Heartbeat;
@@ -127,7 +127,7 @@ impl Running {
         let bound = Bound::bind(prepared.config.listen.0, "listen").await?;
         let address = bound.address();
         let certificate = prepared.certificate.clone().map(|key| Arc::new(Certificate::new(key)));
-        let tls = certificate.as_ref().map(|shown| server::tls::acceptor(shown, Surface::Main)).transpose()?;
+        let tls = certificate.as_ref().map(|shown| server::listener::acceptor(shown, Surface::Main)).transpose()?;
         let (config, settings) = engine_settings(prepared, extras.console, &extras.rules)?;
         let access = Access::new(&config, address)?;
         let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());

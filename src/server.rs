@@ -3,7 +3,7 @@
 //! Owns access, limits and the shapes of answers. Refuses to decide anything about agents: it asks the engine.
 
 pub mod access;
-mod answers;
+mod api;
 mod body;
 mod callbacks;
 mod connections;
@@ -19,13 +19,15 @@ mod routes;
 mod scrape;
 mod sending;
 mod stalls;
-pub mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+
+use self::scrape::Scraper;
+use self::sending::Sending;
 
 pub use access::Access;
 pub use body::Bodies;
@@ -84,6 +86,14 @@ pub struct Context {
     pub reload: Arc<dyn Fn() -> Later<Reloaded> + Send + Sync>,
     /// The part of the program that failed, if one did: then the program ends.
     pub failed: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
+}
+
+/// What handlers behind the router get.
+#[derive(Clone, Debug)]
+struct Shared {
+    context: Context,
+    scraper: Arc<Scraper>,
+    sending: Sending,
 }
 
 impl std::fmt::Debug for Context {

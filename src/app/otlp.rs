@@ -18,7 +18,7 @@ use crate::model::Counting;
 use crate::otlp::Table;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::profiles::Profiles;
-use crate::server::tls::Certificate;
+use crate::server::listener::Certificate;
 use crate::server::{self, Access, Bound, Surface};
 use crate::store::HistoryHandle;
 
@@ -58,7 +58,7 @@ pub(super) async fn listen(
             }
             Err(error) => return Err(error),
         };
-        let tls = certificate.map(|shown| server::tls::acceptor(shown, surface)).transpose()?;
+        let tls = certificate.map(|shown| server::listener::acceptor(shown, surface)).transpose()?;
         let access = Access::new(config, bound.address())?;
         let (now, access) = watch::channel(Arc::new(access));
         rules.push((bound.address(), now));

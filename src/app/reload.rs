@@ -17,7 +17,7 @@ use crate::engine::{Handle, telemetry};
 use crate::files;
 use crate::metrics::Own;
 use crate::otlp::config::AgentRule;
-use crate::server::tls::Certificate;
+use crate::server::listener::Certificate;
 use crate::server::{Access, Reloaded};
 use crate::store::Store;
 

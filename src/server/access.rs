@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use crate::config::server::{Role, host_and_port, is_sendable};
 use crate::config::{Config, ConfigError};
-use crate::ingest::hooks::TOOLS;
 use crate::model::Problem;
 use crate::secret::{Secret, SecretSource};
 
@@ -28,6 +27,33 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
 const FETCH_DEST: &str = "sec-fetch-dest";
+
+/// What the sender of a request needs to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing, whatever Host and Origin are.
+    Nothing,
+    /// A role.
+    Role(Role),
+    /// A role; nothing on an address that is not loopback while no token is configured.
+    Scrape(Role),
+}
+
+impl Needs {
+    /// The role, if one is needed.
+    pub(super) const fn role(self) -> Option<Role> {
+        match self {
+            Self::Nothing => None,
+            Self::Role(role) | Self::Scrape(role) => Some(role),
+        }
+    }
+}
+
+impl From<Role> for Needs {
+    fn from(role: Role) -> Self {
+        Self::Role(role)
+    }
+}
 
 /// The rules of access in force.
 #[derive(Debug)]
@@ -205,24 +231,16 @@ impl Access {
         *looked = Some(began);
     }
 
-    /// Whether the request may be served, which came to our address `local`, and who sends it.
-    pub(super) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<Caller, Refusal> {
-        let (method, path, headers) = (request.method(), request.uri().path(), request.headers());
+    /// Whether the request may be served, which came to our address `local` and whose sender `needs` something; and who
+    /// that is.
+    pub(super) fn check<B>(&self, request: &Request<B>, needs: Needs, local: IpAddr) -> Result<Caller, Refusal> {
+        let headers = request.headers();
         let nobody = Caller::default();
-        if is_health(path) {
-            return Ok(nobody);
-        }
+        let Some(needed) = needs.role() else { return Ok(nobody) };
         let hosts = hosts(request)?;
         self.check_hosts(&hosts, local)?;
         self.check_origin(headers, &hosts, local)?;
-        check_site(method, headers)?;
-        let needed = match (method, path) {
-            (_, path) if super::otlp::signal(path).is_some() => Role::Ingest,
-            (&Method::GET | &Method::HEAD, _) => Role::Read,
-            (_, "/api/state" | "/api/usage" | super::callbacks::LITELLM) => Role::Ingest,
-            (_, path) if TOOLS.iter().any(|tool| tool.path == path) => Role::Ingest,
-            _ => Role::Admin,
-        };
+        check_site(request.method(), headers)?;
         let is_loopback = self.address.ip().is_loopback();
         if self.tokens.is_empty() {
             return match (is_loopback, self.loopback) {
@@ -230,7 +248,7 @@ impl Access {
                     Err(forbidden("auth.loopback does not allow this without a token"))
                 }
                 (true, _) => Ok(nobody),
-                (false, _) if path == "/metrics" => Ok(nobody),
+                (false, _) if matches!(needs, Needs::Scrape(_)) => Ok(nobody),
                 (false, _) => Err(forbidden(
                     "this listener is not on a loopback address and no token is configured; set auth.tokens to allow access",
                 )),
@@ -314,11 +332,6 @@ impl Access {
     }
 }
 
-/// Whether `path` is a health route, which everybody may ask.
-pub(super) fn is_health(path: &str) -> bool {
-    matches!(path, "/-/healthy" | "/-/ready")
-}
-
 /// Every host that the request says it is for: in its headers, and in its target, as HTTP/2 has it.
 fn hosts<B>(request: &Request<B>) -> Result<Vec<Host>, Refusal> {
     let in_headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
@@ -371,6 +384,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes::Asked;
     use super::*;
     use crate::config::server::TokenConfig;
     use crate::secret::Secret;
@@ -403,7 +417,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).expect("a request");
-        access.check(&request, local).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
+        let needs = Asked::of(request.method(), request.uri().path()).needs;
+        access.check(&request, needs, local).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
     }
 
     #[test]

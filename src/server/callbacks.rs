@@ -13,10 +13,7 @@ use crate::metrics::Own;
 use crate::model::{Input, RejectReason};
 use crate::otlp::Taken;
 
-/// Where LiteLLM's generic API callback posts.
-pub(super) const LITELLM: &str = "/hooks/litellm";
-
-/// Answers a body of LiteLLM's calls.
+/// Answers a body of calls that LiteLLM's generic API callback posts.
 pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Result<Response, Refusal> {
     let sender = hooks::sender(request.uri(), request.headers());
     let taking = async {

@@ -32,6 +32,9 @@ const RESERVED: usize = 8;
 const STREAM_HOLD: Duration = Duration::from_secs(1);
 const STREAM_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The largest request head in bytes.
+pub(super) const MAX_HEAD: usize = 32 * 1024;
+
 /// An open connection, as its task and its requests see it.
 #[derive(Clone, Debug)]
 pub(super) struct Connection(Arc<State>);

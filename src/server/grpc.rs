@@ -23,10 +23,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::connections::{Arriving, Connection};
+use super::connections::{Arriving, Connection, MAX_HEAD};
 use super::error::Refusal;
-use super::listener::MAX_HEAD;
 use super::otlp::{self, Failure};
+use super::routes::{Asked, Way};
 use crate::otlp::{Code, DecodeError, Encoding, response, retry_details};
 
 /// Exports under way on one connection at once; senders have one for each signal.
@@ -96,11 +96,13 @@ async fn answer(context: &Context, request: Request<Arriving>, local: IpAddr) ->
 }
 
 async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) -> Result<Response<Body>, Status> {
+    let Asked { needs, way } = Asked::of(request.method(), request.uri().path());
     let access = Arc::clone(&context.access.borrow());
     access.renew(request.headers()).await;
-    access.check(&request, local)?;
-    let unknown = || Status::new(Code::Unimplemented, "only OTLP's export services are served here");
-    let signal = otlp::signal(request.uri().path()).ok_or_else(unknown)?;
+    access.check(&request, needs, local)?;
+    let Way::Export(signal) = way else {
+        return Err(Status::new(Code::Unimplemented, "only OTLP's export services are served here"));
+    };
     let is_gzip = is_gzip(request.headers())?;
     let give_way = CancellationToken::new();
     let mut place = context.connections.streams().share(Instant::now(), give_way.clone());

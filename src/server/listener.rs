@@ -1,7 +1,8 @@
-//! Accepts connections, bounds what each may take, and drains them at the end.
+//! Accepts connections, in the clear or with the certificate in force, bounds what each may take, and drains them at the
+//! end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +11,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -17,13 +20,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Admission, Connection};
+use super::connections::{Admission, Connection, MAX_HEAD};
 use super::routes::Routes;
 use super::stalls::Stalls;
 use super::{Context, grpc, routes};
 
-/// The largest request head in bytes.
-pub(super) const MAX_HEAD: usize = 32 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a head may take on a connection that only health routes are answered on.
@@ -38,6 +39,40 @@ pub enum Surface {
     OtlpHttp,
     /// OTLP over gRPC.
     OtlpGrpc,
+}
+
+/// The certificate in force.
+#[derive(Debug)]
+pub struct Certificate(RwLock<Arc<CertifiedKey>>);
+
+impl Certificate {
+    /// Shows `key`'s certificate.
+    pub const fn new(key: Arc<CertifiedKey>) -> Self {
+        Self(RwLock::new(key))
+    }
+
+    /// Shows that of `key` to whoever connects from now on.
+    pub fn replace(&self, key: Arc<CertifiedKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Accepts connections that are encrypted with `certificate` on a listener of that kind.
+pub fn acceptor(certificate: &Arc<Certificate>, surface: Surface) -> anyhow::Result<TlsAcceptor> {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
+    // Clients of gRPC hang up on a server that does not choose HTTP/2.
+    let protocol: &[u8] = if surface == Surface::OtlpGrpc { b"h2" } else { b"http/1.1" };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A socket that listens, on whatever runtime it is served.

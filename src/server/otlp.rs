@@ -1,4 +1,4 @@
-//! OTLP over HTTP, and what both transports have in common: which signal a path stands for, and what is counted.
+//! OTLP over HTTP, and what both transports have in common: how an export is received, and what is counted.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -14,16 +14,6 @@ use crate::engine::telemetry::ExportError;
 use crate::metrics::Own;
 use crate::model::RejectReason;
 use crate::otlp::{self, Code, DecodeError, Encoding, Signal, Taken};
-
-/// The signal that is exported at `path`, over HTTP or gRPC.
-pub(super) fn signal(path: &str) -> Option<Signal> {
-    match path {
-        "/v1/metrics" | "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
-        "/v1/traces" | "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
-        "/v1/logs" | "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
-        _ => None,
-    }
-}
 
 /// Why an export was not taken in.
 #[derive(Debug, thiserror::Error)]

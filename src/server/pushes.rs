@@ -17,28 +17,37 @@ use crate::model::{Input, RejectReason};
 /// A body of more bytes is decoded beside the runtime's threads: this much takes less than a millisecond.
 const LARGE: usize = 64 * 1024;
 
-/// Answers `POST /api/usage` or `POST /api/state`.
-pub(super) async fn answer(context: &Context, is_usage: bool, request: Request<Arriving>) -> Response {
-    let pushed = if is_usage { usage(context, request).await } else { state(context, request).await };
+/// `POST /api/state`.
+pub(super) async fn state(context: &Context, request: Request<Arriving>) -> Response {
+    answer(context, Input::State, push_state(context, request).await)
+}
+
+/// `POST /api/usage`.
+pub(super) async fn usage(context: &Context, request: Request<Arriving>) -> Response {
+    answer(context, Input::Usage, push_usage(context, request).await)
+}
+
+/// What the sender is answered.
+fn answer(context: &Context, input: Input, pushed: Result<Accepted, Refusal>) -> Response {
     match pushed {
         Ok(accepted) => accepted_answer(&accepted),
         Err(refusal) => {
             if let Some(reason) = refusal.loss() {
-                context.own.rejected(if is_usage { Input::Usage } else { Input::State }, reason, 1);
+                context.own.rejected(input, reason, 1);
             }
             refusal.into_response()
         }
     }
 }
 
-async fn state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
+async fn push_state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
     let now = context.clock.wall();
     let (state, turn) = decoded(context, Input::State, body, move |body| pushed_state(body, now)).await?;
     Ok(context.engine.push_state(state, turn).await?)
 }
 
-async fn usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
+async fn push_usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
     let (usage, turn) = decoded(context, Input::Usage, body, pushed_usage).await?;
     Ok(context.engine.push_usage(usage, turn).await?)

@@ -11,10 +11,10 @@ use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Shared;
 use super::access::Caller;
 use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
-use super::routes::Shared;
 use crate::alerts::words;
 use crate::engine::QuietError;
 use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, Wall, duration};

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::connections::Connection;
 use super::error::Refusal;
 use super::room::{Room, Share};
-use super::sending::Sending;
+use super::sending::{PATIENCE, Sending, acquire, busy};
 use crate::clock::Stopwatch;
 use crate::engine::{Handle, View, telemetry};
 use crate::metrics::page::accepts_gzip;
@@ -28,8 +28,6 @@ use crate::model::telemetry::Telemetry;
 
 /// Pages rendered at once; more readers than this wait for their turn.
 const AT_ONCE: usize = 2;
-/// How long a reader waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a compressed page may serve others while nothing changes.
 const FRESH: Duration = Duration::from_secs(1);
 /// Pages read piece by piece at once, each on a thread of its own.
@@ -189,25 +187,6 @@ impl Scraper {
         kept.retain(|known| known.0 != format && is_fresh(known));
         kept.push((format, generation, at, page.clone()));
         page
-    }
-}
-
-/// A permit, once others gave theirs back.
-pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    match tokio::time::timeout(PATIENCE, Arc::clone(permits).acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(busy()),
-    }
-}
-
-/// Others are asking for the same.
-pub(super) fn busy() -> Refusal {
-    Refusal {
-        header: Some((header::RETRY_AFTER, "1")),
-        ..Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many answers of this kind are under way; try again in a second",
-        )
     }
 }
 

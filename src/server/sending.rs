@@ -10,24 +10,24 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 use http_body::{Frame, SizeHint};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::body::{Held, STEP};
 use super::connections::Connection;
 use super::error::{Refusal, json};
 use super::room::{Room, Share};
-use super::scrape::{acquire, busy};
 
 /// What answers may hold together, in bytes: some of the largest at once.
 const ROOM: usize = 32 * 1024 * 1024;
 /// The unit in which it is shared, in bytes. Smaller answers need none of it: connections are few enough for those.
 const PIECE: usize = 64 * 1024;
-/// How long a reader may take for each [`STEP`] while others wait, and how long they wait.
+/// How long a reader may take for each [`STEP`] while others wait.
 const HOLD: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reader waits for its turn or for room.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Answers built at once that may be large.
 const AT_ONCE: usize = 2;
 
@@ -73,6 +73,25 @@ impl Sending {
         let answer =
             answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
         Ok(json(StatusCode::OK, self.body(answer, reader).await?))
+    }
+}
+
+/// A permit, once others gave theirs back.
+pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    match tokio::time::timeout(PATIENCE, Arc::clone(permits).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(busy()),
+    }
+}
+
+/// Others are asking for the same.
+pub(super) fn busy() -> Refusal {
+    Refusal {
+        header: Some((header::RETRY_AFTER, "1")),
+        ..Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many answers of this kind are under way; try again in a second",
+        )
     }
 }
 

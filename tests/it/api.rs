@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("api: what is wrong is refused as JSON, with the fitting status", &[], refusals),
         trial("api: a bad value costs itself, a bad name its agent", &[], partial_batches),
         trial("api: bodies that strict readers refuse for one value", &[], lenient_bodies),
+        trial("api: every route asks for its role, and says which in OpenAPI", &[], roles),
     ]
 }
 
@@ -496,4 +497,40 @@ fn lenient_bodies() {
     let unknown = [("content-type", "application/json"), ("content-encoding", "br")];
     let refused = lookout.send("POST", "/api/state", &unknown, &zipped);
     assert_eq!((refused.status, refused.header("accept-encoding")), (415, Some("gzip, deflate")));
+}
+
+fn roles() {
+    const TOKENS: [&str; 3] = ["read", "ingest", "admin"];
+    let tokens = TOKENS.map(|role| format!("{{name: {role}, role: {role}, token: {role}s-4711}}"));
+    let setup = Setup::new(&format!("auth: {{tokens: [{}]}}\n", tokens.join(", ")));
+    let lookout = setup.start();
+    let ask = |method: &str, path: &str, role: Option<&str>| {
+        let bearer = role.map(|role| format!("Bearer {role}s-4711"));
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        lookout.send(method, path, &headers, if method == "POST" { b"{}" } else { b"" })
+    };
+    let document = ask("GET", "/api/openapi.json", Some("read")).json();
+    let mut named = Vec::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let real = path.replace("{fingerprint}", "0123456789abcdef").replace("{id}", "nobody");
+        for (method, operation) in operations.as_object().expect("operations") {
+            let method = method.to_uppercase();
+            let needed = operation["security"][0]["bearer"][0].as_str();
+            let rank = needed.map(|needed| TOKENS.iter().position(|role| *role == needed).expect("a role"));
+            let nobody = ask(&method, &real, None).status;
+            assert_eq!(nobody == 401, rank.is_some(), "{method} {path} without a token: {nobody}");
+            for (place, role) in TOKENS.iter().enumerate() {
+                let status = ask(&method, &real, Some(role)).status;
+                assert_eq!(status == 403, rank.is_some_and(|rank| place < rank), "{method} {path} as {role}: {status}");
+                assert!(![401, 405].contains(&status), "{method} {path} as {role}: {status}");
+            }
+            named.push(format!("{method} {path}"));
+        }
+    }
+    let front = ask("GET", "/", Some("read")).json();
+    let listed: Vec<&str> = front["routes"].as_array().expect("routes").iter().filter_map(Value::as_str).collect();
+    named.sort_unstable();
+    assert_eq!(named, BTreeSet::from_iter(listed).into_iter().collect::<Vec<_>>(), "what is listed at /");
+    assert!(named.len() > 20, "{named:?}");
 }

@@ -41,7 +41,7 @@ struct Answer<'a> {
 }
 
 /// The answer for `view`, as text.
-pub(in crate::server) fn of(view: &View) -> String {
+pub(super) fn of(view: &View) -> String {
     let fleet = &*view.fleet;
     let mut agents: BTreeMap<u32, Vec<&Agent>> = BTreeMap::new();
     for agent in fleet.agents.iter() {

@@ -6,7 +6,7 @@ use crate::engine::View;
 use crate::model::{Count, Project, Snapshot, TokenType};
 
 /// The answer for `view`.
-pub(in crate::server) fn of(view: &View) -> Value {
+pub(super) fn of(view: &View) -> Value {
     let fleet = &view.fleet;
     let projects: Map<String, Value> =
         fleet.projects.iter().map(|project| (project.name.to_string(), sums(&[project], fleet))).collect();

@@ -14,7 +14,7 @@ const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 const HOOKS_BRING: [&str; 2] = ["status", "tasks"];
 
 /// The answer for what telemetry arrived, and for the hooks of which the agents of `fleet` know.
-pub(in crate::server) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
+pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
     let shown = |at: Time| fleet.wall.show(at).to_string();
     let received = |received: &Received| {
         let brings = BRINGS.iter().zip(received.brings).filter(|(_, is_brought)| *is_brought).map(|(what, _)| *what);
