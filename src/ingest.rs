@@ -17,8 +17,8 @@ pub mod poll;
 pub mod state;
 pub mod usage;
 
-pub use config::validate;
 pub use owned::{Pushed, pushed_state, pushed_usage};
+pub use poll::validate;
 pub use state::{decode_state, decode_states, encode_state};
 pub use usage::{UsageBatch, decode_usage};
 

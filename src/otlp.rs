@@ -22,7 +22,8 @@ pub mod wire;
 
 pub use answer::{Code, refusal, response, retry_details};
 pub use config::OtlpConfig;
-pub use decode::{DecodeError, Encoding, Request, Signal, decode, decode_counted};
+pub use decode::{DecodeError, Encoding, Request, decode, decode_counted};
 pub(crate) use point::measured_at;
+pub use schema::Signal;
 pub use table::Table;
 pub use taken::{Reason, Taken};

@@ -102,6 +102,14 @@ fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
 }
 
+/// Which alerts a silence covers: `agent_name=worker-*, rule=AgentIdle`.
+pub(super) fn matchers(silence: &Value) -> String {
+    let matchers = silence.get("matchers").and_then(Value::as_object).into_iter().flatten();
+    let matchers: Vec<String> =
+        matchers.map(|(label, glob)| format!("{label}={}", glob.as_str().unwrap_or_default())).collect();
+    matchers.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

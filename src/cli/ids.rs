@@ -4,7 +4,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::alerts::subject;
-use super::answer::{list, parse, text};
+use super::answer::{list, matchers, parse, text};
 use super::client::Client;
 
 /// Hex digits of an alert's ID.
@@ -37,7 +37,7 @@ pub(super) async fn silence(client: &Client, typed: &str) -> anyhow::Result<Stri
     if is_whole || typed.len() < LEAST || !silences.iter().any(|silence| text(silence, "id").starts_with(typed)) {
         return Ok(typed.to_owned());
     }
-    let known = silences.iter().map(|silence| (text(silence, "id"), super::silence::matchers(silence)));
+    let known = silences.iter().map(|silence| (text(silence, "id"), matchers(silence)));
     only("silence", "lookout silence", typed, known)
 }
 

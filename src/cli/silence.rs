@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::answer::{list, parse, text};
+use super::answer::{list, matchers, parse, text};
 use super::client::{Client, ClientArgs};
 use super::ids;
 use super::table::{Cell, Column, Table};
@@ -81,14 +81,6 @@ fn body(args: &SilenceArgs) -> anyhow::Result<Value> {
         }
     }
     Ok(body)
-}
-
-/// Which alerts a silence covers: `agent_name=worker-*, rule=AgentIdle`.
-pub(super) fn matchers(silence: &Value) -> String {
-    let matchers = silence.get("matchers").and_then(Value::as_object).into_iter().flatten();
-    let matchers: Vec<String> =
-        matchers.map(|(label, glob)| format!("{label}={}", glob.as_str().unwrap_or_default())).collect();
-    matchers.join(", ")
 }
 
 fn render(answer: &Value, look: Look) -> String {

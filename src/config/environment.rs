@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::shorthand;
 use crate::written::tree::{Map, Value};
 use crate::written::yaml;
 
@@ -15,6 +14,28 @@ const PREFIX: &str = "LOOKOUT_";
 
 /// Variables that begin with the prefix and are options of commands instead of keys.
 const OPTIONS: [&str; 3] = ["LOOKOUT_CONFIG", "LOOKOUT_URL", "LOOKOUT_TOKEN_FILE"];
+
+// The shorthand variables; see `shorthand` for what they stand for.
+pub(super) const SLACK_WEBHOOK_URL: &str = "SLACK_WEBHOOK_URL";
+pub(super) const SLACK_WEBHOOK_URL_FILE: &str = "SLACK_WEBHOOK_URL_FILE";
+pub(super) const SMTP_HOST: &str = "SMTP_HOST";
+pub(super) const SMTP_PORT: &str = "SMTP_PORT";
+pub(super) const SMTP_USER: &str = "SMTP_USER";
+pub(super) const SMTP_PASSWORD: &str = "SMTP_PASSWORD";
+pub(super) const SMTP_PASSWORD_FILE: &str = "SMTP_PASSWORD_FILE";
+pub(super) const ALERT_EMAIL_TO: &str = "ALERT_EMAIL_TO";
+
+/// All shorthand variables.
+const SHORTHAND: [&str; 8] = [
+    SLACK_WEBHOOK_URL,
+    SLACK_WEBHOOK_URL_FILE,
+    SMTP_HOST,
+    SMTP_PORT,
+    SMTP_USER,
+    SMTP_PASSWORD,
+    SMTP_PASSWORD_FILE,
+    ALERT_EMAIL_TO,
+];
 
 /// The variables that configuration reads, by name. Debug shows the names and no value.
 #[derive(Clone, Default)]
@@ -68,9 +89,7 @@ impl Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let all = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self(
-            all.filter(|(name, _)| name.starts_with(PREFIX) || shorthand::VARIABLES.contains(&name.as_str())).collect(),
-        )
+        Self(all.filter(|(name, _)| name.starts_with(PREFIX) || SHORTHAND.contains(&name.as_str())).collect())
     }
 }
 

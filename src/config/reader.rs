@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use super::environment::Environment;
 use crate::model::{Origin, Problem};
 use crate::written::mistake;
-use crate::written::tree::{Kind, Map, Mistake, Value};
+use crate::written::mistake::{Kind, Mistake};
+use crate::written::tree::{Map, Value};
 
 /// So many problems are named; more would not help anybody.
 const MAX_PROBLEMS: usize = 100;

@@ -2,31 +2,13 @@
 //!
 //! They create receivers only when nothing else does.
 
-use super::environment::Environment;
+use super::environment::{
+    ALERT_EMAIL_TO, Environment, SLACK_WEBHOOK_URL, SLACK_WEBHOOK_URL_FILE, SMTP_HOST, SMTP_PASSWORD,
+    SMTP_PASSWORD_FILE, SMTP_PORT, SMTP_USER,
+};
 use crate::model::Problem;
 use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
-
-const SLACK_WEBHOOK_URL: &str = "SLACK_WEBHOOK_URL";
-const SLACK_WEBHOOK_URL_FILE: &str = "SLACK_WEBHOOK_URL_FILE";
-const SMTP_HOST: &str = "SMTP_HOST";
-const SMTP_PORT: &str = "SMTP_PORT";
-const SMTP_USER: &str = "SMTP_USER";
-const SMTP_PASSWORD: &str = "SMTP_PASSWORD";
-const SMTP_PASSWORD_FILE: &str = "SMTP_PASSWORD_FILE";
-const ALERT_EMAIL_TO: &str = "ALERT_EMAIL_TO";
-
-/// All of them.
-pub(super) const VARIABLES: [&str; 8] = [
-    SLACK_WEBHOOK_URL,
-    SLACK_WEBHOOK_URL_FILE,
-    SMTP_HOST,
-    SMTP_PORT,
-    SMTP_USER,
-    SMTP_PASSWORD,
-    SMTP_PASSWORD_FILE,
-    ALERT_EMAIL_TO,
-];
 
 /// The port on which mail is handed in (RFC 6409), and the one with TLS from the first byte (RFC 8314).
 const SUBMISSION: u16 = 587;

@@ -1,6 +1,4 @@
-//! The section `sources`: what is polled, how its answers are read, and what of it can't be.
-
-mod validate;
+//! The section `sources`: what is polled, and how its answers are read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,8 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::{Secret, SecretUrl};
-
-pub use self::validate::validate;
 
 /// A polled source.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -10,6 +10,9 @@ pub(super) mod http_json;
 pub(super) mod orchestrator_cc;
 pub(super) mod request;
 mod rhythm;
+mod validate;
+
+pub use validate::validate;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

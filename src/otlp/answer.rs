@@ -3,7 +3,8 @@
 use prost::Message as _;
 use serde_json::json;
 
-use super::decode::{Encoding, Signal};
+use super::decode::Encoding;
+use super::schema::Signal;
 use super::taken::Taken;
 
 /// gRPC's codes, as far as we answer with them.

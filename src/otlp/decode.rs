@@ -3,12 +3,11 @@
 use prost::Message as _;
 
 use super::json::{self, JsonError};
-use super::schema::{self, Message};
+use super::schema::{self, Message, Signal};
 use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
 use super::{utf8, weigh};
 use crate::decode::inflate::{Coding, InflateError};
 use crate::decode::lenient;
-use crate::model::Input;
 use crate::text::clean;
 
 /// Longest error text of a decoder that is passed on; it may quote the body.
@@ -17,41 +16,6 @@ const MAX_ERROR: usize = 200;
 /// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
 const MEMORY: usize = 8;
 const LEAST_MEMORY: usize = 64 * 1024;
-
-/// What is exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Data points.
-    Metrics,
-    /// Spans.
-    Traces,
-    /// Log records and events.
-    Logs,
-}
-
-impl Signal {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
-    }
-}
-
-impl From<Signal> for Input {
-    fn from(signal: Signal) -> Self {
-        match signal {
-            Signal::Metrics => Self::Metrics,
-            Signal::Traces => Self::Traces,
-            Signal::Logs => Self::Logs,
-        }
-    }
-}
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

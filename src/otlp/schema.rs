@@ -5,12 +5,49 @@
 
 use std::mem::size_of;
 
-use super::decode::Signal;
-use super::weigh::FIELDS;
 use super::wire::{
     AnyValue, ExponentialHistogramPoint, HistogramPoint, KeyValue, Link, LogRecord, Metric, NumberPoint, Quantile,
     ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, SummaryPoint,
 };
+use crate::model::Input;
+
+/// No message has more fields than this.
+pub(super) const FIELDS: usize = 16;
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Data points.
+    Metrics,
+    /// Spans.
+    Traces,
+    /// Log records and events.
+    Logs,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl From<Signal> for Input {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::Metrics => Self::Metrics,
+            Signal::Traces => Self::Traces,
+            Signal::Logs => Self::Logs,
+        }
+    }
+}
 
 /// A message.
 #[derive(Debug)]

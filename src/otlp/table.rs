@@ -22,8 +22,8 @@ use super::taken::{Reason, Taken};
 use super::wire::{Metric, MetricsRequest, Resource, Scope, Temporality};
 use crate::model::Time;
 use crate::model::telemetry::{MetricValue, Telemetry};
-use family::{Families, Meaning, weight};
-use feed::{Counted, Stream, feed};
+use family::{Families, weight};
+use feed::{Counted, Meaning, Stream, feed};
 
 /// Gauges that nobody has sent for so long are not shown: two of the longest usual export intervals.
 const GAUGES_LAST: Duration = Duration::from_secs(10 * 60);

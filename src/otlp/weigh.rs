@@ -3,7 +3,7 @@
 //! An empty data point is two bytes on the wire and a hundred in memory, so that a body within its limit could fill it.
 //! Refuses to find mistakes: what is malformed is passed over, and its reader says what is wrong.
 
-use super::schema::{Kind, Message};
+use super::schema::{FIELDS, Kind, Message};
 
 /// A deeper message is refused by its reader.
 const DEEPEST: usize = 100;
@@ -13,8 +13,6 @@ const NUMBER: usize = size_of::<u64>();
 
 /// For how many messages a list has room once it holds one; then it doubles. The reader makes lists so.
 const ROOM: usize = 4;
-/// No message has more fields than this.
-pub(super) const FIELDS: usize = 16;
 
 /// Whether the messages of a protobuf body take `most` bytes at most, without their texts.
 pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool {
@@ -91,8 +89,7 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    use super::super::decode::Signal;
-    use super::super::schema::request;
+    use super::super::schema::{Signal, request};
     use super::super::wire::{
         AnyValue, ArrayValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, Histogram,
         HistogramPoint, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs, ResourceMetrics,

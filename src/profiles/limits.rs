@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{number, text, value};
-use super::litellm;
+use super::litellm::{self, HIDDEN_PARAMS};
 use crate::decode::retry;
 use crate::model::{RateLimit, Time};
 use crate::otlp::wire::{KeyValue, Value};
 use crate::text::names;
 
-/// The attribute in which LiteLLM has the headers of an answer, as the text of a JSON object.
-pub(super) const HIDDEN_PARAMS: &str = "hidden_params";
 /// How attributes of captured headers begin.
 const HEADER: &str = "http.response.header.";
 /// The kinds of limit, as headers have them.

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use super::attributes::text;
 use super::gen_ai;
-use super::limits::HIDDEN_PARAMS;
 use super::table::{
     Adds, CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, EventRow, OPERATION, Profile, REASONING_OF_OUTPUT,
     Request, When,
@@ -61,6 +60,8 @@ fn key(item: &[KeyValue]) -> Option<(String, bool)> {
     Some((text(item, KEY_ALIAS)?.into_owned(), true))
 }
 
+/// The attribute in which LiteLLM has the headers of an answer, as the text of a JSON object.
+pub(super) const HIDDEN_PARAMS: &str = "hidden_params";
 /// The model of the provider behind its provider's name; `gen_ai.request.model` may be what the proxy calls a group of them.
 pub(super) const PROVIDER_MODEL: &str = "litellm.provider.model";
 

@@ -9,7 +9,8 @@ use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAcces
 use super::level::When;
 use crate::model::{Flap, Level, Problem, QuietHours, Signal};
 use crate::text::clean;
-use crate::written::tree::{Kind, Value};
+use crate::written::mistake::Kind;
+use crate::written::tree::Value;
 use crate::written::{mistake, yaml};
 
 /// So much of a rule's name or of a mistake is shown, in bytes.

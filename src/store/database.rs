@@ -1,4 +1,5 @@
-//! A database as the thread that owns it holds it: the connection, the lock, and which file it is.
+//! A database as the thread that owns it holds it: the connection, the lock, and which file it is. One lookout has it, and
+//! one on a disk that takes nothing is read at least.
 //!
 //! People and scripts remove, move and replace files under running programs. SQLite then goes on writing into a file
 //! that nobody will find again. Here that is noticed before a transaction, and the whole content, which the open file
@@ -6,16 +7,16 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::error::StoreError;
+use super::error::{StoreError, io_error};
 use super::file::{self, COMPANIONS, Layout, Place, beside, parent_of, set_aside};
-use super::lock::{Lock, io_error, lock_database, private};
+use super::lock::{Lock, lock_database, private};
 use crate::clock::Stopwatch;
 use crate::model::Time;
 
@@ -235,7 +236,7 @@ impl Database {
         }
         // SQLite has one index of the log in the process: as long as one connection only reads it, all do.
         self.detach()?;
-        let opened = file::open_for_writing(&self.place, path, self.layout, now, &|_| Ok(()))?;
+        let opened = open_for_writing(&self.place, path, self.layout, now, &|_| Ok(()))?;
         self.attach(opened.database);
         Ok(())
     }
@@ -256,6 +257,77 @@ impl Database {
         drop(old);
         Ok(self.lock.take())
     }
+}
+
+/// A database that is open, and what was read from it.
+#[derive(Debug)]
+pub(super) struct Opened<T> {
+    pub(super) database: Database,
+    /// Where a damaged predecessor was put.
+    pub(super) damaged: Option<PathBuf>,
+    /// Why it can only be read as yet.
+    pub(super) unwritable: Option<StoreError>,
+    /// What `read` returned.
+    pub(super) read: T,
+}
+
+/// Opens `place`, brings its schema up to date and calls `read`; a damaged file is set aside and a fresh one begun.
+/// Of a file that is there and can't be written what can be read is read: who restarts on a full disk must be notified
+/// of alerts all the same. It is written once it can be, see [`Database::restore`].
+pub(super) fn open<T>(
+    place: &Place,
+    layout: &'static Layout,
+    now: Time,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<Opened<T>, StoreError> {
+    let Place::File(path) = place else {
+        let (connection, read) = file::attempt(place, layout, &read)?;
+        let database = Database::new(place.clone(), layout, connection, None);
+        return Ok(Opened { database, damaged: None, unwritable: None, read });
+    };
+    if !parent_of(path).is_dir() {
+        return Err(StoreError::Directory { path: path.clone() });
+    }
+    match open_for_writing(place, path, layout, now, &read) {
+        Err(error) if error.is_of_disk() && path.is_file() => {
+            let failed = place.failed("read");
+            match file::connect_read_only(path, layout).and_then(|connection| Ok((read(&connection)?, connection))) {
+                Ok((read, connection)) => {
+                    let database = Database::new(place.clone(), layout, connection, None);
+                    Ok(Opened { database, damaged: None, unwritable: Some(error), read })
+                }
+                Err(also) => {
+                    tracing::debug!(error = %failed(also), "store can't be read either");
+                    Err(error)
+                }
+            }
+        }
+        opened => opened,
+    }
+}
+
+/// Opens the file at `path` for writing, which takes its lock.
+fn open_for_writing<T>(
+    place: &Place,
+    path: &Path,
+    layout: &'static Layout,
+    now: Time,
+    read: &impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<Opened<T>, StoreError> {
+    let mut lock = Lock::take(path)?;
+    let (damaged, (connection, read)) = match file::attempt(place, layout, read) {
+        Ok(opened) => (None, opened),
+        Err(error) if error.is_damage() => {
+            let aside = set_aside(path, "damaged", now)?;
+            tracing::error!(path = %path.display(), aside = %aside.display(), %error, "store is damaged and was set aside");
+            lock = Lock::take_over(lock, path, lock_database(path)?)?;
+            (Some(aside), file::attempt(place, layout, read)?)
+        }
+        Err(error) => return Err(error),
+    };
+    file::make_private(path);
+    let database = Database::new(place.clone(), layout, connection, Some(lock));
+    Ok(Opened { database, damaged, unwritable: None, read })
 }
 
 fn identity_of(place: &Place) -> Identity {

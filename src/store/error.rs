@@ -166,3 +166,8 @@ fn remedy(error: &rusqlite::Error) -> &'static str {
         _ => "check the disk",
     }
 }
+
+/// A file at `path` with which `action` failed.
+pub(super) fn io_error(path: PathBuf, action: &'static str, error: io::Error) -> StoreError {
+    StoreError::Io { path, action, source: Arc::new(error) }
+}

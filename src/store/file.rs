@@ -1,5 +1,5 @@
-//! Opens a SQLite file safely: one lookout per file, never a foreign or newer one, a damaged one kept aside, and one
-//! on a disk that takes nothing is read at least. Only its owner may read it.
+//! A SQLite file: where it is, how it is connected to, never a foreign or newer one, and how a damaged one is kept aside.
+//! Only its owner may read it.
 //!
 //! Refuses to know what is in the tables.
 
@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::Database;
-use super::error::StoreError;
-use super::lock::{Lock, io_error};
+use super::error::{StoreError, io_error};
 use crate::model::Time;
 
 /// Up to this size a file is checked whole when it is opened, at about 1 GB/s; beyond it only what is read is.
@@ -98,7 +96,7 @@ impl Place {
         Ok(connection)
     }
 
-    /// A connection that only reads, beside the one that [`open`] returned; `is_writable` is whether that one can write.
+    /// A connection that only reads, beside the one that was opened; `is_writable` is whether that one can write.
     pub(super) fn connect_reader(&self, layout: &Layout, is_writable: bool) -> Result<Connection, StoreError> {
         let connection = match self {
             Self::File(path) if !is_writable => connect_read_only(path, layout).map_err(self.failed("open"))?,
@@ -130,79 +128,8 @@ pub(super) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A database that is open, and what was read from it.
-#[derive(Debug)]
-pub(super) struct Opened<T> {
-    pub(super) database: Database,
-    /// Where a damaged predecessor was put.
-    pub(super) damaged: Option<PathBuf>,
-    /// Why it can only be read as yet.
-    pub(super) unwritable: Option<StoreError>,
-    /// What `read` returned.
-    pub(super) read: T,
-}
-
-/// Opens `place`, brings its schema up to date and calls `read`; a damaged file is set aside and a fresh one begun.
-/// Of a file that is there and can't be written what can be read is read: who restarts on a full disk must be notified
-/// of alerts all the same. It is written once it can be, see [`Database::restore`].
-pub(super) fn open<T>(
-    place: &Place,
-    layout: &'static Layout,
-    now: Time,
-    read: impl Fn(&Connection) -> rusqlite::Result<T>,
-) -> Result<Opened<T>, StoreError> {
-    let Place::File(path) = place else {
-        let (connection, read) = attempt(place, layout, &read)?;
-        let database = Database::new(place.clone(), layout, connection, None);
-        return Ok(Opened { database, damaged: None, unwritable: None, read });
-    };
-    if !parent_of(path).is_dir() {
-        return Err(StoreError::Directory { path: path.clone() });
-    }
-    match open_for_writing(place, path, layout, now, &read) {
-        Err(error) if error.is_of_disk() && path.is_file() => {
-            let failed = place.failed("read");
-            match connect_read_only(path, layout).and_then(|connection| Ok((read(&connection)?, connection))) {
-                Ok((read, connection)) => {
-                    let database = Database::new(place.clone(), layout, connection, None);
-                    Ok(Opened { database, damaged: None, unwritable: Some(error), read })
-                }
-                Err(also) => {
-                    tracing::debug!(error = %failed(also), "store can't be read either");
-                    Err(error)
-                }
-            }
-        }
-        opened => opened,
-    }
-}
-
-/// Opens the file at `path` for writing, which takes its lock.
-pub(super) fn open_for_writing<T>(
-    place: &Place,
-    path: &Path,
-    layout: &'static Layout,
-    now: Time,
-    read: &impl Fn(&Connection) -> rusqlite::Result<T>,
-) -> Result<Opened<T>, StoreError> {
-    let mut lock = Lock::take(path)?;
-    let (damaged, (connection, read)) = match attempt(place, layout, read) {
-        Ok(opened) => (None, opened),
-        Err(error) if error.is_damage() => {
-            let aside = set_aside(path, "damaged", now)?;
-            tracing::error!(path = %path.display(), aside = %aside.display(), %error, "store is damaged and was set aside");
-            lock = Lock::take_over(lock, path, super::lock::lock_database(path)?)?;
-            (Some(aside), attempt(place, layout, read)?)
-        }
-        Err(error) => return Err(error),
-    };
-    make_private(path);
-    let database = Database::new(place.clone(), layout, connection, Some(lock));
-    Ok(Opened { database, damaged, unwritable: None, read })
-}
-
 /// Opens the file at `path` to be read only, if it is one of ours as it is today.
-fn connect_read_only(path: &Path, layout: &Layout) -> rusqlite::Result<Connection> {
+pub(super) fn connect_read_only(path: &Path, layout: &Layout) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let connect = |how: &str| {
@@ -219,7 +146,7 @@ fn connect_read_only(path: &Path, layout: &Layout) -> rusqlite::Result<Connectio
 
 /// Takes the right to read away from everybody but the owner: alerts hold what agents say. What is created from now on
 /// has the mode of the database.
-fn make_private(path: &Path) {
+pub(super) fn make_private(path: &Path) {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entries = fs::read_dir(parent_of(path)).into_iter().flatten().flatten();
     let is_ours = |entry: &fs::DirEntry| {
@@ -242,6 +169,7 @@ fn make_private(path: &Path) {
     }
 }
 
+/// Connects to `place`, whose file is there already, brings its schema up to date and calls `read`.
 pub(super) fn attempt<T>(
     place: &Place,
     layout: &Layout,

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::database;
 use super::error::StoreError;
-use super::file::{self, Place};
+use super::file::Place;
 use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
@@ -195,7 +196,7 @@ impl History {
         clock: Clock,
     ) -> Result<(HistoryHandle, Saved), StoreError> {
         let place = Place::new(path);
-        let opened = file::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
+        let opened = database::open(&place, &writer::LAYOUT, clock.now(), saved::restore)?;
         let (reads, reads_end) = queue::bounded(READS);
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
         health.set_retention(retention);

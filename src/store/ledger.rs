@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::database;
 use super::error::StoreError;
-use super::file::{self, Place};
+use super::file::Place;
 use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
@@ -158,7 +159,7 @@ impl Ledger {
         clock: Clock,
     ) -> Result<(LedgerHandle, Restored), StoreError> {
         let place = Place::new(path);
-        let opened = file::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
+        let opened = database::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
         let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
         health.set_retention(retention);
         health.set_max_size(max_size);

@@ -7,10 +7,9 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use super::error::StoreError;
+use super::error::{StoreError, io_error};
 use super::file::beside;
 
 /// File systems of other machines. They turn a lock on a file into one of the kind that SQLite takes, which would lock
@@ -117,8 +116,4 @@ fn lock_named(path: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(error)) => Err(failed("lock")(error)),
     }
-}
-
-pub(super) fn io_error(path: PathBuf, action: &'static str, error: io::Error) -> StoreError {
-    StoreError::Io { path, action, source: Arc::new(error) }
 }

@@ -1,16 +1,15 @@
 //! A tree of values as people write them, and the types that are read out of it.
 //!
-//! A mistake has the path of keys to what is wrong and what was expected there. Small on purpose: this is made anew for
-//! each type that is read. Refuses to know who wrote what, and where.
+//! Small on purpose: this is made anew for each type that is read. Refuses to know who wrote what, and where.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
+
+use super::mistake::Mistake;
 
 /// Keys and what is said of each.
 pub(crate) type Map = BTreeMap<String, Value>;
@@ -179,109 +178,3 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         seed.deserialize(value).map_err(|mistake| mistake.within(key))
     }
 }
-
-/// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mistake {
-    /// The keys and places that lead to it.
-    pub(crate) path: Vec<String>,
-    /// What it is.
-    pub(crate) kind: Kind,
-}
-
-impl Mistake {
-    fn within(mut self, key: &str) -> Self {
-        self.path.insert(0, key.to_owned());
-        self
-    }
-
-    fn of(kind: Kind) -> Self {
-        Self { path: Vec::new(), kind }
-    }
-}
-
-/// What can be wrong with a value.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    /// A key that is none of these.
-    UnknownField(String, &'static [&'static str]),
-    /// A key without a default that is not given.
-    MissingField(&'static str),
-    /// A word that is none of these.
-    UnknownVariant(String, &'static [&'static str]),
-    /// Another kind of value than what was expected.
-    InvalidType(Found, String),
-    /// A value that can't be, and what was expected.
-    InvalidValue(Found, String),
-    /// So many items, and what was expected.
-    InvalidLength(usize, String),
-    /// In the words of its reader.
-    Other(String),
-}
-
-/// What was found where something else was expected.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Found {
-    Nothing,
-    Bool(bool),
-    Number(String),
-    Text(String),
-    List,
-    Map,
-    Else,
-}
-
-impl From<Unexpected<'_>> for Found {
-    fn from(found: Unexpected<'_>) -> Self {
-        match found {
-            Unexpected::Unit | Unexpected::Option => Self::Nothing,
-            Unexpected::Bool(flag) => Self::Bool(flag),
-            Unexpected::Unsigned(number) => Self::Number(number.to_string()),
-            Unexpected::Signed(number) => Self::Number(number.to_string()),
-            Unexpected::Float(number) => Self::Number(number.to_string()),
-            Unexpected::Char(letter) => Self::Text(letter.to_string()),
-            Unexpected::Str(text) => Self::Text(text.to_owned()),
-            Unexpected::Seq => Self::List,
-            Unexpected::Map => Self::Map,
-            _ => Self::Else,
-        }
-    }
-}
-
-impl Error for Mistake {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::of(Kind::Other(message.to_string()))
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidType(found.into(), expected.to_string()))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidValue(found.into(), expected.to_string()))
-    }
-
-    fn invalid_length(found: usize, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidLength(found, expected.to_string()))
-    }
-
-    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Kind::UnknownVariant(word.to_owned(), known))
-    }
-
-    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Kind::UnknownField(key.to_owned(), known))
-    }
-
-    fn missing_field(key: &'static str) -> Self {
-        Self::of(Kind::MissingField(key))
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&super::mistake::explain(&self.kind, None))
-    }
-}
-
-impl std::error::Error for Mistake {}

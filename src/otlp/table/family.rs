@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::super::config::OtlpConfig;
-use super::super::naming::{self, Shape};
+use super::super::naming;
 use super::super::taken::Reason;
 use super::super::wire::Metric;
-use super::feed::{Counted, empty};
+use super::feed::{Counted, Meaning, empty};
 use crate::model::Time;
 use crate::model::telemetry::{Exponential, MetricFamily, MetricKind, MetricSeries, MetricValue};
 use crate::text::clean;
@@ -16,42 +16,6 @@ use crate::text::clean;
 const MAX_HELP: usize = 512;
 /// What an exponential histogram counts towards the cap: about half of the buckets that it may have.
 const EXPONENTIAL: usize = 44;
-
-/// What the numbers of a family mean. Families of one name must agree on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// Stands for itself; the last one holds.
-    Gauge,
-    /// Only grows.
-    Counter,
-    /// Adds up and may fall.
-    UpDown,
-    /// Counts by explicit bucket.
-    Histogram,
-    /// Counts by exponential bucket.
-    Exponential,
-    /// Quantiles.
-    Summary,
-}
-
-impl Meaning {
-    const fn kind(self) -> MetricKind {
-        match self {
-            Self::Counter => MetricKind::Counter,
-            Self::Gauge | Self::UpDown => MetricKind::Gauge,
-            Self::Histogram | Self::Exponential => MetricKind::Histogram,
-            Self::Summary => MetricKind::Summary,
-        }
-    }
-
-    const fn shape(self) -> Shape {
-        match self {
-            Self::Counter => Shape::Counter,
-            Self::Gauge => Shape::Gauge,
-            _ => Shape::Other,
-        }
-    }
-}
 
 /// What a value counts towards the caps: the series that it is on the page.
 pub(super) fn weight(value: &MetricValue) -> usize {

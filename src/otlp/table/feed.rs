@@ -1,14 +1,50 @@
 //! One stream: whether a point of it counts, and what the point adds to the series that it feeds.
 
+use super::super::naming::Shape;
 use super::super::sequence::{Intervals, Runs, Total, known_start};
 use super::super::taken::Reason;
 use super::super::wire::Temporality;
-use super::family::Meaning;
 use crate::model::Time;
-use crate::model::telemetry::{Buckets, MetricSeries, MetricValue};
+use crate::model::telemetry::{Buckets, MetricKind, MetricSeries, MetricValue};
 
 /// A series whose buckets nobody has used for so long may get other ones.
 const BUCKETS_LAST: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+
+/// What the numbers of a family mean. Families of one name must agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Stands for itself; the last one holds.
+    Gauge,
+    /// Only grows.
+    Counter,
+    /// Adds up and may fall.
+    UpDown,
+    /// Counts by explicit bucket.
+    Histogram,
+    /// Counts by exponential bucket.
+    Exponential,
+    /// Quantiles.
+    Summary,
+}
+
+impl Meaning {
+    pub(super) const fn kind(self) -> MetricKind {
+        match self {
+            Self::Counter => MetricKind::Counter,
+            Self::Gauge | Self::UpDown => MetricKind::Gauge,
+            Self::Histogram | Self::Exponential => MetricKind::Histogram,
+            Self::Summary => MetricKind::Summary,
+        }
+    }
+
+    pub(super) const fn shape(self) -> Shape {
+        match self {
+            Self::Counter => Shape::Counter,
+            Self::Gauge => Shape::Gauge,
+            _ => Shape::Other,
+        }
+    }
+}
 
 /// What is known of one stream.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message as _;
 
 use super::*;
-use crate::otlp::decode::{DecodeError, Encoding, Request, Signal, decode, decode_counted};
+use crate::otlp::decode::{DecodeError, Encoding, Request, decode, decode_counted};
+use crate::otlp::schema::Signal;
 
 fn read(signal: Signal, json: &str) -> Result<Request, DecodeError> {
     decode(signal, Encoding::Json, false, json.as_bytes(), 1_000_000)

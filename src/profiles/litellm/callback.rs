@@ -13,8 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::limits::HIDDEN_PARAMS;
-use super::{CALL_ID, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
+use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
 use crate::decode::lenient;
 use crate::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::saved::json;
+use super::rows::json;
 use crate::model::{Counting, GroupCount, Key, StreamCount, Time};
 
 /// Digests of items kept: as many as are remembered while the program runs.

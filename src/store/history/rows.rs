@@ -144,3 +144,11 @@ pub(super) fn write_closed(connection: &Connection, closed: &ClosedAlert) -> rus
     ])?;
     Ok(())
 }
+
+/// `value` as JSON in `buffer`, which is used again and again.
+pub(super) fn json<'a, T: serde::Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
+    buffer.clear();
+    serde_json::to_writer(&mut *buffer, value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    std::str::from_utf8(buffer).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

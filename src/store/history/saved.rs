@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::rows::json;
 use super::{Save, Saved, USAGE_IDS, USAGE_IDS_LAST, remembered, usage_log};
 use crate::model::Time;
 use crate::model::windows::SavedWindows;
@@ -80,13 +80,6 @@ fn remove(connection: &Connection, sql: &str, keys: &[(Arc<str>, Arc<str>)]) -> 
         statement.execute(params![project, name])?;
     }
     Ok(())
-}
-
-pub(super) fn json<'a, T: Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
-    buffer.clear();
-    serde_json::to_writer(&mut *buffer, value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    std::str::from_utf8(buffer).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// Reads everything back; rows that can't be read are counted.

@@ -192,7 +192,7 @@ async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
 #[tokio::test]
 async fn a_full_disk_is_an_answer_and_not_the_end() {
     let place = Place::new(None);
-    let opened = file::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
+    let opened = database::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
     opened.database.connection.pragma_update(None, "max_page_count", 12).unwrap();
     let health = Arc::new(Health::new(place.name(), None));
     let writer = writer::Writer::new(opened, Arc::clone(&health), Clock::at(START));

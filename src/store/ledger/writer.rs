@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use super::{Commit, LedgerCounts, LostNotice, Message, Reply, Restored, Settled};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, Silence, Time};
-use crate::store::database::Database;
+use crate::store::database::{Database, Opened};
 use crate::store::error::StoreError;
-use crate::store::file::{Layout, Opened, Place};
+use crate::store::file::{Layout, Place};
 use crate::store::health::{Health, Step};
 use crate::store::queue::{Received, Receiver};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use reqwest::Url;
 
-use super::{SourceConfig, SourceKind};
+use super::http_json::HttpJson;
 use crate::decode::read::shown;
-use crate::ingest::poll::http_json::HttpJson;
+use crate::ingest::config::{SourceConfig, SourceKind};
 use crate::model::{Problem, duration};
 use crate::secret::SecretSource;
 use crate::text;
