@@ -25,6 +25,7 @@ mod alertmanager;
 mod console;
 mod discord;
 mod email;
+mod ntfy;
 mod pagerduty;
 mod slack;
 mod teams;
@@ -114,6 +115,8 @@ kinds! {
     "telegram" => Telegram(telegram::TelegramConfig),
     /// PagerDuty.
     "pagerduty" => PagerDuty(pagerduty::PagerDutyConfig),
+    /// ntfy.
+    "ntfy" => Ntfy(ntfy::NtfyConfig),
 }
 
 impl Kind {
