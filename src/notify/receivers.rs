@@ -25,6 +25,7 @@ mod alertmanager;
 mod console;
 mod discord;
 mod email;
+mod mattermost;
 mod ntfy;
 mod pagerduty;
 mod slack;
@@ -117,6 +118,8 @@ kinds! {
     "pagerduty" => PagerDuty(pagerduty::PagerDutyConfig),
     /// ntfy.
     "ntfy" => Ntfy(ntfy::NtfyConfig),
+    /// Mattermost or Rocket.Chat.
+    "mattermost" => Mattermost(mattermost::MattermostConfig),
 }
 
 impl Kind {

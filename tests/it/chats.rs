@@ -11,6 +11,8 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("chats: ntfy is told by level, again after a limit, and of the end", &[], ntfy_is_told),
         trial("chats: what ntfy rejects is dead-lettered and shows no secret", &[], ntfy_rejects),
+        trial("chats: Mattermost is told, again after an error in a 200, and of the end", &[], mattermost_is_told),
+        trial("chats: what Rocket.Chat rejects is dead-lettered and shows no secret", &[], rocket_chat_rejects),
     ]
 }
 
@@ -79,4 +81,38 @@ fn ntfy_rejects() {
     let rejected = (400, r#"{"code":40009,"http":400,"error":"invalid request: topic invalid"}"#);
     let service = Service::start(&[], rejected);
     is_dead_lettered(&setup(&ntfy(&service)), &service);
+}
+
+fn mattermost(service: &Service) -> String {
+    format!("mattermost: {{webhook_url: 'http://{}/hooks/hunter2'}}", service.address)
+}
+
+fn mattermost_is_told() {
+    let failure = (200, r#"{"success":false,"error":"a passing trouble"}"#);
+    let service = Service::start(&[(200, r#"{"success":true}"#), failure], (200, "ok"));
+    let setup = setup(&mattermost(&service));
+    let told = output(setup.command(&["test", "notify", "--config", "lookout.yaml"]));
+    assert!(told.contains("ops: delivered"), "{told}");
+    assert!(service.wait(1)[0].body["text"].as_str().unwrap().starts_with("[TEST] "));
+    let lookout = setup.start();
+    push(&lookout, &idle("@channel *boss*", 400));
+    let requests = service.wait(3);
+    for request in &requests[1..] {
+        assert_eq!(request.body["text"], "[WARNING] @\u{200b}channel \\*boss\\*");
+        assert_eq!(request.body["attachments"][0]["color"], "#ff9900");
+    }
+    push(&lookout, &idle("@channel *boss*", 0));
+    let over = &service.wait(4)[3];
+    assert_eq!(over.body["text"], "[RESOLVED] @\u{200b}channel \\*boss\\*");
+    assert_eq!(over.body["attachments"][0]["color"], "#36a64f");
+    let log = lookout.log();
+    assert!(lookout.sigterm().success());
+    assert_eq!(service.requests().len(), 4);
+    assert_no_secret_in(&[log]);
+}
+
+fn rocket_chat_rejects() {
+    let rejected = (400, r#"{"success":false,"error":"error-invalid-channel"}"#);
+    let service = Service::start(&[], rejected);
+    is_dead_lettered(&setup(&mattermost(&service)), &service);
 }

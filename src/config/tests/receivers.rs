@@ -7,7 +7,7 @@ fn receivers_and_sources_are_checked_by_their_parts() {
     for (text, problem) in [
         (
             "receivers: [{name: a}]",
-            "lookout.yaml: receivers[0]: it has no kind; give one of slack, email, webhook, alertmanager, teams, discord, telegram, pagerduty, ntfy",
+            "lookout.yaml: receivers[0]: it has no kind; give one of slack, email, webhook, alertmanager, teams, discord, telegram, pagerduty, ntfy, mattermost",
         ),
         (
             "receivers: [{name: a, slack: {webhook_url: hunter2-4711}}]",
