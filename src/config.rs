@@ -136,7 +136,7 @@ impl Source {
             found.extend(problems);
         }
         for receiver in &mut config.receivers {
-            receiver.external_url.clone_from(&config.external_url.0);
+            receiver.common.external_url.clone_from(&config.external_url.0);
         }
         let problems = found.into_problems();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }

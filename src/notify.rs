@@ -9,26 +9,21 @@ use std::time::Duration;
 
 use crate::model::{Level, Notice, NoticeKind, Subject, Time};
 
-mod alertmanager;
 mod answer;
 pub mod config;
-mod console;
 pub mod dispatcher;
-mod email;
 pub mod heartbeat;
 mod http;
-mod labels;
 mod message;
 mod queue;
 pub mod receiver;
+mod receivers;
 pub mod rehearsal;
 #[cfg(test)]
 mod samples;
-mod slack;
-mod template;
+mod settings;
 #[cfg(test)]
 mod transport_tests;
-mod webhook;
 mod words;
 
 pub use dispatcher::{Dispatcher, ReceiverStatus};

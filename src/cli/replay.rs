@@ -141,7 +141,7 @@ pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCo
 }
 
 fn receivers(config: &Config) -> anyhow::Result<Vec<ReceiverPolicy>> {
-    let anybody = [ReceiverConfig::named(ANYBODY).or_nowhere()];
+    let anybody = [ReceiverConfig::nowhere(ANYBODY)];
     let configs = if config.receivers.is_empty() { &anybody[..] } else { &config.receivers };
     let built = Receiver::build(configs).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();

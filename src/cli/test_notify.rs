@@ -31,12 +31,13 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
     let receivers = chosen(&config, args.receiver.as_deref())?;
     let mut failed = 0;
     for receiver in &receivers {
+        let name = &receiver.common.name;
         let line = match deliver(receiver).await {
-            Ok(None) => format!("{}: delivered", receiver.name),
-            Ok(Some(amiss)) => format!("{}: delivered, but {amiss}", receiver.name),
+            Ok(None) => format!("{name}: delivered"),
+            Ok(Some(amiss)) => format!("{name}: delivered, but {amiss}"),
             Err(reason) => {
                 failed += 1;
-                format!("{}: failed: {reason}", receiver.name)
+                format!("{name}: failed: {reason}")
             }
         };
         // It may quote what the receiver answered.
@@ -75,8 +76,9 @@ fn host() -> String {
 }
 
 fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {
-    let names = || config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>().join(", ");
-    let chosen: Vec<_> = config.receivers.iter().filter(|one| name.is_none_or(|name| one.name == name)).collect();
+    let names = || config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect::<Vec<_>>().join(", ");
+    let chosen: Vec<_> =
+        config.receivers.iter().filter(|one| name.is_none_or(|name| one.common.name == name)).collect();
     match name {
         _ if config.receivers.is_empty() => {
             bail!("no receiver is configured; set SLACK_WEBHOOK_URL, or receivers in the file of --config")
@@ -101,7 +103,7 @@ mod tests {
         .collect();
         let config = crate::config::Source { file: None, env }.load().expect("valid");
         assert_eq!(chosen(&config, None).expect("both").len(), 2);
-        assert_eq!(chosen(&config, Some("email")).expect("one")[0].name, "email");
+        assert_eq!(chosen(&config, Some("email")).expect("one")[0].common.name, "email");
         assert_eq!(
             chosen(&config, Some("mail")).expect_err("none").to_string(),
             "no receiver is named `mail`; there are slack, email"

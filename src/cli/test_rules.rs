@@ -108,7 +108,7 @@ pub fn load(path: &Path) -> Result<RuleTests<RuleTest>, ConfigError> {
 fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
     let rules =
         tests.config.rule_set().map(|set| set.names().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
-    let receivers: Vec<&str> = tests.config.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+    let receivers: Vec<&str> = tests.config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
     let mut problems = Vec::new();
     let mut known = |key: String, name: &Option<String>, names: &[&str], what: &str| {

@@ -77,8 +77,9 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
     config.rules.iter_mut().for_each(|rules: &mut PathBuf| *rules = folder.join(&*rules));
     config.receivers = config.receivers.into_iter().map(ReceiverConfig::or_nowhere).collect();
     if !any_receiver {
-        let test = ReceiverConfig { min_level: Level::Info, ..ReceiverConfig::named(RECEIVER) };
-        config.receivers = vec![test.or_nowhere()];
+        let mut test = ReceiverConfig::nowhere(RECEIVER);
+        test.common.min_level = Level::Info;
+        config.receivers = vec![test];
     }
     validate::check(&config, &mut found);
     let problems = found.into_problems();

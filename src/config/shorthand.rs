@@ -7,7 +7,7 @@ use super::environment::{
     SMTP_PASSWORD_FILE, SMTP_PORT, SMTP_USER,
 };
 use crate::model::Problem;
-use crate::notify::config::{EmailConfig, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
+use crate::notify::config::{EmailConfig, Kind, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
 
 /// The port on which mail is handed in (RFC 6409), and the one with TLS from the first byte (RFC 8314).
@@ -48,10 +48,8 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
     if webhook_url.is_none() && webhook_url_file.is_none() {
         return None;
     }
-    Some(ReceiverConfig {
-        slack: Some(SlackConfig { webhook_url, webhook_url_file, ..Default::default() }),
-        ..ReceiverConfig::named("slack")
-    })
+    let slack = SlackConfig { webhook_url, webhook_url_file, ..SlackConfig::default() };
+    Some(ReceiverConfig::new("slack", Kind::Slack(slack)))
 }
 
 fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
@@ -95,5 +93,5 @@ fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
         password_file: env.get(SMTP_PASSWORD_FILE).map(Into::into),
         ca_file: None,
     };
-    Ok(Some(ReceiverConfig { email: Some(EmailConfig { to, from, smtp }), ..ReceiverConfig::named("email") }))
+    Ok(Some(ReceiverConfig::new("email", Kind::Email(EmailConfig { to, from, smtp }))))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fleet::config::{Action, Limit};
+use crate::notify::config::Kind;
 
 mod receivers;
 
@@ -390,10 +391,9 @@ fn shorthand_variables_are_enough() {
           password: "***"
     "#);
     let [slack, email] = &config.receivers[..] else { panic!("two receivers") };
-    let exposed = slack.slack.as_ref().and_then(|slack| slack.webhook_url.as_ref()).map(|url| url.expose());
-    assert_eq!(exposed, Some(HOOK));
-    assert_eq!(
-        email.email.as_ref().and_then(|email| email.smtp.password.as_ref()).map(|password| password.expose()),
-        Some(SECRET)
-    );
+    let (Ok(Kind::Slack(slack)), Ok(Kind::Email(email))) = (slack.kinds.one(), email.kinds.one()) else {
+        panic!("{slack:?} {email:?}")
+    };
+    assert_eq!(slack.webhook_url.as_ref().map(|url| url.expose()), Some(HOOK));
+    assert_eq!(email.smtp.password.as_ref().map(|password| password.expose()), Some(SECRET));
 }

@@ -27,7 +27,7 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     found.extend(config.budgets.validate());
     found.extend(config.digest.validate());
     for (place, name) in config.digest.receivers.iter().enumerate() {
-        if !config.receivers.iter().any(|receiver| receiver.name == *name) {
+        if !config.receivers.iter().any(|receiver| receiver.common.name == *name) {
             let message = format!("there is no receiver `{name}`; name one of `receivers`");
             found.report(&format!("digest.receivers[{place}]"), message);
         }

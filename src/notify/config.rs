@@ -1,29 +1,34 @@
 //! The section `receivers`: who is told, how, and from which level on.
 
-mod email;
-mod hooks;
-mod slack;
-
-use std::net::IpAddr;
+use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-pub use email::{EmailConfig, SmtpConfig, SmtpTls};
-pub(super) use email::{RECIPIENTS, mailbox};
-pub use hooks::{AlertmanagerConfig, ChatConfig, PagerDutyConfig, TelegramConfig, WebhookConfig};
-pub use slack::SlackConfig;
-pub(super) use slack::SlackWay;
+use serde::de::{DeserializeSeed, Error, IntoDeserializer as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 
 use super::queue::GroupBy;
+pub use super::receivers::{AlertmanagerConfig, EmailConfig, Kind, Kinds, SlackConfig, SmtpConfig, SmtpTls};
+use super::settings::Reporter;
 use crate::model::{Level, Matchers, Problem, QuietHours};
 use crate::secret::Secret;
 use crate::text;
 
-/// One receiver. Exactly one of the kinds is given.
+/// One receiver.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReceiverConfig {
+    /// What any receiver may say.
+    #[serde(flatten)]
+    pub common: Common,
+    /// What kind it is, with what that kind says.
+    #[serde(flatten)]
+    pub kinds: Kinds,
+}
+
+/// What any receiver may say, whatever its kind.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReceiverConfig {
+pub struct Common {
     /// Its name, one of a kind.
     pub name: String,
     /// The mildest level it is told of.
@@ -59,30 +64,6 @@ pub struct ReceiverConfig {
     /// Where others find us, for links; that of the whole configuration.
     #[serde(skip)]
     pub external_url: String,
-    /// Slack, through an incoming webhook or a bot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slack: Option<SlackConfig>,
-    /// E-mail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailConfig>,
-    /// A webhook that takes Alertmanager's payload.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookConfig>,
-    /// An Alertmanager.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alertmanager: Option<AlertmanagerConfig>,
-    /// Microsoft Teams.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub teams: Option<ChatConfig>,
-    /// Discord.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discord: Option<ChatConfig>,
-    /// Telegram.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub telegram: Option<TelegramConfig>,
-    /// PagerDuty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pagerduty: Option<PagerDutyConfig>,
 }
 
 const fn gather() -> Duration {
@@ -97,8 +78,6 @@ const fn yes() -> bool {
     true
 }
 
-/// The kinds of receivers.
-const KINDS: [&str; 8] = ["slack", "email", "webhook", "alertmanager", "teams", "discord", "telegram", "pagerduty"];
 /// Longest time that what follows is gathered.
 const LONGEST_GATHER: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
@@ -108,32 +87,20 @@ const NAME_LIMIT: usize = 64;
 pub fn validate(receivers: &[ReceiverConfig]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (place, receiver) in receivers.iter().enumerate() {
-        let mut report = Reporter { path: format!("receivers[{place}]"), problems: &mut problems };
+        let mut report = Reporter::new(format!("receivers[{place}]"), &mut problems);
         receiver.validate(&mut report);
-        if receivers.iter().take(place).any(|earlier| earlier.name == receiver.name) {
-            report.add("name", format!("`{}` is the name of an earlier receiver; choose another", receiver.name));
+        let name = &receiver.common.name;
+        if receivers.iter().take(place).any(|earlier| earlier.common.name == *name) {
+            report.add("name", format!("`{name}` is the name of an earlier receiver; choose another"));
         }
     }
     problems
 }
 
-/// Collects mistakes under one path.
-struct Reporter<'a> {
-    path: String,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Reporter<'_> {
-    fn add(&mut self, key: &str, message: impl Into<String>) {
-        let path = if key.is_empty() { self.path.clone() } else { format!("{}.{key}", self.path) };
-        self.problems.push(Problem::new(path, message));
-    }
-}
-
 impl ReceiverConfig {
-    /// One of that name with no kind yet, and the defaults for the rest.
-    pub fn named(name: &str) -> Self {
-        Self {
+    /// One of that name and kind, with the defaults for the rest.
+    pub fn new(name: &str, kind: Kind) -> Self {
+        let common = Common {
             name: name.to_owned(),
             min_level: warning(),
             send_resolved: yes(),
@@ -146,96 +113,141 @@ impl ReceiverConfig {
             title: None,
             text: None,
             external_url: String::new(),
-            slack: None,
-            email: None,
-            webhook: None,
-            alertmanager: None,
-            teams: None,
-            discord: None,
-            telegram: None,
-            pagerduty: None,
-        }
+        };
+        Self { common, kinds: kind.into() }
     }
 
-    /// The same, and a Slack webhook that leads nowhere when it has no kind: for trials, in which nothing is sent.
+    /// One of that name that leads nowhere, for trials, in which nothing is sent.
+    pub fn nowhere(name: &str) -> Self {
+        let webhook_url = Some(Secret::new("https://slack.invalid/"));
+        Self::new(name, Kind::Slack(SlackConfig { webhook_url, ..SlackConfig::default() }))
+    }
+
+    /// The same, which leads nowhere when it has no kind.
     pub fn or_nowhere(self) -> Self {
-        if !self.kinds().is_empty() {
+        if self.kinds.iter().next().is_some() {
             return self;
         }
-        let nowhere = SlackConfig { webhook_url: Some(Secret::new("https://slack.invalid/")), ..Default::default() };
-        Self { slack: Some(nowhere), ..self }
+        Self { kinds: Self::nowhere("").kinds, ..self }
     }
 
     fn validate(&self, report: &mut Reporter<'_>) {
-        if !text::is_name(&self.name, NAME_LIMIT) {
+        let common = &self.common;
+        if !text::is_name(&common.name, NAME_LIMIT) {
             let remedy = format!("give it 1 to {NAME_LIMIT} bytes without control characters");
-            report.add("name", format!("`{}` is not a name; {remedy}", text::clean(&self.name, NAME_LIMIT)));
+            report.add("name", format!("`{}` is not a name; {remedy}", text::clean(&common.name, NAME_LIMIT)));
         }
-        if self.gather > LONGEST_GATHER {
+        if common.gather > LONGEST_GATHER {
             report.add("gather", "it is longer than 1m; alerts would come late");
         }
-        if let Err((key, problem)) = super::words::Words::new(self.title.as_deref(), self.text.as_deref()) {
+        if let Err((key, problem)) = super::words::Words::new(common.title.as_deref(), common.text.as_deref()) {
             report.add(key, problem);
         }
-        match self.kinds().as_slice() {
-            [_] => {}
-            [] => report.add("", format!("it has no kind; give one of {}", KINDS.join(", "))),
-            kinds => report.add("", format!("it has several kinds; make a receiver of each of {}", kinds.join(", "))),
+        if let Err(problem) = self.kinds.one() {
+            report.add("", problem);
         }
-        if let Some(slack) = &self.slack {
-            slack.validate(report);
-        }
-        if let Some(email) = &self.email {
-            email.validate(report);
-        }
-        if let Some(webhook) = &self.webhook {
-            webhook.validate(report);
-        }
-        if let Some(alertmanager) = &self.alertmanager {
-            alertmanager.validate(report);
-        }
-        for (kind, chat) in [("teams", &self.teams), ("discord", &self.discord)] {
-            if let Some(chat) = chat {
-                chat.validate(kind, report);
-            }
-        }
-        if let Some(telegram) = &self.telegram {
-            telegram.validate(report);
-        }
-        if let Some(pagerduty) = &self.pagerduty {
-            pagerduty.validate(report);
-        }
-    }
-
-    /// The kinds that are given.
-    fn kinds(&self) -> Vec<&'static str> {
-        let given = [
-            self.slack.is_some(),
-            self.email.is_some(),
-            self.webhook.is_some(),
-            self.alertmanager.is_some(),
-            self.teams.is_some(),
-            self.discord.is_some(),
-            self.telegram.is_some(),
-            self.pagerduty.is_some(),
-        ];
-        KINDS.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind).collect()
+        self.kinds.iter().for_each(|kind| kind.validate(report));
     }
 }
 
-/// Reads a webhook's URL; the error says what is wrong with it and not what it is.
-pub(super) fn webhook_url(url: &str) -> Result<reqwest::Url, &'static str> {
-    let url = reqwest::Url::parse(url)
-        .map_err(|_| "can't be read; it should look like https://hooks.slack.com/services/…")?;
-    let loopback = match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        _ => Err("does not begin with https://; http:// is for loopback addresses only"),
+/// Reads a receiver: entries whose key is a kind's go to its [`Kinds`], all others to [`Common`].
+///
+/// `#[serde(flatten)]` would do, but for the mistakes: it knows neither the path of one nor which keys there are.
+impl<'de> Deserialize<'de> for ReceiverConfig {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut kinds = Kinds::default();
+        let common = Common::deserialize(Section { input, kinds: &mut kinds })?;
+        Ok(Self { common, kinds })
+    }
+}
+
+/// A receiver's section, of which the entries of kinds are read into `kinds` and the others by whoever asks.
+struct Section<'k, D> {
+    input: D,
+    kinds: &'k mut Kinds,
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Section<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        static KEYS: OnceLock<Vec<&str>> = OnceLock::new();
+        let keys = KEYS.get_or_init(|| [fields, Kind::KEYS].concat());
+        self.input.deserialize_struct(name, keys, Entries { inner: visitor, keys, kinds: self.kinds })
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.input.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// The entries of a section that has these `keys`: as a visitor of all, then as what is left for the inner one.
+struct Entries<'k, T> {
+    inner: T,
+    keys: &'static [&'static str],
+    kinds: &'k mut Kinds,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Entries<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(out)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<V::Value, M::Error> {
+        self.inner.visit_map(Entries { inner: map, keys: self.keys, kinds: self.kinds })
+    }
+}
+
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Entries<'_, M> {
+    type Error = M::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, M::Error> {
+        while let Some(key) = self.inner.next_key_seed(OneOf(self.keys))? {
+            if !Kind::KEYS.contains(&key) {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            self.kinds.read(key, &mut self.inner)?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, M::Error> {
+        self.inner.next_value_seed(seed)
+    }
+}
+
+/// Reads a key that has to be one of these.
+struct OneOf(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for OneOf {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<&'static str, D::Error> {
+        input.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for OneOf {
+    type Value = &'static str;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<&'static str, E> {
+        self.0.iter().find(|key| **key == text).copied().ok_or_else(|| E::unknown_field(text, self.0))
     }
 }
 

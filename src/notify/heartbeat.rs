@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::webhook_url;
+use super::settings::webhook_url;
 use crate::http_client;
 use crate::model::Problem;
 use crate::secret::{Secret, SecretSource};

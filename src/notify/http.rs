@@ -4,14 +4,15 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::hmac;
 
 use super::answer::{self, Answer, Success};
-use super::config::webhook_url;
+use super::settings::webhook_url;
 use crate::clock::Stopwatch;
-use crate::model::{SendError, SendReason, Time};
+use crate::model::{Notice, SendError, SendReason, Time};
 use crate::secret::{Secret, SecretSource};
 
 /// How long a send may take, from the first byte of the request to the last of the answer.
@@ -67,15 +68,18 @@ impl Http {
         Self { headers, ..self }
     }
 
-    /// The same with another deadline, for tests of a receiver that hangs.
-    #[cfg(test)]
-    pub(super) const fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
+    /// The same with another deadline.
+    pub(super) fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
-    /// Posts `body`; `key` is the same whenever the same is sent again.
+    /// Posts `body`; `key` is the same whenever the same is sent again, see [`key`].
     pub(super) async fn post(&self, now: Time, body: String, key: &str) -> Result<(), SendError> {
+        self.exchange(now, body, key).await?.accepted(self.kind, self.success)
+    }
+
+    /// The same for a service whose answers mean more than their status and [`Success`].
+    pub(super) async fn exchange(&self, now: Time, body: String, key: &str) -> Result<Answer, SendError> {
         let mut request = self
             .client
             .post(self.url().await?)
@@ -93,8 +97,7 @@ impl Http {
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
         }
-        let answer = exchange(self.kind, now, self.deadline, request.body(body)).await?;
-        answer.accepted(self.kind, self.success)
+        exchange(self.kind, now, self.deadline, request.body(body)).await
     }
 
     async fn url(&self) -> Result<reqwest::Url, SendError> {
@@ -111,6 +114,17 @@ impl Http {
         };
         webhook_url(&text).map_err(|problem| SendError::transient(SendReason::Secret, format!("the address {problem}")))
     }
+}
+
+/// The key of a request that tells `notices`: that of its notice, or a digest of those of all.
+pub(super) fn key(notices: &[Arc<Notice>]) -> String {
+    if let [notice] = notices {
+        return notice.key.to_string();
+    }
+    let mut keys: Vec<&str> = notices.iter().map(|notice| &*notice.key).collect();
+    keys.sort_unstable();
+    let digest = ring::digest::digest(&ring::digest::SHA256, keys.join("\n").as_bytes());
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The signature of `body` sent at `seconds`: HMAC-SHA-256 over `{seconds}.{body}`.

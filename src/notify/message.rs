@@ -124,6 +124,35 @@ pub(super) struct Summary<'a> {
     pub(super) entries: Vec<Entry<'a>>,
 }
 
+impl Summary<'_> {
+    /// The overview, as many of the entries' lines as there is `room` for, of which each takes its `cost`, and how many
+    /// alerts were left out. At least one line, however long.
+    pub(super) fn within(
+        &self,
+        mut room: usize,
+        line: impl Fn(&Entry<'_>) -> String,
+        cost: impl Fn(&str) -> usize,
+    ) -> String {
+        let mut lines = vec![self.overview.clone()];
+        let mut told = 0;
+        for entry in &self.entries {
+            let line = line(entry);
+            let takes = cost(&line);
+            if takes > room && told > 0 {
+                break;
+            }
+            room = room.saturating_sub(takes);
+            lines.push(line);
+            told += 1;
+        }
+        let left: usize = self.entries.iter().skip(told).map(|entry| entry.notices().len()).sum();
+        if left > 0 {
+            lines.push(left_out(left));
+        }
+        lines.join("\n")
+    }
+}
+
 /// The message that carries `notices`, as it reads at `now`; with no notice it is an empty summary.
 pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
     if let [notice] = notices {

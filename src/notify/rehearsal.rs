@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_first_leaves_at_once_and_what_follows_within_a_second_goes_together() {
-        let receivers = Receiver::build(&[ReceiverConfig::named("ops").or_nowhere()]).expect("a receiver");
+        let receivers = Receiver::build(&[ReceiverConfig::nowhere("ops")]).expect("a receiver");
         let notices = [
             firing("a", Level::Warning, 0.0),
             firing("b", Level::Warning, 0.2),

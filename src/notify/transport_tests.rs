@@ -1,4 +1,5 @@
-//! One table of troubles that every transport goes through, against a double on a loopback port.
+//! One table of troubles that every kind of receiver goes through, against a double on a loopback port. Which kinds there
+//! are is said by [`Kind::samples`], so that a new one is among them.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -9,13 +10,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::config::ReceiverConfig;
-use super::receiver::{Receiver, Transport};
+use super::answer::Success;
+use super::config::{Kind, ReceiverConfig};
+use super::receiver::Receiver;
+pub(super) use super::receivers::SECRET;
+use super::receivers::{Sample, ToldBy};
 use super::samples::{at, firing, resolved};
 use crate::model::{Level, Retry, SendError, SendReason};
-
-/// The part of a receiver's settings that no error may show.
-pub(super) const SECRET: &str = "S3CRET";
 
 /// What a double heard, a connection after another.
 pub(super) type Heard = Arc<Mutex<String>>;
@@ -62,32 +63,21 @@ pub(super) fn slack(name: &str, address: SocketAddr) -> Receiver {
     build(serde_json::json!({"name": name, "slack": {"webhook_url": url}}))
 }
 
-/// A receiver that mails through the server at `address`, with `more` about it.
-pub(super) fn email(to: &[&str], address: SocketAddr, more: &serde_json::Value) -> Receiver {
-    let mut smtp = serde_json::json!({"host": "127.0.0.1", "port": address.port(), "tls": "none"});
-    let settings = smtp.as_object_mut().expect("an object");
-    settings.extend(more.as_object().cloned().unwrap_or_default());
-    build(serde_json::json!({"name": "ops", "email": {"to": to, "from": "lookout@example.com", "smtp": smtp}}))
+pub(super) fn build(config: serde_json::Value) -> Receiver {
+    build_with(config, "")
 }
 
-pub(super) fn build(config: serde_json::Value) -> Receiver {
-    let config: ReceiverConfig = serde_json::from_value(config).expect("a receiver");
+/// The receiver of a sidecar that others find at `external_url`.
+pub(super) fn build_with(config: serde_json::Value, external_url: &str) -> Receiver {
+    let mut config: ReceiverConfig = serde_json::from_value(config).expect("a receiver");
+    config.common.external_url = external_url.to_owned();
     Receiver::build(&[config]).expect("valid settings").remove(0)
 }
 
 /// The receiver with a deadline that a test can wait for.
-pub(super) fn hurried(receiver: Receiver) -> Receiver {
-    let deadline = Duration::from_millis(300);
-    let transport = match receiver.transport {
-        Transport::Slack(slack) => Transport::Slack(slack.with_deadline(deadline)),
-        Transport::SlackBot(bot) => Transport::SlackBot(Box::new(bot.with_deadline(deadline))),
-        Transport::Email(email) => Transport::Email(Box::new(email.with_deadline(deadline))),
-        Transport::Webhook(webhook) => Transport::Webhook(webhook.with_deadline(deadline)),
-        Transport::Alertmanager(one) => Transport::Alertmanager(one.with_deadline(deadline)),
-        Transport::Templated(one) => Transport::Templated(Box::new(one.with_deadline(deadline))),
-        Transport::Console => Transport::Console,
-    };
-    Receiver { transport, ..receiver }
+pub(super) fn build_hurried(config: serde_json::Value) -> Receiver {
+    let config: ReceiverConfig = serde_json::from_value(config).expect("a receiver");
+    Receiver::build_within(&[config], Some(Duration::from_millis(300))).expect("valid settings").remove(0)
 }
 
 /// What the mail double answers when it does what it should.
@@ -244,26 +234,28 @@ async fn check(receiver: &Receiver, trouble: Trouble) {
     assert!(!shown.contains(SECRET), "{kind} {trouble:?} leaks: {shown}");
 }
 
-/// Every kind that is told by a POST, at `address`.
+/// The configuration of a receiver of a sample's kind.
+fn receiver_of(sample: Sample) -> serde_json::Value {
+    let section = serde_json::Map::from_iter([(sample.key.to_owned(), sample.section)]);
+    let mut config = serde_json::Value::Object(section);
+    config["name"] = serde_json::json!("ops");
+    config
+}
+
+/// Every kind that is told by a POST, at `address`, with what it takes for a success.
+fn told_by_post(address: SocketAddr) -> Vec<(serde_json::Value, Option<Success>)> {
+    let by_post = |sample: Sample| match sample.told_by {
+        ToldBy::Post(success) => Some((receiver_of(sample), success)),
+        ToldBy::Mail => None,
+    };
+    let all: Vec<_> = Kind::samples(address).into_iter().filter_map(by_post).collect();
+    assert!(all.len() > 7, "{all:?}");
+    all
+}
+
+/// The same, built.
 fn posted(address: SocketAddr) -> Vec<Receiver> {
-    let url = format!("http://{address}/services/{SECRET}");
-    let api = format!("http://{address}");
-    [
-        serde_json::json!({"slack": {"webhook_url": url}}),
-        serde_json::json!({"slack": {"bot_token": SECRET, "channel": "#ops", "api_url": api}}),
-        serde_json::json!({"webhook": {"url": url, "secret": SECRET, "token": SECRET, "headers": {"x-key": SECRET}}}),
-        serde_json::json!({"alertmanager": {"urls": [api], "token": SECRET}}),
-        serde_json::json!({"teams": {"webhook_url": url}}),
-        serde_json::json!({"discord": {"webhook_url": url}}),
-        serde_json::json!({"telegram": {"bot_token": SECRET, "chat_id": "42", "api_url": api}}),
-        serde_json::json!({"pagerduty": {"routing_key": SECRET, "api_url": api}}),
-    ]
-    .into_iter()
-    .map(|mut config| {
-        config["name"] = serde_json::json!("ops");
-        build(config)
-    })
-    .collect()
+    told_by_post(address).into_iter().map(|(config, _)| build(config)).collect()
 }
 
 #[tokio::test]
@@ -275,11 +267,9 @@ async fn every_trouble_has_its_reason_and_leaks_no_secret() {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 address = listener.local_addr().expect("an address");
             }
-            let receivers =
-                if http { posted(address) } else { vec![email(&["a@example.com"], address, &serde_json::json!({}))] };
-            let hang = matches!(trouble, Trouble::Hang);
-            for receiver in receivers {
-                check(&if hang { hurried(receiver) } else { receiver }, trouble).await;
+            let build = if matches!(trouble, Trouble::Hang) { build_hurried } else { build };
+            for sample in Kind::samples(address).into_iter().filter(|it| http == (it.told_by != ToldBy::Mail)) {
+                check(&build(receiver_of(sample)), trouble).await;
             }
         }
     }
@@ -430,8 +420,8 @@ async fn a_success_whose_body_breaks_off_or_never_comes_is_one() {
             }
         })
         .await;
-        for receiver in posted(address) {
-            let receiver = if hangs { hurried(receiver) } else { receiver };
+        for (config, _) in told_by_post(address) {
+            let receiver = if hangs { build_hurried(config) } else { build(config) };
             let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
             let sent = receiver.send(at(0.0), &[notice]).await;
             assert!(sent.is_ok(), "{} {hangs}: {sent:?}", receiver.kind());
@@ -443,27 +433,25 @@ async fn a_success_whose_body_breaks_off_or_never_comes_is_one() {
 async fn an_error_in_the_body_of_a_success_is_one_where_the_kind_has_such() {
     let limited = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with \
                    ContextId tcid=0,server=x,cv=y.";
-    for (body, kinds) in [
-        (limited, &["teams", "discord", "telegram", "pagerduty", "alertmanager", "slack"][..]),
-        (r#"{"ok":false,"error_code":429}"#, &["teams", "discord", "telegram", "pagerduty", "alertmanager", "slack"]),
-        (r#"{"status":"error","error":"bad"}"#, &["teams", "discord", "telegram", "pagerduty", "alertmanager"]),
-        ("welcome", &["telegram", "pagerduty", "slack"]),
+    use Success::{Acknowledgement, NoError};
+    for (body, strict) in [
+        (limited, &[NoError, Acknowledgement][..]),
+        (r#"{"ok":false,"error_code":429}"#, &[NoError, Acknowledgement]),
+        (r#"{"status":"error","error":"bad"}"#, &[NoError, Acknowledgement]),
+        ("welcome", &[Acknowledgement]),
         ("", &[]),
     ] {
         let (address, _posted) = answering(move |_: &str| ("200 OK".to_owned(), body.to_owned())).await;
-        // A bot's answer names the message that it posted, or is none.
-        let receivers = posted(address).into_iter().filter(|it| !matches!(it.transport, Transport::SlackBot(_)));
-        for receiver in receivers {
-            let notice = Arc::new(firing("worker-1", Level::Error, 0.0));
+        for (config, success) in told_by_post(address) {
+            // A bot's answer names the message that it posted, or is none.
+            let Some(success) = success else { continue };
+            let (receiver, notice) = (build(config), Arc::new(firing("worker-1", Level::Error, 0.0)));
             let sent = receiver.send(at(0.0), &[notice]).await;
-            let is_slack = receiver.kind() == "slack" && body.starts_with(r#"{"status""#);
-            let fails = kinds.contains(&receiver.kind()) || is_slack;
-            assert_eq!(sent.is_err(), fails, "{} {body}: {sent:?}", receiver.kind());
+            assert_eq!(sent.is_err(), strict.contains(&success), "{} {body}: {sent:?}", receiver.kind());
             if let Err(error) = sent {
                 assert_eq!(error.retry, Retry::Unlimited, "{} {body}", receiver.kind());
                 let is_limited = error.reason == SendReason::RateLimited;
-                let expected = body.contains("429") && receiver.kind() != "slack" || is_limited;
-                assert_eq!(is_limited, expected, "{} {body}", receiver.kind());
+                assert_eq!(is_limited, body.contains("429"), "{} {body}", receiver.kind());
             }
         }
     }

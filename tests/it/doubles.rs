@@ -3,6 +3,7 @@
 pub(crate) mod mailbox;
 pub(crate) mod model;
 pub(crate) mod orchestrator_cc;
+pub(crate) mod service;
 pub(crate) mod sink;
 pub(crate) mod slack;
 pub(crate) mod smtp;

@@ -16,6 +16,7 @@ mod alertmanager;
 mod api;
 mod bundles;
 mod callbacks;
+mod chats;
 mod counterparts;
 mod demo;
 mod deployment;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         polling::trials(),
         scrape::trials(),
         slack::trials(),
+        chats::trials(),
         storms::trials(),
         mail::trials(),
         durability::trials(),

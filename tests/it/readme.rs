@@ -11,6 +11,7 @@ use crate::{Case, tidy, trial};
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("readme: what a newcomer sends first is taken, shown, and alarms nobody", &[], the_first_report),
+        trial("readme: receivers are shown as they are accepted", &[], receivers_as_shown),
         trial("readme: an agent counts for as many series as it says", &[], series_of_an_agent),
     ]
 }
@@ -43,6 +44,28 @@ fn the_first_report() {
     assert_eq!(alerts["total"], 0, "{alerts}");
     let (_, agents) = crate::quiet::run(&setup, &lookout, &["agents"]);
     assert!(agents.contains("grand_boss") && agents.contains("running"), "{agents}");
+}
+
+fn receivers_as_shown() {
+    let readme = readme();
+    let blocks: Vec<&str> = readme
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("```")?.0))
+        .filter(|block| block.starts_with("receivers:\n"))
+        .collect();
+    assert!(!blocks.is_empty(), "the README shows receivers");
+    let setup = Setup::new("").env("LOOKOUT_LISTEN", "127.0.0.1:0");
+    for block in blocks {
+        // Secrets are where the test may write, each with the word that all of their readers accept.
+        for file in block.split("/run/secrets/").skip(1) {
+            let name: String = file.chars().take_while(|letter| !", }\n".contains(*letter)).collect();
+            setup.write(&name, "https://chat.example.com/hooks/x");
+        }
+        let file = setup.write("shown.yaml", &block.replace("/run/secrets/", ""));
+        let told = crate::slack::output(setup.command(&["check", "--config", &file.display().to_string()]));
+        assert!(told.contains("configuration is valid"), "{block}\n{told}");
+    }
 }
 
 fn series_of_an_agent() {

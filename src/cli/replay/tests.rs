@@ -100,7 +100,7 @@ fn the_same_rules_tell_the_same() {
 
 fn notice(name: &str, level: Level, seconds: i64) -> Arc<Notice> {
     let subject = Subject::Agent { project: "shop".into(), name: name.into() };
-    let built = Receiver::build(&[ReceiverConfig::named("ops").or_nowhere()]).expect("a receiver");
+    let built = Receiver::build(&[ReceiverConfig::nowhere("ops")]).expect("a receiver");
     Arc::new(Notice {
         fingerprint: Fingerprint::of("AgentIdle", &subject),
         subject,

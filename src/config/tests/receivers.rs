@@ -7,7 +7,7 @@ fn receivers_and_sources_are_checked_by_their_parts() {
     for (text, problem) in [
         (
             "receivers: [{name: a}]",
-            "lookout.yaml: receivers[0]: it has no kind; give one of slack, email, webhook, alertmanager, teams, discord, telegram, pagerduty",
+            "lookout.yaml: receivers[0]: it has no kind; give one of slack, email, webhook, alertmanager, teams, discord, telegram, pagerduty, ntfy, mattermost",
         ),
         (
             "receivers: [{name: a, slack: {webhook_url: hunter2-4711}}]",
@@ -80,7 +80,7 @@ fn mail_from_shorthand_follows_port_and_user() {
     ] {
         match (load_env(env), expected) {
             (Ok(config), Ok((from, port, tls))) => {
-                let email = config.receivers[0].email.as_ref().expect("email");
+                let Ok(Kind::Email(email)) = config.receivers[0].kinds.one() else { panic!("{config:?}") };
                 assert_eq!((email.from.as_str(), email.smtp.port, email.smtp.tls), (from, Some(port), Some(tls)));
             }
             (Err(error), Err(expected)) => assert_eq!(error, expected),
@@ -97,8 +97,8 @@ fn shorthand_variables_yield_to_receivers_of_the_file() {
     let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "nobody")];
     let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
     let config = load(file, &env).expect("valid");
-    assert_eq!(config.receivers.iter().map(|receiver| receiver.name.as_str()).collect::<Vec<_>>(), ["ops"]);
-    assert_eq!(load("receivers: []", &env[..1]).expect("valid").receivers[0].name, "slack");
+    assert_eq!(config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect::<Vec<_>>(), ["ops"]);
+    assert_eq!(load("receivers: []", &env[..1]).expect("valid").receivers[0].common.name, "slack");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::super::samples::{at, firing, resolved};
-use super::super::transport_tests::{build, hurried, listen, read_request, slack};
+use super::super::transport_tests::{build, build_hurried, listen, read_request, slack};
 use super::*;
 use crate::model::{Level, NoticeKind};
 
@@ -37,7 +37,10 @@ async fn webhook(answers: &[&'static str]) -> (SocketAddr, mpsc::Receiver<String
 
 /// A receiver with short pauses, so that a test is over soon.
 fn hasty(name: &str, address: SocketAddr) -> Receiver {
-    let mut receiver = slack(name, address);
+    without_pauses(slack(name, address))
+}
+
+fn without_pauses(mut receiver: Receiver) -> Receiver {
     receiver.pace.gather = Duration::from_millis(300);
     receiver.pace.first_pause = Duration::from_millis(50);
     receiver.pace.bucket = None;
@@ -91,7 +94,9 @@ async fn what_follows_the_first_message_is_gathered_into_one() {
 async fn a_receiver_that_hangs_delays_no_other_and_is_seen() {
     let (hanging, _heard) = webhook(&["hang"; 9]).await;
     let (address, mut heard) = webhook(&[]).await;
-    let (dispatcher, mut inbox) = start(vec![hurried(hasty("hanging", hanging)), hasty("ops", address)]);
+    let url = format!("http://{hanging}/");
+    let impatient = build_hurried(serde_json::json!({"name": "hanging", "slack": {"webhook_url": url}}));
+    let (dispatcher, mut inbox) = start(vec![without_pauses(impatient), hasty("ops", address)]);
     dispatcher.dispatch(vec![notice("hanging", "a"), notice("ops", "a")]);
     soon(heard.recv()).await;
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
