@@ -1,5 +1,5 @@
 //! lookout keeps watch over a fleet of AI agents: it polls or receives their state, serves it to
-//! Prometheus, judges it against thresholds, and tells people, once per problem and again when it is over.
+//! Prometheus, evaluates it against thresholds, and notifies people, once per problem and again when it is over.
 //!
 //! # The map
 //!
@@ -24,8 +24,8 @@
 //! | [`otlp`] | OTLP: requests decoded, streams accumulated into Prometheus series |
 //! | [`profiles`] | what the telemetry of known tools means for agents, one file per tool |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
-//! | [`rules`] | the rule file and its judgement: `evaluate(now, changes)` |
-//! | [`alerts`] | the life of an alert: `step(now, findings)`; who is told what and why, silences, acks, incidents |
+//! | [`rules`] | rule files and their evaluation: `evaluate(now, changes)` |
+//! | [`alerts`] | the life of an alert: `step(now, findings)`; who is notified of what and why, silences, acknowledgements, incidents |
 //! | [`enforcement`] | budgets that stop: the orders that answer an agent's hooks |
 //! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the page that Prometheus scrapes |
@@ -37,16 +37,32 @@
 //! | [`app`] | start, wire, drain: the only place that knows every part |
 //! | [`cli`] | one file per command |
 //!
+//! # Where to add what
+//!
+//! | to add | touch |
+//! |---|---|
+//! | a receiver | its file in `notify/receivers/`, and its line in the list of `notify/receivers.rs` |
+//! | a tool's hooks | its file in `ingest/hooks/`, and its line in `TOOLS` of `ingest/hooks.rs` |
+//! | a kind of polled source | its file in `ingest/poll/`, its line in `SourceKind` and in `ingest/poll.rs` |
+//! | a tool's telemetry | its file in `profiles/`, and its line in `PROFILES` of `profiles.rs` |
+//! | something that a rule can read | its row in `rules/indicators.rs` |
+//! | a metric family | its name in `metrics/names.rs`, and who writes it in `metrics/` |
+//! | a route | its handler in `server/`, and its line with its role in `server/routes.rs` |
+//! | a key of the configuration | its field beside the code that it is for, and its documentation |
+//! | a command | its file in `cli/`, and its line in `cli.rs` |
+//! | an event of the machine | its variant and its arm in `machine.rs` |
+//!
 //! # Layers
 //!
 //! A part imports only from lines above it: `text, clock, model, decode, files, secret, http_client, written` · `ingest,
 //! otlp, profiles, fleet, rules, alerts, enforcement, notify, metrics, store` (never one another, but `profiles` may use
-//! `otlp`) · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Modules of one folder import each other in no
-//! circle. A test holds this.
+//! `otlp`) · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Modules of one folder do not import each
+//! other in a circle. A test holds this.
 //!
 //! # Invariants
 //!
-//! 1. `fleet`, `rules`, `alerts`, `enforcement` and `machine` are pure: no I/O, no await, no clock read; `now` comes in as an argument.
+//! 1. `fleet`, `rules`, `alerts`, `enforcement` and `machine` are pure: no I/O, no await, no clock read; `now` comes in as
+//!    an argument, and the same inputs give the same effects.
 //! 2. One owner per state, messages between owners. Readers see one immutable snapshot that is swapped whole.
 //! 3. Every queue has a bound and a counter for what it turned away; every body, label set and series count has a cap.
 //! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,

@@ -1,8 +1,7 @@
 //! OTLP: what OpenTelemetry's senders export, decoded, accumulated and published for readers.
 //!
-//! One owner has all streams; exports come to it through a bounded queue, and readers get a snapshot that costs only what
-//! changed. Decoding and accumulating are pure and take `now`; [`run`] is the loop around them, on a thread beside the
-//! engine's. Private by default: attributes that name a person, a session or a request, or that hold what was said, are
+//! Decoding and accumulating are pure and take `now`; [`crate::engine::telemetry`] is the loop around them. Readers get a
+//! snapshot that costs only what changed. Private by default: attributes that name a person, a session or a request, or that hold what was said, are
 //! dropped before anything is kept.
 
 mod answer;

@@ -1,7 +1,7 @@
 //! `lookout pipe`: passes an agent's output on, byte for byte, and tells a sidecar what it says of the agent.
 //!
-//! Three threads, so that nothing that the last one waits for reaches the first: this one copies ([`copy`]), another
-//! one understands ([`crate::cli::pipe::stream`]), a third one reports ([`report`]). Copying waits for understanding only
+//! Three threads, so that nothing that the last one waits for reaches the first: this one copies (`copy`), another
+//! one understands ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for understanding only
 //! where tokens would be missed otherwise, and never for reporting, which reads the latest state whenever it is ready.
 
 mod copy;
