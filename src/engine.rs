@@ -29,7 +29,7 @@ use crate::alerts::config::DigestConfig;
 use crate::clock::Clock;
 use crate::enforcement::StopOrders;
 use crate::fleet::{self, Taken};
-use crate::machine::{self, Effects, Event, Machine};
+use crate::machine::{self, AlertEffects, Effects, Event, Machine};
 use crate::metrics::Own;
 use crate::model::Time;
 use crate::notify::{Dispatcher, Receiver};
@@ -80,6 +80,8 @@ pub struct Engine {
     committer: Committer,
     /// A large update that is being applied.
     applying: Option<ingest::Applying>,
+    /// What became of alerts meanwhile: it is released with the update's last part, so that one update is one group.
+    held: Vec<AlertEffects>,
     /// The last body that the log of usage was given.
     usage_seq: u64,
     /// How late the last served deadline was.
@@ -148,8 +150,10 @@ impl Engine {
         if let Some(orders) = stop_orders {
             self.stop_orders.send_replace(orders);
         }
-        for effects in alerts {
-            self.release_alerts(effects);
+        if self.applying.is_some() {
+            self.held.extend(alerts);
+        } else {
+            alerts.into_iter().for_each(|effects| self.release_alerts(effects));
         }
         error.map_or(Ok(taken), Err)
     }

@@ -1,4 +1,5 @@
-//! Questions of readers, and what people ask for: silences, acknowledgements, pauses, reloads.
+//! Questions of readers, and what people ask for: silences, acknowledgements, pauses, reloads. What people ask for is
+//! answered once it is on disk, and so waits until a large update is applied; questions do not.
 
 use std::sync::Arc;
 
@@ -9,9 +10,18 @@ use crate::fleet::Taken;
 use crate::machine::Event;
 use crate::model::{Arrival, Time};
 
+/// Whether it changes anything.
+const fn is_wish(message: &Control) -> bool {
+    let is_about_quiet = matches!(message, Control::Quiet(Quiet::Begin(..) | Quiet::End(..) | Quiet::Acknowledge(..)));
+    is_about_quiet || matches!(message, Control::Monitoring(..) | Control::Reload(..))
+}
+
 impl Engine {
     /// Serves one of them. A reader that has gone away is not waiting for the answer.
     pub(super) fn take_control(&mut self, message: Control) {
+        if is_wish(&message) {
+            self.finish_applying();
+        }
         let now = self.now();
         match message {
             Control::Health(reply) => drop(reply.send(self.health(now))),

@@ -81,28 +81,44 @@ impl Engine {
 
     /// Applies the next part of what is being applied, and answers with the last one.
     pub(super) fn apply_part(&mut self, now: Time) {
-        match self.applying.take() {
-            None => {}
-            Some(Applying::State(mut push, turn, reply)) => {
-                self.update(now, Event::StatePart(&mut push, PART));
-                if push.is_done() {
-                    drop(turn);
-                    self.answer_state(push.into_taken(), reply);
-                } else {
-                    self.applying = Some(Applying::State(push, turn, reply));
-                }
+        let Some(mut applying) = self.applying.take() else { return };
+        let event = match &mut applying {
+            Applying::State(push, ..) => Event::StatePart(push, PART),
+            Applying::Usage { project, rest, .. } => Event::Usage(UsageBatch {
+                project: project.clone(),
+                usage: rest.by_ref().take(PART).collect(),
+                rejected: Vec::new(),
+            }),
+        };
+        let watch = Stopwatch::start();
+        let mut effects = self.machine.step(now, event);
+        self.own.evaluated(watch.elapsed());
+        self.held.append(&mut effects.alerts);
+        let part = self.release(effects).unwrap_or_default();
+        match applying {
+            Applying::State(push, turn, reply) if push.is_done() => {
+                self.release_held();
+                drop(turn);
+                self.answer_state(push.into_taken(), reply);
             }
-            Some(Applying::Usage { project, mut rest, mut taken, body, turn, reply }) => {
-                let usage = rest.by_ref().take(PART).collect();
-                let part = UsageBatch { project: project.clone(), usage, rejected: Vec::new() };
-                taken.merge(self.update(now, Event::Usage(part)));
-                if rest.len() == 0 {
-                    drop(turn);
-                    self.answer_usage(now, taken, body, reply);
-                } else {
-                    self.applying = Some(Applying::Usage { project, rest, taken, body, turn, reply });
-                }
+            Applying::Usage { rest, mut taken, body, turn, reply, .. } if rest.len() == 0 => {
+                self.release_held();
+                drop(turn);
+                taken.merge(part);
+                self.answer_usage(now, taken, body, reply);
             }
+            mut unfinished => {
+                if let Applying::Usage { taken, .. } = &mut unfinished {
+                    taken.merge(part);
+                }
+                self.applying = Some(unfinished);
+            }
+        }
+    }
+
+    fn release_held(&mut self) {
+        for effects in std::mem::take(&mut self.held) {
+            self.release_alerts(effects);
         }
     }
 

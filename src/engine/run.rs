@@ -72,6 +72,7 @@ impl Engine {
             store,
             clock,
             applying: None,
+            held: Vec::new(),
             usage_seq: 0,
             lag: Duration::ZERO,
             looked_at: now,
@@ -258,7 +259,8 @@ impl Engine {
         self.drain(reports, within).await;
     }
 
-    fn finish_applying(&mut self) {
+    /// Applies all that is left of what is being applied.
+    pub(super) fn finish_applying(&mut self) {
         while self.applying.is_some() {
             let now = self.now();
             self.apply_part(now);
