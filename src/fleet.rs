@@ -32,7 +32,7 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Signal, Signals, Snapshot, Time};
+use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
@@ -335,7 +335,7 @@ impl Fleet {
         heard: Option<&Heard>,
     ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
-            self.state.agents.get_mut(slot),
+            self.changes.agent(&mut self.state.agents, slot),
             self.state.projects.get_mut(project as usize).map(Arc::make_mut),
             self.indexes.get_mut(project as usize),
         ) else {
@@ -344,24 +344,16 @@ impl Fleet {
         if agent.source != *source {
             agent.source = Arc::clone(source);
         }
-        // One whose reporter promises to come back is idle by its silence, others only with something to do.
-        let promises_anew = std::mem::replace(&mut agent.ttl, ttl).is_none() != ttl.is_none();
+        agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
-        // Until the first word after a restart the agent is only remembered, and little of it is judged.
-        let is_known = !is_new && agent.last_heard >= self.state.started_at;
         let (started_at, count_cache_read) = (self.state.started_at, self.settings.budgets.count_cache_read);
         let mut step = agent::Step::new(now, started_at, &self.state.wall, count_cache_read, heard);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
-        if promises_anew {
-            step.changed.insert(Signal::IdleSeconds);
-        }
         if step.task_changed {
             index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
         }
-        let changed = if is_known { step.changed } else { Signals::ALL };
         self.changes.history.extend(step.history);
-        self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         let limited = agent.limited.as_ref().map(Limited::ends);
         self.agent_deadlines.schedule(slot, limited.map_or(now.plus(silent), |ends| ends.min(now.plus(silent))));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use crate::model::watched::{Gauge, Watched};
-use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Signal, Subject, Time};
+use crate::model::watched::{ReceiverHealth, SidecarHealth, Watched};
+use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Subject, Time};
 use crate::notify::Dispatcher;
+use crate::rules::Indicator;
 
 /// How often forgetful receivers are reminded: what Prometheus does with an Alertmanager.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
@@ -70,11 +71,11 @@ impl Engine {
         for alert in alerts.iter().filter(|alert| alert.state != AlertState::Resolved) {
             let (Subject::Receiver { name }, Some(value)) = (&alert.subject, alert.value) else { continue };
             let delivery = self.watch.receivers.entry(Arc::clone(name)).or_default();
-            match self.rules.signal(&alert.rule) {
-                Some(Signal::ReceiverFailingSeconds) => {
+            match self.rules.indicator(&alert.rule) {
+                Some(Indicator::ReceiverFailingSeconds) => {
                     delivery.failing = Some(now.minus(Duration::try_from_secs_f64(value).unwrap_or_default()));
                 }
-                Some(Signal::GivenUp) => delivery.given_up = value as u32,
+                Some(Indicator::GivenUp) => delivery.given_up = value as u32,
                 _ => {}
             }
         }
@@ -132,27 +133,23 @@ impl Engine {
         let is_ok = self.committer.is_ok() && self.store.history.is_ok();
         self.watch.store_failing = if is_ok { None } else { self.watch.store_failing.or(Some(now)) };
         let lag = if self.lag < LATE { 0.0 } else { self.lag.as_secs_f64().floor() };
-        let sidecar = Watched {
-            subject: Subject::Sidecar { name: Arc::from("lookout") },
-            gauges: vec![
-                (Signal::LagSeconds, Gauge::Value(lag)),
-                (Signal::StoreFailingSeconds, Gauge::Since(self.watch.store_failing)),
-            ],
-        };
+        let sidecar = Watched::Sidecar(SidecarHealth {
+            name: Arc::from("lookout"),
+            lag_seconds: lag,
+            store_failing_since: self.watch.store_failing,
+        });
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
         let oldest: BTreeMap<_, _> =
             statuses.into_iter().map(|(name, status)| (name, status.borrow().oldest)).collect();
         self.watch.receivers.retain(|name, _| self.receivers.contains(name));
         let receivers = self.receivers.iter().map(|name| {
             let delivery = self.watch.receivers.get(name).copied().unwrap_or_default();
-            Watched {
-                subject: Subject::Receiver { name: Arc::clone(name) },
-                gauges: vec![
-                    (Signal::UndeliveredSeconds, Gauge::Since(oldest.get(name).copied().flatten())),
-                    (Signal::ReceiverFailingSeconds, Gauge::Since(delivery.failing)),
-                    (Signal::GivenUp, Gauge::Value(f64::from(delivery.given_up))),
-                ],
-            }
+            Watched::Receiver(ReceiverHealth {
+                name: Arc::clone(name),
+                oldest_undelivered: oldest.get(name).copied().flatten(),
+                failing_since: delivery.failing,
+                given_up: delivery.given_up,
+            })
         });
         let watched = std::iter::once(sidecar).chain(receivers).map(Arc::new).collect();
         if self.fleet.set_watched(watched) {

@@ -5,14 +5,9 @@ use std::sync::Arc;
 use crate::model::agent::MAX_RATE_LIMITS;
 use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{
-    Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Signals, Time, Wall,
-};
+use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Time, Wall};
 
 use super::agent::{NOT_RUNNING, Step};
-
-/// What may differ when a limit begins or ends: who failed for a limit is not down while it holds.
-pub(super) const LIMITED: Signals = Signals::NONE.with(Signal::AgentsLimited).with(Signal::AgentsDown);
 
 impl Step<'_> {
     /// Takes over all that is said of its limits.
@@ -50,7 +45,6 @@ impl Step<'_> {
     pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
         agent.refused(self.now, refusal);
         self.is_refusal = true;
-        self.changed = self.changed.union(LIMITED);
     }
 
     /// Settles what becomes of the limit when the run ends: one that ended the run goes on and the agent is not down;
@@ -64,18 +58,12 @@ impl Step<'_> {
             return self.answered(agent);
         }
         let Some(limited) = &mut agent.limited else { return };
-        let ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
-        if limited.ended_run != ended_run {
-            limited.ended_run = ended_run;
-            self.changed = self.changed.union(LIMITED);
-        }
+        limited.ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
     }
 
     /// Notes that a request was answered, so that no limit holds the agent up.
     pub(super) fn answered(&mut self, agent: &mut Agent) {
-        if agent.limited.take().is_some() {
-            self.changed = self.changed.union(LIMITED);
-        }
+        agent.limited = None;
     }
 
     /// Follows from requests, errors and refusals counted `before` and `after` whether a limit holds the agent up.

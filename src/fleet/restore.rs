@@ -7,7 +7,6 @@ use crate::model::labels::{agent_labels, component_labels};
 use crate::model::{Agent, Component, Project, Time};
 
 use super::Fleet;
-use super::expiry::DAY;
 use super::project::{Tally, count_component};
 
 impl Fleet {
@@ -102,7 +101,7 @@ impl Fleet {
         if turned {
             // The day turned while nobody looked, and with it what was said of yesterday's use.
             self.changes.new_day = true;
-            self.changes.agents.push((slot, DAY));
+            self.changes.agents.push(slot);
         }
     }
 

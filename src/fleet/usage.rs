@@ -7,9 +7,9 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Signals, Time, UsageOwner, UsageUpdate};
+use crate::model::{Time, UsageOwner, UsageUpdate};
 
-use super::agent::{Price, USAGE, Used, add_tokens};
+use super::agent::{Price, Used, add_tokens};
 use super::project::Tally;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
@@ -149,9 +149,10 @@ impl Fleet {
         if let Some(hash) = id {
             self.usage_ids.insert(now, hash);
         }
-        let (Some(agent), Some(totals)) =
-            (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
-        else {
+        let (Some(agent), Some(totals)) = (
+            self.changes.agent(&mut self.state.agents, slot),
+            self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
+        ) else {
             return Ok(());
         };
         if is_new {
@@ -177,7 +178,6 @@ impl Fleet {
         let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
         let price = Price::unknown(update.cost_usd.is_none());
         used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
-        self.changes.agents.push((slot, if is_new { Signals::ALL } else { USAGE }));
         self.settle_project(now, project_slot, before);
         Ok(())
     }
