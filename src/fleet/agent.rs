@@ -130,6 +130,11 @@ impl<'a> Step<'a> {
             agent.progress = progress;
             (self.moved, self.progressed) = (true, true);
         }
+        match update.context_window_ratio {
+            Patch::Keep => {}
+            Patch::Clear => agent.context_window_ratio = None,
+            Patch::Set(ratio) => agent.context_window_ratio = Some(ratio),
+        }
         match update.estimated_completion {
             Patch::Keep => {}
             Patch::Clear => agent.estimated_completion = None,

@@ -100,6 +100,7 @@ impl Fleet {
         if said.model.is_some() && agent.model != said.model {
             agent.model.clone_from(&said.model);
         }
+        agent.context_window_ratio = said.context_window_ratio.or(agent.context_window_ratio);
         let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
         let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity

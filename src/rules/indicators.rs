@@ -50,6 +50,10 @@ indicators! {
     /// Progress of the task, 0 to 1.
     Progress = "progress": of_agent(|agent, _, _| Reading::of(agent.progress)).ratio().averaged()
         .promql(PromQl::Family("orchestrator_agent_progress_ratio"));
+    /// Used part of the model's context window, 0 to 1; who ended needs it no more.
+    ContextWindowRatio = "context_window_ratio": of_agent(|agent, _, _| {
+        if agent.is_over() { Reading::Fine } else { Reading::of(agent.context_window_ratio) }
+    }).ratio().averaged().promql(PromQl::Family("orchestrator_agent_context_window_ratio"));
     /// Tokens of all types.
     Tokens = "tokens": counter(|agent, _| Counted {
         value: agent.total_tokens().map(|tokens| tokens as f64),

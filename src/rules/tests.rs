@@ -59,6 +59,7 @@ fn the_built_in_rules_are_those_of_the_contract() {
         "AlertsUndelivered",
         "ClusterHealth",
         "ComponentStatus",
+        "ContextNearlyFull",
         "DayCostBudget",
         "DayCostForecast",
         "DayTokenBudget",
@@ -162,7 +163,7 @@ fn each_mistake_is_named_with_its_remedy() {
         ),
         (
             "signal: {average_of: restarts, over: 1h}",
-            "`average_of: restarts` has no meaning; it takes progress, task_budget_ratio, day_budget_ratio, day_cost_ratio",
+            "`average_of: restarts` has no meaning; it takes progress, context_window_ratio, task_budget_ratio, day_budget_ratio, day_cost_ratio",
         ),
         ("signal: {changes_of: progress, over: 1h}", "`changes_of` takes status"),
         ("signal: {over: 1h}", "give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of"),
@@ -218,7 +219,7 @@ fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
         })
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
-    assert_eq!(errors, ["rules: rule (all): 328 rules are too many; 256 are the most"]);
+    assert_eq!(errors, ["rules: rule (all): 329 rules are too many; 256 are the most"]);
 }
 
 #[test]
@@ -295,7 +296,14 @@ fn what_a_value_follows_from_differs_when_it_does() {
     let silent = Agent { stale: true, ..active.clone() };
     assert_eq!(differ(&active, &silent), ["stale_seconds"]);
     let failed = Agent { status: Some(AgentStatus::Failed), status_changes: 1, ..active.clone() };
-    let of_a_failure = ["idle_seconds", "status", "tokens_since_progress", "idle_spending_tokens", "agents_down"];
+    let of_a_failure = [
+        "idle_seconds",
+        "status",
+        "context_window_ratio",
+        "tokens_since_progress",
+        "idle_spending_tokens",
+        "agents_down",
+    ];
     assert_eq!(differ(&active, &failed), of_a_failure);
     // There and back again is a change too.
     assert_eq!(differ(&active, &Agent { status_changes: 2, ..active.clone() }), ["status"]);

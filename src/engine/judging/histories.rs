@@ -149,6 +149,12 @@ fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
             2 => Patch::Set(90.0),
             _ => Patch::Keep,
         },
+        context_window_ratio: match report.progress {
+            0 => Patch::Set(0.85),
+            1 => Patch::Set(0.97),
+            2 => Patch::Clear,
+            _ => Patch::Keep,
+        },
         ..AgentUpdate { name: format!("agent{}", report.name).into(), ..AgentUpdate::default() }
     }
 }

@@ -298,3 +298,21 @@ fn tokens_without_number_are_as_many_as_can_be_counted() {
         assert_eq!(agent.day_tokens, u64::MAX);
     }
 }
+
+#[test]
+fn how_full_a_context_window_is_comes_by_push_and_telemetry_and_is_kept() {
+    let mut watch = Watch::new(settings());
+    let said = |ratio| AgentUpdate { context_window_ratio: ratio, ..named("a") };
+    assert_eq!(watch.push(0, named("a")).context_window_ratio, None, "what nobody tells is unknown");
+    assert_eq!(watch.push(1, said(Patch::Set(0.5))).context_window_ratio, Some(0.5));
+    assert_eq!(watch.push(2, said(Patch::Keep)).context_window_ratio, Some(0.5));
+    let (project, agent) = ("shop".into(), "a".into());
+    let telemetry = AgentTelemetry { project, agent, context_window_ratio: Some(0.75), ..AgentTelemetry::default() };
+    watch.fleet.telemetry(at(3), &[telemetry.clone(), AgentTelemetry { context_window_ratio: None, ..telemetry }]);
+    assert_eq!(watch.agent("a").context_window_ratio, Some(0.75));
+    let saved = serde_json::to_string(watch.agent("a")).expect("JSON");
+    let mut fleet = Fleet::new(at(10), settings());
+    fleet.restore(at(10), vec![], vec![serde_json::from_str(&saved).expect("the same")], vec![], []);
+    assert_eq!(fleet.find("shop", "a").and_then(|agent| agent.context_window_ratio), Some(0.75));
+    assert_eq!(watch.push(4, said(Patch::Clear)).context_window_ratio, None);
+}
