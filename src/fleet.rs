@@ -4,6 +4,7 @@
 //! Refuses I/O and clocks: `now` comes in. Judges nothing: thresholds are the rules' business.
 
 mod agent;
+mod batch;
 mod complete;
 mod component;
 pub mod config;
@@ -11,11 +12,9 @@ mod expected;
 mod expiry;
 mod hooks;
 mod limits;
-mod order;
-mod poll;
 mod project;
 mod restore;
-mod taken;
+mod sources;
 mod telemetry;
 mod usage;
 
@@ -32,11 +31,11 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, Snapshot, Time};
+use crate::model::{Agent, AgentUpdate, Changes, Deadlines, Limited, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
-pub use taken::Taken;
+pub use batch::Taken;
 
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
@@ -73,7 +72,7 @@ pub struct Fleet {
     /// Per agent slot: the number of the batch that last named it.
     named_in: Vec<u64>,
     batch: u64,
-    orders: order::Orders,
+    orders: batch::Orders,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
     released_agents: Vec<u32>,
@@ -101,7 +100,7 @@ impl Fleet {
             indexes: Vec::new(),
             named_in: Vec::new(),
             batch: 0,
-            orders: order::Orders::default(),
+            orders: batch::Orders::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
             released_agents: Vec::new(),
@@ -208,81 +207,6 @@ impl Fleet {
         }
         self.state.watched = watched;
         true
-    }
-
-    /// Takes in a pushed batch.
-    pub fn push(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
-        // However long it says to be silent: nobody opts out of being missed.
-        let AgentsConfig { timeout, max_ttl, .. } = self.settings.agents;
-        let ttl = batch.ttl.map_or(timeout, |ttl| ttl.min(max_ttl.max(timeout)));
-        let source = Arc::clone(&self.push);
-        self.take(now, &source, Some(ttl), batch)
-    }
-
-    fn take(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
-        self.batch += 1;
-        let taken = self.take_named(now, source, ttl, batch);
-        if batch.complete
-            && let Some(project) = self.projects.get(&*batch.project).copied()
-        {
-            self.remove_unnamed(now, source, Some(project));
-        }
-        taken
-    }
-
-    /// Applies every state of `batch` and marks its agents as named in the current batch number.
-    fn take_named(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
-        self.turn_day(now);
-        let mut taken = Taken::default();
-        taken.add_rejected(std::mem::take(&mut batch.rejected));
-        if batch.project.is_empty() {
-            // Whose it is could not be read, so nothing of it was.
-            return taken;
-        }
-        let Some(project) = self.project_slot(&batch.project) else {
-            let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
-            let agents = batch.agents.iter().map(|agent| (("agents", agent.index), &agent.name));
-            let components =
-                batch.components.iter().map(|component| (("components", component.index), &component.name));
-            for (place, name) in agents.chain(components) {
-                taken.reject(place, name, "series_cap", error.clone());
-            }
-            return taken;
-        };
-        let before = self.tally(project);
-        for update in &batch.agents {
-            let place = ("agents", update.index);
-            match self.agent_slot(now, project, source, &update.name) {
-                Some((slot, is_new)) => {
-                    if let Some(ordinal) = &batch.ordinal
-                        && let Err(error) = self.orders.note(slot, ordinal)
-                    {
-                        taken.reject(place, &update.name, "late", error.to_owned());
-                        continue;
-                    }
-                    if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
-                        let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
-                        taken.reject(place, &update.name, "usage_owner", error.to_owned());
-                    }
-                    taken.accepted += 1;
-                }
-                None => {
-                    self.state.series_dropped += SERIES_PER_AGENT as u64;
-                    taken.reject(place, &update.name, "series_cap", self.cap_error());
-                }
-            }
-        }
-        for update in &batch.components {
-            if self.apply_component(now, project, source, update) {
-                taken.accepted += 1;
-            } else {
-                self.state.series_dropped += SERIES_PER_COMPONENT as u64;
-                taken.reject(("components", update.index), &update.name, "series_cap", self.cap_error());
-            }
-        }
-        self.settle_project(now, project, before);
-        self.touched();
-        taken
     }
 
     fn cap_error(&self) -> String {

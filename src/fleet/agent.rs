@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::limited::is_about_limit;
+use crate::decode::limits::is_about_limit;
 use crate::model::project::Project;
 use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, Count, EndedTask, HistoryRow, Patch, Refusal, Task, Time, TokenType, UsageOwner,
-    Wall,
+    Agent, AgentStatus, AgentUpdate, EndedTask, HistoryRow, Patch, Refusal, Task, Time, TokenType, UsageOwner, Wall,
 };
 
-use super::project::{add_model_usage, end_task};
+use super::project::{add_model_usage, add_tokens, end_task};
 
 /// The reason of an agent of which is known that it does not run, and no more.
 pub(super) const NOT_RUNNING: &str = "not running";
@@ -393,13 +392,6 @@ impl Used {
             // What others of its models cost is no price of this one.
             add_model_usage(project, model, &self.tokens, (price == Price::Known).then_some(self.cost));
         }
-    }
-}
-
-/// Adds steps by type; all types are known once one is.
-pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
-    for (count, step) in counts.iter_mut().zip(steps) {
-        count.add(*step);
     }
 }
 

@@ -45,15 +45,6 @@ impl Fleet {
         self.touched();
     }
 
-    /// Takes over since when polls of these sources fail. They count as failing until a poll succeeds.
-    pub fn restore_sources(&mut self, failing: impl IntoIterator<Item = (Arc<str>, Time)>) {
-        for (name, since) in failing {
-            if let Some(source) = self.state.sources.iter_mut().find(|source| source.name == name) {
-                Arc::make_mut(source).failing_since = Some(since);
-            }
-        }
-    }
-
     fn restore_agent(&mut self, now: Time, mut agent: Agent) {
         let Some(project_slot) = self.project_slot(&agent.project) else { return };
         let (Some(project), Some(index)) = (

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::{Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, Time, UsageOwner};
 
-use super::agent::{Price, Used, add_tokens};
-use super::project::{Tally, end_task};
+use super::agent::{Price, Used};
+use super::project::{Tally, add_tokens, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 /// Why an agent waits that a rate limit holds up.

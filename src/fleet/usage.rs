@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::model::{Time, UsageOwner, UsageUpdate};
 
-use super::agent::{Price, Used, add_tokens};
-use super::project::Tally;
+use super::agent::{Price, Used};
+use super::project::{Tally, add_tokens};
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
 /// How long ids are remembered.

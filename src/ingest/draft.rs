@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use super::fields::Field;
 use super::{LIMIT, MAX_AGENTS, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT, NAME, STATUS, VALUE};
+use crate::decode::limits::is_about_limit;
 use crate::decode::read::{Scalar, Unfit, shown};
 use crate::decode::{retry, words};
-use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, Rejected, Time};
 use crate::text;

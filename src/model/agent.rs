@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Limited, Refusal, Sessions, Spending, Sum, Time};
+use super::{Count, Limited, Sessions, Spending, Sum, Time};
 
 /// Most rate limits kept for one agent: its provider's four kinds, twice over.
 pub const MAX_RATE_LIMITS: usize = 8;
@@ -370,11 +370,6 @@ impl Agent {
     /// Whether a rate limit that still holds ended its run.
     fn is_ended_by_limit(&self) -> bool {
         self.limited.as_ref().is_some_and(|limited| limited.ended_run)
-    }
-
-    /// Notes that a request was refused for a rate limit at `now`.
-    pub fn refused(&mut self, now: Time, refusal: &Refusal) {
-        self.limited = Limited::after(self.limited.as_ref(), now, refusal);
     }
 
     /// Whether it holds a task that has not ended.
