@@ -5,6 +5,7 @@
 
 pub mod inflate;
 pub mod lenient;
+pub mod limits;
 pub mod read;
 pub mod retry;
 pub mod words;

@@ -11,13 +11,10 @@ use std::sync::Arc;
 
 use crate::model::hook::Moment;
 use crate::model::snapshot::Budgets;
-use crate::model::{Agent, Budget, Changes, Hook, Signal, Signals, Snapshot, Stop};
+use crate::model::{Agent, Budget, Changes, Hook, Snapshot, Stop};
 
 /// Parts of the set that are copied by themselves: a change of it costs one of them, however many agents are in it.
 const PARTS: usize = 64;
-/// What changes how much of its budgets an agent has used.
-const USE: Signals =
-    Signals::NONE.with(Signal::TaskBudgetRatio).with(Signal::DayBudgetRatio).with(Signal::DayCostRatio);
 /// Amounts of money below it are written with more digits.
 const SMALL_CHANGE: f64 = 0.1;
 
@@ -127,9 +124,11 @@ impl Enforcement {
         for gone in &changes.removed_agents {
             is_other |= self.orders.set((Arc::clone(&gone.project), Arc::clone(&gone.name)), Vec::new());
         }
-        for (slot, signals) in &changes.agents {
-            if let Some(agent) = fleet.agents.get(*slot).filter(|_| signals.intersects(USE)) {
-                is_other |= self.orders.set(whom(agent), self.stops(agent));
+        for agent in changes.agents.iter().filter_map(|slot| fleet.agents.get(*slot)) {
+            let stops = self.stops(agent);
+            // Mostly nobody has to stop, so that there is nothing to look up.
+            if !(stops.is_empty() && self.orders.is_empty()) {
+                is_other |= self.orders.set(whom(agent), stops);
             }
         }
         is_other

@@ -4,6 +4,7 @@
 //! Refuses I/O and clocks: `now` comes in. Judges nothing: thresholds are the rules' business.
 
 mod agent;
+mod batch;
 mod complete;
 mod component;
 pub mod config;
@@ -11,11 +12,9 @@ mod expected;
 mod expiry;
 mod hooks;
 mod limits;
-mod order;
-mod poll;
 mod project;
 mod restore;
-mod taken;
+mod sources;
 mod telemetry;
 mod usage;
 
@@ -32,13 +31,11 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::Heard;
 use crate::model::watched::Watched;
-use crate::model::{
-    Agent, AgentUpdate, Batch, Changes, Deadlines, Limited, RejectReason, Signal, Signals, Snapshot, Time,
-};
+use crate::model::{Agent, AgentUpdate, Changes, Deadlines, Limited, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
-pub use taken::Taken;
+pub use batch::{Push, Taken};
 
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
@@ -62,36 +59,6 @@ pub struct Settings {
     pub sources: Vec<(String, &'static str, Duration)>,
 }
 
-/// A pushed batch that is taken in part by part, so that a large one keeps nothing else waiting.
-#[derive(Debug)]
-pub struct Push<'a> {
-    agents: std::vec::IntoIter<AgentUpdate<'a>>,
-    /// The batch without its agents.
-    rest: Batch<'a>,
-    /// The number of the batch, once it was begun.
-    since: Option<u64>,
-    taken: Taken,
-}
-
-impl<'a> From<Batch<'a>> for Push<'a> {
-    fn from(mut batch: Batch<'a>) -> Self {
-        let agents = std::mem::take(&mut batch.agents).into_iter();
-        Self { agents, rest: batch, since: None, taken: Taken::default() }
-    }
-}
-
-impl Push<'_> {
-    /// Whether all of it was taken in.
-    pub fn is_done(&self) -> bool {
-        self.since.is_some() && self.agents.len() == 0
-    }
-
-    /// What of it was accepted and what was rejected.
-    pub fn into_taken(self) -> Taken {
-        self.taken
-    }
-}
-
 /// The fleet.
 #[derive(Debug)]
 pub struct Fleet {
@@ -105,7 +72,7 @@ pub struct Fleet {
     /// Per agent slot: the number of the batch that last named it.
     named_in: Vec<u64>,
     batch: u64,
-    orders: order::Orders,
+    orders: batch::Orders,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
     released_agents: Vec<u32>,
@@ -133,7 +100,7 @@ impl Fleet {
             indexes: Vec::new(),
             named_in: Vec::new(),
             batch: 0,
-            orders: order::Orders::default(),
+            orders: batch::Orders::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
             released_agents: Vec::new(),
@@ -242,103 +209,6 @@ impl Fleet {
         true
     }
 
-    /// Takes in a pushed batch.
-    pub fn push(&mut self, now: Time, mut batch: Batch<'_>) -> Taken {
-        self.batch += 1;
-        let taken = self.take_pushed(now, &mut batch);
-        self.end_push(now, &batch, self.batch);
-        taken
-    }
-
-    /// Takes in the next agents of a pushed batch, at most so many; with the last of them the batch is done.
-    pub fn push_part(&mut self, now: Time, push: &mut Push<'_>, most: usize) {
-        let since = *push.since.get_or_insert_with(|| {
-            self.batch += 1;
-            self.batch
-        });
-        let mut part = Batch { agents: push.agents.by_ref().take(most).collect(), ..push.rest.clone() };
-        // They are of the first part only.
-        push.rest.components.clear();
-        push.rest.rejected.clear();
-        push.taken.merge(self.take_pushed(now, &mut part));
-        if push.is_done() {
-            self.end_push(now, &part, since);
-        }
-    }
-
-    fn take_pushed(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
-        // However long it says to be silent: nobody opts out of being missed.
-        let AgentsConfig { timeout, max_ttl, .. } = self.settings.agents;
-        let ttl = batch.ttl.map_or(timeout, |ttl| ttl.min(max_ttl.max(timeout)));
-        let source = Arc::clone(&self.push);
-        self.take_named(now, &source, Some(ttl), batch)
-    }
-
-    /// Of a complete batch: removes the agents that were pushed before and not named since it began.
-    fn end_push(&mut self, now: Time, batch: &Batch<'_>, since: u64) {
-        if batch.complete
-            && let Some(project) = self.projects.get(&*batch.project).copied()
-        {
-            let source = Arc::clone(&self.push);
-            self.remove_unnamed(now, &source, Some(project), since);
-        }
-    }
-
-    /// Applies every state of `batch` and marks its agents as named in the current batch number.
-    fn take_named(&mut self, now: Time, source: &Arc<str>, ttl: Option<Duration>, batch: &mut Batch<'_>) -> Taken {
-        self.turn_day(now);
-        let mut taken = Taken::default();
-        taken.add_rejected(std::mem::take(&mut batch.rejected));
-        if batch.project.is_empty() {
-            // Whose it is could not be read, so nothing of it was.
-            return taken;
-        }
-        let Some(project) = self.project_slot(&batch.project) else {
-            let error = format!("{MAX_PROJECTS} projects are known already; use fewer project names");
-            let agents = batch.agents.iter().map(|agent| (("agents", agent.index), &agent.name));
-            let components =
-                batch.components.iter().map(|component| (("components", component.index), &component.name));
-            for (place, name) in agents.chain(components) {
-                taken.reject(place, name, RejectReason::SeriesCap, error.clone());
-            }
-            return taken;
-        };
-        let before = self.tally(project);
-        for update in &batch.agents {
-            let place = ("agents", update.index);
-            match self.agent_slot(now, project, source, &update.name) {
-                Some((slot, is_new)) => {
-                    if let Some(ordinal) = &batch.ordinal
-                        && let Err(error) = self.orders.note(slot, ordinal)
-                    {
-                        taken.reject(place, &update.name, RejectReason::Late, error.to_owned());
-                        continue;
-                    }
-                    if !self.apply_agent(now, (project, slot, is_new), (source, ttl), update, None) {
-                        let error = "its usage comes in on /api/usage or as telemetry, so what is here was left out; report it in one way only";
-                        taken.reject(place, &update.name, RejectReason::UsageOwner, error.to_owned());
-                    }
-                    taken.accepted += 1;
-                }
-                None => {
-                    self.state.series_dropped += SERIES_PER_AGENT as u64;
-                    taken.reject(place, &update.name, RejectReason::SeriesCap, self.cap_error());
-                }
-            }
-        }
-        for update in &batch.components {
-            if self.apply_component(now, project, source, update) {
-                taken.accepted += 1;
-            } else {
-                self.state.series_dropped += SERIES_PER_COMPONENT as u64;
-                taken.reject(("components", update.index), &update.name, RejectReason::SeriesCap, self.cap_error());
-            }
-        }
-        self.settle_project(now, project, before);
-        self.touched();
-        taken
-    }
-
     fn cap_error(&self) -> String {
         format!("the series cap of {} is reached; raise limits.series or report fewer agents", self.settings.max_series)
     }
@@ -389,7 +259,7 @@ impl Fleet {
         heard: Option<&Heard>,
     ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
-            self.state.agents.get_mut(slot),
+            self.changes.agent(&mut self.state.agents, slot),
             self.state.projects.get_mut(project as usize).map(Arc::make_mut),
             self.indexes.get_mut(project as usize),
         ) else {
@@ -398,24 +268,16 @@ impl Fleet {
         if agent.source != *source {
             agent.source = Arc::clone(source);
         }
-        // One whose reporter promises to come back is idle by its silence, others only with something to do.
-        let promises_anew = std::mem::replace(&mut agent.ttl, ttl).is_none() != ttl.is_none();
+        agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
-        // Until the first word after a restart the agent is only remembered, and little of it is judged.
-        let is_known = !is_new && agent.last_heard >= self.state.started_at;
         let (started_at, count_cache_read) = (self.state.started_at, self.settings.budgets.count_cache_read);
         let mut step = agent::Step::new(now, started_at, &self.state.wall, count_cache_read, heard);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
-        if promises_anew {
-            step.changed.insert(Signal::IdleSeconds);
-        }
         if step.task_changed {
             index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
         }
-        let changed = if is_known { step.changed } else { Signals::ALL };
         self.changes.history.extend(step.history);
-        self.changes.agents.push((slot, changed));
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         let limited = agent.limited.as_ref().map(Limited::ends);
         self.agent_deadlines.schedule(slot, limited.map_or(now.plus(silent), |ends| ends.min(now.plus(silent))));

@@ -24,7 +24,7 @@
 //! | [`otlp`] | OTLP: requests decoded, streams accumulated into Prometheus series |
 //! | [`profiles`] | what the telemetry of known tools means for agents, one file per tool |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
-//! | [`rules`] | rule files and their evaluation: `evaluate(now, changes)` |
+//! | [`rules`] | what a rule can read (`rules::indicators`), rule files, and evaluation: `evaluate(now, changes)` |
 //! | [`alerts`] | the life of an alert: `step(now, findings)`; who is notified of what and why, silences, acknowledgements, incidents |
 //! | [`enforcement`] | budgets that stop: the orders that answer an agent's hooks |
 //! | [`notify`] | receivers, retry, messages, heartbeat |
@@ -65,8 +65,11 @@
 //!    an argument, and the same inputs give the same effects.
 //! 2. One owner per state, messages between owners. Readers see one immutable snapshot that is swapped whole.
 //! 3. Every queue has a bound and a counter for what it turned away; every body, label set and series count has a cap.
-//! 4. Alert state changes the moment the state that causes it arrives: rules are judged for what changed,
-//!    and a heap of deadlines serves what time alone changes. There are no sweeps over the fleet.
+//! 4. Alert state changes the moment the state that causes it arrives: rules are evaluated for what changed, which is
+//!    found by comparing what each value follows from, and a heap of deadlines serves what time alone changes. No push,
+//!    hook or export costs a sweep over the fleet. All agents are looked at only at the start, at a reload, when
+//!    monitoring goes on, when the budgets' day turns, and once per poll of a source, to find whom it names no longer; a
+//!    `complete` push looks at the agents of its project.
 //! 5. The outbox is durable before the send; a crash loses no notification and repeats at most the ones in
 //!    flight. If the intent can't be written, it is sent anyway, and the broken store is an alert of its own.
 //! 6. A failure of one source, rule or receiver stops nothing else, is counted, and is visible.

@@ -4,17 +4,16 @@
 //! Refuses I/O and clocks: `now` comes in. Keeps no alert: a finding says what is true now, and the life
 //! of an alert is the business of `alerts`.
 
-mod builtin;
 pub mod compile;
 pub mod description;
 pub mod file;
-mod filter;
+pub mod indicators;
 mod judge;
 mod level;
 mod look;
-mod read;
+pub mod row;
 mod text;
-mod watched;
+mod verdict;
 mod window;
 
 #[cfg(test)]
@@ -23,17 +22,19 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use builtin::{BUILT_IN, built_in};
-pub use compile::{Rule, RuleSet};
+pub use compile::{BUILT_IN, Rule, RuleSet, built_in};
 pub use description::{Description, Measure};
+pub use indicators::Indicator;
 pub use level::When;
+pub use row::{ForEach, PromQl};
 pub use text::{Facts, as_count, as_duration, as_percent};
 
 use crate::model::{
-    AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Signal, Signals, Snapshot,
-    Subject, Time, Window,
+    AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Snapshot, Subject, Time, Window,
 };
-use judge::Marks;
+use indicators::Indicators;
+use judge::Seen;
+use verdict::Marks;
 use window::{Track, TrackSpec, Tracks};
 
 /// The rules in force and what they remember of each subject.
@@ -60,8 +61,10 @@ struct AgentMemory {
     tracks: Option<Tracks>,
     /// Whether its windows are among those to be saved.
     unsaved: bool,
-    /// Signals that had a value, of those whose absence a rule looks for.
-    known: Signals,
+    /// What had a value, of that whose absence a rule looks for.
+    known: Indicators,
+    /// What it was when rules were last evaluated for it.
+    seen: Option<Seen>,
 }
 
 /// What is remembered of one project.
@@ -97,6 +100,7 @@ impl Rules {
         let place = |spec: &TrackSpec| before.iter().position(|known| known == spec);
         let places: Vec<Option<usize>> = self.set.tracks.iter().map(place).collect();
         for memory in &mut self.agents {
+            memory.seen = None;
             let Some(known) = memory.tracks.take() else { continue };
             let going_on = places.iter().zip(&self.set.tracks).map(|(place, spec)| {
                 place.and_then(|place| known.get(place)).cloned().unwrap_or_else(|| Track::new(spec))
@@ -138,8 +142,9 @@ impl Rules {
         let memory = self.agents.get(slot as usize)?;
         let tracks = memory.tracks.as_deref().unwrap_or_default();
         let windows: Vec<_> =
-            tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.signal)).collect();
-        let known: Vec<_> = Signal::ALL.into_iter().filter(|signal| memory.known.contains(*signal)).collect();
+            tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.indicator)).collect();
+        let is_known = |indicator: &&Indicator| memory.known.contains(**indicator);
+        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Arc::from(it.word())).collect();
         (!windows.is_empty() || !known.is_empty()).then_some(AgentWindows { known, windows })
     }
 
@@ -149,7 +154,7 @@ impl Rules {
         let mut tracks: Tracks = self.set.tracks.iter().map(Track::new).collect();
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             let is_same = |window: &&Window| {
-                window.signal == spec.signal
+                *window.signal == *spec.indicator.word()
                     && Duration::from_millis(window.over) == spec.over
                     && window.average == spec.average
             };
@@ -159,7 +164,7 @@ impl Rules {
         }
         let memory = grown(&mut self.agents, slot);
         memory.tracks = Some(tracks);
-        saved.known.iter().for_each(|signal| memory.known.insert(*signal));
+        saved.known.iter().filter_map(|word| Indicator::parse(word)).for_each(|known| memory.known.insert(known));
     }
 
     /// The timing of each rule's alerts, by [`RuleId`].
@@ -178,9 +183,9 @@ impl Rules {
         self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.policy.class)
     }
 
-    /// What the rule of that name looks at; `None` when it is gone.
-    pub fn signal(&self, name: &str) -> Option<Signal> {
-        self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.signal)
+    /// What the rule of that name reads; `None` when it is gone.
+    pub fn indicator(&self, name: &str) -> Option<Indicator> {
+        self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.indicator)
     }
 
     /// What a person is told of a finding: summary and action. `rule` may have gone since.
@@ -192,7 +197,7 @@ impl Rules {
     /// increase.
     pub fn seed(&mut self, now: Time, fleet: &Snapshot) {
         for agent in fleet.agents.iter() {
-            self.track(now, fleet, agent.slot, Signals::ALL, false);
+            self.track(now, fleet, agent.slot, Indicators::ALL, false);
         }
     }
 
@@ -218,7 +223,7 @@ impl Rules {
                 }
             }
             (Subject::Receiver { .. } | Subject::Sidecar { .. }, ..) => {
-                if let Some(place) = fleet.watched.iter().position(|part| part.subject == *subject) {
+                if let Some(place) = fleet.watched.iter().position(|part| part.subject() == *subject) {
                     grown(&mut self.watched, slot(place)).set(rule, true);
                 }
             }
@@ -229,7 +234,7 @@ impl Rules {
         }
     }
 
-    /// Judges what `changes` names.
+    /// Evaluates the rules that read what changed, of what `changes` names.
     pub fn evaluate(&mut self, now: Time, fleet: &Snapshot, changes: &Changes, out: &mut Vec<Finding>) {
         for removed in &changes.removed_agents {
             self.agent_gone(now, removed, out);
@@ -237,8 +242,8 @@ impl Rules {
         for removed in &changes.removed_components {
             self.component_gone(now, removed, out);
         }
-        for (slot, signals) in &changes.agents {
-            self.judge_agent(now, fleet, *slot, *signals, changes.new_day, out);
+        for slot in &changes.agents {
+            self.judge_changed(now, fleet, *slot, (false, changes.new_day), out);
         }
         for slot in &changes.components {
             self.judge_component(now, fleet, *slot, out);
@@ -256,9 +261,11 @@ impl Rules {
 
     /// Judges everything, as after a reload.
     pub fn evaluate_all(&mut self, now: Time, fleet: &Snapshot, out: &mut Vec<Finding>) {
+        for agent in fleet.agents.iter() {
+            self.judge_changed(now, fleet, agent.slot, (true, false), out);
+        }
         let slots = |length: usize| 0..u32::try_from(length).unwrap_or(u32::MAX);
         let changes = Changes {
-            agents: fleet.agents.iter().map(|agent| (agent.slot, Signals::ALL)).collect(),
             components: fleet.components.iter().map(|component| component.slot).collect(),
             projects: slots(fleet.projects.len()).collect(),
             sources: slots(fleet.sources.len()).collect(),

@@ -176,13 +176,15 @@ fn status(agent: &Value, here: &Here) -> Cell {
     Cell::new(shown, colour)
 }
 
-/// `task_123 implement 42%`, as far as it is known.
+/// `task_123 implement 42% context 80%`, as far as it is known.
 fn task(agent: &Value) -> String {
     let progress = number(agent, "progress").filter(|progress| progress.is_finite());
+    let context = number(agent, "context_window_ratio").filter(|ratio| ratio.is_finite());
     let parts = [
         text(agent, "task_id").to_owned(),
         text(agent, "phase").to_owned(),
         progress.map(|percent| format!("{}%", fixed(percent, 0))).unwrap_or_default(),
+        context.map(|ratio| format!("context {}%", fixed(ratio * 100.0, 0))).unwrap_or_default(),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }

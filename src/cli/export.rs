@@ -17,7 +17,7 @@ use super::ConfigArgs;
 use super::terminal::print;
 use crate::config::{Config, Environment};
 use crate::model::{Level, duration};
-use crate::rules::file::ForEach;
+use crate::rules::ForEach;
 use crate::rules::{Description, RuleSet};
 use promql::{Said, Shown};
 

@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::limited::is_about_limit;
+use crate::decode::limits::is_about_limit;
 use crate::model::project::Project;
 use crate::model::sessions::Heard;
 use crate::model::spending::Usage;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, Count, EndedTask, HistoryRow, Patch, Refusal, Signal, Signals, Task, Time,
-    TokenType, UsageOwner, Wall,
+    Agent, AgentStatus, AgentUpdate, EndedTask, HistoryRow, Patch, Refusal, Task, Time, TokenType, UsageOwner, Wall,
 };
 
-use super::project::{add_model_usage, end_task};
+use super::project::{add_model_usage, add_tokens, end_task};
 
 /// The reason of an agent of which is known that it does not run, and no more.
 pub(super) const NOT_RUNNING: &str = "not running";
@@ -30,7 +29,6 @@ pub(super) struct Step<'a> {
     moved: bool,
     /// Whether it was more than the task or a first phase, so that it is known to tell.
     progressed: bool,
-    pub(super) changed: Signals,
     pub(super) history: Option<HistoryRow>,
     pub(super) task_changed: bool,
     pub(super) old_task: Option<Arc<str>>,
@@ -58,7 +56,6 @@ impl<'a> Step<'a> {
             heard,
             moved: false,
             progressed: false,
-            changed: Signals::NONE,
             history: None,
             task_changed: false,
             old_task: None,
@@ -70,20 +67,15 @@ impl<'a> Step<'a> {
 
     /// Applies `update` to `agent` and its increases to the sums of `project`.
     pub(super) fn apply(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
-        let came_back = std::mem::take(&mut agent.stale);
+        agent.stale = false;
         agent.last_heard = self.now;
         self.describe(agent, update);
         self.take_task(agent, update);
-        self.take_status(agent, update, came_back, project);
-        if update.is_activity_unread && update.last_activity.is_none() && agent.last_activity.take().is_some() {
-            self.changed.insert(Signal::IdleSeconds);
-        }
+        self.take_status(agent, update, project);
         if let Some(at) = update.last_activity {
-            let at = self.wall.read(self.now, at, agent.last_activity).min(self.now);
-            if agent.last_activity != Some(at) {
-                agent.last_activity = Some(at);
-                self.changed.insert(Signal::IdleSeconds);
-            }
+            agent.last_activity = Some(self.wall.read(self.now, at, agent.last_activity).min(self.now));
+        } else if update.is_activity_unread {
+            agent.last_activity = None;
         }
         self.take_counters(agent, update, project);
         self.take_usage(agent, update, project);
@@ -101,7 +93,6 @@ impl<'a> Step<'a> {
     fn go_on(&mut self, agent: &mut Agent) {
         if agent.spending.is_some() {
             agent.spending_mut().moved(self.progressed);
-            self.changed.insert(Signal::TokensSinceProgress);
         }
     }
 
@@ -112,7 +103,6 @@ impl<'a> Step<'a> {
         match (agent.status, agent.reason.clone()) {
             (Some(AgentStatus::Failed), Some(reason)) if has_failed && (is_new || other_reason) => {
                 agent.spending_mut().failed(self.now, &reason, is_new);
-                self.changed.insert(Signal::SameErrorCount);
             }
             (Some(AgentStatus::Completed), _) if changed && agent.spending.is_some() => {
                 agent.spending_mut().succeeded()
@@ -125,10 +115,7 @@ impl<'a> Step<'a> {
     }
 
     fn describe(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
-        if set(&mut agent.agent_type, update.agent_type.as_ref()) {
-            // Other rules may be about it now.
-            self.changed = Signals::ALL;
-        }
+        set(&mut agent.agent_type, update.agent_type.as_ref());
         set(&mut agent.model, update.model.as_ref());
         let had_phase = agent.phase.is_some();
         self.moved = patch(&mut agent.phase, &update.phase);
@@ -141,7 +128,11 @@ impl<'a> Step<'a> {
         if agent.progress != progress {
             agent.progress = progress;
             (self.moved, self.progressed) = (true, true);
-            self.changed.insert(Signal::Progress);
+        }
+        match update.context_window_ratio {
+            Patch::Keep => {}
+            Patch::Clear => agent.context_window_ratio = None,
+            Patch::Set(ratio) => agent.context_window_ratio = Some(ratio),
         }
         match update.estimated_completion {
             Patch::Keep => {}
@@ -184,17 +175,9 @@ impl<'a> Step<'a> {
             (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
             self.task_changed = true;
         }
-        if self.task_changed {
-            self.changed = self
-                .changed
-                .with(Signal::TaskSeconds)
-                .with(Signal::TaskBudgetRatio)
-                .with(Signal::AgentsDown)
-                .with(Signal::IdleSeconds);
-        }
     }
 
-    fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, came_back: bool, project: &mut Project) {
+    fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         if update.ended && update.status.is_none() {
             return self.take_unknown_end(agent, update);
         }
@@ -207,10 +190,6 @@ impl<'a> Step<'a> {
         let from = agent.status;
         let changed = said.is_some_and(|said| from != Some(said));
         let was_held = agent.reason.as_deref().is_some_and(is_about_limit);
-        if changed || came_back {
-            // Whatever depends on what the agent is doing is looked at again.
-            self.changed = self.changed.union(Signals::ALL);
-        }
         if let Some(to) = said.filter(|_| changed) {
             (agent.status, agent.status_since, agent.ended) = (Some(to), self.now, false);
             self.has_ended = to.is_over();
@@ -259,7 +238,6 @@ impl<'a> Step<'a> {
         }
         let from = agent.status.take().map_or("", AgentStatus::as_str);
         (agent.ended, agent.status_since, self.has_ended) = (true, self.now, true);
-        self.changed = Signals::ALL;
         if let Some(task) = &mut agent.task
             && task.working_since.is_some()
         {
@@ -279,23 +257,18 @@ impl<'a> Step<'a> {
         let before = [agent.requests, agent.request_errors, agent.rate_limit_hits];
         let is_telemetrys = agent.usage_owner == Some(UsageOwner::Telemetry);
         let counters = [
-            (update.restart_count, &mut agent.restarts, &mut totals.restarts, Some(Signal::Restarts)),
-            (update.requests, &mut agent.requests, &mut totals.requests, Some(Signal::Requests)),
-            (update.request_errors, &mut agent.request_errors, &mut totals.request_errors, Some(Signal::RequestErrors)),
-            (
-                update.rate_limit_hits,
-                &mut agent.rate_limit_hits,
-                &mut totals.rate_limit_hits,
-                Some(Signal::RateLimitHits),
-            ),
-            (update.retries, &mut agent.retries, &mut totals.retries, Some(Signal::Retries)),
-            (update.reviews_passed, &mut agent.reviews_passed, &mut totals.reviews_passed, None),
-            (update.reviews_failed, &mut agent.reviews_failed, &mut totals.reviews_failed, None),
+            (update.restart_count, &mut agent.restarts, &mut totals.restarts, false),
+            (update.requests, &mut agent.requests, &mut totals.requests, true),
+            (update.request_errors, &mut agent.request_errors, &mut totals.request_errors, true),
+            (update.rate_limit_hits, &mut agent.rate_limit_hits, &mut totals.rate_limit_hits, true),
+            (update.retries, &mut agent.retries, &mut totals.retries, true),
+            (update.reviews_passed, &mut agent.reviews_passed, &mut totals.reviews_passed, false),
+            (update.reviews_failed, &mut agent.reviews_failed, &mut totals.reviews_failed, false),
         ];
-        for (value, count, total, signal) in counters {
+        for (value, count, total, is_of_requests) in counters {
             let Some(value) = value else { continue };
             // Requests that telemetry counts would count twice.
-            if is_telemetrys && signal.is_some_and(|signal| signal != Signal::Restarts) {
+            if is_telemetrys && is_of_requests {
                 self.usage_refused = true;
                 continue;
             }
@@ -303,9 +276,6 @@ impl<'a> Step<'a> {
             let step = count.report(value);
             if first || step > 0 {
                 total.add(step);
-                if let Some(signal) = signal {
-                    self.changed.insert(signal);
-                }
             }
         }
         // Whoever names the limits has said already whether they hold it up.
@@ -347,22 +317,8 @@ impl<'a> Step<'a> {
             day_cost: if first_cost { 0.0 } else { cost },
         };
         used.spend(agent, project, Price::unknown(unpriced), self.count_cache_read);
-        self.changed = self.changed.union(USAGE);
     }
 }
-
-/// The signals that usage moves.
-pub(super) const USAGE: Signals = Signals::NONE
-    .with(Signal::Tokens)
-    .with(Signal::CostUsd)
-    .with(Signal::TaskBudgetRatio)
-    .with(Signal::DayBudgetRatio)
-    .with(Signal::DayCostRatio)
-    .with(Signal::DayBudgetGoneInSeconds)
-    .with(Signal::DayCostGoneInSeconds)
-    .with(Signal::TokenVelocityRatio)
-    .with(Signal::TokensSinceProgress)
-    .with(Signal::IdleSpendingTokens);
 
 /// Whether it is known what the tokens of a step cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -436,13 +392,6 @@ impl Used {
             // What others of its models cost is no price of this one.
             add_model_usage(project, model, &self.tokens, (price == Price::Known).then_some(self.cost));
         }
-    }
-}
-
-/// Adds steps by type; all types are known once one is.
-pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
-    for (count, step) in counts.iter_mut().zip(steps) {
-        count.add(*step);
     }
 }
 

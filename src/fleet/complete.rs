@@ -60,7 +60,7 @@ impl Fleet {
             .map(|agent| agent.slot)
             .collect();
         for slot in unnamed {
-            if let Some(agent) = self.state.agents.get_mut(slot) {
+            if let Some(agent) = self.changes.agent(&mut self.state.agents, slot) {
                 agent.held_at = Some(now);
             }
         }

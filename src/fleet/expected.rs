@@ -2,33 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::{Source, Time};
+use crate::model::Time;
 
 use super::Fleet;
 
 impl Fleet {
-    /// Takes over the configuration's list of polled sources; what is known of those that stay is kept.
-    pub(super) fn configure_sources(&mut self, sources: &[(String, &'static str, std::time::Duration)]) {
-        let known = std::mem::take(&mut self.state.sources);
-        self.state.sources = sources
-            .iter()
-            .map(|(name, kind, _)| {
-                let same = known.iter().find(|source| *source.name == **name && source.kind == *kind);
-                same.cloned().unwrap_or_else(|| {
-                    Arc::new(Source {
-                        name: Arc::from(name.as_str()),
-                        kind,
-                        up: None,
-                        failing_since: None,
-                        last_success: None,
-                        last_error: None,
-                        errors: [0; 7],
-                    })
-                })
-            })
-            .collect();
-    }
-
     /// Takes over the configuration's list of who must be there.
     pub(super) fn configure_expected(&mut self, now: Time) {
         for index in &mut self.indexes {

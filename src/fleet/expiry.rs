@@ -7,18 +7,10 @@ use jiff::tz::TimeZone;
 
 use crate::model::hook::Failure;
 use crate::model::sessions::PATIENCE;
-use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Signal, Signals, Time};
+use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Time};
 
 use super::Fleet;
-use super::limits::LIMITED;
 use super::project::Tally;
-
-/// The signals that the day's turn moves.
-pub(super) const DAY: Signals = Signals::NONE
-    .with(Signal::DayBudgetRatio)
-    .with(Signal::DayCostRatio)
-    .with(Signal::DayBudgetGoneInSeconds)
-    .with(Signal::DayCostGoneInSeconds);
 
 /// The day that `now` belongs to in `zone`, as days since 1970, and when it ends.
 pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
@@ -98,19 +90,18 @@ impl Fleet {
 
     /// Ends what holds the agent up when its time has come.
     fn end_limit(&mut self, now: Time, slot: u32) {
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(agent) = self.state.agents.get(slot) else { return };
         if agent.limited.as_ref().is_none_or(|limited| limited.ends() > now) {
             return;
         }
         let project = agent.project_slot;
         let before = self.tally(project);
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
         let tally = Tally::of(agent, false);
         agent.limited = None;
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
         // A run that it ended is down from now on, unless it was begun again.
-        self.changes.agents.push((slot, LIMITED));
         self.project_changed(project);
         self.settle_project(now, project, before);
         self.touched();
@@ -119,7 +110,7 @@ impl Fleet {
     /// Ends the wait of an agent of which telemetry or a hook alone said that a rate limit holds it up, once none does:
     /// it runs for what is known, or sits idle where its session says that its turn is over.
     pub(super) fn end_wait(&mut self, now: Time, slot: u32) {
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(agent) = self.state.agents.get(slot) else { return };
         if agent.limited.is_some() || agent.status != Some(AgentStatus::WaitingDependency) {
             return;
         }
@@ -128,6 +119,7 @@ impl Fleet {
             return self.becomes(now, slot, AgentStatus::Running, None);
         }
         if is_ours(&Failure::RateLimit.reason())
+            && let Some(agent) = self.changes.agent(&mut self.state.agents, slot)
             && let Some(sessions) = &mut agent.sessions
             && let Some((status, reason)) = Arc::make_mut(sessions).limit_is_over()
         {
@@ -137,7 +129,7 @@ impl Fleet {
 
     /// Takes the agent for being in `status` though nobody reported it.
     pub(super) fn becomes(&mut self, now: Time, slot: u32, status: AgentStatus, reason: Option<Arc<str>>) {
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let project = agent.project_slot;
         let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
         let from = agent.status.map_or("", AgentStatus::as_str);
@@ -147,7 +139,6 @@ impl Fleet {
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
         let row = HistoryRow::of_agent(now, agent, from, status.as_str());
         self.changes.history.push(HistoryRow { reason: agent.reason.clone(), ..row });
-        self.changes.agents.push((slot, Signals::ALL));
         self.project_changed(project);
         self.touched();
     }
@@ -159,14 +150,13 @@ impl Fleet {
 
     fn make_stale(&mut self, now: Time, slot: u32) {
         let before = self.state.agents.get(slot).and_then(|agent| self.tally(agent.project_slot));
-        let Some(agent) = self.state.agents.get_mut(slot) else { return };
+        let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
         let tally = Tally::of(agent, false);
         agent.stale = true;
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(project));
         let from = agent.status.map_or("", AgentStatus::as_str);
         self.changes.history.push(HistoryRow::of_agent(now, agent, from, "stale"));
-        self.changes.agents.push((slot, Signals::NONE.with(Signal::StaleSeconds).with(Signal::AgentsDown)));
         let project = agent.project_slot;
         self.settle_project(now, project, before);
         self.touched();
@@ -191,10 +181,9 @@ impl Fleet {
         let used: Vec<u32> =
             self.state.agents.iter().filter(|agent| agent.day != self.day).map(|agent| agent.slot).collect();
         for slot in used {
-            if let Some(agent) = self.state.agents.get_mut(slot) {
+            if let Some(agent) = self.changes.agent(&mut self.state.agents, slot) {
                 (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
             }
-            self.changes.agents.push((slot, DAY));
         }
         self.touched();
     }

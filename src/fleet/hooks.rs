@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::project::Project;
 use crate::model::sessions::Heard;
-use crate::model::{Agent, AgentUpdate, Hook, Patch, RejectReason, Signal, Time, UsageOwner, hook};
+use crate::model::{Agent, AgentUpdate, Hook, Patch, RejectReason, Time, UsageOwner, hook};
 
 use super::agent::Step;
 use super::{Fleet, SERIES_PER_AGENT, Taken};
@@ -34,7 +34,7 @@ impl Fleet {
             return taken;
         };
         let forget_after = self.settings.agents.forget_after;
-        let Some(agent) = self.state.agents.get_mut(slot) else { return taken };
+        let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return taken };
         let sessions = Arc::make_mut(agent.sessions.get_or_insert_default());
         let mut heard = sessions.take(now, forget_after, hook);
         if let Some(refusal) = &mut heard.refusal {
@@ -75,8 +75,6 @@ impl Fleet {
 impl Step<'_> {
     /// Books what a hook tells beyond the state that it leaves.
     pub(super) fn take_heard(&mut self, agent: &mut Agent, heard: &Heard, project: &mut Project) {
-        // Whether silence is idleness follows from more than what is compared above.
-        self.changed.insert(Signal::IdleSeconds);
         match &heard.refusal {
             Some(refusal) => self.refused(agent, refusal),
             None if heard.is_answered => self.answered(agent),
@@ -88,13 +86,11 @@ impl Step<'_> {
             // Known from the first hook on, so that the first refusal is an increase.
             agent.rate_limit_hits.add(refused);
             project.totals.rate_limit_hits.add(refused);
-            self.changed.insert(Signal::RateLimitHits);
         }
         if let Some((prompt, is_done)) = heard.ended.filter(|_| agent.ttl.is_none()) {
             self.end_task(agent, project, is_done, Some(prompt.since));
             if is_done && agent.spending.is_some() {
                 agent.spending_mut().succeeded();
-                self.changed.insert(Signal::SameErrorCount);
             }
         }
     }

@@ -1,18 +1,49 @@
 //! Rate limits of an agent: what its provider said of them, and whether one holds it up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::decode::limits::is_about_limit;
 use crate::model::agent::MAX_RATE_LIMITS;
-use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{
-    Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Signal, Signals, Time, Wall,
-};
+use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Time, Wall};
 
 use super::agent::{NOT_RUNNING, Step};
 
-/// What may differ when a limit begins or ends: who failed for a limit is not down while it holds.
-pub(super) const LIMITED: Signals = Signals::NONE.with(Signal::AgentsLimited).with(Signal::AgentsDown);
+/// No end lies further ahead: limits are of a minute, an hour, a day, a week or a month.
+const FURTHEST: Duration = Duration::from_secs(32 * 86_400);
+
+impl Limited {
+    /// The limit at `now` when `before` held until then and `refusal` is news; `None` when that says it is over.
+    pub(super) fn after(before: Option<&Self>, now: Time, refusal: &Refusal) -> Option<Self> {
+        let told = refusal.until.map(|until| until.min(now.plus(FURTHEST)));
+        if told.is_some_and(|until| until <= now) {
+            return None;
+        }
+        let known = before.and_then(|limited| limited.until).filter(|until| *until > now);
+        Some(Self {
+            provider: refusal.provider.clone().or_else(|| before?.provider.clone()),
+            since: before.map_or(now, |limited| limited.since),
+            until: told.or(known),
+            refused_at: now,
+            ended_run: before.is_some_and(|limited| limited.ended_run),
+        })
+    }
+
+    /// Takes over what was saved by a clock that may have been ahead of ours.
+    pub(super) fn restored(&mut self, now: Time) {
+        self.since = self.since.min(now);
+        self.refused_at = self.refused_at.min(now);
+        self.until = self.until.map(|until| until.min(now.plus(FURTHEST)));
+    }
+}
+
+impl Agent {
+    /// Notes that a request was refused for a rate limit at `now`.
+    pub(crate) fn refused(&mut self, now: Time, refusal: &Refusal) {
+        self.limited = Limited::after(self.limited.as_ref(), now, refusal);
+    }
+}
 
 impl Step<'_> {
     /// Takes over all that is said of its limits.
@@ -50,7 +81,6 @@ impl Step<'_> {
     pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
         agent.refused(self.now, refusal);
         self.is_refusal = true;
-        self.changed = self.changed.union(LIMITED);
     }
 
     /// Settles what becomes of the limit when the run ends: one that ended the run goes on and the agent is not down;
@@ -64,18 +94,12 @@ impl Step<'_> {
             return self.answered(agent);
         }
         let Some(limited) = &mut agent.limited else { return };
-        let ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
-        if limited.ended_run != ended_run {
-            limited.ended_run = ended_run;
-            self.changed = self.changed.union(LIMITED);
-        }
+        limited.ended_run = is_failed && (limited.ended_run || is_cause && (self.has_ended || self.is_refusal));
     }
 
     /// Notes that a request was answered, so that no limit holds the agent up.
     pub(super) fn answered(&mut self, agent: &mut Agent) {
-        if agent.limited.take().is_some() {
-            self.changed = self.changed.union(LIMITED);
-        }
+        agent.limited = None;
     }
 
     /// Follows from requests, errors and refusals counted `before` and `after` whether a limit holds the agent up.
@@ -149,4 +173,50 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
         agent.refused(now, &refusal);
     }
     agent.limited != before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    fn refusal(until: Option<i64>) -> Refusal {
+        Refusal { provider: None, until: until.map(at) }
+    }
+
+    #[test]
+    fn the_last_word_on_its_end_counts() {
+        let first = Limited::after(None, at(100), &refusal(Some(160))).expect("a limit");
+        assert_eq!((first.since, first.until, first.ends()), (at(100), Some(at(160)), at(160)));
+        let silent = Limited::after(Some(&first), at(110), &refusal(None)).expect("a limit");
+        assert_eq!((silent.since, silent.until), (at(100), Some(at(160))), "what was said holds");
+        let longer = Limited::after(Some(&silent), at(120), &refusal(Some(900))).expect("a limit");
+        assert_eq!((longer.since, longer.until), (at(100), Some(at(900))));
+        let sooner = Limited::after(Some(&longer), at(130), &refusal(Some(140))).expect("a limit");
+        assert_eq!(sooner.until, Some(at(140)));
+        assert_eq!(Limited::after(Some(&sooner), at(131), &refusal(Some(131))), None, "at once is no limit");
+    }
+
+    #[test]
+    fn an_end_that_nobody_told_is_ten_minutes_after_the_last_refusal() {
+        let first = Limited::after(None, at(0), &refusal(None)).expect("a limit");
+        assert_eq!((first.until, first.ends()), (None, at(600)));
+        let second = Limited::after(Some(&first), at(500), &refusal(None)).expect("a limit");
+        assert_eq!((second.since, second.ends()), (at(0), at(1100)));
+        let absurd = Limited::after(None, at(0), &refusal(Some(i64::MAX / 2000))).expect("a limit");
+        assert_eq!(absurd.ends(), at(32 * 86_400));
+    }
+
+    #[test]
+    fn who_limits_is_remembered() {
+        let by = |name: &str| Refusal { provider: Some(name.into()), until: None };
+        let first = Limited::after(None, at(0), &by("anthropic"));
+        let second = Limited::after(first.as_ref(), at(1), &refusal(None));
+        assert_eq!(second.as_ref().and_then(|limited| limited.provider.as_deref()), Some("anthropic"));
+        let other = Limited::after(second.as_ref(), at(2), &by("openai")).expect("a limit");
+        assert_eq!(other.provider.as_deref(), Some("openai"));
+    }
 }

@@ -135,12 +135,19 @@ fn record_task(project: &mut Project, now: Time) {
     }
 }
 
+/// Adds steps by type; all types are known once one is.
+pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
+    for (count, step) in counts.iter_mut().zip(steps) {
+        count.add(*step);
+    }
+}
+
 /// Books use of `model`.
 pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &[u64; 5], cost: Option<f64>) {
     let models = Arc::make_mut(&mut project.models);
     let name = if models.len() < MAX_MODELS || models.contains_key(model) { Arc::clone(model) } else { "other".into() };
     let totals = models.entry(name).or_default();
-    super::agent::add_tokens(&mut totals.tokens, tokens);
+    add_tokens(&mut totals.tokens, tokens);
     if let Some(cost) = cost {
         totals.cost_usd.add(cost);
     }

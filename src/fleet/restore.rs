@@ -7,7 +7,6 @@ use crate::model::labels::{agent_labels, component_labels};
 use crate::model::{Agent, Component, Project, Time};
 
 use super::Fleet;
-use super::expiry::DAY;
 use super::project::{Tally, count_component};
 
 impl Fleet {
@@ -44,15 +43,6 @@ impl Fleet {
             self.settle_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
         }
         self.touched();
-    }
-
-    /// Takes over since when polls of these sources fail. They count as failing until a poll succeeds.
-    pub fn restore_sources(&mut self, failing: impl IntoIterator<Item = (Arc<str>, Time)>) {
-        for (name, since) in failing {
-            if let Some(source) = self.state.sources.iter_mut().find(|source| source.name == name) {
-                Arc::make_mut(source).failing_since = Some(since);
-            }
-        }
     }
 
     fn restore_agent(&mut self, now: Time, mut agent: Agent) {
@@ -102,7 +92,7 @@ impl Fleet {
         if turned {
             // The day turned while nobody looked, and with it what was said of yesterday's use.
             self.changes.new_day = true;
-            self.changes.agents.push((slot, DAY));
+            self.changes.agents.push(slot);
         }
     }
 

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::{
-    Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, RejectReason, Signal, Signals, Time, UsageOwner,
-};
+use crate::model::{Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, RejectReason, Time, UsageOwner};
 
-use super::agent::{Price, USAGE, Used, add_tokens};
-use super::project::{Tally, end_task};
+use super::agent::{Price, Used};
+use super::project::{Tally, add_tokens, end_task};
 use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
 
 /// Why an agent waits that a rate limit holds up.
@@ -87,9 +85,10 @@ impl Fleet {
             self.state.series_dropped += SERIES_PER_AGENT as u64;
             return Err((RejectReason::SeriesCap, self.cap_error()));
         };
-        let (Some(agent), Some(totals)) =
-            (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
-        else {
+        let (Some(agent), Some(totals)) = (
+            self.changes.agent(&mut self.state.agents, slot),
+            self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
+        ) else {
             return Ok(());
         };
         let tally = Tally::of(agent, is_new);
@@ -104,6 +103,7 @@ impl Fleet {
         if said.model.is_some() && agent.model != said.model {
             agent.model.clone_from(&said.model);
         }
+        agent.context_window_ratio = said.context_window_ratio.or(agent.context_window_ratio);
         let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
         let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity
@@ -114,7 +114,6 @@ impl Fleet {
             *at = now.max(*at);
         }
         let owner = agent.usage_owner;
-        let mut changed = if is_new { Signals::ALL } else { Signals::NONE.with(Signal::IdleSeconds) };
         let is_ours = owner.is_none_or(|owner| owner == UsageOwner::Telemetry);
         if has_numbers && is_ours {
             agent.usage_owner = Some(UsageOwner::Telemetry);
@@ -133,11 +132,6 @@ impl Fleet {
                 count.add(step);
                 sum.add(step);
             }
-            changed = changed
-                .with(Signal::Requests)
-                .with(Signal::RequestErrors)
-                .with(Signal::RateLimitHits)
-                .with(Signal::Retries);
         }
         if said.has_usage() && is_ours {
             add_tokens(&mut agent.tokens, &said.tokens);
@@ -153,10 +147,8 @@ impl Fleet {
                 cost => Price::unknown(cost.is_none()),
             };
             used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
-            changed = changed.union(USAGE);
         }
         if limits::take_telemetry(agent, now, said, &self.state.wall) {
-            changed = changed.union(limits::LIMITED);
             let ends = agent.limited.as_ref().map(Limited::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
         }
@@ -166,14 +158,12 @@ impl Fleet {
             end_task(now, agent, totals, *task);
             if task.is_done && agent.spending.is_some() {
                 agent.spending_mut().succeeded();
-                changed.insert(Signal::SameErrorCount);
             }
         }
         if !said.durations.is_empty() {
             totals.request_durations.add(&said.durations);
         }
         tally.replace_with(Tally::of(agent, false), totals);
-        self.changes.agents.push((slot, changed));
         self.take_activity(now, (project_slot, slot), said);
         self.end_wait(now, slot);
         self.settle_project(now, project_slot, before);

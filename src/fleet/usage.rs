@@ -7,10 +7,10 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{RejectReason, Signals, Time, UsageOwner, UsageUpdate};
+use crate::model::{RejectReason, Time, UsageOwner, UsageUpdate};
 
-use super::agent::{Price, USAGE, Used, add_tokens};
-use super::project::Tally;
+use super::agent::{Price, Used};
+use super::project::{Tally, add_tokens};
 use super::{Fleet, SERIES_PER_AGENT, Taken};
 
 /// How long ids are remembered.
@@ -155,9 +155,10 @@ impl Fleet {
         if let Some(hash) = id {
             self.usage_ids.insert(now, hash);
         }
-        let (Some(agent), Some(totals)) =
-            (self.state.agents.get_mut(slot), self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut))
-        else {
+        let (Some(agent), Some(totals)) = (
+            self.changes.agent(&mut self.state.agents, slot),
+            self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
+        ) else {
             return Ok(());
         };
         if is_new {
@@ -183,7 +184,6 @@ impl Fleet {
         let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
         let price = Price::unknown(update.cost_usd.is_none());
         used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
-        self.changes.agents.push((slot, if is_new { Signals::ALL } else { USAGE }));
         self.settle_project(now, project_slot, before);
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use super::fields::Field;
 use super::{MAX_AGENTS, MAX_REASON, MAX_SPELT_OUT, MAX_TEXT};
+use crate::decode::limits::is_about_limit;
 use crate::decode::read::{Scalar, Unfit, shown};
 use crate::decode::{retry, words};
-use crate::model::limited::is_about_limit;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, RejectReason, Rejected, Time};
 use crate::text;
@@ -103,6 +103,9 @@ pub(super) struct Draft<'a> {
     now: Time,
     update: AgentUpdate<'a>,
     tokens_used: Option<u64>,
+    /// Tokens in the context window, and how many fit.
+    context_used: Option<u64>,
+    context_size: Option<u64>,
     active_at: Option<Time>,
     retry_at: Option<Time>,
     /// Why it can't be read at all.
@@ -135,7 +138,17 @@ impl<'a> Draft<'a> {
     /// Nothing known yet.
     pub(super) fn new(now: Time) -> Self {
         let update = AgentUpdate::default();
-        Self { now, update, tokens_used: None, active_at: None, retry_at: None, fatal: None, faults: Vec::new() }
+        Self {
+            now,
+            update,
+            tokens_used: None,
+            context_used: None,
+            context_size: None,
+            active_at: None,
+            retry_at: None,
+            fatal: None,
+            faults: Vec::new(),
+        }
     }
 
     /// The name as far as it was read.
@@ -219,6 +232,14 @@ impl<'a> Draft<'a> {
                     Field::Progress => value
                         .number(0.0..=100.0, Unfit("a number from 0 to 100"))
                         .map(|progress| to.progress = patch(progress)),
+                    Field::ContextWindowRatio => value
+                        .number(0.0..=1.0, Unfit("a number from 0 to 1"))
+                        .map(|ratio| to.context_window_ratio = patch(ratio)),
+                    Field::ContextWindowPercentage => value
+                        .number(0.0..=100.0, Unfit("a number from 0 to 100"))
+                        .map(|percent| to.context_window_ratio = patch(percent.map(|percent| percent / 100.0))),
+                    Field::ContextWindowUsed => value.count().map(|count| self.context_used = count),
+                    Field::ContextWindowSize => value.count().map(|count| self.context_size = count),
                     Field::TaskStartedAt => value.time().map(|time| to.task_started_at = time),
                     Field::LastActivity => value.time().map(|time| to.last_activity = time),
                     Field::EstimatedCompletion => value.time().map(|time| to.estimated_completion = patch(time)),
@@ -280,6 +301,16 @@ impl<'a> Draft<'a> {
         }
         if self.update.last_activity.is_none() {
             self.update.last_activity = self.active_at;
+        }
+        if let (Patch::Keep, Some(used), Some(size)) =
+            (&self.update.context_window_ratio, self.context_used, self.context_size)
+        {
+            if used <= size && size > 0 {
+                self.update.context_window_ratio = Patch::Set(used as f64 / size as f64);
+            } else {
+                let shown = format!("{used} of {size}");
+                self.fault(Fault::unfit("context_window.used", &shown, Unfit("no more than its size")));
+            }
         }
         if let Some(at) = self.retry_at {
             let limits = self.update.rate_limits.get_or_insert_default();

@@ -18,6 +18,13 @@ pub(super) enum Field {
     TaskStartedAt,
     Phase,
     Progress,
+    ContextWindowRatio,
+    /// The same in percent.
+    ContextWindowPercentage,
+    /// Tokens that are in the context window.
+    ContextWindowUsed,
+    /// Tokens that fit into it.
+    ContextWindowSize,
     RestartCount,
     LastActivity,
     /// Seconds since the last activity, for senders that know no more.
@@ -44,6 +51,7 @@ pub(super) enum Group {
     Tokens,
     Requests,
     Reviews,
+    ContextWindow,
 }
 
 /// What a key of an agent's state means.
@@ -92,6 +100,13 @@ impl Member {
             "taskstartedat" | "taskstarttime" => Field::TaskStartedAt,
             "phase" | "currentphase" => Field::Phase,
             "progress" | "progresspercent" => Field::Progress,
+            "contextwindowratio" => Field::ContextWindowRatio,
+            "contextwindowpercentage" | "contextwindowpercent" | "contextwindowusedpercentage" => {
+                Field::ContextWindowPercentage
+            }
+            "contextwindowused" => Field::ContextWindowUsed,
+            "contextwindowsize" => Field::ContextWindowSize,
+            "contextwindow" => return Self::Group(Group::ContextWindow),
             "restartcount" | "restarts" => Field::RestartCount,
             "lastactivity" | "lastactivityat" | "lastactivitytime" => Field::LastActivity,
             "idleseconds" | "elapsed" => Field::IdleSeconds,
@@ -150,6 +165,10 @@ impl Group {
             (Self::Requests, "ratelimited") => Field::RateLimitHits,
             (Self::Reviews, "passed") => Field::ReviewsPassed,
             (Self::Reviews, "failed") => Field::ReviewsFailed,
+            (Self::ContextWindow, "ratio") => Field::ContextWindowRatio,
+            (Self::ContextWindow, "usedpercentage" | "percentage" | "percent") => Field::ContextWindowPercentage,
+            (Self::ContextWindow, "used") => Field::ContextWindowUsed,
+            (Self::ContextWindow, "size") => Field::ContextWindowSize,
             // The long names are understood inside as well as outside: `tokens.inputTokens`, `requests.retryCount`.
             (_, _) => match Member::of(key) {
                 Member::Field(field) if field.group() == Some(self) => field,
@@ -163,7 +182,7 @@ impl Group {
         match self {
             Self::Tokens => Some(Field::TokensUsed),
             Self::Requests => Some(Field::Requests),
-            Self::Reviews => None,
+            Self::Reviews | Self::ContextWindow => None,
         }
     }
 
@@ -173,13 +192,14 @@ impl Group {
             Self::Tokens => "tokens",
             Self::Requests => "requests",
             Self::Reviews => "reviews",
+            Self::ContextWindow => "context_window",
         }
     }
 }
 
 impl Field {
     /// Every name that a configuration may give a path for, beside `project`.
-    pub(super) const NAMES: [(&'static str, Self); 29] = [
+    pub(super) const NAMES: [(&'static str, Self); 33] = [
         ("name", Self::Name),
         ("type", Self::Type),
         ("status", Self::Status),
@@ -190,6 +210,10 @@ impl Field {
         ("task_started_at", Self::TaskStartedAt),
         ("phase", Self::Phase),
         ("progress", Self::Progress),
+        ("context_window_ratio", Self::ContextWindowRatio),
+        ("context_window.used_percentage", Self::ContextWindowPercentage),
+        ("context_window.used", Self::ContextWindowUsed),
+        ("context_window.size", Self::ContextWindowSize),
         ("restart_count", Self::RestartCount),
         ("last_activity", Self::LastActivity),
         ("idle_seconds", Self::IdleSeconds),
@@ -221,6 +245,10 @@ impl Field {
             Self::Tokens(_) | Self::TokensUsed | Self::CostUsd => Some(Group::Tokens),
             Self::Requests | Self::RequestErrors | Self::RateLimitHits | Self::Retries => Some(Group::Requests),
             Self::ReviewsPassed | Self::ReviewsFailed => Some(Group::Reviews),
+            Self::ContextWindowRatio
+            | Self::ContextWindowPercentage
+            | Self::ContextWindowUsed
+            | Self::ContextWindowSize => Some(Group::ContextWindow),
             _ => None,
         }
     }

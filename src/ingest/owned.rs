@@ -64,6 +64,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         task_started_at: update.task_started_at,
         phase: patch(update.phase),
         progress: update.progress,
+        context_window_ratio: update.context_window_ratio,
         restart_count: update.restart_count,
         last_activity: update.last_activity,
         is_activity_unread: update.is_activity_unread,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
-use crate::model::watched::{Gauge, Watched};
-use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Signal, Subject, Time};
-use crate::rules::Rules;
+use crate::model::watched::{ReceiverHealth, SidecarHealth, Watched};
+use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Subject, Time};
+use crate::rules::{Indicator, Rules};
 
 /// A lag below this is how things are; above it evaluation is late.
 const LATE: Duration = Duration::from_secs(1);
@@ -54,11 +54,11 @@ impl Sidecar {
         for alert in alerts.iter().filter(|alert| alert.state != AlertState::Resolved) {
             let (Subject::Receiver { name }, Some(value)) = (&alert.subject, alert.value) else { continue };
             let delivery = self.receivers.entry(Arc::clone(name)).or_default();
-            match rules.signal(&alert.rule) {
-                Some(Signal::ReceiverFailingSeconds) => {
+            match rules.indicator(&alert.rule) {
+                Some(Indicator::ReceiverFailingSeconds) => {
                     delivery.failing = Some(now.minus(Duration::try_from_secs_f64(value).unwrap_or_default()));
                 }
-                Some(Signal::GivenUp) => delivery.given_up = value as u32,
+                Some(Indicator::GivenUp) => delivery.given_up = value as u32,
                 _ => {}
             }
         }
@@ -99,24 +99,20 @@ impl Machine {
         let Sidecar { receivers, store_failing, observed } = &mut self.sidecar;
         *store_failing = if observed.store_ok { None } else { store_failing.or(Some(now)) };
         let lag = if observed.lag < LATE { 0.0 } else { observed.lag.as_secs_f64().floor() };
-        let sidecar = Watched {
-            subject: Subject::Sidecar { name: Arc::from("lookout") },
-            gauges: vec![
-                (Signal::LagSeconds, Gauge::Value(lag)),
-                (Signal::StoreFailingSeconds, Gauge::Since(*store_failing)),
-            ],
-        };
+        let sidecar = Watched::Sidecar(SidecarHealth {
+            name: Arc::from("lookout"),
+            lag_seconds: lag,
+            store_failing_since: *store_failing,
+        });
         receivers.retain(|name, _| self.receivers.contains(name));
         let receivers = self.receivers.iter().map(|name| {
             let delivery = receivers.get(name).copied().unwrap_or_default();
-            Watched {
-                subject: Subject::Receiver { name: Arc::clone(name) },
-                gauges: vec![
-                    (Signal::UndeliveredSeconds, Gauge::Since(observed.oldest.get(name).copied().flatten())),
-                    (Signal::ReceiverFailingSeconds, Gauge::Since(delivery.failing)),
-                    (Signal::GivenUp, Gauge::Value(f64::from(delivery.given_up))),
-                ],
-            }
+            Watched::Receiver(ReceiverHealth {
+                name: Arc::clone(name),
+                oldest_undelivered: observed.oldest.get(name).copied().flatten(),
+                failing_since: delivery.failing,
+                given_up: delivery.given_up,
+            })
         });
         let watched = std::iter::once(sidecar).chain(receivers).map(Arc::new).collect();
         self.fleet.set_watched(watched);

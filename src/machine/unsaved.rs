@@ -64,7 +64,7 @@ impl Slots {
 impl Unsaved {
     /// Notes what `changes` names.
     pub(super) fn note(&mut self, changes: &Changes) {
-        changes.agents.iter().for_each(|(slot, _)| self.agents.insert(*slot));
+        changes.agents.iter().for_each(|slot| self.agents.insert(*slot));
         changes.components.iter().for_each(|slot| self.components.insert(*slot));
         changes.projects.iter().for_each(|slot| self.projects.insert(*slot));
         self.sources |= !changes.sources.is_empty();

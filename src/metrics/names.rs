@@ -87,6 +87,8 @@ families! {
         "Restarts of the agent";
     AGENT_PROGRESS = Gauge "orchestrator_agent_progress_ratio" ["project", "agent_name"]
         "Progress of the work of the agent, 0 to 1";
+    AGENT_CONTEXT_WINDOW = Gauge "orchestrator_agent_context_window_ratio" ["project", "agent_name"]
+        "Used part of the context window of the model of the agent, 0 to 1";
     AGENT_ESTIMATED_COMPLETION =
         Gauge "orchestrator_agent_estimated_completion_timestamp_seconds" ["project", "agent_name"]
         "Unix time at which the agent expects to be done";

@@ -211,6 +211,7 @@ fn an_agent_that_is_over_or_silent_keeps_what_it_was_counted_for() {
     let gauges = [
         "idle_time_seconds",
         "progress_ratio",
+        "context_window_ratio",
         "estimated_completion_timestamp_seconds",
         "rate_limit_limit",
         "rate_limit_remaining",
@@ -268,7 +269,7 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
         let families = read(&text, Format::OpenMetrics);
         let up = families.iter().find(|family| family.name == "orchestrator_agent_up").expect("it");
         assert_eq!(up.samples.len(), 500);
-        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 27);
+        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 28);
     }
 
     let mut taken = 0;

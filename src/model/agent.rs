@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Limited, Refusal, Sessions, Spending, Sum, Time};
+use super::{Count, Limited, Sessions, Spending, Sum, Time};
 
 /// Most rate limits kept for one agent: its provider's four kinds, twice over.
 pub const MAX_RATE_LIMITS: usize = 8;
 /// Series that an agent has when all families of the page are filled: what one counts for against the cap, so that a
 /// known agent never loses a series.
-pub const SERIES_PER_AGENT: usize = 65;
+pub const SERIES_PER_AGENT: usize = 66;
 
 /// What an agent is doing, in one of nine words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -212,6 +212,9 @@ pub struct Agent {
     /// Progress of its work, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
+    /// Used part of its model's context window, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window_ratio: Option<f64>,
     /// When it expects to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
@@ -323,6 +326,7 @@ impl Agent {
             task: None,
             phase: None,
             progress: None,
+            context_window_ratio: None,
             estimated_completion: None,
             first_seen: now,
             last_heard: now,
@@ -366,11 +370,6 @@ impl Agent {
     /// Whether a rate limit that still holds ended its run.
     fn is_ended_by_limit(&self) -> bool {
         self.limited.as_ref().is_some_and(|limited| limited.ended_run)
-    }
-
-    /// Notes that a request was refused for a rate limit at `now`.
-    pub fn refused(&mut self, now: Time, refusal: &Refusal) {
-        self.limited = Limited::after(self.limited.as_ref(), now, refusal);
     }
 
     /// Whether it holds a task that has not ended.

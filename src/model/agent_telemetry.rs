@@ -39,6 +39,8 @@ pub struct AgentTelemetry {
     pub answered: Option<Time>,
     /// What was said last of rate limits; a kind of limit is there once.
     pub rate_limits: Vec<RateLimit>,
+    /// Used part of its model's context window, 0 to 1, as the last item said that did.
+    pub context_window_ratio: Option<f64>,
     /// How long requests took, under [`super::project::REQUEST_DURATION_BOUNDS`].
     pub durations: Durations,
     /// Tasks that ended.

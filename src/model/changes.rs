@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agent, Signals, Time};
+use super::{Agent, Slab, Time};
 
 /// Why something is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ impl HistoryRow {
 /// Everything that one step of the fleet changed, by slot.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Agents, with the signals whose value may differ now; an agent may be named more than once.
-    pub agents: Vec<(u32, Signals)>,
+    /// Agents of which anything may differ now; one may be named more than once.
+    pub agents: Vec<u32>,
     /// Components whose status changed or that are new.
     pub components: Vec<u32>,
     /// Projects whose counts, sums or health changed; each once.
@@ -80,6 +80,16 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// The agent in `slot`, for a change, which is noted. The fleet changes agents in no other way, so that none is
+    /// forgotten.
+    pub fn agent<'a>(&mut self, agents: &'a mut Slab<Agent>, slot: u32) -> Option<&'a mut Agent> {
+        let agent = agents.get_mut(slot)?;
+        if self.agents.last() != Some(&slot) {
+            self.agents.push(slot);
+        }
+        Some(agent)
+    }
+
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
         self.agents.clear();

@@ -306,6 +306,19 @@ impl Spending {
         self.since.map(|_| self.idle)
     }
 
+    /// A number that differs when anything does from which paces follow: whatever is booked moves the time or the sums.
+    pub fn pace_basis(&self) -> u64 {
+        let [tokens, cost] = self.faded.map(f64::to_bits);
+        tokens.rotate_left(7)
+            ^ cost.rotate_left(31)
+            ^ self.at.as_millis().unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The same for errors that come again.
+    pub fn error_basis(&self) -> u64 {
+        u64::from(self.errors).rotate_left(48) ^ self.error_at.as_millis().unsigned_abs()
+    }
+
     /// How often in a row, each within an hour of the one before, it failed with the same error; `None` when
     /// it did not, or the last time is an hour ago.
     pub fn same_errors(&self, now: Time) -> Option<u32> {

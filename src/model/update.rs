@@ -43,6 +43,8 @@ pub struct AgentUpdate<'a> {
     pub phase: Patch<Cow<'a, str>>,
     /// Progress in percent, 0 to 100.
     pub progress: Patch<f64>,
+    /// Used part of its model's context window, 0 to 1.
+    pub context_window_ratio: Patch<f64>,
     /// Cumulative restarts.
     pub restart_count: Option<u64>,
     /// When it last did something.

@@ -1,28 +1,48 @@
-//! What of the sidecar itself rules can look at: its receivers, its clockwork and its store.
+//! How the sidecar itself is, as far as rules can look at it: its receivers, its clockwork and its store.
 
-use super::{Signal, Subject, Time};
+use std::sync::Arc;
 
-/// The value of a signal of the sidecar.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Gauge {
-    /// Seconds since then; nothing is wrong when there is no such time.
-    Since(Option<Time>),
-    /// A value.
-    Value(f64),
-}
+use super::{Subject, Time};
 
 /// One part of the sidecar.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Watched {
-    /// The part: a receiver, or the sidecar as a whole.
-    pub subject: Subject,
-    /// Its signals.
-    pub gauges: Vec<(Signal, Gauge)>,
+pub enum Watched {
+    /// A receiver.
+    Receiver(ReceiverHealth),
+    /// The sidecar as a whole.
+    Sidecar(SidecarHealth),
+}
+
+/// How deliveries to one receiver go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverHealth {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Since when the oldest alert waits that it is owed.
+    pub oldest_undelivered: Option<Time>,
+    /// Since when it has taken no message.
+    pub failing_since: Option<Time>,
+    /// Alerts that it refused for good since it last took one.
+    pub given_up: u32,
+}
+
+/// How the clockwork and the store are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SidecarHealth {
+    /// The sidecar's name.
+    pub name: Arc<str>,
+    /// How late rules are evaluated.
+    pub lag_seconds: f64,
+    /// Since when the store can't be written.
+    pub store_failing_since: Option<Time>,
 }
 
 impl Watched {
-    /// The value of `signal`, if the part has it.
-    pub fn gauge(&self, signal: Signal) -> Option<Gauge> {
-        self.gauges.iter().find(|(known, _)| *known == signal).map(|(_, gauge)| *gauge)
+    /// The part as a subject of rules.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Receiver(receiver) => Subject::Receiver { name: Arc::clone(&receiver.name) },
+            Self::Sidecar(sidecar) => Subject::Sidecar { name: Arc::clone(&sidecar.name) },
+        }
     }
 }

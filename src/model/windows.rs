@@ -4,28 +4,28 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Signal, Time};
+use super::Time;
 
 /// The windows of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentWindows {
-    /// Signals that had a value, of those whose absence a rule looks for.
-    pub known: Vec<Signal>,
-    /// One for each signal and length that a rule looks at.
+    /// What had a value, of that whose absence a rule looks for; in the words of a rule file.
+    pub known: Vec<Arc<str>>,
+    /// One for each value and length that a rule looks at.
     pub windows: Vec<Window>,
 }
 
-/// What a signal did over a time.
+/// What a value did over a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// The signal.
-    pub signal: Signal,
+    /// Which value, in the word of a rule file.
+    pub signal: Arc<str>,
     /// How far back it reaches, in milliseconds.
     pub over: u64,
     /// Whether its average is wanted, else its increase.
     pub average: bool,
-    /// Since when the signal is followed.
+    /// Since when it is followed.
     pub since: Time,
     /// Whether nothing happened before.
     pub from_birth: bool,

@@ -21,6 +21,9 @@ const MODEL: [&str; 3] = ["gen_ai.request.model", "model", "gen_ai.response.mode
 const MAX_TRIES: f64 = 100.0;
 /// Most rate limits that one export says of an agent; each item may name a provider of its own.
 const MAX_LIMITS: usize = 32;
+/// Used part of a context window, tokens in it, and how many fit.
+const CONTEXT_WINDOW: [&str; 3] =
+    ["gen_ai.context_window.ratio", "gen_ai.context_window.used", "gen_ai.context_window.size"];
 
 /// What is known of an item.
 #[derive(Clone, Copy)]
@@ -101,7 +104,15 @@ pub(super) fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
     (!model.is_empty()).then(|| Arc::from(&*clean(&model, MAX_MODEL)))
 }
 
-/// Notes how a request went, and what its provider said of its limits.
+/// Used part of the model's context window. No tool that was recorded tells it, and the conventions have no name for it,
+/// so that these are ours: a ratio, or tokens in it and how many fit.
+fn context_window_ratio(attributes: &[KeyValue]) -> Option<f64> {
+    let [ratio, used, size] = CONTEXT_WINDOW.map(|key| number(attributes, key));
+    let ratio = ratio.or_else(|| Some(used? / size?))?;
+    (0.0..=1.0).contains(&ratio).then_some(ratio)
+}
+
+/// Notes how a request went, what it left of its context window, and what its provider said of its limits.
 pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>, failed: bool, limited: bool) {
     let provider = limits::provider(item.attributes, profile.provider);
     if limited {
@@ -112,12 +123,39 @@ pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>
     } else if !failed {
         said.answered = said.answered.max(Some(item.at));
     }
+    said.context_window_ratio = context_window_ratio(item.attributes).or(said.context_window_ratio);
     for limit in limits::limits(item.attributes, provider.as_ref(), item.at) {
         let same = |known: &RateLimit| (&known.provider, &known.limit_type) == (&limit.provider, &limit.limit_type);
         if let Some(known) = said.rate_limits.iter_mut().find(|known| same(known)) {
             *known = limit;
         } else if said.rate_limits.len() < MAX_LIMITS {
             said.rate_limits.push(limit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::wire::{AnyValue, Value};
+
+    #[test]
+    fn a_context_window_is_a_ratio_or_tokens_of_so_many() {
+        let check = |attributes: &[(&str, f64)], expected: Option<f64>| {
+            let attribute = |(key, number): &(&str, f64)| KeyValue {
+                key: (*key).to_owned(),
+                value: Some(AnyValue { value: Some(Value::Double(*number)) }),
+            };
+            let attributes: Vec<KeyValue> = attributes.iter().map(attribute).collect();
+            assert_eq!(context_window_ratio(&attributes), expected, "{attributes:?}");
+        };
+        let [ratio, used, size] = CONTEXT_WINDOW;
+        check(&[], None);
+        check(&[(ratio, 0.25)], Some(0.25));
+        check(&[(used, 150_000.0), (size, 200_000.0)], Some(0.75));
+        check(&[(used, 150_000.0)], None);
+        for wrong in [&[(ratio, 1.5)][..], &[(used, 2.0), (size, 1.0)], &[(used, 0.0), (size, 0.0)]] {
+            check(wrong, None);
         }
     }
 }

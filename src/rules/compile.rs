@@ -4,12 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{self, ForEach, OverTime, Repeat, RuleEntry, SignalExpr, Threshold, Where};
+use super::file::{self, OverTime, Repeat, RuleEntry, SignalExpr, Threshold, Where};
+use super::indicators::{Indicator, Indicators};
 use super::level::{Thresholds, When};
+use super::row::{ForEach, Row, Windowed};
 use super::text::Texts;
 use super::window::TrackSpec;
-use super::{builtin, read};
-use crate::model::{AgentStatus, Class, ComponentStatus, Health, Level, Origin, Problem, RulePolicy, Signal, Signals};
+use crate::model::{Level, Origin, Problem, RulePolicy};
+
+/// Name and text of each file of built-in rules, those in `alerts/`.
+pub const BUILT_IN: [(&str, &str); 7] = [
+    ("agents.yaml", include_str!("../../alerts/agents.yaml")),
+    ("budgets.yaml", include_str!("../../alerts/budgets.yaml")),
+    ("fleet.yaml", include_str!("../../alerts/fleet.yaml")),
+    ("sidecar.yaml", include_str!("../../alerts/sidecar.yaml")),
+    ("sources.yaml", include_str!("../../alerts/sources.yaml")),
+    ("spending.yaml", include_str!("../../alerts/spending.yaml")),
+    ("tasks.yaml", include_str!("../../alerts/tasks.yaml")),
+];
 
 /// Rules at most; each agent keeps a bit for each.
 pub(super) const MAX_RULES: usize = 256;
@@ -28,10 +40,15 @@ pub struct RuleSettings {
     pub timeout: Duration,
 }
 
-/// What a rule computes.
+/// The built-in rules alone.
+pub fn built_in(settings: RuleSettings) -> Result<RuleSet, Vec<Problem>> {
+    RuleSet::load(&[], settings)
+}
+
+/// What a rule computes of its indicator.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expr {
-    Now(Signal),
+    Now,
     Increase(usize),
     Rate(usize, f64),
     Average(usize),
@@ -44,9 +61,10 @@ pub struct Rule {
     pub(super) policy: RulePolicy,
     pub(super) for_each: ForEach,
     pub(super) expr: Expr,
-    pub(super) signal: Signal,
+    /// What it is about; of a ratio the part.
+    pub(super) indicator: Indicator,
     /// A change of one of these may change its value.
-    pub(super) reads: Signals,
+    pub(super) reads: Indicators,
     pub(super) thresholds: Thresholds,
     pub(super) filter: Option<Where>,
 }
@@ -56,6 +74,11 @@ impl Rule {
     pub fn name(&self) -> &str {
         &self.policy.name
     }
+
+    /// How its value is read for such a subject, if that is what it is evaluated for.
+    pub(super) fn reader<T>(&self, for_each: ForEach, reader: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
+        (self.for_each == for_each).then(|| reader(self.indicator.row())).flatten()
+    }
 }
 
 /// All rules in force.
@@ -63,8 +86,12 @@ impl Rule {
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) tracks: Vec<TrackSpec>,
-    /// Signals whose value changes with time alone.
-    pub(super) timed: Signals,
+    /// All that rules read of agents.
+    pub(super) read: Vec<Indicator>,
+    /// What changes with time alone.
+    pub(super) timed: Indicators,
+    /// What is of one day, and so another at its turn.
+    pub(super) of_the_day: Indicators,
     pub(super) texts: Texts,
 }
 
@@ -75,7 +102,7 @@ impl RuleSet {
         let mut problems = Vec::new();
         let mut entries: BTreeMap<String, (String, RuleEntry)> = BTreeMap::new();
         let mut order = Vec::new();
-        let built_in = builtin::BUILT_IN.iter().map(|(name, text)| (format!("built-in {name}"), (*text).to_owned()));
+        let built_in = BUILT_IN.iter().map(|(name, text)| (format!("built-in {name}"), (*text).to_owned()));
         for (origin, text) in built_in.chain(files.iter().cloned()) {
             let (read, mistakes) = file::read(&text);
             let of_file = |problem| Problem { origin: Origin::File(origin.clone().into()), ..problem };
@@ -94,7 +121,14 @@ impl RuleSet {
                 entries.insert(name, (origin.clone(), entry));
             }
         }
-        let mut set = Self { rules: Vec::new(), tracks: Vec::new(), timed: Signals::NONE, texts: Texts::default() };
+        let mut set = Self {
+            rules: Vec::new(),
+            tracks: Vec::new(),
+            read: Vec::new(),
+            timed: Indicators::NONE,
+            of_the_day: Indicators::NONE,
+            texts: Texts::default(),
+        };
         for name in order {
             let Some((origin, entry)) = entries.remove(&name) else { continue };
             if !entry.enabled {
@@ -152,8 +186,8 @@ impl RuleSet {
         if entry.levels.is_empty() {
             return Err(missing("levels"));
         }
-        let (expr, signal, reads) = self.expr(expr, for_each, when)?;
-        let thresholds = thresholds(entry, when, signal, matches!(expr, Expr::Now(_)), settings)?;
+        let (expr, indicator, reads) = self.expr(expr, for_each, when)?;
+        let thresholds = thresholds(entry, when, indicator, matches!(expr, Expr::Now), settings)?;
         let lowest = entry.levels.keys().next().copied().unwrap_or(Level::Warning);
         if entry.r#where.as_ref().is_some_and(|filter| {
             for_each != ForEach::Agent
@@ -163,7 +197,7 @@ impl RuleSet {
         }
         let policy = RulePolicy {
             name: Arc::from(entry.name.as_str()),
-            class: class(for_each, signal),
+            class: indicator.row().class_of(for_each),
             lowest,
             hold: entry.hold.unwrap_or_default(),
             clear_after: entry.clear_after.unwrap_or_default(),
@@ -190,21 +224,35 @@ impl RuleSet {
             quiet: Arc::from(entry.quiet_hours.as_slice()),
             version: version(entry),
         };
-        self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), signal)?;
-        let is_timed = read::grows(signal) || read::fades(signal) || !matches!(expr, Expr::Now(_));
+        self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), indicator)?;
+        let is_timed = indicator.row().is_timed() || !matches!(expr, Expr::Now);
         if is_timed {
             self.timed = self.timed.union(reads);
         }
-        self.rules.push(Rule { policy, for_each, expr, signal, reads, thresholds, filter: entry.r#where.clone() });
+        if indicator.row().is_of_the_day {
+            self.of_the_day = self.of_the_day.union(reads);
+        }
+        if for_each == ForEach::Agent {
+            let is_new = |it: &&Indicator| reads.contains(**it) && !self.read.contains(it);
+            let new: Vec<Indicator> = Indicator::ALL.iter().filter(is_new).copied().collect();
+            self.read.extend(new);
+        }
+        self.rules.push(Rule { policy, for_each, expr, indicator, reads, thresholds, filter: entry.r#where.clone() });
         Ok(())
     }
 
-    /// The expression, the signal it is about, and all signals it reads.
-    fn expr(&mut self, expr: &SignalExpr, for_each: ForEach, when: When) -> Result<(Expr, Signal, Signals), String> {
+    /// The expression, the indicator that it is about, and all that it reads.
+    fn expr(
+        &mut self,
+        expr: &SignalExpr,
+        for_each: ForEach,
+        when: When,
+    ) -> Result<(Expr, Indicator, Indicators), String> {
+        let one = |indicator| Indicators::NONE.with(indicator);
         let over = match expr {
-            SignalExpr::Now(signal) => {
-                fits(*signal, for_each)?;
-                return Ok((Expr::Now(*signal), *signal, Signals::NONE.with(*signal)));
+            SignalExpr::Now(indicator) => {
+                fits(*indicator, for_each)?;
+                return Ok((Expr::Now, *indicator, one(*indicator)));
             }
             SignalExpr::Over(over) => over,
         };
@@ -218,40 +266,33 @@ impl RuleSet {
         if window < Duration::from_secs(1) || window > MAX_WINDOW {
             return Err("`over` must be from 1s to 7d".into());
         }
-        let mut counter = |signal: Signal| -> Result<usize, String> {
-            if !read::counts(signal) {
-                return Err(format!(
-                    "`{}` does not count up; take one of requests, request_errors, rate_limit_hits, retries, restarts, tokens, cost_usd",
-                    signal.word()
-                ));
-            }
-            Ok(self.track(TrackSpec { signal, over: window, average: false }))
+        let mut track = |indicator: Indicator, average| self.track(TrackSpec { indicator, over: window, average });
+        let mut counter = |indicator: Indicator| match indicator.row().windowed {
+            Windowed::Increase(_) => Ok(track(indicator, false)),
+            _ => Err(format!(
+                "`{}` does not count up; take one of {}",
+                indicator.word(),
+                taken_as(|windowed| matches!(windowed, Windowed::Increase(_)))
+            )),
         };
-        let one = Signals::NONE;
         let OverTime { increase_of, rate_of, average_of, changes_of, ratio_of, min_samples, .. } = over;
         match (increase_of, rate_of, average_of, changes_of, ratio_of) {
-            (Some(signal), None, None, None, None) => {
-                Ok((Expr::Increase(counter(*signal)?), *signal, one.with(*signal)))
-            }
-            (None, Some(signal), None, None, None) => {
-                Ok((Expr::Rate(counter(*signal)?, window.as_secs_f64()), *signal, one.with(*signal)))
-            }
-            (None, None, Some(signal), None, None) => {
-                let fits = [Signal::Progress, Signal::TaskBudgetRatio, Signal::DayBudgetRatio, Signal::DayCostRatio];
-                if !fits.contains(signal) {
-                    return Err(format!(
-                        "`average_of: {}` has no meaning; it takes progress and the budget ratios",
-                        signal.word()
-                    ));
+            (Some(it), None, None, None, None) => Ok((Expr::Increase(counter(*it)?), *it, one(*it))),
+            (None, Some(it), None, None, None) => Ok((Expr::Rate(counter(*it)?, window.as_secs_f64()), *it, one(*it))),
+            (None, None, Some(it), None, None) => match it.row().windowed {
+                Windowed::Average => Ok((Expr::Average(track(*it, true)), *it, one(*it))),
+                _ => Err(format!(
+                    "`average_of: {}` has no meaning; it takes {}",
+                    it.word(),
+                    taken_as(|windowed| matches!(windowed, Windowed::Average))
+                )),
+            },
+            (None, None, None, Some(it), None) => match it.row().windowed {
+                Windowed::Changes(_) => Ok((Expr::Increase(track(*it, false)), *it, one(*it))),
+                _ => {
+                    Err(format!("`changes_of` takes {}", taken_as(|windowed| matches!(windowed, Windowed::Changes(_)))))
                 }
-                let track = self.track(TrackSpec { signal: *signal, over: window, average: true });
-                Ok((Expr::Average(track), *signal, one.with(*signal)))
-            }
-            (None, None, None, Some(Signal::Status), None) => {
-                let track = self.track(TrackSpec { signal: Signal::Status, over: window, average: false });
-                Ok((Expr::Increase(track), Signal::Status, one.with(Signal::Status)))
-            }
-            (None, None, None, Some(_), None) => Err("`changes_of` takes status".into()),
+            },
             (None, None, None, None, Some([part, whole])) => Ok((
                 Expr::Ratio {
                     part: counter(*part)?,
@@ -259,7 +300,7 @@ impl RuleSet {
                     min_samples: min_samples.unwrap_or(1).max(1) as f64,
                 },
                 *part,
-                one.with(*part).with(*whole),
+                one(*part).with(*whole),
             )),
             _ => Err("give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of".into()),
         }
@@ -279,44 +320,25 @@ fn version(entry: &RuleEntry) -> Arc<str> {
     Arc::from(digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-fn fits(signal: Signal, for_each: ForEach) -> Result<(), String> {
-    let fits: &[ForEach] = match signal {
-        Signal::AgentsDown | Signal::AgentsLimited | Signal::AgentsMissing => &[ForEach::Agent, ForEach::Cluster],
-        Signal::ClusterHealth => &[ForEach::Cluster],
-        Signal::ComponentStatus => &[ForEach::Component],
-        Signal::SourceFailingSeconds => &[ForEach::Source],
-        Signal::ReceiverFailingSeconds | Signal::UndeliveredSeconds | Signal::GivenUp => &[ForEach::Receiver],
-        Signal::LagSeconds | Signal::StoreFailingSeconds => &[ForEach::Sidecar],
-        _ => &[ForEach::Agent],
-    };
+/// The words of the indicators that can be taken so over a time.
+fn taken_as(is_so: impl Fn(Windowed) -> bool) -> String {
+    let words: Vec<_> = Indicator::ALL.iter().filter(|it| is_so(it.row().windowed)).map(|it| it.word()).collect();
+    words.join(", ")
+}
+
+fn fits(indicator: Indicator, for_each: ForEach) -> Result<(), String> {
+    let fits = indicator.row().subjects();
     if fits.contains(&for_each) {
         return Ok(());
     }
     let places: Vec<String> = fits.iter().map(|place| format!("{place:?}").to_lowercase()).collect();
-    Err(format!("`{}` is judged with `for_each: {}`", signal.word(), places.join("` or `")))
-}
-
-const fn class(for_each: ForEach, signal: Signal) -> Class {
-    match (for_each, signal) {
-        (ForEach::Source, _) => Class::SourceFailing,
-        (ForEach::Cluster, Signal::AgentsDown) => Class::AgentsDown,
-        (ForEach::Cluster, Signal::ClusterHealth) => Class::ClusterHealth,
-        (ForEach::Cluster, Signal::AgentsLimited) => Class::AgentsLimited,
-        (ForEach::Agent, Signal::AgentsDown) => Class::AgentDown,
-        (ForEach::Agent, Signal::RateLimitHits | Signal::AgentsLimited) => Class::AgentLimited,
-        (ForEach::Agent, Signal::StaleSeconds) => Class::AgentStale,
-        (ForEach::Component, _) => Class::Component,
-        (ForEach::Agent, Signal::AgentsMissing) | (ForEach::Cluster | ForEach::Receiver | ForEach::Sidecar, _) => {
-            Class::Other
-        }
-        (ForEach::Agent, _) => Class::Agent,
-    }
+    Err(format!("`{}` is judged with `for_each: {}`", indicator.word(), places.join("` or `")))
 }
 
 fn thresholds(
     entry: &RuleEntry,
     when: When,
-    signal: Signal,
+    indicator: Indicator,
     is_plain: bool,
     settings: RuleSettings,
 ) -> Result<Thresholds, String> {
@@ -325,9 +347,8 @@ fn thresholds(
         let value = match (when, threshold) {
             (When::Absent, Threshold::Flag(true)) => 1.0,
             (When::Absent, _) => return Err(format!("with `when: absent` write `levels: {{{level}: true}}`")),
-            _ => {
-                number(threshold, signal, is_plain, settings).map_err(|problem| format!("levels.{level}: {problem}"))?
-            }
+            _ => number(threshold, indicator, is_plain, settings)
+                .map_err(|problem| format!("levels.{level}: {problem}"))?,
         };
         if let Some(place) = levels.get_mut(level.index()) {
             *place = Some(value);
@@ -353,7 +374,7 @@ fn thresholds(
         (None, None, _) => None,
         (Some(below), None, When::AtLeast) => {
             let clear =
-                number(below, signal, is_plain, settings).map_err(|problem| format!("clear_below: {problem}"))?;
+                number(below, indicator, is_plain, settings).map_err(|problem| format!("clear_below: {problem}"))?;
             if given.first().is_some_and(|lowest| clear > *lowest) {
                 return Err("`clear_below` is above the mildest level; put it at or below it".into());
             }
@@ -361,7 +382,7 @@ fn thresholds(
         }
         (None, Some(above), When::AtMost) => {
             let clear =
-                number(above, signal, is_plain, settings).map_err(|problem| format!("clear_above: {problem}"))?;
+                number(above, indicator, is_plain, settings).map_err(|problem| format!("clear_above: {problem}"))?;
             if given.first().is_some_and(|lowest| clear < *lowest) {
                 return Err("`clear_above` is below the mildest level; put it at or above it".into());
             }
@@ -372,26 +393,19 @@ fn thresholds(
     Ok(Thresholds { when, levels, clear })
 }
 
-fn number(threshold: &Threshold, signal: Signal, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
+fn number(threshold: &Threshold, indicator: Indicator, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
     let number = match threshold {
         Threshold::Number(number) => *number,
         Threshold::Flag(flag) => return Err(format!("`{flag}` is not a threshold; write a number")),
-        Threshold::Text(text) => amount(text.trim(), signal, is_plain, settings)?,
+        Threshold::Text(text) => amount(text.trim(), indicator, is_plain, settings)?,
     };
     if number.is_finite() { Ok(number) } else { Err(format!("{number} is not a number to compare with")) }
 }
 
 /// The number that a word, a multiple, a percentage or a duration stands for.
-fn amount(text: &str, signal: Signal, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
+fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
     if is_plain {
-        let code = match signal {
-            Signal::Status => AgentStatus::parse(text).map(|status| f64::from(status as u8)),
-            Signal::ComponentStatus => ComponentStatus::parse(text).map(|status| f64::from(status as u8)),
-            Signal::ClusterHealth => {
-                Health::ALL.into_iter().find(|health| health.as_str() == text).map(|health| f64::from(health as u8))
-            }
-            _ => None,
-        };
+        let code = indicator.words().iter().position(|word| *word == text).map(|place| place as f64);
         if let Some(code) = code {
             return Ok(code);
         }
@@ -417,7 +431,7 @@ fn amount(text: &str, signal: Signal, is_plain: bool, settings: RuleSettings) ->
     crate::model::duration::parse(text).map(|duration| duration.as_secs_f64()).map_err(|_| {
         format!(
             "`{text}` is neither a number, a duration like 5m, a percentage nor a word that {} knows",
-            signal.word()
+            indicator.word()
         )
     })
 }

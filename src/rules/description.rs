@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use super::RuleSet;
 use super::compile::Expr;
-use super::file::{ForEach, Where};
+use super::file::Where;
+use super::indicators::Indicator;
 use super::level::When;
-use crate::model::{Level, Signal};
+use super::row::ForEach;
+use crate::model::Level;
 
 /// What a rule compares with its thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Measure {
-    /// The signal as it is.
-    Now(Signal),
+    /// The value as it is.
+    Now(Indicator),
     /// By how much a counter rose within the time; of `status`, how often it changed.
-    Increase(Signal, Duration),
+    Increase(Indicator, Duration),
     /// By how much a counter rose within the time, per second.
-    Rate(Signal, Duration),
+    Rate(Indicator, Duration),
     /// The average within the time.
-    Average(Signal, Duration),
+    Average(Indicator, Duration),
     /// The increase of the first by the increase of the second within the time, given so many of the second.
-    Ratio(Signal, Signal, Duration, f64),
+    Ratio(Indicator, Indicator, Duration, f64),
 }
 
 /// A rule in force.
@@ -57,10 +59,10 @@ impl RuleSet {
     pub fn descriptions(&self) -> impl Iterator<Item = Description<'_>> {
         self.rules.iter().map(|rule| {
             let track = |place: usize| {
-                self.tracks.get(place).map_or((rule.signal, Duration::ZERO), |track| (track.signal, track.over))
+                self.tracks.get(place).map_or((rule.indicator, Duration::ZERO), |track| (track.indicator, track.over))
             };
             let value = match rule.expr {
-                Expr::Now(signal) => Measure::Now(signal),
+                Expr::Now => Measure::Now(rule.indicator),
                 Expr::Increase(place) => Measure::Increase(track(place).0, track(place).1),
                 Expr::Rate(place, _) => Measure::Rate(track(place).0, track(place).1),
                 Expr::Average(place) => Measure::Average(track(place).0, track(place).1),

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::indicators::Indicator;
 use super::level::When;
-use crate::model::{Flap, Level, Problem, QuietHours, Signal};
+use super::row::ForEach;
+use crate::model::matchers::glob;
+use crate::model::{Agent, Flap, Level, Problem, QuietHours};
 use crate::text::clean;
 use crate::written::mistake::Kind;
 use crate::written::tree::Value;
@@ -163,29 +166,11 @@ impl<'de> Deserialize<'de> for FlapEntry {
     }
 }
 
-/// What a rule is judged for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ForEach {
-    /// Each agent.
-    Agent,
-    /// Each component.
-    Component,
-    /// Each polled source.
-    Source,
-    /// Each project.
-    Cluster,
-    /// Each receiver of ours.
-    Receiver,
-    /// The sidecar itself.
-    Sidecar,
-}
-
 /// A signal as it is, or taken over time.
 #[derive(Clone, Debug)]
 pub enum SignalExpr {
     /// As it is.
-    Now(Signal),
+    Now(Indicator),
     /// Taken over time.
     Over(OverTime),
 }
@@ -207,8 +192,8 @@ impl<'de> Visitor<'de> for WordOrMap {
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<SignalExpr, E> {
-        Signal::deserialize(word.into_deserializer()).map(SignalExpr::Now).map_err(|_: E| {
-            let words = Signal::ALL.map(Signal::word);
+        Indicator::parse(word).map(SignalExpr::Now).ok_or_else(|| {
+            let words: Vec<&str> = Indicator::ALL.iter().map(|indicator| indicator.word()).collect();
             E::custom(format!("`{word}` is no signal; {}", mistake::suggestion(word, &words, "there are")))
         })
     }
@@ -223,15 +208,15 @@ impl<'de> Visitor<'de> for WordOrMap {
 #[serde(default, deny_unknown_fields)]
 pub struct OverTime {
     /// By how much a counter rose.
-    pub increase_of: Option<Signal>,
+    pub increase_of: Option<Indicator>,
     /// By how much a counter rose, per second.
-    pub rate_of: Option<Signal>,
+    pub rate_of: Option<Indicator>,
     /// The average of a gauge.
-    pub average_of: Option<Signal>,
+    pub average_of: Option<Indicator>,
     /// How often a status changed.
-    pub changes_of: Option<Signal>,
+    pub changes_of: Option<Indicator>,
     /// The increase of the first by the increase of the second.
-    pub ratio_of: Option<[Signal; 2]>,
+    pub ratio_of: Option<[Indicator; 2]>,
     /// Over which time.
     #[serde(with = "crate::model::duration::option")]
     pub over: Option<Duration>,
@@ -263,6 +248,30 @@ pub struct Where {
     pub r#type: Option<String>,
     /// In this status.
     pub status: Option<String>,
+}
+
+impl Where {
+    /// Whether it covers `agent` as it is now.
+    pub(super) fn covers(&self, agent: &Agent) -> bool {
+        let fits = |pattern: &Option<String>, text: Option<&str>| {
+            pattern.as_ref().is_none_or(|pattern| glob(pattern, text.unwrap_or_default()))
+        };
+        fits(&self.project, Some(&agent.project))
+            && fits(&self.agent_name, Some(&agent.name))
+            && fits(&self.r#type, agent.agent_type.as_deref())
+            && fits(&self.status, agent.status.map(|status| status.as_str()))
+    }
+
+    /// Whether it covers an agent of which only the name is known.
+    pub(super) fn covers_missing(&self, project: &str, name: &str) -> bool {
+        let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, text));
+        fits(&self.project, project) && fits(&self.agent_name, name) && fits(&self.r#type, "") && fits(&self.status, "")
+    }
+
+    /// Whether it covers whatever of that project has no name of its own here.
+    pub(super) fn covers_project(&self, project: &str) -> bool {
+        self.project.as_ref().is_none_or(|pattern| glob(pattern, project))
+    }
 }
 
 const fn yes() -> bool {

@@ -1,96 +1,83 @@
 //! One subject held against the rules that concern it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::compile::{Expr, MAX_RULES, Rule};
-use super::file::ForEach;
+use super::compile::{Expr, Rule};
+use super::indicators::{Indicator, Indicators};
 use super::level::When;
 use super::look::{next_look, next_threshold};
-use super::read::{self, Reading};
+use super::row::{Counted, ForEach, Reading, Windowed};
+use super::verdict::{Marks, rule_id, since, verdict};
 use super::window::{Track, Tracks};
 use super::{Rules, grown};
-use crate::model::{Agent, Ending, Finding, Level, Removal, Removed, RuleId, Signal, Signals, Snapshot, Subject, Time};
+use crate::model::watched::Watched;
+use crate::model::{Agent, AgentStatus, Deadlines, Ending, Finding, Removal, Removed, RuleId, Snapshot, Subject, Time};
 
-/// Which rules have found something of a subject that is not over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks([u64; MAX_RULES / 64]);
+/// What an agent was when rules were last evaluated for it, to find what changed since.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    standing: Standing,
+    /// [`super::row::Row::basis`] of each indicator that a rule reads, in the order of [`super::RuleSet::read`].
+    bases: Box<[u64]>,
+}
 
-impl Marks {
-    pub(super) fn set(&mut self, rule: RuleId, open: bool) {
-        if let Some(word) = self.0.get_mut(usize::from(rule.0) / 64) {
-            let bit = 1 << (rule.0 % 64);
-            *word = if open { *word | bit } else { *word & !bit };
+/// What decides which rules are about an agent, and whether they are: when it changes, all are evaluated.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    status: Option<AgentStatus>,
+    ended: bool,
+    stale: bool,
+    /// Until the first word after a restart the agent is only remembered.
+    is_heard: bool,
+    agent_type: Option<Arc<str>>,
+}
+
+impl Standing {
+    fn is_of(&self, agent: &Agent, fleet: &Snapshot) -> bool {
+        let same_type = match (&self.agent_type, &agent.agent_type) {
+            (Some(known), Some(new)) => Arc::ptr_eq(known, new) || known == new,
+            (known, new) => known.is_none() && new.is_none(),
+        };
+        let heard = agent.last_heard >= fleet.started_at;
+        same_type
+            && (self.status, self.ended, self.stale, self.is_heard) == (agent.status, agent.ended, agent.stale, heard)
+    }
+
+    fn of(agent: &Agent, fleet: &Snapshot) -> Self {
+        Self {
+            status: agent.status,
+            ended: agent.ended,
+            stale: agent.stale,
+            is_heard: agent.last_heard >= fleet.started_at,
+            agent_type: agent.agent_type.clone(),
         }
-    }
-
-    pub(super) fn has(&self, rule: RuleId) -> bool {
-        self.0.get(usize::from(rule.0) / 64).is_some_and(|word| word & 1 << (rule.0 % 64) != 0)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = RuleId> + '_ {
-        (0..MAX_RULES as u16).map(RuleId).filter(|rule| self.has(*rule))
     }
 }
 
-/// What a reading means under a rule.
-pub(super) struct Verdict {
-    pub(super) level: Option<(Level, f64)>,
-    pub(super) cleared: bool,
-    value: Option<f64>,
-}
-
-pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
-    match reading {
-        Reading::Value(value) if rule.thresholds.when != When::Absent => {
-            let level = rule.thresholds.level_of(value);
-            Verdict { level, cleared: level.is_none() && rule.thresholds.is_clear(value), value: Some(value) }
+/// What of `agent` differs from what was `seen`, which is brought up to date; all of one that was not seen before.
+fn changed(seen: &mut Option<Seen>, read: &[Indicator], agent: &Agent, fleet: &Snapshot) -> Indicators {
+    let bases = read.iter().map(|indicator| indicator.row().basis(agent, fleet));
+    let Some(seen) = seen.as_mut().filter(|seen| seen.bases.len() == read.len()) else {
+        *seen = Some(Seen { standing: Standing::of(agent, fleet), bases: bases.collect() });
+        return Indicators::ALL;
+    };
+    let mut changed = Indicators::NONE;
+    for ((indicator, known), basis) in read.iter().zip(&mut seen.bases).zip(bases) {
+        if std::mem::replace(known, basis) != basis {
+            changed.insert(*indicator);
         }
-        Reading::Unknown if rule.thresholds.when != When::Absent => {
-            Verdict { level: None, cleared: false, value: None }
-        }
-        Reading::Unknown => Verdict { level: rule.thresholds.lowest(), cleared: false, value: None },
-        Reading::Value(_) | Reading::Fine => Verdict { level: None, cleared: true, value: Some(0.0) },
     }
-}
-
-impl Verdict {
-    /// The finding, when there is something to say: a level reached, or news of one that was.
-    pub(super) fn finding(
-        self,
-        rule: RuleId,
-        since: Time,
-        marks: &mut Marks,
-        subject: impl FnOnce() -> Subject,
-    ) -> Option<Finding> {
-        let open = marks.has(rule);
-        if self.level.is_none() && !open {
-            return None;
-        }
-        marks.set(rule, self.level.is_some() || !self.cleared);
-        Some(Finding {
-            rule,
-            subject: subject(),
-            source: None,
-            agent_type: None,
-            level: self.level.map(|(level, _)| level),
-            cleared: self.cleared,
-            value: self.value,
-            threshold: self.level.map(|(_, threshold)| threshold),
-            since,
-            ending: None,
-        })
+    if seen.standing.is_of(agent, fleet) {
+        return changed;
     }
-}
-
-pub(super) fn rule_id(place: usize) -> RuleId {
-    RuleId(u16::try_from(place).unwrap_or(u16::MAX))
+    seen.standing = Standing::of(agent, fleet);
+    Indicators::ALL
 }
 
 impl Rules {
-    /// Brings the windows of an agent up to date with the signals in `changed`.
-    /// `in_full` says that all of a new agent's life was seen, so that what it began with is known.
-    pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Signals, in_full: bool) {
+    /// Brings the windows of an agent up to date with `changed`. `in_full` says that all of a new agent's life was seen, so
+    /// that what it began with is known.
+    pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Indicators, in_full: bool) {
         if self.set.tracks.is_empty() {
             return;
         }
@@ -100,23 +87,20 @@ impl Rules {
         let is_new = in_full && agent.first_seen >= fleet.started_at;
         let mut changed_any = false;
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
-            if !changed.contains(spec.signal) {
+            if !changed.contains(spec.indicator) {
                 continue;
             }
-            let value = if spec.average {
-                match read::agent(spec.signal, agent, fleet, now) {
-                    Reading::Value(value) => Some(value),
-                    _ => None,
-                }
-            } else {
-                read::counter(spec.signal, agent)
+            let row = spec.indicator.row();
+            let Counted { value, is_from_zero } = match row.windowed {
+                Windowed::Increase(count) | Windowed::Changes(count) => count(agent, fleet),
+                Windowed::Average | Windowed::No => match row.read(agent, fleet, now) {
+                    Reading::Value(value) => Counted { value: Some(value), is_from_zero: false },
+                    _ => continue,
+                },
             };
             if let Some(value) = value {
-                // Restarts that an agent comes with are news, and so is what was counted here; what it was said to have
-                // counted before is history.
-                let counts_first =
-                    spec.signal == Signal::Restarts && is_new || in_full && read::is_counted_here(spec.signal, agent);
-                changed_any |= track.observe(now, value, counts_first, is_new);
+                // What was counted here is an increase; what it was said to have counted before is history.
+                changed_any |= track.observe(now, value, in_full && is_from_zero, is_new);
             }
         }
         if changed_any && !std::mem::replace(&mut memory.unsaved, true) {
@@ -124,13 +108,32 @@ impl Rules {
         }
     }
 
-    /// Judges the rules that read one of `changed` for the agent in `slot`, and schedules its next look.
+    /// Evaluates the rules that read what of the agent in `slot` changed since they were last evaluated for it, and all
+    /// of them when `is_all`.
+    pub(super) fn judge_changed(
+        &mut self,
+        now: Time,
+        fleet: &Snapshot,
+        slot: u32,
+        (is_all, new_day): (bool, bool),
+        out: &mut Vec<Finding>,
+    ) {
+        let Some(agent) = fleet.agents.get(slot) else { return };
+        let changed = changed(&mut grown(&mut self.agents, slot).seen, &self.set.read, agent, fleet);
+        let of_the_day = if new_day { self.set.of_the_day } else { Indicators::NONE };
+        let changed = if is_all { Indicators::ALL } else { changed.union(of_the_day) };
+        if !changed.is_empty() {
+            self.judge_agent(now, fleet, slot, changed, new_day, out);
+        }
+    }
+
+    /// Evaluates the rules that read one of `changed` for the agent in `slot`, and schedules its next look.
     pub(super) fn judge_agent(
         &mut self,
         now: Time,
         fleet: &Snapshot,
         slot: u32,
-        changed: Signals,
+        changed: Indicators,
         new_day: bool,
         out: &mut Vec<Finding>,
     ) {
@@ -141,15 +144,12 @@ impl Rules {
         let is_silent = agent.stale || agent.last_heard < fleet.started_at;
         let mut due: Option<Time> = None;
         for (place, rule) in self.set.rules.iter().enumerate() {
-            if rule.for_each != ForEach::Agent
-                || !rule.reads.intersects(changed)
-                || rule.signal == Signal::AgentsMissing
-            {
+            let row = rule.indicator.row();
+            if rule.for_each != ForEach::Agent || !rule.reads.intersects(changed) || row.is_of_missing {
                 continue;
             }
             // A new day is known without it.
-            let of_the_day = read::is_of_the_day(rule.signal);
-            let is_known = matches!(rule.signal, Signal::StaleSeconds | Signal::AgentsDown) || of_the_day && new_day;
+            let is_known = row.is_known_of_silent || row.is_of_the_day && new_day;
             if is_silent && !is_known {
                 continue;
             }
@@ -162,14 +162,14 @@ impl Rules {
                 // What was never known is not absent.
                 Reading::Unknown
                     if rule.thresholds.when == When::Absent
-                        && !memory.known.contains(rule.signal)
+                        && !memory.known.contains(rule.indicator)
                         && !memory.marks.has(id) =>
                 {
                     Reading::Fine
                 }
                 Reading::Value(_) if rule.thresholds.when == When::Absent => {
-                    if !memory.known.contains(rule.signal) {
-                        memory.known.insert(rule.signal);
+                    if !memory.known.contains(rule.indicator) {
+                        memory.known.insert(rule.indicator);
                         if !std::mem::replace(&mut memory.unsaved, true) {
                             self.unsaved.push(slot);
                         }
@@ -188,7 +188,7 @@ impl Rules {
             if let Some(mut finding) = verdict.finding(id, since, &mut memory.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
                 finding.agent_type.clone_from(&agent.agent_type);
-                if new_day && finding.level.is_none() && of_the_day {
+                if new_day && finding.level.is_none() && row.is_of_the_day {
                     finding.ending = Some(Ending::NewDay);
                 }
                 out.push(finding);
@@ -214,101 +214,124 @@ impl Rules {
 
     pub(super) fn judge_component(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(component) = fleet.components.get(slot) else { return };
-        let marks = grown(&mut self.components, slot);
+        let mut subject = Place { slot, marks: grown(&mut self.components, slot), deadlines: None };
         for (place, rule) in self.set.rules.iter().enumerate() {
-            if rule.for_each != ForEach::Component {
-                continue;
-            }
+            let Some(read) = rule.reader(ForEach::Component, |row| row.component) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&component.project));
-            let reading = if covered { Reading::Value(f64::from(component.status as u8)) } else { Reading::Fine };
-            let subject =
-                || Subject::Component { project: Arc::clone(&component.project), name: Arc::clone(&component.name) };
-            out.extend(verdict(rule, reading).finding(rule_id(place), now, marks, subject));
+            let reading = if covered { read(component) } else { Reading::Fine };
+            out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, || Subject::Component {
+                project: Arc::clone(&component.project),
+                name: Arc::clone(&component.name),
+            }));
         }
     }
 
     pub(super) fn judge_source(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(source) = fleet.sources.get(slot as usize) else { return };
         let marks = grown(&mut self.sources, slot);
+        let mut subject = Place { slot, marks, deadlines: Some(&mut self.source_deadlines) };
         for (place, rule) in self.set.rules.iter().enumerate() {
-            if rule.for_each != ForEach::Source {
-                continue;
-            }
-            let reading = source.failing_since.map_or(Reading::Fine, |since| Reading::Value(now.seconds_since(since)));
-            let verdict = verdict(rule, reading);
-            let since = since(rule, &verdict, now);
-            let subject = || Subject::Source { name: Arc::clone(&source.name) };
-            out.extend(verdict.finding(rule_id(place), since, marks, subject));
-            if let Some(at) = next_threshold(rule, reading, now) {
-                self.source_deadlines.schedule(slot, at);
-            }
+            let Some(read) = rule.reader(ForEach::Source, |row| row.source) else { continue };
+            let name = || Subject::Source { name: Arc::clone(&source.name) };
+            out.extend(subject.evaluate(now, (rule, rule_id(place)), read(source, now), name));
+        }
+    }
+
+    /// Evaluates rules for the part of the sidecar at `slot`.
+    pub(super) fn judge_watched(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+        let Some(part) = fleet.watched.get(slot as usize) else { return };
+        let marks = grown(&mut self.watched, slot);
+        let mut subject = Place { slot, marks, deadlines: Some(&mut self.watched_deadlines) };
+        for (place, rule) in self.set.rules.iter().enumerate() {
+            let reading = match &**part {
+                Watched::Receiver(receiver) => {
+                    rule.reader(ForEach::Receiver, |row| row.receiver).map(|read| read(receiver, now))
+                }
+                Watched::Sidecar(sidecar) => {
+                    rule.reader(ForEach::Sidecar, |row| row.sidecar).map(|read| read(sidecar, now))
+                }
+            };
+            let Some(reading) = reading else { continue };
+            out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, || part.subject()));
         }
     }
 
     pub(super) fn judge_project(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(project) = fleet.projects.get(slot as usize) else { return };
-        let memory = grown(&mut self.projects, slot);
-        for (place, rule) in self.set.rules.iter().enumerate() {
-            let id = rule_id(place);
-            let since_missing = |since: Time| Reading::Value(now.seconds_since(since));
-            if rule.for_each == ForEach::Agent && rule.signal == Signal::AgentsMissing {
-                let subject =
-                    |name: &Arc<str>| Subject::Agent { project: Arc::clone(&project.name), name: Arc::clone(name) };
-                for (name, missing_since) in project.missing.iter() {
-                    let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_missing(&project.name, name));
-                    let reading = if covered { since_missing(*missing_since) } else { Reading::Fine };
-                    let verdict = verdict(rule, reading);
-                    if let Some(at) = next_threshold(rule, reading, now) {
-                        self.project_deadlines.schedule(slot, at);
-                    }
-                    let mut marks = Marks::default();
-                    let known = memory.missing.iter().position(|(rule, missing)| *rule == id && missing == name);
-                    marks.set(id, known.is_some());
-                    let since = since(rule, &verdict, now);
-                    out.extend(verdict.finding(id, since, &mut marks, || subject(name)));
-                    match (known, marks.has(id)) {
-                        (None, true) => memory.missing.push((id, Arc::clone(name))),
-                        (Some(place), false) => {
-                            memory.missing.swap_remove(place);
-                        }
-                        _ => {}
-                    }
-                }
-                memory.missing.retain(|(missing_rule, name)| {
-                    let still = *missing_rule != id || project.missing.iter().any(|(missing, _)| missing == name);
-                    if !still {
-                        let mut marks = Marks::default();
-                        marks.set(id, true);
-                        out.extend(verdict(rule, Reading::Fine).finding(id, now, &mut marks, || subject(name)));
-                    }
-                    still
-                });
-                continue;
-            }
-            if rule.for_each != ForEach::Cluster {
-                continue;
-            }
+        for place in 0..self.set.rules.len() {
+            self.judge_missing(now, fleet, slot, place, out);
+            let Some(rule) = self.set.rules.get(place) else { continue };
+            let Some(read) = rule.reader(ForEach::Cluster, |row| row.project) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&project.name));
-            let reading = match rule.signal {
-                _ if !covered => Reading::Fine,
-                Signal::AgentsDown => Reading::Value(f64::from(project.down)),
-                Signal::AgentsLimited => Reading::Value(f64::from(project.limited)),
-                Signal::AgentsMissing => project.too_small_since.map_or(Reading::Fine, since_missing),
-                Signal::ClusterHealth => Reading::Value(f64::from(project.health() as u8)),
-                _ => Reading::Fine,
-            };
-            let verdict = verdict(rule, reading);
-            if rule.signal == Signal::AgentsMissing
-                && let Some(at) = next_threshold(rule, reading, now)
-            {
-                self.project_deadlines.schedule(slot, at);
-            }
-            let since = if rule.signal == Signal::AgentsMissing { since(rule, &verdict, now) } else { now };
-            out.extend(
-                verdict
-                    .finding(id, since, &mut memory.marks, || Subject::Cluster { project: Arc::clone(&project.name) }),
-            );
+            let reading = if covered { read(project, now) } else { Reading::Fine };
+            let marks = &mut grown(&mut self.projects, slot).marks;
+            let mut subject = Place { slot, marks, deadlines: Some(&mut self.project_deadlines) };
+            let name = || Subject::Cluster { project: Arc::clone(&project.name) };
+            out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, name));
         }
+    }
+
+    /// Evaluates the rule at `place`, if it is about agents that are expected and not there, for those of a project.
+    fn judge_missing(&mut self, now: Time, fleet: &Snapshot, slot: u32, place: usize, out: &mut Vec<Finding>) {
+        let (Some(project), Some(rule)) = (fleet.projects.get(slot as usize), self.set.rules.get(place)) else {
+            return;
+        };
+        if rule.for_each != ForEach::Agent || !rule.indicator.row().is_of_missing {
+            return;
+        }
+        let id = rule_id(place);
+        let known = &mut grown(&mut self.projects, slot).missing;
+        let subject = |name: &Arc<str>| Subject::Agent { project: Arc::clone(&project.name), name: Arc::clone(name) };
+        for (name, since) in project.missing.iter() {
+            let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_missing(&project.name, name));
+            let reading = if covered { Reading::since(Some(*since), now) } else { Reading::Fine };
+            let found = known.iter().position(|(rule, missing)| *rule == id && missing == name);
+            let mut marks = Marks::default();
+            marks.set(id, found.is_some());
+            let mut one = Place { slot, marks: &mut marks, deadlines: Some(&mut self.project_deadlines) };
+            out.extend(one.evaluate(now, (rule, id), reading, || subject(name)));
+            match (found, marks.has(id)) {
+                (None, true) => known.push((id, Arc::clone(name))),
+                (Some(place), false) => {
+                    known.swap_remove(place);
+                }
+                _ => {}
+            }
+        }
+        known.retain(|(missing_rule, name)| {
+            let still = *missing_rule != id || project.missing.iter().any(|(missing, _)| missing == name);
+            if !still {
+                let mut marks = Marks::default();
+                marks.set(id, true);
+                out.extend(verdict(rule, Reading::Fine).finding(id, now, &mut marks, || subject(name)));
+            }
+            still
+        });
+    }
+}
+
+/// A subject other than an agent: its slot, what is open of it, and the deadlines of its kind.
+struct Place<'a> {
+    slot: u32,
+    marks: &'a mut Marks,
+    deadlines: Option<&'a mut Deadlines>,
+}
+
+impl Place<'_> {
+    /// What `rule` finds in `reading`; a value that grows is looked at again when it reaches its next threshold.
+    fn evaluate(
+        &mut self,
+        now: Time,
+        (rule, id): (&Rule, RuleId),
+        reading: Reading,
+        subject: impl FnOnce() -> Subject,
+    ) -> Option<Finding> {
+        let verdict = verdict(rule, reading);
+        if let (Some(deadlines), Some(at)) = (&mut self.deadlines, next_threshold(rule, reading, now)) {
+            deadlines.schedule(self.slot, at);
+        }
+        let since = since(rule, &verdict, now);
+        verdict.finding(id, since, self.marks, subject)
     }
 }
 
@@ -340,7 +363,7 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
     };
     let is_at_most = rule.thresholds.when == When::AtMost;
     match rule.expr {
-        Expr::Now(signal) => read::agent(signal, agent, fleet, now),
+        Expr::Now => rule.indicator.row().read(agent, fleet, now),
         Expr::Increase(place) | Expr::Rate(place, _) => {
             let Some(track) = window(&mut tracks, place) else { return Reading::Unknown };
             if is_at_most && !track.is_full(now) {
@@ -372,23 +395,4 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
 
 fn window<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a mut Track> {
     tracks.as_mut()?.get_mut(place)
-}
-
-/// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
-    let is_growing = matches!(rule.expr, Expr::Now(signal) if read::grows(signal)
-    || matches!(
-        signal,
-        Signal::AgentsMissing
-            | Signal::SourceFailingSeconds
-            | Signal::ReceiverFailingSeconds
-            | Signal::UndeliveredSeconds
-            | Signal::StoreFailingSeconds
-    ));
-    match (verdict.level, verdict.value, rule.thresholds.lowest()) {
-        (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
-            now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
-        }
-        _ => now,
-    }
 }

@@ -5,18 +5,21 @@
 use std::time::Duration;
 
 use super::compile::{Expr, Rule};
-use super::judge::{Verdict, verdict};
 use super::level::When;
-use super::read::{self, Reading};
+use super::row::{Motion, Reading};
+use super::verdict::{Verdict, verdict};
 use super::window::Tracks;
-use crate::model::{Agent, Signal, Snapshot, Time};
+use crate::model::{Agent, Snapshot, Time};
 
 /// After so long every value that fades is gone: an error that came again counts for an hour.
 const FADED_MILLIS: u64 = 3_600_000;
 
-/// When a growing value reaches its next threshold.
+/// When a growing value reaches its next threshold; `None` for one that does not grow.
 pub(super) fn next_threshold(rule: &Rule, reading: Reading, now: Time) -> Option<Time> {
     let Reading::Value(value) = reading else { return None };
+    if rule.indicator.row().motion != Motion::Grows {
+        return None;
+    }
     rule.thresholds.next_change(value).map(|millis| now.plus(Duration::from_millis(millis)))
 }
 
@@ -33,14 +36,18 @@ pub(super) fn next_look(
     let window = |place: usize| tracks.and_then(|tracks| tracks.get(place)).and_then(|track| track.next_change(now));
     let is_at_most = rule.thresholds.when == When::AtMost;
     match rule.expr {
-        Expr::Now(signal) if read::is_growing(signal, agent) => next_threshold(rule, reading, now),
-        Expr::Now(signal) if read::fades(signal) => {
-            let is_forecast = matches!(signal, Signal::DayBudgetGoneInSeconds | Signal::DayCostGoneInSeconds);
-            let gets_better = rule.thresholds.when == if is_forecast { When::AtMost } else { When::AtLeast };
-            let is_moving = matches!(reading, Reading::Value(_)) && (open || !gets_better);
-            if is_moving { next_of_fading(rule, signal, agent, fleet, now) } else { None }
-        }
-        Expr::Now(_) => None,
+        Expr::Now => match rule.indicator.row().motion {
+            Motion::Still => None,
+            // The time of a task stands still while it waits.
+            Motion::Grows if is_moving(rule, agent, fleet, reading, now) => next_threshold(rule, reading, now),
+            Motion::Grows => None,
+            fading @ (Motion::Falls | Motion::Rises) => {
+                let better = if fading == Motion::Falls { When::AtLeast } else { When::AtMost };
+                let matters = open || rule.thresholds.when != better;
+                let is_there = matches!(reading, Reading::Value(_));
+                if is_there && matters { next_of_fading(rule, agent, fleet, now) } else { None }
+            }
+        },
         Expr::Average(place) => window(place),
         Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
         Expr::Ratio { part, whole, .. } => {
@@ -53,10 +60,16 @@ pub(super) fn next_look(
     }
 }
 
+/// Whether the value has another one a moment later.
+fn is_moving(rule: &Rule, agent: &Agent, fleet: &Snapshot, reading: Reading, now: Time) -> bool {
+    rule.indicator.row().read(agent, fleet, now.plus(Duration::from_secs(1))) != reading
+}
+
 /// When a fading value first means something else. It goes one way only and is gone in the end, so that
 /// halving finds the millisecond.
-fn next_of_fading(rule: &Rule, signal: Signal, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
-    let read_at = |millis: u64| read::agent(signal, agent, fleet, now.plus(Duration::from_millis(millis)));
+fn next_of_fading(rule: &Rule, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
+    let row = rule.indicator.row();
+    let read_at = |millis: u64| row.read(agent, fleet, now.plus(Duration::from_millis(millis)));
     let meaning = |millis: u64| {
         let Verdict { level, cleared, .. } = verdict(rule, read_at(millis));
         (level.map(|(level, _)| level), cleared)

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::built_in;
 use super::compile::{RuleSet, RuleSettings};
-use crate::model::{Class, Level, RulePolicy};
+use super::indicators::Indicator;
+use crate::model::spending::Usage;
+use crate::model::{Agent, AgentStatus, Class, Level, RulePolicy, Snapshot, Time};
 
 fn settings() -> RuleSettings {
     RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) }
@@ -57,6 +59,7 @@ fn the_built_in_rules_are_those_of_the_contract() {
         "AlertsUndelivered",
         "ClusterHealth",
         "ComponentStatus",
+        "ContextNearlyFull",
         "DayCostBudget",
         "DayCostForecast",
         "DayTokenBudget",
@@ -156,11 +159,11 @@ fn each_mistake_is_named_with_its_remedy() {
         ("signal: {increase_of: restarts, over: 1ms}", "`over` must be from 1s to 7d"),
         (
             "signal: {increase_of: progress, over: 1h}",
-            "`progress` does not count up; take one of requests, request_errors, rate_limit_hits, retries, restarts, tokens, cost_usd",
+            "`progress` does not count up; take one of restarts, tokens, cost_usd, requests, request_errors, rate_limit_hits, retries",
         ),
         (
             "signal: {average_of: restarts, over: 1h}",
-            "`average_of: restarts` has no meaning; it takes progress and the budget ratios",
+            "`average_of: restarts` has no meaning; it takes progress, context_window_ratio, task_budget_ratio, day_budget_ratio, day_cost_ratio",
         ),
         ("signal: {changes_of: progress, over: 1h}", "`changes_of` takes status"),
         ("signal: {over: 1h}", "give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of"),
@@ -216,7 +219,7 @@ fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
         })
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
-    assert_eq!(errors, ["rules: 328 rules are too many; 256 are the most"]);
+    assert_eq!(errors, ["rules: 329 rules are too many; 256 are the most"]);
 }
 
 #[test]
@@ -259,7 +262,64 @@ fn a_word_that_is_not_known_is_named_with_what_would_do() {
 
 #[test]
 fn each_signal_has_the_word_of_the_rule_file() {
-    for signal in crate::model::Signal::ALL {
-        assert_eq!(serde_json::to_value(signal).expect("a word"), signal.word());
+    for indicator in Indicator::ALL {
+        let read: Indicator = serde_json::from_value(indicator.word().into()).expect("a word");
+        assert_eq!((read, Indicator::parse(indicator.word())), (*indicator, Some(*indicator)));
+        let mut spelt = String::new();
+        for letter in format!("{indicator:?}").chars() {
+            let gap = if letter.is_uppercase() && !spelt.is_empty() { "_" } else { "" };
+            spelt.extend(gap.chars().chain(letter.to_lowercase()));
+        }
+        assert_eq!(spelt, indicator.word(), "one name in the code and in a rule file");
+        assert!(!indicator.for_each().is_empty(), "{spelt} is read of something");
     }
+}
+
+#[test]
+fn what_a_value_follows_from_differs_when_it_does() {
+    let at = |seconds: i64| Time::from_millis(1_800_000_000_000 + seconds * 1_000);
+    let fleet = Snapshot { started_at: at(0), ..Snapshot::default() };
+    let agent =
+        Agent { ttl: Some(Duration::from_secs(60)), ..Agent::new("shop".into(), "a".into(), "push".into(), at(0)) };
+    // The words of what differs between two states of an agent.
+    let differ = |before: &Agent, after: &Agent| {
+        let is_other = |it: &&Indicator| it.row().basis(before, &fleet) != it.row().basis(after, &fleet);
+        Indicator::ALL.iter().filter(is_other).map(|it| it.word()).collect::<Vec<_>>()
+    };
+    assert_eq!(differ(&agent, &agent), [""; 0]);
+    let active = Agent { last_activity: Some(at(5)), ..agent.clone() };
+    assert_eq!(differ(&agent, &active), ["idle_seconds"]);
+    // A value that grows is another one when it grows from another moment, by a millisecond.
+    let later = Agent { last_activity: Some(Time::from_millis(at(5).as_millis() + 1)), ..agent.clone() };
+    assert_eq!(differ(&active, &later), ["idle_seconds"]);
+    assert_eq!(differ(&active, &Agent { last_heard: at(9), ..active.clone() }), [""; 0]);
+    let silent = Agent { stale: true, ..active.clone() };
+    assert_eq!(differ(&active, &silent), ["stale_seconds"]);
+    let failed = Agent { status: Some(AgentStatus::Failed), status_changes: 1, ..active.clone() };
+    let of_a_failure = [
+        "idle_seconds",
+        "status",
+        "context_window_ratio",
+        "tokens_since_progress",
+        "idle_spending_tokens",
+        "agents_down",
+    ];
+    assert_eq!(differ(&active, &failed), of_a_failure);
+    // There and back again is a change too.
+    assert_eq!(differ(&active, &Agent { status_changes: 2, ..active.clone() }), ["status"]);
+    // A value that fades is another one when it fades from another moment.
+    let mut spends = active.clone();
+    let spend = |seconds: i64, agent: &mut Agent| {
+        let usage =
+            Usage { now: at(seconds), started_at: at(0), is_total: false, tokens: 5, cost: 0.0, idle_since: None };
+        agent.spending_mut().book(&usage);
+    };
+    spend(10, &mut spends);
+    let mut spends_again = spends.clone();
+    spend(11, &mut spends_again);
+    let of_paces = ["day_budget_gone_in_seconds", "day_cost_gone_in_seconds", "token_velocity_ratio"];
+    assert_eq!(differ(&spends, &spends_again), of_paces);
+    let mut fails = spends.clone();
+    fails.spending_mut().failed(at(12), "no space", true);
+    assert_eq!(differ(&spends, &fails), ["same_error_count"]);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use minijinja::{Environment, State, UndefinedBehavior, Value, context};
 
-use crate::model::{Level, Signal, Subject, Time, duration};
+use super::indicators::Indicator;
+use crate::model::{Level, Subject, Time, duration};
 use crate::text::number::fixed;
 
 /// Longest rendered text in bytes.
@@ -99,9 +100,9 @@ impl Texts {
         rule: &str,
         summary: Option<&str>,
         action: Option<&str>,
-        signal: Signal,
+        indicator: Indicator,
     ) -> Result<(), String> {
-        let summary = summary.map_or_else(|| default_summary(rule, signal), str::to_owned);
+        let summary = summary.map_or_else(|| default_summary(rule, indicator), str::to_owned);
         for (key, text) in [("summary", summary), ("action", action.unwrap_or_default().to_owned())] {
             let name = format!("{rule}.{key}");
             let wrong = |error: minijinja::Error| format!("{key}: {error}");
@@ -153,22 +154,8 @@ impl Texts {
     }
 }
 
-fn default_summary(rule: &str, signal: Signal) -> String {
-    let filter = match signal {
-        Signal::IdleSeconds
-        | Signal::StaleSeconds
-        | Signal::TaskSeconds
-        | Signal::AgentsMissing
-        | Signal::DayBudgetGoneInSeconds
-        | Signal::DayCostGoneInSeconds
-        | Signal::SourceFailingSeconds
-        | Signal::ReceiverFailingSeconds
-        | Signal::UndeliveredSeconds
-        | Signal::LagSeconds
-        | Signal::StoreFailingSeconds => "duration",
-        Signal::TaskBudgetRatio | Signal::DayBudgetRatio | Signal::DayCostRatio | Signal::Progress => "percent",
-        _ => "count",
-    };
+fn default_summary(rule: &str, indicator: Indicator) -> String {
+    let filter = indicator.row().unit.filter();
     format!("{rule}: {{{{ subject }}}} is at {{{{ value | {filter} }}}}")
 }
 

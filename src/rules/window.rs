@@ -1,9 +1,11 @@
-//! What a signal did over the last minutes: increases of counters and averages of gauges, in bounded memory.
+//! What a value did over the last minutes: increases of counters and averages of gauges, in bounded memory.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Signal, Time, Window};
+use super::indicators::Indicator;
+use crate::model::{Time, Window};
 
 /// A window is remembered in at most about this many pieces; denser events are put together.
 const PIECES: u32 = 120;
@@ -11,8 +13,8 @@ const PIECES: u32 = 120;
 /// What is followed: one for each distinct pair in the rules.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct TrackSpec {
-    /// The signal.
-    pub(super) signal: Signal,
+    /// Of which indicator.
+    pub(super) indicator: Indicator,
     /// How far back.
     pub(super) over: Duration,
     /// Whether its average is wanted, else its increase.
@@ -88,11 +90,11 @@ impl Track {
     }
 
     /// What outlives the program; nothing before the first value.
-    pub(super) fn saved(&self, signal: Signal) -> Option<Window> {
+    pub(super) fn saved(&self, indicator: Indicator) -> Option<Window> {
         let since = self.since?;
         let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
         Some(Window {
-            signal,
+            signal: Arc::from(indicator.word()),
             over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
             average: self.average,
             since,
@@ -190,13 +192,13 @@ mod tests {
             for (second, value) in [(0, 5.0), (100, 7.0), (200, 8.0)] {
                 before.observe(at(second), value, false, true);
             }
-            let saved = before.saved(Signal::Restarts).expect("it has a value");
+            let saved = before.saved(Indicator::Restarts).expect("it has a value");
             let saved = serde_json::from_str(&serde_json::to_string(&saved).expect("JSON")).expect("the same");
             let mut after = track(average);
             after.restore(at(5_300), &saved, Duration::from_secs(5_000));
             assert_eq!(
-                before.saved(Signal::Restarts).map(|it| it.pieces),
-                after.saved(Signal::Restarts).map(|it| it.pieces)
+                before.saved(Indicator::Restarts).map(|it| it.pieces),
+                after.saved(Indicator::Restarts).map(|it| it.pieces)
             );
             for second in [300, 650, 750, 900] {
                 assert_eq!(before.increase(at(second)), after.increase(at(second + 5_000)), "{average} {second}");
@@ -214,13 +216,13 @@ mod tests {
         before.observe(at(9_000), 5.0, false, true);
         before.observe(at(9_100), 7.0, false, true);
         let mut after = track(false);
-        after.restore(at(100), &before.saved(Signal::Restarts).expect("a value"), Duration::ZERO);
+        after.restore(at(100), &before.saved(Indicator::Restarts).expect("a value"), Duration::ZERO);
         assert_eq!(after.increase(at(100)), 2.0);
         assert_eq!(after.increase(at(701)), 0.0);
     }
 
     fn track(average: bool) -> Track {
-        Track::new(&TrackSpec { signal: Signal::Restarts, over: Duration::from_secs(600), average })
+        Track::new(&TrackSpec { indicator: Indicator::Restarts, over: Duration::from_secs(600), average })
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use lookout::rules::ForEach;
 use lookout::rules::compile::RuleSettings;
-use lookout::rules::file::ForEach;
 
 use crate::program::Setup;
 use crate::{Case, tidy, trial};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::metrics::names::{self, Family};
-use crate::model::{AgentStatus, ComponentStatus, Health, Level, Signal, duration};
-use crate::rules::file::{ForEach, Where};
-use crate::rules::{Description, Measure, When};
+use crate::metrics::names;
+use crate::model::{Level, duration};
+use crate::rules::file::Where;
+use crate::rules::{Description, ForEach, Indicator, Measure, PromQl, When};
 
 /// What tells the agents of all targets apart.
 const ON_AGENT: &str = "on (job, instance, project, agent_name)";
@@ -38,63 +38,50 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
     if rule.when == When::Absent {
         return Err("PromQL can't tell what was once known from what never was".to_owned());
     }
-    match (rule.for_each, rule.value) {
-        (ForEach::Source, _) => by_time(rule, selected(&names::SOURCE_UP, &[]) + " == 0", Duration::ZERO),
-        (_, Measure::Now(Signal::StaleSeconds)) => {
-            let silent = format!("{} == 0", of_agent(rule, &names::AGENT_UP, &[]));
-            by_time(rule, silent + &unless_done(), timeout)
+    let Measure::Now(indicator) = rule.value else {
+        let (expr, condition) = measured(rule, rule.value)?;
+        return Ok(compared(rule, &expr, &condition));
+    };
+    match (indicator.promql(), rule.for_each) {
+        (PromQl::Never(reason), _) => Err(reason.to_owned()),
+        (PromQl::SourceDown(family), _) => by_time(rule, selected(family, &[]) + " == 0", Duration::ZERO),
+        (PromQl::SilentSince(family), _) => {
+            by_time(rule, format!("{} == 0", of_agent(rule, family, &[])) + &unless_done(), timeout)
         }
-        (_, Measure::Now(Signal::TaskSeconds)) => Err("no metric says when a task began".to_owned()),
-        (_, Measure::Now(Signal::AgentsMissing)) => Err("no metric says who is expected and was never seen".to_owned()),
-        (_, Measure::Now(Signal::ReceiverFailingSeconds)) => {
-            Err("no metric says since when a receiver fails".to_owned())
+        (PromQl::OfSidecar(family), _) => Ok(compared(rule, family, "")),
+        (PromQl::Words(family, label), _) => words(rule, (family, label), &indicator.words()),
+        (PromQl::UnlessDone(family), _) => Ok(compared(rule, &of_agent(rule, family, &[]), &unless_done())),
+        (PromQl::Below(family, expected), for_each) => {
+            let below = format!("{} < {}", of_agent(rule, family, &[]), of_agent(rule, expected, &[]));
+            if for_each == ForEach::Cluster { counted(rule, "down", &below) } else { one_below(rule, &below) }
         }
-        (_, Measure::Now(Signal::GivenUp)) => {
-            Err("no metric says what was given up since a receiver last took one".to_owned())
+        (PromQl::Flag(family), ForEach::Cluster) => {
+            counted(rule, "limited", &format!("{} == 1", of_agent(rule, family, &[])))
         }
-        (_, Measure::Now(Signal::StoreFailingSeconds)) => Err("no metric says since when the store fails".to_owned()),
-        (_, Measure::Now(Signal::UndeliveredSeconds)) => Ok(compared(rule, names::OUTBOX_OLDEST_AGE.name, "")),
-        (_, Measure::Now(Signal::LagSeconds)) => Ok(compared(rule, names::ENGINE_LAG.name, "")),
-        (_, Measure::Now(Signal::Status)) => words(rule, &names::AGENT_STATUS, |code| {
-            AgentStatus::ALL.into_iter().find(|it| f64::from(*it as u8) == code).map(AgentStatus::as_str)
-        }),
-        (_, Measure::Now(Signal::ComponentStatus)) => words(rule, &names::COMPONENT_STATUS, |code| {
-            ComponentStatus::ALL.into_iter().find(|it| f64::from(*it as u8) == code).map(ComponentStatus::as_str)
-        }),
-        (_, Measure::Now(Signal::ClusterHealth)) => words(rule, &names::CLUSTER_HEALTH, |code| {
-            Health::ALL.into_iter().find(|it| f64::from(*it as u8) == code).map(Health::as_str)
-        }),
-        (ForEach::Agent, Measure::Now(Signal::AgentsDown)) => {
-            let reached = rule.levels.iter().rev().find(|(_, threshold)| match rule.when {
-                When::AtLeast => 0.0 < *threshold && *threshold <= 1.0,
-                _ => *threshold == 1.0,
-            });
-            let (level, _) = reached.ok_or("one agent is down or not; write `at_least` with 1")?;
-            let said = Said { expr: down(rule) + &narrowed(rule), held: rule.hold, value: Shown::Measured };
-            Ok(vec![(*level, said)])
-        }
-        (_, Measure::Now(Signal::AgentsDown)) => {
-            if rule.when != When::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
-                return Err("where no agent is down, PromQL counts nothing".to_owned());
-            }
-            Ok(compared(rule, &format!("count by (job, instance, project) ({})", down(rule)), ""))
-        }
-        (ForEach::Cluster, Measure::Now(Signal::AgentsLimited)) => {
-            if rule.when != When::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
-                return Err("where no agent is limited, PromQL counts nothing".to_owned());
-            }
-            let limited = of_agent(rule, &names::AGENT_LIMITED, &[]);
-            Ok(compared(rule, &format!("count by (job, instance, project) ({limited} == 1)"), ""))
-        }
-        (_, Measure::Now(Signal::AgentsLimited)) => Ok(compared(rule, &of_agent(rule, &names::AGENT_LIMITED, &[]), "")),
-        (_, Measure::Now(Signal::IdleSeconds)) => {
-            Ok(compared(rule, &of_agent(rule, &names::AGENT_IDLE_TIME, &[]), &unless_done()))
-        }
-        (_, value) => {
-            let (expr, condition) = measured(rule, value)?;
-            Ok(compared(rule, &expr, &condition))
+        (PromQl::Flag(family), _) => Ok(compared(rule, &of_agent(rule, family, &[]), "")),
+        (PromQl::Unsaid | PromQl::Family(_) | PromQl::ByType(_) | PromQl::Share { .. }, _) => {
+            Ok(compared(rule, &gauge(rule, indicator)?, ""))
         }
     }
+}
+
+/// The one level that a single agent can reach for which `condition` holds.
+fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, Said)>, String> {
+    let reached = rule.levels.iter().rev().find(|(_, threshold)| match rule.when {
+        When::AtLeast => 0.0 < *threshold && *threshold <= 1.0,
+        _ => *threshold == 1.0,
+    });
+    let (level, _) = reached.ok_or("one agent is down or not; write `at_least` with 1")?;
+    let said = Said { expr: condition.to_owned() + &narrowed(rule), held: rule.hold, value: Shown::Measured };
+    Ok(vec![(*level, said)])
+}
+
+/// How many agents of a project there are for which `condition` holds, which makes them `what`.
+fn counted(rule: &Description<'_>, what: &str, condition: &str) -> Result<Vec<(Level, Said)>, String> {
+    if rule.when != When::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
+        return Err(format!("where no agent is {what}, PromQL counts nothing"));
+    }
+    Ok(compared(rule, &format!("count by (job, instance, project) ({condition})"), ""))
 }
 
 /// Lookout's own verdict at `level`.
@@ -114,7 +101,8 @@ pub(super) fn remarks(rule: &Description<'_>, said: &Result<Vec<(Level, Said)>, 
     match said {
         Err(reason) => remarks.push(format!("{reason}, so that this is lookout's own verdict")),
         Ok(levels) => {
-            if rule.value == Measure::Now(Signal::StaleSeconds) && levels.iter().any(|(_, said)| !said.held.is_zero()) {
+            let is_silence = matches!(rule.value, Measure::Now(it) if matches!(it.promql(), PromQl::SilentSince(_)));
+            if is_silence && levels.iter().any(|(_, said)| !said.held.is_zero()) {
                 remarks.push(
                     "the time is counted from `agents.timeout` on, also for who promised another rhythm".to_owned(),
                 );
@@ -142,18 +130,18 @@ fn by_time(rule: &Description<'_>, expr: String, known_after: Duration) -> Resul
     Ok(rule.levels.iter().map(|(level, threshold)| (*level, said(*threshold))).collect())
 }
 
-/// Levels that are words of a family with a series for each.
+/// Levels that are words of a family with a series for each, in the label given.
 fn words(
     rule: &Description<'_>,
-    family: &Family,
-    word: impl Fn(f64) -> Option<&'static str>,
+    (family, label): (&str, &str),
+    words: &[&'static str],
 ) -> Result<Vec<(Level, Said)>, String> {
     if rule.when != When::Equals {
         return Err("words have no order in PromQL".to_owned());
     }
-    let label = if rule.for_each == ForEach::Cluster { "health" } else { "status" };
     let one = |(level, code): &(Level, f64)| {
-        let word = word(*code).ok_or_else(|| format!("{code} is no word of {}", family.name))?;
+        let word = words.iter().enumerate().find(|(place, _)| *place as f64 == *code);
+        let (_, word) = word.ok_or_else(|| format!("{code} is no word of {family}"))?;
         let expr = format!("{} == 1{}", of_agent(rule, family, &[(label, word)]), narrowed(rule));
         Ok((*level, Said { expr, held: rule.hold, value: Shown::Threshold }))
     };
@@ -177,30 +165,35 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
     rule.levels.iter().zip(next).map(one).collect()
 }
 
-/// The expression of a value by number, and a condition beside it.
+/// The expression of a value taken over a time, and a condition beside it.
 fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), String> {
     let window = |over: Duration| format!("[{}]", prometheus_duration(over));
-    let taken = |function: &str, signal: Signal, over: Duration| -> Result<String, String> {
-        let (family, by_type) = counter(signal).ok_or_else(|| no_metric(signal))?;
-        let expr = format!("{function}({}{})", of_agent(rule, family, &[]), window(over));
-        Ok(if by_type { format!("sum {BY_AGENT} ({expr})") } else { expr })
+    let taken = |function: &str, indicator: Indicator, over: Duration| -> Result<String, String> {
+        let of = |family| format!("{function}({}{})", of_agent(rule, family, &[]), window(over));
+        match indicator.promql() {
+            // Each change ends one series of the family and begins another.
+            PromQl::Words(family, _) => {
+                let changes = format!("changes({}{})", of_agent(rule, family, &[]), window(over));
+                Ok(format!("sum {BY_AGENT} ({changes}) / 2"))
+            }
+            PromQl::Family(family) => Ok(of(family)),
+            PromQl::ByType(family) => Ok(format!("sum {BY_AGENT} ({})", of(family))),
+            _ => Err(no_metric(indicator)),
+        }
     };
     Ok(match value {
-        Measure::Now(signal) => (gauge(rule, signal)?, String::new()),
-        Measure::Increase(Signal::Status, over) => {
-            // Each change ends one series of the family and begins another.
-            let changes = format!("changes({}{})", of_agent(rule, &names::AGENT_STATUS, &[]), window(over));
-            (format!("sum {BY_AGENT} ({changes}) / 2"), String::new())
-        }
-        Measure::Increase(signal, over) => (taken("increase", signal, over)?, String::new()),
-        Measure::Rate(signal, over) => (taken("rate", signal, over)?, String::new()),
-        Measure::Average(Signal::Progress, over) => {
-            (format!("avg_over_time({}{})", gauge(rule, Signal::Progress)?, window(over)), String::new())
-        }
-        Measure::Average(signal, over) => {
-            let every = format!("[{}:]", prometheus_duration(over));
-            (format!("avg_over_time(({}){every})", gauge(rule, signal)?), String::new())
-        }
+        Measure::Now(indicator) => (gauge(rule, indicator)?, String::new()),
+        Measure::Increase(indicator, over) => (taken("increase", indicator, over)?, String::new()),
+        Measure::Rate(indicator, over) => (taken("rate", indicator, over)?, String::new()),
+        Measure::Average(indicator, over) => match indicator.promql() {
+            PromQl::Family(family) => {
+                (format!("avg_over_time({}{})", of_agent(rule, family, &[]), window(over)), String::new())
+            }
+            _ => {
+                let every = format!("[{}:]", prometheus_duration(over));
+                (format!("avg_over_time(({}){every})", gauge(rule, indicator)?), String::new())
+            }
+        },
         Measure::Ratio(part, whole, over, least) => {
             let whole = taken("increase", whole, over)?;
             (format!("{} / {whole}", taken("increase", part, over)?), format!("\nand {whole} >= {least}"))
@@ -208,46 +201,21 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
     })
 }
 
-fn no_metric(signal: Signal) -> String {
-    format!("no metric says {}", signal.word())
+fn no_metric(indicator: Indicator) -> String {
+    format!("no metric says {}", indicator.word())
 }
 
-/// A signal as it is.
-fn gauge(rule: &Description<'_>, signal: Signal) -> Result<String, String> {
-    let ratio = |used: &Family, budget: &Family, scope: &str| {
-        let scope = [("scope", scope)];
-        format!("{} / ({} > 0)", of_agent(rule, used, &scope), of_agent(rule, budget, &scope))
-    };
-    let tokens = |scope| ratio(&names::AGENT_BUDGET_USED_TOKENS, &names::AGENT_BUDGET_TOKENS, scope);
-    Ok(match signal {
-        Signal::Progress => of_agent(rule, &names::AGENT_PROGRESS, &[]),
-        Signal::TaskBudgetRatio => tokens("task"),
-        Signal::DayBudgetRatio => tokens("day"),
-        Signal::DayCostRatio => ratio(&names::AGENT_BUDGET_USED_USD, &names::AGENT_BUDGET_USD, "day"),
-        signal => {
-            let (family, by_type) = counter(signal).ok_or_else(|| no_metric(signal))?;
-            let expr = of_agent(rule, family, &[]);
-            if by_type { format!("sum {BY_AGENT} ({expr})") } else { expr }
+/// A value as it is.
+fn gauge(rule: &Description<'_>, indicator: Indicator) -> Result<String, String> {
+    Ok(match indicator.promql() {
+        PromQl::Family(family) => of_agent(rule, family, &[]),
+        PromQl::ByType(family) => format!("sum {BY_AGENT} ({})", of_agent(rule, family, &[])),
+        PromQl::Share { used, budget, scope } => {
+            let scope = [("scope", scope)];
+            format!("{} / ({} > 0)", of_agent(rule, used, &scope), of_agent(rule, budget, &scope))
         }
+        _ => return Err(no_metric(indicator)),
     })
-}
-
-/// The family of a signal that counts, and whether it has a series for each type.
-const fn counter(signal: Signal) -> Option<(&'static Family, bool)> {
-    Some(match signal {
-        Signal::Restarts => (&names::AGENT_RESTARTS, false),
-        Signal::Tokens => (&names::AGENT_TOKENS, true),
-        Signal::CostUsd => (&names::AGENT_COST, false),
-        Signal::Requests => (&names::AGENT_REQUESTS, false),
-        Signal::RequestErrors => (&names::AGENT_REQUEST_ERRORS, false),
-        Signal::RateLimitHits => (&names::AGENT_RATE_LIMIT_HITS, false),
-        Signal::Retries => (&names::AGENT_RETRIES, false),
-        _ => return None,
-    })
-}
-
-fn down(rule: &Description<'_>) -> String {
-    format!("{} < {}", of_agent(rule, &names::AGENT_UP, &[]), of_agent(rule, &names::AGENT_EXPECTED, &[]))
 }
 
 /// Not those who ended or were stopped on purpose.
@@ -257,7 +225,7 @@ fn unless_done() -> String {
 }
 
 /// The family with the labels given and those that the rule's filter asks for.
-fn of_agent(rule: &Description<'_>, family: &Family, labels: &[(&str, &str)]) -> String {
+fn of_agent(rule: &Description<'_>, family: &str, labels: &[(&str, &str)]) -> String {
     let mut matchers: Vec<String> = Vec::new();
     if let Some(Where { project, agent_name, .. }) = rule.filter {
         matchers.extend(project.as_deref().map(|pattern| matcher("project", pattern)));
@@ -270,8 +238,8 @@ fn of_agent(rule: &Description<'_>, family: &Family, labels: &[(&str, &str)]) ->
     )
 }
 
-fn selected(family: &Family, matchers: &[String]) -> String {
-    if matchers.is_empty() { family.name.to_owned() } else { format!("{}{{{}}}", family.name, matchers.join(", ")) }
+fn selected(family: &str, matchers: &[String]) -> String {
+    if matchers.is_empty() { family.to_owned() } else { format!("{family}{{{}}}", matchers.join(", ")) }
 }
 
 /// What a filter asks beyond names, as conditions.
@@ -279,11 +247,11 @@ fn narrowed(rule: &Description<'_>) -> String {
     let Some(Where { r#type, status, .. }) = rule.filter else { return String::new() };
     let mut conditions = String::new();
     if let Some(pattern) = r#type {
-        let info = selected(&names::AGENT_INFO, &[matcher("agent_type", pattern)]);
+        let info = selected(names::AGENT_INFO.name, &[matcher("agent_type", pattern)]);
         conditions.push_str(&format!("\nand {ON_AGENT}\n  {info}"));
     }
     if let Some(pattern) = status {
-        let status = selected(&names::AGENT_STATUS, &[matcher("status", pattern)]);
+        let status = selected(names::AGENT_STATUS.name, &[matcher("status", pattern)]);
         conditions.push_str(&format!("\nand {ON_AGENT}\n  {status} == 1"));
     }
     conditions

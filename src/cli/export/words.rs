@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::promql::{Said, Shown};
 use crate::model::Level;
-use crate::rules::file::ForEach;
+use crate::rules::ForEach;
 use crate::rules::{Description, as_count, as_duration, as_percent};
 
 /// The value, as Go's templates name it.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingQuestion, WaitingReview};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentTelemetry, EndedTask, RejectReason, Signal, Signals, UsageOwner};
+use crate::model::{AgentTelemetry, EndedTask, RejectReason, UsageOwner};
 
 #[test]
 fn what_is_absent_stays_and_null_clears() {
@@ -100,12 +100,9 @@ fn a_counter_that_goes_down_began_anew() {
         ..named("a")
     };
     watch.push(0, report(3, 100));
-    let changed =
-        |watch: &Watch| watch.fleet.changes().agents.iter().fold(Signals::NONE, |all, (_, one)| all.union(*one));
     assert_eq!(watch.agent("a").restarts.get(), Some(3), "the first restart count is known in full");
     watch.push(1, report(3, 40));
     assert_eq!((watch.agent("a").restarts.get(), watch.agent("a").requests.get()), (Some(3), Some(140)));
-    assert!(changed(&watch).contains(Signal::Requests) && !changed(&watch).contains(Signal::Restarts));
     watch.push(2, report(0, 0));
     assert_eq!((watch.agent("a").restarts.get(), watch.agent("a").requests.get()), (Some(3), Some(140)));
     watch.push(3, report(1, 1));
@@ -300,4 +297,22 @@ fn tokens_without_number_are_as_many_as_can_be_counted() {
         assert_eq!((agent.total_tokens(), agent.unpriced_tokens.get()), (Some(u64::MAX), Some(u64::MAX)));
         assert_eq!(agent.day_tokens, u64::MAX);
     }
+}
+
+#[test]
+fn how_full_a_context_window_is_comes_by_push_and_telemetry_and_is_kept() {
+    let mut watch = Watch::new(settings());
+    let said = |ratio| AgentUpdate { context_window_ratio: ratio, ..named("a") };
+    assert_eq!(watch.push(0, named("a")).context_window_ratio, None, "what nobody tells is unknown");
+    assert_eq!(watch.push(1, said(Patch::Set(0.5))).context_window_ratio, Some(0.5));
+    assert_eq!(watch.push(2, said(Patch::Keep)).context_window_ratio, Some(0.5));
+    let (project, agent) = ("shop".into(), "a".into());
+    let telemetry = AgentTelemetry { project, agent, context_window_ratio: Some(0.75), ..AgentTelemetry::default() };
+    watch.fleet.telemetry(at(3), &[telemetry.clone(), AgentTelemetry { context_window_ratio: None, ..telemetry }]);
+    assert_eq!(watch.agent("a").context_window_ratio, Some(0.75));
+    let saved = serde_json::to_string(watch.agent("a")).expect("JSON");
+    let mut fleet = Fleet::new(at(10), settings());
+    fleet.restore(at(10), vec![], vec![serde_json::from_str(&saved).expect("the same")], vec![], []);
+    assert_eq!(fleet.find("shop", "a").and_then(|agent| agent.context_window_ratio), Some(0.75));
+    assert_eq!(watch.push(4, said(Patch::Clear)).context_window_ratio, None);
 }

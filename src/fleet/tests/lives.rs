@@ -132,21 +132,6 @@ fn our_downtime_is_not_their_silence() {
 }
 
 #[test]
-fn the_first_word_after_a_restart_is_judged_in_full() {
-    let mut before = Watch::new(settings());
-    before.push(0, AgentUpdate { last_activity: Some(at(-400)), ..a(Running) });
-    let saved = before.agent("a").clone();
-    let mut fleet = Fleet::new(at(10), settings());
-    fleet.restore(at(10), vec![], vec![saved], vec![], []);
-    let mut watch = Watch { fleet };
-    let same = AgentUpdate { last_activity: Some(at(-400)), ..a(Running) };
-    watch.push(11, same.clone());
-    assert_eq!(watch.fleet.changes().agents, [(0, crate::model::Signals::ALL)]);
-    watch.push(12, same);
-    assert_eq!(watch.fleet.changes().agents, [(0, crate::model::Signals::NONE)]);
-}
-
-#[test]
 fn the_expected_are_missed_from_the_moment_they_are_not_there() {
     let expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["a".into(), "b".into()], count: Some(2) }];

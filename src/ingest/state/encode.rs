@@ -65,6 +65,7 @@ fn agent(update: &AgentUpdate<'_>) -> Value {
     fields.known("task_started_at", update.task_started_at.map(|at| at.to_string()));
     fields.patch("phase", &update.phase);
     fields.patch("progress", &update.progress);
+    fields.patch("context_window_ratio", &update.context_window_ratio);
     fields.known("restart_count", update.restart_count);
     fields.known("last_activity", update.last_activity.map(|at| at.to_string()));
     let completion = match &update.estimated_completion {
@@ -148,7 +149,7 @@ mod tests {
             name in text(), texts in proptest::collection::vec(proptest::option::of(text()), 2),
             status in proptest::option::of(0..9_usize), running in proptest::option::of(any::<bool>()),
             reason in patch(text()), task in patch(text()), phase in patch(text()),
-            progress in patch((0..1_000_u16).prop_map(|tenths| f64::from(tenths) / 10.0)),
+            (progress, context_window_ratio) in (patch((0..1_000_u16).prop_map(|tenths| f64::from(tenths) / 10.0)), patch((0..9_u8).prop_map(|eighths| f64::from(eighths) / 8.0))),
             times in proptest::collection::vec(proptest::option::of(0..100_000_000_i64), 2),
             completion in patch(0..100_000_000_i64),
             counts in proptest::collection::vec(proptest::option::of(0..1_u64 << 50), 12),
@@ -170,6 +171,7 @@ mod tests {
                 task_started_at: past(0),
                 phase: owned(phase),
                 progress,
+                context_window_ratio,
                 restart_count: count(0),
                 last_activity: past(1),
                 is_activity_unread: false,

@@ -270,6 +270,26 @@ fn a_bad_value_costs_itself_and_not_its_agent() {
         (r#"{"name":"a","status":"hibernating"}"#, "status", "status", "use one of idle"),
         (r#"{"name":"a","status":3}"#, "status", "value", "`status` is 3"),
         (r#"{"name":"a","running":"yes"}"#, "running", "value", "true or false"),
+        (r#"{"name":"a","context_window_ratio":1.01}"#, "context_window_ratio", "value", "from 0 to 1"),
+        (
+            r#"{"name":"a","context_window":{"used_percentage":101}}"#,
+            "context_window.used_percentage",
+            "value",
+            "from 0 to 100",
+        ),
+        (
+            r#"{"name":"a","context_window":{"used":2,"size":1}}"#,
+            "context_window.used",
+            "value",
+            "is 2 of 1; it must be no more than its size",
+        ),
+        (
+            r#"{"name":"a","context_window":{"used":0,"size":0}}"#,
+            "context_window.used",
+            "value",
+            "no more than its size",
+        ),
+        (r#"{"name":"a","context_window":0.5}"#, "context_window", "value", "an object of counters"),
         (r#"{"name":"a","progress":101}"#, "progress", "value", "from 0 to 100"),
         (r#"{"name":"a","progress":-0.1}"#, "progress", "value", "from 0 to 100"),
         (r#"{"name":"a","progress":"NaN"}"#, "progress", "value", "`progress` is `NaN`"),
@@ -511,5 +531,30 @@ proptest! {
             (Err(_), Err(_)) => {}
             (plain, escapes) => prop_assert!(false, "{plain:?} {escapes:?}"),
         }
+    }
+}
+
+#[test]
+fn a_context_window_is_a_ratio_percent_or_tokens() {
+    let read = |said: &str| {
+        let body = format!(r#"{{"agents": [{{"name": "a", {said}}}]}}"#);
+        let batch = decode_state(&body, at(NOW)).expect("a batch");
+        assert_eq!(batch.rejected.len(), 0, "{said}: {:?}", batch.rejected);
+        batch.agents[0].context_window_ratio.clone()
+    };
+    for said in [
+        r#""context_window_ratio": 0.75"#,
+        r#""contextWindowRatio": 0.75"#,
+        r#""context_window": {"ratio": 0.75}"#,
+        r#""context_window": {"used": 150000, "size": 200000}"#,
+        r#""contextWindow": {"contextWindowSize": 8, "used": 6, "other": []}"#,
+        r#""context_window": {"used_percentage": 75, "context_window_size": 200000}"#,
+        r#""context_window_percent": 75"#,
+    ] {
+        assert_eq!(read(said), Patch::Set(0.75), "{said}");
+    }
+    assert_eq!(read(r#""context_window_ratio": null"#), Patch::Clear);
+    for said in [r#""context_window": null"#, r#""context_window": {"used": 5}"#, r#""phase": "x""#] {
+        assert_eq!(read(said), Patch::Keep, "{said}");
     }
 }

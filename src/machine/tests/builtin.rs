@@ -378,3 +378,21 @@ fn who_failed_for_a_limit_is_down_the_moment_the_limit_is_over() {
     world.push(40, counted(5, 2)).until(2_000);
     assert_eq!(world.told(&["AgentDown"]), ["40 AgentDown a over", "640 AgentDown a error"], "the limit has ended");
 }
+
+#[test]
+fn a_context_window_is_nearly_full_from_four_fifths_on() {
+    let rules = ["ContextNearlyFull"];
+    let mut world = World::new(settings(), "rules: []");
+    let full = |ratio| AgentUpdate { context_window_ratio: Patch::Set(ratio), ..a(Running) };
+    world.push(0, a(Running)).push(1, full(0.799)).push(2, full(0.8)).push(3, full(0.949)).push(4, full(0.95));
+    let levels = ["2 ContextNearlyFull a warning", "4 ContextNearlyFull a error"];
+    assert_eq!(world.told(&rules), levels, "of whom nobody tells it, it is unknown and fine");
+    world.push(5, full(0.7)).push(6, full(0.699));
+    assert_eq!(world.told(&rules), ["5 ContextNearlyFull a warning", "6 ContextNearlyFull a over"]);
+    // Unknown holds it, also over a restart; who ended needs none.
+    world.push(7, full(0.9)).restart(100);
+    world.push(101, AgentUpdate { context_window_ratio: Patch::Clear, ..a(Running) });
+    world.push(102, full(0.96)).push(103, a(Completed));
+    let expected = ["101 ContextNearlyFull a no data", "102 ContextNearlyFull a error", "103 ContextNearlyFull a over"];
+    assert_eq!(world.told(&rules), expected);
+}

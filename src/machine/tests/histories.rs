@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::hook::{End, Failure, Step};
 use crate::model::update::UsageUpdate;
+use crate::model::{AgentTelemetry, Hook, Refusal};
+use crate::rules::{ForEach, Indicator, Measure};
 
 /// Rules of every kind, with thresholds and windows of seconds.
 const TEXT: &str = r#"
@@ -31,6 +34,20 @@ rules:
   - {name: Zombie, for_each: agent, signal: idle_spending_tokens, when: at_least, levels: {warning: 5}}
   - {name: AgentMissing, for_each: agent, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}, where: {agent_name: "agent0"}}
   - {name: FleetTooSmall, for_each: cluster, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}}
+  - {name: Used, for_each: agent, signal: task_budget_ratio, when: at_least, levels: {info: 0.2, warning: 0.5}}
+  - {name: UsedToday, for_each: agent, signal: {average_of: day_budget_ratio, over: 30s}, when: at_least, levels: {info: 0.1}}
+  - {name: Day, for_each: agent, signal: day_budget_ratio, when: at_least, levels: {info: 0.1, warning: 0.5}}
+  - {name: CostOfDay, for_each: agent, signal: day_cost_ratio, when: at_least, levels: {info: 0.1, warning: 0.5}}
+  - {name: CostGone, for_each: agent, signal: day_cost_gone_in_seconds, when: at_most, levels: {warning: 20m}}
+  - {name: Cost, for_each: agent, signal: cost_usd, when: at_least, levels: {info: 0.5, warning: 1}}
+  - {name: Began, for_each: agent, signal: restarts, when: at_least, levels: {info: 3, warning: 9}}
+  - {name: Asked, for_each: agent, signal: requests, when: at_least, levels: {info: 3, warning: 9}}
+  - {name: Failing, for_each: agent, signal: request_errors, when: at_least, levels: {info: 3, warning: 9}}
+  - {name: Refused, for_each: agent, signal: rate_limit_hits, when: at_least, levels: {info: 1, warning: 3}}
+  - {name: Again, for_each: agent, signal: retries, when: at_least, levels: {info: 1, warning: 3}}
+  - {name: Progress, for_each: agent, signal: progress, when: at_least, levels: {info: 0.5}}
+  - {name: Down, for_each: agent, signal: agents_down, when: at_least, levels: {info: 1}}
+  - {name: Held, for_each: agent, signal: agents_limited, when: at_least, levels: {info: 1}}
   - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 15s, error: 35s}}
 "#;
 
@@ -41,6 +58,7 @@ struct Report {
     task: u8,
     active: Option<u8>,
     counters: [Option<u8>; 3],
+    tokens: Option<u8>,
     progress: u8,
     is_custom: bool,
 }
@@ -51,30 +69,59 @@ enum Happening {
     Usage(u8),
     Poll(bool),
     Component(u8),
+    Hook(u8, u8),
+    Telemetry(u8, [u8; 4], bool),
     Wait(u8),
+}
+
+/// What a hook can tell.
+fn steps() -> Vec<Step> {
+    vec![
+        Step::Prompted,
+        Step::ToolBegan { tool: "Bash".into(), asks: None },
+        Step::AsksPermission("Bash".into()),
+        Step::StillIdle,
+        Step::SubagentBegan,
+        Step::SubagentEnded,
+        Step::Stopped { in_background: false },
+        Step::Failed(Failure::RateLimit),
+        Step::Failed(Failure::Error("no space".into())),
+        Step::Lives,
+        Step::Ended(End::Over),
+    ]
 }
 
 fn events() -> impl Strategy<Value = Vec<Happening>> {
     let counter = || proptest::option::of(0..12u8);
-    let report =
-        (
-            0..3u8,
-            0..14u8,
-            0..6u8,
-            proptest::option::of(0..60u8),
-            (counter(), counter(), counter()),
-            0..5u8,
-            any::<bool>(),
-        )
-            .prop_map(|(name, status, task, active, (restarts, requests, errors), progress, is_custom)| {
-                Report { name, status, task, active, counters: [restarts, requests, errors], progress, is_custom }
-            });
+    let report = (
+        0..3u8,
+        0..14u8,
+        0..6u8,
+        proptest::option::of(0..60u8),
+        (counter(), counter(), counter()),
+        0..5u8,
+        (any::<bool>(), counter()),
+    )
+        .prop_map(|(name, status, task, active, (restarts, requests, errors), progress, (is_custom, tokens))| Report {
+            name,
+            status,
+            task,
+            active,
+            counters: [restarts, requests, errors],
+            tokens,
+            progress,
+            is_custom,
+        });
     let event = prop_oneof![
         6 => (proptest::bool::weighted(0.2), proptest::option::of(5..90u8), proptest::collection::vec(report, 0..3))
             .prop_map(|(complete, ttl, reports)| Happening::Push(complete, ttl, reports)),
         1 => (0..4u8).prop_map(Happening::Usage),
         1 => any::<bool>().prop_map(Happening::Poll),
         1 => (0..4u8).prop_map(Happening::Component),
+        2 => (0..4u8, 0..11u8).prop_map(|(name, step)| Happening::Hook(name, step)),
+        2 => (0..4u8, any::<[u8; 4]>(), any::<bool>()).prop_map(|(name, counts, refused)| {
+            Happening::Telemetry(name, counts.map(|count| count % 4), refused)
+        }),
         6 => (0..50u8).prop_map(Happening::Wait),
     ];
     proptest::collection::vec(event, 1..40)
@@ -93,10 +140,19 @@ fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
         restart_count: report.counters[0].map(u64::from),
         requests: report.counters[1].map(u64::from),
         request_errors: report.counters[2].map(u64::from),
+        retries: report.counters[2].map(|errors| u64::from(errors / 2)),
+        tokens: [report.tokens.map(u64::from), None, None, None, None],
+        cost_usd: report.tokens.map(|tokens| f64::from(tokens) / 10.0),
         progress: match report.progress {
             0 => Patch::Clear,
             1 => Patch::Set(10.0),
             2 => Patch::Set(90.0),
+            _ => Patch::Keep,
+        },
+        context_window_ratio: match report.progress {
+            0 => Patch::Set(0.85),
+            1 => Patch::Set(0.97),
+            2 => Patch::Clear,
             _ => Patch::Keep,
         },
         ..AgentUpdate { name: format!("agent{}", report.name).into(), ..AgentUpdate::default() }
@@ -123,6 +179,29 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
         Happening::Component(status) => {
             world.push_batch(second, component(ComponentStatus::ALL[usize::from(*status)]));
         }
+        Happening::Hook(name, step) => {
+            let step = steps().swap_remove(usize::from(*step));
+            let (project, agent, agent_type) = ("shop".into(), format!("agent{name}").into(), "custom".into());
+            let hook =
+                Hook { project, agent, agent_type, session: 1, subagent: None, step, retry_at: None, stop: None };
+            world.take(second, Event::Hook(hook));
+        }
+        Happening::Telemetry(name, [tokens, requests, errors, retries], is_refused) => {
+            let said = AgentTelemetry {
+                project: "shop".into(),
+                agent: format!("agent{name}").into(),
+                tokens: [u64::from(*tokens), 0, 0, 0, 0],
+                requests: u64::from(*requests),
+                request_errors: u64::from(*errors),
+                rate_limit_hits: u64::from(*is_refused),
+                retries: u64::from(*retries),
+                active: (*retries > 1).then(|| at(second)),
+                refused: is_refused.then(|| (at(second), Refusal { provider: None, until: Some(at(second + 40)) })),
+                answered: (*requests > 2).then(|| at(second)),
+                ..AgentTelemetry::default()
+            };
+            world.take(second, Event::Telemetry(vec![said]));
+        }
         Happening::Wait(_) => {}
     }
 }
@@ -133,10 +212,25 @@ fn world() -> World {
     settings.expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["agent0".into(), "agent1".into()], count: Some(2) }];
     settings.budgets.tokens_per_task = Some(20.into());
+    settings.budgets.tokens_per_day = Some(100.into());
     settings.budgets.cost_usd_per_day = Some(1.0.into());
     // The day turns within the history.
     settings.budgets.time_zone = "Etc/GMT+12".to_owned();
     World::new(settings, TEXT)
+}
+
+/// So that what follows looks at whatever there is.
+#[test]
+fn the_rules_of_the_histories_read_all_that_there_is_of_agents() {
+    let set = rule_set(TEXT);
+    let read: Vec<Indicator> = set
+        .descriptions()
+        .filter(|rule| rule.for_each == ForEach::Agent)
+        .filter_map(|rule| if let Measure::Now(indicator) = rule.value { Some(indicator) } else { None })
+        .collect();
+    for indicator in Indicator::ALL.iter().filter(|it| it.for_each().contains(&ForEach::Agent)) {
+        assert!(read.contains(indicator), "no rule of the histories reads {}", indicator.word());
+    }
 }
 
 proptest! {
@@ -158,6 +252,9 @@ proptest! {
             second += waits;
             apply(&mut timed, second, event);
             apply(&mut watched, second, event);
+            // What was looked at for the change alone is what looking at everything finds.
+            watched.judge_all();
+            prop_assert_eq!(&timed.notes.standing, &watched.notes.standing, "after {:?} of {:?}", event, &timed.notes.log);
         }
         timed.until(second + 1_000);
         let served = timed.notes.served;

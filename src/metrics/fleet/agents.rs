@@ -1,6 +1,6 @@
 //! Families with a series or more for each agent: nearly all of the page.
 //!
-//! What an agent is doing goes when it is over or silent (idle time, progress, expected end, rate limits);
+//! What an agent is doing goes when it is over or silent (idle time, progress, context window, expected end, rate limits);
 //! `up`, its status, its last activity, what it was counted for and what it used of its budgets stay until it
 //! is forgotten.
 
@@ -74,6 +74,13 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(progress) = agent.progress {
                 series.line(&agent.labels).number(progress);
+            }
+        }
+    });
+    writer.family(&names::AGENT_CONTEXT_WINDOW, |series| {
+        for agent in agents.iter().filter(|agent| agent.is_up()) {
+            if let Some(ratio) = agent.context_window_ratio {
+                series.line(&agent.labels).number(ratio);
             }
         }
     });

@@ -31,6 +31,7 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
     agent.ttl = Some(Duration::from_secs(60));
     agent.last_activity = Some(NOW.minus(Duration::from_millis(400_250)));
     agent.progress = Some(0.425);
+    agent.context_window_ratio = Some(0.75);
     agent.estimated_completion = Some(NOW.plus(Duration::from_secs(60)));
     agent.task = Some(Task {
         id: Arc::from("task_123"),

@@ -131,6 +131,7 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "task_seconds": agent.task.as_ref().map(|task| task.worked_at(fleet.at).as_secs_f64()),
         "phase": agent.phase.as_deref(),
         "progress": agent.progress.map(|ratio| ratio * 100.0),
+        "context_window_ratio": agent.context_window_ratio,
         "estimated_completion": agent.estimated_completion.map(shown),
         "model": agent.model.as_deref(),
         "restart_count": agent.restarts.get(),

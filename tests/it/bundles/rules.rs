@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use lookout::model::{Level, Signal, duration};
+use lookout::model::{Level, duration};
+use lookout::rules::Indicator;
 use serde_json::Value;
 
 use super::{document, list, promql, word};
@@ -92,7 +93,7 @@ fn built_in_rules_are_whole() {
     ];
     let rules = built_in();
     let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AgentsLimited \
-                    AlertsGivenUp AlertsUndelivered ClusterHealth ComponentStatus DayCostBudget \
+                    AlertsGivenUp AlertsUndelivered ClusterHealth ComponentStatus ContextNearlyFull DayCostBudget \
                     DayCostForecast DayTokenBudget DayTokenForecast ErrorRate ErrorRepeating EvaluationLate \
                     FleetTooSmall IdleButSpending RateLimited ReceiverFailing SourceDown StoreFailing \
                     TaskLooping TaskRunningLong TaskTokenBudget TokenVelocity";
@@ -101,7 +102,7 @@ fn built_in_rules_are_whole() {
         let keys = rule.as_object().expect("a rule is a table");
         assert!(keys.keys().all(|key| KEYS.contains(&key.as_str())), "{name}: {:?}", keys.keys());
         for signal in signals(rule) {
-            let known = serde_json::from_value::<Signal>(signal.clone().into()).is_ok();
+            let known = Indicator::parse(&signal).is_some();
             assert!(known, "{name}: there is no signal `{signal}`");
         }
         assert!(!signals(rule).is_empty(), "{name}: no signal");

@@ -13,8 +13,8 @@ use super::line::{Line, Usage};
 use super::meter::{Meter, Tokens};
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use crate::decode::limits::is_about_limit;
 use crate::decode::retry::retry_at;
-use crate::model::limited::is_about_limit;
 use crate::model::{AgentStatus, Time};
 
 /// Answers that are remembered: one is printed in several lines, those of subagents in between.

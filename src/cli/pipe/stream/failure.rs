@@ -1,6 +1,6 @@
 //! What an error's text says in a few words of ours: a text of the provider's may name accounts and requests.
 
-use crate::model::limited::is_about_limit;
+use crate::decode::limits::is_about_limit;
 
 /// What limits are called, where it is one.
 const LIMITS: [(&str, &str); 5] = [

@@ -44,6 +44,7 @@ fn every_field_is_read_and_foreign_ways_of_writing_are_understood() {
     check("task_id", json!(17), |agent| agent.task_id == Patch::Set("17".into()));
     check("phase", json!(null), |agent| agent.phase == Patch::Clear);
     check("progress", json!("42.5"), |agent| agent.progress == Patch::Set(42.5));
+    check("context_window_ratio", json!("0.5"), |agent| agent.context_window_ratio == Patch::Set(0.5));
     check("restart_count", json!("12"), |agent| agent.restart_count == Some(12));
     for time in
         [json!("2026-11-21T02:00:00Z"), json!(1_795_226_400), json!("1795226400000"), json!(1_795_226_400_000_u64)]

@@ -3,12 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{PollReport, SourceErrorReason, Time};
+use crate::model::{PollReport, Source, SourceErrorReason, Time};
 use crate::text::clean;
 
 use super::{Fleet, Taken};
 
 impl Fleet {
+    /// Takes over the configuration's list of polled sources; what is known of those that stay is kept.
+    pub(super) fn configure_sources(&mut self, sources: &[(String, &'static str, Duration)]) {
+        let known = std::mem::take(&mut self.state.sources);
+        self.state.sources = sources
+            .iter()
+            .map(|(name, kind, _)| {
+                let same = known.iter().find(|source| *source.name == **name && source.kind == *kind);
+                same.cloned().unwrap_or_else(|| {
+                    Arc::new(Source {
+                        name: Arc::from(name.as_str()),
+                        kind,
+                        up: None,
+                        failing_since: None,
+                        last_success: None,
+                        last_error: None,
+                        errors: [0; 7],
+                    })
+                })
+            })
+            .collect();
+    }
+
+    /// Takes over since when polls of these sources fail. They count as failing until a poll succeeds.
+    pub fn restore_sources(&mut self, failing: impl IntoIterator<Item = (Arc<str>, Time)>) {
+        for (name, since) in failing {
+            if let Some(source) = self.state.sources.iter_mut().find(|source| source.name == name) {
+                Arc::make_mut(source).failing_since = Some(since);
+            }
+        }
+    }
+
     /// Takes in the outcome of a poll. A failed one changes no agent.
     pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
         let mut taken = Taken::default();

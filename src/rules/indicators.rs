@@ -1,0 +1,330 @@
+//! What a rule can read, one row each: the rule file calls it `signal`.
+//!
+//! A row says the word for it, whose it is, how it is read, what its alerts are about, what time does to it, how it is
+//! written for people and how PromQL says it. Whoever evaluates, compiles, words or exports rules asks the row, and what
+//! changed is found by comparing what the row follows from; so a new row is all that a new indicator needs.
+
+use serde::Deserialize;
+
+use super::row::{Counted, ForEach, Motion, PromQl, Reading, Row, counter, mix, of_agent, row};
+use crate::model::{Agent, AgentStatus, Class, ComponentStatus, Health, Snapshot, Spent, Time, Velocity};
+
+/// Makes an enum of the indicators, with a row for each.
+macro_rules! indicators {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal: $row:expr;)*) => {
+        /// Something about a subject that has a value, which a rule can read.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        pub enum Indicator {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Indicator {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+        }
+
+        static TABLE: [Row; Indicator::ALL.len()] = [$($row.named($name)),*];
+    };
+}
+
+indicators! {
+    /// Seconds since the agent's last activity. Whoever promises no rhythm is looked at whenever heard.
+    IdleSeconds = "idle_seconds": of_agent(idle_seconds).grows().depends_on(heard_without_rhythm)
+        .promql(PromQl::UnlessDone("orchestrator_agent_idle_time_seconds"));
+    /// Seconds since the agent was last heard, once its promised rhythm is over.
+    StaleSeconds = "stale_seconds": of_agent(stale_seconds).grows().known_of_silent().class(Class::AgentStale)
+        .promql(PromQl::SilentSince("orchestrator_agent_up"));
+    /// Restarts of the agent. Those that a new agent comes with are news.
+    Restarts = "restarts": counter(|agent, fleet| {
+        let Counted { value, is_from_zero } = Counted::by(&agent.restarts);
+        Counted { value, is_from_zero: is_from_zero || agent.first_seen >= fleet.started_at }
+    }).promql(PromQl::Family("orchestrator_agent_restarts_total"));
+    /// The agent's status.
+    Status = "status": of_agent(|agent, _, _| Reading::of(agent.status.map(|status| f64::from(status as u8))))
+        .changes(|agent, _| Counted { value: Some(f64::from(agent.status_changes)), is_from_zero: false })
+        .words(|| AgentStatus::ALL.map(AgentStatus::as_str).to_vec())
+        .promql(PromQl::Words("orchestrator_agent_status", "status"));
+    /// Seconds that the open task has taken while starting or running.
+    TaskSeconds = "task_seconds": of_agent(task_seconds).grows()
+        .promql(PromQl::Never("no metric says when a task began"));
+    /// Progress of the task, 0 to 1.
+    Progress = "progress": of_agent(|agent, _, _| Reading::of(agent.progress)).ratio().averaged()
+        .promql(PromQl::Family("orchestrator_agent_progress_ratio"));
+    /// Used part of the model's context window, 0 to 1; who ended needs it no more.
+    ContextWindowRatio = "context_window_ratio": of_agent(|agent, _, _| {
+        if agent.is_over() { Reading::Fine } else { Reading::of(agent.context_window_ratio) }
+    }).ratio().averaged().promql(PromQl::Family("orchestrator_agent_context_window_ratio"));
+    /// Tokens of all types.
+    Tokens = "tokens": counter(|agent, _| Counted {
+        value: agent.total_tokens().map(|tokens| tokens as f64),
+        is_from_zero: agent.tokens.iter().all(|count| count.is_unknown() || count.is_counted_here()),
+    }).promql(PromQl::ByType("orchestrator_agent_tokens_total"));
+    /// Cost in US dollars.
+    CostUsd = "cost_usd": counter(|agent, _| Counted {
+        value: agent.cost_usd.get(),
+        is_from_zero: agent.cost_usd.is_counted_here(),
+    }).promql(PromQl::Family("orchestrator_agent_cost_usd_total"));
+    /// Used part of the task's token budget.
+    TaskBudgetRatio = "task_budget_ratio": of_agent(task_budget_ratio).ratio().averaged()
+        .promql(TOKENS_OF_TASK);
+    /// Used part of the day's token budget.
+    DayBudgetRatio = "day_budget_ratio": of_agent(day_budget_ratio).ratio().averaged().of_the_day()
+        .promql(TOKENS_OF_DAY);
+    /// Used part of the day's cost budget.
+    DayCostRatio = "day_cost_ratio": of_agent(|agent, fleet, _| {
+        share(agent.day_cost_usd, fleet.budgets.cost_usd_per_day)
+    }).ratio().averaged().of_the_day().promql(COST_OF_DAY);
+    /// Seconds until the day's token budget is used up at the present pace.
+    DayBudgetGoneInSeconds = "day_budget_gone_in_seconds": of_agent(|agent, fleet, now| {
+        let left = fleet.budgets.tokens_per_day.map(|budget| budget as f64 - agent.day_tokens as f64);
+        gone_in(agent, Spent::Tokens, left, fleet.day_ends, now)
+    }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
+    /// Seconds until the day's cost budget is used up at the present pace.
+    DayCostGoneInSeconds = "day_cost_gone_in_seconds": of_agent(|agent, fleet, now| {
+        let left = fleet.budgets.cost_usd_per_day.map(|budget| budget - agent.day_cost_usd);
+        gone_in(agent, Spent::Cost, left, fleet.day_ends, now)
+    }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
+    /// Tokens per minute of the last five minutes, in multiples of the agent's own norm.
+    TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Motion::Falls, pace);
+    /// Tokens since the agent's progress, phase or task last changed.
+    TokensSinceProgress = "tokens_since_progress": of_agent(tokens_since_progress);
+    /// How often in a row the agent failed with the same error.
+    SameErrorCount = "same_error_count": of_agent(|agent, _, now| {
+        let same = agent.spending.as_ref().and_then(|spending| spending.same_errors(now));
+        same.map_or(Reading::Fine, |count| Reading::Value(f64::from(count)))
+    }).fades(Motion::Falls, |agent| agent.spending.as_ref().map_or(0, |it| it.error_basis()));
+    /// Tokens since the agent said that it does not work.
+    IdleSpendingTokens = "idle_spending_tokens": of_agent(idle_spending_tokens);
+    /// Requests to a model.
+    Requests = "requests": counter(|agent, _| Counted::by(&agent.requests))
+        .promql(PromQl::Family("orchestrator_agent_requests_total"));
+    /// Requests that ended in an error.
+    RequestErrors = "request_errors": counter(|agent, _| Counted::by(&agent.request_errors))
+        .promql(PromQl::Family("orchestrator_agent_request_errors_total"));
+    /// Requests refused for a rate limit.
+    RateLimitHits = "rate_limit_hits": counter(|agent, _| Counted::by(&agent.rate_limit_hits)).class(Class::AgentLimited)
+        .promql(PromQl::Family("orchestrator_agent_rate_limit_hits_total"));
+    /// Requests sent again.
+    Retries = "retries": counter(|agent, _| Counted::by(&agent.retries))
+        .promql(PromQl::Family("orchestrator_agent_retries_total"));
+    /// Agents down: in a project a number, of one agent 0 or 1.
+    AgentsDown = "agents_down": of_agent(|agent, _, _| flag(agent.is_down())).class(Class::AgentDown).known_of_silent()
+        .of_project(Class::AgentsDown, |project, _| Reading::Value(f64::from(project.down)))
+        .promql(PromQl::Below("orchestrator_agent_up", "orchestrator_agent_expected"));
+    /// Agents that a rate limit holds up: in a project a number, of one agent 0 or 1.
+    AgentsLimited = "agents_limited": of_agent(|agent, _, _| flag(agent.limited.is_some())).class(Class::AgentLimited)
+        .of_project(Class::AgentsLimited, |project, _| Reading::Value(f64::from(project.limited)))
+        .promql(PromQl::Flag("orchestrator_agent_limited"));
+    /// Seconds for which an expected agent, or enough of them, is missing.
+    AgentsMissing = "agents_missing": row().of_missing().grows()
+        .of_project(Class::Other, |project, now| Reading::since(project.too_small_since, now))
+        .promql(PromQl::Never("no metric says who is expected and was never seen"));
+    /// A component's status.
+    ComponentStatus = "component_status": row().of_component(|it| Reading::Value(f64::from(it.status as u8)))
+        .words(|| ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec())
+        .promql(PromQl::Words("orchestrator_component_status", "status"));
+    /// A project's health.
+    ClusterHealth = "cluster_health": row()
+        .of_project(Class::ClusterHealth, |project, _| Reading::Value(f64::from(project.health() as u8)))
+        .words(|| Health::ALL.map(Health::as_str).to_vec())
+        .promql(PromQl::Words("orchestrator_cluster_health", "health"));
+    /// Seconds for which polls of a source have failed.
+    SourceFailingSeconds = "source_failing_seconds": row().grows()
+        .of_source(|source, now| Reading::since(source.failing_since, now))
+        .promql(PromQl::SourceDown("lookout_source_up"));
+    /// Seconds for which a receiver has taken no message.
+    ReceiverFailingSeconds = "receiver_failing_seconds": row().grows()
+        .of_receiver(|receiver, now| Reading::since(receiver.failing_since, now))
+        .promql(PromQl::Never("no metric says since when a receiver fails"));
+    /// Age in seconds of the oldest alert that a receiver is owed.
+    UndeliveredSeconds = "undelivered_seconds": row().grows()
+        .of_receiver(|receiver, now| Reading::since(receiver.oldest_undelivered, now))
+        .promql(PromQl::OfSidecar("lookout_outbox_oldest_age_seconds"));
+    /// Alerts that a receiver refused for good since it last took one.
+    GivenUp = "given_up": row().of_receiver(|receiver, _| Reading::Value(f64::from(receiver.given_up)))
+        .promql(PromQl::Never("no metric says what was given up since a receiver last took one"));
+    /// Seconds by which alerts are judged too late.
+    LagSeconds = "lag_seconds": row().seconds().of_sidecar(|sidecar, _| Reading::Value(sidecar.lag_seconds))
+        .promql(PromQl::OfSidecar("lookout_engine_lag_seconds"));
+    /// Seconds for which the store could not be written.
+    StoreFailingSeconds = "store_failing_seconds": row().grows()
+        .of_sidecar(|sidecar, now| Reading::since(sidecar.store_failing_since, now))
+        .promql(PromQl::Never("no metric says since when the store fails"));
+}
+
+impl Indicator {
+    /// Its row.
+    pub(super) fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// The word for it, as a rule file has it.
+    pub fn word(self) -> &'static str {
+        self.row().name
+    }
+
+    /// What rules that read it can be evaluated for.
+    pub fn for_each(self) -> Vec<ForEach> {
+        self.row().subjects()
+    }
+
+    /// How PromQL says it.
+    pub fn promql(self) -> PromQl {
+        self.row().promql
+    }
+
+    /// The words that thresholds of it may be written with, each with its place as the value.
+    pub fn words(self) -> Vec<&'static str> {
+        self.row().words.map(|words| words()).unwrap_or_default()
+    }
+
+    /// The one that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|indicator| indicator.word() == word)
+    }
+}
+
+const TOKENS_USED: &str = "orchestrator_agent_budget_used_tokens";
+const TOKENS_BUDGET: &str = "orchestrator_agent_budget_tokens";
+const TOKENS_OF_TASK: PromQl = PromQl::Share { used: TOKENS_USED, budget: TOKENS_BUDGET, scope: "task" };
+const TOKENS_OF_DAY: PromQl = PromQl::Share { used: TOKENS_USED, budget: TOKENS_BUDGET, scope: "day" };
+const COST_OF_DAY: PromQl =
+    PromQl::Share { used: "orchestrator_agent_budget_used_usd", budget: "orchestrator_agent_budget_usd", scope: "day" };
+
+fn flag(is_set: bool) -> Reading {
+    Reading::Value(f64::from(u8::from(is_set)))
+}
+
+fn idle_seconds(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
+    match agent.idle_seconds(now) {
+        Some(seconds) => Reading::Value(seconds),
+        None if agent.last_activity.is_some() => Reading::Fine,
+        None => Reading::Unknown,
+    }
+}
+
+/// When an agent was last heard that promises no rhythm.
+fn heard_without_rhythm(agent: &Agent) -> u64 {
+    if agent.ttl.is_none() { agent.last_heard.as_millis().unsigned_abs() } else { 0 }
+}
+
+fn stale_seconds(agent: &Agent, fleet: &Snapshot, now: Time) -> Reading {
+    let heard = agent.last_heard.max(fleet.started_at);
+    // Who ended or was stopped on purpose has nothing more to say.
+    let is_done = agent.is_over() || agent.status == Some(AgentStatus::Paused);
+    if agent.stale && !is_done { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
+}
+
+fn task_seconds(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
+    match &agent.task {
+        Some(task) if agent.has_open_task() => Reading::Value(task.worked_at(now).as_secs_f64()),
+        _ => Reading::Fine,
+    }
+}
+
+fn share(used: f64, budget: Option<f64>) -> Reading {
+    match budget {
+        Some(budget) if budget > 0.0 => Reading::Value(used / budget),
+        _ => Reading::Fine,
+    }
+}
+
+fn task_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
+    match &agent.task {
+        Some(task) if agent.has_open_task() => {
+            share(task.tokens as f64, fleet.budgets.tokens_per_task.map(|budget| budget as f64))
+        }
+        _ => Reading::Fine,
+    }
+}
+
+fn day_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
+    if agent.total_tokens().is_none() {
+        return Reading::Fine;
+    }
+    share(agent.day_tokens as f64, fleet.budgets.tokens_per_day.map(|budget| budget as f64))
+}
+
+fn token_velocity_ratio(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
+    match agent.spending.as_ref().map(|spending| spending.velocity(now)) {
+        Some(Velocity::Ratio(ratio)) => Reading::Value(ratio),
+        Some(Velocity::Slow) => Reading::Fine,
+        Some(Velocity::Unknown) | None => Reading::Unknown,
+    }
+}
+
+fn tokens_since_progress(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
+    if agent.is_over() {
+        return Reading::Fine;
+    }
+    let tokens = agent.spending.as_ref().and_then(|spending| spending.since_progress());
+    Reading::of(tokens.map(|tokens| tokens as f64))
+}
+
+fn idle_spending_tokens(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
+    if agent.idle_since().is_none() {
+        return Reading::Fine;
+    }
+    let tokens = agent.spending.as_ref().and_then(|spending| spending.idle());
+    Reading::of(tokens.map(|tokens| tokens as f64))
+}
+
+/// In how many seconds what is `left` of a day's budget is gone. What lasts until the day turns is fine; what is gone
+/// already can't be foretold any more.
+fn gone_in(agent: &Agent, what: Spent, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
+    let Some(left) = left else { return Reading::Fine };
+    let Some(pace) = agent.spending.as_deref().and_then(|spending| spending.pace(what, now)) else {
+        return Reading::Unknown;
+    };
+    if left <= 0.0 {
+        return Reading::Unknown;
+    }
+    let seconds = left / pace;
+    if seconds < day_ends.seconds_since(now) { Reading::Value(seconds) } else { Reading::Fine }
+}
+
+fn pace(agent: &Agent) -> u64 {
+    agent.spending.as_ref().map_or(0, |spending| spending.pace_basis())
+}
+
+fn pace_of_day(agent: &Agent) -> u64 {
+    mix(mix(pace(agent), agent.day_tokens), agent.day_cost_usd.to_bits())
+}
+
+/// A set of indicators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Indicators(u64);
+
+const _: () = assert!(Indicator::ALL.len() <= u64::BITS as usize, "a set has a bit for each indicator");
+
+impl Indicators {
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const ALL: Self = Self(u64::MAX);
+
+    /// This set and `indicator`.
+    pub(super) const fn with(self, indicator: Indicator) -> Self {
+        Self(self.0 | 1 << indicator as u64)
+    }
+
+    /// This set and all of `other`.
+    pub(super) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn insert(&mut self, indicator: Indicator) {
+        *self = self.with(indicator);
+    }
+
+    pub(super) const fn contains(self, indicator: Indicator) -> bool {
+        self.0 & (1 << indicator as u64) != 0
+    }
+
+    /// Whether the two have an indicator in common.
+    pub(super) const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}

@@ -1,0 +1,94 @@
+//! From a reading to a finding: which level it reaches, since when, and whether there is anything to say.
+
+use std::time::Duration;
+
+use super::compile::{Expr, MAX_RULES, Rule};
+use super::level::When;
+use super::row::{Motion, Reading};
+use crate::model::{Finding, Level, RuleId, Subject, Time};
+
+/// Which rules have found something of a subject that is not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks([u64; MAX_RULES / 64]);
+
+impl Marks {
+    pub(super) fn set(&mut self, rule: RuleId, open: bool) {
+        if let Some(word) = self.0.get_mut(usize::from(rule.0) / 64) {
+            let bit = 1 << (rule.0 % 64);
+            *word = if open { *word | bit } else { *word & !bit };
+        }
+    }
+
+    pub(super) fn has(&self, rule: RuleId) -> bool {
+        self.0.get(usize::from(rule.0) / 64).is_some_and(|word| word & 1 << (rule.0 % 64) != 0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = RuleId> + '_ {
+        (0..MAX_RULES as u16).map(RuleId).filter(|rule| self.has(*rule))
+    }
+}
+
+/// What a reading means under a rule.
+pub(super) struct Verdict {
+    pub(super) level: Option<(Level, f64)>,
+    pub(super) cleared: bool,
+    value: Option<f64>,
+}
+
+pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
+    match reading {
+        Reading::Value(value) if rule.thresholds.when != When::Absent => {
+            let level = rule.thresholds.level_of(value);
+            Verdict { level, cleared: level.is_none() && rule.thresholds.is_clear(value), value: Some(value) }
+        }
+        Reading::Unknown if rule.thresholds.when != When::Absent => {
+            Verdict { level: None, cleared: false, value: None }
+        }
+        Reading::Unknown => Verdict { level: rule.thresholds.lowest(), cleared: false, value: None },
+        Reading::Value(_) | Reading::Fine => Verdict { level: None, cleared: true, value: Some(0.0) },
+    }
+}
+
+impl Verdict {
+    /// The finding, when there is something to say: a level reached, or news of one that was.
+    pub(super) fn finding(
+        self,
+        rule: RuleId,
+        since: Time,
+        marks: &mut Marks,
+        subject: impl FnOnce() -> Subject,
+    ) -> Option<Finding> {
+        let open = marks.has(rule);
+        if self.level.is_none() && !open {
+            return None;
+        }
+        marks.set(rule, self.level.is_some() || !self.cleared);
+        Some(Finding {
+            rule,
+            subject: subject(),
+            source: None,
+            agent_type: None,
+            level: self.level.map(|(level, _)| level),
+            cleared: self.cleared,
+            value: self.value,
+            threshold: self.level.map(|(_, threshold)| threshold),
+            since,
+            ending: None,
+        })
+    }
+}
+
+pub(super) fn rule_id(place: usize) -> RuleId {
+    RuleId(u16::try_from(place).unwrap_or(u16::MAX))
+}
+
+/// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
+pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
+    let is_growing = matches!(rule.expr, Expr::Now) && rule.indicator.row().motion == Motion::Grows;
+    match (verdict.level, verdict.value, rule.thresholds.lowest()) {
+        (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
+            now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
+        }
+        _ => now,
+    }
+}
