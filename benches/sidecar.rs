@@ -65,6 +65,8 @@ impl Sidecar {
     fn start(program: &Path, extra: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let mut command = Command::new(program);
+        // It would be taken for a key of the configuration.
+        command.env_remove("LOOKOUT_BASELINE");
         command.env("LOOKOUT_LISTEN", "127.0.0.1:0").env("LOOKOUT_LOG__FORMAT", "json");
         command.env("LOOKOUT_STORE__PATH", folder.path().join("lookout.db"));
         for (name, value) in extra {

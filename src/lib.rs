@@ -37,6 +37,24 @@
 //! | [`app`] | start, wire, drain: the only place that knows every part |
 //! | [`cli`] | one file per command |
 //!
+//! # From a push to a notification
+//!
+//! All that is async runs on one thread, but for OTLP, which has its own (`app/otlp.rs`); ledger and history write on
+//! threads of their own.
+//!
+//! | step | where | may wait for |
+//! |---|---|---|
+//! | a connection is accepted, its request held against access and limits | `server::listener`, `server::routes::answer` | room, and the body |
+//! | the body is decoded into an update, a large one beside the runtime's thread | `server::pushes`, `ingest::owned` | the turn of large bodies |
+//! | the update waits in the bulk queue; hooks have one of their own and overtake it | `engine::Handle` | a full queue is answered 503 |
+//! | the machine applies it, evaluates what changed, and says what follows; a large one in parts | `engine::run`, `Machine::step` | |
+//! | what is to be sent goes to the ledger; then its sender is answered | `engine::output`, `engine::commit` | the disk, at most 5 s |
+//! | the notice waits in its receiver's queue: grouped, paced, retried | `notify::dispatcher`, `notify::queue` | the receiver |
+//! | it is sent; what came of it goes back to the machine | `notify::receivers`, `engine::report` | |
+//!
+//! Time alone has effects too: the loop sleeps until `Machine::next_deadline`, the first of the fleet's, the rules' and
+//! the alerts' own.
+//!
 //! # Where to add what
 //!
 //! | to add | touch |
@@ -45,9 +63,10 @@
 //! | a tool's hooks | its file in `ingest/hooks/`, and its line in `TOOLS` of `ingest/hooks.rs` |
 //! | a kind of polled source | its file in `ingest/poll/`, its line in `SourceKind` and in `ingest/poll.rs` |
 //! | a tool's telemetry | its file in `profiles/`, and its line in `PROFILES` of `profiles.rs` |
+//! | a field that agents push | `ingest/fields.rs` (names), `ingest/draft.rs` (reading), `model/update.rs`, `ingest/owned.rs`, `ingest/state/encode.rs`, and `model/agent.rs` with `fleet/agent.rs` for what it means |
 //! | something that a rule can read | its row in `rules/indicators.rs` |
 //! | a metric family | its name in `metrics/names.rs`, and who writes it in `metrics/` |
-//! | a route | its handler in `server/`, and its line with its role in `server/routes.rs` |
+//! | a route | its handler in `server/`, its line with its role in `server/routes.rs`, its row in the README's table |
 //! | a key of the configuration | its field beside the code that it is for, and its documentation |
 //! | a command | its file in `cli/`, and its line in `cli.rs` |
 //! | an event of the machine | its variant and its arm in `machine.rs` |

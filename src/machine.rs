@@ -286,7 +286,7 @@ impl Machine {
                 self.add_or_refuse(now, done, &mut effects);
             }
             Event::Monitoring { on, by } => self.set_monitoring(now, on, by, &mut effects),
-            Event::Delivery(report) => self.delivery(report, &mut effects),
+            Event::Delivery(report) => self.delivery(now, report, &mut effects),
             Event::Room { receiver, count } => {
                 let due = self.alerts.make_room(now, receiver, count);
                 self.add(now, due, &mut effects);
@@ -399,7 +399,7 @@ impl Machine {
         self.rules.seed(now, self.fleet.state());
         self.receivers = receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect();
         self.observe_again(now);
-        self.settle(now, effects);
+        // Rules are known by their number: alerts follow the new ones before any of them is evaluated.
         self.alerts.set_incidents(incidents);
         self.digest.configure(now, digest);
         let configured = self.alerts.configure(now, self.rules.policies(), receivers);

@@ -1,8 +1,12 @@
-//! What one receiver is told of one alert now, or why it is not. This is all there is to it: no other place decides.
+//! Whether one receiver is notified of one alert now, and if not, why.
 //!
-//! What is true is held against what the receiver was last told. A first tell waits for the cooldown of the last one
-//! and is never dropped; a raise passes the cooldown; a fall is told after it held for the cooldown; the end of what
-//! was told is always owed, never waits, and passes whatever keeps the rest back.
+//! What is true is held against the level that the receiver was last notified of. A first notification waits for the
+//! cooldown of the last one and is never dropped; an escalation passes the cooldown; a de-escalation waits until it has
+//! held for the cooldown. A resolve passes silences, quiet hours and inhibition, and waits only while the alert flaps,
+//! while everything is paused, or for a receiver that has no room or rejected it.
+//!
+//! Before this is asked an alert must fire: pending ones, and new ones beyond [`super::MAX_ALERTS`], never get here. After
+//! it the receiver's queue may still replace a notice by a newer one of the same alert, or dead-letter it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,13 +139,7 @@ impl Case<'_> {
 
     /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
     fn first(&self, told: &Told) -> Verdict {
-        // Nobody could look after it before it was noticed, however long ago it began. A clock that was ahead before a
-        // restart may have noticed it in what is the future now.
-        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
-        let noticed_at = Some(self.alert.noticed_at).filter(|at| *at <= self.now).unwrap_or(fired_at);
-        let due = fired_at.max(noticed_at).plus(self.receiver.after);
-        let withheld = self.kept_back().or_else(|| self.looked_after());
-        let withheld = withheld.or_else(|| (due > self.now).then_some(Withheld::NotYetEscalated { until: due }));
+        let withheld = self.kept_back().or_else(|| self.looked_after()).or_else(|| self.not_yet_escalated());
         if let Some(withheld) = withheld {
             return Verdict::Withhold(withheld);
         }
@@ -183,8 +181,26 @@ impl Case<'_> {
         if is_worse {
             return Verdict::Tell(NoticeKind::Raised, level, None, Why::Raised);
         }
+        if told.level.is_none() && !self.receiver.after.is_zero() {
+            // This receiver hears only of what lasts.
+            let is_firing = self.alert.state == AlertState::Firing;
+            let withheld = if is_firing { self.not_yet_escalated() } else { Some(Withheld::Flapping { until }) };
+            if let Some(withheld) = withheld {
+                return Verdict::Withhold(withheld);
+            }
+        }
         let withheld = self.looked_after().map(Verdict::Withhold).or_else(|| self.cooled(told));
         withheld.unwrap_or(Verdict::Tell(NoticeKind::Flapping, level, None, Why::Flapping))
+    }
+
+    /// Whether it has not fired for as long as the receiver's `after`.
+    fn not_yet_escalated(&self) -> Option<Withheld> {
+        // Nobody could look after it before it was noticed, however long ago it began. A clock that was ahead before a
+        // restart may have noticed it in what is the future now.
+        let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
+        let noticed_at = Some(self.alert.noticed_at).filter(|at| *at <= self.now).unwrap_or(fired_at);
+        let until = fired_at.max(noticed_at).plus(self.receiver.after);
+        (until > self.now).then_some(Withheld::NotYetEscalated { until })
     }
 
     /// What keeps back all but the end of what was told.

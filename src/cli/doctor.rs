@@ -13,7 +13,7 @@ use super::table::{Cell, Column, Table};
 use super::terminal::{Colour, Look, print};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::ingest::hooks::claude_code::TOOL;
+use crate::ingest::hooks;
 use crate::model::Time;
 
 /// The signals of telemetry, and what proxies post by themselves.
@@ -238,7 +238,7 @@ impl Patient<'_> {
             let on_proxy =
                 self.proxy_lacks_session.and_then(|lacks| advice::on_proxy(text(it, "type"), lacks, has_metrics));
             advice.extend(on_proxy.map(str::to_owned));
-            if text(it, "type") == TOOL.name && matches!(&*self.status_from(), "" | "telemetry") {
+            if hooks::is_tool(text(it, "type")) && matches!(&*self.status_from(), "" | "telemetry") {
                 advice.push(advice::NO_HOOKS.to_owned());
             }
         }

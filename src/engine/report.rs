@@ -9,14 +9,8 @@ impl Engine {
     /// Takes over what came of a delivery.
     pub(super) fn take_report(&mut self, report: Report) {
         self.count_report(&report);
-        let at = match &report {
-            Report::Delivered(outcome, _)
-            | Report::Superseded(outcome)
-            | Report::Deferred(outcome)
-            | Report::GaveUp(outcome, _) => outcome.at,
-            Report::Failed { at, .. } => *at,
-        };
-        drop(self.step(at, Event::Delivery(&report)));
+        let now = self.now();
+        drop(self.step(now, Event::Delivery(&report)));
         match report {
             Report::Delivered(outcome, _) => self.committer.settle(&outcome.notices, &Settled::Delivered),
             Report::Superseded(outcome) | Report::Deferred(outcome) => {

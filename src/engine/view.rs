@@ -15,9 +15,9 @@ pub struct View {
     pub alerts: AlertCounts,
     /// The receivers and what they wait for.
     pub receivers: Vec<ReceiverView>,
-    /// How late the oldest unserved deadline is, in seconds.
+    /// How late the last deadline was served, in seconds.
     pub lag_seconds: f64,
-    /// Whether the ledger can be written.
+    /// Whether the ledger and history can be written.
     pub store_ok: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What time alone changes: agents go stale and are forgotten, components are forgotten, the day turns.
+//! What time alone changes: agents go stale and expire, those known from telemetry come to rest, rate limits end,
+//! components expire, the day turns.
 
 use std::sync::Arc;
 use std::time::Duration;

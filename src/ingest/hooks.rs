@@ -8,14 +8,27 @@ pub mod claude_code;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::decode::lenient;
 use crate::model::hook::{Moment, Step};
 use crate::model::{Hook, Stop, Time};
 
+/// Longest name of a tool or of an error that is kept, in bytes.
+const MAX_WORD: usize = 64;
+
 /// Every tool whose hooks are understood.
-pub const TOOLS: [&Tool; 1] = [&claude_code::TOOL];
+pub const TOOLS: &[&Tool] = &[&claude_code::TOOL];
+
+/// Whether agents of this type post hooks.
+pub fn is_tool(agent_type: &str) -> bool {
+    TOOLS.iter().any(|tool| tool.name == agent_type)
+}
 
 /// A tool that posts hooks.
 #[derive(Debug)]
@@ -76,4 +89,31 @@ pub enum HookError {
     /// Nothing in it says what happened.
     #[error("the body has no text in `hook_event_name`")]
     NoEvent,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let raw = value?.get();
+    let text = match serde_json::from_str::<Text<'_>>(raw) {
+        Ok(text) => text.0,
+        // Half a surrogate pair passes where it is not looked at.
+        Err(_) => Cow::Owned(serde_json::from_str(&lenient::rewrite(raw.as_bytes())?).ok()?),
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// A name that a program gave, as opposed to what somebody wrote.
+fn word(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let is_word = |text: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/');
+        text.len() <= MAX_WORD && text.bytes().all(fits)
+    };
+    text(value).filter(|text| is_word(text))
+}
+
+/// The same after a restart, so that sessions that were saved are found again.
+fn hash(id: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }

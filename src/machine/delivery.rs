@@ -7,8 +7,8 @@ use crate::alerts;
 use crate::model::{Decision, Event, Notice, Report, Retry, SendReason, Time};
 
 impl Machine {
-    /// Takes over what a delivery came to.
-    pub(super) fn delivery(&mut self, report: &Report, effects: &mut Effects) {
+    /// Takes over what a delivery came to, of which is heard at `now`.
+    pub(super) fn delivery(&mut self, now: Time, report: &Report, effects: &mut Effects) {
         match report {
             Report::Delivered(outcome, receipt) => {
                 self.sidecar.delivered(outcome, receipt.amiss.as_ref());
@@ -16,10 +16,10 @@ impl Machine {
                     return;
                 }
                 self.alerts.delivered(&outcome.notices);
-                if !receipt.references.is_empty() {
-                    receipt.references.iter().for_each(|reference| self.alerts.refer(reference, &outcome.receiver));
-                    let due = self.alerts.tick(outcome.at);
-                    self.add(outcome.at, due, effects);
+                receipt.references.iter().for_each(|reference| self.alerts.refer(reference, &outcome.receiver));
+                if !receipt.references.is_empty() && !self.is_paused() {
+                    let due = self.alerts.tick(now);
+                    self.add(now, due, effects);
                 }
                 let together = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
                 note(outcome.at, &outcome.notices, effects, |receiver| Event::Delivered { receiver, together });
@@ -28,8 +28,8 @@ impl Machine {
                 note(outcome.at, &outcome.notices, effects, |receiver| Event::Superseded { receiver });
             }
             Report::Deferred(outcome) => {
-                let deferred = self.alerts.defer(outcome.at, &outcome.notices);
-                self.add(outcome.at, deferred, effects);
+                let deferred = self.alerts.defer(now, &outcome.notices);
+                self.add(now, deferred, effects);
             }
             Report::Failed { receiver, error, notices, at } => {
                 self.sidecar.failed(*at, receiver);
@@ -45,8 +45,8 @@ impl Machine {
                 });
                 if error.reason != SendReason::Dropped {
                     let is_of_message = error.retry == Retry::Never;
-                    let due_again = self.alerts.gave_up(outcome.at, &outcome.notices, is_of_message);
-                    self.add(outcome.at, due_again, effects);
+                    let due_again = self.alerts.gave_up(now, &outcome.notices, is_of_message);
+                    self.add(now, due_again, effects);
                 }
             }
         }

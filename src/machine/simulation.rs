@@ -57,7 +57,7 @@ impl Lasting {
 #[derive(Debug)]
 pub struct Simulation {
     now: Time,
-    settings: Lasting,
+    pub(super) settings: Lasting,
     pub(super) machine: Machine,
     /// Alerts as the ledger would have them.
     ledger: BTreeMap<Fingerprint, Alert>,

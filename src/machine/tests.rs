@@ -5,6 +5,7 @@ mod enforcement;
 mod histories;
 mod hooks;
 mod own;
+mod receivers;
 mod restarts;
 mod spending;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::simulation::{Lasting, Setup};
-use super::{Event, Machine, Simulation};
+use super::{Event, Machine, Observed, Simulation};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::fleet::Settings;

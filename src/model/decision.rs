@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ending, Fingerprint, Level, NoticeKind, Time};
 
-/// Why a receiver is told. The first five are in the order in which they are tried.
+/// Why a receiver is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
@@ -26,7 +26,7 @@ pub enum Why {
     Flapping,
     /// It no longer comes and goes.
     Settled,
-    /// The incident it was part of broke up, so that it is told by itself.
+    /// The incident that it was part of is over, so that it is notified by itself.
     IncidentOpened,
 }
 

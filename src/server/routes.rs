@@ -41,7 +41,8 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::past_router("/api/state", Way::State, "states of agents and components"),
         Route::past_router("/api/usage", Way::Usage, "increments of usage"),
     ];
-    let hooks = TOOLS.map(|tool| Route::past_router(tool.path, Way::Hook(tool), "an event of the tool's hooks"));
+    let hook = |tool: &&'static Tool| Route::past_router(tool.path, Way::Hook(tool), "an event of the tool's hooks");
+    let hooks = TOOLS.iter().map(hook);
     let last = [
         Route::past_router("/hooks/litellm", Way::Callback, "calls that LiteLLM's generic API callback posts"),
         Route::past_router("/v1/metrics", Way::Export(Signal::Metrics), "metrics as OTLP"),
@@ -370,7 +371,10 @@ mod tests {
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
             // What there is not, though it looks like it.
-            ("/api/state/ //api/state /API/state /api/states /v1/profiles /v1/metrics/ /hooks /hooks/codex", "rraaaaa"),
+            (
+                "/api/state/ //api/state /API/state /api/states /v1/profiles /v1/metrics/ /hooks /hooks/nothing",
+                "rraaaaa",
+            ),
             ("/metrics/ /metrics/x /-/healthy/ /-/healthy/x /-/live /api/alerts//why /api/silences/", "rraaaaa"),
             ("/api/alerts/a/b/why /api/alerts/{fingerprint}/ack/x * /api/%73tate", "rraaaaa"),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/export", "rraaaaa"),

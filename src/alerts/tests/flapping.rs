@@ -94,3 +94,10 @@ fn coming_and_going_that_began_before_a_restart_settles_after_it() {
     after.until(449).told(&[]);
     after.until(450).told(&[(450, Resolved, Warning)]);
 }
+
+#[test]
+fn whoever_hears_only_of_what_lasts_is_not_notified_of_flapping() {
+    let receiver = ReceiverPolicy { after: Duration::from_secs(60), ..receiver("ops", Level::Warning) };
+    let mut story = Story { alerts: Alerts::new(vec![flapping()], vec![receiver]), told: Vec::new() };
+    come_and_go(&mut story).until(9_000).told(&[]);
+}

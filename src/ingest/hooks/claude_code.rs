@@ -5,23 +5,19 @@
 //! list; HTTP hooks are not run for `SessionStart`, which a hook of the kind `command` may post.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{HookError, HookEvent, Tool};
-use crate::decode::lenient;
+use super::{HookError, HookEvent, Tool, hash, text, word};
 use crate::decode::retry::retry_at;
 use crate::model::Time;
 use crate::model::hook::{End, Failure, Moment, Step};
 
 /// Claude Code.
 pub const TOOL: Tool = Tool { name: "claude-code", path: "/hooks/claude-code", read, stop };
-/// Longest name of a tool or of an error that is kept, in bytes.
-const MAX_WORD: usize = 64;
 
 /// The fields that are read; every other one is skipped unread.
 #[derive(Deserialize)]
@@ -45,33 +41,6 @@ struct Body<'a> {
 struct BackgroundTask<'a> {
     #[serde(borrow)]
     status: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    let raw = value?.get();
-    let text = match serde_json::from_str::<Text<'_>>(raw) {
-        Ok(text) => text.0,
-        // Half a surrogate pair passes where it is not looked at.
-        Err(_) => Cow::Owned(serde_json::from_str(&lenient::rewrite(raw.as_bytes())?).ok()?),
-    };
-    (!text.is_empty()).then_some(text)
-}
-
-/// A name that a program gave, as opposed to what somebody wrote.
-fn word(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    let is_word = |text: &str| {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/');
-        text.len() <= MAX_WORD && text.bytes().all(fits)
-    };
-    text(value).filter(|text| is_word(text))
-}
-
-/// The same after a restart, so that sessions that were saved are found again.
-fn hash(id: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }
 
 /// Reads the body of one hook, which came at `now` by the wall clock.

@@ -53,48 +53,76 @@ impl Fields {
 }
 
 fn agent(update: &AgentUpdate<'_>) -> Value {
+    // Each by its name, so that a new field asks to be written.
+    let AgentUpdate {
+        name,
+        agent_type,
+        status,
+        running,
+        ended,
+        reason,
+        task_id,
+        task_started_at,
+        phase,
+        progress,
+        context_window_ratio,
+        restart_count,
+        last_activity,
+        estimated_completion,
+        model,
+        tokens: tokens_known,
+        cost_usd,
+        requests: requests_known,
+        request_errors,
+        rate_limit_hits,
+        retries,
+        reviews_passed,
+        reviews_failed,
+        rate_limits,
+        index: _,
+        is_activity_unread: _,
+        // It follows from the rest when that is read.
+        refusal: _,
+    } = update;
     let none = || Fields(Map::new());
     let mut fields = none();
-    fields.known("name", Some(&update.name));
-    fields.known("type", update.agent_type.as_ref());
-    fields.known("status", update.status.map(|status| status.as_str()));
-    fields.known("running", update.running);
-    fields.known("ended", update.ended.then_some(true));
-    fields.patch("reason", &update.reason);
-    fields.patch("task_id", &update.task_id);
-    fields.known("task_started_at", update.task_started_at.map(|at| at.to_string()));
-    fields.patch("phase", &update.phase);
-    fields.patch("progress", &update.progress);
-    fields.patch("context_window_ratio", &update.context_window_ratio);
-    fields.known("restart_count", update.restart_count);
-    fields.known("last_activity", update.last_activity.map(|at| at.to_string()));
-    let completion = match &update.estimated_completion {
+    fields.known("name", Some(name));
+    fields.known("type", agent_type.as_ref());
+    fields.known("status", status.map(|status| status.as_str()));
+    fields.known("running", *running);
+    fields.known("ended", ended.then_some(true));
+    fields.patch("reason", reason);
+    fields.patch("task_id", task_id);
+    fields.known("task_started_at", task_started_at.map(|at| at.to_string()));
+    fields.patch("phase", phase);
+    fields.patch("progress", progress);
+    fields.patch("context_window_ratio", context_window_ratio);
+    fields.known("restart_count", *restart_count);
+    fields.known("last_activity", last_activity.map(|at| at.to_string()));
+    let completion = match estimated_completion {
         Patch::Keep => Patch::Keep,
         Patch::Clear => Patch::Clear,
         Patch::Set(at) => Patch::Set(at.to_string()),
     };
     fields.patch("estimated_completion", &completion);
-    fields.known("model", update.model.as_ref());
+    fields.known("model", model.as_ref());
     let mut tokens = none();
-    for (token_type, count) in TokenType::ALL.into_iter().zip(update.tokens) {
+    for (token_type, count) in TokenType::ALL.into_iter().zip(*tokens_known) {
         tokens.known(token_type.as_str(), count);
     }
-    tokens.known("cost_usd", update.cost_usd);
+    tokens.known("cost_usd", *cost_usd);
     fields.group("tokens", tokens);
     let mut requests = none();
-    requests.known("total", update.requests);
-    requests.known("errors", update.request_errors);
-    requests.known("rate_limited", update.rate_limit_hits);
-    requests.known("retries", update.retries);
+    requests.known("total", *requests_known);
+    requests.known("errors", *request_errors);
+    requests.known("rate_limited", *rate_limit_hits);
+    requests.known("retries", *retries);
     fields.group("requests", requests);
     let mut reviews = none();
-    reviews.known("passed", update.reviews_passed);
-    reviews.known("failed", update.reviews_failed);
+    reviews.known("passed", *reviews_passed);
+    reviews.known("failed", *reviews_failed);
     fields.group("reviews", reviews);
-    fields.known(
-        "rate_limits",
-        update.rate_limits.as_ref().map(|limits| limits.iter().map(rate_limit).collect::<Value>()),
-    );
+    fields.known("rate_limits", rate_limits.as_ref().map(|limits| limits.iter().map(rate_limit).collect::<Value>()));
     Value::Object(fields.0)
 }
 

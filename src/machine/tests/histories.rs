@@ -35,7 +35,6 @@ rules:
   - {name: AgentMissing, for_each: agent, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}, where: {agent_name: "agent0"}}
   - {name: FleetTooSmall, for_each: cluster, signal: agents_missing, when: at_least, levels: {warning: 10s, error: 25s}}
   - {name: Used, for_each: agent, signal: task_budget_ratio, when: at_least, levels: {info: 0.2, warning: 0.5}}
-  - {name: UsedToday, for_each: agent, signal: {average_of: day_budget_ratio, over: 30s}, when: at_least, levels: {info: 0.1}}
   - {name: Day, for_each: agent, signal: day_budget_ratio, when: at_least, levels: {info: 0.1, warning: 0.5}}
   - {name: CostOfDay, for_each: agent, signal: day_cost_ratio, when: at_least, levels: {info: 0.1, warning: 0.5}}
   - {name: CostGone, for_each: agent, signal: day_cost_gone_in_seconds, when: at_most, levels: {warning: 20m}}

@@ -4,14 +4,19 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::ingest::hooks::claude_code::TOOL;
+use crate::ingest::hooks;
 use crate::model::{Agent, Channel, Received, Reception, Snapshot, Time};
 
 /// What a channel may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
-/// What hooks bring of an agent that is known from them, and of one whom another source reports.
+/// What hooks bring of an agent that is known from them alone; of one that a poll or push reports it is the first.
 const HOOKS_BRING: [&str; 2] = ["status", "tasks"];
+
+/// The tool whose hooks tell of an agent; one that a push gives another type posts those of Claude Code.
+fn tool_of(agent: &Agent) -> &str {
+    agent.agent_type.as_deref().filter(|it| hooks::is_tool(it)).unwrap_or(hooks::claude_code::TOOL.name)
+}
 
 /// The answer for what telemetry arrived, and for the hooks of which the agents of `fleet` know.
 pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
@@ -24,20 +29,24 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
             "brings": brings.collect::<Vec<_>>(),
         })
     };
-    let hooks = |agent: &Agent, last: Time| {
+    let hooks_of = |agent: &Agent, last: Time| {
         // Whose source promised a rhythm has tasks of its own.
         let brings = if agent.ttl.is_none() { &HOOKS_BRING[..] } else { &HOOKS_BRING[..1] };
         json!({"last": shown(last), "brings": brings})
     };
     let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.heard_at()?)));
-    let mut hooked: HashMap<(&str, &str), Value> =
-        heard.map(|(agent, last)| ((&*agent.project, &*agent.name), hooks(agent, last))).collect();
+    let mut hooked: HashMap<(&str, &str), (&str, Value)> =
+        heard.map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last)))).collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
     for it in receptions {
         let channels = Channel::ALL.iter().zip(&it.channels);
         let channels =
             channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
-        let hooks = if it.agent_type == TOOL.name { hooked.remove(&(&*it.project, &*it.agent)) } else { None };
+        let hooks = if hooks::is_tool(it.agent_type) {
+            hooked.remove(&(&*it.project, &*it.agent)).map(|(_, hooks)| hooks)
+        } else {
+            None
+        };
         agents.push(json!({
             "project": &*it.project,
             "name": &*it.agent,
@@ -48,15 +57,15 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
             "hooks": hooks,
         }));
     }
-    let mut rest: Vec<((&str, &str), Value)> = hooked.into_iter().collect();
+    let mut rest: Vec<((&str, &str), (&str, Value))> = hooked.into_iter().collect();
     rest.sort_unstable_by_key(|(whom, _)| *whom);
     let none: Map<String, Value> =
         Channel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();
-    agents.extend(rest.into_iter().map(|((project, name), hooks)| {
+    agents.extend(rest.into_iter().map(|((project, name), (agent_type, hooks))| {
         json!({
             "project": project,
             "name": name,
-            "type": TOOL.name,
+            "type": agent_type,
             "named": null,
             "signals": none,
             "hooks": hooks,
