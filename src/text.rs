@@ -7,6 +7,7 @@
 pub mod home;
 pub mod keys;
 pub mod names;
+pub mod nearest;
 pub mod number;
 
 use std::borrow::Cow;

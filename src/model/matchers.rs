@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::text::clean;
+use crate::text::nearest::nearest;
 
 /// Longest pattern, in bytes.
 pub const PATTERN_LIMIT: usize = 500;
@@ -136,10 +137,9 @@ impl<'de> Deserialize<'de> for Matchers {
 }
 
 fn unknown(word: &str) -> String {
-    let words = Label::ALL.map(Label::as_str);
-    let near = |one: &&str| (strsim::jaro_winkler(word, one) * 1000.0) as u32;
-    let nearest = words.into_iter().max_by_key(near).unwrap_or_default();
-    format!("`{}` is no label of an alert; the nearest is {nearest} (all: {})", clean(word, 50), words.join(", "))
+    let labels = Label::ALL.map(Label::as_str);
+    let near = nearest(word, &labels).map(|label| format!("the nearest is {label} ")).unwrap_or_default();
+    format!("`{}` is no label of an alert; {near}(all: {})", clean(word, 50), labels.join(", "))
 }
 
 /// Whether `text` matches `pattern` as a whole: `*` is any letters, `?` is one. Takes time in the product of their
