@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use memchr::memchr;
-use regex_lite::Captures;
+use regex::Captures;
 
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::config::pipe::{Counted, Key, MAX_PATTERNS, Pattern};
