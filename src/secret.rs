@@ -100,10 +100,14 @@ pub enum SecretSource {
     File(PathBuf),
 }
 
+/// What a pair of keys `x` and `x_file` names, if one of them is given; the error says what is wrong with `x`.
+pub type SecretPair = Result<Option<SecretSource>, &'static str>;
+
 impl SecretSource {
     /// The source that the keys `x` and `x_file` name: `Ok(None)` when neither is given, an error when both are or
-    /// the one is blank. A blank secret would protect nothing: whoever sends none has it.
-    pub fn from_pair(value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Self>, &'static str> {
+    /// the one is blank. A blank secret would protect nothing: whoever sends none has it. Variables in place of the
+    /// keys, shorthand or not, come through here as well, since they become the keys.
+    pub fn from_pair(value: &Option<Secret>, file: &Option<PathBuf>) -> SecretPair {
         match (value, file) {
             (Some(_), Some(_)) => Err("give the value or the `_file`, not both"),
             (Some(value), None) if value.is_blank() => Err("is empty; give a value, or leave the key out"),
@@ -118,6 +122,11 @@ impl SecretSource {
             (None, Some(file)) => Ok(Some(Self::File(file.to_owned()))),
             (None, None) => Ok(None),
         }
+    }
+
+    /// [`SecretSource::from_pair`] of a pair of which one has to be given.
+    pub fn from_required_pair(value: &Option<Secret>, file: &Option<PathBuf>) -> Result<Self, &'static str> {
+        Self::from_pair(value, file)?.ok_or("it is not given; give it, or its `_file`")
     }
 
     /// Of the keys `x` and `x_file` the one that it was given by.
@@ -191,7 +200,7 @@ mod tests {
     async fn a_file_is_read_at_each_use() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("token");
-        let source = SecretSource::from_pair(None, Some(&path)).expect("one").expect("some");
+        let source = SecretSource::from_pair(&None, &Some(path.clone())).expect("one").expect("some");
         assert!(source.read().await.is_err());
         for value in ["one", "two"] {
             std::fs::write(&path, format!("{value}\n")).expect("write");

@@ -4,9 +4,11 @@
 //! bidirectional and invisible characters are removed when it arrives, line ends become spaces, and keys and passwords
 //! are masked; each medium escapes the rest for itself.
 
+pub mod glob;
 pub mod home;
 pub mod keys;
 pub mod names;
+pub mod nearest;
 pub mod number;
 
 use std::borrow::Cow;

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -20,8 +21,7 @@ pub(super) fn init(config: &LogConfig) -> anyhow::Result<impl Fn(&str) -> anyhow
     let lines = if is_json(config.format, terminal) {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        lines.with_ansi(terminal && !no_color).boxed()
+        lines.with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never).boxed()
     };
     let started = tracing_subscriber::registry().with(lines).with(filter).try_init();
     started.map_err(|error| anyhow!("start the log: {error}"))?;

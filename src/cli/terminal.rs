@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
 use crate::text::clean_lines;
 
 /// How text for people is laid out.
@@ -15,21 +18,23 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// What fits standard output: colours on a terminal unless `NO_COLOR` is set, the width that `COLUMNS` or the
-    /// terminal gives.
+    /// What fits standard output: colours where they are welcome, the width that `COLUMNS` or the terminal gives.
     pub(super) fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let columns =
             std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok()).filter(|width| *width > 0);
         let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-        Self { width: columns.or_else(|| terminal.then(measured).flatten()), colours: terminal && !no_color }
+        let colours = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+        Self { width: columns.or_else(|| terminal.then(measured).flatten()), colours }
     }
 
     /// `text` in `colour`, when colours are welcome.
     pub(super) fn paint(self, colour: Option<Colour>, text: &str) -> String {
         match colour {
-            Some(colour) if self.colours => format!("\u{1b}[{}m{text}\u{1b}[0m", colour.code()),
+            Some(colour) if self.colours => {
+                let style = colour.style();
+                format!("{style}{text}{style:#}")
+            }
             _ => text.to_owned(),
         }
     }
@@ -64,14 +69,14 @@ impl Colour {
         }
     }
 
-    const fn code(self) -> &'static str {
+    const fn style(self) -> Style {
         match self {
-            Self::Good => "32",
-            Self::Warn => "33",
-            Self::Bad => "31",
-            Self::Worst => "1;31",
-            Self::Dim => "2",
-            Self::Bold => "1",
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Warn => AnsiColor::Yellow.on_default(),
+            Self::Bad => AnsiColor::Red.on_default(),
+            Self::Worst => AnsiColor::Red.on_default().bold(),
+            Self::Dim => Style::new().dimmed(),
+            Self::Bold => Style::new().bold(),
         }
     }
 }

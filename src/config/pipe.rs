@@ -5,7 +5,7 @@ mod literal;
 use std::collections::BTreeMap;
 
 use memchr::memmem::Finder;
-use regex_lite::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::words;
@@ -14,9 +14,9 @@ use crate::text;
 
 /// Most patterns of one stream.
 pub const MAX_PATTERNS: usize = 64;
-/// The longest pattern, in bytes, and what one may take in memory when it is read.
+/// The longest pattern, in bytes, and what one may take in memory when it is read: `\w{1,64}` takes half of that.
 const MAX_PATTERN: usize = 1024;
-const MAX_COMPILED: usize = 1 << 20;
+const MAX_COMPILED: usize = 8 << 20;
 
 /// What `lookout pipe` reads out of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -123,6 +123,11 @@ pub struct Pattern {
 #[error("{0}")]
 pub struct PatternError(String);
 
+/// What an error of `regex` says is wrong, without the picture of the pattern above it.
+fn cause(error: &str) -> &str {
+    error.rsplit_once("error: ").map_or(error, |(_, cause)| cause)
+}
+
 impl Pattern {
     /// The pattern `regex` for `key`: one of the nine statuses, or a key of the table above.
     pub fn new(key: &str, regex: &str) -> Result<Self, PatternError> {
@@ -139,10 +144,9 @@ impl Pattern {
         }
         let read = RegexBuilder::new(regex).size_limit(MAX_COMPILED).build();
         let regex = read.map_err(|error| {
-            let error = error.to_string();
             PatternError(format!(
                 "`{shown}` is not a regular expression: {}; escape what is meant as it stands with `\\`",
-                text::clean(&error, 200)
+                text::clean(cause(&error.to_string()), 200)
             ))
         })?;
         let takes = matches!(found, Key::Total(_) | Key::Cost | Key::Model | Key::Task | Key::Phase | Key::Progress);

@@ -56,7 +56,7 @@ pub struct TokenConfig {
 impl TokenConfig {
     /// Where the token comes from; the error says what is wrong with the keys.
     pub fn source(&self) -> Result<SecretSource, &'static str> {
-        SecretSource::from_pair(self.token.as_ref(), self.token_file.as_deref())?
+        SecretSource::from_pair(&self.token, &self.token_file)?
             .ok_or("neither `token` nor `token_file` is given; give one of them")
     }
 }

@@ -1,8 +1,9 @@
-//! Words as senders spell them: any case, with or without `_`, `-` and spaces; and the nearest known word.
+//! Words as senders spell them: any case, with or without `_`, `-` and spaces; and what to write in place of an unknown one.
 
 use crate::model::AgentStatus;
+use crate::text::nearest::nearest;
 
-/// Longest word that is compared, in bytes; no known word comes near it.
+/// Longest word that is read, in bytes; no known word is as long.
 const MAX_WORD: usize = 48;
 
 /// The buffer that [`folded`] writes to.
@@ -42,15 +43,8 @@ pub const STATUSES: [&str; 9] = {
 
 /// What to write in place of `word`: the nearest of `known`, or all of them when none is near.
 pub fn instead(word: &str, known: &[&str]) -> String {
-    let near = (word.len() <= MAX_WORD).then(|| word.to_lowercase()).and_then(|word| {
-        known
-            .iter()
-            .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), *candidate))
-            .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-            .min_by_key(|(distance, _)| *distance)
-    });
-    match near {
-        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+    match nearest(word, known) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("use one of {}", known.join(", ")),
     }
 }

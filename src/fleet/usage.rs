@@ -2,12 +2,11 @@
 //!
 //! Refuses to remember ids for ever: a retry comes within an hour, or never.
 
-use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{RejectReason, Time, UsageOwner, UsageUpdate};
+use crate::model::{BoundedMap, RejectReason, Time, UsageOwner, UsageUpdate};
 
 use super::agent::{Price, Used};
 use super::project::{Tally, add_tokens};
@@ -19,11 +18,16 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const MAX_IDS: usize = 2_000_000;
 
 /// The ids of increments that were counted, as 64-bit hashes that mean the same after a restart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SeenIds {
-    known: HashSet<u64>,
-    order: VecDeque<(u64, Time)>,
+    known: BoundedMap<u64, (), Time>,
     unsaved: Vec<(u64, Time)>,
+}
+
+impl Default for SeenIds {
+    fn default() -> Self {
+        Self { known: BoundedMap::new(MAX_IDS), unsaved: Vec::new() }
+    }
 }
 
 impl SeenIds {
@@ -33,39 +37,20 @@ impl SeenIds {
 
     /// Notes that the increment of that hash was counted.
     fn insert(&mut self, now: Time, hash: u64) {
-        if self.remember(now, hash) {
+        if self.known.insert(hash, (), now) {
             self.unsaved.push((hash, now));
         }
     }
 
-    fn remember(&mut self, at: Time, hash: u64) -> bool {
-        if !self.known.insert(hash) {
-            return false;
-        }
-        self.order.push_back((hash, at));
-        if self.order.len() > MAX_IDS {
-            self.forget_oldest();
-        }
-        true
-    }
-
     /// Forgets what was counted too long ago.
     fn expire(&mut self, now: Time) {
-        while self.order.front().is_some_and(|(_, at)| now.since(*at) >= REMEMBERED) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((oldest, _)) = self.order.pop_front() {
-            self.known.remove(&oldest);
-        }
+        self.known.expire(|at| now.since(*at) >= REMEMBERED);
     }
 
     /// Takes over ids from before a restart, oldest first. Those of a clock that was ahead of ours are of now.
     pub(super) fn restore(&mut self, now: Time, ids: impl IntoIterator<Item = (u64, Time)>) {
         for (hash, at) in ids {
-            self.remember(at.min(now), hash);
+            self.known.insert(hash, (), at.min(now));
         }
         self.expire(now);
     }

@@ -4,7 +4,6 @@
 //! moment and never across an await. When to send what is the list's own business, see `queue`.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -259,7 +258,7 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
             Step::Send(receiver, notices) => {
                 let (now, notices) = shown(clock, notices);
                 let result = receiver.send(now, &notices).await;
-                desk.change(|inner| inner.queue.on_result(clock.now(), jitter(), result));
+                desk.change(|inner| inner.queue.on_result(clock.now(), fastrand::f64(), result));
             }
             Step::Remind(receiver, standing) => {
                 let (now, standing) = shown(clock, standing);
@@ -285,11 +284,6 @@ fn shown(clock: &Clock, notices: Vec<Arc<Notice>>) -> (Time, Vec<Arc<Notice>>) {
         return (now, notices);
     }
     (wall.show(now), notices.iter().map(|notice| Arc::new(notice.shown(&wall))).collect())
-}
-
-/// A number from 0 to 1 that two sidecars do not share: std seeds each hasher from the system's randomness.
-fn jitter() -> f64 {
-    f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Default for HeartbeatConfig {
 
 impl HeartbeatConfig {
     fn source(&self) -> Result<Option<SecretSource>, &'static str> {
-        SecretSource::from_pair(self.url.as_ref(), self.url_file.as_deref())
+        SecretSource::from_pair(&self.url, &self.url_file)
     }
 
     /// All mistakes in the section.

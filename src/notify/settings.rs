@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Problem;
-use crate::secret::{Secret, SecretSource, SecretUrl};
+use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 
 /// Collects mistakes under one path.
 pub(super) struct Reporter<'a> {
@@ -32,7 +32,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// Adds what is wrong with the secret of `key`, if anything is.
-    pub(super) fn secret(&mut self, key: &str, source: Pair) {
+    pub(super) fn secret(&mut self, key: &str, source: SecretPair) {
         if let Err(problem) = source {
             self.add(key, problem);
         }
@@ -55,19 +55,6 @@ impl<'a> Reporter<'a> {
     }
 }
 
-/// The secret of a pair of keys, if it is given.
-pub(super) type Pair = Result<Option<SecretSource>, &'static str>;
-
-/// Reads the keys `x` and `x_file`.
-pub(super) fn pair(value: Option<&Secret>, file: Option<&PathBuf>) -> Pair {
-    SecretSource::from_pair(value, file.map(PathBuf::as_path))
-}
-
-/// The secret of a pair that has to be given.
-pub(super) fn needed(pair: Pair) -> Result<SecretSource, &'static str> {
-    pair?.ok_or("it is not given; give it, or its `_file`")
-}
-
 /// The webhook of a chat, where it is all that the section says.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -83,7 +70,7 @@ pub(super) struct WebhookAddress {
 impl WebhookAddress {
     /// The address; the error says what is wrong with `webhook_url`.
     pub(super) fn source(&self) -> Result<SecretSource, &'static str> {
-        needed(pair(self.webhook_url.as_ref(), self.webhook_url_file.as_ref()))
+        SecretSource::from_required_pair(&self.webhook_url, &self.webhook_url_file)
     }
 
     /// Reports what is wrong with it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::{Problem, duration};
+use crate::text::glob::glob;
 use crate::text::names;
 
 /// The receiver of OpenTelemetry's protocol.
@@ -30,11 +31,11 @@ pub struct OtlpConfig {
     /// How long a series is kept after it was last heard of.
     #[serde(with = "crate::model::duration")]
     pub forget_after: Duration,
-    /// Attributes that never become labels; `*` at either end stands for anything. Given, it replaces the default list.
+    /// Globs of attributes that never become labels. Given, it replaces the default list.
     pub drop_attributes: Vec<String>,
     /// Whose telemetry it is where it does not say so itself; the first rule that fits counts.
     pub agents: Vec<AgentRule>,
-    /// Prices by model, where telemetry has none; `*` at either end of a model stands for anything.
+    /// Prices by model, a glob, where telemetry has none.
     pub prices: BTreeMap<String, Price>,
 }
 
@@ -42,7 +43,7 @@ pub struct OtlpConfig {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentRule {
-    /// Attributes and their values; `*` at either end of a value stands for anything.
+    /// Attributes and globs of their values.
     pub r#match: BTreeMap<String, String>,
     /// The agent's name.
     pub agent: String,
@@ -81,20 +82,9 @@ impl Price {
 /// What the tokens cost by the longest pattern that fits the model; `None` when none does. Patterns may name a provider
 /// before the model, as models may by other routes.
 pub(crate) fn price_of(prices: &BTreeMap<String, Price>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
-    let fitting = prices.iter().filter(|(pattern, _)| matches(&names::model(pattern), model));
+    let fitting = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
     let (_, price) = fitting.max_by_key(|(pattern, _)| pattern.len())?;
     Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
-}
-
-/// Whether `pattern`, with `*` at either end for anything, fits `text`.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
-    let (open, rest) = pattern.strip_prefix('*').map_or((false, pattern), |rest| (true, rest));
-    match (open, rest.strip_suffix('*')) {
-        (false, None) => text == rest,
-        (false, Some(start)) => text.starts_with(start),
-        (true, None) => text.ends_with(rest),
-        (true, Some(part)) => text.contains(part),
-    }
 }
 
 /// Where OTLP is sent when nothing else is said.
@@ -222,10 +212,8 @@ pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
         report("forget_after", format!("is {given}; idle streams would begin anew, write at least 10m"));
     }
     for (place, pattern) in config.drop_attributes.iter().enumerate() {
-        let inner = pattern.strip_prefix('*').unwrap_or(pattern);
-        let inner = inner.strip_suffix('*').unwrap_or(inner);
-        if inner.is_empty() || inner.contains('*') {
-            let message = format!("`{pattern}` is no pattern; write a name, with `*` at its ends only");
+        if pattern.trim_matches(['*', '?']).is_empty() {
+            let message = format!("`{pattern}` is no pattern; write a name, with `*` for any letters");
             report(&format!("drop_attributes[{place}]"), message);
         }
     }
@@ -257,7 +245,7 @@ impl Dropped {
     }
 
     pub(super) fn covers(&self, key: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern, key))
+        self.0.iter().any(|pattern| glob(pattern, key))
     }
 }
 
@@ -315,7 +303,7 @@ mod tests {
             grpc: Some(DEFAULT_HTTP),
             max_series: 0,
             forget_after: Duration::from_secs(60),
-            drop_attributes: vec!["ok*".to_owned(), "a*b".to_owned(), "*".to_owned()],
+            drop_attributes: vec!["a*b?".to_owned(), String::new(), "*".to_owned()],
             ..OtlpConfig::default()
         };
         let expected = ["grpc", "max_series", "forget_after", "drop_attributes[1]", "drop_attributes[2]"]

@@ -7,8 +7,9 @@ use super::attributes::text;
 use super::litellm;
 use super::table::Profile;
 use crate::model::DEFAULT_PROJECT;
-use crate::otlp::config::{AgentRule, matches};
+use crate::otlp::config::AgentRule;
 use crate::otlp::wire::{KeyValue, Value};
+use crate::text::glob::glob;
 use crate::text::is_name;
 
 /// Longest name of an agent or project, in bytes.
@@ -133,7 +134,7 @@ fn resolve(
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
     let rule = rules.iter().find(|rule| {
         rule.r#match.iter().all(|(key, pattern)| {
-            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| matches(pattern, &value))
+            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| glob(pattern, &value))
         })
     });
     let given = said(resource, &AGENT).or(by_item.agent).or_else(|| rule.map(|it| Arc::from(&*it.agent)));

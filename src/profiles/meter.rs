@@ -4,11 +4,11 @@
 //! it late or never. Each signal is summed up by itself, and what counts is the furthest of the sums: an amount is
 //! counted when the first signal brings it, and not again when the others do.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use super::table::{COLUMNS, Column};
 use crate::decode::read::MAX_COUNT;
-use crate::model::{Counting, GroupCount, RunCount, StreamCount};
+use crate::model::{BoundedMap, Counting, GroupCount, RunCount, StreamCount};
 use crate::otlp::sequence::{Intervals, Run, Runs};
 use crate::otlp::wire::Temporality;
 
@@ -37,11 +37,16 @@ struct Group {
 }
 
 /// The sums.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meters {
-    groups: HashMap<u64, Group>,
-    order: VecDeque<u64>,
+    groups: BoundedMap<u64, Group>,
     changed: Vec<u64>,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self { groups: BoundedMap::new(MAX_GROUPS), changed: Vec::new() }
+    }
 }
 
 impl Meters {
@@ -50,9 +55,7 @@ impl Meters {
         for (id, saved) in groups.into_iter().take(MAX_GROUPS) {
             let meters = saved.meters.iter().take(MAX_METERS).map(|(id, sums)| (*id, amounts(sums))).collect();
             let group = Group { meters, counted: amounts(&saved.counted), timed_by: saved.timed_by, is_changed: false };
-            if self.groups.insert(id, group).is_none() {
-                self.order.push_back(id);
-            }
+            self.groups.insert(id, group, ());
         }
     }
 
@@ -70,15 +73,7 @@ impl Meters {
 
     /// What is known of a group, which is about to change.
     fn group(&mut self, group: u64) -> &mut Group {
-        if !self.groups.contains_key(&group) {
-            self.order.push_back(group);
-            if self.order.len() > MAX_GROUPS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.groups.remove(&oldest);
-            }
-        }
-        let known = self.groups.entry(group).or_default();
+        let known = self.groups.get_or_default(group, ());
         if !std::mem::replace(&mut known.is_changed, true) {
             self.changed.push(group);
         }
@@ -167,12 +162,10 @@ fn take_out(furthest: &mut Amounts, counted: &Amounts, whole: Column, parts: &[C
 }
 
 /// What was seen before, and what was counted of streams of data points; the oldest are forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
-    seen: HashSet<u64>,
-    seen_order: VecDeque<u64>,
-    streams: HashMap<u64, Counted>,
-    streams_order: VecDeque<u64>,
+    seen: BoundedMap<u64>,
+    streams: BoundedMap<u64, Counted>,
     /// Streams that have gone on since they were last saved.
     changed: HashSet<u64>,
     /// From when on every stream that began is remembered, or was never heard of; in nanoseconds.
@@ -223,7 +216,8 @@ impl Memory {
     /// One that listens from `since` on, in nanoseconds: what streams had counted before, nobody was there to hear.
     pub(super) fn new(since: u64) -> Self {
         let fresh = Counting { since: Some(since), ..Counting::default() };
-        Self { since, fresh, ..Self::default() }
+        let (seen, streams) = (BoundedMap::new(MAX_SEEN), BoundedMap::new(MAX_STREAMS));
+        Self { seen, streams, changed: HashSet::new(), since, fresh }
     }
 
     /// Takes over what was remembered before a restart. What a stream has counted since then is news, and so is all that
@@ -234,12 +228,11 @@ impl Memory {
             self.since = since;
             self.fresh.since = None;
         }
-        self.seen_order.extend(saved.seen.iter().copied().take(MAX_SEEN));
-        self.seen = self.seen_order.iter().copied().collect();
+        for digest in saved.seen.into_iter().take(MAX_SEEN) {
+            self.seen.insert(digest, (), ());
+        }
         for (id, stream) in saved.streams.into_iter().take(MAX_STREAMS) {
-            if self.streams.insert(id, Counted::restored(stream)).is_none() {
-                self.streams_order.push_back(id);
-            }
+            self.streams.insert(id, Counted::restored(stream), ());
         }
     }
 
@@ -257,17 +250,11 @@ impl Memory {
 
     /// Whether it is new; it is not the next time.
     pub(super) fn is_new(&mut self, digest: u64) -> bool {
-        if !self.seen.insert(digest) {
-            return false;
+        let is_new = self.seen.insert(digest, (), ());
+        if is_new {
+            self.fresh.seen.push(digest);
         }
-        self.seen_order.push_back(digest);
-        self.fresh.seen.push(digest);
-        if self.seen_order.len() > MAX_SEEN
-            && let Some(oldest) = self.seen_order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        true
+        is_new
     }
 
     /// What a point of `value` adds to its stream: nothing when it was counted already. What a cumulative stream had
@@ -301,14 +288,11 @@ impl Memory {
             Temporality::Delta => Counted::Deltas(Intervals::default()),
             Temporality::Cumulative => Counted::Totals(Runs::default()),
         };
-        if self.streams.insert(id, new).is_some() {
+        if let Some(known) = self.streams.get_mut(&id) {
+            *known = new;
             return;
         }
-        self.streams_order.push_back(id);
-        if self.streams_order.len() > MAX_STREAMS
-            && let Some(oldest) = self.streams_order.pop_front()
-            && let Some(forgotten) = self.streams.remove(&oldest)
-        {
+        if let Some((oldest, forgotten)) = self.streams.make_room() {
             self.changed.remove(&oldest);
             if matches!(forgotten, Counted::Totals(_)) {
                 // Should it come back, what it counted until then was heard.
@@ -316,6 +300,7 @@ impl Memory {
                 self.fresh.since = Some(self.since);
             }
         }
+        self.streams.insert(id, new, ());
     }
 }
 

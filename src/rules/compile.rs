@@ -317,7 +317,7 @@ impl RuleSet {
 /// What tells how a rule is written from how it was: eight hex digits.
 fn version(entry: &RuleEntry) -> Arc<str> {
     let digest = ring::digest::digest(&ring::digest::SHA256, format!("{entry:?}").as_bytes());
-    Arc::from(digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>())
+    Arc::from(hex::encode(digest.as_ref().get(..4).unwrap_or_default()))
 }
 
 /// The words of the indicators that can be taken so over a time.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use subtle::ConstantTimeEq as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -88,7 +89,7 @@ impl Token {
 
     /// Whether it is `given`, as it was last read.
     fn is(&self, given: &[u8]) -> bool {
-        self.known().as_ref().is_some_and(|(_, secret)| same(secret.expose().as_bytes(), given))
+        self.known().as_ref().is_some_and(|(_, secret)| secret.expose().as_bytes().ct_eq(given).into())
     }
 
     /// Whether it was read within the last moments, or cannot change.
@@ -375,11 +376,6 @@ fn given(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 fn forbidden(message: &str) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, message)
-}
-
-/// Whether two byte strings are the same, in a time that depends on their lengths only.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(test)]

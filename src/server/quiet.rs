@@ -222,7 +222,7 @@ fn silence(wanted: Wanted, caller: &Caller, now: Time, wall: &Wall) -> Result<Si
 fn new_id() -> Option<String> {
     let mut bytes = [0; 8];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(bytes))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex_lite::Regex;
+use regex::Regex;
 
 /// Those of Linux, macOS and Windows, plain, escaped or percent-encoded.
 static HOME: LazyLock<Option<Regex>> = LazyLock::new(|| {

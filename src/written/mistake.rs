@@ -8,9 +8,7 @@ use std::fmt;
 use serde::de::{Error, Expected, Unexpected};
 
 use crate::secret::{self, mask};
-
-/// A name this similar (Jaro-Winkler) is taken for a slip of the keys.
-const SIMILAR: f64 = 0.8;
+use crate::text::nearest::nearest;
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,13 +164,8 @@ pub(crate) fn unknown_key(name: &str, known: &[&str]) -> String {
 
 /// What to say of a `word` that is none of `known`: the nearest of them, or all after `list`.
 pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), candidate), *candidate))
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .filter(|(similarity, _)| *similarity >= SIMILAR);
-    match nearest {
-        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+    match nearest(word, known) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "no key is known here".to_owned(),
         None => format!("{list} {}", known.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")),
     }

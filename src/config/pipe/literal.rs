@@ -97,7 +97,7 @@ fn skip_class(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use regex_lite::Regex;
+    use regex::Regex;
 
     use super::*;
 

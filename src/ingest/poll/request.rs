@@ -83,12 +83,12 @@ impl Requester {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let bearer = SecretSource::from_pair(source.bearer_token.as_ref(), source.bearer_token_file.as_deref())
+        let bearer = SecretSource::from_pair(&source.bearer_token, &source.bearer_token_file)
             .map_err(|error| wrong("bearer_token", error))?;
         let access = match (bearer, &source.basic_auth) {
             (Some(token), _) => Access::Bearer(token),
             (None, Some(basic)) => {
-                let password = SecretSource::from_pair(basic.password.as_ref(), basic.password_file.as_deref())
+                let password = SecretSource::from_pair(&basic.password, &basic.password_file)
                     .map_err(|error| wrong("basic_auth.password", error))?;
                 Access::Basic(basic.username.clone(), password)
             }

@@ -95,7 +95,7 @@ fn url(text: &str) -> Result<(), String> {
 }
 
 fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
-    let bearer = SecretSource::from_pair(source.bearer_token.as_ref(), source.bearer_token_file.as_deref());
+    let bearer = SecretSource::from_pair(&source.bearer_token, &source.bearer_token_file);
     if let Err(message) = &bearer {
         wrong("bearer_token", (*message).to_owned());
     }
@@ -106,7 +106,7 @@ fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
         if basic.username.contains(':') || !basic.username.chars().all(|letter| !letter.is_control()) {
             wrong("basic_auth.username", "it can't hold a colon or control characters".to_owned());
         }
-        if let Err(message) = SecretSource::from_pair(basic.password.as_ref(), basic.password_file.as_deref()) {
+        if let Err(message) = SecretSource::from_pair(&basic.password, &basic.password_file) {
             wrong("basic_auth.password", message.to_owned());
         }
     }

@@ -13,8 +13,8 @@ use super::{Parts, Section, Sending, Transport, Wrong, webhook, wrong};
 use crate::model::{Audience, Fingerprint, Level, Notice, NoticeKind, Receipt, SendError, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
-use crate::notify::settings::{Pair, Reporter, pair};
-use crate::secret::{Secret, SecretUrl};
+use crate::notify::settings::Reporter;
+use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 
 /// How long after it was last told an alert lasts there: four reminders, as Prometheus does it.
 const LASTS: Duration = Duration::from_secs(240);
@@ -42,8 +42,8 @@ pub struct AlertmanagerConfig {
 }
 
 impl AlertmanagerConfig {
-    fn token(&self) -> Pair {
-        pair(self.token.as_ref(), self.token_file.as_ref())
+    fn token(&self) -> SecretPair {
+        SecretSource::from_pair(&self.token, &self.token_file)
     }
 }
 

@@ -170,7 +170,7 @@ impl SmtpConfig {
 
     /// User and password, if there is a login; the error names the key and what is wrong with it.
     fn login(&self) -> Result<Option<(String, SecretSource)>, (&'static str, &'static str)> {
-        let password = SecretSource::from_pair(self.password.as_ref(), self.password_file.as_deref())
+        let password = SecretSource::from_pair(&self.password, &self.password_file)
             .map_err(|problem| ("smtp.password", problem))?;
         match (&self.username, password) {
             (None, None) => Ok(None),

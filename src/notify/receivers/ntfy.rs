@@ -14,9 +14,9 @@ use crate::model::{Level, Notice, Receipt, SendError, SendReason, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
 use crate::notify::message::{self, Body, Tone};
-use crate::notify::settings::{Pair, Reporter, api, needed, pair};
+use crate::notify::settings::{Reporter, api};
 use crate::notify::words::Words;
-use crate::secret::{Secret, SecretSource, SecretUrl};
+use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 
 /// Longest message, in bytes. A server takes 4,096 and makes an attachment of what is longer; the whole request may have
 /// twice as many, of which each quote in the message takes two.
@@ -65,14 +65,14 @@ impl NtfyConfig {
     }
 
     fn topic(&self) -> Result<SecretSource, &'static str> {
-        match needed(pair(self.topic.as_ref(), self.topic_file.as_ref()))? {
+        match SecretSource::from_required_pair(&self.topic, &self.topic_file)? {
             SecretSource::Value(topic) if !is_topic(topic.expose()) => Err(NO_TOPIC),
             topic => Ok(topic),
         }
     }
 
-    fn token(&self) -> Pair {
-        pair(self.token.as_ref(), self.token_file.as_ref())
+    fn token(&self) -> SecretPair {
+        SecretSource::from_pair(&self.token, &self.token_file)
     }
 }
 

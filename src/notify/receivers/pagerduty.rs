@@ -11,7 +11,7 @@ use super::{Parts, Section, Sending, Transport, Wrong, wrong};
 use crate::model::{Audience, Notice, Receipt, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
-use crate::notify::settings::{Reporter, needed, pair};
+use crate::notify::settings::Reporter;
 use crate::notify::words::Words;
 use crate::secret::{Secret, SecretSource, SecretUrl};
 
@@ -40,7 +40,7 @@ pub struct PagerDutyConfig {
 
 impl PagerDutyConfig {
     fn key(&self) -> Result<SecretSource, &'static str> {
-        needed(pair(self.routing_key.as_ref(), self.routing_key_file.as_ref()))
+        SecretSource::from_required_pair(&self.routing_key, &self.routing_key_file)
     }
 }
 

@@ -91,9 +91,9 @@ enum Way {
 impl SlackConfig {
     /// How it is told; the error is the key and what is wrong with it.
     fn way(&self) -> Result<Way, Wrong> {
-        let token = SecretSource::from_pair(self.bot_token.as_ref(), self.bot_token_file.as_deref())
+        let token = SecretSource::from_pair(&self.bot_token, &self.bot_token_file)
             .map_err(|problem| ("bot_token", problem.to_owned()))?;
-        let webhook = SecretSource::from_pair(self.webhook_url.as_ref(), self.webhook_url_file.as_deref())
+        let webhook = SecretSource::from_pair(&self.webhook_url, &self.webhook_url_file)
             .map_err(|problem| ("webhook_url", problem.to_owned()))?;
         let is_bots = self.channel.is_some() || self.api_url.is_some();
         match (token, webhook) {

@@ -9,7 +9,7 @@ use super::template::Chat;
 use super::{Parts, Section, Transport, Wrong, wrong};
 use crate::notify::answer::Success;
 use crate::notify::http::Target;
-use crate::notify::settings::{Reporter, api, needed, pair};
+use crate::notify::settings::{Reporter, api};
 use crate::secret::{Secret, SecretSource, SecretUrl};
 
 /// The body of the request.
@@ -36,7 +36,7 @@ pub struct TelegramConfig {
 
 impl TelegramConfig {
     fn token(&self) -> Result<SecretSource, &'static str> {
-        needed(pair(self.bot_token.as_ref(), self.bot_token_file.as_ref()))
+        SecretSource::from_required_pair(&self.bot_token, &self.bot_token_file)
     }
 }
 

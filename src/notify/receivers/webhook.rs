@@ -12,8 +12,8 @@ use super::{Parts, Section, Sending, Transport, Wrong, wrong};
 use crate::model::{Audience, Level, Notice, NoticeKind, Receipt, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
-use crate::notify::settings::{Pair, Reporter, needed, pair};
-use crate::secret::{Secret, SecretSource};
+use crate::notify::settings::Reporter;
+use crate::secret::{Secret, SecretPair, SecretSource};
 use crate::text;
 
 /// What an `endsAt` is while there is none: Go's zero time, as receivers of Alertmanager's payload know it.
@@ -54,15 +54,15 @@ pub struct WebhookConfig {
 
 impl WebhookConfig {
     fn address(&self) -> Result<SecretSource, &'static str> {
-        needed(pair(self.url.as_ref(), self.url_file.as_ref()))
+        SecretSource::from_required_pair(&self.url, &self.url_file)
     }
 
-    fn secret(&self) -> Pair {
-        pair(self.secret.as_ref(), self.secret_file.as_ref())
+    fn secret(&self) -> SecretPair {
+        SecretSource::from_pair(&self.secret, &self.secret_file)
     }
 
-    fn token(&self) -> Pair {
-        pair(self.token.as_ref(), self.token_file.as_ref())
+    fn token(&self) -> SecretPair {
+        SecretSource::from_pair(&self.token, &self.token_file)
     }
 }
 

@@ -15,7 +15,7 @@ use super::name;
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::decode::limits::is_about_limit;
 use crate::decode::retry::retry_at;
-use crate::model::{AgentStatus, Time};
+use crate::model::{AgentStatus, BoundedMap, Time};
 
 /// Answers that are remembered: one is printed in several lines, those of subagents in between.
 const MAX_ANSWERS: usize = 64;
@@ -24,15 +24,27 @@ const MAX_ANSWERS: usize = 64;
 const SYNTHETIC: &str = "<synthetic>";
 
 /// What it has understood so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ClaudeCode {
     meter: Meter,
     session: String,
     /// The tokens of recent answers, by the hash of their id.
-    answers: VecDeque<(u64, Tokens)>,
+    answers: BoundedMap<u64, Tokens>,
     /// Whose answer is being printed in pieces, by the hash of the subagent's call, and the answer.
     printing: VecDeque<(u64, u64)>,
     is_cursor: bool,
+}
+
+impl Default for ClaudeCode {
+    fn default() -> Self {
+        Self {
+            meter: Meter::default(),
+            session: String::new(),
+            answers: BoundedMap::new(MAX_ANSWERS),
+            printing: VecDeque::new(),
+            is_cursor: false,
+        }
+    }
 }
 
 impl ClaudeCode {
@@ -159,7 +171,7 @@ impl ClaudeCode {
     fn used(&mut self, answer: u64, usage: &Usage, state: &mut State) {
         state.served();
         let tokens = usage.tokens();
-        if let Some((_, known)) = self.answers.iter_mut().find(|(other, _)| *other == answer) {
+        if let Some(known) = self.answers.get_mut(&answer) {
             let mut more = Tokens::default();
             for ((more, known), now) in more.iter_mut().zip(known.iter_mut()).zip(tokens) {
                 *more = now.saturating_sub(*known);
@@ -168,10 +180,7 @@ impl ClaudeCode {
             return self.meter.add(&more);
         }
         state.count(REQUESTS);
-        self.answers.push_back((answer, tokens));
-        if self.answers.len() > MAX_ANSWERS {
-            self.answers.pop_front();
-        }
+        self.answers.insert(answer, tokens, ());
         self.meter.add(&tokens);
     }
 

@@ -2,8 +2,9 @@
 
 use std::cell::OnceCell;
 
+use anstream::adapter::strip_str;
 use memchr::memchr;
-use regex_lite::Captures;
+use regex::Captures;
 
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
 use crate::config::pipe::{Counted, Key, MAX_PATTERNS, Pattern};
@@ -169,20 +170,5 @@ fn number(text: &str) -> Option<f64> {
 /// The start of a line without colours and what else terminals are told.
 fn plain(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line.get(..LOOKED_AT).unwrap_or(line));
-    let mut plain = String::with_capacity(line.len());
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        if letter == '\u{1b}' {
-            if letters.as_str().starts_with('[') {
-                letters.next();
-                // A sequence ends with a letter; one that does not ends with the line.
-                letters.by_ref().find(|letter| ('@'..='~').contains(letter));
-            } else {
-                letters.next();
-            }
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
+    if line.contains(ESCAPE as char) { strip_str(&line).to_string() } else { line.into_owned() }
 }

@@ -80,7 +80,7 @@ fn identity(notices: &[Arc<Notice>]) -> (String, String) {
         context.update(key.as_bytes());
         context.update(&[0]);
     }
-    let digest: String = context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(context.finish().as_ref().get(..16).unwrap_or_default());
     match keys.as_slice() {
         [key] => (id_part(key), digest),
         _ => (format!("summary-{digest}"), digest),

@@ -4,13 +4,13 @@
 //! ledger as a reference, so that it is found again after a restart. Refuses to edit many messages for one batch: when
 //! more than a few changed, a new message tells of all.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::model::{Fingerprint, Notice, NoticeKind, Receipt, Reference, SendError, SendReason, Time};
+use crate::model::{BoundedMap, Fingerprint, Notice, NoticeKind, Receipt, Reference, SendError, SendReason, Time};
 use crate::secret::SecretSource;
 
 use super::payload;
@@ -70,12 +70,10 @@ pub(super) struct Bot {
 }
 
 /// What was posted, as far as it is remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     /// What each message tells now.
-    roots: HashMap<Arc<str>, BTreeMap<Fingerprint, Arc<Notice>>>,
-    /// The same, the oldest first.
-    order: VecDeque<Arc<str>>,
+    roots: BoundedMap<Arc<str>, BTreeMap<Fingerprint, Arc<Notice>>>,
     /// The message of each life of an alert.
     by_incident: HashMap<Arc<str>, Arc<str>>,
     /// What of a batch that failed half-way was told.
@@ -112,6 +110,13 @@ impl<'a> Root<'a> {
     }
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        let roots = BoundedMap::new(ROOTS_REMEMBERED);
+        Self { roots, by_incident: HashMap::new(), done: HashSet::new() }
+    }
+}
+
 impl Memory {
     fn reference_of(&self, notice: &Notice) -> Option<Arc<str>> {
         let known = self.by_incident.get(&notice.incident).or(notice.reference.as_ref());
@@ -121,20 +126,25 @@ impl Memory {
     /// Remembers that the message `reference` tells `notices` now.
     fn tell(&mut self, reference: &Arc<str>, notices: &[Arc<Notice>]) {
         for notice in notices.iter().filter(|notice| notice.kind.is_of_alert()) {
-            if !self.roots.contains_key(reference) {
-                self.order.push_back(Arc::clone(reference));
+            if !self.roots.contains(reference)
+                && let Some((oldest, _)) = self.roots.make_room()
+            {
+                self.forget(&oldest);
             }
-            let root = self.roots.entry(Arc::clone(reference)).or_default();
+            let root = self.roots.get_or_default(Arc::clone(reference), ());
             root.insert(notice.fingerprint, Arc::clone(notice));
             self.by_incident.insert(Arc::clone(&notice.incident), Arc::clone(reference));
         }
-        while self.order.len() > ROOTS_REMEMBERED
-            || (self.by_incident.len() > ALERTS_REMEMBERED && !self.order.is_empty())
+        while self.by_incident.len() > ALERTS_REMEMBERED
+            && let Some((oldest, _)) = self.roots.pop_oldest()
         {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.roots.remove(&oldest);
-            self.by_incident.retain(|_, reference| *reference != oldest);
+            self.forget(&oldest);
         }
+    }
+
+    /// Forgets which alerts the message `reference` was about.
+    fn forget(&mut self, reference: &Arc<str>) {
+        self.by_incident.retain(|_, of| of != reference);
     }
 
     /// What the message tells, once `notices` are told: all of it when it is remembered, or when they are all of it.

@@ -38,6 +38,7 @@ fn text_is_understood_by_patterns() {
     assert_eq!((state.model.as_deref(), state.phase.as_deref()), (Some("m-1"), Some("build")));
     assert_eq!(text(&patterns, "Allow Bash?\nyes\n").status, AgentStatus::Running);
     assert_eq!(text(&patterns, "panic: x\nbacktrace\n").status, AgentStatus::Failed);
+    assert_eq!(text(&patterns, "\u{1b}]0;building\u{7}panic: x\n").status, AgentStatus::Failed, "behind a title");
     // Nothing is counted before the first line, and what there is no pattern for stays unknown.
     assert_eq!(text(&["errors=x"], "").counts.whole[6..], [Some(0), None, None]);
 }
@@ -80,7 +81,7 @@ fn bad_patterns_are_refused_with_what_would_do() {
         assert_eq!(Pattern::parse(pattern).expect_err(pattern).to_string(), error);
     }
     let error = Pattern::parse("failed=(").expect_err("half a group").to_string();
-    assert!(error.starts_with("`(` is not a regular expression: "), "{error}");
+    assert!(error.starts_with("`(` is not a regular expression: unclosed group; escape"), "{error}");
     assert!(Pattern::parse(&format!("failed={}", "x".repeat(2000))).is_err());
     assert!(Pattern::parse("failed=((a{1000}){1000}){1000}").is_err());
 }
