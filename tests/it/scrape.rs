@@ -44,7 +44,7 @@ fn full(step: u64) -> Value {
         json!({
             "name": name, "type": "custom", "status": status, "reason": "as told", "task_id": format!("task-{status}"),
             "task_started_at": before.to_string(), "last_activity": now.to_string(),
-            "phase": "implement", "progress": 42.5, "restart_count": step, "estimated_completion": soon.to_string(),
+            "phase": "implement", "progress": 42.5, "context_window_ratio": 0.5, "restart_count": step, "estimated_completion": soon.to_string(),
             "model": format!("model \"{factor}\""),
             "tokens": {"input": 1000 * factor + 100 * step, "output": 500 + 10 * step, "cache_read": 7, "cache_creation": 5,
                        "reasoning": 3, "cost_usd": 0.0123 + step as f64},

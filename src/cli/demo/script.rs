@@ -118,6 +118,8 @@ pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
         "task_id": task_id,
         "phase": PHASES[(into_task * 4 / length) as usize % PHASES.len()],
         "progress": into_task as f64 * 100.0 / length as f64,
+        // It fills as the task goes on, and nobody is to be alarmed by it.
+        "context_window_ratio": 0.1 + 0.6 * into_task as f64 / length as f64,
         "restart_count": restarts,
         "last_activity": at(idle),
         "estimated_completion": now.plus(std::time::Duration::from_secs(length - into_task)).to_string(),
