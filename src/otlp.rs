@@ -26,3 +26,9 @@ pub(crate) use point::measured_at;
 pub use schema::Signal;
 pub use table::Table;
 pub use taken::{Reason, Taken};
+
+/// Whether anybody here reads the fields of that name in JSON.
+#[cfg(fuzzing)]
+pub fn is_read(name: &str) -> bool {
+    !schema::UNREAD.contains(&name)
+}

@@ -1,6 +1,8 @@
 //! What senders are answered: the response of an export and the status of a refusal, in the request's own encoding.
 
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use prost::Message as _;
+use prost_types::{Any, Duration};
 use serde_json::json;
 
 use super::decode::Encoding;
@@ -24,22 +26,6 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
-/// `Export…ServiceResponse`: nothing when all was taken.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-/// `Export…PartialSuccess`; the three signals differ in the name of the count only.
-#[derive(Clone, PartialEq, prost::Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
-
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Status {
@@ -51,27 +37,11 @@ struct Status {
     details: Vec<Any>,
 }
 
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
 /// `google.rpc.RetryInfo`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RetryInfo {
     #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
+    retry_delay: Option<Duration>,
 }
 
 /// The body that tells what came of an export.
@@ -79,11 +49,12 @@ pub fn response(signal: Signal, encoding: Encoding, taken: &Taken) -> Vec<u8> {
     let partial = taken.partial();
     match encoding {
         Encoding::Protobuf => {
-            let partial_success = partial.map(|(lost, error_message)| PartialSuccess {
-                rejected: i64::try_from(lost).unwrap_or(i64::MAX),
+            // The answers of all signals are the same on the wire.
+            let partial_success = partial.map(|(lost, error_message)| ExportMetricsPartialSuccess {
+                rejected_data_points: i64::try_from(lost).unwrap_or(i64::MAX),
                 error_message,
             });
-            Response { partial_success }.encode_to_vec()
+            ExportMetricsServiceResponse { partial_success }.encode_to_vec()
         }
         Encoding::Json => {
             let name = match signal {
@@ -115,7 +86,7 @@ pub fn refusal(encoding: Encoding, code: Code, message: &str) -> Vec<u8> {
 
 /// A status with the details that tell a gRPC client to send again after `seconds`.
 pub fn retry_details(message: &str, seconds: i64) -> Vec<u8> {
-    let info = RetryInfo { retry_delay: Some(Delay { seconds }) };
+    let info = RetryInfo { retry_delay: Some(Duration { seconds, nanos: 0 }) };
     let info = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
     Status { code: Code::Unavailable as i32, message: message.to_owned(), details: vec![info] }.encode_to_vec()
 }
