@@ -19,7 +19,7 @@ mod utf8;
 mod weigh;
 pub mod wire;
 
-pub use answer::{Code, refusal, response, retry_details};
+pub use answer::{refusal, response};
 pub use config::OtlpConfig;
 pub use decode::{DecodeError, Encoding, Request, decode, decode_counted};
 pub(crate) use point::measured_at;

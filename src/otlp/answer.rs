@@ -2,47 +2,13 @@
 
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use prost::Message as _;
-use prost_types::{Any, Duration};
 use serde_json::json;
+use tonic::Code;
+use tonic_types::pb::Status;
 
 use super::decode::Encoding;
 use super::schema::Signal;
 use super::taken::Taken;
-
-/// gRPC's codes, as far as we answer with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The body can't be read; sending it again won't help.
-    InvalidArgument = 3,
-    /// The caller may not do this.
-    PermissionDenied = 7,
-    /// The body is too large.
-    ResourceExhausted = 8,
-    /// There is no such service.
-    Unimplemented = 12,
-    /// Send it again later.
-    Unavailable = 14,
-    /// Say who you are.
-    Unauthenticated = 16,
-}
-
-/// `google.rpc.Status`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.rpc.RetryInfo`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Duration>,
-}
 
 /// The body that tells what came of an export.
 pub fn response(signal: Signal, encoding: Encoding, taken: &Taken) -> Vec<u8> {
@@ -84,13 +50,6 @@ pub fn refusal(encoding: Encoding, code: Code, message: &str) -> Vec<u8> {
     }
 }
 
-/// A status with the details that tell a gRPC client to send again after `seconds`.
-pub fn retry_details(message: &str, seconds: i64) -> Vec<u8> {
-    let info = RetryInfo { retry_delay: Some(Duration { seconds, nanos: 0 }) };
-    let info = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
-    Status { code: Code::Unavailable as i32, message: message.to_owned(), details: vec![info] }.encode_to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::taken::Reason;
@@ -114,8 +73,5 @@ mod tests {
     fn refusals_are_statuses() {
         assert_eq!(refusal(Encoding::Protobuf, Code::InvalidArgument, "no"), [0x08, 3, 0x12, 2, b'n', b'o']);
         assert_eq!(refusal(Encoding::Json, Code::Unavailable, "no"), br#"{"code":14,"message":"no"}"#);
-        let details = Status::decode(&*retry_details("later", 1)).expect("a status").details;
-        assert_eq!(details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
-        assert_eq!(details[0].value, [0x0a, 2, 0x08, 1]);
     }
 }
