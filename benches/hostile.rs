@@ -14,9 +14,10 @@ use lookout::ingest::hooks::claude_code::TOOL;
 use lookout::ingest::{decode_state, decode_usage};
 use lookout::model::Time;
 use lookout::otlp::wire::{
-    AnyValue, ArrayValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, KeyValue, LogRecord,
-    LogsRequest, Metric, MetricsRequest, NumberPoint, Resource, ResourceLogs, ResourceMetrics, ResourceSpans, Scope,
-    ScopeLogs, ScopeMetrics, ScopeSpans, Span, TracesRequest, Value,
+    AnyValue, ArrayValue, Buckets, Data, ExponentialHistogram, ExponentialHistogramDataPoint, ExportLogsServiceRequest,
+    ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge, InstrumentationScope, KeyValue, LogRecord, Metric,
+    Number, NumberDataPoint, Resource, ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics,
+    ScopeSpans, Span, Value,
 };
 use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
 use lookout::profiles::Profiles;
@@ -42,7 +43,11 @@ fn row(what: &str, size: usize, work: impl FnOnce()) {
 }
 
 fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(Value::String(value.into())) }) }
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(Value::StringValue(value.into())) }),
+        ..KeyValue::default()
+    }
 }
 
 /// An export, taken in as the owner of OTLP does.
@@ -75,27 +80,31 @@ fn protobuf(what: &str, request: &Request) {
 }
 
 fn metrics(resource: Vec<KeyValue>, scope: &str, metrics: Vec<Metric>) -> Request {
-    let scope = Scope { name: scope.to_owned(), ..Scope::default() };
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics }];
-    let resource = Some(Resource { attributes: resource });
-    Request::Metrics(MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] })
+    let scope = InstrumentationScope { name: scope.to_owned(), ..InstrumentationScope::default() };
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
+    let resource = Some(Resource { attributes: resource, ..Resource::default() });
+    Request::Metrics(ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }],
+    })
 }
 
 fn gauge(name: &str, unit: &str, points: usize) -> Metric {
-    let point = |number: usize| NumberPoint {
+    let point = |number: usize| NumberDataPoint {
         attributes: vec![text("k", number.to_string())],
-        as_int: Some(1),
-        ..NumberPoint::default()
+        value: Some(Number::AsInt(1)),
+        ..NumberDataPoint::default()
     };
     let gauge = Gauge { data_points: (0..points).map(point).collect() };
-    Metric { name: name.to_owned(), unit: unit.to_owned(), gauge: Some(gauge), ..Metric::default() }
+    Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(Data::Gauge(gauge)), ..Metric::default() }
 }
 
 fn logs(resource: Vec<KeyValue>, log_records: Vec<LogRecord>) -> Request {
-    let scope = Some(Scope { name: "codex".to_owned(), ..Scope::default() });
-    let scope_logs = vec![ScopeLogs { scope, log_records }];
-    let resource = Some(Resource { attributes: resource });
-    Request::Logs(LogsRequest { resource_logs: vec![ResourceLogs { resource, scope_logs }] })
+    let scope = Some(InstrumentationScope { name: "codex".to_owned(), ..InstrumentationScope::default() });
+    let scope_logs = vec![ScopeLogs { scope, log_records, ..ScopeLogs::default() }];
+    let resource = Some(Resource { attributes: resource, ..Resource::default() });
+    Request::Logs(ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }],
+    })
 }
 
 fn requests(count: u64) -> Vec<LogRecord> {
@@ -116,11 +125,11 @@ fn otlp() {
     let long = vec![text("service.name", "a".repeat(8_000_000))];
     protobuf("logs: 200,000 requests of a service with a name of 8 MB", &logs(long, requests(200_000)));
     let spans = vec![ScopeSpans::default(); 500_000];
-    let resource = Some(Resource { attributes: many(500_000) });
-    let producer = ResourceSpans { resource, scope_spans: spans };
+    let resource = Some(Resource { attributes: many(500_000), ..Resource::default() });
+    let producer = ResourceSpans { resource, scope_spans: spans, ..ResourceSpans::default() };
     protobuf(
         "traces: 500,000 libraries of a producer of 500,000 attributes",
-        &Request::Traces(TracesRequest { resource_spans: vec![producer] }),
+        &Request::Traces(ExportTraceServiceRequest { resource_spans: vec![producer] }),
     );
     protobuf(
         "metrics: 260,000 new points of a producer of 500,000 attributes",
@@ -137,25 +146,34 @@ fn otlp() {
         &metrics(Vec::new(), "", vec![gauge(&words, &words, 10)]),
     );
     let gauge_of_many = Gauge {
-        data_points: vec![NumberPoint { attributes: many(1_000_000), as_int: Some(1), ..NumberPoint::default() }],
+        data_points: vec![NumberDataPoint {
+            attributes: many(1_000_000),
+            value: Some(Number::AsInt(1)),
+            ..NumberDataPoint::default()
+        }],
     };
-    let metric = Metric { name: "m".to_owned(), gauge: Some(gauge_of_many), ..Metric::default() };
+    let metric = Metric { name: "m".to_owned(), data: Some(Data::Gauge(gauge_of_many)), ..Metric::default() };
     protobuf("metrics: a point with a million attributes", &metrics(Vec::new(), "", vec![metric]));
     let positive = Some(Buckets { offset: i32::MIN, bucket_counts: vec![1; 12_000_000] });
-    let point = ExponentialHistogramPoint { scale: 20, positive, ..ExponentialHistogramPoint::default() };
+    let point = ExponentialHistogramDataPoint { scale: 20, positive, ..ExponentialHistogramDataPoint::default() };
     let histogram = ExponentialHistogram { data_points: vec![point], aggregation_temporality: 1 };
-    let metric = Metric { name: "m".to_owned(), exponential_histogram: Some(histogram), ..Metric::default() };
+    let metric =
+        Metric { name: "m".to_owned(), data: Some(Data::ExponentialHistogram(histogram)), ..Metric::default() };
     protobuf("metrics: an exponential histogram of 12 million buckets", &metrics(Vec::new(), "", vec![metric]));
-    let mut value = AnyValue { value: Some(Value::String("x".repeat(15_000_000))) };
+    let mut value = AnyValue { value: Some(Value::StringValue("x".repeat(15_000_000))) };
     for _ in 0..30 {
-        value = AnyValue { value: Some(Value::Array(ArrayValue { values: vec![value] })) };
+        value = AnyValue { value: Some(Value::ArrayValue(ArrayValue { values: vec![value] })) };
     }
-    let deep = NumberPoint {
-        attributes: vec![KeyValue { key: "k".to_owned(), value: Some(value) }],
-        as_int: Some(1),
-        ..NumberPoint::default()
+    let deep = NumberDataPoint {
+        attributes: vec![KeyValue { key: "k".to_owned(), value: Some(value), ..KeyValue::default() }],
+        value: Some(Number::AsInt(1)),
+        ..NumberDataPoint::default()
     };
-    let metric = Metric { name: "m".to_owned(), gauge: Some(Gauge { data_points: vec![deep] }), ..Metric::default() };
+    let metric = Metric {
+        name: "m".to_owned(),
+        data: Some(Data::Gauge(Gauge { data_points: vec![deep] })),
+        ..Metric::default()
+    };
     protobuf("metrics: 15 MB of text in lists within lists", &metrics(Vec::new(), "", vec![metric]));
     let spans = (0..90_000_u32).map(|number| Span {
         span_id: number.to_be_bytes().to_vec(),
@@ -167,7 +185,8 @@ fn otlp() {
         ..Span::default()
     });
     let scope_spans = vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }];
-    let request = TracesRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] };
+    let request =
+        ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] };
     protobuf("traces: 90,000 requests to a provider each, with its limits", &Request::Traces(request));
 }
 

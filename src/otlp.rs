@@ -19,10 +19,16 @@ mod utf8;
 mod weigh;
 pub mod wire;
 
-pub use answer::{Code, refusal, response, retry_details};
+pub use answer::{refusal, response};
 pub use config::OtlpConfig;
 pub use decode::{DecodeError, Encoding, Request, decode, decode_counted};
 pub(crate) use point::measured_at;
 pub use schema::Signal;
 pub use table::Table;
 pub use taken::{Reason, Taken};
+
+/// Whether anybody here reads the fields of that name in JSON.
+#[cfg(fuzzing)]
+pub fn is_read(name: &str) -> bool {
+    !schema::UNREAD.contains(&name)
+}

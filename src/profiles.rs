@@ -41,7 +41,7 @@ use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Key, Reception, Time};
 use crate::otlp::Request as Export;
 use crate::otlp::config::OtlpConfig;
-use crate::otlp::wire::{KeyValue, LogRecord, LogsRequest, Span};
+use crate::otlp::wire::{ExportLogsServiceRequest, KeyValue, LogRecord, Span};
 
 /// The tools, the general one last.
 const PROFILES: [&Profile; 7] = [
@@ -167,14 +167,14 @@ impl Profiles {
     }
 
     /// What the calls of a callback say of agents; they are written as log records.
-    pub(crate) fn distil_callback(&mut self, now: Time, calls: &LogsRequest) -> Vec<AgentTelemetry> {
+    pub(crate) fn distil_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
         self.now = now;
         let mut touched = Touched::default();
         self.logs(Channel::Callback, calls, &mut touched);
         touched.settle(&mut self.meters, &self.config.prices)
     }
 
-    fn logs(&mut self, channel: Channel, request: &LogsRequest, touched: &mut Touched) {
+    fn logs(&mut self, channel: Channel, request: &ExportLogsServiceRequest, touched: &mut Touched) {
         for producer in &request.resource_logs {
             let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
             for library in &producer.scope_logs {

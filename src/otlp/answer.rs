@@ -1,89 +1,26 @@
 //! What senders are answered: the response of an export and the status of a refusal, in the request's own encoding.
 
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use prost::Message as _;
 use serde_json::json;
+use tonic::Code;
+use tonic_types::pb::Status;
 
 use super::decode::Encoding;
 use super::schema::Signal;
 use super::taken::Taken;
-
-/// gRPC's codes, as far as we answer with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The body can't be read; sending it again won't help.
-    InvalidArgument = 3,
-    /// The caller may not do this.
-    PermissionDenied = 7,
-    /// The body is too large.
-    ResourceExhausted = 8,
-    /// There is no such service.
-    Unimplemented = 12,
-    /// Send it again later.
-    Unavailable = 14,
-    /// Say who you are.
-    Unauthenticated = 16,
-}
-
-/// `Export…ServiceResponse`: nothing when all was taken.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-/// `Export…PartialSuccess`; the three signals differ in the name of the count only.
-#[derive(Clone, PartialEq, prost::Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
-
-/// `google.rpc.Status`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.RetryInfo`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-}
 
 /// The body that tells what came of an export.
 pub fn response(signal: Signal, encoding: Encoding, taken: &Taken) -> Vec<u8> {
     let partial = taken.partial();
     match encoding {
         Encoding::Protobuf => {
-            let partial_success = partial.map(|(lost, error_message)| PartialSuccess {
-                rejected: i64::try_from(lost).unwrap_or(i64::MAX),
+            // The answers of all signals are the same on the wire.
+            let partial_success = partial.map(|(lost, error_message)| ExportMetricsPartialSuccess {
+                rejected_data_points: i64::try_from(lost).unwrap_or(i64::MAX),
                 error_message,
             });
-            Response { partial_success }.encode_to_vec()
+            ExportMetricsServiceResponse { partial_success }.encode_to_vec()
         }
         Encoding::Json => {
             let name = match signal {
@@ -113,13 +50,6 @@ pub fn refusal(encoding: Encoding, code: Code, message: &str) -> Vec<u8> {
     }
 }
 
-/// A status with the details that tell a gRPC client to send again after `seconds`.
-pub fn retry_details(message: &str, seconds: i64) -> Vec<u8> {
-    let info = RetryInfo { retry_delay: Some(Delay { seconds }) };
-    let info = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
-    Status { code: Code::Unavailable as i32, message: message.to_owned(), details: vec![info] }.encode_to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::taken::Reason;
@@ -143,8 +73,5 @@ mod tests {
     fn refusals_are_statuses() {
         assert_eq!(refusal(Encoding::Protobuf, Code::InvalidArgument, "no"), [0x08, 3, 0x12, 2, b'n', b'o']);
         assert_eq!(refusal(Encoding::Json, Code::Unavailable, "no"), br#"{"code":14,"message":"no"}"#);
-        let details = Status::decode(&*retry_details("later", 1)).expect("a status").details;
-        assert_eq!(details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
-        assert_eq!(details[0].value, [0x0a, 2, 0x08, 1]);
     }
 }

@@ -4,7 +4,7 @@ use prost::Message as _;
 
 use super::json::{self, JsonError};
 use super::schema::{self, Message, Signal};
-use super::wire::{LogsRequest, MetricsRequest, TracesRequest};
+use super::wire::{ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest};
 use super::{utf8, weigh};
 use crate::decode::inflate::{Coding, InflateError};
 use crate::decode::lenient;
@@ -30,11 +30,11 @@ pub enum Encoding {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Data points.
-    Metrics(MetricsRequest),
+    Metrics(ExportMetricsServiceRequest),
     /// Spans.
-    Traces(TracesRequest),
+    Traces(ExportTraceServiceRequest),
     /// Log records and events.
-    Logs(LogsRequest),
+    Logs(ExportLogsServiceRequest),
 }
 
 /// Why a body was not read.
@@ -96,10 +96,10 @@ pub fn decode_counted(
     }
     match read(signal, body) {
         Ok(request) => Ok((request, unread)),
-        Err(error) => match utf8::repaired(message, body) {
-            (_, 0) => Err(error),
-            (repaired, unread) => read(signal, &repaired).map(|request| (request, unread)),
-        },
+        Err(_) => {
+            let (repaired, unread) = utf8::repaired(message, body);
+            read(signal, &repaired).map(|request| (request, unread))
+        }
     }
 }
 
@@ -118,9 +118,9 @@ fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec
 
 fn read(signal: Signal, body: &[u8]) -> Result<Request, DecodeError> {
     let read = match signal {
-        Signal::Metrics => MetricsRequest::decode(body).map(Request::Metrics),
-        Signal::Traces => TracesRequest::decode(body).map(Request::Traces),
-        Signal::Logs => LogsRequest::decode(body).map(Request::Logs),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(body).map(Request::Metrics),
+        Signal::Traces => ExportTraceServiceRequest::decode(body).map(Request::Traces),
+        Signal::Logs => ExportLogsServiceRequest::decode(body).map(Request::Logs),
     };
     read.map_err(|error| malformed("protobuf", &error.to_string()))
 }
@@ -143,7 +143,7 @@ impl Request {
             Self::Metrics(request) => {
                 let metrics =
                     request.resource_metrics.iter().flat_map(|it| &it.scope_metrics).flat_map(|it| &it.metrics);
-                metrics.map(super::wire::Metric::points).sum()
+                metrics.map(super::wire::points).sum()
             }
             Self::Traces(request) => {
                 request.resource_spans.iter().flat_map(|it| &it.scope_spans).map(|it| it.spans.len()).sum()
@@ -182,9 +182,9 @@ mod tests {
         let read = |body: &[u8], limit| decode(Signal::Logs, Encoding::Json, true, body, limit);
         assert_eq!(read(&bomb, 999_999), Err(DecodeError::TooLarge(999_999)));
         let small = gzip(b"{}");
-        assert_eq!(read(&small, 2), Ok(Request::Logs(LogsRequest::default())));
+        assert_eq!(read(&small, 2), Ok(Request::Logs(ExportLogsServiceRequest::default())));
         assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
-        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(LogsRequest::default())));
+        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(ExportLogsServiceRequest::default())));
         assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
         assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
     }
@@ -249,7 +249,7 @@ mod tests {
                 let log_records = vec![LogRecord::default(); records as usize];
                 let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
                 let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
-                (Encoding::Protobuf, LogsRequest { resource_logs }.encode_to_vec())
+                (Encoding::Protobuf, ExportLogsServiceRequest { resource_logs }.encode_to_vec())
             };
             let sent = if is_packed { gzip(&body) } else { body };
             let read = |body: &[u8]| decode(Signal::Logs, encoding, is_packed, body, 100_000).map(|it| it.items());

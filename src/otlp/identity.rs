@@ -11,7 +11,7 @@ use foldhash::quality::SeedableRandomState;
 
 use super::config::Dropped;
 use super::naming;
-use super::wire::{KeyValue, Resource, Scope, Value};
+use super::wire::{self, InstrumentationScope, KeyValue, Resource, Value};
 use crate::model::labels::escape;
 use crate::text::clean;
 use crate::text::home::without_home;
@@ -38,7 +38,7 @@ impl Hash {
     /// Of the instance that a producer says it is. Unlike its process and its container, it outlives a restart.
     pub(super) fn instance(&self, producer: &[KeyValue]) -> Option<u64> {
         let said = producer.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
-        let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && it.value().is_some());
+        let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && wire::value(it).is_some());
         has_id.then(|| said.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
     }
 
@@ -46,7 +46,7 @@ impl Hash {
         let mut hasher = self.state.build_hasher();
         hasher.write(attribute.key.as_bytes());
         hasher.write_usize(attribute.key.len());
-        write_value(&mut hasher, attribute.value());
+        write_value(&mut hasher, wire::value(attribute));
         // Summed up, hashes must not keep any pattern of what they are of.
         mix(hasher.finish())
     }
@@ -73,36 +73,37 @@ pub(super) const fn mix(mut hash: u64) -> u64 {
 
 fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
     match value {
-        None => hasher.write_u8(0),
-        Some(Value::String(text)) => {
+        // An index into a dictionary says nothing here; only profiles have dictionaries.
+        None | Some(Value::StringValueStrindex(_)) => hasher.write_u8(0),
+        Some(Value::StringValue(text)) => {
             hasher.write_u8(1);
             hasher.write(text.as_bytes());
         }
-        Some(Value::Bool(flag)) => hasher.write_u8(if *flag { 3 } else { 2 }),
-        Some(Value::Int(number)) => {
+        Some(Value::BoolValue(flag)) => hasher.write_u8(if *flag { 3 } else { 2 }),
+        Some(Value::IntValue(number)) => {
             hasher.write_u8(4);
             hasher.write_u64(number.cast_unsigned());
         }
-        Some(Value::Double(number)) => {
+        Some(Value::DoubleValue(number)) => {
             hasher.write_u8(5);
             hasher.write_u64(number.to_bits());
         }
-        Some(Value::Bytes(bytes)) => {
+        Some(Value::BytesValue(bytes)) => {
             hasher.write_u8(6);
             hasher.write(bytes);
         }
-        Some(Value::Array(array)) => {
+        Some(Value::ArrayValue(array)) => {
             hasher.write_u8(7);
             hasher.write_usize(array.values.len());
             array.values.iter().for_each(|value| write_value(hasher, value.value.as_ref()));
         }
-        Some(Value::Kvlist(list)) => {
+        Some(Value::KvlistValue(list)) => {
             hasher.write_u8(8);
             hasher.write_usize(list.values.len());
             for pair in &list.values {
                 hasher.write(pair.key.as_bytes());
                 hasher.write_usize(pair.key.len());
-                write_value(hasher, pair.value());
+                write_value(hasher, wire::value(pair));
             }
         }
     }
@@ -126,7 +127,7 @@ pub(super) type Label = (String, String, String);
 impl LabelRules {
     /// The labels that every series of this producer and library has. Made once for all of their points, since one that
     /// is long would cost each of them its length.
-    pub(super) fn origin(&self, resource: &Resource, scope: &Scope) -> Vec<Label> {
+    pub(super) fn origin(&self, resource: &Resource, scope: &InstrumentationScope) -> Vec<Label> {
         let mut labels = target(resource);
         for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
             if !value.is_empty() {
@@ -157,7 +158,7 @@ impl LabelRules {
 
     fn add<'a>(&self, labels: &mut Vec<Label>, attributes: impl Iterator<Item = &'a KeyValue>) {
         for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
-            let value = text(attribute.value());
+            let value = text(wire::value(attribute));
             // A route is a pattern and no path of a machine.
             let value = if attribute.key == "http.route" { value } else { without_home(&value).into_owned() };
             // No label and one with an empty value are the same to Prometheus.
@@ -192,7 +193,7 @@ impl LabelRules {
 fn target(resource: &Resource) -> Vec<Label> {
     let find = |key: &str| {
         let found = resource.attributes.iter().find(|attribute| attribute.key == key);
-        found.map(|attribute| text(attribute.value())).filter(|value| !value.is_empty())
+        found.map(|attribute| text(wire::value(attribute))).filter(|value| !value.is_empty())
     };
     let service = find("service.name").map(|service| match find("service.namespace") {
         Some(namespace) => format!("{namespace}/{service}"),
@@ -208,8 +209,8 @@ fn target(resource: &Resource) -> Vec<Label> {
 /// A value as the text of a label: lists and maps as JSON.
 fn text(value: Option<&Value>) -> String {
     match value {
-        None => String::new(),
-        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::StringValueStrindex(_)) => String::new(),
+        Some(Value::StringValue(text)) => text.clone(),
         Some(other) => match json(other) {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
@@ -220,16 +221,17 @@ fn text(value: Option<&Value>) -> String {
 fn json(value: &Value) -> serde_json::Value {
     let any = |value: Option<&Value>| value.map_or(serde_json::Value::Null, json);
     match value {
-        Value::String(text) => text.clone().into(),
-        Value::Bool(flag) => (*flag).into(),
-        Value::Int(number) => (*number).into(),
+        Value::StringValue(text) => text.clone().into(),
+        Value::BoolValue(flag) => (*flag).into(),
+        Value::IntValue(number) => (*number).into(),
+        Value::StringValueStrindex(_) => serde_json::Value::Null,
         // What JSON has no number for is its word.
-        Value::Double(number) if !number.is_finite() => number.to_string().into(),
-        Value::Double(number) => (*number).into(),
-        Value::Bytes(bytes) => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into(),
-        Value::Array(array) => array.values.iter().map(|value| any(value.value.as_ref())).collect(),
-        Value::Kvlist(list) => {
-            let pairs = list.values.iter().map(|pair| (pair.key.clone(), any(pair.value())));
+        Value::DoubleValue(number) if !number.is_finite() => number.to_string().into(),
+        Value::DoubleValue(number) => (*number).into(),
+        Value::BytesValue(bytes) => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into(),
+        Value::ArrayValue(array) => array.values.iter().map(|value| any(value.value.as_ref())).collect(),
+        Value::KvlistValue(list) => {
+            let pairs = list.values.iter().map(|pair| (pair.key.clone(), any(wire::value(pair))));
             serde_json::Value::Object(pairs.collect())
         }
     }
@@ -239,15 +241,7 @@ fn json(value: &Value) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::otlp::config::OtlpConfig;
-    use crate::otlp::wire::{AnyValue, ArrayValue, KeyValueList};
-
-    fn pair(key: &str, value: Value) -> KeyValue {
-        KeyValue::new(key, value)
-    }
-
-    fn word(key: &str, value: &str) -> KeyValue {
-        pair(key, Value::String(value.to_owned()))
-    }
+    use crate::otlp::wire::{AnyValue, ArrayValue, KeyValueList, attribute, word};
 
     fn rules() -> LabelRules {
         let config = OtlpConfig::default();
@@ -263,13 +257,14 @@ mod tests {
                 word("service.instance.id", "i-1"),
                 word("host.name", "box"),
             ],
+            ..Resource::default()
         };
-        let scope = Scope { name: "lib".to_owned(), version: String::new(), attributes: Vec::new() };
-        let list = ArrayValue { values: vec![AnyValue { value: Some(Value::Int(1)) }, AnyValue { value: None }] };
+        let scope = InstrumentationScope { name: "lib".to_owned(), ..InstrumentationScope::default() };
+        let list = ArrayValue { values: vec![AnyValue { value: Some(Value::IntValue(1)) }, AnyValue { value: None }] };
         let point = [
             word("b c", "1"),
             word("b.c", "\"2\"\n"),
-            pair("a", Value::Array(list)),
+            attribute("a", Value::ArrayValue(list)),
             word("session.id", "s"),
             word("empty", ""),
         ];
@@ -289,13 +284,15 @@ mod tests {
 
     #[test]
     fn values_are_told_as_json() {
-        let list = KeyValueList { values: vec![pair("k", Value::Double(f64::NAN)), pair("l", Value::Bytes(vec![1]))] };
-        assert_eq!(text(Some(&Value::Kvlist(list))), r#"{"k":"NaN","l":"AQ=="}"#);
+        let list = KeyValueList {
+            values: vec![attribute("k", Value::DoubleValue(f64::NAN)), attribute("l", Value::BytesValue(vec![1]))],
+        };
+        assert_eq!(text(Some(&Value::KvlistValue(list))), r#"{"k":"NaN","l":"AQ=="}"#);
         for (value, expected) in [
-            (Value::Bool(true), "true"),
-            (Value::Int(-7), "-7"),
-            (Value::Double(0.5), "0.5"),
-            (Value::Double(f64::INFINITY), "inf"),
+            (Value::BoolValue(true), "true"),
+            (Value::IntValue(-7), "-7"),
+            (Value::DoubleValue(0.5), "0.5"),
+            (Value::DoubleValue(f64::INFINITY), "inf"),
         ] {
             assert_eq!(text(Some(&value)), expected);
         }
@@ -304,7 +301,7 @@ mod tests {
     #[test]
     fn streams_are_told_apart_by_values_and_not_by_order() {
         let hash = Hash::new(7);
-        let [a, b, c] = [word("a", "1"), word("b", "2"), pair("b", Value::Int(2))];
+        let [a, b, c] = [word("a", "1"), word("b", "2"), attribute("b", Value::IntValue(2))];
         assert_eq!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[b.clone(), a.clone()]));
         assert_ne!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[a.clone(), c]));
         assert_ne!(hash.attributes(std::slice::from_ref(&a)), hash.attributes(&[a.clone(), a.clone()]));
@@ -318,7 +315,7 @@ mod tests {
         for known in [0x243f_6a88_85a3_08d3_u64, 0x1319_8a2e_0370_7344] {
             let made = |rest: u64| {
                 let bytes = [known.to_le_bytes(), rest.to_le_bytes()].concat();
-                [pair("k", Value::Bytes(bytes))]
+                [attribute("k", Value::BytesValue(bytes))]
             };
             for key in 0..4 {
                 let streams: std::collections::HashSet<u64> =
@@ -331,9 +328,14 @@ mod tests {
     #[test]
     fn no_label_names_a_home_directory() {
         let rules = LabelRules { longest: 256, ..rules() };
-        let resource = Resource { attributes: vec![word("service.instance.id", concat!("/home", "/dev/x"))] };
-        let origin =
-            rules.origin(&resource, &Scope { name: concat!("/Users", "/dev/lib").to_owned(), ..Scope::default() });
+        let resource = Resource {
+            attributes: vec![word("service.instance.id", concat!("/home", "/dev/x"))],
+            ..Resource::default()
+        };
+        let origin = rules.origin(
+            &resource,
+            &InstrumentationScope { name: concat!("/Users", "/dev/lib").to_owned(), ..Default::default() },
+        );
         let point = [
             word("pool.name", concat!("sqlite://:/", "/home", "/dev/l.db")),
             word("code.filepath", r"C:\Users\dev\x.py"),
@@ -341,7 +343,10 @@ mod tests {
         let labels = rules.series(&origin, &point).expect("few");
         assert!(!labels.contains("dev"), "{labels}");
         assert!(labels.contains(r#"pool_name="sqlite://:/~/l.db""#), "{labels}");
-        let target = Resource { attributes: vec![word("process.working_directory", concat!("/home", "/dev/x"))] };
+        let target = Resource {
+            attributes: vec![word("process.working_directory", concat!("/home", "/dev/x"))],
+            ..Resource::default()
+        };
         assert_eq!(rules.target(&target).expect("few").as_deref(), Some(r#"process_working_directory="~/x""#));
     }
 }

@@ -9,10 +9,10 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use super::schema::{ANY, Field, Kind, Message};
+use super::schema::{ANY, Field, Id, Kind, Message, Words};
 
 /// Why a body was not rewritten.
 #[derive(Debug)]
@@ -79,12 +79,14 @@ impl Out {
 
     /// What tells that a field follows.
     fn key<E: Error>(&mut self, field: &Field) -> Result<(), E> {
-        let wire_type = match field.2 {
-            Kind::Bool | Kind::Word(_) | Kind::Int64 | Kind::Uint32 | Kind::Sint32 => 0,
-            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => 1,
-            _ => 2,
+        let wire_type = match field.kind {
+            _ if field.is_list => WireType::LengthDelimited,
+            Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes => WireType::LengthDelimited,
+            Kind::Fixed32 => WireType::ThirtyTwoBit,
+            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => WireType::SixtyFourBit,
+            _ => WireType::Varint,
         };
-        self.varint(u64::from(field.0) << 3 | wire_type)
+        self.varint(u64::from(field.number) << 3 | wire_type as u64)
     }
 
     fn bytes<E: Error>(&mut self, field: &Field, bytes: &[u8]) -> Result<(), E> {
@@ -123,9 +125,9 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
 
 impl Fields<'_> {
     /// A bare value, which stands for an attribute's.
-    fn bare<E: Error>(self, number: u32, value: &Scalar<'_>) -> Result<(), E> {
-        match self.0.fields.iter().find(|field| field.0 == number) {
-            Some(field) if std::ptr::eq(self.0, &ANY) => self.1.or_nothing(|out| value.write(field, out)),
+    fn bare<E: Error>(self, number: u64, value: &Scalar<'_>) -> Result<(), E> {
+        match self.0.field(number) {
+            Some(field) if self.0.name == ANY => self.1.or_nothing(|out| value.write(field, out)),
             _ => {
                 self.1.unread += 1;
                 Ok(())
@@ -183,7 +185,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-/// The name of a field; one that is unknown stands for none.
+/// The name of a field; one that is unknown, or that nobody reads, stands for none.
 struct Name(&'static Message);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -203,7 +205,7 @@ impl Visitor<'_> for Name {
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
         let name = if name.contains('_') { Cow::Owned(camel_case(name)) } else { Cow::Borrowed(name) };
-        Ok(self.0.fields.iter().find(|field| field.1 == name))
+        Ok(self.0.fields().find(|field| field.name == name && field.is_read))
     }
 }
 
@@ -225,16 +227,16 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        match self.0.2 {
+        match self.0.kind {
             // Null in place of a message is none, and its fields could not tell.
-            Kind::One(message) => input.deserialize_option(Nullable(self.0, message, self.1)),
+            Kind::Message(id) if !self.0.is_list => input.deserialize_option(Nullable(self.0, id, self.1)),
             _ => input.deserialize_any(self),
         }
     }
 }
 
 /// A message that may be null.
-struct Nullable<'a>(&'static Field, &'static Message, &'a mut Out);
+struct Nullable<'a>(&'static Field, Id, &'a mut Out);
 
 impl<'de> Visitor<'de> for Nullable<'_> {
     type Value = ();
@@ -252,7 +254,7 @@ impl<'de> Visitor<'de> for Nullable<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        self.2.nested(self.0, |out| Fields(self.1, out).deserialize(input))
+        self.2.nested(self.0, |out| Fields(self.1.message(), out).deserialize(input))
     }
 }
 
@@ -260,11 +262,11 @@ impl<'de> Visitor<'de> for Value<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self.0.2 {
-            Kind::Text | Kind::Id | Kind::Bytes => "text",
+        out.write_str(match self.0.kind {
+            _ if self.0.is_list => "a list",
+            Kind::Text | Kind::Hex | Kind::Bytes => "text",
             Kind::Bool => "true or false",
             Kind::Word(_) => "an enum's number or word",
-            Kind::Many(_) | Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => "a list",
             Kind::Double => "a number, or one as text",
             _ => "a whole number, or one as text",
         })
@@ -302,24 +304,23 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let Self(field, out) = self;
-        match field.2 {
-            Kind::Many(message) => {
+        match field.kind {
+            Kind::Message(id) if field.is_list => {
                 let mut more = true;
                 while more {
                     let before = out.bytes.len();
                     more = false;
                     out.nested(field, |out| {
-                        more = list.next_element_seed(Fields(message, out))?.is_some();
+                        more = list.next_element_seed(Fields(id.message(), out))?.is_some();
                         Ok(())
                     })?;
                     if !more {
                         out.bytes.truncate(before);
                     }
                 }
-                Ok(())
             }
             // Without one of its numbers a list would say something else.
-            Kind::Uint64s | Kind::Fixed64s | Kind::Doubles => {
+            _ if field.is_list => {
                 let (before, unread) = (out.bytes.len(), out.unread);
                 out.nested(field, |out| {
                     while list.next_element_seed(Element(field, out))?.is_some() {}
@@ -328,14 +329,13 @@ impl<'de> Visitor<'de> for Value<'_> {
                 if out.unread > unread {
                     out.bytes.truncate(before);
                 }
-                Ok(())
             }
             _ => {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
                 out.unread += 1;
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 
@@ -377,19 +377,19 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Text(text).number(self.0.2, out))
+        self.1.or_nothing(|out| Scalar::Text(text).number(self.0.kind, out))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.2, out))
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.kind, out))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.2, out))
+        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.kind, out))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Number(number).number(self.0.2, out))
+        self.1.or_nothing(|out| Scalar::Number(number).number(self.0.kind, out))
     }
 }
 
@@ -403,47 +403,45 @@ enum Scalar<'a> {
 
 impl Scalar<'_> {
     fn write<E: Error>(&self, field: &'static Field, out: &mut Out) -> Result<(), E> {
-        match (field.2, self) {
+        match (field.kind, self) {
+            _ if field.is_list => Err(E::invalid_type(self.unexpected(), &"a list")),
             (Kind::Text, Scalar::Text(text)) => out.bytes(field, text.as_bytes()),
             // An id that is none never decides over a record.
-            (Kind::Id, Scalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
+            (Kind::Hex, Scalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
             (Kind::Bytes, Scalar::Text(text)) => out.bytes(field, &BASE64_STANDARD.decode(text).unwrap_or_default()),
             (Kind::Bool, Scalar::Bool(flag)) => {
                 out.key(field)?;
                 out.varint(u64::from(*flag))
             }
-            (
-                Kind::Word(_)
-                | Kind::Int64
-                | Kind::Uint32
-                | Kind::Sint32
-                | Kind::Fixed64
-                | Kind::Sfixed64
-                | Kind::Double,
-                Scalar::Text(_) | Scalar::Whole(_) | Scalar::Number(_),
-            ) => {
-                out.key(field)?;
-                self.number(field.2, out)
+            (Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes | Kind::Bool, _) | (_, Scalar::Bool(_)) => {
+                Err(E::invalid_type(self.unexpected(), &Value(field, out)))
             }
-            _ => Err(E::invalid_type(self.unexpected(), &Value(field, out))),
+            _ => {
+                out.key(field)?;
+                self.number(field.kind, out)
+            }
         }
     }
 
     /// A number without its key.
     fn number<E: Error>(&self, kind: Kind, out: &mut Out) -> Result<(), E> {
         match kind {
-            Kind::Double | Kind::Doubles => out.raw(&self.double()?.to_le_bytes()),
-            Kind::Fixed64 | Kind::Fixed64s => out.raw(&self.whole::<u64, E>()?.to_le_bytes()),
+            Kind::Double => out.raw(&self.double()?.to_le_bytes()),
+            Kind::Fixed32 => out.raw(&self.whole::<u32, E>()?.to_le_bytes()),
+            Kind::Fixed64 => out.raw(&self.whole::<u64, E>()?.to_le_bytes()),
             Kind::Sfixed64 => out.raw(&self.whole::<i64, E>()?.to_le_bytes()),
-            Kind::Uint64s => out.varint(self.whole::<u64, E>()?),
             Kind::Uint32 => out.varint(self.whole::<u32, E>()?.into()),
+            Kind::Uint64 => out.varint(self.whole::<u64, E>()?),
+            Kind::Int32 => out.varint(i64::from(self.whole::<i32, E>()?).cast_unsigned()),
             Kind::Int64 => out.varint(self.whole::<i64, E>()?.cast_unsigned()),
             Kind::Sint32 => {
                 let number: i32 = self.whole()?;
                 out.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
             }
             Kind::Word(words) => out.varint(self.word(words).into()),
-            _ => Err(E::invalid_type(self.unexpected(), &"a number")),
+            Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes | Kind::Bool => {
+                Err(E::invalid_type(self.unexpected(), &"a number"))
+            }
         }
     }
 
@@ -470,14 +468,9 @@ impl Scalar<'_> {
     }
 
     /// What is unknown is 0, which is unspecified everywhere.
-    fn word(&self, words: &[&str]) -> u32 {
-        let place = match self {
-            Scalar::Text(text) => {
-                words.iter().position(|word| word == text).and_then(|place| u32::try_from(place).ok())
-            }
-            _ => None,
-        };
-        place.or_else(|| self.whole::<u32, serde::de::value::Error>().ok()).unwrap_or(0)
+    fn word(&self, words: Words) -> u32 {
+        let number = if let Scalar::Text(text) = self { words.number(text) } else { None };
+        number.or_else(|| self.whole::<u32, serde::de::value::Error>().ok()).unwrap_or(0)
     }
 
     const fn unexpected(&self) -> Unexpected<'_> {
@@ -498,3 +491,6 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     });
     pairs.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::taken::Reason;
 use super::wire::{
-    Buckets as SentBuckets, ExponentialHistogramPoint, HistogramPoint, KeyValue, NumberPoint, SummaryPoint,
+    self, Buckets as SentBuckets, ExponentialHistogramDataPoint, HistogramDataPoint, KeyValue, NumberDataPoint,
+    SummaryDataPoint,
 };
 use crate::model::Time;
 use crate::model::telemetry::{Buckets, Exponential, MetricValue, Quantiles, Row};
@@ -60,12 +61,11 @@ macro_rules! point {
     };
 }
 
-point!(NumberPoint, |point| {
-    let number = point.as_double.or(point.as_int.map(|number| number as f64));
-    number.filter(|number| !number.is_nan()).map(MetricValue::Number).ok_or(Reason::Value)
+point!(NumberDataPoint, |point| {
+    point.value.map(wire::number).filter(|number| !number.is_nan()).map(MetricValue::Number).ok_or(Reason::Value)
 });
 
-point!(HistogramPoint, |point| {
+point!(HistogramDataPoint, |point| {
     let mut bounds: Vec<f64> = point.explicit_bounds.clone();
     let mut counts = point.bucket_counts.clone();
     if bounds.len() > MOST_BUCKETS {
@@ -90,7 +90,7 @@ point!(HistogramPoint, |point| {
     Ok(MetricValue::Histogram(Box::new(buckets)))
 });
 
-point!(ExponentialHistogramPoint, |point| {
+point!(ExponentialHistogramDataPoint, |point| {
     let row = |sent: &Option<SentBuckets>| {
         sent.as_ref().map_or_else(Row::default, |sent| Row::new(sent.offset, &sent.bucket_counts))
     };
@@ -101,7 +101,7 @@ point!(ExponentialHistogramPoint, |point| {
     read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(Reason::Buckets)
 });
 
-point!(SummaryPoint, |point| {
+point!(SummaryDataPoint, |point| {
     if point.quantile_values.len() > MOST_BUCKETS {
         return Err(Reason::Buckets);
     }

@@ -1,18 +1,45 @@
-//! The messages of OTLP 1.x as a table: what each takes in memory, and its fields by number, JSON name and kind.
+//! The messages of OTLP as a table: the fields of each by number, with their names in JSON and what they hold.
 //!
-//! JSON is rewritten into protobuf by it, and bodies are weighed by it. It has what the structs of `wire` read, and
-//! nothing else; a test holds the two together.
+//! It is made of the descriptors that `opentelemetry-proto` ships with its structs, so that it has what they have. JSON
+//! is rewritten into protobuf by it, bodies are weighed by it, and texts are made UTF-8 by it.
 
 use std::mem::size_of;
+use std::sync::LazyLock;
+
+use opentelemetry_proto::DESCRIPTORS;
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 use super::wire::{
-    AnyValue, ExponentialHistogramPoint, HistogramPoint, KeyValue, Link, LogRecord, Metric, NumberPoint, Quantile,
-    ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, SummaryPoint,
+    AnyValue, EntityRef, Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, KeyValue, LogRecord, Metric,
+    NumberDataPoint, ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span,
+    SummaryDataPoint, ValueAtQuantile, span,
 };
 use crate::model::Input;
 
-/// No message has more fields than this.
-pub(super) const FIELDS: usize = 16;
+/// Every field's number is less than this.
+pub(super) const FIELDS: usize = 20;
+
+/// The message of a value, which some senders write bare.
+pub(super) const ANY: &str = "AnyValue";
+
+/// Fields that nobody here reads, by their names in JSON: a bad value of theirs costs nobody anything.
+pub(super) const UNREAD: [&str; 13] = [
+    "droppedAttributesCount",
+    "droppedEventsCount",
+    "droppedLinksCount",
+    "entityRefs",
+    "exemplars",
+    "keyStrindex",
+    "max",
+    "metadata",
+    "min",
+    "schemaUrl",
+    "severityText",
+    "stringValueStrindex",
+    "traceState",
+];
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,255 +77,275 @@ impl From<Signal> for Input {
 }
 
 /// A message.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Message {
-    /// Bytes in memory, without what its fields point to; 0 for one that is part of another.
+    pub(super) name: String,
+    /// Bytes that one takes in a list, without what its fields point to.
     pub(super) size: usize,
-    pub(super) fields: &'static [Field],
+    /// By number.
+    fields: Vec<Option<Field>>,
 }
 
-/// A field: its number, its name in JSON, and what it holds.
+/// A field.
 #[derive(Debug)]
-pub(super) struct Field(pub(super) u32, pub(super) &'static str, pub(super) Kind);
+pub(super) struct Field {
+    pub(super) number: u32,
+    /// In JSON.
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) is_list: bool,
+    /// Whether anybody here reads it.
+    pub(super) is_read: bool,
+}
 
-/// What a field holds.
-#[derive(Clone, Copy, Debug)]
+/// What a field holds, or each element of its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    One(&'static Message),
-    Many(&'static Message),
+    Message(Id),
     Text,
     /// Bytes; hex in JSON.
-    Id,
+    Hex,
     /// Bytes; base64 in JSON.
     Bytes,
     Bool,
-    /// A number or one of these words, which stand for 0, 1, and so on.
-    Word(&'static [&'static str]),
+    /// A number or the word for one.
+    Word(Words),
+    Int32,
     Int64,
     Uint32,
+    Uint64,
     Sint32,
+    Fixed32,
     Fixed64,
     Sfixed64,
     Double,
-    Uint64s,
-    Fixed64s,
-    Doubles,
 }
 
-use Kind::{
-    Bool, Bytes, Double, Doubles, Fixed64, Fixed64s, Id, Int64, Many, One, Sfixed64, Sint32, Text, Uint32, Uint64s,
-    Word,
-};
+/// A message of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(usize);
 
-/// The request of a signal.
-pub(super) const fn request(signal: Signal) -> &'static Message {
-    match signal {
-        Signal::Metrics => &METRICS,
-        Signal::Traces => &TRACES,
-        Signal::Logs => &LOGS,
+/// An enum of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Words(usize);
+
+impl Message {
+    /// The field of that number.
+    pub(super) fn field(&self, number: u64) -> Option<&Field> {
+        self.fields.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    /// All fields.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().flatten()
     }
 }
 
-const fn message<T>(fields: &'static [Field]) -> Message {
-    assert!(fields.len() <= FIELDS, "too many fields to be weighed");
-    Message { size: size_of::<T>(), fields }
+impl Id {
+    /// The message.
+    pub(super) fn message(self) -> &'static Message {
+        static NONE: Message = Message { name: String::new(), size: 0, fields: Vec::new() };
+        TABLE.messages.get(self.0).unwrap_or(&NONE)
+    }
 }
 
-/// One whose size is part of the message that has it.
-const fn part(fields: &'static [Field]) -> Message {
-    assert!(fields.len() <= FIELDS, "too many fields to be weighed");
-    Message { size: 0, fields }
+impl Words {
+    /// The number that a word stands for.
+    pub(super) fn number(self, word: &str) -> Option<u32> {
+        let values = &TABLE.enums.get(self.0)?.value;
+        u32::try_from(values.iter().find(|value| value.name() == word)?.number()).ok()
+    }
 }
 
-/// The value of an attribute, which some senders write bare.
-pub(super) static ANY: Message = message::<AnyValue>(&[
-    Field(1, "stringValue", Text),
-    Field(2, "boolValue", Bool),
-    Field(3, "intValue", Int64),
-    Field(4, "doubleValue", Double),
-    Field(5, "arrayValue", One(&ARRAY)),
-    Field(6, "kvlistValue", One(&LIST)),
-    Field(7, "bytesValue", Bytes),
-]);
-static ARRAY: Message = part(&[Field(1, "values", Many(&ANY))]);
-static LIST: Message = part(&[Field(1, "values", Many(&ATTRIBUTE))]);
-static ATTRIBUTE: Message = message::<KeyValue>(&[Field(1, "key", Text), Field(2, "value", One(&ANY))]);
-static RESOURCE: Message = part(&[Field(1, "attributes", Many(&ATTRIBUTE))]);
-static SCOPE: Message =
-    part(&[Field(1, "name", Text), Field(2, "version", Text), Field(3, "attributes", Many(&ATTRIBUTE))]);
+/// The request of a signal.
+pub(super) fn request(signal: Signal) -> &'static Message {
+    let [metrics, traces, logs] = TABLE.requests;
+    match signal {
+        Signal::Metrics => metrics.message(),
+        Signal::Traces => traces.message(),
+        Signal::Logs => logs.message(),
+    }
+}
 
-const TEMPORALITY: Kind = Word(&[
-    "AGGREGATION_TEMPORALITY_UNSPECIFIED",
-    "AGGREGATION_TEMPORALITY_DELTA",
-    "AGGREGATION_TEMPORALITY_CUMULATIVE",
-]);
-static NUMBER: Message = message::<NumberPoint>(&[
-    Field(2, "startTimeUnixNano", Fixed64),
-    Field(3, "timeUnixNano", Fixed64),
-    Field(4, "asDouble", Double),
-    Field(6, "asInt", Sfixed64),
-    Field(7, "attributes", Many(&ATTRIBUTE)),
-    Field(8, "flags", Uint32),
-]);
-static HISTOGRAM: Message = message::<HistogramPoint>(&[
-    Field(2, "startTimeUnixNano", Fixed64),
-    Field(3, "timeUnixNano", Fixed64),
-    Field(4, "count", Fixed64),
-    Field(5, "sum", Double),
-    Field(6, "bucketCounts", Fixed64s),
-    Field(7, "explicitBounds", Doubles),
-    Field(9, "attributes", Many(&ATTRIBUTE)),
-    Field(10, "flags", Uint32),
-]);
-static BUCKETS: Message = part(&[Field(1, "offset", Sint32), Field(2, "bucketCounts", Uint64s)]);
-static EXPONENTIAL: Message = message::<ExponentialHistogramPoint>(&[
-    Field(1, "attributes", Many(&ATTRIBUTE)),
-    Field(2, "startTimeUnixNano", Fixed64),
-    Field(3, "timeUnixNano", Fixed64),
-    Field(4, "count", Fixed64),
-    Field(5, "sum", Double),
-    Field(6, "scale", Sint32),
-    Field(7, "zeroCount", Fixed64),
-    Field(8, "positive", One(&BUCKETS)),
-    Field(9, "negative", One(&BUCKETS)),
-    Field(10, "flags", Uint32),
-    Field(14, "zeroThreshold", Double),
-]);
-static QUANTILE: Message = message::<Quantile>(&[Field(1, "quantile", Double), Field(2, "value", Double)]);
-static SUMMARY: Message = message::<SummaryPoint>(&[
-    Field(2, "startTimeUnixNano", Fixed64),
-    Field(3, "timeUnixNano", Fixed64),
-    Field(4, "count", Fixed64),
-    Field(5, "sum", Double),
-    Field(6, "quantileValues", Many(&QUANTILE)),
-    Field(7, "attributes", Many(&ATTRIBUTE)),
-    Field(8, "flags", Uint32),
-]);
-static GAUGE: Message = part(&[Field(1, "dataPoints", Many(&NUMBER))]);
-static SUM: Message = part(&[
-    Field(1, "dataPoints", Many(&NUMBER)),
-    Field(2, "aggregationTemporality", TEMPORALITY),
-    Field(3, "isMonotonic", Bool),
-]);
-static HISTOGRAMS: Message =
-    part(&[Field(1, "dataPoints", Many(&HISTOGRAM)), Field(2, "aggregationTemporality", TEMPORALITY)]);
-static EXPONENTIALS: Message =
-    part(&[Field(1, "dataPoints", Many(&EXPONENTIAL)), Field(2, "aggregationTemporality", TEMPORALITY)]);
-static SUMMARIES: Message = part(&[Field(1, "dataPoints", Many(&SUMMARY))]);
-static METRIC: Message = message::<Metric>(&[
-    Field(1, "name", Text),
-    Field(2, "description", Text),
-    Field(3, "unit", Text),
-    Field(5, "gauge", One(&GAUGE)),
-    Field(7, "sum", One(&SUM)),
-    Field(9, "histogram", One(&HISTOGRAMS)),
-    Field(10, "exponentialHistogram", One(&EXPONENTIALS)),
-    Field(11, "summary", One(&SUMMARIES)),
-]);
-static SCOPE_METRICS: Message =
-    message::<ScopeMetrics>(&[Field(1, "scope", One(&SCOPE)), Field(2, "metrics", Many(&METRIC))]);
-static RESOURCE_METRICS: Message =
-    message::<ResourceMetrics>(&[Field(1, "resource", One(&RESOURCE)), Field(2, "scopeMetrics", Many(&SCOPE_METRICS))]);
-static METRICS: Message = part(&[Field(1, "resourceMetrics", Many(&RESOURCE_METRICS))]);
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the descriptors are part of the program, and tests read them")]
+    let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
+    Table::of(&set)
+});
 
-static EVENT: Message = message::<SpanEvent>(&[
-    Field(1, "timeUnixNano", Fixed64),
-    Field(2, "name", Text),
-    Field(3, "attributes", Many(&ATTRIBUTE)),
-]);
-static LINK: Message = message::<Link>(&[Field(1, "traceId", Id), Field(2, "spanId", Id)]);
-static STATUS: Message = part(&[
-    Field(2, "message", Text),
-    Field(3, "code", Word(&["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"])),
-]);
-static SPAN: Message = message::<Span>(&[
-    Field(1, "traceId", Id),
-    Field(2, "spanId", Id),
-    Field(4, "parentSpanId", Id),
-    Field(5, "name", Text),
-    Field(
-        6,
-        "kind",
-        Word(&[
-            "SPAN_KIND_UNSPECIFIED",
-            "SPAN_KIND_INTERNAL",
-            "SPAN_KIND_SERVER",
-            "SPAN_KIND_CLIENT",
-            "SPAN_KIND_PRODUCER",
-            "SPAN_KIND_CONSUMER",
-        ]),
-    ),
-    Field(7, "startTimeUnixNano", Fixed64),
-    Field(8, "endTimeUnixNano", Fixed64),
-    Field(9, "attributes", Many(&ATTRIBUTE)),
-    Field(11, "events", Many(&EVENT)),
-    Field(13, "links", Many(&LINK)),
-    Field(15, "status", One(&STATUS)),
-]);
-static SCOPE_SPANS: Message = message::<ScopeSpans>(&[Field(1, "scope", One(&SCOPE)), Field(2, "spans", Many(&SPAN))]);
-static RESOURCE_SPANS: Message =
-    message::<ResourceSpans>(&[Field(1, "resource", One(&RESOURCE)), Field(2, "scopeSpans", Many(&SCOPE_SPANS))]);
-static TRACES: Message = part(&[Field(1, "resourceSpans", Many(&RESOURCE_SPANS))]);
+/// What the requests consist of.
+#[derive(Debug)]
+struct Table {
+    requests: [Id; Signal::ALL.len()],
+    messages: Vec<Message>,
+    enums: Vec<EnumDescriptorProto>,
+}
 
-static RECORD: Message = message::<LogRecord>(&[
-    Field(1, "timeUnixNano", Fixed64),
-    Field(2, "severityNumber", Word(&["SEVERITY_NUMBER_UNSPECIFIED"])),
-    Field(5, "body", One(&ANY)),
-    Field(6, "attributes", Many(&ATTRIBUTE)),
-    Field(9, "traceId", Id),
-    Field(10, "spanId", Id),
-    Field(11, "observedTimeUnixNano", Fixed64),
-    Field(12, "eventName", Text),
-]);
-static SCOPE_LOGS: Message =
-    message::<ScopeLogs>(&[Field(1, "scope", One(&SCOPE)), Field(2, "logRecords", Many(&RECORD))]);
-static RESOURCE_LOGS: Message =
-    message::<ResourceLogs>(&[Field(1, "resource", One(&RESOURCE)), Field(2, "scopeLogs", Many(&SCOPE_LOGS))]);
-static LOGS: Message = part(&[Field(1, "resourceLogs", Many(&RESOURCE_LOGS))]);
+impl Table {
+    fn of(set: &FileDescriptorSet) -> Self {
+        let mut declared = Declared::default();
+        for file in &set.file {
+            let package = format!(".{}", file.package());
+            file.message_type.iter().for_each(|message| declared.add(&package, message));
+            file.enum_type.iter().for_each(|it| declared.enums.push((format!("{package}.{}", it.name()), it)));
+        }
+        let request = |(package, name): (&str, &str)| {
+            Id(declared.message(&format!(".opentelemetry.proto.collector.{package}.v1.Export{name}ServiceRequest")))
+        };
+        Self {
+            requests: [("metrics", "Metrics"), ("trace", "Trace"), ("logs", "Logs")].map(request),
+            messages: declared.messages.iter().map(|(_, message)| declared.read(message)).collect(),
+            enums: declared.enums.iter().map(|(_, it)| (*it).clone()).collect(),
+        }
+    }
+}
+
+/// All that is declared, by full name.
+#[derive(Default)]
+struct Declared<'a> {
+    messages: Vec<(String, &'a DescriptorProto)>,
+    enums: Vec<(String, &'a EnumDescriptorProto)>,
+}
+
+impl<'a> Declared<'a> {
+    fn add(&mut self, around: &str, message: &'a DescriptorProto) {
+        let name = format!("{around}.{}", message.name());
+        message.nested_type.iter().for_each(|nested| self.add(&name, nested));
+        message.enum_type.iter().for_each(|it| self.enums.push((format!("{name}.{}", it.name()), it)));
+        self.messages.push((name, message));
+    }
+
+    /// The place of the message of that name; none is past the end.
+    fn message(&self, name: &str) -> usize {
+        self.messages.iter().position(|(known, _)| known == name).unwrap_or(usize::MAX)
+    }
+
+    fn read(&self, message: &DescriptorProto) -> Message {
+        let mut fields: Vec<Option<Field>> = Vec::new();
+        for field in message.field.iter().filter_map(|field| self.field(field)) {
+            let place = field.number as usize;
+            fields.resize_with(fields.len().max(place + 1), || None);
+            if let Some(free) = fields.get_mut(place) {
+                *free = Some(field);
+            }
+        }
+        Message { name: message.name().to_owned(), size: size(message.name()), fields }
+    }
+
+    fn field(&self, field: &FieldDescriptorProto) -> Option<Field> {
+        let name = field.json_name();
+        let kind = match field.r#type() {
+            Type::Message => Kind::Message(Id(self.message(field.type_name()))),
+            Type::Enum => Kind::Word(Words(self.enums.iter().position(|(it, _)| it == field.type_name())?)),
+            Type::String => Kind::Text,
+            Type::Bytes if name.ends_with("Id") => Kind::Hex,
+            Type::Bytes => Kind::Bytes,
+            Type::Bool => Kind::Bool,
+            Type::Int32 => Kind::Int32,
+            Type::Int64 => Kind::Int64,
+            Type::Uint32 => Kind::Uint32,
+            Type::Uint64 => Kind::Uint64,
+            Type::Sint32 => Kind::Sint32,
+            Type::Fixed32 => Kind::Fixed32,
+            Type::Fixed64 => Kind::Fixed64,
+            Type::Sfixed64 => Kind::Sfixed64,
+            Type::Double => Kind::Double,
+            // OTLP has none of these.
+            Type::Float | Type::Group | Type::Sfixed32 | Type::Sint64 => return None,
+        };
+        Some(Field {
+            number: u32::try_from(field.number()).ok().filter(|number| (*number as usize) < FIELDS)?,
+            name: name.to_owned(),
+            kind,
+            is_list: field.label() == Label::Repeated,
+            is_read: !UNREAD.contains(&name),
+        })
+    }
+}
+
+/// What a message takes in a list. One that is in no list is part of another.
+fn size(name: &str) -> usize {
+    match name {
+        ANY => size_of::<AnyValue>(),
+        "EntityRef" => size_of::<EntityRef>(),
+        "Event" => size_of::<span::Event>(),
+        "Exemplar" => size_of::<Exemplar>(),
+        "ExponentialHistogramDataPoint" => size_of::<ExponentialHistogramDataPoint>(),
+        "HistogramDataPoint" => size_of::<HistogramDataPoint>(),
+        "KeyValue" => size_of::<KeyValue>(),
+        "Link" => size_of::<span::Link>(),
+        "LogRecord" => size_of::<LogRecord>(),
+        "Metric" => size_of::<Metric>(),
+        "NumberDataPoint" => size_of::<NumberDataPoint>(),
+        "ResourceLogs" => size_of::<ResourceLogs>(),
+        "ResourceMetrics" => size_of::<ResourceMetrics>(),
+        "ResourceSpans" => size_of::<ResourceSpans>(),
+        "ScopeLogs" => size_of::<ScopeLogs>(),
+        "ScopeMetrics" => size_of::<ScopeMetrics>(),
+        "ScopeSpans" => size_of::<ScopeSpans>(),
+        "Span" => size_of::<Span>(),
+        "SummaryDataPoint" => size_of::<SummaryDataPoint>(),
+        "ValueAtQuantile" => size_of::<ValueAtQuantile>(),
+        _ => 0,
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
     use serde_json::{Map, Value, json};
 
     use super::super::json::to_protobuf;
-    use super::super::wire::{LogsRequest, MetricsRequest, TracesRequest};
+    use super::super::wire::{ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest};
     use super::*;
 
-    /// A message of which every field is given, but for values, which are of this kind.
-    fn whole(message: &'static Message, any: usize) -> Value {
-        let is_any = std::ptr::eq(message, &ANY);
-        let fields = message.fields.iter().enumerate().filter(|(place, _)| !is_any || *place == any);
-        let fields = fields.map(|(_, Field(_, name, kind))| {
-            let value = match kind {
+    /// A message of which every field is given that is read, but for values, which are of this kind.
+    fn whole(message: &'static Message, any: u32) -> Value {
+        let is_any = message.name == ANY;
+        let is_given = |field: &&Field| field.is_read && (!is_any || field.number == any);
+        let fields = message.fields().filter(is_given).map(|field| {
+            let value = match field.kind {
                 // Values within values are text.
-                One(nested) => whole(nested, if is_any { 0 } else { any }),
-                Many(nested) => json!([whole(nested, if is_any || std::ptr::eq(message, &ARRAY) { 0 } else { any })]),
-                Text => json!("text"),
-                Id => json!("0a0b"),
-                Bytes => json!("AQI="),
-                Bool => json!(true),
-                Word(words) => words.last().filter(|_| words.len() > 1).map_or(json!(9), |word| json!(word)),
-                Int64 | Sint32 | Sfixed64 => json!("-5"),
-                Uint32 | Fixed64 => json!(7),
-                Double => json!(0.5),
-                Uint64s | Fixed64s | Doubles => json!(["1", 2]),
+                Kind::Message(id) => whole(id.message(), if is_any || message.name == "ArrayValue" { 1 } else { any }),
+                Kind::Text => json!("text"),
+                Kind::Hex => json!("0a0b"),
+                Kind::Bytes => json!("AQI="),
+                Kind::Bool => json!(true),
+                Kind::Word(words) => json!(TABLE.enums[words.0].value.last().expect("words").name()),
+                Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sfixed64 => json!("-5"),
+                Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => json!(7),
+                Kind::Double => json!(0.5),
             };
-            ((*name).to_owned(), value)
+            (field.name.clone(), if field.is_list { json!([value]) } else { value })
         });
         Value::Object(fields.collect::<Map<_, _>>())
     }
 
     #[test]
     fn the_structs_have_every_field_of_the_table() {
-        for any in 0..ANY.fields.len() {
+        for any in 1..=7 {
             for signal in Signal::ALL {
-                let body = whole(request(signal), any).to_string();
+                let mut body = whole(request(signal), any);
+                // Of a choice the last one is read: a metric has one kind of data, and a point one kind of number.
+                if signal == Signal::Metrics {
+                    let metrics = body.pointer_mut("/resourceMetrics/0/scopeMetrics/0/metrics").expect("metrics");
+                    let all = metrics[0].as_object().expect("a metric").clone();
+                    let kinds = ["gauge", "sum", "histogram", "exponentialHistogram", "summary"];
+                    let only = kinds.map(|kind| {
+                        let mut metric = all.clone();
+                        metric.retain(|name, _| name == kind || !kinds.contains(&name.as_str()));
+                        if let Some(point) = metric[kind].pointer_mut("/dataPoints/0") {
+                            point.as_object_mut().expect("a point").remove("asInt");
+                        }
+                        Value::Object(metric)
+                    });
+                    *metrics = Value::from(only.to_vec());
+                }
+                let body = body.to_string();
                 let (bytes, unread) = to_protobuf(body.as_bytes(), request(signal), 100_000).expect("protobuf");
                 let read = match signal {
-                    Signal::Metrics => MetricsRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
-                    Signal::Traces => TracesRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
-                    Signal::Logs => LogsRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
+                    Signal::Metrics => ExportMetricsServiceRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
+                    Signal::Traces => ExportTraceServiceRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
+                    Signal::Logs => ExportLogsServiceRequest::decode(&*bytes).map(|it| it.encode_to_vec()),
                 };
                 assert_eq!(
                     (read.expect("OTLP").len(), unread),
@@ -306,6 +353,41 @@ mod tests {
                     "{signal:?} with values of kind {any}: {body}"
                 );
             }
+        }
+    }
+
+    /// The messages of a request, and those that they have in lists.
+    fn reached(message: &'static Message, all: &mut Vec<&'static Message>, in_lists: &mut Vec<&'static Message>) {
+        if all.iter().any(|known| std::ptr::eq(*known, message)) {
+            return;
+        }
+        all.push(message);
+        for field in message.fields() {
+            if let Kind::Message(id) = field.kind {
+                in_lists.extend(field.is_list.then(|| id.message()));
+                reached(id.message(), all, in_lists);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_has_every_message_and_field() {
+        let (mut all, mut in_lists) = (Vec::new(), Vec::new());
+        Signal::ALL.into_iter().for_each(|signal| reached(request(signal), &mut all, &mut in_lists));
+        let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
+        let mut declared = Declared::default();
+        set.file.iter().for_each(|file| file.message_type.iter().for_each(|it| declared.add("", it)));
+        for message in &all {
+            let described = declared.messages.iter().filter(|(_, it)| it.name() == message.name);
+            let counts: Vec<usize> = described.map(|(_, it)| it.field.len()).collect();
+            assert!(counts.contains(&message.fields().count()), "{message:?}");
+        }
+        assert_eq!(all.iter().filter(|it| it.name.starts_with("Export")).count(), 3);
+        for message in in_lists {
+            assert!(message.size > 0, "{} is in a list and has no size", message.name);
+        }
+        for name in UNREAD {
+            assert!(all.iter().any(|it| it.fields().any(|field| field.name == name)), "{name}");
         }
     }
 

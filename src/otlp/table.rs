@@ -19,7 +19,7 @@ use super::config::{Dropped, OtlpConfig};
 use super::identity::{Hash, Label, LabelRules};
 use super::point::{Point, measured_at};
 use super::taken::{Reason, Taken};
-use super::wire::{Metric, MetricsRequest, Resource, Scope, Temporality};
+use super::wire::{self, Data, ExportMetricsServiceRequest, InstrumentationScope, Metric, Resource, Temporality};
 use crate::model::Time;
 use crate::model::telemetry::{MetricValue, Telemetry};
 use family::{Families, weight};
@@ -47,7 +47,7 @@ pub struct Table {
 /// What the metrics of one producer and library have in common.
 struct Origin<'a> {
     resource: &'a Resource,
-    scope: &'a Scope,
+    scope: &'a InstrumentationScope,
     identity: u64,
     /// The same of the one process that exports.
     instance: u64,
@@ -90,9 +90,9 @@ impl Table {
     }
 
     /// Takes in an export.
-    pub fn apply(&mut self, now: Time, request: &MetricsRequest) -> Taken {
+    pub fn apply(&mut self, now: Time, request: &ExportMetricsServiceRequest) -> Taken {
         let mut taken = Taken::default();
-        let (no_resource, no_scope) = (Resource::default(), Scope::default());
+        let (no_resource, no_scope) = (Resource::default(), InstrumentationScope::default());
         for producer in &request.resource_metrics {
             let resource = producer.resource.as_ref().unwrap_or(&no_resource);
             let identity = self.hash.attributes(&resource.attributes);
@@ -114,42 +114,32 @@ impl Table {
     }
 
     fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut Taken) {
-        let hash = self.hash.clone();
-        let context = |meaning: Meaning, temporality: Temporality| {
-            // What a process has counted stays counted when another takes its place; what it held is held no more.
-            let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
-            let numbers = [producer, meaning as u64, temporality as u64];
-            let identity = hash.of(&[&metric.name, &metric.unit], &numbers);
-            Context { origin, metric, meaning, temporality, identity }
+        let (meaning, temporality) = match &metric.data {
+            None => return,
+            Some(Data::Gauge(_)) => (Meaning::Gauge, Some(Temporality::Cumulative)),
+            Some(Data::Sum(sum)) => {
+                let meaning = if sum.is_monotonic { Meaning::Counter } else { Meaning::UpDown };
+                (meaning, Temporality::of(sum.aggregation_temporality))
+            }
+            Some(Data::Histogram(it)) => (Meaning::Histogram, Temporality::of(it.aggregation_temporality)),
+            Some(Data::ExponentialHistogram(it)) => (Meaning::Exponential, Temporality::of(it.aggregation_temporality)),
+            Some(Data::Summary(_)) => (Meaning::Summary, Some(Temporality::Cumulative)),
         };
-        if let Some(gauge) = &metric.gauge {
-            self.points(now, &context(Meaning::Gauge, Temporality::Cumulative), &gauge.data_points, taken);
-        }
-        if let Some(sum) = &metric.sum {
-            let meaning = if sum.is_monotonic { Meaning::Counter } else { Meaning::UpDown };
-            match Temporality::of(sum.aggregation_temporality) {
-                Some(temporality) => self.points(now, &context(meaning, temporality), &sum.data_points, taken),
-                None => taken.reject(Reason::Temporality, sum.data_points.len()),
-            }
-        }
-        if let Some(histogram) = &metric.histogram {
-            match Temporality::of(histogram.aggregation_temporality) {
-                Some(temporality) => {
-                    self.points(now, &context(Meaning::Histogram, temporality), &histogram.data_points, taken);
-                }
-                None => taken.reject(Reason::Temporality, histogram.data_points.len()),
-            }
-        }
-        if let Some(histogram) = &metric.exponential_histogram {
-            match Temporality::of(histogram.aggregation_temporality) {
-                Some(temporality) => {
-                    self.points(now, &context(Meaning::Exponential, temporality), &histogram.data_points, taken);
-                }
-                None => taken.reject(Reason::Temporality, histogram.data_points.len()),
-            }
-        }
-        if let Some(summary) = &metric.summary {
-            self.points(now, &context(Meaning::Summary, Temporality::Cumulative), &summary.data_points, taken);
+        let Some(temporality) = temporality else {
+            return taken.reject(Reason::Temporality, wire::points(metric));
+        };
+        // What a process has counted stays counted when another takes its place; what it held is held no more.
+        let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
+        let numbers = [producer, meaning as u64, temporality as u64];
+        let identity = self.hash.of(&[&metric.name, &metric.unit], &numbers);
+        let context = Context { origin, metric, meaning, temporality, identity };
+        match &metric.data {
+            None => {}
+            Some(Data::Gauge(gauge)) => self.points(now, &context, &gauge.data_points, taken),
+            Some(Data::Sum(sum)) => self.points(now, &context, &sum.data_points, taken),
+            Some(Data::Histogram(histogram)) => self.points(now, &context, &histogram.data_points, taken),
+            Some(Data::ExponentialHistogram(histogram)) => self.points(now, &context, &histogram.data_points, taken),
+            Some(Data::Summary(summary)) => self.points(now, &context, &summary.data_points, taken),
         }
     }
 

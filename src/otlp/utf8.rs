@@ -8,7 +8,8 @@ use super::weigh::{field, varint};
 /// A deeper message is refused by its reader.
 const DEEPEST: usize = 100;
 
-/// `body` with U+FFFD in place of what is no UTF-8 in its texts, and how many texts had any; what is malformed stays so.
+/// `body` with U+FFFD in place of what is no UTF-8 in its texts, and how many texts that
+/// are read had any; what is malformed stays so.
 pub(super) fn repaired(message: &'static Message, body: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(body.len() + body.len() / 8);
     let mut count = 0;
@@ -20,15 +21,15 @@ fn write(message: &'static Message, mut body: &[u8], deeper: usize, out: &mut Ve
     while let Some((key, rest)) = varint(body) {
         let Some((value, after)) = field(key & 7, rest) else { break };
         let whole = body.get(..body.len() - after.len()).unwrap_or_default();
-        let kind = message.fields.iter().find(|field| u64::from(field.0) == key >> 3).map(|field| field.2);
-        match kind.filter(|_| key & 7 == 2) {
-            Some(Kind::Text) if std::str::from_utf8(value).is_err() => {
-                *count += 1;
+        let known = message.field(key >> 3).filter(|_| key & 7 == 2);
+        match known.map(|field| (field.kind, field.is_read)) {
+            Some((Kind::Text, is_read)) if std::str::from_utf8(value).is_err() => {
+                *count += usize::from(is_read);
                 put(key, String::from_utf8_lossy(value).as_bytes(), out);
             }
-            Some(Kind::One(nested) | Kind::Many(nested)) if deeper > 0 => {
+            Some((Kind::Message(id), _)) if deeper > 0 => {
                 let mut inner = Vec::with_capacity(value.len());
-                write(nested, value, deeper - 1, &mut inner, count);
+                write(id.message(), value, deeper - 1, &mut inner, count);
                 put(key, &inner, out);
             }
             _ => out.extend_from_slice(whole),

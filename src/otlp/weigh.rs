@@ -11,6 +11,9 @@ const DEEPEST: usize = 100;
 /// What a number in a list takes.
 const NUMBER: usize = size_of::<u64>();
 
+/// What a text in a list takes, without its letters.
+const TEXT: usize = size_of::<String>();
+
 /// For how many messages a list has room once it holds one; then it doubles. The reader makes lists so.
 const ROOM: usize = 4;
 
@@ -27,23 +30,26 @@ fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut u
     while let Some((key, rest)) = varint(body) {
         let Some((value, rest)) = field(key & 7, rest) else { break };
         let is_bytes = key & 7 == 2;
-        let place = message.fields.iter().position(|field| u64::from(field.0) == key >> 3);
-        match place.and_then(|place| message.fields.get(place)).map(|field| field.2) {
-            Some(Kind::One(nested)) if is_bytes && deeper > 0 => {
-                *left = left.checked_sub(nested.size)?;
-                weigh(value, nested, deeper - 1, left)?;
-            }
-            Some(Kind::Many(nested)) if is_bytes && deeper > 0 => {
-                let count = place.and_then(|place| lists.get_mut(place))?;
-                *left = left.checked_sub(growth(*count) * nested.size)?;
+        if let Some(known) = message.field(key >> 3) {
+            let nested = match known.kind {
+                Kind::Message(id) if is_bytes && deeper > 0 => Some(id.message()),
+                _ => None,
+            };
+            if known.is_list {
+                let count = lists.get_mut(known.number as usize)?;
+                let more = match known.kind {
+                    Kind::Message(_) | Kind::Text => growth(*count) * nested.map_or(TEXT, |nested| nested.size),
+                    // Numbers in a row, of a byte each where they are small.
+                    Kind::Uint64 if is_bytes => value.len() * NUMBER,
+                    _ if is_bytes => value.len(),
+                    _ => NUMBER,
+                };
+                *left = left.checked_sub(more)?;
                 *count += 1;
+            }
+            if let Some(nested) = nested {
                 weigh(value, nested, deeper - 1, left)?;
             }
-            // Numbers in a row, of a byte each where they are small.
-            Some(Kind::Uint64s) if is_bytes => *left = left.checked_sub(value.len() * NUMBER)?,
-            Some(Kind::Fixed64s | Kind::Doubles) if is_bytes => *left = left.checked_sub(value.len())?,
-            Some(Kind::Uint64s | Kind::Fixed64s | Kind::Doubles) => *left = left.checked_sub(NUMBER)?,
-            _ => {}
         }
         body = rest;
     }
@@ -91,25 +97,25 @@ mod tests {
 
     use super::super::schema::{Signal, request};
     use super::super::wire::{
-        AnyValue, ArrayValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, Histogram,
-        HistogramPoint, LogRecord, LogsRequest, Metric, MetricsRequest, NumberPoint, ResourceLogs, ResourceMetrics,
-        ScopeLogs, ScopeMetrics, Value,
+        self, AnyValue, ArrayValue, Buckets, Data, ExponentialHistogram, ExponentialHistogramDataPoint,
+        ExportLogsServiceRequest, ExportMetricsServiceRequest, Gauge, Histogram, HistogramDataPoint, LogRecord, Metric,
+        NumberDataPoint, ResourceLogs, ResourceMetrics, ScopeLogs, ScopeMetrics, Value,
     };
     use super::*;
 
     fn points(count: usize) -> Vec<u8> {
-        let gauge = Gauge { data_points: vec![NumberPoint::default(); count] };
-        let metrics = vec![Metric { gauge: Some(gauge), ..Metric::default() }];
+        let gauge = Gauge { data_points: vec![NumberDataPoint::default(); count] };
+        let metrics = vec![Metric { data: Some(Data::Gauge(gauge)), ..Metric::default() }];
         let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
         let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
-        MetricsRequest { resource_metrics }.encode_to_vec()
+        ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
     }
 
     #[test]
     fn empty_messages_are_weighed_as_what_they_become() {
         let body = points(10_000);
         assert!(body.len() < 21_000);
-        let exact = 16_384 * size_of::<NumberPoint>()
+        let exact = 16_384 * size_of::<NumberDataPoint>()
             + ROOM * (size_of::<Metric>() + size_of::<ScopeMetrics>() + size_of::<ResourceMetrics>());
         assert!(fits(request(Signal::Metrics), &body, exact));
         assert!(!fits(request(Signal::Metrics), &body, exact - 1));
@@ -122,7 +128,7 @@ mod tests {
         let body = points(10_000);
         // Groups of a field that nobody knows, one within the other.
         let body = [&[0x7b, 0x73, 0x74, 0x7c][..], &body].concat();
-        MetricsRequest::decode(&*body).expect("groups are passed over");
+        ExportMetricsServiceRequest::decode(&*body).expect("groups are passed over");
         assert!(!fits(request(Signal::Metrics), &body, 1_000_000));
     }
 
@@ -132,7 +138,7 @@ mod tests {
             let mut list = Vec::new();
             (0..count).for_each(|_| list.push(ResourceMetrics::default()));
             let exact = list.capacity() * size_of::<ResourceMetrics>();
-            let body = MetricsRequest { resource_metrics: list }.encode_to_vec();
+            let body = ExportMetricsServiceRequest { resource_metrics: list }.encode_to_vec();
             assert!(fits(request(Signal::Metrics), &body, exact), "{count}");
             assert!(!fits(request(Signal::Metrics), &body, exact - 1), "{count}");
         }
@@ -143,19 +149,19 @@ mod tests {
         let whole = |metric: Metric| {
             let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
             let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
-            MetricsRequest { resource_metrics }.encode_to_vec()
+            ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
         };
         // A byte each on the wire, and eight in memory.
         let positive = Some(Buckets { offset: 0, bucket_counts: vec![1; 100_000] });
-        let data_points = vec![ExponentialHistogramPoint { positive, ..ExponentialHistogramPoint::default() }];
+        let data_points = vec![ExponentialHistogramDataPoint { positive, ..ExponentialHistogramDataPoint::default() }];
         let small = whole(Metric {
-            exponential_histogram: Some(ExponentialHistogram { data_points, aggregation_temporality: 1 }),
+            data: Some(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality: 1 })),
             ..Metric::default()
         });
         assert!(small.len() < 101_000);
-        let data_points = vec![HistogramPoint { bucket_counts: vec![1; 100_000], ..HistogramPoint::default() }];
+        let data_points = vec![HistogramDataPoint { bucket_counts: vec![1; 100_000], ..HistogramDataPoint::default() }];
         let wide = whole(Metric {
-            histogram: Some(Histogram { data_points, aggregation_temporality: 1 }),
+            data: Some(Data::Histogram(Histogram { data_points, aggregation_temporality: 1 })),
             ..Metric::default()
         });
         for body in [small, wide] {
@@ -169,25 +175,25 @@ mod tests {
         let mut value = AnyValue::default();
         for _ in 0..50 {
             let values = vec![value.clone()];
-            value = AnyValue { value: Some(Value::Array(ArrayValue { values })) };
+            value = AnyValue { value: Some(Value::ArrayValue(ArrayValue { values })) };
         }
         let log_records = vec![LogRecord { body: Some(value), ..LogRecord::default() }];
         let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
         let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
-        let body = LogsRequest { resource_logs }.encode_to_vec();
+        let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
         let least = 50 * ROOM * size_of::<AnyValue>();
         assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 3_000));
     }
 
     /// What the lists of a request take, without the room that they have for more.
-    fn taken(request: &MetricsRequest) -> usize {
+    fn taken(request: &ExportMetricsServiceRequest) -> usize {
         let scopes = request.resource_metrics.iter().flat_map(|it| &it.scope_metrics);
         let metrics = || scopes.clone().flat_map(|it| &it.metrics);
-        let points = metrics().filter_map(|it| it.gauge.as_ref()).map(|it| it.data_points.len()).sum::<usize>();
+        let points = metrics().map(wire::points).sum::<usize>();
         request.resource_metrics.len() * size_of::<ResourceMetrics>()
             + scopes.clone().count() * size_of::<ScopeMetrics>()
             + metrics().count() * size_of::<Metric>()
-            + points * size_of::<NumberPoint>()
+            + points * size_of::<NumberDataPoint>()
     }
 
     proptest! {
@@ -206,8 +212,8 @@ mod tests {
             resources in prop::collection::vec(prop::collection::vec(prop::collection::vec(0..40_usize, 0..4), 0..4), 0..4),
         ) {
             let metric = |points| {
-                let data_points = vec![NumberPoint::default(); points];
-                Metric { gauge: Some(Gauge { data_points }), ..Metric::default() }
+                let data_points = vec![NumberDataPoint::default(); points];
+                Metric { data: Some(Data::Gauge(Gauge { data_points })), ..Metric::default() }
             };
             let scope = |metrics: Vec<usize>| {
                 ScopeMetrics { metrics: metrics.into_iter().map(metric).collect(), ..ScopeMetrics::default() }
@@ -215,7 +221,7 @@ mod tests {
             let resource = |scopes: Vec<Vec<usize>>| {
                 ResourceMetrics { scope_metrics: scopes.into_iter().map(scope).collect(), ..ResourceMetrics::default() }
             };
-            let request_of = MetricsRequest { resource_metrics: resources.into_iter().map(resource).collect() };
+            let request_of = ExportMetricsServiceRequest { resource_metrics: resources.into_iter().map(resource).collect() };
             let (taken, body) = (taken(&request_of), request_of.encode_to_vec());
             let message = request(Signal::Metrics);
             prop_assert!(taken == 0 || !fits(message, &body, taken - 1), "{taken} bytes are needed at least");

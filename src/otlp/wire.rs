@@ -1,42 +1,76 @@
-//! The messages of OTLP 1.x as far as they are read.
-//!
-//! Field numbers and names are those of opentelemetry-proto's `.proto` files; a test holds them against the official
-//! structs. What nobody here reads (exemplars, schema URLs, dropped counts) is skipped on the wire and never allocated.
+//! The messages of OTLP 1.x, which are those of `opentelemetry-proto`, under one roof; and how attributes are made and
+//! read.
 
-mod logs;
-mod metrics;
-mod trace;
-mod value;
-
-pub use logs::{LogRecord, LogsRequest, ResourceLogs, ScopeLogs};
-pub use metrics::{
-    Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, Histogram, HistogramPoint, Metric, MetricsRequest,
-    NumberPoint, Quantile, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryPoint, Temporality,
+pub use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+pub use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+pub use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+pub use opentelemetry_proto::tonic::common::v1::any_value::Value;
+pub use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
 };
-pub use trace::{Link, ResourceSpans, ScopeSpans, Span, SpanEvent, SpanStatus, TracesRequest};
-pub use value::{AnyValue, ArrayValue, KeyValue, KeyValueList, Value};
+pub use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+pub use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+pub use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+pub use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+pub use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+pub use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
+};
+pub use opentelemetry_proto::tonic::resource::v1::Resource;
+pub use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
 
-/// Who produced the telemetry.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Resource {
-    /// What it is known by.
-    #[prost(message, repeated, tag = "1")]
-    pub attributes: Vec<KeyValue>,
+/// An attribute with a value.
+pub fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-/// Which library measured.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Scope {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Its version.
-    #[prost(string, tag = "2")]
-    pub version: String,
-    /// What else is known of it.
-    #[prost(message, repeated, tag = "3")]
-    pub attributes: Vec<KeyValue>,
+/// An attribute with a text.
+pub fn word(key: &str, text: &str) -> KeyValue {
+    attribute(key, Value::StringValue(text.to_owned()))
 }
 
-#[cfg(test)]
-mod tests;
+/// The value of an attribute, unless it is empty.
+pub fn value(attribute: &KeyValue) -> Option<&Value> {
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+/// A number as a float.
+pub const fn number(number: Number) -> f64 {
+    match number {
+        Number::AsDouble(number) => number,
+        Number::AsInt(number) => number as f64,
+    }
+}
+
+/// How many points a metric has.
+pub fn points(metric: &Metric) -> usize {
+    match &metric.data {
+        None => 0,
+        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+        Some(Data::Sum(sum)) => sum.data_points.len(),
+        Some(Data::Histogram(histogram)) => histogram.data_points.len(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
+        Some(Data::Summary(summary)) => summary.data_points.len(),
+    }
+}
+
+/// What the points of a sum or histogram count from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temporality {
+    /// From the point before.
+    Delta,
+    /// From the start.
+    Cumulative,
+}
+
+impl Temporality {
+    /// What `number` stands for; `None` for what is unspecified.
+    pub const fn of(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Delta),
+            2 => Some(Self::Cumulative),
+            _ => None,
+        }
+    }
+}

@@ -3,31 +3,31 @@
 use std::borrow::Cow;
 
 use crate::decode::read::MAX_COUNT;
-use crate::otlp::wire::{KeyValue, Value};
+use crate::otlp::wire::{self, KeyValue, Value};
 
 /// The value of `key`, unless it is empty.
 pub(super) fn value<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    attributes.iter().find(|it| it.key == key)?.value()
+    wire::value(attributes.iter().find(|it| it.key == key)?)
 }
 
 /// The value of `key` as text.
 pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, str>> {
     match value(attributes, key)? {
-        Value::String(text) if text.is_empty() => None,
-        Value::String(text) => Some(Cow::Borrowed(text)),
-        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
-        Value::Int(number) => Some(Cow::Owned(number.to_string())),
-        Value::Double(number) => Some(Cow::Owned(number.to_string())),
-        Value::Array(_) | Value::Kvlist(_) | Value::Bytes(_) => None,
+        Value::StringValue(text) if text.is_empty() => None,
+        Value::StringValue(text) => Some(Cow::Borrowed(text)),
+        Value::BoolValue(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
+        Value::IntValue(number) => Some(Cow::Owned(number.to_string())),
+        Value::DoubleValue(number) => Some(Cow::Owned(number.to_string())),
+        Value::ArrayValue(_) | Value::KvlistValue(_) | Value::BytesValue(_) | Value::StringValueStrindex(_) => None,
     }
 }
 
 /// The value of `key` as a number that is neither negative nor more than anything here could count.
 pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
     let number = match value(attributes, key)? {
-        Value::Int(number) => *number as f64,
-        Value::Double(number) => *number,
-        Value::String(text) => text.parse().ok()?,
+        Value::IntValue(number) => *number as f64,
+        Value::DoubleValue(number) => *number,
+        Value::StringValue(text) => text.parse().ok()?,
         _ => return None,
     };
     is_amount(number).then_some(number)
@@ -71,10 +71,10 @@ fn is_failure(word: &str) -> bool {
 /// Whether an answer broke off: the conventions have a reason of its own for that.
 fn finished_badly(attributes: &[KeyValue]) -> bool {
     match value(attributes, "gen_ai.response.finish_reasons") {
-        Some(Value::Array(reasons)) => {
-            reasons.values.iter().any(|it| matches!(&it.value, Some(Value::String(reason)) if reason == "error"))
+        Some(Value::ArrayValue(reasons)) => {
+            reasons.values.iter().any(|it| matches!(&it.value, Some(Value::StringValue(reason)) if reason == "error"))
         }
-        Some(Value::String(reason)) => reason == "error",
+        Some(Value::StringValue(reason)) => reason == "error",
         _ => false,
     }
 }
@@ -86,8 +86,7 @@ mod tests {
     #[test]
     fn a_request_fails_in_many_words_and_not_only_by_its_status() {
         let said = |pairs: &[(&str, &str)]| {
-            let pairs: Vec<KeyValue> =
-                pairs.iter().map(|(key, word)| KeyValue::new(key, Value::String((*word).to_owned()))).collect();
+            let pairs: Vec<KeyValue> = pairs.iter().map(|(key, text)| wire::word(key, text)).collect();
             outcome(&pairs)
         };
         for good in [

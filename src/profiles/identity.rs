@@ -8,7 +8,7 @@ use super::litellm;
 use super::table::Profile;
 use crate::model::DEFAULT_PROJECT;
 use crate::otlp::config::AgentRule;
-use crate::otlp::wire::{KeyValue, Value};
+use crate::otlp::wire::{KeyValue, word};
 use crate::text::glob::glob;
 use crate::text::is_name;
 
@@ -42,7 +42,7 @@ pub(super) fn sought(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyValue
         if is_sought(&attribute.key) && kept.iter().all(|known| known.key != attribute.key) {
             let value = text(std::slice::from_ref(attribute), &attribute.key).filter(|value| value.len() <= MAX_VALUE);
             let value = value.and_then(|_| attribute.value.clone());
-            kept.push(KeyValue { key: attribute.key.clone(), value });
+            kept.push(KeyValue { key: attribute.key.clone(), value, ..KeyValue::default() });
         }
     }
     kept
@@ -92,7 +92,7 @@ impl Sender {
     pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let names = parameters.into_iter().filter(|(_, value)| is_name(value, MAX_NAME)).take(MAX_PARAMETERS);
         let attributes =
-            names.map(|(key, value)| attribute(if key == "agent" { "agent.name" } else { key }, value)).collect();
+            names.map(|(key, value)| word(if key == "agent" { "agent.name" } else { key }, value)).collect();
         Self { attributes }
     }
 
@@ -104,18 +104,14 @@ impl Sender {
     /// The project and the agent of a hook of `tool`: whom its sender names, else whom the first fitting of `rules` names,
     /// else the folder that its session works in, else the tool.
     pub fn agent_of_hook(&self, rules: &[AgentRule], tool: &str, cwd: Option<&str>) -> (Arc<str>, Arc<str>) {
-        let mut item = vec![attribute("service.name", tool)];
-        item.extend(cwd.map(|cwd| attribute("cwd", cwd)));
+        let mut item = vec![word("service.name", tool)];
+        item.extend(cwd.map(|cwd| word("cwd", cwd)));
         let folder = cwd.and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
         let otherwise = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
         let by_item = Named { agent: None, project: None };
         let named = resolve(rules, &self.attributes, &item, by_item, otherwise);
         named.map_or_else(|| (DEFAULT_PROJECT.into(), tool.into()), |(project, name, _)| (project, name))
     }
-}
-
-fn attribute(key: &str, value: &str) -> KeyValue {
-    KeyValue::new(key, Value::String(value.to_owned()))
 }
 
 /// What an item says of whose it is.

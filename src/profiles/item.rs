@@ -137,16 +137,13 @@ pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::wire::{AnyValue, Value};
+    use crate::otlp::wire::{Value, attribute};
 
     #[test]
     fn a_context_window_is_a_ratio_or_tokens_of_so_many() {
         let check = |attributes: &[(&str, f64)], expected: Option<f64>| {
-            let attribute = |(key, number): &(&str, f64)| KeyValue {
-                key: (*key).to_owned(),
-                value: Some(AnyValue { value: Some(Value::Double(*number)) }),
-            };
-            let attributes: Vec<KeyValue> = attributes.iter().map(attribute).collect();
+            let numbers = attributes.iter().map(|(key, number)| attribute(key, Value::DoubleValue(*number)));
+            let attributes: Vec<KeyValue> = numbers.collect();
             assert_eq!(context_window_ratio(&attributes), expected, "{attributes:?}");
         };
         let [ratio, used, size] = CONTEXT_WINDOW;

@@ -10,7 +10,7 @@ use super::attributes::{number, text, value};
 use super::litellm::{self, HIDDEN_PARAMS};
 use crate::decode::retry;
 use crate::model::{RateLimit, Time};
-use crate::otlp::wire::{KeyValue, Value};
+use crate::otlp::wire::{self, KeyValue, Value};
 use crate::text::names;
 
 /// How attributes of captured headers begin.
@@ -105,9 +105,9 @@ fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for attribute in attributes {
         if let Some(name) = attribute.key.strip_prefix(HEADER) {
-            let first = match attribute.value() {
-                Some(Value::Array(list)) => list.values.first().and_then(|first| match &first.value {
-                    Some(Value::String(text)) => Some(text.clone()),
+            let first = match wire::value(attribute) {
+                Some(Value::ArrayValue(list)) => list.values.first().and_then(|first| match &first.value {
+                    Some(Value::StringValue(text)) => Some(text.clone()),
                     _ => None,
                 }),
                 _ => text(std::slice::from_ref(attribute), &attribute.key).map(std::borrow::Cow::into_owned),
@@ -115,7 +115,7 @@ fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
             found.extend(first.map(|said| (header_name(name), said)));
         }
     }
-    if let Some(Value::String(hidden)) = value(attributes, HIDDEN_PARAMS)
+    if let Some(Value::StringValue(hidden)) = value(attributes, HIDDEN_PARAMS)
         && let Ok(Hidden { additional_headers: Some(headers) }) = serde_json::from_str(hidden)
     {
         for (name, said) in headers {
@@ -137,11 +137,9 @@ fn header_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::wire::AnyValue;
 
     fn said(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-        let value = |text: &str| Some(AnyValue { value: Some(Value::String(text.to_owned())) });
-        pairs.iter().map(|(key, text)| KeyValue { key: (*key).to_owned(), value: value(text) }).collect()
+        pairs.iter().map(|(key, text)| wire::word(key, text)).collect()
     }
 
     fn noon() -> Time {

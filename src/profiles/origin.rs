@@ -9,7 +9,7 @@ use super::table::Profile;
 use super::{PROFILES, gen_ai, identity};
 use crate::model::Channel;
 use crate::otlp::config::AgentRule;
-use crate::otlp::wire::{KeyValue, Resource, Scope};
+use crate::otlp::wire::{InstrumentationScope, KeyValue, Resource};
 
 /// Who exports.
 pub(super) struct Producer {
@@ -39,7 +39,12 @@ impl Producer {
     }
 
     /// The origin of what its library `scope` says by `channel`.
-    pub(super) fn origin(&self, hash: &impl BuildHasher, channel: Channel, scope: Option<&Scope>) -> Origin<'_> {
+    pub(super) fn origin(
+        &self,
+        hash: &impl BuildHasher,
+        channel: Channel,
+        scope: Option<&InstrumentationScope>,
+    ) -> Origin<'_> {
         let resource = &self.sought;
         let name = scope.map_or("", |it| &it.name);
         let service = text(resource, "service.name").unwrap_or_default();

@@ -5,7 +5,7 @@ use super::item::{Item, count, put, tell};
 use super::table::{COLUMNS, Column, MetricRow, Points};
 use super::{Origin, Profiles, Touched};
 use crate::otlp::measured_at;
-use crate::otlp::wire::{KeyValue, Metric, Temporality};
+use crate::otlp::wire::{Data, KeyValue, Metric, Temporality, number};
 
 /// What the points of all kinds have in common.
 struct Sent<'a> {
@@ -36,34 +36,35 @@ impl Profiles {
         let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
         // A histogram has the number of requests as its count, and tokens as its sum.
         let of = |count: u64, sum: f64| if matches!(row.meaning, Points::Requests(_)) { count as f64 } else { sum };
-        if let Some(sum) = &metric.sum
-            && let Some(temporality) = Temporality::of(sum.aggregation_temporality)
-        {
-            for point in &sum.data_points {
-                let value = point.as_double.or(point.as_int.map(|it| it as f64)).unwrap_or_default();
-                self.point(origin, row, &sent!(point, temporality, value), touched);
+        match &metric.data {
+            Some(Data::Sum(sum)) => {
+                let Some(temporality) = Temporality::of(sum.aggregation_temporality) else { return };
+                for point in &sum.data_points {
+                    let value = point.value.map(number).unwrap_or_default();
+                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                }
             }
-        }
-        if let Some(histogram) = &metric.histogram
-            && let Some(temporality) = Temporality::of(histogram.aggregation_temporality)
-        {
-            for point in &histogram.data_points {
-                let value = of(point.count, point.sum.unwrap_or_default());
-                self.point(origin, row, &sent!(point, temporality, value), touched);
+            Some(Data::Histogram(histogram)) => {
+                let Some(temporality) = Temporality::of(histogram.aggregation_temporality) else { return };
+                for point in &histogram.data_points {
+                    let value = of(point.count, point.sum.unwrap_or_default());
+                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                }
             }
-        }
-        if let Some(histogram) = &metric.exponential_histogram
-            && let Some(temporality) = Temporality::of(histogram.aggregation_temporality)
-        {
-            for point in &histogram.data_points {
-                let value = of(point.count, point.sum.unwrap_or_default());
-                self.point(origin, row, &sent!(point, temporality, value), touched);
+            Some(Data::ExponentialHistogram(histogram)) => {
+                let Some(temporality) = Temporality::of(histogram.aggregation_temporality) else { return };
+                for point in &histogram.data_points {
+                    let value = of(point.count, point.sum.unwrap_or_default());
+                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                }
             }
-        }
-        if let Some(summary) = &metric.summary {
-            for point in &summary.data_points {
-                self.point(origin, row, &sent!(point, Temporality::Cumulative, of(point.count, point.sum)), touched);
+            Some(Data::Summary(summary)) => {
+                for point in &summary.data_points {
+                    let value = of(point.count, point.sum);
+                    self.point(origin, row, &sent!(point, Temporality::Cumulative, value), touched);
+                }
             }
+            Some(Data::Gauge(_)) | None => {}
         }
     }
 

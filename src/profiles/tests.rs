@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::otlp::config::{AgentRule, Price};
-use crate::otlp::wire::{ResourceSpans, ScopeSpans, TracesRequest, Value};
+use crate::otlp::wire::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Value, attribute, word};
 use crate::otlp::{Encoding, Signal, decode};
 
 /// In place of a path: what LiteLLM's callback posts.
@@ -139,15 +139,17 @@ fn what_one_export_says_of_several_agents_goes_to_each() {
             span_id: vec![u8::try_from(place).expect("few"); 8],
             name: "chat".to_owned(),
             attributes: [("gen_ai.operation.name", "chat"), ("gen_ai.agent.name", agent)]
-                .map(|(key, value)| KeyValue::new(key, Value::String(value.to_owned())))
+                .map(|(key, value)| word(key, value))
                 .into_iter()
-                .chain([KeyValue::new("gen_ai.usage.input_tokens", Value::Int(10 + place as i64))])
+                .chain([attribute("gen_ai.usage.input_tokens", Value::IntValue(10 + place as i64))])
                 .collect(),
             ..Span::default()
         };
         let spans = agents.iter().enumerate().map(|(place, agent)| span(place, agent)).collect();
-        let scope_spans = vec![ScopeSpans { scope: None, spans }];
-        Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource: None, scope_spans }] })
+        let scope_spans = vec![ScopeSpans { scope: None, spans, ..ScopeSpans::default() }];
+        Export::Traces(ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans { resource: None, scope_spans, ..ResourceSpans::default() }],
+        })
     };
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let said = profiles.distil(before(), &spans(&["clerk", "manager", "clerk"]));
@@ -283,7 +285,7 @@ fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
     let Export::Traces(mut failed) = run else { panic!("spans") };
     for span in failed.resource_spans.iter_mut().flat_map(|it| &mut it.scope_spans).flat_map(|it| &mut it.spans) {
         span.trace_id = b"another".to_vec();
-        span.status = Some(crate::otlp::wire::SpanStatus { message: String::new(), code: 2 });
+        span.status = Some(crate::otlp::wire::Status { message: String::new(), code: 2 });
     }
     let rule = AgentRule {
         r#match: [("flow_id".to_owned(), "f4dcd9d9-*".to_owned())].into(),

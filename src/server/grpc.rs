@@ -1,17 +1,15 @@
 //! OTLP over gRPC: HTTP/2, three unary methods, bodies handed on unread.
 //!
-//! Owns limits, access and statuses of this transport. Refuses to decode messages here: that is the owner's. Three methods
-//! of one message each need no more of gRPC than a frame, a status and two codings; the shared room of bodies holds
-//! here as well.
+//! Owns limits and access of this transport. Refuses to decode messages here: that is the owner's. Statuses are tonic's;
+//! the one frame of a body is read here, since tonic's reader sets aside what a frame says it will have before it came,
+//! inflates it there and then, and answers what is too large with a code on which senders try again: the shared
+//! room of bodies holds here as well.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -21,13 +19,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::Context;
 use super::connections::{Arriving, Connection, MAX_HEAD};
 use super::error::Refusal;
 use super::otlp::{self, Failure};
 use super::routes::{Asked, Way};
-use crate::otlp::{Code, DecodeError, Encoding, response, retry_details};
+use crate::otlp::{DecodeError, Encoding, response};
 
 /// Exports under way on one connection at once; senders have one for each signal.
 const STREAMS: u32 = 32;
@@ -37,6 +37,9 @@ const WINDOW: u32 = 256 * 1024;
 const ASK_EVERY: Duration = Duration::from_secs(60);
 const ASK_FOR: Duration = Duration::from_secs(20);
 
+/// When a sender may come back for whom there was no place.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What a message begins with: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -44,8 +47,7 @@ const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
 /// Serves one connection until it ends or `stop`.
 pub(super) async fn serve(
@@ -92,7 +94,7 @@ async fn answer(context: &Context, request: Request<Arriving>, local: IpAddr) ->
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    export(context, request, local).await.unwrap_or_else(Status::answer)
+    export(context, request, local).await.unwrap_or_else(refuse)
 }
 
 async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) -> Result<Response<Body>, Status> {
@@ -101,24 +103,18 @@ async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) ->
     access.renew(request.headers()).await;
     access.check(&request, needs, local)?;
     let Way::Export(signal) = way else {
-        return Err(Status::new(Code::Unimplemented, "only OTLP's export services are served here"));
+        return Err(refused(Code::Unimplemented, "only OTLP's export services are served here"));
     };
     let is_gzip = is_gzip(request.headers())?;
     let give_way = CancellationToken::new();
     let mut place = context.connections.streams().share(Instant::now(), give_way.clone());
     if place.grow(1).await.is_err() {
         otlp::count_busy(&context.own, signal);
-        return Err(Status::new(Code::Unavailable, "too many exports are under way; try again"));
+        return Err(refused(Code::Unavailable, "too many exports are under way; try again"));
     }
     let message = |body| message(body, is_gzip);
     let taken = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), &give_way, message).await?;
-    let message = response(signal, Encoding::Protobuf, &taken);
-    let mut framed = vec![0];
-    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    framed.extend_from_slice(&message);
-    let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
-    let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
-    Ok(respond(Body::new(body)))
+    Ok(respond(&response(signal, Encoding::Protobuf, &taken)))
 }
 
 /// Whether compressed messages of this request are gzip.
@@ -126,7 +122,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Status> {
     match headers.get(ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip") => Ok(true),
-        Some(_) => Err(Status::new(Code::Unimplemented, "send messages plain or with `grpc-encoding: gzip`")),
+        Some(_) => Err(refused(Code::Unimplemented, "send messages plain or with `grpc-encoding: gzip`")),
     }
 }
 
@@ -147,31 +143,11 @@ pub(super) fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), D
     }
 }
 
-/// A refused export.
-#[derive(Debug)]
-struct Status {
-    code: Code,
-    message: String,
-}
-
-impl Status {
-    fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-
-    fn answer(self) -> Response<Body> {
-        let mut response = respond(Body::empty());
-        let headers = response.headers_mut();
-        headers.insert(STATUS, HeaderValue::from(self.code as u16));
-        if let Ok(message) = HeaderValue::from_str(&escaped(&self.message)) {
-            headers.insert(MESSAGE, message);
-        }
-        if self.code == Code::Unavailable
-            && let Ok(details) = HeaderValue::from_str(&STANDARD_NO_PAD.encode(retry_details(&self.message, 1)))
-        {
-            headers.insert(DETAILS, details);
-        }
-        response
+/// A refusal; one that is for now says when to come back.
+fn refused(code: Code, message: impl Into<String>) -> Status {
+    match code {
+        Code::Unavailable => Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(AGAIN))),
+        _ => Status::new(code, message),
     }
 }
 
@@ -183,29 +159,29 @@ impl From<Failure> for Status {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(otlp::code(refusal.status), refusal.message)
+        refused(otlp::code(refusal.status), refusal.message)
     }
 }
 
-fn respond(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+/// The answer to a refused export.
+fn refuse(status: Status) -> Response<Body> {
+    let mut response = status.into_http();
+    response.headers_mut().insert(ACCEPT_ENCODING, GZIP);
     response
 }
 
-/// A message as a header may carry it.
-fn escaped(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            out.push(char::from(byte));
-        } else if write!(out, "%{byte:02X}").is_err() {
-            // Writing into a string does not fail.
-            break;
-        }
-    }
-    out
+/// The answer with one message.
+fn respond(message: &[u8]) -> Response<Body> {
+    let mut framed = Vec::with_capacity(PREFIX + message.len());
+    framed.push(0);
+    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(message);
+    let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+    let body = Full::new(Bytes::from(framed)).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    response.headers_mut().insert(ACCEPT_ENCODING, GZIP);
+    response
 }
 
 #[cfg(test)]
@@ -232,10 +208,13 @@ mod tests {
 
     #[test]
     fn messages_of_statuses_are_escaped() {
-        assert_eq!(escaped("100 % of \u{fc}\n"), "100 %25 of %C3%BC%0A");
-        let response = Status::new(Code::Unavailable, "later").answer();
+        let response = refuse(refused(Code::InvalidArgument, "100 % of \u{fc}\n"));
+        assert_eq!(response.headers()["grpc-message"], "100%20%25%20of%20%C3%BC%0A");
+        assert!(!response.headers().contains_key("grpc-status-details-bin"), "it is of no use to come back");
+        let response = refuse(refused(Code::Unavailable, "later"));
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.headers()["grpc-message"], "later");
-        assert!(response.headers().contains_key("grpc-status-details-bin"), "when to come back");
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!(status.get_details_retry_info().and_then(|it| it.retry_delay), Some(AGAIN), "when to come back");
     }
 }

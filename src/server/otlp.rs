@@ -5,6 +5,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::Context;
 use super::body::Unread;
@@ -13,7 +14,7 @@ use super::error::Refusal;
 use crate::engine::telemetry::ExportError;
 use crate::metrics::Own;
 use crate::model::RejectReason;
-use crate::otlp::{self, Code, DecodeError, Encoding, Signal, Taken};
+use crate::otlp::{self, DecodeError, Encoding, Signal, Taken};
 
 /// Why an export was not taken in.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::otlp::wire::{
-    AnyValue, Buckets, ExponentialHistogram, ExponentialHistogramPoint, Gauge, Histogram, HistogramPoint, KeyValue,
-    NumberPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryPoint, Value,
+    Buckets, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, KeyValue,
+    Number, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, word,
 };
 
 const DELTA: i32 = 1;
@@ -17,17 +17,16 @@ const NOW: Time = Time::from_millis(1_000_000);
 const S: u64 = 1_000_000_000;
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    let value = |text: &str| Some(AnyValue { value: Some(Value::String(text.to_owned())) });
-    pairs.iter().map(|(key, text)| KeyValue { key: (*key).to_owned(), value: value(text) }).collect()
+    pairs.iter().map(|(key, text)| word(key, text)).collect()
 }
 
-fn number(attributes: &[(&str, &str)], start: u64, time: u64, value: f64) -> NumberPoint {
-    NumberPoint {
+fn number(attributes: &[(&str, &str)], start: u64, time: u64, value: f64) -> NumberDataPoint {
+    NumberDataPoint {
         attributes: pairs(attributes),
         start_time_unix_nano: start * S,
         time_unix_nano: time * S,
-        as_double: Some(value),
-        ..NumberPoint::default()
+        value: Some(Number::AsDouble(value)),
+        ..NumberDataPoint::default()
     }
 }
 
@@ -35,35 +34,37 @@ fn named(name: &str) -> Metric {
     Metric { name: name.to_owned(), ..Metric::default() }
 }
 
-fn sum(name: &str, temporality: i32, is_monotonic: bool, points: Vec<NumberPoint>) -> Metric {
+fn sum(name: &str, temporality: i32, is_monotonic: bool, points: Vec<NumberDataPoint>) -> Metric {
     let sum = Sum { data_points: points, aggregation_temporality: temporality, is_monotonic };
-    Metric { sum: Some(sum), ..named(name) }
+    Metric { data: Some(Data::Sum(sum)), ..named(name) }
 }
 
-fn gauge(name: &str, points: Vec<NumberPoint>) -> Metric {
-    Metric { gauge: Some(Gauge { data_points: points }), ..named(name) }
+fn gauge(name: &str, points: Vec<NumberDataPoint>) -> Metric {
+    Metric { data: Some(Data::Gauge(Gauge { data_points: points })), ..named(name) }
 }
 
-fn histogram(temporality: i32, point: HistogramPoint) -> Metric {
+fn histogram(temporality: i32, point: HistogramDataPoint) -> Metric {
     let histogram = Histogram { data_points: vec![point], aggregation_temporality: temporality };
-    Metric { histogram: Some(histogram), ..named("h") }
+    Metric { data: Some(Data::Histogram(histogram)), ..named("h") }
 }
 
-fn observed(start: u64, time: u64, counts: &[u64], bounds: &[f64], sum: f64) -> HistogramPoint {
-    HistogramPoint {
+fn observed(start: u64, time: u64, counts: &[u64], bounds: &[f64], sum: f64) -> HistogramDataPoint {
+    HistogramDataPoint {
         start_time_unix_nano: start * S,
         time_unix_nano: time * S,
         count: counts.iter().sum(),
         sum: Some(sum),
         bucket_counts: counts.to_vec(),
         explicit_bounds: bounds.to_vec(),
-        ..HistogramPoint::default()
+        ..HistogramDataPoint::default()
     }
 }
 
-fn request(metrics: Vec<Metric>) -> MetricsRequest {
-    let scope_metrics = vec![ScopeMetrics { scope: None, metrics }];
-    MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: None, scope_metrics }] }
+fn request(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
+    let scope_metrics = vec![ScopeMetrics { scope: None, metrics, ..ScopeMetrics::default() }];
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { resource: None, scope_metrics, ..ResourceMetrics::default() }],
+    }
 }
 
 fn table() -> Table {
@@ -156,7 +157,7 @@ fn what_a_process_held_is_gone_with_it_and_what_it_counted_stays() {
     let mut send = |process: &str, metric: Metric| {
         let mut request = request(vec![metric]);
         let attributes = pairs(&[("service.instance.id", "one"), ("process.id", process)]);
-        request.resource_metrics[0].resource = Some(Resource { attributes });
+        request.resource_metrics[0].resource = Some(Resource { attributes, ..Resource::default() });
         assert_eq!(table.apply(NOW, &request).rejected().count(), 0);
         let shown = shown(&mut table);
         shown
@@ -198,7 +199,7 @@ fn gauges_hold_the_last_and_vanish_when_they_are_over() {
     assert_eq!(shown(&mut table), "g{} 2\n");
     let seen = |table: &mut Table| table.snapshot(NOW).families[0].series.iter().next().map(|series| series.seen);
     assert_eq!(seen(&mut table), Some(NOW));
-    let over = NumberPoint { flags: 1, as_double: None, ..number(&[], 0, 50, 0.0) };
+    let over = NumberDataPoint { flags: 1, value: None, ..number(&[], 0, 50, 0.0) };
     assert_eq!(apply(&mut table, gauge("g", vec![over])), []);
     assert_eq!(seen(&mut table), Some(Time::default()), "older than any gauge that is shown");
 }
@@ -246,7 +247,7 @@ fn cumulative_histograms_follow_their_start() {
     assert_eq!(shown(&mut table), "h{} [(0.5, 3), (inf, 7)] sum 5.8\n");
     let infinite = observed(40, 70, &[2, 1, 0], &[0.5, f64::INFINITY], 1.5);
     assert_eq!(apply(&mut table, histogram(CUMULATIVE, infinite)), [], "a last bound of infinity is the last bucket");
-    let bare = HistogramPoint { bucket_counts: vec![], explicit_bounds: vec![], ..observed(0, 10, &[3], &[], 2.0) };
+    let bare = HistogramDataPoint { bucket_counts: vec![], explicit_bounds: vec![], ..observed(0, 10, &[3], &[], 2.0) };
     let bare = Metric { name: "bare".to_owned(), ..histogram(CUMULATIVE, bare) };
     assert_eq!(apply(&mut table, bare), []);
     assert_eq!(shown(&mut table), "bare{} [(inf, 3)] sum 2\nh{} [(0.5, 3), (inf, 7)] sum 5.8\n");
@@ -256,32 +257,32 @@ fn cumulative_histograms_follow_their_start() {
 fn exponential_histograms_become_ordinary_buckets() {
     let mut table = table();
     for (time, temporality, counts) in [(20, CUMULATIVE, [1, 2]), (30, CUMULATIVE, [1, 3])] {
-        let point = ExponentialHistogramPoint {
+        let point = ExponentialHistogramDataPoint {
             start_time_unix_nano: 10 * S,
             time_unix_nano: time * S,
             sum: Some(counts[1] as f64),
             zero_count: 1,
             positive: Some(Buckets { offset: 0, bucket_counts: counts.to_vec() }),
-            ..ExponentialHistogramPoint::default()
+            ..ExponentialHistogramDataPoint::default()
         };
         let histogram = ExponentialHistogram { data_points: vec![point], aggregation_temporality: temporality };
-        assert_eq!(apply(&mut table, Metric { exponential_histogram: Some(histogram), ..named("x") }), []);
+        assert_eq!(apply(&mut table, Metric { data: Some(Data::ExponentialHistogram(histogram)), ..named("x") }), []);
     }
     assert_eq!(shown(&mut table), "x{} [(0.0, 1), (2.0, 2), (4.0, 5), (inf, 5)] sum 3\n");
 }
 
 #[test]
 fn summaries_are_shown_as_sent() {
-    let quantile = |quantile, value| crate::otlp::wire::Quantile { quantile, value };
-    let point = SummaryPoint {
+    let quantile = |quantile, value| crate::otlp::wire::ValueAtQuantile { quantile, value };
+    let point = SummaryDataPoint {
         time_unix_nano: 10 * S,
         count: 4,
         sum: 2.5,
         quantile_values: vec![quantile(0.9, 2.0), quantile(0.5, 1.0), quantile(7.0, 1.0)],
-        ..SummaryPoint::default()
+        ..SummaryDataPoint::default()
     };
     let mut table = table();
-    let summary = Metric { summary: Some(Summary { data_points: vec![point] }), ..named("s") };
+    let summary = Metric { data: Some(Data::Summary(Summary { data_points: vec![point] })), ..named("s") };
     assert_eq!(apply(&mut table, summary), []);
     assert_eq!(shown(&mut table), "s{} [(0.5, 1.0), (0.9, 2.0)] sum 2.5 count 4\n");
 }
@@ -296,14 +297,21 @@ fn producers_and_libraries_are_labels_and_a_family_of_their_own() {
             ("user.email", "a@b"),
             ("process.command_args", "say this"),
         ]),
+        ..Resource::default()
     };
-    let scope = Scope { name: "lib".to_owned(), ..Scope::default() };
+    let scope = InstrumentationScope { name: "lib".to_owned(), ..InstrumentationScope::default() };
     let metrics = vec![sum("c", DELTA, true, vec![number(&[], 1, 2, 1.0)])];
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
     let mut table = table();
     table.apply(
         NOW,
-        &MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] },
+        &ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(resource),
+                scope_metrics,
+                ..ResourceMetrics::default()
+            }],
+        },
     );
     let expected = "c_total{instance=\"i\",job=\"shop\",otel_scope_name=\"lib\"} 1\n\
                     target_info{host_name=\"box\",instance=\"i\",job=\"shop\"} 1\n";
@@ -445,13 +453,13 @@ proptest! {
         let mut table = table();
         for bytes in &bytes {
             // As the body, and as a metric inside a body that is otherwise sound.
-            let whole = MetricsRequest::decode(&**bytes).ok();
+            let whole = ExportMetricsServiceRequest::decode(&**bytes).ok();
             let metric = Metric::decode(&**bytes).ok().map(|metric| request(vec![metric]));
-            let point = |read: Option<ExponentialHistogramPoint>| read.map(|point| {
+            let point = |read: Option<ExponentialHistogramDataPoint>| read.map(|point| {
                 let histogram = ExponentialHistogram { data_points: vec![point], aggregation_temporality: CUMULATIVE };
-                request(vec![Metric { exponential_histogram: Some(histogram), ..named("x") }])
+                request(vec![Metric { data: Some(Data::ExponentialHistogram(histogram)), ..named("x") }])
             });
-            let exponential = point(ExponentialHistogramPoint::decode(&**bytes).ok());
+            let exponential = point(ExponentialHistogramDataPoint::decode(&**bytes).ok());
             for request in [whole, metric, exponential].into_iter().flatten() {
                 table.apply(NOW, &request);
                 shown(&mut table);

@@ -15,7 +15,9 @@ use serde_json::value::RawValue;
 
 use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
 use crate::decode::lenient;
-use crate::otlp::wire::{KeyValue, LogRecord, LogsRequest, Resource, ResourceLogs, ScopeLogs, Value};
+use crate::otlp::wire::{
+    ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, Value, attribute, word,
+};
 
 /// The event that a call becomes.
 pub(super) const EVENT: &str = "litellm.callback";
@@ -30,7 +32,7 @@ const MAX_HEADERS: usize = 64 * 1_024;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Calls {
     /// As log records, without those that a cache answered.
-    pub(crate) request: LogsRequest,
+    pub(crate) request: ExportLogsServiceRequest,
     /// How many were read.
     pub(crate) read: u64,
     /// How many could not be.
@@ -73,7 +75,7 @@ fn decode_text(producer: &[KeyValue], body: &str) -> Result<Calls, CallbackError
             found.add(call?);
         }
     }
-    let mut calls = Calls { request: LogsRequest::default(), read: 0, unread: found.over };
+    let mut calls = Calls { request: ExportLogsServiceRequest::default(), read: 0, unread: found.over };
     let mut log_records = Vec::new();
     for call in found.calls {
         match serde_json::from_str::<Call<'_>>(call.get()).ok().and_then(|call| call.record()) {
@@ -87,9 +89,10 @@ fn decode_text(producer: &[KeyValue], body: &str) -> Result<Calls, CallbackError
         calls.read += 1;
     }
     let mut attributes = producer.to_vec();
-    attributes.push(KeyValue::new("service.name", Value::String(PROFILE.name.to_owned())));
-    let scope_logs = vec![ScopeLogs { scope: None, log_records }];
-    calls.request.resource_logs = vec![ResourceLogs { resource: Some(Resource { attributes }), scope_logs }];
+    attributes.push(word("service.name", PROFILE.name));
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    let resource = Some(Resource { attributes, ..Resource::default() });
+    calls.request.resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
     Ok(calls)
 }
 
@@ -253,23 +256,23 @@ impl Call<'_> {
             ("gen_ai.usage.reasoning.output_tokens", answered.reasoning_tokens),
             ("gen_ai.cost.total_cost", self.response_cost),
         ] {
-            attributes.extend(scalar(value).map(|value| KeyValue::new(key, value)));
+            attributes.extend(scalar(value).map(|value| attribute(key, value)));
         }
         if is_failed {
             let fault: Fault<'_> = inner(self.error_information);
-            attributes.extend(scalar(fault.error_code).map(|code| KeyValue::new("error.code", code)));
-            let class = scalar(fault.error_class).unwrap_or_else(|| Value::String("failure".to_owned()));
-            attributes.push(KeyValue::new("error.type", class));
+            attributes.extend(scalar(fault.error_code).map(|code| attribute("error.code", code)));
+            let class = scalar(fault.error_class).unwrap_or_else(|| Value::StringValue("failure".to_owned()));
+            attributes.push(attribute("error.type", class));
         }
         // They say how often it was sent again, and how far the provider's limits are used up.
         if let Some(headers) = hidden.additional_headers.filter(|headers| headers.get().len() <= MAX_HEADERS) {
             let only = format!("{{\"additional_headers\": {}}}", headers.get());
-            attributes.push(KeyValue::new(HIDDEN_PARAMS, Value::String(only)));
+            attributes.push(attribute(HIDDEN_PARAMS, Value::StringValue(only)));
         }
         let seconds = |value| text(value).and_then(|it| it.parse::<f64>().ok());
         let (began, ended) = (seconds(self.start_time), seconds(self.end_time));
         if let (Some(began), Some(ended)) = (began, ended) {
-            attributes.push(KeyValue::new("duration_ms", Value::Double((ended - began) * 1e3)));
+            attributes.push(attribute("duration_ms", Value::DoubleValue((ended - began) * 1e3)));
         }
         Some(Told::Record(LogRecord {
             time_unix_nano: (ended.unwrap_or_default() * 1e9) as u64,
@@ -288,8 +291,8 @@ fn inner<'a, T: Default + Deserialize<'a>>(value: Option<&'a RawValue>) -> T {
 /// A text or a number as text; not empty.
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     match scalar(value)? {
-        Value::String(text) => Some(Cow::Owned(text)),
-        Value::Double(_) => Some(Cow::Borrowed(value?.get())),
+        Value::StringValue(text) => Some(Cow::Owned(text)),
+        Value::DoubleValue(_) => Some(Cow::Borrowed(value?.get())),
         _ => None,
     }
 }
@@ -305,9 +308,9 @@ fn scalar(value: Option<&RawValue>) -> Option<Value> {
             // Half a surrogate pair passes where it is not looked at.
             let read = serde_json::from_str(value).ok();
             let read = read.or_else(|| serde_json::from_str(&lenient::rewrite(value.as_bytes())?).ok());
-            read.filter(|text: &String| !text.is_empty()).map(Value::String)
+            read.filter(|text: &String| !text.is_empty()).map(Value::StringValue)
         }
-        b'-' | b'0'..=b'9' => value.parse().ok().map(Value::Double),
+        b'-' | b'0'..=b'9' => value.parse().ok().map(Value::DoubleValue),
         _ => None,
     }
 }

@@ -3,9 +3,10 @@
 use super::*;
 use crate::model::AgentTelemetry;
 use crate::otlp::wire::{
-    ExponentialHistogram, ExponentialHistogramPoint, Histogram, HistogramPoint, LogRecord, LogsRequest, Metric,
-    MetricsRequest, NumberPoint, Resource, ResourceLogs, ResourceMetrics, Scope, ScopeLogs, ScopeMetrics, SpanEvent,
-    SpanStatus, Sum, Summary, SummaryPoint,
+    Data, ExponentialHistogram, ExponentialHistogramDataPoint, ExportLogsServiceRequest, ExportMetricsServiceRequest,
+    Histogram, HistogramDataPoint, InstrumentationScope, LogRecord, Metric, Number, NumberDataPoint, Resource,
+    ResourceLogs, ResourceMetrics, ScopeLogs, ScopeMetrics, Status, Sum, Summary, SummaryDataPoint, attribute, span,
+    word,
 };
 
 const DELTA: i32 = 1;
@@ -16,7 +17,7 @@ const CLIENT: (&str, &str) = ("desk", "opentelemetry.instrumentation.openai_v2")
 const PROXY: (&str, &str) = ("litellm", "litellm");
 
 fn words(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(key, word)| KeyValue::new(key, Value::String((*word).to_owned()))).collect()
+    pairs.iter().map(|(key, text)| word(key, text)).collect()
 }
 
 /// A moment after the start, in nanoseconds.
@@ -25,17 +26,21 @@ fn at(second: u64) -> u64 {
 }
 
 fn resource(service: &str) -> Option<Resource> {
-    Some(Resource { attributes: words(&[("service.name", service), ("agent.name", "builder")]) })
+    Some(Resource { attributes: words(&[("service.name", service), ("agent.name", "builder")]), ..Resource::default() })
 }
 
-fn scope(name: &str) -> Option<Scope> {
-    Some(Scope { name: name.to_owned(), ..Scope::default() })
+fn scope(name: &str) -> Option<InstrumentationScope> {
+    Some(InstrumentationScope { name: name.to_owned(), ..InstrumentationScope::default() })
 }
 
 fn metrics(metrics: Vec<Metric>) -> Export {
-    let scope_metrics = vec![ScopeMetrics { scope: scope(CLIENT.1), metrics }];
-    Export::Metrics(MetricsRequest {
-        resource_metrics: vec![ResourceMetrics { resource: resource(CLIENT.0), scope_metrics }],
+    let scope_metrics = vec![ScopeMetrics { scope: scope(CLIENT.1), metrics, ..ScopeMetrics::default() }];
+    Export::Metrics(ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: resource(CLIENT.0),
+            scope_metrics,
+            ..ResourceMetrics::default()
+        }],
     })
 }
 
@@ -45,27 +50,34 @@ fn named(name: &str) -> Metric {
 
 /// A point of a histogram: where it counts from, when it was measured, how many observations, their sum.
 fn histogram(name: &str, temporality: i32, points: &[(u64, u64, u64, f64)], attributes: &[(&str, &str)]) -> Metric {
-    let point = |&(start, time, count, sum): &(u64, u64, u64, f64)| HistogramPoint {
+    let point = |&(start, time, count, sum): &(u64, u64, u64, f64)| HistogramDataPoint {
         attributes: words(attributes),
         start_time_unix_nano: at(start),
         time_unix_nano: at(time),
         count,
         sum: Some(sum),
-        ..HistogramPoint::default()
+        ..HistogramDataPoint::default()
     };
     let data_points = points.iter().map(point).collect();
-    Metric { histogram: Some(Histogram { data_points, aggregation_temporality: temporality }), ..named(name) }
+    Metric {
+        data: Some(Data::Histogram(Histogram { data_points, aggregation_temporality: temporality })),
+        ..named(name)
+    }
 }
 
 fn logs((service, library): (&str, &str), time: u64, attributes: Vec<KeyValue>) -> Export {
     let record = LogRecord { time_unix_nano: at(time), attributes, ..LogRecord::default() };
-    let scope_logs = vec![ScopeLogs { scope: scope(library), log_records: vec![record] }];
-    Export::Logs(LogsRequest { resource_logs: vec![ResourceLogs { resource: resource(service), scope_logs }] })
+    let scope_logs = vec![ScopeLogs { scope: scope(library), log_records: vec![record], ..ScopeLogs::default() }];
+    Export::Logs(ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { resource: resource(service), scope_logs, ..ResourceLogs::default() }],
+    })
 }
 
 fn spans((service, library): (&str, &str), spans: Vec<Span>) -> Export {
-    let scope_spans = vec![ScopeSpans { scope: scope(library), spans }];
-    Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource: resource(service), scope_spans }] })
+    let scope_spans = vec![ScopeSpans { scope: scope(library), spans, ..ScopeSpans::default() }];
+    Export::Traces(ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource: resource(service), scope_spans, ..ResourceSpans::default() }],
+    })
 }
 
 fn span(id: u8, name: &str, attributes: Vec<KeyValue>) -> Span {
@@ -141,48 +153,51 @@ fn tools_agents_and_what_is_not_named_are_no_requests_to_models() {
 fn points_of_every_kind_bring_tokens() {
     let attributes = words(&[("gen_ai.token.type", "input"), ("gen_ai.request.model", "m")]);
     let (start_time_unix_nano, time_unix_nano) = (at(1), at(2));
-    let exponential = ExponentialHistogramPoint {
+    let exponential = ExponentialHistogramDataPoint {
         attributes: attributes.clone(),
         start_time_unix_nano,
         time_unix_nano,
         count: 2,
         sum: Some(70.0),
-        ..ExponentialHistogramPoint::default()
+        ..ExponentialHistogramDataPoint::default()
     };
-    let number = NumberPoint {
+    let number = NumberDataPoint {
         attributes: attributes.clone(),
         start_time_unix_nano,
         time_unix_nano,
-        as_int: Some(70),
-        ..NumberPoint::default()
+        value: Some(Number::AsInt(70)),
+        ..NumberDataPoint::default()
     };
-    let summary = SummaryPoint {
+    let summary = SummaryDataPoint {
         attributes,
         start_time_unix_nano,
         time_unix_nano,
         count: 2,
         sum: 70.0,
-        ..SummaryPoint::default()
+        ..SummaryDataPoint::default()
     };
     for temporality in [DELTA, CUMULATIVE] {
         let of = |metric: Metric| Metric { name: "gen_ai.client.token.usage".to_owned(), ..metric };
         let kinds = [
             of(Metric {
-                exponential_histogram: Some(ExponentialHistogram {
+                data: Some(Data::ExponentialHistogram(ExponentialHistogram {
                     data_points: vec![exponential.clone()],
                     aggregation_temporality: temporality,
-                }),
+                })),
                 ..Metric::default()
             }),
             of(Metric {
-                sum: Some(Sum {
+                data: Some(Data::Sum(Sum {
                     data_points: vec![number.clone()],
                     aggregation_temporality: temporality,
                     is_monotonic: true,
-                }),
+                })),
                 ..Metric::default()
             }),
-            of(Metric { summary: Some(Summary { data_points: vec![summary.clone()] }), ..Metric::default() }),
+            of(Metric {
+                data: Some(Data::Summary(Summary { data_points: vec![summary.clone()] })),
+                ..Metric::default()
+            }),
         ];
         for metric in kinds {
             let mut profiles = listener();
@@ -273,7 +288,7 @@ fn a_stream_that_breaks_is_an_error_or_a_retry() {
     let fine = logs(CODEX, 3, words(&[("event.name", "codex.sse_event"), ("event.kind", "response.created")]));
     assert_eq!(heard(&mut profiles, &[asked, broken, fine]).2, [1, 1, 0, 0]);
     // Claude Code names each try in its span, and neither numbers it nor says that it failed.
-    let event = || SpanEvent { name: "gen_ai.request.attempt".to_owned(), ..SpanEvent::default() };
+    let event = || span::Event { name: "gen_ai.request.attempt".to_owned(), ..span::Event::default() };
     let tried = Span {
         events: vec![event(), event()],
         ..span(1, "claude_code.llm_request", words(&[("attempt", "1"), ("session.id", "s")]))
@@ -287,10 +302,10 @@ fn a_stream_that_breaks_is_an_error_or_a_retry() {
     }
     // An answer whose reason to end is an error.
     let reasons = crate::otlp::wire::ArrayValue {
-        values: vec![crate::otlp::wire::AnyValue { value: Some(Value::String("error".to_owned())) }],
+        values: vec![crate::otlp::wire::AnyValue { value: Some(Value::StringValue("error".to_owned())) }],
     };
     let mut attributes = words(&[("gen_ai.operation.name", "chat")]);
-    attributes.push(KeyValue::new("gen_ai.response.finish_reasons", Value::Array(reasons)));
+    attributes.push(attribute("gen_ai.response.finish_reasons", Value::ArrayValue(reasons)));
     assert_eq!(heard(&mut listener(), &[spans(CLIENT, vec![span(1, "chat m", attributes)])]).2, [1, 1, 0, 0]);
 }
 
@@ -383,7 +398,7 @@ fn what_a_proxy_tried_before_counts_with_its_call() {
         ],
     );
     let refused = Span {
-        status: Some(SpanStatus { message: "429".to_owned(), code: 2 }),
+        status: Some(Status { message: "429".to_owned(), code: 2 }),
         ..call(2, &[("error.type", "RateLimitError")])
     };
     for order in [[&cured, &refused], [&refused, &cured]] {

@@ -6,9 +6,9 @@ use proptest::sample::select;
 use super::*;
 use crate::decode::read::MAX_COUNT;
 use crate::otlp::wire::{
-    ArrayValue, Histogram, HistogramPoint, LogsRequest, Metric, MetricsRequest, NumberPoint, Resource, ResourceLogs,
-    ResourceMetrics, ResourceSpans, Scope, ScopeLogs, ScopeMetrics, ScopeSpans, SpanEvent, SpanStatus, Sum,
-    TracesRequest, Value,
+    ArrayValue, Data, ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest, Histogram,
+    HistogramDataPoint, InstrumentationScope, Metric, Number, NumberDataPoint, Resource, ResourceLogs, ResourceMetrics,
+    ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Status, Sum, Value, attribute, span,
 };
 use crate::text::is_name;
 
@@ -110,20 +110,20 @@ fn value() -> impl Strategy<Value = Option<Value>> {
         0.0..1e6,
     ];
     prop_oneof![
-        4 => select(&WORDS[..]).prop_map(|word| Some(Value::String(word.to_owned()))),
-        3 => number.prop_map(|number| Some(Value::Double(number))),
-        3 => prop_oneof![any::<i64>(), 0..1000_i64].prop_map(|number| Some(Value::Int(number))),
-        1 => any::<bool>().prop_map(|flag| Some(Value::Bool(flag))),
-        1 => any::<String>().prop_map(|text| Some(Value::String(text))),
-        1 => Just(Some(Value::Array(ArrayValue { values: Vec::new() }))),
+        4 => select(&WORDS[..]).prop_map(|word| Some(Value::StringValue(word.to_owned()))),
+        3 => number.prop_map(|number| Some(Value::DoubleValue(number))),
+        3 => prop_oneof![any::<i64>(), 0..1000_i64].prop_map(|number| Some(Value::IntValue(number))),
+        1 => any::<bool>().prop_map(|flag| Some(Value::BoolValue(flag))),
+        1 => any::<String>().prop_map(|text| Some(Value::StringValue(text))),
+        1 => Just(Some(Value::ArrayValue(ArrayValue { values: Vec::new() }))),
         1 => Just(None),
     ]
 }
 
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     let one = (select(&KEYS[..]), value()).prop_map(|(key, value)| match value {
-        Some(value) => KeyValue::new(key, value),
-        None => KeyValue { key: key.to_owned(), value: None },
+        Some(value) => attribute(key, value),
+        None => KeyValue { key: key.to_owned(), value: None, ..KeyValue::default() },
     });
     prop::collection::vec(one, 0..9)
 }
@@ -138,39 +138,37 @@ fn exports() -> impl Strategy<Value = Vec<Export>> {
     let item =
         (select(&WORDS[..]), select(&WORDS[..]), attributes(), attributes(), (time(), time()), point, any::<[u8; 2]>());
     item.prop_map(|(scope, name, resource, attributes, (start, end), (number, count, int, temporality), id)| {
-        let resource = Some(Resource { attributes: resource });
-        let scope = Some(Scope { name: scope.to_owned(), ..Scope::default() });
+        let resource = Some(Resource { attributes: resource, ..Resource::default() });
+        let scope = Some(InstrumentationScope { name: scope.to_owned(), ..InstrumentationScope::default() });
         let (start_time_unix_nano, time_unix_nano) = (start, end);
-        let sum = NumberPoint {
+        let sum = NumberDataPoint {
             attributes: attributes.clone(),
             start_time_unix_nano,
             time_unix_nano,
-            as_double: int.is_none().then_some(number),
-            as_int: int,
-            ..NumberPoint::default()
+            value: Some(int.map_or(Number::AsDouble(number), Number::AsInt)),
+            ..NumberDataPoint::default()
         };
-        let histogram = HistogramPoint {
+        let histogram = HistogramDataPoint {
             attributes: attributes.clone(),
             start_time_unix_nano,
             time_unix_nano,
             count,
             sum: Some(number),
-            ..HistogramPoint::default()
+            ..HistogramDataPoint::default()
         };
         let aggregation_temporality = temporality;
-        let metric = Metric {
-            name: name.to_owned(),
-            sum: Some(Sum { data_points: vec![sum], aggregation_temporality, is_monotonic: true }),
-            histogram: Some(Histogram { data_points: vec![histogram], aggregation_temporality }),
-            ..Metric::default()
-        };
+        let sum = Data::Sum(Sum { data_points: vec![sum], aggregation_temporality, is_monotonic: true });
+        let histogram = Data::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality });
+        let metrics =
+            [sum, histogram].map(|data| Metric { name: name.to_owned(), data: Some(data), ..Metric::default() });
         let record = LogRecord {
             time_unix_nano,
             event_name: name.to_owned(),
             attributes: attributes.clone(),
             ..LogRecord::default()
         };
-        let said = SpanEvent { name: "exception".to_owned(), attributes: attributes.clone(), ..SpanEvent::default() };
+        let said =
+            span::Event { name: "exception".to_owned(), attributes: attributes.clone(), ..span::Event::default() };
         let span = Span {
             trace_id: id.to_vec(),
             span_id: id.to_vec(),
@@ -179,18 +177,27 @@ fn exports() -> impl Strategy<Value = Vec<Export>> {
             end_time_unix_nano: end,
             attributes,
             events: vec![said],
-            status: Some(SpanStatus { message: name.to_owned(), code: i32::from(id[0] % 3) }),
+            status: Some(Status { message: name.to_owned(), code: i32::from(id[0] % 3) }),
             ..Span::default()
         };
-        let scope_metrics = vec![ScopeMetrics { scope: scope.clone(), metrics: vec![metric] }];
-        let scope_logs = vec![ScopeLogs { scope: scope.clone(), log_records: vec![record] }];
-        let scope_spans = vec![ScopeSpans { scope, spans: vec![span] }];
+        let scope_metrics =
+            vec![ScopeMetrics { scope: scope.clone(), metrics: metrics.to_vec(), ..ScopeMetrics::default() }];
+        let scope_logs = vec![ScopeLogs { scope: scope.clone(), log_records: vec![record], ..ScopeLogs::default() }];
+        let scope_spans = vec![ScopeSpans { scope, spans: vec![span], ..ScopeSpans::default() }];
         vec![
-            Export::Metrics(MetricsRequest {
-                resource_metrics: vec![ResourceMetrics { resource: resource.clone(), scope_metrics }],
+            Export::Metrics(ExportMetricsServiceRequest {
+                resource_metrics: vec![ResourceMetrics {
+                    resource: resource.clone(),
+                    scope_metrics,
+                    ..ResourceMetrics::default()
+                }],
             }),
-            Export::Logs(LogsRequest { resource_logs: vec![ResourceLogs { resource: resource.clone(), scope_logs }] }),
-            Export::Traces(TracesRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] }),
+            Export::Logs(ExportLogsServiceRequest {
+                resource_logs: vec![ResourceLogs { resource: resource.clone(), scope_logs, ..ResourceLogs::default() }],
+            }),
+            Export::Traces(ExportTraceServiceRequest {
+                resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
+            }),
         ]
     })
 }
