@@ -141,7 +141,7 @@ pub enum ExportCommand {
 /// Which configuration a command reads.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
-    /// Configuration file, YAML [env: LOOKOUT_CONFIG]
+    /// Configuration file, YAML or TOML [env: LOOKOUT_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

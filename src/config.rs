@@ -1,10 +1,12 @@
-//! Configuration: defaults, then the file, then the environment, read and checked as a whole.
+//! Configuration: defaults, then the file with what it says of the environment that this is, then variables, read and
+//! checked as a whole.
 //!
 //! Owns loading, the error texts and what `check --print` shows; each part declares its own section beside its
 //! code. Refuses unknown keys, and to show a secret.
 
 mod environment;
 mod file;
+mod layers;
 pub mod log;
 pub mod pipe;
 mod prepared;
@@ -34,7 +36,7 @@ use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::otlp::OtlpConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
-use crate::written;
+use crate::written::yaml;
 use log::LogConfig;
 use reader::Reader;
 use server::{AuthConfig, LimitsConfig, TlsConfig};
@@ -42,6 +44,8 @@ use server::{AuthConfig, LimitsConfig, TlsConfig};
 /// The effective configuration. Serialises as a file that would be read back, with `***` for secrets.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Config {
+    /// Which environment this is.
+    pub environment: EnvironmentName,
     /// The main listener's address. Port 0 picks a free one.
     pub listen: Listen,
     /// Names and addresses that a Host header may carry beside loopback ones, the address that was connected to and the
@@ -90,7 +94,7 @@ pub struct Config {
 pub struct Source {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// The environment.
+    /// The variables.
     pub env: Environment,
 }
 
@@ -98,33 +102,14 @@ impl Source {
     /// Reads and checks everything; the error names all that is wrong.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let file = match self.file.as_deref() {
-            Some(path) => Some((path, file::tree(path).map_err(|message| unreadable(path, message))?)),
+            Some(path) => Some((path, file::document(path).map_err(|message| unreadable(path, message))?)),
             None => None,
         };
         let mut reader = Reader::new(file, &self.env);
-        let mut config = Config {
-            listen: reader.section("listen"),
-            allowed_hosts: reader.list("allowed_hosts"),
-            auth: reader.section("auth"),
-            tls: reader.section("tls"),
-            limits: reader.section("limits"),
-            log: reader.section("log"),
-            store: reader.section("store"),
-            record: reader.section("record"),
-            sources: reader.list("sources"),
-            otlp: reader.section("otlp"),
-            pipe: reader.section("pipe"),
-            agents: reader.section("agents"),
-            expected: reader.list("expected"),
-            budgets: reader.section("budgets"),
-            rules: reader.list("rules"),
-            incidents: reader.section("incidents"),
-            digest: reader.section("digest"),
-            heartbeat: reader.section("heartbeat"),
-            external_url: reader.section("external_url"),
-            receivers: reader.list("receivers"),
-        };
+        let environment = reader.environment();
+        let mut config = Config { environment, ..Config::read(&mut reader) };
         let any_receiver = reader.has_items("receivers");
+        reader.read_others(&config.environment, |reader| drop(Config::read(reader)));
         let mut found = reader.finish();
         if let Some(folder) = self.file.as_deref().and_then(Path::parent) {
             config.rules.iter_mut().for_each(|rules| *rules = folder.join(&*rules));
@@ -198,6 +183,33 @@ fn unreadable(path: &Path, message: String) -> ConfigError {
 }
 
 impl Config {
+    /// What is said of everything but the environment, which the reader knows.
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            environment: EnvironmentName::default(),
+            listen: reader.section("listen"),
+            allowed_hosts: reader.list("allowed_hosts"),
+            auth: reader.section("auth"),
+            tls: reader.section("tls"),
+            limits: reader.section("limits"),
+            log: reader.section("log"),
+            store: reader.section("store"),
+            record: reader.section("record"),
+            sources: reader.list("sources"),
+            otlp: reader.section("otlp"),
+            pipe: reader.section("pipe"),
+            agents: reader.section("agents"),
+            expected: reader.list("expected"),
+            budgets: reader.section("budgets"),
+            rules: reader.list("rules"),
+            incidents: reader.section("incidents"),
+            digest: reader.section("digest"),
+            heartbeat: reader.section("heartbeat"),
+            external_url: reader.section("external_url"),
+            receivers: reader.list("receivers"),
+        }
+    }
+
     /// What the fleet takes from the configuration.
     pub fn fleet_settings(&self) -> fleet::Settings {
         let sources = self.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
@@ -212,7 +224,18 @@ impl Config {
 
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
-        written::print::yaml(self).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
+        yaml::print(self).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
+    }
+}
+
+/// Which environment this is, such as `production`: what the file says of it in `profiles` counts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct EnvironmentName(pub String);
+
+impl Default for EnvironmentName {
+    fn default() -> Self {
+        Self("production".to_owned())
     }
 }
 

@@ -61,7 +61,7 @@ pub use notice::{
     Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, Retry, SendError,
     SendReason,
 };
-pub use problem::{Origin, Problem};
+pub use problem::{Origin, Place, Problem};
 pub use project::{DEFAULT_PROJECT, ModelTotals, Project, Totals};
 pub use quiet::{Quiet, QuietHours};
 pub use rejected::{Input, RejectReason, Rejected};

@@ -16,7 +16,8 @@ enum Effect {
 }
 
 /// Every key, or the section that holds it. A section whose keys differ is listed key by key.
-const KEYS: [(&str, Effect); 38] = [
+const KEYS: [(&str, Effect); 39] = [
+    ("environment", Effect::Reload),
     ("listen", Effect::Restart),
     ("allowed_hosts", Effect::Reload),
     ("auth", Effect::Reload),

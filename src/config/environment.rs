@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::written::tree::{Map, Value};
+use figment::value::Value;
+
 use crate::written::yaml;
 
 /// What every variable that overrides a key begins with.
@@ -65,22 +66,13 @@ impl Environment {
         prefixes.map(variable).find(|name| self.get(name).is_some()).unwrap_or_else(|| variable(path))
     }
 
-    /// What the variables say that override keys.
-    pub(super) fn tree(&self) -> Value {
-        let mut tree = Value::Map(Map::new());
-        for (path, raw) in self.overrides() {
-            let beneath = |value, key| Value::Map(Map::from([(key, value)]));
-            tree.merge(path.into_iter().rev().fold(parse(raw), beneath));
-        }
-        tree
-    }
-
-    /// The variables that override keys: path and raw value.
-    fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
+    /// The variables that override keys: path and value.
+    pub(super) fn overrides(&self) -> impl Iterator<Item = (Vec<String>, Value)> {
         self.0.iter().filter(|(name, value)| !value.trim().is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
             |(name, value)| {
                 let key = name.strip_prefix(PREFIX).filter(|key| !is_service_link(key))?;
-                Some((key.to_lowercase().split("__").map(str::to_owned).collect(), value.as_str()))
+                let path = key.to_lowercase().split("__").map(str::to_owned).collect();
+                Some((path, yaml::of_variable(value)))
             },
         )
     }
@@ -110,15 +102,6 @@ fn is_service_link(key: &str) -> bool {
         || ["SERVICE_PORT_", "PORT_"]
             .iter()
             .any(|part| key.find(part).is_some_and(|at| at == 0 || key.as_bytes().get(at - 1) == Some(&b'_')))
-}
-
-/// A variable's value: a word as in YAML without quotes, or a list, keys and values, or text in quotes, as YAML has them.
-fn parse(raw: &str) -> Value {
-    let text = raw.trim();
-    if text.starts_with(['[', '{', '"', '\'']) {
-        return yaml::parse(text).unwrap_or_else(|_| Value::Text(raw.to_owned()));
-    }
-    yaml::plain(text)
 }
 
 #[cfg(test)]

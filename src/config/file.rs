@@ -1,23 +1,29 @@
-//! The configuration file: YAML, read up to a cap.
+//! The configuration file: YAML, or TOML where its name ends so, read up to a cap.
 //!
 //! A syntax error is told by line and column, never by quoting the line: it may hold a secret.
 
 use std::path::Path;
 
+use figment::value::{Dict, Tag, Value};
+
 use crate::files;
-use crate::written::tree::{Map, Value};
-use crate::written::yaml;
+use crate::written::document::Document;
+use crate::written::{toml, yaml};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// What the file at `path` says; the error says what is wrong with it, without its path.
-pub(super) fn tree(path: &Path) -> Result<Value, String> {
-    match yaml::parse(&read(path)?)? {
-        tree @ Value::Map(_) => Ok(tree),
-        Value::Null => Ok(Value::Map(Map::new())),
-        _ => Err("holds no keys at its top; write them like `listen: 127.0.0.1:9797`".to_owned()),
+pub(super) fn document(path: &Path) -> Result<Document, String> {
+    let text = read(path)?;
+    let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let mut document = if is_toml { toml::parse(&text)? } else { yaml::parse(&text)? };
+    match document.value {
+        Value::Dict(..) => {}
+        Value::Empty(..) => document.value = Value::Dict(Tag::Default, Dict::new()),
+        _ => return Err("holds no keys at its top; write them like `listen: 127.0.0.1:9797`".to_owned()),
     }
+    Ok(document)
 }
 
 /// The text of the file at `path`, up to the cap; the error says what is wrong with it, without its path.

@@ -1,80 +1,112 @@
-//! Reads section by section out of what file and environment say together, and goes on after each bad value, so
-//! that one run names everything that is wrong.
+//! Reads section by section out of what file and variables say together, and goes on after each bad value, so that one
+//! run names everything that is wrong: figment stops at the first mistake of what it extracts.
 //!
 //! A section or list with anything wrong in it is read as its default: nothing that is checked later follows from
 //! half of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use figment::Error;
+use figment::error::Kind;
+use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
+use super::EnvironmentName;
 use super::environment::Environment;
+use super::layers::{Layers, PROFILES};
 use crate::model::{Origin, Problem};
+use crate::written::document::{Document, locate, locate_mut, scalar};
 use crate::written::mistake;
-use crate::written::mistake::{Kind, Mistake};
-use crate::written::tree::{Map, Value};
 
+/// The key that says which environment this is.
+const ENVIRONMENT: &str = "environment";
+/// The environments that need no section of their own to be known.
+const ENVIRONMENTS: [&str; 2] = ["development", "production"];
+/// Names that figment has for what counts everywhere.
+const RESERVED: [&str; 2] = ["default", "global"];
 /// So many problems are named; more would not help anybody.
 const MAX_PROBLEMS: usize = 100;
 
-/// What file and environment say, together and each.
-struct Said<'a> {
-    file: Option<(&'a Path, Value)>,
-    env: &'a Environment,
-    by_env: Value,
-    tree: Value,
-}
-
-impl Said<'_> {
-    /// Where the key at `path` was said, or what is nearest around it.
-    fn origin(&self, path: &[String]) -> Origin {
-        let nearest = (1..=path.len()).rev().filter_map(|length| path.get(..length));
-        let Some((path_said, said)) = nearest.filter_map(|path| Some((path, self.tree.locate(path)?))).next() else {
-            return Origin::Unsaid;
-        };
-        let by_file = self.file.as_ref().and_then(|(file, tree)| Some((file, tree.locate(path_said)?)));
-        let is_by_env = self.by_env.locate(path_said).is_some();
-        match by_file {
-            // Of a section of which both say something, the file is where people look first.
-            Some((file, by_file)) if !is_by_env || matches!((by_file, said), (Value::Map(_), Value::Map(_))) => {
-                Origin::File(file.to_path_buf())
-            }
-            _ if is_by_env => Origin::Variable(self.env.said(path)),
-            _ => Origin::Unsaid,
-        }
-    }
-}
-
 /// What is said, and what was found wrong in it so far.
 pub(super) struct Reader<'a> {
-    said: Said<'a>,
+    layers: Layers<'a>,
+    /// Those of which the file has a section.
+    environments: Vec<String>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of what the file, if there is one, and the environment say together.
-    pub(super) fn new(file: Option<(&'a Path, Value)>, env: &'a Environment) -> Self {
-        let by_env = env.tree();
-        let mut tree = file.as_ref().map_or_else(|| Value::Map(Map::new()), |(_, tree)| tree.clone());
-        tree.merge(by_env.clone());
-        Self { said: Said { file, env, by_env, tree }, known: Vec::new(), problems: Vec::new() }
+    /// A reader of what the file, if there is one, and the variables say together.
+    pub(super) fn new(file: Option<(&'a Path, Document)>, env: &'a Environment) -> Self {
+        Self { layers: Layers::new(file, env), environments: Vec::new(), known: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Which environment this is. From now on, what the file says of it counts over the rest.
+    pub(super) fn environment(&mut self) -> EnvironmentName {
+        self.know(ENVIRONMENT);
+        for (name, section) in self.section::<BTreeMap<String, Option<Dict>>>(PROFILES) {
+            let section = self.profile(&name, section.unwrap_or_default());
+            self.layers.add(&name, section);
+            self.environments.push(name);
+        }
+        let mut name: EnvironmentName = self.section(ENVIRONMENT);
+        let known: Vec<&str> = ENVIRONMENTS.into_iter().chain(self.environments.iter().map(String::as_str)).collect();
+        if !known.contains(&name.0.as_str()) {
+            let instead = match mistake::suggestion(&name.0, &known, "use one of") {
+                nearest if nearest.ends_with('?') => nearest,
+                all => format!("{all}, or give it a section in `{PROFILES}`"),
+            };
+            self.report(&[ENVIRONMENT.to_owned()], format!("`{}` is unknown; {instead}", name.0));
+            name = EnvironmentName::default();
+        }
+        self.layers.select(&name.0);
+        name
+    }
+
+    /// What the `section` of the environment `name` may say.
+    fn profile(&mut self, name: &str, mut section: Dict) -> Dict {
+        let path = [PROFILES.to_owned(), name.to_owned()];
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if name.is_empty() || !name.bytes().all(is_plain) || RESERVED.contains(&name) {
+            let message = "is no name of an environment; write another one in small letters, digits and `-`";
+            self.report(&path, message.to_owned());
+        }
+        for key in [ENVIRONMENT, PROFILES] {
+            if section.remove(key).is_some() {
+                let path = [&path[..], &[key.to_owned()]].concat();
+                self.report(&path, "is said at the top of the file; take it out here".to_owned());
+            }
+        }
+        section
+    }
+
+    /// Reads by `read` what is said in each environment but `chosen`, so that what is wrong there is known before it counts.
+    pub(super) fn read_others(&mut self, chosen: &EnvironmentName, read: impl Fn(&mut Self)) {
+        for other in std::mem::take(&mut self.environments) {
+            if other != chosen.0 {
+                self.layers.select(&other);
+                read(self);
+                self.refuse_unknown();
+            }
+        }
+        self.layers.select(&chosen.0);
     }
 
     /// The section or value at the top-level key `name`; its default when it is not given, null or bad.
     pub(super) fn section<T: DeserializeOwned + Default>(&mut self, name: &'static str) -> T {
-        self.known.push(name);
+        self.know(name);
         let Some(value) = self.given(name) else { return T::default() };
         self.read(vec![name.to_owned()], value).unwrap_or_default()
     }
 
     /// The list at the top-level key `name`; empty when it is not given, null or bad.
     pub(super) fn list<T: DeserializeOwned>(&mut self, name: &'static str) -> Vec<T> {
-        self.known.push(name);
+        self.know(name);
         let Some(value) = self.given(name) else { return Vec::new() };
         let path = vec![name.to_owned()];
-        let Value::List(values) = value else {
+        let Value::Array(_, values) = value else {
             return self.read(path, value).unwrap_or_default();
         };
         let before = self.problems.len();
@@ -89,27 +121,35 @@ impl<'a> Reader<'a> {
     /// Whether the list at `name` was given with anything in it, good or bad.
     pub(super) fn has_items(&self, name: &str) -> bool {
         match self.given(name) {
-            Some(Value::List(values)) => !values.is_empty(),
+            Some(Value::Array(_, values)) => !values.is_empty(),
             other => other.is_some(),
         }
     }
 
     /// Names the top-level keys that nobody read, and tells everything that is wrong.
     pub(super) fn finish(mut self) -> Found<'a> {
-        let unknown: Vec<String> = match &self.said.tree {
-            Value::Map(tree) => tree.keys().filter(|name| !self.known.contains(&name.as_str())).cloned().collect(),
-            _ => Vec::new(),
-        };
-        for name in unknown {
+        self.refuse_unknown();
+        Found { layers: self.layers, problems: self.problems }
+    }
+
+    fn refuse_unknown(&mut self) {
+        let Value::Dict(_, tree) = self.layers.tree() else { return };
+        let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
+        for name in tree.keys().filter(is_unknown).cloned().collect::<Vec<_>>() {
             let message = mistake::unknown_key(&name, &self.known);
             self.report(&[name], message);
         }
-        Found { said: self.said, problems: self.problems }
+    }
+
+    fn know(&mut self, name: &'static str) {
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
     }
 
     fn given(&self, name: &str) -> Option<Value> {
-        match &self.said.tree {
-            Value::Map(tree) => tree.get(name).filter(|value| !matches!(value, Value::Null)).cloned(),
+        match self.layers.tree() {
+            Value::Dict(_, tree) => tree.get(name).filter(|value| !matches!(value, Value::Empty(..))).cloned(),
             _ => None,
         }
     }
@@ -118,7 +158,7 @@ impl<'a> Reader<'a> {
     fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, value: Value) -> Option<T> {
         let mut read = None;
         let is_good =
-            self.try_until_read(path, value, &mut |value| value.read::<T>().map(|done| read = Some(done)).err());
+            self.try_until_read(path, value, &mut |value| value.deserialize::<T>().map(|done| read = Some(done)).err());
         read.filter(|_| is_good)
     }
 
@@ -128,15 +168,15 @@ impl<'a> Reader<'a> {
         &mut self,
         path: Vec<String>,
         mut value: Value,
-        read: &mut dyn FnMut(&Value) -> Option<Mistake>,
+        read: &mut dyn FnMut(&Value) -> Option<Error>,
     ) -> bool {
         let mut taken_out: BTreeSet<Vec<String>> = BTreeSet::new();
         let mut reread: BTreeSet<Vec<String>> = BTreeSet::new();
         while self.problems.len() < MAX_PROBLEMS {
-            let Some(Mistake { path: inner, kind }) = read(&value) else { return taken_out.is_empty() };
+            let Some(Error { path: inner, kind, .. }) = read(&value) else { return taken_out.is_empty() };
             let mut full = [path.as_slice(), inner.as_slice()].concat();
-            if let Kind::MissingField(name) = kind {
-                full.push(name.to_owned());
+            if let Kind::MissingField(name) = &kind {
+                full.push(name.to_string());
                 if !taken_out.contains(&full) {
                     self.report(&full, mistake::explain(&kind, None));
                 }
@@ -144,15 +184,15 @@ impl<'a> Reader<'a> {
             }
             // A variable's `12` is read as a number; where text is expected it was meant as text.
             if matches!(kind, Kind::InvalidType(..))
-                && let Some(raw) = self.said.env.raw(&full)
-                && let Some(bad) = value.locate_mut(&inner)
-                && !matches!(bad, Value::Text(_))
+                && let Some(raw) = self.layers.raw(&full)
+                && let Some(bad) = locate_mut(&mut value, &inner)
+                && !matches!(bad, Value::String(..))
                 && reread.insert(full.clone())
             {
-                *bad = Value::Text(raw.to_owned());
+                *bad = Value::from(raw);
                 continue;
             }
-            let shown = value.locate(&inner).map(Value::to_string).filter(|shown| !shown.is_empty());
+            let shown = locate(&value, &inner).and_then(scalar);
             self.report(&full, mistake::explain(&kind, shown.as_deref()));
             taken_out.insert(full);
             if !remove(&mut value, &inner) {
@@ -163,13 +203,17 @@ impl<'a> Reader<'a> {
     }
 
     fn report(&mut self, path: &[String], message: String) {
-        self.problems.push(Problem { origin: self.said.origin(path), path: mistake::key(path), message });
+        let problem = self.layers.problem(path, message);
+        // What is wrong in one environment is mostly wrong in each.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 }
 
 /// What a reader leaves: the problems so far, and where each key was said.
 pub(super) struct Found<'a> {
-    said: Said<'a>,
+    layers: Layers<'a>,
     problems: Vec<Problem>,
 }
 
@@ -181,12 +225,11 @@ impl Found<'_> {
 
     /// Adds problems, and to those that do not know where their key was said.
     pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
-        for mut problem in problems {
-            if problem.origin == Origin::Unsaid {
-                let parts = problem.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
-                problem.origin = self.said.origin(&parts.map(str::to_owned).collect::<Vec<_>>());
-            }
-            self.problems.push(problem);
+        for problem in problems {
+            let parts = problem.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
+            let path: Vec<String> = parts.map(str::to_owned).collect();
+            let is_found = problem.origin != Origin::Unsaid;
+            self.problems.push(if is_found { problem } else { self.layers.found(problem, &path) });
         }
     }
 
@@ -199,8 +242,8 @@ impl Found<'_> {
 /// Takes the key at `path` out of its section; false when it is none, since a list's others would move.
 fn remove(value: &mut Value, path: &[String]) -> bool {
     let Some((last, section)) = path.split_last() else { return false };
-    match value.locate_mut(section) {
-        Some(Value::Map(tree)) => tree.remove(last).is_some(),
+    match locate_mut(value, section) {
+        Some(Value::Dict(_, tree)) => tree.remove(last).is_some(),
         _ => false,
     }
 }

@@ -50,10 +50,10 @@ impl<'de> Deserialize<'de> for Start {
 
 /// Reads the file at `path`; the error names all that is wrong with it, and with the rules that it names.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigError> {
-    let tree = file::tree(path).map_err(|message| unreadable(path, message))?;
+    let document = file::document(path).map_err(|message| unreadable(path, message))?;
     // What happens to be set where a test runs must not change what it says.
     let env = Environment::default();
-    let mut reader = Reader::new(Some((path, tree)), &env);
+    let mut reader = Reader::new(Some((path, document)), &env);
     let start: Start = reader.section("start");
     let mut config = Config {
         sources: reader.list("sources"),

@@ -4,20 +4,25 @@ use super::*;
 use crate::fleet::config::{Action, Limit};
 use crate::notify::config::Kind;
 
+mod environments;
+mod places;
 mod receivers;
 
 const SECRET: &str = "hunter2-4711";
 /// A webhook, which holds the secret.
 const HOOK: &str = "https://hooks.example.com/hunter2-4711";
 
-/// Loads `text` as a file named `name`, with `env`; errors name the file without its folder.
+/// Loads `text` as a file named `name`, with `env`; errors name the file without its folder, and no places in it.
 fn load_file(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join(name);
     std::fs::write(&path, text).expect("write");
     std::fs::write(dir.path().join("team.yaml"), "").expect("write");
     let source = Source { file: Some(path), env: env.iter().copied().collect() };
-    source.load().map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+    source.load().map_err(|mut error| {
+        error.problems.iter_mut().for_each(|problem| problem.place = None);
+        error.to_string().replace(&format!("{}/", dir.path().display()), "")
+    })
 }
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
@@ -223,7 +228,7 @@ fn yaml_means_what_it_says() {
     );
     assert_eq!(
         config.expect_err("x is no key"),
-        "lookout.yaml: x: unknown key; known here are `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `record`, `sources`, `otlp`, `pipe`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `external_url`, `receivers`"
+        "lookout.yaml: x: unknown key; known here are `environment`, `profiles`, `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `record`, `sources`, `otlp`, `pipe`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `external_url`, `receivers`"
     );
     let config = load(
         "sources:\n  - &first {name: no, kind: orchestrator-cc, url: 'http://localhost/', interval: 10s}\n  - {<<: *first, name: off}\n\

@@ -24,11 +24,28 @@ pub enum Origin {
     Unsaid,
 }
 
+/// A place in a file, counted from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The letter in the line.
+    pub column: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "line {}, column {}", self.line, self.column)
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where it was said. Who checks a section does not know; whoever read the section adds it.
     pub origin: Origin,
+    /// The place of the key in the file, where that is known.
+    pub place: Option<Place>,
     /// The key, from the top of the file on, like `sources[0].timeout`; empty when it is about the file as a whole.
     pub path: String,
     /// What is wrong with its value, and what would do. It shows no secret.
@@ -38,7 +55,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the value at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin: Origin::Unsaid, path: path.into(), message: message.into() }
+        Self { origin: Origin::Unsaid, place: None, path: path.into(), message: message.into() }
     }
 
     /// A problem with the file at `file`, or with what `path` names in it.
@@ -63,7 +80,7 @@ impl Problem {
     }
 }
 
-/// `lookout.yaml: agents.timeout: …`, in one line: keys and values may hold anything, and terminals show it.
+/// `lookout.yaml: line 3, column 5: agents.timeout: …`, in one line: keys and values may hold anything, and terminals show it.
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = match &self.origin {
@@ -72,7 +89,8 @@ impl fmt::Display for Problem {
             Origin::Unsaid => String::new(),
         };
         // Apart, since the name of a secret before the message would have the message taken for the secret.
-        for part in [&origin, &self.path].into_iter().filter(|part| !part.is_empty()) {
+        let place = self.place.map(|place| place.to_string()).unwrap_or_default();
+        for part in [&origin, &place, &self.path].into_iter().filter(|part| !part.is_empty()) {
             write!(out, "{}: ", clean(part, MAX_LINE))?;
         }
         out.write_str(&clean(&self.message, MAX_LINE))
@@ -96,6 +114,8 @@ mod tests {
         assert_eq!(wrong.to_string(), "agents.timeout: is 0s; it must be longer");
         let wrong = Problem { origin: Origin::File("lookout.yaml".into()), ..wrong };
         assert_eq!(wrong.to_string(), "lookout.yaml: agents.timeout: is 0s; it must be longer");
+        let wrong = Problem { place: Some(Place { line: 3, column: 5 }), ..wrong };
+        assert_eq!(wrong.to_string(), "lookout.yaml: line 3, column 5: agents.timeout: is 0s; it must be longer");
         let wrong = Problem::in_variable("SMTP_PORT", "`x\n` is not a port");
         assert_eq!(wrong.to_string().lines().count(), 1, "{wrong}");
         assert!(wrong.to_string().starts_with("SMTP_PORT: `x"), "{wrong}");

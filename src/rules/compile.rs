@@ -112,7 +112,8 @@ impl RuleSet {
                 let name = entry.name.clone();
                 if seen.contains(&name) {
                     let message = "the name is given twice in this file; rename one";
-                    problems.push(Problem::in_file(&origin, file::path_of(&name), message));
+                    let problem = Problem::in_file(&origin, file::path_of(&name), message);
+                    problems.push(Problem { place: entry.place, ..problem });
                 }
                 seen.push(name.clone());
                 if !order.contains(&name) {
@@ -135,7 +136,8 @@ impl RuleSet {
                 continue;
             }
             if let Err(message) = set.add(&entry, settings) {
-                problems.push(Problem::in_file(origin, file::path_of(&name), message));
+                let problem = Problem::in_file(origin, file::path_of(&name), message);
+                problems.push(Problem { place: entry.place, ..problem });
             }
         }
         set.texts.complete();

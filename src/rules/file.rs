@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use figment::error::Kind;
+use figment::value::Value;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::indicators::Indicator;
 use super::level::When;
 use super::row::ForEach;
-use crate::model::{Agent, Flap, Level, Problem, QuietHours};
+use crate::model::{Agent, Flap, Level, Place, Problem, QuietHours};
 use crate::text::clean;
 use crate::text::glob::glob;
-use crate::written::mistake::Kind;
-use crate::written::tree::Value;
+use crate::written::document::locate;
 use crate::written::{mistake, yaml};
 
 /// So much of a rule's name or of a mistake is shown, in bytes.
@@ -30,38 +31,42 @@ pub(super) fn path_of(name: &str) -> String {
 /// The rules that a file's `text` says, and what is wrong with it.
 pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     let of_file = |message: String| (Vec::new(), vec![Problem::new("", message)]);
-    let mut tree = match yaml::parse(text) {
-        Ok(Value::Map(tree)) => tree,
-        Ok(Value::Null) => return Default::default(),
-        Ok(_) => return of_file("holds no keys at its top; write `rules:` and a list beneath it".to_owned()),
+    let document = match yaml::parse(text) {
+        Ok(document) => document,
         Err(problem) => return of_file(problem),
     };
-    let rules = tree.remove(RULES);
-    if let Some(key) = tree.keys().next() {
+    let tree = match &document.value {
+        Value::Dict(_, tree) => tree,
+        Value::Empty(..) => return Default::default(),
+        _ => return of_file("holds no keys at its top; write `rules:` and a list beneath it".to_owned()),
+    };
+    if let Some(key) = tree.keys().find(|key| *key != RULES) {
         return of_file(format!("{}: {}", clean(key, MAX_SHOWN), mistake::unknown_key(key, &[RULES])));
     }
-    let rules = match rules {
-        Some(Value::List(rules)) => rules,
-        Some(Value::Null) | None => return Default::default(),
+    let rules = match tree.get(RULES) {
+        Some(Value::Array(_, rules)) => rules,
+        Some(Value::Empty(..)) | None => return Default::default(),
         Some(_) => return of_file("rules: expected a list of rules, like `- name: AgentIdle`".to_owned()),
     };
     let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
-    for (place, rule) in rules.iter().enumerate() {
-        match rule.read() {
-            Ok(entry) => entries.push(entry),
+    for (at, rule) in rules.iter().enumerate() {
+        let place = |path: &[String]| document.place(&[&[RULES.to_owned(), at.to_string()], path].concat());
+        match rule.deserialize() {
+            Ok(entry) => entries.push(RuleEntry { place: place(&[]), ..entry }),
             Err(error) => {
-                let name = match rule.locate(&["name".to_owned()]) {
-                    Some(Value::Text(name)) => clean(name, MAX_SHOWN).into_owned(),
-                    _ => format!("#{}", place + 1),
+                let name = match locate(rule, &["name".to_owned()]) {
+                    Some(Value::String(_, name)) => clean(name, MAX_SHOWN).into_owned(),
+                    _ => format!("#{}", at + 1),
                 };
                 let mut path = error.path;
                 if let Kind::MissingField(missing) = &error.kind {
-                    path.push((*missing).to_owned());
+                    path.push(missing.to_string());
                 }
                 let key = mistake::key(&path);
                 let colon = if key.is_empty() { "" } else { ": " };
                 let said = mistake::explain(&error.kind, None);
-                mistakes.push(Problem::new(path_of(&name), clean(&format!("{key}{colon}{said}"), MAX_SHOWN)));
+                let problem = Problem::new(path_of(&name), clean(&format!("{key}{colon}{said}"), MAX_SHOWN));
+                mistakes.push(Problem { place: place(&path), ..problem });
             }
         }
     }
@@ -72,6 +77,9 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
+    /// Where it stands in its file.
+    #[serde(skip)]
+    pub place: Option<Place>,
     /// Its name, in CamelCase.
     pub name: String,
     /// Whether it is judged.

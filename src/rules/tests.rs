@@ -6,7 +6,7 @@ use super::built_in;
 use super::compile::{RuleSet, RuleSettings};
 use super::indicators::Indicator;
 use crate::model::spending::Usage;
-use crate::model::{Agent, AgentStatus, Class, Level, RulePolicy, Snapshot, Time};
+use crate::model::{Agent, AgentStatus, Class, Level, Problem, RulePolicy, Snapshot, Time};
 
 fn settings() -> RuleSettings {
     RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) }
@@ -14,7 +14,8 @@ fn settings() -> RuleSettings {
 
 fn load(text: &str) -> Result<RuleSet, Vec<String>> {
     let files = [("team.yaml".to_owned(), text.to_owned())];
-    RuleSet::load(&files, settings()).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let without_place = |problem: Problem| Problem { place: None, ..problem }.to_string();
+    RuleSet::load(&files, settings()).map_err(|problems| problems.into_iter().map(without_place).collect())
 }
 
 /// A rule that differs from a good one by `with`, which overrides a key of the same name.
@@ -220,6 +221,18 @@ fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
     assert_eq!(errors, ["rules: 329 rules are too many; 256 are the most"]);
+}
+
+#[test]
+fn each_mistake_has_its_place() {
+    let text =
+        "rules:\n- name: A\n  for_each: agent\n- name: B\n  when: atleast\n- name: A\n  enabled: false\n- name: C\n";
+    let problems = RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings()).expect_err("they are wrong");
+    let places: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{} {:?}", problem.path, problem.place.map(|place| (place.line, place.column))))
+        .collect();
+    assert_eq!(places, ["rule B Some((5, 3))", "rule A Some((6, 3))", "rule C Some((8, 3))"]);
 }
 
 #[test]

@@ -3,119 +3,10 @@
 //! Refuses to show the value of a key that holds a secret, which its type says, or text that stands where a section
 //! belongs: it is what people paste there.
 
-use std::fmt;
-
-use serde::de::{Error, Expected, Unexpected};
+use figment::error::{Actual, Kind};
 
 use crate::secret::{self, mask};
 use crate::text::nearest::nearest;
-
-/// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mistake {
-    /// The keys and places that lead to it.
-    pub(crate) path: Vec<String>,
-    /// What it is.
-    pub(crate) kind: Kind,
-}
-
-impl Mistake {
-    /// The same mistake, in the value of `key`.
-    pub(super) fn within(mut self, key: &str) -> Self {
-        self.path.insert(0, key.to_owned());
-        self
-    }
-
-    fn of(kind: Kind) -> Self {
-        Self { path: Vec::new(), kind }
-    }
-}
-
-/// What can be wrong with a value.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    /// A key that is none of these.
-    UnknownField(String, &'static [&'static str]),
-    /// A key without a default that is not given.
-    MissingField(&'static str),
-    /// A word that is none of these.
-    UnknownVariant(String, &'static [&'static str]),
-    /// Another kind of value than what was expected.
-    InvalidType(Found, String),
-    /// A value that can't be, and what was expected.
-    InvalidValue(Found, String),
-    /// So many items, and what was expected.
-    InvalidLength(usize, String),
-    /// In the words of its reader.
-    Other(String),
-}
-
-/// What was found where something else was expected.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Found {
-    Nothing,
-    Bool(bool),
-    Number(String),
-    Text(String),
-    List,
-    Map,
-    Else,
-}
-
-impl From<Unexpected<'_>> for Found {
-    fn from(found: Unexpected<'_>) -> Self {
-        match found {
-            Unexpected::Unit | Unexpected::Option => Self::Nothing,
-            Unexpected::Bool(flag) => Self::Bool(flag),
-            Unexpected::Unsigned(number) => Self::Number(number.to_string()),
-            Unexpected::Signed(number) => Self::Number(number.to_string()),
-            Unexpected::Float(number) => Self::Number(number.to_string()),
-            Unexpected::Char(letter) => Self::Text(letter.to_string()),
-            Unexpected::Str(text) => Self::Text(text.to_owned()),
-            Unexpected::Seq => Self::List,
-            Unexpected::Map => Self::Map,
-            _ => Self::Else,
-        }
-    }
-}
-
-impl Error for Mistake {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::of(Kind::Other(message.to_string()))
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidType(found.into(), expected.to_string()))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidValue(found.into(), expected.to_string()))
-    }
-
-    fn invalid_length(found: usize, expected: &dyn Expected) -> Self {
-        Self::of(Kind::InvalidLength(found, expected.to_string()))
-    }
-
-    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Kind::UnknownVariant(word.to_owned(), known))
-    }
-
-    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        Self::of(Kind::UnknownField(key.to_owned(), known))
-    }
-
-    fn missing_field(key: &'static str) -> Self {
-        Self::of(Kind::MissingField(key))
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&explain(&self.kind, None))
-    }
-}
-
-impl std::error::Error for Mistake {}
 
 /// A path as people read it: `sources[0].timeout`.
 pub(crate) fn key(path: &[String]) -> String {
@@ -145,15 +36,19 @@ pub(crate) fn explain(kind: &Kind, shown: Option<&str>) -> String {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let (is_secret, expected) = (expected == secret::EXPECTED, in_words(expected));
             let shown = if is_secret { class(found).to_owned() } else { describe(found, is_section(&expected)) };
-            let is_unquoted = expected == "text" && matches!(found, Found::Number(_) | Found::Bool(_));
+            let is_unquoted = expected == "text" && matches!(class(found), "a number" | "true or false");
             format!("found {shown}, expected {expected}{}", if is_unquoted { "; put it in quotes" } else { "" })
         }
         Kind::InvalidLength(found, expected) => format!("found {found} items, expected {}", in_words(expected)),
-        Kind::Other(message) => match shown {
+        Kind::DuplicateField(name) => format!("`{name}` is given twice; keep one"),
+        Kind::Message(message) => match shown {
             Some(value) if !message.contains(value) => format!("`{}`: {message}", mask::url(value)),
             Some(value) => message.replace(value, &mask::url(value)),
             None => message.clone(),
         },
+        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) | Kind::Unsupported(_) | Kind::UnsupportedKey(..) => {
+            "is of a kind that can't be read here".to_owned()
+        }
     }
 }
 
@@ -198,24 +93,26 @@ fn is_section(expected: &str) -> bool {
 }
 
 /// What was found; text only where a scalar belongs.
-fn describe(found: &Found, section: bool) -> String {
+fn describe(found: &Actual, section: bool) -> String {
     match found {
-        Found::Bool(value) => value.to_string(),
-        Found::Number(value) => value.clone(),
-        Found::Text(value) if !section => format!("`{}`", mask::url(value)),
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) if !section => format!("`{}`", mask::url(value)),
         other => class(other).to_owned(),
     }
 }
 
 /// What kind of thing was found.
-const fn class(found: &Found) -> &'static str {
+const fn class(found: &Actual) -> &'static str {
     match found {
-        Found::Bool(_) => "true or false",
-        Found::Number(_) => "a number",
-        Found::Text(_) => "text",
-        Found::Nothing => "nothing",
-        Found::List => "a list",
-        Found::Map => "keys and values",
-        Found::Else => "something else",
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Str(_) | Actual::Char(_) => "text",
+        Actual::Unit | Actual::Option => "nothing",
+        Actual::Seq => "a list",
+        Actual::Map => "keys and values",
+        _ => "something else",
     }
 }

@@ -1,194 +1,202 @@
-//! YAML as a tree of values, by YAML 1.2's core schema, with `<<` to merge.
+//! YAML as figment's values, with the place of each, and what the program knows as YAML again.
 //!
-//! The parser is a crate's; made into a tree here, since a deserialiser for YAML, generic over each type that is read,
-//! was a twentieth of the program. Refuses keys that are given twice, a second document, aliases that grow beyond a bound,
-//! and to quote a line in an error: it may hold a secret.
+//! Read by YAML 1.2's core schema, with `<<` to merge. Refuses keys that are given twice, a second document, aliases that
+//! grow beyond a bound, and to quote a line in an error: it may hold a secret.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+use figment::value::{Dict, Empty, Num, Tag, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::Serialize;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{
+    DefaultMessageFormatter, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned,
+};
 
-use super::tree::{Map, Value};
+use super::document::{Document, Places, given_twice};
+use crate::model::Place;
+use crate::text::clean;
 
-/// Most values that anchors and aliases may stand for, so that a short file can't make a large tree.
+/// Most values that aliases may stand for, and most bytes of text that a file may hold with what they stand for: so that
+/// a short file can't make a large tree.
 const MAX_COPIES: usize = 100_000;
-/// So many bytes of text, or of a key, count as one value more.
-const LONG_TEXT: usize = 64;
+const MAX_TEXT: usize = 4 * 1024 * 1024;
+/// Most levels of lists, and of keys and values, with those of aliases: a level takes a good deal of a thread's stack.
+const MAX_DEPTH: usize = 32;
 
-/// What is wrong, and where.
-type Mistake = (Marker, String);
-
-/// The tree that `text` says; the error has the line and the column.
-pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    let parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
-    let mut composer = Composer { parser, anchors: BTreeMap::new(), copies: 0 };
-    composer.document().map_err(|(at, message)| located(at.line() as u64, at.col() as u64 + 1, &message))
+/// What `text` says; the error has the line and the column.
+pub(crate) fn parse(text: &str) -> Result<Document, String> {
+    let read: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error))?;
+    Document::read(|places| value(read.value, places))
 }
 
-/// A message about a line and a column.
-pub(crate) fn located(line: u64, column: u64, message: &str) -> String {
-    format!("line {line}, column {column}: {message}")
-}
-
-struct Composer<'t> {
-    parser: Parser<'t, granit_parser::StrInput<'t>>,
-    anchors: BTreeMap<usize, (Value, usize)>,
-    copies: usize,
-}
-
-impl<'t> Composer<'t> {
-    fn next(&mut self) -> Result<(Event<'t>, Marker), Mistake> {
-        match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, span.start)),
-            Some(Err(error)) => Err(mistake(&error)),
-            None => Ok((Event::StreamEnd, Marker::new(0, 1, 0))),
-        }
-    }
-
-    /// The one document; null when there is none.
-    fn document(&mut self) -> Result<Value, Mistake> {
-        let mut tree = None;
-        loop {
-            match self.next()? {
-                (Event::StreamEnd, _) => return Ok(tree.unwrap_or(Value::Null)),
-                (Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _) => {}
-                (_, at) if tree.is_some() => return Err((at, "a second document begins; keep one".to_owned())),
-                (event, at) => tree = Some(self.node(event, at)?.0),
-            }
-        }
-    }
-
-    /// The node that begins with `event`, and of how many values it is made.
-    fn node(&mut self, event: Event<'t>, at: Marker) -> Result<(Value, usize), Mistake> {
-        let (anchor, node) = match event {
-            Event::Alias(id) => {
-                // An alias within what it stands for is not known yet.
-                let Some((value, size)) = self.anchors.get(&id).cloned() else {
-                    return Err((at, "an alias stands for what it is part of".to_owned()));
-                };
-                self.copy(size, at)?;
-                return Ok((value, size));
-            }
-            Event::Scalar(text, style, anchor, tag) => {
-                let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
-                let size = 1 + text.len() / LONG_TEXT;
-                (anchor, (if is_text { Value::Text(text.into_owned()) } else { plain(&text) }, size))
-            }
-            Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
-            Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
-            _ => return Err((at, "a value is missing".to_owned())),
-        };
-        if anchor > 0 {
-            self.copy(node.1, at)?;
-            self.anchors.insert(anchor, node.clone());
-        }
-        Ok(node)
-    }
-
-    fn copy(&mut self, size: usize, at: Marker) -> Result<(), Mistake> {
-        self.copies += size;
-        let message = || format!("anchors and aliases stand for more than {MAX_COPIES} values");
-        if self.copies > MAX_COPIES { Err((at, message())) } else { Ok(()) }
-    }
-
-    fn sequence(&mut self) -> Result<(Value, usize), Mistake> {
-        let (mut items, mut size) = (Vec::new(), 1);
-        loop {
-            match self.next()? {
-                (Event::SequenceEnd, _) => return Ok((Value::List(items), size)),
-                (event, at) => {
-                    let (item, of_item) = self.node(event, at)?;
-                    items.push(item);
-                    size += of_item;
-                }
-            }
-        }
-    }
-
-    fn mapping(&mut self) -> Result<(Value, usize), Mistake> {
-        let (mut tree, mut size) = (Map::new(), 1);
-        let mut merged = Vec::new();
-        loop {
-            let (event, at) = self.next()?;
-            let (key, is_merge) = match event {
-                Event::MappingEnd => break,
-                // In quotes it is a key like any other.
-                Event::Scalar(key, style, ..) => {
-                    let is_merge = style == ScalarStyle::Plain && key == "<<";
-                    (key.into_owned(), is_merge)
-                }
-                _ => return Err((at, "a key is one word".to_owned())),
-            };
-            let (event, value_at) = self.next()?;
-            let (value, of_value) = self.node(event, value_at)?;
-            size += of_value + key.len() / LONG_TEXT;
-            if is_merge {
-                merged.push((value, value_at));
-            } else if tree.insert(key.clone(), value).is_some() {
-                return Err((at, format!("key `{}` is given twice; keep one", crate::text::clean(&key, 100))));
-            }
-        }
-        // What is said here counts before what is merged, and what is merged first before what is merged later.
-        for (value, at) in merged {
-            let trees = match value {
-                Value::List(trees) => trees,
-                one => vec![one],
-            };
-            for merged in trees {
-                let Value::Map(merged) = merged else {
-                    return Err((at, "`<<` merges keys and values, or a list of them".to_owned()));
-                };
-                for (key, value) in merged {
-                    tree.entry(key).or_insert(value);
-                }
-            }
-        }
-        Ok((Value::Map(tree), size))
+fn options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_total_scalar_bytes: MAX_TEXT,
+            // A large file may have many values, and many aliases of one anchor.
+            max_nodes: 1_000_000,
+            max_aliases: MAX_COPIES,
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_COPIES },
+        // `yes` and `no` are text: a project may be named so.
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        with_snippet: false,
     }
 }
 
-fn mistake(error: &ScanError) -> Mistake {
-    let kind = error.kind().to_string();
-    let line = kind.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    (*error.marker(), line)
+fn located(error: &Error) -> String {
+    let place = error.location().map_or(Place { line: 1, column: 1 }, place);
+    format!("{place}: {}", message(error.without_snippet()))
 }
 
-/// What a word without quotes means. `yes` and `no` are text: a project may be named so.
-pub(crate) fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
-        _ => {}
-    }
-    let radix =
-        [("0x", 16), ("0o", 8)].into_iter().find_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, radix)));
-    let whole = match radix {
-        Some((digits, radix)) if !digits.starts_with(['+', '-']) => {
-            u64::from_str_radix(digits, radix).ok().map(Value::Unsigned)
+fn message(error: &Error) -> String {
+    match error {
+        Error::AliasError { error, .. } => message(error),
+        Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
+        Error::MultipleDocuments { .. } => "a second document begins; keep one".to_owned(),
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => "`<<` merges keys and values, or a list of them".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias stands for what it is part of".to_owned(),
+        Error::Unexpected { expected: "string scalar", .. } => "a key is one word".to_owned(),
+        Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
+            format!("anchors and aliases stand for more than {MAX_COPIES} values")
         }
-        Some(_) => None,
-        None => text.parse().map(Value::Unsigned).or_else(|_| text.parse().map(Value::Signed)).ok(),
-    };
-    // Words that Rust reads as numbers and YAML does not, such as `inf`, have letters other than an exponent's.
-    let looks_decimal = || {
-        text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
-            && text.bytes().any(|byte| byte.is_ascii_digit())
-    };
-    let any = whole.or_else(|| if looks_decimal() { text.parse().map(Value::Float).ok() } else { None });
-    any.unwrap_or_else(|| Value::Text(text.to_owned()))
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("lists, or keys and values, lie more than {MAX_DEPTH} levels deep")
+        }
+        Error::Budget { .. } => "it holds, or its aliases stand for, more than a configuration file should".to_owned(),
+        other => clean(&DefaultMessageFormatter.format_message(other), 200).into_owned(),
+    }
+}
+
+fn place(location: Location) -> Place {
+    Place { line: location.line(), column: location.column() }
+}
+
+fn value(node: Node, places: &mut Places) -> Value {
+    match node {
+        Node::Scalar(value) => value,
+        Node::List(items) => {
+            let items = items.into_iter().enumerate().map(|(at, item)| {
+                places.beneath(at.to_string(), place(item.referenced), |places| value(item.value, places))
+            });
+            Value::Array(Tag::Default, items.collect())
+        }
+        Node::Map(entries) => {
+            let entries = entries.into_iter().map(|(key, item)| {
+                let name = key.value.clone();
+                let item = places.beneath(name, place(key.referenced), |places| value(item.value, places));
+                (key.value, item)
+            });
+            Value::Dict(Tag::Default, entries.collect::<Dict>())
+        }
+    }
+}
+
+/// A value as serde-saphyr reads it.
+enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Empty(Tag::Default, Empty::Unit)))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(flag.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Num(Tag::Default, whole(number))))
+    }
+
+    /// Whole numbers with a zero before them come as floats, too.
+    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+        const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+        let is_whole = number.fract() == 0.0 && number.abs() < EXACT;
+        let number = if is_whole { whole(number as i64) } else { Num::F64(number) };
+        Ok(Node::Scalar(Value::Num(Tag::Default, number)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = input.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = input.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+fn whole(number: i64) -> Num {
+    u64::try_from(number).map_or(Num::I64(number), Num::U64)
+}
+
+/// What a variable's value means: a word without quotes as in YAML, so `5` is a number and `null` nothing, or a list, keys
+/// and values, or text in quotes, as YAML has them. All else is text as it stands.
+pub(crate) fn of_variable(raw: &str) -> Value {
+    let text = raw.trim();
+    let is_structure = text.starts_with(['[', '{', '"', '\'']);
+    let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._~".contains(&byte));
+    match parse(text) {
+        Ok(document) if is_structure => document.value,
+        Err(_) if is_structure => Value::from(raw),
+        Ok(Document { value: value @ (Value::Bool(..) | Value::Num(..) | Value::Empty(..)), .. }) if is_word => value,
+        _ => Value::from(text),
+    }
+}
+
+/// `value` as YAML for people: one key a line, lists beneath their key, quotes only where they matter. The error says why
+/// it has none.
+pub(crate) fn print(value: &impl Serialize) -> Result<String, String> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
     use super::*;
 
-    fn json(text: &str) -> String {
-        let tree: serde_json::Value = parse(text).expect(text).read().expect("a tree");
-        tree.to_string()
+    fn read(text: &str) -> String {
+        parse(text).expect(text).value.deserialize::<serde_json::Value>().expect("JSON").to_string()
     }
 
     #[test]
@@ -198,8 +206,8 @@ mod tests {
             ("# nothing", "null"),
             ("a:", r#"{"a":null}"#),
             ("[~, null, true, FALSE, yes, no, on]", r#"[null,null,true,false,"yes","no","on"]"#),
-            ("[1, -2, +3, 0x1f, 0o17, 017, 1_000]", r#"[1,-2,3,31,15,17,"1_000"]"#),
-            ("[1.5, -2e3, .5, 1., .nan, .inf, -.inf]", "[1.5,-2000.0,0.5,1.0,null,null,null]"),
+            ("[1, -2, +3, 0x1f, 0o17, 017, 1_000]", "[1,-2,3,31,15,17,1000]"),
+            ("[1.5, -2e3, .5, 1., .nan, .inf, -.inf]", "[1.5,-2000,0.5,1,null,null,null]"),
             ("[inf, nan, e, 1e, '1', \"2\", !!str 3, 0x, 0x-1]", r#"["inf","nan","e","1e","1","2","3","0x","0x-1"]"#),
             ("[18446744073709551615, 18446744073709551616]", "[18446744073709551615,1.8446744073709552e+19]"),
             ("a: |\n  x\n  y\nb: >\n  x\n  y\n", r#"{"a":"x\ny\n","b":"x y\n"}"#),
@@ -207,23 +215,24 @@ mod tests {
             ("---\na: 1\n...\n", r#"{"a":1}"#),
             ("[5m, 2026-11-21, 127.0.0.1:9797, a: b]", r#"["5m","2026-11-21","127.0.0.1:9797",{"a":"b"}]"#),
         ] {
-            assert_eq!(json(text), expected, "{text}");
+            assert_eq!(read(text), expected, "{text}");
         }
     }
 
     #[test]
     fn aliases_and_merges_stand_for_what_they_name() {
-        assert_eq!(json("a: &x [1, &y 2]\nb: *x\nc: *y"), r#"{"a":[1,2],"b":[1,2],"c":2}"#);
+        assert_eq!(read("a: &x [1, &y 2]\nb: *x\nc: *y"), r#"{"a":[1,2],"b":[1,2],"c":2}"#);
         let text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\none: {<<: *b, y: 9}\nboth: {<<: [*b, *m]}";
         let expected = r#"{"base":{"x":1,"y":2},"both":{"x":1,"y":2,"z":4},"more":{"y":3,"z":4},"one":{"x":1,"y":9}}"#;
-        assert_eq!(json(text), expected);
-        assert_eq!(json("{'<<': 3, \"<<\\x20\": 4}"), r#"{"<<":3,"<< ":4}"#, "in quotes it is a key");
+        assert_eq!(read(text), expected);
+        assert_eq!(read("{'<<': 3, \"<<\\x20\": 4}"), r#"{"<<":3,"<< ":4}"#, "in quotes it is a key");
     }
 
     #[test]
     fn a_mistake_has_its_place() {
         for (text, expected) in [
             ("a: 1\na: 2", "line 2, column 1: key `a` is given twice; keep one"),
+            ("1: a\n'1': b", "line 2, column 1: key `1` is given twice; keep one"),
             ("a: 1\n---\nb: 2", "line 3, column 1: a second document begins; keep one"),
             ("? [a]\n: b", "line 1, column 3: a key is one word"),
             ("a: {<<: 3}", "line 1, column 9: `<<` merges keys and values, or a list of them"),
@@ -251,8 +260,16 @@ mod tests {
         let long = "x".repeat(10_000);
         for text in [format!("a: &a {long}\n"), format!("a: &a {{? {long} : 1}}\n")] {
             let text = format!("{text}b: [{}*a]", "*a, ".repeat(10_000));
-            assert!(parse(&text).expect_err("too much text").contains("stand for more than 100000 values"));
+            assert!(parse(&text).expect_err("too much text").contains("holds, or its aliases stand for, more than"));
         }
+        let many = format!("a: &a {{x: 1}}\nb: [{}*a]", "*a, ".repeat(5_000));
+        parse(&many).expect("as many as somebody may need");
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        parse(&nested(MAX_DEPTH)).expect("deep enough");
+        assert!(parse(&nested(MAX_DEPTH + 1)).expect_err("too deep").ends_with("more than 32 levels deep"));
+        let level = |level| format!("a{}: &a{} {{x: [*a{level}]}}\n", level + 1, level + 1);
+        let by_aliases: String = (0..20).map(level).collect();
+        parse(&format!("a0: &a0 x\n{by_aliases}")).expect_err("too deep by its aliases");
         for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
             parse(&deep).expect_err("too deep");
         }
@@ -261,14 +278,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn rubbish_is_read_or_refused(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@`?~<\\n\\t .]{0,60}") {
-            use proptest::prelude::*;
             match parse(&text) {
                 // What was understood can be said again.
-                Ok(value) => {
-                    if let Ok(json) = value.read::<serde_json::Value>() {
-                        let again = crate::written::print::yaml(&json).expect("it can be printed");
-                        let read = parse(&again).and_then(|value| value.read::<serde_json::Value>().map_err(|error| error.to_string()));
-                        prop_assert_eq!(read, Ok(json), "{:?} as {:?}", text, again);
+                Ok(document) => {
+                    if let Ok(json) = document.value.deserialize::<serde_json::Value>() {
+                        let again = print(&json).expect("it can be printed");
+                        let read = parse(&again).map(|document| document.value.deserialize::<serde_json::Value>().ok());
+                        prop_assert_eq!(read, Ok(Some(json)), "{:?} as {:?}", text, again);
                     }
                 }
                 Err(error) => {
@@ -280,16 +296,49 @@ mod tests {
             }
         }
 
-        /// Beside a reader that somebody else wrote. Words have none of the letters of `no` and `yes`, which that one
-        /// reads as YAML 1.1 did.
         #[test]
-        fn lists_and_keys_are_those_that_another_reader_finds(
-            text in "([a-c]: ?([g-m]{1,3}|[1-9]{1,3}|\\[[g-m]{1,2}(, [1-9])?\\]|\\{[d-f]: [0-9]\\}|'[a-z ]{0,4}')?\\n( {0,2}- [g-m]{1,3}\\n){0,2}){1,3}",
-        ) {
-            use proptest::prelude::*;
-            let ours = parse(&text).ok().and_then(|value| value.read::<serde_json::Value>().ok());
-            let theirs = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
-            prop_assert_eq!(ours, theirs, "{}", text);
+        fn it_reads_back_the_same(value in any_json()) {
+            let text = print(&value).expect("YAML");
+            let read: Json = parse(&text).expect(&text).value.deserialize().expect("JSON");
+            prop_assert_eq!(read, value, "{}", text);
         }
+    }
+
+    #[test]
+    fn it_is_written_as_people_would() {
+        let value = json!({
+            "a": "127.0.0.1:9797", "b": [], "c": {}, "d": null, "e": 1.5,
+            "f": ["x", {"a": "***", "b": {"c": "12"}}, [1, [2]], {}, []],
+            "g": {"h": "a: b", "i": "line\nline", "j": ["k"]},
+        });
+        let expected = "a: 127.0.0.1:9797\nb: []\nc: {}\nd: null\ne: 1.5\nf:\n- x\n- a: \"***\"\n  b:\n    c: \"12\"\n\
+                        - - 1\n  - - 2\n- {}\n- []\ng:\n  h: \"a: b\"\n  i: \"line\\nline\"\n  j:\n  - k\n";
+        assert_eq!(print(&value).expect("YAML"), expected);
+    }
+
+    #[test]
+    fn what_yaml_has_only_as_escapes_is_escaped() {
+        let value = json!({"a\u{7f}": "\u{80}\u{85}\u{9f}\u{fffe}\u{ffff}", "b": "...", "<<": 1});
+        let text = print(&value).expect("YAML");
+        let expected = "\"<<\": 1\n\"a\\x7F\": \"\\x80\\N\\x9F\\uFFFE\\uFFFF\"\nb: \"...\"\n";
+        assert_eq!(text, expected);
+        assert_eq!(parse(&text).expect(&text).value.deserialize(), Ok(value));
+        assert_eq!(print(&"...").expect("YAML"), "\"...\"\n", "else it would end the document");
+    }
+
+    fn any_json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            "[ -\u{a0}é🦀\\n\\t\"\u{85}\u{2028}\u{feff}-\u{ffff}]{0,12}".prop_map(Json::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                prop::collection::btree_map("([ -\u{a0}]{1,6}|<<)", inner, 0..4)
+                    .prop_map(|map| Json::Object(map.into_iter().collect())),
+            ]
+        })
     }
 }

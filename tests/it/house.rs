@@ -29,7 +29,7 @@ const WITHIN: [(&str, &[&str]); 7] = [
     ("decode", &["model", "text"]),
     ("secret", &["files", "text"]),
     ("http_client", &["files", "secret", "text"]),
-    ("written", &["secret", "text"]),
+    ("written", &["model", "secret", "text"]),
     ("profiles", &["otlp"]),
 ];
 

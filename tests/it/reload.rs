@@ -61,11 +61,11 @@ fn an_invalid_file() {
     let setup = Setup::new(&receivers);
     let lookout = setup.start();
     for (text, problem) in [
-        ("agents: {max_idel: 5m}\n", "lookout.yaml: agents.max_idel: unknown key; did you mean `max_idle`?"),
-        ("receivers: [{name: a}]\n", "lookout.yaml: receivers[0]: it has no kind"),
+        ("agents: {max_idel: 5m}\n", "agents.max_idel: unknown key; did you mean `max_idle`?"),
+        ("receivers: [{name: a}]\n", "receivers[0]: it has no kind"),
         (
             "sources: [{name: s, kind: orchestrator-cc, url: 'http://h', interval: 1ms}]\n",
-            "lookout.yaml: sources[0].interval: 1ms is out of range",
+            "sources[0].interval: 1ms is out of range",
         ),
         ("rules: [none.yaml]\n", "none.yaml: "),
         ("agents: [\n", "lookout.yaml: line "),

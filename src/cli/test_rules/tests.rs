@@ -25,8 +25,9 @@ fn failures(text: &str, files: &[(&str, &str)]) -> String {
 #[track_caller]
 fn refused(text: &str, expected: &str) {
     in_folder(&[("a.test.yaml", text)], |folder| {
-        let error = load(&folder.join("a.test.yaml")).expect_err(text).to_string();
-        assert_eq!(error.replace(&format!("{}/", folder.display()), ""), expected, "{text}");
+        let mut error = load(&folder.join("a.test.yaml")).expect_err(text);
+        error.problems.iter_mut().for_each(|problem| problem.place = None);
+        assert_eq!(error.to_string().replace(&format!("{}/", folder.display()), ""), expected, "{text}");
     });
 }
 

@@ -161,12 +161,13 @@ fn rule_files_are_compiled_and_their_mistakes_named() {
     let source = Source { file: Some(path.clone()), env: Environment::default() };
     let error = source.load().expect_err("no signal").to_string().replace(&format!("{}/", dir.path().display()), "");
     let lines: Vec<&str> = error.lines().collect();
-    assert_eq!(lines[0], "lookout.yaml: agents.timeout: is 0s; it must be longer");
-    assert!(lines[1].starts_with("team.yaml: rule Mine: "), "{error}");
+    assert_eq!(lines[0], "lookout.yaml: line 2, column 10: agents.timeout: is 0s; it must be longer");
+    assert!(lines[1].starts_with("team.yaml: line 1, column 9: rule Mine: "), "{error}");
     std::fs::write(dir.path().join("team.yaml"), "rules:\n  - nam: X").expect("write");
     let error = source.load().expect_err("no name").to_string();
     assert!(
-        error.contains("team.yaml: rule #1: nam: unknown key; did you mean `name`?") && error.lines().count() == 2,
+        error.contains("team.yaml: line 2, column 5: rule #1: nam: unknown key; did you mean `name`?")
+            && error.lines().count() == 2,
         "{error}"
     );
     std::fs::write(dir.path().join("team.yaml"), "rules: [{name: AgentIdle, enabled: false}]").expect("write");

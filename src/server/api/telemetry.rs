@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::ingest::hooks;
 use crate::model::{Agent, Channel, Received, Reception, Snapshot, Time};
 
+/// Project and name of an agent.
+type Whom<'a> = (&'a str, &'a str);
+
 /// What a channel may bring, in the order of [`Received::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
@@ -35,7 +38,7 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
         json!({"last": shown(last), "brings": brings})
     };
     let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.heard_at()?)));
-    let mut hooked: HashMap<(&str, &str), (&str, Value)> =
+    let mut hooked: HashMap<Whom<'_>, (&str, Value)> =
         heard.map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last)))).collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
     for it in receptions {
@@ -57,7 +60,7 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
             "hooks": hooks,
         }));
     }
-    let mut rest: Vec<((&str, &str), (&str, Value))> = hooked.into_iter().collect();
+    let mut rest: Vec<(Whom<'_>, (&str, Value))> = hooked.into_iter().collect();
     rest.sort_unstable_by_key(|(whom, _)| *whom);
     let none: Map<String, Value> =
         Channel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();

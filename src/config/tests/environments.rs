@@ -1,0 +1,118 @@
+//! Tests of what the configuration says of one environment only.
+
+use super::*;
+
+const FILE: &str = "agents: {timeout: 60s, max_idle: 7m}\nallowed_hosts: [a]\nlog: {level: info}\n\
+                    profiles:\n  development: {log: {level: debug}, allowed_hosts: [b, c]}\n  \
+                    production: {agents: {timeout: 30s}}\n  canary:\n";
+
+fn in_environment(file: &str, env: &[(&str, &str)]) -> (String, u64, Vec<String>, String) {
+    let config = load(file, env).expect("valid");
+    (config.environment.0, config.agents.timeout.as_secs(), config.allowed_hosts, config.log.level)
+}
+
+#[test]
+fn what_is_said_of_the_environment_counts_over_the_rest_and_under_the_variables() {
+    let expected = |name: &str, timeout, hosts: &[&str], level: &str| {
+        (name.to_owned(), timeout, hosts.iter().map(|host| (*host).to_owned()).collect(), level.to_owned())
+    };
+    assert_eq!(in_environment(FILE, &[]), expected("production", 30, &["a"], "info"));
+    let development = expected("development", 60, &["b", "c"], "debug");
+    assert_eq!(in_environment(&format!("environment: development\n{FILE}"), &[]), development);
+    let by_variable = [("LOOKOUT_ENVIRONMENT", "development")];
+    assert_eq!(in_environment(&format!("environment: production\n{FILE}"), &by_variable), development);
+    let over = [("LOOKOUT_ENVIRONMENT", "production"), ("LOOKOUT_AGENTS__TIMEOUT", "5s")];
+    assert_eq!(in_environment(FILE, &over), expected("production", 5, &["a"], "info"));
+    assert_eq!(in_environment(FILE, &[("LOOKOUT_ENVIRONMENT", "canary")]), expected("canary", 60, &["a"], "info"));
+    assert_eq!(load(FILE, &[]).expect("valid").agents.max_idle.as_secs(), 420, "the section keeps its other keys");
+}
+
+#[test]
+fn check_prints_what_is_in_force_in_each_environment() {
+    let shown = |name| {
+        let printed = load(&format!("environment: {name}\n{FILE}"), &[]).expect("valid").print();
+        assert_eq!(load(&printed, &[]).expect("valid").print(), printed, "it reads back");
+        let is_of_interest = |line: &&str| {
+            ["environment", "allowed", "- ", "log", "  level", "agents", "  timeout"]
+                .iter()
+                .any(|part| line.starts_with(part))
+        };
+        printed.lines().filter(is_of_interest).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(shown("development"), @r#"
+    environment: development
+    allowed_hosts:
+    - b
+    - c
+    log:
+      level: debug
+    agents:
+      timeout: 1m
+    "#);
+    insta::assert_snapshot!(shown("production"), @r#"
+    environment: production
+    allowed_hosts:
+    - a
+    log:
+      level: info
+    agents:
+      timeout: 30s
+    "#);
+}
+
+#[test]
+fn an_environment_that_nobody_knows_is_refused_and_each_section_is_checked() {
+    for (text, problems) in [
+        (
+            "environment: prodution",
+            &["lookout.yaml: environment: `prodution` is unknown; did you mean `production`?"][..],
+        ),
+        ("environment: [a]", &["lookout.yaml: environment: found a list, expected text"]),
+        (
+            "profiles: {production: {agents: {timeot: 5s}}, development: {agents: {timeout: 5}}}",
+            &[
+                "lookout.yaml: profiles.production.agents.timeot: unknown key; did you mean `timeout`?",
+                "lookout.yaml: profiles.development.agents.timeout: found 5, expected a duration like 30s, 5m, 1h30m or 30d",
+            ],
+        ),
+        (
+            "agents: {timeout: 5}\nprofiles: {production: {}, development: {listn: 1}}",
+            &[
+                "lookout.yaml: agents.timeout: found 5, expected a duration like 30s, 5m, 1h30m or 30d",
+                "lookout.yaml: profiles.development.listn: unknown key; did you mean `listen`?",
+            ],
+        ),
+        (
+            "profiles: {production: 3}",
+            &["lookout.yaml: profiles.production: found 3, expected keys and values beneath it"],
+        ),
+        ("profiles: [production]", &["lookout.yaml: profiles: found a list, expected keys and values beneath it"]),
+        (
+            "profiles: {global: {}}",
+            &[
+                "lookout.yaml: profiles.global: is no name of an environment; write another one in small letters, digits and `-`",
+            ],
+        ),
+        (
+            "profiles: {production: {environment: x, profiles: {}}}",
+            &[
+                "lookout.yaml: profiles.production.environment: is said at the top of the file; take it out here",
+                "lookout.yaml: profiles.production.profiles: is said at the top of the file; take it out here",
+            ],
+        ),
+        (
+            "profiles: {production: {agents: {timeout: 0s}}}",
+            &["lookout.yaml: profiles.production.agents.timeout: is 0s; it must be longer"],
+        ),
+        ("profiles: {development: {rules: [only-there.yaml]}}", &[]),
+    ] {
+        match load(text, &[]) {
+            Ok(_) => assert!(problems.is_empty(), "{text}"),
+            Err(error) => assert_eq!(error.lines().collect::<Vec<_>>(), problems, "{text}"),
+        }
+    }
+    assert_eq!(
+        load("", &[("LOOKOUT_ENVIRONMENT", "staging")]).expect_err("nobody knows it"),
+        "LOOKOUT_ENVIRONMENT: environment: `staging` is unknown; use one of `development`, `production`, or give it a section in `profiles`"
+    );
+}
