@@ -9,7 +9,7 @@ mod claude_code;
 mod codex;
 mod gemini_cli;
 mod gen_ai;
-pub(crate) mod identity;
+pub mod identity;
 mod item;
 mod langflow;
 mod limits;

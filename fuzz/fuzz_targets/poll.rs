@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use lookout::ingest::config::{SourceConfig, validate};
+use lookout::ingest::config::SourceConfig;
 use lookout::ingest::encode_state;
 use lookout::ingest::fuzzing::{http_json, orchestrator_cc_agents, orchestrator_cc_teams};
+use lookout::ingest::validate;
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Batch, PollReport, SourceError};
 use lookout_fuzz::bodies;

@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn push_state(watch: &mut Watch, body: &[u8]) {
     let Ok(text) = std::str::from_utf8(body) else { return };
-    let Ok(mut batch) = decode_state(text, watch.now) else { return };
+    let Ok(batch) = decode_state(text, watch.now) else { return };
     // What is absent stays unknown: nothing is known that no key speaks of.
     if let Some(words) = Words::of(text) {
         batch.agents.iter().for_each(|agent| words.cover_agent(agent));

@@ -41,7 +41,7 @@ pub struct Watch {
 impl Watch {
     /// An empty fleet that is shown in one of the two formats.
     pub fn new(is_openmetrics: bool) -> Self {
-        JUDGE.with_borrow_mut(|(rules, _)| rules.forget());
+        JUDGE.with_borrow_mut(|(rules, _)| *rules = Rules::new(rules.take_set()));
         let settings = Settings { max_series: MAX_SERIES, ..Config::default().fleet_settings() };
         let format = if is_openmetrics { Format::OpenMetrics } else { Format::Text };
         let (fleet, findings) = (Fleet::new(begin(), settings), Vec::new());

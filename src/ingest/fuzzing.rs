@@ -1,8 +1,8 @@
 //! The readers of polled pages by themselves, for the targets in `fuzz/`; built with nothing else.
 
 use super::config::SourceConfig;
-use super::http_json::HttpJson;
-use super::orchestrator_cc;
+use super::poll::http_json::HttpJson;
+use super::poll::orchestrator_cc;
 use crate::model::{Batch, Problem, SourceError, Time};
 
 /// What a page is read as.
