@@ -472,7 +472,7 @@ pub(super) fn offline(program: &Path, transcript: &mut Transcript) {
 /// Other thresholds for a built-in rule, one rule less, and one of its own.
 const OTHER_RULES: &str = "
 rules:
-  - {name: AgentIdle, levels: {warning: 1s, error: 2s, critical: 3s}}
+  - {name: AgentIdle, for_each: agent, signal: idle_seconds, when: at_least, levels: {warning: 1s, error: 2s}, summary: s}
   - {name: AgentDown, enabled: false}
   - {name: Spent, for_each: agent, signal: tokens, when: at_least, levels: {error: 10}, summary: '{{ agent }} used tokens'}
 ";
