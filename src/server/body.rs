@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use super::error::Refusal;
 use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
 use crate::decode::inflate::{Coding, InflateError};
+use crate::engine::handle::Turn;
 
 /// How many of the largest bodies are held at once, all connections together.
 const LARGEST_AT_ONCE: usize = 4;
@@ -26,6 +27,8 @@ const PIECE: usize = 16 * 1024;
 const SEGMENT: usize = 64 * PIECE;
 /// How much of a compressed body is inflated before there is room for it, in bytes.
 const INFLATED: usize = 4 * PIECE;
+/// A body of at most so many bytes is decoded where it was read: that takes less than a millisecond.
+const INLINE: usize = 64 * 1024;
 /// How many bodies are inflated at the same moment, so that the processors have time for others.
 const INFLATE_AT_ONCE: usize = 2;
 
@@ -58,9 +61,23 @@ impl Bodies {
         Self { limit: limits.body, timeout: limits.body_timeout, room, turns, decoding }
     }
 
-    /// The turn at decoding a large body; it is never closed, so there is always one.
-    pub(super) async fn turn_at_decoding(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.decoding).acquire_owned().await.ok()
+    /// What `decode` makes of a body. A large one, which takes many times its size, is decoded beside the runtime's threads
+    /// and has to wait for its turn, which it keeps until whoever gets it lets go of it.
+    pub(super) async fn decode<T: Send + 'static>(
+        &self,
+        body: Bytes,
+        decode: impl FnOnce(Bytes) -> T + Send + 'static,
+    ) -> Result<(T, Turn), Refusal> {
+        if body.len() <= INLINE {
+            return Ok((decode(body), None));
+        }
+        // It is never closed, so there is always one.
+        let turn = Arc::clone(&self.decoding).acquire_owned().await.ok();
+        // The turn goes along: a sender that hangs up meanwhile must not let the next one begin beside it.
+        let decoding = tokio::task::spawn_blocking(move || (decode(body), turn));
+        decoding.await.map_err(|error| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the body was not decoded: {error}"))
+        })
     }
 
     /// The JSON body of a request, which gives its room back when it is dropped. Refuses another content type, a body
@@ -345,6 +362,29 @@ mod tests {
 
     fn bodies(limit: usize) -> Bodies {
         Bodies::new(&LimitsConfig { body: limit, body_timeout: Duration::ZERO, ..LimitsConfig::default() })
+    }
+
+    #[tokio::test]
+    async fn a_large_body_keeps_its_turn_at_decoding_though_its_sender_hangs_up() {
+        let bodies = bodies(4 * INLINE);
+        let large = || Bytes::from(vec![b' '; INLINE + 1]);
+        let ((begun, begins), (go_on, goes_on)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let decoder = bodies.clone();
+        let first = tokio::spawn(async move {
+            let decode = move |_: Bytes| (begun.send(()).is_ok(), goes_on.recv().is_ok());
+            decoder.decode(large(), decode).await
+        });
+        tokio::task::spawn_blocking(move || begins.recv()).await.expect("no panic").expect("it is being decoded");
+        first.abort();
+        assert!(first.await.is_err_and(|error| error.is_cancelled()));
+        let small = bodies.decode(Bytes::from_static(b"{}"), |body| body.len()).await.expect("decoded at once");
+        assert!(small.0 == 2 && small.1.is_none());
+        let mut next = Box::pin(bodies.decode(large(), |body| body.len()));
+        let is_waiting = std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context).is_pending())).await;
+        assert!(is_waiting && bodies.decoding.available_permits() == 0, "one at a time");
+        go_on.send(()).expect("it still decodes");
+        let (length, turn) = next.await.expect("its turn has come");
+        assert!(length == INLINE + 1 && turn.is_some());
     }
 
     #[tokio::test]

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 
 use super::Context;
 use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
-use crate::ingest::hooks::Tool;
+use crate::ingest::hooks::{HookError, HookEvent, Tool};
 use crate::metrics::Own;
 use crate::model::{Hook, Input, RejectReason};
 use crate::profiles::identity::Sender;
@@ -24,9 +23,8 @@ const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-pr
 /// Answers a hook of `tool`.
 pub(super) async fn answer(context: &Context, tool: &'static Tool, request: Request<Arriving>) -> Response {
     let sender = sender(request.uri(), request.headers());
-    let read = context.bodies.read(request).await;
-    settle(&context.own, read, |body| {
-        let event = match tool.decode(&body, context.clock.wall()) {
+    settle(&context.own, read(context, tool, request).await, |event| {
+        let event = match event {
             Ok(event) => event,
             Err(error) => {
                 tracing::debug!(error = %error, "hook rejected");
@@ -40,6 +38,17 @@ pub(super) async fn answer(context: &Context, tool: &'static Tool, request: Requ
         let stop = order.map(|(_, stop)| stop.clone());
         hand_over(event.of_agent(tool, agent, stop), answer, |hook| context.engine.hook(hook))
     })
+}
+
+async fn read(
+    context: &Context,
+    tool: &'static Tool,
+    request: Request<Arriving>,
+) -> Result<Result<HookEvent, HookError>, Refusal> {
+    let body = context.bodies.read(request).await?;
+    let now = context.clock.wall();
+    let (event, _turn) = context.bodies.decode(body, move |body| tool.decode(&body, now)).await?;
+    Ok(event)
 }
 
 /// Hands a hook over, and stops its sender only when that succeeded: nobody is stopped without a word to people.
@@ -73,9 +82,9 @@ pub(super) fn sender(uri: &Uri, headers: &HeaderMap) -> Sender {
 }
 
 /// The answer to what was read; what is lost on the way is counted.
-fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> Done) -> Response {
+fn settle<T>(own: &Own, read: Result<T, Refusal>, take: impl FnOnce(T) -> Done) -> Response {
     let (lost, header) = match read {
-        Ok(body) => match take(body) {
+        Ok(read) => match take(read) {
             Done::Rejected => (Some(RejectReason::Malformed), None),
             Done::Lost => (Some(RejectReason::Busy), None),
             Done::Taken => (None, None),
@@ -97,6 +106,8 @@ fn settle(own: &Own, read: Result<Bytes, Refusal>, take: impl FnOnce(Bytes) -> D
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::model::hook::Step;
 

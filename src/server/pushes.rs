@@ -14,9 +14,6 @@ use crate::engine::handle::Turn;
 use crate::ingest::{DecodeError, pushed_state, pushed_usage};
 use crate::model::{Input, RejectReason};
 
-/// A body of more bytes is decoded beside the runtime's threads: this much takes less than a millisecond.
-const LARGE: usize = 64 * 1024;
-
 /// `POST /api/state`.
 pub(super) async fn state(context: &Context, request: Request<Arriving>) -> Response {
     answer(context, Input::State, push_state(context, request).await)
@@ -53,26 +50,19 @@ async fn push_usage(context: &Context, request: Request<Arriving>) -> Result<Acc
     Ok(context.engine.push_usage(usage, turn).await?)
 }
 
-/// What `decode` makes of a body; of large ones, which take many times their size, one after the other.
+/// What `decode` makes of a body, and its turn if it is a large one.
 async fn decoded<T: Send + 'static>(
     context: &Context,
     input: Input,
     body: Bytes,
     decode: impl FnOnce(Bytes) -> Result<T, DecodeError> + Send + 'static,
 ) -> Result<(T, Turn), Refusal> {
-    let bad = |error: DecodeError| {
+    let (decoded, turn) = context.bodies.decode(body, decode).await?;
+    let decoded = decoded.map_err(|error| {
         context.own.rejected(input, RejectReason::Malformed, 1);
         Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
-    };
-    if body.len() <= LARGE {
-        return Ok((decode(body).map_err(bad)?, None));
-    }
-    let turn = context.bodies.turn_at_decoding().await;
-    let decoding = tokio::task::spawn_blocking(move || decode(body));
-    let failed = |error: tokio::task::JoinError| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the body was not decoded: {error}"))
-    };
-    Ok((decoding.await.map_err(failed)?.map_err(bad)?, turn))
+    })?;
+    Ok((decoded, turn))
 }
 
 fn accepted_answer(accepted: &Accepted) -> Response {
