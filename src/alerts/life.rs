@@ -105,6 +105,7 @@ impl Alerts {
         }
         if finding.agent_type.is_some() && alert.agent_type != finding.agent_type {
             alert.agent_type.clone_from(&finding.agent_type);
+            crossed = true;
         }
         let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
         if !is_news && !crossed {
@@ -233,6 +234,8 @@ impl Alerts {
     fn set_level(&mut self, now: Time, slot: u32, level: Level) {
         let Some(entry) = self.entry(slot) else { return };
         let (firing, before) = (entry.alert.state == AlertState::Firing, entry.alert.level);
+        // A receiver that is not notified at the new level has nothing inhibited by this alert any more.
+        let inhibits = explains(entry.policy.class, entry.alert.state);
         if before == level {
             return;
         }
@@ -250,7 +253,7 @@ impl Alerts {
             }
         }
         self.note(now, slot, Event::Level { from: before });
-        if firing {
+        if inhibits {
             self.explainer_changed(slot);
         }
     }

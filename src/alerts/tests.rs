@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Alerts, Effects};
 use crate::model::{
-    AlertState, Class, Ending, Finding, Level, NoticeKind, ReceiverPolicy, RuleId, RulePolicy, Subject, Time,
+    AlertState, Class, Ending, Finding, Level, Matchers, NoticeKind, ReceiverPolicy, RuleId, RulePolicy, Subject, Time,
 };
 
 const RULE: RuleId = RuleId(0);
@@ -281,6 +281,38 @@ fn one_agent_down_is_told_as_one_and_two_as_a_number() {
     let mut told = told(&effects);
     told.sort();
     assert_eq!(told, ["AgentDown Resolved b", "AgentsDown Resolved shop"]);
+}
+
+#[test]
+fn what_gathers_inhibits_only_while_its_level_concerns_the_receiver() {
+    let classes = [("AgentsLimited", Class::AgentsLimited), ("RateLimited", Class::AgentLimited)];
+    let mut policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
+    policies[0].hold = Duration::from_secs(3);
+    let mut alerts = Alerts::new(policies.to_vec(), vec![receiver("ops", Warning)]);
+    let many = |second, level| finding(0, cluster(), Some(level), 2.0, at(second));
+    alerts.step(at(0), vec![many(0, Warning)]);
+    let effects = alerts.step(at(1), vec![finding(1, agent("a"), Some(Warning), 1.0, at(1))]);
+    assert_eq!(told(&effects), [""; 0], "the pending AgentsLimited will name it");
+    let effects = alerts.step(at(2), vec![many(2, Info)]);
+    assert_eq!(told(&effects), ["RateLimited Firing a"], "ops is not notified of AgentsLimited at info");
+}
+
+#[test]
+fn an_alert_that_goes_to_another_receiver_by_a_new_label_inhibits_there() {
+    let team = |agent_type: &str| Matchers::parse([("type", agent_type)]).unwrap();
+    let classes = [("AgentDown", Class::AgentDown), ("AgentStale", Class::AgentStale)];
+    let policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
+    let ops = ReceiverPolicy { only: vec![team("coder")].into(), ..receiver("ops", Warning) };
+    let mut alerts = Alerts::new(policies.to_vec(), vec![ops]);
+    let down = |second, agent_type: &str| Finding {
+        agent_type: Some(agent_type.into()),
+        ..finding(0, agent("a"), Some(Error), 1.0, at(second))
+    };
+    let stale =
+        |second| Finding { agent_type: Some("coder".into()), ..finding(1, agent("a"), Some(Warning), 1.0, at(second)) };
+    assert_eq!(told(&alerts.step(at(0), vec![down(0, "coder")])), ["AgentDown Firing a"]);
+    assert_eq!(told(&alerts.step(at(1), vec![stale(1)])), [""; 0]);
+    assert_eq!(told(&alerts.step(at(2), vec![down(2, "reviewer")])), ["AgentStale Firing a"]);
 }
 
 #[test]
