@@ -19,7 +19,7 @@ use lookout::otlp::wire::{
     Number, NumberDataPoint, Resource, ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics,
     ScopeSpans, Span, Value,
 };
-use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
+use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, decode};
 use lookout::profiles::Profiles;
 use prost::Message as _;
 
@@ -54,14 +54,14 @@ fn text(key: &str, value: impl Into<String>) -> KeyValue {
 fn export(what: &str, signal: Signal, encoding: Encoding, body: &[u8]) {
     row(what, body.len(), || {
         let config = OtlpConfig::default();
-        let (mut table, mut profiles) = (Table::new(1, &config), Profiles::new(NOW, &config));
+        let (mut table, mut profiles) = (StreamTable::new(1, &config), Profiles::new(NOW, &config));
         let mut fleet = Fleet::new(NOW, Config::default().fleet_settings());
         match decode(signal, encoding, false, body, LIMIT) {
             Ok(request) => {
-                if let Request::Metrics(metrics) = &request {
+                if let OtlpRequest::Metrics(metrics) = &request {
                     table.apply(NOW, metrics);
                 }
-                let said = profiles.distil(NOW, &request);
+                let said = profiles.extract(NOW, &request);
                 fleet.telemetry(NOW, &said);
                 table.snapshot(NOW);
             }
@@ -70,20 +70,20 @@ fn export(what: &str, signal: Signal, encoding: Encoding, body: &[u8]) {
     });
 }
 
-fn protobuf(what: &str, request: &Request) {
+fn protobuf(what: &str, request: &OtlpRequest) {
     let (signal, body) = match request {
-        Request::Metrics(metrics) => (Signal::Metrics, metrics.encode_to_vec()),
-        Request::Traces(traces) => (Signal::Traces, traces.encode_to_vec()),
-        Request::Logs(logs) => (Signal::Logs, logs.encode_to_vec()),
+        OtlpRequest::Metrics(metrics) => (Signal::Metrics, metrics.encode_to_vec()),
+        OtlpRequest::Traces(traces) => (Signal::Traces, traces.encode_to_vec()),
+        OtlpRequest::Logs(logs) => (Signal::Logs, logs.encode_to_vec()),
     };
     export(what, signal, Encoding::Protobuf, &body);
 }
 
-fn metrics(resource: Vec<KeyValue>, scope: &str, metrics: Vec<Metric>) -> Request {
+fn metrics(resource: Vec<KeyValue>, scope: &str, metrics: Vec<Metric>) -> OtlpRequest {
     let scope = InstrumentationScope { name: scope.to_owned(), ..InstrumentationScope::default() };
     let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
     let resource = Some(Resource { attributes: resource, ..Resource::default() });
-    Request::Metrics(ExportMetricsServiceRequest {
+    OtlpRequest::Metrics(ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }],
     })
 }
@@ -98,11 +98,11 @@ fn gauge(name: &str, unit: &str, points: usize) -> Metric {
     Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(Data::Gauge(gauge)), ..Metric::default() }
 }
 
-fn logs(resource: Vec<KeyValue>, log_records: Vec<LogRecord>) -> Request {
+fn logs(resource: Vec<KeyValue>, log_records: Vec<LogRecord>) -> OtlpRequest {
     let scope = Some(InstrumentationScope { name: "codex".to_owned(), ..InstrumentationScope::default() });
     let scope_logs = vec![ScopeLogs { scope, log_records, ..ScopeLogs::default() }];
     let resource = Some(Resource { attributes: resource, ..Resource::default() });
-    Request::Logs(ExportLogsServiceRequest {
+    OtlpRequest::Logs(ExportLogsServiceRequest {
         resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }],
     })
 }
@@ -129,7 +129,7 @@ fn otlp() {
     let producer = ResourceSpans { resource, scope_spans: spans, ..ResourceSpans::default() };
     protobuf(
         "traces: 500,000 libraries of a producer of 500,000 attributes",
-        &Request::Traces(ExportTraceServiceRequest { resource_spans: vec![producer] }),
+        &OtlpRequest::Traces(ExportTraceServiceRequest { resource_spans: vec![producer] }),
     );
     protobuf(
         "metrics: 260,000 new points of a producer of 500,000 attributes",
@@ -187,7 +187,7 @@ fn otlp() {
     let scope_spans = vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }];
     let request =
         ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] };
-    protobuf("traces: 90,000 requests to a provider each, with its limits", &Request::Traces(request));
+    protobuf("traces: 90,000 requests to a provider each, with its limits", &OtlpRequest::Traces(request));
 }
 
 fn otlp_json() {
@@ -263,7 +263,7 @@ fn hooks() {
         let body = format!(r#"{{"hook_event_name":"Stop","session_id":"s",{field}}}"#);
         row(what, body.len(), || {
             if let Ok(event) = TOOL.decode(body.as_bytes(), NOW) {
-                let hook = event.of_agent(&TOOL, ("shop".into(), "a".into()), None);
+                let hook = event.into_hook(&TOOL, ("shop".into(), "a".into()), None);
                 Fleet::new(NOW, Config::default().fleet_settings()).hook(NOW, &hook);
             }
         });

@@ -12,7 +12,7 @@ use lookout::clock::{Clock, Stopwatch};
 use lookout::metrics::{Format, Own, Page};
 use lookout::model::Snapshot;
 use lookout::model::alert::AlertCounts;
-use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, decode};
+use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, decode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
@@ -105,7 +105,7 @@ fn measure(mut work: impl FnMut(usize)) -> f64 {
     rounds.get(ROUNDS / 2).copied().unwrap_or_default()
 }
 
-fn read(signal: Signal, body: &[u8]) -> Request {
+fn read(signal: Signal, body: &[u8]) -> OtlpRequest {
     decode(signal, Encoding::Protobuf, false, body, LIMIT).expect("a body")
 }
 
@@ -130,9 +130,9 @@ fn main() {
         let floor = measure(|round| {
             black_box(ExportMetricsServiceRequest::decode(body(round)).expect("a body"));
         });
-        let mut table = Table::new(1, &OtlpConfig::default());
+        let mut table = StreamTable::new(1, &OtlpConfig::default());
         let ours = measure(|round| {
-            let Request::Metrics(request) = read(Signal::Metrics, body(round)) else { return };
+            let OtlpRequest::Metrics(request) = read(Signal::Metrics, body(round)) else { return };
             assert_eq!(table.apply(now, &request).accepted, ITEMS as u64);
         });
         row(&format!("delta point, {attributes} attributes"), ours, floor);
@@ -147,10 +147,10 @@ fn main() {
     row("span, 12 attributes", ours, floor);
 
     let before = memory();
-    let mut table = Table::new(1, &OtlpConfig::default());
+    let mut table = StreamTable::new(1, &OtlpConfig::default());
     let watch = Stopwatch::start();
     for first in (0..STREAMS).step_by(ITEMS) {
-        if let Request::Metrics(request) = read(Signal::Metrics, &points(first, second, 4)) {
+        if let OtlpRequest::Metrics(request) = read(Signal::Metrics, &points(first, second, 4)) {
             table.apply(now, &request);
         }
     }
@@ -163,7 +163,7 @@ fn main() {
     let watch = Stopwatch::start();
     let telemetry = table.snapshot(now);
     println!("snapshot of them: {:?}", watch.elapsed());
-    if let Request::Metrics(request) = read(Signal::Metrics, &points(0, second + 1, 4)) {
+    if let OtlpRequest::Metrics(request) = read(Signal::Metrics, &points(0, second + 1, 4)) {
         table.apply(now, &request);
     }
     let watch = Stopwatch::start();

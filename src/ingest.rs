@@ -17,7 +17,7 @@ pub mod poll;
 pub mod state;
 pub mod usage;
 
-pub use owned::{Pushed, pushed_state, pushed_usage};
+pub use owned::{DecodedPush, decode_pushed_state, decode_pushed_usage};
 pub use poll::validate;
 pub use state::{decode_state, decode_states, encode_state};
 pub use usage::{UsageBatch, decode_usage};
@@ -36,9 +36,9 @@ const MAX_SPELT_OUT: usize = 100;
 /// A body that is not what the route takes: nothing of it was used. Display says what, where and what would do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct DecodeError(String);
+pub struct PushDecodeError(String);
 
-impl DecodeError {
+impl PushDecodeError {
     /// The error of the JSON reader, which names line and column, cut to a readable length: it may quote the body.
     fn new(error: &serde_json::Error) -> Self {
         Self(text::clean(&error.to_string(), MAX_REASON).into_owned())

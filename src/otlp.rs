@@ -4,28 +4,28 @@
 //! snapshot that costs only what changed. Private by default: attributes that name a person, a session or a request, or that hold what was said, are
 //! dropped before anything is kept.
 
-mod answer;
 pub mod config;
 mod decode;
 mod identity;
 mod json;
 mod naming;
+mod outcome;
 mod point;
+mod response;
 mod schema;
 pub mod sequence;
 mod table;
-mod taken;
 mod utf8;
 mod weigh;
 pub mod wire;
 
-pub use answer::{refusal, response};
 pub use config::OtlpConfig;
-pub use decode::{DecodeError, Encoding, Request, decode, decode_counted};
+pub use decode::{Encoding, OtlpDecodeError, OtlpRequest, decode, decode_counted};
+pub use outcome::ExportOutcome;
 pub(crate) use point::measured_at;
+pub use response::{error_response, response};
 pub use schema::Signal;
-pub use table::Table;
-pub use taken::{Reason, Taken};
+pub use table::StreamTable;
 
 /// Whether anybody here reads the fields of that name in JSON.
 #[cfg(fuzzing)]

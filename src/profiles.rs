@@ -39,7 +39,7 @@ pub(crate) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Key, Reception, Time};
-use crate::otlp::Request as Export;
+use crate::otlp::OtlpRequest as Export;
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::{ExportLogsServiceRequest, KeyValue, LogRecord, Span};
 
@@ -139,7 +139,7 @@ impl Profiles {
     }
 
     /// What an export says of agents; nothing that was said before.
-    pub fn distil(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
+    pub fn extract(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
         self.now = now;
         let mut touched = Touched::default();
         match export {
@@ -167,7 +167,7 @@ impl Profiles {
     }
 
     /// What the calls of a callback say of agents; they are written as log records.
-    pub(crate) fn distil_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
+    pub(crate) fn extract_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
         self.now = now;
         let mut touched = Touched::default();
         self.logs(Channel::Callback, calls, &mut touched);

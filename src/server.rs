@@ -37,7 +37,7 @@ pub use listener::{Bound, Surface, serve};
 /// The one message of a gRPC body and whether it is gzip, for the targets in `fuzz/`.
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::Bytes), crate::otlp::DecodeError> {
+pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::Bytes), crate::otlp::OtlpDecodeError> {
     grpc::message(body, is_gzip)
 }
 

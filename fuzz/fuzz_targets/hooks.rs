@@ -13,7 +13,7 @@ use lookout::ingest::hooks::claude_code::TOOL;
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Hook, Time};
 use lookout::otlp::config::AgentRule;
-use lookout::profiles::identity::Sender;
+use lookout::profiles::identity::SenderIdentity;
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 
@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     let mut watch = Watch::new(input.len() % 2 == 0);
     let mut bodies = bodies(input);
     let address = String::from_utf8_lossy(bodies.next().unwrap_or_default());
-    let sender = Sender::new(address.lines().filter_map(|line| line.split_once('=')));
+    let sender = SenderIdentity::new(address.lines().filter_map(|line| line.split_once('=')));
     let rules = [AgentRule {
         r#match: BTreeMap::from([("cwd".to_owned(), "*/ruled/*".to_owned())]),
         agent: "ruled".to_owned(),
@@ -50,13 +50,13 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Who sent a hook, the rules of whom it is about, and when it came.
-type From<'a> = (&'a Sender, &'a [AgentRule], Time);
+type From<'a> = (&'a SenderIdentity, &'a [AgentRule], Time);
 
 /// A hook as the server reads it.
 fn read((sender, rules, now): From<'_>, body: &[u8]) -> Result<Hook, HookError> {
     let event = TOOL.decode(body, now)?;
-    let agent = sender.agent_of_hook(rules, TOOL.name, event.cwd.as_deref());
-    Ok(event.of_agent(&TOOL, agent, None))
+    let agent = sender.identify_hook_agent(rules, TOOL.name, event.cwd.as_deref());
+    Ok(event.into_hook(&TOOL, agent, None))
 }
 
 /// Panics when what a prompt, an argument or an output says makes a difference.

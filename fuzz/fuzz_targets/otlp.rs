@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use lookout::otlp::{Encoding, OtlpConfig, Request, Signal, Table, Taken, decode, response};
+use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, ExportOutcome, decode, response};
 use lookout::profiles::Profiles;
 use lookout::server::grpc_message;
 use lookout_fuzz::watch::Watch;
@@ -23,7 +23,7 @@ const STREAMS: usize = 300;
 
 fuzz_target!(|input: &[u8]| {
     let config = OtlpConfig { max_series: STREAMS, max_series_per_metric: STREAMS / 2, ..OtlpConfig::default() };
-    let (mut table, mut profiles) = (Table::new(7, &config), Profiles::new(begin(), &config));
+    let (mut table, mut profiles) = (StreamTable::new(7, &config), Profiles::new(begin(), &config));
     let mut watch = Watch::new(input.len() % 2 == 0);
     let mut rest = input;
     for _ in 0..MOST_BODIES {
@@ -36,14 +36,14 @@ fuzz_target!(|input: &[u8]| {
         }
         let Some(request) = read(*say, body) else { continue };
         let taken = match &request {
-            Request::Metrics(metrics) => table.apply(watch.now, metrics),
-            Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
+            OtlpRequest::Metrics(metrics) => table.apply(watch.now, metrics),
+            OtlpRequest::Traces(_) | OtlpRequest::Logs(_) => ExportOutcome::all_accepted(request.items()),
         };
         let rejected: u64 = taken.rejected().map(|(_, count)| count).sum();
         assert_eq!(taken.accepted + rejected, request.items(), "each item is taken or not");
         assert!(!response(Signal::Metrics, Encoding::Json, &taken).is_empty());
         assert!(table.streams() <= STREAMS, "past the cap");
-        let said = profiles.distil(watch.now, &request);
+        let said = profiles.extract(watch.now, &request);
         watch.fleet.telemetry(watch.now, &said);
         watch.judge();
         watch.show(&table.snapshot(watch.now));
@@ -56,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// The export that `say` makes of `body`.
-fn read(say: u8, body: &[u8]) -> Option<Request> {
+fn read(say: u8, body: &[u8]) -> Option<OtlpRequest> {
     let signal = *Signal::ALL.get(usize::from(say & 3))?;
     let (is_gzip, body) = if say & 16 == 0 {
         (say & 4 != 0, Bytes::copy_from_slice(body))

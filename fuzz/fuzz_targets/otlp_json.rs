@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lookout::otlp::{Encoding, Request, Signal, decode, is_read};
+use lookout::otlp::{Encoding, OtlpRequest, Signal, decode, is_read};
 use prost::Message;
 use serde_json::Value;
 
@@ -38,11 +38,11 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// The message as the official structs write it in JSON.
-fn official(request: &Request) -> Option<String> {
+fn official(request: &OtlpRequest) -> Option<String> {
     let json = match request {
-        Request::Metrics(request) => serde_json::to_string(request),
-        Request::Traces(request) => serde_json::to_string(request),
-        Request::Logs(request) => serde_json::to_string(request),
+        OtlpRequest::Metrics(request) => serde_json::to_string(request),
+        OtlpRequest::Traces(request) => serde_json::to_string(request),
+        OtlpRequest::Logs(request) => serde_json::to_string(request),
     };
     json.ok()
 }
@@ -64,10 +64,10 @@ fn heard(json: &str) -> Value {
     value
 }
 
-fn bytes(request: &Request) -> Vec<u8> {
+fn bytes(request: &OtlpRequest) -> Vec<u8> {
     match request {
-        Request::Metrics(request) => request.encode_to_vec(),
-        Request::Traces(request) => request.encode_to_vec(),
-        Request::Logs(request) => request.encode_to_vec(),
+        OtlpRequest::Metrics(request) => request.encode_to_vec(),
+        OtlpRequest::Traces(request) => request.encode_to_vec(),
+        OtlpRequest::Logs(request) => request.encode_to_vec(),
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::telemetry::{self, Inbox};
 use crate::model::Counting;
-use crate::otlp::Table;
+use crate::otlp::StreamTable;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::profiles::Profiles;
 use crate::server::listener::Certificate;
@@ -109,7 +109,7 @@ impl OtlpThread {
         let mut key = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut key).map_err(|_| anyhow::anyhow!("no random numbers"))?;
-        let streams = (Table::new(u64::from_ne_bytes(key), &config.otlp), profiles);
+        let streams = (StreamTable::new(u64::from_ne_bytes(key), &config.otlp), profiles);
         let engine = context.engine.clone();
         let (limit, stop_owner) = (config.limits.body, CancellationToken::new());
         let (context, stop, owner_stops) = (context.clone(), stop.clone(), stop_owner.clone());

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::view::View;
 use super::{AlertFilter, AlertView, QuietError, Settings};
-use crate::ingest::{Pushed, UsageBatch};
+use crate::ingest::{DecodedPush, UsageBatch};
 use crate::machine::Explanation;
 use crate::model::{Batch, Distilled, Fingerprint, Hook, PollReport, Rejected, Silence};
 use crate::store::StoreError;
@@ -36,9 +36,9 @@ pub struct Queues {
 #[derive(Debug)]
 pub enum Bulk {
     /// A pushed state.
-    State(Pushed<Batch<'static>>, Turn, oneshot::Sender<Result<Accepted, IngestError>>),
+    State(DecodedPush<Batch<'static>>, Turn, oneshot::Sender<Result<Accepted, IngestError>>),
     /// Pushed increments of usage.
-    Usage(Pushed<UsageBatch<'static>>, Turn, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
+    Usage(DecodedPush<UsageBatch<'static>>, Turn, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
     /// What an export of telemetry says of agents, and who waits until it was applied.
@@ -147,13 +147,17 @@ impl Handle {
     }
 
     /// Applies a pushed state; a read that begins after this returned sees it.
-    pub async fn push_state(&self, state: Pushed<Batch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
+    pub async fn push_state(&self, state: DecodedPush<Batch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
         self.ingest(|reply| Bulk::State(state, turn, reply)).await
     }
 
     /// Applies pushed usage; a read that begins after this returned sees it, and so does the next start, unless the
     /// answer says otherwise.
-    pub async fn push_usage(&self, usage: Pushed<UsageBatch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
+    pub async fn push_usage(
+        &self,
+        usage: DecodedPush<UsageBatch<'static>>,
+        turn: Turn,
+    ) -> Result<Accepted, IngestError> {
         let (accepted, logged) = self.ingest(|reply| Bulk::Usage(usage, turn, reply)).await?;
         // Increments are sent once: whoever is answered need not remember them.
         let is_logged =

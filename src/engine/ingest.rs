@@ -10,7 +10,7 @@ use super::handle::{Bulk, Logged, Turn};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::{Push, Taken};
-use crate::ingest::{self, Pushed, UsageBatch};
+use crate::ingest::{self, DecodedPush, UsageBatch};
 use crate::machine::Event;
 use crate::model::{Arrival, Distilled, Hook, Input, PollReport, RejectReason, Time, UsageUpdate};
 use crate::store::UsageBody;
@@ -40,7 +40,7 @@ impl Engine {
     /// Serves one event of the bulk queue, or begins to: what is large is applied part by part.
     pub(super) fn take_bulk(&mut self, now: Time, event: Bulk) {
         match event {
-            Bulk::State(Pushed { update, body }, turn, reply) => {
+            Bulk::State(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
                     recorder.note(now, Arrival::State(body));
                 }
@@ -51,7 +51,7 @@ impl Engine {
                 let taken = self.update(now, Event::State(update));
                 self.answer_state(taken, reply);
             }
-            Bulk::Usage(Pushed { update, body }, turn, reply) => {
+            Bulk::Usage(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
                     recorder.note(now, Arrival::Usage(body.clone()));
                 }

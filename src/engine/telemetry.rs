@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
-use crate::model::{Distilled, Reception};
+use crate::model::{Distilled, Reception, RejectReason};
 use crate::otlp::config::OtlpConfig;
-use crate::otlp::{DecodeError, Encoding, Reason, Request, Signal, Table, Taken, decode_counted};
-use crate::profiles::identity::Sender;
+use crate::otlp::{Encoding, ExportOutcome, OtlpDecodeError, OtlpRequest, Signal, StreamTable, decode_counted};
+use crate::profiles::identity::SenderIdentity;
 use crate::profiles::{Profiles, callback};
 
 /// Exports that may wait.
@@ -45,7 +45,7 @@ enum Holds {
     /// An export of OTLP, and whether it is gzip.
     Export(Signal, Encoding, bool),
     /// Calls of LiteLLM's callback, and what their sender says of itself.
-    Calls(Sender),
+    Calls(SenderIdentity),
 }
 
 /// A body that waits.
@@ -53,7 +53,7 @@ enum Holds {
 struct Export {
     holds: Holds,
     body: Bytes,
-    reply: oneshot::Sender<Result<(Taken, Option<Applied>), ExportError>>,
+    reply: oneshot::Sender<Result<(ExportOutcome, Option<Applied>), ExportError>>,
 }
 
 /// Is over when it was applied.
@@ -75,7 +75,7 @@ enum Reader {
 pub enum ExportError {
     /// It can't be read, or is too large.
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(#[from] OtlpDecodeError),
     /// Too many wait already.
     #[error("too many exports are waiting; try again in a second")]
     Busy,
@@ -99,16 +99,16 @@ impl Handle {
         encoding: Encoding,
         is_gzip: bool,
         body: Bytes,
-    ) -> Result<Taken, ExportError> {
+    ) -> Result<ExportOutcome, ExportError> {
         self.take(Holds::Export(signal, encoding, is_gzip), body).await
     }
 
     /// Takes in the calls that LiteLLM's generic API callback posts.
-    pub async fn litellm(&self, sender: Sender, body: Bytes) -> Result<Taken, ExportError> {
+    pub async fn litellm(&self, sender: SenderIdentity, body: Bytes) -> Result<ExportOutcome, ExportError> {
         self.take(Holds::Calls(sender), body).await
     }
 
-    async fn take(&self, holds: Holds, body: Bytes) -> Result<Taken, ExportError> {
+    async fn take(&self, holds: Holds, body: Bytes) -> Result<ExportOutcome, ExportError> {
         let (reply, answer) = oneshot::channel();
         self.exports.try_send(Export { holds, body, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ExportError::Busy,
@@ -162,7 +162,7 @@ impl Handle {
 /// one is answered once that was applied; the next export does not wait for it.
 pub async fn run(
     mut inbox: Inbox,
-    (mut table, mut profiles): (Table, Profiles),
+    (mut table, mut profiles): (StreamTable, Profiles),
     engine: super::Handle,
     clock: Clock,
     limit: usize,
@@ -211,31 +211,31 @@ pub async fn run(
 }
 
 fn take(
-    table: &mut Table,
+    table: &mut StreamTable,
     profiles: &mut Profiles,
     clock: &Clock,
     limit: usize,
     export: &Export,
-) -> Result<(Taken, Distilled), ExportError> {
+) -> Result<(ExportOutcome, Distilled), ExportError> {
     let now = clock.now();
     let (signal, encoding, is_gzip) = match &export.holds {
         Holds::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
         Holds::Calls(sender) => {
             let calls = callback::decode(sender.attributes(), &export.body)
-                .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-            let mut taken = Taken::all(calls.read);
-            taken.reject(Reason::Malformed, calls.unread);
-            let said = profiles.distil_callback(now, &calls.request);
+                .map_err(|error| OtlpDecodeError::Malformed(error.to_string()))?;
+            let mut taken = ExportOutcome::all_accepted(calls.read);
+            taken.reject(RejectReason::Malformed, calls.unread);
+            let said = profiles.extract_callback(now, &calls.request);
             return Ok((taken, Distilled { said, counting: profiles.take_counting() }));
         }
     };
     let (request, unread) = decode_counted(signal, encoding, is_gzip, &export.body, limit)?;
     let mut taken = match &request {
-        Request::Metrics(metrics) => table.apply(now, metrics),
-        Request::Traces(_) | Request::Logs(_) => Taken::all(request.items()),
+        OtlpRequest::Metrics(metrics) => table.apply(now, metrics),
+        OtlpRequest::Traces(_) | OtlpRequest::Logs(_) => ExportOutcome::all_accepted(request.items()),
     };
-    taken.unread = unread as u64;
-    let said = profiles.distil(now, &request);
+    taken.undecodable_values = unread as u64;
+    let said = profiles.extract(now, &request);
     Ok((taken, Distilled { said, counting: profiles.take_counting() }))
 }
 
@@ -250,7 +250,7 @@ mod tests {
         let (engine, mut queues) = super::super::Handle::new(4, 1, 1);
         let now = Time::parse("2026-11-29T12:00:00Z").expect("a time");
         let config = OtlpConfig::default();
-        let parts = (Table::new(1, &config), Profiles::new(now, &config));
+        let parts = (StreamTable::new(1, &config), Profiles::new(now, &config));
         let stop = CancellationToken::new();
         let owner = tokio::spawn(run(inbox, parts, engine, Clock::system(), 1_000_000, stop.clone()));
         let body = r#"{"resourceLogs": [{"scopeLogs": [{"scope": {"name": "codex_otel.log_only"}, "logRecords": [

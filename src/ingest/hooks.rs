@@ -23,7 +23,7 @@ use crate::model::{Hook, Stop, Time};
 const MAX_WORD: usize = 64;
 
 /// Every tool whose hooks are understood.
-pub const TOOLS: &[&Tool] = &[&claude_code::TOOL];
+pub const TOOLS: &[&HookTool] = &[&claude_code::TOOL];
 
 /// Whether agents of this type post hooks.
 pub fn is_tool(agent_type: &str) -> bool {
@@ -32,7 +32,7 @@ pub fn is_tool(agent_type: &str) -> bool {
 
 /// A tool that posts hooks.
 #[derive(Debug)]
-pub struct Tool {
+pub struct HookTool {
     /// The type of its agents, and the name of an agent that has no other.
     pub name: &'static str,
     /// The route that its hooks are posted to.
@@ -43,7 +43,7 @@ pub struct Tool {
     pub stop: fn(Moment, &str) -> String,
 }
 
-impl Tool {
+impl HookTool {
     /// Reads the body of one hook that came at `now` by the wall clock.
     pub fn decode(&self, body: &[u8], now: Time) -> Result<HookEvent, HookError> {
         lenient::Body::new(body).read(|text| (self.read)(text, now))
@@ -69,7 +69,7 @@ pub struct HookEvent {
 
 impl HookEvent {
     /// The event as one of `agent` in `project`, whose sender was answered with `stop`.
-    pub fn of_agent(self, tool: &Tool, (project, agent): (Arc<str>, Arc<str>), stop: Option<Stop>) -> Hook {
+    pub fn into_hook(self, tool: &HookTool, (project, agent): (Arc<str>, Arc<str>), stop: Option<Stop>) -> Hook {
         let Self { session, subagent, step, retry_at, .. } = self;
         Hook { project, agent, agent_type: tool.name.into(), session, subagent, step, retry_at, stop }
     }

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{DecodeError, UsageBatch, decode_state, decode_usage};
+use super::{PushDecodeError, UsageBatch, decode_state, decode_usage};
 use crate::decode::lenient;
 use crate::model::update::{Ordinal, RateLimitUpdate};
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, Time, UsageUpdate};
 
 /// A pushed body, decoded.
 #[derive(Debug)]
-pub struct Pushed<T> {
+pub struct DecodedPush<T> {
     /// What it says.
     pub update: T,
     /// The body as it was read: where a strict reader would not take it, as it was rewritten.
@@ -19,19 +19,19 @@ pub struct Pushed<T> {
 }
 
 /// Decodes the body of `POST /api/state`; `now` is that of the wall clock.
-pub fn pushed_state(body: Bytes, now: Time) -> Result<Pushed<Batch<'static>>, DecodeError> {
+pub fn decode_pushed_state(body: Bytes, now: Time) -> Result<DecodedPush<Batch<'static>>, PushDecodeError> {
     let json = lenient::Body::new(&body);
     let update = json.read(|text| decode_state(text, now).map(batch))?;
     let rewritten = rewritten(&json);
-    Ok(Pushed { update, body: rewritten.unwrap_or(body) })
+    Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
 }
 
 /// Decodes the body of `POST /api/usage`.
-pub fn pushed_usage(body: Bytes) -> Result<Pushed<UsageBatch<'static>>, DecodeError> {
+pub fn decode_pushed_usage(body: Bytes) -> Result<DecodedPush<UsageBatch<'static>>, PushDecodeError> {
     let json = lenient::Body::new(&body);
     let update = json.read(|text| decode_usage(text).map(usage))?;
     let rewritten = rewritten(&json);
-    Ok(Pushed { update, body: rewritten.unwrap_or(body) })
+    Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
 }
 
 fn rewritten(json: &lenient::Body<'_>) -> Option<Bytes> {

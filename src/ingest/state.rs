@@ -17,7 +17,7 @@ pub use self::encode::encode_state;
 use self::ordinal::Ordinals;
 use super::draft::{Draft, Fault, MAX_RATE_LIMITS, Place, reject};
 use super::fields::{Group, Member};
-use super::{DecodeError, MAX_AGENTS, MAX_TEXT};
+use super::{MAX_AGENTS, MAX_TEXT, PushDecodeError};
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::decode::words;
 use crate::model::update::RateLimitUpdate;
@@ -40,7 +40,7 @@ const TYPICAL_AGENT: usize = 256;
 ///
 /// A batch that says `complete` loses that mark when an agent in it was rejected: whom it failed to name must not
 /// be taken for gone. `complete` without the list `agents` is rejected for the same reason.
-pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
+pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, PushDecodeError> {
     let Decoded { project, mut batch, whole } = decode(body, now)?;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
     batch.complete &= whole;
@@ -48,7 +48,7 @@ pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, DecodeError> {
 }
 
 /// Reads bodies of `POST /api/state` that outlive their text, such as those that a poll was written down as.
-pub fn decode_states(bodies: &[String], now: Time) -> Result<Vec<Batch<'static>>, DecodeError> {
+pub fn decode_states(bodies: &[String], now: Time) -> Result<Vec<Batch<'static>>, PushDecodeError> {
     bodies.iter().map(|body| decode_state(body, now).map(super::owned::batch)).collect()
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Decoded<'a> {
 }
 
 /// [`decode_state`] for callers with a default project, and a mind of their own about completeness.
-pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, DecodeError> {
+pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, PushDecodeError> {
     let mut reader =
         Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
     let mut input = serde_json::Deserializer::from_str(body);
-    Seed(&mut reader).deserialize(&mut input).map_err(|error| DecodeError::new(&error))?;
-    input.end().map_err(|error| DecodeError::new(&error))?;
+    Seed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
+    input.end().map_err(|error| PushDecodeError::new(&error))?;
     let Body { project, batch, whole, .. } = reader;
     Ok(Decoded { project, batch, whole })
 }

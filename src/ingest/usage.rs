@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 use super::draft::{Draft, Fault, Finished, Place, numbered, reject};
 use super::fields::{Field, Group, Member};
 use super::state::{Counters, project, skip};
-use super::{DecodeError, MAX_AGENTS};
+use super::{MAX_AGENTS, PushDecodeError};
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::model::{DEFAULT_PROJECT, Patch, RejectReason, Rejected, Time, UsageUpdate};
 
@@ -28,11 +28,11 @@ pub struct UsageBatch<'a> {
 /// Reads the body of `POST /api/usage`: `{"project", "usage": [{…}]}`, with one object in place of the list as well.
 ///
 /// Names are understood as in states; a single number for all tokens counts as input where no split is given.
-pub fn decode_usage(body: &str) -> Result<UsageBatch<'_>, DecodeError> {
+pub fn decode_usage(body: &str) -> Result<UsageBatch<'_>, PushDecodeError> {
     let mut reader = Body { project: None, batch: UsageBatch::default(), listed: false };
     let mut input = serde_json::Deserializer::from_str(body);
-    Seed(&mut reader).deserialize(&mut input).map_err(|error| DecodeError::new(&error))?;
-    input.end().map_err(|error| DecodeError::new(&error))?;
+    Seed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
+    input.end().map_err(|error| PushDecodeError::new(&error))?;
     let Body { project, mut batch, .. } = reader;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
     Ok(batch)

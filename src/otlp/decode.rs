@@ -28,7 +28,7 @@ pub enum Encoding {
 
 /// An export.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request {
+pub enum OtlpRequest {
     /// Data points.
     Metrics(ExportMetricsServiceRequest),
     /// Spans.
@@ -39,7 +39,7 @@ pub enum Request {
 
 /// Why a body was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum OtlpDecodeError {
     /// It is larger than `limit` bytes once it is inflated.
     #[error("the body is larger than limits.body, {0} bytes; export smaller batches")]
     TooLarge(usize),
@@ -58,7 +58,7 @@ pub fn decode(
     is_gzip: bool,
     body: &[u8],
     limit: usize,
-) -> Result<Request, DecodeError> {
+) -> Result<OtlpRequest, OtlpDecodeError> {
     decode_counted(signal, encoding, is_gzip, body, limit).map(|(request, _)| request)
 }
 
@@ -69,7 +69,7 @@ pub fn decode_counted(
     is_gzip: bool,
     body: &[u8],
     limit: usize,
-) -> Result<(Request, usize), DecodeError> {
+) -> Result<(OtlpRequest, usize), OtlpDecodeError> {
     let inflated;
     let body = if is_gzip {
         inflated = inflate(body, limit)?;
@@ -78,7 +78,7 @@ pub fn decode_counted(
         body
     };
     if body.len() > limit {
-        return Err(DecodeError::TooLarge(limit));
+        return Err(OtlpDecodeError::TooLarge(limit));
     }
     let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
     let message = schema::request(signal);
@@ -92,7 +92,7 @@ pub fn decode_counted(
         }
     };
     if !weigh::fits(message, body, most) {
-        return Err(DecodeError::TooMany(most));
+        return Err(OtlpDecodeError::TooMany(most));
     }
     match read(signal, body) {
         Ok(request) => Ok((request, unread)),
@@ -103,40 +103,40 @@ pub fn decode_counted(
     }
 }
 
-fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec<u8>, usize), DecodeError> {
+fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec<u8>, usize), OtlpDecodeError> {
     json::to_protobuf(body, message, most).or_else(|error| match (error, lenient::rewrite(body)) {
-        (JsonError::TooLarge, _) => Err(DecodeError::TooMany(most)),
+        (JsonError::TooLarge, _) => Err(OtlpDecodeError::TooMany(most)),
         (JsonError::Malformed(why), None) => Err(malformed("JSON", &why)),
         (JsonError::Malformed(why), Some(rewritten)) => {
             json::to_protobuf(rewritten.as_bytes(), message, most).map_err(|error| match error {
-                JsonError::TooLarge => DecodeError::TooMany(most),
+                JsonError::TooLarge => OtlpDecodeError::TooMany(most),
                 JsonError::Malformed(_) => malformed("JSON", &why),
             })
         }
     })
 }
 
-fn read(signal: Signal, body: &[u8]) -> Result<Request, DecodeError> {
+fn read(signal: Signal, body: &[u8]) -> Result<OtlpRequest, OtlpDecodeError> {
     let read = match signal {
-        Signal::Metrics => ExportMetricsServiceRequest::decode(body).map(Request::Metrics),
-        Signal::Traces => ExportTraceServiceRequest::decode(body).map(Request::Traces),
-        Signal::Logs => ExportLogsServiceRequest::decode(body).map(Request::Logs),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(body).map(OtlpRequest::Metrics),
+        Signal::Traces => ExportTraceServiceRequest::decode(body).map(OtlpRequest::Traces),
+        Signal::Logs => ExportLogsServiceRequest::decode(body).map(OtlpRequest::Logs),
     };
     read.map_err(|error| malformed("protobuf", &error.to_string()))
 }
 
-fn malformed(what: &str, why: &str) -> DecodeError {
-    DecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(why, MAX_ERROR)))
+fn malformed(what: &str, why: &str) -> OtlpDecodeError {
+    OtlpDecodeError::Malformed(format!("the body is not OTLP in {what}: {}", clean(why, MAX_ERROR)))
 }
 
-fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, OtlpDecodeError> {
     Coding::Gzip.inflate(body, limit).map_err(|error| match error {
-        InflateError::TooLarge(limit) => DecodeError::TooLarge(limit),
-        error => DecodeError::Malformed(format!("the body is not gzip: {error}")),
+        InflateError::TooLarge(limit) => OtlpDecodeError::TooLarge(limit),
+        error => OtlpDecodeError::Malformed(format!("the body is not gzip: {error}")),
     })
 }
 
-impl Request {
+impl OtlpRequest {
     /// How many points, spans or records it holds.
     pub fn items(&self) -> u64 {
         let count: usize = match self {
@@ -180,13 +180,13 @@ mod tests {
         let bomb = gzip(&vec![0; 1_000_000]);
         assert!(bomb.len() < 2_000);
         let read = |body: &[u8], limit| decode(Signal::Logs, Encoding::Json, true, body, limit);
-        assert_eq!(read(&bomb, 999_999), Err(DecodeError::TooLarge(999_999)));
+        assert_eq!(read(&bomb, 999_999), Err(OtlpDecodeError::TooLarge(999_999)));
         let small = gzip(b"{}");
-        assert_eq!(read(&small, 2), Ok(Request::Logs(ExportLogsServiceRequest::default())));
-        assert_eq!(read(&small, 1), Err(DecodeError::TooLarge(1)));
-        assert_eq!(read(&small, usize::MAX), Ok(Request::Logs(ExportLogsServiceRequest::default())));
-        assert!(matches!(read(b"{}", 10), Err(DecodeError::Malformed(_))));
-        assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(DecodeError::TooLarge(1)));
+        assert_eq!(read(&small, 2), Ok(OtlpRequest::Logs(ExportLogsServiceRequest::default())));
+        assert_eq!(read(&small, 1), Err(OtlpDecodeError::TooLarge(1)));
+        assert_eq!(read(&small, usize::MAX), Ok(OtlpRequest::Logs(ExportLogsServiceRequest::default())));
+        assert!(matches!(read(b"{}", 10), Err(OtlpDecodeError::Malformed(_))));
+        assert_eq!(decode(Signal::Logs, Encoding::Json, false, b"{}", 1), Err(OtlpDecodeError::TooLarge(1)));
     }
 
     #[test]
@@ -195,22 +195,22 @@ mod tests {
         let body = [0x0a, 0x00].repeat(5_000);
         for signal in Signal::ALL {
             let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
-            assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
+            assert_eq!(read, Err(OtlpDecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
             let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
             assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
         }
         let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
         let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
-        assert_eq!(read, Err(DecodeError::TooMany(MEMORY * body.len())));
+        assert_eq!(read, Err(OtlpDecodeError::TooMany(MEMORY * body.len())));
         let read = decode(Signal::Logs, Encoding::Protobuf, false, &[0x0a, 0x00].repeat(2_000), 4_000);
-        assert_eq!(read, Err(DecodeError::TooMany(LEAST_MEMORY)));
+        assert_eq!(read, Err(OtlpDecodeError::TooMany(LEAST_MEMORY)));
     }
 
     #[test]
     fn json_that_is_no_object_is_refused() {
         for body in ["[]", "3", "", "null"] {
             let read = decode(Signal::Metrics, Encoding::Json, false, body.as_bytes(), 99);
-            assert!(matches!(read, Err(DecodeError::Malformed(_))), "{body}");
+            assert!(matches!(read, Err(OtlpDecodeError::Malformed(_))), "{body}");
         }
     }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::taken::Reason;
 use super::wire::{
     self, Buckets as SentBuckets, ExponentialHistogramDataPoint, HistogramDataPoint, KeyValue, NumberDataPoint,
     SummaryDataPoint,
 };
-use crate::model::Time;
 use crate::model::telemetry::{Buckets, Exponential, MetricValue, Quantiles, Row};
+use crate::model::{RejectReason, Time};
 
 /// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
@@ -17,11 +16,11 @@ const AHEAD: Duration = Duration::from_secs(24 * 3600);
 const MOST_BUCKETS: usize = 1_000;
 
 /// When a point was measured, in nanoseconds; one that doesn't say it was measured `now`.
-pub(crate) fn measured_at(now: Time, time: u64) -> Result<u64, Reason> {
+pub(crate) fn measured_at(now: Time, time: u64) -> Result<u64, RejectReason> {
     let nanos = |time: Time| u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
     match time {
         0 => Ok(nanos(now)),
-        time if time > nanos(now.plus(AHEAD)) => Err(Reason::Time),
+        time if time > nanos(now.plus(AHEAD)) => Err(RejectReason::Time),
         time => Ok(time),
     }
 }
@@ -35,7 +34,7 @@ pub(super) trait Point {
     /// Bit 0: there is no value any more.
     fn flags(&self) -> u32;
     /// Its value; the error says why it has none that can be kept.
-    fn value(&self) -> Result<MetricValue, Reason>;
+    fn value(&self) -> Result<MetricValue, RejectReason>;
 }
 
 macro_rules! point {
@@ -53,8 +52,8 @@ macro_rules! point {
                 self.flags
             }
 
-            fn value(&self) -> Result<MetricValue, Reason> {
-                let read: fn(&$type) -> Result<MetricValue, Reason> = $value;
+            fn value(&self) -> Result<MetricValue, RejectReason> {
+                let read: fn(&$type) -> Result<MetricValue, RejectReason> = $value;
                 read(self)
             }
         }
@@ -62,14 +61,14 @@ macro_rules! point {
 }
 
 point!(NumberDataPoint, |point| {
-    point.value.map(wire::number).filter(|number| !number.is_nan()).map(MetricValue::Number).ok_or(Reason::Value)
+    point.value.map(wire::number).filter(|number| !number.is_nan()).map(MetricValue::Number).ok_or(RejectReason::Value)
 });
 
 point!(HistogramDataPoint, |point| {
     let mut bounds: Vec<f64> = point.explicit_bounds.clone();
     let mut counts = point.bucket_counts.clone();
     if bounds.len() > MOST_BUCKETS {
-        return Err(Reason::Buckets);
+        return Err(RejectReason::Buckets);
     }
     if counts.is_empty() && bounds.is_empty() {
         counts.push(point.count);
@@ -84,7 +83,7 @@ point!(HistogramDataPoint, |point| {
     }
     let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
     if counts.len() != bounds.len() + 1 || !rising || bounds.iter().any(|bound| !bound.is_finite()) {
-        return Err(Reason::Buckets);
+        return Err(RejectReason::Buckets);
     }
     let buckets = Buckets { bounds: Arc::from(bounds), counts: counts.into_boxed_slice(), sum: sum(point.sum)? };
     Ok(MetricValue::Histogram(Box::new(buckets)))
@@ -98,12 +97,12 @@ point!(ExponentialHistogramDataPoint, |point| {
     let threshold = if point.zero_threshold.is_finite() { point.zero_threshold } else { 0.0 };
     let sum = sum(point.sum)?;
     let read = Exponential::new(point.scale, point.zero_count, threshold, positive, negative, sum);
-    read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(Reason::Buckets)
+    read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(RejectReason::Buckets)
 });
 
 point!(SummaryDataPoint, |point| {
     if point.quantile_values.len() > MOST_BUCKETS {
-        return Err(Reason::Buckets);
+        return Err(RejectReason::Buckets);
     }
     let mut values: Vec<(f64, f64)> = point.quantile_values.iter().map(|it| (it.quantile, it.value)).collect();
     values.retain(|(quantile, value)| (0.0..=1.0).contains(quantile) && !value.is_nan());
@@ -114,7 +113,7 @@ point!(SummaryDataPoint, |point| {
 });
 
 /// A sum; what is not given adds nothing.
-fn sum(sent: Option<f64>) -> Result<f64, Reason> {
+fn sum(sent: Option<f64>) -> Result<f64, RejectReason> {
     let sum = sent.unwrap_or(0.0);
-    if sum.is_finite() { Ok(sum) } else { Err(Reason::Value) }
+    if sum.is_finite() { Ok(sum) } else { Err(RejectReason::Value) }
 }

@@ -145,21 +145,21 @@ impl Id {
     /// The message.
     pub(super) fn message(self) -> &'static Message {
         static NONE: Message = Message { name: String::new(), size: 0, fields: Vec::new() };
-        TABLE.messages.get(self.0).unwrap_or(&NONE)
+        SCHEMA.messages.get(self.0).unwrap_or(&NONE)
     }
 }
 
 impl Words {
     /// The number that a word stands for.
     pub(super) fn number(self, word: &str) -> Option<u32> {
-        let values = &TABLE.enums.get(self.0)?.value;
+        let values = &SCHEMA.enums.get(self.0)?.value;
         u32::try_from(values.iter().find(|value| value.name() == word)?.number()).ok()
     }
 }
 
 /// The request of a signal.
 pub(super) fn request(signal: Signal) -> &'static Message {
-    let [metrics, traces, logs] = TABLE.requests;
+    let [metrics, traces, logs] = SCHEMA.requests;
     match signal {
         Signal::Metrics => metrics.message(),
         Signal::Traces => traces.message(),
@@ -167,21 +167,21 @@ pub(super) fn request(signal: Signal) -> &'static Message {
     }
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the descriptors are part of the program, and tests read them")]
     let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
-    Table::of(&set)
+    Schema::of(&set)
 });
 
 /// What the requests consist of.
 #[derive(Debug)]
-struct Table {
+struct Schema {
     requests: [Id; Signal::ALL.len()],
     messages: Vec<Message>,
     enums: Vec<EnumDescriptorProto>,
 }
 
-impl Table {
+impl Schema {
     fn of(set: &FileDescriptorSet) -> Self {
         let mut declared = Declared::default();
         for file in &set.file {
@@ -310,7 +310,7 @@ mod tests {
                 Kind::Hex => json!("0a0b"),
                 Kind::Bytes => json!("AQI="),
                 Kind::Bool => json!(true),
-                Kind::Word(words) => json!(TABLE.enums[words.0].value.last().expect("words").name()),
+                Kind::Word(words) => json!(SCHEMA.enums[words.0].value.last().expect("words").name()),
                 Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sfixed64 => json!("-5"),
                 Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => json!(7),
                 Kind::Double => json!(0.5),

@@ -3,7 +3,7 @@
 //! Never counts more than was measured, whatever is repeated, reordered or restarted, and whether one process exports or
 //! several that are alike in every attribute. What can't be told apart counts as the least that it can be.
 
-use super::taken::Reason;
+use crate::model::RejectReason;
 
 /// Runs of one stream that are told apart: processes at once, and those of before.
 const MAX_RUNS: usize = 16;
@@ -94,7 +94,7 @@ impl<V: Total> Runs<V> {
     }
 
     /// Where a point belongs, or why it does not count.
-    pub fn judge(&self, start: u64, time: u64, value: &V) -> Result<Place, Reason> {
+    pub fn judge(&self, start: u64, time: u64, value: &V) -> Result<Place, RejectReason> {
         // Of a process that is known, what counts is its own order; else that of all that counted at the time. Where a
         // start is unknown, any of them may be its process, and starts tell no other processes apart either.
         let began = known_start(start, time);
@@ -108,10 +108,10 @@ impl<V: Total> Runs<V> {
         let mut nearest: Option<usize> = None;
         for (place, run) in self.runs.iter().enumerate().filter(|(_, run)| of_its_time(run)) {
             if run.time == time {
-                return Err(Reason::Duplicate);
+                return Err(RejectReason::Duplicate);
             }
             if run.time > time {
-                return Err(Reason::Stale);
+                return Err(RejectReason::Stale);
             }
             let is_nearer = nearest
                 .and_then(|known| self.runs.get(known))
@@ -124,13 +124,13 @@ impl<V: Total> Runs<V> {
             return Ok(Place::GoesOn(place));
         }
         if began < self.since {
-            return Err(Reason::Stale);
+            return Err(RejectReason::Stale);
         }
         if self.runs.len() < MAX_RUNS {
             return Ok(Place::Begins);
         }
         let oldest = self.runs.iter().enumerate().min_by_key(|(_, run)| run.time);
-        oldest.filter(|(_, run)| run.time <= began).map(|(place, _)| Place::Replaces(place)).ok_or(Reason::Stale)
+        oldest.filter(|(_, run)| run.time <= began).map(|(place, _)| Place::Replaces(place)).ok_or(RejectReason::Stale)
     }
 
     /// The last value of the run that a point goes on from.
@@ -188,7 +188,7 @@ impl Intervals {
     }
 
     /// Takes in the time of a point, from `start` to `time`; a start of 0 is unknown.
-    pub fn take(&mut self, start: u64, time: u64) -> Result<(), Reason> {
+    pub fn take(&mut self, start: u64, time: u64) -> Result<(), RejectReason> {
         let start = if start == 0 || start > time { time } else { start };
         let is_moment = start == time;
         if !is_moment && let Some(place) = self.0.iter().position(|(_, end)| *end == start) {
@@ -205,7 +205,7 @@ impl Intervals {
             if self.0.iter().all(|(_, until)| *until < time) {
                 self.add((time, time));
             }
-            return Err(Reason::Duplicate);
+            return Err(RejectReason::Duplicate);
         }
         match self.0.iter().position(|(from, _)| *from == time) {
             Some(place) => {
@@ -376,7 +376,7 @@ mod tests {
                 prop_assert_eq!(intervals.take(10 + at * 10, 20 + at * 10), Ok(()));
             }
             for at in &order {
-                prop_assert_eq!(intervals.take(10 + at * 10, 20 + at * 10), Err(Reason::Duplicate));
+                prop_assert_eq!(intervals.take(10 + at * 10, 20 + at * 10), Err(RejectReason::Duplicate));
             }
             prop_assert_eq!(intervals.parts(), &[(10, 410)]);
         }

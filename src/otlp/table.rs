@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use super::config::{Dropped, OtlpConfig};
 use super::identity::{Hash, Label, LabelRules};
+use super::outcome::ExportOutcome;
 use super::point::{Point, measured_at};
-use super::taken::{Reason, Taken};
 use super::wire::{self, Data, ExportMetricsServiceRequest, InstrumentationScope, Metric, Resource, Temporality};
-use crate::model::Time;
 use crate::model::telemetry::{MetricValue, Telemetry};
+use crate::model::{RejectReason, Time};
 use family::{Families, weight};
 use feed::{Counted, Meaning, Stream, feed};
 
@@ -33,7 +33,7 @@ type Streams = HashMap<u64, Stream, BuildHasherDefault<Itself>>;
 
 /// All streams and series.
 #[derive(Debug)]
-pub struct Table {
+pub struct StreamTable {
     hash: Hash,
     rules: LabelRules,
     config: OtlpConfig,
@@ -64,7 +64,7 @@ struct Context<'a> {
     identity: u64,
 }
 
-impl Table {
+impl StreamTable {
     /// An empty table; `key` is random, so that nobody can choose identities.
     pub fn new(key: u64, config: &OtlpConfig) -> Self {
         Self {
@@ -90,8 +90,8 @@ impl Table {
     }
 
     /// Takes in an export.
-    pub fn apply(&mut self, now: Time, request: &ExportMetricsServiceRequest) -> Taken {
-        let mut taken = Taken::default();
+    pub fn apply(&mut self, now: Time, request: &ExportMetricsServiceRequest) -> ExportOutcome {
+        let mut taken = ExportOutcome::default();
         let (no_resource, no_scope) = (Resource::default(), InstrumentationScope::default());
         for producer in &request.resource_metrics {
             let resource = producer.resource.as_ref().unwrap_or(&no_resource);
@@ -113,7 +113,7 @@ impl Table {
         taken
     }
 
-    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut Taken) {
+    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut ExportOutcome) {
         let (meaning, temporality) = match &metric.data {
             None => return,
             Some(Data::Gauge(_)) => (Meaning::Gauge, Some(Temporality::Cumulative)),
@@ -126,7 +126,7 @@ impl Table {
             Some(Data::Summary(_)) => (Meaning::Summary, Some(Temporality::Cumulative)),
         };
         let Some(temporality) = temporality else {
-            return taken.reject(Reason::Temporality, wire::points(metric));
+            return taken.reject(RejectReason::Temporality, wire::points(metric));
         };
         // What a process has counted stays counted when another takes its place; what it held is held no more.
         let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
@@ -143,13 +143,13 @@ impl Table {
         }
     }
 
-    fn points<P: Point>(&mut self, now: Time, context: &Context<'_>, points: &[P], taken: &mut Taken) {
+    fn points<P: Point>(&mut self, now: Time, context: &Context<'_>, points: &[P], taken: &mut ExportOutcome) {
         for point in points {
             taken.add(self.point(now, context, point));
         }
     }
 
-    fn point<P: Point>(&mut self, now: Time, context: &Context<'_>, point: &P) -> Result<(), Reason> {
+    fn point<P: Point>(&mut self, now: Time, context: &Context<'_>, point: &P) -> Result<(), RejectReason> {
         let identity = context.identity.wrapping_add(self.hash.attributes(point.attributes()));
         if point.flags() & 1 != 0 {
             self.end(identity);
@@ -162,7 +162,7 @@ impl Table {
             && context.meaning == Meaning::Counter
             && !(number >= 0.0 && number.is_finite())
         {
-            return Err(Reason::Value);
+            return Err(RejectReason::Value);
         }
         let (family, slot) = match self.streams.get(&identity) {
             Some(stream) => (stream.family, stream.slot),
@@ -170,7 +170,7 @@ impl Table {
         };
         let (Some(stream), Some(series)) = (self.streams.get_mut(&identity), self.families.series_mut(family, slot))
         else {
-            return Err(Reason::Conflict);
+            return Err(RejectReason::Conflict);
         };
         feed(now, series, stream, context.meaning, (start, time), value)?;
         (series.seen, stream.seen) = (now, now);
@@ -186,14 +186,14 @@ impl Table {
         point: &P,
         identity: u64,
         value: &MetricValue,
-    ) -> Result<(u32, u32), Reason> {
+    ) -> Result<(u32, u32), RejectReason> {
         let weight = weight(value);
         if self.kept + weight > self.config.max_series {
-            return Err(Reason::SeriesCap);
+            return Err(RejectReason::SeriesCap);
         }
         let origin = context.origin;
         let common = origin.labels.get_or_init(|| self.rules.origin(origin.resource, origin.scope));
-        let labels = self.rules.series(common, point.attributes()).map_err(|_| Reason::Labels)?;
+        let labels = self.rules.series(common, point.attributes()).map_err(|_| RejectReason::Labels)?;
         let place = self.families.place(now, context.metric, context.meaning, labels, value, &self.config)?;
         let (family, slot) = place;
         self.kept += weight;

@@ -82,11 +82,11 @@ pub(super) fn identify(
 
 /// What the sender of a request says of itself, in the address that it posts to and in headers, under OpenTelemetry's names.
 #[derive(Clone, Debug, Default)]
-pub struct Sender {
+pub struct SenderIdentity {
     attributes: Vec<KeyValue>,
 }
 
-impl Sender {
+impl SenderIdentity {
     /// Of the parameters of an address, then of headers. `agent` and `project` may be given by these names; what could be
     /// no name is passed over.
     pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
@@ -103,7 +103,7 @@ impl Sender {
 
     /// The project and the agent of a hook of `tool`: whom its sender names, else whom the first fitting of `rules` names,
     /// else the folder that its session works in, else the tool.
-    pub fn agent_of_hook(&self, rules: &[AgentRule], tool: &str, cwd: Option<&str>) -> (Arc<str>, Arc<str>) {
+    pub fn identify_hook_agent(&self, rules: &[AgentRule], tool: &str, cwd: Option<&str>) -> (Arc<str>, Arc<str>) {
         let mut item = vec![word("service.name", tool)];
         item.extend(cwd.map(|cwd| word("cwd", cwd)));
         let folder = cwd.and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
@@ -171,12 +171,12 @@ mod tests {
 
     #[test]
     fn names_come_from_the_sender_else_a_rule_else_the_folder() {
-        let named = |sender: &Sender, rules: &[AgentRule], cwd: &str| {
-            let (project, agent) = sender.agent_of_hook(rules, "claude-code", Some(cwd));
+        let named = |sender: &SenderIdentity, rules: &[AgentRule], cwd: &str| {
+            let (project, agent) = sender.identify_hook_agent(rules, "claude-code", Some(cwd));
             format!("{project}/{agent}")
         };
         let here = "/srv/me/shop/";
-        let none = Sender::default();
+        let none = SenderIdentity::default();
         let rule = |key: &str, pattern: &str| AgentRule {
             r#match: BTreeMap::from([(key.to_owned(), pattern.to_owned())]),
             agent: "ruled".to_owned(),
@@ -186,15 +186,15 @@ mod tests {
         assert_eq!(named(&none, &[rule("cwd", "*/me/*")], here), "rules/ruled");
         assert_eq!(named(&none, &[rule("service.name", "claude-code")], here), "rules/ruled");
         assert_eq!(named(&none, &[rule("cwd", "/other")], here), "default/shop");
-        let sender = Sender::new([("agent", "\u{7}"), ("agent", ""), ("agent", "b"), ("project", "p")]);
+        let sender = SenderIdentity::new([("agent", "\u{7}"), ("agent", ""), ("agent", "b"), ("project", "p")]);
         assert_eq!(named(&sender, &[rule("cwd", "*/me/*")], here), "p/b");
-        let sender = Sender::new([("agent.name", "c"), ("service.namespace", "n"), ("team", "t")]);
+        let sender = SenderIdentity::new([("agent.name", "c"), ("service.namespace", "n"), ("team", "t")]);
         assert_eq!(named(&sender, &[], here), "n/c");
-        assert_eq!(named(&Sender::new([("team", "t")]), &[rule("team", "t")], here), "rules/ruled");
+        assert_eq!(named(&SenderIdentity::new([("team", "t")]), &[rule("team", "t")], here), "rules/ruled");
         for folder in ["/", "", "/srv/59285d37-8029-4d05-936d-7005fe197e0d", "/srv/me@example.com"] {
             assert_eq!(named(&none, &[], folder), "default/claude-code", "{folder}");
         }
         assert_eq!(named(&none, &[], r"C:\work\till"), "default/till");
-        assert_eq!(none.agent_of_hook(&[], "codex", None), ("default".into(), "codex".into()));
+        assert_eq!(none.identify_hook_agent(&[], "codex", None), ("default".into(), "codex".into()));
     }
 }

@@ -46,11 +46,11 @@ fn callback() -> super::litellm::callback::Calls {
 
 fn sums(profiles: &mut Profiles, paths: &[&str]) -> Sums {
     let mut sums = Sums::new();
-    let distil = |path: &&str| match *path {
-        CALLBACK => profiles.distil_callback(before(), &callback().request),
-        path => profiles.distil(before(), &export(path)),
+    let extract = |path: &&str| match *path {
+        CALLBACK => profiles.extract_callback(before(), &callback().request),
+        path => profiles.extract(before(), &export(path)),
     };
-    for said in paths.iter().flat_map(distil) {
+    for said in paths.iter().flat_map(extract) {
         let key = format!("{}/{} {}", said.project, said.agent, said.model.as_deref().unwrap_or("-"));
         let (tokens, cost, counts) = sums.entry(key).or_default();
         tokens.iter_mut().zip(said.tokens).for_each(|(sum, step)| *sum += step);
@@ -152,7 +152,7 @@ fn what_one_export_says_of_several_agents_goes_to_each() {
         })
     };
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.distil(before(), &spans(&["clerk", "manager", "clerk"]));
+    let said = profiles.extract(before(), &spans(&["clerk", "manager", "clerk"]));
     let of = |agent: &str| {
         let its = said.iter().filter(|it| &*it.agent == agent);
         its.fold((0, 0), |(tokens, requests), it| (tokens + it.tokens[0], requests + it.requests))
@@ -176,7 +176,7 @@ fn the_conventions_count_once_in_metrics_and_spans() {
 #[test]
 fn autogen_names_its_agents_and_its_client_counts() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.distil(before(), &export("autogen/team-tool-001-traces.pb"));
+    let said = profiles.extract(before(), &export("autogen/team-tool-001-traces.pb"));
     let mut names: Vec<&str> = said.iter().map(|it| &*it.agent).collect();
     names.sort_unstable();
     assert_eq!(names, ["clerk", "manager"]);
@@ -201,7 +201,7 @@ fn prices_and_names_come_from_the_configuration_where_telemetry_has_none() {
     assert!((cost - (1134.0 + 10.0 * 64.0 + 0.1 * 4096.0) / 1e6).abs() < 1e-12, "{cost}");
 
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.distil(before(), &export("codex/success-http-json-002-logs.json"));
+    let said = profiles.extract(before(), &export("codex/success-http-json-002-logs.json"));
     assert!(said.iter().filter(|it| it.has_usage()).all(|it| it.cost_usd.is_none()), "{said:?}");
 }
 
@@ -217,9 +217,9 @@ fn what_arrives_is_noted_by_agent_and_signal() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     assert_eq!(profiles.receptions(), []);
     let later = before().plus(std::time::Duration::from_secs(5));
-    profiles.distil(before(), &export("claude-code/success-http-json-002-logs.json"));
-    profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
-    profiles.distil(later, &export("claude-code/success-http-json-003-metrics.json"));
+    profiles.extract(before(), &export("claude-code/success-http-json-002-logs.json"));
+    profiles.extract(later, &export("claude-code/success-http-json-003-metrics.json"));
+    profiles.extract(later, &export("claude-code/success-http-json-003-metrics.json"));
     let [reception] = &profiles.receptions()[..] else { panic!("one agent") };
     assert_eq!((&*reception.agent, reception.agent_type, reception.is_named), ("claude-code", "claude-code", false));
     let [Some(metrics), None, Some(logs), None] = reception.channels else { panic!("{reception:?}") };
@@ -261,7 +261,7 @@ fn gemini_cli_counts_each_refusal_once_though_it_has_two_points() {
 fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let paths = ["001-traces", "002-logs", "003-metrics"].map(|it| format!("gemini-cli/success-http-{it}.json"));
-    let said = paths.iter().flat_map(|path| profiles.distil(before(), &export(path)));
+    let said = paths.iter().flat_map(|path| profiles.extract(before(), &export(path)));
     let names: std::collections::BTreeSet<Arc<str>> = said.map(|it| it.agent).collect();
     assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
 }
@@ -270,11 +270,11 @@ fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
 fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let run = export("langflow/run-success-035-traces.pb");
-    let [said] = &profiles.distil(before(), &run)[..] else { panic!("one flow") };
+    let [said] = &profiles.extract(before(), &run)[..] else { panic!("one flow") };
     assert_eq!((&*said.agent, said.agent_type), ("flow-f4dcd9d9", "langflow"));
     let [EndedTask { is_done: true, took: Some(took) }] = said.tasks[..] else { panic!("{said:?}") };
     assert_eq!(took.as_millis(), 1_202);
-    assert!(profiles.distil(before(), &run).is_empty(), "sent again");
+    assert!(profiles.extract(before(), &run).is_empty(), "sent again");
     // Its metrics name no flow.
     let requests = sums(&mut profiles, &["langflow/run-success-034-metrics.pb", "langflow/run-success-040-metrics.pb"]);
     assert_eq!(
@@ -293,7 +293,7 @@ fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
         project: Some("shop".to_owned()),
     };
     profiles.configure(&OtlpConfig { agents: vec![rule], ..OtlpConfig::default() });
-    let said = profiles.distil(before(), &Export::Traces(failed));
+    let said = profiles.extract(before(), &Export::Traces(failed));
     let stock = said.iter().find(|it| &*it.agent == "stock").expect("by its rule");
     assert!(matches!(stock.tasks[..], [EndedTask { is_done: false, .. }]) && stock.requests == 0, "{stock:?}");
 }

@@ -11,7 +11,7 @@ use super::error::{Refusal, json as json_answer};
 use super::hooks;
 use crate::metrics::Own;
 use crate::model::{Input, RejectReason};
-use crate::otlp::Taken;
+use crate::otlp::ExportOutcome;
 
 /// Answers a body of calls that LiteLLM's generic API callback posts.
 pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Result<Response, Refusal> {
@@ -23,18 +23,18 @@ pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Res
     let result = taking.await;
     count(&context.own, &result);
     let taken = result?;
-    let answer = match taken.partial() {
+    let answer = match taken.partial_success() {
         Some((rejected, error)) => json!({"accepted": taken.accepted, "rejected": rejected, "error": error}),
         None => json!({"accepted": taken.accepted}),
     };
     Ok(json_answer(StatusCode::OK, answer.to_string()))
 }
 
-fn count(own: &Own, result: &Result<Taken, Refusal>) {
+fn count(own: &Own, result: &Result<ExportOutcome, Refusal>) {
     match result {
         Ok(taken) => {
             own.ingested(Input::Callback, taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(Input::Callback, reason.into(), count));
+            taken.rejected().for_each(|(reason, count)| own.rejected(Input::Callback, reason, count));
         }
         Err(refusal) => {
             let is_unreadable = refusal.status == StatusCode::BAD_REQUEST;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     /// What of it is counted.
-    fn check(result: Result<Taken, Refusal>, expected: &[&str]) {
+    fn check(result: Result<ExportOutcome, Refusal>, expected: &[&str]) {
         let own = Own::new();
         count(&own, &result);
         let page = own.text(crate::metrics::Format::OpenMetrics);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_counted() {
-        check(Ok(Taken::all(3)), &["} 3"]);
+        check(Ok(ExportOutcome::all_accepted(3)), &["} 3"]);
         for (status, reason) in [(400, "malformed"), (413, "too_large"), (503, "busy")] {
             let refusal = Refusal::new(StatusCode::from_u16(status).expect("a status"), "no");
             check(Err(refusal), &[&*format!(",reason=\"{reason}\"}} 1")]);

@@ -27,7 +27,7 @@ use super::connections::{Arriving, Connection, MAX_HEAD};
 use super::error::Refusal;
 use super::otlp::{self, Failure};
 use super::routes::{Asked, Way};
-use crate::otlp::{DecodeError, Encoding, response};
+use crate::otlp::{Encoding, OtlpDecodeError, response};
 
 /// Exports under way on one connection at once; senders have one for each signal.
 const STREAMS: u32 = 32;
@@ -127,8 +127,8 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Status> {
 }
 
 /// The one message of a body, and whether it is gzip.
-pub(super) fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), DecodeError> {
-    let malformed = |what: &str| DecodeError::Malformed(format!("the body is not one gRPC message: {what}"));
+pub(super) fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), OtlpDecodeError> {
+    let malformed = |what: &str| OtlpDecodeError::Malformed(format!("the body is not one gRPC message: {what}"));
     if body.len() < PREFIX {
         return Err(malformed("it has no length"));
     }
@@ -202,7 +202,7 @@ mod tests {
             (framed(0, u32::MAX, b"ab"), true),
             (Bytes::from_static(b"\0\0\0\0"), true),
         ] {
-            assert!(matches!(message(body.clone(), is_gzip), Err(DecodeError::Malformed(_))), "{body:?}");
+            assert!(matches!(message(body.clone(), is_gzip), Err(OtlpDecodeError::Malformed(_))), "{body:?}");
         }
     }
 

@@ -12,16 +12,16 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use super::Context;
 use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
-use crate::ingest::hooks::{HookError, HookEvent, Tool};
+use crate::ingest::hooks::{HookError, HookEvent, HookTool};
 use crate::metrics::Own;
 use crate::model::{Hook, Input, RejectReason};
-use crate::profiles::identity::Sender;
+use crate::profiles::identity::SenderIdentity;
 
 /// Headers that say what parameters of the address may say as well.
 const HEADERS: [(&str, &str); 2] = [("x-lookout-agent", "agent"), ("x-lookout-project", "project")];
 
 /// Answers a hook of `tool`.
-pub(super) async fn answer(context: &Context, tool: &'static Tool, request: Request<Arriving>) -> Response {
+pub(super) async fn answer(context: &Context, tool: &'static HookTool, request: Request<Arriving>) -> Response {
     let sender = sender(request.uri(), request.headers());
     settle(&context.own, read(context, tool, request).await, |event| {
         let event = match event {
@@ -31,18 +31,18 @@ pub(super) async fn answer(context: &Context, tool: &'static Tool, request: Requ
                 return Done::Rejected;
             }
         };
-        let agent = sender.agent_of_hook(&context.agent_rules.borrow(), tool.name, event.cwd.as_deref());
+        let agent = sender.identify_hook_agent(&context.agent_rules.borrow(), tool.name, event.cwd.as_deref());
         let orders = Arc::clone(&context.stop_orders.borrow());
         let order = event.moment.and_then(|moment| Some((moment, orders.order((&agent.0, &agent.1), moment)?)));
         let answer = order.map(|(moment, stop)| (tool.stop)(moment, &format!("{} {}", agent.1, stop.why)));
         let stop = order.map(|(_, stop)| stop.clone());
-        hand_over(event.of_agent(tool, agent, stop), answer, |hook| context.engine.hook(hook))
+        hand_over(event.into_hook(tool, agent, stop), answer, |hook| context.engine.hook(hook))
     })
 }
 
 async fn read(
     context: &Context,
-    tool: &'static Tool,
+    tool: &'static HookTool,
     request: Request<Arriving>,
 ) -> Result<Result<HookEvent, HookError>, Refusal> {
     let body = context.bodies.read(request).await?;
@@ -72,11 +72,11 @@ enum Done {
 }
 
 /// What the sender of a request says of itself.
-pub(super) fn sender(uri: &Uri, headers: &HeaderMap) -> Sender {
+pub(super) fn sender(uri: &Uri, headers: &HeaderMap) -> SenderIdentity {
     let parameters = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
     let parameters = parameters.map(|query| query.0).unwrap_or_default();
     let said = parameters.iter().map(|(key, value)| (&**key, &**value));
-    Sender::new(
+    SenderIdentity::new(
         said.chain(HEADERS.iter().filter_map(|(header, key)| Some((*key, headers.get(*header)?.to_str().ok()?)))),
     )
 }

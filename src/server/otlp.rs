@@ -14,7 +14,7 @@ use super::error::Refusal;
 use crate::engine::telemetry::ExportError;
 use crate::metrics::Own;
 use crate::model::RejectReason;
-use crate::otlp::{self, DecodeError, Encoding, Signal, Taken};
+use crate::otlp::{self, Encoding, ExportOutcome, OtlpDecodeError, Signal};
 
 /// Why an export was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ pub(super) async fn receive(
     encoding: Encoding,
     body: Arriving,
     give_way: &CancellationToken,
-    message: impl FnOnce(Bytes) -> Result<(bool, Bytes), DecodeError>,
-) -> Result<Taken, Failure> {
+    message: impl FnOnce(Bytes) -> Result<(bool, Bytes), OtlpDecodeError>,
+) -> Result<ExportOutcome, Failure> {
     let receiving = async {
         let (is_gzip, message) = message(context.bodies.gather(body, give_way).await?).map_err(ExportError::from)?;
         Ok(context.otlp.export(signal, encoding, is_gzip, message).await?)
@@ -50,21 +50,21 @@ pub(super) fn count_busy(own: &Own, signal: Signal) {
     own.rejected(signal.into(), RejectReason::Busy, 1);
 }
 
-fn count(own: &Own, signal: Signal, result: &Result<Taken, Failure>) {
+fn count(own: &Own, signal: Signal, result: &Result<ExportOutcome, Failure>) {
     let failure = match result {
         Ok(taken) => {
             own.ingested(signal.into(), taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(signal.into(), reason.into(), count));
-            if taken.unread > 0 {
-                own.rejected(signal.into(), RejectReason::Value, taken.unread);
+            taken.rejected().for_each(|(reason, count)| own.rejected(signal.into(), reason, count));
+            if taken.undecodable_values > 0 {
+                own.rejected(signal.into(), RejectReason::Value, taken.undecodable_values);
             }
             return;
         }
         Err(failure) => failure,
     };
     let reason = match failure {
-        Failure::Export(ExportError::Decode(DecodeError::Malformed(_))) => RejectReason::Malformed,
-        Failure::Export(ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)))
+        Failure::Export(ExportError::Decode(OtlpDecodeError::Malformed(_))) => RejectReason::Malformed,
+        Failure::Export(ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooMany(_)))
         | Failure::Unread(Unread::TooLarge(_)) => RejectReason::TooLarge,
         Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom | Unread::Slow) => {
             return count_busy(own, signal);
@@ -100,7 +100,7 @@ pub(super) async fn answer(
     match result {
         Ok(taken) => respond(told, StatusCode::OK, otlp::response(signal, told, &taken)),
         Err(refusal) => {
-            let body = otlp::refusal(told, code(refusal.status), &refusal.message);
+            let body = otlp::error_response(told, code(refusal.status), &refusal.message);
             let mut response = respond(told, refusal.status, body);
             if let Some((name, value)) = refusal.header {
                 response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -115,7 +115,7 @@ async fn export(
     signal: Signal,
     encoding: Encoding,
     request: Request<Arriving>,
-) -> Result<Taken, Refusal> {
+) -> Result<ExportOutcome, Refusal> {
     let is_gzip = match request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
         None | Some(b"" | b"identity") => false,
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => true,
@@ -143,8 +143,8 @@ impl From<Failure> for Refusal {
 impl From<ExportError> for Refusal {
     fn from(error: ExportError) -> Self {
         let (status, header) = match &error {
-            ExportError::Decode(DecodeError::Malformed(_)) => (StatusCode::BAD_REQUEST, None),
-            ExportError::Decode(DecodeError::TooLarge(_) | DecodeError::TooMany(_)) => {
+            ExportError::Decode(OtlpDecodeError::Malformed(_)) => (StatusCode::BAD_REQUEST, None),
+            ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooMany(_)) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, Some((header::CONNECTION, "close")))
             }
             ExportError::Busy | ExportError::Stopped => {

@@ -11,7 +11,7 @@ use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use crate::engine::Accepted;
 use crate::engine::handle::Turn;
-use crate::ingest::{DecodeError, pushed_state, pushed_usage};
+use crate::ingest::{PushDecodeError, decode_pushed_state, decode_pushed_usage};
 use crate::model::{Input, RejectReason};
 
 /// `POST /api/state`.
@@ -40,13 +40,13 @@ fn answer(context: &Context, input: Input, pushed: Result<Accepted, Refusal>) ->
 async fn push_state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
     let now = context.clock.wall();
-    let (state, turn) = decoded(context, Input::State, body, move |body| pushed_state(body, now)).await?;
+    let (state, turn) = decoded(context, Input::State, body, move |body| decode_pushed_state(body, now)).await?;
     Ok(context.engine.push_state(state, turn).await?)
 }
 
 async fn push_usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
-    let (usage, turn) = decoded(context, Input::Usage, body, pushed_usage).await?;
+    let (usage, turn) = decoded(context, Input::Usage, body, decode_pushed_usage).await?;
     Ok(context.engine.push_usage(usage, turn).await?)
 }
 
@@ -55,7 +55,7 @@ async fn decoded<T: Send + 'static>(
     context: &Context,
     input: Input,
     body: Bytes,
-    decode: impl FnOnce(Bytes) -> Result<T, DecodeError> + Send + 'static,
+    decode: impl FnOnce(Bytes) -> Result<T, PushDecodeError> + Send + 'static,
 ) -> Result<(T, Turn), Refusal> {
     let (decoded, turn) = context.bodies.decode(body, decode).await?;
     let decoded = decoded.map_err(|error| {

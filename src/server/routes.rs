@@ -22,7 +22,7 @@ use super::scrape::Scraper;
 use super::sending::Sending;
 use super::{Context, Shared, Surface, api, callbacks, hooks, otlp, pushes, quiet};
 use crate::config::server::Role::{self, Admin, Ingest, Read};
-use crate::ingest::hooks::{TOOLS, Tool};
+use crate::ingest::hooks::{HookTool, TOOLS};
 use crate::otlp::Signal;
 
 /// Every route.
@@ -41,7 +41,8 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::past_router("/api/state", Way::State, "states of agents and components"),
         Route::past_router("/api/usage", Way::Usage, "increments of usage"),
     ];
-    let hook = |tool: &&'static Tool| Route::past_router(tool.path, Way::Hook(tool), "an event of the tool's hooks");
+    let hook =
+        |tool: &&'static HookTool| Route::past_router(tool.path, Way::Hook(tool), "an event of the tool's hooks");
     let hooks = TOOLS.iter().map(hook);
     let last = [
         Route::past_router("/hooks/litellm", Way::Callback, "calls that LiteLLM's generic API callback posts"),
@@ -87,7 +88,7 @@ pub(super) enum Way {
     /// To those who take in usage.
     Usage,
     /// To those who take in hooks.
-    Hook(&'static Tool),
+    Hook(&'static HookTool),
     /// To those who take in LiteLLM's callbacks.
     Callback,
     /// To those who take in OTLP, on every listener and by any method: a refusal is put in OTLP's own words.

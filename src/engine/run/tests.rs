@@ -8,14 +8,14 @@ use crate::alerts::config::DigestConfig;
 use crate::engine::Handle;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig};
 use crate::ingest::hooks::claude_code::TOOL;
-use crate::ingest::{Pushed, pushed_state};
+use crate::ingest::{DecodedPush, decode_pushed_state};
 use crate::model::{AgentStatus, Batch};
 use crate::notify::Receiver;
 use crate::rules::compile::RuleSettings;
 use crate::store::config::StoreConfig;
 
-fn pushed(body: &'static str) -> Pushed<Batch<'static>> {
-    pushed_state(Bytes::from_static(body.as_bytes()), Time::from_millis(0)).unwrap()
+fn pushed(body: &'static str) -> DecodedPush<Batch<'static>> {
+    decode_pushed_state(Bytes::from_static(body.as_bytes()), Time::from_millis(0)).unwrap()
 }
 
 /// An engine of which nothing outlives the test.
@@ -60,7 +60,7 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
     let hook = |event: &str| {
         let body = format!(r#"{{"session_id": "s", "hook_event_name": "{event}"}}"#);
         let event = TOOL.decode(body.as_bytes(), Time::from_millis(0)).unwrap();
-        handle.hook(event.of_agent(&TOOL, ("default".into(), "a".into()), None))
+        handle.hook(event.into_hook(&TOOL, ("default".into(), "a".into()), None))
     };
     assert!((1..many).all(|_| hook("UserPromptSubmit")) && hook("Stop"));
     assert!(!hook("SessionEnd"), "a hook too many is turned away and changes nothing");

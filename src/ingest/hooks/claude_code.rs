@@ -11,13 +11,13 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{HookError, HookEvent, Tool, hash, text, word};
+use super::{HookError, HookEvent, HookTool, hash, text, word};
 use crate::decode::retry::retry_at;
 use crate::model::Time;
 use crate::model::hook::{End, Failure, Moment, Step};
 
 /// Claude Code.
-pub const TOOL: Tool = Tool { name: "claude-code", path: "/hooks/claude-code", read, stop };
+pub const TOOL: HookTool = HookTool { name: "claude-code", path: "/hooks/claude-code", read, stop };
 
 /// The fields that are read; every other one is skipped unread.
 #[derive(Deserialize)]

@@ -191,7 +191,7 @@ proptest! {
             let fields = json!({"session_id": number, "cwd": &value, "tool_name": &value, "agent_id": null,
                 "background_tasks": {"a": number}, "error": &value, "notification_type": &value});
             if let Ok(event) = TOOL.decode(body(event, &fields).as_bytes(), NOON) {
-                let hook = event.of_agent(&TOOL, ("shop".into(), "a".into()), None);
+                let hook = event.into_hook(&TOOL, ("shop".into(), "a".into()), None);
                 let written = serde_json::to_string(&hook).expect("it is written");
                 prop_assert_eq!(serde_json::from_str::<Hook>(&written).expect("it is read"), hook);
             }

@@ -115,7 +115,7 @@ impl World {
         let whom = (Arc::from("shop"), Arc::from(agent));
         let order = event.moment.and_then(|moment| Some((moment, self.order((&whom.0, &whom.1), moment)?)));
         let stop = order.as_ref().map(|(_, stop)| stop.clone());
-        self.step(seconds, Event::Hook(event.of_agent(&TOOL, whom, stop)));
+        self.step(seconds, Event::Hook(event.into_hook(&TOOL, whom, stop)));
         let Some((moment, stop)) = order else { return String::new() };
         let answer = (TOOL.stop)(moment, &format!("{agent} {}", stop.why));
         let answer: Value = serde_json::from_str(&answer).expect("JSON");

@@ -2,14 +2,14 @@
 
 use prost::Message as _;
 
-use crate::otlp::decode::{DecodeError, Encoding, Request, decode, decode_counted};
+use crate::otlp::decode::{Encoding, OtlpDecodeError, OtlpRequest, decode, decode_counted};
 use crate::otlp::schema::Signal;
 use crate::otlp::wire::{
     self, Buckets, Data, ExponentialHistogram, ExportLogsServiceRequest, Histogram, LogRecord, Metric, Number,
     ResourceLogs, ScopeLogs, Sum, Value,
 };
 
-fn read(signal: Signal, json: &str) -> Result<Request, DecodeError> {
+fn read(signal: Signal, json: &str) -> Result<OtlpRequest, OtlpDecodeError> {
     decode(signal, Encoding::Json, false, json.as_bytes(), 1_000_000)
 }
 
@@ -41,7 +41,7 @@ fn json_is_read_in_every_form_that_senders_write() {
                 {"count": "3", "sum": null, "bucketCounts": ["1", 2], "explicitBounds": [0.5], "min": null}]}},
             {"name": "x", "exponentialHistogram": {"aggregationTemporality": 1, "dataPoints": [
                 {"scale": -1, "positive": {"offset": "2", "bucketCounts": [1]}, "negative": {}}]}}]}]}]}"#;
-    let Ok(Request::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
+    let Ok(OtlpRequest::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
     let producer = &request.resource_metrics[0];
     let values: Vec<_> = producer.resource.as_ref().expect("a resource").attributes.iter().map(wire::value).collect();
     assert_eq!(values[..5], [None, None, None, Some(&Value::IntValue(7)), Some(&Value::IntValue(7))]);
@@ -63,7 +63,7 @@ fn json_is_read_in_every_form_that_senders_write() {
 
     let json = r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0102", "spanId": "", "parentSpanId": null,
         "kind": "SPAN_KIND_CLIENT", "status": {"code": "STATUS_CODE_ERROR"}, "endTimeUnixNano": "9"}, {"traceId": "xyz"}]}]}]}"#;
-    let Ok(Request::Traces(request)) = read(Signal::Traces, json) else { panic!("traces") };
+    let Ok(OtlpRequest::Traces(request)) = read(Signal::Traces, json) else { panic!("traces") };
     let spans = &request.resource_spans[0].scope_spans[0].spans;
     assert_eq!((&spans[0].trace_id[..], spans[0].kind, spans[0].end_time_unix_nano), (&[1, 2][..], 3, 9));
     assert_eq!(spans[0].status.as_ref().map(|status| status.code), Some(2));
@@ -71,12 +71,12 @@ fn json_is_read_in_every_form_that_senders_write() {
 
     let json = r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [
         {"body": null, "traceId": "", "severityNumber": 9}, {"body": {"stringValue": "x"}, "severityNumber": "INFO", "eventName": "e"}]}]}]}"#;
-    let Ok(Request::Logs(request)) = read(Signal::Logs, json) else { panic!("logs") };
+    let Ok(OtlpRequest::Logs(request)) = read(Signal::Logs, json) else { panic!("logs") };
     let records = &request.resource_logs[0].scope_logs[0].log_records;
     assert_eq!((records[0].body.clone(), records[0].severity_number, records[1].severity_number), (None, 9, 0));
     assert_eq!(records[1].event_name, "e");
 
-    assert!(matches!(read(Signal::Metrics, "x"), Err(DecodeError::Malformed(_))));
+    assert!(matches!(read(Signal::Metrics, "x"), Err(OtlpDecodeError::Malformed(_))));
 }
 
 /// A value that its field can't have is left out, counted, and costs nothing beside it.
@@ -98,14 +98,14 @@ fn a_bad_value_in_json_costs_itself() {
             r#"{{"resourceMetrics": [{{"resource": [], "scopeMetrics": [{{"metrics": [{{"name": "m", "sum": {{"dataPoints": [{points}]}}}}]}}]}}]}}"#
         );
         let read = decode_counted(Signal::Metrics, Encoding::Json, false, json.as_bytes(), 100_000);
-        let Ok((Request::Metrics(request), count)) = read else { panic!("{json}: {read:?}") };
+        let Ok((OtlpRequest::Metrics(request), count)) = read else { panic!("{json}: {read:?}") };
         let sum = sum(&request.resource_metrics[0].scope_metrics[0].metrics[0]);
         let numbers: Vec<_> = sum.data_points.iter().map(|point| point.value).collect();
         let kept: Vec<_> = kept.into_iter().map(|number| number.map(Number::AsInt)).collect();
         assert_eq!((numbers, count), (kept, unread + 1), "{points}");
     }
     let json = r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"histogram": {"dataPoints": [{"bucketCounts": [1, "x", 2], "count": 3}]}}]}]}]}"#;
-    let Ok(Request::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
+    let Ok(OtlpRequest::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
     let point = &histogram(&request.resource_metrics[0].scope_metrics[0].metrics[0]).data_points[0];
     assert_eq!((point.bucket_counts.len(), point.count), (0, 3), "a list without one of its numbers is another");
 }
@@ -122,10 +122,10 @@ fn texts_that_are_no_utf8_are_made_so() {
     let mut broken = body.clone();
     broken[place..place + 2].copy_from_slice(b"\xff\xfe");
     let read = decode_counted(Signal::Logs, Encoding::Protobuf, false, &broken, 100_000);
-    let Ok((Request::Logs(request), 1)) = read else { panic!("{read:?}") };
+    let Ok((OtlpRequest::Logs(request), 1)) = read else { panic!("{read:?}") };
     let record = &request.resource_logs[0].scope_logs[0].log_records[0];
     assert_eq!(record.event_name, "e");
     assert_eq!(wire::value(&record.attributes[0]), Some(&Value::StringValue("cut\u{fffd}\u{fffd}".to_owned())));
     let cut = decode_counted(Signal::Logs, Encoding::Protobuf, false, &broken[..broken.len() - 1], 100_000);
-    assert!(matches!(cut, Err(DecodeError::Malformed(_))), "{cut:?}");
+    assert!(matches!(cut, Err(OtlpDecodeError::Malformed(_))), "{cut:?}");
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::super::config::OtlpConfig;
 use super::super::naming;
-use super::super::taken::Reason;
 use super::super::wire::Metric;
 use super::feed::{Counted, Meaning, empty};
-use crate::model::Time;
 use crate::model::telemetry::{Exponential, MetricFamily, MetricKind, MetricSeries, MetricValue};
+use crate::model::{RejectReason, Time};
 use crate::text::clean;
 
 /// Longest help text that is kept, in bytes.
@@ -69,10 +68,10 @@ impl Families {
         labels: String,
         value: &MetricValue,
         config: &OtlpConfig,
-    ) -> Result<(u32, u32), Reason> {
+    ) -> Result<(u32, u32), RejectReason> {
         let name = naming::metric(&metric.name, &metric.unit, meaning.shape());
         if name.is_empty() {
-            return Err(Reason::Name);
+            return Err(RejectReason::Name);
         }
         let help = || match clean(&metric.description, MAX_HELP).trim() {
             "" => format!("OpenTelemetry metric {}", clean(&metric.name, MAX_HELP)),
@@ -82,7 +81,12 @@ impl Families {
     }
 
     /// The series of `target_info` with `labels`.
-    pub(super) fn target(&mut self, now: Time, labels: String, config: &OtlpConfig) -> Result<(u32, u32), Reason> {
+    pub(super) fn target(
+        &mut self,
+        now: Time,
+        labels: String,
+        config: &OtlpConfig,
+    ) -> Result<(u32, u32), RejectReason> {
         let help = || "Attributes of who sent the metrics of the same job and instance".to_owned();
         let one = MetricValue::Number(1.0);
         let (place, slot) = self.enter(now, "target_info", Meaning::Gauge, help, labels, &one, config)?;
@@ -102,9 +106,9 @@ impl Families {
         labels: String,
         value: &MetricValue,
         config: &OtlpConfig,
-    ) -> Result<(u32, u32), Reason> {
+    ) -> Result<(u32, u32), RejectReason> {
         let place = self.family(name, meaning, help)?;
-        let Some(Some(family)) = self.places.get_mut(place as usize) else { return Err(Reason::Conflict) };
+        let Some(Some(family)) = self.places.get_mut(place as usize) else { return Err(RejectReason::Conflict) };
         if let Some(slot) = family.by_labels.get(labels.as_str()) {
             if let Some((feeders, _)) = family.fed.get_mut(*slot as usize) {
                 *feeders += 1;
@@ -116,7 +120,7 @@ impl Families {
             if family.by_labels.is_empty() {
                 self.remove(place);
             }
-            return Err(Reason::SeriesCap);
+            return Err(RejectReason::SeriesCap);
         }
         self.weight += weight;
         family.weight += weight;
@@ -135,15 +139,15 @@ impl Families {
     }
 
     /// The place of the family `name`, found or made.
-    fn family(&mut self, name: &str, meaning: Meaning, help: impl FnOnce() -> String) -> Result<u32, Reason> {
+    fn family(&mut self, name: &str, meaning: Meaning, help: impl FnOnce() -> String) -> Result<u32, RejectReason> {
         if let Some(place) = self.names.get(name) {
             let known = self.places.get(*place as usize).and_then(Option::as_ref);
             let same = known.is_some_and(|known| known.meaning == meaning && &*known.family.name == name);
-            return if same { Ok(*place) } else { Err(Reason::Conflict) };
+            return if same { Ok(*place) } else { Err(RejectReason::Conflict) };
         }
         let names = used(name, meaning.kind());
         if names.iter().any(|name| self.names.contains_key(name)) {
-            return Err(Reason::Conflict);
+            return Err(RejectReason::Conflict);
         }
         let family = MetricFamily {
             name: Arc::from(name),

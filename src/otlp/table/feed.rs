@@ -2,10 +2,9 @@
 
 use super::super::naming::Shape;
 use super::super::sequence::{Intervals, Runs, Total, known_start};
-use super::super::taken::Reason;
 use super::super::wire::Temporality;
-use crate::model::Time;
 use crate::model::telemetry::{Buckets, MetricKind, MetricSeries, MetricValue};
+use crate::model::{RejectReason, Time};
 
 /// A series whose buckets nobody has used for so long may get other ones.
 const BUCKETS_LAST: std::time::Duration = std::time::Duration::from_secs(10 * 60);
@@ -136,19 +135,19 @@ pub(super) fn feed(
     meaning: Meaning,
     (start, time): (u64, u64),
     value: MetricValue,
-) -> Result<(), Reason> {
+) -> Result<(), RejectReason> {
     let others = other_buckets(&series.value, &value);
     if others && now.since(series.seen) < BUCKETS_LAST {
-        return Err(Reason::Buckets);
+        return Err(RejectReason::Buckets);
     }
     match &mut stream.counted {
         Counted::Last { start: since, time: last, value: held } => {
             if time <= *last {
-                return Err(if time == *last { Reason::Duplicate } else { Reason::Stale });
+                return Err(if time == *last { RejectReason::Duplicate } else { RejectReason::Stale });
             }
             let start = known_start(start, time);
             if meaning == Meaning::UpDown && start != 0 && start < *since {
-                return Err(Reason::Stale);
+                return Err(RejectReason::Stale);
             }
             match (&mut series.value, value) {
                 (MetricValue::Number(shown), MetricValue::Number(number)) if meaning == Meaning::UpDown => {
@@ -157,7 +156,7 @@ pub(super) fn feed(
                 }
                 (shown @ MetricValue::Number(_), value @ MetricValue::Number(_))
                 | (shown @ MetricValue::Summary(_), value @ MetricValue::Summary(_)) => *shown = value,
-                _ => return Err(Reason::Conflict),
+                _ => return Err(RejectReason::Conflict),
             }
             (*since, *last) = (start.max(*since), time);
         }
@@ -185,7 +184,7 @@ fn add(
     value: &MetricValue,
     last: Option<&MetricValue>,
     begins_anew: bool,
-) -> Result<(), Reason> {
+) -> Result<(), RejectReason> {
     match (shown, value) {
         (MetricValue::Number(shown), MetricValue::Number(value)) => {
             let last = if let Some(MetricValue::Number(last)) = last { *last } else { 0.0 };
@@ -202,7 +201,7 @@ fn add(
             let since = if let Some(MetricValue::Exponential(last)) = last { value.since(last) } else { None };
             shown.add(since.as_ref().unwrap_or(value));
         }
-        _ => return Err(Reason::Conflict),
+        _ => return Err(RejectReason::Conflict),
     }
     Ok(())
 }

@@ -67,16 +67,16 @@ fn request(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
     }
 }
 
-fn table() -> Table {
-    Table::new(42, &OtlpConfig::default())
+fn table() -> StreamTable {
+    StreamTable::new(42, &OtlpConfig::default())
 }
 
-fn apply(table: &mut Table, metric: Metric) -> Vec<(Reason, u64)> {
+fn apply(table: &mut StreamTable, metric: Metric) -> Vec<(RejectReason, u64)> {
     table.apply(NOW, &request(vec![metric])).rejected().collect()
 }
 
 /// All series, as `name{labels} value`.
-fn shown(table: &mut Table) -> String {
+fn shown(table: &mut StreamTable) -> String {
     let mut out = String::new();
     for family in &table.snapshot(NOW).families {
         for series in family.order.iter().filter_map(|slot| family.series.get(*slot)) {
@@ -98,9 +98,9 @@ fn deltas_add_up_and_what_was_there_counts_once() {
     let point = |start, time, value| sum("c", DELTA, true, vec![number(&[], start, time, value)]);
     assert_eq!(apply(&mut table, point(10, 20, 5.0)), []);
     assert_eq!(apply(&mut table, point(20, 30, 2.5)), []);
-    assert_eq!(apply(&mut table, point(20, 30, 2.5)), [(Reason::Duplicate, 1)], "sent again");
-    assert_eq!(apply(&mut table, point(25, 40, 9.0)), [(Reason::Duplicate, 1)], "in part counted already");
-    assert_eq!(apply(&mut table, point(10, 20, 5.0)), [(Reason::Duplicate, 1)], "sent again, late");
+    assert_eq!(apply(&mut table, point(20, 30, 2.5)), [(RejectReason::Duplicate, 1)], "sent again");
+    assert_eq!(apply(&mut table, point(25, 40, 9.0)), [(RejectReason::Duplicate, 1)], "in part counted already");
+    assert_eq!(apply(&mut table, point(10, 20, 5.0)), [(RejectReason::Duplicate, 1)], "sent again, late");
     assert_eq!(apply(&mut table, point(100, 110, 1.0)), [], "after a gap");
     assert_eq!(apply(&mut table, point(0, 120, 1.0)), [], "of unknown start");
     assert_eq!(shown(&mut table), "c_total{} 9.5\n");
@@ -111,7 +111,7 @@ fn deltas_of_one_body_count_in_any_order() {
     let mut table = table();
     let points = [(30, 40, 1.0), (10, 20, 2.0), (20, 30, 4.0), (10, 20, 2.0), (0, 5, 8.0)];
     let points = points.map(|(start, time, value)| number(&[], start, time, value)).to_vec();
-    assert_eq!(apply(&mut table, sum("c", DELTA, true, points)), [(Reason::Duplicate, 1)]);
+    assert_eq!(apply(&mut table, sum("c", DELTA, true, points)), [(RejectReason::Duplicate, 1)]);
     let observed =
         [(20, 30, [1, 1]), (10, 20, [0, 2])].map(|(start, time, counts)| observed(start, time, &counts, &[1.0], 2.0));
     for point in observed {
@@ -141,8 +141,8 @@ fn cumulative_counts_follow_their_start() {
     assert_eq!(apply(&mut table, point(10, 20, 0.1)), []);
     assert_eq!(apply(&mut table, point(10, 30, 0.3)), []);
     assert_eq!(shown(&mut table), "c_total{} 0.3\n", "the very number that was sent");
-    assert_eq!(apply(&mut table, point(10, 30, 0.3)), [(Reason::Duplicate, 1)]);
-    assert_eq!(apply(&mut table, point(10, 25, 0.2)), [(Reason::Stale, 1)], "out of order");
+    assert_eq!(apply(&mut table, point(10, 30, 0.3)), [(RejectReason::Duplicate, 1)]);
+    assert_eq!(apply(&mut table, point(10, 25, 0.2)), [(RejectReason::Stale, 1)], "out of order");
     assert_eq!(apply(&mut table, point(40, 50, 0.2)), [], "began anew");
     assert_eq!(apply(&mut table, point(10, 60, 0.3)), [], "the one before has not ended");
     assert_eq!(apply(&mut table, point(40, 60, 0.5)), []);
@@ -194,10 +194,10 @@ fn sessions_fold_into_one_series_and_never_fight() {
 fn gauges_hold_the_last_and_vanish_when_they_are_over() {
     let mut table = table();
     assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 20, 1.0), number(&[], 0, 30, 2.0)])), []);
-    assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 25, 9.0)])), [(Reason::Stale, 1)]);
-    assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 40, f64::NAN)])), [(Reason::Value, 1)]);
+    assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 25, 9.0)])), [(RejectReason::Stale, 1)]);
+    assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 40, f64::NAN)])), [(RejectReason::Value, 1)]);
     assert_eq!(shown(&mut table), "g{} 2\n");
-    let seen = |table: &mut Table| table.snapshot(NOW).families[0].series.iter().next().map(|series| series.seen);
+    let seen = |table: &mut StreamTable| table.snapshot(NOW).families[0].series.iter().next().map(|series| series.seen);
     assert_eq!(seen(&mut table), Some(NOW));
     let over = NumberDataPoint { flags: 1, value: None, ..number(&[], 0, 50, 0.0) };
     assert_eq!(apply(&mut table, gauge("g", vec![over])), []);
@@ -221,7 +221,7 @@ fn histograms_add_up_by_bucket() {
     }
     assert_eq!(shown(&mut table), "h{} [(0.5, 1), (1.0, 4), (inf, 8)] sum 52\n");
     let other = histogram(DELTA, observed(30, 40, &[1, 1], &[7.0], 1.0));
-    assert_eq!(apply(&mut table, other.clone()), [(Reason::Buckets, 1)], "buckets that its series does not have");
+    assert_eq!(apply(&mut table, other.clone()), [(RejectReason::Buckets, 1)], "buckets that its series does not have");
     let later = NOW.plus(Duration::from_secs(600));
     assert_eq!(table.apply(later, &request(vec![other])).accepted, 1, "unless nobody uses the old ones any more");
     assert_eq!(shown(&mut table), "h{} [(7.0, 1), (inf, 2)] sum 1\n");
@@ -231,7 +231,7 @@ fn histograms_add_up_by_bucket() {
         observed(0, 1, &[1, 1], &[f64::NAN], 0.0),
         observed(0, 1, &[0; 1_002], &[0.0; 1_001], 0.0),
     ] {
-        assert_eq!(apply(&mut table, histogram(DELTA, wrong)), [(Reason::Buckets, 1)]);
+        assert_eq!(apply(&mut table, histogram(DELTA, wrong)), [(RejectReason::Buckets, 1)]);
     }
 }
 
@@ -323,31 +323,31 @@ fn names_that_would_collide_on_the_page_are_refused() {
     let mut table = table();
     let point = || vec![number(&[], 1, 2, 1.0)];
     assert_eq!(apply(&mut table, sum("a", DELTA, true, point())), []);
-    assert_eq!(apply(&mut table, gauge("a", point())), [(Reason::Conflict, 1)], "one family, two types");
-    assert_eq!(apply(&mut table, gauge("a_total", point())), [(Reason::Conflict, 1)]);
+    assert_eq!(apply(&mut table, gauge("a", point())), [(RejectReason::Conflict, 1)], "one family, two types");
+    assert_eq!(apply(&mut table, gauge("a_total", point())), [(RejectReason::Conflict, 1)]);
     assert_eq!(apply(&mut table, gauge("h.count", point())), []);
-    assert_eq!(apply(&mut table, histogram(DELTA, observed(1, 2, &[1], &[], 1.0))), [(Reason::Conflict, 1)]);
-    assert_eq!(apply(&mut table, gauge("…", point())), [(Reason::Name, 1)]);
-    assert_eq!(apply(&mut table, sum("b", 0, true, point())), [(Reason::Temporality, 1)]);
-    assert_eq!(apply(&mut table, sum("b", DELTA, true, vec![number(&[], 1, 2, -1.0)])), [(Reason::Value, 1)]);
-    assert_eq!(apply(&mut table, gauge("b", vec![number(&[], 1, 99_999_999, 1.0)])), [(Reason::Time, 1)]);
+    assert_eq!(apply(&mut table, histogram(DELTA, observed(1, 2, &[1], &[], 1.0))), [(RejectReason::Conflict, 1)]);
+    assert_eq!(apply(&mut table, gauge("…", point())), [(RejectReason::Name, 1)]);
+    assert_eq!(apply(&mut table, sum("b", 0, true, point())), [(RejectReason::Temporality, 1)]);
+    assert_eq!(apply(&mut table, sum("b", DELTA, true, vec![number(&[], 1, 2, -1.0)])), [(RejectReason::Value, 1)]);
+    assert_eq!(apply(&mut table, gauge("b", vec![number(&[], 1, 99_999_999, 1.0)])), [(RejectReason::Time, 1)]);
     assert_eq!(shown(&mut table), "a_total{} 1\nh_count{} 1\n");
 }
 
 #[test]
 fn caps_hold_and_what_is_known_goes_on() {
     let config = OtlpConfig { max_series: 5, max_series_per_metric: 3, max_labels: 2, ..OtlpConfig::default() };
-    let mut table = Table::new(42, &config);
+    let mut table = StreamTable::new(42, &config);
     let point = |name: &str, time| number(&[("k", name)], 0, time, 1.0);
     let points = |time| ["a", "b", "c", "d"].map(|name| point(name, time)).to_vec();
-    assert_eq!(apply(&mut table, sum("m", DELTA, true, points(1))), [(Reason::SeriesCap, 1)]);
-    assert_eq!(apply(&mut table, sum("n", DELTA, true, points(1))), [(Reason::SeriesCap, 2)]);
+    assert_eq!(apply(&mut table, sum("m", DELTA, true, points(1))), [(RejectReason::SeriesCap, 1)]);
+    assert_eq!(apply(&mut table, sum("n", DELTA, true, points(1))), [(RejectReason::SeriesCap, 2)]);
     assert_eq!(apply(&mut table, sum("m", DELTA, true, vec![point("a", 2)])), []);
     let wide = number(&[("a", "1"), ("b", "1"), ("c", "1")], 0, 1, 1.0);
-    assert_eq!(apply(&mut Table::new(42, &config), gauge("g", vec![wide])), [(Reason::Labels, 1)]);
+    assert_eq!(apply(&mut StreamTable::new(42, &config), gauge("g", vec![wide])), [(RejectReason::Labels, 1)]);
     assert_eq!(
-        apply(&mut Table::new(42, &config), histogram(DELTA, observed(0, 1, &[0; 4], &[1.0, 2.0, 3.0], 0.0))),
-        [(Reason::SeriesCap, 1)]
+        apply(&mut StreamTable::new(42, &config), histogram(DELTA, observed(0, 1, &[0; 4], &[1.0, 2.0, 3.0], 0.0))),
+        [(RejectReason::SeriesCap, 1)]
     );
     assert_eq!(shown(&mut table).lines().next(), Some("m_total{k=\"a\"} 2"));
     assert_eq!(table.streams(), 5);
@@ -356,7 +356,7 @@ fn caps_hold_and_what_is_known_goes_on() {
 #[test]
 fn idle_streams_go_on_and_forgotten_ones_make_room() {
     let config = OtlpConfig { max_series: 2, ..OtlpConfig::default() };
-    let mut table = Table::new(42, &config);
+    let mut table = StreamTable::new(42, &config);
     let of = |session: &str, time, value| {
         sum("q", CUMULATIVE, false, vec![number(&[("session.id", session)], 0, time, value)])
     };
@@ -366,7 +366,7 @@ fn idle_streams_go_on_and_forgotten_ones_make_room() {
     assert_eq!(shown(&mut table), "q{} 4\n", "a day is not too long");
     let later = NOW.plus(Duration::from_secs(1));
     assert_eq!(table.apply(later, &request(vec![of("b", 1, 1.0)])).accepted, 1);
-    assert_eq!(apply(&mut table, of("c", 1, 1.0)), [(Reason::SeriesCap, 1)]);
+    assert_eq!(apply(&mut table, of("c", 1, 1.0)), [(RejectReason::SeriesCap, 1)]);
     table.expire(later.plus(day));
     assert_eq!(shown(&mut table), "q{} 1\n", "what a producer held that is gone is held no more");
     assert_eq!(apply(&mut table, of("c", 1, 1.0)), []);

@@ -116,7 +116,7 @@ fn total(said: &[AgentTelemetry]) -> ([u64; 5], Option<f64>, [u64; 4]) {
 }
 
 fn heard(profiles: &mut Profiles, exports: &[Export]) -> ([u64; 5], Option<f64>, [u64; 4]) {
-    let said: Vec<_> = exports.iter().flat_map(|export| profiles.distil(later(), export)).collect();
+    let said: Vec<_> = exports.iter().flat_map(|export| profiles.extract(later(), export)).collect();
     total(&said)
 }
 
@@ -263,7 +263,7 @@ fn a_request_without_an_answer_has_failed_and_lifts_no_limit() {
     let mut profiles = listener();
     let limited = request(1, &[("http.response.status_code", "429"), ("error.message", "http 429")]);
     let unreachable = request(2, &[("error.message", "error sending request")]);
-    let said: Vec<_> = [limited, unreachable].iter().flat_map(|export| profiles.distil(later(), export)).collect();
+    let said: Vec<_> = [limited, unreachable].iter().flat_map(|export| profiles.extract(later(), export)).collect();
     assert_eq!(total(&said).2, [2, 2, 1, 0]);
     assert!(said.iter().all(|it| it.answered.is_none()), "{said:?}");
     // The same of Claude Code, whose backend is down, and of Gemini CLI.
@@ -452,7 +452,7 @@ fn an_unknown_price_is_never_zero() {
     // Spans that come first are not unpriced before the other signals had time to come.
     let mut profiles = listener();
     let follows = |profiles: &mut Profiles, now: Time, id| {
-        let said = profiles.distil(now, &by_span(id));
+        let said = profiles.extract(now, &by_span(id));
         let [it] = &said.iter().filter(|it| it.has_usage()).collect::<Vec<_>>()[..] else { panic!("{said:?}") };
         (it.cost_usd, it.price_follows)
     };
@@ -473,7 +473,7 @@ fn one_model_is_one_group_by_whatever_name_it_comes() {
     };
     let mut profiles = listener();
     let routes = ["anthropic/claude-opus-5-5", "claude-opus-5-5", "claude-opus-5-5[1m]"];
-    let said: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.distil(later(), &by(id, model))).collect();
+    let said: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.extract(later(), &by(id, model))).collect();
     let models: std::collections::BTreeSet<&str> = said.iter().filter_map(|it| it.model.as_deref()).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["claude-opus-5-5"]);
     // Nor does it matter by which name its price is listed.

@@ -215,9 +215,9 @@ proptest! {
         let mut agents = std::collections::BTreeSet::new();
         let exports: Vec<&Export> = sent.iter().flatten().collect();
         for export in &exports {
-            let mut said = profiles.distil(before(), export);
+            let mut said = profiles.extract(before(), export);
             if let Export::Logs(logs) = export {
-                said.extend(profiles.distil_callback(before(), logs));
+                said.extend(profiles.extract_callback(before(), logs));
             }
             for it in said {
                 prop_assert!(is_name(&it.project, 256) && is_name(&it.agent, 256), "{it:?}");
@@ -233,7 +233,7 @@ proptest! {
         prop_assert!(profiles.receptions().len() <= exports.len() + sent.len());
         // What is sent again adds nothing.
         for export in exports {
-            let again = profiles.distil(before(), export);
+            let again = profiles.extract(before(), export);
             let adds = |it: &AgentTelemetry| it.has_usage() || it.requests > 0 || !it.tasks.is_empty();
             prop_assert!(!again.iter().any(adds), "{again:?}");
         }

@@ -35,10 +35,10 @@ fn a_call_counts_once_when_either_way_loses_others() {
         });
     }
     let mut counted = 0;
-    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
-    counted += profiles.distil(before(), &Export::Traces(spans)).iter().map(|it| it.requests).sum::<u64>();
+    counted += profiles.extract_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
+    counted += profiles.extract(before(), &Export::Traces(spans)).iter().map(|it| it.requests).sum::<u64>();
     calls.resource_logs[0].scope_logs[0].log_records = others;
-    counted += profiles.distil_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
+    counted += profiles.extract_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
     assert_eq!(counted, 6);
     let heard = profiles.receptions();
     let both = heard.iter().find(|it| &*it.agent == "shop-agent-1").expect("known");
@@ -67,7 +67,7 @@ fn a_key_names_the_agent_when_nothing_better_does() {
     ] {
         let config = OtlpConfig { agents: rules, ..OtlpConfig::default() };
         let mut profiles = Profiles::new(before(), &config);
-        let said = profiles.distil_callback(before(), &read(caller));
+        let said = profiles.extract_callback(before(), &read(caller));
         let names: Vec<String> = said.iter().map(|it| format!("{}/{}", it.project, it.agent)).collect();
         assert!(!names.is_empty() && names.iter().all(|name| name == expected), "{caller}: {names:?}");
         assert!(profiles.receptions()[0].is_named);
