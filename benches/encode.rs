@@ -169,7 +169,7 @@ fn fleet() -> (Snapshot, AlertCounts) {
             status_since: NOW,
             details: None,
             metrics: Vec::new(),
-            last_heard: NOW,
+            last_seen: NOW,
         });
     }
     for number in 0..AGENTS {

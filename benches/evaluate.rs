@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lookout::alerts::Alerts;
 use lookout::fleet::config::{AgentsConfig, BudgetsConfig};
-use lookout::fleet::{Fleet, Settings};
+use lookout::fleet::{Fleet, FleetSettings};
 use lookout::ingest::state::decode_state;
 use lookout::model::{Finding, Level, ReceiverPolicy, Time};
 use lookout::rules::Rules;
@@ -84,7 +84,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let settings = Settings {
+        let settings = FleetSettings {
             agents: AgentsConfig::default(),
             expected: Vec::new(),
             budgets: BudgetsConfig::default(),

@@ -110,7 +110,7 @@ async fn saves(directory: &Path) {
         // Every agent is another one each time: SQLite writes no page for a row that is the same byte by byte.
         for slot in &all {
             let agent = agents.get_mut(*slot).unwrap();
-            agent.last_heard = NOW.plus(Duration::from_secs(round as u64));
+            agent.last_seen = NOW.plus(Duration::from_secs(round as u64));
             agent.tokens.iter_mut().for_each(|count| _ = count.report(123_456 + 1_000 * round as u64));
         }
         let snapshot = Arc::new(Snapshot { at: NOW, agents: agents.clone(), ..Snapshot::default() });
@@ -133,7 +133,7 @@ async fn saves(directory: &Path) {
     let before = Instant::now();
     let (_, saved) = History::open(Some(&directory.join("saves.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
     let heard = NOW.plus(Duration::from_secs(ROUNDS as u64));
-    assert!(saved.agents.len() == AGENTS && saved.agents.iter().all(|agent| agent.last_heard == heard));
+    assert!(saved.agents.len() == AGENTS && saved.agents.iter().all(|agent| agent.last_seen == heard));
     println!("| opening with {} agents | {:.0} ms |", saved.agents.len(), before.elapsed().as_secs_f64() * 1e3);
 }
 

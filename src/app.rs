@@ -384,7 +384,7 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
     // An alert that ended before this read began must be in it. A disk that fails or hangs makes it merely older.
     drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
     let AlertFilter { level, agent, rule, limit, .. } = filter;
-    let wall = clock.skew();
+    let wall = clock.wall_clock();
     match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
         Ok(closed) => closed
             .into_iter()

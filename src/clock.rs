@@ -1,8 +1,8 @@
-//! The one source of time: wall-clock time that only moves forward, and a virtual one for tests.
+//! The one source of time: a clock that never steps back, and a virtual one for tests.
 //!
-//! Refuses to follow steps of the wall clock: it is read at the start, and from there on a monotonic clock counts, which
-//! stands still while the machine is suspended. What the wall says now is told beside it, for those who read and show
-//! the times of others: see [`Wall`].
+//! The wall clock is read once at the start; from then on a monotonic clock counts, which stops while the machine is
+//! suspended. So timers never follow a step of the wall clock. Times that other programs report or that people read are
+//! converted by [`WallClock`].
 
 mod time;
 mod wall;
@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use time::Time;
-pub use wall::Wall;
+pub use wall::WallClock;
 
-/// Tells the time. Cheap to clone and to ask.
+/// The program's clock. Cheap to clone and to read.
 #[derive(Clone, Debug)]
-pub struct Clock(Kind);
+pub struct Clock(ClockKind);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ClockKind {
     Real { anchor: Time, started: Instant },
-    Virtual(Arc<Virtual>),
+    Virtual(Arc<VirtualClock>),
 }
 
 #[derive(Debug)]
-struct Virtual {
+struct VirtualClock {
     now: AtomicI64,
     wall: AtomicI64,
 }
@@ -34,50 +34,50 @@ impl Clock {
     /// A clock anchored to the wall clock now.
     #[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
     pub fn system() -> Self {
-        Self(Kind::Real { anchor: wall(), started: Instant::now() })
+        Self(ClockKind::Real { anchor: wall(), started: Instant::now() })
     }
 
-    /// A clock that stands at `at` until [`Clock::advance`].
+    /// A virtual clock that shows `at` until [`Clock::advance`] is called.
     pub fn at(at: Time) -> Self {
         let (now, wall) = (AtomicI64::new(at.as_millis()), AtomicI64::new(at.as_millis()));
-        Self(Kind::Virtual(Arc::new(Virtual { now, wall })))
+        Self(ClockKind::Virtual(Arc::new(VirtualClock { now, wall })))
     }
 
-    /// The time now.
+    /// The current time by this clock, unaffected by steps of the wall clock.
     pub fn now(&self) -> Time {
         match &self.0 {
-            Kind::Real { anchor, started } => anchor.plus(started.elapsed()),
-            Kind::Virtual(clock) => Time::from_millis(clock.now.load(Ordering::Relaxed)),
+            ClockKind::Real { anchor, started } => anchor.plus(started.elapsed()),
+            ClockKind::Virtual(clock) => Time::from_millis(clock.now.load(Ordering::Relaxed)),
         }
     }
 
-    /// What the wall clock says now.
+    /// The current time by the wall clock.
     pub fn wall(&self) -> Time {
         match &self.0 {
-            Kind::Real { .. } => wall(),
-            Kind::Virtual(clock) => Time::from_millis(clock.wall.load(Ordering::Relaxed)),
+            ClockKind::Real { .. } => wall(),
+            ClockKind::Virtual(clock) => Time::from_millis(clock.wall.load(Ordering::Relaxed)),
         }
     }
 
-    /// How the wall clock stands to this one, to show times by.
-    pub fn skew(&self) -> Wall {
-        let mut skew = Wall::default();
-        skew.note(self.now(), self.wall());
-        skew
+    /// The current offset of the wall clock, for converting times that are shown to people.
+    pub fn wall_clock(&self) -> WallClock {
+        let mut wall_clock = WallClock::default();
+        wall_clock.observe(self.now(), self.wall());
+        wall_clock
     }
 
-    /// Moves a virtual clock forward, and the wall clock with it; a real one moves by itself.
+    /// Moves a virtual clock and its wall clock forward; does nothing to a real one.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Virtual(clock) = &self.0 {
+        if let ClockKind::Virtual(clock) = &self.0 {
             let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             clock.now.fetch_add(millis, Ordering::Relaxed);
             clock.wall.fetch_add(millis, Ordering::Relaxed);
         }
     }
 
-    /// Sets the wall clock beside a virtual clock; that of a real one is set by others.
+    /// Sets the wall clock of a virtual clock; does nothing to a real one.
     pub fn set_wall(&self, to: Time) {
-        if let Kind::Virtual(clock) = &self.0 {
+        if let ClockKind::Virtual(clock) = &self.0 {
             clock.wall.store(to.as_millis(), Ordering::Relaxed);
         }
     }
@@ -93,12 +93,12 @@ fn wall() -> Time {
     Time::default().plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A stopwatch for durations that metrics show.
+/// A stopwatch for durations that are exported as metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts it.
+    /// A stopwatch that starts now.
     #[expect(clippy::disallowed_methods, reason = "this is where time enters the program")]
     pub fn start() -> Self {
         Self(Instant::now())

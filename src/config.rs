@@ -156,8 +156,8 @@ pub struct ConfigError {
 impl ConfigError {
     /// The same, naming `file` where nothing else is named: for what is found wrong once the configuration is used.
     pub fn found_in(mut self, file: Option<&Path>) -> Self {
-        for problem in self.problems.iter_mut().filter(|problem| problem.origin == Origin::Unsaid) {
-            problem.origin = file.map_or(Origin::Unsaid, |file| Origin::File(file.to_owned()));
+        for problem in self.problems.iter_mut().filter(|problem| problem.origin == Origin::Unknown) {
+            problem.origin = file.map_or(Origin::Unknown, |file| Origin::File(file.to_owned()));
         }
         self
     }
@@ -211,9 +211,9 @@ impl Config {
     }
 
     /// What the fleet takes from the configuration.
-    pub fn fleet_settings(&self) -> fleet::Settings {
+    pub fn fleet_settings(&self) -> fleet::FleetSettings {
         let sources = self.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
-        fleet::Settings {
+        fleet::FleetSettings {
             agents: self.agents.clone(),
             expected: self.expected.clone(),
             budgets: self.budgets.clone(),

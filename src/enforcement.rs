@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 
-use crate::model::hook::Moment;
+use crate::model::hook::BlockingHook;
 use crate::model::snapshot::Budgets;
 use crate::model::{Agent, Budget, Changes, Hook, Snapshot, Stop};
 
@@ -45,11 +45,11 @@ impl StopOrders {
     }
 
     /// The order that `agent` is given at `moment`, if it has to stop.
-    pub fn order(&self, (project, agent): (&Arc<str>, &Arc<str>), moment: Moment) -> Option<&Stop> {
+    pub fn order(&self, (project, agent): (&Arc<str>, &Arc<str>), moment: BlockingHook) -> Option<&Stop> {
         let whom = (Arc::clone(project), Arc::clone(agent));
         let stops = self.parts.get(part_of(&whom))?.get(&whom)?;
         // What a person tells it is another task.
-        stops.iter().find(|stop| moment != Moment::Prompted || stop.budget != Budget::TokensPerTask)
+        stops.iter().find(|stop| moment != BlockingHook::Prompted || stop.budget != Budget::TokensPerTask)
     }
 
     /// Sets what `whom` is told; nothing is that it may go on. Returns whether it was told something else.
@@ -177,7 +177,7 @@ fn money(amount: f64) -> String {
 pub fn announcement(agent: Option<&Agent>, hook: &Hook) -> Option<String> {
     let stop = hook.stop.as_ref()?;
     let sessions = agent.and_then(|agent| agent.sessions.as_ref());
-    let is_news = sessions.is_none_or(|sessions| !sessions.was_told(stop));
+    let is_news = sessions.is_none_or(|sessions| !sessions.has_answered_with(stop));
     is_news.then(|| format!("lookout told {} of {} to stop: it {}", hook.agent, hook.project, stop.why))
 }
 

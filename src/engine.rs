@@ -28,7 +28,7 @@ use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::clock::Clock;
 use crate::enforcement::StopOrders;
-use crate::fleet::{self, Taken};
+use crate::fleet::{self, IngestOutcome};
 use crate::machine::{self, AlertEffects, Effects, Event, Machine};
 use crate::metrics::Own;
 use crate::model::Time;
@@ -48,7 +48,7 @@ pub const HOOK_QUEUE: usize = 1024;
 #[derive(Debug)]
 pub struct Settings {
     /// For the fleet.
-    pub fleet: fleet::Settings,
+    pub fleet: fleet::FleetSettings,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are notified as one incident.
@@ -112,7 +112,7 @@ impl Engine {
     /// The time now, with note taken of what the wall clock says.
     fn now(&mut self) -> Time {
         let now = self.clock.now();
-        if let Some(ahead_seconds) = self.machine.note_wall(now, self.clock.wall()) {
+        if let Some(ahead_seconds) = self.machine.observe_wall_clock(now, self.clock.wall()) {
             tracing::warn!(ahead_seconds, "the wall clock was set, or the machine slept; timers go on as before");
         }
         now
@@ -120,7 +120,7 @@ impl Engine {
 
     /// Has the machine take `event`, and brings its effects about. Returns what of it was accepted and rejected, or why
     /// it is refused as a whole.
-    fn step(&mut self, now: Time, event: Event<'_>) -> Result<Taken, QuietError> {
+    fn step(&mut self, now: Time, event: Event<'_>) -> Result<IngestOutcome, QuietError> {
         let effects = self.machine.step(now, event);
         self.release(effects)
     }
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Hands the machine's effects to their owners.
-    fn release(&mut self, effects: Effects) -> Result<Taken, QuietError> {
+    fn release(&mut self, effects: Effects) -> Result<IngestOutcome, QuietError> {
         let Effects { taken, error, monitoring, alerts, history, stop_orders } = effects;
         if let Some(on) = monitoring {
             // Before what is sent: a pause keeps all back but its announcement.

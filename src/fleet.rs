@@ -5,14 +5,14 @@
 
 mod agent;
 mod batch;
-mod complete;
 mod component;
 pub mod config;
 mod expected;
 mod expiry;
 mod hooks;
-mod limits;
 mod project;
+mod rate_limits;
+mod removal;
 mod restore;
 mod sources;
 mod telemetry;
@@ -29,13 +29,13 @@ use config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use jiff::tz::TimeZone;
 
 use crate::model::labels::agent_labels;
-use crate::model::sessions::Heard;
-use crate::model::watched::Watched;
-use crate::model::{Agent, AgentUpdate, Changes, Deadlines, Limited, Snapshot, Time};
+use crate::model::sessions::HookOutcome;
+use crate::model::sidecar_part::SidecarPart;
+use crate::model::{ActiveRateLimit, Agent, AgentUpdate, Changes, Deadlines, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
-pub use batch::{Push, Taken};
+pub use batch::{ChunkedPush, IngestOutcome};
 
 /// Series that a component has.
 const SERIES_PER_COMPONENT: usize = 4;
@@ -46,7 +46,7 @@ pub const MAX_NAME: usize = 256;
 
 /// What the fleet is run with.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct FleetSettings {
     /// Silence, idleness, forgetting.
     pub agents: AgentsConfig,
     /// Who must be there.
@@ -62,7 +62,7 @@ pub struct Settings {
 /// The fleet.
 #[derive(Debug)]
 pub struct Fleet {
-    settings: Settings,
+    settings: FleetSettings,
     zone: TimeZone,
     state: Snapshot,
     /// The last snapshot, as long as a reader holds it: one kept for nobody would be copied on every write.
@@ -72,7 +72,7 @@ pub struct Fleet {
     /// Per agent slot: the number of the batch that last named it.
     named_in: Vec<u64>,
     batch: u64,
-    orders: batch::Orders,
+    orders: batch::ReportOrders,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
     released_agents: Vec<u32>,
@@ -91,7 +91,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// An empty fleet at `now`.
-    pub fn new(now: Time, settings: Settings) -> Self {
+    pub fn new(now: Time, settings: FleetSettings) -> Self {
         let mut fleet = Self {
             zone: TimeZone::UTC,
             state: Snapshot { at: now, started_at: now, monitoring: true, ..Snapshot::default() },
@@ -100,7 +100,7 @@ impl Fleet {
             indexes: Vec::new(),
             named_in: Vec::new(),
             batch: 0,
-            orders: batch::Orders::default(),
+            orders: batch::ReportOrders::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
             released_agents: Vec::new(),
@@ -121,7 +121,7 @@ impl Fleet {
     }
 
     /// Takes over other settings; what is known stays known.
-    pub fn configure(&mut self, now: Time, settings: Settings) {
+    pub fn configure(&mut self, now: Time, settings: FleetSettings) {
         self.zone = settings.budgets.zone().unwrap_or(TimeZone::UTC);
         self.state.budgets = settings.budgets.limits();
         self.configure_sources(&settings.sources);
@@ -187,8 +187,8 @@ impl Fleet {
     }
 
     /// Takes note of what the wall clock says at `now`, by which sources say times; returns whether it was set.
-    pub fn note_wall(&mut self, now: Time, wall: Time) -> bool {
-        let was_set = self.state.wall.note(now, wall);
+    pub fn observe_wall_clock(&mut self, now: Time, wall: Time) -> bool {
+        let was_set = self.state.wall.observe(now, wall);
         if was_set {
             self.touched();
         }
@@ -196,16 +196,16 @@ impl Fleet {
     }
 
     /// Takes over how the parts of the sidecar are; returns whether anything is to be judged.
-    pub fn set_watched(&mut self, watched: Vec<Arc<Watched>>) -> bool {
-        if watched == self.state.watched {
+    pub fn set_sidecar_parts(&mut self, watched: Vec<Arc<SidecarPart>>) -> bool {
+        if watched == self.state.sidecar_parts {
             return false;
         }
         for (place, part) in watched.iter().enumerate() {
-            if self.state.watched.get(place) != Some(part) {
-                self.changes.watched.push(u32::try_from(place).unwrap_or(u32::MAX));
+            if self.state.sidecar_parts.get(place) != Some(part) {
+                self.changes.sidecar_parts.push(u32::try_from(place).unwrap_or(u32::MAX));
             }
         }
-        self.state.watched = watched;
+        self.state.sidecar_parts = watched;
         true
     }
 
@@ -256,7 +256,7 @@ impl Fleet {
         (project, slot, is_new): (u32, u32, bool),
         (source, ttl): (&Arc<str>, Option<Duration>),
         update: &AgentUpdate<'_>,
-        heard: Option<&Heard>,
+        heard: Option<&HookOutcome>,
     ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.changes.agent(&mut self.state.agents, slot),
@@ -271,7 +271,7 @@ impl Fleet {
         agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
         let (started_at, count_cache_read) = (self.state.started_at, self.settings.budgets.count_cache_read);
-        let mut step = agent::Step::new(now, started_at, &self.state.wall, count_cache_read, heard);
+        let mut step = agent::AgentReport::new(now, started_at, &self.state.wall, count_cache_read, heard);
         step.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
         if step.task_changed {
@@ -279,7 +279,7 @@ impl Fleet {
         }
         self.changes.history.extend(step.history);
         let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
-        let limited = agent.limited.as_ref().map(Limited::ends);
+        let limited = agent.limited.as_ref().map(ActiveRateLimit::ends);
         self.agent_deadlines.schedule(slot, limited.map_or(now.plus(silent), |ends| ends.min(now.plus(silent))));
         !step.usage_refused
     }

@@ -28,7 +28,7 @@ pub use view::{AlertFilter, AlertView, Explanation, StandingView};
 use crate::alerts::config::DigestConfig;
 use crate::alerts::{self, Alerts, IncidentPolicy, QuietError};
 use crate::enforcement::{self, Enforcement, StopOrders};
-use crate::fleet::{self, Fleet, Push, Taken};
+use crate::fleet::{self, ChunkedPush, Fleet, IngestOutcome};
 use crate::ingest::UsageBatch;
 use crate::model::{
     AgentTelemetry, Batch, Changes, ClosedAlert, Finding, Fingerprint, HistoryRow, Hook, Notice, PollReport,
@@ -46,7 +46,7 @@ pub const PAUSE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Settings {
     /// For the fleet.
-    pub fleet: fleet::Settings,
+    pub fleet: fleet::FleetSettings,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are notified as one incident.
@@ -63,7 +63,7 @@ pub enum Event<'a> {
     /// A state was pushed.
     State(Batch<'a>),
     /// The next agents of a pushed state come, at most so many; what becomes of them is added to it.
-    StatePart(&'a mut Push<'static>, usize),
+    StatePart(&'a mut ChunkedPush<'static>, usize),
     /// Increments of usage were pushed.
     Usage(UsageBatch<'a>),
     /// A hook came in; it says whether its sender was told to stop.
@@ -120,7 +120,7 @@ pub enum Event<'a> {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// What of an update was accepted and what was rejected.
-    pub taken: Taken,
+    pub taken: IngestOutcome,
     /// Why a silence or an acknowledgement is refused; nothing else came of it then.
     pub error: Option<QuietError>,
     /// Whether evaluation now goes on (`true`) or is paused, when that was said.
@@ -230,9 +230,9 @@ impl Machine {
     }
 
     /// Takes note of what the wall clock says at `now`; returns by how many seconds it is ahead when it was set.
-    pub fn note_wall(&mut self, now: Time, wall: Time) -> Option<f64> {
-        let was_set = self.fleet.note_wall(now, wall);
-        was_set.then(|| self.fleet.state().wall.show(now).as_secs_f64() - now.as_secs_f64())
+    pub fn observe_wall_clock(&mut self, now: Time, wall: Time) -> Option<f64> {
+        let was_set = self.fleet.observe_wall_clock(now, wall);
+        was_set.then(|| self.fleet.state().wall.to_wall(now).as_secs_f64() - now.as_secs_f64())
     }
 
     /// When [`Event::Deadline`] has something to do next.
@@ -373,7 +373,7 @@ impl Machine {
             format!("{by} resumed the monitoring")
         } else {
             let what = if was_on { "paused the monitoring" } else { "extended the pause of the monitoring" };
-            let until = self.fleet.state().wall.show(now.plus(PAUSE));
+            let until = self.fleet.state().wall.to_wall(now.plus(PAUSE));
             format!("{by} {what}: nobody is told of anything until it resumes, at the latest at {until}")
         };
         let announced = self.alerts.announce(now, "monitoring", &text);

@@ -38,7 +38,7 @@ use touched::Touched;
 pub(crate) use litellm::callback;
 
 use crate::model::project::REQUEST_DURATION_BOUNDS;
-use crate::model::{AgentTelemetry, Channel, Counting, EndedTask, Key, Reception, Time};
+use crate::model::{AgentTelemetry, CountingState, DigestKey, EndedTask, TelemetryChannel, TelemetryChannels, Time};
 use crate::otlp::OtlpRequest as Export;
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::{ExportLogsServiceRequest, KeyValue, LogRecord, Span};
@@ -74,13 +74,13 @@ pub struct Profiles {
 /// How digests are made: with a secret, so that nobody can make two things that are one, and with the same after a
 /// restart, so that what was remembered is found again.
 #[derive(Clone, Copy, Debug)]
-struct Digests(Key);
+struct Digests(DigestKey);
 
 impl Digests {
     fn new() -> Self {
         // Its seeds come from the operating system.
         let random = RandomState::new();
-        Self(Key([random.hash_one(0), random.hash_one(1)]))
+        Self(DigestKey([random.hash_one(0), random.hash_one(1)]))
     }
 }
 
@@ -88,7 +88,7 @@ impl BuildHasher for Digests {
     type Hasher = SipHasher13;
 
     fn build_hasher(&self) -> SipHasher13 {
-        let Key([first, second]) = self.0;
+        let DigestKey([first, second]) = self.0;
         SipHasher13::new_with_keys(first, second)
     }
 }
@@ -107,7 +107,7 @@ impl Profiles {
     }
 
     /// Takes over what was remembered before a restart.
-    pub fn restore(&mut self, mut saved: Counting) {
+    pub fn restore(&mut self, mut saved: CountingState) {
         let Some(key) = saved.key else { return };
         let hash = Digests(key);
         if saved.scheme != scheme(hash) {
@@ -119,8 +119,8 @@ impl Profiles {
     }
 
     /// What was remembered anew since the last call, to be saved with what was said since then.
-    pub fn take_counting(&mut self) -> Counting {
-        Counting {
+    pub fn take_counting(&mut self) -> CountingState {
+        CountingState {
             scheme: scheme(self.hash),
             key: Some(self.hash.0),
             groups: self.meters.take_changed(),
@@ -134,7 +134,7 @@ impl Profiles {
     }
 
     /// Which signals arrived, by project and agent.
-    pub fn receptions(&self) -> Vec<Reception> {
+    pub fn receptions(&self) -> Vec<TelemetryChannels> {
         self.receptions.all()
     }
 
@@ -147,17 +147,17 @@ impl Profiles {
                 for producer in &request.resource_metrics {
                     let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_metrics {
-                        let origin = known.origin(&self.hash, Channel::Metrics, library.scope.as_ref());
+                        let origin = known.origin(&self.hash, TelemetryChannel::Metrics, library.scope.as_ref());
                         library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
                     }
                 }
             }
-            Export::Logs(request) => self.logs(Channel::Logs, request, &mut touched),
+            Export::Logs(request) => self.logs(TelemetryChannel::Logs, request, &mut touched),
             Export::Traces(request) => {
                 for producer in &request.resource_spans {
                     let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
                     for library in &producer.scope_spans {
-                        let origin = known.origin(&self.hash, Channel::Traces, library.scope.as_ref());
+                        let origin = known.origin(&self.hash, TelemetryChannel::Traces, library.scope.as_ref());
                         library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
                     }
                 }
@@ -170,11 +170,11 @@ impl Profiles {
     pub(crate) fn extract_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
         self.now = now;
         let mut touched = Touched::default();
-        self.logs(Channel::Callback, calls, &mut touched);
+        self.logs(TelemetryChannel::Callback, calls, &mut touched);
         touched.settle(&mut self.meters, &self.config.prices)
     }
 
-    fn logs(&mut self, channel: Channel, request: &ExportLogsServiceRequest, touched: &mut Touched) {
+    fn logs(&mut self, channel: TelemetryChannel, request: &ExportLogsServiceRequest, touched: &mut Touched) {
         for producer in &request.resource_logs {
             let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
             for library in &producer.scope_logs {
@@ -343,13 +343,13 @@ impl Profiles {
         let profile = origin.profile;
         let (project, agent, is_named) = identity::identify(profile, &self.config.agents, origin.resource, attributes)?;
         let digest = self.hash.hash_one((&project, &agent, profile.name));
-        self.receptions.note(digest, self.now, origin.channel, amounts, || Reception {
+        self.receptions.note(digest, self.now, origin.channel, amounts, || TelemetryChannels {
             project: Arc::clone(&project),
             agent: Arc::clone(&agent),
             agent_type: profile.name,
             is_named,
             lacks_session: false,
-            channels: [None; Channel::ALL.len()],
+            channels: [None; TelemetryChannel::ALL.len()],
         });
         if amounts.iter().take(Column::Cost as usize).any(|amount| *amount > 0.0)
             && self.session(origin, attributes).is_none()
@@ -362,7 +362,7 @@ impl Profiles {
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
         let meter = self.meter(origin, set);
         let price_follows = profile.spans_lack_cost
-            && origin.channel == Channel::Traces
+            && origin.channel == TelemetryChannel::Traces
             && self.receptions.has_more_than_spans(digest, self.now);
         let said = touched.note((group, meter), amounts, telemetry, price_follows)?;
         if amounts.iter().any(|amount| *amount > 0.0) {

@@ -6,14 +6,14 @@
 
 pub mod compile;
 pub mod description;
+mod evaluate;
 pub mod file;
 pub mod indicators;
-mod judge;
-mod level;
-mod look;
+mod outcome;
+mod reevaluation;
 pub mod row;
 mod text;
-mod verdict;
+mod thresholds;
 mod window;
 
 #[cfg(test)]
@@ -25,38 +25,38 @@ use std::time::Duration;
 pub use compile::{BUILT_IN, Rule, RuleSet, built_in};
 pub use description::{Description, Measure};
 pub use indicators::Indicator;
-pub use level::When;
 pub use row::{ForEach, PromQl};
-pub use text::{Facts, as_count, as_duration, as_percent};
+pub use text::{TemplateData, as_count, as_duration, as_percent};
+pub use thresholds::Comparison;
 
 use crate::model::{
     AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Snapshot, Subject, Time, Window,
 };
+use evaluate::EvaluatedState;
 use indicators::Indicators;
-use judge::Seen;
-use verdict::Marks;
+use outcome::Marks;
 use window::{Track, TrackSpec, Tracks};
 
 /// The rules in force and what they remember of each subject.
 #[derive(Debug)]
 pub struct Rules {
     set: RuleSet,
-    agents: Vec<AgentMemory>,
+    agents: Vec<AgentState>,
     /// Agents whose windows changed since they were last taken to be saved.
     unsaved: Vec<u32>,
     components: Vec<Marks>,
     sources: Vec<Marks>,
-    watched: Vec<Marks>,
-    projects: Vec<ProjectMemory>,
+    sidecar_parts: Vec<Marks>,
+    projects: Vec<ProjectState>,
     agent_deadlines: Deadlines,
     project_deadlines: Deadlines,
     source_deadlines: Deadlines,
-    watched_deadlines: Deadlines,
+    sidecar_deadlines: Deadlines,
 }
 
 /// What is remembered of one agent.
 #[derive(Clone, Debug, Default)]
-struct AgentMemory {
+struct AgentState {
     marks: Marks,
     tracks: Option<Tracks>,
     /// Whether its windows are among those to be saved.
@@ -64,12 +64,12 @@ struct AgentMemory {
     /// What had a value, of that whose absence a rule looks for.
     known: Indicators,
     /// What it was when rules were last evaluated for it.
-    seen: Option<Seen>,
+    seen: Option<EvaluatedState>,
 }
 
 /// What is remembered of one project.
 #[derive(Clone, Debug, Default)]
-struct ProjectMemory {
+struct ProjectState {
     marks: Marks,
     /// Expected agents that a rule found missing: (rule, name).
     missing: Vec<(RuleId, Arc<str>)>,
@@ -84,12 +84,12 @@ impl Rules {
             unsaved: Vec::new(),
             components: Vec::new(),
             sources: Vec::new(),
-            watched: Vec::new(),
+            sidecar_parts: Vec::new(),
             projects: Vec::new(),
             agent_deadlines: Deadlines::default(),
             project_deadlines: Deadlines::default(),
             source_deadlines: Deadlines::default(),
-            watched_deadlines: Deadlines::default(),
+            sidecar_deadlines: Deadlines::default(),
         }
     }
 
@@ -115,12 +115,12 @@ impl Rules {
         self.agents.iter_mut().for_each(|memory| memory.marks = Marks::default());
         self.components.clear();
         self.sources.clear();
-        self.watched.clear();
+        self.sidecar_parts.clear();
         self.projects.clear();
         self.agent_deadlines = Deadlines::default();
         self.project_deadlines = Deadlines::default();
         self.source_deadlines = Deadlines::default();
-        self.watched_deadlines = Deadlines::default();
+        self.sidecar_deadlines = Deadlines::default();
     }
 
     /// Takes the rules out, for another [`Rules`] that remembers nothing.
@@ -144,7 +144,7 @@ impl Rules {
         let windows: Vec<_> =
             tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.indicator)).collect();
         let is_known = |indicator: &&Indicator| memory.known.contains(**indicator);
-        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Arc::from(it.word())).collect();
+        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Arc::from(it.name())).collect();
         (!windows.is_empty() || !known.is_empty()).then_some(AgentWindows { known, windows })
     }
 
@@ -154,7 +154,7 @@ impl Rules {
         let mut tracks: Tracks = self.set.tracks.iter().map(Track::new).collect();
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             let is_same = |window: &&Window| {
-                *window.signal == *spec.indicator.word()
+                *window.signal == *spec.indicator.name()
                     && Duration::from_millis(window.over) == spec.over
                     && window.average == spec.average
             };
@@ -189,7 +189,7 @@ impl Rules {
     }
 
     /// What a person is told of a finding: summary and action. `rule` may have gone since.
-    pub fn describe(&self, rule: &str, facts: &Facts<'_>) -> (String, String) {
+    pub fn describe(&self, rule: &str, facts: &TemplateData<'_>) -> (String, String) {
         self.set.describe(rule, facts)
     }
 
@@ -223,8 +223,8 @@ impl Rules {
                 }
             }
             (Subject::Receiver { .. } | Subject::Sidecar { .. }, ..) => {
-                if let Some(place) = fleet.watched.iter().position(|part| part.subject() == *subject) {
-                    grown(&mut self.watched, slot(place)).set(rule, true);
+                if let Some(place) = fleet.sidecar_parts.iter().position(|part| part.subject() == *subject) {
+                    grown(&mut self.sidecar_parts, slot(place)).set(rule, true);
                 }
             }
             (Subject::Cluster { .. }, Some(project), _) => {
@@ -251,8 +251,8 @@ impl Rules {
         for slot in &changes.sources {
             self.judge_source(now, fleet, *slot, out);
         }
-        for slot in &changes.watched {
-            self.judge_watched(now, fleet, *slot, out);
+        for slot in &changes.sidecar_parts {
+            self.judge_sidecar_part(now, fleet, *slot, out);
         }
         for slot in &changes.projects {
             self.judge_project(now, fleet, *slot, out);
@@ -269,7 +269,7 @@ impl Rules {
             components: fleet.components.iter().map(|component| component.slot).collect(),
             projects: slots(fleet.projects.len()).collect(),
             sources: slots(fleet.sources.len()).collect(),
-            watched: slots(fleet.watched.len()).collect(),
+            sidecar_parts: slots(fleet.sidecar_parts.len()).collect(),
             ..Changes::default()
         };
         self.evaluate(now, fleet, &changes, out);
@@ -278,7 +278,7 @@ impl Rules {
     /// When [`Rules::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
         let deadlines =
-            [&self.agent_deadlines, &self.project_deadlines, &self.source_deadlines, &self.watched_deadlines];
+            [&self.agent_deadlines, &self.project_deadlines, &self.source_deadlines, &self.sidecar_deadlines];
         deadlines.into_iter().filter_map(Deadlines::next).min()
     }
 
@@ -293,8 +293,8 @@ impl Rules {
         while let Some(slot) = self.source_deadlines.pop_due(now) {
             self.judge_source(now, fleet, slot, out);
         }
-        while let Some(slot) = self.watched_deadlines.pop_due(now) {
-            self.judge_watched(now, fleet, slot, out);
+        while let Some(slot) = self.sidecar_deadlines.pop_due(now) {
+            self.judge_sidecar_part(now, fleet, slot, out);
         }
     }
 }

@@ -10,7 +10,7 @@ use lookout::fleet::Fleet;
 use lookout::ingest::decode_state;
 use lookout::model::{Level, Subject};
 use lookout::rules::compile::RuleSettings;
-use lookout::rules::{Facts, RuleSet, Rules};
+use lookout::rules::{TemplateData, RuleSet, Rules};
 use lookout_fuzz::begin;
 
 const STATE: &str = r#"{"agents": [
@@ -46,7 +46,7 @@ fuzz_target!(|text: &str| {
     }
     let subject = Subject::Agent { project: "default".into(), name: "a".into() };
     for name in names {
-        let facts = Facts {
+        let facts = TemplateData {
             subject: &subject,
             level: Level::Error,
             value: Some(f64::MAX),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use lookout::config::Config;
-use lookout::fleet::{Fleet, Settings};
+use lookout::fleet::{Fleet, FleetSettings};
 use lookout::metrics::{Format, Own, Page, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::telemetry::Telemetry;
@@ -42,7 +42,7 @@ impl Watch {
     /// An empty fleet that is shown in one of the two formats.
     pub fn new(is_openmetrics: bool) -> Self {
         JUDGE.with_borrow_mut(|(rules, _)| *rules = Rules::new(rules.take_set()));
-        let settings = Settings { max_series: MAX_SERIES, ..Config::default().fleet_settings() };
+        let settings = FleetSettings { max_series: MAX_SERIES, ..Config::default().fleet_settings() };
         let format = if is_openmetrics { Format::OpenMetrics } else { Format::Text };
         let (fleet, findings) = (Fleet::new(begin(), settings), Vec::new());
         Self { now: begin(), fleet, findings, format, shown: Counts::new() }
@@ -52,7 +52,7 @@ impl Watch {
     pub fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         let now = self.now;
-        self.fleet.note_wall(now, now);
+        self.fleet.observe_wall_clock(now, now);
         self.fleet.tick(now);
         JUDGE.with_borrow_mut(|(rules, _)| rules.tick(now, self.fleet.state(), &mut self.findings));
         self.judge();

@@ -14,7 +14,7 @@ use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::telemetry::{self, Inbox};
-use crate::model::Counting;
+use crate::model::CountingState;
 use crate::otlp::StreamTable;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::profiles::Profiles;
@@ -75,7 +75,12 @@ fn is_taken(error: &anyhow::Error) -> bool {
 /// Goes on from what was remembered before the start. Since when telemetry is heard is on disk before the first export
 /// is answered: else, after a kill, what a process had counted by then would be taken for what it did before anybody
 /// listened.
-pub(super) async fn remembering(saved: Counting, config: &Config, clock: &Clock, history: &HistoryHandle) -> Profiles {
+pub(super) async fn remembering(
+    saved: CountingState,
+    config: &Config,
+    clock: &Clock,
+    history: &HistoryHandle,
+) -> Profiles {
     let mut profiles = Profiles::new(clock.now(), &config.otlp);
     profiles.restore(saved);
     let fresh = profiles.take_counting();

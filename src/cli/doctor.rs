@@ -153,7 +153,7 @@ impl Patient<'_> {
         let mut heard: Vec<String> = SIGNALS.into_iter().filter_map(of_signal).chain(hooks).collect();
         let source = text(self.agent, "source");
         if heard.is_empty() || self.is_reported() {
-            let last = ago(now, time(self.agent, "last_heard"));
+            let last = ago(now, time(self.agent, "last_seen"));
             let since = if last.is_empty() { String::new() } else { format!(" {last} ago") };
             heard.insert(0, format!("{}{since}", if source.is_empty() { "nothing" } else { source }));
         }
@@ -280,11 +280,11 @@ mod tests {
         let status = json!({"projects": [{"name": "shop", "agents": [
             {"name": "builder", "type": "claude-code", "source": "otlp", "usage_owner": "telemetry"},
             {"name": "codex_exec", "type": "codex", "source": "otlp", "usage_owner": "telemetry", "model": "gpt-5.1-codex", "cost_usd": 0.1, "unpriced_tokens": 1650},
-            {"name": "boss", "type": "custom", "source": "push", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
-            {"name": "both", "source": "push", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "boss", "type": "custom", "source": "push", "status": "running", "last_seen": "2026-11-21T12:00:50Z", "usage_owner": "state"},
+            {"name": "both", "source": "push", "last_seen": "2026-11-21T12:00:50Z", "usage_owner": "state"},
             {"name": "deaf", "type": "claude-code", "source": "otlp", "status": "running", "usage_owner": "telemetry"},
-            {"name": "hooked", "type": "claude-code", "source": "hooks", "last_heard": "2026-11-21T12:00:58Z"},
-            {"name": "polled", "source": "orchestrator", "status": "running", "last_heard": "2026-11-21T12:00:50Z", "usage_owner": "usage"},
+            {"name": "hooked", "type": "claude-code", "source": "hooks", "last_seen": "2026-11-21T12:00:58Z"},
+            {"name": "polled", "source": "orchestrator", "status": "running", "last_seen": "2026-11-21T12:00:50Z", "usage_owner": "usage"},
             {"name": "gateway", "type": "litellm", "source": "otlp", "usage_owner": "telemetry"},
         ]}]});
         let telemetry = json!({"agents": [
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn who_is_only_named_and_what_has_not_answered_is_seen() {
         let status = json!({
-            "projects": [{"name": "shop", "missing": ["nightly"], "agents": [{"name": "pushed", "source": "push", "last_heard": "2026-11-21T12:00:50Z"}]}],
+            "projects": [{"name": "shop", "missing": ["nightly"], "agents": [{"name": "pushed", "source": "push", "last_seen": "2026-11-21T12:00:50Z"}]}],
             "sources": [
                 {"name": "flows", "kind": "http-json", "up": null},
                 {"name": "orch", "kind": "orchestrator-cc", "up": false, "last_error": "connection refused"},

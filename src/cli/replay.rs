@@ -24,7 +24,7 @@ use super::{ConfigArgs, warn};
 use crate::config::{Config, Environment};
 use crate::machine::Simulation;
 use crate::machine::simulation::{Lasting, Setup};
-use crate::model::{Arrival, Notice, NoticeKind, ReceiverPolicy, Subject, Time, duration};
+use crate::model::{Notice, NoticeKind, ReceiverPolicy, RecordedInput, Subject, Time, duration};
 use crate::notify::Receiver;
 use crate::notify::config::ReceiverConfig;
 use crate::rules::RuleSet;
@@ -175,7 +175,7 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
             }
             Recorded::Stop => {}
             Recorded::Dropped(count) => played.dropped += count,
-            Recorded::Arrival(arrival) => {
+            Recorded::RecordedInput(arrival) => {
                 played.arrivals += 1;
                 let mut is_read = true;
                 for side in &mut *sides {
@@ -198,8 +198,8 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
     Ok(played)
 }
 
-fn note_source(simulation: &Simulation, arrival: &Arrival, unknown: &mut BTreeSet<Arc<str>>) {
-    if let Arrival::Poll { source, .. } = arrival
+fn note_source(simulation: &Simulation, arrival: &RecordedInput, unknown: &mut BTreeSet<Arc<str>>) {
+    if let RecordedInput::Poll { source, .. } = arrival
         && unknown.len() < 100
         && !simulation.fleet().state().sources.iter().any(|known| known.name == *source)
     {

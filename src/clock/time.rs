@@ -1,4 +1,4 @@
-//! A point in time with millisecond steps, and how it is written and read.
+//! A point in time with millisecond resolution, and its text forms.
 
 use std::fmt;
 use std::time::Duration;
@@ -31,32 +31,32 @@ impl Time {
         self.0 as f64 / 1000.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The duration from `earlier` to this time; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Seconds from `earlier` to this; zero when it is not after it.
+    /// Seconds from `earlier` to this time; zero if this is not later.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0).max(0) as f64 / 1000.0
     }
 
-    /// This time and `duration` more, saturating.
+    /// This time plus `duration`, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// This time less `duration`, saturating.
+    /// This time minus `duration`, saturating.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Reads RFC 3339 (`2026-11-21T02:00:00Z`, any offset); `None` when it is something else.
+    /// Parses RFC 3339 (`2026-11-21T02:00:00Z`, any offset).
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
     }
 
-    /// What a clock in `zone` shows, like `14:20`; on another day than `now` with it, like `Mon 14:20` or
+    /// The time of day in `zone`, like `14:20`. A time on another day than `now` includes that day, like `Mon 14:20` or
     /// `2026-12-01 14:20`.
     pub fn on_clock(self, now: Self, zone: &jiff::tz::TimeZone) -> String {
         let [then, now] = [self, now].map(|time| time.to_jiff().to_zoned(zone.clone()));
@@ -69,13 +69,13 @@ impl Time {
         then.strftime(format).to_string()
     }
 
-    /// This time for calendar arithmetic; times out of jiff's range are pulled into it.
+    /// This time for calendar arithmetic; times outside of jiff's range become the Unix epoch.
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 }
 
-/// RFC 3339 in UTC with the milliseconds left out when they are zero.
+/// RFC 3339 in UTC; milliseconds only if they are not zero.
 impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.to_jiff(), out)
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_writes_rfc3339() {
+    fn rfc3339_is_parsed_and_formatted() {
         let time = Time::parse("2026-11-21T03:00:00.250+01:00").expect("a time");
         assert_eq!(time.to_string(), "2026-11-21T02:00:00.25Z");
         assert_eq!(Time::parse(&time.to_string()), Some(time));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_names_the_day_when_it_is_another() {
+    fn time_of_day_includes_the_day_unless_it_is_today() {
         let now = Time::parse("2026-11-21T12:00:00Z").expect("a time");
         let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(1));
         let shown = |text: &str| Time::parse(text).expect("a time").on_clock(now, &zone);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn time_before_is_no_time_at_all() {
+    fn duration_since_a_later_time_is_zero() {
         let (early, late) = (Time::from_millis(1_000), Time::from_millis(2_500));
         assert_eq!(late.since(early), Duration::from_millis(1_500));
         assert_eq!(early.since(late), Duration::ZERO);

@@ -1,69 +1,71 @@
-//! The wall clock against our own time, which never steps: how times that others say are read, and ours are shown.
+//! Conversion between the program's clock, which never steps, and the wall clock.
 //!
-//! Ours is the wall's until the wall is set, or the machine was suspended. From then on both differ, and what others
-//! say may be of either clock: of the one before, if they repeat what they said, or of the one now.
+//! Both agree until the wall clock is set or the machine is suspended. From then on a time reported by another program
+//! may be by the wall clock as it is now, or as it was before it was set: the latter if a report is repeated.
 
 use std::time::Duration;
 
 use super::Time;
 
-/// A smaller difference is no step: clocks are kept right by little.
+/// A smaller difference in milliseconds is not a step: NTP corrects clocks in small increments all the time.
 const STEP: i64 = 2_000;
-/// By how much the clocks of others may be ahead of the wall clock here.
+/// How far the clocks of other machines may be ahead of the wall clock here.
 const AHEAD: Duration = Duration::from_secs(60);
-/// Steps that are remembered. What was said before earlier ones is not read right any more.
+/// How many past steps are kept. Times reported before an older one are no longer converted correctly.
 const STEPS: usize = 4;
 
-/// How the wall clock stands to our time, and how it stood before.
+/// The offset of the wall clock from the program's clock, now and before it was last set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wall {
-    /// Milliseconds by which it is ahead of our time.
-    skew: i64,
-    /// When it was set, oldest first, and how far ahead it was until then.
+pub struct WallClock {
+    /// Milliseconds by which the wall clock is ahead of the program's clock.
+    offset: i64,
+    /// When the wall clock was set, oldest first, with the offset that held until then.
     steps: Vec<(Time, i64)>,
 }
 
-impl Wall {
-    /// Takes note of what the wall clock says at `now`; returns whether it was set since it was last asked.
-    pub fn note(&mut self, now: Time, wall: Time) -> bool {
-        let skew = wall.as_millis().saturating_sub(now.as_millis());
-        if skew.saturating_sub(self.skew).saturating_abs() <= STEP {
+impl WallClock {
+    /// Records that the wall clock shows `wall` at `now`; returns whether it was set since the last call.
+    pub fn observe(&mut self, now: Time, wall: Time) -> bool {
+        let offset = wall.as_millis().saturating_sub(now.as_millis());
+        if offset.saturating_sub(self.offset).saturating_abs() <= STEP {
             return false;
         }
         if self.steps.len() == STEPS {
             self.steps.remove(0);
         }
-        self.steps.push((now, self.skew));
-        self.skew = if skew.saturating_abs() <= STEP { 0 } else { skew };
+        self.steps.push((now, self.offset));
+        self.offset = if offset.saturating_abs() <= STEP { 0 } else { offset };
         true
     }
 
-    /// Our time `at` as the wall clock has it.
-    pub fn show(&self, at: Time) -> Time {
-        shift(at, self.skew)
+    /// The wall-clock time of `at`, a time of the program's clock.
+    pub fn to_wall(&self, at: Time) -> Time {
+        shift(at, self.offset)
     }
 
-    /// What the wall clock now calls `said`, in our time; for times to come.
-    pub fn expect(&self, said: Time) -> Time {
-        shift(said, self.skew.saturating_neg())
+    /// The program's time of `wall`, by the current offset; right for times in the future.
+    pub fn from_wall(&self, wall: Time) -> Time {
+        shift(wall, self.offset.saturating_neg())
     }
 
-    /// A time of the past that was `said` by `now`, in our time. If it is `known` under any clock, it is said again;
-    /// else it was said as late as it can have been, so that a step makes nobody look idle. It may be after `now` when
-    /// it can't have been said.
-    pub fn read(&self, now: Time, said: Time, known: Option<Time>) -> Time {
-        let current = self.expect(said);
+    /// The program's time of `reported`, a time in the past that another program reports at `now`.
+    ///
+    /// If it equals the time `known` so far under any past or present offset, the report repeats it and `known` is
+    /// returned. Otherwise it is the latest time that it can mean, so that a step of the clock makes no agent look idle.
+    /// The result may be after `now` if no offset explains the report.
+    pub fn resolve(&self, now: Time, reported: Time, known: Option<Time>) -> Time {
+        let current = self.from_wall(reported);
         if self.steps.is_empty() {
             return current;
         }
         let mut latest = Some(current).filter(|at| *at <= now.plus(AHEAD));
-        // Said by a clock of before, of a time before that one was set: only if there is no better way to read it.
+        // A past offset was in force from `begun` to `until`. A time before that is only considered if nothing else fits.
         let (mut earlier, mut begun) = (None, None);
-        for (until, skew) in &self.steps {
-            let at = shift(said, skew.saturating_neg());
-            // The wall may have been a little ahead of our time without having been set.
+        for (until, offset) in &self.steps {
+            let at = shift(reported, offset.saturating_neg());
+            // The wall clock may have been ahead by less than a step.
             if at <= until.plus(Duration::from_millis(STEP.unsigned_abs())) {
-                // What was ahead when it was heard is known as of then.
+                // A time that was ahead of the clock when it was first reported is known as of that report.
                 if let Some(known) = known.filter(|known| *known <= at && at <= known.plus(AHEAD)) {
                     return known;
                 }
@@ -86,93 +88,93 @@ mod tests {
 
     const HOUR: i64 = 3_600;
 
-    /// Noon and so many seconds.
+    /// So many seconds after noon.
     fn noon(seconds: i64) -> Time {
         Time::from_millis((1_000_000 + seconds) * 1_000)
     }
 
     /// A wall clock that was set by `by` seconds at noon.
-    fn set(by: i64) -> Wall {
-        let mut wall = Wall::default();
-        assert!(!wall.note(noon(-10), noon(-9)), "a second is no step");
-        assert!(wall.note(noon(0), noon(by)));
-        assert!(!wall.note(noon(1), noon(by + 1)));
+    fn set(by: i64) -> WallClock {
+        let mut wall = WallClock::default();
+        assert!(!wall.observe(noon(-10), noon(-9)), "a second is not a step");
+        assert!(wall.observe(noon(0), noon(by)));
+        assert!(!wall.observe(noon(1), noon(by + 1)));
         wall
     }
 
     #[test]
-    fn while_nobody_sets_it_both_are_one() {
-        let wall = Wall::default();
-        assert_eq!(wall.show(noon(5)), noon(5));
-        assert_eq!(wall.read(noon(5), noon(-300), None), noon(-300));
-        assert_eq!(wall.read(noon(5), noon(60), None), noon(60));
+    fn without_a_step_both_clocks_agree() {
+        let wall = WallClock::default();
+        assert_eq!(wall.to_wall(noon(5)), noon(5));
+        assert_eq!(wall.resolve(noon(5), noon(-300), None), noon(-300));
+        assert_eq!(wall.resolve(noon(5), noon(60), None), noon(60));
     }
 
     #[test]
-    fn what_is_said_by_either_clock_is_read_right() {
-        for (by, now, said, ours) in [
-            // Said by the clock as it is now.
+    fn a_time_by_either_wall_clock_is_resolved() {
+        for (by, now, reported, ours) in [
+            // By the wall clock as it is now.
             (HOUR, 10, HOUR + 8, 8),
             (-HOUR, 10, -HOUR + 8, 8),
-            // The same by a clock that is a little ahead.
+            // By one that is a little ahead of it.
             (HOUR, 10, HOUR + 13, 13),
             (-HOUR, 10, -HOUR + 13, 13),
             (HOUR, 600, HOUR + 300, 300),
-            // It was active before the step, and says so by the clock of now: two minutes before it.
+            // Two minutes before the step, by the wall clock as it is now.
             (HOUR, 10, HOUR - 120, -120),
             (-HOUR, 10, -HOUR - 120, -120),
-            // Said by the clock before, and first heard after the step.
+            // By the wall clock as it was, first reported after the step.
             (HOUR, 10, -2, -2),
             (HOUR, 10, -120, -120),
             (-HOUR, 10, -2, -2),
         ] {
-            assert_eq!(set(by).read(noon(now), noon(said), None), noon(ours), "{by} {now} {said}");
+            assert_eq!(set(by).resolve(noon(now), noon(reported), None), noon(ours), "{by} {now} {reported}");
         }
     }
 
     #[test]
-    fn what_is_said_again_stays_what_it_was() {
-        // An hour after the clock was set back the same words could mean now.
+    fn a_repeated_time_resolves_to_the_known_time() {
+        // An hour after the clock was set back the same report could mean now.
         let wall = set(-HOUR);
-        let (said, later) = (noon(-120), noon(HOUR + 60));
-        assert_eq!(wall.read(later, said, Some(said)), said);
-        assert_eq!(wall.read(later, said, None), noon(HOUR - 120), "unless they are new");
+        let (reported, later) = (noon(-120), noon(HOUR + 60));
+        assert_eq!(wall.resolve(later, reported, Some(reported)), reported);
+        assert_eq!(wall.resolve(later, reported, None), noon(HOUR - 120), "unless it is new");
     }
 
     #[test]
-    fn what_was_ahead_when_it_was_heard_stays_what_it_was() {
+    fn a_repeated_time_that_was_ahead_resolves_to_the_known_time() {
         for (by, ahead) in [(HOUR, 1), (HOUR, 30), (-HOUR, 1), (-HOUR, 30)] {
-            let (heard, said) = (noon(-40), noon(-40 + ahead));
-            assert_eq!(set(by).read(noon(10), said, Some(heard)), heard, "{by} {ahead}");
+            let (known, reported) = (noon(-40), noon(-40 + ahead));
+            assert_eq!(set(by).resolve(noon(10), reported, Some(known)), known, "{by} {ahead}");
         }
-        // The wall was a second ahead, which is no step, when this was said just before it was set.
-        let (heard, said) = (noon(0), noon(1));
-        assert_eq!(set(HOUR).read(noon(10), said, Some(heard)), heard);
-        assert_eq!(set(HOUR).read(noon(10), said, None), said);
+        // Reported just before the step, while the wall clock was ahead by a second, which is not a step.
+        let (known, reported) = (noon(0), noon(1));
+        assert_eq!(set(HOUR).resolve(noon(10), reported, Some(known)), known);
+        assert_eq!(set(HOUR).resolve(noon(10), reported, None), reported);
     }
 
     #[test]
-    fn a_clock_that_is_set_back_to_right_is_ours_again() {
+    fn after_the_clock_is_set_back_both_agree_again() {
         let mut wall = set(HOUR);
-        assert_eq!(wall.show(noon(5)), noon(HOUR + 5));
-        assert!(wall.note(noon(100), noon(101)));
-        assert_eq!(wall.show(noon(105)), noon(105));
-        // Said before, between and after.
-        for (said, ours) in [(-30, -30), (HOUR + 50, 50), (HOUR - 700, -700), (110, 110)] {
-            assert_eq!(wall.read(noon(120), noon(said), None), noon(ours));
+        assert_eq!(wall.to_wall(noon(5)), noon(HOUR + 5));
+        assert!(wall.observe(noon(100), noon(101)));
+        assert_eq!(wall.to_wall(noon(105)), noon(105));
+        // Reported before, between and after the two steps.
+        for (reported, ours) in [(-30, -30), (HOUR + 50, 50), (HOUR - 700, -700), (110, 110)] {
+            assert_eq!(wall.resolve(noon(120), noon(reported), None), noon(ours));
         }
     }
 
     #[test]
-    fn no_number_of_steps_and_no_time_is_too_much() {
-        let mut wall = Wall::default();
+    fn steps_are_bounded_and_no_time_overflows() {
+        let mut wall = WallClock::default();
         for place in 0..100 {
             let hour = if place % 2 == 0 { HOUR } else { -HOUR };
-            assert!(wall.note(noon(place), noon(place + hour)));
+            assert!(wall.observe(noon(place), noon(place + hour)));
         }
         assert_eq!(wall.steps.len(), STEPS);
-        for said in [i64::MIN, i64::MAX, 0] {
-            wall.read(noon(100), Time::from_millis(said), None);
+        for reported in [i64::MIN, i64::MAX, 0] {
+            wall.resolve(noon(100), Time::from_millis(reported), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Profile, providers::Serialized};
 
 use super::environment::Environment;
-use crate::model::{Origin, Place, Problem};
+use crate::model::{Origin, Position, Problem};
 use crate::written::document::{Document, locate};
 use crate::written::mistake;
 
@@ -92,7 +92,7 @@ impl<'a> Layers<'a> {
         said: &[String],
         path: &[String],
         profile: Option<Profile>,
-    ) -> Option<(Origin, Option<Place>)> {
+    ) -> Option<(Origin, Option<Position>)> {
         let (file, document) = self.file.as_ref()?;
         let by_file = locate(&document.value, said)?;
         let is_said_here = match (value, by_file) {

@@ -228,7 +228,7 @@ impl Found<'_> {
         for problem in problems {
             let parts = problem.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
             let path: Vec<String> = parts.map(str::to_owned).collect();
-            let is_found = problem.origin != Origin::Unsaid;
+            let is_found = problem.origin != Origin::Unknown;
             self.problems.push(if is_found { problem } else { self.layers.found(problem, &path) });
         }
     }

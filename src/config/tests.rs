@@ -1,7 +1,7 @@
 //! Configurations in, problems out, word for word.
 
 use super::*;
-use crate::fleet::config::{Action, Limit};
+use crate::fleet::config::{BudgetAction, BudgetLimit};
 use crate::notify::config::Kind;
 
 mod environments;
@@ -248,7 +248,7 @@ fn yaml_means_what_it_says() {
 
 #[test]
 fn a_budget_may_stop_its_agents_and_is_printed_as_it_was_given() {
-    let stops = |limit| Some(Limit { limit, action: Action::Stop });
+    let stops = |limit| Some(BudgetLimit { limit, action: BudgetAction::Stop });
     let file = "budgets: {tokens_per_task: {limit: 200000, action: stop}, tokens_per_day: 5}\n";
     let env = [
         ("LOOKOUT_BUDGETS__TOKENS_PER_DAY__LIMIT", "1000"),

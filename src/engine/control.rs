@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::Engine;
 use super::handle::{Control, Quiet, Reply};
 use crate::alerts::QuietError;
-use crate::fleet::Taken;
+use crate::fleet::IngestOutcome;
 use crate::machine::Event;
-use crate::model::{Arrival, Time};
+use crate::model::{RecordedInput, Time};
 
 /// Whether it changes anything.
 const fn is_wish(message: &Control) -> bool {
@@ -45,17 +45,17 @@ impl Engine {
         match message {
             Quiet::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
             Quiet::Begin(silence, reply) => {
-                let arrival = Arrival::Silence((*silence).clone());
+                let arrival = RecordedInput::Silence((*silence).clone());
                 let done = self.step(now, Event::Silence(*silence));
                 self.answer_wish(now, arrival, done, reply);
             }
             Quiet::End(id, by, reply) => {
                 let done = self.step(now, Event::Unsilence { id: &id, by: &by });
-                self.answer_wish(now, Arrival::Unsilence { id: id.into(), by: by.into() }, done, reply);
+                self.answer_wish(now, RecordedInput::Unsilence { id: id.into(), by: by.into() }, done, reply);
             }
             Quiet::Acknowledge(fingerprint, by, comment, reply) => {
                 let done = self.step(now, Event::Acknowledge { fingerprint, by: &by, comment: &comment });
-                let arrival = Arrival::Ack { fingerprint, by: by.into(), comment: comment.into() };
+                let arrival = RecordedInput::Ack { fingerprint, by: by.into(), comment: comment.into() };
                 self.answer_wish(now, arrival, done, reply);
             }
             Quiet::Explain(fingerprint, reply) => {
@@ -65,7 +65,13 @@ impl Engine {
     }
 
     /// Records what was done, and answers once it is on disk; what was refused is answered at once.
-    fn answer_wish(&mut self, now: Time, arrival: Arrival, done: Result<Taken, QuietError>, reply: Reply<()>) {
+    fn answer_wish(
+        &mut self,
+        now: Time,
+        arrival: RecordedInput,
+        done: Result<IngestOutcome, QuietError>,
+        reply: Reply<()>,
+    ) {
         match done {
             Ok(_) => {
                 if let Some(recorder) = &self.recorder {

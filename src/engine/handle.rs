@@ -10,7 +10,7 @@ use super::view::View;
 use super::{AlertFilter, AlertView, QuietError, Settings};
 use crate::ingest::{DecodedPush, UsageBatch};
 use crate::machine::Explanation;
-use crate::model::{Batch, Distilled, Fingerprint, Hook, PollReport, Rejected, Silence};
+use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, Silence, TelemetryUpdate};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -42,7 +42,7 @@ pub enum Bulk {
     /// The outcome of a poll.
     Poll(PollReport),
     /// What an export of telemetry says of agents, and who waits until it was applied.
-    Telemetry(Distilled, oneshot::Sender<()>),
+    Telemetry(TelemetryUpdate, oneshot::Sender<()>),
 }
 
 /// What overtakes state that waits.
@@ -184,7 +184,7 @@ impl Handle {
 
     /// Takes in what telemetry says of agents; waits while the queue is full. A read that begins after `done` was sent
     /// sees it.
-    pub async fn telemetry(&self, distilled: Distilled, done: oneshot::Sender<()>) -> Result<(), Stopped> {
+    pub async fn telemetry(&self, distilled: TelemetryUpdate, done: oneshot::Sender<()>) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Telemetry(distilled, done)).await.map_err(|_| Stopped)
     }
 
@@ -276,7 +276,7 @@ mod tests {
             agent_type: "t".into(),
             session: 1,
             subagent: None,
-            step: crate::model::hook::Step::Lives,
+            event: crate::model::hook::SessionEvent::Alive,
             retry_at: None,
             stop: None,
         };

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::handle::{Bulk, Logged, Turn};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
-use crate::fleet::{Push, Taken};
+use crate::fleet::{ChunkedPush, IngestOutcome};
 use crate::ingest::{self, DecodedPush, UsageBatch};
 use crate::machine::Event;
-use crate::model::{Arrival, Distilled, Hook, Input, PollReport, RejectReason, Time, UsageUpdate};
+use crate::model::{Hook, InputKind, PollReport, RecordedInput, RejectReason, TelemetryUpdate, Time, UsageUpdate};
 use crate::store::UsageBody;
 
 /// Agents or increments that are applied in one go: they take about a millisecond.
@@ -24,12 +24,12 @@ type Reply<T> = oneshot::Sender<Result<T, IngestError>>;
 #[derive(Debug)]
 pub(super) enum Applying {
     /// A state.
-    State(Push<'static>, Turn, Reply<Accepted>),
+    State(ChunkedPush<'static>, Turn, Reply<Accepted>),
     /// Increments of usage.
     Usage {
         project: Cow<'static, str>,
         rest: std::vec::IntoIter<UsageUpdate<'static>>,
-        taken: Taken,
+        taken: IngestOutcome,
         body: Bytes,
         turn: Turn,
         reply: Reply<(Accepted, Logged)>,
@@ -42,7 +42,7 @@ impl Engine {
         match event {
             Bulk::State(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
-                    recorder.note(now, Arrival::State(body));
+                    recorder.note(now, RecordedInput::State(body));
                 }
                 if update.agents.len() > PART {
                     self.applying = Some(Applying::State(update.into(), turn, reply));
@@ -53,11 +53,11 @@ impl Engine {
             }
             Bulk::Usage(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
-                    recorder.note(now, Arrival::Usage(body.clone()));
+                    recorder.note(now, RecordedInput::Usage(body.clone()));
                 }
                 if update.usage.len() > PART {
                     let UsageBatch { project, usage, rejected } = update;
-                    let (rest, mut taken) = (usage.into_iter(), Taken::default());
+                    let (rest, mut taken) = (usage.into_iter(), IngestOutcome::default());
                     taken.add_rejected(rejected);
                     self.applying = Some(Applying::Usage { project, rest, taken, body, turn, reply });
                     return;
@@ -66,10 +66,10 @@ impl Engine {
                 self.answer_usage(now, taken, body, reply);
             }
             Bulk::Poll(report) => self.poll(now, report),
-            Bulk::Telemetry(Distilled { said, counting }, done) => {
+            Bulk::Telemetry(TelemetryUpdate { agents, counting }, done) => {
                 self.machine.unsaved().counting.merge(counting);
-                let taken = self.update(now, Event::Telemetry(said));
-                self.count(Input::Telemetry, &taken);
+                let taken = self.update(now, Event::Telemetry(agents));
+                self.count(InputKind::Telemetry, &taken);
                 for rejected in &taken.rejected {
                     tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
                 }
@@ -122,13 +122,13 @@ impl Engine {
         }
     }
 
-    fn answer_state(&mut self, taken: Taken, reply: Reply<Accepted>) {
-        let answer = self.answer(Input::State, taken);
+    fn answer_state(&mut self, taken: IngestOutcome, reply: Reply<Accepted>) {
+        let answer = self.answer(InputKind::State, taken);
         // A sender that has gone away is not waiting for it.
         self.committer.answer(move || drop(reply.send(answer)));
     }
 
-    fn answer_usage(&mut self, now: Time, taken: Taken, body: Bytes, reply: Reply<(Accepted, Logged)>) {
+    fn answer_usage(&mut self, now: Time, taken: IngestOutcome, body: Bytes, reply: Reply<(Accepted, Logged)>) {
         // Before the next save, which holds its effect and says so.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
@@ -136,7 +136,7 @@ impl Engine {
         } else {
             oneshot::channel().1
         };
-        let answer = self.answer(Input::Usage, taken).map(|accepted| (accepted, logged));
+        let answer = self.answer(InputKind::Usage, taken).map(|accepted| (accepted, logged));
         // A sender that has gone away is not waiting for it.
         self.committer.answer(move || drop(reply.send(answer)));
     }
@@ -147,10 +147,10 @@ impl Engine {
             self.own.stopped(stop.budget.as_str());
         }
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, Arrival::Hook(hook.clone()));
+            recorder.note(now, RecordedInput::Hook(hook.clone()));
         }
         let taken = self.update(now, Event::Hook(hook));
-        self.count(Input::Hooks, &taken);
+        self.count(InputKind::Hooks, &taken);
     }
 
     fn poll(&mut self, now: Time, report: PollReport) {
@@ -160,12 +160,12 @@ impl Engine {
         if let Some(recorder) = &self.recorder {
             let result = report.result.as_ref().map(|batches| batches.iter().map(ingest::encode_state).collect());
             let result = result.map_err(Clone::clone);
-            recorder.note(now, Arrival::Poll { source: Arc::clone(&report.source), result });
+            recorder.note(now, RecordedInput::Poll { source: Arc::clone(&report.source), result });
         }
         let (source, is_ok) = (Arc::clone(&report.source), report.result.is_ok());
         let before = self.machine.fleet().last_error(&source);
         let taken = self.update(now, Event::Poll(report));
-        self.count(Input::Poll, &taken);
+        self.count(InputKind::Poll, &taken);
         // Once, and again when something else can't be read: the next poll finds the same.
         if let Some(error) = self.machine.fleet().last_error(&source).filter(|error| before.as_ref() != Some(error))
             && is_ok
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Has the machine take an update, under a stopwatch. No update is refused as a whole.
-    fn update(&mut self, now: Time, event: Event<'_>) -> Taken {
+    fn update(&mut self, now: Time, event: Event<'_>) -> IngestOutcome {
         let watch = Stopwatch::start();
         let taken = self.step(now, event).unwrap_or_default();
         self.own.evaluated(watch.elapsed());
@@ -197,7 +197,7 @@ impl Engine {
         }
     }
 
-    fn count(&self, input: Input, taken: &Taken) {
+    fn count(&self, input: InputKind, taken: &IngestOutcome) {
         self.own.ingested(input, taken.accepted as u64);
         for (reason, count) in &taken.reasons {
             self.own.rejected(input, *reason, *count);
@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// The answer: what was accepted and what was not; an error only when there was no room for any of it.
-    fn answer(&self, input: Input, taken: Taken) -> Result<Accepted, IngestError> {
+    fn answer(&self, input: InputKind, taken: IngestOutcome) -> Result<Accepted, IngestError> {
         self.count(input, &taken);
         match taken.rejected.first() {
             Some(first)

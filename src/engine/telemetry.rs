@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
-use crate::model::{Distilled, Reception, RejectReason};
+use crate::model::{RejectReason, TelemetryChannels, TelemetryUpdate};
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::{Encoding, ExportOutcome, OtlpDecodeError, OtlpRequest, Signal, StreamTable, decode_counted};
 use crate::profiles::identity::SenderIdentity;
@@ -63,7 +63,7 @@ type Applied = oneshot::Receiver<()>;
 #[derive(Debug)]
 enum Reader {
     Snapshot(oneshot::Sender<Arc<Telemetry>>),
-    Reception(oneshot::Sender<Vec<Reception>>),
+    Reception(oneshot::Sender<Vec<TelemetryChannels>>),
     Configure(Box<OtlpConfig>),
     /// Panics, for tests of what becomes of the program then.
     #[cfg(test)]
@@ -131,7 +131,7 @@ impl Handle {
     }
 
     /// Which signals of which agents arrived so far; none once the program stops.
-    pub async fn receptions(&self) -> Vec<Reception> {
+    pub async fn receptions(&self) -> Vec<TelemetryChannels> {
         let (reply, answer) = oneshot::channel();
         match self.readers.send(Reader::Reception(reply)).await {
             Ok(()) => answer.await.unwrap_or_default(),
@@ -192,7 +192,7 @@ pub async fn run(
             export = inbox.exports.recv() => {
                 let Some(export) = export else { return };
                 let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
-                    Ok((taken, distilled)) if distilled.said.is_empty() && distilled.counting.is_empty() => Ok((taken, None)),
+                    Ok((taken, distilled)) if distilled.agents.is_empty() && distilled.counting.is_empty() => Ok((taken, None)),
                     Ok((taken, distilled)) => {
                         let (done, applied) = oneshot::channel();
                         if engine.telemetry(distilled, done).await.is_err() {
@@ -216,7 +216,7 @@ fn take(
     clock: &Clock,
     limit: usize,
     export: &Export,
-) -> Result<(ExportOutcome, Distilled), ExportError> {
+) -> Result<(ExportOutcome, TelemetryUpdate), ExportError> {
     let now = clock.now();
     let (signal, encoding, is_gzip) = match &export.holds {
         Holds::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
@@ -225,8 +225,8 @@ fn take(
                 .map_err(|error| OtlpDecodeError::Malformed(error.to_string()))?;
             let mut taken = ExportOutcome::all_accepted(calls.read);
             taken.reject(RejectReason::Malformed, calls.unread);
-            let said = profiles.extract_callback(now, &calls.request);
-            return Ok((taken, Distilled { said, counting: profiles.take_counting() }));
+            let agents = profiles.extract_callback(now, &calls.request);
+            return Ok((taken, TelemetryUpdate { agents, counting: profiles.take_counting() }));
         }
     };
     let (request, unread) = decode_counted(signal, encoding, is_gzip, &export.body, limit)?;
@@ -235,8 +235,8 @@ fn take(
         OtlpRequest::Traces(_) | OtlpRequest::Logs(_) => ExportOutcome::all_accepted(request.items()),
     };
     taken.undecodable_values = unread as u64;
-    let said = profiles.extract(now, &request);
-    Ok((taken, Distilled { said, counting: profiles.take_counting() }))
+    let agents = profiles.extract(now, &request);
+    Ok((taken, TelemetryUpdate { agents, counting: profiles.take_counting() }))
 }
 
 #[cfg(test)]
@@ -262,7 +262,7 @@ mod tests {
             update = queues.bulk.recv() => update,
         };
         let Some(super::super::handle::Bulk::Telemetry(distilled, done)) = update else { panic!("{update:?}") };
-        assert!(!distilled.said.is_empty());
+        assert!(!distilled.agents.is_empty());
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::decode::limits::is_about_limit;
 use crate::model::project::Project;
-use crate::model::sessions::Heard;
-use crate::model::spending::Usage;
+use crate::model::sessions::HookOutcome;
+use crate::model::spending::UsageReport;
 use crate::model::{
-    Agent, AgentStatus, AgentUpdate, EndedTask, HistoryRow, Patch, Refusal, Task, Time, TokenType, UsageOwner, Wall,
+    Agent, AgentStatus, AgentUpdate, EndedTask, HistoryRow, Patch, RateLimitHit, Task, Time, TokenType, UsageOwner,
+    WallClock,
 };
 
 use super::project::{add_model_usage, add_tokens, end_task};
@@ -18,13 +19,13 @@ use super::project::{add_model_usage, add_tokens, end_task};
 pub(super) const NOT_RUNNING: &str = "not running";
 
 /// What one report changed.
-pub(super) struct Step<'a> {
+pub(super) struct AgentReport<'a> {
     pub(super) now: Time,
-    pub(super) wall: &'a Wall,
+    pub(super) wall: &'a WallClock,
     started_at: Time,
     count_cache_read: bool,
     /// What a hook comes to, when the report is one: it knows how tasks end, whatever becomes of the status.
-    heard: Option<&'a Heard>,
+    heard: Option<&'a HookOutcome>,
     /// Whether progress, phase or task changed.
     moved: bool,
     /// Whether it was more than the task or a first phase, so that it is known to tell.
@@ -40,13 +41,13 @@ pub(super) struct Step<'a> {
     pub(super) has_ended: bool,
 }
 
-impl<'a> Step<'a> {
+impl<'a> AgentReport<'a> {
     pub(super) const fn new(
         now: Time,
         started_at: Time,
-        wall: &'a Wall,
+        wall: &'a WallClock,
         count_cache_read: bool,
-        heard: Option<&'a Heard>,
+        heard: Option<&'a HookOutcome>,
     ) -> Self {
         Self {
             now,
@@ -68,13 +69,13 @@ impl<'a> Step<'a> {
     /// Applies `update` to `agent` and its increases to the sums of `project`.
     pub(super) fn apply(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         agent.stale = false;
-        agent.last_heard = self.now;
+        agent.last_seen = self.now;
         self.describe(agent, update);
         self.take_task(agent, update);
         self.take_status(agent, update, project);
         if let Some(at) = update.last_activity {
-            agent.last_activity = Some(self.wall.read(self.now, at, agent.last_activity).min(self.now));
-        } else if update.is_activity_unread {
+            agent.last_activity = Some(self.wall.resolve(self.now, at, agent.last_activity).min(self.now));
+        } else if update.is_last_activity_unreadable {
             agent.last_activity = None;
         }
         self.take_counters(agent, update, project);
@@ -137,7 +138,7 @@ impl<'a> Step<'a> {
         match update.estimated_completion {
             Patch::Keep => {}
             Patch::Clear => agent.estimated_completion = None,
-            Patch::Set(at) => agent.estimated_completion = Some(self.wall.expect(at)),
+            Patch::Set(at) => agent.estimated_completion = Some(self.wall.from_wall(at)),
         }
         if let Some(limits) = &update.rate_limits {
             self.take_rate_limits(agent, limits);
@@ -146,7 +147,7 @@ impl<'a> Step<'a> {
 
     fn take_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
         let known = agent.task.as_ref().map(|task| task.started_at);
-        let said = update.task_started_at.map(|at| self.wall.read(self.now, at, known).min(self.now));
+        let said = update.task_started_at.map(|at| self.wall.resolve(self.now, at, known).min(self.now));
         match &update.task_id {
             Patch::Keep => {}
             Patch::Clear => {
@@ -208,9 +209,9 @@ impl<'a> Step<'a> {
             }
         }
         let other_reason = patch(&mut agent.reason, &update.reason);
-        if let Some(refusal) = update.refusal.as_ref().filter(|_| changed || other_reason) {
-            let until = refusal.until.map(|at| self.wall.expect(at));
-            self.refused(agent, &Refusal { until, ..refusal.clone() });
+        if let Some(refusal) = update.rate_limit_hit.as_ref().filter(|_| changed || other_reason) {
+            let until = refusal.until.map(|at| self.wall.from_wall(at));
+            self.refused(agent, &RateLimitHit { until, ..refusal.clone() });
         }
         self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
@@ -307,7 +308,7 @@ impl<'a> Step<'a> {
         let first_cost = agent.cost_usd.get().is_none();
         let cost = update.cost_usd.map_or(0.0, |cost| agent.cost_usd.report(cost));
         let unpriced = update.cost_usd.is_none() && first_cost;
-        let used = Used {
+        let used = UsageIncrement {
             now: self.now,
             started_at: self.started_at,
             is_total: true,
@@ -316,13 +317,13 @@ impl<'a> Step<'a> {
             cost,
             day_cost: if first_cost { 0.0 } else { cost },
         };
-        used.spend(agent, project, Price::unknown(unpriced), self.count_cache_read);
+        used.spend(agent, project, PriceStatus::unknown(unpriced), self.count_cache_read);
     }
 }
 
 /// Whether it is known what the tokens of a step cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Price {
+pub(super) enum PriceStatus {
     /// It is.
     Known,
     /// It is not; such tokens are counted.
@@ -331,7 +332,7 @@ pub(super) enum Price {
     Follows,
 }
 
-impl Price {
+impl PriceStatus {
     /// Unknown, if it is.
     pub(super) const fn unknown(is_unknown: bool) -> Self {
         if is_unknown { Self::Unknown } else { Self::Known }
@@ -339,7 +340,7 @@ impl Price {
 }
 
 /// Tokens and money used in one step.
-pub(super) struct Used {
+pub(super) struct UsageIncrement {
     pub(super) now: Time,
     pub(super) started_at: Time,
     /// Whether a total was reported, else an increment.
@@ -350,9 +351,9 @@ pub(super) struct Used {
     pub(super) day_cost: f64,
 }
 
-impl Used {
+impl UsageIncrement {
     /// Books the step on task, day, project and model; the agent's own totals are booked by the caller.
-    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, price: Price, count_cache_read: bool) {
+    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, price: PriceStatus, count_cache_read: bool) {
         let counted = |tokens: &[u64; 5]| -> u64 {
             let counts = |kind: &TokenType| count_cache_read || *kind != TokenType::CacheRead;
             TokenType::ALL
@@ -369,7 +370,7 @@ impl Used {
         agent.day_tokens = agent.day_tokens.saturating_add(day_tokens);
         agent.day_cost_usd += self.day_cost;
         let idle_since = agent.idle_since();
-        agent.spending_mut().book(&Usage {
+        agent.spending_mut().book(&UsageReport {
             now: self.now,
             started_at: self.started_at,
             is_total: self.is_total,
@@ -379,7 +380,7 @@ impl Used {
         });
         // Telemetry may count as many as there are numbers.
         let all = self.tokens.iter().copied().fold(0, u64::saturating_add);
-        if price == Price::Unknown && all > 0 {
+        if price == PriceStatus::Unknown && all > 0 {
             agent.unpriced_tokens.add(all);
         }
         add_tokens(&mut project.totals.tokens, &self.tokens);
@@ -390,7 +391,7 @@ impl Used {
             && (all > 0 || self.cost > 0.0)
         {
             // What others of its models cost is no price of this one.
-            add_model_usage(project, model, &self.tokens, (price == Price::Known).then_some(self.cost));
+            add_model_usage(project, model, &self.tokens, (price == PriceStatus::Known).then_some(self.cost));
         }
     }
 }

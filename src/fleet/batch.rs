@@ -12,7 +12,7 @@ use super::{Fleet, MAX_PROJECTS, SERIES_PER_AGENT, SERIES_PER_COMPONENT};
 
 impl Fleet {
     /// Takes in a pushed batch.
-    pub fn push(&mut self, now: Time, mut batch: Batch<'_>) -> Taken {
+    pub fn push(&mut self, now: Time, mut batch: Batch<'_>) -> IngestOutcome {
         self.batch += 1;
         let taken = self.take_pushed(now, &mut batch);
         self.end_push(now, &batch, self.batch);
@@ -20,7 +20,7 @@ impl Fleet {
     }
 
     /// Takes in the next agents of a pushed batch, at most so many; with the last of them the batch is done.
-    pub fn push_part(&mut self, now: Time, push: &mut Push<'_>, most: usize) {
+    pub fn push_part(&mut self, now: Time, push: &mut ChunkedPush<'_>, most: usize) {
         let since = *push.since.get_or_insert_with(|| {
             self.batch += 1;
             self.batch
@@ -35,7 +35,7 @@ impl Fleet {
         }
     }
 
-    fn take_pushed(&mut self, now: Time, batch: &mut Batch<'_>) -> Taken {
+    fn take_pushed(&mut self, now: Time, batch: &mut Batch<'_>) -> IngestOutcome {
         // However long it says to be silent: nobody opts out of being missed.
         let AgentsConfig { timeout, max_ttl, .. } = self.settings.agents;
         let ttl = batch.ttl.map_or(timeout, |ttl| ttl.min(max_ttl.max(timeout)));
@@ -60,9 +60,9 @@ impl Fleet {
         source: &Arc<str>,
         ttl: Option<Duration>,
         batch: &mut Batch<'_>,
-    ) -> Taken {
+    ) -> IngestOutcome {
         self.turn_day(now);
-        let mut taken = Taken::default();
+        let mut taken = IngestOutcome::default();
         taken.add_rejected(std::mem::take(&mut batch.rejected));
         if batch.project.is_empty() {
             // Whose it is could not be read, so nothing of it was.
@@ -117,30 +117,30 @@ impl Fleet {
 
 /// A pushed batch that is taken in part by part, so that a large one keeps nothing else waiting.
 #[derive(Debug)]
-pub struct Push<'a> {
+pub struct ChunkedPush<'a> {
     agents: std::vec::IntoIter<AgentUpdate<'a>>,
     /// The batch without its agents.
     rest: Batch<'a>,
     /// The number of the batch, once it was begun.
     since: Option<u64>,
-    taken: Taken,
+    taken: IngestOutcome,
 }
 
-impl<'a> From<Batch<'a>> for Push<'a> {
+impl<'a> From<Batch<'a>> for ChunkedPush<'a> {
     fn from(mut batch: Batch<'a>) -> Self {
         let agents = std::mem::take(&mut batch.agents).into_iter();
-        Self { agents, rest: batch, since: None, taken: Taken::default() }
+        Self { agents, rest: batch, since: None, taken: IngestOutcome::default() }
     }
 }
 
-impl Push<'_> {
+impl ChunkedPush<'_> {
     /// Whether all of it was taken in.
     pub fn is_done(&self) -> bool {
         self.since.is_some() && self.agents.len() == 0
     }
 
     /// What of it was accepted and what was rejected.
-    pub fn into_taken(self) -> Taken {
+    pub fn into_taken(self) -> IngestOutcome {
         self.taken
     }
 }
@@ -150,7 +150,7 @@ const MAX_REJECTED: usize = 100;
 
 /// What was taken of a batch.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct IngestOutcome {
     /// Agents and components taken.
     pub accepted: usize,
     /// What was rejected, at most 100 of it spelt out.
@@ -159,7 +159,7 @@ pub struct Taken {
     pub reasons: Vec<(RejectReason, u64)>,
 }
 
-impl Taken {
+impl IngestOutcome {
     /// Adds what was found wrong while the body was read.
     pub fn add_rejected(&mut self, rejected: Vec<Rejected>) {
         for rejected in rejected {
@@ -221,17 +221,17 @@ impl Taken {
 /// example, may arrive after a newer one; taken then, its lower counts would look like a restart of the count, and what
 /// lies between would count twice.
 #[derive(Debug, Default)]
-pub(super) struct Orders(Vec<Option<Box<Order>>>);
+pub(super) struct ReportOrders(Vec<Option<Box<ReportOrder>>>);
 
 #[derive(Debug)]
-struct Order {
+struct ReportOrder {
     run: Box<str>,
     number: u64,
     /// The run before, reports of which can only be late.
     before: Option<Box<str>>,
 }
 
-impl Orders {
+impl ReportOrders {
     /// Begins with no report for who holds `slot` from now on.
     pub(super) fn begin(&mut self, slot: u32) {
         if let Some(order) = self.0.get_mut(slot as usize) {
@@ -264,7 +264,7 @@ impl Orders {
             }
             Some(order) => Some(std::mem::take(&mut order.run)),
         };
-        *slot = Some(Box::new(Order { run: Box::from(&*ordinal.run), number: ordinal.number, before }));
+        *slot = Some(Box::new(ReportOrder { run: Box::from(&*ordinal.run), number: ordinal.number, before }));
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ impl Fleet {
                 status_since: now,
                 details: None,
                 metrics: Vec::new(),
-                last_heard: now,
+                last_seen: now,
             };
             let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
             if let Some(index) = self.indexes.get_mut(project as usize) {
@@ -67,7 +67,7 @@ impl Fleet {
             });
             (component.status, component.status_since) = (update.status, now);
         }
-        component.last_heard = now;
+        component.last_seen = now;
         if component.source != *source {
             component.source = Arc::clone(source);
         }

@@ -124,11 +124,11 @@ fn is_plain(name: &str) -> Result<(), String> {
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetsConfig {
     /// Tokens for one task.
-    pub tokens_per_task: Option<Limit<u64>>,
+    pub tokens_per_task: Option<BudgetLimit<u64>>,
     /// Tokens in a day.
-    pub tokens_per_day: Option<Limit<u64>>,
+    pub tokens_per_day: Option<BudgetLimit<u64>>,
     /// US dollars in a day.
-    pub cost_usd_per_day: Option<Limit<f64>>,
+    pub cost_usd_per_day: Option<BudgetLimit<f64>>,
     /// The zone in which the day turns, by its IANA name.
     pub time_zone: String,
     /// Whether tokens read from a cache count.
@@ -143,10 +143,10 @@ impl BudgetsConfig {
 
     /// Those of them that stop whoever has used them up.
     pub fn enforced(&self) -> Budgets {
-        self.limits_if(|action| action == Action::Stop)
+        self.limits_if(|action| action == BudgetAction::Stop)
     }
 
-    fn limits_if(&self, is_asked: impl Fn(Action) -> bool) -> Budgets {
+    fn limits_if(&self, is_asked: impl Fn(BudgetAction) -> bool) -> Budgets {
         Budgets {
             tokens_per_task: self.tokens_per_task.filter(|it| is_asked(it.action)).map(|it| it.limit),
             tokens_per_day: self.tokens_per_day.filter(|it| is_asked(it.action)).map(|it| it.limit),
@@ -159,12 +159,12 @@ impl BudgetsConfig {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: String| problems.push(Problem::new(key, message).under("budgets"));
         for (key, tokens) in [("tokens_per_task", self.tokens_per_task), ("tokens_per_day", self.tokens_per_day)] {
-            if let Some(Limit { limit: 0, action }) = tokens {
+            if let Some(BudgetLimit { limit: 0, action }) = tokens {
                 report(&limit_key(key, action), "is 0; write null for no budget".to_owned());
             }
         }
         let is_amount = |usd: f64| usd.is_finite() && usd > 0.0;
-        if let Some(Limit { limit, action }) = self.cost_usd_per_day.filter(|usd| !is_amount(usd.limit)) {
+        if let Some(BudgetLimit { limit, action }) = self.cost_usd_per_day.filter(|usd| !is_amount(usd.limit)) {
             let message = format!("is {limit}; write an amount above 0, or null for no budget");
             report(&limit_key("cost_usd_per_day", action), message);
         }
@@ -198,7 +198,7 @@ impl Default for BudgetsConfig {
 /// What comes of a budget that is used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum BudgetAction {
     /// The rules tell of it, and the agent goes on.
     #[default]
     Alert,
@@ -208,73 +208,74 @@ pub enum Action {
 
 /// A budget: written as a number, or as `{limit: NUMBER, action: stop}`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limit<T> {
+pub struct BudgetLimit<T> {
     /// How much may be used.
     pub limit: T,
     /// What comes of using it up.
-    pub action: Action,
+    pub action: BudgetAction,
 }
 
-impl<T> From<T> for Limit<T> {
+impl<T> From<T> for BudgetLimit<T> {
     fn from(limit: T) -> Self {
-        Self { limit, action: Action::default() }
+        Self { limit, action: BudgetAction::default() }
     }
 }
 
 /// Where the limit of a budget is written: one that stops is written with keys.
-fn limit_key(key: &str, action: Action) -> String {
-    if action == Action::Stop { format!("{key}.limit") } else { key.to_owned() }
+fn limit_key(key: &str, action: BudgetAction) -> String {
+    if action == BudgetAction::Stop { format!("{key}.limit") } else { key.to_owned() }
 }
 
 /// A budget that is written with its action.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Written<T> {
+struct BudgetFields<T> {
     limit: T,
     #[serde(default)]
-    action: Action,
+    action: BudgetAction,
 }
 
-impl<T: Copy + Serialize> Serialize for Limit<T> {
+impl<T: Copy + Serialize> Serialize for BudgetLimit<T> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         let Self { limit, action } = *self;
-        if action == Action::Alert { limit.serialize(out) } else { Written { limit, action }.serialize(out) }
+        if action == BudgetAction::Alert { limit.serialize(out) } else { BudgetFields { limit, action }.serialize(out) }
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for BudgetLimit<T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(Reader(PhantomData))
+        input.deserialize_any(BudgetLimitVisitor(PhantomData))
     }
 }
 
-/// Reads keys as a [`Written`], and anything else as a bare limit, whose type says what is wrong with it.
-struct Reader<T>(PhantomData<T>);
+/// Reads keys as a [`BudgetFields`], and anything else as a bare limit, whose type says what is wrong with it.
+struct BudgetLimitVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
-    type Value = Limit<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BudgetLimitVisitor<T> {
+    type Value = BudgetLimit<T>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a number, or {limit: NUMBER, action: stop}")
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Limit<T>, E> {
-        T::deserialize(number.into_deserializer()).map(Limit::from)
+    fn visit_i64<E: Error>(self, number: i64) -> Result<BudgetLimit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(BudgetLimit::from)
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Limit<T>, E> {
-        T::deserialize(number.into_deserializer()).map(Limit::from)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<BudgetLimit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(BudgetLimit::from)
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Limit<T>, E> {
-        T::deserialize(number.into_deserializer()).map(Limit::from)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<BudgetLimit<T>, E> {
+        T::deserialize(number.into_deserializer()).map(BudgetLimit::from)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Limit<T>, E> {
-        T::deserialize(text.into_deserializer()).map(Limit::from)
+    fn visit_str<E: Error>(self, text: &str) -> Result<BudgetLimit<T>, E> {
+        T::deserialize(text.into_deserializer()).map(BudgetLimit::from)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<Limit<T>, A::Error> {
-        Written::deserialize(MapAccessDeserializer::new(keys)).map(|Written { limit, action }| Limit { limit, action })
+    fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<BudgetLimit<T>, A::Error> {
+        BudgetFields::deserialize(MapAccessDeserializer::new(keys))
+            .map(|BudgetFields { limit, action }| BudgetLimit { limit, action })
     }
 }

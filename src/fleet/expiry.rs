@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::model::hook::Failure;
+use crate::model::hook::TurnFailure;
 use crate::model::sessions::PATIENCE;
 use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Time};
 
@@ -39,7 +39,7 @@ impl Fleet {
         while let Some(slot) = self.component_deadlines.pop_due(now) {
             let forget_after = self.settings.agents.forget_after;
             let Some(component) = self.state.components.get(slot) else { continue };
-            let at = component.last_heard.max(self.state.started_at).plus(forget_after);
+            let at = component.last_seen.max(self.state.started_at).plus(forget_after);
             if at <= now {
                 self.remove_component(now, slot);
             } else {
@@ -55,7 +55,8 @@ impl Fleet {
         self.end_wait(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
-        let heard = agent.last_heard.max(self.state.started_at).max(agent.held_at.unwrap_or(agent.last_heard));
+        let heard =
+            agent.last_seen.max(self.state.started_at).max(agent.possibly_reported_at.unwrap_or(agent.last_seen));
         let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
         let forget_at = heard.plus(self.patience(agent));
         // Whoever promises a long silence would else be forgotten in place of being missed.
@@ -67,7 +68,7 @@ impl Fleet {
         let project = agent.project_slot;
         if forget_at <= now {
             let before = self.tally(project);
-            self.remove_agent(now, slot, Removal::Forgotten);
+            self.remove_agent(now, slot, Removal::Expired);
             self.settle_project(now, project, before);
             return;
         }
@@ -119,7 +120,7 @@ impl Fleet {
         if is_ours(super::telemetry::LIMITED) {
             return self.becomes(now, slot, AgentStatus::Running, None);
         }
-        if is_ours(&Failure::RateLimit.reason())
+        if is_ours(&TurnFailure::RateLimit.reason())
             && let Some(agent) = self.changes.agent(&mut self.state.agents, slot)
             && let Some(sessions) = &mut agent.sessions
             && let Some((status, reason)) = Arc::make_mut(sessions).limit_is_over()

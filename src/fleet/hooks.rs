@@ -4,19 +4,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::project::Project;
-use crate::model::sessions::Heard;
+use crate::model::sessions::HookOutcome;
 use crate::model::{Agent, AgentUpdate, Hook, Patch, RejectReason, Time, UsageOwner, hook};
 
-use super::agent::Step;
-use super::{Fleet, SERIES_PER_AGENT, Taken};
+use super::agent::AgentReport;
+use super::{Fleet, IngestOutcome, SERIES_PER_AGENT};
 
 impl Fleet {
     /// Takes in a hook. An agent that a poll or a push reports stays theirs, with the rhythm that they promised and the
     /// tasks that they name, and what it does here is activity; one known from hooks alone never goes stale by silence.
-    pub fn hook(&mut self, now: Time, hook: &Hook) -> Taken {
-        let mut taken = Taken::default();
+    pub fn hook(&mut self, now: Time, hook: &Hook) -> IngestOutcome {
+        let mut taken = IngestOutcome::default();
         self.turn_day(now);
-        if hook.step == hook::Step::Lives && self.find(&hook.project, &hook.agent).is_none() {
+        if hook.event == hook::SessionEvent::Alive && self.find(&hook.project, &hook.agent).is_none() {
             // Nothing is known of it that could be shown.
             taken.accepted = 1;
             return taken;
@@ -38,7 +38,7 @@ impl Fleet {
         let sessions = Arc::make_mut(agent.sessions.get_or_insert_default());
         let mut heard = sessions.take(now, forget_after, hook);
         if let Some(refusal) = &mut heard.refusal {
-            refusal.until = refusal.until.map(|at| self.state.wall.expect(at));
+            refusal.until = refusal.until.map(|at| self.state.wall.from_wall(at));
         }
         let (owner, ttl) = (Arc::clone(&agent.source), agent.ttl);
         let is_ours = ttl.is_none();
@@ -46,7 +46,7 @@ impl Fleet {
         let mut update = AgentUpdate {
             name: Cow::Borrowed(&*hook.agent),
             agent_type: agent.agent_type.is_none().then(|| Cow::Borrowed(&*hook.agent_type)),
-            last_activity: is_active.then(|| self.state.wall.show(now)),
+            last_activity: is_active.then(|| self.state.wall.to_wall(now)),
             ..AgentUpdate::default()
         };
         if let Some((status, reason)) = &heard.status {
@@ -60,7 +60,7 @@ impl Fleet {
             let task = heard.prompt.map(|prompt| (format!("{}#{}", hook.agent, prompt.number), prompt.since));
             let is_other = |id: &str| agent.task.as_ref().is_none_or(|known| *known.id != *id);
             let began = task.as_ref().filter(|(id, _)| is_other(id)).map(|(_, since)| *since);
-            update.task_started_at = began.map(|since| self.state.wall.show(since));
+            update.task_started_at = began.map(|since| self.state.wall.to_wall(since));
             update.task_id = task.map_or(Patch::Clear, |(id, _)| Patch::Set(Cow::Owned(id)));
         }
         self.apply_agent(now, (project, slot, is_new), (&owner, ttl), &update, Some(&heard));
@@ -72,9 +72,9 @@ impl Fleet {
     }
 }
 
-impl Step<'_> {
+impl AgentReport<'_> {
     /// Books what a hook tells beyond the state that it leaves.
-    pub(super) fn take_heard(&mut self, agent: &mut Agent, heard: &Heard, project: &mut Project) {
+    pub(super) fn take_heard(&mut self, agent: &mut Agent, heard: &HookOutcome, project: &mut Project) {
         match &heard.refusal {
             Some(refusal) => self.refused(agent, refusal),
             None if heard.is_answered => self.answered(agent),

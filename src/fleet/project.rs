@@ -155,7 +155,7 @@ pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &
 
 /// What of a project others follow.
 #[derive(Clone, PartialEq)]
-pub(super) struct Standing {
+pub(super) struct ProjectCounts {
     up: u32,
     down: u32,
     expected: u32,
@@ -185,10 +185,10 @@ impl Fleet {
     }
 
     /// How the project stands, to see later whether that changed.
-    pub(super) fn tally(&self, project: u32) -> Option<Standing> {
+    pub(super) fn tally(&self, project: u32) -> Option<ProjectCounts> {
         let project = self.state.projects.get(project as usize)?;
         let totals = &project.totals;
-        Some(Standing {
+        Some(ProjectCounts {
             up: project.up,
             down: project.down,
             expected: project.expected,
@@ -207,7 +207,7 @@ impl Fleet {
     }
 
     /// Brings what follows from the counts up to date, and names the project when it stands differently.
-    pub(super) fn settle_project(&mut self, now: Time, slot: u32, before: Option<Standing>) {
+    pub(super) fn settle_project(&mut self, now: Time, slot: u32, before: Option<ProjectCounts>) {
         self.settle_expected(now, slot);
         if self.tally(slot) != before {
             self.project_changed(slot);

@@ -57,8 +57,8 @@ impl Fleet {
             return;
         }
         // Saved by a clock that was ahead of ours: what it was heard of is still of before our start.
-        if agent.last_heard > self.state.started_at {
-            agent.last_heard = self.state.started_at.minus(Duration::from_millis(1));
+        if agent.last_seen > self.state.started_at {
+            agent.last_seen = self.state.started_at.minus(Duration::from_millis(1));
         }
         agent.last_activity = agent.last_activity.map(|at| at.min(now));
         agent.status_since = agent.status_since.min(now);
@@ -111,9 +111,9 @@ impl Fleet {
         component.project = Arc::clone(&project.name);
         component.project_slot = project_slot;
         component.labels = component_labels(&component.project, &component.name);
-        component.last_heard = component.last_heard.min(self.state.started_at);
+        component.last_seen = component.last_seen.min(self.state.started_at);
         component.status_since = component.status_since.min(self.state.started_at);
-        let (name, heard) = (Arc::clone(&component.name), component.last_heard);
+        let (name, heard) = (Arc::clone(&component.name), component.last_seen);
         let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
         index.components.insert(name, slot);
         self.component_deadlines

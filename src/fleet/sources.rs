@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::{PollReport, Source, SourceErrorReason, Time};
 use crate::text::clean;
 
-use super::{Fleet, Taken};
+use super::{Fleet, IngestOutcome};
 
 impl Fleet {
     /// Takes over the configuration's list of polled sources; what is known of those that stay is kept.
@@ -41,8 +41,8 @@ impl Fleet {
     }
 
     /// Takes in the outcome of a poll. A failed one changes no agent.
-    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> Taken {
-        let mut taken = Taken::default();
+    pub fn poll(&mut self, now: Time, report: &mut PollReport) -> IngestOutcome {
+        let mut taken = IngestOutcome::default();
         let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
             return taken;
         };

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::{Agent, AgentStatus, AgentTelemetry, AgentUpdate, Limited, Patch, RejectReason, Time, UsageOwner};
+use crate::model::{
+    ActiveRateLimit, Agent, AgentStatus, AgentTelemetry, AgentUpdate, Patch, RejectReason, Time, UsageOwner,
+};
 
-use super::agent::{Price, Used};
+use super::agent::{PriceStatus, UsageIncrement};
 use super::project::{Tally, add_tokens, end_task};
-use super::{Fleet, SERIES_PER_AGENT, Taken, limits};
+use super::{Fleet, IngestOutcome, SERIES_PER_AGENT, rate_limits};
 
 /// Why an agent waits that a rate limit holds up.
 pub(super) const LIMITED: &str = "held up by a rate limit";
@@ -16,8 +18,8 @@ const RESTS: &str = "its telemetry tells of nothing";
 
 impl Fleet {
     /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.
-    pub fn telemetry(&mut self, now: Time, said: &[AgentTelemetry]) -> Taken {
-        let mut taken = Taken::default();
+    pub fn telemetry(&mut self, now: Time, said: &[AgentTelemetry]) -> IngestOutcome {
+        let mut taken = IngestOutcome::default();
         self.turn_day(now);
         for telemetry in said {
             match self.take_telemetry(now, telemetry) {
@@ -36,14 +38,14 @@ impl Fleet {
         if !self.is_telemetrys(agent) {
             return;
         }
-        let active = self.state.wall.expect(active).min(now);
+        let active = self.state.wall.from_wall(active).min(now);
         let active = agent.last_activity.map_or(active, |known| known.max(active));
         let is_limited = agent.limited.is_some();
         let update = AgentUpdate {
             name: Cow::Owned(agent.name.to_string()),
             status: Some(if is_limited { AgentStatus::WaitingDependency } else { AgentStatus::Running }),
             reason: if is_limited { Patch::Set(Cow::Borrowed(LIMITED)) } else { Patch::Clear },
-            last_activity: Some(self.state.wall.show(active)),
+            last_activity: Some(self.state.wall.to_wall(active)),
             ..AgentUpdate::default()
         };
         let source = Arc::clone(&self.otlp);
@@ -61,7 +63,7 @@ impl Fleet {
         let Some(agent) = self.state.agents.get(slot).filter(|agent| self.is_telemetrys(agent)) else { return };
         let works = matches!(agent.status, Some(AgentStatus::Running | AgentStatus::WaitingDependency));
         // Nobody was there to hear it before our start.
-        let heard = agent.last_activity.unwrap_or(agent.last_heard).max(self.state.started_at);
+        let heard = agent.last_activity.unwrap_or(agent.last_seen).max(self.state.started_at);
         let rests_at = heard.plus(self.settings.agents.max_idle);
         if !works || agent.limited.is_some() {
             return;
@@ -97,7 +99,7 @@ impl Fleet {
         }
         if agent.ttl.is_none() {
             // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
-            agent.last_heard = now;
+            agent.last_seen = now;
         }
         agent.agent_type.get_or_insert_with(|| Arc::from(said.agent_type));
         if said.model.is_some() && agent.model != said.model {
@@ -122,7 +124,7 @@ impl Fleet {
                 && let Some(sessions) = &mut agent.sessions
             {
                 // A hook told of it at once.
-                *refused -= Arc::make_mut(sessions).told_again(now, *refused);
+                *refused -= Arc::make_mut(sessions).take_reported_by_hooks(now, *refused);
             }
             let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
             let sums = &mut totals.totals;
@@ -141,15 +143,16 @@ impl Fleet {
             }
             let tokens = said.tokens;
             let started_at = self.state.started_at;
-            let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
+            let used =
+                UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
             let price = match said.cost_usd {
-                None if said.price_follows => Price::Follows,
-                cost => Price::unknown(cost.is_none()),
+                None if said.price_follows => PriceStatus::Follows,
+                cost => PriceStatus::unknown(cost.is_none()),
             };
             used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
         }
-        if limits::take_telemetry(agent, now, said, &self.state.wall) {
-            let ends = agent.limited.as_ref().map(Limited::ends);
+        if rate_limits::take_telemetry(agent, now, said, &self.state.wall) {
+            let ends = agent.limited.as_ref().map(ActiveRateLimit::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
         }
         // Whoever reports the agent otherwise tells of its tasks as well.

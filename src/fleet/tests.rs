@@ -1,19 +1,19 @@
 //! What reports, silence and the clock do to the fleet, on plain times.
 
 mod agents;
+mod chunked_push;
 mod clock;
 mod histories;
 mod hooks;
-mod limits;
-mod lives;
-mod parts;
+mod lifecycle;
+mod rate_limits;
 
 use std::time::Duration;
 
 use jiff::civil::date;
 
 use super::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
-use super::{Fleet, Settings, Taken};
+use super::{Fleet, FleetSettings, IngestOutcome};
 use crate::model::{
     Agent, AgentStatus, AgentUpdate, Batch, ComponentStatus, ComponentUpdate, Patch, PollReport, Project, SourceError,
     SourceErrorReason, Time, UsageUpdate,
@@ -24,8 +24,8 @@ pub(super) fn at(seconds: i64) -> Time {
     Time::from_millis((20_000 * 86_400 + 43_200 + seconds) * 1000)
 }
 
-pub(super) fn settings() -> Settings {
-    Settings {
+pub(super) fn settings() -> FleetSettings {
+    FleetSettings {
         agents: AgentsConfig::default(),
         expected: Vec::new(),
         budgets: BudgetsConfig::default(),
@@ -35,12 +35,12 @@ pub(super) fn settings() -> Settings {
 }
 
 /// A fleet with a clock: every step serves the deadlines before it and starts a new list of changes.
-pub(super) struct Watch {
+pub(super) struct TestFleet {
     pub(super) fleet: Fleet,
 }
 
-impl Watch {
-    pub(super) fn new(settings: Settings) -> Self {
+impl TestFleet {
+    pub(super) fn new(settings: FleetSettings) -> Self {
         Self { fleet: Fleet::new(at(0), settings) }
     }
 
@@ -61,7 +61,7 @@ impl Watch {
         moved
     }
 
-    pub(super) fn push_batch(&mut self, seconds: i64, batch: Batch<'_>) -> Taken {
+    pub(super) fn push_batch(&mut self, seconds: i64, batch: Batch<'_>) -> IngestOutcome {
         self.until(seconds);
         self.fleet.clear_changes();
         self.fleet.push(at(seconds), batch)
@@ -87,7 +87,7 @@ impl Watch {
         self.fleet.poll(at(seconds), &mut PollReport { source: "orch".into(), result });
     }
 
-    pub(super) fn usage(&mut self, seconds: i64, update: UsageUpdate<'_>) -> Taken {
+    pub(super) fn usage(&mut self, seconds: i64, update: UsageUpdate<'_>) -> IngestOutcome {
         self.until(seconds);
         self.fleet.clear_changes();
         self.fleet.usage(at(seconds), "shop", &[update])

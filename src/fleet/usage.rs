@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::model::{BoundedMap, RejectReason, Time, UsageOwner, UsageUpdate};
 
-use super::agent::{Price, Used};
+use super::agent::{PriceStatus, UsageIncrement};
 use super::project::{Tally, add_tokens};
-use super::{Fleet, SERIES_PER_AGENT, Taken};
+use super::{Fleet, IngestOutcome, SERIES_PER_AGENT};
 
 /// How long ids are remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -58,8 +58,8 @@ impl SeenIds {
 
 impl Fleet {
     /// Takes in increments of usage in `project`.
-    pub fn usage(&mut self, now: Time, project: &str, updates: &[UsageUpdate<'_>]) -> Taken {
-        let mut taken = Taken::default();
+    pub fn usage(&mut self, now: Time, project: &str, updates: &[UsageUpdate<'_>]) -> IngestOutcome {
+        let mut taken = IngestOutcome::default();
         self.turn_day(now);
         self.usage_ids.expire(now);
         for update in updates {
@@ -153,7 +153,7 @@ impl Fleet {
         }
         if agent.ttl.is_none() {
             // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
-            agent.last_heard = now;
+            agent.last_seen = now;
         }
         agent.usage_owner = Some(UsageOwner::Usage);
         if let Some(model) = &update.model {
@@ -166,8 +166,9 @@ impl Fleet {
             agent.cost_usd.add(cost);
         }
         let started_at = self.state.started_at;
-        let used = Used { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
-        let price = Price::unknown(update.cost_usd.is_none());
+        let used =
+            UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
+        let price = PriceStatus::unknown(update.cost_usd.is_none());
         used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
         self.settle_project(now, project_slot, before);
         Ok(())

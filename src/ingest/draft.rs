@@ -10,7 +10,7 @@ use crate::decode::limits::is_about_limit;
 use crate::decode::read::{Scalar, Unfit, shown};
 use crate::decode::{retry, words};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentStatus, AgentUpdate, Patch, Refusal, RejectReason, Rejected, Time};
+use crate::model::{AgentStatus, AgentUpdate, Patch, RateLimitHit, RejectReason, Rejected, Time};
 use crate::text;
 use crate::text::names;
 
@@ -190,7 +190,7 @@ impl<'a> Draft<'a> {
         match (field, value) {
             (Field::Name, _) => self.fail(Fault::name(value)),
             (Field::LastActivity | Field::IdleSeconds, _) => {
-                self.update.is_activity_unread = true;
+                self.update.is_last_activity_unreadable = true;
                 self.fault(Fault::unfit(field.as_str(), &value.shown(), unfit));
             }
             (Field::Status, Scalar::Text(word)) => self.fault(Fault::status(word, &words::STATUSES)),
@@ -323,18 +323,18 @@ impl<'a> Draft<'a> {
                 ..RateLimitUpdate::default()
             });
         }
-        self.update.refusal = self.refusal();
+        self.update.rate_limit_hit = self.refusal();
         // Only a fault needs the name beside the state.
         let name = if self.faults.is_empty() { Cow::Borrowed("") } else { self.update.name.clone() };
         Finished { name, item: Some(self.update), faults: self.faults }
     }
 
     /// The limit that the reason speaks of, where nothing else is said of limits and the agent waits or failed for it.
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<RateLimitHit> {
         let is_held = matches!(self.update.status, Some(AgentStatus::Failed | AgentStatus::WaitingDependency));
         match &self.update.reason {
             Patch::Set(reason) if is_held && self.update.rate_limits.is_none() && is_about_limit(reason) => {
-                Some(Refusal { provider: None, until: retry::retry_at(reason, self.now) })
+                Some(RateLimitHit { provider: None, until: retry::retry_at(reason, self.now) })
             }
             _ => None,
         }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::decode::lenient;
-use crate::model::hook::{Moment, Step};
+use crate::model::hook::{BlockingHook, SessionEvent};
 use crate::model::{Hook, Stop, Time};
 
 /// Longest name of a tool or of an error that is kept, in bytes.
@@ -40,7 +40,7 @@ pub struct HookTool {
     /// Reads one event; the time is that of the wall clock.
     read: fn(&str, Time) -> Result<HookEvent, HookError>,
     /// The answer, as JSON, that stops the agent at a moment; the text is what a person reads.
-    pub stop: fn(Moment, &str) -> String,
+    pub stop: fn(BlockingHook, &str) -> String,
 }
 
 impl HookTool {
@@ -60,18 +60,18 @@ pub struct HookEvent {
     /// The folder that the session works in.
     pub cwd: Option<String>,
     /// What happened.
-    pub step: Step,
+    pub step: SessionEvent,
     /// When a rate limit ends, as the refusal says.
     pub retry_at: Option<Time>,
     /// Where the agent can be stopped by the answer, when it can.
-    pub moment: Option<Moment>,
+    pub moment: Option<BlockingHook>,
 }
 
 impl HookEvent {
     /// The event as one of `agent` in `project`, whose sender was answered with `stop`.
     pub fn into_hook(self, tool: &HookTool, (project, agent): (Arc<str>, Arc<str>), stop: Option<Stop>) -> Hook {
         let Self { session, subagent, step, retry_at, .. } = self;
-        Hook { project, agent, agent_type: tool.name.into(), session, subagent, step, retry_at, stop }
+        Hook { project, agent, agent_type: tool.name.into(), session, subagent, event: step, retry_at, stop }
     }
 }
 

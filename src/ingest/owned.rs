@@ -67,7 +67,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         context_window_ratio: update.context_window_ratio,
         restart_count: update.restart_count,
         last_activity: update.last_activity,
-        is_activity_unread: update.is_activity_unread,
+        is_last_activity_unreadable: update.is_last_activity_unreadable,
         estimated_completion: update.estimated_completion,
         model: update.model.map(text),
         tokens: update.tokens,
@@ -79,7 +79,7 @@ pub(super) fn agent(update: AgentUpdate<'_>) -> AgentUpdate<'static> {
         reviews_passed: update.reviews_passed,
         reviews_failed: update.reviews_failed,
         rate_limits: update.rate_limits.map(|limits| limits.into_iter().map(rate_limit).collect()),
-        refusal: update.refusal,
+        rate_limit_hit: update.rate_limit_hit,
     }
 }
 

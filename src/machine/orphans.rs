@@ -42,7 +42,9 @@ fn is_there(fleet: &Fleet, subject: &Subject) -> bool {
         }
         Subject::Source { name } => state.sources.iter().any(|source| source.name == *name),
         Subject::Cluster { project } => state.projects.iter().any(|it| it.name == *project),
-        Subject::Receiver { .. } | Subject::Sidecar { .. } => state.watched.iter().any(|it| it.subject() == *subject),
+        Subject::Receiver { .. } | Subject::Sidecar { .. } => {
+            state.sidecar_parts.iter().any(|it| it.subject() == *subject)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
-use crate::model::watched::{ReceiverHealth, SidecarHealth, Watched};
+use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth, SidecarPart};
 use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Subject, Time};
 use crate::rules::{Indicator, Rules};
 
@@ -99,7 +99,7 @@ impl Machine {
         let Sidecar { receivers, store_failing, observed } = &mut self.sidecar;
         *store_failing = if observed.store_ok { None } else { store_failing.or(Some(now)) };
         let lag = if observed.lag < LATE { 0.0 } else { observed.lag.as_secs_f64().floor() };
-        let sidecar = Watched::Sidecar(SidecarHealth {
+        let sidecar = SidecarPart::Sidecar(SidecarHealth {
             name: Arc::from("lookout"),
             lag_seconds: lag,
             store_failing_since: *store_failing,
@@ -107,7 +107,7 @@ impl Machine {
         receivers.retain(|name, _| self.receivers.contains(name));
         let receivers = self.receivers.iter().map(|name| {
             let delivery = receivers.get(name).copied().unwrap_or_default();
-            Watched::Receiver(ReceiverHealth {
+            SidecarPart::Receiver(ReceiverHealth {
                 name: Arc::clone(name),
                 oldest_undelivered: observed.oldest.get(name).copied().flatten(),
                 failing_since: delivery.failing,
@@ -115,6 +115,6 @@ impl Machine {
             })
         });
         let watched = std::iter::once(sidecar).chain(receivers).map(Arc::new).collect();
-        self.fleet.set_watched(watched);
+        self.fleet.set_sidecar_parts(watched);
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::{AlertFilter, AlertView, Effects, Event, Machine, Memory, Settings};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
-use crate::fleet::{self, Fleet, Taken};
+use crate::fleet::{self, Fleet, IngestOutcome};
 use crate::ingest::{decode_state, decode_states, decode_usage};
-use crate::model::{Alert, AlertCounts, Arrival, Fingerprint, Notice, PollReport, ReceiverPolicy, Time};
+use crate::model::{Alert, AlertCounts, Fingerprint, Notice, PollReport, ReceiverPolicy, RecordedInput, Time};
 use crate::rules::{RuleSet, Rules};
 
 /// Deadlines served at one moment before it is a millisecond later, as it is for the engine between two looks.
@@ -38,7 +38,7 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub struct Lasting {
     /// For the fleet.
-    pub fleet: fleet::Settings,
+    pub fleet: fleet::FleetSettings,
     /// Who is notified of what.
     pub receivers: Vec<ReceiverPolicy>,
     /// When many alerts of one rule are notified as one incident.
@@ -159,7 +159,7 @@ impl Simulation {
     }
 
     /// Has `event` happen at the time that has been reached; returns what of it was accepted and rejected.
-    pub fn take(&mut self, event: Event<'_>) -> Taken {
+    pub fn take(&mut self, event: Event<'_>) -> IngestOutcome {
         self.step(event).taken
     }
 
@@ -181,34 +181,34 @@ impl Simulation {
     }
 
     /// Reads and takes in what arrives at the time that has been reached; the error says what can't be read.
-    pub fn feed(&mut self, arrival: &Arrival) -> Result<Taken, String> {
+    pub fn feed(&mut self, arrival: &RecordedInput) -> Result<IngestOutcome, String> {
         let text = |body| std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"));
         let now = self.now;
         let effects = match arrival {
-            Arrival::State(body) => {
+            RecordedInput::State(body) => {
                 self.step(Event::State(decode_state(text(body)?, now).map_err(|error| error.to_string())?))
             }
-            Arrival::Usage(body) => {
+            RecordedInput::Usage(body) => {
                 self.step(Event::Usage(decode_usage(text(body)?).map_err(|error| error.to_string())?))
             }
-            Arrival::Hook(hook) => self.step(Event::Hook(hook.clone())),
-            Arrival::Poll { source, result } => {
+            RecordedInput::Hook(hook) => self.step(Event::Hook(hook.clone())),
+            RecordedInput::Poll { source, result } => {
                 let result = match result {
                     Ok(bodies) => Ok(decode_states(bodies, now).map_err(|error| error.to_string())?),
                     Err(error) => Err(error.clone()),
                 };
                 self.step(Event::Poll(PollReport { source: Arc::clone(source), result }))
             }
-            Arrival::Silence(silence) => self.step(Event::Silence(silence.clone())),
-            Arrival::Unsilence { id, by } => self.step(Event::Unsilence { id, by }),
-            Arrival::Ack { fingerprint, by, comment } => {
+            RecordedInput::Silence(silence) => self.step(Event::Silence(silence.clone())),
+            RecordedInput::Unsilence { id, by } => self.step(Event::Unsilence { id, by }),
+            RecordedInput::Ack { fingerprint, by, comment } => {
                 self.step(Event::Acknowledge { fingerprint: *fingerprint, by, comment })
             }
         };
         match (effects.error, arrival) {
             (Some(error), _) => Err(error.to_string()),
-            (None, Arrival::Silence(_) | Arrival::Unsilence { .. } | Arrival::Ack { .. }) => {
-                Ok(Taken { accepted: 1, ..Taken::default() })
+            (None, RecordedInput::Silence(_) | RecordedInput::Unsilence { .. } | RecordedInput::Ack { .. }) => {
+                Ok(IngestOutcome { accepted: 1, ..IngestOutcome::default() })
             }
             (None, _) => Ok(effects.taken),
         }

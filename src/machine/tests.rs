@@ -16,7 +16,7 @@ use super::simulation::{Lasting, Setup};
 use super::{Event, Machine, Observed, Simulation};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
-use crate::fleet::Settings;
+use crate::fleet::FleetSettings;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::ingest::UsageBatch;
 use crate::model::{
@@ -35,8 +35,8 @@ fn seconds(time: Time) -> f64 {
     (time.as_millis() - at(0).as_millis()) as f64 / 1000.0
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> FleetSettings {
+    FleetSettings {
         // Forgetting is for those who look at it.
         agents: AgentsConfig {
             forget_after: Duration::from_secs(1_000_000),
@@ -65,7 +65,7 @@ struct Standing {
 /// The built-in rules, one receiver, and a fleet of which nothing is known.
 pub(super) fn built_in(now: Time, digest: DigestConfig) -> Machine {
     let settings = settings();
-    let settings = Settings { agents: AgentsConfig::default(), sources: Vec::new(), ..settings };
+    let settings = FleetSettings { agents: AgentsConfig::default(), sources: Vec::new(), ..settings };
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
     Machine::new(
         now,
@@ -133,7 +133,7 @@ impl Notes {
 }
 
 impl World {
-    fn new(settings: Settings, text: &str) -> Self {
+    fn new(settings: FleetSettings, text: &str) -> Self {
         let rules = rule_set(text);
         let policies = Rules::new(rule_set(text)).policies();
         let notes = Notes {

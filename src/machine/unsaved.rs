@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Machine;
-use crate::model::{AgentWindows, Changes, Counting, Removed, Snapshot, Time};
+use crate::model::{AgentWindows, Changes, CountingState, Removed, Snapshot, Time};
 
 /// What changed: slots of agents, components and projects, and what has no slot.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Unsaved {
     /// Components that are gone, by project and name.
     pub removed_components: Vec<(Arc<str>, Arc<str>)>,
     /// What counting telemetry remembers.
-    pub counting: Counting,
+    pub counting: CountingState,
     /// Windows of agents, by project and name.
     pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
     /// Ids of increments that were counted, with the time.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::alerts::Standing;
 use crate::alerts::words;
-use crate::model::{Alert, AlertState, Fingerprint, Level, Subject, Time, Wall};
+use crate::model::{Alert, AlertState, Fingerprint, Level, Subject, Time, WallClock};
 
 /// Which alerts a reader wants; `None` is all.
 #[derive(Clone, Debug, Default)]
@@ -120,7 +120,7 @@ impl AlertFilter {
 
 impl AlertView {
     /// `alert` as readers see it, in these words and with the wall clock's times.
-    pub fn of(wall: &Wall, alert: &Alert, message: String, action: String) -> Self {
+    pub fn of(wall: &WallClock, alert: &Alert, message: String, action: String) -> Self {
         let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
         Self {
             fingerprint: alert.fingerprint,
@@ -137,10 +137,10 @@ impl AlertView {
             threshold: alert.threshold,
             message,
             action,
-            started_at: wall.show(alert.started_at).to_string(),
-            fired_at: rfc3339(alert.fired_at.map(|at| wall.show(at))),
-            resolved_at: rfc3339(alert.resolved_at.map(|at| wall.show(at))),
-            timestamp: wall.show(alert.changed_at).as_secs_f64(),
+            started_at: wall.to_wall(alert.started_at).to_string(),
+            fired_at: rfc3339(alert.fired_at.map(|at| wall.to_wall(at))),
+            resolved_at: rfc3339(alert.resolved_at.map(|at| wall.to_wall(at))),
+            timestamp: wall.to_wall(alert.changed_at).as_secs_f64(),
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
             explained_by: alert.explained_by.clone(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{AlertFilter, AlertView, Explanation, Machine, StandingView};
 use crate::alerts;
 use crate::model::{
-    Agent, Alert, AlertState, Class, ClosedAlert, Fingerprint, Level, Limited, Notice, Subject, Time, Worst,
+    ActiveRateLimit, Agent, Alert, AlertState, Class, ClosedAlert, Fingerprint, Level, Notice, Subject, Time, Worst,
 };
-use crate::rules::Facts;
+use crate::rules::TemplateData;
 
 /// Agents named at most in the text of one alert.
 const NAMED: usize = 20;
@@ -132,17 +132,18 @@ impl Machine {
         }
         // When the last of them may go on, if that is known of all.
         let until = limits.iter().map(|limit| limit.until).collect::<Option<Vec<Time>>>();
-        let until = until.and_then(|ends| ends.into_iter().max()).map(|end| state.wall.show(end));
+        let until = until.and_then(|ends| ends.into_iter().max()).map(|end| state.wall.to_wall(end));
         let provider = shared(&limits);
         let Described { rule, subject, level, value, threshold, .. } = *described;
         let (at, zone) = (now, self.fleet.time_zone());
-        let facts = Facts { subject, level, value, threshold, reason, agents: &agents, until, provider, at, zone };
+        let facts =
+            TemplateData { subject, level, value, threshold, reason, agents: &agents, until, provider, at, zone };
         self.rules.describe(rule, &facts)
     }
 }
 
 /// The provider of them all.
-fn shared<'a>(limits: &[&'a Limited]) -> Option<&'a str> {
+fn shared<'a>(limits: &[&'a ActiveRateLimit]) -> Option<&'a str> {
     let first = limits.first()?.provider.as_deref()?;
     limits.iter().all(|limit| limit.provider.as_deref() == Some(first)).then_some(first)
 }

@@ -56,7 +56,7 @@ fn write_sources(writer: &mut Writer<'_>, snapshot: &Snapshot) {
     writer.family(&names::SOURCE_LAST_SUCCESS, |series| {
         for source in &snapshot.sources {
             if let Some(at) = source.last_success {
-                series.line("").label("source", &source.name).time(snapshot.wall.show(at));
+                series.line("").label("source", &source.name).time(snapshot.wall.to_wall(at));
             }
         }
     });

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 
 use super::format::Format;
 use super::series::Writer;
-use crate::model::{Input, RejectReason, SendReason, Time};
+use crate::model::{InputKind, RejectReason, SendReason, Time};
 
 /// The queues: three of the engine, and the exports that wait.
 const QUEUES: [&str; 4] = ["bulk", "control", "hooks", "otlp"];
@@ -57,8 +57,8 @@ impl MetricConstructor<Histogram> for Latency {
 #[derive(Debug)]
 pub struct Own {
     registry: Registry,
-    /// By [`Input`], found without a lock.
-    ingested: [Counter; Input::ALL.len()],
+    /// By [`InputKind`], found without a lock.
+    ingested: [Counter; InputKind::ALL.len()],
     rejected: Family<Labels<2>, Counter>,
     evaluation_duration: Histogram,
     notifications: Family<Labels<1>, Counter>,
@@ -87,14 +87,14 @@ impl Default for Own {
 
 impl Own {
     /// Counts what was taken in of `input`.
-    pub fn ingested(&self, input: Input, count: u64) {
+    pub fn ingested(&self, input: InputKind, count: u64) {
         if let Some(counter) = self.ingested.get(input as usize) {
             counter.inc_by(count);
         }
     }
 
     /// Counts what was not taken in of `input`, and why.
-    pub fn rejected(&self, input: Input, reason: RejectReason, count: u64) {
+    pub fn rejected(&self, input: InputKind, reason: RejectReason, count: u64) {
         self.rejected.get_or_create_owned(&register::rejected(input, reason)).inc_by(count);
     }
 

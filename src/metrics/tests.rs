@@ -103,7 +103,7 @@ fn both_formats_carry_the_same_samples() {
     let (mut snapshot, alerts) = fleets::full();
     snapshot.agents.insert_with(|_| fleets::known("a\"b", "c\\d\ne{🤖}", AgentStatus::Failed));
     let own = own();
-    own.rejected(crate::model::Input::State, crate::model::RejectReason::Name, 3);
+    own.rejected(crate::model::InputKind::State, crate::model::RejectReason::Name, 3);
     let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
         let families = read(&page_text(&snapshot, &alerts, &own, format), format);
         families.into_iter().map(|family| {

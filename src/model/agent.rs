@@ -1,44 +1,44 @@
-//! An agent as lookout knows it.
+//! The state of one agent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Limited, Sessions, Spending, Sum, Time};
+use super::{ActiveRateLimit, Count, Sessions, Spending, Sum, Time};
 
-/// Most rate limits kept for one agent: its provider's four kinds, twice over.
+/// Rate limits kept per agent: the four kinds of two providers.
 pub const MAX_RATE_LIMITS: usize = 8;
-/// Series that an agent has when all families of the page are filled: what one counts for against the cap, so that a
-/// known agent never loses a series.
+/// Series that one agent has if every metric family has a value for it. Each agent counts as this many against the series
+/// cap, so that a known agent never loses a series.
 pub const SERIES_PER_AGENT: usize = 66;
 
-/// What an agent is doing, in one of nine words.
+/// What an agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentStatus {
-    /// Alive with nothing to do.
+    /// Alive, with nothing to do.
     Idle,
-    /// Coming up.
+    /// Starting up.
     Starting,
-    /// At work.
+    /// Working.
     Running,
-    /// Waits for a review.
+    /// Waiting for a review.
     WaitingReview,
-    /// Waits for another task or service.
+    /// Waiting for another task or a service.
     WaitingDependency,
-    /// Waits for a person's answer.
+    /// Waiting for an answer by a person.
     WaitingQuestion,
-    /// Stopped on purpose, to go on later.
+    /// Stopped on purpose, to be resumed later.
     Paused,
-    /// Ended well.
+    /// Finished successfully.
     Completed,
-    /// Ended badly.
+    /// Finished with a failure.
     Failed,
 }
 
 impl AgentStatus {
-    /// All statuses, in the order in which they are shown.
+    /// All statuses, in display order.
     pub const ALL: [Self; 9] = [
         Self::Idle,
         Self::Starting,
@@ -51,7 +51,7 @@ impl AgentStatus {
         Self::Failed,
     ];
 
-    /// The word for it.
+    /// The name in reports, labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -66,35 +66,35 @@ impl AgentStatus {
         }
     }
 
-    /// The status that `word` names.
+    /// The status with this name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Whether the agent waits for something.
+    /// Whether the agent is waiting for something.
     pub const fn waits(self) -> bool {
         matches!(self, Self::WaitingReview | Self::WaitingDependency | Self::WaitingQuestion)
     }
 
-    /// Whether the agent's work has ended, well or badly.
+    /// Whether the agent's run has ended, with or without success.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
 }
 
-/// A kind of token; the kinds are disjoint and add up to the provider's total.
+/// A type of token. The types are disjoint and add up to the provider's total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenType {
-    /// Sent to the model and not read from a cache.
+    /// Sent to the model, without what was read from a cache.
     Input,
-    /// Written by the model, without reasoning where that is reported apart.
+    /// Written by the model, without reasoning if that is reported separately.
     Output,
     /// Read from a prompt cache.
     CacheRead,
     /// Written to a prompt cache.
     CacheCreation,
-    /// Thought by the model.
+    /// Used by the model for reasoning.
     Reasoning,
 }
 
@@ -102,7 +102,7 @@ impl TokenType {
     /// All types, in the order of every `tokens` array.
     pub const ALL: [Self; 5] = [Self::Input, Self::Output, Self::CacheRead, Self::CacheCreation, Self::Reasoning];
 
-    /// The word for it.
+    /// The name in labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -114,39 +114,39 @@ impl TokenType {
     }
 }
 
-/// A task that an agent holds.
+/// A task assigned to an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The orchestrator's id for it.
     pub id: Arc<str>,
-    /// When it began: as reported, else when its id was first seen.
+    /// When it began: as reported, otherwise when its id was first seen.
     pub started_at: Time,
-    /// How long the agent worked on it, up to [`Task::working_since`].
+    /// How long the agent worked on it before [`Task::working_since`].
     pub worked: Duration,
-    /// Since when the agent works on it without a pause; `None` while it waits.
+    /// Since when the agent has been working on it; `None` while the agent waits or is paused.
     pub working_since: Option<Time>,
-    /// Tokens used for it that count towards its budget.
+    /// Tokens used for it that count against its budget.
     pub tokens: u64,
 }
 
 impl Task {
-    /// How long the agent has worked on it, waiting left out.
+    /// How long the agent has worked on it, without the time it waited.
     pub fn worked_at(&self, now: Time) -> Duration {
         self.worked + self.working_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 }
 
-/// What a provider said of one of its limits.
+/// One rate limit, as last reported by the provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// The provider, such as `anthropic`.
     pub provider: Arc<str>,
     /// `requests`, `tokens`, `input_tokens` or `output_tokens`.
     pub limit_type: Arc<str>,
-    /// How much is allowed in a period.
+    /// The allowance per period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// How much is left of it.
+    /// What remains of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u64>,
     /// When the period ends.
@@ -154,56 +154,57 @@ pub struct RateLimit {
     pub reset_at: Option<Time>,
 }
 
-/// Which kind of report owns an agent's token totals; the kind that came first does.
+/// Which kind of report an agent's token totals come from: the kind that arrived first. The other kinds are rejected, so
+/// that nothing is counted twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageOwner {
     /// Cumulative `tokens` in states.
     State,
-    /// Increments on `/api/usage`.
+    /// Increments posted to `/api/usage`.
     Usage,
-    /// Increments from telemetry.
+    /// Increments derived from telemetry.
     Telemetry,
 }
 
-/// Everything that is known of an agent. `None` is unknown, and unknown is never zero.
+/// Everything known about one agent. `None` is unknown, which is not the same as zero.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agent {
-    /// Its slot in [`super::Snapshot::agents`]; set anew at each start.
+    /// Its slot in [`super::Snapshot::agents`], assigned at each start.
     #[serde(skip)]
     pub slot: u32,
-    /// Its project's place in [`super::Snapshot::projects`]; set anew at each start.
+    /// Its project's slot in [`super::Snapshot::projects`], assigned at each start.
     #[serde(skip)]
     pub project_slot: u32,
     /// The project it belongs to.
     pub project: Arc<str>,
-    /// Its name, one of a kind within the project.
+    /// Its name, unique within the project.
     pub name: Arc<str>,
-    /// `project="…",agent_name="…"`, escaped once for all its series.
+    /// `project="…",agent_name="…"`, escaped once for all of its series.
     #[serde(skip, default = "empty")]
     pub labels: Arc<str>,
     /// What kind of agent it is: `claude-code`, `langflow`, `custom`, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<Arc<str>>,
-    /// The model it last named.
+    /// The model that it last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
     /// The source that last reported it.
     pub source: Arc<str>,
-    /// What it is doing.
+    /// Its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<AgentStatus>,
-    /// Whether its run ended and nobody knows how; then it has no status.
+    /// Whether its run ended with an unknown result; then it has no status.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
-    /// Why it is in that status, in words.
+    /// The reason for the status, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
-    /// Since when it is in that status.
+    /// When the status last changed.
     pub status_since: Time,
-    /// How often its status changed since it is known.
+    /// How often the status changed since the agent was first seen.
     pub status_changes: u32,
-    /// The open task.
+    /// The current task; it is open until the run ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
     /// The phase of its work.
@@ -212,26 +213,27 @@ pub struct Agent {
     /// Progress of its work, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
-    /// Used part of its model's context window, 0 to 1.
+    /// How full its model's context window is, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window_ratio: Option<f64>,
-    /// When it expects to be done.
+    /// When it expects to finish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
-    /// When it was first heard of.
+    /// When it was first reported.
     pub first_seen: Time,
-    /// When it was last heard of.
-    pub last_heard: Time,
-    /// Until when silence was not its own: an entry of its source could not be read, which may have been about it.
+    /// When it was last reported.
+    pub last_seen: Time,
+    /// When its source last had an unreadable entry that may have been about this agent. It is not stale for lack of a
+    /// report before that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_at: Option<Time>,
-    /// When it last did something, as reported.
+    pub possibly_reported_at: Option<Time>,
+    /// Its last activity, as reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
-    /// How long it may stay silent before it is stale; `None` when its source promised no rhythm.
+    /// How long it may go unreported before it is stale; `None` if its source reports at no fixed interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
-    /// Whether it has been silent for longer than promised.
+    /// Whether it has not been reported for longer than `ttl`.
     pub stale: bool,
     /// Restarts.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
@@ -242,10 +244,10 @@ pub struct Agent {
     /// Cost in US dollars.
     #[serde(default, skip_serializing_if = "Sum::is_unknown")]
     pub cost_usd: Sum,
-    /// Tokens whose price is not known.
+    /// Tokens whose price is unknown.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub unpriced_tokens: Count,
-    /// Who owns the two above.
+    /// Which kind of report tokens and cost come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_owner: Option<UsageOwner>,
     /// Requests to a model.
@@ -254,10 +256,10 @@ pub struct Agent {
     /// Requests that ended in an error.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub request_errors: Count,
-    /// Requests refused for a rate limit.
+    /// Rate-limited requests.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub rate_limit_hits: Count,
-    /// Requests sent again.
+    /// Requests that were retried.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub retries: Count,
     /// Reviews passed.
@@ -266,29 +268,29 @@ pub struct Agent {
     /// Reviews failed.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub reviews_failed: Count,
-    /// Tasks ended well.
+    /// Tasks completed.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub tasks_completed: Count,
-    /// Tasks ended badly.
+    /// Tasks failed.
     #[serde(default, skip_serializing_if = "Count::is_unknown")]
     pub tasks_failed: Count,
-    /// What its providers said of their limits.
+    /// Rate limits, as last reported by its providers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
-    /// That a rate limit holds it up; the fleet ends it when its time has come.
+    /// The rate limit in effect, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limited: Option<Limited>,
-    /// The day, as days since 1970 in the budgets' zone, that the next two belong to.
+    pub limited: Option<ActiveRateLimit>,
+    /// The day that the next two fields count, as days since 1970 in the budgets' time zone.
     pub day: i32,
-    /// Tokens used on that day that count towards the budget.
+    /// Tokens used on that day that count against the budget.
     pub day_tokens: u64,
     /// Cost on that day in US dollars.
     #[serde(default, deserialize_with = "amount")]
     pub day_cost_usd: f64,
-    /// How it spends, once it has; shared with snapshots until it changes.
+    /// Spending statistics, once it has used anything; shared with snapshots until they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spending: Option<Arc<Spending>>,
-    /// The sessions of which its hooks tell; shared with snapshots until they change.
+    /// Its sessions, if it is reported by hooks; shared with snapshots until they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Arc<Sessions>>,
 }
@@ -297,7 +299,7 @@ fn empty() -> Arc<str> {
     Arc::from("")
 }
 
-/// An amount that JSON could not write was too large for it.
+/// JSON has no infinity: an amount that was too large to be written is saved as null.
 fn amount<'de, D: serde::Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(input)?.unwrap_or(f64::MAX))
 }
@@ -307,7 +309,7 @@ fn none_known(counts: &[Count; 5]) -> bool {
 }
 
 impl Agent {
-    /// An agent of whom nothing is known but its name.
+    /// An agent of which only the name is known.
     pub fn new(project: Arc<str>, name: Arc<str>, source: Arc<str>, now: Time) -> Self {
         Self {
             slot: u32::MAX,
@@ -329,8 +331,8 @@ impl Agent {
             context_window_ratio: None,
             estimated_completion: None,
             first_seen: now,
-            last_heard: now,
-            held_at: None,
+            last_seen: now,
+            possibly_reported_at: None,
             last_activity: None,
             ttl: None,
             stale: false,
@@ -357,28 +359,28 @@ impl Agent {
         }
     }
 
-    /// Whether it is alive in whatever state: not ended, failed or stale. This is `orchestrator_agent_up`.
+    /// Whether it is alive: neither ended, failed nor stale. Exported as `orchestrator_agent_up`.
     pub fn is_up(&self) -> bool {
         !self.stale && !self.is_over()
     }
 
-    /// Whether its run ended: well, badly, or nobody knows how.
+    /// Whether its run has ended, with whatever result.
     pub fn is_over(&self) -> bool {
         self.ended || self.status.is_some_and(AgentStatus::is_over)
     }
 
-    /// Whether a rate limit that still holds ended its run.
+    /// Whether its run ended because of a rate limit that is still in effect.
     fn is_ended_by_limit(&self) -> bool {
         self.limited.as_ref().is_some_and(|limited| limited.ended_run)
     }
 
-    /// Whether it holds a task that has not ended.
+    /// Whether it has a task that is not finished.
     pub fn has_open_task(&self) -> bool {
         self.task.is_some() && !self.is_over()
     }
 
-    /// Whether it is down: failed, or silent in the middle of a task; never completed or paused. One whose run a rate
-    /// limit ended is down only once that limit is over and it has not gone on.
+    /// Whether it is down: failed, or stale with an open task; never completed or paused. If a rate limit ended its run, it
+    /// is down only if it is not restarted by the end of that limit.
     pub fn is_down(&self) -> bool {
         match self.status {
             Some(AgentStatus::Failed) => !self.is_ended_by_limit(),
@@ -387,13 +389,14 @@ impl Agent {
         }
     }
 
-    /// Whether it should be up, so that `up < expected` says the same as [`Agent::is_down`]. This is `orchestrator_agent_expected`.
+    /// Whether it should be up. Exported as `orchestrator_agent_expected`; `up < expected` is equivalent to
+    /// [`Agent::is_down`].
     pub fn is_expected(&self) -> bool {
         self.is_up() && self.status != Some(AgentStatus::Paused) || self.is_down()
     }
 
-    /// Seconds since its last activity, while it is neither over nor paused; `None` when no activity was ever reported.
-    /// One that nobody polls or pushes tells of itself only as it acts: its silence counts while it has something to do.
+    /// Seconds since its last activity; `None` if it has ended, is paused, or no activity was ever reported. An agent known
+    /// only from hooks reports nothing while it has nothing to do, so it is only idle while it has a prompt to work on.
     pub fn idle_seconds(&self, now: Time) -> Option<f64> {
         if self.ttl.is_none() && !self.sessions.as_ref().is_some_and(|sessions| sessions.can_idle()) {
             return None;
@@ -405,7 +408,7 @@ impl Agent {
         }
     }
 
-    /// Since when it says that it does not work: idle, waiting, paused or over; `None` while it works or says nothing.
+    /// Since when its status says that it is not working: idle, waiting, paused or ended.
     pub fn idle_since(&self) -> Option<Time> {
         match self.status {
             None | Some(AgentStatus::Starting | AgentStatus::Running) => None,
@@ -413,13 +416,13 @@ impl Agent {
         }
     }
 
-    /// How it spends, for a change; made when it has not spent before.
+    /// Its spending statistics, created if there are none yet.
     pub fn spending_mut(&mut self) -> &mut Spending {
         let progresses = self.progress.is_some();
         Arc::make_mut(self.spending.get_or_insert_with(|| Arc::new(Spending::new(progresses))))
     }
 
-    /// Tokens of all types, once any was reported.
+    /// Tokens of all types; `None` if none were reported.
     pub fn total_tokens(&self) -> Option<u64> {
         self.tokens.iter().filter_map(Count::get).reduce(u64::saturating_add)
     }

@@ -1,12 +1,12 @@
-//! What telemetry says of an agent: increments, never totals; and through what it arrives.
+//! What telemetry reports about an agent, as increments, and through which channels it arrives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::project::Durations;
-use super::{RateLimit, Refusal, Time};
+use super::project::DurationHistogram;
+use super::{RateLimit, RateLimitHit, Time};
 
-/// What one export adds to what is known of one agent and one model.
+/// What one export adds to the counters of one agent, for one model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentTelemetry {
     /// The project, valid by [`crate::text::is_name`].
@@ -15,72 +15,72 @@ pub struct AgentTelemetry {
     pub agent: Arc<str>,
     /// Which tool it is: `claude-code`, `codex`, ….
     pub agent_type: &'static str,
-    /// The model that was used, where the telemetry says so.
+    /// The model that was used, if the telemetry names it.
     pub model: Option<Arc<str>>,
     /// Tokens by type, in the order of [`super::TokenType::ALL`]; disjoint.
     pub tokens: [u64; 5],
-    /// Cost in US dollars; `None` when the price of the tokens is not known.
+    /// Cost in US dollars; `None` if the price of the tokens is unknown.
     pub cost_usd: Option<f64>,
-    /// Whether another signal is about to say what they cost, so that they are not unpriced yet.
+    /// Whether the cost of the tokens is reported by another signal later; until then they do not count as unpriced.
     pub price_follows: bool,
-    /// Requests that ended.
+    /// Finished requests.
     pub requests: u64,
-    /// Requests of these that failed.
+    /// Finished requests that failed.
     pub request_errors: u64,
-    /// Requests refused for a rate limit.
+    /// Rate-limited requests.
     pub rate_limit_hits: u64,
-    /// Requests sent again.
+    /// Requests that were retried.
     pub retries: u64,
-    /// When it last did what it is counted for.
+    /// When the last counted activity took place.
     pub active: Option<Time>,
-    /// The last request that a rate limit refused, and when that was.
-    pub refused: Option<(Time, Refusal)>,
-    /// When a request was last answered.
+    /// The last rate-limited request, and when it was sent.
+    pub rate_limited: Option<(Time, RateLimitHit)>,
+    /// When a request last succeeded.
     pub answered: Option<Time>,
-    /// What was said last of rate limits; a kind of limit is there once.
+    /// The latest state of each rate limit.
     pub rate_limits: Vec<RateLimit>,
-    /// Used part of its model's context window, 0 to 1, as the last item said that did.
+    /// How full the model's context window is, 0 to 1, by the last item that reports it.
     pub context_window_ratio: Option<f64>,
-    /// How long requests took, under [`super::project::REQUEST_DURATION_BOUNDS`].
-    pub durations: Durations,
-    /// Tasks that ended.
+    /// Durations of requests, with the bounds [`super::project::REQUEST_DURATION_BOUNDS`].
+    pub durations: DurationHistogram,
+    /// Finished tasks.
     pub tasks: Vec<EndedTask>,
 }
 
-/// A task that ended, as whoever did it tells.
+/// A finished task, as reported by the agent itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedTask {
-    /// Whether well.
+    /// Whether it succeeded.
     pub is_done: bool,
-    /// How long it took, where that is told.
+    /// How long it took, if reported.
     pub took: Option<Duration>,
 }
 
 impl AgentTelemetry {
-    /// Whether it says that tokens or money were used.
+    /// Whether it reports used tokens or cost.
     pub fn has_usage(&self) -> bool {
         self.tokens.iter().any(|count| *count > 0) || self.cost_usd.is_some_and(|cost| cost > 0.0)
     }
 }
 
-/// Through what telemetry arrives.
+/// A channel through which telemetry arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
+pub enum TelemetryChannel {
     /// OTLP's data points.
     Metrics,
     /// OTLP's spans.
     Traces,
     /// OTLP's log records and events.
     Logs,
-    /// Calls that a proxy posts by itself.
+    /// Calls posted by a proxy's callback.
     Callback,
 }
 
-impl Channel {
-    /// All of them.
+impl TelemetryChannel {
+    /// All channels.
     pub const ALL: [Self; 4] = [Self::Metrics, Self::Traces, Self::Logs, Self::Callback];
 
-    /// The word for it.
+    /// The name in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
@@ -91,30 +91,30 @@ impl Channel {
     }
 }
 
-/// Through which channels telemetry of an agent arrives.
+/// The channels through which the telemetry of one agent arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reception {
+pub struct TelemetryChannels {
     /// The agent's project.
     pub project: Arc<str>,
     /// Its name.
     pub agent: Arc<str>,
     /// Which tool it is.
     pub agent_type: &'static str,
-    /// Whether the telemetry or a rule names it, rather than its service and host.
+    /// Whether its name comes from the telemetry or from configuration, rather than from its service and host.
     pub is_named: bool,
-    /// Whether it told of tokens without saying in which session they were used.
+    /// Whether it reported tokens without a session id.
     pub lacks_session: bool,
-    /// What came through each, in the order of [`Channel::ALL`].
-    pub channels: [Option<Received>; Channel::ALL.len()],
+    /// What arrived through each, in the order of [`TelemetryChannel::ALL`].
+    pub channels: [Option<ChannelStats>; TelemetryChannel::ALL.len()],
 }
 
-/// What arrives through a channel.
+/// What arrived through one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// When anything of it came last.
+pub struct ChannelStats {
+    /// When the last item arrived.
     pub last: Time,
-    /// Points, spans, records or calls that say something of the agent.
+    /// Data points, spans, log records or calls about the agent.
     pub items: u64,
-    /// Whether they ever brought tokens, cost, and requests.
+    /// Whether they ever carried tokens, cost, and requests.
     pub brings: [bool; 3],
 }

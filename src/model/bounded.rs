@@ -1,13 +1,13 @@
-//! A map that keeps what came last: with a bound, an order to forget in, and a count of what had no room.
+//! A map with a bound: the oldest entry is evicted first, and evictions are counted.
 //!
-//! What was seen, what was counted and what was posted is remembered in one, so that no flood of new names takes more
-//! memory than the bound. Reading or changing an entry does not keep it longer: the order is that of arrival.
+//! It backs every cache whose keys come from outside, so that a flood of new keys cannot use more memory than the bound.
+//! Entries are evicted in the order of insertion: reading or changing one does not keep it longer.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// A map of `limit` entries at most; the oldest makes room for a new one. `At` is when an entry came, where that matters.
+/// A map of at most `limit` entries; a new one evicts the oldest. `At` is the time of insertion, for maps that expire.
 #[derive(Debug)]
 pub struct BoundedMap<K, V = (), At = ()> {
     limit: usize,
@@ -17,42 +17,42 @@ pub struct BoundedMap<K, V = (), At = ()> {
 }
 
 impl<K: Clone + Eq + Hash, V, At> BoundedMap<K, V, At> {
-    /// An empty map of `limit` entries at most.
+    /// An empty map of at most `limit` entries.
     pub fn new(limit: usize) -> Self {
         Self { limit, entries: HashMap::new(), order: VecDeque::new(), dropped: 0 }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many entries were dropped because there was no room; what expired is not counted.
+    /// How many entries were evicted for lack of room; expired ones do not count.
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Whether `key` is known.
+    /// Whether there is an entry for `key`.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// What is kept for `key`.
+    /// The value of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key)
     }
 
-    /// What is kept for `key`, to be changed.
+    /// The value of `key`, mutable.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key)
     }
 
-    /// Adds an entry unless its key is known; whether it was new.
+    /// Adds an entry unless its key exists; returns whether it was added.
     pub fn insert(&mut self, key: K, value: V, at: At) -> bool {
         let Entry::Vacant(place) = self.entries.entry(key.clone()) else { return false };
         place.insert(value);
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, V, At> BoundedMap<K, V, At> {
         true
     }
 
-    /// What is kept for `key`, which begins as its default.
+    /// The value of `key`, inserted as its default if missing.
     pub fn get_or_default(&mut self, key: K, at: At) -> &mut V
     where
         V: Default,
@@ -76,7 +76,7 @@ impl<K: Clone + Eq + Hash, V, At> BoundedMap<K, V, At> {
         self.entries.entry(key).or_default()
     }
 
-    /// Drops the oldest entry where there is no room for one more; for callers who have to know which one it is.
+    /// Evicts the oldest entry if the map is full and returns it, for callers that must know which one it was.
     pub fn make_room(&mut self) -> Option<(K, V)> {
         if self.entries.len() < self.limit {
             return None;
@@ -85,15 +85,15 @@ impl<K: Clone + Eq + Hash, V, At> BoundedMap<K, V, At> {
         self.pop_oldest()
     }
 
-    /// Takes out the oldest entry.
+    /// Removes the oldest entry.
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
         let (oldest, _) = self.order.pop_front()?;
         self.entries.remove_entry(&oldest)
     }
 
-    /// Forgets the oldest entries for as long as `is_over` says so of when they came.
-    pub fn expire(&mut self, is_over: impl Fn(&At) -> bool) {
-        while self.order.front().is_some_and(|(_, at)| is_over(at)) {
+    /// Removes the oldest entries for as long as `is_expired` holds for their time of insertion.
+    pub fn expire(&mut self, is_expired: impl Fn(&At) -> bool) {
+        while self.order.front().is_some_and(|(_, at)| is_expired(at)) {
             self.pop_oldest();
         }
     }
@@ -104,10 +104,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_makes_room_and_is_counted() {
+    fn the_oldest_entry_is_evicted_and_counted() {
         let mut map: BoundedMap<u8, &str> = BoundedMap::new(2);
         assert!(map.insert(1, "a", ()) && map.insert(2, "b", ()));
-        assert!(!map.insert(1, "again", ()), "it is known");
+        assert!(!map.insert(1, "again", ()), "the key exists");
         assert_eq!((map.get(&1), map.len(), map.dropped()), (Some(&"a"), 2, 0));
         assert!(map.insert(3, "c", ()));
         assert_eq!((map.get(&1), map.len(), map.dropped()), (None, 2, 1));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_begins_as_its_default_and_keeps_its_place() {
+    fn changing_an_entry_does_not_keep_it_longer() {
         let mut map: BoundedMap<u8, u32> = BoundedMap::new(2);
         for key in [1, 2, 1, 3] {
             *map.get_or_default(key, ()) += 1;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_expires_in_order() {
+    fn entries_expire_in_order_of_insertion() {
         let mut map: BoundedMap<u8, (), u64> = BoundedMap::new(9);
         for (key, at) in [(1, 10), (2, 20), (3, 5)] {
             map.insert(key, (), at);

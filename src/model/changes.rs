@@ -1,4 +1,4 @@
-//! What an update changed, for those who follow the fleet.
+//! What an update changed in the fleet: the input of rules, history and the store.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Agent, Slab, Time};
 
-/// Why something is no longer there.
+/// Why an agent or component was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Removal {
-    /// Its source reported everything, and not it.
+    /// It was missing from a complete report of its source.
     Absent,
-    /// Nothing was heard of it for `agents.forget_after`.
-    Forgotten,
+    /// It was not reported for `agents.forget_after`.
+    Expired,
 }
 
-/// An agent or component that is no longer there.
+/// An agent or component that was removed.
 #[derive(Clone, Debug)]
 pub struct Removed {
-    /// The slot it had; released before the next change.
+    /// The slot it had; it is reused only after these changes were consumed.
     pub slot: u32,
     /// Its project.
     pub project: Arc<str>,
@@ -29,7 +29,7 @@ pub struct Removed {
     pub removal: Removal,
 }
 
-/// A change of status, as history keeps it.
+/// A change of status, as history stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryRow {
     /// When.
@@ -40,48 +40,48 @@ pub struct HistoryRow {
     pub kind: &'static str,
     /// Its name.
     pub name: Arc<str>,
-    /// The status before; empty when there was none.
+    /// The previous status; empty if there was none.
     pub from: &'static str,
-    /// The status now: a status word, `stale`, `removed` or `forgotten`.
+    /// The new status: a status name, `ended`, `stale`, `removed` or `expired`.
     pub to: &'static str,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: Option<Arc<str>>,
 }
 
 impl HistoryRow {
-    /// What became of `agent` at `at`.
+    /// The change of `agent` at `at`, without a reason.
     pub fn of_agent(at: Time, agent: &Agent, from: &'static str, to: &'static str) -> Self {
         let (project, name) = (Arc::clone(&agent.project), Arc::clone(&agent.name));
         Self { at, project, kind: "agent", name, from, to, reason: None }
     }
 }
 
-/// Everything that one step of the fleet changed, by slot.
+/// Everything that one update of the fleet changed, by slot.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Agents of which anything may differ now; one may be named more than once.
+    /// Agents of which anything may have changed; may contain duplicates.
     pub agents: Vec<u32>,
-    /// Components whose status changed or that are new.
+    /// Components that were reported.
     pub components: Vec<u32>,
-    /// Projects whose counts, sums or health changed; each once.
+    /// Projects whose counts, sums or health changed; without duplicates.
     pub projects: Vec<u32>,
-    /// Sources whose polling took another turn.
+    /// Sources that were polled.
     pub sources: Vec<u32>,
-    /// Parts of the sidecar whose signals changed.
-    pub watched: Vec<u32>,
-    /// Agents that are gone.
+    /// Parts of the sidecar whose health changed.
+    pub sidecar_parts: Vec<u32>,
+    /// Agents that were removed.
     pub removed_agents: Vec<Removed>,
-    /// Components that are gone.
+    /// Components that were removed.
     pub removed_components: Vec<Removed>,
-    /// What history keeps.
+    /// Rows for the history.
     pub history: Vec<HistoryRow>,
-    /// Whether the budgets' day turned.
+    /// Whether a new day of the budgets began.
     pub new_day: bool,
 }
 
 impl Changes {
-    /// The agent in `slot`, for a change, which is noted. The fleet changes agents in no other way, so that none is
-    /// forgotten.
+    /// The agent in `slot`, mutable, recorded as changed. The fleet changes agents only through this method, so that no
+    /// change is missed.
     pub fn agent<'a>(&mut self, agents: &'a mut Slab<Agent>, slot: u32) -> Option<&'a mut Agent> {
         let agent = agents.get_mut(slot)?;
         if self.agents.last() != Some(&slot) {
@@ -90,13 +90,13 @@ impl Changes {
         Some(agent)
     }
 
-    /// Empties it and keeps its memory.
+    /// Empties all lists and keeps their allocations.
     pub fn clear(&mut self) {
         self.agents.clear();
         self.components.clear();
         self.projects.clear();
         self.sources.clear();
-        self.watched.clear();
+        self.sidecar_parts.clear();
         self.removed_agents.clear();
         self.removed_components.clear();
         self.history.clear();

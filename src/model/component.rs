@@ -1,4 +1,4 @@
-//! A part of the orchestrator, such as its database, and the health that follows from parts.
+//! A component of an orchestrator, such as its database, and the health of a project that follows from components.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// How a component says it is; later ones are worse.
+/// The status that a component reports, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ComponentStatus {
-    /// Well.
+    /// Working.
     Ok,
-    /// Well, with less than all it does.
+    /// Working, with reduced function.
     Limited,
-    /// Needs a look.
+    /// Needs attention.
     Warning,
-    /// Broken.
+    /// Not working.
     Error,
 }
 
@@ -24,7 +24,7 @@ impl ComponentStatus {
     /// All statuses, best first.
     pub const ALL: [Self; 4] = [Self::Ok, Self::Limited, Self::Warning, Self::Error];
 
-    /// The word for it.
+    /// The name in reports, labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -34,12 +34,12 @@ impl ComponentStatus {
         }
     }
 
-    /// The status that `word` names, in any case.
+    /// The status with this name, in any case.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(word))
     }
 
-    /// What it means for its project's health.
+    /// The health that it gives its project.
     pub const fn health(self) -> Health {
         match self {
             Self::Ok => Health::Ok,
@@ -49,26 +49,26 @@ impl ComponentStatus {
     }
 }
 
-/// How a project is: as its worst component, and critical when every agent that should be up is down.
+/// The health of a project: that of its worst component, or critical if every agent that should be up is down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Health {
     /// Nothing is wrong.
     #[default]
     Ok,
-    /// A component warns or is limited.
+    /// A component is limited or reports a warning.
     Warning,
-    /// A component is broken.
+    /// A component reports an error.
     Error,
     /// Every agent that should be up is down.
     Critical,
 }
 
 impl Health {
-    /// All of them, best first.
+    /// All values, best first.
     pub const ALL: [Self; 4] = [Self::Ok, Self::Warning, Self::Error, Self::Critical];
 
-    /// The word for it.
+    /// The name in labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -82,31 +82,31 @@ impl Health {
 /// A component as last reported.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Component {
-    /// Its slot in [`super::Snapshot::components`]; set anew at each start.
+    /// Its slot in [`super::Snapshot::components`], assigned at each start.
     #[serde(skip)]
     pub slot: u32,
-    /// Its project's place in [`super::Snapshot::projects`]; set anew at each start.
+    /// Its project's slot in [`super::Snapshot::projects`], assigned at each start.
     #[serde(skip)]
     pub project_slot: u32,
     /// The project it belongs to.
     pub project: Arc<str>,
-    /// Its name, one of a kind within the project.
+    /// Its name, unique within the project.
     pub name: Arc<str>,
     /// `project="…",component="…"`, escaped once for all its series.
     #[serde(skip, default = "empty")]
     pub labels: Arc<str>,
     /// The source that last reported it.
     pub source: Arc<str>,
-    /// How it is.
+    /// Its status.
     pub status: ComponentStatus,
-    /// Since when it is so.
+    /// When the status last changed.
     pub status_since: Time,
-    /// Why, in words.
+    /// The reason for the status, as text.
     pub details: Option<Arc<str>>,
-    /// Numbers it sent along, by name.
+    /// Numbers that it reported, by name.
     pub metrics: Vec<(Arc<str>, f64)>,
-    /// When it was last heard of.
-    pub last_heard: Time,
+    /// When it was last reported.
+    pub last_seen: Time,
 }
 
 fn empty() -> Arc<str> {

@@ -1,14 +1,14 @@
-//! Counters that survive a restart of what they count.
+//! Counters that survive a counter reset of their source.
 //!
-//! A source reports a cumulative value; when it goes down, the source began to count anew, so the
-//! whole new value is an increase. The total kept here never goes down.
+//! A source reports a cumulative value. If it decreases, the source was reset and the whole new value is an increase, as
+//! Prometheus' `increase` has it. The total kept here never decreases.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
-/// A cumulative count: the total since the agent is known, and the source's last word.
+/// A cumulative count: the total since the agent was first seen, and the value last reported.
 ///
-/// Saved as `[total, last]`, or null when nothing was reported.
+/// Saved as `[total, last]`, or null if nothing was reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     total: u64,
@@ -17,28 +17,28 @@ pub struct Count {
 }
 
 impl Count {
-    /// The total, once anything was reported.
+    /// The total; `None` if nothing was reported.
     pub const fn get(&self) -> Option<u64> {
         if self.known { Some(self.total) } else { None }
     }
 
-    /// Whether nothing was reported, so that there is nothing to save.
+    /// Whether nothing was reported yet.
     pub const fn is_unknown(&self) -> bool {
         !self.known
     }
 
-    /// Whether it was counted here from zero, rather than reported by whoever had counted before.
-    pub const fn is_counted_here(&self) -> bool {
+    /// Whether it was accumulated here from increments, rather than reported as a cumulative value.
+    pub const fn is_accumulated(&self) -> bool {
         self.known && self.last.is_none()
     }
 
-    /// The total, zero when nothing was reported.
+    /// The total, zero if nothing was reported.
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Takes in the source's cumulative value and returns by how much the total grew.
-    /// The first value is an increase in full; the caller knows whether it is a baseline.
+    /// Applies a cumulative value of the source and returns by how much the total grew. The first value counts in full:
+    /// whether it is only a baseline is for the caller to decide.
     pub fn report(&mut self, value: u64) -> u64 {
         let last = self.last.map_or(0, std::num::NonZeroU64::get);
         let step = if value >= last { value - last } else { value };
@@ -48,16 +48,16 @@ impl Count {
         step
     }
 
-    /// Adds an increment that was counted here or reported as such.
+    /// Adds an increment.
     pub fn add(&mut self, step: u64) {
         self.known = true;
         self.total = self.total.saturating_add(step);
     }
 }
 
-/// The same for money: a sum of floating-point steps, never negative, never NaN.
+/// A cumulative sum of floating-point numbers, for cost: finite and never negative.
 ///
-/// Saved as `[total, last]`, or null when nothing was reported.
+/// Saved as `[total, last]`, or null if nothing was reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
     total: f64,
@@ -66,27 +66,28 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// The total, once anything was reported.
+    /// The total; `None` if nothing was reported.
     pub fn get(&self) -> Option<f64> {
         self.known.then_some(self.total)
     }
 
-    /// Whether nothing was reported, so that there is nothing to save.
+    /// Whether nothing was reported yet.
     pub const fn is_unknown(&self) -> bool {
         !self.known
     }
 
-    /// Whether it was counted here from zero, rather than reported by whoever had counted before.
-    pub fn is_counted_here(&self) -> bool {
+    /// Whether it was accumulated here from increments, rather than reported as a cumulative value.
+    pub fn is_accumulated(&self) -> bool {
         self.known && self.last == 0.0
     }
 
-    /// The total, zero when nothing was reported.
+    /// The total, zero if nothing was reported.
     pub const fn total(&self) -> f64 {
         self.total
     }
 
-    /// Takes in the source's cumulative value and returns by how much the total grew; what is not a finite amount ≥ 0 changes nothing.
+    /// Applies a cumulative value of the source and returns by how much the total grew; ignores a value that is negative or
+    /// not finite.
     pub fn report(&mut self, value: f64) -> f64 {
         if !value.is_finite() || value < 0.0 {
             return 0.0;
@@ -97,11 +98,11 @@ impl Sum {
         step
     }
 
-    /// Adds an increment; what is not a finite amount ≥ 0 changes nothing.
+    /// Adds an increment; ignores one that is negative or not finite.
     pub fn add(&mut self, step: f64) {
         if step.is_finite() && step >= 0.0 {
             self.known = true;
-            // Finite for ever: what is saved must be readable.
+            // JSON has no infinity: a saved sum must stay readable.
             self.total = (self.total + step).min(f64::MAX);
         }
     }
@@ -132,15 +133,15 @@ impl Serialize for Sum {
 }
 
 impl<'de> Deserialize<'de> for Sum {
-    /// Reads the numbers with `str::parse`: serde_json's own reader may be off by the last bit, and a total that
-    /// is a bit lower after a restart is a counter reset to Prometheus.
+    /// Parses the numbers with `str::parse`: serde_json may be off by the last bit, and to Prometheus a total that is
+    /// slightly lower after a restart is a counter reset.
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let Some((total, last)) = Option::<(Box<RawValue>, Box<RawValue>)>::deserialize(input)? else {
             return Ok(Self::default());
         };
         let number = |raw: &RawValue| match raw.get().parse::<f64>() {
             Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-            _ => Err(D::Error::custom("a sum is a finite number that is not negative")),
+            _ => Err(D::Error::custom("a sum must be finite and not negative")),
         };
         Ok(Self { total: number(&total)?, last: number(&last)?, known: true })
     }
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_that_went_down_began_anew() {
+    fn a_decrease_is_a_counter_reset() {
         let mut count = Count::default();
         assert_eq!(count.get(), None);
         for (value, step, total) in [(0, 0, 0), (10, 10, 10), (10, 0, 10), (25, 15, 25), (4, 4, 29), (5, 1, 30)] {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_takes_no_rubbish() {
+    fn a_sum_ignores_negative_and_non_finite_values() {
         let mut sum = Sum::default();
         for value in [f64::NAN, f64::INFINITY, -1.0] {
             sum.report(value);

@@ -16,22 +16,22 @@ const MAX_KEPT: usize = 16_384;
 
 /// What exports say of agents, and what is remembered of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distilled {
+pub struct TelemetryUpdate {
     /// What is news.
-    pub said: Vec<AgentTelemetry>,
+    pub agents: Vec<AgentTelemetry>,
     /// What keeps it from being news again.
-    pub counting: Counting,
+    pub counting: CountingState,
 }
 
 /// What was remembered anew, or all of it after a restart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counting {
+pub struct CountingState {
     /// From when on all that cumulative streams count was heard, in nanoseconds since 1970; `None` where nothing is new.
     pub since: Option<u64>,
     /// How digests are made: those that were made otherwise mean nothing.
     pub scheme: u64,
     /// The secret that goes into digests, so that nobody can make two things that are one; `None` where nothing was saved.
-    pub key: Option<Key>,
+    pub key: Option<DigestKey>,
     /// Digests of items that were counted, oldest first.
     pub seen: Vec<u64>,
     /// Streams of data points by their digest.
@@ -42,11 +42,11 @@ pub struct Counting {
 
 /// A secret for digests. Nothing shows it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Key(pub [u64; 2]);
+pub struct DigestKey(pub [u64; 2]);
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for DigestKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Key(…)")
+        formatter.write_str("DigestKey(…)")
     }
 }
 
@@ -112,7 +112,7 @@ pub struct GroupCount {
     pub timed_by: Option<u64>,
 }
 
-impl Counting {
+impl CountingState {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.since.is_none() && self.seen.is_empty() && self.streams.is_empty() && self.groups.is_empty()
@@ -145,12 +145,12 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_the_last_word_counts() {
-        let mut counting = Counting::default();
+        let mut counting = CountingState::default();
         assert!(counting.is_empty());
         for round in 0..3_u64 {
             let stream = StreamCount::Deltas(vec![(round, round)]);
             let ids = round * 10_000..(round + 1) * 10_000;
-            counting.merge(Counting {
+            counting.merge(CountingState {
                 since: (round == 1).then_some(7),
                 scheme: 1,
                 key: None,

@@ -32,13 +32,13 @@ pub fn display(duration: Duration) -> String {
 
 /// For `#[serde(with = "crate::model::duration")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    input.deserialize_str(Text)
+    input.deserialize_str(DurationVisitor)
 }
 
 /// Reads text, and tells who wrote something else how a duration is written.
-struct Text;
+struct DurationVisitor;
 
-impl serde::de::Visitor<'_> for Text {
+impl serde::de::Visitor<'_> for DurationVisitor {
     type Value = Duration;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

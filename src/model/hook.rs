@@ -23,7 +23,7 @@ pub struct Hook {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subagent: Option<u64>,
     /// What happened.
-    pub step: Step,
+    pub event: SessionEvent,
     /// When its provider takes requests again, where a refusal says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
@@ -35,11 +35,11 @@ pub struct Hook {
 /// What happened in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum SessionEvent {
     /// It began.
     Began,
     /// It ended.
-    Ended(End),
+    Ended(SessionEnd),
     /// A person gave it something to do.
     Prompted,
     /// A tool is about to be used, which may itself be a question; then this is what is waited for.
@@ -54,37 +54,37 @@ pub enum Step {
     /// All tools of a step were used, or refused.
     ToolsEnded,
     /// A person has to allow a tool.
-    AsksPermission(Arc<str>),
+    PermissionRequested(Arc<str>),
     /// A person has to answer something that is no tool.
-    AsksInput,
+    InputRequested,
     /// They have.
     InputGiven,
     /// It has been waiting for permission for a while.
-    StillAsksPermission,
+    PermissionStillPending,
     /// Nobody has given it anything to do for a while.
     StillIdle,
     /// What it was told to do is done; it may have left tasks running in the background.
-    Stopped {
+    TurnEnded {
         /// Whether any runs.
         in_background: bool,
     },
     /// What it was told to do ended with an error.
-    Failed(Failure),
+    TurnFailed(TurnFailure),
     /// A subagent began.
     SubagentBegan,
     /// A subagent ended.
     SubagentEnded,
     /// Its context is about to be compacted.
-    Compacts,
+    CompactionBegan,
     /// Its context was compacted.
-    Compacted,
+    CompactionEnded,
     /// Something that says no more than that it lives.
-    Lives,
+    Alive,
 }
 
 /// What an agent is about to do that waits for the answer to its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum BlockingHook {
     /// To take up what a person told it.
     Prompted,
     /// To take up what it was told by something that it had left running.
@@ -98,19 +98,19 @@ pub enum Moment {
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub enum SessionEnd {
     /// Another one takes its place at once.
     Replaced,
     /// A person left it.
-    Left,
+    UserExit,
     /// It was through with its work, or was ended from outside.
-    Over,
+    Exited,
 }
 
 /// Why a model's answer did not come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Failure {
+pub enum TurnFailure {
     /// A rate limit of its provider.
     RateLimit,
     /// Its provider had too much to do.
@@ -119,7 +119,7 @@ pub enum Failure {
     Error(Arc<str>),
 }
 
-impl Failure {
+impl TurnFailure {
     /// The reason that a person reads.
     pub fn reason(&self) -> Arc<str> {
         match self {
@@ -130,7 +130,7 @@ impl Failure {
     }
 
     /// Whether time alone cures it, so that the agent waits for its provider and is not down.
-    pub const fn passes(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::RateLimit | Self::Overload)
     }
 }

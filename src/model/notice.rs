@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time, Wall};
+use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time, WallClock};
 
 /// Who reads what a receiver is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,12 +161,12 @@ pub struct Notice {
 
 impl Notice {
     /// The same with the times that people read as `wall` has them.
-    pub fn shown(&self, wall: &Wall) -> Self {
+    pub fn shown(&self, wall: &WallClock) -> Self {
         Self {
-            started_at: wall.show(self.started_at),
-            fired_at: wall.show(self.fired_at),
-            resolved_at: self.resolved_at.map(|at| wall.show(at)),
-            at: wall.show(self.at),
+            started_at: wall.to_wall(self.started_at),
+            fired_at: wall.to_wall(self.fired_at),
+            resolved_at: self.resolved_at.map(|at| wall.to_wall(at)),
+            at: wall.to_wall(self.at),
             ..self.clone()
         }
     }

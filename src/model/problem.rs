@@ -21,19 +21,19 @@ pub enum Origin {
     Variable(String),
     /// Nowhere: a default, or what several sources say together.
     #[default]
-    Unsaid,
+    Unknown,
 }
 
 /// A place in a file, counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: u64,
     /// The letter in the line.
     pub column: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "line {}, column {}", self.line, self.column)
     }
@@ -45,7 +45,7 @@ pub struct Problem {
     /// Where it was said. Who checks a section does not know; whoever read the section adds it.
     pub origin: Origin,
     /// The place of the key in the file, where that is known.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// The key, from the top of the file on, like `sources[0].timeout`; empty when it is about the file as a whole.
     pub path: String,
     /// What is wrong with its value, and what would do. It shows no secret.
@@ -55,7 +55,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the value at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin: Origin::Unsaid, place: None, path: path.into(), message: message.into() }
+        Self { origin: Origin::Unknown, place: None, path: path.into(), message: message.into() }
     }
 
     /// A problem with the file at `file`, or with what `path` names in it.
@@ -86,7 +86,7 @@ impl fmt::Display for Problem {
         let origin = match &self.origin {
             Origin::File(path) => path.display().to_string(),
             Origin::Variable(name) => name.clone(),
-            Origin::Unsaid => String::new(),
+            Origin::Unknown => String::new(),
         };
         // Apart, since the name of a secret before the message would have the message taken for the secret.
         let place = self.place.map(|place| place.to_string()).unwrap_or_default();
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(wrong.to_string(), "agents.timeout: is 0s; it must be longer");
         let wrong = Problem { origin: Origin::File("lookout.yaml".into()), ..wrong };
         assert_eq!(wrong.to_string(), "lookout.yaml: agents.timeout: is 0s; it must be longer");
-        let wrong = Problem { place: Some(Place { line: 3, column: 5 }), ..wrong };
+        let wrong = Problem { place: Some(Position { line: 3, column: 5 }), ..wrong };
         assert_eq!(wrong.to_string(), "lookout.yaml: line 3, column 5: agents.timeout: is 0s; it must be longer");
         let wrong = Problem::in_variable("SMTP_PORT", "`x\n` is not a port");
         assert_eq!(wrong.to_string().lines().count(), 1, "{wrong}");

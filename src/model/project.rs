@@ -61,7 +61,7 @@ pub struct ModelTotals {
 
 /// Counts per bucket of a histogram, with sum.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Durations {
+pub struct DurationHistogram {
     /// Observations in each bucket, not cumulated; one more than there are bounds, the last is +Inf.
     pub buckets: Vec<u64>,
     /// Seconds of all observations.
@@ -75,7 +75,7 @@ pub const TASK_DURATION_BOUNDS: [f64; 12] =
 /// Upper bounds of `orchestrator_request_duration_seconds`: a quarter of a second to ten minutes.
 pub const REQUEST_DURATION_BOUNDS: [f64; 11] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-impl Durations {
+impl DurationHistogram {
     /// Takes in one observation under `bounds`.
     pub fn observe(&mut self, bounds: &[f64], duration: Duration) {
         self.buckets.resize(bounds.len() + 1, 0);
@@ -148,10 +148,10 @@ pub struct Project {
     /// Use by model.
     pub models: Arc<BTreeMap<Arc<str>, ModelTotals>>,
     /// How long ended tasks took.
-    pub task_durations: Durations,
+    pub task_durations: DurationHistogram,
     /// How long requests to a model took, as far as telemetry says so.
     #[serde(default)]
-    pub request_durations: Durations,
+    pub request_durations: DurationHistogram,
     /// Ended tasks of the last hour: (start of the minute, number), oldest first.
     pub recent_tasks: Arc<Vec<(Time, u32)>>,
 }

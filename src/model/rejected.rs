@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 /// The ways by which something comes in: the label `signal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Input {
+pub enum InputKind {
     /// States that are pushed.
     State,
     /// Increments of usage that are pushed.
@@ -26,7 +26,7 @@ pub enum Input {
     Callback,
 }
 
-impl Input {
+impl InputKind {
     /// All of them, in the order of the variants.
     pub const ALL: [Self; 9] = [
         Self::State,
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_input_is_at_its_place_and_has_each_reason_once() {
-        for (place, input) in Input::ALL.into_iter().enumerate() {
+        for (place, input) in InputKind::ALL.into_iter().enumerate() {
             assert_eq!(input as usize, place, "{input:?}");
             let reasons = input.reasons();
             assert!(reasons.iter().enumerate().all(|(at, reason)| !reasons[..at].contains(reason)), "{input:?}");

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::hook::{End, Failure, Hook, Step};
-use super::{AgentStatus, Budget, Refusal, Stop, Time};
-use session::Session;
+use super::hook::{Hook, SessionEnd, SessionEvent, TurnFailure};
+use super::{AgentStatus, Budget, RateLimitHit, Stop, Time};
+use session::HookSession;
 
 pub use session::Prompt;
 
@@ -35,7 +35,7 @@ const VANISHED: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
     #[serde(default)]
-    sessions: Vec<Session>,
+    sessions: Vec<HookSession>,
     /// How often it was told what to do.
     #[serde(default)]
     prompts: u64,
@@ -58,7 +58,7 @@ fn none_told(stops: &[Option<u64>]) -> bool {
 
 /// What a hook comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct HookOutcome {
     /// What the agent does now and why; `None` when the hook says nothing of it.
     pub status: Option<(AgentStatus, Option<Arc<str>>)>,
     /// What it was told to do first and has not done yet.
@@ -66,7 +66,7 @@ pub struct Heard {
     /// What it was told to do and did, or failed to do, by this hook; the flag says which.
     pub ended: Option<(Prompt, bool)>,
     /// A request of it that was refused for a rate limit.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<RateLimitHit>,
     /// Whether a request of it was answered.
     pub is_answered: bool,
     /// Whether the agent did something: that it still waits is nothing it does.
@@ -75,8 +75,8 @@ pub struct Heard {
 
 impl Sessions {
     /// Takes in a hook. Sessions that said nothing for `expiry` were ended without a word.
-    pub fn take(&mut self, now: Time, expiry: Duration, hook: &Hook) -> Heard {
-        let kept = |session: &Session| if session.waits() { expiry.max(PATIENCE) } else { expiry };
+    pub fn take(&mut self, now: Time, expiry: Duration, hook: &Hook) -> HookOutcome {
+        let kept = |session: &HookSession| if session.waits() { expiry.max(PATIENCE) } else { expiry };
         self.sessions.retain(|session| now.since(session.seen) < kept(session));
         self.heard_at = Some(now);
         if let Some(stop) = &hook.stop
@@ -88,18 +88,18 @@ impl Sessions {
         let before = place.and_then(|place| self.sessions.get(place));
         let open = before.and_then(|session| session.prompt);
         let was_braked = before.is_some_and(|session| session.braked().is_some());
-        let is_activity = !matches!(hook.step, Step::StillAsksPermission | Step::StillIdle);
-        let refusal =
-            (hook.step == Step::Failed(Failure::RateLimit)).then_some(Refusal { provider: None, until: hook.retry_at });
+        let is_activity = !matches!(hook.event, SessionEvent::PermissionStillPending | SessionEvent::StillIdle);
+        let refusal = (hook.event == SessionEvent::TurnFailed(TurnFailure::RateLimit))
+            .then_some(RateLimitHit { provider: None, until: hook.retry_at });
         if refusal.is_some() {
             (self.untold, self.untold_at) = (self.untold_at(now) + 1, now);
         }
-        let (status, ended) = match (&hook.step, place) {
+        let (status, ended) = match (&hook.event, place) {
             // Whoever merely lives has not begun a session.
-            (Step::Lives, None) => (None, None),
+            (SessionEvent::Alive, None) => (None, None),
             // A subagent's end is not that of the session.
-            (Step::Ended(_), None) if hook.subagent.is_some() => (None, None),
-            (Step::Ended(end), _) if hook.subagent.is_none() => {
+            (SessionEvent::Ended(_), None) if hook.subagent.is_some() => (None, None),
+            (SessionEvent::Ended(end), _) if hook.subagent.is_none() => {
                 let last = place.map(|place| self.sessions.remove(place));
                 let (status, reason) = ended(last.as_ref(), *end);
                 let is_undone = status == AgentStatus::Failed || was_braked;
@@ -114,18 +114,21 @@ impl Sessions {
                 }
                 let is_done = match step {
                     _ if hook.subagent.is_some() => None,
-                    Step::Stopped { .. } if !was_braked => Some(true),
-                    Step::Failed(_) => Some(false),
+                    SessionEvent::TurnEnded { .. } if !was_braked => Some(true),
+                    SessionEvent::TurnFailed(_) => Some(false),
                     // It goes on with something else.
-                    Step::Prompted if was_braked && hook.stop.is_none() => Some(false),
+                    SessionEvent::Prompted if was_braked && hook.stop.is_none() => Some(false),
                     _ => None,
                 };
                 (self.fold(), open.zip(is_done))
             }
         };
         // What a model says to do was answered by it.
-        let is_answered = matches!(hook.step, Step::ToolBegan { .. } | Step::SubagentBegan | Step::Stopped { .. });
-        Heard { status, prompt: self.prompt(), ended, refusal, is_answered, is_activity }
+        let is_answered = matches!(
+            hook.event,
+            SessionEvent::ToolBegan { .. } | SessionEvent::SubagentBegan | SessionEvent::TurnEnded { .. }
+        );
+        HookOutcome { status, prompt: self.prompt(), ended, refusal, is_answered, is_activity }
     }
 
     fn add(&mut self, now: Time, id: u64) -> usize {
@@ -135,16 +138,19 @@ impl Sessions {
         {
             self.sessions.remove(oldest);
         }
-        self.sessions.push(Session::new(id, now));
+        self.sessions.push(HookSession::new(id, now));
         self.sessions.len() - 1
     }
 
     /// Takes sessions for dead that have said nothing since the one at `place` began: those that wait for a person as
     /// soon as that one works, since whoever began it sits there, and those that work after a while. What was killed in
     /// front of its question never says so; what lives after all is heard of again.
-    fn supersede(&mut self, now: Time, place: usize, step: &Step) {
+    fn supersede(&mut self, now: Time, place: usize, step: &SessionEvent) {
         let Some(began) = self.sessions.get(place).map(|session| session.began) else { return };
-        let works = matches!(step, Step::ToolBegan { .. } | Step::Stopped { .. } | Step::Failed(_));
+        let works = matches!(
+            step,
+            SessionEvent::ToolBegan { .. } | SessionEvent::TurnEnded { .. } | SessionEvent::TurnFailed(_)
+        );
         for (other, older) in self.sessions.iter_mut().enumerate() {
             let is_silent = other != place && older.seen <= began;
             let is_gone = if older.waits() { works } else { now.since(older.seen) >= VANISHED };
@@ -153,7 +159,7 @@ impl Sessions {
     }
 
     /// The sessions that count.
-    fn live(&self) -> impl Iterator<Item = &Session> {
+    fn live(&self) -> impl Iterator<Item = &HookSession> {
         self.sessions.iter().filter(|session| !session.is_superseded)
     }
 
@@ -167,7 +173,7 @@ impl Sessions {
             AgentStatus::Paused => 4,
             _ => 5,
         };
-        self.live().map(Session::status).min_by_key(|(status, _)| weight(*status))
+        self.live().map(HookSession::status).min_by_key(|(status, _)| weight(*status))
     }
 
     /// What it was told to do first and has not done yet; what it was stopped in comes last.
@@ -187,12 +193,12 @@ impl Sessions {
     }
 
     /// When a hook last came, of whichever session.
-    pub const fn heard_at(&self) -> Option<Time> {
+    pub const fn last_hook_at(&self) -> Option<Time> {
         self.heard_at
     }
 
     /// Whether a hook was answered with such a stop before.
-    pub fn was_told(&self, stop: &Stop) -> bool {
+    pub fn has_answered_with(&self, stop: &Stop) -> bool {
         self.stops.get(stop.budget as usize) == Some(&Some(stop.about))
     }
 
@@ -202,7 +208,7 @@ impl Sessions {
     }
 
     /// How many of the refused requests that telemetry tells of at `now` hooks told of before.
-    pub fn told_again(&mut self, now: Time, refused: u64) -> u64 {
+    pub fn take_reported_by_hooks(&mut self, now: Time, refused: u64) -> u64 {
         let again = refused.min(self.untold_at(now));
         self.untold = self.untold_at(now) - again;
         again
@@ -221,19 +227,19 @@ impl Sessions {
 }
 
 /// What an agent is whose last session ended.
-fn ended(last: Option<&Session>, end: End) -> (AgentStatus, Option<Arc<str>>) {
+fn ended(last: Option<&HookSession>, end: SessionEnd) -> (AgentStatus, Option<Arc<str>>) {
     match end {
-        End::Replaced => (AgentStatus::Idle, None),
+        SessionEnd::Replaced => (AgentStatus::Idle, None),
         // A person who leaves has seen what there was.
-        End::Left => (AgentStatus::Completed, None),
-        End::Over => match last {
+        SessionEnd::UserExit => (AgentStatus::Completed, None),
+        SessionEnd::Exited => match last {
             // Nobody is down whom we stopped, and people were told.
             Some(session) if session.braked().is_some() => {
                 (AgentStatus::Completed, session.braked().map(|budget| Arc::from(budget.reason())))
             }
             // A run without a person ends because of it.
             Some(session) if session.failure().is_some() => {
-                (AgentStatus::Failed, session.failure().map(Failure::reason))
+                (AgentStatus::Failed, session.failure().map(TurnFailure::reason))
             }
             Some(session) if session.prompt.is_some() => {
                 (AgentStatus::Failed, Some(Arc::from("ended in the middle of its work")))

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::watched::Watched;
-use super::{Agent, Component, Project, Slab, Source, Time, Wall};
+use super::sidecar_part::SidecarPart;
+use super::{Agent, Component, Project, Slab, Source, Time, WallClock};
 
 /// Budgets per agent; `None` is no budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// When the sidecar started.
     pub started_at: Time,
     /// How the wall clock stands to our time, in which every time here is.
-    pub wall: Wall,
+    pub wall: WallClock,
     /// Counts changes; two snapshots of one generation hold the same.
     pub generation: u64,
     /// Every agent.
@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// Every polled source, in the configuration's order.
     pub sources: Vec<Arc<Source>>,
     /// The parts of the sidecar itself.
-    pub watched: Vec<Arc<Watched>>,
+    pub sidecar_parts: Vec<Arc<SidecarPart>>,
     /// The budgets in force.
     pub budgets: Budgets,
     /// When the budgets' day ends.

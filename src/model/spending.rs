@@ -45,7 +45,7 @@ const MOST: f64 = 1e30;
 
 /// What is spent; a place in each pair of amounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spent {
+pub enum SpendKind {
     /// Tokens that count towards budgets.
     Tokens,
     /// US dollars.
@@ -65,7 +65,7 @@ pub enum Velocity {
 
 /// One report of usage.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub struct UsageReport {
     /// When it came in.
     pub now: Time,
     /// When the sidecar started: a total that was last heard before it covers our downtime.
@@ -138,8 +138,8 @@ impl Spending {
     }
 
     /// Takes in one report of usage, also one that adds nothing.
-    pub fn book(&mut self, usage: &Usage) {
-        let Usage { now, is_total, .. } = *usage;
+    pub fn book(&mut self, usage: &UsageReport) {
+        let UsageReport { now, is_total, .. } = *usage;
         let Some(since) = self.since else {
             // The first total is a baseline and comes here as nothing.
             (self.at, self.since, self.minute) = (now, Some(now), minute_of(now));
@@ -167,8 +167,8 @@ impl Spending {
     }
 
     /// Books what `usage` adds; a total's step was used since `last`.
-    fn spend(&mut self, usage: &Usage, last: Time) {
-        let Usage { now, tokens, .. } = *usage;
+    fn spend(&mut self, usage: &UsageReport, last: Time) {
+        let UsageReport { now, tokens, .. } = *usage;
         self.turn(minute_of(now));
         let amounts = [tokens as f64, usage.cost.clamp(0.0, MOST)];
         let gap = now.seconds_since(last);
@@ -252,7 +252,7 @@ impl Spending {
     }
 
     /// What the short window holds at `now`: a part of its oldest minute counts, as if spent evenly.
-    fn recent(&self, what: Spent, now: Time) -> f64 {
+    fn recent(&self, what: SpendKind, now: Time) -> f64 {
         let minute = minute_of(now).max(self.minute);
         let gone = (now.as_millis() - minute * 60_000).clamp(0, 60_000) as f64 / 60_000.0;
         let pieces = (0..PIECES as i64).map(|back| {
@@ -274,7 +274,7 @@ impl Spending {
 
     /// At least how much it spends in a second, by the last five minutes and by about the last hour, so that
     /// neither a burst nor an old habit makes it more; `None` until it was seen for ten minutes.
-    pub fn pace(&self, what: Spent, now: Time) -> Option<f64> {
+    pub fn pace(&self, what: SpendKind, now: Time) -> Option<f64> {
         if !self.is_covered() || self.seen < LONG_SEEN {
             return None;
         }
@@ -289,7 +289,7 @@ impl Spending {
         if !self.is_covered() || self.norm_minutes < NORM_MINUTES {
             return Velocity::Unknown;
         }
-        let recent = self.recent(Spent::Tokens, self.as_of(now));
+        let recent = self.recent(SpendKind::Tokens, self.as_of(now));
         if recent < FEW_TOKENS {
             return Velocity::Slow;
         }

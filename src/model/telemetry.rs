@@ -6,7 +6,7 @@ mod exponential;
 
 use std::sync::Arc;
 
-pub use exponential::{Exponential, Row};
+pub use exponential::{ExponentialBuckets, ExponentialHistogram};
 
 use super::{Slab, Time};
 
@@ -68,7 +68,7 @@ pub enum MetricValue {
     /// Counts by explicit bucket.
     Histogram(Box<Buckets>),
     /// Counts by exponential bucket.
-    Exponential(Box<Exponential>),
+    Exponential(Box<ExponentialHistogram>),
     /// Quantiles.
     Summary(Box<Quantiles>),
 }

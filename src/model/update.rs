@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentStatus, ComponentStatus, Refusal, Rejected, SourceError, Time};
+use super::{AgentStatus, ComponentStatus, RateLimitHit, Rejected, SourceError, Time};
 
 /// A field that may be left as it is, cleared, or set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,7 +50,7 @@ pub struct AgentUpdate<'a> {
     /// When it last did something.
     pub last_activity: Option<Time>,
     /// Whether that was said and could not be read: then it is unknown.
-    pub is_activity_unread: bool,
+    pub is_last_activity_unreadable: bool,
     /// When it expects to be done.
     pub estimated_completion: Patch<Time>,
     /// The model it uses.
@@ -74,7 +74,7 @@ pub struct AgentUpdate<'a> {
     /// What its providers said of their limits; `None` leaves what was known.
     pub rate_limits: Option<Vec<RateLimitUpdate<'a>>>,
     /// The rate limit that its reason speaks of, where that is why it waits or failed.
-    pub refusal: Option<Refusal>,
+    pub rate_limit_hit: Option<RateLimitHit>,
 }
 
 /// What a provider said of one of its limits.

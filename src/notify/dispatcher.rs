@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time, Wall};
+use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time, WallClock};
 
 use super::queue::Queue;
 use super::receiver::Receiver;
@@ -279,11 +279,11 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
 
 /// The time now and `notices` as the wall clock has them, which may have been set since they were written.
 fn shown(clock: &Clock, notices: Vec<Arc<Notice>>) -> (Time, Vec<Arc<Notice>>) {
-    let (now, wall) = (clock.now(), clock.skew());
-    if wall == Wall::default() {
+    let (now, wall) = (clock.now(), clock.wall_clock());
+    if wall == WallClock::default() {
         return (now, notices);
     }
-    (wall.show(now), notices.iter().map(|notice| Arc::new(notice.shown(&wall))).collect())
+    (wall.to_wall(now), notices.iter().map(|notice| Arc::new(notice.shown(&wall))).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::wire::{
     self, Buckets as SentBuckets, ExponentialHistogramDataPoint, HistogramDataPoint, KeyValue, NumberDataPoint,
     SummaryDataPoint,
 };
-use crate::model::telemetry::{Buckets, Exponential, MetricValue, Quantiles, Row};
+use crate::model::telemetry::{Buckets, ExponentialBuckets, ExponentialHistogram, MetricValue, Quantiles};
 use crate::model::{RejectReason, Time};
 
 /// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
@@ -91,12 +91,13 @@ point!(HistogramDataPoint, |point| {
 
 point!(ExponentialHistogramDataPoint, |point| {
     let row = |sent: &Option<SentBuckets>| {
-        sent.as_ref().map_or_else(Row::default, |sent| Row::new(sent.offset, &sent.bucket_counts))
+        sent.as_ref()
+            .map_or_else(ExponentialBuckets::default, |sent| ExponentialBuckets::new(sent.offset, &sent.bucket_counts))
     };
     let (positive, negative) = (row(&point.positive), row(&point.negative));
     let threshold = if point.zero_threshold.is_finite() { point.zero_threshold } else { 0.0 };
     let sum = sum(point.sum)?;
-    let read = Exponential::new(point.scale, point.zero_count, threshold, positive, negative, sum);
+    let read = ExponentialHistogram::new(point.scale, point.zero_count, threshold, positive, negative, sum);
     read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(RejectReason::Buckets)
 });
 

@@ -16,7 +16,7 @@ use super::wire::{
     NumberDataPoint, ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span,
     SummaryDataPoint, ValueAtQuantile, span,
 };
-use crate::model::Input;
+use crate::model::InputKind;
 
 /// Every field's number is less than this.
 pub(super) const FIELDS: usize = 20;
@@ -66,7 +66,7 @@ impl Signal {
     }
 }
 
-impl From<Signal> for Input {
+impl From<Signal> for InputKind {
     fn from(signal: Signal) -> Self {
         match signal {
             Signal::Metrics => Self::Metrics,

@@ -8,7 +8,7 @@ use super::limits;
 use super::litellm;
 use super::meter::Amounts;
 use super::table::{Adds, Column, Profile, Request, When};
-use crate::model::{AgentTelemetry, RateLimit, Refusal, Time};
+use crate::model::{AgentTelemetry, RateLimit, RateLimitHit, Time};
 use crate::otlp::wire::KeyValue;
 use crate::text::clean;
 use crate::text::names;
@@ -117,8 +117,8 @@ pub(super) fn tell(said: &mut AgentTelemetry, profile: &Profile, item: &Item<'_>
     let provider = limits::provider(item.attributes, profile.provider);
     if limited {
         let until = limits::retry_at(item.attributes, item.words.iter().copied(), item.at);
-        if said.refused.as_ref().is_none_or(|(at, _)| *at <= item.at) {
-            said.refused = Some((item.at, Refusal { provider: provider.clone(), until }));
+        if said.rate_limited.as_ref().is_none_or(|(at, _)| *at <= item.at) {
+            said.rate_limited = Some((item.at, RateLimitHit { provider: provider.clone(), until }));
         }
     } else if !failed {
         said.answered = said.answered.max(Some(item.at));

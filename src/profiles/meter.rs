@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::table::{COLUMNS, Column};
 use crate::decode::read::MAX_COUNT;
-use crate::model::{BoundedMap, Counting, GroupCount, RunCount, StreamCount};
+use crate::model::{BoundedMap, CountingState, GroupCount, RunCount, StreamCount};
 use crate::otlp::sequence::{Intervals, Run, Runs};
 use crate::otlp::wire::Temporality;
 
@@ -171,7 +171,7 @@ pub(super) struct Memory {
     /// From when on every stream that began is remembered, or was never heard of; in nanoseconds.
     since: u64,
     /// What was remembered anew.
-    fresh: Counting,
+    fresh: CountingState,
 }
 
 /// What was counted of a stream.
@@ -215,14 +215,14 @@ impl Counted {
 impl Memory {
     /// One that listens from `since` on, in nanoseconds: what streams had counted before, nobody was there to hear.
     pub(super) fn new(since: u64) -> Self {
-        let fresh = Counting { since: Some(since), ..Counting::default() };
+        let fresh = CountingState { since: Some(since), ..CountingState::default() };
         let (seen, streams) = (BoundedMap::new(MAX_SEEN), BoundedMap::new(MAX_STREAMS));
         Self { seen, streams, changed: HashSet::new(), since, fresh }
     }
 
     /// Takes over what was remembered before a restart. What a stream has counted since then is news, and so is all that
     /// one has counted that began meanwhile.
-    pub(super) fn restore(&mut self, saved: Counting) {
+    pub(super) fn restore(&mut self, saved: CountingState) {
         // One that is later was said by a clock that has been set back since, and is to be replaced.
         if let Some(since) = saved.since.filter(|since| *since <= self.since) {
             self.since = since;
@@ -237,7 +237,7 @@ impl Memory {
     }
 
     /// What was remembered anew since the last call.
-    pub(super) fn take_fresh(&mut self) -> Counting {
+    pub(super) fn take_fresh(&mut self) -> CountingState {
         let Self { changed, streams, fresh, .. } = self;
         fresh.streams.extend(changed.drain().filter_map(|id| Some((id, streams.get(&id)?.saved()))));
         std::mem::take(fresh)
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_begins_the_time_that_is_heard_anew() {
         let mut memory = Memory::new(1_000);
-        memory.restore(Counting { since: Some(5_000), ..Counting::default() });
+        memory.restore(CountingState { since: Some(5_000), ..CountingState::default() });
         assert_eq!(memory.take_fresh().since, Some(1_000));
         assert_eq!(grown(&mut memory, 1, 1_010, 1_020, 3.0), 3.0);
     }

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hash};
 use super::attributes::text;
 use super::table::Profile;
 use super::{PROFILES, gen_ai, identity};
-use crate::model::Channel;
+use crate::model::TelemetryChannel;
 use crate::otlp::config::AgentRule;
 use crate::otlp::wire::{InstrumentationScope, KeyValue, Resource};
 
@@ -20,7 +20,7 @@ pub(super) struct Producer {
 
 /// Where an item comes from.
 pub(super) struct Origin<'a> {
-    pub(super) channel: Channel,
+    pub(super) channel: TelemetryChannel,
     pub(super) profile: &'static Profile,
     /// What is looked for in the producer's attributes.
     pub(super) resource: &'a [KeyValue],
@@ -42,7 +42,7 @@ impl Producer {
     pub(super) fn origin(
         &self,
         hash: &impl BuildHasher,
-        channel: Channel,
+        channel: TelemetryChannel,
         scope: Option<&InstrumentationScope>,
     ) -> Origin<'_> {
         let resource = &self.sought;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::meter::Amounts;
 use super::table::Column;
-use crate::model::{Channel, Received, Reception, Time};
+use crate::model::{ChannelStats, TelemetryChannel, TelemetryChannels, Time};
 
 /// So long after the first signal all others are on their way: the longest usual export interval, and a half.
 const SOON: Duration = Duration::from_secs(90);
@@ -18,7 +18,7 @@ pub(super) struct Book(HashMap<u64, Known>);
 
 #[derive(Debug)]
 struct Known {
-    reception: Reception,
+    reception: TelemetryChannels,
     /// When anything arrived first.
     first: Time,
 }
@@ -29,9 +29,9 @@ impl Book {
         &mut self,
         agent: u64,
         now: Time,
-        channel: Channel,
+        channel: TelemetryChannel,
         amounts: &Amounts,
-        whose: impl FnOnce() -> Reception,
+        whose: impl FnOnce() -> TelemetryChannels,
     ) {
         if self.0.len() >= MAX_AGENTS && !self.0.contains_key(&agent) {
             return;
@@ -39,7 +39,7 @@ impl Book {
         let known = self.0.entry(agent).or_insert_with(|| Known { reception: whose(), first: now });
         let reception = &mut known.reception;
         let Some(place) = reception.channels.get_mut(channel as usize) else { return };
-        let received = place.get_or_insert(Received { last: now, items: 0, brings: [false; 3] });
+        let received = place.get_or_insert(ChannelStats { last: now, items: 0, brings: [false; 3] });
         received.last = now;
         received.items += 1;
         for (place, _) in amounts.iter().enumerate().filter(|(_, amount)| **amount > 0.0) {
@@ -65,14 +65,14 @@ impl Book {
     pub(super) fn has_more_than_spans(&self, agent: u64, now: Time) -> bool {
         self.0.get(&agent).is_some_and(|known| {
             let arrives =
-                |channel: Channel| known.reception.channels.get(channel as usize).is_some_and(Option::is_some);
-            now.since(known.first) < SOON || arrives(Channel::Metrics) || arrives(Channel::Logs)
+                |channel: TelemetryChannel| known.reception.channels.get(channel as usize).is_some_and(Option::is_some);
+            now.since(known.first) < SOON || arrives(TelemetryChannel::Metrics) || arrives(TelemetryChannel::Logs)
         })
     }
 
     /// All of it, by project and name.
-    pub(super) fn all(&self) -> Vec<Reception> {
-        let mut all: Vec<Reception> = self.0.values().map(|known| known.reception.clone()).collect();
+    pub(super) fn all(&self) -> Vec<TelemetryChannels> {
+        let mut all: Vec<TelemetryChannels> = self.0.values().map(|known| known.reception.clone()).collect();
         all.sort_unstable_by(|a, b| (&a.project, &a.agent, a.agent_type).cmp(&(&b.project, &b.agent, b.agent_type)));
         all
     }

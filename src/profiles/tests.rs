@@ -314,7 +314,7 @@ fn a_restart_counts_nothing_twice() {
         for cut in 0..=paths.len() {
             let mut first = Profiles::new(before(), &OtlpConfig::default());
             let mut found = sums(&mut first, &paths[..cut]);
-            let mut saved = Counting::default();
+            let mut saved = CountingState::default();
             saved.merge(first.take_counting());
             let later = before().plus(std::time::Duration::from_secs(40 * 86_400));
             let mut second = Profiles::new(later, &OtlpConfig::default());
@@ -337,7 +337,7 @@ fn digests_that_were_made_otherwise_are_not_taken_over() {
     let path = "claude-code/success-http-json-003-metrics.json";
     let mut first = Profiles::new(before(), &OtlpConfig::default());
     sums(&mut first, &[path]);
-    let saved = Counting { scheme: 1, ..first.take_counting() };
+    let saved = CountingState { scheme: 1, ..first.take_counting() };
     let mut second = Profiles::new(before(), &OtlpConfig::default());
     second.restore(saved);
     assert!(!sums(&mut second, &[path]).is_empty());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{self, OverTime, Repeat, RuleEntry, SignalExpr, Threshold, Where};
+use super::file::{self, IndicatorExpr, OverTime, Repeat, RuleEntry, Threshold, Where};
 use super::indicators::{Indicator, Indicators};
-use super::level::{Thresholds, When};
-use super::row::{ForEach, Row, Windowed};
+use super::row::{ForEach, IndicatorRow, Windowed};
 use super::text::Texts;
+use super::thresholds::{Comparison, Thresholds};
 use super::window::TrackSpec;
 use crate::model::{Level, Origin, Problem, RulePolicy};
 
@@ -76,7 +76,7 @@ impl Rule {
     }
 
     /// How its value is read for such a subject, if that is what it is evaluated for.
-    pub(super) fn reader<T>(&self, for_each: ForEach, reader: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
+    pub(super) fn reader<T>(&self, for_each: ForEach, reader: impl FnOnce(&IndicatorRow) -> Option<T>) -> Option<T> {
         (self.for_each == for_each).then(|| reader(self.indicator.row())).flatten()
     }
 }
@@ -171,7 +171,7 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    pub(super) fn describe(&self, rule: &str, facts: &super::Facts<'_>) -> (String, String) {
+    pub(super) fn describe(&self, rule: &str, facts: &super::TemplateData<'_>) -> (String, String) {
         self.texts.render(rule, facts)
     }
 
@@ -246,22 +246,22 @@ impl RuleSet {
     /// The expression, the indicator that it is about, and all that it reads.
     fn expr(
         &mut self,
-        expr: &SignalExpr,
+        expr: &IndicatorExpr,
         for_each: ForEach,
-        when: When,
+        when: Comparison,
     ) -> Result<(Expr, Indicator, Indicators), String> {
         let one = |indicator| Indicators::NONE.with(indicator);
         let over = match expr {
-            SignalExpr::Now(indicator) => {
+            IndicatorExpr::Now(indicator) => {
                 fits(*indicator, for_each)?;
                 return Ok((Expr::Now, *indicator, one(*indicator)));
             }
-            SignalExpr::Over(over) => over,
+            IndicatorExpr::Over(over) => over,
         };
         if for_each != ForEach::Agent {
             return Err("a signal taken over time is judged for agents; write `for_each: agent`".into());
         }
-        if when == When::Absent {
+        if when == Comparison::Absent {
             return Err("`when: absent` looks at a signal as it is, not over time".into());
         }
         let window = over.over.ok_or("`over` is missing; say over which time, like `over: 10m`")?;
@@ -273,7 +273,7 @@ impl RuleSet {
             Windowed::Increase(_) => Ok(track(indicator, false)),
             _ => Err(format!(
                 "`{}` does not count up; take one of {}",
-                indicator.word(),
+                indicator.name(),
                 taken_as(|windowed| matches!(windowed, Windowed::Increase(_)))
             )),
         };
@@ -285,7 +285,7 @@ impl RuleSet {
                 Windowed::Average => Ok((Expr::Average(track(*it, true)), *it, one(*it))),
                 _ => Err(format!(
                     "`average_of: {}` has no meaning; it takes {}",
-                    it.word(),
+                    it.name(),
                     taken_as(|windowed| matches!(windowed, Windowed::Average))
                 )),
             },
@@ -324,7 +324,7 @@ fn version(entry: &RuleEntry) -> Arc<str> {
 
 /// The words of the indicators that can be taken so over a time.
 fn taken_as(is_so: impl Fn(Windowed) -> bool) -> String {
-    let words: Vec<_> = Indicator::ALL.iter().filter(|it| is_so(it.row().windowed)).map(|it| it.word()).collect();
+    let words: Vec<_> = Indicator::ALL.iter().filter(|it| is_so(it.row().windowed)).map(|it| it.name()).collect();
     words.join(", ")
 }
 
@@ -334,12 +334,12 @@ fn fits(indicator: Indicator, for_each: ForEach) -> Result<(), String> {
         return Ok(());
     }
     let places: Vec<String> = fits.iter().map(|place| format!("{place:?}").to_lowercase()).collect();
-    Err(format!("`{}` is judged with `for_each: {}`", indicator.word(), places.join("` or `")))
+    Err(format!("`{}` is judged with `for_each: {}`", indicator.name(), places.join("` or `")))
 }
 
 fn thresholds(
     entry: &RuleEntry,
-    when: When,
+    when: Comparison,
     indicator: Indicator,
     is_plain: bool,
     settings: RuleSettings,
@@ -347,8 +347,8 @@ fn thresholds(
     let mut levels = [None; 4];
     for (level, threshold) in &entry.levels {
         let value = match (when, threshold) {
-            (When::Absent, Threshold::Flag(true)) => 1.0,
-            (When::Absent, _) => return Err(format!("with `when: absent` write `levels: {{{level}: true}}`")),
+            (Comparison::Absent, Threshold::Flag(true)) => 1.0,
+            (Comparison::Absent, _) => return Err(format!("with `when: absent` write `levels: {{{level}: true}}`")),
             _ => number(threshold, indicator, is_plain, settings)
                 .map_err(|problem| format!("levels.{level}: {problem}"))?,
         };
@@ -356,25 +356,25 @@ fn thresholds(
             *place = Some(value);
         }
     }
-    if when == When::Absent && entry.levels.len() > 1 {
+    if when == Comparison::Absent && entry.levels.len() > 1 {
         return Err("`when: absent` has one level".into());
     }
     let given: Vec<f64> = levels.iter().flatten().copied().collect();
     let in_order = given.iter().zip(given.iter().skip(1)).all(|(milder, worse)| match when {
-        When::AtLeast => milder < worse,
-        When::AtMost => milder > worse,
-        When::Equals | When::Absent => milder != worse,
+        Comparison::AtLeast => milder < worse,
+        Comparison::AtMost => milder > worse,
+        Comparison::Equals | Comparison::Absent => milder != worse,
     });
     if !in_order {
         return Err(match when {
-            When::AtLeast => "levels must rise with severity when `at_least`".into(),
-            When::AtMost => "levels must fall with severity when `at_most`".into(),
+            Comparison::AtLeast => "levels must rise with severity when `at_least`".into(),
+            Comparison::AtMost => "levels must fall with severity when `at_most`".into(),
             _ => "two levels have the same value".into(),
         });
     }
     let clear = match (&entry.clear_below, &entry.clear_above, when) {
         (None, None, _) => None,
-        (Some(below), None, When::AtLeast) => {
+        (Some(below), None, Comparison::AtLeast) => {
             let clear =
                 number(below, indicator, is_plain, settings).map_err(|problem| format!("clear_below: {problem}"))?;
             if given.first().is_some_and(|lowest| clear > *lowest) {
@@ -382,7 +382,7 @@ fn thresholds(
             }
             Some(clear)
         }
-        (None, Some(above), When::AtMost) => {
+        (None, Some(above), Comparison::AtMost) => {
             let clear =
                 number(above, indicator, is_plain, settings).map_err(|problem| format!("clear_above: {problem}"))?;
             if given.first().is_some_and(|lowest| clear < *lowest) {
@@ -433,7 +433,7 @@ fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettin
     crate::model::duration::parse(text).map(|duration| duration.as_secs_f64()).map_err(|_| {
         format!(
             "`{text}` is neither a number, a duration like 5m, a percentage nor a word that {} knows",
-            indicator.word()
+            indicator.name()
         )
     })
 }

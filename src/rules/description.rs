@@ -8,8 +8,8 @@ use super::RuleSet;
 use super::compile::Expr;
 use super::file::Where;
 use super::indicators::Indicator;
-use super::level::When;
 use super::row::ForEach;
+use super::thresholds::Comparison;
 use crate::model::Level;
 
 /// What a rule compares with its thresholds.
@@ -37,7 +37,7 @@ pub struct Description<'a> {
     /// What it compares.
     pub value: Measure,
     /// How.
-    pub when: When,
+    pub when: Comparison,
     /// The threshold of each level, the mildest first; seconds for times, codes for words.
     pub levels: Vec<(Level, f64)>,
     /// The threshold of its hysteresis.

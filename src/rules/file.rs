@@ -9,9 +9,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::indicators::Indicator;
-use super::level::When;
 use super::row::ForEach;
-use crate::model::{Agent, Flap, Level, Place, Problem, QuietHours};
+use super::thresholds::Comparison;
+use crate::model::{Agent, Flap, Level, Position, Problem, QuietHours};
 use crate::text::clean;
 use crate::text::glob::glob;
 use crate::written::document::locate;
@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
 pub struct RuleEntry {
     /// Where it stands in its file.
     #[serde(skip)]
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// Its name, in CamelCase.
     pub name: String,
     /// Whether it is judged.
@@ -88,9 +88,9 @@ pub struct RuleEntry {
     /// What it is judged for.
     pub for_each: Option<ForEach>,
     /// What it looks at.
-    pub signal: Option<SignalExpr>,
+    pub signal: Option<IndicatorExpr>,
     /// How the value is held against the levels.
-    pub when: Option<When>,
+    pub when: Option<Comparison>,
     /// The threshold of each level.
     #[serde(default)]
     pub levels: BTreeMap<Level, Threshold>,
@@ -154,7 +154,7 @@ impl<'de> Deserialize<'de> for FlapEntry {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         #[derive(serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        struct Written {
+        struct FlapFields {
             changes: u32,
             #[serde(with = "crate::model::duration")]
             within: Duration,
@@ -162,21 +162,21 @@ impl<'de> Deserialize<'de> for FlapEntry {
             settle: Duration,
         }
 
-        impl Default for Written {
+        impl Default for FlapFields {
             fn default() -> Self {
                 let Flap { changes, within, settle } = Flap::default();
                 Self { changes, within, settle }
             }
         }
 
-        let written = Option::<Written>::deserialize(input)?;
-        Ok(Self(written.map(|Written { changes, within, settle }| Flap { changes, within, settle })))
+        let written = Option::<FlapFields>::deserialize(input)?;
+        Ok(Self(written.map(|FlapFields { changes, within, settle }| Flap { changes, within, settle })))
     }
 }
 
 /// A signal as it is, or taken over time.
 #[derive(Clone, Debug)]
-pub enum SignalExpr {
+pub enum IndicatorExpr {
     /// As it is.
     Now(Indicator),
     /// Taken over time.
@@ -184,30 +184,30 @@ pub enum SignalExpr {
 }
 
 /// By hand, since serde says of neither form what is wrong with it.
-impl<'de> Deserialize<'de> for SignalExpr {
+impl<'de> Deserialize<'de> for IndicatorExpr {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(WordOrMap)
+        input.deserialize_any(IndicatorExprVisitor)
     }
 }
 
-struct WordOrMap;
+struct IndicatorExprVisitor;
 
-impl<'de> Visitor<'de> for WordOrMap {
-    type Value = SignalExpr;
+impl<'de> Visitor<'de> for IndicatorExprVisitor {
+    type Value = IndicatorExpr;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("a signal like idle_seconds, or one taken over time like {increase_of: restarts, over: 1h}")
     }
 
-    fn visit_str<E: de::Error>(self, word: &str) -> Result<SignalExpr, E> {
-        Indicator::parse(word).map(SignalExpr::Now).ok_or_else(|| {
-            let words: Vec<&str> = Indicator::ALL.iter().map(|indicator| indicator.word()).collect();
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<IndicatorExpr, E> {
+        Indicator::parse(word).map(IndicatorExpr::Now).ok_or_else(|| {
+            let words: Vec<&str> = Indicator::ALL.iter().map(|indicator| indicator.name()).collect();
             E::custom(format!("`{word}` is no signal; {}", mistake::suggestion(word, &words, "there are")))
         })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SignalExpr, A::Error> {
-        OverTime::deserialize(MapAccessDeserializer::new(map)).map(SignalExpr::Over)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<IndicatorExpr, A::Error> {
+        OverTime::deserialize(MapAccessDeserializer::new(map)).map(IndicatorExpr::Over)
     }
 }
 

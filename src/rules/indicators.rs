@@ -6,8 +6,8 @@
 
 use serde::Deserialize;
 
-use super::row::{Counted, ForEach, Motion, PromQl, Reading, Row, counter, mix, of_agent, row};
-use crate::model::{Agent, AgentStatus, Class, ComponentStatus, Health, Snapshot, Spent, Time, Velocity};
+use super::row::{CounterValue, ForEach, IndicatorRow, Motion, PromQl, Reading, counter, mix, of_agent, row};
+use crate::model::{Agent, AgentStatus, Class, ComponentStatus, Health, Snapshot, SpendKind, Time, Velocity};
 
 /// Makes an enum of the indicators, with a row for each.
 macro_rules! indicators {
@@ -23,7 +23,7 @@ macro_rules! indicators {
             pub const ALL: &[Self] = &[$(Self::$variant),*];
         }
 
-        static TABLE: [Row; Indicator::ALL.len()] = [$($row.named($name)),*];
+        static TABLE: [IndicatorRow; Indicator::ALL.len()] = [$($row.named($name)),*];
     };
 }
 
@@ -36,17 +36,17 @@ indicators! {
         .promql(PromQl::SilentSince("orchestrator_agent_up"));
     /// Restarts of the agent. Those that a new agent comes with are news.
     Restarts = "restarts": counter(|agent, fleet| {
-        let Counted { value, is_from_zero } = Counted::by(&agent.restarts);
-        Counted { value, is_from_zero: is_from_zero || agent.first_seen >= fleet.started_at }
+        let CounterValue { value, is_from_zero } = CounterValue::by(&agent.restarts);
+        CounterValue { value, is_from_zero: is_from_zero || agent.first_seen >= fleet.started_at }
     }).promql(PromQl::Family("orchestrator_agent_restarts_total"));
     /// The agent's status.
     Status = "status": of_agent(|agent, _, _| Reading::of(agent.status.map(|status| f64::from(status as u8))))
-        .changes(|agent, _| Counted { value: Some(f64::from(agent.status_changes)), is_from_zero: false })
+        .changes(|agent, _| CounterValue { value: Some(f64::from(agent.status_changes)), is_from_zero: false })
         .words(|| AgentStatus::ALL.map(AgentStatus::as_str).to_vec())
         .promql(PromQl::Words("orchestrator_agent_status", "status"));
     /// Seconds that the open task has taken while starting or running.
     TaskSeconds = "task_seconds": of_agent(task_seconds).grows()
-        .promql(PromQl::Never("no metric says when a task began"));
+        .promql(PromQl::Unavailable("no metric says when a task began"));
     /// Progress of the task, 0 to 1.
     Progress = "progress": of_agent(|agent, _, _| Reading::of(agent.progress)).ratio().averaged()
         .promql(PromQl::Family("orchestrator_agent_progress_ratio"));
@@ -55,14 +55,14 @@ indicators! {
         if agent.is_over() { Reading::Fine } else { Reading::of(agent.context_window_ratio) }
     }).ratio().averaged().promql(PromQl::Family("orchestrator_agent_context_window_ratio"));
     /// Tokens of all types.
-    Tokens = "tokens": counter(|agent, _| Counted {
+    Tokens = "tokens": counter(|agent, _| CounterValue {
         value: agent.total_tokens().map(|tokens| tokens as f64),
-        is_from_zero: agent.tokens.iter().all(|count| count.is_unknown() || count.is_counted_here()),
+        is_from_zero: agent.tokens.iter().all(|count| count.is_unknown() || count.is_accumulated()),
     }).promql(PromQl::ByType("orchestrator_agent_tokens_total"));
     /// Cost in US dollars.
-    CostUsd = "cost_usd": counter(|agent, _| Counted {
+    CostUsd = "cost_usd": counter(|agent, _| CounterValue {
         value: agent.cost_usd.get(),
-        is_from_zero: agent.cost_usd.is_counted_here(),
+        is_from_zero: agent.cost_usd.is_accumulated(),
     }).promql(PromQl::Family("orchestrator_agent_cost_usd_total"));
     /// Used part of the task's token budget.
     TaskBudgetRatio = "task_budget_ratio": of_agent(task_budget_ratio).ratio().averaged()
@@ -77,12 +77,12 @@ indicators! {
     /// Seconds until the day's token budget is used up at the present pace.
     DayBudgetGoneInSeconds = "day_budget_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.tokens_per_day.map(|budget| budget as f64 - agent.day_tokens as f64);
-        gone_in(agent, Spent::Tokens, left, fleet.day_ends, now)
+        gone_in(agent, SpendKind::Tokens, left, fleet.day_ends, now)
     }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
     /// Seconds until the day's cost budget is used up at the present pace.
     DayCostGoneInSeconds = "day_cost_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.cost_usd_per_day.map(|budget| budget - agent.day_cost_usd);
-        gone_in(agent, Spent::Cost, left, fleet.day_ends, now)
+        gone_in(agent, SpendKind::Cost, left, fleet.day_ends, now)
     }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
     /// Tokens per minute of the last five minutes, in multiples of the agent's own norm.
     TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Motion::Falls, pace);
@@ -96,16 +96,16 @@ indicators! {
     /// Tokens since the agent said that it does not work.
     IdleSpendingTokens = "idle_spending_tokens": of_agent(idle_spending_tokens);
     /// Requests to a model.
-    Requests = "requests": counter(|agent, _| Counted::by(&agent.requests))
+    Requests = "requests": counter(|agent, _| CounterValue::by(&agent.requests))
         .promql(PromQl::Family("orchestrator_agent_requests_total"));
     /// Requests that ended in an error.
-    RequestErrors = "request_errors": counter(|agent, _| Counted::by(&agent.request_errors))
+    RequestErrors = "request_errors": counter(|agent, _| CounterValue::by(&agent.request_errors))
         .promql(PromQl::Family("orchestrator_agent_request_errors_total"));
     /// Requests refused for a rate limit.
-    RateLimitHits = "rate_limit_hits": counter(|agent, _| Counted::by(&agent.rate_limit_hits)).class(Class::AgentLimited)
+    RateLimitHits = "rate_limit_hits": counter(|agent, _| CounterValue::by(&agent.rate_limit_hits)).class(Class::AgentLimited)
         .promql(PromQl::Family("orchestrator_agent_rate_limit_hits_total"));
     /// Requests sent again.
-    Retries = "retries": counter(|agent, _| Counted::by(&agent.retries))
+    Retries = "retries": counter(|agent, _| CounterValue::by(&agent.retries))
         .promql(PromQl::Family("orchestrator_agent_retries_total"));
     /// Agents down: in a project a number, of one agent 0 or 1.
     AgentsDown = "agents_down": of_agent(|agent, _, _| flag(agent.is_down())).class(Class::AgentDown).known_of_silent()
@@ -118,7 +118,7 @@ indicators! {
     /// Seconds for which an expected agent, or enough of them, is missing.
     AgentsMissing = "agents_missing": row().of_missing().grows()
         .of_project(Class::Other, |project, now| Reading::since(project.too_small_since, now))
-        .promql(PromQl::Never("no metric says who is expected and was never seen"));
+        .promql(PromQl::Unavailable("no metric says who is expected and was never seen"));
     /// A component's status.
     ComponentStatus = "component_status": row().of_component(|it| Reading::Value(f64::from(it.status as u8)))
         .words(|| ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec())
@@ -135,31 +135,31 @@ indicators! {
     /// Seconds for which a receiver has taken no message.
     ReceiverFailingSeconds = "receiver_failing_seconds": row().grows()
         .of_receiver(|receiver, now| Reading::since(receiver.failing_since, now))
-        .promql(PromQl::Never("no metric says since when a receiver fails"));
+        .promql(PromQl::Unavailable("no metric says since when a receiver fails"));
     /// Age in seconds of the oldest alert that a receiver is owed.
     UndeliveredSeconds = "undelivered_seconds": row().grows()
         .of_receiver(|receiver, now| Reading::since(receiver.oldest_undelivered, now))
         .promql(PromQl::OfSidecar("lookout_outbox_oldest_age_seconds"));
     /// Alerts that a receiver refused for good since it last took one.
     GivenUp = "given_up": row().of_receiver(|receiver, _| Reading::Value(f64::from(receiver.given_up)))
-        .promql(PromQl::Never("no metric says what was given up since a receiver last took one"));
+        .promql(PromQl::Unavailable("no metric says what was given up since a receiver last took one"));
     /// Seconds by which alerts are judged too late.
     LagSeconds = "lag_seconds": row().seconds().of_sidecar(|sidecar, _| Reading::Value(sidecar.lag_seconds))
         .promql(PromQl::OfSidecar("lookout_engine_lag_seconds"));
     /// Seconds for which the store could not be written.
     StoreFailingSeconds = "store_failing_seconds": row().grows()
         .of_sidecar(|sidecar, now| Reading::since(sidecar.store_failing_since, now))
-        .promql(PromQl::Never("no metric says since when the store fails"));
+        .promql(PromQl::Unavailable("no metric says since when the store fails"));
 }
 
 impl Indicator {
     /// Its row.
-    pub(super) fn row(self) -> &'static Row {
+    pub(super) fn row(self) -> &'static IndicatorRow {
         &TABLE[self as usize]
     }
 
     /// The word for it, as a rule file has it.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         self.row().name
     }
 
@@ -180,7 +180,7 @@ impl Indicator {
 
     /// The one that `word` names.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|indicator| indicator.word() == word)
+        Self::ALL.iter().copied().find(|indicator| indicator.name() == word)
     }
 }
 
@@ -205,11 +205,11 @@ fn idle_seconds(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
 
 /// When an agent was last heard that promises no rhythm.
 fn heard_without_rhythm(agent: &Agent) -> u64 {
-    if agent.ttl.is_none() { agent.last_heard.as_millis().unsigned_abs() } else { 0 }
+    if agent.ttl.is_none() { agent.last_seen.as_millis().unsigned_abs() } else { 0 }
 }
 
 fn stale_seconds(agent: &Agent, fleet: &Snapshot, now: Time) -> Reading {
-    let heard = agent.last_heard.max(fleet.started_at);
+    let heard = agent.last_seen.max(fleet.started_at);
     // Who ended or was stopped on purpose has nothing more to say.
     let is_done = agent.is_over() || agent.status == Some(AgentStatus::Paused);
     if agent.stale && !is_done { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
@@ -271,7 +271,7 @@ fn idle_spending_tokens(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
 
 /// In how many seconds what is `left` of a day's budget is gone. What lasts until the day turns is fine; what is gone
 /// already can't be foretold any more.
-fn gone_in(agent: &Agent, what: Spent, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
+fn gone_in(agent: &Agent, what: SpendKind, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
     let Some(left) = left else { return Reading::Fine };
     let Some(pace) = agent.spending.as_deref().and_then(|spending| spending.pace(what, now)) else {
         return Reading::Unknown;

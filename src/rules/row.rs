@@ -1,6 +1,6 @@
 //! What there is to say of something that a rule can read: the columns of the table in [`super::indicators`].
 
-use crate::model::watched::{ReceiverHealth, SidecarHealth};
+use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth};
 use crate::model::{Agent, Class, Component, Count, Project, Snapshot, Source, Time};
 
 /// A moment by which whatever fades with time is gone. What grows with time has a different value then for each moment
@@ -41,16 +41,16 @@ impl Reading {
 
 /// A cumulative value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
+pub(super) struct CounterValue {
     /// The value, once it is known.
     pub(super) value: Option<f64>,
     /// Whether it was counted from zero before our eyes, so that its first value is an increase in full.
     pub(super) is_from_zero: bool,
 }
 
-impl Counted {
+impl CounterValue {
     pub(super) fn by(count: &Count) -> Self {
-        Self { value: count.get().map(|count| count as f64), is_from_zero: count.is_counted_here() }
+        Self { value: count.get().map(|count| count as f64), is_from_zero: count.is_accumulated() }
     }
 }
 
@@ -93,9 +93,9 @@ pub(super) enum Windowed {
     /// As an average.
     Average,
     /// As the increase of this counter, which is the value itself.
-    Increase(fn(&Agent, &Snapshot) -> Counted),
+    Increase(fn(&Agent, &Snapshot) -> CounterValue),
     /// As the number of its changes, which this counter counts.
-    Changes(fn(&Agent, &Snapshot) -> Counted),
+    Changes(fn(&Agent, &Snapshot) -> CounterValue),
 }
 
 /// What a value is a number of.
@@ -122,9 +122,9 @@ impl Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromQl {
     /// There is no metric for it.
-    Unsaid,
+    NoMetric,
     /// It can't be said, for this reason.
-    Never(&'static str),
+    Unavailable(&'static str),
     /// A family with a series for each agent.
     Family(&'static str),
     /// A family with a series for each agent and type, of which the sum is meant.
@@ -159,7 +159,7 @@ type OfProject = fn(&Project, Time) -> Reading;
 
 /// One thing that a rule can read. Each reader is of one kind of subject; a rule is evaluated for those that have one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct IndicatorRow {
     /// The word for it in a rule file.
     pub(super) name: &'static str,
     pub(super) agent: Option<OfAgent>,
@@ -188,8 +188,8 @@ pub(super) struct Row {
 }
 
 /// A row that says nothing yet; the table puts in its name.
-pub(super) const fn row() -> Row {
-    Row {
+pub(super) const fn row() -> IndicatorRow {
+    IndicatorRow {
         name: "",
         agent: None,
         is_of_missing: false,
@@ -207,21 +207,21 @@ pub(super) const fn row() -> Row {
         is_known_of_silent: false,
         unit: Unit::Count,
         words: None,
-        promql: PromQl::Unsaid,
+        promql: PromQl::NoMetric,
     }
 }
 
 /// One that is read of agents.
-pub(super) const fn of_agent(read: OfAgent) -> Row {
-    Row { agent: Some(read), ..row() }
+pub(super) const fn of_agent(read: OfAgent) -> IndicatorRow {
+    IndicatorRow { agent: Some(read), ..row() }
 }
 
 /// One that counts for agents, so that its increase can be taken.
-pub(super) const fn counter(count: fn(&Agent, &Snapshot) -> Counted) -> Row {
-    Row { windowed: Windowed::Increase(count), ..row() }
+pub(super) const fn counter(count: fn(&Agent, &Snapshot) -> CounterValue) -> IndicatorRow {
+    IndicatorRow { windowed: Windowed::Increase(count), ..row() }
 }
 
-impl Row {
+impl IndicatorRow {
     pub(super) const fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
     }
@@ -271,7 +271,7 @@ impl Row {
         Self { windowed: Windowed::Average, ..self }
     }
 
-    pub(super) const fn changes(self, count: fn(&Agent, &Snapshot) -> Counted) -> Self {
+    pub(super) const fn changes(self, count: fn(&Agent, &Snapshot) -> CounterValue) -> Self {
         Self { windowed: Windowed::Changes(count), ..self }
     }
 
@@ -339,7 +339,7 @@ impl Row {
     }
 
     /// What counts it, or its changes.
-    pub(super) const fn count(&self) -> Option<fn(&Agent, &Snapshot) -> Counted> {
+    pub(super) const fn count(&self) -> Option<fn(&Agent, &Snapshot) -> CounterValue> {
         match self.windowed {
             Windowed::Increase(count) | Windowed::Changes(count) => Some(count),
             Windowed::No | Windowed::Average => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::built_in;
 use super::compile::{RuleSet, RuleSettings};
 use super::indicators::Indicator;
-use crate::model::spending::Usage;
+use crate::model::spending::UsageReport;
 use crate::model::{Agent, AgentStatus, Class, Level, Problem, RulePolicy, Snapshot, Time};
 
 fn settings() -> RuleSettings {
@@ -276,14 +276,14 @@ fn a_word_that_is_not_known_is_named_with_what_would_do() {
 #[test]
 fn each_signal_has_the_word_of_the_rule_file() {
     for indicator in Indicator::ALL {
-        let read: Indicator = serde_json::from_value(indicator.word().into()).expect("a word");
-        assert_eq!((read, Indicator::parse(indicator.word())), (*indicator, Some(*indicator)));
+        let read: Indicator = serde_json::from_value(indicator.name().into()).expect("a word");
+        assert_eq!((read, Indicator::parse(indicator.name())), (*indicator, Some(*indicator)));
         let mut spelt = String::new();
         for letter in format!("{indicator:?}").chars() {
             let gap = if letter.is_uppercase() && !spelt.is_empty() { "_" } else { "" };
             spelt.extend(gap.chars().chain(letter.to_lowercase()));
         }
-        assert_eq!(spelt, indicator.word(), "one name in the code and in a rule file");
+        assert_eq!(spelt, indicator.name(), "one name in the code and in a rule file");
         assert!(!indicator.for_each().is_empty(), "{spelt} is read of something");
     }
 }
@@ -297,7 +297,7 @@ fn what_a_value_follows_from_differs_when_it_does() {
     // The words of what differs between two states of an agent.
     let differ = |before: &Agent, after: &Agent| {
         let is_other = |it: &&Indicator| it.row().basis(before, &fleet) != it.row().basis(after, &fleet);
-        Indicator::ALL.iter().filter(is_other).map(|it| it.word()).collect::<Vec<_>>()
+        Indicator::ALL.iter().filter(is_other).map(|it| it.name()).collect::<Vec<_>>()
     };
     assert_eq!(differ(&agent, &agent), [""; 0]);
     let active = Agent { last_activity: Some(at(5)), ..agent.clone() };
@@ -305,7 +305,7 @@ fn what_a_value_follows_from_differs_when_it_does() {
     // A value that grows is another one when it grows from another moment, by a millisecond.
     let later = Agent { last_activity: Some(Time::from_millis(at(5).as_millis() + 1)), ..agent.clone() };
     assert_eq!(differ(&active, &later), ["idle_seconds"]);
-    assert_eq!(differ(&active, &Agent { last_heard: at(9), ..active.clone() }), [""; 0]);
+    assert_eq!(differ(&active, &Agent { last_seen: at(9), ..active.clone() }), [""; 0]);
     let silent = Agent { stale: true, ..active.clone() };
     assert_eq!(differ(&active, &silent), ["stale_seconds"]);
     let failed = Agent { status: Some(AgentStatus::Failed), status_changes: 1, ..active.clone() };
@@ -323,8 +323,14 @@ fn what_a_value_follows_from_differs_when_it_does() {
     // A value that fades is another one when it fades from another moment.
     let mut spends = active.clone();
     let spend = |seconds: i64, agent: &mut Agent| {
-        let usage =
-            Usage { now: at(seconds), started_at: at(0), is_total: false, tokens: 5, cost: 0.0, idle_since: None };
+        let usage = UsageReport {
+            now: at(seconds),
+            started_at: at(0),
+            is_total: false,
+            tokens: 5,
+            cost: 0.0,
+            idle_since: None,
+        };
         agent.spending_mut().book(&usage);
     };
     spend(10, &mut spends);

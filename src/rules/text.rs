@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 2_000;
 
 /// What a template can name.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub struct TemplateData<'a> {
     /// `subject`, and `agent`, `component`, `source`, `receiver` or neither, and `project`.
     pub subject: &'a Subject,
     /// `level`.
@@ -110,7 +110,7 @@ impl Texts {
             let subject = Subject::Agent { project: "project".into(), name: "agent".into() };
             let agents = ["agent".to_owned()];
             for value in [None, Some(1.5)] {
-                let facts = Facts {
+                let facts = TemplateData {
                     subject: &subject,
                     level: Level::Warning,
                     value,
@@ -142,7 +142,7 @@ impl Texts {
     }
 
     /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.
-    pub(super) fn render(&self, rule: &str, facts: &Facts<'_>) -> (String, String) {
+    pub(super) fn render(&self, rule: &str, facts: &TemplateData<'_>) -> (String, String) {
         let variables = variables(rule, facts);
         let text = |key: &str| {
             let template = self.environment.get_template(&format!("{rule}.{key}")).ok()?;
@@ -159,7 +159,7 @@ fn default_summary(rule: &str, indicator: Indicator) -> String {
     format!("{rule}: {{{{ subject }}}} is at {{{{ value | {filter} }}}}")
 }
 
-fn variables(rule: &str, facts: &Facts<'_>) -> Value {
+fn variables(rule: &str, facts: &TemplateData<'_>) -> Value {
     let name = facts.subject.name();
     context! {
         rule => rule,

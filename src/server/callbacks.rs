@@ -10,7 +10,7 @@ use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use super::hooks;
 use crate::metrics::Own;
-use crate::model::{Input, RejectReason};
+use crate::model::{InputKind, RejectReason};
 use crate::otlp::ExportOutcome;
 
 /// Answers a body of calls that LiteLLM's generic API callback posts.
@@ -33,13 +33,13 @@ pub(super) async fn answer(context: &Context, request: Request<Arriving>) -> Res
 fn count(own: &Own, result: &Result<ExportOutcome, Refusal>) {
     match result {
         Ok(taken) => {
-            own.ingested(Input::Callback, taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(Input::Callback, reason, count));
+            own.ingested(InputKind::Callback, taken.accepted);
+            taken.rejected().for_each(|(reason, count)| own.rejected(InputKind::Callback, reason, count));
         }
         Err(refusal) => {
             let is_unreadable = refusal.status == StatusCode::BAD_REQUEST;
             let reason = if is_unreadable { Some(RejectReason::Malformed) } else { refusal.loss() };
-            reason.into_iter().for_each(|reason| own.rejected(Input::Callback, reason, 1));
+            reason.into_iter().for_each(|reason| own.rejected(InputKind::Callback, reason, 1));
         }
     }
 }

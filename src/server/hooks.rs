@@ -14,7 +14,7 @@ use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use crate::ingest::hooks::{HookError, HookEvent, HookTool};
 use crate::metrics::Own;
-use crate::model::{Hook, Input, RejectReason};
+use crate::model::{Hook, InputKind, RejectReason};
 use crate::profiles::identity::SenderIdentity;
 
 /// Headers that say what parameters of the address may say as well.
@@ -95,7 +95,7 @@ fn settle<T>(own: &Own, read: Result<T, Refusal>, take: impl FnOnce(T) -> Done) 
         Err(refusal) => return refusal.into_response(),
     };
     if let Some(reason) = lost {
-        own.rejected(Input::Hooks, reason, 1);
+        own.rejected(InputKind::Hooks, reason, 1);
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some((name, value)) = header {
@@ -109,7 +109,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::hook::Step;
+    use crate::model::hook::SessionEvent;
 
     /// What is answered, and how often which loss was counted.
     fn check(read: Result<Bytes, Refusal>, done: Done, expected: (u16, Option<&str>)) {
@@ -134,7 +134,7 @@ mod tests {
             agent_type: "t".into(),
             session: 1,
             subagent: None,
-            step: Step::Lives,
+            event: SessionEvent::Alive,
             retry_at: None,
             stop: None,
         };

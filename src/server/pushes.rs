@@ -12,20 +12,20 @@ use super::error::{Refusal, json as json_answer};
 use crate::engine::Accepted;
 use crate::engine::handle::Turn;
 use crate::ingest::{PushDecodeError, decode_pushed_state, decode_pushed_usage};
-use crate::model::{Input, RejectReason};
+use crate::model::{InputKind, RejectReason};
 
 /// `POST /api/state`.
 pub(super) async fn state(context: &Context, request: Request<Arriving>) -> Response {
-    answer(context, Input::State, push_state(context, request).await)
+    answer(context, InputKind::State, push_state(context, request).await)
 }
 
 /// `POST /api/usage`.
 pub(super) async fn usage(context: &Context, request: Request<Arriving>) -> Response {
-    answer(context, Input::Usage, push_usage(context, request).await)
+    answer(context, InputKind::Usage, push_usage(context, request).await)
 }
 
 /// What the sender is answered.
-fn answer(context: &Context, input: Input, pushed: Result<Accepted, Refusal>) -> Response {
+fn answer(context: &Context, input: InputKind, pushed: Result<Accepted, Refusal>) -> Response {
     match pushed {
         Ok(accepted) => accepted_answer(&accepted),
         Err(refusal) => {
@@ -40,20 +40,20 @@ fn answer(context: &Context, input: Input, pushed: Result<Accepted, Refusal>) ->
 async fn push_state(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
     let now = context.clock.wall();
-    let (state, turn) = decoded(context, Input::State, body, move |body| decode_pushed_state(body, now)).await?;
+    let (state, turn) = decoded(context, InputKind::State, body, move |body| decode_pushed_state(body, now)).await?;
     Ok(context.engine.push_state(state, turn).await?)
 }
 
 async fn push_usage(context: &Context, request: Request<Arriving>) -> Result<Accepted, Refusal> {
     let body = context.bodies.read(request).await?;
-    let (usage, turn) = decoded(context, Input::Usage, body, decode_pushed_usage).await?;
+    let (usage, turn) = decoded(context, InputKind::Usage, body, decode_pushed_usage).await?;
     Ok(context.engine.push_usage(usage, turn).await?)
 }
 
 /// What `decode` makes of a body, and its turn if it is a large one.
 async fn decoded<T: Send + 'static>(
     context: &Context,
-    input: Input,
+    input: InputKind,
     body: Bytes,
     decode: impl FnOnce(Bytes) -> Result<T, PushDecodeError> + Send + 'static,
 ) -> Result<(T, Turn), Refusal> {

@@ -17,7 +17,7 @@ use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
 use crate::alerts::words;
 use crate::engine::QuietError;
-use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, Wall, duration};
+use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, WallClock, duration};
 use crate::text;
 
 /// Longest name of a person, and longest comment, in bytes.
@@ -66,7 +66,7 @@ impl From<QuietError> for Refusal {
 
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let silences = shared.context.engine.silences().await?;
-    let (now, wall) = (shared.context.clock.now(), shared.context.clock.skew());
+    let (now, wall) = (shared.context.clock.now(), shared.context.clock.wall_clock());
     let shown: Vec<Value> = silences.iter().map(|silence| view(silence, now, &wall)).collect();
     Ok(json_answer(StatusCode::OK, json!({"silences": shown, "total": silences.len()}).to_string()))
 }
@@ -78,7 +78,7 @@ pub(super) async fn begin(
 ) -> Result<Response, Refusal> {
     let body = shared.context.bodies.read(request).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
-    let (now, wall) = (shared.context.clock.now(), shared.context.clock.skew());
+    let (now, wall) = (shared.context.clock.now(), shared.context.clock.wall_clock());
     let silence = silence(wanted, &caller, now, &wall).map_err(bad)?;
     let shown = view(&silence, now, &wall);
     shared.context.engine.silence(silence).await??;
@@ -123,7 +123,7 @@ async fn gone(fingerprint: Fingerprint, shared: &Shared) -> Refusal {
     let over = timeline.iter().rev().find(|decision| matches!(decision.event, Event::Resolved { .. }));
     match over {
         Some(over) => {
-            let at = shared.context.clock.skew().show(over.at);
+            let at = shared.context.clock.wall_clock().to_wall(over.at);
             Refusal::new(
                 StatusCode::CONFLICT,
                 format!("alert {fingerprint} resolved at {at}; there is nothing left to acknowledge"),
@@ -148,29 +148,29 @@ pub(super) async fn why(
         Some(explanation) => (json!(explanation.alert), json!(explanation.receivers)),
         None => (Value::Null, json!([])),
     };
-    let wall = shared.context.clock.skew();
+    let wall = shared.context.clock.wall_clock();
     let timeline: Vec<Value> = timeline.iter().map(|decision| entry(decision, &wall)).collect();
     let answer = json!({"alert": alert, "receivers": receivers, "timeline": timeline});
     shared.sending.json(&reader, move || answer.to_string()).await
 }
 
 /// An entry of a timeline: all of it, with its time as people write it and a sentence.
-fn entry(decision: &Decision, wall: &Wall) -> Value {
+fn entry(decision: &Decision, wall: &WallClock) -> Value {
     let mut entry = json!(decision);
     if let Some(entry) = entry.as_object_mut() {
         entry.remove("fingerprint");
-        entry.insert("at".to_owned(), json!(wall.show(decision.at).to_string()));
+        entry.insert("at".to_owned(), json!(wall.to_wall(decision.at).to_string()));
         entry.insert("text".to_owned(), json!(words::sentence(decision)));
     }
     entry
 }
 
-fn view(silence: &Silence, now: Time, wall: &Wall) -> Value {
+fn view(silence: &Silence, now: Time, wall: &WallClock) -> Value {
     json!({
         "id": silence.id,
         "matchers": silence.matchers,
-        "starts_at": wall.show(silence.starts_at).to_string(),
-        "ends_at": wall.show(silence.ends_at).to_string(),
+        "starts_at": wall.to_wall(silence.starts_at).to_string(),
+        "ends_at": wall.to_wall(silence.ends_at).to_string(),
         "created_by": silence.created_by,
         "comment": silence.comment,
         "active": silence.is_active(now),
@@ -185,10 +185,10 @@ fn parse(fingerprint: &str) -> Result<Fingerprint, Refusal> {
 }
 
 /// The silence that is wanted; the error says what is wrong with it.
-fn silence(wanted: Wanted, caller: &Caller, now: Time, wall: &Wall) -> Result<Silence, String> {
+fn silence(wanted: Wanted, caller: &Caller, now: Time, wall: &WallClock) -> Result<Silence, String> {
     let time = |key: &str, text: &str| {
         let shown = text::clean(text, 50).into_owned();
-        let time = Time::parse(text).map(|said| wall.expect(said));
+        let time = Time::parse(text).map(|said| wall.from_wall(said));
         time.ok_or_else(|| format!("{key} `{shown}` is not a time; write it like 2026-11-21T02:00:00Z"))
     };
     let starts_at = wanted.starts_at.map_or(Ok(now), |text| time("starts_at", &text))?.max(now);
@@ -231,7 +231,7 @@ mod tests {
 
     fn wanted(json: Value) -> Result<Silence, String> {
         let wanted = serde_json::from_value(json).map_err(|error| error.to_string())?;
-        silence(wanted, &Caller::default(), Time::from_millis(1_000_000_000_000), &Wall::default())
+        silence(wanted, &Caller::default(), Time::from_millis(1_000_000_000_000), &WallClock::default())
     }
 
     #[test]

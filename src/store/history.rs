@@ -22,8 +22,8 @@ use super::health::Health;
 use super::queue::{self, Sender};
 use crate::clock::Clock;
 use crate::model::{
-    Agent, AgentWindows, ClosedAlert, Component, Counting, Decision, Fingerprint, HistoryRow, Level, Project, Snapshot,
-    Time,
+    Agent, AgentWindows, ClosedAlert, Component, CountingState, Decision, Fingerprint, HistoryRow, Level, Project,
+    Snapshot, Time,
 };
 
 mod limit;
@@ -105,7 +105,7 @@ pub struct Save {
     /// The last body of the usage log that this holds the effect of.
     pub usage_through: u64,
     /// What counting telemetry has remembered since the last save.
-    pub counting: Counting,
+    pub counting: CountingState,
     /// By (project, name) of their agents, windows that changed.
     pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
 }
@@ -135,7 +135,7 @@ pub struct Saved {
     /// Bodies of usage that came after the last save, in their order.
     pub usage_log: Vec<UsageBody>,
     /// All that counting telemetry remembers.
-    pub counting: Counting,
+    pub counting: CountingState,
     /// The windows of agents.
     pub windows: crate::model::windows::SavedWindows,
     /// Since when polls of which sources fail.
@@ -176,7 +176,7 @@ enum Message {
     Decisions(Vec<Decision>),
     Save(Box<Save>, OwnedSemaphorePermit),
     Usage(UsageBody, Reply),
-    Counting(Box<Counting>, Reply),
+    CountingState(Box<CountingState>, Reply),
     Flush(Reply),
     Close(Reply),
 }
@@ -281,8 +281,8 @@ impl HistoryHandle {
 
     /// Saves what counting telemetry has remembered before any agent does, and returns once it outlives the process. What
     /// could not be written is tried again.
-    pub async fn remember(&self, counting: Counting) -> Result<(), StoreError> {
-        self.ask(|reply| Message::Counting(Box::new(counting), reply)).await
+    pub async fn remember(&self, counting: CountingState) -> Result<(), StoreError> {
+        self.ask(|reply| Message::CountingState(Box::new(counting), reply)).await
     }
 
     /// Returns once everything handed over before is committed.

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::error::StoreError;
 use super::health::Health;
 use super::queue::{self, Sender};
-use crate::model::{Arrival, Time};
+use crate::model::{RecordedInput, Time};
 
 pub mod reader;
 mod writer;
@@ -51,7 +51,7 @@ pub struct Recorder {
 
 #[derive(Debug)]
 enum Message {
-    Note(Time, Arrival),
+    Note(Time, RecordedInput),
     Close(Time, oneshot::Sender<()>),
 }
 
@@ -72,11 +72,14 @@ impl Recorder {
     }
 
     /// Notes what arrived, without waiting.
-    pub fn note(&self, now: Time, arrival: Arrival) {
+    pub fn note(&self, now: Time, arrival: RecordedInput) {
         let size = match &arrival {
-            Arrival::State(body) | Arrival::Usage(body) => body.len(),
-            Arrival::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
-            Arrival::Hook(_) | Arrival::Silence(_) | Arrival::Unsilence { .. } | Arrival::Ack { .. } => 0,
+            RecordedInput::State(body) | RecordedInput::Usage(body) => body.len(),
+            RecordedInput::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
+            RecordedInput::Hook(_)
+            | RecordedInput::Silence(_)
+            | RecordedInput::Unsilence { .. }
+            | RecordedInput::Ack { .. } => 0,
         };
         let weight = u32::try_from(size / 1024).unwrap_or(u32::MAX).clamp(1, QUEUE);
         if self.queue.try_send(Message::Note(now, arrival), weight).is_err() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use figment::value::{Num, Value};
 
-use crate::model::Place;
+use crate::model::Position;
 use crate::text::clean;
 
 /// What a file says.
@@ -12,7 +12,7 @@ use crate::text::clean;
 pub(crate) struct Document {
     /// Its values.
     pub(crate) value: Value,
-    places: BTreeMap<Vec<String>, Place>,
+    places: BTreeMap<Vec<String>, Position>,
 }
 
 impl Document {
@@ -25,7 +25,7 @@ impl Document {
     }
 
     /// The place of the key or item at `path`, or of the nearest around it.
-    pub(crate) fn place(&self, path: &[String]) -> Option<Place> {
+    pub(crate) fn place(&self, path: &[String]) -> Option<Position> {
         (1..=path.len()).rev().find_map(|length| self.places.get(path.get(..length)?)).copied()
     }
 }
@@ -34,14 +34,14 @@ impl Document {
 #[derive(Default)]
 pub(super) struct Places {
     path: Vec<String>,
-    found: BTreeMap<Vec<String>, Place>,
+    found: BTreeMap<Vec<String>, Position>,
     /// What is said of a key that is there twice.
     twice: Option<String>,
 }
 
 impl Places {
     /// Notes that the key or item `name` stands at `place`, and reads what is beneath it.
-    pub(super) fn beneath(&mut self, name: String, place: Place, read: impl FnOnce(&mut Self) -> Value) -> Value {
+    pub(super) fn beneath(&mut self, name: String, place: Position, read: impl FnOnce(&mut Self) -> Value) -> Value {
         self.path.push(name);
         if self.found.insert(self.path.clone(), place).is_some() {
             self.twice = self.path.last().map(|key| format!("{place}: {}", given_twice(key)));

@@ -6,7 +6,7 @@ use figment::value::{Dict, Empty, Num, Tag, Value};
 use toml::de::{DeInteger, DeTable, DeValue, Error};
 
 use super::document::{Document, Places, given_twice};
-use crate::model::Place;
+use crate::model::Position;
 
 /// What `text` says; the error has the line and the column.
 pub(crate) fn parse(text: &str) -> Result<Document, String> {
@@ -73,11 +73,11 @@ impl<'t> Lines<'t> {
     }
 
     /// The place of the byte at `offset`.
-    fn place(&self, offset: usize) -> Place {
+    fn place(&self, offset: usize) -> Position {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = line.checked_sub(1).and_then(|line| self.starts.get(line)).copied().unwrap_or_default();
         let before = self.text.get(start..offset).map_or(0, |before| before.chars().count());
-        Place { line: line as u64, column: before as u64 + 1 }
+        Position { line: line as u64, column: before as u64 + 1 }
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
             ("sources.1", 9, 1),
             ("sources.1.all.1", 12, 14),
         ] {
-            assert_eq!(document.place(&path(at)), Some(Place { line, column }), "{at}");
+            assert_eq!(document.place(&path(at)), Some(Position { line, column }), "{at}");
         }
         assert_eq!(locate(&document.value, &path("sources.1.limit")), Some(&Value::from(31_u64)));
     }

@@ -14,7 +14,7 @@ use serde_saphyr::{
 };
 
 use super::document::{Document, Places, given_twice};
-use crate::model::Place;
+use crate::model::Position;
 use crate::text::clean;
 
 /// Most values that aliases may stand for, and most bytes of text that a file may hold with what they stand for: so that
@@ -49,7 +49,7 @@ fn options() -> Options {
 }
 
 fn located(error: &Error) -> String {
-    let place = error.location().map_or(Place { line: 1, column: 1 }, place);
+    let place = error.location().map_or(Position { line: 1, column: 1 }, place);
     format!("{place}: {}", message(error.without_snippet()))
 }
 
@@ -72,8 +72,8 @@ fn message(error: &Error) -> String {
     }
 }
 
-fn place(location: Location) -> Place {
-    Place { line: location.line(), column: location.column() }
+fn place(location: Location) -> Position {
+    Position { line: location.line(), column: location.column() }
 }
 
 fn value(node: Node, places: &mut Places) -> Value {

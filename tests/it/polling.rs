@@ -261,7 +261,7 @@ fn broken_upstreams() {
     eventually("the idle one is told", || (idle()[0]["state"] == "firing").then_some(()));
     let told = idle();
     let steady = || -> Vec<Value> {
-        let keys = ["name", "status", "up", "last_activity", "last_heard", "restart_count"];
+        let keys = ["name", "status", "up", "last_activity", "last_seen", "restart_count"];
         agents(&lookout, "shop").iter().map(|(_, agent)| keys.iter().map(|key| agent[key].clone()).collect()).collect()
     };
     let bad = [

@@ -8,7 +8,7 @@ use super::*;
 use crate::machine::simulation::{Lasting, Setup};
 use crate::machine::{Event, Simulation};
 use crate::model::{
-    AgentStatus, AgentUpdate, Arrival, Batch, Level, Notice, NoticeKind, PollReport, ReceiverPolicy, SourceError,
+    AgentStatus, AgentUpdate, Batch, Level, Notice, NoticeKind, PollReport, ReceiverPolicy, RecordedInput, SourceError,
     SourceErrorReason, Time,
 };
 use crate::rules::compile::{RuleSet, RuleSettings};
@@ -74,7 +74,7 @@ fn every_round_tells_what_the_story_says() {
         let now = START.plus(Duration::from_secs(second));
         simulation.advance(now).expect("no more deadlines than that");
         for body in drive::bodies(12, second, now) {
-            let taken = simulation.feed(&Arrival::State(body.into())).expect("it can be read");
+            let taken = simulation.feed(&RecordedInput::State(body.into())).expect("it can be read");
             assert!(taken.rejected.is_empty(), "{:?}", taken.rejected);
         }
         simulation.take(Event::Poll(poll(second, now)));

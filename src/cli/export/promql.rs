@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::metrics::names;
 use crate::model::{Level, duration};
 use crate::rules::file::Where;
-use crate::rules::{Description, ForEach, Indicator, Measure, PromQl, When};
+use crate::rules::{Comparison, Description, ForEach, Indicator, Measure, PromQl};
 
 /// What tells the agents of all targets apart.
 const ON_AGENT: &str = "on (job, instance, project, agent_name)";
@@ -35,7 +35,7 @@ pub(super) enum Shown {
 
 /// Each level as Prometheus says it, or why it can't.
 pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Level, Said)>, String> {
-    if rule.when == When::Absent {
+    if rule.when == Comparison::Absent {
         return Err("PromQL can't tell what was once known from what never was".to_owned());
     }
     let Measure::Now(indicator) = rule.value else {
@@ -43,7 +43,7 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
         return Ok(compared(rule, &expr, &condition));
     };
     match (indicator.promql(), rule.for_each) {
-        (PromQl::Never(reason), _) => Err(reason.to_owned()),
+        (PromQl::Unavailable(reason), _) => Err(reason.to_owned()),
         (PromQl::SourceDown(family), _) => by_time(rule, selected(family, &[]) + " == 0", Duration::ZERO),
         (PromQl::SilentSince(family), _) => {
             by_time(rule, format!("{} == 0", of_agent(rule, family, &[])) + &unless_done(), timeout)
@@ -59,7 +59,7 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
             counted(rule, "limited", &format!("{} == 1", of_agent(rule, family, &[])))
         }
         (PromQl::Flag(family), _) => Ok(compared(rule, &of_agent(rule, family, &[]), "")),
-        (PromQl::Unsaid | PromQl::Family(_) | PromQl::ByType(_) | PromQl::Share { .. }, _) => {
+        (PromQl::NoMetric | PromQl::Family(_) | PromQl::ByType(_) | PromQl::Share { .. }, _) => {
             Ok(compared(rule, &gauge(rule, indicator)?, ""))
         }
     }
@@ -68,7 +68,7 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
 /// The one level that a single agent can reach for which `condition` holds.
 fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, Said)>, String> {
     let reached = rule.levels.iter().rev().find(|(_, threshold)| match rule.when {
-        When::AtLeast => 0.0 < *threshold && *threshold <= 1.0,
+        Comparison::AtLeast => 0.0 < *threshold && *threshold <= 1.0,
         _ => *threshold == 1.0,
     });
     let (level, _) = reached.ok_or("one agent is down or not; write `at_least` with 1")?;
@@ -78,7 +78,7 @@ fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, Said
 
 /// How many agents of a project there are for which `condition` holds, which makes them `what`.
 fn counted(rule: &Description<'_>, what: &str, condition: &str) -> Result<Vec<(Level, Said)>, String> {
-    if rule.when != When::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
+    if rule.when != Comparison::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
         return Err(format!("where no agent is {what}, PromQL counts nothing"));
     }
     Ok(compared(rule, &format!("count by (job, instance, project) ({condition})"), ""))
@@ -118,7 +118,7 @@ pub(super) fn remarks(rule: &Description<'_>, said: &Result<Vec<(Level, Said)>, 
 
 /// Levels that differ in how long a condition holds; `known_after` is how long it takes until the condition shows.
 fn by_time(rule: &Description<'_>, expr: String, known_after: Duration) -> Result<Vec<(Level, Said)>, String> {
-    if rule.when != When::AtLeast {
+    if rule.when != Comparison::AtLeast {
         return Err("Prometheus counts how long something has lasted at least, and no other way".to_owned());
     }
     let held = |seconds: f64| {
@@ -136,7 +136,7 @@ fn words(
     (family, label): (&str, &str),
     words: &[&'static str],
 ) -> Result<Vec<(Level, Said)>, String> {
-    if rule.when != When::Equals {
+    if rule.when != Comparison::Equals {
         return Err("words have no order in PromQL".to_owned());
     }
     let one = |(level, code): &(Level, f64)| {
@@ -155,9 +155,9 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
     let next = next.chain([None]);
     let one = |((level, threshold), next): (&(Level, f64), Option<f64>)| {
         let (from, until) = match rule.when {
-            When::AtMost => (format!("<= {threshold}"), next.map(|next| format!(" > {next}"))),
-            When::AtLeast => (format!(">= {threshold}"), next.map(|next| format!(" < {next}"))),
-            When::Equals | When::Absent => (format!("== {threshold}"), None),
+            Comparison::AtMost => (format!("<= {threshold}"), next.map(|next| format!(" > {next}"))),
+            Comparison::AtLeast => (format!(">= {threshold}"), next.map(|next| format!(" < {next}"))),
+            Comparison::Equals | Comparison::Absent => (format!("== {threshold}"), None),
         };
         let expr = format!("{expr} {from}{}{condition}{}", until.unwrap_or_default(), narrowed(rule));
         (*level, Said { expr, held: rule.hold, value: Shown::Measured })
@@ -202,7 +202,7 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
 }
 
 fn no_metric(indicator: Indicator) -> String {
-    format!("no metric says {}", indicator.word())
+    format!("no metric says {}", indicator.name())
 }
 
 /// A value as it is.

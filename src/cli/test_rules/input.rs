@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use super::file::{AckInput, Input, PollInput, RuleTest};
 use super::series;
 
-use crate::model::{Arrival, DEFAULT_PROJECT, Fingerprint, Problem, Silence, SourceError, Subject, Time, duration};
+use crate::model::{
+    DEFAULT_PROJECT, Fingerprint, Problem, RecordedInput, Silence, SourceError, Subject, Time, duration,
+};
 
 /// Most things that come in in one test.
 const MAX_INPUTS: usize = 200_000;
@@ -31,7 +33,7 @@ pub(super) struct Scheduled {
 #[derive(Clone, Debug)]
 pub(super) enum What {
     /// State arrives.
-    Arrives(Arrival),
+    Arrives(RecordedInput),
     /// The program was down for so long and starts again.
     Restart(Duration),
 }
@@ -82,7 +84,7 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
 }
 
 fn state(body: &Value) -> What {
-    What::Arrives(Arrival::State(body.to_string().into()))
+    What::Arrives(RecordedInput::State(body.to_string().into()))
 }
 
 /// What comes in once; `None` for a series.
@@ -112,18 +114,20 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
     }
     Ok(match input {
         Input { state: Some(body), .. } => Some(state(&resolved(body))),
-        Input { usage: Some(usage), .. } => Some(What::Arrives(Arrival::Usage(resolved(usage).to_string().into()))),
+        Input { usage: Some(usage), .. } => {
+            Some(What::Arrives(RecordedInput::Usage(resolved(usage).to_string().into())))
+        }
         Input { poll: Some(PollInput { source, states, error }), .. } => {
             let result = match error {
                 Some(_) if !states.is_empty() => return Err("a poll that fails has no `states`".to_owned()),
                 Some(reason) => Err(SourceError { reason: *reason, message: "as the test says".to_owned() }),
                 None => Ok(states.iter().map(|state| resolved(state).to_string()).collect()),
             };
-            Some(What::Arrives(Arrival::Poll { source: source.as_str().into(), result }))
+            Some(What::Arrives(RecordedInput::Poll { source: source.as_str().into(), result }))
         }
         Input { silence: Some(wanted), .. } => {
             let starts_at = start.plus(input.at.unwrap_or_default());
-            Some(What::Arrives(Arrival::Silence(Silence {
+            Some(What::Arrives(RecordedInput::Silence(Silence {
                 id: wanted.id.as_str().into(),
                 matchers: wanted.matchers.clone(),
                 starts_at,
@@ -133,7 +137,7 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
             })))
         }
         Input { unsilence: Some(id), .. } => {
-            Some(What::Arrives(Arrival::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
+            Some(What::Arrives(RecordedInput::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
         }
         Input { ack: Some(ack), .. } => Some(What::Arrives(acknowledged(ack)?)),
         Input { restart: Some(down), .. } => Some(What::Restart(*down)),
@@ -141,7 +145,7 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
     })
 }
 
-fn acknowledged(ack: &AckInput) -> Result<Arrival, String> {
+fn acknowledged(ack: &AckInput) -> Result<RecordedInput, String> {
     let project: Arc<str> = ack.project.as_deref().unwrap_or(DEFAULT_PROJECT).into();
     let subject = match (&ack.agent_name, &ack.component, &ack.source) {
         (Some(name), None, None) => Subject::Agent { project, name: name.as_str().into() },
@@ -151,7 +155,7 @@ fn acknowledged(ack: &AckInput) -> Result<Arrival, String> {
         _ => return Err("an alert is about one of agent_name, component and source".to_owned()),
     };
     let fingerprint = Fingerprint::of(&ack.rule, &subject);
-    Ok(Arrival::Ack { fingerprint, by: ack.by.as_str().into(), comment: ack.comment.as_str().into() })
+    Ok(RecordedInput::Ack { fingerprint, by: ack.by.as_str().into(), comment: ack.comment.as_str().into() })
 }
 
 /// By step, by project, who reports what then; and where the first of it is said.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::engine::AlertView;
 use crate::machine::Simulation;
 use crate::machine::simulation::{Lasting, Setup};
-use crate::model::{Arrival, Notice, Problem, Time, duration};
+use crate::model::{Notice, Problem, RecordedInput, Time, duration};
 use crate::notify::{Receiver, Rehearsal, Sent};
 
 /// Deadlines served at most in one test.
@@ -119,8 +119,8 @@ fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Problem> {
 }
 
 /// Takes in what arrives; whatever of it the program would refuse is a mistake of the test.
-fn take(simulation: &mut Simulation, arrival: &Arrival) -> Result<(), String> {
-    if let Arrival::Poll { source, .. } = arrival
+fn take(simulation: &mut Simulation, arrival: &RecordedInput) -> Result<(), String> {
+    if let RecordedInput::Poll { source, .. } = arrival
         && !simulation.fleet().state().sources.iter().any(|known| known.name == *source)
     {
         return Err(format!("there is no source `{source}`; name it under `sources` of this file"));

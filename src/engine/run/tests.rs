@@ -36,7 +36,7 @@ pub(in crate::engine) fn restored(clock: Clock, settings: Settings, saved: Saved
 pub(in crate::engine) fn settings(digest: DigestConfig) -> Settings {
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
     Settings {
-        fleet: crate::fleet::Settings {
+        fleet: crate::fleet::FleetSettings {
             agents: AgentsConfig::default(),
             expected: Vec::new(),
             budgets: BudgetsConfig::default(),

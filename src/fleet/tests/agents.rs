@@ -7,7 +7,7 @@ use crate::model::{AgentTelemetry, EndedTask, RejectReason, UsageOwner};
 
 #[test]
 fn what_is_absent_stays_and_null_clears() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let full = AgentUpdate {
         agent_type: Some("custom".into()),
         phase: Patch::Set("implement".into()),
@@ -30,7 +30,7 @@ fn what_is_absent_stays_and_null_clears() {
         (Some(0.425), Some("busy"), Some("implement"))
     );
     let mut kept = watch.push(1, named("a")).clone();
-    kept.last_heard = known.last_heard;
+    kept.last_seen = known.last_seen;
     assert_eq!(serde_json::to_string(&kept).unwrap(), serde_json::to_string(&known).unwrap(), "what is absent stays");
     let cleared = watch.push(
         2,
@@ -51,7 +51,7 @@ fn what_is_absent_stays_and_null_clears() {
 
 #[test]
 fn unknown_is_never_zero() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let agent = watch.push(0, named("a"));
     assert_eq!((agent.status, agent.progress, agent.last_activity, agent.restarts.get()), (None, None, None, None));
     assert_eq!((agent.total_tokens(), agent.cost_usd.get(), agent.requests.get()), (None, None, None));
@@ -62,7 +62,7 @@ fn unknown_is_never_zero() {
 #[test]
 fn not_running_is_failed_unless_a_reason_says_more() {
     let flag = |running: bool| AgentUpdate { running: Some(running), ..named("a") };
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let agent = watch.push(0, flag(false));
     assert_eq!((agent.status, agent.reason.as_deref(), agent.is_down()), (Some(Failed), Some("not running"), true));
     let agent = watch.push(1, flag(true));
@@ -78,7 +78,7 @@ fn not_running_is_failed_unless_a_reason_says_more() {
 
 #[test]
 fn activity_is_taken_as_last_reported_and_a_status_is_none() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(100, AgentUpdate { last_activity: Some(at(90)), ..a(Running) });
     assert_eq!(watch.push(110, AgentUpdate { last_activity: Some(at(50)), ..named("a") }).last_activity, Some(at(50)));
     assert_eq!(watch.push(120, a(Idle)).last_activity, Some(at(50)), "a change of status is not activity");
@@ -93,7 +93,7 @@ fn activity_is_taken_as_last_reported_and_a_status_is_none() {
 
 #[test]
 fn a_counter_that_goes_down_began_anew() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let report = |restarts: u64, requests: u64| AgentUpdate {
         restart_count: Some(restarts),
         requests: Some(requests),
@@ -112,8 +112,9 @@ fn a_counter_that_goes_down_began_anew() {
 
 #[test]
 fn a_task_counts_only_while_its_agent_works() {
-    let mut watch = Watch::new(settings());
-    let worked = |watch: &Watch, seconds: i64| watch.agent("a").task.as_ref().unwrap().worked_at(at(seconds)).as_secs();
+    let mut watch = TestFleet::new(settings());
+    let worked =
+        |watch: &TestFleet, seconds: i64| watch.agent("a").task.as_ref().unwrap().worked_at(at(seconds)).as_secs();
     watch.push(0, AgentUpdate { task_id: Patch::Set("t1".into()), ..a(AgentStatus::Starting) });
     watch.push(10, a(Running));
     assert_eq!(worked(&watch, 30), 30, "from its first sight, since nobody said when it began");
@@ -136,7 +137,7 @@ fn a_task_counts_only_while_its_agent_works() {
 
 #[test]
 fn ended_tasks_are_counted_by_outcome() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, AgentUpdate { task_id: Patch::Set("t1".into()), ..a(Running) });
     watch.push(20, a(Completed));
     watch.push(30, a(Completed));
@@ -153,7 +154,7 @@ fn ended_tasks_are_counted_by_outcome() {
 fn budgets_leave_out_what_a_cache_gave_and_what_was_used_before() {
     for (count_cache_read, task, day) in [(false, 1_500, 300), (true, 12_500, 1_300)] {
         let budgets = BudgetsConfig { count_cache_read, ..BudgetsConfig::default() };
-        let mut watch = Watch::new(Settings { budgets, ..settings() });
+        let mut watch = TestFleet::new(FleetSettings { budgets, ..settings() });
         let first = AgentUpdate {
             tokens: tokens(1_000, 200, 10_000),
             cost_usd: Some(5.0),
@@ -172,7 +173,7 @@ fn budgets_leave_out_what_a_cache_gave_and_what_was_used_before() {
 
 #[test]
 fn tokens_without_a_price_are_unpriced_until_there_is_one() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let agent = watch.push(0, AgentUpdate { tokens: tokens(10, 0, 0), ..named("a") });
     assert_eq!((agent.unpriced_tokens.get(), agent.cost_usd.get()), (Some(10), None));
     let agent = watch.push(1, AgentUpdate { tokens: tokens(30, 0, 0), cost_usd: Some(0.2), ..named("a") });
@@ -181,7 +182,7 @@ fn tokens_without_a_price_are_unpriced_until_there_is_one() {
 
 #[test]
 fn increments_go_to_the_holder_of_the_task_else_to_one_named_after_it() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, AgentUpdate { task_id: Patch::Set("t1".into()), ..a(Running) });
     assert_eq!(watch.usage(1, UsageUpdate { task_id: Some("t1".into()), ..used(5) }).accepted, 1);
     assert_eq!((watch.agent("a").total_tokens(), watch.agent("a").task.as_ref().unwrap().tokens), (Some(5), 5));
@@ -199,7 +200,7 @@ fn increments_go_to_the_holder_of_the_task_else_to_one_named_after_it() {
 
 #[test]
 fn a_repeated_id_counts_once_and_makes_nobody() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let once = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
     assert_eq!(watch.usage(0, once.clone()).accepted, 1);
     assert_eq!(watch.usage(1, once.clone()).reasons, [(RejectReason::Duplicate, 1)]);
@@ -213,7 +214,7 @@ fn a_repeated_id_counts_once_and_makes_nobody() {
 
 #[test]
 fn the_kind_of_report_that_came_first_owns_the_totals() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, AgentUpdate { tokens: tokens(100, 0, 0), ..named("a") });
     let increment = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
     assert_eq!(watch.usage(1, increment.clone()).reasons, [(RejectReason::UsageOwner, 1)]);
@@ -228,7 +229,7 @@ fn the_kind_of_report_that_came_first_owns_the_totals() {
 
 #[test]
 fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let said = |agent: &str| AgentTelemetry {
         project: "shop".into(),
         agent: agent.into(),
@@ -260,7 +261,7 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
 
 #[test]
 fn tasks_of_telemetry_count_unless_others_tell_of_them() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let ended = |is_done, seconds| EndedTask { is_done, took: Some(Duration::from_secs(seconds)) };
     let said = |agent: &str| AgentTelemetry {
         project: "shop".into(),
@@ -283,7 +284,7 @@ fn tasks_of_telemetry_count_unless_others_tell_of_them() {
 
 #[test]
 fn tokens_without_number_are_as_many_as_can_be_counted() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let said = AgentTelemetry {
         project: "shop".into(),
         agent: "a".into(),
@@ -301,7 +302,7 @@ fn tokens_without_number_are_as_many_as_can_be_counted() {
 
 #[test]
 fn how_full_a_context_window_is_comes_by_push_and_telemetry_and_is_kept() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let said = |ratio| AgentUpdate { context_window_ratio: ratio, ..named("a") };
     assert_eq!(watch.push(0, named("a")).context_window_ratio, None, "what nobody tells is unknown");
     assert_eq!(watch.push(1, said(Patch::Set(0.5))).context_window_ratio, Some(0.5));

@@ -12,7 +12,7 @@ fn active(seconds: i64) -> AgentUpdate<'static> {
 
 #[test]
 fn nothing_is_of_the_future() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let agent = watch.push(5, active(60)).clone();
     assert_eq!((agent.last_activity, agent.task.unwrap().started_at), (Some(at(5)), at(5)));
 }
@@ -20,10 +20,10 @@ fn nothing_is_of_the_future() {
 #[test]
 fn a_step_of_the_clock_makes_nobody_idle_and_nobody_busy() {
     for by in [HOUR, -HOUR] {
-        let mut watch = Watch::new(settings());
+        let mut watch = TestFleet::new(settings());
         watch.push(120, active(0));
-        assert!(watch.fleet.note_wall(at(120), at(120 + by)));
-        let idle = |watch: &Watch, seconds| watch.agent("a").idle_seconds(at(seconds));
+        assert!(watch.fleet.observe_wall_clock(at(120), at(120 + by)));
+        let idle = |watch: &TestFleet, seconds| watch.agent("a").idle_seconds(at(seconds));
         assert_eq!(idle(&watch, 120), Some(120.0));
         watch.push(121, active(0));
         assert_eq!(idle(&watch, 121), Some(121.0), "it says the same again");
@@ -32,21 +32,21 @@ fn a_step_of_the_clock_makes_nobody_idle_and_nobody_busy() {
         assert_eq!(watch.agent("a").task.as_ref().unwrap().started_at, at(0));
         watch.push(123, active(by + 123));
         assert_eq!(idle(&watch, 123), Some(0.0), "it was active");
-        let shown = watch.fleet.state().wall.show(watch.agent("a").last_activity.unwrap());
+        let shown = watch.fleet.state().wall.to_wall(watch.agent("a").last_activity.unwrap());
         assert_eq!(shown, at(by + 123), "others read what it said");
     }
 }
 
 #[test]
 fn what_a_clock_ahead_of_ours_saved_is_of_the_time_before_our_start() {
-    let mut before = Watch::new(settings());
+    let mut before = TestFleet::new(settings());
     before.push(HOUR, active(HOUR));
     let agent = before.agent("a").clone();
     let mut fleet = Fleet::new(at(0), settings());
     fleet.restore(at(0), Vec::new(), vec![agent], Vec::new(), Vec::new());
-    let mut watch = Watch { fleet };
+    let mut watch = TestFleet { fleet };
     let agent = watch.agent("a");
-    assert!(agent.last_heard < at(0) && agent.last_activity == Some(at(0)));
+    assert!(agent.last_seen < at(0) && agent.last_activity == Some(at(0)));
     // It goes stale when anybody does that says nothing after our start, not an hour later.
     watch.until(61);
     assert!(watch.agent("a").stale);

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{Component, Snapshot};
 
 #[derive(Clone, Debug)]
-enum Event {
+enum FleetEvent {
     Push { complete: bool, agents: Vec<(u8, u8, u8)>, components: Vec<(u8, u8)>, ttl: u8 },
     Poll(Option<Vec<(u8, u8, u8)>>),
     Usage { name: u8, task: Option<u8>, id: u8 },
@@ -14,16 +14,16 @@ enum Event {
     Restart,
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+fn events() -> impl Strategy<Value = Vec<FleetEvent>> {
     let agents = || proptest::collection::vec((0..6u8, 0..12u8, 0..8u8), 0..5);
     let components = proptest::collection::vec((0..3u8, 0..4u8), 0..3);
     let event = prop_oneof![
         5 => (any::<bool>(), agents(), components, 0..4u8)
-            .prop_map(|(complete, agents, components, ttl)| Event::Push { complete, agents, components, ttl }),
-        2 => proptest::option::of(agents()).prop_map(Event::Poll),
-        2 => (0..6u8, proptest::option::of(0..4u8), 0..10u8).prop_map(|(name, task, id)| Event::Usage { name, task, id }),
-        3 => (0..4_000u16).prop_map(Event::Wait),
-        1 => Just(Event::Restart),
+            .prop_map(|(complete, agents, components, ttl)| FleetEvent::Push { complete, agents, components, ttl }),
+        2 => proptest::option::of(agents()).prop_map(FleetEvent::Poll),
+        2 => (0..6u8, proptest::option::of(0..4u8), 0..10u8).prop_map(|(name, task, id)| FleetEvent::Usage { name, task, id }),
+        3 => (0..4_000u16).prop_map(FleetEvent::Wait),
+        1 => Just(FleetEvent::Restart),
     ];
     proptest::collection::vec(event, 1..40)
 }
@@ -93,7 +93,7 @@ fn saved(state: &Snapshot) -> Vec<String> {
     all
 }
 
-fn restarted(now: Time, settings: &Settings, old: &Snapshot) -> Fleet {
+fn restarted(now: Time, settings: &FleetSettings, old: &Snapshot) -> Fleet {
     fn again<T: serde::Serialize + serde::de::DeserializeOwned>(item: &T) -> T {
         serde_json::from_str(&serde_json::to_string(item).unwrap()).unwrap()
     }
@@ -119,13 +119,13 @@ proptest! {
             count: Some(3),
         }];
         let room = 4 * super::super::SERIES_PER_AGENT + 8;
-        let settings = Settings { expected, max_series: room, ..settings() };
-        let mut watch = Watch::new(settings.clone());
+        let settings = FleetSettings { expected, max_series: room, ..settings() };
+        let mut watch = TestFleet::new(settings.clone());
         let mut seconds = 0;
         let mut first: Option<(std::sync::Arc<Snapshot>, Vec<String>)> = None;
         for event in events {
             match event {
-                Event::Push { complete, agents, components, ttl } => {
+                FleetEvent::Push { complete, agents, components, ttl } => {
                     let components = components.iter().map(|(name, status)| ComponentUpdate {
                         name: format!("part{name}").into(),
                         index: 0,
@@ -139,7 +139,7 @@ proptest! {
                         ..Batch::default()
                     });
                 }
-                Event::Poll(agents) => {
+                FleetEvent::Poll(agents) => {
                     watch.until(seconds);
                     watch.fleet.clear_changes();
                     let error = SourceError { reason: SourceErrorReason::Connect, message: String::new() };
@@ -148,7 +148,7 @@ proptest! {
                     }]).ok_or(error);
                     watch.fleet.poll(at(seconds), &mut PollReport { source: "orch".into(), result });
                 }
-                Event::Usage { name, task, id } => {
+                FleetEvent::Usage { name, task, id } => {
                     let update = UsageUpdate {
                         agent: task.is_none().then(|| format!("agent{name}").into()),
                         task_id: task.map(|task| format!("task{task}").into()),
@@ -157,15 +157,15 @@ proptest! {
                     };
                     watch.usage(seconds, update);
                 }
-                Event::Wait(by) => {
+                FleetEvent::Wait(by) => {
                     seconds += i64::from(by);
                     watch.until(seconds);
                 }
-                Event::Restart => {
+                FleetEvent::Restart => {
                     let before = watch.fleet.snapshot(at(seconds));
                     let fleet = restarted(at(seconds), &settings, &before);
                     prop_assert_eq!(saved(&before), saved(fleet.state()), "a restart changes nothing that is kept");
-                    watch = Watch { fleet };
+                    watch = TestFleet { fleet };
                 }
             }
             recount(watch.fleet.state())?;

@@ -1,30 +1,30 @@
 //! Hooks beside polls, pushes, telemetry and restarts: whose the agent stays, and that nothing counts twice.
 
 use super::*;
-use crate::model::hook::{End, Failure, Step};
+use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 use crate::model::{AgentTelemetry, Hook, RejectReason};
 
-pub(in crate::fleet) fn hook(step: Step) -> Hook {
+pub(in crate::fleet) fn hook(step: SessionEvent) -> Hook {
     Hook {
         project: "shop".into(),
         agent: "a".into(),
         agent_type: "claude-code".into(),
         session: 1,
         subagent: None,
-        step,
+        event: step,
         retry_at: None,
         stop: None,
     }
 }
 
-fn waits() -> Step {
-    Step::AsksPermission("Bash".into())
+fn waits() -> SessionEvent {
+    SessionEvent::PermissionRequested("Bash".into())
 }
 
-const STOPPED: Step = Step::Stopped { in_background: false };
+const STOPPED: SessionEvent = SessionEvent::TurnEnded { in_background: false };
 
-impl Watch {
-    fn hook(&mut self, seconds: i64, step: Step) -> &Agent {
+impl TestFleet {
+    fn hook(&mut self, seconds: i64, step: SessionEvent) -> &Agent {
         self.until(seconds);
         self.fleet.clear_changes();
         let taken = self.fleet.hook(at(seconds), &hook(step));
@@ -48,22 +48,22 @@ fn shown(agent: &Agent) -> (Option<&str>, Option<&str>) {
 
 #[test]
 fn each_hook_is_activity_and_a_prompt_is_a_task() {
-    let mut watch = Watch::new(settings());
-    let agent = watch.hook(1, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    let agent = watch.hook(1, SessionEvent::Prompted);
     assert_eq!((agent.task.as_ref().map(|task| &*task.id), agent.last_activity), (Some("a#1"), Some(at(1))));
     assert_eq!((agent.agent_type.as_deref(), agent.is_up(), agent.ttl), (Some("claude-code"), true, None));
     let agent = watch.hook(11, waits());
     assert_eq!(shown(agent), (Some("waiting_question"), Some("permission to run Bash")));
     assert_eq!((agent.last_activity, agent.idle_seconds(at(21))), (Some(at(11)), Some(10.0)));
-    let agent = watch.hook(17, Step::StillAsksPermission);
-    assert_eq!((agent.last_activity, agent.last_heard), (Some(at(11)), at(17)), "that it waits is nothing it does");
+    let agent = watch.hook(17, SessionEvent::PermissionStillPending);
+    assert_eq!((agent.last_activity, agent.last_seen), (Some(at(11)), at(17)), "that it waits is nothing it does");
     let agent = watch.hook(31, STOPPED);
     assert_eq!((&agent.task, agent.tasks_completed.get(), agent.idle_seconds(at(99))), (&None, Some(1), None));
-    watch.hook(40, Step::Prompted);
-    let agent = watch.hook(50, Step::Failed(Failure::Error("failed by billing".into())));
+    watch.hook(40, SessionEvent::Prompted);
+    let agent = watch.hook(50, SessionEvent::TurnFailed(TurnFailure::Error("failed by billing".into())));
     assert_eq!((shown(agent), agent.is_down()), ((Some("failed"), Some("failed by billing")), true));
-    watch.hook(60, Step::Prompted);
-    let agent = watch.hook(70, Step::Ended(End::Over));
+    watch.hook(60, SessionEvent::Prompted);
+    let agent = watch.hook(70, SessionEvent::Ended(SessionEnd::Exited));
     assert_eq!((agent.tasks_completed.get(), agent.tasks_failed.get(), agent.is_down()), (Some(1), Some(2), true));
     let totals = watch.project().totals.clone();
     assert_eq!((totals.tasks_completed.get(), totals.tasks_failed.get()), (Some(1), Some(2)));
@@ -72,8 +72,8 @@ fn each_hook_is_activity_and_a_prompt_is_a_task() {
 
 #[test]
 fn the_end_of_a_run_ends_no_task_twice() {
-    let mut watch = Watch::new(settings());
-    for step in [Step::Prompted, STOPPED, Step::Ended(End::Over)] {
+    let mut watch = TestFleet::new(settings());
+    for step in [SessionEvent::Prompted, STOPPED, SessionEvent::Ended(SessionEnd::Exited)] {
         watch.hook(1, step);
     }
     let agent = watch.agent("a");
@@ -82,22 +82,26 @@ fn the_end_of_a_run_ends_no_task_twice() {
 
 #[test]
 fn a_rate_limit_is_counted_and_nobody_is_down() {
-    let mut watch = Watch::new(settings());
-    assert_eq!(watch.hook(1, Step::Prompted).rate_limit_hits.get(), Some(0), "so that the first one is an increase");
-    let agent = watch.hook(2, Step::Failed(Failure::RateLimit));
+    let mut watch = TestFleet::new(settings());
+    assert_eq!(
+        watch.hook(1, SessionEvent::Prompted).rate_limit_hits.get(),
+        Some(0),
+        "so that the first one is an increase"
+    );
+    let agent = watch.hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit));
     assert_eq!(shown(agent), (Some("waiting_dependency"), Some("failed by rate limit")));
     assert_eq!((agent.is_up(), agent.is_down(), agent.rate_limit_hits.get()), (true, false, Some(1)));
     assert_eq!(watch.project().totals.rate_limit_hits.get(), Some(1));
     // Its telemetry tells of it again, and of another one that no hook told of.
     assert_eq!(watch.telemetry(5, 1).rate_limit_hits.get(), Some(1));
     assert_eq!(watch.telemetry(6, 1).rate_limit_hits.get(), Some(2));
-    assert_eq!(watch.hook(7, Step::Failed(Failure::RateLimit)).rate_limit_hits.get(), Some(3));
+    assert_eq!(watch.hook(7, SessionEvent::TurnFailed(TurnFailure::RateLimit)).rate_limit_hits.get(), Some(3));
 }
 
 #[test]
 fn silence_alone_never_makes_it_stale() {
-    let mut watch = Watch::new(settings());
-    watch.hook(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.hook(0, SessionEvent::Prompted);
     watch.until(3_599);
     assert!(!watch.agent("a").stale);
     watch.until(3_600);
@@ -106,12 +110,12 @@ fn silence_alone_never_makes_it_stale() {
 
 #[test]
 fn who_waits_for_an_answer_is_not_forgotten_overnight() {
-    let mut watch = Watch::new(settings());
-    watch.hook(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.hook(0, SessionEvent::Prompted);
     watch.hook(10, waits());
     watch.until(3 * 86_400 + 9);
     assert_eq!(shown(watch.agent("a")), (Some("waiting_question"), Some("permission to run Bash")));
-    let second = Hook { session: 2, ..hook(Step::Prompted) };
+    let second = Hook { session: 2, ..hook(SessionEvent::Prompted) };
     watch.fleet.hook(at(3 * 86_400 + 9), &second);
     assert_eq!(shown(watch.agent("a")).0, Some("waiting_question"), "another session makes nobody forget the first");
     watch.until(7 * 86_400);
@@ -120,7 +124,7 @@ fn who_waits_for_an_answer_is_not_forgotten_overnight() {
 
 #[test]
 fn an_agent_that_others_report_stays_theirs() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let reported = AgentUpdate {
         agent_type: Some("custom".into()),
         task_id: Patch::Set("t".into()),
@@ -140,24 +144,24 @@ fn an_agent_that_others_report_stays_theirs() {
     watch.until(80);
     assert!(watch.agent("a").stale, "its own rhythm is broken");
     watch.poll(90, Some(&["a"]));
-    let agent = watch.hook(91, Step::Prompted);
+    let agent = watch.hook(91, SessionEvent::Prompted);
     assert_eq!((&*agent.source, agent.ttl, agent.stale), ("orch", Some(Duration::from_secs(90)), false));
 }
 
 #[test]
 fn a_task_that_began_here_ends_here() {
-    let mut watch = Watch::new(settings());
-    watch.hook(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.hook(0, SessionEvent::Prompted);
     assert!(watch.push(1, a(AgentStatus::Running)).task.is_some(), "a push without a task says nothing of it");
     assert_eq!(watch.hook(2, STOPPED).task, None);
-    assert_eq!(watch.hook(3, Step::Prompted).task, None, "from now on tasks are for those to name who push");
+    assert_eq!(watch.hook(3, SessionEvent::Prompted).task, None, "from now on tasks are for those to name who push");
 }
 
 #[test]
 fn an_agent_that_telemetry_named_first_gets_its_status_here() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     assert_eq!(watch.telemetry(1, 0).status, None);
-    let agent = watch.hook(2, Step::Prompted);
+    let agent = watch.hook(2, SessionEvent::Prompted);
     assert_eq!((shown(agent).0, agent.task.is_some(), agent.last_activity), (Some("running"), true, Some(at(2))));
     assert_eq!(watch.telemetry(9, 0).last_activity, Some(at(9)), "what it spends is activity too");
     let nothing = AgentTelemetry { project: "shop".into(), agent: "a".into(), ..AgentTelemetry::default() };
@@ -167,34 +171,34 @@ fn an_agent_that_telemetry_named_first_gets_its_status_here() {
 
 #[test]
 fn nobody_is_made_of_a_sign_of_life_alone() {
-    let mut watch = Watch::new(settings());
-    assert_eq!(watch.fleet.hook(at(0), &hook(Step::Lives)).accepted, 1);
+    let mut watch = TestFleet::new(settings());
+    assert_eq!(watch.fleet.hook(at(0), &hook(SessionEvent::Alive)).accepted, 1);
     assert!(!watch.has("a"));
 }
 
 #[test]
 fn the_series_cap_holds() {
-    let mut watch = Watch::new(Settings { max_series: super::super::SERIES_PER_AGENT, ..settings() });
-    watch.hook(0, Step::Prompted);
-    let other = Hook { agent: "b".into(), ..hook(Step::Prompted) };
+    let mut watch = TestFleet::new(FleetSettings { max_series: super::super::SERIES_PER_AGENT, ..settings() });
+    watch.hook(0, SessionEvent::Prompted);
+    let other = Hook { agent: "b".into(), ..hook(SessionEvent::Prompted) };
     assert_eq!(watch.fleet.hook(at(1), &other).reasons, [(RejectReason::SeriesCap, 1)]);
 }
 
 #[test]
 fn sessions_go_on_after_a_restart() {
-    let mut watch = Watch::new(settings());
-    watch.hook(1, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.hook(1, SessionEvent::Prompted);
     watch.hook(2, waits());
-    let second = Hook { session: 2, ..hook(Step::Prompted) };
+    let second = Hook { session: 2, ..hook(SessionEvent::Prompted) };
     watch.fleet.hook(at(3), &second);
     let state = watch.fleet.state();
     let saved: Vec<String> = state.agents.iter().map(|agent| serde_json::to_string(agent).expect("written")).collect();
     let agents = saved.iter().map(|agent| serde_json::from_str(agent).expect("read")).collect();
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.fleet.restore(at(100), Vec::new(), agents, Vec::new(), []);
     let agent = watch.agent("a");
     assert_eq!(shown(agent), (Some("waiting_question"), Some("permission to run Bash")));
-    let agent = watch.hook(101, Step::ToolEnded("Bash".into()));
+    let agent = watch.hook(101, SessionEvent::ToolEnded("Bash".into()));
     assert_eq!((shown(agent).0, agent.task.as_ref().map(|task| &*task.id)), (Some("running"), Some("a#1")));
     assert_eq!(shown(watch.hook(102, STOPPED)).0, Some("running"), "the other session works");
     assert_eq!(watch.agent("a").task.as_ref().map(|task| (&*task.id, task.started_at)), Some(("a#2", at(3))));

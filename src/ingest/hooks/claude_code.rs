@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{HookError, HookEvent, HookTool, hash, text, word};
 use crate::decode::retry::retry_at;
 use crate::model::Time;
-use crate::model::hook::{End, Failure, Moment, Step};
+use crate::model::hook::{BlockingHook, SessionEnd, SessionEvent, TurnFailure};
 
 /// Claude Code.
 pub const TOOL: HookTool = HookTool { name: "claude-code", path: "/hooks/claude-code", read, stop };
@@ -51,14 +51,14 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
     let name = text(body.hook_event_name).ok_or(HookError::NoEvent)?;
     let step = match &*name {
         // A compacted session goes on where it was.
-        "SessionStart" if text(body.source).as_deref() == Some("compact") => Step::Compacted,
-        "SessionStart" => Step::Began,
-        "SessionEnd" => Step::Ended(match text(body.reason).as_deref() {
-            Some("clear" | "resume") => End::Replaced,
-            Some("logout" | "prompt_input_exit") => End::Left,
-            _ => End::Over,
+        "SessionStart" if text(body.source).as_deref() == Some("compact") => SessionEvent::CompactionEnded,
+        "SessionStart" => SessionEvent::Began,
+        "SessionEnd" => SessionEvent::Ended(match text(body.reason).as_deref() {
+            Some("clear" | "resume") => SessionEnd::Replaced,
+            Some("logout" | "prompt_input_exit") => SessionEnd::UserExit,
+            _ => SessionEnd::Exited,
         }),
-        "UserPromptSubmit" => Step::Prompted,
+        "UserPromptSubmit" => SessionEvent::Prompted,
         "PreToolUse" => {
             let tool = tool();
             let asks = match &*tool {
@@ -66,33 +66,33 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
                 "ExitPlanMode" => Some("approval of its plan"),
                 _ => None,
             };
-            Step::ToolBegan { tool, asks: asks.map(Arc::from) }
+            SessionEvent::ToolBegan { tool, asks: asks.map(Arc::from) }
         }
-        "PostToolUse" | "PostToolUseFailure" | "PermissionDenied" => Step::ToolEnded(tool()),
-        "PostToolBatch" => Step::ToolsEnded,
-        "PermissionRequest" => Step::AsksPermission(tool()),
-        "Elicitation" => Step::AsksInput,
-        "ElicitationResult" => Step::InputGiven,
-        "Stop" => Step::Stopped { in_background: has_live_task(body.background_tasks) },
-        "StopFailure" => Step::Failed(failure(word(body.error).as_deref())),
-        "SubagentStart" => Step::SubagentBegan,
-        "SubagentStop" => Step::SubagentEnded,
-        "PreCompact" => Step::Compacts,
-        "PostCompact" => Step::Compacted,
+        "PostToolUse" | "PostToolUseFailure" | "PermissionDenied" => SessionEvent::ToolEnded(tool()),
+        "PostToolBatch" => SessionEvent::ToolsEnded,
+        "PermissionRequest" => SessionEvent::PermissionRequested(tool()),
+        "Elicitation" => SessionEvent::InputRequested,
+        "ElicitationResult" => SessionEvent::InputGiven,
+        "Stop" => SessionEvent::TurnEnded { in_background: has_live_task(body.background_tasks) },
+        "StopFailure" => SessionEvent::TurnFailed(failure(word(body.error).as_deref())),
+        "SubagentStart" => SessionEvent::SubagentBegan,
+        "SubagentStop" => SessionEvent::SubagentEnded,
+        "PreCompact" => SessionEvent::CompactionBegan,
+        "PostCompact" => SessionEvent::CompactionEnded,
         "Notification" => match &*text(body.notification_type).unwrap_or_default() {
-            "permission_prompt" | "worker_permission_prompt" => Step::StillAsksPermission,
-            "elicitation_dialog" | "elicitation_url_dialog" => Step::AsksInput,
-            "elicitation_complete" | "elicitation_response" => Step::InputGiven,
-            "idle_prompt" => Step::StillIdle,
+            "permission_prompt" | "worker_permission_prompt" => SessionEvent::PermissionStillPending,
+            "elicitation_dialog" | "elicitation_url_dialog" => SessionEvent::InputRequested,
+            "elicitation_complete" | "elicitation_response" => SessionEvent::InputGiven,
+            "idle_prompt" => SessionEvent::StillIdle,
             // `agent_needs_input` and `agent_completed` are about other sessions, which tell of themselves.
-            _ => Step::Lives,
+            _ => SessionEvent::Alive,
         },
-        _ => Step::Lives,
+        _ => SessionEvent::Alive,
     };
     let session = text(body.session_id).map_or(0, |id| hash(&id));
     let subagent = text(body.agent_id).map(|id| hash(&id));
     // What is said to a person beside the refusal; nothing of it is kept but a time.
-    let words = text(body.last_assistant_message).filter(|_| step == Step::Failed(Failure::RateLimit));
+    let words = text(body.last_assistant_message).filter(|_| step == SessionEvent::TurnFailed(TurnFailure::RateLimit));
     let retry_at = words.and_then(|words| retry_at(&words, now));
     let moment = moment(&name, subagent.is_some(), body.prompt);
     let cwd = text(body.cwd).map(Cow::into_owned);
@@ -101,26 +101,26 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
 
 /// Where an event can be answered by a stop. Claude Code 2.1.329 obeys it at these, and at `Stop`, where it stops anyway;
 /// at `PostToolUseFailure`, which `PostToolBatch` follows, and at `PermissionRequest` it does not.
-fn moment(event: &str, is_subagent: bool, prompt: Option<&RawValue>) -> Option<Moment> {
+fn moment(event: &str, is_subagent: bool, prompt: Option<&RawValue>) -> Option<BlockingHook> {
     match event {
         // How it hears of the end of a background task or subagent. No more of a prompt is looked at than this.
         // What a subagent is asked is its parent's doing, and lifts nothing.
-        "UserPromptSubmit" if is_subagent => Some(Moment::Resumed),
+        "UserPromptSubmit" if is_subagent => Some(BlockingHook::Resumed),
         "UserPromptSubmit" if prompt.is_some_and(|prompt| prompt.get().starts_with("\"<task-notification>")) => {
-            Some(Moment::Resumed)
+            Some(BlockingHook::Resumed)
         }
-        "UserPromptSubmit" => Some(Moment::Prompted),
-        "PreToolUse" => Some(Moment::BeforeTool),
-        "PostToolUse" | "PostToolBatch" => Some(Moment::AfterTool),
+        "UserPromptSubmit" => Some(BlockingHook::Prompted),
+        "PreToolUse" => Some(BlockingHook::BeforeTool),
+        "PostToolUse" | "PostToolBatch" => Some(BlockingHook::AfterTool),
         _ => None,
     }
 }
 
 /// The answer that stops it. `continue: false` alone lets the tool run first that it asked about.
-fn stop(moment: Moment, why: &str) -> String {
+fn stop(moment: BlockingHook, why: &str) -> String {
     let why = format!("stopped by lookout: {why}");
     let mut answer = json!({"continue": false, "stopReason": why});
-    if moment == Moment::BeforeTool
+    if moment == BlockingHook::BeforeTool
         && let Some(answer) = answer.as_object_mut()
     {
         let denied = json!({
@@ -145,10 +145,10 @@ fn has_live_task(tasks: Option<&RawValue>) -> bool {
 }
 
 /// Why a turn failed.
-fn failure(error: Option<&str>) -> Failure {
+fn failure(error: Option<&str>) -> TurnFailure {
     let reason = match error {
-        Some("rate_limit") => return Failure::RateLimit,
-        Some("overloaded") => return Failure::Overload,
+        Some("rate_limit") => return TurnFailure::RateLimit,
+        Some("overloaded") => return TurnFailure::Overload,
         Some("authentication_failed") => "failed by authentication",
         Some("oauth_org_not_allowed") => "failed by an organization that is not allowed",
         Some("billing_error") => "failed by billing",
@@ -157,7 +157,7 @@ fn failure(error: Option<&str>) -> Failure {
         Some("server_error") => "failed by server error",
         Some("max_output_tokens") => "failed by the limit of output tokens",
         None | Some("unknown") => "failed by unknown error",
-        Some(other) => return Failure::Error(Arc::from(format!("failed by {}", other.replace('_', " ")))),
+        Some(other) => return TurnFailure::Error(Arc::from(format!("failed by {}", other.replace('_', " ")))),
     };
-    Failure::Error(Arc::from(reason))
+    TurnFailure::Error(Arc::from(reason))
 }

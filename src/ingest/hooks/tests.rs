@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::claude_code::TOOL;
 use super::*;
-use crate::model::hook::{End, Failure, Step};
+use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 
 /// Saturday, 2026-11-21, at noon in UTC.
 const NOON: Time = Time::from_millis(1_795_262_400_000);
@@ -20,7 +20,7 @@ fn read(body: &str) -> Result<HookEvent, HookError> {
     TOOL.decode(body.as_bytes(), NOON)
 }
 
-fn check(event: &str, fields: Json, expected: &Step) {
+fn check(event: &str, fields: Json, expected: &SessionEvent) {
     assert_eq!(read(&body(event, &fields)).unwrap().step, *expected, "{event} {fields}");
 }
 
@@ -39,56 +39,65 @@ fn a_refusal_tells_until_when_and_nothing_else_does() {
 #[test]
 fn each_event_is_a_step() {
     let bash = || json!({"tool_name": "Bash"});
-    check("SessionStart", json!({"source": "startup"}), &Step::Began);
-    check("SessionStart", json!({"source": "compact"}), &Step::Compacted);
+    check("SessionStart", json!({"source": "startup"}), &SessionEvent::Began);
+    check("SessionStart", json!({"source": "compact"}), &SessionEvent::CompactionEnded);
     for (reason, end) in [
-        ("clear", End::Replaced),
-        ("resume", End::Replaced),
-        ("logout", End::Left),
-        ("prompt_input_exit", End::Left),
-        ("other", End::Over),
-        ("bypass_permissions_disabled", End::Over),
+        ("clear", SessionEnd::Replaced),
+        ("resume", SessionEnd::Replaced),
+        ("logout", SessionEnd::UserExit),
+        ("prompt_input_exit", SessionEnd::UserExit),
+        ("other", SessionEnd::Exited),
+        ("bypass_permissions_disabled", SessionEnd::Exited),
     ] {
-        check("SessionEnd", json!({"reason": reason}), &Step::Ended(end));
+        check("SessionEnd", json!({"reason": reason}), &SessionEvent::Ended(end));
     }
-    check("UserPromptSubmit", json!({"prompt": "hi"}), &Step::Prompted);
-    check("PreToolUse", bash(), &Step::ToolBegan { tool: "Bash".into(), asks: None });
-    let question = Step::ToolBegan { tool: "AskUserQuestion".into(), asks: Some("an answer to its question".into()) };
+    check("UserPromptSubmit", json!({"prompt": "hi"}), &SessionEvent::Prompted);
+    check("PreToolUse", bash(), &SessionEvent::ToolBegan { tool: "Bash".into(), asks: None });
+    let question =
+        SessionEvent::ToolBegan { tool: "AskUserQuestion".into(), asks: Some("an answer to its question".into()) };
     check("PreToolUse", json!({"tool_name": "AskUserQuestion"}), &question);
-    let plan = Step::ToolBegan { tool: "ExitPlanMode".into(), asks: Some("approval of its plan".into()) };
+    let plan = SessionEvent::ToolBegan { tool: "ExitPlanMode".into(), asks: Some("approval of its plan".into()) };
     check("PreToolUse", json!({"tool_name": "ExitPlanMode"}), &plan);
     for event in ["PostToolUse", "PostToolUseFailure", "PermissionDenied"] {
-        check(event, bash(), &Step::ToolEnded("Bash".into()));
+        check(event, bash(), &SessionEvent::ToolEnded("Bash".into()));
     }
-    check("PostToolBatch", json!({"tool_calls": []}), &Step::ToolsEnded);
-    check("PermissionRequest", bash(), &Step::AsksPermission("Bash".into()));
-    check("Elicitation", json!({}), &Step::AsksInput);
-    check("ElicitationResult", json!({}), &Step::InputGiven);
-    check("Stop", json!({"background_tasks": []}), &Step::Stopped { in_background: false });
-    check("Stop", json!({"background_tasks": [{"status": "completed"}]}), &Step::Stopped { in_background: false });
-    check("Stop", json!({"background_tasks": [{"status": "running"}]}), &Step::Stopped { in_background: true });
-    check("StopFailure", json!({"error": "rate_limit"}), &Step::Failed(Failure::RateLimit));
-    check("StopFailure", json!({"error": "overloaded"}), &Step::Failed(Failure::Overload));
+    check("PostToolBatch", json!({"tool_calls": []}), &SessionEvent::ToolsEnded);
+    check("PermissionRequest", bash(), &SessionEvent::PermissionRequested("Bash".into()));
+    check("Elicitation", json!({}), &SessionEvent::InputRequested);
+    check("ElicitationResult", json!({}), &SessionEvent::InputGiven);
+    check("Stop", json!({"background_tasks": []}), &SessionEvent::TurnEnded { in_background: false });
+    check(
+        "Stop",
+        json!({"background_tasks": [{"status": "completed"}]}),
+        &SessionEvent::TurnEnded { in_background: false },
+    );
+    check(
+        "Stop",
+        json!({"background_tasks": [{"status": "running"}]}),
+        &SessionEvent::TurnEnded { in_background: true },
+    );
+    check("StopFailure", json!({"error": "rate_limit"}), &SessionEvent::TurnFailed(TurnFailure::RateLimit));
+    check("StopFailure", json!({"error": "overloaded"}), &SessionEvent::TurnFailed(TurnFailure::Overload));
     for (error, reason) in [
         ("billing_error", "failed by billing"),
         ("server_error", "failed by server error"),
         ("brand_new", "failed by brand new"),
         ("what the user said", "failed by unknown error"),
     ] {
-        check("StopFailure", json!({"error": error}), &Step::Failed(Failure::Error(reason.into())));
+        check("StopFailure", json!({"error": error}), &SessionEvent::TurnFailed(TurnFailure::Error(reason.into())));
     }
-    check("SubagentStart", json!({"agent_id": "x"}), &Step::SubagentBegan);
-    check("SubagentStop", json!({"agent_id": "x"}), &Step::SubagentEnded);
-    check("PreCompact", json!({"trigger": "auto"}), &Step::Compacts);
-    check("PostCompact", json!({"trigger": "auto"}), &Step::Compacted);
+    check("SubagentStart", json!({"agent_id": "x"}), &SessionEvent::SubagentBegan);
+    check("SubagentStop", json!({"agent_id": "x"}), &SessionEvent::SubagentEnded);
+    check("PreCompact", json!({"trigger": "auto"}), &SessionEvent::CompactionBegan);
+    check("PostCompact", json!({"trigger": "auto"}), &SessionEvent::CompactionEnded);
     for (kind, step) in [
-        ("permission_prompt", Step::StillAsksPermission),
-        ("idle_prompt", Step::StillIdle),
-        ("elicitation_dialog", Step::AsksInput),
-        ("elicitation_response", Step::InputGiven),
-        ("elicitation_url_dialog", Step::AsksInput),
-        ("agent_needs_input", Step::Lives),
-        ("auth_success", Step::Lives),
+        ("permission_prompt", SessionEvent::PermissionStillPending),
+        ("idle_prompt", SessionEvent::StillIdle),
+        ("elicitation_dialog", SessionEvent::InputRequested),
+        ("elicitation_response", SessionEvent::InputGiven),
+        ("elicitation_url_dialog", SessionEvent::InputRequested),
+        ("agent_needs_input", SessionEvent::Alive),
+        ("auth_success", SessionEvent::Alive),
     ] {
         check("Notification", json!({"notification_type": kind}), &step);
     }
@@ -112,7 +121,7 @@ fn each_event_is_a_step() {
         "MessageDisplay",
         "PreSkillShellCommand",
     ] {
-        check(event, json!({}), &Step::Lives);
+        check(event, json!({}), &SessionEvent::Alive);
     }
 }
 
@@ -121,13 +130,13 @@ fn it_is_known_where_a_session_can_be_stopped_and_how() {
     let moment = |event: &str, fields: Json| read(&body(event, &fields)).unwrap().moment;
     let woken = json!({"prompt": "<task-notification>\n<task-id>a</task-id>"});
     for (event, fields, expected) in [
-        ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(Moment::Prompted)),
-        ("UserPromptSubmit", json!({}), Some(Moment::Prompted)),
-        ("UserPromptSubmit", woken, Some(Moment::Resumed)),
-        ("UserPromptSubmit", json!({"agent_id": "x", "prompt": "go on"}), Some(Moment::Resumed)),
-        ("PreToolUse", json!({"agent_id": "x"}), Some(Moment::BeforeTool)),
-        ("PostToolUse", json!({}), Some(Moment::AfterTool)),
-        ("PostToolBatch", json!({}), Some(Moment::AfterTool)),
+        ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(BlockingHook::Prompted)),
+        ("UserPromptSubmit", json!({}), Some(BlockingHook::Prompted)),
+        ("UserPromptSubmit", woken, Some(BlockingHook::Resumed)),
+        ("UserPromptSubmit", json!({"agent_id": "x", "prompt": "go on"}), Some(BlockingHook::Resumed)),
+        ("PreToolUse", json!({"agent_id": "x"}), Some(BlockingHook::BeforeTool)),
+        ("PostToolUse", json!({}), Some(BlockingHook::AfterTool)),
+        ("PostToolBatch", json!({}), Some(BlockingHook::AfterTool)),
         ("PostToolUseFailure", json!({}), None),
         ("PermissionRequest", json!({}), None),
         ("Stop", json!({}), None),
@@ -136,22 +145,23 @@ fn it_is_known_where_a_session_can_be_stopped_and_how() {
     ] {
         assert_eq!(moment(event, fields), expected, "{event}");
     }
-    let answer =
-        |moment: Moment| serde_json::from_str::<Json>(&(TOOL.stop)(moment, "a \"b\" used 2 of its 1 tokens")).unwrap();
+    let answer = |moment: BlockingHook| {
+        serde_json::from_str::<Json>(&(TOOL.stop)(moment, "a \"b\" used 2 of its 1 tokens")).unwrap()
+    };
     let why = "stopped by lookout: a \"b\" used 2 of its 1 tokens";
-    for moment in [Moment::Prompted, Moment::Resumed, Moment::AfterTool] {
+    for moment in [BlockingHook::Prompted, BlockingHook::Resumed, BlockingHook::AfterTool] {
         assert_eq!(answer(moment), json!({"continue": false, "stopReason": why}));
     }
     let denied = json!({"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": why});
     let expected = json!({"continue": false, "stopReason": why, "hookSpecificOutput": denied});
-    assert_eq!(answer(Moment::BeforeTool), expected);
+    assert_eq!(answer(BlockingHook::BeforeTool), expected);
 }
 
 #[test]
 fn fields_of_another_type_count_as_absent() {
-    check("PermissionRequest", json!({"tool_name": ["Bash"]}), &Step::AsksPermission("a tool".into()));
-    check("PermissionRequest", json!({"tool_name": "rm -rf /"}), &Step::AsksPermission("a tool".into()));
-    check("Stop", json!({"background_tasks": {"a": 1}}), &Step::Stopped { in_background: false });
+    check("PermissionRequest", json!({"tool_name": ["Bash"]}), &SessionEvent::PermissionRequested("a tool".into()));
+    check("PermissionRequest", json!({"tool_name": "rm -rf /"}), &SessionEvent::PermissionRequested("a tool".into()));
+    check("Stop", json!({"background_tasks": {"a": 1}}), &SessionEvent::TurnEnded { in_background: false });
     assert_eq!(read(&body("Stop", &json!({"agent_id": 7}))).unwrap().subagent, None);
 }
 

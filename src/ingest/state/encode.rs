@@ -80,9 +80,9 @@ fn agent(update: &AgentUpdate<'_>) -> Value {
         reviews_failed,
         rate_limits,
         index: _,
-        is_activity_unread: _,
+        is_last_activity_unreadable: _,
         // It follows from the rest when that is read.
-        refusal: _,
+        rate_limit_hit: _,
     } = update;
     let none = || Fields(Map::new());
     let mut fields = none();
@@ -193,7 +193,7 @@ mod tests {
                 status: status.map(|place| AgentStatus::ALL[place]),
                 running,
                 ended: running == Some(false),
-                refusal: None,
+                rate_limit_hit: None,
                 reason: owned(reason),
                 task_id: owned(task),
                 task_started_at: past(0),
@@ -202,7 +202,7 @@ mod tests {
                 context_window_ratio,
                 restart_count: count(0),
                 last_activity: past(1),
-                is_activity_unread: false,
+                is_last_activity_unreadable: false,
                 estimated_completion: match completion {
                     Patch::Set(millis) => Patch::Set(Time::from_millis(now().as_millis() + millis)),
                     Patch::Clear => Patch::Clear,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::update::Ordinal;
-use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, Input, Patch};
+use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, InputKind, Patch};
 
 const NOW: &str = "2026-11-21T02:10:00Z";
 
@@ -53,7 +53,7 @@ fn check_fault(batch: &Batch<'_>, agent: &str, reason: &str, part: &str) {
     let rejected = batch.rejected.first().unwrap_or_else(|| panic!("{agent} was taken"));
     assert_eq!(rejected.reason.as_str(), reason, "{agent}");
     assert!(rejected.error.contains(part), "{agent}: {}", rejected.error);
-    assert!(Input::State.reasons().contains(&rejected.reason));
+    assert!(InputKind::State.reasons().contains(&rejected.reason));
 }
 
 /// A body with a field of its own that can't be read: the rest counts.
@@ -324,7 +324,7 @@ fn a_bad_value_costs_itself_and_not_its_agent() {
     );
     let agent = &read.agents[0];
     assert_eq!((agent.status, agent.tokens[0], agent.tokens[1]), (None, None, Some(5)));
-    assert_eq!((&agent.phase, agent.is_activity_unread), (&Patch::Set("plan".into()), true));
+    assert_eq!((&agent.phase, agent.is_last_activity_unreadable), (&Patch::Set("plan".into()), true));
     let limits = agent.rate_limits.as_ref().expect("limits");
     assert_eq!((limits.len(), limits[0].limit, limits[0].remaining), (1, None, Some(3)));
     let fields: Vec<_> = read.rejected.iter().map(|rejected| rejected.field).collect();

@@ -10,7 +10,7 @@ fn world() -> World {
 
 /// One that forgets after an hour.
 fn forgetful() -> World {
-    World::new(Settings { agents: AgentsConfig::default(), ..settings() }, "rules: []")
+    World::new(FleetSettings { agents: AgentsConfig::default(), ..settings() }, "rules: []")
 }
 
 fn active(last: i64) -> AgentUpdate<'static> {
@@ -213,7 +213,7 @@ fn a_long_task_is_found_by_the_time_worked_on_it() {
 #[test]
 fn who_should_be_there_is_missed_after_its_time() {
     let expected = vec![ExpectedConfig { project: "shop".into(), agents: vec!["boss".into()], count: Some(2) }];
-    let mut world = World::new(Settings { expected, ..settings() }, "rules: []");
+    let mut world = World::new(FleetSettings { expected, ..settings() }, "rules: []");
     world.until(400);
     let rules = ["AgentMissing", "FleetTooSmall"];
     let missing = [

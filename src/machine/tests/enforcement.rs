@@ -10,16 +10,16 @@ use super::{Event, Machine, at};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::enforcement::{Enforcement, StopOrders};
-use crate::fleet::config::{Action, AgentsConfig, BudgetsConfig, Limit};
+use crate::fleet::config::{AgentsConfig, BudgetAction, BudgetLimit, BudgetsConfig};
 use crate::ingest::decode_usage;
 use crate::ingest::hooks::claude_code::TOOL;
 use crate::machine::{Effects, Memory, Settings};
-use crate::model::hook::Moment;
+use crate::model::hook::BlockingHook;
 use crate::model::{Agent, Level, Notice, ReceiverPolicy, Stop};
 use crate::rules::compile::RuleSettings;
 
-fn stops<T>(limit: T) -> Option<Limit<T>> {
-    Some(Limit { limit, action: Action::Stop })
+fn stops<T>(limit: T) -> Option<BudgetLimit<T>> {
+    Some(BudgetLimit { limit, action: BudgetAction::Stop })
 }
 
 /// Budgets of 100 tokens for a task, 1000 for a day, two dollars for a day, all of which stop.
@@ -57,7 +57,7 @@ impl World {
         let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
         let agents = AgentsConfig { forget_after: Duration::from_secs(40_000), ..AgentsConfig::default() };
         Settings {
-            fleet: crate::fleet::Settings {
+            fleet: crate::fleet::FleetSettings {
                 agents,
                 expected: Vec::new(),
                 budgets,
@@ -103,7 +103,7 @@ impl World {
         self.step(seconds, Event::Usage(decode_usage(&body).expect("usage")));
     }
 
-    fn order(&self, whom: (&Arc<str>, &Arc<str>), moment: Moment) -> Option<Stop> {
+    fn order(&self, whom: (&Arc<str>, &Arc<str>), moment: BlockingHook) -> Option<Stop> {
         self.orders.order(whom, moment).cloned()
     }
 

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::hook::{End, Failure, Step};
+use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 use crate::model::update::UsageUpdate;
-use crate::model::{AgentTelemetry, Hook, Refusal};
+use crate::model::{AgentTelemetry, Hook, RateLimitHit};
 use crate::rules::{ForEach, Indicator, Measure};
 
 /// Rules of every kind, with thresholds and windows of seconds.
@@ -74,19 +74,19 @@ enum Happening {
 }
 
 /// What a hook can tell.
-fn steps() -> Vec<Step> {
+fn steps() -> Vec<SessionEvent> {
     vec![
-        Step::Prompted,
-        Step::ToolBegan { tool: "Bash".into(), asks: None },
-        Step::AsksPermission("Bash".into()),
-        Step::StillIdle,
-        Step::SubagentBegan,
-        Step::SubagentEnded,
-        Step::Stopped { in_background: false },
-        Step::Failed(Failure::RateLimit),
-        Step::Failed(Failure::Error("no space".into())),
-        Step::Lives,
-        Step::Ended(End::Over),
+        SessionEvent::Prompted,
+        SessionEvent::ToolBegan { tool: "Bash".into(), asks: None },
+        SessionEvent::PermissionRequested("Bash".into()),
+        SessionEvent::StillIdle,
+        SessionEvent::SubagentBegan,
+        SessionEvent::SubagentEnded,
+        SessionEvent::TurnEnded { in_background: false },
+        SessionEvent::TurnFailed(TurnFailure::RateLimit),
+        SessionEvent::TurnFailed(TurnFailure::Error("no space".into())),
+        SessionEvent::Alive,
+        SessionEvent::Ended(SessionEnd::Exited),
     ]
 }
 
@@ -181,8 +181,16 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
         Happening::Hook(name, step) => {
             let step = steps().swap_remove(usize::from(*step));
             let (project, agent, agent_type) = ("shop".into(), format!("agent{name}").into(), "custom".into());
-            let hook =
-                Hook { project, agent, agent_type, session: 1, subagent: None, step, retry_at: None, stop: None };
+            let hook = Hook {
+                project,
+                agent,
+                agent_type,
+                session: 1,
+                subagent: None,
+                event: step,
+                retry_at: None,
+                stop: None,
+            };
             world.take(second, Event::Hook(hook));
         }
         Happening::Telemetry(name, [tokens, requests, errors, retries], is_refused) => {
@@ -195,7 +203,8 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
                 rate_limit_hits: u64::from(*is_refused),
                 retries: u64::from(*retries),
                 active: (*retries > 1).then(|| at(second)),
-                refused: is_refused.then(|| (at(second), Refusal { provider: None, until: Some(at(second + 40)) })),
+                rate_limited: is_refused
+                    .then(|| (at(second), RateLimitHit { provider: None, until: Some(at(second + 40)) })),
                 answered: (*requests > 2).then(|| at(second)),
                 ..AgentTelemetry::default()
             };
@@ -228,7 +237,7 @@ fn the_rules_of_the_histories_read_all_that_there_is_of_agents() {
         .filter_map(|rule| if let Measure::Now(indicator) = rule.value { Some(indicator) } else { None })
         .collect();
     for indicator in Indicator::ALL.iter().filter(|it| it.for_each().contains(&ForEach::Agent)) {
-        assert!(read.contains(indicator), "no rule of the histories reads {}", indicator.word());
+        assert!(read.contains(indicator), "no rule of the histories reads {}", indicator.name());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::model::AgentStatus::{Idle, Running};
 fn own(rule: &str) -> World {
     let expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["boss".into(), "aide".into()], count: None }];
-    World::new(Settings { expected, ..settings() }, &format!("rules:\n  - {{{rule}}}\n"))
+    World::new(FleetSettings { expected, ..settings() }, &format!("rules:\n  - {{{rule}}}\n"))
 }
 
 #[test]

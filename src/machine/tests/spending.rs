@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Running, WaitingReview};
 use crate::model::Subject;
-use crate::rules::Facts;
+use crate::rules::TemplateData;
 
 const FORECASTS: [&str; 2] = ["DayTokenForecast", "DayCostForecast"];
 
-fn budgeted() -> Settings {
+fn budgeted() -> FleetSettings {
     let mut settings = settings();
     settings.budgets.tokens_per_day = Some(1_000_000.into());
     settings.budgets.cost_usd_per_day = Some(10.0.into());
@@ -102,7 +102,7 @@ fn a_forecast_is_told_by_the_clock_of_the_budgets_zone() {
     let subject = Subject::Agent { project: "shop".into(), name: "a".into() };
     let zone = world.simulation.fleet().time_zone();
     let now = Time::parse("2026-11-21T11:05:30Z").expect("a time");
-    let facts = |value| Facts {
+    let facts = |value| TemplateData {
         subject: &subject,
         level: Level::Warning,
         value,

@@ -63,7 +63,7 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     writer.family(&names::AGENT_LAST_ACTIVITY, |series| {
         for agent in agents {
             if let Some(at) = agent.last_activity {
-                series.line(&agent.labels).time(snapshot.wall.show(at));
+                series.line(&agent.labels).time(snapshot.wall.to_wall(at));
             }
         }
     });
@@ -87,7 +87,7 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     writer.family(&names::AGENT_ESTIMATED_COMPLETION, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(at) = agent.estimated_completion {
-                series.line(&agent.labels).time(snapshot.wall.show(at));
+                series.line(&agent.labels).time(snapshot.wall.to_wall(at));
             }
         }
     });
@@ -178,7 +178,7 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
     writer.family(&names::AGENT_RATE_LIMIT_RESET, |series| {
         for (agent, limit) in rate_limits(agents) {
             if let Some(at) = limit.reset_at {
-                limit_line(series, agent, limit).time(snapshot.wall.show(at));
+                limit_line(series, agent, limit).time(snapshot.wall.to_wall(at));
             }
         }
     });
@@ -191,7 +191,7 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
     writer.family(&names::AGENT_LIMITED_UNTIL, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(until) = agent.limited.as_ref().and_then(|limited| limited.until) {
-                series.line(&agent.labels).time(snapshot.wall.show(until));
+                series.line(&agent.labels).time(snapshot.wall.to_wall(until));
             }
         }
     });

@@ -2,7 +2,7 @@
 
 use crate::metrics::names::{self, Family};
 use crate::metrics::series::{Writer, tails};
-use crate::model::project::{Durations, REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
+use crate::model::project::{DurationHistogram, REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::{AgentStatus, ComponentStatus, Health, Project, Snapshot, TokenType};
 
 /// Writes them all.
@@ -39,7 +39,7 @@ fn histogram(
     snapshot: &Snapshot,
     family: &Family,
     bounds: &[f64],
-    of: impl Fn(&Project) -> &Durations,
+    of: impl Fn(&Project) -> &DurationHistogram,
 ) {
     // With their fraction, as client libraries write them, so that the strings are the same everywhere.
     let bounds: Vec<String> = bounds.iter().map(|bound| format!("{bound:?}")).collect();

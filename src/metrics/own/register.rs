@@ -10,7 +10,7 @@ use super::{
     CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SUPPRESSED,
 };
 use crate::metrics::names;
-use crate::model::{Budget, Input, RejectReason};
+use crate::model::{Budget, InputKind, RejectReason};
 
 impl Own {
     /// The metrics of a program that just started: closed label sets at 0.
@@ -40,7 +40,7 @@ impl Own {
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
             registry,
-            ingested: Input::ALL
+            ingested: InputKind::ALL
                 .map(|input| ingested.get_or_create_owned(&[(label(&names::INGESTED, 0), input.as_str().to_owned())])),
             rejected: rejected_items,
             evaluation_duration: evaluation,
@@ -61,7 +61,7 @@ impl Own {
             reload_successful,
             reload_success,
         };
-        for input in Input::ALL {
+        for input in InputKind::ALL {
             for reason in input.reasons() {
                 own.rejected.get_or_create_owned(&rejected(input, *reason));
             }
@@ -105,7 +105,7 @@ fn label(family: &names::Family, place: usize) -> &'static str {
 }
 
 /// The labels of `lookout_rejected_total`.
-pub(super) fn rejected(input: Input, reason: RejectReason) -> Labels<2> {
+pub(super) fn rejected(input: InputKind, reason: RejectReason) -> Labels<2> {
     [(label(&names::REJECTED, 0), input.as_str().to_owned()), (label(&names::REJECTED, 1), reason.as_str().to_owned())]
 }
 

@@ -38,9 +38,9 @@ fn closed_label_sets_start_at_0() {
 fn what_is_counted_is_shown() {
     let own = Own::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
-    own.ingested(Input::State, 100);
-    own.ingested(Input::Poll, 3);
-    own.rejected(Input::State, RejectReason::SeriesCap, 2);
+    own.ingested(InputKind::State, 100);
+    own.ingested(InputKind::Poll, 3);
+    own.rejected(InputKind::State, RejectReason::SeriesCap, 2);
     own.evaluated(Duration::from_micros(20));
     own.outbox("ops", 4, 1.5);
     own.suppressed("cooldown", 2);

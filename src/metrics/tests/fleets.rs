@@ -9,8 +9,8 @@ use crate::model::labels::{agent_labels, component_labels, project_labels};
 use crate::model::project::{REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::snapshot::Budgets;
 use crate::model::{
-    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, Refusal, Snapshot, Source,
-    Task, Time,
+    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, RateLimitHit, Snapshot,
+    Source, Task, Time,
 };
 
 pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
@@ -59,7 +59,8 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
         remaining: Some(12),
         reset_at: Some(NOW.plus(Duration::from_millis(30_500))),
     });
-    agent.refused(NOW, &Refusal { provider: None, until: Some(NOW.plus(Duration::from_millis(20_500))) });
+    agent
+        .record_rate_limit(NOW, &RateLimitHit { provider: None, until: Some(NOW.plus(Duration::from_millis(20_500))) });
     agent
 }
 
@@ -92,7 +93,7 @@ pub(super) fn component(project: &str, name: &str, status: ComponentStatus) -> C
         status_since: NOW,
         details: None,
         metrics: Vec::new(),
-        last_heard: NOW,
+        last_seen: NOW,
     }
 }
 

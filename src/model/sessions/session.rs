@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::hook::{Failure, Hook, Step};
+use crate::model::hook::{Hook, SessionEvent, TurnFailure};
 use crate::model::{AgentStatus, Budget, Time};
 
 /// Subagents followed in one session; more are not told apart from none.
@@ -14,7 +14,7 @@ const MAX_WAITS: usize = 8;
 
 /// A question that a person has to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Wait {
+struct OpenQuestion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subagent: Option<u64>,
     /// The tool that it is about, where it is known.
@@ -26,11 +26,11 @@ struct Wait {
 /// What the session's own agent does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Main {
+enum SessionState {
     Idle,
     Working,
     Background,
-    Failed(Failure),
+    Failed(TurnFailure),
     /// It was told to stop.
     Braked(Budget),
 }
@@ -46,7 +46,7 @@ pub struct Prompt {
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(super) struct HookSession {
     pub(super) id: u64,
     pub(super) seen: Time,
     /// When it was first heard of, or began anew.
@@ -57,16 +57,16 @@ pub(super) struct Session {
     pub(super) is_superseded: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prompt: Option<Prompt>,
-    main: Main,
+    main: SessionState,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) subagents: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    waits: Vec<Wait>,
+    waits: Vec<OpenQuestion>,
     #[serde(default)]
     is_compacting: bool,
 }
 
-impl Session {
+impl HookSession {
     pub(super) const fn new(id: u64, now: Time) -> Self {
         Self {
             id,
@@ -74,7 +74,7 @@ impl Session {
             began: now,
             is_superseded: false,
             prompt: None,
-            main: Main::Idle,
+            main: SessionState::Idle,
             subagents: Vec::new(),
             waits: Vec::new(),
             is_compacting: false,
@@ -89,44 +89,56 @@ impl Session {
         if let Some(stop) = &hook.stop {
             return self.brake(by, stop.budget);
         }
-        match &hook.step {
+        match &hook.event {
             // A subagent has prompts, turns and ends of its own; none of them is its parent's.
-            Step::Began | Step::Prompted | Step::Compacts | Step::Compacted if by.is_some() => self.works(by),
-            Step::Stopped { .. } | Step::Failed(_) | Step::Ended(_) | Step::StillIdle if by.is_some() => {
+            SessionEvent::Began
+            | SessionEvent::Prompted
+            | SessionEvent::CompactionBegan
+            | SessionEvent::CompactionEnded
+                if by.is_some() =>
+            {
+                self.works(by)
+            }
+            SessionEvent::TurnEnded { .. }
+            | SessionEvent::TurnFailed(_)
+            | SessionEvent::Ended(_)
+            | SessionEvent::StillIdle
+                if by.is_some() =>
+            {
                 self.subagent_ended(by);
             }
-            Step::Lives | Step::Ended(_) => return,
-            Step::Began => *self = Self::new(self.id, now),
-            Step::Compacts | Step::Compacted => {}
-            Step::Prompted => {
+            SessionEvent::Alive | SessionEvent::Ended(_) => return,
+            SessionEvent::Began => *self = Self::new(self.id, now),
+            SessionEvent::CompactionBegan | SessionEvent::CompactionEnded => {}
+            SessionEvent::Prompted => {
                 self.waits.clear();
                 // Whatever it still had to do, it was interrupted in.
                 self.prompt = None;
-                self.main = Main::Working;
+                self.main = SessionState::Working;
             }
-            Step::ToolBegan { tool, asks } => {
+            SessionEvent::ToolBegan { tool, asks } => {
                 // Whoever goes on to a next step has its answer.
                 self.waits.retain(|wait| wait.subagent != by);
                 if by.is_none() {
                     // It may, or would have been stopped again.
-                    self.main = Main::Working;
+                    self.main = SessionState::Working;
                 }
                 self.works(by);
                 if let Some(reason) = asks {
                     self.wait(by, Some(tool), Arc::clone(reason));
                 }
             }
-            Step::ToolEnded(tool) => {
+            SessionEvent::ToolEnded(tool) => {
                 // Another tool may end beside one that waits for permission.
                 self.waits
                     .retain(|wait| wait.subagent != by || wait.tool.as_ref().is_some_and(|waiting| waiting != tool));
                 self.works(by);
             }
-            Step::ToolsEnded => {
+            SessionEvent::ToolsEnded => {
                 self.waits.retain(|wait| wait.subagent != by);
                 self.works(by);
             }
-            Step::AsksPermission(tool) => {
+            SessionEvent::PermissionRequested(tool) => {
                 self.works(by);
                 // A question or a plan that is shown already says what is waited for.
                 let is_shown = self.waits.iter().any(|wait| wait.subagent == by && wait.tool.as_ref() == Some(tool));
@@ -134,41 +146,43 @@ impl Session {
                     self.wait(by, Some(tool), Arc::from(format!("permission to run {tool}")));
                 }
             }
-            Step::AsksInput if self.waits.is_empty() => self.wait(by, None, Arc::from("input")),
-            Step::InputGiven => self.waits.retain(|wait| wait.subagent != by || wait.tool.is_some()),
+            SessionEvent::InputRequested if self.waits.is_empty() => self.wait(by, None, Arc::from("input")),
+            SessionEvent::InputGiven => self.waits.retain(|wait| wait.subagent != by || wait.tool.is_some()),
             // It follows the request that named the tool, and says less.
-            Step::StillAsksPermission if self.waits.is_empty() => self.wait(by, None, Arc::from("permission")),
-            Step::AsksInput | Step::StillAsksPermission => {}
-            Step::StillIdle => {
+            SessionEvent::PermissionStillPending if self.waits.is_empty() => {
+                self.wait(by, None, Arc::from("permission"))
+            }
+            SessionEvent::InputRequested | SessionEvent::PermissionStillPending => {}
+            SessionEvent::StillIdle => {
                 // An interruption by a person ends the work without a word; this is the first that is heard of it.
                 self.waits.retain(|wait| wait.subagent.is_some());
-                if self.main == Main::Working {
-                    self.main = Main::Idle;
+                if self.main == SessionState::Working {
+                    self.main = SessionState::Idle;
                 }
             }
-            Step::Stopped { in_background } => {
+            SessionEvent::TurnEnded { in_background } => {
                 self.waits.retain(|wait| wait.subagent.is_some());
                 if self.braked().is_none() {
-                    self.main = if *in_background { Main::Background } else { Main::Idle };
+                    self.main = if *in_background { SessionState::Background } else { SessionState::Idle };
                 }
             }
-            Step::Failed(failure) => {
+            SessionEvent::TurnFailed(failure) => {
                 self.waits.clear();
-                self.main = Main::Failed(failure.clone());
+                self.main = SessionState::Failed(failure.clone());
             }
-            Step::SubagentBegan => self.works(Some(by.unwrap_or_default())),
-            Step::SubagentEnded => self.subagent_ended(Some(by.unwrap_or_default())),
+            SessionEvent::SubagentBegan => self.works(Some(by.unwrap_or_default())),
+            SessionEvent::SubagentEnded => self.subagent_ended(Some(by.unwrap_or_default())),
         }
         if by.is_none() {
-            self.is_compacting = hook.step == Step::Compacts;
+            self.is_compacting = hook.event == SessionEvent::CompactionBegan;
         }
         match (&self.main, self.prompt) {
-            (Main::Working, None) => {
+            (SessionState::Working, None) => {
                 *prompts += 1;
                 self.prompt = Some(Prompt { number: *prompts, since: now });
             }
             // What it was stopped in stays as it is until it is told something else.
-            (Main::Working | Main::Braked(_), Some(_)) | (_, None) => {}
+            (SessionState::Working | SessionState::Braked(_), Some(_)) | (_, None) => {}
             (_, Some(_)) => self.prompt = None,
         }
     }
@@ -177,7 +191,7 @@ impl Session {
     fn brake(&mut self, by: Option<u64>, budget: Budget) {
         self.waits.retain(|wait| wait.subagent != by);
         match by {
-            None => (self.main, self.is_compacting) = (Main::Braked(budget), false),
+            None => (self.main, self.is_compacting) = (SessionState::Braked(budget), false),
             Some(subagent) => self.subagents.retain(|one| *one != subagent),
         }
     }
@@ -191,7 +205,7 @@ impl Session {
         match by {
             // The end of a tool that was running beside the one that was stopped.
             None if self.braked().is_some() => {}
-            None => self.main = Main::Working,
+            None => self.main = SessionState::Working,
             Some(subagent) if self.subagents.contains(&subagent) => {}
             Some(subagent) if self.subagents.len() < MAX_SUBAGENTS => self.subagents.push(subagent),
             Some(_) => {}
@@ -200,23 +214,23 @@ impl Session {
 
     fn wait(&mut self, subagent: Option<u64>, tool: Option<&Arc<str>>, reason: Arc<str>) {
         if self.waits.len() < MAX_WAITS {
-            self.waits.push(Wait { subagent, tool: tool.cloned(), reason });
+            self.waits.push(OpenQuestion { subagent, tool: tool.cloned(), reason });
         }
     }
 
     /// Why what it was told last did not come to an end.
-    pub(super) const fn failure(&self) -> Option<&Failure> {
+    pub(super) const fn failure(&self) -> Option<&TurnFailure> {
         match &self.main {
-            Main::Failed(failure) => Some(failure),
+            SessionState::Failed(failure) => Some(failure),
             _ => None,
         }
     }
 
     /// Ends its wait for the end of a rate limit; whether it waited for that.
     pub(super) fn limit_is_over(&mut self) -> bool {
-        let waits = self.failure() == Some(&Failure::RateLimit);
+        let waits = self.failure() == Some(&TurnFailure::RateLimit);
         if waits {
-            self.main = Main::Idle;
+            self.main = SessionState::Idle;
         }
         waits
     }
@@ -224,7 +238,7 @@ impl Session {
     /// For which budget it was told to stop.
     pub(super) const fn braked(&self) -> Option<Budget> {
         match &self.main {
-            Main::Braked(budget) => Some(*budget),
+            SessionState::Braked(budget) => Some(*budget),
             _ => None,
         }
     }
@@ -244,15 +258,15 @@ impl Session {
             return because(AgentStatus::Running, "compacting its context");
         }
         match (&self.main, self.subagents.is_empty()) {
-            (Main::Working, _) => (AgentStatus::Running, None),
+            (SessionState::Working, _) => (AgentStatus::Running, None),
             (_, false) => because(AgentStatus::Running, "a subagent works"),
-            (Main::Background, true) => because(AgentStatus::Running, "a background task runs"),
-            (Main::Failed(failure), true) if failure.passes() => {
+            (SessionState::Background, true) => because(AgentStatus::Running, "a background task runs"),
+            (SessionState::Failed(failure), true) if failure.is_transient() => {
                 (AgentStatus::WaitingDependency, Some(failure.reason()))
             }
-            (Main::Failed(failure), true) => (AgentStatus::Failed, Some(failure.reason())),
-            (Main::Braked(budget), true) => because(AgentStatus::Paused, budget.reason()),
-            (Main::Idle, true) => (AgentStatus::Idle, None),
+            (SessionState::Failed(failure), true) => (AgentStatus::Failed, Some(failure.reason())),
+            (SessionState::Braked(budget), true) => because(AgentStatus::Paused, budget.reason()),
+            (SessionState::Idle, true) => (AgentStatus::Idle, None),
         }
     }
 

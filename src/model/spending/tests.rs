@@ -8,8 +8,8 @@ fn at(seconds: i64) -> Time {
     Time::from_millis((20_000 * 86_400 + 43_200 + seconds) * 1000)
 }
 
-fn usage(seconds: i64, tokens: u64) -> Usage {
-    Usage {
+fn usage(seconds: i64, tokens: u64) -> UsageReport {
+    UsageReport {
         now: at(seconds),
         started_at: at(0),
         is_total: false,
@@ -35,11 +35,11 @@ fn near(found: Option<f64>, expected: f64) {
 
 #[test]
 fn a_pace_is_known_after_ten_minutes_and_right() {
-    assert_eq!(steady(10, 100, 590).pace(Spent::Tokens, at(590)), None);
+    assert_eq!(steady(10, 100, 590).pace(SpendKind::Tokens, at(590)), None);
     for minutes in [10, 20, 60, 600] {
         let spending = steady(10, 100, minutes * 60);
-        near(spending.pace(Spent::Tokens, at(minutes * 60)), 10.0);
-        near(spending.pace(Spent::Cost, at(minutes * 60)), 0.01);
+        near(spending.pace(SpendKind::Tokens, at(minutes * 60)), 10.0);
+        near(spending.pace(SpendKind::Cost, at(minutes * 60)), 0.01);
     }
 }
 
@@ -47,21 +47,21 @@ fn a_pace_is_known_after_ten_minutes_and_right() {
 fn totals_that_come_seldom_are_spread_over_the_time_between() {
     let mut spending = Spending::new(false);
     for step in 0..=12 {
-        spending.book(&Usage { is_total: true, ..usage(step * 600, if step == 0 { 0 } else { 6_000 }) });
+        spending.book(&UsageReport { is_total: true, ..usage(step * 600, if step == 0 { 0 } else { 6_000 }) });
     }
-    near(spending.pace(Spent::Tokens, at(7_200)), 10.0);
+    near(spending.pace(SpendKind::Tokens, at(7_200)), 10.0);
     // Without a report it is not known that spending goes on: the short window runs out.
-    near(spending.pace(Spent::Tokens, at(7_410)), 5.0);
-    assert_eq!(spending.pace(Spent::Tokens, at(7_560)), Some(0.0));
+    near(spending.pace(SpendKind::Tokens, at(7_410)), 5.0);
+    assert_eq!(spending.pace(SpendKind::Tokens, at(7_560)), Some(0.0));
 }
 
 #[test]
 fn one_burst_is_out_of_the_short_window_within_seven_minutes() {
     let mut spending = steady(10, 0, 3_600);
     spending.book(&usage(3_610, 1_000_000));
-    assert!(spending.pace(Spent::Tokens, at(3_610)).expect("known") > 250.0);
-    assert!(spending.pace(Spent::Tokens, at(4_019)).expect("known") > 0.0);
-    assert_eq!(spending.pace(Spent::Tokens, at(4_020)), Some(0.0));
+    assert!(spending.pace(SpendKind::Tokens, at(3_610)).expect("known") > 250.0);
+    assert!(spending.pace(SpendKind::Tokens, at(4_019)).expect("known") > 0.0);
+    assert_eq!(spending.pace(SpendKind::Tokens, at(4_020)), Some(0.0));
 }
 
 #[test]
@@ -96,19 +96,20 @@ fn a_runaway_does_not_become_the_norm_at_once() {
 fn downtime_is_neither_spending_nor_progress() {
     let mut spending = steady(10, 100, 3_600);
     spending.moved(true);
-    let total = |seconds, started, tokens| Usage { is_total: true, started_at: at(started), ..usage(seconds, tokens) };
+    let total =
+        |seconds, started, tokens| UsageReport { is_total: true, started_at: at(started), ..usage(seconds, tokens) };
     let mut short = spending.clone();
     short.book(&total(3_620, 3_615, 1_000_000));
-    near(short.pace(Spent::Tokens, at(3_620)), 9.5);
+    near(short.pace(SpendKind::Tokens, at(3_620)), 9.5);
     assert_eq!(short.since_progress(), Some(0), "nor does a total count that covers downtime");
     short.book(&total(3_630, 3_615, 100));
     assert_eq!(short.since_progress(), Some(100));
     spending.book(&total(10_000, 9_990, 1_000_000));
-    assert_eq!(spending.pace(Spent::Tokens, at(10_000)), None, "a hole is seen again from its end on");
+    assert_eq!(spending.pace(SpendKind::Tokens, at(10_000)), None, "a hole is seen again from its end on");
     // What is increments came in now, whenever it was used.
     let mut increments = steady(10, 100, 3_600);
     increments.moved(true);
-    increments.book(&Usage { started_at: at(9_990), ..usage(10_000, 70) });
+    increments.book(&UsageReport { started_at: at(9_990), ..usage(10_000, 70) });
     assert_eq!(increments.since_progress(), Some(70));
 }
 
@@ -155,9 +156,9 @@ proptest! {
             let text = serde_json::to_string(&spending).expect("it can be written");
             let again: Spending = serde_json::from_str(&text).expect("it can be read");
             prop_assert_eq!(serde_json::to_string(&again).expect("it can be written"), text);
-            spending.book(&Usage { now: at(now), started_at: at(started), is_total, tokens, cost, idle_since: None });
+            spending.book(&UsageReport { now: at(now), started_at: at(started), is_total, tokens, cost, idle_since: None });
             // Nothing more comes: the pace falls, is never negative, and what is unknown stays so.
-            for what in [Spent::Tokens, Spent::Cost] {
+            for what in [SpendKind::Tokens, SpendKind::Cost] {
                 let mut last = spending.pace(what, at(now));
                 for later in [0, 1, 30, 59, 60, 61, 100, 299, 300, 330, 360, 4_000, 90_000] {
                     let pace = spending.pace(what, at(now + later));
@@ -178,7 +179,7 @@ proptest! {
         for (place, step) in steps.iter().enumerate() {
             let report = usage(place as i64 * 20, *step);
             increments.book(&report);
-            totals.book(&Usage { is_total: true, ..report });
+            totals.book(&UsageReport { is_total: true, ..report });
         }
         prop_assert_eq!(&totals, &increments);
         prop_assert_eq!(totals.since_progress(), Some(steps.iter().sum()));

@@ -14,27 +14,27 @@ const FINEST_SENT: i32 = 20;
 
 /// Counts by exponential bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Exponential {
+pub struct ExponentialHistogram {
     scale: i32,
     /// Observations that count as zero.
     zero: u64,
     /// Up to here an observation counts as zero.
     threshold: f64,
-    positive: Row,
-    negative: Row,
+    positive: ExponentialBuckets,
+    negative: ExponentialBuckets,
     /// The sum of the observations.
     sum: f64,
 }
 
 /// Buckets in a row.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
+pub struct ExponentialBuckets {
     /// The index of the first bucket.
     offset: i64,
     counts: Vec<u64>,
 }
 
-impl Row {
+impl ExponentialBuckets {
     /// Buckets from the index `offset` on; empty ones at both ends are left out.
     pub fn new(offset: i32, counts: &[u64]) -> Self {
         let (Some(first), Some(last)) =
@@ -105,15 +105,22 @@ impl Row {
     }
 }
 
-impl Exponential {
+impl ExponentialHistogram {
     /// A histogram as it was sent, brought to a resolution that is kept; `None` for a scale that does not exist.
-    pub fn new(scale: i32, zero: u64, threshold: f64, positive: Row, negative: Row, sum: f64) -> Option<Self> {
+    pub fn new(
+        scale: i32,
+        zero: u64,
+        threshold: f64,
+        positive: ExponentialBuckets,
+        negative: ExponentialBuckets,
+        sum: f64,
+    ) -> Option<Self> {
         if !(COARSEST..=FINEST_SENT).contains(&scale) {
             return None;
         }
         let mut new = Self { scale, zero, threshold: threshold.max(0.0), positive, negative, sum };
         new.coarsen(u32::try_from(scale - FINEST).unwrap_or(0));
-        let empty = Row::default();
+        let empty = ExponentialBuckets::default();
         new.coarsen(new.positive.excess(&empty).max(new.negative.excess(&empty)));
         Some(new)
     }
@@ -209,10 +216,10 @@ mod tests {
 
     use super::*;
 
-    fn of(scale: i32, zero: u64, positive: (i32, &[u64]), negative: (i32, &[u64]), sum: f64) -> Exponential {
-        let rows = [positive, negative].map(|(offset, counts)| Row::new(offset, counts));
+    fn of(scale: i32, zero: u64, positive: (i32, &[u64]), negative: (i32, &[u64]), sum: f64) -> ExponentialHistogram {
+        let rows = [positive, negative].map(|(offset, counts)| ExponentialBuckets::new(offset, counts));
         let [positive, negative] = rows;
-        Exponential::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
+        ExponentialHistogram::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
     }
 
     #[test]
@@ -242,18 +249,29 @@ mod tests {
     #[test]
     fn a_scale_that_does_not_exist_is_refused() {
         for scale in [i32::MIN, -12, 21, i32::MAX] {
-            assert_eq!(Exponential::new(scale, 0, 0.0, Row::default(), Row::default(), 0.0), None);
+            assert_eq!(
+                ExponentialHistogram::new(
+                    scale,
+                    0,
+                    0.0,
+                    ExponentialBuckets::default(),
+                    ExponentialBuckets::default(),
+                    0.0
+                ),
+                None
+            );
         }
     }
 
-    fn any_row() -> impl Strategy<Value = Row> {
-        (any::<i32>(), prop::collection::vec(0..5_u64, 0..50)).prop_map(|(offset, counts)| Row::new(offset, &counts))
+    fn any_row() -> impl Strategy<Value = ExponentialBuckets> {
+        (any::<i32>(), prop::collection::vec(0..5_u64, 0..50))
+            .prop_map(|(offset, counts)| ExponentialBuckets::new(offset, &counts))
     }
 
-    fn any_histogram() -> impl Strategy<Value = Exponential> {
+    fn any_histogram() -> impl Strategy<Value = ExponentialHistogram> {
         (-11..=20_i32, 0..9_u64, any_row(), any_row(), -1e6..1e6_f64).prop_map(
             |(scale, zero, positive, negative, sum)| {
-                Exponential::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
+                ExponentialHistogram::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
             },
         )
     }
@@ -261,14 +279,14 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_lost_and_rows_stay_short(histograms in prop::collection::vec(any_histogram(), 1..6)) {
-            let mut total = Exponential::empty();
+            let mut total = ExponentialHistogram::empty();
             for histogram in &histograms {
                 let before = total.clone();
                 total.add(histogram);
                 let since = total.since(&before).expect("it grew");
                 prop_assert_eq!(since.count(), histogram.count());
             }
-            prop_assert_eq!(total.count(), histograms.iter().map(Exponential::count).sum::<u64>());
+            prop_assert_eq!(total.count(), histograms.iter().map(ExponentialHistogram::count).sum::<u64>());
             prop_assert!(total.positive.counts.len() as i64 <= MOST && total.negative.counts.len() as i64 <= MOST);
             let buckets = total.cumulated();
             prop_assert!(buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));

@@ -7,7 +7,7 @@ use super::super::config::OtlpConfig;
 use super::super::naming;
 use super::super::wire::Metric;
 use super::feed::{Counted, Meaning, empty};
-use crate::model::telemetry::{Exponential, MetricFamily, MetricKind, MetricSeries, MetricValue};
+use crate::model::telemetry::{ExponentialHistogram, MetricFamily, MetricKind, MetricSeries, MetricValue};
 use crate::model::{RejectReason, Time};
 use crate::text::clean;
 
@@ -250,7 +250,7 @@ fn nothing(value: &MetricValue) -> MetricValue {
     match value {
         MetricValue::Number(_) => MetricValue::Number(0.0),
         MetricValue::Histogram(buckets) => MetricValue::Histogram(Box::new(empty(buckets))),
-        MetricValue::Exponential(_) => MetricValue::Exponential(Box::new(Exponential::empty())),
+        MetricValue::Exponential(_) => MetricValue::Exponential(Box::new(ExponentialHistogram::empty())),
         MetricValue::Summary(summary) => MetricValue::Summary(summary.clone()),
     }
 }

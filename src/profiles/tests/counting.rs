@@ -487,7 +487,7 @@ fn digests_are_made_with_a_secret_that_outlives_a_restart() {
     let (mut first, mut second) = (listener(), listener());
     let key = |profiles: &mut Profiles| profiles.take_counting().key;
     assert_ne!(key(&mut first), key(&mut second), "nobody can make up what collides");
-    second.restore(Counting { since: Some(1), ..first.take_counting() });
+    second.restore(CountingState { since: Some(1), ..first.take_counting() });
     assert_eq!(key(&mut first), key(&mut second));
     assert!(!format!("{:?}", first.take_counting()).contains(&format!("{}", key(&mut first).expect("a key").0[0])));
 }

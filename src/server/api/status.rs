@@ -78,7 +78,7 @@ pub(super) fn of(view: &View) -> String {
                 "name": &*source.name,
                 "kind": source.kind,
                 "up": source.up,
-                "last_success": source.last_success.map(|at| fleet.wall.show(at).to_string()),
+                "last_success": source.last_success.map(|at| fleet.wall.to_wall(at).to_string()),
                 "last_error": source.last_error.as_deref(),
             })
         })
@@ -100,7 +100,7 @@ pub(super) fn of(view: &View) -> String {
 }
 
 fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
-    let shown = |at: Time| fleet.wall.show(at).to_string();
+    let shown = |at: Time| fleet.wall.to_wall(at).to_string();
     let tokens = agent.total_tokens().map(|_| {
         let counts = TokenType::ALL.iter().zip(&agent.tokens);
         counts.map(|(kind, count)| (kind.as_str().to_owned(), json!(count.total()))).collect::<Map<_, _>>()
@@ -125,7 +125,7 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "expected": agent.is_expected(),
         "idle_seconds": agent.idle_seconds(fleet.at),
         "last_activity": agent.last_activity.map(shown),
-        "last_heard": shown(agent.last_heard),
+        "last_seen": shown(agent.last_seen),
         "source": &*agent.source,
         "task_id": agent.task.as_ref().map(|task| &*task.id),
         "task_seconds": agent.task.as_ref().map(|task| task.worked_at(fleet.at).as_secs_f64()),
@@ -165,7 +165,7 @@ fn component(component: &Component, fleet: &Snapshot) -> Value {
         "name": &*component.name,
         "status": component.status.as_str(),
         "details": component.details.as_deref(),
-        "since": fleet.wall.show(component.status_since).to_string(),
+        "since": fleet.wall.to_wall(component.status_since).to_string(),
         "metrics": metrics,
     })
 }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use crate::ingest::hooks;
-use crate::model::{Agent, Channel, Received, Reception, Snapshot, Time};
+use crate::model::{Agent, ChannelStats, Snapshot, TelemetryChannel, TelemetryChannels, Time};
 
 /// Project and name of an agent.
 type Whom<'a> = (&'a str, &'a str);
 
-/// What a channel may bring, in the order of [`Received::brings`].
+/// What a channel may bring, in the order of [`ChannelStats::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
 /// What hooks bring of an agent that is known from them alone; of one that a poll or push reports it is the first.
@@ -22,9 +22,9 @@ fn tool_of(agent: &Agent) -> &str {
 }
 
 /// The answer for what telemetry arrived, and for the hooks of which the agents of `fleet` know.
-pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
-    let shown = |at: Time| fleet.wall.show(at).to_string();
-    let received = |received: &Received| {
+pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
+    let shown = |at: Time| fleet.wall.to_wall(at).to_string();
+    let received = |received: &ChannelStats| {
         let brings = BRINGS.iter().zip(received.brings).filter(|(_, is_brought)| *is_brought).map(|(what, _)| *what);
         json!({
             "last": shown(received.last),
@@ -37,12 +37,12 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
         let brings = if agent.ttl.is_none() { &HOOKS_BRING[..] } else { &HOOKS_BRING[..1] };
         json!({"last": shown(last), "brings": brings})
     };
-    let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.heard_at()?)));
+    let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.last_hook_at()?)));
     let mut hooked: HashMap<Whom<'_>, (&str, Value)> =
         heard.map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last)))).collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
     for it in receptions {
-        let channels = Channel::ALL.iter().zip(&it.channels);
+        let channels = TelemetryChannel::ALL.iter().zip(&it.channels);
         let channels =
             channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
         let hooks = if hooks::is_tool(it.agent_type) {
@@ -63,7 +63,7 @@ pub(super) fn of(receptions: &[Reception], fleet: &Snapshot) -> String {
     let mut rest: Vec<(Whom<'_>, (&str, Value))> = hooked.into_iter().collect();
     rest.sort_unstable_by_key(|(whom, _)| *whom);
     let none: Map<String, Value> =
-        Channel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();
+        TelemetryChannel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();
     agents.extend(rest.into_iter().map(|((project, name), (agent_type, hooks))| {
         json!({
             "project": project,

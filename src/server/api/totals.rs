@@ -45,7 +45,7 @@ fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
         project.recent_tasks.iter().filter(|(at, _)| now.since(*at) < hour).map(|(_, count)| u64::from(*count)).sum()
     };
     json!({
-        "timestamp": fleet.wall.show(now).as_secs_f64(),
+        "timestamp": fleet.wall.to_wall(now).as_secs_f64(),
         "total_agents": sum(&|project| project.agents.into()),
         "running_agents": sum(&|project| project.up.into()),
         "idle_agents": sum(&|project| project.by_status.first().copied().unwrap_or_default().into()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::limit::RateLimit;
 use super::rows::subject;
 use super::{Message, Reply, Save, USAGE_IDS, UsageBody};
-use crate::model::{ClosedAlert, Counting, Decision, HistoryRow};
+use crate::model::{ClosedAlert, CountingState, Decision, HistoryRow};
 
 /// Rows kept for a disk that fails; the oldest go first.
 const BACKLOG: usize = 65_536;
@@ -19,7 +19,7 @@ pub(super) struct Pending {
     pub(super) save: Option<Save>,
     pub(super) usage: Vec<UsageBody>,
     /// What counting telemetry remembered before [`Pending::save`].
-    pub(super) counting: Counting,
+    pub(super) counting: CountingState,
     limit: RateLimit,
     /// Rows that [`RateLimit`] left out since somebody counted them.
     pub(super) rate_limited: usize,
@@ -50,7 +50,7 @@ impl Pending {
                 self.usage.push(body);
                 self.replies.push(reply);
             }
-            Message::Counting(counting, reply) => {
+            Message::CountingState(counting, reply) => {
                 self.counting.merge(*counting);
                 self.replies.push(reply);
             }
@@ -89,7 +89,7 @@ impl Pending {
         self.decisions.clear();
         self.save = None;
         self.usage.clear();
-        self.counting = Counting::default();
+        self.counting = CountingState::default();
     }
 
     /// Cuts what a failing disk left here and returns how many rows went.

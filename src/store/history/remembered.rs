@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::json;
-use crate::model::{Counting, GroupCount, Key, StreamCount, Time};
+use crate::model::{CountingState, DigestKey, GroupCount, StreamCount, Time};
 
 /// Digests of items kept: as many as are remembered while the program runs.
 const SEEN: i64 = 262_144;
@@ -16,7 +16,7 @@ const KEY: [&str; 2] = ["telemetry_key_0", "telemetry_key_1"];
 /// Writes what is new, within an open transaction.
 pub(super) fn write(
     connection: &Connection,
-    counting: &Counting,
+    counting: &CountingState,
     now: Time,
     buffer: &mut Vec<u8>,
 ) -> rusqlite::Result<()> {
@@ -54,14 +54,14 @@ pub(super) fn write(
 }
 
 /// Reads it back. What can't be read is left out: it would only be counted again.
-pub(super) fn read(connection: &Connection) -> rusqlite::Result<Counting> {
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<CountingState> {
     let mut meta = connection.prepare("SELECT value FROM meta WHERE key = ?1")?;
     let mut number = |key: &str| -> rusqlite::Result<Option<u64>> {
         Ok(meta.query_row([key], |row| row.get::<_, i64>(0)).optional()?.map(i64::cast_unsigned))
     };
     let (since, scheme) = (number("telemetry_since")?, number("telemetry_scheme")?.unwrap_or_default());
     let key = match (number(KEY[0])?, number(KEY[1])?) {
-        (Some(first), Some(second)) => Some(Key([first, second])),
+        (Some(first), Some(second)) => Some(DigestKey([first, second])),
         _ => None,
     };
     let mut seen = connection.prepare("SELECT hash FROM telemetry_seen ORDER BY seq")?;
@@ -76,7 +76,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Counting> {
         let group = serde_json::from_str::<GroupCount>(row.get_ref(1)?.as_str()?).ok();
         Ok(group.map(|group| Ok::<_, rusqlite::Error>((row.get::<_, i64>(0)?.cast_unsigned(), group))))
     })?;
-    Ok(Counting {
+    Ok(CountingState {
         since,
         scheme,
         key,
@@ -119,7 +119,7 @@ mod tests {
         let mut buffer = Vec::new();
         for (at, id, start) in [(10, 1, 500), (20, 2, 600)] {
             let stream = StreamCount::Totals { runs: vec![RunCount { start, time: 700, value: 1.0 }], since: 0 };
-            let counting = Counting { since: Some(7), streams: [(id, stream)].into(), ..Counting::default() };
+            let counting = CountingState { since: Some(7), streams: [(id, stream)].into(), ..CountingState::default() };
             write(&connection, &counting, Time::from_millis(at), &mut buffer).unwrap();
         }
         prune(&connection, 10).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::*;
 use crate::model::{
-    AgentStatus, Alert, AlertState, ClosedAlert, ComponentStatus, Count, Fingerprint, GroupCount, Key, RateLimit,
+    AgentStatus, Alert, AlertState, ClosedAlert, ComponentStatus, Count, DigestKey, Fingerprint, GroupCount, RateLimit,
     RunCount, Slab, StreamCount, Subject, Sum, Task, UsageOwner,
 };
 
@@ -222,7 +222,7 @@ async fn projects_and_components_come_back_and_the_removed_do_not() {
             status_since: START,
             details: None,
             metrics: vec![("pool_size".into(), 10.5)],
-            last_heard: START,
+            last_seen: START,
         });
     }
     let mut project = Project { name: "shop".into(), ..Project::default() };
@@ -431,10 +431,10 @@ async fn what_counting_remembers_is_saved_with_the_agents() {
         StreamCount::Totals { runs, since: 3 }
     };
     let group = GroupCount { meters: vec![(u64::MAX, vec![1.0, 2.5])], counted: vec![1.0], timed_by: Some(3) };
-    let counting = |seen: &[u64], value| Counting {
+    let counting = |seen: &[u64], value| CountingState {
         since: Some(7),
         scheme: 9,
-        key: Some(Key([u64::MAX, 5])),
+        key: Some(DigestKey([u64::MAX, 5])),
         seen: seen.to_vec(),
         streams: [(u64::MAX, stream(value)), (1, StreamCount::Deltas(vec![(1, u64::MAX)]))].into(),
         groups: [(2, group.clone())].into(),
@@ -442,12 +442,12 @@ async fn what_counting_remembers_is_saved_with_the_agents() {
     let (history, saved) = open(&path);
     assert!(saved.counting.is_empty());
     let mut first = Save { counting: counting(&[1, u64::MAX], 1.5), ..Save::default() };
-    first.merge(Save { counting: Counting { since: None, ..counting(&[3], 2.5) }, ..Save::default() });
+    first.merge(Save { counting: CountingState { since: None, ..counting(&[3], 2.5) }, ..Save::default() });
     history.save(first).unwrap();
     history.close().await.unwrap();
     let (history, saved) = open(&path);
     assert_eq!(saved.counting, counting(&[1, u64::MAX, 3], 2.5));
-    history.save(Save { counting: Counting { since: None, ..counting(&[4], 3.5) }, ..Save::default() }).unwrap();
+    history.save(Save { counting: CountingState { since: None, ..counting(&[4], 3.5) }, ..Save::default() }).unwrap();
     history.close().await.unwrap();
     assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
 }
@@ -457,7 +457,8 @@ async fn what_is_remembered_before_any_save_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    let counting = Counting { since: Some(7), scheme: 9, key: Some(Key([1, 2])), ..Counting::default() };
+    let counting =
+        CountingState { since: Some(7), scheme: 9, key: Some(DigestKey([1, 2])), ..CountingState::default() };
     history.remember(counting.clone()).await.unwrap();
     let crashed = after_a_crash(&path);
     assert_eq!((crashed.counting, crashed.saved_at), (counting, None), "of the fleet it says nothing");

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::writer::before;
-use crate::model::{Arrival, Fingerprint, Hook, Silence, SourceError, SourceErrorReason, Time};
+use crate::model::{Fingerprint, Hook, RecordedInput, Silence, SourceError, SourceErrorReason, Time};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 256 << 20;
@@ -36,7 +36,7 @@ pub enum Recorded {
     /// So many arrivals were left out.
     Dropped(u64),
     /// Something arrived.
-    Arrival(Arrival),
+    RecordedInput(RecordedInput),
 }
 
 /// The lines of a recording.
@@ -127,21 +127,23 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let line: Line<'_> = serde_json::from_slice(line).ok()?;
     let body = |body: &RawValue| Bytes::copy_from_slice(body.get().as_bytes());
     let what = match line {
-        Line { state: Some(state), .. } => Recorded::Arrival(Arrival::State(body(state))),
-        Line { usage: Some(usage), .. } => Recorded::Arrival(Arrival::Usage(body(usage))),
-        Line { hook: Some(hook), .. } => Recorded::Arrival(Arrival::Hook(hook)),
+        Line { state: Some(state), .. } => Recorded::RecordedInput(RecordedInput::State(body(state))),
+        Line { usage: Some(usage), .. } => Recorded::RecordedInput(RecordedInput::Usage(body(usage))),
+        Line { hook: Some(hook), .. } => Recorded::RecordedInput(RecordedInput::Hook(hook)),
         Line { poll: Some(poll), .. } => {
             let result = match (poll.error, poll.states) {
                 (Some(reason), _) => Err(SourceError { reason, message: poll.message.unwrap_or_default() }),
                 (None, Some(states)) => Ok(states.into_iter().map(|state| state.get().to_owned()).collect()),
                 (None, None) => return None,
             };
-            Recorded::Arrival(Arrival::Poll { source: poll.source, result })
+            Recorded::RecordedInput(RecordedInput::Poll { source: poll.source, result })
         }
-        Line { silence: Some(silence), .. } => Recorded::Arrival(Arrival::Silence(silence)),
-        Line { unsilence: Some(Unsilence { id, by }), .. } => Recorded::Arrival(Arrival::Unsilence { id, by }),
+        Line { silence: Some(silence), .. } => Recorded::RecordedInput(RecordedInput::Silence(silence)),
+        Line { unsilence: Some(Unsilence { id, by }), .. } => {
+            Recorded::RecordedInput(RecordedInput::Unsilence { id, by })
+        }
         Line { ack: Some(Acknowledged { fingerprint, by, comment }), .. } => {
-            Recorded::Arrival(Arrival::Ack { fingerprint, by, comment })
+            Recorded::RecordedInput(RecordedInput::Ack { fingerprint, by, comment })
         }
         Line { dropped: Some(dropped), .. } => Recorded::Dropped(dropped),
         Line { start: Some(_), .. } => Recorded::Start,

@@ -4,15 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::model::hook::Step;
+use crate::model::hook::SessionEvent;
 use crate::model::{Fingerprint, Hook, Matchers, Silence, SourceError, SourceErrorReason};
 
 fn at(seconds: i64) -> Time {
     Time::from_millis(1_767_225_600_000 + seconds * 1000)
 }
 
-fn state(text: &str) -> Arrival {
-    Arrival::State(text.to_owned().into())
+fn state(text: &str) -> RecordedInput {
+    RecordedInput::State(text.to_owned().into())
 }
 
 /// Every line, as seconds and what it says.
@@ -25,20 +25,24 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             Recorded::Start => "start".to_owned(),
             Recorded::Stop => "stop".to_owned(),
             Recorded::Dropped(count) => format!("dropped {count}"),
-            Recorded::Arrival(Arrival::State(body)) => format!("state {}", text(&body)),
-            Recorded::Arrival(Arrival::Usage(body)) => format!("usage {}", text(&body)),
-            Recorded::Arrival(Arrival::Hook(hook)) => format!("hook {} {} {:?}", hook.project, hook.agent, hook.step),
-            Recorded::Arrival(Arrival::Poll { source, result: Ok(states) }) => {
+            Recorded::RecordedInput(RecordedInput::State(body)) => format!("state {}", text(&body)),
+            Recorded::RecordedInput(RecordedInput::Usage(body)) => format!("usage {}", text(&body)),
+            Recorded::RecordedInput(RecordedInput::Hook(hook)) => {
+                format!("hook {} {} {:?}", hook.project, hook.agent, hook.event)
+            }
+            Recorded::RecordedInput(RecordedInput::Poll { source, result: Ok(states) }) => {
                 format!("poll {source} {}", states.join(" "))
             }
-            Recorded::Arrival(Arrival::Poll { source, result: Err(error) }) => {
+            Recorded::RecordedInput(RecordedInput::Poll { source, result: Err(error) }) => {
                 format!("poll {source} {} {}", error.reason.as_str(), error.message)
             }
-            Recorded::Arrival(Arrival::Silence(silence)) => {
+            Recorded::RecordedInput(RecordedInput::Silence(silence)) => {
                 format!("silence {} {} until {}", silence.id, silence.matchers, silence.ends_at)
             }
-            Recorded::Arrival(Arrival::Unsilence { id, by }) => format!("unsilence {id} {by}"),
-            Recorded::Arrival(Arrival::Ack { fingerprint, by, comment }) => format!("ack {fingerprint} {by} {comment}"),
+            Recorded::RecordedInput(RecordedInput::Unsilence { id, by }) => format!("unsilence {id} {by}"),
+            Recorded::RecordedInput(RecordedInput::Ack { fingerprint, by, comment }) => {
+                format!("ack {fingerprint} {by} {comment}")
+            }
         };
         lines.push(format!("{} {said}", entry.at.as_millis().saturating_sub(at(0).as_millis()) / 1000));
     }
@@ -51,16 +55,16 @@ async fn what_is_noted_is_read_back() {
     let path = dir.path().join("lookout.record");
     let recorder = Recorder::open(&path, 1 << 20, at(0)).expect("a recorder");
     recorder.note(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
-    recorder.note(at(2), Arrival::Usage(r#"{"usage": []}"#.into()));
-    let step = Step::AsksPermission("Bash".into());
+    recorder.note(at(2), RecordedInput::Usage(r#"{"usage": []}"#.into()));
+    let step = SessionEvent::PermissionRequested("Bash".into());
     let (project, agent, agent_type) = ("shop".into(), "a\"b".into(), "claude-code".into());
     let (session, retry_at) = (u64::MAX, None);
-    let hook = Hook { project, agent, agent_type, session, subagent: None, step, retry_at, stop: None };
-    recorder.note(at(2), Arrival::Hook(hook));
+    let hook = Hook { project, agent, agent_type, session, subagent: None, event: step, retry_at, stop: None };
+    recorder.note(at(2), RecordedInput::Hook(hook));
     let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
-    recorder.note(at(3), Arrival::Poll { source: "o\"r".into(), result: good });
+    recorder.note(at(3), RecordedInput::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
-    recorder.note(at(4), Arrival::Poll { source: "orch".into(), result: Err(error) });
+    recorder.note(at(4), RecordedInput::Poll { source: "orch".into(), result: Err(error) });
     let silence = Silence {
         id: "s-1".into(),
         matchers: Matchers::parse([("rule", "AgentIdle")]).expect("a label"),
@@ -69,9 +73,9 @@ async fn what_is_noted_is_read_back() {
         created_by: "ann".into(),
         comment: "".into(),
     };
-    recorder.note(at(4), Arrival::Silence(silence));
-    recorder.note(at(4), Arrival::Unsilence { id: "s-1".into(), by: "ann".into() });
-    recorder.note(at(4), Arrival::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
+    recorder.note(at(4), RecordedInput::Silence(silence));
+    recorder.note(at(4), RecordedInput::Unsilence { id: "s-1".into(), by: "ann".into() });
+    recorder.note(at(4), RecordedInput::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
     recorder.close(at(5)).await;
     let recorder = Recorder::open(&path, 1 << 20, at(60)).expect("a recorder");
     recorder.close(at(61)).await;
@@ -156,7 +160,7 @@ async fn a_file_that_is_removed_while_it_is_written_is_begun_anew() {
     let path = dir.path().join("state.record");
     let recorder = Recorder::open(&path, 1 << 20, Time::from_millis(1)).unwrap();
     std::fs::remove_file(&path).unwrap();
-    recorder.note(Time::from_millis(2), Arrival::State("{\"project\":\"shop\"}".into()));
+    recorder.note(Time::from_millis(2), RecordedInput::State("{\"project\":\"shop\"}".into()));
     recorder.close(Time::from_millis(3)).await;
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, "{\"at\":2,\"state\":{\"project\":\"shop\"}}\n{\"at\":3,\"stop\":true}\n");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Message, Recorder};
-use crate::model::{Arrival, Time};
+use crate::model::{RecordedInput, Time};
 use crate::store::error::StoreError;
 use crate::store::health::Step;
 use crate::store::queue::{Received, Receiver};
@@ -95,28 +95,28 @@ impl Writer {
     }
 
     /// Makes the line of what arrived.
-    fn compose(&mut self, now: Time, arrival: &Arrival) {
+    fn compose(&mut self, now: Time, arrival: &RecordedInput) {
         let at = now.as_millis();
         self.line.clear();
         match arrival {
-            Arrival::State(body) => self.compose_body(at, "state", body),
-            Arrival::Usage(body) => self.compose_body(at, "usage", body),
-            Arrival::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
-            Arrival::Poll { source, result: Ok(states) } => {
+            RecordedInput::State(body) => self.compose_body(at, "state", body),
+            RecordedInput::Usage(body) => self.compose_body(at, "usage", body),
+            RecordedInput::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
+            RecordedInput::Poll { source, result: Ok(states) } => {
                 let source = Value::from(&**source);
                 let line =
                     format!("{{\"at\":{at},\"poll\":{{\"source\":{source},\"states\":[{}]}}}}", states.join(","));
                 self.line.extend_from_slice(line.as_bytes());
             }
-            Arrival::Poll { source, result: Err(error) } => {
+            RecordedInput::Poll { source, result: Err(error) } => {
                 let poll = json!({"source": &**source, "error": error.reason, "message": error.message});
                 self.compose_value(&json!({"at": at, "poll": poll}));
             }
-            Arrival::Silence(silence) => self.compose_value(&json!({"at": at, "silence": silence})),
-            Arrival::Unsilence { id, by } => {
+            RecordedInput::Silence(silence) => self.compose_value(&json!({"at": at, "silence": silence})),
+            RecordedInput::Unsilence { id, by } => {
                 self.compose_value(&json!({"at": at, "unsilence": {"id": &**id, "by": &**by}}));
             }
-            Arrival::Ack { fingerprint, by, comment } => {
+            RecordedInput::Ack { fingerprint, by, comment } => {
                 let ack = json!({"fingerprint": fingerprint, "by": &**by, "comment": &**comment});
                 self.compose_value(&json!({"at": at, "ack": ack}));
             }

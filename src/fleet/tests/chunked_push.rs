@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fleet::Push;
+use crate::fleet::ChunkedPush;
 
 fn batch(names: &[u8], complete: bool) -> Batch<'static> {
     let agents = names.iter().map(|name| {
@@ -14,7 +14,7 @@ fn batch(names: &[u8], complete: bool) -> Batch<'static> {
 }
 
 /// Agents with their status, and what the project counts.
-fn shown(watch: &Watch) -> (Vec<String>, String) {
+fn shown(watch: &TestFleet) -> (Vec<String>, String) {
     let agents = watch.fleet.state().agents.iter().map(|agent| format!("{} {:?}", agent.name, agent.status));
     let mut agents: Vec<String> = agents.collect();
     agents.sort();
@@ -29,14 +29,14 @@ proptest! {
         complete: bool,
         most in 1..5usize,
     ) {
-        let (mut whole, mut parts) = (Watch::new(settings()), Watch::new(settings()));
+        let (mut whole, mut parts) = (TestFleet::new(settings()), TestFleet::new(settings()));
         for watch in [&mut whole, &mut parts] {
             watch.push_batch(0, batch(&before, false));
         }
         let taken = whole.push_batch(1, batch(&names, complete));
         parts.until(1);
         parts.fleet.clear_changes();
-        let mut push = Push::from(batch(&names, complete));
+        let mut push = ChunkedPush::from(batch(&names, complete));
         while !push.is_done() {
             parts.fleet.push_part(at(1), &mut push, most);
             parts.fleet.clear_changes();
@@ -49,10 +49,10 @@ proptest! {
 
 #[test]
 fn whoever_is_named_between_two_parts_of_a_complete_batch_stays() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push_batch(0, batch(&[1, 2, 3], false));
     watch.fleet.clear_changes();
-    let mut push = Push::from(batch(&[1, 4], true));
+    let mut push = ChunkedPush::from(batch(&[1, 4], true));
     watch.fleet.push_part(at(1), &mut push, 1);
     watch.fleet.clear_changes();
     watch.push_batch(1, batch(&[2], false));

@@ -6,7 +6,7 @@ use super::{Subject, Time};
 
 /// One part of the sidecar.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Watched {
+pub enum SidecarPart {
     /// A receiver.
     Receiver(ReceiverHealth),
     /// The sidecar as a whole.
@@ -37,7 +37,7 @@ pub struct SidecarHealth {
     pub store_failing_since: Option<Time>,
 }
 
-impl Watched {
+impl SidecarPart {
     /// The part as a subject of rules.
     pub fn subject(&self) -> Subject {
         match self {

@@ -15,7 +15,7 @@ const UNTOLD: Duration = Duration::from_secs(600);
 
 /// A refused request, or what a provider said of a limit that has nothing left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct RateLimitHit {
     /// The provider, such as `anthropic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Arc<str>>,
@@ -26,7 +26,7 @@ pub struct Refusal {
 
 /// A limit that holds an agent up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limited {
+pub struct ActiveRateLimit {
     /// The provider, such as `anthropic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Arc<str>>,
@@ -42,7 +42,7 @@ pub struct Limited {
     pub ended_run: bool,
 }
 
-impl Limited {
+impl ActiveRateLimit {
     /// When it is over, unless something is heard before.
     pub fn ends(&self) -> Time {
         self.until.unwrap_or_else(|| self.refused_at.plus(UNTOLD))

@@ -14,7 +14,7 @@ fn batch(complete: bool, names: &[&'static str]) -> Batch<'static> {
     }
 }
 
-fn names(watch: &Watch) -> Vec<String> {
+fn names(watch: &TestFleet) -> Vec<String> {
     let mut names: Vec<String> = watch.fleet.state().agents.iter().map(|agent| agent.name.to_string()).collect();
     names.sort();
     names
@@ -22,7 +22,7 @@ fn names(watch: &Watch) -> Vec<String> {
 
 #[test]
 fn a_complete_batch_removes_what_its_source_named_before_and_nothing_else() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push_batch(0, batch(false, &["a", "b"]));
     watch.push_batch(0, Batch { project: "other".into(), ..batch(false, &["x"]) });
     watch.poll(1, Some(&["p", "q"]));
@@ -43,7 +43,7 @@ fn a_complete_batch_removes_what_its_source_named_before_and_nothing_else() {
 
 #[test]
 fn silence_makes_stale_after_the_promised_time_and_forgotten_later() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push_batch(0, Batch { ttl: Some(Duration::from_secs(600)), ..batch(false, &["slow"]) });
     watch.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     watch.poll(0, Some(&["p"]));
@@ -71,7 +71,7 @@ fn nobody_opts_out_of_being_missed_by_promising_a_long_silence() {
     {
         let mut config = settings();
         config.agents.max_ttl = Duration::from_secs(max_ttl);
-        let mut watch = Watch::new(config);
+        let mut watch = TestFleet::new(config);
         let batch = Batch { project: "shop".into(), agents: vec![named("a")], ttl: Some(promised), ..Batch::default() };
         watch.push_batch(0, batch);
         watch.until(stale_at - 1);
@@ -85,7 +85,7 @@ fn nobody_opts_out_of_being_missed_by_promising_a_long_silence() {
 
 #[test]
 fn whoever_is_heard_in_time_never_goes_stale() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     for seconds in (0..7_200).step_by(59) {
         watch.push(seconds, named("a"));
         watch.usage(seconds, UsageUpdate { agent: Some("u".into()), ..used(1) });
@@ -98,7 +98,7 @@ fn whoever_is_heard_in_time_never_goes_stale() {
 
 #[test]
 fn components_are_forgotten_when_nothing_is_heard_of_them() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let component = |status| ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![] };
     let report = |status| Batch { components: vec![component(status)], ..batch(false, &[]) };
     watch.push_batch(0, report(ComponentStatus::Ok));
@@ -113,16 +113,16 @@ fn components_are_forgotten_when_nothing_is_heard_of_them() {
 
 #[test]
 fn our_downtime_is_not_their_silence() {
-    let mut before = Watch::new(settings());
+    let mut before = TestFleet::new(settings());
     before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     let saved = serde_json::to_string(before.agent("a")).unwrap();
     let started = at(50_000);
     let mut fleet = Fleet::new(started, settings());
     fleet.restore(started, vec![], vec![serde_json::from_str(&saved).unwrap()], vec![], []);
-    let mut watch = Watch { fleet };
+    let mut watch = TestFleet { fleet };
     watch.until(50_059);
     assert!(!watch.agent("a").stale);
-    assert_eq!(watch.agent("a").last_heard, at(0), "it counts as last heard when it was heard");
+    assert_eq!(watch.agent("a").last_seen, at(0), "it counts as last heard when it was heard");
     watch.until(50_060);
     assert!(watch.agent("a").stale);
     watch.until(53_599);
@@ -135,8 +135,8 @@ fn our_downtime_is_not_their_silence() {
 fn the_expected_are_missed_from_the_moment_they_are_not_there() {
     let expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["a".into(), "b".into()], count: Some(2) }];
-    let mut watch = Watch::new(Settings { expected, ..settings() });
-    let missing = |watch: &Watch| -> Vec<(String, Time)> {
+    let mut watch = TestFleet::new(FleetSettings { expected, ..settings() });
+    let missing = |watch: &TestFleet| -> Vec<(String, Time)> {
         watch.project().missing.iter().map(|(name, since)| (name.to_string(), *since)).collect()
     };
     assert_eq!(missing(&watch), [("a".to_owned(), at(0)), ("b".to_owned(), at(0))]);
@@ -155,7 +155,7 @@ fn the_expected_are_missed_from_the_moment_they_are_not_there() {
 
 #[test]
 fn health_is_critical_when_everybody_who_should_be_up_is_down() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     assert_eq!(watch.push(0, a(Failed)).status, Some(Failed));
     assert_eq!(watch.project().health(), Health::Critical);
     watch.push_batch(1, batch(false, &["b"]));
@@ -173,7 +173,7 @@ fn the_day_turns_at_midnight_of_its_zone() {
         let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
         let midnight = Time::from_millis(day.to_zoned(zone).unwrap().timestamp().as_millisecond());
         let budgets = BudgetsConfig { time_zone: "Europe/Berlin".into(), ..BudgetsConfig::default() };
-        let mut fleet = Fleet::new(midnight, Settings { budgets, ..settings() });
+        let mut fleet = Fleet::new(midnight, FleetSettings { budgets, ..settings() });
         let end = midnight.plus(Duration::from_secs(hours * 3600));
         assert_eq!(fleet.next_deadline(), Some(end));
         let increment = UsageUpdate { agent: Some("a".into()), ..used(5) };
@@ -192,7 +192,7 @@ fn the_day_turns_at_midnight_of_its_zone() {
 
 #[test]
 fn another_zone_takes_effect_at_once() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(5) });
     let mut other = settings();
     other.budgets.time_zone = "Pacific/Kiritimati".into();
@@ -206,7 +206,7 @@ fn another_zone_takes_effect_at_once() {
 
 #[test]
 fn a_shorter_memory_holds_from_the_reload_on() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, a(Running));
     let mut shorter = settings();
     shorter.agents.forget_after = Duration::from_secs(70);
@@ -217,7 +217,7 @@ fn a_shorter_memory_holds_from_the_reload_on() {
 
 #[test]
 fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
-    let mut watch = Watch::new(Settings { max_series: 2 * super::super::SERIES_PER_AGENT + 3, ..settings() });
+    let mut watch = TestFleet::new(FleetSettings { max_series: 2 * super::super::SERIES_PER_AGENT + 3, ..settings() });
     let taken = watch.push_batch(0, batch(false, &["a", "b", "c"]));
     assert_eq!((taken.accepted, taken.reasons.as_slice()), (2, [(RejectReason::SeriesCap, 1)].as_slice()));
     assert!(taken.rejected[0].error.ends_with("raise limits.series or report fewer agents"));
@@ -235,7 +235,7 @@ fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
 
 #[test]
 fn too_many_projects_are_refused_with_all_that_they_hold() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     for number in 0..1_000 {
         watch.push_batch(0, Batch { project: format!("p{number}").into(), ..Batch::default() });
     }
@@ -247,7 +247,7 @@ fn too_many_projects_are_refused_with_all_that_they_hold() {
 
 #[test]
 fn a_held_snapshot_never_changes() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, a(Running));
     let held = watch.fleet.snapshot(at(0));
     assert!(std::sync::Arc::ptr_eq(&held, &watch.fleet.snapshot(at(0))), "nothing changed, so it is the same one");
@@ -263,7 +263,7 @@ fn a_held_snapshot_never_changes() {
 
 #[test]
 fn what_a_poll_finds_is_kept_of_its_source() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     assert_eq!(watch.fleet.state().sources[0].up, None);
     watch.poll(10, None);
     watch.poll(20, None);
@@ -277,7 +277,7 @@ fn what_a_poll_finds_is_kept_of_its_source() {
 
 #[test]
 fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(1) });
     watch.push(1, a(Running));
     assert_eq!(watch.agent("a").usage_owner, Some(UsageOwner::Usage));
@@ -287,7 +287,7 @@ fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
 
 #[test]
 fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let numbered = |id: u64| UsageUpdate { agent: Some("a".into()), id: Some(id.to_string().into()), ..used(1) };
     let mut others = 0;
     watch.usage(1, numbered(0));
@@ -302,14 +302,14 @@ fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
 
 #[test]
 fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
-    let mut before = Watch::new(settings());
+    let mut before = TestFleet::new(settings());
     before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     let once = UsageUpdate { task_id: Some("t".into()), id: Some("r1".into()), ..used(5) };
     before.usage(1, once.clone());
     let ids = before.fleet.take_usage_ids();
     let mut fleet = Fleet::new(at(10), settings());
     fleet.restore(at(10), vec![], vec![before.agent("a").clone()], vec![], ids);
-    let mut watch = Watch { fleet };
+    let mut watch = TestFleet { fleet };
     assert_eq!(watch.usage(11, once).reasons, [(RejectReason::Duplicate, 1)]);
     watch.usage(12, UsageUpdate { task_id: Some("t".into()), ..used(2) });
     assert_eq!((watch.agent("a").total_tokens(), names(&watch)), (Some(7), vec!["a".to_owned()]));
@@ -317,7 +317,7 @@ fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
 
 #[test]
 fn a_report_that_comes_late_is_refused() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let mut push = |name: &'static str, report: Option<(&'static str, u64)>, tokens: u64| {
         let agent = AgentUpdate { tokens: [Some(tokens), None, None, None, None], ..named(name) };
         let ordinal = report.map(|(run, number)| Ordinal { run: run.into(), number });
@@ -348,7 +348,7 @@ fn a_report_that_comes_late_is_refused() {
 
 #[test]
 fn an_agent_that_comes_again_has_no_late_reports() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let numbered = |number| Batch { ordinal: Some(Ordinal { run: "x".into(), number }), ..batch(false, &["a"]) };
     assert_eq!(watch.push_batch(0, numbered(9)).accepted, 1);
     watch.push_batch(1, batch(true, &["b"]));

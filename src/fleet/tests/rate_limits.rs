@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::fleet::tests::hooks::hook;
-use crate::model::hook::{Failure, Step};
+use crate::model::hook::{SessionEvent, TurnFailure};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentTelemetry, Hook, RateLimit, Refusal};
+use crate::model::{AgentTelemetry, Hook, RateLimit, RateLimitHit};
 
 /// Whether the agent is limited: since when and until when, in seconds.
-fn limited(watch: &Watch) -> Option<(i64, Option<i64>)> {
+fn limited(watch: &TestFleet) -> Option<(i64, Option<i64>)> {
     let seconds = |time: Time| (time.as_millis() - at(0).as_millis()) / 1000;
     let limited = watch.agent("a").limited.as_ref()?;
     assert_eq!(watch.project().limited, 1);
@@ -34,15 +34,15 @@ fn left(remaining: u64, reset_at: Option<i64>) -> AgentUpdate<'static> {
     AgentUpdate { rate_limits: Some(vec![limit]), ..a(AgentStatus::Running) }
 }
 
-impl Watch {
+impl TestFleet {
     fn refused(&mut self, seconds: i64, retry_at: Option<i64>) {
         self.until(seconds);
         self.fleet.clear_changes();
-        let refusal = hook(Step::Failed(Failure::RateLimit));
+        let refusal = hook(SessionEvent::TurnFailed(TurnFailure::RateLimit));
         self.fleet.hook(at(seconds), &Hook { retry_at: retry_at.map(at), ..refusal });
     }
 
-    fn step(&mut self, seconds: i64, step: Step) {
+    fn step(&mut self, seconds: i64, step: SessionEvent) {
         self.until(seconds);
         self.fleet.clear_changes();
         self.fleet.hook(at(seconds), &hook(step));
@@ -56,12 +56,12 @@ impl Watch {
 }
 
 fn refusal(seconds: i64, until: Option<i64>) -> AgentTelemetry {
-    let refusal = Refusal { provider: Some("openai".into()), until: until.map(at) };
+    let refusal = RateLimitHit { provider: Some("openai".into()), until: until.map(at) };
     AgentTelemetry {
         requests: 1,
         request_errors: 1,
         rate_limit_hits: 1,
-        refused: Some((at(seconds), refusal)),
+        rate_limited: Some((at(seconds), refusal)),
         ..AgentTelemetry::default()
     }
 }
@@ -72,7 +72,7 @@ fn answer(seconds: i64) -> AgentTelemetry {
 
 #[test]
 fn a_limit_with_nothing_left_holds_the_agent_until_its_period_ends() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, left(3, Some(60)));
     assert_eq!(limited(&watch), None);
     watch.push(10, left(0, Some(60)));
@@ -89,7 +89,7 @@ fn a_limit_with_nothing_left_holds_the_agent_until_its_period_ends() {
 
 #[test]
 fn refused_requests_hold_the_agent_until_one_is_answered() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, counted(10, 5, 5));
     assert_eq!(limited(&watch), None, "what was counted before says nothing of now");
     watch.push(10, counted(11, 6, 6));
@@ -104,7 +104,7 @@ fn refused_requests_hold_the_agent_until_one_is_answered() {
 }
 
 /// Whether the agent is limited, down, and expected to be up.
-fn down(watch: &Watch) -> (bool, bool, bool) {
+fn down(watch: &TestFleet) -> (bool, bool, bool) {
     let agent = watch.agent("a");
     assert_eq!(watch.project().down, u32::from(agent.is_down()));
     (agent.limited.is_some(), agent.is_down(), agent.is_expected())
@@ -116,7 +116,7 @@ fn a_run_that_a_limit_ended_is_limited_and_not_down_until_the_limit_is_over() {
     let spent = |update: AgentUpdate<'static>| AgentUpdate { rate_limits: left(0, Some(900)).rate_limits, ..update };
     // One report says both, once or twice, whatever its reason.
     for times in 1..3 {
-        let mut watch = Watch::new(settings());
+        let mut watch = TestFleet::new(settings());
         watch.push(0, a(AgentStatus::Running));
         for time in 0..times {
             watch.push(10 + time, spent(failed("exit code 1")));
@@ -126,7 +126,7 @@ fn a_run_that_a_limit_ended_is_limited_and_not_down_until_the_limit_is_over() {
         assert_eq!(down(&watch), (false, true, true), "nobody began it again");
     }
     // A count alone says it, too, and so does a limit that held until then.
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, counted(1, 0, 0));
     watch.push(10, AgentUpdate { status: Some(AgentStatus::Failed), ..counted(2, 1, 1) });
     assert_eq!(down(&watch), (true, false, false));
@@ -142,10 +142,10 @@ fn a_run_that_a_limit_ended_is_limited_and_not_down_until_the_limit_is_over() {
 
 #[test]
 fn a_reason_that_speaks_of_a_limit_is_one() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let held = |status, until: Option<i64>| AgentUpdate {
         reason: Patch::Set("You've hit your limit".into()),
-        refusal: Some(Refusal { provider: None, until: until.map(at) }),
+        rate_limit_hit: Some(RateLimitHit { provider: None, until: until.map(at) }),
         ..a(status)
     };
     watch.push(0, a(AgentStatus::Running));
@@ -164,10 +164,10 @@ fn a_reason_that_speaks_of_a_limit_is_one() {
 
 #[test]
 fn a_headless_run_that_a_limit_ended_is_not_down() {
-    let mut watch = Watch::new(settings());
-    watch.step(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.step(0, SessionEvent::Prompted);
     watch.refused(10, Some(300));
-    watch.step(11, Step::Ended(crate::model::hook::End::Over));
+    watch.step(11, SessionEvent::Ended(crate::model::hook::SessionEnd::Exited));
     assert_eq!(watch.agent("a").status, Some(AgentStatus::Failed));
     assert_eq!(down(&watch), (true, false, false));
     watch.until(300);
@@ -176,7 +176,7 @@ fn a_headless_run_that_a_limit_ended_is_not_down() {
 
 #[test]
 fn a_failure_that_telemetry_explains_later_is_no_more_down() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, a(AgentStatus::Running));
     watch.push(10, a(AgentStatus::Failed));
     assert_eq!(down(&watch), (false, true, true));
@@ -186,23 +186,23 @@ fn a_failure_that_telemetry_explains_later_is_no_more_down() {
 
 #[test]
 fn the_end_of_a_limit_ends_the_wait() {
-    let shown = |watch: &Watch| {
+    let shown = |watch: &TestFleet| {
         let agent = watch.agent("a");
         (agent.status.map(AgentStatus::as_str), agent.reason.as_deref().map(str::to_owned))
     };
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.told(10, AgentTelemetry { active: Some(at(9)), ..refusal(9, Some(12)) });
     assert_eq!(shown(&watch).0, Some("waiting_dependency"));
     watch.until(12);
     assert_eq!((shown(&watch), limited(&watch)), ((Some("running"), None), None), "for it told something just now");
     // A session sits idle, and the next hook does not bring the wait back.
-    let mut watch = Watch::new(settings());
-    watch.step(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.step(0, SessionEvent::Prompted);
     watch.refused(10, Some(60));
     assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("failed by rate limit".into())));
     watch.until(60);
     assert_eq!(shown(&watch), (Some("idle"), None));
-    watch.step(70, Step::StillIdle);
+    watch.step(70, SessionEvent::StillIdle);
     assert_eq!(shown(&watch), (Some("idle"), None));
     // An answer that telemetry tells of ends it as well.
     watch.refused(80, Some(900));
@@ -212,7 +212,7 @@ fn the_end_of_a_limit_ends_the_wait() {
 
 #[test]
 fn an_end_that_nobody_can_tell_of_is_neither_success_nor_failure() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let task = |update: AgentUpdate<'static>| AgentUpdate { task_id: Patch::Set("t".into()), ..update };
     watch.push(0, task(a(AgentStatus::Running)));
     let ended = AgentUpdate { ended: true, ..AgentUpdate { status: None, ..a(AgentStatus::Running) } };
@@ -228,7 +228,7 @@ fn an_end_that_nobody_can_tell_of_is_neither_success_nor_failure() {
 
 #[test]
 fn an_end_that_nobody_tells_comes_by_itself() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.push(0, counted(1, 0, 0));
     watch.push(10, AgentUpdate { name: "a".into(), ..counted(2, 1, 1) });
     let ttl = Some(Duration::from_secs(10_000));
@@ -242,23 +242,23 @@ fn an_end_that_nobody_tells_comes_by_itself() {
 
 #[test]
 fn hooks_tell_of_a_limit_and_of_its_end() {
-    let mut watch = Watch::new(settings());
-    watch.step(0, Step::Prompted);
+    let mut watch = TestFleet::new(settings());
+    watch.step(0, SessionEvent::Prompted);
     watch.refused(10, Some(300));
     assert_eq!(limited(&watch), Some((10, Some(300))));
-    watch.step(20, Step::Prompted);
+    watch.step(20, SessionEvent::Prompted);
     assert_eq!(limited(&watch), Some((10, Some(300))), "that a person asks is no answer of the model");
-    watch.step(30, Step::ToolBegan { tool: "Bash".into(), asks: None });
+    watch.step(30, SessionEvent::ToolBegan { tool: "Bash".into(), asks: None });
     assert_eq!(limited(&watch), None);
     watch.refused(40, None);
     assert_eq!(limited(&watch), Some((40, None)));
-    watch.step(50, Step::Stopped { in_background: false });
+    watch.step(50, SessionEvent::TurnEnded { in_background: false });
     assert_eq!(limited(&watch), None);
 }
 
 #[test]
 fn telemetry_that_comes_late_ends_nothing_that_came_after() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.refused(100, Some(400));
     watch.told(110, answer(90));
     assert_eq!(limited(&watch), Some((100, Some(400))), "the answer was before the refusal");
@@ -277,7 +277,7 @@ fn telemetry_that_comes_late_ends_nothing_that_came_after() {
 
 #[test]
 fn a_metric_of_refusals_and_answers_says_not_which_was_last() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let both = |seconds| AgentTelemetry { answered: Some(at(seconds)), ..refusal(seconds, None) };
     watch.told(10, answer(10));
     watch.told(20, both(20));
@@ -289,7 +289,7 @@ fn a_metric_of_refusals_and_answers_says_not_which_was_last() {
 
 #[test]
 fn telemetry_tells_of_limits_one_by_one() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     let limit = |kind: &str, remaining, reset| RateLimit {
         provider: "openai".into(),
         limit_type: kind.into(),
@@ -307,12 +307,12 @@ fn telemetry_tells_of_limits_one_by_one() {
 
 #[test]
 fn a_restart_forgets_no_limit() {
-    let mut watch = Watch::new(settings());
+    let mut watch = TestFleet::new(settings());
     watch.refused(10, Some(3_000));
     let (project, agent) = (watch.project().clone(), watch.agent("a").clone());
     let saved = serde_json::to_string(&agent).expect("JSON");
     let agent: Agent = serde_json::from_str(&saved).expect("an agent");
-    let mut again = Watch { fleet: Fleet::new(at(20), settings()) };
+    let mut again = TestFleet { fleet: Fleet::new(at(20), settings()) };
     again.fleet.restore(at(20), vec![project], vec![agent], Vec::new(), []);
     assert_eq!(limited(&again), Some((10, Some(3_000))));
     again.until(3_000);
@@ -321,8 +321,8 @@ fn a_restart_forgets_no_limit() {
 
 #[test]
 fn telemetry_alone_tells_who_runs_and_time_who_rests() {
-    let mut watch = Watch::new(settings());
-    let shown = |watch: &Watch| {
+    let mut watch = TestFleet::new(settings());
+    let shown = |watch: &TestFleet| {
         let agent = watch.agent("a");
         (agent.status.map(AgentStatus::as_str), agent.reason.as_deref().map(str::to_owned))
     };

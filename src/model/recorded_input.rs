@@ -1,4 +1,4 @@
-//! What arrived, state before anybody read it: what a recording keeps and a trial is fed with.
+//! Input as a recording stores it and `replay` and `test rules` feed it: bodies as they arrived, before decoding.
 
 use std::sync::Arc;
 
@@ -6,38 +6,38 @@ use bytes::Bytes;
 
 use super::{Fingerprint, Hook, Silence, SourceError};
 
-/// Something that arrived.
+/// One input.
 #[derive(Clone, Debug)]
-pub enum Arrival {
+pub enum RecordedInput {
     /// The body of `POST /api/state`.
     State(Bytes),
     /// The body of `POST /api/usage`.
     Usage(Bytes),
-    /// A hook, as far as it was understood.
+    /// A decoded hook.
     Hook(Hook),
     /// The outcome of a poll.
     Poll {
         /// The source's name.
         source: Arc<str>,
-        /// What it reported, as bodies of `POST /api/state`, one for each project; or why there is nothing.
+        /// What it reported, as bodies of `POST /api/state`, one per project; or why the poll failed.
         result: Result<Vec<String>, SourceError>,
     },
-    /// A silence that began, or was changed.
+    /// A silence that was created or changed.
     Silence(Silence),
-    /// A silence that was ended.
+    /// A silence that was expired early.
     Unsilence {
-        /// Which.
+        /// Its id.
         id: Arc<str>,
-        /// By whom.
+        /// Who expired it.
         by: Arc<str>,
     },
-    /// Somebody looks after an alert.
+    /// An acknowledgement of an alert.
     Ack {
-        /// Which.
+        /// The alert.
         fingerprint: Fingerprint,
-        /// Who.
+        /// Its author.
         by: Arc<str>,
-        /// What they said; may be empty.
+        /// Its comment; may be empty.
         comment: Arc<str>,
     },
 }

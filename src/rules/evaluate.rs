@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use super::compile::{Expr, Rule};
 use super::indicators::{Indicator, Indicators};
-use super::level::When;
-use super::look::{next_look, next_threshold};
-use super::row::{Counted, ForEach, Reading, Windowed};
-use super::verdict::{Marks, rule_id, since, verdict};
+use super::outcome::{Marks, rule_id, since, verdict};
+use super::reevaluation::{next_look, next_threshold};
+use super::row::{CounterValue, ForEach, Reading, Windowed};
+use super::thresholds::Comparison;
 use super::window::{Track, Tracks};
 use super::{Rules, grown};
-use crate::model::watched::Watched;
+use crate::model::sidecar_part::SidecarPart;
 use crate::model::{Agent, AgentStatus, Deadlines, Ending, Finding, Removal, Removed, RuleId, Snapshot, Subject, Time};
 
 /// What an agent was when rules were last evaluated for it, to find what changed since.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    standing: Standing,
-    /// [`super::row::Row::basis`] of each indicator that a rule reads, in the order of [`super::RuleSet::read`].
+pub(super) struct EvaluatedState {
+    standing: RuleScope,
+    /// [`super::row::IndicatorRow::basis`] of each indicator that a rule reads, in the order of [`super::RuleSet::read`].
     bases: Box<[u64]>,
 }
 
 /// What decides which rules are about an agent, and whether they are: when it changes, all are evaluated.
 #[derive(Clone, Debug, PartialEq)]
-struct Standing {
+struct RuleScope {
     status: Option<AgentStatus>,
     ended: bool,
     stale: bool,
@@ -32,13 +32,13 @@ struct Standing {
     agent_type: Option<Arc<str>>,
 }
 
-impl Standing {
+impl RuleScope {
     fn is_of(&self, agent: &Agent, fleet: &Snapshot) -> bool {
         let same_type = match (&self.agent_type, &agent.agent_type) {
             (Some(known), Some(new)) => Arc::ptr_eq(known, new) || known == new,
             (known, new) => known.is_none() && new.is_none(),
         };
-        let heard = agent.last_heard >= fleet.started_at;
+        let heard = agent.last_seen >= fleet.started_at;
         same_type
             && (self.status, self.ended, self.stale, self.is_heard) == (agent.status, agent.ended, agent.stale, heard)
     }
@@ -48,17 +48,17 @@ impl Standing {
             status: agent.status,
             ended: agent.ended,
             stale: agent.stale,
-            is_heard: agent.last_heard >= fleet.started_at,
+            is_heard: agent.last_seen >= fleet.started_at,
             agent_type: agent.agent_type.clone(),
         }
     }
 }
 
 /// What of `agent` differs from what was `seen`, which is brought up to date; all of one that was not seen before.
-fn changed(seen: &mut Option<Seen>, read: &[Indicator], agent: &Agent, fleet: &Snapshot) -> Indicators {
+fn changed(seen: &mut Option<EvaluatedState>, read: &[Indicator], agent: &Agent, fleet: &Snapshot) -> Indicators {
     let bases = read.iter().map(|indicator| indicator.row().basis(agent, fleet));
     let Some(seen) = seen.as_mut().filter(|seen| seen.bases.len() == read.len()) else {
-        *seen = Some(Seen { standing: Standing::of(agent, fleet), bases: bases.collect() });
+        *seen = Some(EvaluatedState { standing: RuleScope::of(agent, fleet), bases: bases.collect() });
         return Indicators::ALL;
     };
     let mut changed = Indicators::NONE;
@@ -70,7 +70,7 @@ fn changed(seen: &mut Option<Seen>, read: &[Indicator], agent: &Agent, fleet: &S
     if seen.standing.is_of(agent, fleet) {
         return changed;
     }
-    seen.standing = Standing::of(agent, fleet);
+    seen.standing = RuleScope::of(agent, fleet);
     Indicators::ALL
 }
 
@@ -91,10 +91,10 @@ impl Rules {
                 continue;
             }
             let row = spec.indicator.row();
-            let Counted { value, is_from_zero } = match row.windowed {
+            let CounterValue { value, is_from_zero } = match row.windowed {
                 Windowed::Increase(count) | Windowed::Changes(count) => count(agent, fleet),
                 Windowed::Average | Windowed::No => match row.read(agent, fleet, now) {
-                    Reading::Value(value) => Counted { value: Some(value), is_from_zero: false },
+                    Reading::Value(value) => CounterValue { value: Some(value), is_from_zero: false },
                     _ => continue,
                 },
             };
@@ -141,7 +141,7 @@ impl Rules {
         let Some(agent) = fleet.agents.get(slot) else { return };
         let memory = grown(&mut self.agents, slot);
         // Of an agent that is silent, or that we only remember, nothing new is known but its silence.
-        let is_silent = agent.stale || agent.last_heard < fleet.started_at;
+        let is_silent = agent.stale || agent.last_seen < fleet.started_at;
         let mut due: Option<Time> = None;
         for (place, rule) in self.set.rules.iter().enumerate() {
             let row = rule.indicator.row();
@@ -161,13 +161,13 @@ impl Rules {
             let reading = match reading {
                 // What was never known is not absent.
                 Reading::Unknown
-                    if rule.thresholds.when == When::Absent
+                    if rule.thresholds.when == Comparison::Absent
                         && !memory.known.contains(rule.indicator)
                         && !memory.marks.has(id) =>
                 {
                     Reading::Fine
                 }
-                Reading::Value(_) if rule.thresholds.when == When::Absent => {
+                Reading::Value(_) if rule.thresholds.when == Comparison::Absent => {
                     if !memory.known.contains(rule.indicator) {
                         memory.known.insert(rule.indicator);
                         if !std::mem::replace(&mut memory.unsaved, true) {
@@ -214,7 +214,7 @@ impl Rules {
 
     pub(super) fn judge_component(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(component) = fleet.components.get(slot) else { return };
-        let mut subject = Place { slot, marks: grown(&mut self.components, slot), deadlines: None };
+        let mut subject = SubjectMarks { slot, marks: grown(&mut self.components, slot), deadlines: None };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let Some(read) = rule.reader(ForEach::Component, |row| row.component) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&component.project));
@@ -229,7 +229,7 @@ impl Rules {
     pub(super) fn judge_source(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(source) = fleet.sources.get(slot as usize) else { return };
         let marks = grown(&mut self.sources, slot);
-        let mut subject = Place { slot, marks, deadlines: Some(&mut self.source_deadlines) };
+        let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.source_deadlines) };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let Some(read) = rule.reader(ForEach::Source, |row| row.source) else { continue };
             let name = || Subject::Source { name: Arc::clone(&source.name) };
@@ -238,16 +238,16 @@ impl Rules {
     }
 
     /// Evaluates rules for the part of the sidecar at `slot`.
-    pub(super) fn judge_watched(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
-        let Some(part) = fleet.watched.get(slot as usize) else { return };
-        let marks = grown(&mut self.watched, slot);
-        let mut subject = Place { slot, marks, deadlines: Some(&mut self.watched_deadlines) };
+    pub(super) fn judge_sidecar_part(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+        let Some(part) = fleet.sidecar_parts.get(slot as usize) else { return };
+        let marks = grown(&mut self.sidecar_parts, slot);
+        let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.sidecar_deadlines) };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let reading = match &**part {
-                Watched::Receiver(receiver) => {
+                SidecarPart::Receiver(receiver) => {
                     rule.reader(ForEach::Receiver, |row| row.receiver).map(|read| read(receiver, now))
                 }
-                Watched::Sidecar(sidecar) => {
+                SidecarPart::Sidecar(sidecar) => {
                     rule.reader(ForEach::Sidecar, |row| row.sidecar).map(|read| read(sidecar, now))
                 }
             };
@@ -265,7 +265,7 @@ impl Rules {
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&project.name));
             let reading = if covered { read(project, now) } else { Reading::Fine };
             let marks = &mut grown(&mut self.projects, slot).marks;
-            let mut subject = Place { slot, marks, deadlines: Some(&mut self.project_deadlines) };
+            let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.project_deadlines) };
             let name = || Subject::Cluster { project: Arc::clone(&project.name) };
             out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, name));
         }
@@ -288,7 +288,7 @@ impl Rules {
             let found = known.iter().position(|(rule, missing)| *rule == id && missing == name);
             let mut marks = Marks::default();
             marks.set(id, found.is_some());
-            let mut one = Place { slot, marks: &mut marks, deadlines: Some(&mut self.project_deadlines) };
+            let mut one = SubjectMarks { slot, marks: &mut marks, deadlines: Some(&mut self.project_deadlines) };
             out.extend(one.evaluate(now, (rule, id), reading, || subject(name)));
             match (found, marks.has(id)) {
                 (None, true) => known.push((id, Arc::clone(name))),
@@ -311,13 +311,13 @@ impl Rules {
 }
 
 /// A subject other than an agent: its slot, what is open of it, and the deadlines of its kind.
-struct Place<'a> {
+struct SubjectMarks<'a> {
     slot: u32,
     marks: &'a mut Marks,
     deadlines: Option<&'a mut Deadlines>,
 }
 
-impl Place<'_> {
+impl SubjectMarks<'_> {
     /// What `rule` finds in `reading`; a value that grows is looked at again when it reaches its next threshold.
     fn evaluate(
         &mut self,
@@ -338,7 +338,7 @@ impl Place<'_> {
 fn gone(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding {
     let ending = match removal {
         Removal::Absent => Ending::Removed,
-        Removal::Forgotten => Ending::Forgotten,
+        Removal::Expired => Ending::Forgotten,
     };
     Finding {
         rule,
@@ -361,7 +361,7 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
         let fine = rule.thresholds.level_of(value).is_none();
         if fine && !covered { Reading::Unknown } else { Reading::Value(value) }
     };
-    let is_at_most = rule.thresholds.when == When::AtMost;
+    let is_at_most = rule.thresholds.when == Comparison::AtMost;
     match rule.expr {
         Expr::Now => rule.indicator.row().read(agent, fleet, now),
         Expr::Increase(place) | Expr::Rate(place, _) => {

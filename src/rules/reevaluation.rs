@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::compile::{Expr, Rule};
-use super::level::When;
+use super::outcome::{RuleOutcome, verdict};
 use super::row::{Motion, Reading};
-use super::verdict::{Verdict, verdict};
+use super::thresholds::Comparison;
 use super::window::Tracks;
 use crate::model::{Agent, Snapshot, Time};
 
@@ -34,7 +34,7 @@ pub(super) fn next_look(
     now: Time,
 ) -> Option<Time> {
     let window = |place: usize| tracks.and_then(|tracks| tracks.get(place)).and_then(|track| track.next_change(now));
-    let is_at_most = rule.thresholds.when == When::AtMost;
+    let is_at_most = rule.thresholds.when == Comparison::AtMost;
     match rule.expr {
         Expr::Now => match rule.indicator.row().motion {
             Motion::Still => None,
@@ -42,7 +42,7 @@ pub(super) fn next_look(
             Motion::Grows if is_moving(rule, agent, fleet, reading, now) => next_threshold(rule, reading, now),
             Motion::Grows => None,
             fading @ (Motion::Falls | Motion::Rises) => {
-                let better = if fading == Motion::Falls { When::AtLeast } else { When::AtMost };
+                let better = if fading == Motion::Falls { Comparison::AtLeast } else { Comparison::AtMost };
                 let matters = open || rule.thresholds.when != better;
                 let is_there = matches!(reading, Reading::Value(_));
                 if is_there && matters { next_of_fading(rule, agent, fleet, now) } else { None }
@@ -71,7 +71,7 @@ fn next_of_fading(rule: &Rule, agent: &Agent, fleet: &Snapshot, now: Time) -> Op
     let row = rule.indicator.row();
     let read_at = |millis: u64| row.read(agent, fleet, now.plus(Duration::from_millis(millis)));
     let meaning = |millis: u64| {
-        let Verdict { level, cleared, .. } = verdict(rule, read_at(millis));
+        let RuleOutcome { level, cleared, .. } = verdict(rule, read_at(millis));
         (level.map(|(level, _)| level), cleared)
     };
     let gone = first(FADED_MILLIS, |millis| !matches!(read_at(millis), Reading::Value(_)));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::compile::{Expr, MAX_RULES, Rule};
-use super::level::When;
 use super::row::{Motion, Reading};
+use super::thresholds::Comparison;
 use crate::model::{Finding, Level, RuleId, Subject, Time};
 
 /// Which rules have found something of a subject that is not over.
@@ -29,27 +29,27 @@ impl Marks {
 }
 
 /// What a reading means under a rule.
-pub(super) struct Verdict {
+pub(super) struct RuleOutcome {
     pub(super) level: Option<(Level, f64)>,
     pub(super) cleared: bool,
     value: Option<f64>,
 }
 
-pub(super) fn verdict(rule: &Rule, reading: Reading) -> Verdict {
+pub(super) fn verdict(rule: &Rule, reading: Reading) -> RuleOutcome {
     match reading {
-        Reading::Value(value) if rule.thresholds.when != When::Absent => {
+        Reading::Value(value) if rule.thresholds.when != Comparison::Absent => {
             let level = rule.thresholds.level_of(value);
-            Verdict { level, cleared: level.is_none() && rule.thresholds.is_clear(value), value: Some(value) }
+            RuleOutcome { level, cleared: level.is_none() && rule.thresholds.is_clear(value), value: Some(value) }
         }
-        Reading::Unknown if rule.thresholds.when != When::Absent => {
-            Verdict { level: None, cleared: false, value: None }
+        Reading::Unknown if rule.thresholds.when != Comparison::Absent => {
+            RuleOutcome { level: None, cleared: false, value: None }
         }
-        Reading::Unknown => Verdict { level: rule.thresholds.lowest(), cleared: false, value: None },
-        Reading::Value(_) | Reading::Fine => Verdict { level: None, cleared: true, value: Some(0.0) },
+        Reading::Unknown => RuleOutcome { level: rule.thresholds.lowest(), cleared: false, value: None },
+        Reading::Value(_) | Reading::Fine => RuleOutcome { level: None, cleared: true, value: Some(0.0) },
     }
 }
 
-impl Verdict {
+impl RuleOutcome {
     /// The finding, when there is something to say: a level reached, or news of one that was.
     pub(super) fn finding(
         self,
@@ -83,10 +83,10 @@ pub(super) fn rule_id(place: usize) -> RuleId {
 }
 
 /// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-pub(super) fn since(rule: &Rule, verdict: &Verdict, now: Time) -> Time {
+pub(super) fn since(rule: &Rule, verdict: &RuleOutcome, now: Time) -> Time {
     let is_growing = matches!(rule.expr, Expr::Now) && rule.indicator.row().motion == Motion::Grows;
     match (verdict.level, verdict.value, rule.thresholds.lowest()) {
-        (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == When::AtLeast => {
+        (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == Comparison::AtLeast => {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
         }
         _ => now,

@@ -7,7 +7,7 @@ use crate::model::Level;
 /// How a value is held against the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
+pub enum Comparison {
     /// The level's threshold or more.
     AtLeast,
     /// The level's threshold or less.
@@ -21,7 +21,7 @@ pub enum When {
 /// The thresholds of a rule.
 #[derive(Clone, Debug)]
 pub(super) struct Thresholds {
-    pub(super) when: When,
+    pub(super) when: Comparison,
     /// By [`Level::index`].
     pub(super) levels: [Option<f64>; 4],
     /// Once firing, the value must be past this to be fine again.
@@ -34,10 +34,10 @@ impl Thresholds {
         Level::ALL.into_iter().rev().find_map(|level| {
             let threshold = (*self.levels.get(level.index())?)?;
             let reached = match self.when {
-                When::AtLeast => value >= threshold,
-                When::AtMost => value <= threshold,
-                When::Equals => value == threshold,
-                When::Absent => false,
+                Comparison::AtLeast => value >= threshold,
+                Comparison::AtMost => value <= threshold,
+                Comparison::Equals => value == threshold,
+                Comparison::Absent => false,
             };
             reached.then_some((level, threshold))
         })
@@ -46,8 +46,8 @@ impl Thresholds {
     /// Whether `value`, which reaches no level, is on the good side of the hysteresis too.
     pub(super) fn is_clear(&self, value: f64) -> bool {
         match (self.clear, self.when) {
-            (Some(clear), When::AtLeast) => value < clear,
-            (Some(clear), When::AtMost) => value > clear,
+            (Some(clear), Comparison::AtLeast) => value < clear,
+            (Some(clear), Comparison::AtMost) => value > clear,
             _ => true,
         }
     }
@@ -64,12 +64,12 @@ impl Thresholds {
         let passed_at = |threshold: f64| (threshold * 1000.0 + 1e-6).floor() + 1.0;
         let now = (seconds * 1000.0).round();
         // A growing value leaves the hysteresis only upwards.
-        let clear = self.clear.iter().filter(|_| self.when == When::AtMost);
+        let clear = self.clear.iter().filter(|_| self.when == Comparison::AtMost);
         let moments = self.levels.iter().flatten().chain(clear).flat_map(|threshold| match self.when {
-            When::AtLeast => [Some(reached_at(*threshold)), None],
-            When::AtMost => [Some(passed_at(*threshold)), None],
-            When::Equals => [Some(reached_at(*threshold)), Some(passed_at(*threshold))],
-            When::Absent => [None, None],
+            Comparison::AtLeast => [Some(reached_at(*threshold)), None],
+            Comparison::AtMost => [Some(passed_at(*threshold)), None],
+            Comparison::Equals => [Some(reached_at(*threshold)), Some(passed_at(*threshold))],
+            Comparison::Absent => [None, None],
         });
         let next = moments.flatten().filter(|at| *at > now).min_by(f64::total_cmp)?;
         Some((next - now) as u64)

@@ -61,7 +61,7 @@ impl Fleet {
             .collect();
         for slot in unnamed {
             if let Some(agent) = self.changes.agent(&mut self.state.agents, slot) {
-                agent.held_at = Some(now);
+                agent.possibly_reported_at = Some(now);
             }
         }
     }
@@ -80,7 +80,7 @@ impl Fleet {
         }
         let to = match removal {
             Removal::Absent => "removed",
-            Removal::Forgotten => "forgotten",
+            Removal::Expired => "expired",
         };
         let from = agent.status.map_or("", |status| status.as_str());
         self.changes.history.push(HistoryRow::of_agent(now, &agent, from, to));
@@ -103,7 +103,7 @@ impl Fleet {
             slot,
             project: component.project,
             name: component.name,
-            removal: Removal::Forgotten,
+            removal: Removal::Expired,
         });
         self.settle_project(now, component.project_slot, before);
         self.touched();

@@ -6,16 +6,18 @@ use std::time::Duration;
 use crate::decode::limits::is_about_limit;
 use crate::model::agent::MAX_RATE_LIMITS;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{Agent, AgentStatus, AgentTelemetry, Count, Limited, RateLimit, Refusal, Time, Wall};
+use crate::model::{
+    ActiveRateLimit, Agent, AgentStatus, AgentTelemetry, Count, RateLimit, RateLimitHit, Time, WallClock,
+};
 
-use super::agent::{NOT_RUNNING, Step};
+use super::agent::{AgentReport, NOT_RUNNING};
 
 /// No end lies further ahead: limits are of a minute, an hour, a day, a week or a month.
 const FURTHEST: Duration = Duration::from_secs(32 * 86_400);
 
-impl Limited {
+impl ActiveRateLimit {
     /// The limit at `now` when `before` held until then and `refusal` is news; `None` when that says it is over.
-    pub(super) fn after(before: Option<&Self>, now: Time, refusal: &Refusal) -> Option<Self> {
+    pub(super) fn after(before: Option<&Self>, now: Time, refusal: &RateLimitHit) -> Option<Self> {
         let told = refusal.until.map(|until| until.min(now.plus(FURTHEST)));
         if told.is_some_and(|until| until <= now) {
             return None;
@@ -40,12 +42,12 @@ impl Limited {
 
 impl Agent {
     /// Notes that a request was refused for a rate limit at `now`.
-    pub(crate) fn refused(&mut self, now: Time, refusal: &Refusal) {
-        self.limited = Limited::after(self.limited.as_ref(), now, refusal);
+    pub(crate) fn record_rate_limit(&mut self, now: Time, refusal: &RateLimitHit) {
+        self.limited = ActiveRateLimit::after(self.limited.as_ref(), now, refusal);
     }
 }
 
-impl Step<'_> {
+impl AgentReport<'_> {
     /// Takes over all that is said of its limits.
     pub(super) fn take_rate_limits(&mut self, agent: &mut Agent, limits: &[RateLimitUpdate<'_>]) {
         let is_same = agent.rate_limits.len() == limits.len()
@@ -53,7 +55,7 @@ impl Step<'_> {
                 *known.provider == *new.provider
                     && *known.limit_type == *new.limit_type
                     && (known.limit, known.remaining, known.reset_at)
-                        == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.expect(at)))
+                        == (new.limit, new.remaining, new.reset_at.map(|at| self.wall.from_wall(at)))
             });
         if !is_same {
             agent.rate_limits.clear();
@@ -63,7 +65,7 @@ impl Step<'_> {
                     limit_type: Arc::from(&*new.limit_type),
                     limit: new.limit,
                     remaining: new.remaining,
-                    reset_at: new.reset_at.map(|at| self.wall.expect(at)),
+                    reset_at: new.reset_at.map(|at| self.wall.from_wall(at)),
                 };
                 keep(agent, limit);
             }
@@ -78,8 +80,8 @@ impl Step<'_> {
     }
 
     /// Notes that a rate limit refused a request.
-    pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &Refusal) {
-        agent.refused(self.now, refusal);
+    pub(super) fn refused(&mut self, agent: &mut Agent, refusal: &RateLimitHit) {
+        agent.record_rate_limit(self.now, refusal);
         self.is_refusal = true;
     }
 
@@ -111,7 +113,7 @@ impl Step<'_> {
         };
         let [requests, errors, refused] = [0, 1, 2].map(|place| grown(place).unwrap_or(0));
         if refused > 0 {
-            self.refused(agent, &Refusal::default());
+            self.refused(agent, &RateLimitHit::default());
         } else if requests > errors {
             self.answered(agent);
         }
@@ -129,26 +131,26 @@ pub(super) fn keep(agent: &mut Agent, limit: RateLimit) {
 }
 
 /// The limit of the agent that has nothing left and ends last.
-pub(super) fn spent(agent: &Agent, now: Time) -> Option<Refusal> {
+pub(super) fn spent(agent: &Agent, now: Time) -> Option<RateLimitHit> {
     let is_spent = |limit: &&RateLimit| limit.remaining == Some(0) && limit.reset_at.is_none_or(|end| end > now);
     // An end that nobody tells is the latest.
     let end = |limit: &&RateLimit| limit.reset_at.unwrap_or(Time::from_millis(i64::MAX));
     agent.rate_limits.iter().filter(is_spent).max_by_key(end).map(|limit| {
         let provider = Some(&limit.provider).filter(|name| ***name != *"unknown").cloned();
-        Refusal { provider, until: limit.reset_at }
+        RateLimitHit { provider, until: limit.reset_at }
     })
 }
 
 /// Takes over what telemetry says of limits and of how its last requests went; whether another thing holds the agent
 /// up now. Telemetry tells of it later than hooks do, so that times decide what is news.
-pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry, wall: &Wall) -> bool {
+pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry, wall: &WallClock) -> bool {
     let before = agent.limited.clone();
-    let ours = |at: Time| wall.expect(at);
+    let ours = |at: Time| wall.from_wall(at);
     for limit in &said.rate_limits {
         keep(agent, RateLimit { reset_at: limit.reset_at.map(ours), ..limit.clone() });
     }
     // A metric of requests that went both ways says at one time that they did, and not which was last.
-    let (told_refused, told_answered) = match &said.refused {
+    let (told_refused, told_answered) = match &said.rate_limited {
         Some((at, _)) if said.answered == Some(*at) => (None, None),
         refused => (refused.as_ref(), said.answered),
     };
@@ -160,8 +162,8 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
     }
     let refused = told_refused.map(|(at, refusal)| (ours(*at).min(now), refusal));
     if let Some((at, refusal)) = refused.filter(|(at, _)| answered.is_none_or(|answered| answered <= *at)) {
-        let refusal = Refusal { until: refusal.until.map(ours), ..refusal.clone() };
-        let held = Limited::after(agent.limited.as_ref(), at, &refusal);
+        let refusal = RateLimitHit { until: refusal.until.map(ours), ..refusal.clone() };
+        let held = ActiveRateLimit::after(agent.limited.as_ref(), at, &refusal);
         // A refusal of long ago holds nobody up any more.
         if let Some(mut held) = held.filter(|held| held.ends() > now) {
             // Telemetry comes after the failure that it explains.
@@ -170,7 +172,7 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
             agent.limited = Some(held);
         }
     } else if let Some(refusal) = spent(agent, now).filter(|_| !said.rate_limits.is_empty()) {
-        agent.refused(now, &refusal);
+        agent.record_rate_limit(now, &refusal);
     }
     agent.limited != before
 }
@@ -183,40 +185,40 @@ mod tests {
         Time::from_millis(seconds * 1000)
     }
 
-    fn refusal(until: Option<i64>) -> Refusal {
-        Refusal { provider: None, until: until.map(at) }
+    fn refusal(until: Option<i64>) -> RateLimitHit {
+        RateLimitHit { provider: None, until: until.map(at) }
     }
 
     #[test]
     fn the_last_word_on_its_end_counts() {
-        let first = Limited::after(None, at(100), &refusal(Some(160))).expect("a limit");
+        let first = ActiveRateLimit::after(None, at(100), &refusal(Some(160))).expect("a limit");
         assert_eq!((first.since, first.until, first.ends()), (at(100), Some(at(160)), at(160)));
-        let silent = Limited::after(Some(&first), at(110), &refusal(None)).expect("a limit");
+        let silent = ActiveRateLimit::after(Some(&first), at(110), &refusal(None)).expect("a limit");
         assert_eq!((silent.since, silent.until), (at(100), Some(at(160))), "what was said holds");
-        let longer = Limited::after(Some(&silent), at(120), &refusal(Some(900))).expect("a limit");
+        let longer = ActiveRateLimit::after(Some(&silent), at(120), &refusal(Some(900))).expect("a limit");
         assert_eq!((longer.since, longer.until), (at(100), Some(at(900))));
-        let sooner = Limited::after(Some(&longer), at(130), &refusal(Some(140))).expect("a limit");
+        let sooner = ActiveRateLimit::after(Some(&longer), at(130), &refusal(Some(140))).expect("a limit");
         assert_eq!(sooner.until, Some(at(140)));
-        assert_eq!(Limited::after(Some(&sooner), at(131), &refusal(Some(131))), None, "at once is no limit");
+        assert_eq!(ActiveRateLimit::after(Some(&sooner), at(131), &refusal(Some(131))), None, "at once is no limit");
     }
 
     #[test]
     fn an_end_that_nobody_told_is_ten_minutes_after_the_last_refusal() {
-        let first = Limited::after(None, at(0), &refusal(None)).expect("a limit");
+        let first = ActiveRateLimit::after(None, at(0), &refusal(None)).expect("a limit");
         assert_eq!((first.until, first.ends()), (None, at(600)));
-        let second = Limited::after(Some(&first), at(500), &refusal(None)).expect("a limit");
+        let second = ActiveRateLimit::after(Some(&first), at(500), &refusal(None)).expect("a limit");
         assert_eq!((second.since, second.ends()), (at(0), at(1100)));
-        let absurd = Limited::after(None, at(0), &refusal(Some(i64::MAX / 2000))).expect("a limit");
+        let absurd = ActiveRateLimit::after(None, at(0), &refusal(Some(i64::MAX / 2000))).expect("a limit");
         assert_eq!(absurd.ends(), at(32 * 86_400));
     }
 
     #[test]
     fn who_limits_is_remembered() {
-        let by = |name: &str| Refusal { provider: Some(name.into()), until: None };
-        let first = Limited::after(None, at(0), &by("anthropic"));
-        let second = Limited::after(first.as_ref(), at(1), &refusal(None));
+        let by = |name: &str| RateLimitHit { provider: Some(name.into()), until: None };
+        let first = ActiveRateLimit::after(None, at(0), &by("anthropic"));
+        let second = ActiveRateLimit::after(first.as_ref(), at(1), &refusal(None));
         assert_eq!(second.as_ref().and_then(|limited| limited.provider.as_deref()), Some("anthropic"));
-        let other = Limited::after(second.as_ref(), at(2), &by("openai")).expect("a limit");
+        let other = ActiveRateLimit::after(second.as_ref(), at(2), &by("openai")).expect("a limit");
         assert_eq!(other.provider.as_deref(), Some("openai"));
     }
 }
