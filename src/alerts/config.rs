@@ -109,9 +109,9 @@ impl DigestConfig {
     pub fn next(&self, now: Time) -> Option<Time> {
         let at = time_of_day(self.at.as_deref()?).ok()?;
         let zone = TimeZone::get(&self.time_zone).ok()?;
-        let today = now.to_jiff().to_zoned(zone.clone()).date();
+        let today = now.to_jiff().to_zoned_datetime(zone.clone()).date();
         let days = [today, today.saturating_add(1.day()), today.saturating_add(2.days())];
-        let times = days.into_iter().filter_map(|day| day.to_datetime(at).to_zoned(zone.clone()).ok());
+        let times = days.into_iter().filter_map(|day| day.to_datetime(at).to_zoned_datetime(zone.clone()).ok());
         times.map(|time| Time::from_millis(time.timestamp().as_millisecond())).find(|time| *time > now)
     }
 }

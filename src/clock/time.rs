@@ -59,7 +59,7 @@ impl Time {
     /// The time of day in `zone`, like `14:20`. A time on another day than `now` includes that day, like `Mon 14:20` or
     /// `2026-12-01 14:20`.
     pub fn on_clock(self, now: Self, zone: &jiff::tz::TimeZone) -> String {
-        let [then, now] = [self, now].map(|time| time.to_jiff().to_zoned(zone.clone()));
+        let [then, now] = [self, now].map(|time| time.to_jiff().to_zoned_datetime(zone.clone()));
         let days = now.date().until(then.date()).map_or(0, |span| span.get_days());
         let format = match days {
             0 => "%H:%M",

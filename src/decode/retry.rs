@@ -200,7 +200,7 @@ fn date_time(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
         return Some(time);
     }
     let parts = parts(text)?;
-    let there = now.to_jiff().to_zoned(parts.zone.clone().unwrap_or_else(|| local.clone()));
+    let there = now.to_jiff().to_zoned_datetime(parts.zone.clone().unwrap_or_else(|| local.clone()));
     let today = there.date();
     let (date, step) = match (parts.month, parts.day) {
         (Some(month), Some(day)) => {
@@ -220,7 +220,7 @@ fn date_time(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
     // A day alone is meant from its beginning on; nothing at all is no time.
     let time = parts.time.or((date != today).then(civil::Time::midnight))?;
     let zone = there.time_zone().clone();
-    let at = |date: civil::Date| date.to_datetime(time).to_zoned(zone.clone()).ok();
+    let at = |date: civil::Date| date.to_datetime(time).to_zoned_datetime(zone.clone()).ok();
     let mut then = at(date)?;
     if then <= there {
         // One that has just passed is over, whoever rounded it; one that passed long ago is the next one.

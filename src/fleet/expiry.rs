@@ -15,7 +15,7 @@ use super::project::Tally;
 
 /// The day that `now` belongs to in `zone`, as days since 1970, and when it ends.
 pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
-    let local = now.to_jiff().to_zoned(zone.clone());
+    let local = now.to_jiff().to_zoned_datetime(zone.clone());
     let day = local.date().since(jiff::civil::date(1970, 1, 1)).map_or(0, |span| span.get_days());
     let ends = local
         .tomorrow()

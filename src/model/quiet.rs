@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::civil::{Time as Clock, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{ToSpan as _, Zoned};
+use jiff::{ToSpan as _, ZonedDateTime};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -73,12 +73,12 @@ impl QuietHours {
 
     /// When the stretch that covers `now` ends; it may have begun today or yesterday.
     fn end_of_one(&self, now: Time) -> Option<Time> {
-        let local = now.to_jiff().to_zoned(self.zone.clone());
+        let local = now.to_jiff().to_zoned_datetime(self.zone.clone());
         let days = [local.clone(), local.saturating_sub(1.day())];
         let stretches = days.into_iter().filter(|day| self.days.contains(&day.weekday())).filter_map(|day| {
             let ends_on = if self.to > self.from { day.date() } else { day.date().tomorrow().ok()? };
-            let from = day.date().to_datetime(self.from).to_zoned(self.zone.clone()).ok()?;
-            let to = ends_on.to_datetime(self.to).to_zoned(self.zone.clone()).ok()?;
+            let from = day.date().to_datetime(self.from).to_zoned_datetime(self.zone.clone()).ok()?;
+            let to = ends_on.to_datetime(self.to).to_zoned_datetime(self.zone.clone()).ok()?;
             (millis(&from) <= now && now < millis(&to)).then(|| millis(&to))
         });
         stretches.max()
@@ -105,7 +105,7 @@ pub fn quiet_until(hours: &[QuietHours], level: Level, now: Time) -> Option<Time
 /// Quiet hours, shared.
 pub type Quiet = Arc<[QuietHours]>;
 
-fn millis(at: &Zoned) -> Time {
+fn millis(at: &ZonedDateTime) -> Time {
     Time::from_millis(at.timestamp().as_millisecond())
 }
 

@@ -86,7 +86,7 @@ pub fn as_count(number: Option<f64>) -> String {
 fn clock_time(seconds: Option<f64>, at: Option<String>, zone: Option<String>) -> Option<String> {
     let then = Time::parse(&at?)?.plus(Duration::try_from_secs_f64(seconds?).ok()?);
     let zone = TimeZone::get(&zone?).ok()?;
-    Some(then.to_jiff().to_zoned(zone).strftime("%H:%M").to_string())
+    Some(then.to_jiff().to_zoned_datetime(zone).strftime("%H:%M").to_string())
 }
 
 fn rounded(number: f64) -> String {

@@ -25,7 +25,7 @@ const IMPURE: [&str; 16] = [
     "SystemTime",
     "Instant",
     "Timestamp::now",
-    "Zoned::now",
+    "ZonedDateTime::now",
     "crate::clock::Clock",
     "crate::http_client",
     "tracing::",

@@ -171,7 +171,7 @@ fn the_day_turns_at_midnight_of_its_zone() {
     // In Berlin, 2026-03-29 has 23 hours and 2026-10-25 has 25.
     for (day, hours) in [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25), (date(2026, 11, 21), 24)] {
         let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
-        let midnight = Time::from_millis(day.to_zoned(zone).unwrap().timestamp().as_millisecond());
+        let midnight = Time::from_millis(day.to_zoned_datetime(zone).unwrap().timestamp().as_millisecond());
         let budgets = BudgetsConfig { time_zone: "Europe/Berlin".into(), ..BudgetsConfig::default() };
         let mut fleet = Fleet::new(midnight, FleetSettings { budgets, ..settings() });
         let end = midnight.plus(Duration::from_secs(hours * 3600));
