@@ -154,7 +154,7 @@ impl Rules {
         let mut tracks: Tracks = self.set.tracks.iter().map(Track::new).collect();
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             let is_same = |window: &&Window| {
-                *window.signal == *spec.indicator.name()
+                *window.indicator == *spec.indicator.name()
                     && Duration::from_millis(window.over) == spec.over
                     && window.average == spec.average
             };

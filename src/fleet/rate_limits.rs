@@ -27,7 +27,7 @@ impl ActiveRateLimit {
             provider: refusal.provider.clone().or_else(|| before?.provider.clone()),
             since: before.map_or(now, |limited| limited.since),
             until: told.or(known),
-            refused_at: now,
+            last_hit_at: now,
             ended_run: before.is_some_and(|limited| limited.ended_run),
         })
     }
@@ -35,7 +35,7 @@ impl ActiveRateLimit {
     /// Takes over what was saved by a clock that may have been ahead of ours.
     pub(super) fn restored(&mut self, now: Time) {
         self.since = self.since.min(now);
-        self.refused_at = self.refused_at.min(now);
+        self.last_hit_at = self.last_hit_at.min(now);
         self.until = self.until.map(|until| until.min(now.plus(FURTHEST)));
     }
 }
@@ -156,7 +156,7 @@ pub(super) fn take_telemetry(agent: &mut Agent, now: Time, said: &AgentTelemetry
     };
     let answered = told_answered.map(|at| ours(at).min(now));
     if let Some(at) = answered
-        && agent.limited.as_ref().is_some_and(|limited| limited.refused_at < at)
+        && agent.limited.as_ref().is_some_and(|limited| limited.last_hit_at < at)
     {
         agent.limited = None;
     }

@@ -12,9 +12,9 @@ use super::project::{Tally, add_tokens, end_task};
 use super::{Fleet, IngestOutcome, SERIES_PER_AGENT, rate_limits};
 
 /// Why an agent waits that a rate limit holds up.
-pub(super) const LIMITED: &str = "held up by a rate limit";
+pub(super) const LIMITED: &str = "its requests are rate-limited";
 /// Why an agent is taken for idle.
-const RESTS: &str = "its telemetry tells of nothing";
+const RESTS: &str = "no activity in its telemetry";
 
 impl Fleet {
     /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.

@@ -64,13 +64,13 @@ fn write_series(writer: &mut Writer<'_>, family: &MetricFamily, series: &MetricS
                 writer,
                 name,
                 labels,
-                buckets.cumulated(),
+                buckets.cumulative(),
                 buckets.sum,
                 negative && format == Format::OpenMetrics,
             );
         }
         MetricValue::Exponential(histogram) => {
-            let buckets = histogram.cumulated();
+            let buckets = histogram.cumulative();
             let negative = buckets.first().is_some_and(|(bound, _)| *bound < 0.0);
             let sum = histogram.sum();
             write_buckets(writer, name, labels, buckets.into_iter(), sum, negative && format == Format::OpenMetrics);

@@ -1,7 +1,8 @@
-//! What counting telemetry remembers, so that after a restart nothing counts twice and nothing that grew meanwhile is lost.
+//! The state behind counters derived from telemetry, saved so that a restart neither counts an item twice nor loses an
+//! increase.
 //!
-//! Plain data: digests and sums, saved in one transaction with the agents whose totals they led to. Refuses to grow with
-//! what senders make up: of each kind the oldest go first, and what is not remembered is counted as new.
+//! It is written in one transaction with the agents whose totals it led to. Each list is bounded, whatever senders make
+//! up: what does not fit is counted as new later.
 
 use std::collections::HashMap;
 
@@ -9,38 +10,38 @@ use serde::{Deserialize, Serialize};
 
 use super::AgentTelemetry;
 
-/// Digests of items that wait to be saved at most.
+/// Digests of items that may wait to be saved.
 const MAX_SEEN: usize = 65_536;
-/// Streams, and groups, that wait to be saved at most.
-const MAX_KEPT: usize = 16_384;
+/// Streams, and groups, that may wait to be saved.
+const MAX_PENDING: usize = 16_384;
 
-/// What exports say of agents, and what is remembered of them.
+/// What an export adds to agents, and the counting state that follows from it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TelemetryUpdate {
-    /// What is news.
+    /// Increments per agent.
     pub agents: Vec<AgentTelemetry>,
-    /// What keeps it from being news again.
+    /// What keeps the same items from being counted again.
     pub counting: CountingState,
 }
 
-/// What was remembered anew, or all of it after a restart.
+/// New counting state to be saved, or all of it after a restart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CountingState {
-    /// From when on all that cumulative streams count was heard, in nanoseconds since 1970; `None` where nothing is new.
+    /// Since when cumulative streams are followed without a gap, in nanoseconds since 1970; `None` if unchanged.
     pub since: Option<u64>,
-    /// How digests are made: those that were made otherwise mean nothing.
+    /// The version of the digests: those of another version cannot be compared.
     pub scheme: u64,
-    /// The secret that goes into digests, so that nobody can make two things that are one; `None` where nothing was saved.
+    /// The secret key of the digests, so that no sender can construct a collision; `None` if nothing was saved.
     pub key: Option<DigestKey>,
     /// Digests of items that were counted, oldest first.
     pub seen: Vec<u64>,
-    /// Streams of data points by their digest.
+    /// Streams of data points, by digest.
     pub streams: HashMap<u64, StreamCount>,
-    /// Producers and models by their digest.
+    /// Producers and models, by digest.
     pub groups: HashMap<u64, GroupCount>,
 }
 
-/// A secret for digests. Nothing shows it.
+/// The secret key of digests. It is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DigestKey(pub [u64; 2]);
 
@@ -50,23 +51,23 @@ impl std::fmt::Debug for DigestKey {
     }
 }
 
-/// What was counted of a stream of data points. Times are in nanoseconds since 1970.
+/// What was counted of one stream of data points. Times are in nanoseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamCount {
-    /// Of deltas: the intervals that are counted.
+    /// Delta temporality: the intervals that were counted.
     Deltas(Vec<(u64, u64)>),
-    /// Of what grows from a start.
+    /// Cumulative temporality.
     Totals {
-        /// The processes that are told apart.
+        /// The processes that report the stream.
         runs: Vec<RunCount>,
-        /// From when on all of them are known.
+        /// Since when all of them are known.
         since: u64,
     },
 }
 
 impl StreamCount {
-    /// When the last process that is known began to count; one whose start is unknown, at its last point at most.
+    /// The latest start of a known process; for a process without a start time, the time of its last point.
     pub fn last_start(&self) -> u64 {
         match self {
             Self::Deltas(_) => 0,
@@ -75,19 +76,19 @@ impl StreamCount {
     }
 }
 
-/// The last point of one process of a stream.
+/// The last data point of one process in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunCount {
-    /// When it began to count.
+    /// When the process began to count.
     pub start: u64,
     /// When the point was measured.
     pub time: u64,
-    /// Its value. Saved to the last bit: one that came back larger would look as if the next had fallen.
+    /// Its value, saved exactly: if rounding made it larger, the next point would look like a counter reset.
     #[serde(with = "bits")]
     pub value: f64,
 }
 
-/// A number by its bits.
+/// Serializes a number as its bits.
 mod bits {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -100,25 +101,25 @@ mod bits {
     }
 }
 
-/// Sums of what each signal of a producer said of a model.
+/// What each signal of one producer reported for one model, and what of it was counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupCount {
-    /// By signal and library.
+    /// The sums of each signal, by digest of signal and library.
     pub meters: Vec<(u64, Vec<f64>)>,
-    /// What was counted of it.
+    /// What was counted.
     pub counted: Vec<f64>,
-    /// By which signal its requests are timed.
+    /// The signal that request durations come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_by: Option<u64>,
 }
 
 impl CountingState {
-    /// Whether there is nothing in it.
+    /// Whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
         self.since.is_none() && self.seen.is_empty() && self.streams.is_empty() && self.groups.is_empty()
     }
 
-    /// Adds what was remembered later.
+    /// Adds newer state to this.
     pub fn merge(&mut self, later: Self) {
         self.since = later.since.or(self.since);
         self.scheme = later.scheme;
@@ -133,7 +134,7 @@ impl CountingState {
 
 fn put<T>(kept: &mut HashMap<u64, T>, later: HashMap<u64, T>) {
     for (id, value) in later {
-        if kept.len() < MAX_KEPT || kept.contains_key(&id) {
+        if kept.len() < MAX_PENDING || kept.contains_key(&id) {
             kept.insert(id, value);
         }
     }
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_and_the_last_word_counts() {
+    fn pending_state_is_bounded_and_the_newest_value_is_kept() {
         let mut counting = CountingState::default();
         assert!(counting.is_empty());
         for round in 0..3_u64 {
@@ -160,7 +161,7 @@ mod tests {
             });
         }
         assert_eq!((counting.seen.len(), counting.seen.last()), (MAX_SEEN, Some(&119_999)));
-        assert_eq!((counting.streams.len(), counting.since), (MAX_KEPT, Some(7)));
-        assert_eq!(counting.streams[&0], StreamCount::Deltas(vec![(2, 2)]), "what is known is brought up to date");
+        assert_eq!((counting.streams.len(), counting.since), (MAX_PENDING, Some(7)));
+        assert_eq!(counting.streams[&0], StreamCount::Deltas(vec![(2, 2)]), "known streams are still updated");
     }
 }

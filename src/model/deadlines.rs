@@ -1,8 +1,7 @@
-//! Deadlines by slot: one live deadline each, earliest first, moved without a search.
+//! Timers by slot: at most one deadline per slot, in a heap, with lazy removal.
 //!
-//! A later deadline for a slot that has an earlier one is not recorded: the earlier one comes due, its
-//! owner looks again and schedules what is true by then. So a fleet whose agents all report each second
-//! moves no heap entries at all.
+//! Moving a deadline to a later time is not recorded: the earlier one fires, and its owner checks again and schedules the
+//! next. So agents that all report every second cause no heap operations at all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,7 +17,7 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sees to it that `slot` comes due at `at` or earlier.
+    /// Makes `slot` due at `at`, unless it is due earlier already.
     pub fn schedule(&mut self, slot: u32, at: Time) {
         let place = slot as usize;
         if place >= self.scheduled.len() {
@@ -32,14 +31,14 @@ impl Deadlines {
         }
         *entry = Some(at);
         self.heap.push(Reverse((at, slot)));
-        // Entries that an earlier one replaced are dropped when they are the most of the heap.
+        // Stale entries are removed once they make up most of the heap.
         if self.heap.len() > 4 * self.live + 64 {
             let scheduled = &self.scheduled;
             self.heap.retain(|Reverse((at, slot))| scheduled.get(*slot as usize) == Some(&Some(*at)));
         }
     }
 
-    /// Forgets the deadline of `slot`.
+    /// Removes the deadline of `slot`.
     pub fn cancel(&mut self, slot: u32) {
         if let Some(entry) = self.scheduled.get_mut(slot as usize)
             && entry.take().is_some()
@@ -48,7 +47,7 @@ impl Deadlines {
         }
     }
 
-    /// The next slot whose deadline is `now` or earlier; it has no deadline any more.
+    /// Removes and returns the next slot whose deadline is `now` or earlier.
     pub fn pop_due(&mut self, now: Time) -> Option<u32> {
         while let Some(Reverse((at, slot))) = self.heap.peek().copied() {
             let live = self.scheduled.get(slot as usize) == Some(&Some(at));
@@ -64,7 +63,7 @@ impl Deadlines {
         None
     }
 
-    /// When the next deadline is. It may name one that was replaced or cancelled; then nothing is due by then.
+    /// The earliest deadline in the heap. It may have been replaced or cancelled; then nothing is due at that time.
     pub fn next(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_deadline_of_a_slot_counts() {
+    fn a_slot_is_due_once_at_its_earliest_deadline() {
         let mut deadlines = Deadlines::default();
         deadlines.schedule(1, at(10));
         deadlines.schedule(1, at(20));
@@ -88,11 +87,11 @@ mod tests {
         assert_eq!(deadlines.pop_due(at(4)), None);
         assert_eq!(deadlines.pop_due(at(30)), Some(2));
         assert_eq!(deadlines.pop_due(at(30)), Some(1));
-        assert_eq!(deadlines.pop_due(at(30)), None, "a replaced deadline does not come due");
+        assert_eq!(deadlines.pop_due(at(30)), None, "a replaced deadline does not fire");
     }
 
     #[test]
-    fn moving_a_deadline_for_ever_takes_no_memory() {
+    fn moving_a_deadline_repeatedly_uses_bounded_memory() {
         let mut deadlines = Deadlines::default();
         for seconds in (0..100_000).rev() {
             deadlines.schedule(0, at(seconds));

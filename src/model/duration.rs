@@ -1,10 +1,10 @@
-//! Durations as people write them: `5m`, `1h30m`, `250ms`, `30d`; as a serde module and as text.
+//! Durations as text, like `5m`, `1h30m`, `250ms` or `30d`, and as a serde module.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-/// Reads `5m`, `1h30m`, `250ms`, `30d` (a day has 24 hours); the error says what would do.
+/// Parses `5m`, `1h30m`, `250ms`, `30d`; a day has 24 hours. The error names the accepted form.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write it like 30s, 5m, 1h30m or 30d");
     let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
@@ -12,7 +12,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| wrong())
 }
 
-/// Writes a duration with at most two units, largest first: `45s`, `5m`, `1h30m`, `2d4h`.
+/// Formats a duration with at most two units, largest first: `45s`, `5m`, `1h30m`, `2d4h`.
 pub fn display(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis < 1000 {
@@ -35,7 +35,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::E
     input.deserialize_str(DurationVisitor)
 }
 
-/// Reads text, and tells who wrote something else how a duration is written.
+/// Parses text; any other type is an error that names the accepted form.
 struct DurationVisitor;
 
 impl serde::de::Visitor<'_> for DurationVisitor {
@@ -50,12 +50,12 @@ impl serde::de::Visitor<'_> for DurationVisitor {
     }
 }
 
-/// For `#[serde(with = "crate::model::duration")]`; what [`parse`] reads back, exact to the millisecond.
+/// For `#[serde(with = "crate::model::duration")]`; exact to the millisecond.
 pub fn serialize<S: Serializer>(duration: &Duration, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(&exact(*duration))
 }
 
-/// A duration with every unit that it needs: `1d2h3m4s5ms`.
+/// Formats a duration exactly, with all units that it needs: `1d2h3m4s5ms`.
 pub fn exact(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     let parts = [
@@ -74,13 +74,13 @@ pub fn exact(duration: Duration) -> String {
 pub mod option {
     use super::*;
 
-    /// Reads a duration or null.
+    /// Deserializes a duration or null.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(input)?;
         text.map(|text| parse(&text)).transpose().map_err(D::Error::custom)
     }
 
-    /// Writes a duration or null.
+    /// Serializes a duration or null.
     pub fn serialize<S: Serializer>(duration: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
         match duration {
             Some(duration) => super::serialize(duration, out),
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_people_write_them() {
+    fn durations_are_parsed_and_formatted_exactly() {
         for (text, millis) in
             [("30s", 30_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("30d", 2_592_000_000), ("0s", 0)]
         {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_display_with_two_units() {
+    fn durations_are_displayed_with_two_units() {
         for (seconds, text) in
             [(0, "0s"), (45, "45s"), (300, "5m"), (5_400, "1h30m"), (187_201, "2d4h"), (86_400, "1d")]
         {

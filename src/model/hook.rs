@@ -1,6 +1,6 @@
-//! One event that an agent posted by itself, in our words: whose it is, and what it says of a session.
+//! A decoded hook: the agent that posted it and the session event that it reports.
 //!
-//! Refuses what was said in a session: no prompt, argument, output or path has a place here, and ids are hashes.
+//! It holds no content of a session: no prompts, arguments, outputs or paths, and ids only as hashes.
 
 use std::sync::Arc;
 
@@ -8,90 +8,90 @@ use serde::{Deserialize, Serialize};
 
 use super::{Stop, Time};
 
-/// A hook.
+/// A decoded hook of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// The project, valid by [`crate::text::is_name`].
     pub project: Arc<str>,
     /// The agent's name within it, valid by [`crate::text::is_name`].
     pub agent: Arc<str>,
-    /// Which tool it is: `claude-code`.
+    /// The tool that posted it: `claude-code`.
     pub agent_type: Arc<str>,
     /// The session, as a hash of its id.
     pub session: u64,
-    /// The subagent that it is about, as a hash of its id; none is the session's own agent.
+    /// The subagent that it is about, as a hash of its id; `None` for the session's main agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subagent: Option<u64>,
     /// What happened.
     pub event: SessionEvent,
-    /// When its provider takes requests again, where a refusal says so.
+    /// When the rate limit ends, if the hook reports one with its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
-    /// That it was answered by a stop; none when the agent may go on.
+    /// The stop order that the hook was answered with, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
 }
 
-/// What happened in a session.
+/// An event in a session of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEvent {
-    /// It began.
+    /// The session began.
     Began,
-    /// It ended.
+    /// The session ended.
     Ended(SessionEnd),
-    /// A person gave it something to do.
+    /// The user submitted a prompt.
     Prompted,
-    /// A tool is about to be used, which may itself be a question; then this is what is waited for.
+    /// A tool call begins. The tool may itself be a question to the user.
     ToolBegan {
         /// Its name.
         tool: Arc<str>,
-        /// What a person has to give, where the tool is a question.
+        /// What the user has to provide, if the tool is a question.
         asks: Option<Arc<str>>,
     },
-    /// A tool was used, whatever came of it.
+    /// A tool call ended, with whatever result.
     ToolEnded(Arc<str>),
-    /// All tools of a step were used, or refused.
+    /// All tool calls of a step have ended or were denied.
     ToolsEnded,
-    /// A person has to allow a tool.
+    /// The user has to permit the call of this tool.
     PermissionRequested(Arc<str>),
-    /// A person has to answer something that is no tool.
+    /// The user has to answer something other than a tool call.
     InputRequested,
-    /// They have.
+    /// The user has answered it.
     InputGiven,
-    /// It has been waiting for permission for a while.
+    /// The session has been waiting for permission for a while.
     PermissionStillPending,
-    /// Nobody has given it anything to do for a while.
+    /// The session has been without a prompt for a while.
     StillIdle,
-    /// What it was told to do is done; it may have left tasks running in the background.
+    /// The turn ended: the prompt is done. Tasks may still run in the background.
     TurnEnded {
-        /// Whether any runs.
+        /// Whether any task still runs.
         in_background: bool,
     },
-    /// What it was told to do ended with an error.
+    /// The turn ended with an error.
     TurnFailed(TurnFailure),
     /// A subagent began.
     SubagentBegan,
     /// A subagent ended.
     SubagentEnded,
-    /// Its context is about to be compacted.
+    /// Compaction of the context begins.
     CompactionBegan,
-    /// Its context was compacted.
+    /// Compaction of the context ended.
     CompactionEnded,
-    /// Something that says no more than that it lives.
+    /// Any other event: it only shows that the session is alive.
     Alive,
 }
 
-/// What an agent is about to do that waits for the answer to its hook.
+/// A hook whose answer the agent waits for, so that the answer can stop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockingHook {
-    /// To take up what a person told it.
+    /// Before it works on the user's prompt.
     Prompted,
-    /// To take up what it was told by something that it had left running.
+    /// Before it works on the result of a background task.
     Resumed,
-    /// To use a tool.
+    /// Before a tool call.
     BeforeTool,
-    /// To ask its model what comes next, having used a tool.
+    /// After a tool call, before the next request to its model.
     AfterTool,
 }
 
@@ -99,37 +99,37 @@ pub enum BlockingHook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
-    /// Another one takes its place at once.
+    /// Another session takes its place at once.
     Replaced,
-    /// A person left it.
+    /// The user left it.
     UserExit,
-    /// It was through with its work, or was ended from outside.
+    /// It finished its work, or its process was terminated.
     Exited,
 }
 
-/// Why a model's answer did not come.
+/// Why a turn failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TurnFailure {
-    /// A rate limit of its provider.
+    /// Rate-limited by the provider.
     RateLimit,
-    /// Its provider had too much to do.
+    /// The provider was overloaded.
     Overload,
-    /// Anything else, in the words of a person.
+    /// Anything else, as the text to show.
     Error(Arc<str>),
 }
 
 impl TurnFailure {
-    /// The reason that a person reads.
+    /// The reason to show for the agent's status.
     pub fn reason(&self) -> Arc<str> {
         match self {
-            Self::RateLimit => Arc::from("failed by rate limit"),
-            Self::Overload => Arc::from("failed by overload"),
+            Self::RateLimit => Arc::from("rate-limited"),
+            Self::Overload => Arc::from("provider overloaded"),
             Self::Error(reason) => Arc::clone(reason),
         }
     }
 
-    /// Whether time alone cures it, so that the agent waits for its provider and is not down.
+    /// Whether it passes without anybody's help: the agent waits for its provider and is not down.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::RateLimit | Self::Overload)
     }

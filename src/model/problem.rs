@@ -1,35 +1,33 @@
-//! What is wrong with a configuration, a rule or a test of rules: where it was written, under which key, and what would
-//! do instead.
+//! An error in a configuration, a rule file or a rule test: its position, its key, and how to fix it.
 //!
-//! One shape for all of them, so that every part reports in it and one place prints it. Refuses to know the words for a
-//! mistake: those are of the part that finds it.
+//! Every module reports such errors in this type, and one place prints them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::text::clean;
 
-/// Longest part of a line about a problem, in bytes: where it is, and what it is.
+/// Longest printed part of a problem, in bytes.
 const MAX_LINE: usize = 2_000;
 
-/// Where something was said.
+/// Where a setting comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// In a file.
     File(PathBuf),
     /// In an environment variable of this name.
     Variable(String),
-    /// Nowhere: a default, or what several sources say together.
+    /// A default, or a combination of several settings.
     #[default]
     Unknown,
 }
 
-/// A place in a file, counted from one.
+/// A position in a file, counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The line.
     pub line: u64,
-    /// The letter in the line.
+    /// The character in the line.
     pub column: u64,
 }
 
@@ -39,16 +37,16 @@ impl fmt::Display for Position {
     }
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it was said. Who checks a section does not know; whoever read the section adds it.
+    /// Where the setting comes from. The module that validates a section does not know; the one that read it fills this in.
     pub origin: Origin,
-    /// The place of the key in the file, where that is known.
+    /// The position of the key in the file, if known.
     pub place: Option<Position>,
-    /// The key, from the top of the file on, like `sources[0].timeout`; empty when it is about the file as a whole.
+    /// The path of the key, like `sources[0].timeout`; empty if the error concerns the file as a whole.
     pub path: String,
-    /// What is wrong with its value, and what would do. It shows no secret.
+    /// What is wrong with the value, and what to write instead. It contains no secret.
     pub message: String,
 }
 
@@ -68,7 +66,7 @@ impl Problem {
         Self { origin: Origin::Variable(name.into()), ..Self::new("", message) }
     }
 
-    /// The same problem where its path begins below `section`.
+    /// The same problem with its path prefixed by `section`.
     #[must_use]
     pub fn under(self, section: &str) -> Self {
         let path = match self.path.as_str() {
@@ -80,7 +78,7 @@ impl Problem {
     }
 }
 
-/// `lookout.yaml: line 3, column 5: agents.timeout: …`, in one line: keys and values may hold anything, and terminals show it.
+/// `lookout.yaml: line 3, column 5: agents.timeout: …`, on one line and without control characters.
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = match &self.origin {
@@ -88,7 +86,7 @@ impl fmt::Display for Problem {
             Origin::Variable(name) => name.clone(),
             Origin::Unknown => String::new(),
         };
-        // Apart, since the name of a secret before the message would have the message taken for the secret.
+        // Cleaned separately: masking would take a message that follows a key like `token` for the secret.
         let place = self.place.map(|place| place.to_string()).unwrap_or_default();
         for part in [&origin, &place, &self.path].into_iter().filter(|part| !part.is_empty()) {
             write!(out, "{}: ", clean(part, MAX_LINE))?;
@@ -102,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_put_below_its_section() {
+    fn a_path_is_prefixed_by_its_section() {
         for (path, expected) in [("", "sources"), ("url", "sources.url"), ("[0].url", "sources[0].url")] {
             assert_eq!(Problem::new(path, "is bad").under("sources").path, expected);
         }
     }
 
     #[test]
-    fn a_line_says_where_which_key_and_what() {
+    fn a_problem_is_printed_as_origin_position_key_and_message() {
         let wrong = Problem::new("agents.timeout", "is 0s; it must be longer");
         assert_eq!(wrong.to_string(), "agents.timeout: is 0s; it must be longer");
         let wrong = Problem { origin: Origin::File("lookout.yaml".into()), ..wrong };

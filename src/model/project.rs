@@ -1,4 +1,4 @@
-//! What is known of a project as a whole: sums and counts that are kept as its agents change.
+//! The state of a project: counts and sums over its agents, updated as they change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Count, Health, Sum, Time};
 
-/// The project of a batch that names none.
+/// The project of a report that names none.
 pub const DEFAULT_PROJECT: &str = "default";
 
-/// Sums over agents, those of agents that are gone included.
+/// Sums over agents, including agents that were removed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Totals {
@@ -29,10 +29,10 @@ pub struct Totals {
     /// Requests that ended in an error.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub request_errors: Count,
-    /// Requests refused for a rate limit.
+    /// Rate-limited requests.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub rate_limit_hits: Count,
-    /// Requests sent again.
+    /// Requests that were retried.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub retries: Count,
     /// Reviews passed.
@@ -41,15 +41,15 @@ pub struct Totals {
     /// Reviews failed.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub reviews_failed: Count,
-    /// Tasks ended well.
+    /// Tasks completed.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub tasks_completed: Count,
-    /// Tasks ended badly.
+    /// Tasks failed.
     #[serde(skip_serializing_if = "Count::is_unknown")]
     pub tasks_failed: Count,
 }
 
-/// What one model has used in a project.
+/// Usage of one model in a project.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelTotals {
@@ -59,12 +59,12 @@ pub struct ModelTotals {
     pub cost_usd: Sum,
 }
 
-/// Counts per bucket of a histogram, with sum.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DurationHistogram {
-    /// Observations in each bucket, not cumulated; one more than there are bounds, the last is +Inf.
+    /// Observations per bucket, not cumulative; one more than there are bounds, the last is +Inf.
     pub buckets: Vec<u64>,
-    /// Seconds of all observations.
+    /// The sum of all observations in seconds.
     pub sum: f64,
 }
 
@@ -76,7 +76,7 @@ pub const TASK_DURATION_BOUNDS: [f64; 12] =
 pub const REQUEST_DURATION_BOUNDS: [f64; 11] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 impl DurationHistogram {
-    /// Takes in one observation under `bounds`.
+    /// Adds one observation; `bounds` are the upper bounds of the buckets.
     pub fn observe(&mut self, bounds: &[f64], duration: Duration) {
         self.buckets.resize(bounds.len() + 1, 0);
         let seconds = duration.as_secs_f64();
@@ -87,7 +87,7 @@ impl DurationHistogram {
         self.sum += seconds;
     }
 
-    /// Adds the observations of `other`, which are under the same bounds.
+    /// Adds the observations of `other`, which has the same bounds.
     pub fn add(&mut self, other: &Self) {
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, count)| *sum += count);
@@ -100,27 +100,27 @@ impl DurationHistogram {
     }
 }
 
-/// A project and the sums over its agents.
+/// One project.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Project {
-    /// Its place in [`super::Snapshot::projects`].
+    /// Its slot in [`super::Snapshot::projects`].
     #[serde(skip)]
     pub slot: u32,
     /// Its name.
     pub name: Arc<str>,
-    /// `project="…"`, escaped once for all its series.
+    /// `project="…"`, escaped once for all of its series.
     #[serde(skip)]
     pub labels: Arc<str>,
     /// Agents in each status, in the order of [`super::AgentStatus::ALL`].
     #[serde(skip)]
     pub by_status: [u32; 9],
-    /// Agents whose status is not known.
+    /// Agents whose status is unknown.
     #[serde(skip)]
     pub unknown_status: u32,
-    /// Agents known.
+    /// All agents.
     #[serde(skip)]
     pub agents: u32,
-    /// Agents alive.
+    /// Agents that are up.
     #[serde(skip)]
     pub up: u32,
     /// Agents down.
@@ -129,42 +129,43 @@ pub struct Project {
     /// Agents that should be up.
     #[serde(skip)]
     pub expected: u32,
-    /// Agents that a rate limit holds up.
+    /// Agents with a rate limit in effect.
     #[serde(skip)]
     pub limited: u32,
     /// Components in each status, in the order of [`super::ComponentStatus::ALL`].
     #[serde(skip)]
     pub components: [u32; 4],
-    /// Since when fewer agents are up than the configuration's `count`.
+    /// Since when fewer agents are up than `expected.count` of the configuration.
     pub too_small_since: Option<Time>,
-    /// How many agents the configuration wants up.
+    /// `expected.count` of the configuration.
     #[serde(skip)]
     pub wanted: Option<u32>,
-    /// Agents that the configuration names and that are not there, with the time since when.
+    /// Agents that the configuration expects and that are missing, with the time since when.
     #[serde(default)]
     pub missing: Arc<[(Arc<str>, Time)]>,
     /// Sums over its agents.
     pub totals: Totals,
-    /// Use by model.
+    /// Usage by model.
     pub models: Arc<BTreeMap<Arc<str>, ModelTotals>>,
-    /// How long ended tasks took.
+    /// Durations of finished tasks.
     pub task_durations: DurationHistogram,
-    /// How long requests to a model took, as far as telemetry says so.
+    /// Durations of requests to a model, from telemetry.
     #[serde(default)]
     pub request_durations: DurationHistogram,
-    /// Ended tasks of the last hour: (start of the minute, number), oldest first.
+    /// Finished tasks of the last hour as (start of the minute, number), oldest first.
     pub recent_tasks: Arc<Vec<(Time, u32)>>,
 }
 
 impl Project {
-    /// Moves what lasts by the time for which the program was down: it is none of lasting.
+    /// Shifts the times since which something lasts by the time for which the program was down, so that downtime does not
+    /// count.
     pub fn shift(&mut self, now: Time, downtime: Duration) {
         let moved = |at: Time| at.plus(downtime).min(now);
         self.too_small_since = self.too_small_since.map(moved);
         self.missing = self.missing.iter().map(|(name, since)| (Arc::clone(name), moved(*since))).collect();
     }
 
-    /// Its health: its worst component's, and critical when every agent that should be up is down.
+    /// Its health: that of its worst component, or critical if every agent that should be up is down.
     pub fn health(&self) -> Health {
         if self.expected > 0 && self.down >= self.expected {
             return Health::Critical;

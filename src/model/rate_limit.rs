@@ -1,7 +1,7 @@
-//! That a rate limit holds an agent up: since when, and until when as far as anybody said.
+//! A rate limit in effect for an agent: since when, and until when if the provider says so.
 //!
-//! A request that is answered ends it, and so does time. Refuses to guess an end: where nobody tells one, it is over
-//! when no request was refused for as long as the built-in rule RateLimited looks back.
+//! It ends with the first successful request, or at its end. If no end was reported, it ends when no request was
+//! rate-limited for the window of the built-in rule RateLimited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,41 +10,41 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// So long after the last refusal a limit counts as over whose end nobody told.
-const UNTOLD: Duration = Duration::from_secs(600);
+/// How long after the last rate-limited request a limit without a reported end is taken to last.
+const DEFAULT_DURATION: Duration = Duration::from_secs(600);
 
-/// A refused request, or what a provider said of a limit that has nothing left.
+/// A rate-limited request, or a report of a limit of which nothing remains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimitHit {
     /// The provider, such as `anthropic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Arc<str>>,
-    /// When requests are taken again.
+    /// When the limit ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }
 
-/// A limit that holds an agent up.
+/// A rate limit in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveRateLimit {
     /// The provider, such as `anthropic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Arc<str>>,
-    /// Since when.
+    /// Since when it is in effect.
     pub since: Time,
-    /// When it ends, as the provider said last.
+    /// When it ends, as last reported by the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// When a request was last refused, or said to be.
-    pub refused_at: Time,
-    /// Whether it ended the agent's run: then the agent is rate-limited and not down.
+    /// When a request was last rate-limited, or reported to be.
+    pub last_hit_at: Time,
+    /// Whether it ended the agent's run; while it lasts, such an agent is rate-limited and not down.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended_run: bool,
 }
 
 impl ActiveRateLimit {
-    /// When it is over, unless something is heard before.
+    /// When it ends, unless a request succeeds before.
     pub fn ends(&self) -> Time {
-        self.until.unwrap_or_else(|| self.refused_at.plus(UNTOLD))
+        self.until.unwrap_or_else(|| self.last_hit_at.plus(DEFAULT_DURATION))
     }
 }

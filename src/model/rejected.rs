@@ -1,33 +1,33 @@
-//! What of the input is not taken, and why: the closed sets behind `lookout_ingested_total` and
-//! `lookout_rejected_total`, and one rejected item with its reason.
+//! Rejected input: the kinds of input and the reasons that label `lookout_ingested_total` and `lookout_rejected_total`,
+//! and one rejected item.
 
 use serde::{Serialize, Serializer};
 
-/// The ways by which something comes in: the label `signal`.
+/// The kinds of input, as in the label `signal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InputKind {
-    /// States that are pushed.
+    /// Pushed state.
     State,
-    /// Increments of usage that are pushed.
+    /// Pushed increments of usage.
     Usage,
     /// Hooks of tools.
     Hooks,
-    /// Sources that are polled.
+    /// Polled sources.
     Poll,
-    /// What telemetry says of agents.
+    /// Increments per agent, derived from telemetry.
     Telemetry,
-    /// OTLP: points of metrics.
+    /// OTLP data points.
     Metrics,
-    /// OTLP: spans.
+    /// OTLP spans.
     Traces,
-    /// OTLP: log records.
+    /// OTLP log records.
     Logs,
-    /// Callbacks of LiteLLM.
+    /// LiteLLM callbacks.
     Callback,
 }
 
 impl InputKind {
-    /// All of them, in the order of the variants.
+    /// All kinds, in the order of the variants.
     pub const ALL: [Self; 9] = [
         Self::State,
         Self::Usage,
@@ -40,7 +40,7 @@ impl InputKind {
         Self::Callback,
     ];
 
-    /// The word for it.
+    /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -55,7 +55,7 @@ impl InputKind {
         }
     }
 
-    /// Why something of it may not be taken: the series that are there from the start, at 0.
+    /// The reasons for which it may be rejected; their series exist from the start, at 0.
     pub const fn reasons(self) -> &'static [RejectReason] {
         use RejectReason::{
             Buckets, Busy, Conflict, Duplicate, Labels, Late, Limit, Malformed, Name, SeriesCap, Stale, Status,
@@ -87,47 +87,47 @@ impl InputKind {
     }
 }
 
-/// Why something is not taken: the label `reason`, and the field of that name in an answer.
+/// Why something was rejected, as in the label `reason` and in the `reason` field of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
-    /// The whole body can't be read, or one call in it.
+    /// The whole body, or one call in it, cannot be parsed.
     Malformed,
-    /// The whole body is larger than is taken.
+    /// The whole body is larger than the limit.
     TooLarge,
-    /// There was no room for the whole body at that moment.
+    /// The queue was full.
     Busy,
-    /// No name, or one that can't be used.
+    /// The name is missing or invalid.
     Name,
-    /// A word for a status that is none of ours.
+    /// The status is unknown.
     Status,
-    /// A field with a value of the wrong type or out of range.
+    /// The value of a field has the wrong type or is out of range.
     Value,
-    /// More of something than is taken.
+    /// There are more items than the limit.
     Limit,
-    /// There are as many series, agents or projects as are kept.
+    /// The limit of series, agents or projects is reached.
     SeriesCap,
-    /// The agent's usage comes in on another way already.
+    /// The agent's usage is reported in another way already.
     UsageOwner,
-    /// A newer report of the same run was there before.
+    /// A newer report of the same run was ingested before.
     Late,
-    /// It was counted already.
+    /// It is a duplicate.
     Duplicate,
-    /// It is older than what is known of its stream.
+    /// It is older than the last point of its stream.
     Stale,
-    /// It was measured in the future.
+    /// Its timestamp is in the future.
     Time,
-    /// Its buckets make no histogram, or are others than those of its series.
+    /// Its buckets are not a valid histogram, or differ from those of its series.
     Buckets,
-    /// Nothing says what it counts from.
+    /// Its temporality is unspecified.
     Temporality,
-    /// Its metric's name stands for something else.
+    /// Its metric name is in use with another type.
     Conflict,
-    /// It has more labels than are kept.
+    /// It has more labels than the limit.
     Labels,
 }
 
 impl RejectReason {
-    /// The word for it.
+    /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -157,33 +157,33 @@ impl Serialize for RejectReason {
     }
 }
 
-/// An item of a batch, or a value of one, that was rejected, and why.
+/// A rejected item of a batch, or a rejected value of an item.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rejected {
-    /// The list that it stands in: `agents`, `components` or `usage`; empty for a field of the body itself.
+    /// The list that it is in: `agents`, `components` or `usage`; empty for a field of the body itself.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub list: &'static str,
-    /// Its place in that list, from 0.
+    /// Its index in that list, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
-    /// The name as sent, cut to a readable length.
+    /// The name as sent, truncated.
     pub name: String,
-    /// The field with the value that can't be read; empty when it is the item itself.
+    /// The field whose value was rejected; empty if the whole item was.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub field: &'static str,
-    /// Why, as a label.
+    /// The reason.
     pub reason: RejectReason,
-    /// What is wrong and what would do.
+    /// What is wrong and what to send instead.
     pub error: String,
 }
 
 impl Rejected {
-    /// One of which only the reason is kept, to be counted.
+    /// A rejected item of which only the reason is recorded, to be counted.
     pub const fn unnamed(reason: RejectReason) -> Self {
         Self { list: "", index: None, name: String::new(), field: "", reason, error: String::new() }
     }
 
-    /// What was rejected, for a line of a log: `agents[3] w1`.
+    /// What was rejected, for the log: `agents[3] w1`.
     pub fn subject(&self) -> String {
         match (self.list, self.index) {
             ("", _) | (_, None) => self.name.clone(),
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_input_is_at_its_place_and_has_each_reason_once() {
+    fn kinds_are_in_order_and_their_reasons_unique() {
         for (place, input) in InputKind::ALL.into_iter().enumerate() {
             assert_eq!(input as usize, place, "{input:?}");
             let reasons = input.reasons();

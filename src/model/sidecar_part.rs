@@ -1,10 +1,10 @@
-//! How the sidecar itself is, as far as rules can look at it: its receivers, its clockwork and its store.
+//! The health of lookout itself, as rules evaluate it: its receivers, its evaluation loop and its store.
 
 use std::sync::Arc;
 
 use super::{Subject, Time};
 
-/// One part of the sidecar.
+/// A part of the sidecar that rules can be evaluated for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SidecarPart {
     /// A receiver.
@@ -13,32 +13,32 @@ pub enum SidecarPart {
     Sidecar(SidecarHealth),
 }
 
-/// How deliveries to one receiver go.
+/// The health of deliveries to one receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverHealth {
     /// Its name.
     pub name: Arc<str>,
-    /// Since when the oldest alert waits that it is owed.
+    /// Since when the oldest undelivered alert waits.
     pub oldest_undelivered: Option<Time>,
-    /// Since when it has taken no message.
+    /// Since when all deliveries have failed.
     pub failing_since: Option<Time>,
-    /// Alerts that it refused for good since it last took one.
+    /// Alerts dead-lettered since the last successful delivery.
     pub given_up: u32,
 }
 
-/// How the clockwork and the store are.
+/// The health of the evaluation loop and the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SidecarHealth {
     /// The sidecar's name.
     pub name: Arc<str>,
-    /// How late rules are evaluated.
+    /// By how many seconds rules are evaluated late.
     pub lag_seconds: f64,
-    /// Since when the store can't be written.
+    /// Since when the store has not been writable.
     pub store_failing_since: Option<Time>,
 }
 
 impl SidecarPart {
-    /// The part as a subject of rules.
+    /// The subject of alerts about this part.
     pub fn subject(&self) -> Subject {
         match self {
             Self::Receiver(receiver) => Subject::Receiver { name: Arc::clone(&receiver.name) },

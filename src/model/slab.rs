@@ -1,11 +1,11 @@
-//! A slot-addressed collection whose clones share what did not change.
+//! A copy-on-write collection addressed by slot, which makes a snapshot of ten thousand agents cheap.
 //!
-//! Items live in chunks behind `Arc`; a clone costs one reference count per chunk, and a write after
-//! a clone copies the one chunk that it touches. This is what makes a snapshot of ten thousand agents cheap.
+//! Items live in chunks behind `Arc`. A clone costs one reference count per chunk, and a write after a clone copies only
+//! the chunk that it changes.
 
 use std::sync::Arc;
 
-/// Items per chunk: small enough that one write after a snapshot copies little, large enough that a snapshot clones few chunks.
+/// Items per chunk: few enough that a write after a snapshot copies little, enough that a snapshot clones few chunks.
 const CHUNK: usize = 16;
 
 /// A copy-on-write collection addressed by stable `u32` slots.
@@ -23,17 +23,17 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T: Clone> Slab<T> {
-    /// How many items there are.
+    /// The number of items.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no items.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// One past the highest slot in use or free, for tables kept beside this one.
+    /// One past the highest slot, for tables that are indexed by the same slots.
     pub fn slots(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
@@ -43,13 +43,13 @@ impl<T: Clone> Slab<T> {
         self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)?.as_ref()
     }
 
-    /// The item in `slot`, for a change; copies its chunk when a clone still shares it.
+    /// The item in `slot`, mutable; copies its chunk if a clone shares it.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let chunk = self.chunks.get_mut(slot as usize / CHUNK)?;
         Arc::make_mut(chunk).get_mut(slot as usize % CHUNK)?.as_mut()
     }
 
-    /// Puts the item that `make` builds for its slot into a free slot and returns the slot.
+    /// Inserts the item that `make` builds for its slot, and returns the slot.
     pub fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> u32 {
         self.len += 1;
         if let Some(slot) = self.free.pop()
@@ -71,7 +71,7 @@ impl<T: Clone> Slab<T> {
         slot
     }
 
-    /// Takes the item out of `slot`. The slot is not handed out again before [`Slab::release`].
+    /// Removes the item in `slot`. The slot is not reused before [`Slab::release`].
     pub fn remove(&mut self, slot: u32) -> Option<T> {
         let chunk = self.chunks.get_mut(slot as usize / CHUNK)?;
         let item = Arc::make_mut(chunk).get_mut(slot as usize % CHUNK)?.take()?;
@@ -79,7 +79,7 @@ impl<T: Clone> Slab<T> {
         Some(item)
     }
 
-    /// Lets a removed slot be used again, once all who keep tables by slot have heard of the removal.
+    /// Makes a removed slot available again, once all tables that are indexed by slot have been updated.
     pub fn release(&mut self, slot: u32) {
         self.free.push(slot);
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clone_keeps_what_it_saw() {
+    fn a_clone_is_not_changed_by_later_writes() {
         let mut slab = Slab::default();
         let slots: Vec<u32> = (0..100).map(|n| slab.insert_with(|_| n)).collect();
         let before = slab.clone();

@@ -1,11 +1,11 @@
-//! The whole fleet at one moment; what every reader reads.
+//! The whole fleet at one point in time, as all readers see it.
 
 use std::sync::Arc;
 
 use super::sidecar_part::SidecarPart;
 use super::{Agent, Component, Project, Slab, Source, Time, WallClock};
 
-/// Budgets per agent; `None` is no budget.
+/// The budgets of each agent; `None` is no budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Budgets {
     /// Tokens that a task may use.
@@ -16,39 +16,39 @@ pub struct Budgets {
     pub cost_usd_per_day: Option<f64>,
 }
 
-/// The fleet at the time `at`. Cloning it costs what changed since the last clone, not the fleet.
+/// The fleet at the time `at`. A clone costs as much as changed since the last clone.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// When it was taken; idle times count up to here.
+    /// When it was taken; idle times are as of this time.
     pub at: Time,
     /// When the sidecar started.
     pub started_at: Time,
-    /// How the wall clock stands to our time, in which every time here is.
+    /// For converting the times in here, which are of the program's clock, to wall-clock time.
     pub wall: WallClock,
-    /// Counts changes; two snapshots of one generation hold the same.
+    /// Incremented with each change: snapshots of one generation are equal.
     pub generation: u64,
-    /// Every agent.
+    /// All agents.
     pub agents: Slab<Agent>,
-    /// Every component.
+    /// All components.
     pub components: Slab<Component>,
-    /// Every project, by [`Project::slot`]; a project is never removed while the program runs.
+    /// All projects, by [`Project::slot`]; projects are never removed while the program runs.
     pub projects: Vec<Arc<Project>>,
-    /// Every polled source, in the configuration's order.
+    /// All polled sources, in the order of the configuration.
     pub sources: Vec<Arc<Source>>,
-    /// The parts of the sidecar itself.
+    /// The health of receivers and of the sidecar itself.
     pub sidecar_parts: Vec<Arc<SidecarPart>>,
     /// The budgets in force.
     pub budgets: Budgets,
     /// When the budgets' day ends.
     pub day_ends: Time,
-    /// Series refused for the series cap.
+    /// Series rejected because of the series cap.
     pub series_dropped: u64,
-    /// Whether rules are judged and sources polled.
+    /// Whether rules are evaluated and sources polled.
     pub monitoring: bool,
 }
 
 impl Snapshot {
-    /// Since when polls of which sources fail.
+    /// The sources whose polls fail, and since when.
     pub fn failing_sources(&self) -> impl Iterator<Item = (Arc<str>, Time)> + '_ {
         self.sources.iter().filter_map(|source| Some((Arc::clone(&source.name), source.failing_since?)))
     }

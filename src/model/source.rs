@@ -1,4 +1,4 @@
-//! A place that state comes from, and how polling it goes.
+//! A polled source and the health of its polls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// Why a poll failed, as a closed set for the label `reason`.
+/// Why a poll failed, as in the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceErrorReason {
-    /// No connection.
+    /// The connection failed.
     Connect,
-    /// No answer in time.
+    /// The request timed out.
     Timeout,
-    /// An HTTP status that is no success.
+    /// The HTTP status is not a success.
     Status,
-    /// A body larger than the limit.
+    /// The body is larger than the limit.
     TooLarge,
-    /// A body that can't be read.
+    /// The body cannot be parsed.
     Malformed,
-    /// A body that says it is an error.
+    /// The body reports an error.
     Upstream,
-    /// A secret of the source that can't be read.
+    /// A secret of the source cannot be read.
     Secret,
 }
 
@@ -32,7 +32,7 @@ impl SourceErrorReason {
     pub const ALL: [Self; 7] =
         [Self::Connect, Self::Timeout, Self::Status, Self::TooLarge, Self::Malformed, Self::Upstream, Self::Secret];
 
-    /// The word for it.
+    /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -49,9 +49,9 @@ impl SourceErrorReason {
 /// A poll that failed.
 #[derive(Clone, Debug)]
 pub struct SourceError {
-    /// Why, as a label.
+    /// The reason.
     pub reason: SourceErrorReason,
-    /// Why, in words, without secrets.
+    /// The error as text, without secrets.
     pub message: String,
 }
 
@@ -63,20 +63,20 @@ impl fmt::Display for SourceError {
 
 impl std::error::Error for SourceError {}
 
-/// A polled source as it stands.
+/// The state of one polled source.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// `orchestrator-cc`, `http-json`.
     pub kind: &'static str,
-    /// Whether the last poll succeeded; `None` before the first one ended.
+    /// Whether the last poll succeeded; `None` before the first.
     pub up: Option<bool>,
-    /// Since when polls fail.
+    /// Since when polls have failed.
     pub failing_since: Option<Time>,
     /// When a poll last succeeded.
     pub last_success: Option<Time>,
-    /// What the last failed poll said.
+    /// The last error.
     pub last_error: Option<Arc<str>>,
     /// Failed polls, in the order of [`SourceErrorReason::ALL`].
     pub errors: [u64; 7],

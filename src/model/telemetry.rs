@@ -1,6 +1,6 @@
-//! Metrics that others measured, as the page shows them: families of series, accumulated since they were first heard of.
+//! Metrics received over OTLP, in the form in which `/metrics` exposes them: families of accumulated series.
 //!
-//! Names, labels and help texts are already what Prometheus takes; only escaping of help differs between formats.
+//! Names, labels and help texts are already in Prometheus' form; only the escaping of help differs between formats.
 
 mod exponential;
 
@@ -10,42 +10,42 @@ pub use exponential::{ExponentialBuckets, ExponentialHistogram};
 
 use super::{Slab, Time};
 
-/// Everything that was received, at one moment. Cloning a family costs what changed since the last clone.
+/// All received metrics at one point in time. A clone of a family costs as much as changed since the last clone.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
-    /// Counts changes; two of one generation hold the same.
+    /// Incremented with each change: values of one generation are equal.
     pub generation: u64,
     /// The families by name.
     pub families: Vec<Arc<MetricFamily>>,
-    /// Gauges that were last heard before this are not shown: nobody says any more that they hold.
+    /// Gauges last updated before this time are stale and not exposed.
     pub gauges_since: Time,
 }
 
-/// How a family is declared.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows; the name of its series ends in `_total`.
+    /// A counter; the name of its series ends in `_total`.
     Counter,
-    /// Goes up and down.
+    /// A gauge.
     Gauge,
-    /// Counts by bucket.
+    /// A histogram.
     Histogram,
-    /// Quantiles that somebody else computed.
+    /// A summary: quantiles computed by the sender.
     Summary,
 }
 
-/// Series of one name.
+/// One metric family.
 #[derive(Clone, Debug)]
 pub struct MetricFamily {
     /// The name of its series; a counter's ends in `_total`, a histogram's get `_bucket`, `_count` and `_sum` on top.
     pub name: Arc<str>,
-    /// How it is declared.
+    /// Its type.
     pub kind: MetricKind,
-    /// What it says, without line breaks; never empty.
+    /// Its help text, without line breaks; never empty.
     pub help: Arc<str>,
     /// The series by slot.
     pub series: Slab<MetricSeries>,
-    /// The slots in the order of the labels.
+    /// The slots, ordered by labels.
     pub order: Arc<[u32]>,
 }
 
@@ -54,39 +54,39 @@ pub struct MetricFamily {
 pub struct MetricSeries {
     /// `name="value"` pairs by name, escaped; may be empty.
     pub labels: Arc<str>,
-    /// What it shows.
+    /// Its value.
     pub value: MetricValue,
-    /// When it was last heard of.
+    /// When it was last updated.
     pub seen: Time,
 }
 
-/// What a series shows.
+/// The value of a series.
 #[derive(Clone, Debug)]
 pub enum MetricValue {
     /// A number.
     Number(f64),
-    /// Counts by explicit bucket.
+    /// A histogram with explicit buckets.
     Histogram(Box<Buckets>),
-    /// Counts by exponential bucket.
+    /// A histogram with exponential buckets.
     Exponential(Box<ExponentialHistogram>),
-    /// Quantiles.
+    /// A summary.
     Summary(Box<Quantiles>),
 }
 
-/// Counts by explicit bucket.
+/// A histogram with explicit buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
-    /// Upper bounds of all buckets but the last, rising and finite.
+    /// Upper bounds of all buckets except the last, ascending and finite.
     pub bounds: Arc<[f64]>,
-    /// Observations by bucket, not cumulated; one more than bounds.
+    /// Observations per bucket, not cumulative; one more than there are bounds.
     pub counts: Box<[u64]>,
     /// The sum of the observations.
     pub sum: f64,
 }
 
 impl Buckets {
-    /// Upper bounds and how many observations are at or below each; the last bound is infinite.
-    pub fn cumulated(&self) -> impl Iterator<Item = (f64, u64)> {
+    /// The cumulative buckets: upper bounds with the number of observations at or below each; the last bound is infinite.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         bounds.zip(&self.counts).scan(0_u64, |total, (bound, count)| {
             *total = total.saturating_add(*count);
@@ -95,12 +95,12 @@ impl Buckets {
     }
 }
 
-/// Quantiles that somebody else computed.
+/// Quantiles computed by the sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantiles {
-    /// Which and its value, by quantile.
+    /// Pairs of quantile and value, ascending.
     pub values: Box<[(f64, f64)]>,
-    /// How many observations.
+    /// The number of observations.
     pub count: u64,
     /// Their sum.
     pub sum: f64,

@@ -1,4 +1,4 @@
-//! What sources yield: states, usage and the outcome of polls.
+//! Decoded input: reported states, usage and poll results.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use super::{AgentStatus, ComponentStatus, RateLimitHit, Rejected, SourceError, Time};
 
-/// A field that may be left as it is, cleared, or set.
+/// An update of a field that can be cleared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Patch<T> {
-    /// Not named: what was known stays.
+    /// Absent: the known value is kept.
     #[default]
     Keep,
-    /// Named as null: no longer so.
+    /// Null: the value is cleared.
     Clear,
-    /// Named with a value.
+    /// A new value.
     Set(T),
 }
 
-/// One agent's state; `None` and `Keep` are "not said".
+/// The reported state of one agent; `None` and `Keep` stand for absent fields.
 #[derive(Clone, Debug, Default)]
 pub struct AgentUpdate<'a> {
     /// Its name within the project, valid by [`crate::text::is_name`].
     pub name: Cow<'a, str>,
-    /// Its place in the list that it came in, from 0.
+    /// Its index in the reported list, from 0.
     pub index: usize,
     /// What kind of agent it is.
     pub agent_type: Option<Cow<'a, str>>,
-    /// What it is doing.
+    /// Its status.
     pub status: Option<AgentStatus>,
-    /// Whether it runs, from a source that knows no more; taken when there is no `status`.
+    /// Whether it is running, from a source that reports no more than that; ignored if there is a `status`.
     pub running: Option<bool>,
-    /// Whether it ended and nobody knows how, so that no status is known any more; taken when there is no `status`.
+    /// Whether its run ended with an unknown result; ignored if there is a `status`.
     pub ended: bool,
-    /// Why it is in that status.
+    /// The reason for the status.
     pub reason: Patch<Cow<'a, str>>,
-    /// The task it holds.
+    /// Its current task.
     pub task_id: Patch<Cow<'a, str>>,
     /// When that task began.
     pub task_started_at: Option<Time>,
@@ -43,15 +43,15 @@ pub struct AgentUpdate<'a> {
     pub phase: Patch<Cow<'a, str>>,
     /// Progress in percent, 0 to 100.
     pub progress: Patch<f64>,
-    /// Used part of its model's context window, 0 to 1.
+    /// How full its model's context window is, 0 to 1.
     pub context_window_ratio: Patch<f64>,
     /// Cumulative restarts.
     pub restart_count: Option<u64>,
-    /// When it last did something.
+    /// Its last activity.
     pub last_activity: Option<Time>,
-    /// Whether that was said and could not be read: then it is unknown.
+    /// Whether a last activity was reported but could not be parsed; then it is unknown.
     pub is_last_activity_unreadable: bool,
-    /// When it expects to be done.
+    /// When it expects to finish.
     pub estimated_completion: Patch<Time>,
     /// The model it uses.
     pub model: Option<Cow<'a, str>>,
@@ -63,7 +63,7 @@ pub struct AgentUpdate<'a> {
     pub requests: Option<u64>,
     /// Cumulative failed requests.
     pub request_errors: Option<u64>,
-    /// Cumulative requests refused for a rate limit.
+    /// Cumulative rate-limited requests.
     pub rate_limit_hits: Option<u64>,
     /// Cumulative retries.
     pub retries: Option<u64>,
@@ -71,76 +71,76 @@ pub struct AgentUpdate<'a> {
     pub reviews_passed: Option<u64>,
     /// Cumulative reviews failed.
     pub reviews_failed: Option<u64>,
-    /// What its providers said of their limits; `None` leaves what was known.
+    /// The rate limits of its providers; `None` keeps the known ones.
     pub rate_limits: Option<Vec<RateLimitUpdate<'a>>>,
-    /// The rate limit that its reason speaks of, where that is why it waits or failed.
+    /// The rate limit named in its reason, if that is why it waits or failed.
     pub rate_limit_hit: Option<RateLimitHit>,
 }
 
-/// What a provider said of one of its limits.
+/// The reported state of one rate limit.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimitUpdate<'a> {
     /// The provider.
     pub provider: Cow<'a, str>,
     /// `requests`, `tokens`, `input_tokens` or `output_tokens`.
     pub limit_type: Cow<'a, str>,
-    /// How much is allowed.
+    /// The allowance per period.
     pub limit: Option<u64>,
-    /// How much is left.
+    /// What remains of it.
     pub remaining: Option<u64>,
     /// When the period ends.
     pub reset_at: Option<Time>,
 }
 
-/// One component's state.
+/// The reported state of one component.
 #[derive(Clone, Debug)]
 pub struct ComponentUpdate<'a> {
     /// Its name within the project.
     pub name: Cow<'a, str>,
-    /// Its place in the list that it came in, from 0.
+    /// Its index in the reported list, from 0.
     pub index: usize,
-    /// How it is.
+    /// Its status.
     pub status: ComponentStatus,
-    /// Why.
+    /// The reason for the status.
     pub details: Option<Cow<'a, str>>,
-    /// Numbers it sent along.
+    /// Numbers that it reports, by name.
     pub metrics: Vec<(Cow<'a, str>, f64)>,
 }
 
-/// States that arrived together, all of one project.
+/// States that were reported together, all of one project.
 #[derive(Clone, Debug, Default)]
 pub struct Batch<'a> {
     /// The project, valid by [`crate::text::is_name`].
     pub project: Cow<'a, str>,
-    /// Whether agents that this source named before and does not name now are gone.
+    /// Whether the report is complete: agents that its source reported before and that are absent now are removed.
     pub complete: bool,
-    /// How long the agents named may stay silent; `None` for the default.
+    /// After how long without another report these agents are stale; `None` for the default.
     pub ttl: Option<Duration>,
-    /// Which report it is, from a sender that numbers them.
+    /// The sequence number of the report, from a sender that numbers them.
     pub ordinal: Option<Ordinal<'a>>,
     /// Agents.
     pub agents: Vec<AgentUpdate<'a>>,
     /// Components.
     pub components: Vec<ComponentUpdate<'a>>,
-    /// What of the batch could not be taken, found while it was read.
+    /// Items that were rejected while the batch was decoded.
     pub rejected: Vec<Rejected>,
 }
 
-/// The place of a report among those of one run: one that was held up on its way is known by it.
+/// The sequence number of a report within a run, by which reports that arrive late are recognized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordinal<'a> {
-    /// The run, valid by [`crate::text::is_name`]; every run has its own.
+    /// The id of the run, valid by [`crate::text::is_name`]; different for every run.
     pub run: Cow<'a, str>,
-    /// Its number, higher with each report.
+    /// The number, higher with each report.
     pub number: u64,
 }
 
 /// An increment of usage.
 #[derive(Clone, Debug, Default)]
 pub struct UsageUpdate<'a> {
-    /// Its place in the list that it came in, from 0.
+    /// Its index in the reported list, from 0.
     pub index: usize,
-    /// The agent; else it is found through the task.
+    /// The agent; if absent, it is the one that holds the task.
     pub agent: Option<Cow<'a, str>>,
     /// The task.
     pub task_id: Option<Cow<'a, str>>,
@@ -148,17 +148,17 @@ pub struct UsageUpdate<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Tokens by type, in the order of [`super::TokenType::ALL`].
     pub tokens: [Option<u64>; 5],
-    /// Cost in US dollars; unknown is unpriced, not zero.
+    /// Cost in US dollars; if absent, the tokens are unpriced.
     pub cost_usd: Option<f64>,
-    /// A repeated id counts once.
+    /// An id by which repeated increments are deduplicated.
     pub id: Option<Cow<'a, str>>,
 }
 
-/// The outcome of one poll of one source.
+/// The result of one poll of one source.
 #[derive(Debug)]
 pub struct PollReport {
     /// The source's name.
     pub source: Arc<str>,
-    /// One batch per project that it reported; or why there is none, which changes no agent.
+    /// One batch per reported project, or why the poll failed. A failed poll changes no agent.
     pub result: Result<Vec<Batch<'static>>, SourceError>,
 }

@@ -1,4 +1,4 @@
-//! What the windows of rules hold of an agent, in the form in which it outlives the program.
+//! The windows that rules keep per agent, in the form in which they are saved over a restart.
 
 use std::sync::Arc;
 
@@ -10,30 +10,30 @@ use super::Time;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentWindows {
-    /// What had a value, of that whose absence a rule looks for; in the words of a rule file.
+    /// The names of indicators that had a value, of those whose absence a rule alerts on.
     pub known: Vec<Arc<str>>,
-    /// One for each value and length that a rule looks at.
+    /// One window per indicator and length that a rule uses.
     pub windows: Vec<Window>,
 }
 
-/// What a value did over a time.
+/// The values of one indicator over a window of time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Which value, in the word of a rule file.
-    pub signal: Arc<str>,
-    /// How far back it reaches, in milliseconds.
+    /// The name of the indicator.
+    pub indicator: Arc<str>,
+    /// The length of the window in milliseconds.
     pub over: u64,
-    /// Whether its average is wanted, else its increase.
+    /// Whether its average is computed, otherwise its increase.
     pub average: bool,
-    /// Since when it is followed.
+    /// Since when the indicator is followed.
     pub since: Time,
-    /// Whether nothing happened before.
+    /// Whether the agent was new then, so that nothing happened before.
     pub from_birth: bool,
     /// The last value.
     pub last: f64,
-    /// Increases, or values that held from then on, each with its milliseconds after `since`.
+    /// Increases, or for an average the values that held from then on, each with its time in milliseconds after `since`.
     pub pieces: Vec<(i64, f64)>,
 }
 
-/// By (project, name) of their agents, windows as they were saved.
+/// Saved windows, by (project, name) of their agents.
 pub type SavedWindows = Vec<((Arc<str>, Arc<str>), AgentWindows)>;

@@ -94,7 +94,7 @@ impl Track {
         let since = self.since?;
         let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
         Some(Window {
-            signal: Arc::from(indicator.name()),
+            indicator: Arc::from(indicator.name()),
             over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
             average: self.average,
             since,

@@ -87,7 +87,7 @@ fn recordings() {
         ("question", &["running", "waiting_question: an answer to its question", "running", "idle"]),
         ("refused-tool", &["running", allowed, "completed"]),
         ("background-task", &["running", "running: a background task runs", "running", "idle", "completed"]),
-        ("rate-limit", &["running", "waiting_dependency: failed by rate limit", "failed: failed by rate limit"]),
+        ("rate-limit", &["running", "waiting_dependency: rate-limited", "failed: rate-limited"]),
         ("refused-key", &["running", "failed: failed by authentication"]),
         ("ended-at-work", &["running", "failed: ended in the middle of its work"]),
         (
@@ -100,7 +100,7 @@ fn recordings() {
                 "running",
                 "idle",
                 "running",
-                "waiting_dependency: failed by rate limit",
+                "waiting_dependency: rate-limited",
                 "running",
                 "idle",
                 "running: compacting its context",
@@ -189,7 +189,7 @@ fn rate_limit() {
     let lookout = Setup::new("").start();
     hook(&lookout, "s", "UserPromptSubmit", json!({}));
     hook(&lookout, "s", "StopFailure", json!({"error": "rate_limit"}));
-    assert_eq!(worker(&lookout), "waiting_dependency: failed by rate limit");
+    assert_eq!(worker(&lookout), "waiting_dependency: rate-limited");
     assert_eq!(alerts(&lookout), ["RateLimited warning"]);
     let page = lookout.get("/metrics").text().to_owned();
     for line in [

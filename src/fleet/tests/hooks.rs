@@ -89,7 +89,7 @@ fn a_rate_limit_is_counted_and_nobody_is_down() {
         "so that the first one is an increase"
     );
     let agent = watch.hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit));
-    assert_eq!(shown(agent), (Some("waiting_dependency"), Some("failed by rate limit")));
+    assert_eq!(shown(agent), (Some("waiting_dependency"), Some("rate-limited")));
     assert_eq!((agent.is_up(), agent.is_down(), agent.rate_limit_hits.get()), (true, false, Some(1)));
     assert_eq!(watch.project().totals.rate_limit_hits.get(), Some(1));
     // Its telemetry tells of it again, and of another one that no hook told of.

@@ -199,7 +199,7 @@ fn the_end_of_a_limit_ends_the_wait() {
     let mut watch = TestFleet::new(settings());
     watch.step(0, SessionEvent::Prompted);
     watch.refused(10, Some(60));
-    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("failed by rate limit".into())));
+    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("rate-limited".into())));
     watch.until(60);
     assert_eq!(shown(&watch), (Some("idle"), None));
     watch.step(70, SessionEvent::StillIdle);
@@ -330,11 +330,11 @@ fn telemetry_alone_tells_who_runs_and_time_who_rests() {
     assert_eq!((shown(&watch).0, watch.agent("a").last_activity), (Some("running"), Some(at(8))));
     assert_eq!(watch.agent("a").idle_seconds(at(500)), None, "a pause between two exports is nobody's idleness");
     watch.told(20, AgentTelemetry { active: Some(at(19)), ..refusal(19, Some(900)) });
-    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("held up by a rate limit".into())));
+    assert_eq!(shown(&watch), (Some("waiting_dependency"), Some("its requests are rate-limited".into())));
     watch.until(899);
     assert_eq!(shown(&watch).0, Some("waiting_dependency"), "its provider makes it wait");
     watch.until(900);
-    assert_eq!(shown(&watch), (Some("idle"), Some("its telemetry tells of nothing".into())));
+    assert_eq!(shown(&watch), (Some("idle"), Some("no activity in its telemetry".into())));
     assert_eq!(watch.project().by_status[AgentStatus::Idle as usize], 1);
     watch.told(1_000, AgentTelemetry { active: Some(at(990)), ..answer(990) });
     assert_eq!(shown(&watch), (Some("running"), None));

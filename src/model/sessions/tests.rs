@@ -153,7 +153,7 @@ fn the_end_of_a_limit_ends_the_wait_for_it() {
     sessions.take(at(0), HOUR, &hook(1, SessionEvent::Prompted));
     assert_eq!(sessions.limit_is_over(), None, "nobody waits");
     let heard = sessions.take(at(1), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)));
-    assert_eq!(shown(&heard), "waiting_dependency: failed by rate limit");
+    assert_eq!(shown(&heard), "waiting_dependency: rate-limited");
     assert_eq!(sessions.limit_is_over(), Some((AgentStatus::Idle, None)));
     assert_eq!(shown(&sessions.take(at(2), HOUR, &hook(1, SessionEvent::StillIdle))), "idle", "it is not said again");
 }
@@ -197,7 +197,7 @@ fn a_session_works_waits_and_ends() {
 #[test]
 fn a_failed_turn_waits_for_its_provider_or_is_down() {
     let billing = || SessionEvent::TurnFailed(TurnFailure::Error("failed by billing".into()));
-    let limited = "waiting_dependency: failed by rate limit";
+    let limited = "waiting_dependency: rate-limited";
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)), limited, None, Some(false)),
@@ -205,7 +205,7 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
         (hook(1, SessionEvent::Prompted), "running", Some(2), None),
         (
             hook(1, SessionEvent::TurnFailed(TurnFailure::Overload)),
-            "waiting_dependency: failed by overload",
+            "waiting_dependency: provider overloaded",
             None,
             Some(false),
         ),
@@ -214,7 +214,7 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
         (hook(1, SessionEvent::Ended(SessionEnd::UserExit)), "completed", None, None),
         (hook(2, SessionEvent::Prompted), "running", Some(4), None),
         (hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit)), limited, None, Some(false)),
-        (hook(2, SessionEvent::Ended(SessionEnd::Exited)), "failed: failed by rate limit", None, None),
+        (hook(2, SessionEvent::Ended(SessionEnd::Exited)), "failed: rate-limited", None, None),
         (hook(3, SessionEvent::Prompted), "running", Some(5), None),
         (
             hook(3, SessionEvent::Ended(SessionEnd::Exited)),
@@ -316,7 +316,7 @@ fn sessions_add_up_and_never_fight() {
         (hook(1, stopped()), edit, Some(2), Some(true)),
         (
             hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit)),
-            "waiting_dependency: failed by rate limit",
+            "waiting_dependency: rate-limited",
             None,
             Some(false),
         ),

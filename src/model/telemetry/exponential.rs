@@ -1,24 +1,24 @@
-//! Exponential histograms: added up at whatever resolution both sides have, and shown as ordinary buckets.
+//! Exponential histograms: added at the coarser scale of two, and exposed as classic buckets.
 //!
-//! Bucket `i` reaches from base^i (excluded) to base^(i+1), where base is 2^(2^-scale). Halving the resolution merges
-//! pairs of buckets, so that every bound of the coarser ones was one of the finer ones: a series loses bounds and none moves.
+//! Bucket `i` reaches from base^i (exclusive) to base^(i+1) (inclusive), where base is 2^(2^-scale). Reducing the scale by
+//! one merges pairs of buckets, so every bound of the result was a bound before: a series loses bounds, and none moves.
 
-/// Resolution at which counting begins: four buckets for each doubling.
-const FINEST: i32 = 2;
-/// Most buckets in a row; past it the resolution is halved.
-const MOST: i64 = 40;
-/// The coarsest resolution that OTLP has: two buckets hold every number.
-const COARSEST: i32 = -11;
-/// The finest resolution that OTLP has.
-const FINEST_SENT: i32 = 20;
+/// The scale at which counting begins: four buckets per power of two.
+const INITIAL_SCALE: i32 = 2;
+/// The maximum number of buckets on either side of zero; beyond it the scale is reduced.
+const MAX_BUCKETS: i64 = 40;
+/// The smallest scale of OTLP: two buckets cover all numbers.
+const MIN_SCALE: i32 = -11;
+/// The largest scale of OTLP.
+const MAX_SCALE: i32 = 20;
 
-/// Counts by exponential bucket.
+/// A histogram with exponential buckets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExponentialHistogram {
     scale: i32,
     /// Observations that count as zero.
     zero: u64,
-    /// Up to here an observation counts as zero.
+    /// Observations up to this absolute value count as zero.
     threshold: f64,
     positive: ExponentialBuckets,
     negative: ExponentialBuckets,
@@ -26,7 +26,7 @@ pub struct ExponentialHistogram {
     sum: f64,
 }
 
-/// Buckets in a row.
+/// Consecutive buckets on one side of zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExponentialBuckets {
     /// The index of the first bucket.
@@ -35,7 +35,7 @@ pub struct ExponentialBuckets {
 }
 
 impl ExponentialBuckets {
-    /// Buckets from the index `offset` on; empty ones at both ends are left out.
+    /// Buckets starting at the index `offset`, without empty ones at both ends.
     pub fn new(offset: i32, counts: &[u64]) -> Self {
         let (Some(first), Some(last)) =
             (counts.iter().position(|count| *count > 0), counts.iter().rposition(|count| *count > 0))
@@ -46,7 +46,7 @@ impl ExponentialBuckets {
         Self { offset, counts: counts.get(first..=last).unwrap_or_default().to_vec() }
     }
 
-    /// The index past the last bucket.
+    /// One past the index of the last bucket.
     fn end(&self) -> i64 {
         self.offset + self.counts.len() as i64
     }
@@ -65,12 +65,12 @@ impl ExponentialBuckets {
         *self = Self { offset, counts };
     }
 
-    /// How much coarser this and `other` together must be to fit.
+    /// By how much the scale must be reduced for this and `other` to fit together.
     fn excess(&self, other: &Self) -> u32 {
         let rows = [self, other].into_iter().filter(|row| !row.counts.is_empty());
         let (first, last) =
             rows.fold((i64::MAX, i64::MIN), |(first, last), row| (first.min(row.offset), last.max(row.end() - 1)));
-        (0..63).find(|by| last < first || (last >> by) - (first >> by) < MOST).unwrap_or(63)
+        (0..63).find(|by| last < first || (last >> by) - (first >> by) < MAX_BUCKETS).unwrap_or(63)
     }
 
     fn add(&mut self, other: &Self) {
@@ -92,7 +92,7 @@ impl ExponentialBuckets {
         *self = Self { offset, counts };
     }
 
-    /// What is more here than in `earlier`; `None` when something is less.
+    /// The increase since `earlier`; `None` if any bucket decreased.
     fn since(&self, earlier: &Self) -> Option<Self> {
         let at = |row: &Self, index: i64| {
             usize::try_from(index - row.offset).ok().and_then(|place| row.counts.get(place)).copied().unwrap_or(0)
@@ -106,7 +106,7 @@ impl ExponentialBuckets {
 }
 
 impl ExponentialHistogram {
-    /// A histogram as it was sent, brought to a resolution that is kept; `None` for a scale that does not exist.
+    /// A histogram as received, reduced to a scale that is kept; `None` for an invalid scale.
     pub fn new(
         scale: i32,
         zero: u64,
@@ -115,28 +115,28 @@ impl ExponentialHistogram {
         negative: ExponentialBuckets,
         sum: f64,
     ) -> Option<Self> {
-        if !(COARSEST..=FINEST_SENT).contains(&scale) {
+        if !(MIN_SCALE..=MAX_SCALE).contains(&scale) {
             return None;
         }
         let mut new = Self { scale, zero, threshold: threshold.max(0.0), positive, negative, sum };
-        new.coarsen(u32::try_from(scale - FINEST).unwrap_or(0));
+        new.coarsen(u32::try_from(scale - INITIAL_SCALE).unwrap_or(0));
         let empty = ExponentialBuckets::default();
         new.coarsen(new.positive.excess(&empty).max(new.negative.excess(&empty)));
         Some(new)
     }
 
-    /// Nothing observed yet, at the best resolution.
+    /// A histogram without observations, at the largest scale that is kept.
     pub fn empty() -> Self {
-        Self { scale: FINEST, ..Self::default() }
+        Self { scale: INITIAL_SCALE, ..Self::default() }
     }
 
-    /// How many observations there are.
+    /// The number of observations.
     pub fn count(&self) -> u64 {
         let counts = self.positive.counts.iter().chain(&self.negative.counts);
         counts.fold(self.zero, |total, count| total.saturating_add(*count))
     }
 
-    /// Whether anything below zero was observed.
+    /// Whether there are observations below zero.
     pub fn has_negative(&self) -> bool {
         !self.negative.counts.is_empty()
     }
@@ -152,7 +152,7 @@ impl ExponentialHistogram {
         self.negative.coarsen(by);
     }
 
-    /// Both at one resolution, the coarser one's.
+    /// Both at the smaller of their scales.
     fn matched(mut self, mut other: Self) -> (Self, Self) {
         let difference = self.scale - other.scale;
         self.coarsen(u32::try_from(difference).unwrap_or(0));
@@ -160,7 +160,7 @@ impl ExponentialHistogram {
         (self, other)
     }
 
-    /// Adds what `more` holds, at the best resolution at which both fit.
+    /// Adds `more`, at the largest scale at which both fit.
     pub fn add(&mut self, more: &Self) {
         let (mut into, mut more) = std::mem::replace(self, Self::empty()).matched(more.clone());
         let by = into.positive.excess(&more.positive).max(into.negative.excess(&more.negative));
@@ -174,7 +174,7 @@ impl ExponentialHistogram {
         *self = into;
     }
 
-    /// What was observed since `earlier`; `None` when something is less than it was, so that counting began anew.
+    /// The increase since `earlier`; `None` if any count decreased, which is a counter reset.
     pub fn since(&self, earlier: &Self) -> Option<Self> {
         let (now, earlier) = self.clone().matched(earlier.clone());
         Some(Self {
@@ -187,10 +187,11 @@ impl ExponentialHistogram {
         })
     }
 
-    /// Upper bounds, rising, and how many observations are at or below each; the last bound is infinite.
-    pub fn cumulated(&self) -> Vec<(f64, u64)> {
+    /// The cumulative buckets: ascending upper bounds with the number of observations at or below each; the last bound is
+    /// infinite.
+    pub fn cumulative(&self) -> Vec<(f64, u64)> {
         let bound = |index: i64| (index as f64 * f64::exp2(-f64::from(self.scale))).exp2();
-        // Of negative numbers the last bucket holds the least.
+        // On the negative side, the last bucket holds the lowest values.
         let below = self.negative.counts.iter().enumerate().rev();
         let below = below.map(|(place, count)| (-bound(self.negative.offset + place as i64), *count));
         let above = (self.positive.offset..).zip(&self.positive.counts);
@@ -201,7 +202,7 @@ impl ExponentialHistogram {
         for (bound, count) in below.chain(zero).chain(above).chain([(f64::INFINITY, 0)]) {
             total = total.saturating_add(count);
             match out.last_mut() {
-                // Bounds that are too close to differ, or beyond what a number can hold, are one.
+                // Bounds that are equal as f64, or infinite, are merged.
                 Some(last) if bound <= last.0 => last.1 = total,
                 _ => out.push((bound, total)),
             }
@@ -223,20 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn buckets_have_the_bounds_of_their_powers() {
+    fn bounds_are_powers_of_the_base() {
         let histogram = of(0, 1, (0, &[2, 0, 3]), (1, &[4]), 5.0);
         // Below zero the bucket from 2 to 4 ends at -2; above it they end at 2, 4 and 8.
         let expected = [(-2.0, 4), (0.0, 5), (2.0, 7), (4.0, 7), (8.0, 10), (f64::INFINITY, 10)];
-        assert_eq!(histogram.cumulated(), expected);
+        assert_eq!(histogram.cumulative(), expected);
         assert_eq!(histogram.count(), 10);
     }
 
     #[test]
-    fn coarser_buckets_keep_bounds_that_were_there() {
+    fn coarser_buckets_reuse_existing_bounds() {
         let mut histogram = of(2, 0, (0, &[1; 40]), (0, &[]), 0.0);
-        let fine: Vec<f64> = histogram.cumulated().iter().map(|(bound, _)| *bound).collect();
+        let fine: Vec<f64> = histogram.cumulative().iter().map(|(bound, _)| *bound).collect();
         histogram.add(&of(2, 0, (79, &[1]), (0, &[]), 0.0));
-        let coarse = histogram.cumulated();
+        let coarse = histogram.cumulative();
         assert_eq!(coarse.len(), 42, "eighty buckets in forty, with zero and infinity");
         for (bound, count) in coarse.iter().take_while(|(bound, _)| *bound < 1000.0) {
             assert!(fine.contains(bound), "{bound}");
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_that_does_not_exist_is_refused() {
+    fn an_invalid_scale_is_rejected() {
         for scale in [i32::MIN, -12, 21, i32::MAX] {
             assert_eq!(
                 ExponentialHistogram::new(
@@ -278,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_rows_stay_short(histograms in prop::collection::vec(any_histogram(), 1..6)) {
+        fn no_observation_is_lost_and_buckets_stay_bounded(histograms in prop::collection::vec(any_histogram(), 1..6)) {
             let mut total = ExponentialHistogram::empty();
             for histogram in &histograms {
                 let before = total.clone();
@@ -287,8 +288,8 @@ mod tests {
                 prop_assert_eq!(since.count(), histogram.count());
             }
             prop_assert_eq!(total.count(), histograms.iter().map(ExponentialHistogram::count).sum::<u64>());
-            prop_assert!(total.positive.counts.len() as i64 <= MOST && total.negative.counts.len() as i64 <= MOST);
-            let buckets = total.cumulated();
+            prop_assert!(total.positive.counts.len() as i64 <= MAX_BUCKETS && total.negative.counts.len() as i64 <= MAX_BUCKETS);
+            let buckets = total.cumulative();
             prop_assert!(buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
             prop_assert_eq!(buckets.last(), Some(&(f64::INFINITY, total.count())));
         }

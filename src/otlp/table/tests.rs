@@ -82,8 +82,8 @@ fn shown(table: &mut StreamTable) -> String {
         for series in family.order.iter().filter_map(|slot| family.series.get(*slot)) {
             let value = match &series.value {
                 MetricValue::Number(value) => value.to_string(),
-                MetricValue::Histogram(it) => format!("{:?} sum {}", it.cumulated().collect::<Vec<_>>(), it.sum),
-                MetricValue::Exponential(it) => format!("{:?} sum {}", it.cumulated(), it.sum()),
+                MetricValue::Histogram(it) => format!("{:?} sum {}", it.cumulative().collect::<Vec<_>>(), it.sum),
+                MetricValue::Exponential(it) => format!("{:?} sum {}", it.cumulative(), it.sum()),
                 MetricValue::Summary(it) => format!("{:?} sum {} count {}", it.values, it.sum, it.count),
             };
             writeln!(out, "{}{{{}}} {value}", family.name, series.labels).expect("a string");

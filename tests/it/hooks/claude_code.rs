@@ -158,7 +158,7 @@ fn at_a_terminal() {
     });
     home.model.turn(Mood::Refuses(429));
     terminal.says("again");
-    waits("waiting_dependency: failed by rate limit");
+    waits("waiting_dependency: rate-limited");
     assert_eq!(lookout.get("/api/alerts?state=firing").json()["alerts"][0]["rule"], "RateLimited");
     terminal.says("/exit");
     waits("completed");
@@ -182,7 +182,7 @@ fn limited_run() {
     home.model.turn(Mood::Refuses(429));
     let status = home.command("claude").args(["-p", "count"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert!(!status.expect("it ran").success());
-    assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: failed by rate limit");
+    assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: rate-limited");
     assert_eq!(lookout.get("/metrics").text().matches("orchestrator_agent_up{").count(), 1);
 }
 
