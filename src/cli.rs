@@ -193,6 +193,7 @@ fn who(said: Option<&str>) -> String {
 }
 
 /// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
+#[cfg(target_os = "linux")]
 const GIVES_WAY: i32 = 5;
 
 /// Waits for what a command does over the network.
@@ -202,9 +203,10 @@ fn wait<'a>(work: impl Future<Output = anyhow::Result<ExitCode>> + 'a) -> anyhow
 }
 
 fn wait_for(work: Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>> + '_>>) -> anyhow::Result<ExitCode> {
-    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. For Linux a
-    // nice value belongs to a thread; where it can't be set, the thread competes like any other.
+    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. On Linux a
+    // nice value belongs to a thread; elsewhere, or where it can't be set, the thread competes like any other.
     let give_way = || {
+        #[cfg(target_os = "linux")]
         rustix::process::nice(GIVES_WAY).unwrap_or_default();
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?;

@@ -70,7 +70,7 @@ async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
 
 /// The name of this machine, as far as it is known.
 fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let name = crate::text::clean(name.trim(), 100).into_owned();
     if name.is_empty() { "this host".to_owned() } else { name }
 }

@@ -267,10 +267,7 @@ fn place(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> Place<'
 
 /// As many connections as there are descriptors for.
 fn within_descriptors(connections: usize) -> usize {
-    let limits = procfs::process::Process::myself().and_then(|process| process.limits());
-    let Ok(procfs::process::LimitValue::Value(most)) = limits.map(|limits| limits.max_open_files.soft_limit) else {
-        return connections;
-    };
+    let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else { return connections };
     let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
     if room < connections {
         tracing::warn!(

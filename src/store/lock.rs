@@ -12,8 +12,9 @@ use std::path::Path;
 use super::error::{StoreError, io_error};
 use super::file::beside;
 
-/// File systems of other machines. They turn a lock on a file into one of the kind that SQLite takes, which would lock
-/// SQLite out.
+/// File systems of other machines, by their numbers on Linux. They turn a lock on a file into one of the kind that
+/// SQLite takes, which would lock SQLite out.
+#[cfg(target_os = "linux")]
 const NETWORK: [u32; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
 
 /// Held, hardly used: the locks live as long as it.
@@ -80,8 +81,7 @@ pub(super) fn private() -> OpenOptions {
 pub(super) fn lock_database(path: &Path) -> Result<File, StoreError> {
     let failed = |action| move |error| io_error(path.to_owned(), action, error);
     let file = private().open(path).map_err(failed("open"))?;
-    let is_network = rustix::fs::fstatfs(&file).is_ok_and(|system| NETWORK.iter().any(|kind| is(&system, *kind)));
-    if is_network {
+    if is_on_network(&file) {
         return Ok(file);
     }
     match file.try_lock() {
@@ -92,9 +92,16 @@ pub(super) fn lock_database(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn is(system: &rustix::fs::StatFs, kind: u32) -> bool {
+#[cfg(target_os = "linux")]
+fn is_on_network(file: &File) -> bool {
     // The number's type differs between machines; its low half does not.
-    system.f_type as u32 == kind
+    rustix::fs::fstatfs(file).is_ok_and(|system| NETWORK.contains(&(system.f_type as u32)))
+}
+
+/// Elsewhere every file system is taken for a local one.
+#[cfg(not(target_os = "linux"))]
+const fn is_on_network(_file: &File) -> bool {
+    false
 }
 
 fn lock_named(path: &Path) -> Result<File, StoreError> {

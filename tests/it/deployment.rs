@@ -110,7 +110,7 @@ fn under_the_filter() {
         receiver("ops", &slack),
         mail.ca_file().display()
     );
-    let setup = filtered(&config, env!("CARGO_BIN_EXE_lookout"), &["run", "--config", "lookout.yaml"])
+    let setup = filtered(&config, &crate::program::lookout().to_string_lossy(), &["run", "--config", "lookout.yaml"])
         .env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0")
         .env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
     setup.write("password", PASSWORD);

@@ -33,7 +33,7 @@ pub(crate) fn trials() -> Vec<Case> {
 
 /// Runs `scenario` against both programs side by side and compares what they left, section by section.
 fn compare(name: &str, scenario: fn(&Path, &mut Transcript)) {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_lookout"));
+    let program = crate::program::lookout();
     let baseline = std::env::var_os("LOOKOUT_BASELINE").map_or_else(|| program.clone(), PathBuf::from);
     let record = |program: PathBuf| {
         thread::spawn(move || {

@@ -2,7 +2,8 @@
 //!
 //! Refuses to hide what it could not try: a test whose counterpart is not installed is ignored, and the last line
 //! printed says which and how to install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails. With
-//! `LOOKOUT_TEST_TIMES=1` the ten that took longest are named at the end.
+//! `LOOKOUT_TEST_TIMES=1` the ten that took longest are named at the end. `LOOKOUT_PROGRAM=/path/to/lookout` tests that
+//! program, such as one that `cargo install` put there, in place of the one built with the tests.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +20,7 @@ mod callbacks;
 mod chats;
 mod counterparts;
 mod demo;
+#[cfg(target_os = "linux")]
 mod deployment;
 mod differential;
 #[allow(dead_code, reason = "a double offers what tests take up")]
@@ -70,6 +72,7 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: impl FnOnce() + Sen
 }
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
     if let Some(program) = deployment::program_under_filter() {
         return program;
     }
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         supervision::trials(),
+        #[cfg(target_os = "linux")]
         deployment::trials(),
         otlp::trials(),
         pipe::trials(),

@@ -21,6 +21,11 @@ use crate::{Case, trial};
 /// fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The program under test: the one that was built with the tests, or the one that `LOOKOUT_PROGRAM` names.
+pub(crate) fn lookout() -> PathBuf {
+    std::env::var_os("LOOKOUT_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_lookout").into(), PathBuf::from)
+}
+
 /// The tests of the harness itself.
 pub(crate) fn trials() -> Vec<Case> {
     vec![
@@ -45,7 +50,7 @@ impl Setup {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let setup = Self {
             dir,
-            program: PathBuf::from(env!("CARGO_BIN_EXE_lookout")),
+            program: lookout(),
             arguments: vec!["run".to_owned(), "--config".to_owned(), "lookout.yaml".to_owned()],
             environment: Vec::new(),
             prelude: String::new(),

@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Case> {
 
 /// The output of the program in the project's folder.
 fn lookout(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+    let mut command = Command::new(crate::program::lookout());
     command.args(arguments).current_dir(folder).env_clear().output().expect("the program runs")
 }
 

@@ -19,6 +19,7 @@ pub(super) const BUFFER: usize = 128 * 1024;
 /// A stream that has brought so much is a large one, in bytes, and gets a larger pipe: fewer turns between the program
 /// that writes and this one. Others keep what they have, since the kernel bounds the pipes of all of a user's programs.
 const LARGE: usize = 64 << 20;
+#[cfg(target_os = "linux")]
 const LARGE_PIPE: usize = 512 * 1024;
 /// A stream that brings nothing for so long leaves time to catch up on what was put off.
 const CALM: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -44,8 +45,7 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
                 let before = passed;
                 passed = passed.saturating_add(length);
                 if before < LARGE && passed >= LARGE {
-                    // What is no pipe, or may not grow, is read as it is.
-                    rustix::pipe::fcntl_setpipe_size(&input, LARGE_PIPE).unwrap_or_default();
+                    enlarge(&input);
                 }
                 buffer = skimmer.take(buffer, length, lane);
             }
@@ -62,6 +62,16 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
     skimmer.finish(lane);
     copied
 }
+
+/// Gives `input` a larger pipe. What is no pipe, or may not grow, is read as it is.
+#[cfg(target_os = "linux")]
+fn enlarge(input: &impl AsFd) {
+    rustix::pipe::fcntl_setpipe_size(input, LARGE_PIPE).unwrap_or_default();
+}
+
+/// Elsewhere a pipe's size cannot be set.
+#[cfg(not(target_os = "linux"))]
+const fn enlarge(_input: &impl AsFd) {}
 
 /// Whether nothing comes for a while.
 fn is_calm(input: &impl AsFd) -> bool {

@@ -1,12 +1,20 @@
 //! `process_*`: what the program uses of its machine, read from `/proc` at each scrape.
 
+#[cfg(target_os = "linux")]
 use procfs::process::{LimitValue, Process};
+#[cfg(target_os = "linux")]
 use procfs::{ProcResult, boot_time_secs, page_size, ticks_per_second};
 
+#[cfg(target_os = "linux")]
 use crate::metrics::names::{self, Family};
 use crate::metrics::series::Writer;
 
+/// Elsewhere there is no `/proc`: these series are absent.
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn write(_writer: &mut Writer<'_>) {}
+
 /// Writes what can be read; the rest is absent.
+#[cfg(target_os = "linux")]
 pub(super) fn write(writer: &mut Writer<'_>) {
     let Ok(process) = Process::myself() else { return };
     let mut gauge = |family: &Family, value: Option<f64>| {
@@ -27,6 +35,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
 }
 
 /// The soft limit, which is the one that counts.
+#[cfg(target_os = "linux")]
 fn max_fds(process: &Process) -> ProcResult<f64> {
     Ok(match process.limits()?.max_open_files.soft_limit {
         LimitValue::Value(value) => value as f64,

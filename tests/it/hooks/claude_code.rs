@@ -56,7 +56,7 @@ impl Home {
         let home = Self::new(mood);
         let dir = home.dir.path();
         fs::write(dir.join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
-        let mut setup = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        let mut setup = Command::new(crate::program::lookout());
         setup.args(["setup", "claude-code", "--agent", "shop", "--project", "till", "--config", "fixed.yaml"]);
         let text = run(setup.env_clear().current_dir(dir));
         let (_, hooks) = text.split_once("settings.json, once").and_then(|it| it.1.split_once('\n')).expect("hooks");

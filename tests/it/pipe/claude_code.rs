@@ -23,9 +23,9 @@ fn a_cured_refusal() {
     let said = setup.path().join("said");
     let line = "claude -p count --allowedTools Bash --output-format stream-json --verbose \
                 | tee \"$1\" | \"$2\" pipe --agent writer --url \"$3\"";
-    let program = env!("CARGO_BIN_EXE_lookout");
+    let program = crate::program::lookout();
     let mut shell = home.command("sh");
-    shell.args(["-c", line, "sh"]).arg(&said).args([program, &lookout.url()]);
+    shell.args(["-c", line, "sh"]).arg(&said).arg(program).arg(lookout.url());
     let passed = run(shell.stdin(std::process::Stdio::null()));
     let said = fs::read_to_string(said).expect("what it said");
     assert_eq!(passed, said);
