@@ -31,8 +31,8 @@ pub use quiet::{MAX_SILENCES, QuietError};
 pub use tell::Standing;
 
 use crate::model::{
-    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Event, Finding, Fingerprint, Level, Notice,
-    ReceiverPolicy, RuleId, RulePolicy, Silence, Subject, Time,
+    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Finding, Fingerprint, Level, Notice,
+    ReceiverPolicy, RuleId, RulePolicy, Silence, Subject, Time, TimelineEvent,
 };
 
 /// Alerts at most that are not over. New ones beyond it are refused and counted; known ones are kept.
@@ -49,7 +49,7 @@ pub struct Effects {
     pub closed: Vec<Alert>,
     /// Alerts of which nothing need be remembered any more.
     pub forgotten: Vec<Fingerprint>,
-    /// What was withheld or put off, by reason.
+    /// What was suppressed or put off, by reason.
     pub suppressed: Vec<(&'static str, u64)>,
     /// Silences that began to be known or changed, for the ledger.
     pub silences: Vec<Silence>,
@@ -159,7 +159,7 @@ impl Alerts {
                 alert.started_at = alert.started_at.plus(downtime).min(now);
             }
             alert.clearing_since = alert.clearing_since.map(|since| since.plus(downtime).min(now));
-            for told in alert.told.values_mut() {
+            for told in alert.receivers.values_mut() {
                 told.lowered_since = told.lowered_since.map(|since| since.plus(downtime).min(now));
                 told.firing_at = told.firing_at.map(|at| at.min(now));
                 if let Some(undelivered) = &mut told.undelivered {
@@ -196,7 +196,7 @@ impl Alerts {
         for slot in self.slots() {
             let Some(entry) = self.entry_mut(slot) else { continue };
             // A receiver's settings may have been fixed: what was given up is due again at once.
-            entry.alert.told.values_mut().for_each(|told| told.undelivered = None);
+            entry.alert.receivers.values_mut().for_each(|told| told.undelivered = None);
             let name = Arc::clone(&entry.alert.rule);
             match self.policies.iter().find(|policy| policy.name == name).cloned() {
                 Some(policy) => {
@@ -386,7 +386,7 @@ impl Alerts {
     }
 
     /// Notes an event in the timeline of the alert in `slot`.
-    fn note(&mut self, now: Time, slot: u32, event: Event) {
+    fn note(&mut self, now: Time, slot: u32, event: TimelineEvent) {
         let Some(entry) = self.entry(slot) else { return };
         let decision = decision(now, &entry.alert, &entry.policy, event);
         self.decisions.push(decision);
@@ -399,7 +399,7 @@ fn gone_policy(alert: &Alert) -> RulePolicy {
 }
 
 /// An entry of an alert's timeline.
-fn decision(now: Time, alert: &Alert, policy: &RulePolicy, event: Event) -> Decision {
+fn decision(now: Time, alert: &Alert, policy: &RulePolicy, event: TimelineEvent) -> Decision {
     Decision {
         fingerprint: alert.fingerprint,
         at: now,

@@ -31,7 +31,7 @@ pub use receiver::Receiver;
 pub use rehearsal::{Rehearsal, Sent};
 
 /// After a message has left, how long what follows for the same receiver is gathered into the next.
-pub const GATHER: Duration = Duration::from_secs(1);
+pub const GROUP_WAIT: Duration = Duration::from_secs(1);
 /// Most alerts that wait for one receiver. Beyond it one is deferred for each that comes, until there is room again: first
 /// resolves of alerts that the receiver never heard of, then what fires at info, at warning, resolves that are owed, then
 /// the rest; the oldest first. Announcements are dropped.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::flap::settles_at;
 use crate::model::quiet::quiet_until;
 use crate::model::{
-    Alert, AlertState, Incident, Label, Level, NoticeKind, ReceiverPolicy, RulePolicy, Silence, Subject, Time, Told,
-    Why, Withheld,
+    Alert, AlertState, Incident, Label, Level, NoticeKind, NotifyReason, ReceiverPolicy, ReceiverState, RulePolicy,
+    Silence, Subject, Suppressed, Time,
 };
 
 /// How long a resolve stays due to a receiver that rejects it.
@@ -27,22 +27,22 @@ pub(super) enum Verdict {
     /// There is nothing to tell, now or later.
     Nothing,
     /// Tell: what, which level, the level now if that is below what the receiver wants to hear of, and why.
-    Tell(NoticeKind, Level, Option<Level>, Why),
+    Notify(NoticeKind, Level, Option<Level>, NotifyReason),
     /// Do not tell, and why.
-    Withhold(Withheld),
+    Suppress(Suppressed),
 }
 
 /// Why `receiver` is never told of `alert` as it is: it is about the receiver itself, goes elsewhere, or is too mild.
-pub(super) fn not_for(receiver: &ReceiverPolicy, alert: &Alert) -> Option<Withheld> {
+pub(super) fn not_for(receiver: &ReceiverPolicy, alert: &Alert) -> Option<Suppressed> {
     let label = |label: Label| alert.label(label);
     if matches!(&alert.subject, Subject::Receiver { name } if *name == receiver.name) {
-        return Some(Withheld::OwnTrouble);
+        return Some(Suppressed::AboutReceiver);
     }
     let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.cover(label));
     if !is_routed || receiver.except.iter().any(|one| one.cover(label)) {
-        return Some(Withheld::NotRouted);
+        return Some(Suppressed::NotRouted);
     }
-    (alert.level < receiver.min_level).then_some(Withheld::BelowMinLevel { min_level: receiver.min_level })
+    (alert.level < receiver.min_level).then_some(Suppressed::BelowMinLevel { min_level: receiver.min_level })
 }
 
 /// All that a verdict depends on, but for what the receiver was told.
@@ -64,33 +64,33 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     /// The verdict; it notes in `told` since when the alert is milder than was told.
-    pub(super) fn verdict(&self, told: &mut Told) -> Verdict {
+    pub(super) fn verdict(&self, told: &mut ReceiverState) -> Verdict {
         if self.is_given_up(told) {
-            *told = Told { sequence: told.sequence, firing_at: told.firing_at, ..Told::default() };
+            *told = ReceiverState { sequence: told.sequence, firing_at: told.firing_at, ..ReceiverState::default() };
             return Verdict::Nothing;
         }
         let verdict = self.due(told);
-        let Verdict::Tell(kind, level, ..) = &verdict else { return verdict };
+        let Verdict::Notify(kind, level, ..) = &verdict else { return verdict };
         if self.is_paused {
-            Verdict::Withhold(Withheld::Paused)
+            Verdict::Suppress(Suppressed::Paused)
         } else if told.deferred {
-            Verdict::Withhold(Withheld::NoRoom)
+            Verdict::Suppress(Suppressed::OutboxFull)
         } else if let Some(until) = told.held_until(self.now, kind.is_firing().then_some(*level)) {
-            Verdict::Withhold(Withheld::Undelivered { until })
+            Verdict::Suppress(Suppressed::Undelivered { until })
         } else {
             verdict
         }
     }
 
     /// Whether a resolve was given up again and again for so long that the receiver need not hear of it any more.
-    fn is_given_up(&self, told: &Told) -> bool {
+    fn is_given_up(&self, told: &ReceiverState) -> bool {
         told.undelivered.as_ref().is_some_and(|undelivered| undelivered.level.is_none())
             && self.alert.state == AlertState::Resolved
             && self.alert.resolved_at.is_some_and(|at| self.now.since(at) >= RESOLVE_DUE_FOR)
     }
 
     /// What is due whatever became of earlier messages.
-    fn due(&self, told: &mut Told) -> Verdict {
+    fn due(&self, told: &mut ReceiverState) -> Verdict {
         let alert = self.alert;
         if let Some(until) = settles_at(alert, self.policy) {
             return self.flapping(told, until);
@@ -99,9 +99,9 @@ impl Case<'_> {
             told.lowered_since = None;
             return match told.level {
                 Some(_) if self.receiver.send_resolved => {
-                    Verdict::Tell(NoticeKind::Resolved, alert.level, None, Why::Resolved)
+                    Verdict::Notify(NoticeKind::Resolved, alert.level, None, NotifyReason::Resolved)
                 }
-                Some(_) => Verdict::Withhold(Withheld::ResolvedNotWanted),
+                Some(_) => Verdict::Suppress(Suppressed::SendResolved),
                 None => Verdict::Nothing,
             };
         }
@@ -110,131 +110,138 @@ impl Case<'_> {
             return self.lowered(told, known);
         }
         told.lowered_since = None;
-        if let Some(withheld) = self.kept_back() {
-            return Verdict::Withhold(withheld);
+        if let Some(suppressed) = self.kept_back() {
+            return Verdict::Suppress(suppressed);
         }
         if alert.level > known {
-            return Verdict::Tell(NoticeKind::Raised, alert.level, None, Why::Raised);
+            return Verdict::Notify(NoticeKind::Escalated, alert.level, None, NotifyReason::Escalated);
         }
-        if let Some(withheld) = self.looked_after() {
-            return Verdict::Withhold(withheld);
+        if let Some(suppressed) = self.looked_after() {
+            return Verdict::Suppress(suppressed);
         }
         let again = if told.flapping {
-            Some((NoticeKind::Settled, Why::Settled))
+            Some((NoticeKind::FlappingEnded, NotifyReason::FlappingEnded))
         } else if told.folded && self.incident.is_none() {
-            Some((NoticeKind::Repeat, Why::IncidentOpened))
+            Some((NoticeKind::Repeat, NotifyReason::IncidentEnded))
         } else {
             None
         };
         if let Some((kind, why)) = again {
-            return self.cooled(told).unwrap_or(Verdict::Tell(kind, alert.level, None, why));
+            return self.cooled(told).unwrap_or(Verdict::Notify(kind, alert.level, None, why));
         }
         let repeat = self.policy.repeat.filter(|_| alert.level > Level::Info);
         let repeat_at = repeat.map(|repeat| told.firing_at.map_or(self.now, |at| at.plus(repeat)));
         match repeat_at {
-            Some(at) if at <= self.now => Verdict::Tell(NoticeKind::Repeat, alert.level, None, Why::RepeatElapsed),
-            _ => Verdict::Withhold(Withheld::Told { repeat_at }),
+            Some(at) if at <= self.now => {
+                Verdict::Notify(NoticeKind::Repeat, alert.level, None, NotifyReason::RepeatElapsed)
+            }
+            _ => Verdict::Suppress(Suppressed::AlreadyNotified { repeat_at }),
         }
     }
 
     /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
-    fn first(&self, told: &Told) -> Verdict {
-        let withheld = self.kept_back().or_else(|| self.looked_after()).or_else(|| self.not_yet_escalated());
-        if let Some(withheld) = withheld {
-            return Verdict::Withhold(withheld);
+    fn first(&self, told: &ReceiverState) -> Verdict {
+        let suppressed = self.kept_back().or_else(|| self.looked_after()).or_else(|| self.not_yet_escalated());
+        if let Some(suppressed) = suppressed {
+            return Verdict::Suppress(suppressed);
         }
-        self.cooled(told).unwrap_or(Verdict::Tell(NoticeKind::Firing, self.alert.level, None, Why::NewFiring))
+        self.cooled(told).unwrap_or(Verdict::Notify(
+            NoticeKind::Firing,
+            self.alert.level,
+            None,
+            NotifyReason::NewFiring,
+        ))
     }
 
     /// It is milder than the receiver was told.
-    fn lowered(&self, told: &mut Told, known: Level) -> Verdict {
+    fn lowered(&self, told: &mut ReceiverState, known: Level) -> Verdict {
         let since = *told.lowered_since.get_or_insert(self.alert.changed_at);
         let until = since.plus(self.policy.cooldown);
         if until > self.now {
-            return Verdict::Withhold(Withheld::FallNotHeld { until });
+            return Verdict::Suppress(Suppressed::DeescalationDelay { until });
         }
         let level = self.alert.level;
         if level < self.receiver.min_level {
             // To this receiver it is over, and that is owed.
-            return match self.explained_by() {
-                Some(by) => Verdict::Withhold(Withheld::Explained { by: by.clone() }),
-                None if !self.receiver.send_resolved => Verdict::Withhold(Withheld::ResolvedNotWanted),
-                None => Verdict::Tell(NoticeKind::Resolved, known, Some(level), Why::BelowMinLevel),
+            return match self.inhibited_by() {
+                Some(by) => Verdict::Suppress(Suppressed::Inhibited { by: by.clone() }),
+                None if !self.receiver.send_resolved => Verdict::Suppress(Suppressed::SendResolved),
+                None => Verdict::Notify(NoticeKind::Resolved, known, Some(level), NotifyReason::BelowMinLevel),
             };
         }
         match self.kept_back() {
-            Some(withheld) => Verdict::Withhold(withheld),
-            None => Verdict::Tell(NoticeKind::Lowered, level, None, Why::Lowered),
+            Some(suppressed) => Verdict::Suppress(suppressed),
+            None => Verdict::Notify(NoticeKind::Deescalated, level, None, NotifyReason::Deescalated),
         }
     }
 
     /// It comes and goes: that is told once, and after it only what is worse.
-    fn flapping(&self, told: &Told, until: Time) -> Verdict {
+    fn flapping(&self, told: &ReceiverState, until: Time) -> Verdict {
         let level = self.alert.level;
         let is_worse = told.level.is_some_and(|known| level > known) && self.alert.state == AlertState::Firing;
         if told.flapping && !is_worse {
-            return Verdict::Withhold(Withheld::Flapping { until });
+            return Verdict::Suppress(Suppressed::Flapping { until });
         }
-        if let Some(withheld) = self.kept_back() {
-            return Verdict::Withhold(withheld);
+        if let Some(suppressed) = self.kept_back() {
+            return Verdict::Suppress(suppressed);
         }
         if is_worse {
-            return Verdict::Tell(NoticeKind::Raised, level, None, Why::Raised);
+            return Verdict::Notify(NoticeKind::Escalated, level, None, NotifyReason::Escalated);
         }
         if told.level.is_none() && !self.receiver.after.is_zero() {
             // This receiver hears only of what lasts.
             let is_firing = self.alert.state == AlertState::Firing;
-            let withheld = if is_firing { self.not_yet_escalated() } else { Some(Withheld::Flapping { until }) };
-            if let Some(withheld) = withheld {
-                return Verdict::Withhold(withheld);
+            let suppressed = if is_firing { self.not_yet_escalated() } else { Some(Suppressed::Flapping { until }) };
+            if let Some(suppressed) = suppressed {
+                return Verdict::Suppress(suppressed);
             }
         }
-        let withheld = self.looked_after().map(Verdict::Withhold).or_else(|| self.cooled(told));
-        withheld.unwrap_or(Verdict::Tell(NoticeKind::Flapping, level, None, Why::Flapping))
+        let suppressed = self.looked_after().map(Verdict::Suppress).or_else(|| self.cooled(told));
+        suppressed.unwrap_or(Verdict::Notify(NoticeKind::Flapping, level, None, NotifyReason::Flapping))
     }
 
     /// Whether it has not fired for as long as the receiver's `after`.
-    fn not_yet_escalated(&self) -> Option<Withheld> {
+    fn not_yet_escalated(&self) -> Option<Suppressed> {
         // Nobody could look after it before it was noticed, however long ago it began. A clock that was ahead before a
         // restart may have noticed it in what is the future now.
         let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
         let noticed_at = Some(self.alert.noticed_at).filter(|at| *at <= self.now).unwrap_or(fired_at);
         let until = fired_at.max(noticed_at).plus(self.receiver.after);
-        (until > self.now).then_some(Withheld::NotYetEscalated { until })
+        (until > self.now).then_some(Suppressed::After { until })
     }
 
     /// What keeps back all but the end of what was told.
-    fn kept_back(&self) -> Option<Withheld> {
+    fn kept_back(&self) -> Option<Suppressed> {
         let (alert, receiver) = (self.alert, self.receiver);
-        if let Some(withheld) = not_for(receiver, alert) {
-            return Some(withheld);
+        if let Some(suppressed) = not_for(receiver, alert) {
+            return Some(suppressed);
         }
-        if let Some(by) = self.explained_by() {
-            return Some(Withheld::Explained { by: by.clone() });
+        if let Some(by) = self.inhibited_by() {
+            return Some(Suppressed::Inhibited { by: by.clone() });
         }
         if let Some(silence) = self.silence {
             let (silence, by, until) = (silence.id.clone(), silence.created_by.clone(), silence.ends_at);
-            return Some(Withheld::Silenced { silence, by, until });
+            return Some(Suppressed::Silenced { silence, by, until });
         }
         let quiet = [&receiver.quiet, &self.policy.quiet];
         let until = quiet.into_iter().filter_map(|hours| quiet_until(hours, alert.level, self.now)).max();
-        until.map(|until| Withheld::QuietHours { until })
+        until.map(|until| Suppressed::QuietHours { until })
     }
 
     /// The rule of the alert that explains it to this receiver.
-    fn explained_by(&self) -> Option<&Arc<str>> {
-        self.alert.explained_by.as_ref().filter(|_| self.is_explained)
+    fn inhibited_by(&self) -> Option<&Arc<str>> {
+        self.alert.inhibited_by.as_ref().filter(|_| self.is_explained)
     }
 
     /// Whether somebody looks after it, and it is no worse than they know.
-    fn looked_after(&self) -> Option<Withheld> {
+    fn looked_after(&self) -> Option<Suppressed> {
         let ack = self.alert.ack.as_ref().filter(|ack| self.alert.level <= ack.level)?;
-        Some(Withheld::Acknowledged { by: ack.by.clone() })
+        Some(Suppressed::Acknowledged { by: ack.by.clone() })
     }
 
     /// Whether it was told too lately to be told again.
-    fn cooled(&self, told: &Told) -> Option<Verdict> {
+    fn cooled(&self, told: &ReceiverState) -> Option<Verdict> {
         let until = told.firing_at?.plus(self.policy.cooldown);
-        (until > self.now).then_some(Verdict::Withhold(Withheld::Cooldown { until }))
+        (until > self.now).then_some(Verdict::Suppress(Suppressed::Cooldown { until }))
     }
 }

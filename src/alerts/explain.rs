@@ -2,7 +2,7 @@
 //!
 //! A source that can't be polled explains that its agents are down or silent; agents down in numbers are
 //! told as one, and so are agents that rate limits hold up; an agent that is down explains its silence, and its silence whatever else is said of it;
-//! a project's health is told only when nothing firing explains it. What is explained is withheld: still
+//! a project's health is told only when nothing firing explains it. What is explained is suppressed: still
 //! active, still visible, and told as soon as its explanation ends before it does. To a receiver that is not told of
 //! an explanation, by its level or its route, it explains nothing.
 
@@ -88,8 +88,8 @@ impl Alerts {
         let explained = explainer.and_then(|slot| self.entry(slot)).map(|by| Arc::clone(&by.alert.rule));
         let Some(entry) = self.entry_mut(slot) else { return };
         entry.explainer = explainer;
-        if entry.alert.explained_by != explained {
-            entry.alert.explained_by = explained;
+        if entry.alert.inhibited_by != explained {
+            entry.alert.inhibited_by = explained;
             entry.dirty = true;
         }
     }

@@ -105,7 +105,7 @@ impl Alerts {
             self.touch_where(|entry| {
                 entry.alert.rule == rule
                     && entry.alert.state == AlertState::Firing
-                    && entry.alert.told.values().any(|told| told.folded)
+                    && entry.alert.receivers.values().any(|told| told.folded)
             });
         }
     }

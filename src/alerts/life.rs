@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::explain::explains;
 use super::{Alerts, Entry, MAX_ALERTS};
-use crate::model::{Alert, AlertState, Ending, Event, Finding, Fingerprint, Level, Time};
+use crate::model::{Alert, AlertState, Ending, Finding, Fingerprint, Level, Time, TimelineEvent};
 
 impl Alerts {
     /// Changes the alert that `finding` is about.
@@ -52,14 +52,14 @@ impl Alerts {
         // So does how often it came and went.
         let before = known.and_then(|slot| self.entry(slot)).map(|entry| {
             let alert = &entry.alert;
-            (alert.told.clone(), alert.flips.clone(), alert.flapping_since)
+            (alert.receivers.clone(), alert.flips.clone(), alert.flapping_since)
         });
         let (mut told, flips, flapping_since) = before.unwrap_or_default();
         if let Some(slot) = known {
             self.remove(slot);
         }
         for told in told.values_mut() {
-            (told.sequence, told.withheld, told.undelivered) = (0, None, None);
+            (told.sequence, told.suppressed, told.undelivered) = (0, None, None);
         }
         let mut alert = Alert {
             fingerprint,
@@ -68,7 +68,7 @@ impl Alerts {
             value: finding.value,
             threshold: finding.threshold,
             noticed_at,
-            told,
+            receivers: told,
             flips,
             flapping_since,
             ..Alert::new(Arc::clone(&policy.name), finding.subject, level, finding.since, now)
@@ -80,7 +80,7 @@ impl Alerts {
             let until = entry.alert.started_at.plus(entry.policy.hold);
             if until > now {
                 let gathers = explains(entry.policy.class, entry.alert.state);
-                self.note(now, slot, Event::Pending { until });
+                self.note(now, slot, TimelineEvent::Pending { until });
                 if gathers {
                     self.explainer_changed(slot);
                 }
@@ -121,7 +121,7 @@ impl Alerts {
             entry.alert.note_worst();
         }
         if was_clearing {
-            self.note(now, slot, Event::NotCleared);
+            self.note(now, slot, TimelineEvent::NotCleared);
         }
         if crossed {
             self.explainer_changed(slot);
@@ -139,7 +139,7 @@ impl Alerts {
             if !alert.no_data {
                 (alert.no_data, alert.changed_at) = (true, now);
                 entry.dirty = true;
-                self.note(now, slot, Event::NoData);
+                self.note(now, slot, TimelineEvent::NoData);
                 self.touch(slot);
             }
             return;
@@ -165,7 +165,7 @@ impl Alerts {
         } else if alert.clearing_since.is_none() {
             (alert.clearing_since, alert.changed_at) = (Some(finding.since), now);
             entry.dirty = true;
-            self.note(now, slot, Event::Clearing { until: finding.since.plus(clear_after) });
+            self.note(now, slot, TimelineEvent::Clearing { until: finding.since.plus(clear_after) });
             self.touch(slot);
         }
     }
@@ -186,7 +186,7 @@ impl Alerts {
                 self.count_raised(level);
                 self.count_active(slot, 1);
                 self.explainer_changed(slot);
-                self.note(now, slot, Event::Firing);
+                self.note(now, slot, TimelineEvent::Firing);
                 self.flip(now, slot);
             }
             AlertState::Firing => {
@@ -210,7 +210,7 @@ impl Alerts {
         let explained = explains(entry.policy.class, was);
         let alert = &mut entry.alert;
         (alert.resolved_at, alert.ending, alert.clearing_since) = (Some(at.min(now)), ending, None);
-        (alert.changed_at, alert.caused_at, alert.explained_by) = (now, now, None);
+        (alert.changed_at, alert.caused_at, alert.inhibited_by) = (now, now, None);
         alert.ack = None;
         if ending.is_some() {
             // There is nothing that could come back.
@@ -218,7 +218,7 @@ impl Alerts {
         }
         entry.dirty = true;
         entry.closing = was == AlertState::Firing;
-        self.note(now, slot, Event::Resolved { ending });
+        self.note(now, slot, TimelineEvent::Resolved { ending });
         if explained {
             self.explainer_changed(slot);
         }
@@ -252,7 +252,7 @@ impl Alerts {
                 self.count_raised(level);
             }
         }
-        self.note(now, slot, Event::Level { from: before });
+        self.note(now, slot, TimelineEvent::Level { from: before });
         if inhibits {
             self.explainer_changed(slot);
         }
@@ -267,11 +267,11 @@ impl Alerts {
     /// Whether nothing of an ended alert has to be remembered for its receivers. The millisecond in which it began
     /// has to be, so that what begins anew within it is another incident.
     pub(super) fn is_settled(alert: &Alert, policy: &crate::model::RulePolicy, now: Time) -> bool {
-        let is_told = |told: &crate::model::Told| {
+        let is_told = |told: &crate::model::ReceiverState| {
             told.level.is_some() || told.firing_at.is_some_and(|at| at.plus(policy.cooldown) > now)
         };
         alert.noticed_at < now
-            && !alert.told.values().any(is_told)
+            && !alert.receivers.values().any(is_told)
             && Self::flips_forgotten_at(alert, policy).is_none_or(|at| at <= now)
     }
 }

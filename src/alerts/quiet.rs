@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::decide::not_for;
 use super::{Alerts, Effects};
 use crate::model::{
-    Ack, Alert, AlertState, Audience, Event, Fingerprint, Level, Notice, NoticeKind, ReceiverPolicy, Silence, Subject,
-    Time,
+    Ack, Alert, AlertState, Audience, Fingerprint, Level, Notice, NoticeKind, ReceiverPolicy, Silence, Subject, Time,
+    TimelineEvent,
 };
 
 /// Silences that can be known at once.
@@ -124,7 +124,7 @@ impl Alerts {
         entry.alert.changed_at = now;
         entry.alert.ack = Some(ack);
         let alert = entry.alert.clone();
-        self.note(now, slot, Event::Acknowledged { by: Arc::from(by), comment: Arc::from(comment) });
+        self.note(now, slot, TimelineEvent::Acknowledged { by: Arc::from(by), comment: Arc::from(comment) });
         self.touch(slot);
         let mut effects = Effects::default();
         let text = format!("{by} looks after {} of {}{}", alert.rule, alert.subject.name(), said(comment));
@@ -167,8 +167,9 @@ impl Alerts {
         let mut receivers: Vec<&ReceiverPolicy> =
             self.receivers.iter().filter(|receiver| receiver.audience == Audience::People || !has_people).collect();
         if let Some(alert) = alert {
-            let is_told =
-                |receiver: &&ReceiverPolicy| alert.told.get(&receiver.name).is_some_and(|told| told.level.is_some());
+            let is_told = |receiver: &&ReceiverPolicy| {
+                alert.receivers.get(&receiver.name).is_some_and(|told| told.level.is_some())
+            };
             let is_any_told = receivers.iter().any(is_told);
             receivers
                 .retain(|receiver| if is_any_told { is_told(receiver) } else { not_for(receiver, alert).is_none() });

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Alerts, Effects, Entry, MAX_ALERTS, gone_policy};
-use crate::model::{Alert, AlertState, Fingerprint, Level, Notice, NoticeKind, Time, Told, Undelivered, Worst};
+use crate::model::{
+    Alert, AlertState, Fingerprint, Level, Notice, NoticeKind, ReceiverState, Time, Undelivered, Worst,
+};
 
 /// How long after it was given up a notice is due again.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
@@ -56,7 +58,7 @@ impl Alerts {
         for notice in notices {
             let slot = self.by_fingerprint.get(&notice.fingerprint).copied();
             let Some(entry) = slot.and_then(|slot| self.entry_mut(slot)) else { continue };
-            if let Some(told) = entry.alert.told.get_mut(&notice.receiver) {
+            if let Some(told) = entry.alert.receivers.get_mut(&notice.receiver) {
                 // It goes to the ledger with the next change: until then a restart merely remembers a pause.
                 entry.dirty |= told.undelivered.take().is_some();
             }
@@ -79,7 +81,7 @@ impl Alerts {
         }
         for (_, fingerprint) in due {
             let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { continue };
-            if let Some(told) = self.entry_mut(slot).and_then(|entry| entry.alert.told.get_mut(receiver)) {
+            if let Some(told) = self.entry_mut(slot).and_then(|entry| entry.alert.receivers.get_mut(receiver)) {
                 told.deferred = false;
                 self.touch(slot);
             }
@@ -88,7 +90,7 @@ impl Alerts {
     }
 
     /// Notes that `notice` did not reach its receiver, unless something newer is on its way there.
-    fn undo(&mut self, now: Time, notice: &Notice, then: impl FnOnce(&mut Told)) -> bool {
+    fn undo(&mut self, now: Time, notice: &Notice, then: impl FnOnce(&mut ReceiverState)) -> bool {
         if !notice.kind.is_of_alert() {
             return false;
         }
@@ -113,7 +115,7 @@ impl Alerts {
         let sequence =
             notice.key.strip_prefix(&*notice.incident)?.strip_prefix('-')?.split_once('-')?.0.parse().ok()?;
         let policy = self.policies.iter().find(|policy| policy.name == notice.rule).cloned();
-        let told = Told { sequence, ..Told::default() };
+        let told = ReceiverState { sequence, ..ReceiverState::default() };
         let (rule, subject) = (Arc::clone(&notice.rule), notice.subject.clone());
         let alert = Alert {
             state: AlertState::Resolved,
@@ -125,18 +127,24 @@ impl Alerts {
             fired_at: Some(notice.fired_at),
             resolved_at: notice.resolved_at,
             ending: notice.ending,
-            told: [(Arc::clone(&notice.receiver), told)].into(),
+            receivers: [(Arc::clone(&notice.receiver), told)].into(),
             ..Alert::new(rule, subject, notice.level, notice.started_at, now)
         };
         let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
         Some(self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false, explainer: None }))
     }
 
-    fn undo_key(&mut self, receiver: &str, fingerprint: Fingerprint, key: &str, then: impl FnOnce(&mut Told)) -> bool {
+    fn undo_key(
+        &mut self,
+        receiver: &str,
+        fingerprint: Fingerprint,
+        key: &str,
+        then: impl FnOnce(&mut ReceiverState),
+    ) -> bool {
         let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { return false };
         let Some(entry) = self.entry_mut(slot) else { return false };
         let incident = entry.alert.incident();
-        let told = entry.alert.told.get_mut(receiver);
+        let told = entry.alert.receivers.get_mut(receiver);
         let Some(told) = told.filter(|told| *told.key(&incident, receiver) == *key) else { return false };
         then(told);
         entry.dirty = true;
@@ -145,7 +153,7 @@ impl Alerts {
     }
 }
 
-impl Told {
+impl ReceiverState {
     /// The key of the last notice to `receiver` in that life of the alert.
     pub(super) fn key(&self, incident: &str, receiver: &str) -> Arc<str> {
         Arc::from(format!("{incident}-{}-{receiver}", self.sequence))

@@ -7,8 +7,8 @@ use super::decide::{Case, Verdict, not_for};
 use super::flap::settles_at;
 use super::{Alerts, Effects, decision};
 use crate::model::{
-    Alert, AlertState, Audience, Event, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, Reference,
-    Time, Told, Withheld, Worst,
+    Alert, AlertState, Audience, Fingerprint, Incident, Level, Notice, NoticeKind, ReceiverPolicy, ReceiverState,
+    Reference, Suppressed, Time, TimelineEvent, Worst,
 };
 
 /// So many alerts may explain one another in a row: a source, agents down, one of them down, its silence.
@@ -22,7 +22,7 @@ pub struct Standing {
     /// The level that it was told; `None` when it holds that nothing is wrong.
     pub told: Option<Level>,
     /// Why it is not told anything now; `None` when nothing is owed.
-    pub withheld: Option<Withheld>,
+    pub suppressed: Option<Suppressed>,
 }
 
 impl Alerts {
@@ -40,7 +40,7 @@ impl Alerts {
             let mut changed = Vec::new();
             for (place, receiver) in self.receivers.iter().enumerate() {
                 let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
-                let known = alert.told.get(&receiver.name);
+                let known = alert.receivers.get(&receiver.name);
                 let mut told = known.cloned().unwrap_or_default();
                 let case = Case {
                     now,
@@ -53,21 +53,25 @@ impl Alerts {
                     is_paused: self.is_paused,
                 };
                 match case.verdict(&mut told) {
-                    Verdict::Nothing => told.withheld = None,
-                    Verdict::Withhold(withheld) => {
-                        withheld.until().into_iter().for_each(&mut sooner);
-                        if withheld == Withheld::ResolvedNotWanted {
+                    Verdict::Nothing => told.suppressed = None,
+                    Verdict::Suppress(suppressed) => {
+                        suppressed.until().into_iter().for_each(&mut sooner);
+                        if suppressed == Suppressed::SendResolved {
                             told.level = None;
                         }
-                        let is_news = told.withheld.as_ref() != Some(&withheld);
-                        if is_news && !matches!(withheld, Withheld::Told { .. }) {
-                            effects.suppress(withheld.as_str());
-                            let event = Event::Withhold { receiver: receiver.name.clone(), withheld: withheld.clone() };
+                        let is_news = told.suppressed.as_ref() != Some(&suppressed);
+                        if is_news && !matches!(suppressed, Suppressed::AlreadyNotified { .. }) {
+                            effects.suppress(suppressed.as_str());
+                            let event = TimelineEvent::Suppressed {
+                                receiver: receiver.name.clone(),
+                                suppressed: suppressed.clone(),
+                            };
                             self.decisions.push(decision(now, alert, &policy, event));
                         }
-                        told.withheld = Some(withheld).filter(|withheld| !matches!(withheld, Withheld::Told { .. }));
+                        told.suppressed = Some(suppressed)
+                            .filter(|suppressed| !matches!(suppressed, Suppressed::AlreadyNotified { .. }));
                     }
-                    Verdict::Tell(kind, level, now_at, why) => {
+                    Verdict::Notify(kind, level, now_at, why) => {
                         let previous = told.level;
                         // What was told as part of an incident ends as part of it, though it broke up with that.
                         let ends = told.folded && kind == NoticeKind::Resolved;
@@ -79,11 +83,11 @@ impl Alerts {
                         {
                             sooner(now.plus(repeat));
                         }
-                        let notice = Told::notice(&told, now, alert, receiver, incident);
+                        let notice = ReceiverState::notice(&told, now, alert, receiver, incident);
                         let resolved_at = if now_at.is_some() { Some(now) } else { notice.resolved_at };
                         let notice = Notice { kind, level, previous, now_at, resolved_at, ..notice };
                         let notice = if kind == NoticeKind::Resolved { with_worst(notice, alert) } else { notice };
-                        let event = Event::Tell {
+                        let event = TimelineEvent::Notified {
                             receiver: receiver.name.clone(),
                             kind,
                             why,
@@ -102,12 +106,12 @@ impl Alerts {
                 }
             }
             entry.dirty |= !changed.is_empty();
-            alert.told.extend(changed);
+            alert.receivers.extend(changed);
             // A receiver that is gone can't be told, and is owed nothing. If it comes back while the alert lasts it is
             // told anew, by other keys than before.
-            for (name, told) in &mut alert.told {
+            for (name, told) in &mut alert.receivers {
                 if !self.receivers.iter().any(|receiver| receiver.name == *name) {
-                    *told = Told { sequence: told.sequence, ..Told::default() };
+                    *told = ReceiverState { sequence: told.sequence, ..ReceiverState::default() };
                 }
             }
         }
@@ -120,7 +124,7 @@ impl Alerts {
                 self.remove(slot);
                 return;
             }
-            let cooling = alert.told.values().filter_map(|told| told.firing_at).map(|at| at.plus(policy.cooldown));
+            let cooling = alert.receivers.values().filter_map(|told| told.firing_at).map(|at| at.plus(policy.cooldown));
             let calm = Self::flips_forgotten_at(alert, &policy);
             let next_incident = alert.noticed_at.plus(Duration::from_millis(1));
             cooling.chain(calm).chain([next_incident]).filter(|at| *at > now).for_each(&mut sooner);
@@ -158,16 +162,16 @@ impl Alerts {
             self.by_fingerprint.get(&fingerprint).map(|slot| self.explained_to(*slot)).unwrap_or_default();
         let standings = self.receivers.iter().enumerate().map(|(place, receiver)| {
             let is_explained = is_explained.get(place).is_some_and(|is_explained| *is_explained);
-            let mut told = alert.told.get(&receiver.name).cloned().unwrap_or_default();
+            let mut told = alert.receivers.get(&receiver.name).cloned().unwrap_or_default();
             let policy = &entry.policy;
             let is_paused = self.is_paused;
             let case = Case { now, alert, policy, receiver, silence, is_explained, incident, is_paused };
             let is_pending = alert.state == AlertState::Pending;
-            let withheld = match if is_pending { Verdict::Nothing } else { case.verdict(&mut told) } {
-                Verdict::Withhold(withheld) => Some(withheld),
-                Verdict::Nothing | Verdict::Tell(..) => None,
+            let suppressed = match if is_pending { Verdict::Nothing } else { case.verdict(&mut told) } {
+                Verdict::Suppress(suppressed) => Some(suppressed),
+                Verdict::Nothing | Verdict::Notify(..) => None,
             };
-            Standing { receiver: Arc::clone(&receiver.name), told: told.level, withheld }
+            Standing { receiver: Arc::clone(&receiver.name), told: told.level, suppressed }
         });
         Some((alert, standings.collect()))
     }
@@ -176,9 +180,9 @@ impl Alerts {
     pub fn standing_of(&self, now: Time, receiver: &str) -> Vec<Notice> {
         let Some(receiver) = self.receivers.iter().find(|known| *known.name == *receiver) else { return Vec::new() };
         let told = self.entries.iter().flatten().filter_map(|entry| {
-            let told = entry.alert.told.get(&receiver.name)?;
+            let told = entry.alert.receivers.get(&receiver.name)?;
             let level = told.level?;
-            let notice = Told::notice(told, now, &entry.alert, receiver, None);
+            let notice = ReceiverState::notice(told, now, &entry.alert, receiver, None);
             Some(Notice { kind: NoticeKind::Repeat, level, previous: Some(level), ..notice })
         });
         told.collect()
@@ -190,7 +194,7 @@ impl Alerts {
         let Some(entry) = self.entry_mut(slot).filter(|entry| entry.alert.incident() == reference.incident) else {
             return;
         };
-        if let Some(told) = entry.alert.told.get_mut(receiver).filter(|told| told.level.is_some())
+        if let Some(told) = entry.alert.receivers.get_mut(receiver).filter(|told| told.level.is_some())
             && told.reference.as_ref() != Some(&reference.name)
         {
             told.reference = Some(Arc::clone(&reference.name));
@@ -220,14 +224,14 @@ impl Alert {
     }
 }
 
-impl Told {
+impl ReceiverState {
     /// Notes that the receiver is told.
     fn take(&mut self, now: Time, kind: NoticeKind, level: Level, is_folded: bool) {
         self.sequence += 1;
-        (self.lowered_since, self.withheld) = (None, None);
+        (self.lowered_since, self.suppressed) = (None, None);
         self.flapping = match kind {
             NoticeKind::Flapping => true,
-            NoticeKind::Raised => self.flapping,
+            NoticeKind::Escalated => self.flapping,
             _ => false,
         };
         if kind.is_firing() {

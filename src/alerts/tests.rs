@@ -87,7 +87,7 @@ impl Story {
 }
 
 use Level::{Critical, Error, Info, Warning};
-use NoticeKind::{Firing, Lowered, Raised, Repeat, Resolved};
+use NoticeKind::{Deescalated, Escalated, Firing, Repeat, Resolved};
 
 #[test]
 fn a_problem_is_told_once_and_once_more_when_it_is_over() {
@@ -100,8 +100,8 @@ fn a_problem_is_told_once_and_once_more_when_it_is_over() {
 fn a_raise_passes_the_cooldown_and_a_fall_waits_for_it() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).level(5, Some(Critical)).level(20, Some(Error)).until(79);
-    story.told(&[(0, Firing, Warning), (5, Raised, Critical)]);
-    story.until(80).told(&[(0, Firing, Warning), (5, Raised, Critical), (80, Lowered, Error)]);
+    story.told(&[(0, Firing, Warning), (5, Escalated, Critical)]);
+    story.until(80).told(&[(0, Firing, Warning), (5, Escalated, Critical), (80, Deescalated, Error)]);
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn a_source_that_fails_explains_its_agents_until_it_works_again() {
         ],
     );
     assert_eq!(told(&effects), [""; 0]);
-    assert_eq!(effects.suppressed, [("explained", 4)]);
+    assert_eq!(effects.suppressed, [("inhibited", 4)]);
     let effects = alerts.step(at(60), vec![finding(0, source, None, 0.0, at(60))]);
     assert_eq!(
         told(&effects),
@@ -384,14 +384,14 @@ fn what_explains_it_to_one_receiver_explains_nothing_to_one_that_is_not_told_of_
     assert_eq!(told_to(&effects), ["oncall: AgentDown Firing", "shop: AgentDown Firing"]);
     // It is worse now, and so explains it to the second as well: what it was told stays until it is over.
     let effects = alerts.step(at(100), vec![finding(0, source.clone(), Some(Error), 300.0, at(100))]);
-    assert_eq!(told_to(&effects), ["ops: SourceDown Raised", "oncall: SourceDown Firing"]);
+    assert_eq!(told_to(&effects), ["ops: SourceDown Escalated", "oncall: SourceDown Firing"]);
     let effects = alerts.step(at(101), vec![finding(2, agent("b"), Some(Error), 1.0, at(101))]);
     assert_eq!(told_to(&effects), ["shop: AgentDown Firing"]);
     // It is milder again, after which it explains nothing to the second.
     let effects = alerts.step(at(200), vec![finding(0, source, Some(Warning), 30.0, at(200))]);
     assert_eq!(told_to(&effects), ["oncall: AgentDown Firing"]);
     let effects = alerts.tick(at(300));
-    assert_eq!(told_to(&effects), ["ops: SourceDown Lowered", "oncall: SourceDown Resolved"]);
+    assert_eq!(told_to(&effects), ["ops: SourceDown Deescalated", "oncall: SourceDown Resolved"]);
     let downs = vec![finding(2, agent("a"), None, 0.0, at(400)), finding(2, agent("b"), None, 0.0, at(400))];
     let mut told = told_to(&alerts.step(at(400), downs));
     told.sort();

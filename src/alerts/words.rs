@@ -1,99 +1,105 @@
-//! Decisions as sentences, for people.
+//! The entries of an alert's timeline as sentences, for `lookout why` and the API.
 
-use crate::model::decision::{Decision, Event, Why, Withheld};
+use crate::model::decision::{Decision, NotifyReason, Suppressed, TimelineEvent};
 use crate::model::{Level, NoticeKind};
 use crate::text::number::shortest;
 
-/// An entry of a timeline as a sentence.
+/// An entry of a timeline as a sentence without a subject, which is the alert, or with the receiver as subject.
 pub fn sentence(decision: &Decision) -> String {
     let value = match (decision.value, decision.threshold) {
-        (Some(value), Some(threshold)) => format!(": {} against the threshold {}", number(value), number(threshold)),
-        (Some(value), None) => format!(": {}", number(value)),
+        (Some(value), Some(threshold)) => format!(": value {}, threshold {}", number(value), number(threshold)),
+        (Some(value), None) => format!(": value {}", number(value)),
         (None, _) => String::new(),
     };
     let level = decision.level;
     match &decision.event {
-        Event::Pending { until } => format!("the rule is broken at {level}{value}; it fires at {until} if that lasts"),
-        Event::Firing => format!("fires at {level}{value}"),
-        Event::Level { from } if *from < level => format!("rose from {from} to {level}{value}"),
-        Event::Level { from } => format!("fell from {from} to {level}{value}"),
-        Event::NoData => "its value is not known any more; it is held as it was".to_owned(),
-        Event::Clearing { until } => format!("is fine; it is over at {until} if that lasts"),
-        Event::NotCleared => format!("is broken again at {level}{value}"),
-        Event::Resolved { ending: Some(ending) } => format!("ended: {}", ending.as_str()),
-        Event::Resolved { ending: None } => "is over".to_owned(),
-        Event::Acknowledged { by, comment } if comment.is_empty() => format!("{by} looks after it"),
-        Event::Acknowledged { by, comment } => format!("{by} looks after it: {comment}"),
-        Event::Tell { receiver, kind, why, incident, .. } => {
+        TimelineEvent::Pending { until } => format!("pending at {level}{value}; fires at {until} unless it clears"),
+        TimelineEvent::Firing => format!("firing at {level}{value}"),
+        TimelineEvent::Level { from } if *from < level => format!("escalated from {from} to {level}{value}"),
+        TimelineEvent::Level { from } => format!("de-escalated from {from} to {level}{value}"),
+        TimelineEvent::NoData => "no data: the value is unknown, and the state is held".to_owned(),
+        TimelineEvent::Clearing { until } => format!("cleared; resolves at {until} unless it is breached again"),
+        TimelineEvent::NotCleared => format!("breached again at {level}{value}"),
+        TimelineEvent::Resolved { ending: Some(ending) } => format!("resolved: {}", ending.as_str()),
+        TimelineEvent::Resolved { ending: None } => "resolved".to_owned(),
+        TimelineEvent::Acknowledged { by, comment } if comment.is_empty() => format!("acknowledged by {by}"),
+        TimelineEvent::Acknowledged { by, comment } => format!("acknowledged by {by}: {comment}"),
+        TimelineEvent::Notified { receiver, kind, why, incident, .. } => {
             let incident = incident
                 .map_or_else(String::new, |firing| format!(", as part of an incident of {firing} alerts of this rule"));
-            format!("{receiver} is told {}, as {}{incident}", told(*kind, level), because(*why))
+            format!("notifying {receiver} ({}): {}{incident}", notified(*kind, level), because(*why))
         }
-        Event::Withhold { receiver, withheld: why } => format!("{receiver} is not told: {}", withheld(why)),
-        Event::Delivered { receiver, together: 0 | 1 } => format!("{receiver} took the message"),
-        Event::Delivered { receiver, together } => {
-            format!("{receiver} took the message, which told of {together} alerts together")
+        TimelineEvent::Suppressed { receiver, suppressed: why } => {
+            format!("not notifying {receiver}: {}", suppressed(why))
         }
-        Event::Failed { receiver, error } => {
-            format!("{receiver} did not take the message, which is tried again: {error}")
+        TimelineEvent::Delivered { receiver, together: 0 | 1 } => format!("delivered to {receiver}"),
+        TimelineEvent::Delivered { receiver, together } => {
+            format!("delivered to {receiver}, grouped with {} other alerts", together.saturating_sub(1))
         }
-        Event::Superseded { receiver } => format!("the message to {receiver} was not sent, as a newer one said it all"),
-        Event::GaveUp { receiver, error } => format!("the message to {receiver} was given up: {error}"),
+        TimelineEvent::Failed { receiver, error } => {
+            format!("delivery to {receiver} failed and is retried: {error}")
+        }
+        TimelineEvent::Superseded { receiver } => {
+            format!("notification to {receiver} not sent: a newer one of this alert replaced it")
+        }
+        TimelineEvent::DeadLettered { receiver, error } => {
+            format!("notification to {receiver} dead-lettered: {error}")
+        }
     }
 }
 
-/// Why a receiver is not told, as the rest of a sentence.
-pub fn withheld(withheld: &Withheld) -> String {
-    match withheld {
-        Withheld::NotRouted => "alerts like this are not for it".to_owned(),
-        Withheld::BelowMinLevel { min_level } => format!("the level is below its min_level, {min_level}"),
-        Withheld::OwnTrouble => "the trouble is its own".to_owned(),
-        Withheld::Explained { by } => format!("the alert {by} explains it"),
-        Withheld::Silenced { silence, by, until } => format!("the silence {silence} of {by} covers it until {until}"),
-        Withheld::QuietHours { until } => format!("it is quiet hours until {until}"),
-        Withheld::Acknowledged { by } => format!("{by} looks after it"),
-        Withheld::NotYetEscalated { until } => format!("it is told at {until}, if nobody looks after it by then"),
-        Withheld::Cooldown { until } => format!("it was told lately; it may be told again at {until}"),
-        Withheld::FallNotHeld { until } => format!("a lower level is told once it has held, at {until}"),
-        Withheld::Flapping { until } => {
-            format!("it comes and goes, which was told; it has settled at {until} if nothing more happens")
+/// Why a receiver is not notified, as the rest of a sentence.
+pub fn suppressed(suppressed: &Suppressed) -> String {
+    match suppressed {
+        Suppressed::NotRouted => "its routes do not match this alert".to_owned(),
+        Suppressed::BelowMinLevel { min_level } => format!("the level is below its min_level, {min_level}"),
+        Suppressed::AboutReceiver => "the alert is about this receiver".to_owned(),
+        Suppressed::Inhibited { by } => format!("inhibited by {by}"),
+        Suppressed::Silenced { silence, by, until } => format!("silenced until {until} by {by} (silence {silence})"),
+        Suppressed::QuietHours { until } => format!("quiet hours until {until}"),
+        Suppressed::Acknowledged { by } => format!("acknowledged by {by}"),
+        Suppressed::After { until } => format!("due at {until} by its `after`, unless acknowledged by then"),
+        Suppressed::Cooldown { until } => format!("in cooldown until {until}"),
+        Suppressed::DeescalationDelay { until } => {
+            format!("a lower level is notified once it has held for the cooldown, at {until}")
         }
-        Withheld::Told { repeat_at: Some(at) } => format!("everything was told; it is said again at {at}"),
-        Withheld::Told { repeat_at: None } => "everything was told".to_owned(),
-        Withheld::ResolvedNotWanted => "it does not want to hear that things are over".to_owned(),
-        Withheld::Undelivered { until } => {
-            format!("the last message was dead-lettered; the next one is sent at {until}")
+        Suppressed::Flapping { until } => format!("flapping, already notified; ends at {until} without another change"),
+        Suppressed::AlreadyNotified { repeat_at: Some(at) } => format!("already notified; repeats at {at}"),
+        Suppressed::AlreadyNotified { repeat_at: None } => "already notified".to_owned(),
+        Suppressed::SendResolved => "its send_resolved is off".to_owned(),
+        Suppressed::Undelivered { until } => {
+            format!("the last notification was dead-lettered; the next is sent at {until}")
         }
-        Withheld::NoRoom => "too many alerts wait for it already; it is sent once there is room".to_owned(),
-        Withheld::Paused => "monitoring is paused".to_owned(),
+        Suppressed::OutboxFull => "too many notifications are pending for it; sent once there is room".to_owned(),
+        Suppressed::Paused => "monitoring is paused".to_owned(),
     }
 }
 
-fn told(kind: NoticeKind, level: Level) -> String {
+fn notified(kind: NoticeKind, level: Level) -> String {
     match kind {
-        NoticeKind::Resolved => "that it is over".to_owned(),
-        NoticeKind::Flapping => format!("{level}, and that it comes and goes"),
-        NoticeKind::Settled => format!("{level}, and that it has settled"),
-        NoticeKind::Repeat => format!("{level} again"),
+        NoticeKind::Resolved => "resolved".to_owned(),
+        NoticeKind::Flapping => format!("{level}, flapping"),
+        NoticeKind::FlappingEnded => format!("{level}, no longer flapping"),
+        NoticeKind::Repeat => format!("{level}, repeat"),
         _ => level.to_string(),
     }
 }
 
-const fn because(why: Why) -> &'static str {
+const fn because(why: NotifyReason) -> &'static str {
     match why {
-        Why::Resolved => "it was told that it fires and it is over",
-        Why::BelowMinLevel => "the level fell below what it wants to hear of",
-        Why::NewFiring => "it knows of no such alert",
-        Why::Raised => "it is worse than it was told",
-        Why::Lowered => "it has been milder than it was told for the cooldown",
-        Why::RepeatElapsed => "it still lasts and the time to repeat it has come",
-        Why::Flapping => "it comes and goes too often to be told each time",
-        Why::Settled => "it no longer comes and goes",
-        Why::IncidentOpened => "the incident it was told in broke up",
+        NotifyReason::Resolved => "resolved after it was notified as firing",
+        NotifyReason::BelowMinLevel => "the level fell below its min_level",
+        NotifyReason::NewFiring => "new alert",
+        NotifyReason::Escalated => "the level is above the one last notified",
+        NotifyReason::Deescalated => "the level has been below the one last notified for the cooldown",
+        NotifyReason::RepeatElapsed => "still firing, and the repeat interval has passed",
+        NotifyReason::Flapping => "it began to flap",
+        NotifyReason::FlappingEnded => "it stopped flapping and still fires",
+        NotifyReason::IncidentEnded => "the incident that it was notified with ended, and it still fires",
     }
 }
 
-/// A number without decimals that tell nothing.
+/// A number with no more decimals than it needs.
 fn number(value: f64) -> String {
     shortest(value, 3)
 }
@@ -115,28 +121,25 @@ mod tests {
             rule_version: "1".into(),
             event,
         };
-        let tell = Event::Tell {
+        let notified = TimelineEvent::Notified {
             receiver: "ops".into(),
             kind: NoticeKind::Firing,
-            why: Why::NewFiring,
+            why: NotifyReason::NewFiring,
             key: "k".into(),
             incident: Some(40),
         };
-        let silenced = Withheld::Silenced { silence: "s1".into(), by: "ann".into(), until: at };
+        let silenced = Suppressed::Silenced { silence: "s1".into(), by: "ann".into(), until: at };
         for (event, expected) in [
-            (Event::Firing, "fires at warning: 400 against the threshold 300"),
-            (Event::Level { from: Level::Info }, "rose from info to warning: 400 against the threshold 300"),
+            (TimelineEvent::Firing, "firing at warning: value 400, threshold 300"),
+            (TimelineEvent::Level { from: Level::Info }, "escalated from info to warning: value 400, threshold 300"),
+            (notified, "notifying ops (warning): new alert, as part of an incident of 40 alerts of this rule"),
             (
-                tell,
-                "ops is told warning, as it knows of no such alert, as part of an incident of 40 alerts of this rule",
+                TimelineEvent::Suppressed { receiver: "ops".into(), suppressed: silenced },
+                "not notifying ops: silenced until 2001-09-09T01:46:40Z by ann (silence s1)",
             ),
             (
-                Event::Withhold { receiver: "ops".into(), withheld: silenced },
-                "ops is not told: the silence s1 of ann covers it until 2001-09-09T01:46:40Z",
-            ),
-            (
-                Event::Delivered { receiver: "ops".into(), together: 3 },
-                "ops took the message, which told of 3 alerts together",
+                TimelineEvent::Delivered { receiver: "ops".into(), together: 3 },
+                "delivered to ops, grouped with 2 other alerts",
             ),
         ] {
             assert_eq!(sentence(&decision(event)), expected);
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_back_from_disk_as_they_were() {
+    fn entries_round_trip_through_json() {
         let decision = Decision {
             fingerprint: Fingerprint(7),
             at: Time::from_millis(5),
@@ -152,11 +155,15 @@ mod tests {
             value: None,
             threshold: Some(0.5),
             rule_version: "0badcafe".into(),
-            event: Event::Withhold {
+            event: TimelineEvent::Suppressed {
                 receiver: "ops".into(),
-                withheld: Withheld::Silenced { silence: "s".into(), by: "ann".into(), until: Time::from_millis(9) },
+                suppressed: Suppressed::Silenced { silence: "s".into(), by: "ann".into(), until: Time::from_millis(9) },
             },
         };
+        let old = r#"{"fingerprint": "0000000000000007", "at": 5, "level": "error", "value": null,
+            "threshold": 0.5, "rule_version": "0badcafe", "event": "withhold", "receiver": "ops", "withheld":
+            {"reason": "silenced", "silence": "s", "by": "ann", "until": 9}}"#;
+        assert_eq!(serde_json::from_str::<Decision>(old).unwrap(), decision, "an older program's names");
         let text = serde_json::to_string(&decision).unwrap();
         assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision, "{text}");
     }

@@ -112,7 +112,7 @@ fn state(alert: &Value) -> String {
     if is_over(alert) {
         return state;
     }
-    for (key, word) in [("silenced_by", "silenced"), ("acked_by", "acked"), ("explained_by", "explained")] {
+    for (key, word) in [("silenced_by", "silenced"), ("acked_by", "acked"), ("inhibited_by", "inhibited")] {
         if !text(alert, key).is_empty() {
             state.push_str(", ");
             state.push_str(word);

@@ -14,7 +14,7 @@ use crate::alerts::Alerts;
 use crate::alerts::words;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::model::{Event, Finding, Label, Level, ReceiverPolicy, RuleId, Subject, Time};
+use crate::model::{Finding, Label, Level, ReceiverPolicy, RuleId, Subject, Time, TimelineEvent};
 use crate::notify::Receiver;
 
 /// Arguments of `lookout test route`.
@@ -48,7 +48,7 @@ pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<Exi
     let shown = if args.json {
         let all: Vec<Value> = answers
             .iter()
-            .map(|(receiver, told, why)| json!({"receiver": receiver, "told": told, "text": why}))
+            .map(|(receiver, told, why)| json!({"receiver": receiver, "notified": told, "text": why}))
             .collect();
         json!({"receivers": all}).to_string()
     } else if answers.is_empty() {
@@ -120,8 +120,10 @@ fn route(
     );
     let answer = |name: Arc<str>| {
         let event = effects.decisions.iter().find_map(|decision| match &decision.event {
-            Event::Tell { receiver, .. } if *receiver == name => Some((true, level.to_string())),
-            Event::Withhold { receiver, withheld } if *receiver == name => Some((false, words::withheld(withheld))),
+            TimelineEvent::Notified { receiver, .. } if *receiver == name => Some((true, level.to_string())),
+            TimelineEvent::Suppressed { receiver, suppressed } if *receiver == name => {
+                Some((false, words::suppressed(suppressed)))
+            }
             _ => None,
         });
         let (told, why) = event.unwrap_or_else(|| (false, "nothing is to be told".to_owned()));
@@ -167,7 +169,7 @@ mod tests {
                 "shop true warning",
                 "idle true warning",
                 "claude true warning",
-                "oncall false it is told at 2026-11-21T02:15:00Z, if nobody looks after it by then",
+                "oncall false due at 2026-11-21T02:15:00Z by its `after`, unless acknowledged by then",
             ]
         );
         let answers = asked(&["rule=ComponentStatus", "level=error", "project=lab", "component=db"]);

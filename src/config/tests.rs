@@ -374,7 +374,7 @@ fn shorthand_variables_are_enough() {
       send_resolved: true
       after: 0s
       group_by: none
-      gather: 1s
+      group_wait: 1s
       slack:
         webhook_url: "***"
     - name: email
@@ -382,7 +382,7 @@ fn shorthand_variables_are_enough() {
       send_resolved: true
       after: 0s
       group_by: none
-      gather: 1s
+      group_wait: 1s
       email:
         to:
         - a@example.com

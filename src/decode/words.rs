@@ -1,7 +1,7 @@
 //! Words as senders spell them: any case, with or without `_`, `-` and spaces; and what to write in place of an unknown one.
 
 use crate::model::AgentStatus;
-use crate::text::nearest::nearest;
+use crate::text::nearest::{nearest, renamed};
 
 /// Longest word that is read, in bytes; no known word is as long.
 const MAX_WORD: usize = 48;
@@ -43,6 +43,9 @@ pub const STATUSES: [&str; 9] = {
 
 /// What to write in place of `word`: the nearest of `known`, or all of them when none is near.
 pub fn instead(word: &str, known: &[&str]) -> String {
+    if let Some(name) = renamed(word, known) {
+        return format!("it was renamed to `{name}`");
+    }
     match nearest(word, known) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("use one of {}", known.join(", ")),

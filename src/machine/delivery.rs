@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Effects, Machine};
 use crate::alerts;
-use crate::model::{Decision, Event, Notice, Report, Retry, SendReason, Time};
+use crate::model::{Decision, Notice, Report, Retry, SendReason, Time, TimelineEvent};
 
 impl Machine {
     /// Takes over what a delivery came to, of which is heard at `now`.
@@ -22,10 +22,10 @@ impl Machine {
                     self.add(now, due, effects);
                 }
                 let together = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
-                note(outcome.at, &outcome.notices, effects, |receiver| Event::Delivered { receiver, together });
+                note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::Delivered { receiver, together });
             }
             Report::Superseded(outcome) => {
-                note(outcome.at, &outcome.notices, effects, |receiver| Event::Superseded { receiver });
+                note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::Superseded { receiver });
             }
             Report::Deferred(outcome) => {
                 let deferred = self.alerts.defer(now, &outcome.notices);
@@ -34,12 +34,12 @@ impl Machine {
             Report::Failed { receiver, error, notices, at } => {
                 self.sidecar.failed(*at, receiver);
                 let error: Arc<str> = Arc::from(&*error.message);
-                note(*at, notices, effects, |receiver| Event::Failed { receiver, error: Arc::clone(&error) });
+                note(*at, notices, effects, |receiver| TimelineEvent::Failed { receiver, error: Arc::clone(&error) });
             }
             Report::GaveUp(outcome, error) => {
                 self.sidecar.gave_up(&outcome.receiver, outcome.notices.len());
                 let message: Arc<str> = Arc::from(&*error.message);
-                note(outcome.at, &outcome.notices, effects, |receiver| Event::GaveUp {
+                note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::DeadLettered {
                     receiver,
                     error: Arc::clone(&message),
                 });
@@ -54,7 +54,7 @@ impl Machine {
 }
 
 /// Notes in the timelines of the alerts that `notices` are about what came of them.
-fn note(at: Time, notices: &[Arc<Notice>], effects: &mut Effects, event: impl Fn(Arc<str>) -> Event) {
+fn note(at: Time, notices: &[Arc<Notice>], effects: &mut Effects, event: impl Fn(Arc<str>) -> TimelineEvent) {
     let of_alerts = notices.iter().filter(|notice| notice.kind.is_of_alert());
     let decisions = of_alerts.map(|notice| Decision {
         fingerprint: notice.fingerprint,

@@ -72,7 +72,7 @@ pub struct AlertView {
     /// Whether its value is unknown at present.
     pub no_data: bool,
     /// The rule whose alert explains it, so that nobody is told.
-    pub explained_by: Option<Arc<str>>,
+    pub inhibited_by: Option<Arc<str>>,
     /// Who acknowledged it.
     pub acked_by: Option<String>,
     /// The silence that covers it.
@@ -143,7 +143,7 @@ impl AlertView {
             timestamp: wall.to_wall(alert.changed_at).as_secs_f64(),
             resolved: alert.state == AlertState::Resolved,
             no_data: alert.no_data,
-            explained_by: alert.explained_by.clone(),
+            inhibited_by: alert.inhibited_by.clone(),
             acked_by: alert.ack.as_ref().map(|ack| ack.by.to_string()),
             silenced_by: None,
         }
@@ -152,15 +152,15 @@ impl AlertView {
 
 impl From<Standing> for StandingView {
     fn from(standing: Standing) -> Self {
-        let text = match (&standing.withheld, standing.told) {
-            (Some(withheld), _) => words::withheld(withheld),
+        let text = match (&standing.suppressed, standing.told) {
+            (Some(suppressed), _) => words::suppressed(suppressed),
             (None, Some(level)) => format!("was told {level}; nothing new to tell"),
             (None, None) => "nothing to tell".to_owned(),
         };
         Self {
             receiver: standing.receiver,
             told: standing.told.map(crate::model::Level::as_str),
-            reason: standing.withheld.map(|withheld| withheld.as_str()),
+            reason: standing.suppressed.map(|suppressed| suppressed.as_str()),
             text,
         }
     }

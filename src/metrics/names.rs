@@ -176,7 +176,7 @@ families! {
     OUTBOX_OLDEST_AGE = Gauge "lookout_outbox_oldest_age_seconds" ["receiver"]
         "Age of the oldest notification that waits for the receiver";
     NOTIFICATIONS_SUPPRESSED = Counter "lookout_notifications_suppressed_total" ["reason"]
-        "Notifications withheld or put off";
+        "Notifications suppressed or put off";
     ENGINE_LAG = Gauge "lookout_engine_lag_seconds" []
         "How late the oldest unserved deadline is";
     QUEUE_LENGTH = Gauge "lookout_queue_length" ["queue"]

@@ -27,9 +27,6 @@ const QUEUES: [&str; 4] = ["bulk", "control", "hooks", "otlp"];
 /// Why rows of history are not kept.
 const HISTORY_DROPPED: [&str; 3] = ["disk", "rate", "size"];
 
-/// Why a notification is withheld or put off, as far as it is known beforehand.
-const SUPPRESSED: [&str; 2] = ["explained", "cooldown"];
-
 /// Why a connection is closed that did nothing wrong.
 const CONNECTIONS_CLOSED: [&str; 2] = ["evicted", "no_place"];
 
@@ -132,9 +129,9 @@ impl Own {
         }
     }
 
-    /// Counts what was withheld or put off; `reason` comes from a closed set.
+    /// Counts what was suppressed or put off; `reason` comes from a closed set.
     pub fn suppressed(&self, reason: &'static str, count: u64) {
-        self.suppressed.get_or_create_owned(&register::suppressed(reason)).inc_by(count);
+        self.suppressed.get_or_create_owned(&register::suppressed_for(reason)).inc_by(count);
     }
 
     /// Sets how late the oldest unserved deadline is.

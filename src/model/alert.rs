@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ack, Ending, Fingerprint, Label, Level, Subject, Time, Withheld};
+use super::{Ack, Ending, Fingerprint, Label, Level, Subject, Suppressed, Time};
 
 /// Where an alert is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl AlertState {
 
 /// What a receiver was last told of an alert, and what it is being told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct ReceiverState {
     /// The level that it holds to be true; `None` when it was told nothing or that it is over.
     pub level: Option<Level>,
     /// When it was last told of anything firing: where its cooldown runs from. It outlives the resolve.
@@ -53,7 +53,8 @@ pub struct Told {
     pub reference: Option<Arc<str>>,
     /// Why it was last not told, so that this is noted once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub withheld: Option<Withheld>,
+    #[serde(alias = "withheld")]
+    pub suppressed: Option<Suppressed>,
     /// What was last given up for it, and not delivered since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<Undelivered>,
@@ -127,8 +128,9 @@ pub struct Alert {
     pub threshold: Option<f64>,
     /// Whether the value is not known at present.
     pub no_data: bool,
-    /// Why it is withheld from receivers: the rule whose alert explains it.
-    pub explained_by: Option<Arc<str>>,
+    /// Why it is suppressed from receivers: the rule whose alert explains it.
+    #[serde(alias = "explained_by")]
+    pub inhibited_by: Option<Arc<str>>,
     /// When the rule was first broken, as computed from the cause.
     pub started_at: Time,
     /// When it was first noticed, which tells its incidents apart.
@@ -146,7 +148,8 @@ pub struct Alert {
     /// When the state that last changed it arrived.
     pub caused_at: Time,
     /// By receiver, what it was told.
-    pub told: BTreeMap<Arc<str>, Told>,
+    #[serde(alias = "told")]
+    pub receivers: BTreeMap<Arc<str>, ReceiverState>,
     /// Who looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
@@ -179,7 +182,7 @@ impl Alert {
             value: None,
             threshold: None,
             no_data: false,
-            explained_by: None,
+            inhibited_by: None,
             started_at: since.min(now),
             noticed_at: now,
             fired_at: None,
@@ -188,7 +191,7 @@ impl Alert {
             changed_at: now,
             ending: None,
             caused_at: now,
-            told: BTreeMap::new(),
+            receivers: BTreeMap::new(),
             ack: None,
             flips: Vec::new(),
             flapping_since: None,

@@ -1,4 +1,4 @@
-//! What was decided about an alert, and why: the entries of its timeline.
+//! The entries of an alert's timeline: what happened to it, who was notified of it, and who was not and why.
 
 use std::sync::Arc;
 
@@ -9,121 +9,152 @@ use super::{Ending, Fingerprint, Level, NoticeKind, Time};
 /// Why a receiver is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// It is over, and the receiver was told that it fires.
+pub enum NotifyReason {
+    /// The alert is resolved, and the receiver was notified that it fires.
     Resolved,
-    /// The level fell below what the receiver wants to hear of.
+    /// The level fell below the receiver's `min_level`.
     BelowMinLevel,
-    /// The receiver has never been told of this alert, or it began anew.
+    /// The alert fires, and the receiver was not notified of it since it last resolved.
     NewFiring,
-    /// It got worse than the receiver was told.
-    Raised,
-    /// It has been milder than the receiver was told for as long as the cooldown.
-    Lowered,
-    /// It still lasts, and `repeat` has passed.
+    /// The level is above the one that the receiver was last notified of.
+    #[serde(alias = "raised")]
+    Escalated,
+    /// The level has been below the one last notified for as long as the rule's `cooldown`.
+    #[serde(alias = "lowered")]
+    Deescalated,
+    /// It still fires, and `repeat` has passed.
     RepeatElapsed,
-    /// It comes and goes too often to be told each time.
+    /// It began to flap: changes are not notified one by one any more.
     Flapping,
-    /// It no longer comes and goes.
-    Settled,
+    /// It stopped flapping and fires.
+    #[serde(alias = "settled")]
+    FlappingEnded,
     /// The incident that it was part of is over, so that it is notified by itself.
-    IncidentOpened,
+    #[serde(alias = "incident_opened")]
+    IncidentEnded,
 }
 
-/// Why a receiver is not told now.
+/// Why a receiver is not notified now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
-pub enum Withheld {
-    /// It is not for this receiver.
+pub enum Suppressed {
+    /// No route of the receiver matches it.
     NotRouted,
     /// Its level is below the receiver's `min_level`.
     BelowMinLevel {
         /// That level.
         min_level: Level,
     },
-    /// It is about the receiver itself.
-    OwnTrouble,
-    /// Another alert explains it.
-    Explained {
+    /// It is about the receiver itself, which could not deliver it.
+    #[serde(alias = "own_trouble")]
+    AboutReceiver,
+    /// Another firing alert is its cause.
+    #[serde(alias = "explained")]
+    Inhibited {
         /// That alert's rule.
         by: Arc<str>,
     },
-    /// A silence covers it.
+    /// A silence matches it.
     Silenced {
         /// The silence's id.
         silence: Arc<str>,
-        /// Whose it is.
+        /// Who created it.
         by: Arc<str>,
-        /// When it ends.
+        /// When it expires.
         until: Time,
     },
-    /// These are quiet hours of the receiver or the rule.
+    /// Quiet hours of the receiver or the rule.
     QuietHours {
         /// When they end.
         until: Time,
     },
-    /// Somebody looks after it.
+    /// Somebody acknowledged it at this level or a higher one.
     Acknowledged {
         /// Who.
         by: Arc<str>,
     },
-    /// The receiver is told only of what lasts this long and nobody looks after.
-    NotYetEscalated {
-        /// When it is told.
-        until: Time,
-    },
-    /// It was told lately.
-    Cooldown {
-        /// When it may be told again.
-        until: Time,
-    },
-    /// It got better, which is told once it has lasted.
-    FallNotHeld {
+    /// It has not fired unacknowledged for as long as the receiver's `after`.
+    #[serde(alias = "not_yet_escalated")]
+    After {
         /// When it will have.
         until: Time,
     },
-    /// It comes and goes, which was told.
-    Flapping {
-        /// When it will have settled if nothing more happens.
+    /// The rule's `cooldown` since the last notification has not passed.
+    Cooldown {
+        /// When it will have.
         until: Time,
     },
-    /// Everything was told; it is said again then.
-    Told {
-        /// When; `None` is never.
+    /// The level fell, which is notified once it has held for the rule's `cooldown`.
+    #[serde(alias = "fall_not_held")]
+    DeescalationDelay {
+        /// When it will have.
+        until: Time,
+    },
+    /// It flaps, which was notified.
+    Flapping {
+        /// When flapping ends if the alert does not change again.
+        until: Time,
+    },
+    /// The receiver was notified of it as it is.
+    #[serde(alias = "told")]
+    AlreadyNotified {
+        /// When it is repeated; `None` is never.
         repeat_at: Option<Time>,
     },
-    /// The receiver does not want to hear that things are over.
-    ResolvedNotWanted,
-    /// The last message was given up; another one is sent then.
+    /// The receiver's `send_resolved` is off.
+    #[serde(alias = "resolved_not_wanted")]
+    SendResolved,
+    /// The last notification was dead-lettered; the next attempt is then.
     Undelivered {
         /// When.
         until: Time,
     },
-    /// Too many alerts wait for the receiver already.
-    NoRoom,
+    /// Too many notifications are pending for the receiver.
+    #[serde(alias = "no_room")]
+    OutboxFull,
     /// Monitoring is paused.
     Paused,
 }
 
-impl Withheld {
+impl Suppressed {
+    /// The values of the label `reason`, in the order of the variants.
+    pub const REASONS: [&str; 16] = [
+        "not_routed",
+        "below_min_level",
+        "about_receiver",
+        "inhibited",
+        "silenced",
+        "quiet_hours",
+        "acknowledged",
+        "after",
+        "cooldown",
+        "deescalation_delay",
+        "flapping",
+        "already_notified",
+        "send_resolved",
+        "undelivered",
+        "outbox_full",
+        "paused",
+    ];
+
     /// The word for it, as a label.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::NotRouted => "not_routed",
             Self::BelowMinLevel { .. } => "below_min_level",
-            Self::OwnTrouble => "own_trouble",
-            Self::Explained { .. } => "explained",
+            Self::AboutReceiver => "about_receiver",
+            Self::Inhibited { .. } => "inhibited",
             Self::Silenced { .. } => "silenced",
             Self::QuietHours { .. } => "quiet_hours",
             Self::Acknowledged { .. } => "acknowledged",
-            Self::NotYetEscalated { .. } => "not_yet_escalated",
+            Self::After { .. } => "after",
             Self::Cooldown { .. } => "cooldown",
-            Self::FallNotHeld { .. } => "fall_not_held",
+            Self::DeescalationDelay { .. } => "deescalation_delay",
             Self::Flapping { .. } => "flapping",
-            Self::Told { .. } => "told",
-            Self::ResolvedNotWanted => "resolved_not_wanted",
+            Self::AlreadyNotified { .. } => "already_notified",
+            Self::SendResolved => "send_resolved",
             Self::Undelivered { .. } => "undelivered",
-            Self::NoRoom => "no_room",
+            Self::OutboxFull => "outbox_full",
             Self::Paused => "paused",
         }
     }
@@ -133,22 +164,22 @@ impl Withheld {
         match self {
             Self::Silenced { until, .. }
             | Self::QuietHours { until }
-            | Self::NotYetEscalated { until }
+            | Self::After { until }
             | Self::Cooldown { until }
-            | Self::FallNotHeld { until }
+            | Self::DeescalationDelay { until }
             | Self::Undelivered { until }
             | Self::Flapping { until } => Some(*until),
-            Self::Told { repeat_at } => *repeat_at,
+            Self::AlreadyNotified { repeat_at } => *repeat_at,
             _ => None,
         }
     }
 }
 
-/// What happened to an alert, or on its account.
+/// What happened to an alert, or to a notification of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
-pub enum Event {
-    /// The rule is broken, and has to be for a while.
+pub enum TimelineEvent {
+    /// The rule's condition holds, and has to for the rule's `for`.
     Pending {
         /// When it fires.
         until: Time,
@@ -160,69 +191,73 @@ pub enum Event {
         /// From which.
         from: Level,
     },
-    /// Its value is not known any more; it is held.
+    /// Its value is unknown; its state is held.
     NoData,
-    /// Its value is fine, and has to be for a while.
+    /// The condition no longer holds, and has to not hold for the rule's `clear_after`.
     Clearing {
-        /// When it is over.
+        /// When it resolves.
         until: Time,
     },
-    /// Its value was fine for a while, and is not any more.
+    /// The condition holds again before it resolved.
     NotCleared,
-    /// It is over.
+    /// It resolved.
     Resolved {
-        /// Why, when it was not that things got better.
+        /// Why, when it was not that the condition cleared.
         ending: Option<Ending>,
     },
-    /// Somebody looks after it.
+    /// Somebody acknowledged it.
     Acknowledged {
         /// Who.
         by: Arc<str>,
-        /// What they said.
+        /// Their comment.
         comment: Arc<str>,
     },
-    /// A receiver is told.
-    Tell {
+    /// A notification of it is due to a receiver.
+    #[serde(alias = "tell")]
+    Notified {
         /// Which.
         receiver: Arc<str>,
         /// What.
         kind: NoticeKind,
         /// Why.
-        why: Why,
+        why: NotifyReason,
         /// The notice's key.
         key: Arc<str>,
-        /// How many alerts of its rule fire, when it is told as part of an incident.
+        /// How many alerts of its rule fire, when it is notified as part of an incident.
         incident: Option<u32>,
     },
-    /// A receiver is not told.
-    Withhold {
+    /// A receiver is not notified of it.
+    #[serde(alias = "withhold")]
+    Suppressed {
         /// Which.
         receiver: Arc<str>,
         /// Why.
-        withheld: Withheld,
+        #[serde(alias = "withheld")]
+        suppressed: Suppressed,
     },
-    /// A receiver took it.
+    /// A receiver accepted the notification.
     Delivered {
         /// Which.
         receiver: Arc<str>,
-        /// How many alerts the message told of.
+        /// How many alerts the message is about.
         together: u32,
     },
-    /// A receiver did not take it, and is tried again.
+    /// An attempt failed, and is retried.
     Failed {
-        /// Which.
+        /// The receiver.
         receiver: Arc<str>,
         /// Why, in words.
         error: Arc<str>,
     },
-    /// It was not sent, as a newer notice said it all.
+    /// The notification was not sent, as a newer one of the same alert replaced it.
     Superseded {
-        /// To whom.
+        /// The receiver.
         receiver: Arc<str>,
     },
-    /// It was given up.
-    GaveUp {
-        /// For whom.
+    /// The notification was dead-lettered.
+    #[serde(alias = "gave_up")]
+    DeadLettered {
+        /// The receiver.
         receiver: Arc<str>,
         /// Why, in words.
         error: Arc<str>,
@@ -238,7 +273,7 @@ pub struct Decision {
     pub at: Time,
     /// The alert's level then.
     pub level: Level,
-    /// Its value then.
+    /// Its value then, if it was known.
     pub value: Option<f64>,
     /// The threshold then.
     pub threshold: Option<f64>,
@@ -246,5 +281,5 @@ pub struct Decision {
     pub rule_version: Arc<str>,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: TimelineEvent,
 }

@@ -70,18 +70,21 @@ pub struct Incident {
 pub enum NoticeKind {
     /// It fires.
     Firing,
-    /// It got worse.
-    Raised,
-    /// It got better, and is not over.
-    Lowered,
+    /// Its level rose.
+    #[serde(alias = "raised")]
+    Escalated,
+    /// Its level fell, and it still fires.
+    #[serde(alias = "lowered")]
+    Deescalated,
     /// It still fires.
     Repeat,
-    /// It is over, or no longer concerns this receiver.
+    /// It resolved, or its level fell below the receiver's `min_level`.
     Resolved,
-    /// It comes and goes; the next one says how it settled.
+    /// It flaps; the next one is sent when that ends.
     Flapping,
-    /// It no longer comes and goes, and fires.
-    Settled,
+    /// It stopped flapping, and fires.
+    #[serde(alias = "settled")]
+    FlappingEnded,
     /// Something that somebody decided: a silence, an acknowledgement, a stop.
     Announcement,
     /// How things are, once a day.

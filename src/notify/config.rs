@@ -53,8 +53,8 @@ pub struct Common {
     #[serde(default)]
     pub group_by: GroupBy,
     /// After a message, and when much comes at once, how long what follows is gathered.
-    #[serde(default = "gather", with = "crate::model::duration")]
-    pub gather: Duration,
+    #[serde(default = "group_wait", with = "crate::model::duration")]
+    pub group_wait: Duration,
     /// The title of its messages, as a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
@@ -66,8 +66,8 @@ pub struct Common {
     pub external_url: String,
 }
 
-const fn gather() -> Duration {
-    super::GATHER
+const fn group_wait() -> Duration {
+    super::GROUP_WAIT
 }
 
 const fn warning() -> Level {
@@ -79,7 +79,7 @@ const fn yes() -> bool {
 }
 
 /// Longest time that what follows is gathered.
-const LONGEST_GATHER: Duration = Duration::from_secs(60);
+const LONGEST_GROUP_WAIT: Duration = Duration::from_secs(60);
 /// Longest name of a receiver, in bytes: it is part of idempotency keys and of mail headers.
 const NAME_LIMIT: usize = 64;
 
@@ -109,7 +109,7 @@ impl ReceiverConfig {
             after: Duration::ZERO,
             quiet_hours: Vec::new(),
             group_by: GroupBy::None,
-            gather: gather(),
+            group_wait: group_wait(),
             title: None,
             text: None,
             external_url: String::new(),
@@ -137,8 +137,8 @@ impl ReceiverConfig {
             let remedy = format!("give it 1 to {NAME_LIMIT} bytes without control characters");
             report.add("name", format!("`{}` is not a name; {remedy}", text::clean(&common.name, NAME_LIMIT)));
         }
-        if common.gather > LONGEST_GATHER {
-            report.add("gather", "it is longer than 1m; alerts would come late");
+        if common.group_wait > LONGEST_GROUP_WAIT {
+            report.add("group_wait", "it is longer than 1m; alerts would come late");
         }
         if let Err((key, problem)) = super::words::Words::new(common.title.as_deref(), common.text.as_deref()) {
             report.add(key, problem);

@@ -45,11 +45,11 @@ impl Tone {
             NoticeKind::Resolved => Self::Resolved,
             NoticeKind::Announcement | NoticeKind::Digest => Self::Note,
             NoticeKind::Firing
-            | NoticeKind::Raised
-            | NoticeKind::Lowered
+            | NoticeKind::Escalated
+            | NoticeKind::Deescalated
             | NoticeKind::Repeat
             | NoticeKind::Flapping
-            | NoticeKind::Settled => Self::Firing(notice.level),
+            | NoticeKind::FlappingEnded => Self::Firing(notice.level),
         }
     }
 
@@ -240,12 +240,12 @@ fn value(notice: &Notice) -> Option<String> {
 fn level(notice: &Notice) -> String {
     let level = notice.peak.unwrap_or(notice.level);
     match (notice.kind, notice.previous) {
-        (NoticeKind::Raised | NoticeKind::Lowered, Some(previous)) => format!("{level} (was {previous})"),
+        (NoticeKind::Escalated | NoticeKind::Deescalated, Some(previous)) => format!("{level} (was {previous})"),
         (NoticeKind::Repeat, _) => format!("{level} (still firing)"),
         (NoticeKind::Resolved, _) => format!("was {level}"),
         (NoticeKind::Test, _) => format!("{level} (only a test)"),
         (NoticeKind::Flapping, _) => format!("{level} (comes and goes; you are told once it settles)"),
-        (NoticeKind::Settled, _) => format!("{level} (no longer comes and goes; still firing)"),
+        (NoticeKind::FlappingEnded, _) => format!("{level} (no longer comes and goes; still firing)"),
         _ => level.to_string(),
     }
 }

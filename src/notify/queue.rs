@@ -186,8 +186,8 @@ impl Queue {
             return None;
         }
         let is_free = self.pieces.is_empty() && !self.is_rest;
-        let gathered = self.left_at.filter(|_| is_free).map(|at| at.plus(self.pace.gather));
-        let storm = self.gathering_since.filter(|_| is_free && self.is_storm()).map(|at| at.plus(self.pace.gather));
+        let gathered = self.left_at.filter(|_| is_free).map(|at| at.plus(self.pace.group_wait));
+        let storm = self.gathering_since.filter(|_| is_free && self.is_storm()).map(|at| at.plus(self.pace.group_wait));
         let ready = self.retry_at.or(gathered.max(storm)).unwrap_or_default();
         Some(ready.max(self.token_at()))
     }

@@ -73,7 +73,7 @@ impl Receiver {
         let transport = kind.build(parts)?;
         let audience = transport.audience();
         let pace = Pace {
-            gather: common.gather,
+            group_wait: common.group_wait,
             group_by: common.group_by,
             bucket: transport.rate(),
             keeps_batches: audience == Audience::Program,

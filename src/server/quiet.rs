@@ -17,7 +17,7 @@ use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
 use crate::alerts::words;
 use crate::engine::QuietError;
-use crate::model::{Decision, Event, Fingerprint, Matchers, Silence, Time, WallClock, duration};
+use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, TimelineEvent, WallClock, duration};
 use crate::text;
 
 /// Longest name of a person, and longest comment, in bytes.
@@ -120,7 +120,7 @@ pub(super) async fn acknowledge(
 /// Why an alert that is not there can't be acknowledged: it is over, or it never was.
 async fn gone(fingerprint: Fingerprint, shared: &Shared) -> Refusal {
     let timeline = (shared.context.timeline)(fingerprint).await;
-    let over = timeline.iter().rev().find(|decision| matches!(decision.event, Event::Resolved { .. }));
+    let over = timeline.iter().rev().find(|decision| matches!(decision.event, TimelineEvent::Resolved { .. }));
     match over {
         Some(over) => {
             let at = shared.context.clock.wall_clock().to_wall(over.at);

@@ -1,5 +1,14 @@
 //! The known word that somebody most likely meant by one that is not known.
 
+/// Keys and words that were renamed, with their new names. An old one is refused, and the error names the new one.
+const RENAMED: [(&str, &str); 5] = [
+    ("explained_by", "inhibited_by"),
+    ("gather", "group_wait"),
+    ("lowered", "deescalated"),
+    ("raised", "escalated"),
+    ("settled", "flapping_ended"),
+];
+
 /// A word this similar (Jaro-Winkler, which forgives most at a word's end) is taken for a slip of the keys.
 const SIMILAR: f64 = 0.8;
 
@@ -17,9 +26,22 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     most_similar.filter(|(similarity, _)| *similarity >= SIMILAR).map(|(_, candidate)| candidate)
 }
 
+/// The word of `known` that `word` is called now, if it was renamed.
+pub fn renamed<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let (_, name) = RENAMED.iter().find(|(old, _)| *old == word)?;
+    known.iter().find(|known| *known == name).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_name_is_known_where_the_new_one_is() {
+        assert_eq!(renamed("gather", &["name", "group_wait"]), Some("group_wait"));
+        assert_eq!(renamed("gather", &["name"]), None);
+        assert_eq!(renamed("name", &["name"]), None);
+    }
 
     #[test]
     fn a_slip_of_the_keys_is_near_and_another_word_is_not() {

@@ -6,7 +6,7 @@
 use figment::error::{Actual, Kind};
 
 use crate::secret::{self, mask};
-use crate::text::nearest::nearest;
+use crate::text::nearest::{nearest, renamed};
 
 /// A path as people read it: `sources[0].timeout`.
 pub(crate) fn key(path: &[String]) -> String {
@@ -59,6 +59,9 @@ pub(crate) fn unknown_key(name: &str, known: &[&str]) -> String {
 
 /// What to say of a `word` that is none of `known`: the nearest of them, or all after `list`.
 pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
+    if let Some(name) = renamed(word, known) {
+        return format!("it was renamed to `{name}`");
+    }
     match nearest(word, known) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "no key is known here".to_owned(),

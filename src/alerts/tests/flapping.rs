@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Flap;
-use NoticeKind::{Flapping, Settled};
+use NoticeKind::{Flapping, FlappingEnded};
 
 fn flapping() -> RulePolicy {
     let flap = Flap { changes: 4, within: Duration::from_secs(600), settle: Duration::from_secs(300) };
@@ -36,7 +36,7 @@ fn what_settles_while_it_fires_is_told_to_fire_and_then_to_end() {
     let mut story = Story::new(flapping());
     come_and_go(&mut story).level(80, Some(Warning)).until(379).told(&STARTED);
     story.level(400, None);
-    story.told(&[STARTED.as_slice(), &[(380, Settled, Warning), (400, Resolved, Warning)]].concat());
+    story.told(&[STARTED.as_slice(), &[(380, FlappingEnded, Warning), (400, Resolved, Warning)]].concat());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn it_has_not_settled_while_it_goes_on() {
 fn what_gets_worse_meanwhile_is_told() {
     let mut story = Story::new(flapping());
     come_and_go(&mut story).level(80, Some(Critical)).level(90, None).level(100, Some(Critical));
-    story.told(&[STARTED.as_slice(), &[(80, Raised, Critical)]].concat());
+    story.told(&[STARTED.as_slice(), &[(80, Escalated, Critical)]].concat());
 }
 
 #[test]

@@ -132,16 +132,16 @@ proptest! {
                     let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
                     prop_assert!(cooled, "told again within the cooldown");
                 }
-                NoticeKind::Raised => {
+                NoticeKind::Escalated => {
                     let (_, level) = open.get(&who).copied().expect("raised from something told");
                     prop_assert!(notice.level > level);
                 }
-                NoticeKind::Lowered => {
+                NoticeKind::Deescalated => {
                     let (told, level) = open.get(&who).copied().expect("lowered from something told");
                     prop_assert!(notice.level < level && seconds - told >= 60);
                 }
                 NoticeKind::Repeat => prop_assert!(open.contains_key(&who)),
-                NoticeKind::Settled => {
+                NoticeKind::FlappingEnded => {
                     let (told, _) = open.get(&who).copied().expect("settled from something told");
                     prop_assert!(seconds - told >= 60);
                 }

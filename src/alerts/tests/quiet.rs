@@ -1,7 +1,7 @@
 //! Silences, acknowledgements, quiet hours, routes and escalation: not told, never not known.
 
 use super::*;
-use crate::model::{Audience, Event, Fingerprint, Matchers, QuietHours, Silence, Withheld};
+use crate::model::{Audience, Fingerprint, Matchers, QuietHours, Silence, Suppressed, TimelineEvent};
 
 /// A silence of one agent.
 pub(super) fn silence(number: usize, name: &str, from: i64, until: i64) -> Silence {
@@ -97,7 +97,7 @@ fn what_somebody_looks_after_is_not_said_again_until_it_gets_worse_or_ends() {
     let told = [(0, Firing, Warning), (100, Announcement, Info)];
     story.until(40_000).told(&told);
     story.level(40_000, Some(Error));
-    story.told(&[told.as_slice(), &[(40_000, Raised, Error)]].concat());
+    story.told(&[told.as_slice(), &[(40_000, Escalated, Error)]].concat());
     // What is worse than they knew is said again.
     story.until(40_000 + 4 * 3600).level(60_000, None).level(60_100, Some(Warning));
     assert_eq!(
@@ -180,16 +180,19 @@ fn every_decision_is_noted_with_its_reason_and_counted() {
     silenced(&mut story, 0, 600);
     let effects = story.alerts.step(at(10), vec![finding(0, agent("a"), Some(Warning), 7.0, at(10))]);
     assert_eq!(effects.suppressed, [("silenced", 1)]);
-    let events: Vec<&Event> = effects.decisions.iter().map(|decision| &decision.event).collect();
-    let withheld = Withheld::Silenced { silence: "s0".into(), by: "ann".into(), until: at(600) };
-    assert_eq!(events, [&Event::Firing, &Event::Withhold { receiver: "ops".into(), withheld: withheld.clone() }]);
+    let events: Vec<&TimelineEvent> = effects.decisions.iter().map(|decision| &decision.event).collect();
+    let suppressed = Suppressed::Silenced { silence: "s0".into(), by: "ann".into(), until: at(600) };
+    assert_eq!(
+        events,
+        [&TimelineEvent::Firing, &TimelineEvent::Suppressed { receiver: "ops".into(), suppressed: suppressed.clone() }]
+    );
     assert_eq!((effects.decisions[1].value, effects.decisions[1].threshold), (Some(7.0), Some(1.0)));
     let (_, standings) = story.alerts.standings(at(20), Fingerprint::of("Rule", &agent("a"))).unwrap();
-    assert_eq!((standings[0].told, standings[0].withheld.as_ref()), (None, Some(&withheld)));
+    assert_eq!((standings[0].told, standings[0].suppressed.as_ref()), (None, Some(&suppressed)));
     // The same reason is noted once.
     let again = story.alerts.step(at(30), vec![finding(0, agent("a"), Some(Error), 7.0, at(30))]);
-    let events: Vec<&Event> = again.decisions.iter().map(|decision| &decision.event).collect();
-    assert_eq!((events, again.suppressed.len()), (vec![&Event::Level { from: Warning }], 0));
+    let events: Vec<&TimelineEvent> = again.decisions.iter().map(|decision| &decision.event).collect();
+    assert_eq!((events, again.suppressed.len()), (vec![&TimelineEvent::Level { from: Warning }], 0));
 }
 
 #[test]
@@ -257,7 +260,7 @@ fn a_pause_keeps_back_all_but_announcements_and_its_end_sends_what_is_due() {
     story.alerts.set_paused(at(0), true);
     story.level(0, Some(Warning)).until(500).told(&[]);
     let (_, standings) = story.alerts.standings(at(500), Fingerprint::of("Rule", &agent("a"))).unwrap();
-    assert_eq!(standings[0].withheld, Some(Withheld::Paused));
+    assert_eq!(standings[0].suppressed, Some(Suppressed::Paused));
     let effects = story.alerts.set_paused(at(500), false);
     story.note(500, &effects);
     story.told(&[(500, Firing, Warning)]);

@@ -1,7 +1,7 @@
 //! What was not delivered: due again at exact times, once there is room, and never lost.
 
 use super::*;
-use crate::model::{Notice, Withheld};
+use crate::model::{Notice, Suppressed};
 
 /// Alerts of agents `a0` to `an`, all of which fire at `level`.
 fn firing(alerts: &mut Alerts, seconds: i64, agents: usize, level: Level) -> Vec<Arc<Notice>> {
@@ -35,7 +35,7 @@ fn what_was_given_up_and_still_fires_is_sent_again_by_another_key() {
     let effects = alerts.gave_up(at(4_000), &first, false);
     assert!(effects.notices.is_empty() && !effects.changed.is_empty(), "it is kept for a restart");
     let standing = &alerts.standings(at(4_000), first[0].fingerprint).unwrap().1[0];
-    assert_eq!((standing.told, &standing.withheld), (None, &Some(Withheld::Undelivered { until: at(4_300) })));
+    assert_eq!((standing.told, &standing.suppressed), (None, &Some(Suppressed::Undelivered { until: at(4_300) })));
     let told = until(&mut alerts, 4_300);
     assert_eq!((told.len(), told[0].0, told[0].1.kind), (1, 4_300, Firing));
     assert_ne!(told[0].1.key, first[0].key);
@@ -109,7 +109,7 @@ fn a_newer_notice_on_its_way_is_not_undone() {
     let mut alerts = ops();
     let first = firing(&mut alerts, 0, 1, Warning);
     let second = firing(&mut alerts, 10, 1, Critical);
-    assert_eq!(second[0].kind, Raised);
+    assert_eq!(second[0].kind, Escalated);
     assert!(alerts.gave_up(at(20), &first, false).is_empty());
     assert!(until(&mut alerts, 4_000).is_empty());
 }

@@ -23,7 +23,9 @@ fn sent(notices: &[Arc<Notice>]) -> Vec<(u64, String, String)> {
     let entry = |notice: &Arc<Notice>| {
         let word = match notice.kind {
             NoticeKind::Resolved => "RESOLVED".to_owned(),
-            NoticeKind::Firing | NoticeKind::Raised | NoticeKind::Lowered => notice.level.as_str().to_uppercase(),
+            NoticeKind::Firing | NoticeKind::Escalated | NoticeKind::Deescalated => {
+                notice.level.as_str().to_uppercase()
+            }
             other => format!("{other:?}"),
         };
         let seconds = notice.at.since(START).as_secs();

@@ -54,12 +54,12 @@ fn other_thresholds_show_what_they_would_have_told() {
     insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @"
     16m41s of state, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 arrivals, 2 starts of the program
 
-    WHEN                  TOLD         RECEIVER  KIND      LEVEL     RULE       SUBJECT      MESSAGE
-    2026-01-01T00:04:00Z  only new     anybody   firing    warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
-    2026-01-01T00:05:00Z  only before  anybody   firing    warning   AgentIdle  shop/worker  worker has been idle for 5m
-    2026-01-01T00:10:00Z  only before  anybody   raised    error     AgentIdle  shop/worker  worker has been idle for 10m
-    2026-01-01T00:15:00Z  both         anybody   raised    critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
-    2026-01-01T00:16:30Z  both         anybody   resolved  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    WHEN                  TOLD         RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
+    2026-01-01T00:04:00Z  only new     anybody   firing     warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
+    2026-01-01T00:05:00Z  only before  anybody   firing     warning   AgentIdle  shop/worker  worker has been idle for 5m
+    2026-01-01T00:10:00Z  only before  anybody   escalated  error     AgentIdle  shop/worker  worker has been idle for 10m
+    2026-01-01T00:15:00Z  both         anybody   escalated  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    2026-01-01T00:16:30Z  both         anybody   resolved   critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
 
     RULE       RECEIVER  BOTH  ONLY NEW  ONLY BEFORE
     AgentIdle  anybody      2         1            2

@@ -81,7 +81,7 @@ fn covers(one: &ExpectedAlert, alert: &AlertView) -> bool {
         && same(one.agent_name.as_ref(), alert.agent_name.as_deref())
         && same(one.component.as_ref(), alert.component.as_deref())
         && same(one.source.as_ref(), alert.source.as_deref())
-        && same(one.explained_by.as_ref(), alert.explained_by.as_deref())
+        && same(one.inhibited_by.as_ref(), alert.inhibited_by.as_deref())
         && same(one.silenced_by.as_ref(), alert.silenced_by.as_deref())
         && same(one.acked_by.as_ref(), alert.acked_by.as_deref())
         && same(one.message.as_ref(), Some(&alert.message))
@@ -130,7 +130,7 @@ fn shown_expected(one: &ExpectedAlert) -> String {
         ("value", number(one.value)),
         ("threshold", number(one.threshold)),
         ("no_data", one.no_data.map(|it| it.to_string())),
-        ("explained_by", one.explained_by.clone()),
+        ("inhibited_by", one.inhibited_by.clone()),
         ("silenced_by", one.silenced_by.clone()),
         ("acked_by", one.acked_by.clone()),
         ("message", one.message.as_deref().map(quoted)),
@@ -151,7 +151,7 @@ fn shown(alert: &AlertView) -> String {
         ("value", number(alert.value)),
         ("threshold", number(alert.threshold)),
         ("no_data", alert.no_data.then(|| "true".to_owned())),
-        ("explained_by", text(&alert.explained_by)),
+        ("inhibited_by", text(&alert.inhibited_by)),
         ("silenced_by", alert.silenced_by.clone()),
         ("acked_by", alert.acked_by.clone()),
         ("message", Some(quoted(&alert.message))),

@@ -145,7 +145,7 @@ pub struct ExpectedAlert {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub no_data: Option<bool>,
-    pub explained_by: Option<String>,
+    pub inhibited_by: Option<String>,
     pub silenced_by: Option<String>,
     pub acked_by: Option<String>,
     pub message: Option<String>,

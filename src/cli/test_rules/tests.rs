@@ -52,18 +52,18 @@ fn a_difference_shows_what_was_expected_and_what_came() {
     notifications to test:
         5m {kind: firing, rule: AgentIdle, level: warning, project: shop, agent_name: worker, value: 300, message: "worker has been idle for 5m"}
       - expected 6m {kind: repeat}
-      + got      10m {kind: raised, rule: AgentIdle, level: error, previous: warning, project: shop, agent_name: worker, value: 600, message: "worker has been idle for 10m"}
+      + got      10m {kind: escalated, rule: AgentIdle, level: error, previous: warning, project: shop, agent_name: worker, value: 600, message: "worker has been idle for 10m"}
     "#);
 }
 
 #[test]
 fn nothing_else_may_be_told_and_order_matters() {
     let told = |list: &str| failures(&idle(&format!("notifications: {list}\n")), &[]);
-    assert_eq!(told("[{kind: firing}, {kind: raised}]"), "");
+    assert_eq!(told("[{kind: firing}, {kind: escalated}]"), "");
     assert_eq!(told("[{between: [4m, 5m]}, {between: [10m, 11m], message: worker has been idle for 10m}]"), "");
     assert!(told("[]").contains("+ got      5m"));
     assert!(told("[{kind: firing}]").contains("+ got      10m"));
-    assert!(told("[{kind: raised}, {kind: firing}]").contains("- expected"));
+    assert!(told("[{kind: escalated}, {kind: firing}]").contains("- expected"));
     assert!(told("[{at: 5m}, {at: 10m}, {between: [10m, 11m]}]").contains("- expected 10m to 11m {}"));
 }
 

@@ -6,11 +6,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::{
-    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES, SUPPRESSED,
-};
+use super::{CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES};
 use crate::metrics::names;
-use crate::model::{Budget, InputKind, RejectReason};
+use crate::model::{Budget, InputKind, RejectReason, Suppressed};
 
 impl Own {
     /// The metrics of a program that just started: closed label sets at 0.
@@ -27,7 +25,7 @@ impl Own {
         let notification_latency = add(&mut registry, &names::NOTIFICATION_LATENCY, latency);
         let outbox_pending = add(&mut registry, &names::OUTBOX_PENDING, Family::default());
         let outbox_oldest_age = add(&mut registry, &names::OUTBOX_OLDEST_AGE, Family::default());
-        let withheld = add(&mut registry, &names::NOTIFICATIONS_SUPPRESSED, Family::default());
+        let suppressed = add(&mut registry, &names::NOTIFICATIONS_SUPPRESSED, Family::default());
         let engine_lag = add(&mut registry, &names::ENGINE_LAG, FloatGauge::default());
         let queues = add(&mut registry, &names::QUEUE_LENGTH, Family::default());
         let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
@@ -49,7 +47,7 @@ impl Own {
             notification_latency,
             outbox_pending,
             outbox_oldest_age,
-            suppressed: withheld,
+            suppressed: suppressed,
             engine_lag,
             queues,
             store_errors,
@@ -81,8 +79,8 @@ impl Own {
         for reason in HISTORY_DROPPED {
             own.history_dropped.get_or_create_owned(&history_dropped(reason));
         }
-        for reason in SUPPRESSED {
-            own.suppressed.get_or_create_owned(&suppressed(reason));
+        for reason in Suppressed::REASONS {
+            own.suppressed.get_or_create_owned(&suppressed_for(reason));
         }
         own
     }
@@ -133,7 +131,7 @@ pub(super) fn history_dropped(reason: &str) -> Labels<1> {
 }
 
 /// The labels of `lookout_notifications_suppressed_total`.
-pub(super) fn suppressed(reason: &str) -> Labels<1> {
+pub(super) fn suppressed_for(reason: &str) -> Labels<1> {
     [(label(&names::NOTIFICATIONS_SUPPRESSED, 0), reason.to_owned())]
 }
 

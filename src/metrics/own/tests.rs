@@ -27,7 +27,7 @@ fn closed_label_sets_start_at_0() {
             ("lookout_rejected_total{signal=\"usage\",reason=\"duplicate\"}", Some("0")),
             ("lookout_notifications_total{receiver=\"ops\"}", Some("0")),
             ("lookout_notifications_failed_total{receiver=\"ops\",reason=\"auth\"}", Some("0")),
-            ("lookout_notifications_suppressed_total{reason=\"explained\"}", Some("0")),
+            ("lookout_notifications_suppressed_total{reason=\"inhibited\"}", Some("0")),
             ("lookout_notification_latency_seconds_count{receiver=\"ops\"}", Some("0")),
             ("lookout_queue_length{queue=\"control\"}", Some("0")),
         ],

@@ -41,7 +41,7 @@ fn hasty(name: &str, address: SocketAddr) -> Receiver {
 }
 
 fn without_pauses(mut receiver: Receiver) -> Receiver {
-    receiver.pace.gather = Duration::from_millis(300);
+    receiver.pace.group_wait = Duration::from_millis(300);
     receiver.pace.first_pause = Duration::from_millis(50);
     receiver.pace.bucket = None;
     receiver
@@ -156,7 +156,7 @@ async fn a_drain_sends_what_is_gathered_and_waits_for_no_retry() {
     let (address, mut heard) = webhook(&[]).await;
     let (failing, mut tried) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
     let mut patient = hasty("ops", address);
-    patient.pace.gather = Duration::from_secs(3000);
+    patient.pace.group_wait = Duration::from_secs(3000);
     let (dispatcher, mut inbox) = start(vec![patient, hasty("failing", failing)]);
     dispatcher.dispatch(vec![notice("ops", "a"), notice("failing", "a")]);
     soon(heard.recv()).await;

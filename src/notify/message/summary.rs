@@ -191,7 +191,7 @@ pub(in crate::notify) fn line(now: Time, notice: &Notice) -> String {
     } else {
         let state = match notice.kind {
             NoticeKind::Flapping => ", comes and goes",
-            NoticeKind::Settled => ", no longer comes and goes",
+            NoticeKind::FlappingEnded => ", no longer comes and goes",
             _ => "",
         };
         write!(line, " (for {}{state})", duration::display(whole_seconds(now, notice.started_at)))

@@ -24,7 +24,7 @@ fn shown(now: f64, notice: Notice) -> String {
 fn one_alert_is_told_in_full() {
     insta::assert_snapshot!("firing", shown(20.0, firing("worker-1", Level::Error, 0.0)));
     let raised = Notice {
-        kind: NoticeKind::Raised,
+        kind: NoticeKind::Escalated,
         previous: Some(Level::Warning),
         value: Some(0.912_345),
         threshold: None,

@@ -9,7 +9,7 @@ use crate::model::Notice;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::notify) struct Pace {
     /// After a message has left, how long what follows is gathered into the next.
-    pub(in crate::notify) gather: Duration,
+    pub(in crate::notify) group_wait: Duration,
     /// Pause after the first failure; it doubles with each.
     pub(in crate::notify) first_pause: Duration,
     /// Longest pause we choose.
@@ -27,7 +27,7 @@ pub(in crate::notify) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            gather: crate::notify::GATHER,
+            group_wait: crate::notify::GROUP_WAIT,
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(300),
             bucket: None,

@@ -326,7 +326,7 @@ fn a_receiver_that_rejects_us_is_tried_for_an_hour() {
 #[test]
 fn a_notice_knows_what_its_receiver_was_told_in_fact() {
     let raised = |level, previous, seconds| Notice {
-        kind: NoticeKind::Raised,
+        kind: NoticeKind::Escalated,
         previous: Some(previous),
         ..firing("a", level, seconds)
     };

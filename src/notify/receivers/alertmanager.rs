@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_change_of_level_ends_one_alert_and_begins_another() {
         let raised =
-            Notice { kind: NoticeKind::Raised, previous: Some(Level::Warning), ..firing("a", Level::Error, 0.0) };
+            Notice { kind: NoticeKind::Escalated, previous: Some(Level::Warning), ..firing("a", Level::Error, 0.0) };
         assert_eq!(told(&[raised]), [("warning".to_owned(), true), ("error".to_owned(), false)]);
         assert_eq!(told(&[firing("a", Level::Warning, 0.0)]), [("warning".to_owned(), false)]);
         // It ends at the level that it was told with, whatever its last one was.
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(next(&mut posted).await, ["warning 240"]);
         // The raise to `error` was on the list, and gave way to this one before it was sent.
         let raised =
-            Notice { kind: NoticeKind::Raised, previous: Some(Level::Error), ..firing("a", Level::Critical, 9.0) };
+            Notice { kind: NoticeKind::Escalated, previous: Some(Level::Error), ..firing("a", Level::Critical, 9.0) };
         receiver.send(at(9.0), &[Arc::new(raised)]).await.expect("told");
         assert_eq!(next(&mut posted).await, ["warning 9", "critical 249"]);
         receiver.send(at(60.0), &[Arc::new(resolved("a", 50.0))]).await.expect("told");

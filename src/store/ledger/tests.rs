@@ -6,7 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AlertState, Ending, Level, NoticeKind, Subject, Told, Worst};
+use crate::model::{AlertState, Ending, Level, NoticeKind, ReceiverState, Subject, Worst};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
@@ -29,7 +29,7 @@ fn alert(name: &str, level: Level) -> Alert {
         value: Some(400.0),
         threshold: Some(300.0),
         no_data: false,
-        explained_by: None,
+        inhibited_by: None,
         started_at: START,
         fired_at: Some(START),
         clearing_since: None,
@@ -45,9 +45,9 @@ fn alert(name: &str, level: Level) -> Alert {
         ack: None,
         flips: Vec::new(),
         flapping_since: None,
-        told: BTreeMap::from([(
+        receivers: BTreeMap::from([(
             "ops".into(),
-            Told { level: Some(level), firing_at: Some(START), sequence: 1, ..Told::default() },
+            ReceiverState { level: Some(level), firing_at: Some(START), sequence: 1, ..ReceiverState::default() },
         )]),
     }
 }
@@ -312,16 +312,16 @@ fn value() -> impl Strategy<Value = Option<f64>> {
 prop_compose! {
     fn any_alert()(
         (rule, subject, level, value, threshold) in (text(), subject(), level(), value(), value()),
-        (no_data, explained_by, ending, state) in (any::<bool>(), proptest::option::of(text()), ending(), 0_usize..3),
+        (no_data, inhibited_by, ending, state) in (any::<bool>(), proptest::option::of(text()), ending(), 0_usize..3),
         times in (time(), proptest::option::of(time()), proptest::option::of(time()), proptest::option::of(time()), proptest::option::of(time()), time()),
         told in proptest::collection::btree_map(text(), (proptest::option::of(self::level()), proptest::option::of(time()), any::<u32>()), 0..3),
     ) -> Alert {
         Alert {
-            fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, explained_by, ending,
+            fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, inhibited_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
             started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, worst: Some(Worst { level, value, threshold }), noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
             agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
-            told: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, Told { level, firing_at, lowered_since: times.3, sequence, ..Told::default() })).collect(),
+            receivers: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, lowered_since: times.3, sequence, ..ReceiverState::default() })).collect(),
         }
     }
 }
@@ -337,7 +337,7 @@ prop_compose! {
             agent_type: None, part_of: None, reference: None,
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, key, receiver, incident, message, action,
             previous, now_at, ending, peak: previous,
-            kind: [NoticeKind::Firing, NoticeKind::Raised, NoticeKind::Lowered, NoticeKind::Repeat, NoticeKind::Resolved, NoticeKind::Test][kind],
+            kind: [NoticeKind::Firing, NoticeKind::Escalated, NoticeKind::Deescalated, NoticeKind::Repeat, NoticeKind::Resolved, NoticeKind::Test][kind],
             started_at: times.0, fired_at: times.1, resolved_at: times.2, at: times.3, caused_at: times.4,
         }
     }

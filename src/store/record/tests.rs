@@ -83,7 +83,7 @@ async fn what_is_noted_is_read_back() {
         "0 start",
         "1 state {   \"agents\": [{\"name\": \"a\\nb\"}]  }",
         "2 usage {\"usage\": []}",
-        "2 hook shop a\"b AsksPermission(\"Bash\")",
+        "2 hook shop a\"b PermissionRequested(\"Bash\")",
         "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",
         "4 poll orch timeout too \"late\"",
         "4 silence s-1 rule=AgentIdle until 2026-01-01T00:01:04Z",

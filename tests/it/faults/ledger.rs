@@ -12,7 +12,7 @@ pub(super) struct Row {
     /// Whom it is about.
     pub(super) name: String,
     pub(super) rule: String,
-    /// `firing`, `raised`, `resolved`, …
+    /// `firing`, `escalated`, `resolved`, …
     pub(super) kind: String,
     /// As a message has it: `WARNING`, …, `RESOLVED`.
     pub(super) word: String,

@@ -240,7 +240,7 @@ fn too_soon(rows: &[Row]) -> Vec<String> {
     for row in rows.iter().filter(tracked).filter(|row| row.word != "RESOLVED" && row.kind != "announcement") {
         let before = last.insert((&row.receiver, &row.name, &row.rule), row.at);
         if let Some(before) = before
-            && row.kind != "raised"
+            && row.kind != "escalated"
             && row.at - before < cooldown
         {
             wrong.push(format!("{} ms after the one before it: {row:?}", row.at - before));

@@ -255,7 +255,7 @@ impl Bot {
         set(&mut body, "channel", json!(root.channel));
         set(&mut body, "thread_ts", json!(root.ts));
         // Nobody is notified of an edit: what wakes people is shown in the channel as well.
-        let wakes = |notice: &Arc<Notice>| matches!(notice.kind, NoticeKind::Raised | NoticeKind::Repeat);
+        let wakes = |notice: &Arc<Notice>| matches!(notice.kind, NoticeKind::Escalated | NoticeKind::Repeat);
         set(&mut body, "reply_broadcast", json!(notices.iter().any(wakes)));
         self.call(now, "chat.postMessage", &body).await?;
         let mut memory = self.memory();

@@ -44,7 +44,7 @@ fn calls(posted: &mut Posted) -> Vec<String> {
 }
 
 fn raised(agent: &str, seconds: f64) -> Notice {
-    Notice { kind: NoticeKind::Raised, previous: Some(Level::Warning), ..firing(agent, Level::Error, seconds) }
+    Notice { kind: NoticeKind::Escalated, previous: Some(Level::Warning), ..firing(agent, Level::Error, seconds) }
 }
 
 #[tokio::test]
