@@ -23,6 +23,7 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod deployment;
 mod differential;
+mod docs;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),
+        docs::trials(),
         readme::trials(),
         differential::trials(),
     ];
