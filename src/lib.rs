@@ -66,7 +66,7 @@
 //! | a field that agents push | `ingest/fields.rs` (names), `ingest/draft.rs` (reading), `model/update.rs`, `ingest/owned.rs`, `ingest/state/encode.rs`, and `model/agent.rs` with `fleet/agent.rs` for what it means |
 //! | something that a rule can read | its row in `rules/indicators.rs` |
 //! | a metric family | its name in `metrics/names.rs`, and who writes it in `metrics/` |
-//! | a route | its handler in `server/`, its line with its role in `server/routes.rs`, its row in the README's table |
+//! | a route | its handler in `server/`, its line with its role and summary in `server/routes.rs` |
 //! | a key of the configuration | its field beside the code that it is for, and its documentation |
 //! | a command | its file in `cli/`, and its line in `cli.rs` |
 //! | an event of the machine | its variant and its arm in `machine.rs` |

@@ -286,7 +286,7 @@ fn openapi() -> Response {
     json_answer(StatusCode::OK, document().to_string())
 }
 
-/// The routes as an OpenAPI document. Bodies are left to the README.
+/// The routes as an OpenAPI document. Bodies are left to the documentation.
 fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES.iter() {
@@ -336,8 +336,6 @@ fn document() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -400,38 +398,6 @@ mod tests {
         for path in ["/api/silences/", "/api/silences/x/", "/api/silences/x/y", "/api/alerts//why", "/api/alerts/why"] {
             assert!(at(path).is_empty(), "{path}");
         }
-    }
-
-    /// `METHOD /path` and the role of each route in the README's table of routes.
-    fn of_readme() -> BTreeSet<(String, String)> {
-        let readme = include_str!("../../README.md");
-        let (_, table) = readme.split_once("| route | role | meaning |\n|---|---|---|\n").expect("a table of routes");
-        let rows = table.lines().take_while(|line| line.starts_with("| "));
-        let mut routes = BTreeSet::new();
-        for row in rows {
-            let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
-            let (named, role) = (cells.next().expect("routes"), cells.next().expect("a role"));
-            for route in named.split(", ") {
-                routes.insert((route.trim_matches('`').to_owned(), role.to_owned()));
-            }
-        }
-        routes
-    }
-
-    #[test]
-    fn the_readme_names_every_route_with_its_role() {
-        let listed = ROUTES.iter().filter(|route| route.summary.is_some());
-        let role = |needs: Needs| needs.role().map_or_else(|| json!("none"), |role| json!(role));
-        let known: BTreeSet<(String, String)> = listed
-            .map(|route| {
-                let role = role(route.needs).as_str().expect("a word").to_owned();
-                (format!("{} {}", route.method, route.path), role)
-            })
-            .collect();
-        let said = of_readme();
-        let missing: Vec<_> = known.difference(&said).collect();
-        let wrong: Vec<_> = said.difference(&known).collect();
-        assert!(missing.is_empty() && wrong.is_empty(), "not in the README: {missing:#?}; only there: {wrong:#?}");
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod tables;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lookout::fleet::SERIES_PER_AGENT;
+use lookout::rules::compile::RuleSettings;
 
 use crate::{Case, tidy, trial};
 
@@ -27,7 +29,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("docs: the README is short, and lines are", &[], lines_are_short),
         trial("docs: the book contains every page, and leads out of itself by addresses only", &[], the_book_is_whole),
         trial("docs: addresses of files in the repository lead to files", &[], addresses_lead_to_files),
-        trial("docs: an agent counts for as many series as it says", &[], series_of_an_agent),
+        trial("docs: numbers of series and rules are those of the program", &[], numbers_are_true),
     ];
     [own, tables::trials(), snippets::trials()].into_iter().flatten().collect()
 }
@@ -55,7 +57,8 @@ fn lines_are_short() {
         let longest = if is_readme { LONGEST_LINE } else { LONGEST_SENTENCE };
         let page_text = text(&page);
         for (at, line, is_code) in markdown::lines(&page_text) {
-            let prose = line.split("](").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest)).collect::<String>();
+            let prose =
+                line.split("](").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest)).collect::<String>();
             let length = if is_readme { line.chars().count() } else { prose.chars().count() };
             // A row of a table and a quoted point cannot be broken.
             let may_be_long = !is_readme && (is_code || line.starts_with('|') || line.starts_with("- "));
@@ -69,8 +72,7 @@ fn lines_are_short() {
 
 fn the_book_is_whole() {
     let summary = text(Path::new("docs/SUMMARY.md"));
-    let listed: BTreeSet<PathBuf> =
-        markdown::links(&summary).iter().map(|link| Path::new("docs").join(link)).collect();
+    let listed: BTreeSet<PathBuf> = markdown::links(&summary).iter().map(|link| Path::new("docs").join(link)).collect();
     let mut wrong = Vec::new();
     for page in pages().into_iter().filter(|page| page.starts_with("docs")) {
         if !listed.contains(&page) && page != Path::new("docs/SUMMARY.md") {
@@ -80,7 +82,8 @@ fn the_book_is_whole() {
         let depth = page.components().count() - 2;
         for link in markdown::links(&text(&page)) {
             if link.matches("../").count() > depth {
-                wrong.push(format!("{}: `{link}` leads out of the book; write {REPOSITORY}blob/main/…", page.display()));
+                wrong
+                    .push(format!("{}: `{link}` leads out of the book; write {REPOSITORY}blob/main/…", page.display()));
             }
         }
     }
@@ -101,9 +104,13 @@ fn addresses_lead_to_files() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn series_of_an_agent() {
+fn numbers_are_true() {
     let shown = format!("({SERIES_PER_AGENT} per agent)");
     assert!(text(Path::new("docs/troubleshooting.md")).contains(&shown), "troubleshooting does not say `{shown}`");
     let shown = format!("An agent counts for {SERIES_PER_AGENT} series");
     assert!(text(Path::new("docs/operations.md")).contains(&shown), "operations does not say `{shown}`");
+    let settings = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
+    let rules = lookout::rules::built_in(settings).expect("good rules").descriptions().count();
+    let shown = format!("{rules} built-in [rules]");
+    assert!(text(Path::new("README.md")).contains(&shown), "the README does not say `{shown}`");
 }

@@ -18,7 +18,6 @@ pub(crate) fn trials() -> Vec<Case> {
     let own = vec![
         trial("test rules: the tests of the built-in rules pass", &[], built_in_rules_pass),
         trial("test rules: every built-in rule is tested at each of its levels", &[], every_built_in_rule_is_tested),
-        trial("test rules: the example in the README runs as written", &[], the_readme_example_runs),
         trial("test rules: exit codes and JUnit tell failure from misuse", &[], exit_codes_tell),
     ];
     [own, prometheus_alike::trials(), replays::trials()].into_iter().flatten().collect()
@@ -76,26 +75,6 @@ fn every_built_in_rule_is_tested() {
         }
         assert!(rests.contains(rule.name), "no test sees {} at rest", rule.name);
     }
-}
-
-/// The code block of the README after the comment with that name.
-fn block(name: &str) -> String {
-    let readme = tidy::text("README.md").expect("the README");
-    let (_, after) =
-        readme.split_once(&format!("<!-- {name} -->")).unwrap_or_else(|| panic!("no {name} in the README"));
-    let (_, inside) = after.split_once("```").and_then(|(_, rest)| rest.split_once('\n')).expect("a code block");
-    inside.split_once("\n```").expect("its end").0.to_owned() + "\n"
-}
-
-fn the_readme_example_runs() {
-    let setup = Setup::new("");
-    setup.write("team-rules.yaml", &block("team-rules.yaml"));
-    setup.write("team.test.yaml", &block("team.test.yaml"));
-    let command = block("test rules");
-    let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
-    let output = lookout(setup.path(), &arguments);
-    assert_eq!(text(&output), block("test rules output"));
-    assert_eq!(output.status.code(), Some(0));
 }
 
 fn exit_codes_tell() {

@@ -61,7 +61,9 @@ fn blocks_say_what_they_are() {
             let words: Vec<&str> = block.words.iter().map(|word| word.split('=').next().unwrap_or_default()).collect();
             let is_known = match &*block.language {
                 "sh" => words.iter().all(|word| *word == "no-run"),
-                "yaml" => words.iter().all(|word| ["rules", "rule-tests", "other", "prometheus", "file"].contains(word)),
+                "yaml" => {
+                    words.iter().all(|word| ["rules", "rule-tests", "other", "prometheus", "file"].contains(word))
+                }
                 "toml" => words.iter().all(|word| ["other", "file"].contains(word)),
                 "json" => words.iter().all(|word| *word == "post"),
                 "text" => words.iter().all(|word| *word == "output"),
@@ -88,7 +90,9 @@ fn arguments_are_known() {
         for block in blocks(&text(&page)) {
             let script = match &*block.language {
                 "sh" => block.text.clone(),
-                "console" => block.text.lines().filter_map(|line| line.strip_prefix("$ ")).collect::<Vec<_>>().join("\n"),
+                "console" => {
+                    block.text.lines().filter_map(|line| line.strip_prefix("$ ")).collect::<Vec<_>>().join("\n")
+                }
                 _ => continue,
             };
             for arguments in calls(&script) {
@@ -109,12 +113,15 @@ fn arguments_are_known() {
 fn calls(script: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for command in commands(script) {
-        let is_variable = |word: &&String| word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        let is_variable = |word: &&String| {
+            word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        };
         let words: Vec<String> = command.iter().skip_while(is_variable).cloned().collect();
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["lookout", ..] => found.push(words),
-            ["cargo", "run", "--release", "--", ref rest @ ..] => {
-                found.push(std::iter::once("lookout").chain(rest.iter().copied()).map(str::to_owned).collect());
+            ["cargo", "run", "--release", ref rest @ ..] => {
+                let rest = rest.iter().copied().skip_while(|word| *word == "--");
+                found.push(std::iter::once("lookout").chain(rest).map(str::to_owned).collect());
             }
             _ => {}
         }
@@ -213,6 +220,7 @@ impl Stage {
         };
         for (name, script) in [
             ("bin/lookout", lookout),
+            ("bin/cargo", "[ \"$1\" != run ] || { shift 2; [ $# = 0 ] || shift; exec lookout \"$@\"; }\n".to_owned()),
             ("bin/curl", format!("PATH='{path}' exec curl -S --fail-with-body \"$@\"\n")),
             ("bin/claude", sample("claude-code-tool.jsonl")),
             ("bin/codex", sample("codex-tool.jsonl")),
@@ -294,12 +302,11 @@ fn run(page: &Path) {
                 assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stdout));
             }
             ("toml", _) if block.has("other") => {
-                toml::from_str::<toml::Table>(&block.text).unwrap_or_else(|error| panic!("{place}: {error}"));
+                toml::de::DeTable::parse(&block.text).unwrap_or_else(|error| panic!("{place}: {error}"));
             }
             ("yaml" | "toml", Some(file)) => stage.check(file, &place),
             ("json", _) => {
-                let body: Value =
-                    serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let body: Value = serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{place}: {error}"));
                 let Some(path) = block.value("post") else { continue };
                 let answer = stage.lookout.post(path, &body);
                 assert!((200..300).contains(&answer.status), "{place}: {} {}", answer.status, answer.text());

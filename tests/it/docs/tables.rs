@@ -4,11 +4,12 @@
 //! people. Where it has none, the last column is written by hand: it is kept, and must not be empty. With
 //! `LOOKOUT_UPDATE_DOCS=1` the tables are rewritten in place of being compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::CommandFactory as _;
 use lookout::cli::Cli;
+use lookout::config::{Environment, Source};
 use lookout::metrics::FAMILIES;
 use lookout::model::Level;
 use lookout::rules::compile::RuleSettings;
@@ -22,6 +23,9 @@ use crate::{Case, tidy, trial};
 
 /// A key that no section has, and that is like none.
 const UNKNOWN: &str = "qqqqqqqqq";
+
+/// Sections that have the keys of another one, which is shown.
+const AS_ANOTHER: [&str; 2] = ["budgets.tokens_per_day", "budgets.cost_usd_per_day"];
 
 pub(super) fn trials() -> Vec<Case> {
     vec![trial("docs: tables are those of the program", &[], tables_are_true)]
@@ -44,7 +48,8 @@ fn tables_are_true() {
             if is_update {
                 page_text = with_generated(&page_text, &name, &expected);
             } else if inside != expected {
-                let [is, must_be] = [&inside, &expected].map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+                let [is, must_be] =
+                    [&inside, &expected].map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
                 let gone = is.iter().filter(|line| !must_be.contains(line)).map(|line| format!("- {line}"));
                 let new = must_be.iter().filter(|line| !is.contains(line)).map(|line| format!("+ {line}"));
                 let lines: Vec<String> = gone.chain(new).collect();
@@ -73,10 +78,9 @@ impl Program {
     /// The tables that some page must have.
     fn tables(&self) -> Vec<String> {
         let mut tables: Vec<String> =
-            ["metrics", "routes", "rules", "signals", "commands", "help", "keys", "rule-keys", "receiver-keys", "reload"]
+            ["metrics", "routes", "rules", "signals", "commands", "help", "keys", "rule-keys", "receiver-keys"]
                 .map(str::to_owned)
                 .to_vec();
-        tables.retain(|name| name != "reload");
         tables.extend(self.sections("").into_iter().map(|path| format!("keys {path}")));
         tables
     }
@@ -86,6 +90,7 @@ impl Program {
         match name {
             "metrics" => metrics(),
             "routes" => self.routes(),
+            "reject-reasons" => by_hand(inside, &self.values("lookout_rejected_total", "reason"), &BTreeMap::new()),
             "rules" => rules(inside),
             "signals" => signals(inside),
             "commands" => commands(),
@@ -103,10 +108,12 @@ impl Program {
         }
     }
 
-    /// What `lookout check` says of a configuration.
+    /// What `lookout check` would say of a configuration.
     fn check(&self, config: &str) -> String {
         let file = self.setup.write("probe.yaml", config);
-        self.printed(&["check", "--config", &file.display().to_string()])
+        // Within this process, since there are hundreds of questions.
+        let source = Source { file: Some(file), env: Environment::default() };
+        source.load().err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     fn printed(&self, arguments: &[&str]) -> String {
@@ -137,7 +144,8 @@ impl Program {
             let inner = if path.is_empty() { key } else { format!("{path}.{key}") };
             for path in [inner.clone(), format!("{inner}[]"), format!("{inner}.*")] {
                 // What all receivers and quiet hours have is shown elsewhere.
-                let is_shown = path != "receivers[]" && !path.ends_with("quiet_hours[]");
+                let is_shown =
+                    path != "receivers[]" && !path.ends_with("quiet_hours[]") && !AS_ANOTHER.contains(&&*path);
                 if self.known(&path).is_some() {
                     found.extend(is_shown.then(|| path.clone()));
                     found.extend(self.sections(&path));
@@ -156,7 +164,8 @@ impl Program {
 
     fn known_in_rules(&self) -> Vec<String> {
         self.setup.write("rules.yaml", &json!({"rules": [{"name": "Probe", UNKNOWN: 1}]}).to_string());
-        known_keys(&self.check("rules: [rules.yaml]\n")).expect("keys of a rule")
+        let config = self.setup.write("probe.yaml", "rules: [rules.yaml]\n");
+        known_keys(&self.printed(&["check", "--config", &config.display().to_string()])).expect("keys of a rule")
     }
 
     fn known_in_tests(&self, path: &str) -> Vec<String> {
@@ -205,6 +214,16 @@ impl Program {
         table
     }
 
+    /// The values of a label that a program which just started shows.
+    fn values(&self, family: &str, label: &str) -> Vec<String> {
+        let page = Setup::new("").start().get("/metrics").text().to_owned();
+        let series = page.lines().filter(|line| line.starts_with(&format!("{family}{{")));
+        let values: BTreeSet<String> = series
+            .filter_map(|line| Some(line.split_once(&format!("{label}=\""))?.1.split_once('"')?.0.to_owned()))
+            .collect();
+        values.into_iter().collect()
+    }
+
     fn help(&self) -> String {
         let mut all = String::new();
         for (names, _) in tree() {
@@ -240,10 +259,10 @@ fn as_default(value: &Value) -> String {
 
 /// The rows of `inside` for these keys, in order; a row may be for several. What is new has no meaning yet.
 fn by_hand(inside: &str, keys: &[String], defaults: &BTreeMap<String, String>) -> String {
-    let mut rows: Vec<Vec<String>> =
-        inside.lines().filter(|line| line.starts_with('|')).map(cells).collect();
+    let mut rows: Vec<Vec<String>> = inside.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     if rows.is_empty() {
-        rows = [["key", "default", "meaning"], ["---", "---", "---"]].map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        rows =
+            [["key", "default", "meaning"], ["---", "---", "---"]].map(|row| row.map(str::to_owned).to_vec()).to_vec();
     }
     let has_default = rows[0].iter().any(|cell| cell == "default");
     let mut written = Vec::new();
@@ -273,7 +292,8 @@ fn by_hand(inside: &str, keys: &[String], defaults: &BTreeMap<String, String>) -
 
 fn table(head: &[Vec<String>], rows: &[Vec<String>]) -> String {
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().map(|cell| if cell.is_empty() { " ".to_owned() } else { format!(" {cell} ") }).collect();
+        let cells: Vec<String> =
+            row.iter().map(|cell| if cell.is_empty() { " ".to_owned() } else { format!(" {cell} ") }).collect();
         format!("|{}|\n", cells.join("|"))
     };
     let ruler = |row: &Vec<String>| format!("|{}\n", "---|".repeat(row.len()));
@@ -320,7 +340,7 @@ fn as_threshold(measure: &Measure, value: f64) -> String {
     match measure {
         Measure::Ratio(..) => as_percent(Some(value)),
         Measure::Now(indicator) | Measure::Average(indicator, _) => {
-            let word = indicator.word();
+            let word = indicator.name();
             match indicator.words().get(value as usize) {
                 Some(text) => format!("`{text}`"),
                 None if word.ends_with("_seconds") => as_duration(Some(value)),
@@ -343,7 +363,7 @@ fn signals(inside: &str) -> String {
     let meanings = meanings(inside);
     let mut rows = Vec::new();
     for indicator in Indicator::ALL {
-        let name = format!("`{}`", indicator.word());
+        let name = format!("`{}`", indicator.name());
         let subjects: Vec<String> = indicator.for_each().into_iter().map(subject).collect();
         rows.push(vec![name.clone(), subjects.join(", "), meanings.get(&name).cloned().unwrap_or_default()]);
     }
@@ -366,7 +386,9 @@ fn tree() -> Vec<(String, String)> {
 
 fn commands() -> String {
     let anchor = |names: &str| format!("lookout-{}", names.replace(' ', "-"));
-    let rows: Vec<Vec<String>> =
-        tree().into_iter().map(|(names, about)| vec![format!("[`lookout {names}`](#{})", anchor(&names)), about]).collect();
+    let rows: Vec<Vec<String>> = tree()
+        .into_iter()
+        .map(|(names, about)| vec![format!("[`lookout {names}`](#{})", anchor(&names)), about])
+        .collect();
     table(&[["command", "does"].map(str::to_owned).to_vec()], &rows)
 }
