@@ -8,27 +8,27 @@ pub mod config;
 mod decode;
 mod identity;
 mod json;
+mod memory;
 mod naming;
 mod outcome;
 mod point;
 mod response;
 mod schema;
 pub mod sequence;
-mod table;
+mod streams;
 mod utf8;
-mod weigh;
 pub mod wire;
 
 pub use config::OtlpConfig;
 pub use decode::{Encoding, OtlpDecodeError, OtlpRequest, decode, decode_counted};
 pub use outcome::ExportOutcome;
-pub(crate) use point::measured_at;
+pub(crate) use point::point_time;
 pub use response::{error_response, response};
 pub use schema::Signal;
-pub use table::StreamTable;
+pub use streams::StreamTable;
 
 /// Whether anybody here reads the fields of that name in JSON.
 #[cfg(fuzzing)]
 pub fn is_read(name: &str) -> bool {
-    !schema::UNREAD.contains(&name)
+    !schema::IGNORED_FIELDS.contains(&name)
 }

@@ -1,12 +1,15 @@
-//! What is known of tools: their telemetry in, what it says of agents out. Pure but for what it remembers.
+//! What the telemetry of known tools means for agents: exports in, usage by agent out. One file per tool.
 //!
-//! Each tool is a table of names in a file of its own. Only numbers, models and names of agents leave; prompts, arguments,
-//! outputs and account ids are never read. Refuses to count twice: neither what several signals say, nor what is sent again.
+//! Only numbers, models and names of agents leave this module; prompts, arguments, outputs and account ids are never
+//! read. Nothing is counted twice, neither what several signals report nor what is sent again: [`signal_totals`] and
+//! [`dedup`]. These profiles have nothing to do with OTLP's signal of that name.
 
 mod attributes;
 mod autogen;
 mod claude_code;
 mod codex;
+mod dedup;
+mod export_totals;
 mod gemini_cli;
 mod gen_ai;
 pub mod identity;
@@ -14,26 +17,27 @@ mod item;
 mod langflow;
 mod limits;
 mod litellm;
-mod meter;
-mod origin;
 mod points;
+mod profile;
 mod reception;
-mod table;
+mod scope;
+mod signal_totals;
 #[cfg(test)]
 mod tests;
-mod touched;
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attributes::{number, outcome, text};
-use item::{Item, Tries, count, is_meant, model, put, tell, tries};
-use meter::{Amounts, Memory, Meters};
-use origin::{Origin, Producer};
+use dedup::DedupCache;
+use export_totals::ExportTotals;
+use item::{Attempts, TelemetryItem, add_to, attempts, count, matches, model, record_outcome};
+use profile::{COLUMNS, EventRow, MetricSet, Profile, RequestKind, UsageColumn};
+use scope::{ResourceIdentity, ScopeIdentity};
+use signal_totals::{Amounts, SignalTotals};
 use siphasher::sip::SipHasher13;
-use table::{COLUMNS, Column, EventRow, Profile, Request, Set};
-use touched::Touched;
 
 pub(crate) use litellm::callback;
 
@@ -41,9 +45,9 @@ use crate::model::project::REQUEST_DURATION_BOUNDS;
 use crate::model::{AgentTelemetry, CountingState, DigestKey, EndedTask, TelemetryChannel, TelemetryChannels, Time};
 use crate::otlp::OtlpRequest as Export;
 use crate::otlp::config::OtlpConfig;
-use crate::otlp::wire::{ExportLogsServiceRequest, KeyValue, LogRecord, Span};
+use crate::otlp::wire::{ExportLogsServiceRequest, KeyValue, LogRecord, Resource, Span};
 
-/// The tools, the general one last.
+/// All profiles. The first one that matches is used; the generic one comes last.
 const PROFILES: [&Profile; 7] = [
     &claude_code::PROFILE,
     &codex::PROFILE,
@@ -53,38 +57,38 @@ const PROFILES: [&Profile; 7] = [
     &langflow::PROFILE,
     &gen_ai::PROFILE,
 ];
-/// Sums by which an answer is known beside its id, since some servers draw ids from a few hundred.
-const ANSWERED: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
+/// Counts that identify a response together with its id: some servers draw ids from a few hundred.
+const RESPONSE_USAGE: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"];
 
-/// The event of a span that each try at an answer is.
-const TRY: &str = "gen_ai.request.attempt";
+/// The span event that Claude Code adds for each attempt at a request.
+const ATTEMPT_EVENT: &str = "gen_ai.request.attempt";
 
-/// Turns telemetry into what it says of agents.
+/// Turns exports into usage by agent, and remembers what has been counted.
 #[derive(Debug)]
 pub struct Profiles {
-    hash: Digests,
+    digests: DigestBuilder,
     config: OtlpConfig,
-    meters: Meters,
-    memory: Memory,
-    receptions: reception::Book,
-    /// When what is read now arrived.
+    signal_totals: SignalTotals,
+    dedup: DedupCache,
+    receptions: reception::ReceptionLog,
+    /// When the export that is being read arrived.
     now: Time,
 }
 
-/// How digests are made: with a secret, so that nobody can make two things that are one, and with the same after a
-/// restart, so that what was remembered is found again.
+/// Hashes with a secret key, so that nobody can construct a collision. The key is saved, so that digests that were saved
+/// before a restart are found again.
 #[derive(Clone, Copy, Debug)]
-struct Digests(DigestKey);
+struct DigestBuilder(DigestKey);
 
-impl Digests {
+impl DigestBuilder {
     fn new() -> Self {
-        // Its seeds come from the operating system.
+        // The seeds of `RandomState` come from the operating system.
         let random = RandomState::new();
         Self(DigestKey([random.hash_one(0), random.hash_one(1)]))
     }
 }
 
-impl BuildHasher for Digests {
+impl BuildHasher for DigestBuilder {
     type Hasher = SipHasher13;
 
     fn build_hasher(&self) -> SipHasher13 {
@@ -94,256 +98,276 @@ impl BuildHasher for Digests {
 }
 
 impl Profiles {
-    /// Listens from `now` on: what cumulative streams had counted before is left out.
+    /// Nothing counted yet; what cumulative streams counted before `now` will not count.
     pub fn new(now: Time, config: &OtlpConfig) -> Self {
         Self {
-            hash: Digests::new(),
+            digests: DigestBuilder::new(),
             config: config.clone(),
-            meters: Meters::default(),
-            memory: Memory::new(nanos(now)),
-            receptions: reception::Book::default(),
+            signal_totals: SignalTotals::default(),
+            dedup: DedupCache::new(nanos(now)),
+            receptions: reception::ReceptionLog::default(),
             now,
         }
     }
 
-    /// Takes over what was remembered before a restart.
+    /// Restores what was saved before a restart. Digests of another scheme mean nothing here and are ignored.
     pub fn restore(&mut self, mut saved: CountingState) {
         let Some(key) = saved.key else { return };
-        let hash = Digests(key);
-        if saved.scheme != scheme(hash) {
+        let digests = DigestBuilder(key);
+        if saved.scheme != scheme(digests) {
             return;
         }
-        self.hash = hash;
-        self.meters.restore(std::mem::take(&mut saved.groups));
-        self.memory.restore(saved);
+        self.digests = digests;
+        self.signal_totals.restore(std::mem::take(&mut saved.groups));
+        self.dedup.restore(saved);
     }
 
-    /// What was remembered anew since the last call, to be saved with what was said since then.
+    /// What changed since the last call. It must be saved together with the usage that was returned since then.
     pub fn take_counting(&mut self) -> CountingState {
         CountingState {
-            scheme: scheme(self.hash),
-            key: Some(self.hash.0),
-            groups: self.meters.take_changed(),
-            ..self.memory.take_fresh()
+            scheme: scheme(self.digests),
+            key: Some(self.digests.0),
+            groups: self.signal_totals.take_changed(),
+            ..self.dedup.take_unsaved()
         }
     }
 
-    /// Takes over other rules and prices.
+    /// Replaces the rules that name agents, and the prices.
     pub fn configure(&mut self, config: &OtlpConfig) {
         self.config = config.clone();
     }
 
-    /// Which signals arrived, by project and agent.
+    /// Which signals arrived of which agents, by project and agent.
     pub fn receptions(&self) -> Vec<TelemetryChannels> {
         self.receptions.all()
     }
 
-    /// What an export says of agents; nothing that was said before.
+    /// The usage by agent that an export adds to what has been counted.
     pub fn extract(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
         self.now = now;
-        let mut touched = Touched::default();
+        let mut totals = ExportTotals::default();
         match export {
             Export::Metrics(request) => {
-                for producer in &request.resource_metrics {
-                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
-                    for library in &producer.scope_metrics {
-                        let origin = known.origin(&self.hash, TelemetryChannel::Metrics, library.scope.as_ref());
-                        library.metrics.iter().for_each(|metric| self.metric(&origin, metric, &mut touched));
+                for resource_metrics in &request.resource_metrics {
+                    let resource = self.resource(resource_metrics.resource.as_ref());
+                    for scope_metrics in &resource_metrics.scope_metrics {
+                        let scope =
+                            resource.scope(&self.digests, TelemetryChannel::Metrics, scope_metrics.scope.as_ref());
+                        scope_metrics.metrics.iter().for_each(|metric| self.metric(&scope, metric, &mut totals));
                     }
                 }
             }
-            Export::Logs(request) => self.logs(TelemetryChannel::Logs, request, &mut touched),
+            Export::Logs(request) => self.logs(TelemetryChannel::Logs, request, &mut totals),
             Export::Traces(request) => {
-                for producer in &request.resource_spans {
-                    let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
-                    for library in &producer.scope_spans {
-                        let origin = known.origin(&self.hash, TelemetryChannel::Traces, library.scope.as_ref());
-                        library.spans.iter().for_each(|span| self.span(&origin, span, &mut touched));
+                for resource_spans in &request.resource_spans {
+                    let resource = self.resource(resource_spans.resource.as_ref());
+                    for scope_spans in &resource_spans.scope_spans {
+                        let scope = resource.scope(&self.digests, TelemetryChannel::Traces, scope_spans.scope.as_ref());
+                        scope_spans.spans.iter().for_each(|span| self.span(&scope, span, &mut totals));
                     }
                 }
             }
         }
-        touched.settle(&mut self.meters, &self.config.prices)
+        totals.finish(&mut self.signal_totals, &self.config.prices)
     }
 
-    /// What the calls of a callback say of agents; they are written as log records.
+    /// The usage by agent that LiteLLM's callback adds; its calls come as log records.
     pub(crate) fn extract_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
         self.now = now;
-        let mut touched = Touched::default();
-        self.logs(TelemetryChannel::Callback, calls, &mut touched);
-        touched.settle(&mut self.meters, &self.config.prices)
+        let mut totals = ExportTotals::default();
+        self.logs(TelemetryChannel::Callback, calls, &mut totals);
+        totals.finish(&mut self.signal_totals, &self.config.prices)
     }
 
-    fn logs(&mut self, channel: TelemetryChannel, request: &ExportLogsServiceRequest, touched: &mut Touched) {
-        for producer in &request.resource_logs {
-            let known = Producer::of(&self.hash, &self.config.agents, producer.resource.as_ref());
-            for library in &producer.scope_logs {
-                let origin = known.origin(&self.hash, channel, library.scope.as_ref());
-                library.log_records.iter().for_each(|record| self.log(&origin, record, touched));
+    fn resource(&self, resource: Option<&Resource>) -> ResourceIdentity {
+        ResourceIdentity::new(&self.digests, &self.config.agents, resource)
+    }
+
+    fn logs(&mut self, channel: TelemetryChannel, request: &ExportLogsServiceRequest, totals: &mut ExportTotals) {
+        for resource_logs in &request.resource_logs {
+            let resource = self.resource(resource_logs.resource.as_ref());
+            for scope_logs in &resource_logs.scope_logs {
+                let scope = resource.scope(&self.digests, channel, scope_logs.scope.as_ref());
+                scope_logs.log_records.iter().for_each(|record| self.log(&scope, record, totals));
             }
         }
     }
 
-    fn log(&mut self, origin: &Origin<'_>, record: &LogRecord, touched: &mut Touched) {
+    fn log(&mut self, scope: &ScopeIdentity<'_>, record: &LogRecord, totals: &mut ExportTotals) {
         let attributes = &record.attributes;
-        let bare = text(attributes, "event.name").unwrap_or(std::borrow::Cow::Borrowed(&*record.event_name));
-        let row = origin.profile.logs.iter().find(|row| is_meant(&row.when, &bare, attributes));
+        let name = text(attributes, "event.name").unwrap_or(Cow::Borrowed(&*record.event_name));
+        let row = scope.profile.logs.iter().find(|row| matches(&row.matching, &name, attributes));
         let Some(row) = row else { return };
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
-        let digest = self.digest(origin, &bare, attributes);
-        if self.memory.is_new(self.hash.hash_one(("log", digest, time))) {
-            let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false, tries: 0 };
-            let touched = self.is_first(origin, attributes).then_some(touched);
-            self.event(origin, row, &item, touched);
+        let digest = self.digest(scope, &name, attributes);
+        if self.dedup.insert(self.digests.hash_one(("log", digest, time))) {
+            let item =
+                TelemetryItem { attributes, at: self.at(time), took: None, errors: &[], failed: false, attempts: 0 };
+            let totals = self.is_first_report(scope, attributes).then_some(totals);
+            self.event(scope, row, &item, totals);
         }
     }
 
-    fn span(&mut self, origin: &Origin<'_>, span: &Span, touched: &mut Touched) {
-        if !self.memory.is_new(self.hash.hash_one(("span", &span.trace_id, &span.span_id))) {
+    fn span(&mut self, scope: &ScopeIdentity<'_>, span: &Span, totals: &mut ExportTotals) {
+        if !self.dedup.insert(self.digests.hash_one(("span", &span.trace_id, &span.span_id))) {
             return;
         }
         let attributes = &span.attributes;
-        let row = origin.profile.spans.iter().find(|row| is_meant(&row.when, &span.name, attributes));
+        let row = scope.profile.spans.iter().find(|row| matches(&row.matching, &span.name, attributes));
         match row {
             Some(row) => {
                 let failed = span.status.as_ref().filter(|status| status.code == 2);
-                let errors = span.events.iter().filter(|event| event.name == "exception");
-                let errors: Vec<_> = errors.filter_map(|event| text(&event.attributes, "exception.message")).collect();
-                let words: Vec<&str> =
-                    failed.map(|status| &*status.message).into_iter().chain(errors.iter().map(|it| &**it)).collect();
+                let exceptions = span.events.iter().filter(|event| event.name == "exception");
+                let exceptions: Vec<_> =
+                    exceptions.filter_map(|event| text(&event.attributes, "exception.message")).collect();
+                let errors: Vec<&str> = failed
+                    .map(|status| &*status.message)
+                    .into_iter()
+                    .chain(exceptions.iter().map(|it| &**it))
+                    .collect();
                 let took = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
-                let item = Item {
+                let item = TelemetryItem {
                     attributes,
                     at: self.at(span.end_time_unix_nano),
                     took: (took > 0).then_some(Duration::from_nanos(took)),
-                    words: &words,
+                    errors: &errors,
                     failed: failed.is_some(),
-                    tries: span.events.iter().filter(|event| event.name == TRY).count(),
+                    attempts: span.events.iter().filter(|event| event.name == ATTEMPT_EVENT).count(),
                 };
-                let touched = self.is_first(origin, attributes).then_some(touched);
-                self.event(origin, row, &item, touched);
+                let totals = self.is_first_report(scope, attributes).then_some(totals);
+                self.event(scope, row, &item, totals);
             }
-            // It names an agent, of whom no number is known yet.
-            None if text(attributes, "gen_ai.agent.name").is_some() && origin.profile.items_name_agents => {
+            // A span without usage still names its agent.
+            None if text(attributes, "gen_ai.agent.name").is_some() && scope.profile.agent_from_items => {
                 let at = self.now;
-                let item = Item { attributes, at, took: None, words: &[], failed: false, tries: 0 };
-                self.add(origin, Set::Only, &item, true, &[0.0; COLUMNS], Some(touched));
+                let item = TelemetryItem { attributes, at, took: None, errors: &[], failed: false, attempts: 0 };
+                self.add(scope, MetricSet::Only, &item, true, &[0.0; COLUMNS], Some(totals));
             }
             None => {}
         }
     }
 
-    /// Whether nothing has told of this call before: two libraries may have a span each for it, LiteLLM's callback says
-    /// what its spans say, and an answer out of a cache costs nothing.
-    fn is_first(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
+    /// Whether this is the first report of the call that an item is about.
+    ///
+    /// Two libraries may each have a span for it, LiteLLM's callback reports what its spans report, and a response out
+    /// of a cache costs nothing.
+    fn is_first_report(&mut self, scope: &ScopeIdentity<'_>, attributes: &[KeyValue]) -> bool {
         let call = text(attributes, litellm::CALL_ID);
-        // A call without an answer has its own id in place of the answer's.
-        let answer = text(attributes, "gen_ai.response.id").filter(|answer| Some(answer) != call.as_ref());
+        // A call without a response has its own id in place of the response's.
+        let response = text(attributes, "gen_ai.response.id").filter(|response| Some(response) != call.as_ref());
         if let Some(call) = &call
-            && !self.memory.is_new(self.hash.hash_one(("call", call, &answer)))
+            && !self.dedup.insert(self.digests.hash_one(("call", call, &response)))
         {
             return false;
         }
-        let Some(answer) = answer else { return true };
-        let answered = ANSWERED.map(|key| number(attributes, key).map(f64::to_bits));
-        let by_proxy = self.hash.hash_one(("answer", 0_u64, &answer, answered));
-        let by_caller = self.hash.hash_one(("asked", &answer, answered));
+        let Some(response) = response else { return true };
+        let usage = RESPONSE_USAGE.map(|key| number(attributes, key).map(f64::to_bits));
+        let by_proxy = self.digests.hash_one(("answer", 0_u64, &response, usage));
+        let by_caller = self.digests.hash_one(("asked", &response, usage));
         if call.is_some() {
-            return self.memory.is_new(by_proxy) && !self.memory.knows(by_caller);
+            return self.dedup.insert(by_proxy) && !self.dedup.contains(by_caller);
         }
-        // Calls in a session are told apart from those of a proxy by that.
-        let through_proxy = origin.profile.session.is_none() && {
-            self.memory.is_new(by_caller);
-            self.memory.knows(by_proxy)
+        // Where the caller names a session, its calls and the proxy's are matched by that instead.
+        let through_proxy = scope.profile.session_attribute.is_none() && {
+            self.dedup.insert(by_caller);
+            self.dedup.contains(by_proxy)
         };
-        self.memory.is_new(self.hash.hash_one(("answer", origin.producer, &answer, answered))) && !through_proxy
+        self.dedup.insert(self.digests.hash_one(("answer", scope.process_hash, &response, usage))) && !through_proxy
     }
 
-    /// How a request was tried, without those tries that other items told of.
-    fn tries(&mut self, row: &EventRow, item: &Item<'_>, failed: bool) -> (Tries, f64) {
-        let mut tries = tries(row.request, item);
-        let Some(call) = text(item.attributes, litellm::CALL_ID) else { return (tries, 1.0) };
-        // LiteLLM tells of the first of a call's failures by itself, and then how often it tried in all.
-        let cured = self.hash.hash_one(("cured", &call));
+    /// The attempts at a request before its last one, and how many requests the last one counts as (0 or 1); without
+    /// attempts that other items reported.
+    fn attempts(&mut self, row: &EventRow, item: &TelemetryItem<'_>, failed: bool) -> (Attempts, f64) {
+        let mut attempts = attempts(row.request, item);
+        let Some(call) = text(item.attributes, litellm::CALL_ID) else { return (attempts, 1.0) };
+        // LiteLLM reports the first failure of a call in an item of its own, and then the number of all attempts.
+        let succeeded = self.digests.hash_one(("succeeded", &call));
         if failed {
-            return (tries, if self.memory.knows(cured) { 0.0 } else { 1.0 });
+            return (attempts, if self.dedup.contains(succeeded) { 0.0 } else { 1.0 });
         }
-        if tries.failed_before > 0.0 {
-            self.memory.is_new(cured);
-            let refused = self.hash.hash_one(("call", &call, None::<std::borrow::Cow<'_, str>>));
-            tries.failed_before -= if self.memory.knows(refused) { 1.0 } else { 0.0 };
+        if attempts.failed_before > 0.0 {
+            self.dedup.insert(succeeded);
+            let failure = self.digests.hash_one(("call", &call, None::<Cow<'_, str>>));
+            attempts.failed_before -= if self.dedup.contains(failure) { 1.0 } else { 0.0 };
         }
-        (tries, 1.0)
+        (attempts, 1.0)
     }
 
-    /// Adds what an event says; without `touched` it was said before, and only that it arrived is noted.
-    fn event(&mut self, origin: &Origin<'_>, row: &EventRow, item: &Item<'_>, mut touched: Option<&mut Touched>) {
+    /// Adds what an event reports. Without `totals` it has been reported before, and only its reception is recorded.
+    fn event(
+        &mut self,
+        scope: &ScopeIdentity<'_>,
+        row: &EventRow,
+        item: &TelemetryItem<'_>,
+        mut totals: Option<&mut ExportTotals>,
+    ) {
         let attributes = item.attributes;
         let mut amounts = [0.0; COLUMNS];
-        for (keys, adds) in row.fields {
+        for (keys, columns) in row.fields {
             if let Some(value) = keys.iter().find_map(|key| number(attributes, key)) {
-                put(&mut amounts, adds, value);
+                add_to(&mut amounts, columns, value);
             }
         }
-        if let Some(object) = text(attributes, litellm::USAGE_IN) {
-            for (key, adds) in litellm::USAGE {
-                let is_known = adds.iter().any(|column| amounts.get(*column as usize).is_some_and(|it| *it > 0.0));
+        if let Some(object) = text(attributes, litellm::USAGE_OBJECT) {
+            for (key, columns) in litellm::USAGE_KEYS {
+                let is_known = columns.iter().any(|column| amounts.get(*column as usize).is_some_and(|it| *it > 0.0));
                 if let Some(value) = litellm::inner_number(&object, key).filter(|_| !is_known) {
-                    put(&mut amounts, adds, value);
+                    add_to(&mut amounts, columns, value);
                 }
             }
         }
-        let said = self.add(origin, Set::Only, item, false, &amounts, touched.as_deref_mut());
-        let (told, limited) = outcome(attributes);
-        let failed = item.failed || told || row.request == Request::Failed;
+        let telemetry = self.add(scope, MetricSet::Only, item, false, &amounts, totals.as_deref_mut());
+        let (reported_failure, rate_limited) = outcome(attributes);
+        let failed = item.failed || reported_failure || row.request == RequestKind::Failed;
         match row.request {
-            Request::No => return,
-            Request::Run => {
-                if let Some(said) = said {
-                    said.tasks.push(EndedTask { is_done: !failed, took: item.took });
-                    said.active = said.active.max(Some(item.at));
+            RequestKind::None => return,
+            RequestKind::TaskRun => {
+                if let Some(telemetry) = telemetry {
+                    telemetry.tasks.push(EndedTask { is_done: !failed, took: item.took });
+                    telemetry.active = telemetry.active.max(Some(item.at));
                 }
                 return;
             }
-            Request::Broken => {
+            RequestKind::StreamFailed => {
                 let mut amounts = [0.0; COLUMNS];
-                put(&mut amounts, &[Column::Errors], 1.0);
-                self.add(origin, Set::Only, item, true, &amounts, touched);
+                add_to(&mut amounts, &[UsageColumn::Errors], 1.0);
+                self.add(scope, MetricSet::Only, item, true, &amounts, totals);
                 return;
             }
-            Request::Ended | Request::Failed | Request::Attempt => {}
+            RequestKind::Ended | RequestKind::Failed | RequestKind::Attempt => {}
         }
         let mut amounts = [0.0; COLUMNS];
-        let (tries, last) = self.tries(row, item, failed);
-        count(&mut amounts, tries.failed_before, true, false);
+        let (attempts, last) = self.attempts(row, item, failed);
+        count(&mut amounts, attempts.failed_before, true, false);
         count(&mut amounts, last, failed, false);
-        put(&mut amounts, &[Column::RateLimited], if limited { 1.0 } else { 0.0 });
-        put(&mut amounts, &[Column::Retries], tries.retries);
+        add_to(&mut amounts, &[UsageColumn::RateLimited], if rate_limited { 1.0 } else { 0.0 });
+        add_to(&mut amounts, &[UsageColumn::Retries], attempts.retries);
         let took = item.took.or_else(|| Duration::try_from_secs_f64(number(attributes, "duration_ms")? / 1000.0).ok());
-        if let Some(said) = self.add(origin, Set::Only, item, true, &amounts, touched) {
-            tell(said, origin.profile, item, failed, limited);
-            if let Some(took) = took.filter(|_| self.times(origin, attributes)) {
-                said.durations.observe(&REQUEST_DURATION_BOUNDS, took);
+        if let Some(telemetry) = self.add(scope, MetricSet::Only, item, true, &amounts, totals) {
+            record_outcome(telemetry, scope.profile, item, failed, rate_limited);
+            if let Some(took) = took.filter(|_| self.is_duration_source(scope, attributes)) {
+                telemetry.durations.observe(&REQUEST_DURATION_BOUNDS, took);
             }
         }
     }
 
-    /// Adds amounts to what the signal says, and returns what is said of the agent. Requests are one sum for all models,
-    /// since not all signals name one.
+    /// Adds amounts to the sums of a signal, and returns the telemetry of the agent for whatever else an item reports.
+    ///
+    /// Requests are one sum for all models, since not all signals name the model of a request.
     fn add<'t>(
         &mut self,
-        origin: &Origin<'_>,
-        set: Set,
-        item: &Item<'_>,
+        scope: &ScopeIdentity<'_>,
+        set: MetricSet,
+        item: &TelemetryItem<'_>,
         is_request: bool,
         amounts: &Amounts,
-        touched: Option<&'t mut Touched>,
+        totals: Option<&'t mut ExportTotals>,
     ) -> Option<&'t mut AgentTelemetry> {
         let attributes = item.attributes;
-        let profile = origin.profile;
-        let (project, agent, is_named) = identity::identify(profile, &self.config.agents, origin.resource, attributes)?;
-        let digest = self.hash.hash_one((&project, &agent, profile.name));
-        self.receptions.note(digest, self.now, origin.channel, amounts, || TelemetryChannels {
+        let profile = scope.profile;
+        let (project, agent, is_named) = identity::identify(profile, &self.config.agents, scope.resource, attributes)?;
+        let digest = self.digests.hash_one((&project, &agent, profile.name));
+        self.receptions.record(digest, self.now, scope.channel, amounts, || TelemetryChannels {
             project: Arc::clone(&project),
             agent: Arc::clone(&agent),
             agent_type: profile.name,
@@ -351,76 +375,82 @@ impl Profiles {
             lacks_session: false,
             channels: [None; TelemetryChannel::ALL.len()],
         });
-        if amounts.iter().take(Column::Cost as usize).any(|amount| *amount > 0.0)
-            && self.session(origin, attributes).is_none()
+        if amounts.iter().take(UsageColumn::Cost as usize).any(|amount| *amount > 0.0)
+            && self.session(scope, attributes).is_none()
         {
-            self.receptions.lacks_session(digest);
+            self.receptions.record_missing_session(digest);
         }
-        let touched = touched?;
+        let totals = totals?;
         let model = if is_request { None } else { model(attributes) };
-        let group = self.group(origin, attributes, model.as_ref(), is_request);
+        let group = self.group(scope, attributes, model.as_ref(), is_request);
         let telemetry = AgentTelemetry { project, agent, agent_type: profile.name, model, ..AgentTelemetry::default() };
-        let meter = self.meter(origin, set);
+        let signal = self.signal(scope, set);
         let price_follows = profile.spans_lack_cost
-            && origin.channel == TelemetryChannel::Traces
+            && scope.channel == TelemetryChannel::Traces
             && self.receptions.has_more_than_spans(digest, self.now);
-        let said = touched.note((group, meter), amounts, telemetry, price_follows)?;
+        let telemetry = totals.add((group, signal), amounts, telemetry, price_follows)?;
         if amounts.iter().any(|amount| *amount > 0.0) {
-            said.active = said.active.max(Some(item.at));
+            telemetry.active = telemetry.active.max(Some(item.at));
         }
-        Some(said)
+        Some(telemetry)
     }
 
-    /// What the numbers of one process and model are summed under. In a session, whoever tells of its calls, be it the
-    /// tool or a proxy that it asks, tells of the same ones.
-    fn group(&self, origin: &Origin<'_>, attributes: &[KeyValue], model: Option<&Arc<str>>, is_request: bool) -> u64 {
-        let profile = origin.profile;
-        match self.session(origin, attributes) {
-            Some(session) => self.hash.hash_one(("session", session, model, is_request)),
-            None => self.hash.hash_one((origin.producer, model, profile.name, is_request)),
+    /// The digest under which the usage of one process and model is summed up. In a session it is the session's: a tool
+    /// and the proxy that it calls report the same calls.
+    fn group(
+        &self,
+        scope: &ScopeIdentity<'_>,
+        attributes: &[KeyValue],
+        model: Option<&Arc<str>>,
+        is_request: bool,
+    ) -> u64 {
+        let profile = scope.profile;
+        match self.session(scope, attributes) {
+            Some(session) => self.digests.hash_one(("session", session, model, is_request)),
+            None => self.digests.hash_one((scope.process_hash, model, profile.name, is_request)),
         }
     }
 
-    /// The session that an item belongs to, where its tool and a proxy that it asks name the same.
-    fn session<'a>(&self, origin: &Origin<'a>, attributes: &'a [KeyValue]) -> Option<std::borrow::Cow<'a, str>> {
-        match origin.profile.session {
-            Some(key) => text(attributes, key).or_else(|| text(origin.resource, key)),
-            None if origin.profile.tells_calls => litellm::session(attributes),
+    /// The session of an item, where the tool and the proxy that it calls name the same one.
+    fn session<'a>(&self, scope: &ScopeIdentity<'a>, attributes: &'a [KeyValue]) -> Option<Cow<'a, str>> {
+        match scope.profile.session_attribute {
+            Some(key) => text(attributes, key).or_else(|| text(scope.resource, key)),
+            None if scope.profile.has_call_ids => litellm::session(attributes),
             None => None,
         }
     }
 
-    /// Which signal of which library says it.
-    fn meter(&self, origin: &Origin<'_>, set: Set) -> u64 {
-        // Where each call is known by its id, all signals together say everything once.
-        let profile = origin.profile;
-        let said_by = (!profile.tells_calls).then_some((origin.channel.as_str(), origin.scope, set));
-        self.hash.hash_one((profile.name, said_by))
+    /// The digest of the signal, scope and set of metrics that an item comes from.
+    fn signal(&self, scope: &ScopeIdentity<'_>, set: MetricSet) -> u64 {
+        // Where calls are deduplicated by their ids, all signals add to one sum.
+        let profile = scope.profile;
+        let source = (!profile.has_call_ids).then_some((scope.channel.as_str(), scope.scope_hash, set));
+        self.digests.hash_one((profile.name, source))
     }
 
-    /// Whether the signal of an item is the one by which the requests of its process are timed: the first that came, so
-    /// that what several signals say counts once.
-    fn times(&mut self, origin: &Origin<'_>, attributes: &[KeyValue]) -> bool {
-        let group = self.group(origin, attributes, None, true);
-        let meter = self.meter(origin, Set::Only);
-        self.meters.times(group, meter)
+    /// Whether request durations are taken from the signal of an item: from the first one that arrived, so that a request
+    /// that several signals report is observed once.
+    fn is_duration_source(&mut self, scope: &ScopeIdentity<'_>, attributes: &[KeyValue]) -> bool {
+        let group = self.group(scope, attributes, None, true);
+        let signal = self.signal(scope, MetricSet::Only);
+        self.signal_totals.is_duration_source(group, signal)
     }
 
-    /// When something was that happened at `nanos`, or now.
+    /// The time `nanos`, or now if it is unset or in the future.
     fn at(&self, nanos: u64) -> Time {
         let at = i64::try_from(nanos / 1_000_000).map(Time::from_millis);
         at.ok().filter(|at| nanos > 0 && *at <= self.now).unwrap_or(self.now)
     }
 
-    /// What tells an item from all others but for its time.
-    fn digest(&self, origin: &Origin<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
-        self.hash.hash_one((origin.all, name, origin::sum(&self.hash, attributes)))
+    /// The digest of everything that identifies an item except its time.
+    fn digest(&self, scope: &ScopeIdentity<'_>, name: &str, attributes: &[KeyValue]) -> u64 {
+        self.digests.hash_one((scope.identity_hash, name, scope::attributes_hash(&self.digests, attributes)))
     }
 }
 
-/// What tells the way in which digests are made now from others, such as that of another standard library.
-fn scheme(hash: Digests) -> u64 {
-    hash.hash_one(("scheme", 2_u64, Some("text"), [2_u8; 3]))
+/// A digest that differs when digests are made in another way, such as by another version of the standard library.
+fn scheme(digests: DigestBuilder) -> u64 {
+    digests.hash_one(("scheme", 2_u64, Some("text"), [2_u8; 3]))
 }
 
 fn nanos(time: Time) -> u64 {

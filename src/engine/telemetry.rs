@@ -223,8 +223,8 @@ fn take(
         Holds::Calls(sender) => {
             let calls = callback::decode(sender.attributes(), &export.body)
                 .map_err(|error| OtlpDecodeError::Malformed(error.to_string()))?;
-            let mut taken = ExportOutcome::all_accepted(calls.read);
-            taken.reject(RejectReason::Malformed, calls.unread);
+            let mut taken = ExportOutcome::all_accepted(calls.accepted);
+            taken.reject(RejectReason::Malformed, calls.malformed);
             let agents = profiles.extract_callback(now, &calls.request);
             return Ok((taken, TelemetryUpdate { agents, counting: profiles.take_counting() }));
         }

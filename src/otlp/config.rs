@@ -36,7 +36,7 @@ pub struct OtlpConfig {
     /// Whose telemetry it is where it does not say so itself; the first rule that fits counts.
     pub agents: Vec<AgentRule>,
     /// Prices by model, a glob, where telemetry has none.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, ModelPrice>,
 }
 
 /// Telemetry with these attributes belongs to that agent.
@@ -55,7 +55,7 @@ pub struct AgentRule {
 /// US dollars for a million tokens of each type.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Price {
+pub struct ModelPrice {
     /// Sent and not read from a cache.
     pub input: f64,
     /// Written, and thought where `reasoning` is not given.
@@ -71,7 +71,7 @@ pub struct Price {
     pub reasoning: Option<f64>,
 }
 
-impl Price {
+impl ModelPrice {
     /// Prices in the order of every `tokens` array.
     fn by_type(&self) -> [f64; 5] {
         let Self { input, output, cache_read, cache_creation, reasoning } = *self;
@@ -81,7 +81,7 @@ impl Price {
 
 /// What the tokens cost by the longest pattern that fits the model; `None` when none does. Patterns may name a provider
 /// before the model, as models may by other routes.
-pub(crate) fn price_of(prices: &BTreeMap<String, Price>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
+pub(crate) fn price_of(prices: &BTreeMap<String, ModelPrice>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
     let fitting = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
     let (_, price) = fitting.max_by_key(|(pattern, _)| pattern.len())?;
     Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
@@ -237,14 +237,14 @@ pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
 
 /// Whether an attribute is dropped on arrival.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dropped(Vec<String>);
+pub(super) struct DropPatterns(Vec<String>);
 
-impl Dropped {
+impl DropPatterns {
     pub(super) fn new(patterns: &[String]) -> Self {
         Self(patterns.to_vec())
     }
 
-    pub(super) fn covers(&self, key: &str) -> bool {
+    pub(super) fn matches(&self, key: &str) -> bool {
         self.0.iter().any(|pattern| glob(pattern, key))
     }
 }
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn persons_sessions_and_contents_are_dropped_and_models_are_not() {
-        let dropped = Dropped::new(&OtlpConfig::default().drop_attributes);
+        let dropped = DropPatterns::new(&OtlpConfig::default().drop_attributes);
         for key in [
             "session.id",
             "user.email",
@@ -275,7 +275,7 @@ mod tests {
             "process.command_args",
             "routing.reasoning",
         ] {
-            assert!(dropped.covers(key), "{key}");
+            assert!(dropped.matches(key), "{key}");
         }
         for key in [
             "model",
@@ -291,7 +291,7 @@ mod tests {
             "input_type",
             "http.response.status_code",
         ] {
-            assert!(!dropped.covers(key), "{key}");
+            assert!(!dropped.matches(key), "{key}");
         }
     }
 

@@ -3,9 +3,9 @@
 use prost::Message as _;
 
 use super::json::{self, JsonError};
-use super::schema::{self, Message, Signal};
+use super::schema::{self, SchemaMessage, Signal};
 use super::wire::{ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest};
-use super::{utf8, weigh};
+use super::{memory, utf8};
 use crate::decode::inflate::{Coding, InflateError};
 use crate::decode::lenient;
 use crate::text::clean;
@@ -14,8 +14,8 @@ use crate::text::clean;
 const MAX_ERROR: usize = 200;
 
 /// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
-const MEMORY: usize = 8;
-const LEAST_MEMORY: usize = 64 * 1024;
+const MEMORY_FACTOR: usize = 8;
+const MIN_MEMORY: usize = 64 * 1024;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +45,13 @@ pub enum OtlpDecodeError {
     TooLarge(usize),
     /// It has so many messages that they would take more than this many bytes.
     #[error("the body's messages take more than {0} bytes in memory; export smaller batches")]
-    TooMany(usize),
+    TooLargeInMemory(usize),
     /// It is not what it says it is.
     #[error("{0}")]
     Malformed(String),
 }
 
-/// Reads a body of at most `limit` bytes, counted after it is inflated.
+/// Reads a body of at memory_limit `limit` bytes, counted after it is inflated.
 pub fn decode(
     signal: Signal,
     encoding: Encoding,
@@ -80,39 +80,42 @@ pub fn decode_counted(
     if body.len() > limit {
         return Err(OtlpDecodeError::TooLarge(limit));
     }
-    let most = limit.saturating_mul(MEMORY).max(LEAST_MEMORY);
+    let memory_limit = limit.saturating_mul(MEMORY_FACTOR).max(MIN_MEMORY);
     let message = schema::request(signal);
     let rewritten;
-    let (body, unread) = match encoding {
+    let (body, undecodable) = match encoding {
         Encoding::Protobuf => (body, 0),
         Encoding::Json => {
-            let unread;
-            (rewritten, unread) = from_json(body, message, most)?;
-            (&*rewritten, unread)
+            let undecodable;
+            (rewritten, undecodable) = from_json(body, message, memory_limit)?;
+            (&*rewritten, undecodable)
         }
     };
-    if !weigh::fits(message, body, most) {
-        return Err(OtlpDecodeError::TooMany(most));
+    if !memory::fits(message, body, memory_limit) {
+        return Err(OtlpDecodeError::TooLargeInMemory(memory_limit));
     }
     match read(signal, body) {
-        Ok(request) => Ok((request, unread)),
+        Ok(request) => Ok((request, undecodable)),
         Err(_) => {
-            let (repaired, unread) = utf8::repaired(message, body);
-            read(signal, &repaired).map(|request| (request, unread))
+            let (repaired, undecodable) = utf8::replace_invalid(message, body);
+            read(signal, &repaired).map(|request| (request, undecodable))
         }
     }
 }
 
-fn from_json(body: &[u8], message: &'static Message, most: usize) -> Result<(Vec<u8>, usize), OtlpDecodeError> {
-    json::to_protobuf(body, message, most).or_else(|error| match (error, lenient::rewrite(body)) {
-        (JsonError::TooLarge, _) => Err(OtlpDecodeError::TooMany(most)),
+fn from_json(
+    body: &[u8],
+    message: &'static SchemaMessage,
+    memory_limit: usize,
+) -> Result<(Vec<u8>, usize), OtlpDecodeError> {
+    json::to_protobuf(body, message, memory_limit).or_else(|error| match (error, lenient::rewrite(body)) {
+        (JsonError::TooLarge, _) => Err(OtlpDecodeError::TooLargeInMemory(memory_limit)),
         (JsonError::Malformed(why), None) => Err(malformed("JSON", &why)),
-        (JsonError::Malformed(why), Some(rewritten)) => {
-            json::to_protobuf(rewritten.as_bytes(), message, most).map_err(|error| match error {
-                JsonError::TooLarge => OtlpDecodeError::TooMany(most),
+        (JsonError::Malformed(why), Some(rewritten)) => json::to_protobuf(rewritten.as_bytes(), message, memory_limit)
+            .map_err(|error| match error {
+                JsonError::TooLarge => OtlpDecodeError::TooLargeInMemory(memory_limit),
                 JsonError::Malformed(_) => malformed("JSON", &why),
-            })
-        }
+            }),
     })
 }
 
@@ -143,7 +146,7 @@ impl OtlpRequest {
             Self::Metrics(request) => {
                 let metrics =
                     request.resource_metrics.iter().flat_map(|it| &it.scope_metrics).flat_map(|it| &it.metrics);
-                metrics.map(super::wire::points).sum()
+                metrics.map(super::wire::point_count).sum()
             }
             Self::Traces(request) => {
                 request.resource_spans.iter().flat_map(|it| &it.scope_spans).map(|it| it.spans.len()).sum()
@@ -195,15 +198,15 @@ mod tests {
         let body = [0x0a, 0x00].repeat(5_000);
         for signal in Signal::ALL {
             let read = decode(signal, Encoding::Protobuf, false, &body, body.len());
-            assert_eq!(read, Err(OtlpDecodeError::TooMany(MEMORY * body.len())), "{signal:?}");
+            assert_eq!(read, Err(OtlpDecodeError::TooLargeInMemory(MEMORY_FACTOR * body.len())), "{signal:?}");
             let few = decode(signal, Encoding::Protobuf, false, &body[..20], body.len());
             assert!(few.is_ok_and(|request| request.items() == 0), "{signal:?}");
         }
         let body = format!("{{\"resourceLogs\": [{}{{}}]}}", "{},".repeat(5_000));
         let read = decode(Signal::Logs, Encoding::Json, false, body.as_bytes(), body.len());
-        assert_eq!(read, Err(OtlpDecodeError::TooMany(MEMORY * body.len())));
+        assert_eq!(read, Err(OtlpDecodeError::TooLargeInMemory(MEMORY_FACTOR * body.len())));
         let read = decode(Signal::Logs, Encoding::Protobuf, false, &[0x0a, 0x00].repeat(2_000), 4_000);
-        assert_eq!(read, Err(OtlpDecodeError::TooMany(LEAST_MEMORY)));
+        assert_eq!(read, Err(OtlpDecodeError::TooLargeInMemory(MIN_MEMORY)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hasher};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
-use super::config::Dropped;
+use super::config::DropPatterns;
 use super::naming;
 use super::wire::{self, InstrumentationScope, KeyValue, Resource, Value};
 use crate::model::labels::escape;
@@ -21,11 +21,11 @@ const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.nam
 
 /// The hash of streams. Its key is chosen at start and goes into every step, so that no sender can make two streams one.
 #[derive(Clone, Debug)]
-pub(super) struct Hash {
+pub(super) struct StreamHasher {
     state: SeedableRandomState,
 }
 
-impl Hash {
+impl StreamHasher {
     pub(super) fn new(key: u64) -> Self {
         Self { state: SeedableRandomState::with_seed(key, SharedSeed::global_random()) }
     }
@@ -35,11 +35,11 @@ impl Hash {
         attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
     }
 
-    /// Of the instance that a producer says it is. Unlike its process and its container, it outlives a restart.
-    pub(super) fn instance(&self, producer: &[KeyValue]) -> Option<u64> {
-        let said = producer.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
-        let has_id = producer.iter().any(|it| it.key == INSTANCE[0] && wire::value(it).is_some());
-        has_id.then(|| said.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
+    /// Of the instance that a resource says it is. Unlike its process and its container, it outlives a restart.
+    pub(super) fn instance(&self, resource: &[KeyValue]) -> Option<u64> {
+        let identifying = resource.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
+        let has_id = resource.iter().any(|it| it.key == INSTANCE[0] && wire::value(it).is_some());
+        has_id.then(|| identifying.fold(0_u64, |sum, it| sum.wrapping_add(self.attribute(it))))
     }
 
     fn attribute(&self, attribute: &KeyValue) -> u64 {
@@ -112,22 +112,22 @@ fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
 /// What labels are made of and how much of it is kept.
 #[derive(Clone, Debug)]
 pub(super) struct LabelRules {
-    pub(super) dropped: Dropped,
-    pub(super) most: usize,
-    pub(super) longest: usize,
+    pub(super) dropped: DropPatterns,
+    pub(super) max_labels: usize,
+    pub(super) max_length: usize,
 }
 
 /// More labels than are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(super) struct TooManyLabels;
 
 /// A label's name, the attribute that it is of, and its value.
-pub(super) type Label = (String, String, String);
+pub(super) type LabelSource = (String, String, String);
 
 impl LabelRules {
-    /// The labels that every series of this producer and library has. Made once for all of their points, since one that
+    /// The labels that every series of this resource and library has. Made once for all of their points, since one that
     /// is long would cost each of them its length.
-    pub(super) fn origin(&self, resource: &Resource, scope: &InstrumentationScope) -> Vec<Label> {
+    pub(super) fn scope_labels(&self, resource: &Resource, scope: &InstrumentationScope) -> Vec<LabelSource> {
         let mut labels = target(resource);
         for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
             if !value.is_empty() {
@@ -135,29 +135,29 @@ impl LabelRules {
             }
         }
         for (_, _, value) in &mut labels {
-            *value = clean(&without_home(value), self.longest).into_owned();
+            *value = clean(&without_home(value), self.max_length).into_owned();
         }
         labels
     }
 
-    /// `job="…",instance="…"` and so on by name, escaped, for a point of that origin.
-    pub(super) fn series(&self, origin: &[Label], point: &[KeyValue]) -> Result<String, TooMany> {
-        let mut labels = origin.to_vec();
+    /// `job="…",instance="…"` and so on by name, escaped, for a point of that scope_labels.
+    pub(super) fn series(&self, scope_labels: &[LabelSource], point: &[KeyValue]) -> Result<String, TooManyLabels> {
+        let mut labels = scope_labels.to_vec();
         self.add(&mut labels, point.iter());
         self.write(labels)
     }
 
     /// The labels of `target_info`; `None` when nothing is known beyond what every series says.
-    pub(super) fn target(&self, resource: &Resource) -> Result<Option<String>, TooMany> {
+    pub(super) fn target(&self, resource: &Resource) -> Result<Option<String>, TooManyLabels> {
         let mut labels = target(resource);
         let known = labels.len();
-        let said = ["service.name", "service.namespace", "service.instance.id"];
-        self.add(&mut labels, resource.attributes.iter().filter(|it| !said.contains(&it.key.as_str())));
+        let identifying = ["service.name", "service.namespace", "service.instance.id"];
+        self.add(&mut labels, resource.attributes.iter().filter(|it| !identifying.contains(&it.key.as_str())));
         if labels.len() == known { Ok(None) } else { self.write(labels).map(Some) }
     }
 
-    fn add<'a>(&self, labels: &mut Vec<Label>, attributes: impl Iterator<Item = &'a KeyValue>) {
-        for attribute in attributes.filter(|attribute| !self.dropped.covers(&attribute.key)) {
+    fn add<'a>(&self, labels: &mut Vec<LabelSource>, attributes: impl Iterator<Item = &'a KeyValue>) {
+        for attribute in attributes.filter(|attribute| !self.dropped.matches(&attribute.key)) {
             let value = text(wire::value(attribute));
             // A route is a pattern and no path of a machine.
             let value = if attribute.key == "http.route" { value } else { without_home(&value).into_owned() };
@@ -168,7 +168,7 @@ impl LabelRules {
         }
     }
 
-    fn write(&self, mut labels: Vec<Label>) -> Result<String, TooMany> {
+    fn write(&self, mut labels: Vec<LabelSource>) -> Result<String, TooManyLabels> {
         labels.sort_unstable();
         let mut out = String::new();
         let mut count = 0;
@@ -182,15 +182,15 @@ impl LabelRules {
             }
             out.push_str(name);
             out.push_str("=\"");
-            escape(&clean(&joined, self.longest), &mut out);
+            escape(&clean(&joined, self.max_length), &mut out);
             out.push('"');
         }
-        if count > self.most { Err(TooMany) } else { Ok(out) }
+        if count > self.max_labels { Err(TooManyLabels) } else { Ok(out) }
     }
 }
 
 /// Who measured, as every series says it.
-fn target(resource: &Resource) -> Vec<Label> {
+fn target(resource: &Resource) -> Vec<LabelSource> {
     let find = |key: &str| {
         let found = resource.attributes.iter().find(|attribute| attribute.key == key);
         found.map(|attribute| text(wire::value(attribute))).filter(|value| !value.is_empty())
@@ -241,45 +241,45 @@ fn json(value: &Value) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::otlp::config::OtlpConfig;
-    use crate::otlp::wire::{AnyValue, ArrayValue, KeyValueList, attribute, word};
+    use crate::otlp::wire::{AnyValue, ArrayValue, KeyValueList, attribute, string_attribute};
 
     fn rules() -> LabelRules {
         let config = OtlpConfig::default();
-        LabelRules { dropped: Dropped::new(&config.drop_attributes), most: 5, longest: 10 }
+        LabelRules { dropped: DropPatterns::new(&config.drop_attributes), max_labels: 5, max_length: 10 }
     }
 
     #[test]
     fn labels_are_sorted_joined_escaped_and_cut() {
         let resource = Resource {
             attributes: vec![
-                word("service.name", "shop"),
-                word("service.namespace", "eu"),
-                word("service.instance.id", "i-1"),
-                word("host.name", "box"),
+                string_attribute("service.name", "shop"),
+                string_attribute("service.namespace", "eu"),
+                string_attribute("service.instance.id", "i-1"),
+                string_attribute("host.name", "box"),
             ],
             ..Resource::default()
         };
         let scope = InstrumentationScope { name: "lib".to_owned(), ..InstrumentationScope::default() };
         let list = ArrayValue { values: vec![AnyValue { value: Some(Value::IntValue(1)) }, AnyValue { value: None }] };
         let point = [
-            word("b c", "1"),
-            word("b.c", "\"2\"\n"),
+            string_attribute("b c", "1"),
+            string_attribute("b.c", "\"2\"\n"),
             attribute("a", Value::ArrayValue(list)),
-            word("session.id", "s"),
-            word("empty", ""),
+            string_attribute("session.id", "s"),
+            string_attribute("empty", ""),
         ];
         assert_eq!(
-            rules().series(&rules().origin(&resource, &scope), &point).expect("few"),
+            rules().series(&rules().scope_labels(&resource, &scope), &point).expect("few"),
             r#"a="[1,null]",b_c="1;\"2\"",instance="i-1",job="eu/shop",otel_scope_name="lib""#
         );
         assert_eq!(
             rules().target(&resource).expect("few").expect("a host"),
             r#"host_name="box",instance="i-1",job="eu/shop""#
         );
-        let long = [word("long", "0123456789abcdef")];
+        let long = [string_attribute("long", "0123456789abcdef")];
         assert_eq!(rules().series(&[], &long).expect("few"), r#"long="0123456789""#);
-        let many: Vec<KeyValue> = (0..6).map(|number| word(&format!("k{number}"), "v")).collect();
-        assert_eq!(rules().series(&[], &many), Err(TooMany));
+        let many: Vec<KeyValue> = (0..6).map(|number| string_attribute(&format!("k{number}"), "v")).collect();
+        assert_eq!(rules().series(&[], &many), Err(TooManyLabels));
     }
 
     #[test]
@@ -300,13 +300,13 @@ mod tests {
 
     #[test]
     fn streams_are_told_apart_by_values_and_not_by_order() {
-        let hash = Hash::new(7);
-        let [a, b, c] = [word("a", "1"), word("b", "2"), attribute("b", Value::IntValue(2))];
+        let hash = StreamHasher::new(7);
+        let [a, b, c] = [string_attribute("a", "1"), string_attribute("b", "2"), attribute("b", Value::IntValue(2))];
         assert_eq!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[b.clone(), a.clone()]));
         assert_ne!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[a.clone(), c]));
         assert_ne!(hash.attributes(std::slice::from_ref(&a)), hash.attributes(&[a.clone(), a.clone()]));
         assert_ne!(hash.of(&["ab", "c"], &[]), hash.of(&["a", "bc"], &[]));
-        assert_ne!(Hash::new(7).attributes(std::slice::from_ref(&b)), Hash::new(8).attributes(&[b]));
+        assert_ne!(StreamHasher::new(7).attributes(std::slice::from_ref(&b)), StreamHasher::new(8).attributes(&[b]));
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
             };
             for key in 0..4 {
                 let streams: std::collections::HashSet<u64> =
-                    (0..64).map(|rest| Hash::new(key).attributes(&made(rest))).collect();
+                    (0..64).map(|rest| StreamHasher::new(key).attributes(&made(rest))).collect();
                 assert_eq!(streams.len(), 64, "{known:x}");
             }
         }
@@ -327,24 +327,24 @@ mod tests {
 
     #[test]
     fn no_label_names_a_home_directory() {
-        let rules = LabelRules { longest: 256, ..rules() };
+        let rules = LabelRules { max_length: 256, ..rules() };
         let resource = Resource {
-            attributes: vec![word("service.instance.id", concat!("/home", "/dev/x"))],
+            attributes: vec![string_attribute("service.instance.id", concat!("/home", "/dev/x"))],
             ..Resource::default()
         };
-        let origin = rules.origin(
+        let scope_labels = rules.scope_labels(
             &resource,
             &InstrumentationScope { name: concat!("/Users", "/dev/lib").to_owned(), ..Default::default() },
         );
         let point = [
-            word("pool.name", concat!("sqlite://:/", "/home", "/dev/l.db")),
-            word("code.filepath", r"C:\Users\dev\x.py"),
+            string_attribute("pool.name", concat!("sqlite://:/", "/home", "/dev/l.db")),
+            string_attribute("code.filepath", r"C:\Users\dev\x.py"),
         ];
-        let labels = rules.series(&origin, &point).expect("few");
+        let labels = rules.series(&scope_labels, &point).expect("few");
         assert!(!labels.contains("dev"), "{labels}");
         assert!(labels.contains(r#"pool_name="sqlite://:/~/l.db""#), "{labels}");
         let target = Resource {
-            attributes: vec![word("process.working_directory", concat!("/home", "/dev/x"))],
+            attributes: vec![string_attribute("process.working_directory", concat!("/home", "/dev/x"))],
             ..Resource::default()
         };
         assert_eq!(rules.target(&target).expect("few").as_deref(), Some(r#"process_working_directory="~/x""#));

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use super::schema::{ANY, Field, Id, Kind, Message, Words};
+use super::schema::{ANY_VALUE, EnumId, FieldKind, MessageId, SchemaField, SchemaMessage};
 
 /// Why a body was not rewritten.
 #[derive(Debug)]
@@ -24,79 +24,88 @@ pub(super) enum JsonError {
 }
 
 /// The protobuf of a JSON body, at most `limit` bytes of it, and how many values were left out.
-pub(super) fn to_protobuf(body: &[u8], message: &'static Message, limit: usize) -> Result<(Vec<u8>, usize), JsonError> {
+pub(super) fn to_protobuf(
+    body: &[u8],
+    message: &'static SchemaMessage,
+    limit: usize,
+) -> Result<(Vec<u8>, usize), JsonError> {
     // A list in place of an object would be no message.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(JsonError::Malformed("it is no object".to_owned()));
     }
-    let mut out = Out { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_full: false, unread: 0 };
+    let mut out =
+        ProtobufWriter { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_over_limit: false, dropped: 0 };
     let mut input = serde_json::Deserializer::from_slice(body);
-    match Fields(message, &mut out).deserialize(&mut input).and_then(|()| input.end()) {
-        Ok(()) => Ok((out.bytes, out.unread)),
-        Err(_) if out.is_full => Err(JsonError::TooLarge),
+    match MessageFields(message, &mut out).deserialize(&mut input).and_then(|()| input.end()) {
+        Ok(()) => Ok((out.bytes, out.dropped)),
+        Err(_) if out.is_over_limit => Err(JsonError::TooLarge),
         Err(error) => Err(JsonError::Malformed(error.to_string())),
     }
 }
 
 /// What has been written.
-struct Out {
+struct ProtobufWriter {
     bytes: Vec<u8>,
     limit: usize,
-    is_full: bool,
+    is_over_limit: bool,
     /// Values that were left out.
-    unread: usize,
+    dropped: usize,
 }
 
-impl Out {
+impl ProtobufWriter {
     /// What `write` writes; nothing when it is a value that its field can't have.
-    fn or_nothing<E>(&mut self, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+    fn or_drop<E>(&mut self, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
         let before = self.bytes.len();
         let written = write(self);
-        if written.is_ok() || self.is_full {
+        if written.is_ok() || self.is_over_limit {
             return written;
         }
         self.bytes.truncate(before);
-        self.unread += 1;
+        self.dropped += 1;
         Ok(())
     }
 
-    fn room<E: Error>(&mut self, more: usize) -> Result<(), E> {
-        self.is_full = self.bytes.len() + more > self.limit;
-        if self.is_full { Err(E::custom("it is too large")) } else { Ok(()) }
+    fn reserve<E: Error>(&mut self, more: usize) -> Result<(), E> {
+        self.is_over_limit = self.bytes.len() + more > self.limit;
+        if self.is_over_limit { Err(E::custom("it is too large")) } else { Ok(()) }
     }
 
     fn varint<E: Error>(&mut self, number: u64) -> Result<(), E> {
-        self.room(encoded_len_varint(number))?;
+        self.reserve(encoded_len_varint(number))?;
         encode_varint(number, &mut self.bytes);
         Ok(())
     }
 
     fn raw<E: Error>(&mut self, bytes: &[u8]) -> Result<(), E> {
-        self.room(bytes.len())?;
+        self.reserve(bytes.len())?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
     /// What tells that a field follows.
-    fn key<E: Error>(&mut self, field: &Field) -> Result<(), E> {
+    fn key<E: Error>(&mut self, field: &SchemaField) -> Result<(), E> {
         let wire_type = match field.kind {
             _ if field.is_list => WireType::LengthDelimited,
-            Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes => WireType::LengthDelimited,
-            Kind::Fixed32 => WireType::ThirtyTwoBit,
-            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => WireType::SixtyFourBit,
+            FieldKind::Message(_) | FieldKind::Text | FieldKind::Hex | FieldKind::Bytes => WireType::LengthDelimited,
+            FieldKind::Fixed32 => WireType::ThirtyTwoBit,
+            FieldKind::Fixed64 | FieldKind::Sfixed64 | FieldKind::Double => WireType::SixtyFourBit,
             _ => WireType::Varint,
         };
         self.varint(u64::from(field.number) << 3 | wire_type as u64)
     }
 
-    fn bytes<E: Error>(&mut self, field: &Field, bytes: &[u8]) -> Result<(), E> {
+    fn bytes<E: Error>(&mut self, field: &SchemaField, bytes: &[u8]) -> Result<(), E> {
         self.key(field)?;
         self.varint(bytes.len() as u64)?;
         self.raw(bytes)
     }
 
     /// A field whose length is known only once it is written.
-    fn nested<E: Error>(&mut self, field: &Field, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+    fn nested<E: Error>(
+        &mut self,
+        field: &SchemaField,
+        write: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.key(field)?;
         let start = self.bytes.len();
         write(self)?;
@@ -113,9 +122,9 @@ impl Out {
 }
 
 /// The fields of a message.
-struct Fields<'a>(&'static Message, &'a mut Out);
+struct MessageFields<'a>(&'static SchemaMessage, &'a mut ProtobufWriter);
 
-impl<'de> DeserializeSeed<'de> for Fields<'_> {
+impl<'de> DeserializeSeed<'de> for MessageFields<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
@@ -123,20 +132,20 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
     }
 }
 
-impl Fields<'_> {
+impl MessageFields<'_> {
     /// A bare value, which stands for an attribute's.
-    fn bare<E: Error>(self, number: u64, value: &Scalar<'_>) -> Result<(), E> {
+    fn bare_value<E: Error>(self, number: u64, value: &JsonScalar<'_>) -> Result<(), E> {
         match self.0.field(number) {
-            Some(field) if self.0.name == ANY => self.1.or_nothing(|out| value.write(field, out)),
+            Some(field) if self.0.name == ANY_VALUE => self.1.or_drop(|out| value.write(field, out)),
             _ => {
-                self.1.unread += 1;
+                self.1.dropped += 1;
                 Ok(())
             }
         }
     }
 }
 
-impl<'de> Visitor<'de> for Fields<'_> {
+impl<'de> Visitor<'de> for MessageFields<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,36 +157,36 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.bare(1, &Scalar::Text(text))
+        self.bare_value(1, &JsonScalar::Text(text))
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
-        self.bare(2, &Scalar::Bool(flag))
+        self.bare_value(2, &JsonScalar::Bool(flag))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.bare(3, &Scalar::Whole(number.into()))
+        self.bare_value(3, &JsonScalar::Whole(number.into()))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
         let kind = if i64::try_from(number).is_ok() { 3 } else { 4 };
-        self.bare(kind, &Scalar::Whole(number.into()))
+        self.bare_value(kind, &JsonScalar::Whole(number.into()))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.bare(4, &Scalar::Number(number))
+        self.bare_value(4, &JsonScalar::Number(number))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        self.1.unread += 1;
+        self.1.dropped += 1;
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key_seed(Name(self.0))? {
+        while let Some(field) = map.next_key_seed(FieldName(self.0))? {
             match field {
-                Some(field) => map.next_value_seed(Value(field, self.1))?,
+                Some(field) => map.next_value_seed(FieldValue(field, self.1))?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -186,18 +195,18 @@ impl<'de> Visitor<'de> for Fields<'_> {
 }
 
 /// The name of a field; one that is unknown, or that nobody reads, stands for none.
-struct Name(&'static Message);
+struct FieldName(&'static SchemaMessage);
 
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<&'static Field>;
+impl<'de> DeserializeSeed<'de> for FieldName {
+    type Value = Option<&'static SchemaField>;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
         input.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Name {
-    type Value = Option<&'static Field>;
+impl Visitor<'_> for FieldName {
+    type Value = Option<&'static SchemaField>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a field's name")
@@ -221,24 +230,24 @@ fn camel_case(name: &str) -> String {
 }
 
 /// The value of a field; null is none.
-struct Value<'a>(&'static Field, &'a mut Out);
+struct FieldValue<'a>(&'static SchemaField, &'a mut ProtobufWriter);
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
+impl<'de> DeserializeSeed<'de> for FieldValue<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
         match self.0.kind {
             // Null in place of a message is none, and its fields could not tell.
-            Kind::Message(id) if !self.0.is_list => input.deserialize_option(Nullable(self.0, id, self.1)),
+            FieldKind::Message(id) if !self.0.is_list => input.deserialize_option(NullableMessage(self.0, id, self.1)),
             _ => input.deserialize_any(self),
         }
     }
 }
 
 /// A message that may be null.
-struct Nullable<'a>(&'static Field, Id, &'a mut Out);
+struct NullableMessage<'a>(&'static SchemaField, MessageId, &'a mut ProtobufWriter);
 
-impl<'de> Visitor<'de> for Nullable<'_> {
+impl<'de> Visitor<'de> for NullableMessage<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,20 +263,20 @@ impl<'de> Visitor<'de> for Nullable<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        self.2.nested(self.0, |out| Fields(self.1.message(), out).deserialize(input))
+        self.2.nested(self.0, |out| MessageFields(self.1.message(), out).deserialize(input))
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
+impl<'de> Visitor<'de> for FieldValue<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self.0.kind {
             _ if self.0.is_list => "a list",
-            Kind::Text | Kind::Hex | Kind::Bytes => "text",
-            Kind::Bool => "true or false",
-            Kind::Word(_) => "an enum's number or word",
-            Kind::Double => "a number, or one as text",
+            FieldKind::Text | FieldKind::Hex | FieldKind::Bytes => "text",
+            FieldKind::Bool => "true or false",
+            FieldKind::Enum(_) => "an enum's number or word",
+            FieldKind::Double => "a number, or one as text",
             _ => "a whole number, or one as text",
         })
     }
@@ -277,41 +286,41 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Text(text).write(self.0, out))
+        self.1.or_drop(|out| JsonScalar::Text(text).write(self.0, out))
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Bool(flag).write(self.0, out))
+        self.1.or_drop(|out| JsonScalar::Bool(flag).write(self.0, out))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).write(self.0, out))
+        self.1.or_drop(|out| JsonScalar::Whole(number.into()).write(self.0, out))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).write(self.0, out))
+        self.1.or_drop(|out| JsonScalar::Whole(number.into()).write(self.0, out))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Number(number).write(self.0, out))
+        self.1.or_drop(|out| JsonScalar::Number(number).write(self.0, out))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        self.1.unread += 1;
+        self.1.dropped += 1;
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let Self(field, out) = self;
         match field.kind {
-            Kind::Message(id) if field.is_list => {
+            FieldKind::Message(id) if field.is_list => {
                 let mut more = true;
                 while more {
                     let before = out.bytes.len();
                     more = false;
                     out.nested(field, |out| {
-                        more = list.next_element_seed(Fields(id.message(), out))?.is_some();
+                        more = list.next_element_seed(MessageFields(id.message(), out))?.is_some();
                         Ok(())
                     })?;
                     if !more {
@@ -321,18 +330,18 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
             // Without one of its numbers a list would say something else.
             _ if field.is_list => {
-                let (before, unread) = (out.bytes.len(), out.unread);
+                let (before, dropped) = (out.bytes.len(), out.dropped);
                 out.nested(field, |out| {
-                    while list.next_element_seed(Element(field, out))?.is_some() {}
+                    while list.next_element_seed(ListElement(field, out))?.is_some() {}
                     Ok(())
                 })?;
-                if out.unread > unread {
+                if out.dropped > dropped {
                     out.bytes.truncate(before);
                 }
             }
             _ => {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
-                out.unread += 1;
+                out.dropped += 1;
             }
         }
         Ok(())
@@ -340,9 +349,9 @@ impl<'de> Visitor<'de> for Value<'_> {
 }
 
 /// A number in a list of them.
-struct Element<'a>(&'static Field, &'a mut Out);
+struct ListElement<'a>(&'static SchemaField, &'a mut ProtobufWriter);
 
-impl<'de> DeserializeSeed<'de> for Element<'_> {
+impl<'de> DeserializeSeed<'de> for ListElement<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
@@ -350,7 +359,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Element<'_> {
+impl<'de> Visitor<'de> for ListElement<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -358,7 +367,7 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.1.unread += 1;
+        self.1.dropped += 1;
         Ok(())
     }
 
@@ -377,45 +386,46 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Text(text).number(self.0.kind, out))
+        self.1.or_drop(|out| JsonScalar::Text(text).number(self.0.kind, out))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.kind, out))
+        self.1.or_drop(|out| JsonScalar::Whole(number.into()).number(self.0.kind, out))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Whole(number.into()).number(self.0.kind, out))
+        self.1.or_drop(|out| JsonScalar::Whole(number.into()).number(self.0.kind, out))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.1.or_nothing(|out| Scalar::Number(number).number(self.0.kind, out))
+        self.1.or_drop(|out| JsonScalar::Number(number).number(self.0.kind, out))
     }
 }
 
 /// A value as JSON has it.
-enum Scalar<'a> {
+enum JsonScalar<'a> {
     Text(&'a str),
     Bool(bool),
     Whole(i128),
     Number(f64),
 }
 
-impl Scalar<'_> {
-    fn write<E: Error>(&self, field: &'static Field, out: &mut Out) -> Result<(), E> {
+impl JsonScalar<'_> {
+    fn write<E: Error>(&self, field: &'static SchemaField, out: &mut ProtobufWriter) -> Result<(), E> {
         match (field.kind, self) {
             _ if field.is_list => Err(E::invalid_type(self.unexpected(), &"a list")),
-            (Kind::Text, Scalar::Text(text)) => out.bytes(field, text.as_bytes()),
+            (FieldKind::Text, JsonScalar::Text(text)) => out.bytes(field, text.as_bytes()),
             // An id that is none never decides over a record.
-            (Kind::Hex, Scalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
-            (Kind::Bytes, Scalar::Text(text)) => out.bytes(field, &BASE64_STANDARD.decode(text).unwrap_or_default()),
-            (Kind::Bool, Scalar::Bool(flag)) => {
+            (FieldKind::Hex, JsonScalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
+            (FieldKind::Bytes, JsonScalar::Text(text)) => {
+                out.bytes(field, &BASE64_STANDARD.decode(text).unwrap_or_default())
+            }
+            (FieldKind::Bool, JsonScalar::Bool(flag)) => {
                 out.key(field)?;
                 out.varint(u64::from(*flag))
             }
-            (Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes | Kind::Bool, _) | (_, Scalar::Bool(_)) => {
-                Err(E::invalid_type(self.unexpected(), &Value(field, out)))
-            }
+            (FieldKind::Message(_) | FieldKind::Text | FieldKind::Hex | FieldKind::Bytes | FieldKind::Bool, _)
+            | (_, JsonScalar::Bool(_)) => Err(E::invalid_type(self.unexpected(), &FieldValue(field, out))),
             _ => {
                 out.key(field)?;
                 self.number(field.kind, out)
@@ -424,22 +434,22 @@ impl Scalar<'_> {
     }
 
     /// A number without its key.
-    fn number<E: Error>(&self, kind: Kind, out: &mut Out) -> Result<(), E> {
+    fn number<E: Error>(&self, kind: FieldKind, out: &mut ProtobufWriter) -> Result<(), E> {
         match kind {
-            Kind::Double => out.raw(&self.double()?.to_le_bytes()),
-            Kind::Fixed32 => out.raw(&self.whole::<u32, E>()?.to_le_bytes()),
-            Kind::Fixed64 => out.raw(&self.whole::<u64, E>()?.to_le_bytes()),
-            Kind::Sfixed64 => out.raw(&self.whole::<i64, E>()?.to_le_bytes()),
-            Kind::Uint32 => out.varint(self.whole::<u32, E>()?.into()),
-            Kind::Uint64 => out.varint(self.whole::<u64, E>()?),
-            Kind::Int32 => out.varint(i64::from(self.whole::<i32, E>()?).cast_unsigned()),
-            Kind::Int64 => out.varint(self.whole::<i64, E>()?.cast_unsigned()),
-            Kind::Sint32 => {
+            FieldKind::Double => out.raw(&self.double()?.to_le_bytes()),
+            FieldKind::Fixed32 => out.raw(&self.whole::<u32, E>()?.to_le_bytes()),
+            FieldKind::Fixed64 => out.raw(&self.whole::<u64, E>()?.to_le_bytes()),
+            FieldKind::Sfixed64 => out.raw(&self.whole::<i64, E>()?.to_le_bytes()),
+            FieldKind::Uint32 => out.varint(self.whole::<u32, E>()?.into()),
+            FieldKind::Uint64 => out.varint(self.whole::<u64, E>()?),
+            FieldKind::Int32 => out.varint(i64::from(self.whole::<i32, E>()?).cast_unsigned()),
+            FieldKind::Int64 => out.varint(self.whole::<i64, E>()?.cast_unsigned()),
+            FieldKind::Sint32 => {
                 let number: i32 = self.whole()?;
                 out.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
             }
-            Kind::Word(words) => out.varint(self.word(words).into()),
-            Kind::Message(_) | Kind::Text | Kind::Hex | Kind::Bytes | Kind::Bool => {
+            FieldKind::Enum(words) => out.varint(self.word(words).into()),
+            FieldKind::Message(_) | FieldKind::Text | FieldKind::Hex | FieldKind::Bytes | FieldKind::Bool => {
                 Err(E::invalid_type(self.unexpected(), &"a number"))
             }
         }
@@ -447,10 +457,10 @@ impl Scalar<'_> {
 
     fn whole<T: TryFrom<i128>, E: Error>(&self) -> Result<T, E> {
         let number = match self {
-            Scalar::Whole(number) => Some(*number),
-            Scalar::Number(number) => Some(*number as i128).filter(|whole| *whole as f64 == *number),
-            Scalar::Text(text) => text.trim().parse().ok(),
-            Scalar::Bool(_) => None,
+            JsonScalar::Whole(number) => Some(*number),
+            JsonScalar::Number(number) => Some(*number as i128).filter(|whole| *whole as f64 == *number),
+            JsonScalar::Text(text) => text.trim().parse().ok(),
+            JsonScalar::Bool(_) => None,
         };
         let Some(number) = number else { return Err(E::invalid_value(self.unexpected(), &"a whole number")) };
         T::try_from(number).map_err(|_| E::custom(format!("{number} does not fit its field")))
@@ -458,27 +468,27 @@ impl Scalar<'_> {
 
     fn double<E: Error>(&self) -> Result<f64, E> {
         match self {
-            Scalar::Whole(number) => Some(*number as f64),
-            Scalar::Number(number) => Some(*number),
+            JsonScalar::Whole(number) => Some(*number as f64),
+            JsonScalar::Number(number) => Some(*number),
             // Rust reads `NaN`, `Infinity` and `-Infinity` as protobuf's JSON writes them.
-            Scalar::Text(text) => text.trim().parse().ok(),
-            Scalar::Bool(_) => None,
+            JsonScalar::Text(text) => text.trim().parse().ok(),
+            JsonScalar::Bool(_) => None,
         }
         .ok_or_else(|| E::invalid_value(self.unexpected(), &"a number"))
     }
 
     /// What is unknown is 0, which is unspecified everywhere.
-    fn word(&self, words: Words) -> u32 {
-        let number = if let Scalar::Text(text) = self { words.number(text) } else { None };
+    fn word(&self, words: EnumId) -> u32 {
+        let number = if let JsonScalar::Text(text) = self { words.number(text) } else { None };
         number.or_else(|| self.whole::<u32, serde::de::value::Error>().ok()).unwrap_or(0)
     }
 
     const fn unexpected(&self) -> Unexpected<'_> {
         match self {
-            Scalar::Text(_) => Unexpected::Other("text"),
-            Scalar::Bool(flag) => Unexpected::Bool(*flag),
-            Scalar::Whole(_) => Unexpected::Other("a whole number"),
-            Scalar::Number(number) => Unexpected::Float(*number),
+            JsonScalar::Text(_) => Unexpected::Other("text"),
+            JsonScalar::Bool(flag) => Unexpected::Bool(*flag),
+            JsonScalar::Whole(_) => Unexpected::Other("a whole number"),
+            JsonScalar::Number(number) => Unexpected::Float(*number),
         }
     }
 }

@@ -6,8 +6,8 @@
 /// Longest name of a metric or label that is kept, in bytes.
 const MAX_NAME: usize = 200;
 /// So much of a metric's name and of its unit is looked at, in bytes: each word of a unit is looked for in the name.
-const MAX_SAID: usize = 1_024;
-const MAX_UNIT: usize = 64;
+const MAX_NAME_READ: usize = 1_024;
+const MAX_UNIT_READ: usize = 64;
 
 /// Words for UCUM's units.
 const UNITS: [(&str, &str); 31] = [
@@ -45,17 +45,17 @@ const UNITS: [(&str, &str); 31] = [
 ];
 
 /// Words for UCUM's units after a slash.
-const PER: [(&str, &str); 7] =
+const PER_UNITS: [(&str, &str); 7] =
     [("s", "second"), ("m", "minute"), ("min", "minute"), ("h", "hour"), ("d", "day"), ("w", "week"), ("mo", "month")];
 
 /// What names of lookout's own and of Prometheus' own series begin with, or are.
-const RESERVED: [&str; 5] = ["orchestrator_", "lookout_", "process_", "scrape_", "ALERTS"];
+const RESERVED_PREFIXES: [&str; 5] = ["orchestrator_", "lookout_", "process_", "scrape_", "ALERTS"];
 /// Names that Prometheus or we give to series of our own.
-const TAKEN: [&str; 2] = ["up", "target_info"];
+const RESERVED_NAMES: [&str; 2] = ["up", "target_info"];
 
 /// What the suffix of a name depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum SuffixRule {
     /// A value that only grows: `_total`.
     Counter,
     /// A value that stands for itself: `_ratio` when its unit is 1.
@@ -65,16 +65,16 @@ pub(super) enum Shape {
 }
 
 /// The name of the series of the metric `name` with the unit `unit`; empty when nothing of the name can be kept.
-pub(super) fn metric(name: &str, unit: &str, shape: Shape) -> String {
+pub(super) fn metric(name: &str, unit: &str, rule: SuffixRule) -> String {
     let keep = |letter: char| letter.is_ascii_alphanumeric() || letter == ':';
-    let (name, unit) = (start(name, MAX_SAID), start(unit, MAX_UNIT));
+    let (name, unit) = (truncated(name, MAX_NAME_READ), truncated(unit, MAX_UNIT_READ));
     let mut words: Vec<&str> = name.split(|letter| !keep(letter)).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         return String::new();
     }
     let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
-    let main = clean_unit(word_for(main.trim(), &UNITS));
-    let per = clean_unit(word_for(per.trim(), &PER));
+    let main = clean_unit(expand_unit(main.trim(), &UNITS));
+    let per = clean_unit(expand_unit(per.trim(), &PER_UNITS));
     for word in main.split('_').filter(|word| !word.is_empty()) {
         if !words.contains(&word) {
             words.push(word);
@@ -83,18 +83,18 @@ pub(super) fn metric(name: &str, unit: &str, shape: Shape) -> String {
     if !per.is_empty() && !words.contains(&per.as_str()) {
         words.extend(["per", per.as_str()]);
     }
-    match shape {
-        Shape::Counter => {
+    match rule {
+        SuffixRule::Counter => {
             words.retain(|word| *word != "total");
             words.push("total");
         }
-        Shape::Gauge if unit.trim() == "1" => {
+        SuffixRule::Gauge if unit.trim() == "1" => {
             words.retain(|word| *word != "ratio");
             words.push("ratio");
         }
-        Shape::Gauge | Shape::Other => {}
+        SuffixRule::Gauge | SuffixRule::Other => {}
     }
-    let suffix = if shape == Shape::Counter { words.pop() } else { None };
+    let suffix = if rule == SuffixRule::Counter { words.pop() } else { None };
     let mut out = words.join("_");
     // What is cut keeps its suffix; letters are one byte each here.
     out.truncate(MAX_NAME);
@@ -108,20 +108,20 @@ pub(super) fn metric(name: &str, unit: &str, shape: Shape) -> String {
     if out.starts_with(|letter: char| letter.is_ascii_digit()) {
         out.insert(0, '_');
     }
-    let reserved = RESERVED.iter().any(|prefix| out.starts_with(prefix));
-    if reserved || TAKEN.contains(&out.as_str()) {
+    let reserved = RESERVED_PREFIXES.iter().any(|prefix| out.starts_with(prefix));
+    if reserved || RESERVED_NAMES.contains(&out.as_str()) {
         out.insert_str(0, "otlp_");
     }
     out
 }
 
 /// The beginning of `text`, of `limit` bytes at most.
-fn start(text: &str, limit: usize) -> &str {
+fn truncated(text: &str, limit: usize) -> &str {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-fn word_for<'u>(unit: &'u str, words: &[(&'static str, &'static str)]) -> &'u str
+fn expand_unit<'u>(unit: &'u str, words: &[(&'static str, &'static str)]) -> &'u str
 where
     'static: 'u,
 {
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn names_get_units_and_suffixes_once() {
-        use Shape::{Counter, Gauge, Other};
-        for (name, unit, shape, expected) in [
+        use SuffixRule::{Counter, Gauge, Other};
+        for (name, unit, rule, expected) in [
             ("http.server.request.duration", "s", Other, "http_server_request_duration_seconds"),
             ("claude_code.token.usage", "tokens", Counter, "claude_code_token_usage_tokens_total"),
             ("claude_code.cost.usage", "USD", Counter, "claude_code_cost_usage_USD_total"),
@@ -188,7 +188,7 @@ mod tests {
             ("target.info", "", Gauge, "otlp_target_info"),
             ("up", "", Gauge, "otlp_up"),
         ] {
-            assert_eq!(metric(name, unit, shape), expected, "{name} {unit}");
+            assert_eq!(metric(name, unit, rule), expected, "{name} {unit}");
         }
     }
 
@@ -211,15 +211,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_name_it_is_a_valid_one(name in any::<String>(), unit in any::<String>(), shape in 0..3_usize) {
-            let shape = [Shape::Counter, Shape::Gauge, Shape::Other][shape];
-            let metric = metric(&name, &unit, shape);
+        fn whatever_the_name_it_is_a_valid_one(name in any::<String>(), unit in any::<String>(), rule in 0..3_usize) {
+            let rule = [SuffixRule::Counter, SuffixRule::Gauge, SuffixRule::Other][rule];
+            let metric = metric(&name, &unit, rule);
             let valid = |name: &str, colon: bool| {
                 name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_' || colon && it == ':')
                     && !name.starts_with(|it: char| it.is_ascii_digit())
             };
             prop_assert!(valid(&metric, true), "{}", metric);
-            prop_assert!(metric.is_empty() || (shape == Shape::Counter) <= metric.ends_with("total"));
+            prop_assert!(metric.is_empty() || (rule == SuffixRule::Counter) <= metric.ends_with("total"));
             prop_assert!(["orchestrator_", "lookout_", "process_"].iter().all(|own| !metric.starts_with(own)));
             let label = label(&name);
             prop_assert!(valid(&label, false) && !label.starts_with('_') && !label.is_empty(), "{}", label);

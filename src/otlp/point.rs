@@ -11,22 +11,22 @@ use crate::model::telemetry::{Buckets, ExponentialBuckets, ExponentialHistogram,
 use crate::model::{RejectReason, Time};
 
 /// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 /// Most buckets of a histogram, and quantiles of a summary; some tools have five hundred.
-const MOST_BUCKETS: usize = 1_000;
+const MAX_BUCKETS: usize = 1_000;
 
 /// When a point was measured, in nanoseconds; one that doesn't say it was measured `now`.
-pub(crate) fn measured_at(now: Time, time: u64) -> Result<u64, RejectReason> {
+pub(crate) fn point_time(now: Time, time: u64) -> Result<u64, RejectReason> {
     let nanos = |time: Time| u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
     match time {
         0 => Ok(nanos(now)),
-        time if time > nanos(now.plus(AHEAD)) => Err(RejectReason::Time),
+        time if time > nanos(now.plus(MAX_CLOCK_SKEW)) => Err(RejectReason::Time),
         time => Ok(time),
     }
 }
 
 /// What all kinds of points have.
-pub(super) trait Point {
+pub(super) trait OtlpPoint {
     /// What it is measured for.
     fn attributes(&self) -> &[KeyValue];
     /// When counting began and when it was measured, in nanoseconds; 0 is unknown.
@@ -39,7 +39,7 @@ pub(super) trait Point {
 
 macro_rules! point {
     ($type:ty, $value:expr) => {
-        impl Point for $type {
+        impl OtlpPoint for $type {
             fn attributes(&self) -> &[KeyValue] {
                 &self.attributes
             }
@@ -67,7 +67,7 @@ point!(NumberDataPoint, |point| {
 point!(HistogramDataPoint, |point| {
     let mut bounds: Vec<f64> = point.explicit_bounds.clone();
     let mut counts = point.bucket_counts.clone();
-    if bounds.len() > MOST_BUCKETS {
+    if bounds.len() > MAX_BUCKETS {
         return Err(RejectReason::Buckets);
     }
     if counts.is_empty() && bounds.is_empty() {
@@ -102,7 +102,7 @@ point!(ExponentialHistogramDataPoint, |point| {
 });
 
 point!(SummaryDataPoint, |point| {
-    if point.quantile_values.len() > MOST_BUCKETS {
+    if point.quantile_values.len() > MAX_BUCKETS {
         return Err(RejectReason::Buckets);
     }
     let mut values: Vec<(f64, f64)> = point.quantile_values.iter().map(|it| (it.quantile, it.value)).collect();

@@ -22,10 +22,10 @@ use crate::model::InputKind;
 pub(super) const FIELDS: usize = 20;
 
 /// The message of a value, which some senders write bare.
-pub(super) const ANY: &str = "AnyValue";
+pub(super) const ANY_VALUE: &str = "AnyValue";
 
 /// Fields that nobody here reads, by their names in JSON: a bad value of theirs costs nobody anything.
-pub(super) const UNREAD: [&str; 13] = [
+pub(super) const IGNORED_FIELDS: [&str; 13] = [
     "droppedAttributesCount",
     "droppedEventsCount",
     "droppedLinksCount",
@@ -78,21 +78,21 @@ impl From<Signal> for InputKind {
 
 /// A message.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(super) struct SchemaMessage {
     pub(super) name: String,
     /// Bytes that one takes in a list, without what its fields point to.
     pub(super) size: usize,
     /// By number.
-    fields: Vec<Option<Field>>,
+    fields: Vec<Option<SchemaField>>,
 }
 
 /// A field.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(super) struct SchemaField {
     pub(super) number: u32,
     /// In JSON.
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: FieldKind,
     pub(super) is_list: bool,
     /// Whether anybody here reads it.
     pub(super) is_read: bool,
@@ -100,8 +100,8 @@ pub(super) struct Field {
 
 /// What a field holds, or each element of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Message(Id),
+pub(super) enum FieldKind {
+    Message(MessageId),
     Text,
     /// Bytes; hex in JSON.
     Hex,
@@ -109,7 +109,7 @@ pub(super) enum Kind {
     Bytes,
     Bool,
     /// A number or the word for one.
-    Word(Words),
+    Enum(EnumId),
     Int32,
     Int64,
     Uint32,
@@ -123,33 +123,33 @@ pub(super) enum Kind {
 
 /// A message of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Id(usize);
+pub(super) struct MessageId(usize);
 
 /// An enum of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Words(usize);
+pub(super) struct EnumId(usize);
 
-impl Message {
+impl SchemaMessage {
     /// The field of that number.
-    pub(super) fn field(&self, number: u64) -> Option<&Field> {
+    pub(super) fn field(&self, number: u64) -> Option<&SchemaField> {
         self.fields.get(usize::try_from(number).ok()?)?.as_ref()
     }
 
     /// All fields.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+    pub(super) fn fields(&self) -> impl Iterator<Item = &SchemaField> {
         self.fields.iter().flatten()
     }
 }
 
-impl Id {
+impl MessageId {
     /// The message.
-    pub(super) fn message(self) -> &'static Message {
-        static NONE: Message = Message { name: String::new(), size: 0, fields: Vec::new() };
+    pub(super) fn message(self) -> &'static SchemaMessage {
+        static NONE: SchemaMessage = SchemaMessage { name: String::new(), size: 0, fields: Vec::new() };
         SCHEMA.messages.get(self.0).unwrap_or(&NONE)
     }
 }
 
-impl Words {
+impl EnumId {
     /// The number that a word stands for.
     pub(super) fn number(self, word: &str) -> Option<u32> {
         let values = &SCHEMA.enums.get(self.0)?.value;
@@ -158,7 +158,7 @@ impl Words {
 }
 
 /// The request of a signal.
-pub(super) fn request(signal: Signal) -> &'static Message {
+pub(super) fn request(signal: Signal) -> &'static SchemaMessage {
     let [metrics, traces, logs] = SCHEMA.requests;
     match signal {
         Signal::Metrics => metrics.message(),
@@ -176,21 +176,23 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 /// What the requests consist of.
 #[derive(Debug)]
 struct Schema {
-    requests: [Id; Signal::ALL.len()],
-    messages: Vec<Message>,
+    requests: [MessageId; Signal::ALL.len()],
+    messages: Vec<SchemaMessage>,
     enums: Vec<EnumDescriptorProto>,
 }
 
 impl Schema {
     fn of(set: &FileDescriptorSet) -> Self {
-        let mut declared = Declared::default();
+        let mut declared = Descriptors::default();
         for file in &set.file {
             let package = format!(".{}", file.package());
             file.message_type.iter().for_each(|message| declared.add(&package, message));
             file.enum_type.iter().for_each(|it| declared.enums.push((format!("{package}.{}", it.name()), it)));
         }
         let request = |(package, name): (&str, &str)| {
-            Id(declared.message(&format!(".opentelemetry.proto.collector.{package}.v1.Export{name}ServiceRequest")))
+            MessageId(
+                declared.message(&format!(".opentelemetry.proto.collector.{package}.v1.Export{name}ServiceRequest")),
+            )
         };
         Self {
             requests: [("metrics", "Metrics"), ("trace", "Trace"), ("logs", "Logs")].map(request),
@@ -202,12 +204,12 @@ impl Schema {
 
 /// All that is declared, by full name.
 #[derive(Default)]
-struct Declared<'a> {
+struct Descriptors<'a> {
     messages: Vec<(String, &'a DescriptorProto)>,
     enums: Vec<(String, &'a EnumDescriptorProto)>,
 }
 
-impl<'a> Declared<'a> {
+impl<'a> Descriptors<'a> {
     fn add(&mut self, around: &str, message: &'a DescriptorProto) {
         let name = format!("{around}.{}", message.name());
         message.nested_type.iter().for_each(|nested| self.add(&name, nested));
@@ -220,8 +222,8 @@ impl<'a> Declared<'a> {
         self.messages.iter().position(|(known, _)| known == name).unwrap_or(usize::MAX)
     }
 
-    fn read(&self, message: &DescriptorProto) -> Message {
-        let mut fields: Vec<Option<Field>> = Vec::new();
+    fn read(&self, message: &DescriptorProto) -> SchemaMessage {
+        let mut fields: Vec<Option<SchemaField>> = Vec::new();
         for field in message.field.iter().filter_map(|field| self.field(field)) {
             let place = field.number as usize;
             fields.resize_with(fields.len().max(place + 1), || None);
@@ -229,36 +231,36 @@ impl<'a> Declared<'a> {
                 *free = Some(field);
             }
         }
-        Message { name: message.name().to_owned(), size: size(message.name()), fields }
+        SchemaMessage { name: message.name().to_owned(), size: size(message.name()), fields }
     }
 
-    fn field(&self, field: &FieldDescriptorProto) -> Option<Field> {
+    fn field(&self, field: &FieldDescriptorProto) -> Option<SchemaField> {
         let name = field.json_name();
         let kind = match field.r#type() {
-            Type::Message => Kind::Message(Id(self.message(field.type_name()))),
-            Type::Enum => Kind::Word(Words(self.enums.iter().position(|(it, _)| it == field.type_name())?)),
-            Type::String => Kind::Text,
-            Type::Bytes if name.ends_with("Id") => Kind::Hex,
-            Type::Bytes => Kind::Bytes,
-            Type::Bool => Kind::Bool,
-            Type::Int32 => Kind::Int32,
-            Type::Int64 => Kind::Int64,
-            Type::Uint32 => Kind::Uint32,
-            Type::Uint64 => Kind::Uint64,
-            Type::Sint32 => Kind::Sint32,
-            Type::Fixed32 => Kind::Fixed32,
-            Type::Fixed64 => Kind::Fixed64,
-            Type::Sfixed64 => Kind::Sfixed64,
-            Type::Double => Kind::Double,
+            Type::Message => FieldKind::Message(MessageId(self.message(field.type_name()))),
+            Type::Enum => FieldKind::Enum(EnumId(self.enums.iter().position(|(it, _)| it == field.type_name())?)),
+            Type::String => FieldKind::Text,
+            Type::Bytes if name.ends_with("Id") => FieldKind::Hex,
+            Type::Bytes => FieldKind::Bytes,
+            Type::Bool => FieldKind::Bool,
+            Type::Int32 => FieldKind::Int32,
+            Type::Int64 => FieldKind::Int64,
+            Type::Uint32 => FieldKind::Uint32,
+            Type::Uint64 => FieldKind::Uint64,
+            Type::Sint32 => FieldKind::Sint32,
+            Type::Fixed32 => FieldKind::Fixed32,
+            Type::Fixed64 => FieldKind::Fixed64,
+            Type::Sfixed64 => FieldKind::Sfixed64,
+            Type::Double => FieldKind::Double,
             // OTLP has none of these.
             Type::Float | Type::Group | Type::Sfixed32 | Type::Sint64 => return None,
         };
-        Some(Field {
+        Some(SchemaField {
             number: u32::try_from(field.number()).ok().filter(|number| (*number as usize) < FIELDS)?,
             name: name.to_owned(),
             kind,
             is_list: field.label() == Label::Repeated,
-            is_read: !UNREAD.contains(&name),
+            is_read: !IGNORED_FIELDS.contains(&name),
         })
     }
 }
@@ -266,7 +268,7 @@ impl<'a> Declared<'a> {
 /// What a message takes in a list. One that is in no list is part of another.
 fn size(name: &str) -> usize {
     match name {
-        ANY => size_of::<AnyValue>(),
+        ANY_VALUE => size_of::<AnyValue>(),
         "EntityRef" => size_of::<EntityRef>(),
         "Event" => size_of::<span::Event>(),
         "Exemplar" => size_of::<Exemplar>(),
@@ -299,21 +301,23 @@ mod tests {
     use super::*;
 
     /// A message of which every field is given that is read, but for values, which are of this kind.
-    fn whole(message: &'static Message, any: u32) -> Value {
-        let is_any = message.name == ANY;
-        let is_given = |field: &&Field| field.is_read && (!is_any || field.number == any);
+    fn whole(message: &'static SchemaMessage, any: u32) -> Value {
+        let is_any = message.name == ANY_VALUE;
+        let is_given = |field: &&SchemaField| field.is_read && (!is_any || field.number == any);
         let fields = message.fields().filter(is_given).map(|field| {
             let value = match field.kind {
                 // Values within values are text.
-                Kind::Message(id) => whole(id.message(), if is_any || message.name == "ArrayValue" { 1 } else { any }),
-                Kind::Text => json!("text"),
-                Kind::Hex => json!("0a0b"),
-                Kind::Bytes => json!("AQI="),
-                Kind::Bool => json!(true),
-                Kind::Word(words) => json!(SCHEMA.enums[words.0].value.last().expect("words").name()),
-                Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sfixed64 => json!("-5"),
-                Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => json!(7),
-                Kind::Double => json!(0.5),
+                FieldKind::Message(id) => {
+                    whole(id.message(), if is_any || message.name == "ArrayValue" { 1 } else { any })
+                }
+                FieldKind::Text => json!("text"),
+                FieldKind::Hex => json!("0a0b"),
+                FieldKind::Bytes => json!("AQI="),
+                FieldKind::Bool => json!(true),
+                FieldKind::Enum(words) => json!(SCHEMA.enums[words.0].value.last().expect("words").name()),
+                FieldKind::Int32 | FieldKind::Int64 | FieldKind::Sint32 | FieldKind::Sfixed64 => json!("-5"),
+                FieldKind::Uint32 | FieldKind::Uint64 | FieldKind::Fixed32 | FieldKind::Fixed64 => json!(7),
+                FieldKind::Double => json!(0.5),
             };
             (field.name.clone(), if field.is_list { json!([value]) } else { value })
         });
@@ -357,13 +361,17 @@ mod tests {
     }
 
     /// The messages of a request, and those that they have in lists.
-    fn reached(message: &'static Message, all: &mut Vec<&'static Message>, in_lists: &mut Vec<&'static Message>) {
+    fn reached(
+        message: &'static SchemaMessage,
+        all: &mut Vec<&'static SchemaMessage>,
+        in_lists: &mut Vec<&'static SchemaMessage>,
+    ) {
         if all.iter().any(|known| std::ptr::eq(*known, message)) {
             return;
         }
         all.push(message);
         for field in message.fields() {
-            if let Kind::Message(id) = field.kind {
+            if let FieldKind::Message(id) = field.kind {
                 in_lists.extend(field.is_list.then(|| id.message()));
                 reached(id.message(), all, in_lists);
             }
@@ -375,7 +383,7 @@ mod tests {
         let (mut all, mut in_lists) = (Vec::new(), Vec::new());
         Signal::ALL.into_iter().for_each(|signal| reached(request(signal), &mut all, &mut in_lists));
         let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
-        let mut declared = Declared::default();
+        let mut declared = Descriptors::default();
         set.file.iter().for_each(|file| file.message_type.iter().for_each(|it| declared.add("", it)));
         for message in &all {
             let described = declared.messages.iter().filter(|(_, it)| it.name() == message.name);
@@ -386,7 +394,7 @@ mod tests {
         for message in in_lists {
             assert!(message.size > 0, "{} is in a list and has no size", message.name);
         }
-        for name in UNREAD {
+        for name in IGNORED_FIELDS {
             assert!(all.iter().any(|it| it.fields().any(|field| field.name == name)), "{name}");
         }
     }

@@ -2,34 +2,34 @@
 
 use prost::encoding::encode_varint;
 
-use super::schema::{Kind, Message};
-use super::weigh::{field, varint};
+use super::memory::{field, varint};
+use super::schema::{FieldKind, SchemaMessage};
 
 /// A deeper message is refused by its reader.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// `body` with U+FFFD in place of what is no UTF-8 in its texts, and how many texts that
 /// are read had any; what is malformed stays so.
-pub(super) fn repaired(message: &'static Message, body: &[u8]) -> (Vec<u8>, usize) {
+pub(super) fn replace_invalid(message: &'static SchemaMessage, body: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(body.len() + body.len() / 8);
     let mut count = 0;
-    write(message, body, DEEPEST, &mut out, &mut count);
+    copy(message, body, MAX_DEPTH, &mut out, &mut count);
     (out, count)
 }
 
-fn write(message: &'static Message, mut body: &[u8], deeper: usize, out: &mut Vec<u8>, count: &mut usize) {
+fn copy(message: &'static SchemaMessage, mut body: &[u8], deeper: usize, out: &mut Vec<u8>, count: &mut usize) {
     while let Some((key, rest)) = varint(body) {
         let Some((value, after)) = field(key & 7, rest) else { break };
         let whole = body.get(..body.len() - after.len()).unwrap_or_default();
         let known = message.field(key >> 3).filter(|_| key & 7 == 2);
         match known.map(|field| (field.kind, field.is_read)) {
-            Some((Kind::Text, is_read)) if std::str::from_utf8(value).is_err() => {
+            Some((FieldKind::Text, is_read)) if std::str::from_utf8(value).is_err() => {
                 *count += usize::from(is_read);
                 put(key, String::from_utf8_lossy(value).as_bytes(), out);
             }
-            Some((Kind::Message(id), _)) if deeper > 0 => {
+            Some((FieldKind::Message(id), _)) if deeper > 0 => {
                 let mut inner = Vec::with_capacity(value.len());
-                write(id.message(), value, deeper - 1, &mut inner, count);
+                copy(id.message(), value, deeper - 1, &mut inner, count);
                 put(key, &inner, out);
             }
             _ => out.extend_from_slice(whole),

@@ -26,7 +26,7 @@ pub fn attribute(key: &str, value: Value) -> KeyValue {
 }
 
 /// An attribute with a text.
-pub fn word(key: &str, text: &str) -> KeyValue {
+pub fn string_attribute(key: &str, text: &str) -> KeyValue {
     attribute(key, Value::StringValue(text.to_owned()))
 }
 
@@ -44,7 +44,7 @@ pub const fn number(number: Number) -> f64 {
 }
 
 /// How many points a metric has.
-pub fn points(metric: &Metric) -> usize {
+pub fn point_count(metric: &Metric) -> usize {
     match &metric.data {
         None => 0,
         Some(Data::Gauge(gauge)) => gauge.data_points.len(),

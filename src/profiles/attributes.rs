@@ -1,4 +1,5 @@
-//! Attributes by name, and what they say of how a request went. Numbers may be texts, and unset values are nothing.
+//! Attributes by name, and the outcome of a request by its attributes. Senders write numbers as strings too, and empty
+//! strings for absent values.
 
 use std::borrow::Cow;
 
@@ -22,7 +23,7 @@ pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, 
     }
 }
 
-/// The value of `key` as a number that is neither negative nor more than anything here could count.
+/// The value of `key` as a number from 0 to [`MAX_COUNT`].
 pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
     let number = match value(attributes, key)? {
         Value::IntValue(number) => *number as f64,
@@ -33,33 +34,42 @@ pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
     is_amount(number).then_some(number)
 }
 
-/// Whether it may be an amount of anything.
+/// Whether `number` is in the range of a count.
 pub(super) fn is_amount(number: f64) -> bool {
     (0.0..=MAX_COUNT as f64).contains(&number)
 }
 
-/// Words for what is no error, which some senders give in place of nothing.
-const NOTHING: [&str; 6] = ["none", "null", "false", "0", "ok", "unset"];
+/// Values that stand for no error; some senders set them in place of leaving the attribute out.
+const NO_ERROR: [&str; 6] = ["none", "null", "false", "0", "ok", "unset"];
 
-/// Whether a request failed, and whether for a rate limit. One that got no answer has no status, only an error.
+/// Whether a request failed, and whether it was rate-limited. One without a response has no status, only an error.
 pub(super) fn outcome(attributes: &[KeyValue]) -> (bool, bool) {
     const STATUS: [&str; 5] = ["http.response.status_code", "status_code", "http.status_code", "error.code", "status"];
     const KIND: [&str; 5] = ["error.type", "error_type", "exception.type", "error_class", "error.code"];
-    const WORDS: [&str; 4] = ["error.message", "error_message", "exception.message", "error"];
+    const MESSAGE: [&str; 4] = ["error.message", "error_message", "exception.message", "error"];
     const OUTCOME: [&str; 3] = ["status", "otel.status_code", "outcome"];
-    let said = |key: &str| text(attributes, key).filter(|it| !NOTHING.iter().any(|no| it.eq_ignore_ascii_case(no)));
+    let error = |key: &str| text(attributes, key).filter(|it| !NO_ERROR.iter().any(|no| it.eq_ignore_ascii_case(no)));
     let status = STATUS.into_iter().find_map(|key| number(attributes, key));
-    let kind = KIND.into_iter().find_map(said);
-    let limited = status == Some(429.0) || kind.as_deref().is_some_and(is_of_a_limit);
+    let kind = KIND.into_iter().find_map(error);
+    let limited = status == Some(429.0) || kind.as_deref().is_some_and(is_rate_limit);
     let failed = OUTCOME.into_iter().filter_map(|key| text(attributes, key)).any(|it| is_failure(&it));
-    let refused = text(attributes, "success").is_some_and(|it| it.eq_ignore_ascii_case("false"));
+    let unsuccessful = text(attributes, "success").is_some_and(|it| it.eq_ignore_ascii_case("false"));
     let by_status = status.is_some_and(|status| status == 0.0 || status >= 400.0);
-    let has_words = WORDS.into_iter().find_map(said).is_some();
-    (limited || failed || refused || by_status || kind.is_some() || has_words || finished_badly(attributes), limited)
+    let has_message = MESSAGE.into_iter().find_map(error).is_some();
+    (
+        limited
+            || failed
+            || unsuccessful
+            || by_status
+            || kind.is_some()
+            || has_message
+            || finished_with_error(attributes),
+        limited,
+    )
 }
 
-/// Whether a kind of error is that of a rate limit: `RateLimitError`, `rate_limit_exceeded`, `RESOURCE_EXHAUSTED`.
-fn is_of_a_limit(kind: &str) -> bool {
+/// Whether an error type is that of a rate limit: `RateLimitError`, `rate_limit_exceeded`, `RESOURCE_EXHAUSTED`.
+fn is_rate_limit(kind: &str) -> bool {
     let bare: String = kind.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect();
     bare == "429" || ["ratelimit", "toomanyrequests", "resourceexhausted", "throttl"].iter().any(|it| bare.contains(it))
 }
@@ -68,8 +78,8 @@ fn is_failure(word: &str) -> bool {
     ["error", "failed", "failure", "timeout"].iter().any(|it| word.eq_ignore_ascii_case(it))
 }
 
-/// Whether an answer broke off: the conventions have a reason of its own for that.
-fn finished_badly(attributes: &[KeyValue]) -> bool {
+/// Whether a response ended with an error: the semantic conventions have a finish reason for that.
+fn finished_with_error(attributes: &[KeyValue]) -> bool {
     match value(attributes, "gen_ai.response.finish_reasons") {
         Some(Value::ArrayValue(reasons)) => {
             reasons.values.iter().any(|it| matches!(&it.value, Some(Value::StringValue(reason)) if reason == "error"))
@@ -84,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_fails_in_many_words_and_not_only_by_its_status() {
-        let said = |pairs: &[(&str, &str)]| {
-            let pairs: Vec<KeyValue> = pairs.iter().map(|(key, text)| wire::word(key, text)).collect();
+    fn failures_are_recognised_by_status_type_message_and_outcome() {
+        let outcome_of = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<KeyValue> = pairs.iter().map(|(key, text)| wire::string_attribute(key, text)).collect();
             outcome(&pairs)
         };
         for good in [
@@ -95,7 +105,7 @@ mod tests {
             &[("gen_ai.response.finish_reasons", "stop")],
             &[],
         ] {
-            assert_eq!(said(good), (false, false), "{good:?}");
+            assert_eq!(outcome_of(good), (false, false), "{good:?}");
         }
         for bad in [
             &[("error.message", "error sending request")][..],
@@ -106,7 +116,7 @@ mod tests {
             &[("status", "error")],
             &[("gen_ai.response.finish_reasons", "error")],
         ] {
-            assert_eq!(said(bad), (true, false), "{bad:?}");
+            assert_eq!(outcome_of(bad), (true, false), "{bad:?}");
         }
         for limited in [
             &[("error.type", "rate_limit_error")][..],
@@ -115,7 +125,7 @@ mod tests {
             &[("error_class", "litellm.RateLimitError")],
             &[("exception.type", "TooManyRequests")],
         ] {
-            assert_eq!(said(limited), (true, true), "{limited:?}");
+            assert_eq!(outcome_of(limited), (true, true), "{limited:?}");
         }
     }
 }

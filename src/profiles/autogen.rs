@@ -1,20 +1,20 @@
-//! AutoGen: its spans name its agents and have no numbers; whatever instruments its model client has them, under the
-//! names of the GenAI conventions.
+//! AutoGen: its spans name its agents but report no usage. The instrumentation of its model client reports usage, under
+//! the names of the GenAI semantic conventions.
 
 use super::gen_ai;
-use super::table::Profile;
+use super::profile::Profile;
 
-/// The names.
+/// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
     name: "autogen",
     prefixes: &["autogen"],
     provider: None,
-    session: None,
-    names_host: true,
+    session_attribute: None,
+    uses_host_name: true,
     spans_lack_cost: false,
-    items_name_agents: true,
-    called: None,
-    tells_calls: false,
+    agent_from_items: true,
+    default_agent_name: None,
+    has_call_ids: false,
     metrics: gen_ai::PROFILE.metrics,
     logs: gen_ai::PROFILE.logs,
     spans: gen_ai::PROFILE.spans,

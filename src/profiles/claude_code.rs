@@ -1,49 +1,54 @@
-//! Claude Code: delta sums, log events and spans that say the same thing three times.
+//! Claude Code: metrics, log events and spans, each of which reports all usage.
 
-use super::table::{
-    CACHE_CREATION, CACHE_READ, COST, EventRow, INPUT, MetricRow, OUTPUT, Points, Profile, Request, When,
+use super::profile::{
+    CACHE_CREATION, CACHE_READ, COST, Columns, EventMatch, EventRow, INPUT, MetricRow, OUTPUT, PointMeaning, Profile,
+    RequestKind,
 };
 
-/// The names.
+/// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
     name: "claude-code",
     prefixes: &["com.anthropic.claude_code", "claude-code"],
     provider: Some("anthropic"),
-    session: Some("session.id"),
-    names_host: true,
+    session_attribute: Some("session.id"),
+    uses_host_name: true,
     spans_lack_cost: true,
-    // `agent.name` on a point is a subagent, which belongs to its session's agent.
-    items_name_agents: false,
-    called: None,
-    tells_calls: false,
+    // `agent.name` on a point names a subagent, whose usage belongs to the agent of its session.
+    agent_from_items: false,
+    default_agent_name: None,
+    has_call_ids: false,
     metrics: &[
         MetricRow::new(
             "claude_code.token.usage",
-            Points::By(
+            PointMeaning::By(
                 "type",
                 &[("input", INPUT), ("output", OUTPUT), ("cacheRead", CACHE_READ), ("cacheCreation", CACHE_CREATION)],
             ),
         ),
-        MetricRow::new("claude_code.cost.usage", Points::Number(COST)),
+        MetricRow::new("claude_code.cost.usage", PointMeaning::Number(COST)),
     ],
     logs: &[
-        EventRow { when: When::Named("claude_code.api_request"), fields: FIELDS, request: Request::Ended },
-        EventRow { when: When::Named("claude_code.api_error"), fields: &[], request: Request::Failed },
+        EventRow {
+            matching: EventMatch::Named("claude_code.api_request"),
+            fields: FIELDS,
+            request: RequestKind::Ended,
+        },
+        EventRow { matching: EventMatch::Named("claude_code.api_error"), fields: &[], request: RequestKind::Failed },
     ],
     spans: &[EventRow {
-        when: When::Named("claude_code.llm_request"),
-        // No cost here: tokens of spans alone are priced by the table of the configuration, or not at all.
+        matching: EventMatch::Named("claude_code.llm_request"),
+        // Spans have no cost: where nothing but spans arrives, tokens are priced by the configured price list, or not at all.
         fields: &[
             (&["input_tokens"], INPUT),
             (&["output_tokens"], OUTPUT),
             (&["cache_read_tokens"], CACHE_READ),
             (&["cache_creation_tokens"], CACHE_CREATION),
         ],
-        request: Request::Ended,
+        request: RequestKind::Ended,
     }],
 };
 
-const FIELDS: &[(&[&str], super::table::Adds)] = &[
+const FIELDS: &[(&[&str], Columns)] = &[
     (&["input_tokens"], INPUT),
     (&["output_tokens"], OUTPUT),
     (&["cache_read_tokens"], CACHE_READ),

@@ -1,27 +1,27 @@
-//! Codex: delta histograms of turns, and log events whose numbers may be texts. Cached input is inside its input, and
-//! reasoning inside its output; `tool_token_count` is a total.
+//! Codex: delta histograms by turn, and log events whose numbers may be strings. Its input count includes cached tokens,
+//! and its output count reasoning. `tool_token_count` is a total of all tokens and not read.
 
-use super::table::{
-    CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventRow, INPUT, MetricRow, OUTPUT, Points, Profile,
-    REASONING_OF_OUTPUT, Request, When,
+use super::profile::{
+    CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, EventMatch, EventRow, INPUT, MetricRow, OUTPUT, PointMeaning,
+    Profile, REASONING_OF_OUTPUT, RequestKind,
 };
 
-/// The names.
+/// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
     name: "codex",
     prefixes: &["codex"],
     provider: Some("openai"),
-    session: None,
-    // Its logs name their host and its metrics do not.
-    names_host: false,
+    session_attribute: None,
+    // Its logs have `host.name`, its metrics do not.
+    uses_host_name: false,
     spans_lack_cost: false,
-    items_name_agents: true,
-    called: None,
-    tells_calls: false,
+    agent_from_items: true,
+    default_agent_name: None,
+    has_call_ids: false,
     metrics: &[
         MetricRow::new(
             "codex.turn.token_usage",
-            Points::By(
+            PointMeaning::By(
                 "token_type",
                 &[
                     ("input", INPUT),
@@ -31,12 +31,12 @@ pub(super) const PROFILE: Profile = Profile {
                 ],
             ),
         ),
-        MetricRow::new("codex.api_request", Points::Requests(None)),
-        MetricRow::new("codex.sse_event", Points::Streams),
+        MetricRow::new("codex.api_request", PointMeaning::Requests(None)),
+        MetricRow::new("codex.sse_event", PointMeaning::Streams),
     ],
     logs: &[
         EventRow {
-            when: When::NamedWith("codex.sse_event", "event.kind", "response.completed"),
+            matching: EventMatch::NamedWith("codex.sse_event", "event.kind", "response.completed"),
             fields: &[
                 (&["input_token_count"], INPUT),
                 (&["output_token_count"], OUTPUT),
@@ -44,10 +44,14 @@ pub(super) const PROFILE: Profile = Profile {
                 (&["cache_write_token_count"], CACHE_CREATION_OF_INPUT),
                 (&["reasoning_token_count"], REASONING_OF_OUTPUT),
             ],
-            request: Request::No,
+            request: RequestKind::None,
         },
-        EventRow { when: When::NamedFailed("codex.sse_event"), fields: &[], request: Request::Broken },
-        EventRow { when: When::Named("codex.api_request"), fields: &[], request: Request::Attempt },
+        EventRow {
+            matching: EventMatch::NamedFailed("codex.sse_event"),
+            fields: &[],
+            request: RequestKind::StreamFailed,
+        },
+        EventRow { matching: EventMatch::Named("codex.api_request"), fields: &[], request: RequestKind::Attempt },
     ],
     spans: &[],
 };

@@ -1,45 +1,45 @@
-//! Gemini CLI: cumulative sums and log events. Cached input is inside its input, thoughts are beside its output. Its
-//! `gen_ai.*` metrics and its spans say the same once more and are left alone.
+//! Gemini CLI: cumulative sums and log events. Its input count includes cached tokens; its output count does not include
+//! thoughts. Its `gen_ai.*` metrics and its spans repeat the same usage and are not read.
 
-use super::table::{
-    CACHE_READ_OF_INPUT, EventRow, INPUT, MetricRow, OUTPUT, Points, Profile, REASONING, Request, When,
+use super::profile::{
+    CACHE_READ_OF_INPUT, EventMatch, EventRow, INPUT, MetricRow, OUTPUT, PointMeaning, Profile, REASONING, RequestKind,
 };
 
-/// The names.
+/// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
     name: "gemini-cli",
     prefixes: &["gemini-cli"],
     provider: Some("google"),
-    session: Some("session.id"),
-    names_host: true,
+    session_attribute: Some("session.id"),
+    uses_host_name: true,
     spans_lack_cost: false,
-    // Its spans name the tool itself as the agent, and nothing else does.
-    items_name_agents: false,
-    called: None,
-    tells_calls: false,
+    // Only its spans name an agent, and that is the tool itself.
+    agent_from_items: false,
+    default_agent_name: None,
+    has_call_ids: false,
     metrics: &[
         MetricRow::new(
             "gemini_cli.token.usage",
-            Points::By(
+            PointMeaning::By(
                 "type",
                 &[("input", INPUT), ("output", OUTPUT), ("cache", CACHE_READ_OF_INPUT), ("thought", REASONING)],
             ),
         ),
-        // Each failed request has two points, of which one names the error.
-        MetricRow::new("gemini_cli.api.request.count", Points::Requests(Some("error_type"))),
+        // A failed request has two points; the one with the error type is the repetition.
+        MetricRow::new("gemini_cli.api.request.count", PointMeaning::Requests(Some("error_type"))),
     ],
     logs: &[
         EventRow {
-            when: When::Named("gemini_cli.api_response"),
+            matching: EventMatch::Named("gemini_cli.api_response"),
             fields: &[
                 (&["input_token_count"], INPUT),
                 (&["output_token_count"], OUTPUT),
                 (&["cached_content_token_count"], CACHE_READ_OF_INPUT),
                 (&["thoughts_token_count"], REASONING),
             ],
-            request: Request::Ended,
+            request: RequestKind::Ended,
         },
-        EventRow { when: When::Named("gemini_cli.api_error"), fields: &[], request: Request::Failed },
+        EventRow { matching: EventMatch::Named("gemini_cli.api_error"), fields: &[], request: RequestKind::Failed },
     ],
     spans: &[],
 };

@@ -1,45 +1,45 @@
-//! Whose telemetry it is: what it says itself, else rules of the configuration, else the service and its host. Refuses
-//! what names a session or a single object: such a name would be an agent of its own each time.
+//! Which agent telemetry and hooks belong to: the one they name, else the one of a configured rule, else the service and
+//! its host. A name that contains an id, such as a session's, is not used: each one would become an agent of its own.
 
 use std::sync::Arc;
 
 use super::attributes::text;
 use super::litellm;
-use super::table::Profile;
+use super::profile::Profile;
 use crate::model::DEFAULT_PROJECT;
 use crate::otlp::config::AgentRule;
-use crate::otlp::wire::{KeyValue, word};
+use crate::otlp::wire::{KeyValue, string_attribute};
 use crate::text::glob::glob;
 use crate::text::is_name;
 
 /// Longest name of an agent or project, in bytes.
 const MAX_NAME: usize = 256;
-/// Parameters of a request's address that are read; more say nothing.
+/// Query parameters that are read; more are ignored.
 const MAX_PARAMETERS: usize = 16;
-/// How a name of an agent is given, the likeliest first.
+/// Attributes that name an agent, the preferred one first.
 const AGENT: [&str; 5] = ["agent.name", "gen_ai.agent.name", "agent_id", "agent.id", "gen_ai.agent.id"];
-/// How a project is.
+/// Attributes that name a project.
 const PROJECT: [&str; 2] = ["project", "service.namespace"];
-/// Hex digits in a row, dashes left out, that no name has.
+/// Hex digits in a row, not counting dashes, that make a name an id.
 const ID_DIGITS: usize = 16;
 
-/// Longest value of a producer's attribute that is looked at, in bytes.
+/// Longest value of a resource attribute that is used, in bytes.
 const MAX_VALUE: usize = 1_024;
-/// What else is looked for in a producer.
-const PRODUCER: [&str; 4] = ["service.name", "service.instance.id", "host.name", "session.id"];
+/// Other resource attributes that are used.
+const RESOURCE: [&str; 4] = ["service.name", "service.instance.id", "host.name", "session.id"];
 
-/// Of a producer's attributes those that anything is looked for in, once each: they are looked through for each item, and
-/// a producer may have as many as fit into a body.
-pub(super) fn sought(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyValue> {
-    let is_sought = |key: &str| {
-        PRODUCER.contains(&key)
+/// The resource attributes that are used, each once. They are searched for each item, and a resource may have as many
+/// attributes as fit into a body.
+pub(super) fn relevant(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyValue> {
+    let is_relevant = |key: &str| {
+        RESOURCE.contains(&key)
             || AGENT.contains(&key)
             || PROJECT.contains(&key)
             || rules.iter().any(|rule| rule.r#match.contains_key(key))
     };
     let mut kept: Vec<KeyValue> = Vec::new();
     for attribute in resource {
-        if is_sought(&attribute.key) && kept.iter().all(|known| known.key != attribute.key) {
+        if is_relevant(&attribute.key) && kept.iter().all(|known| known.key != attribute.key) {
             let value = text(std::slice::from_ref(attribute), &attribute.key).filter(|value| value.len() <= MAX_VALUE);
             let value = value.and_then(|_| attribute.value.clone());
             kept.push(KeyValue { key: attribute.key.clone(), value, ..KeyValue::default() });
@@ -48,7 +48,7 @@ pub(super) fn sought(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyValue
     kept
 }
 
-/// The project, the name, and whether anybody gave it; `None` when nothing in it is a name.
+/// The project and the name of the agent, and whether a person chose the name; `None` when there is no valid name.
 pub(super) fn identify(
     profile: &Profile,
     rules: &[AgentRule],
@@ -61,18 +61,20 @@ pub(super) fn identify(
             litellm::inner(&object, key).filter(|name| is_stable(name)).map(Arc::from)
         })
     };
-    let names = profile.items_name_agents;
-    let by_item = Named {
-        agent: names.then(|| said(item, &AGENT).or_else(|| inner(&litellm::AGENT_IN))).flatten(),
-        project: said(item, &PROJECT[..1]).or_else(|| names.then(|| inner(&litellm::PROJECT_IN)).flatten()),
+    let from_items = profile.agent_from_items;
+    let by_item = ItemNames {
+        agent: from_items.then(|| name_in(item, &AGENT).or_else(|| inner(&litellm::AGENT_IN))).flatten(),
+        project: name_in(item, &PROJECT[..1]).or_else(|| from_items.then(|| inner(&litellm::PROJECT_IN)).flatten()),
     };
     resolve(rules, resource, item, by_item, || {
-        if let Some((name, is_given)) = profile.called.and_then(|called| called(item)).filter(|it| is_stable(&it.0)) {
+        if let Some((name, is_given)) =
+            profile.default_agent_name.and_then(|name_of| name_of(item)).filter(|it| is_stable(&it.0))
+        {
             return Some((Arc::from(name), is_given));
         }
         let service = text(resource, "service.name").filter(|name| is_stable(name));
         let service = service.as_deref().unwrap_or(profile.name);
-        let name = match text(resource, "host.name").filter(|name| profile.names_host && is_stable(name)) {
+        let name = match text(resource, "host.name").filter(|name| profile.uses_host_name && is_stable(name)) {
             Some(host) => format!("{service}@{host}"),
             None => service.to_owned(),
         };
@@ -80,71 +82,73 @@ pub(super) fn identify(
     })
 }
 
-/// What the sender of a request says of itself, in the address that it posts to and in headers, under OpenTelemetry's names.
+/// How the sender of a request names itself, in query parameters and headers; as OpenTelemetry attributes.
 #[derive(Clone, Debug, Default)]
 pub struct SenderIdentity {
     attributes: Vec<KeyValue>,
 }
 
 impl SenderIdentity {
-    /// Of the parameters of an address, then of headers. `agent` and `project` may be given by these names; what could be
-    /// no name is passed over.
+    /// From query parameters, followed by headers. `agent` is short for `agent.name`. Values that are no valid names are
+    /// ignored.
     pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let names = parameters.into_iter().filter(|(_, value)| is_name(value, MAX_NAME)).take(MAX_PARAMETERS);
-        let attributes =
-            names.map(|(key, value)| word(if key == "agent" { "agent.name" } else { key }, value)).collect();
+        let attributes = names
+            .map(|(key, value)| string_attribute(if key == "agent" { "agent.name" } else { key }, value))
+            .collect();
         Self { attributes }
     }
 
-    /// It as attributes of a producer.
+    /// The attributes, for use as those of a resource.
     pub(crate) fn attributes(&self) -> &[KeyValue] {
         &self.attributes
     }
 
-    /// The project and the agent of a hook of `tool`: whom its sender names, else whom the first fitting of `rules` names,
-    /// else the folder that its session works in, else the tool.
+    /// The project and the agent of a hook of `tool`: the agent that the sender names, else that of the first matching
+    /// rule, else the session's working directory, else the tool.
     pub fn identify_hook_agent(&self, rules: &[AgentRule], tool: &str, cwd: Option<&str>) -> (Arc<str>, Arc<str>) {
-        let mut item = vec![word("service.name", tool)];
-        item.extend(cwd.map(|cwd| word("cwd", cwd)));
+        let mut item = vec![string_attribute("service.name", tool)];
+        item.extend(cwd.map(|cwd| string_attribute("cwd", cwd)));
         let folder = cwd.and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
-        let otherwise = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
-        let by_item = Named { agent: None, project: None };
-        let named = resolve(rules, &self.attributes, &item, by_item, otherwise);
+        let fallback = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
+        let by_item = ItemNames { agent: None, project: None };
+        let named = resolve(rules, &self.attributes, &item, by_item, fallback);
         named.map_or_else(|| (DEFAULT_PROJECT.into(), tool.into()), |(project, name, _)| (project, name))
     }
 }
 
-/// What an item says of whose it is.
-struct Named {
+/// The agent and project that an item names.
+struct ItemNames {
     agent: Option<Arc<str>>,
     project: Option<Arc<str>>,
 }
 
-/// What the producer says, else the item, else the first rule that fits, else `otherwise`; and whether anybody gave it.
+/// The project and the name by the resource, else by the item, else by the first matching rule, else by `fallback`; and
+/// whether a person chose the name.
 fn resolve(
     rules: &[AgentRule],
     resource: &[KeyValue],
     item: &[KeyValue],
-    by_item: Named,
-    otherwise: impl FnOnce() -> Option<(Arc<str>, bool)>,
+    by_item: ItemNames,
+    fallback: impl FnOnce() -> Option<(Arc<str>, bool)>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
     let rule = rules.iter().find(|rule| {
         rule.r#match.iter().all(|(key, pattern)| {
             text(item, key).or_else(|| text(resource, key)).is_some_and(|value| glob(pattern, &value))
         })
     });
-    let given = said(resource, &AGENT).or(by_item.agent).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
-    let (name, is_given) = given.map(|name| (name, true)).or_else(otherwise)?;
-    let project = said(resource, &PROJECT).or(by_item.project);
+    let given = name_in(resource, &AGENT).or(by_item.agent).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
+    let (name, is_given) = given.map(|name| (name, true)).or_else(fallback)?;
+    let project = name_in(resource, &PROJECT).or(by_item.project);
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
     is_name(&name, MAX_NAME).then(|| (project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
 }
 
-fn said(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {
+fn name_in(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {
     keys.iter().find_map(|key| text(attributes, key).filter(|name| is_stable(name)).map(|name| Arc::from(&*name)))
 }
 
-/// Whether it may be a name: none with a UUID or another long id in it, nor an address of mail.
+/// Whether `name` is a valid name that contains neither a UUID or another long id nor a mail address.
 fn is_stable(name: &str) -> bool {
     if name.len() > MAX_NAME {
         return false;
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_from_the_sender_else_a_rule_else_the_folder() {
+    fn hooks_are_named_by_the_sender_else_a_rule_else_the_directory() {
         let named = |sender: &SenderIdentity, rules: &[AgentRule], cwd: &str| {
             let (project, agent) = sender.identify_hook_agent(rules, "claude-code", Some(cwd));
             format!("{project}/{agent}")

@@ -1,37 +1,37 @@
-//! Langflow: a flow is an agent and each run of it a task. Its spans name flows by ids alone, and its metrics no flow at
-//! all: requests to models belong to its service, and tokens are told by whatever instruments a client in it.
+//! Langflow: a flow is an agent, and each run of it a task. Its spans name flows by id, and its metrics name none, so that
+//! requests belong to the service. Tokens are reported by the instrumentation of the model clients in it.
 
 use super::attributes::text;
 use super::gen_ai;
-use super::table::{EventRow, Operations, Profile, Request, When};
+use super::profile::{EventMatch, EventRow, OperationFilter, Profile, RequestKind};
 use crate::otlp::wire::KeyValue;
 
-/// The names.
+/// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
     name: "langflow",
     prefixes: &["langflow"],
     provider: None,
-    session: None,
-    names_host: true,
+    session_attribute: None,
+    uses_host_name: true,
     spans_lack_cost: false,
-    items_name_agents: true,
-    called: Some(flow),
-    tells_calls: false,
-    // Its own durations are of calls alone, and do not name them.
-    metrics: &[gen_ai::TOKENS, gen_ai::durations(Operations::NoOthers)],
+    agent_from_items: true,
+    default_agent_name: Some(flow_name),
+    has_call_ids: false,
+    // Its durations are those of calls, without an operation.
+    metrics: &[gen_ai::TOKENS, gen_ai::durations(OperationFilter::CallsOrUnnamed)],
     logs: &[],
     spans: &[
-        // `status` is `ok` or `error`, as its span's.
-        EventRow { when: When::Named("flow.execute"), fields: &[], request: Request::Run },
+        // The attribute `status` is `ok` or `error`, like the status of the span.
+        EventRow { matching: EventMatch::Named("flow.execute"), fields: &[], request: RequestKind::TaskRun },
         gen_ai::SPANS,
     ],
 };
 
-/// How much of a flow's id tells it from the others, in letters.
-const SHORT: usize = 8;
+/// Characters of a flow's id in its name.
+const ID_LENGTH: usize = 8;
 
-/// What a flow is called that no rule names: the beginning of its id.
-fn flow(item: &[KeyValue]) -> Option<(String, bool)> {
+/// The name of a flow that no rule names: the beginning of its id.
+fn flow_name(item: &[KeyValue]) -> Option<(String, bool)> {
     let id = text(item, "flow_id")?;
-    Some((format!("flow-{}", id.chars().take(SHORT).collect::<String>()), false))
+    Some((format!("flow-{}", id.chars().take(ID_LENGTH).collect::<String>()), false))
 }

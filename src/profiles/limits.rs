@@ -1,6 +1,6 @@
-//! Rate limits in telemetry: how far one is used up, and when a refused request may be sent again.
+//! Rate limits in telemetry: what is left of one, and when a rejected request may be retried.
 //!
-//! Owns the names of headers under which providers say so. Refuses values that it can't read: they say nothing.
+//! Owns the names of the headers that providers report them in. A value that can't be parsed is ignored.
 
 use serde::Deserialize;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::model::{RateLimit, Time};
 use crate::otlp::wire::{self, KeyValue, Value};
 use crate::text::names;
 
-/// How attributes of captured headers begin.
+/// The prefix of attributes that hold captured response headers.
 const HEADER: &str = "http.response.header.";
-/// The kinds of limit, as headers have them.
+/// The types of limit: as headers spell them, and as we do.
 const KINDS: [(&str, &str); 4] = [
     ("requests", "requests"),
     ("tokens", "tokens"),
@@ -25,11 +25,11 @@ const KINDS: [(&str, &str); 4] = [
 
 /// The part of [`HIDDEN_PARAMS`] that is read.
 #[derive(Deserialize)]
-struct Hidden {
+struct HiddenParams {
     additional_headers: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The provider that an item names, else the one before its model's name, else the one of its tool.
+/// The provider that an item names, else the prefix of its model's name, else the default of its tool.
 pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -> Option<Arc<str>> {
     let named = ["gen_ai.provider.name", "gen_ai.system", "llm.provider"].into_iter();
     let named = named.filter_map(|key| text(attributes, key)).find_map(|name| names::provider(&name).map(Arc::from));
@@ -40,10 +40,11 @@ pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -
     named.or_else(by_model).or_else(|| default.map(Arc::from))
 }
 
-/// When a refused request of `at` may be sent again: by a number, by a header, or by what its error says in `words`.
+/// When a request that was rejected at `at` may be retried: by an attribute, a header, or an error message; `errors` are
+/// those that are not attributes.
 pub(super) fn retry_at<'a>(
     attributes: &[KeyValue],
-    words: impl IntoIterator<Item = &'a str>,
+    errors: impl IntoIterator<Item = &'a str>,
     at: Time,
 ) -> Option<Time> {
     let mut seconds = ["retry_after", "retry-after", "gen_ai.retry_after"].into_iter();
@@ -55,18 +56,18 @@ pub(super) fn retry_at<'a>(
     let attribute =
         ["retry_after", "retry-after", "gen_ai.retry_after"].into_iter().find_map(|key| text(attributes, key));
     let header = || headers(attributes).into_iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value);
-    let said = || attribute.map(std::borrow::Cow::into_owned).or_else(header);
-    wait.or_else(|| retry::retry_after(&said()?, at)).or_else(|| {
+    let written = || attribute.map(std::borrow::Cow::into_owned).or_else(header);
+    wait.or_else(|| retry::retry_after(&written()?, at)).or_else(|| {
         let own = ["error.message", "exception.message", "error"].into_iter();
-        let own = own.filter_map(|key| text(attributes, key)).find_map(|words| retry::retry_at(&words, at));
-        own.or_else(|| words.into_iter().find_map(|words| retry::retry_at(words, at)))
+        let own = own.filter_map(|key| text(attributes, key)).find_map(|message| retry::retry_at(&message, at));
+        own.or_else(|| errors.into_iter().find_map(|message| retry::retry_at(message, at)))
     })
 }
 
-/// What an answer of `at` says of the limits of `provider`.
+/// The limits of `provider` that a response received at `at` reports.
 pub(super) fn limits(attributes: &[KeyValue], provider: Option<&Arc<str>>, at: Time) -> Vec<RateLimit> {
     let mut limits: Vec<RateLimit> = Vec::new();
-    for (name, said) in headers(attributes) {
+    for (name, value) in headers(attributes) {
         let Some((kind, part)) = kind_and_part(&name) else { continue };
         let place = limits.iter().position(|limit| *limit.limit_type == *kind).unwrap_or_else(|| {
             limits.push(RateLimit {
@@ -79,18 +80,21 @@ pub(super) fn limits(attributes: &[KeyValue], provider: Option<&Arc<str>>, at: T
             limits.len() - 1
         });
         let Some(limit) = limits.get_mut(place) else { continue };
-        let amount = || said.parse::<f64>().ok().filter(|it| (0.0..1e15).contains(it)).map(|it| it as u64);
+        let amount = || value.parse::<f64>().ok().filter(|it| (0.0..1e15).contains(it)).map(|it| it as u64);
         match part {
             "limit" => limit.limit = amount().or(limit.limit),
             "remaining" => limit.remaining = amount().or(limit.remaining),
-            _ => limit.reset_at = Time::parse(&said).or_else(|| Some(at.plus(retry::wait(&said)?))).or(limit.reset_at),
+            _ => {
+                limit.reset_at = Time::parse(&value).or_else(|| Some(at.plus(retry::wait(&value)?))).or(limit.reset_at)
+            }
         }
     }
     limits.retain(|limit| limit.limit.is_some() || limit.remaining.is_some());
     limits
 }
 
-/// `x-ratelimit-remaining-requests` and `anthropic-ratelimit-requests-remaining`: which kind of limit, and what of it.
+/// The type of limit that a header is about and which part of it, such as `requests` and `remaining` for both
+/// `x-ratelimit-remaining-requests` and `anthropic-ratelimit-requests-remaining`.
 fn kind_and_part(name: &str) -> Option<(&'static str, &'static str)> {
     let rest = name.strip_prefix("x-ratelimit-").or_else(|| name.strip_prefix("anthropic-ratelimit-"))?;
     ["limit", "remaining", "reset"].into_iter().find_map(|part| {
@@ -100,7 +104,7 @@ fn kind_and_part(name: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Headers of an answer, by their names in lower case with dashes.
+/// The headers of a response, their names in lower case with dashes.
 fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for attribute in attributes {
@@ -112,19 +116,19 @@ fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
                 }),
                 _ => text(std::slice::from_ref(attribute), &attribute.key).map(std::borrow::Cow::into_owned),
             };
-            found.extend(first.map(|said| (header_name(name), said)));
+            found.extend(first.map(|value| (header_name(name), value)));
         }
     }
     if let Some(Value::StringValue(hidden)) = value(attributes, HIDDEN_PARAMS)
-        && let Ok(Hidden { additional_headers: Some(headers) }) = serde_json::from_str(hidden)
+        && let Ok(HiddenParams { additional_headers: Some(headers) }) = serde_json::from_str(hidden)
     {
-        for (name, said) in headers {
-            let said = match said {
+        for (name, value) in headers {
+            let value = match value {
                 serde_json::Value::String(text) => text,
                 serde_json::Value::Number(number) => number.to_string(),
                 _ => continue,
             };
-            found.push((header_name(name.strip_prefix("llm_provider-").unwrap_or(&name)), said));
+            found.push((header_name(name.strip_prefix("llm_provider-").unwrap_or(&name)), value));
         }
     }
     found
@@ -138,19 +142,19 @@ fn header_name(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn said(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-        pairs.iter().map(|(key, text)| wire::word(key, text)).collect()
+    fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+        pairs.iter().map(|(key, text)| wire::string_attribute(key, text)).collect()
     }
 
     fn noon() -> Time {
         Time::parse("2026-11-21T12:00:00Z").expect("a time")
     }
 
-    /// Kind, limit, what is left and the end in seconds from noon.
-    type Said = (String, Option<u64>, Option<u64>, Option<f64>);
+    /// Type, limit, remaining amount, and seconds from noon to the reset.
+    type ParsedLimit = (String, Option<u64>, Option<u64>, Option<f64>);
 
-    fn read(pairs: &[(&str, &str)]) -> Vec<Said> {
-        let limits = limits(&said(pairs), Some(&Arc::from("openai")), noon());
+    fn read(pairs: &[(&str, &str)]) -> Vec<ParsedLimit> {
+        let limits = limits(&attributes(pairs), Some(&Arc::from("openai")), noon());
         let one = |it: &RateLimit| {
             assert_eq!(&*it.provider, "openai");
             (it.limit_type.to_string(), it.limit, it.remaining, it.reset_at.map(|at| at.seconds_since(noon())))
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_several_providers_say_the_same() {
+    fn headers_of_each_provider_are_parsed() {
         let expected = [("requests".to_owned(), Some(50), Some(0), Some(90.0))];
         let captured = [
             ("http.response.header.x-ratelimit-limit-requests", "50"),
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_says_nothing() {
+    fn invalid_values_are_ignored() {
         for odd in ["", "many", "-1", "NaN", "1e300"] {
             assert_eq!(read(&[("http.response.header.x-ratelimit-remaining-tokens", odd)]), []);
         }
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_refusal_is_found_wherever_it_is_said() {
+    fn the_time_to_retry_is_found_in_each_place_that_reports_it() {
         for (pairs, words) in [
             (&[("retry_after", "5")][..], ""),
             (&[("retry.delay_ms", "5000")], ""),
@@ -193,8 +197,12 @@ mod tests {
             (&[("error.message", "Rate limit reached. Please try again in 5s.")], ""),
             (&[("error.type", "429")], "RateLimitError: … try again in 5s."),
         ] {
-            assert_eq!(retry_at(&said(pairs), [words], noon()), Some(noon().plus(Duration::from_secs(5))), "{pairs:?}");
+            assert_eq!(
+                retry_at(&attributes(pairs), [words], noon()),
+                Some(noon().plus(Duration::from_secs(5))),
+                "{pairs:?}"
+            );
         }
-        assert_eq!(retry_at(&said(&[("error.message", "no")]), [""], noon()), None);
+        assert_eq!(retry_at(&attributes(&[("error.message", "no")]), [""], noon()), None);
     }
 }

@@ -1,26 +1,26 @@
-//! Data points: what one adds to what was measured before, and what that means.
+//! Data points of a tool's metrics: how much each adds to its stream, and what that counts as.
 
 use super::attributes::{is_amount, outcome, text};
-use super::item::{Item, count, put, tell};
-use super::table::{COLUMNS, Column, MetricRow, Points};
-use super::{Origin, Profiles, Touched};
-use crate::otlp::measured_at;
+use super::item::{TelemetryItem, add_to, count, record_outcome};
+use super::profile::{COLUMNS, MetricRow, PointMeaning, UsageColumn};
+use super::{ExportTotals, Profiles, ScopeIdentity};
+use crate::otlp::point_time;
 use crate::otlp::wire::{Data, KeyValue, Metric, Temporality, number};
 
-/// What the points of all kinds have in common.
-struct Sent<'a> {
+/// The fields that data points of all types have.
+struct PointFields<'a> {
     attributes: &'a [KeyValue],
     temporality: Temporality,
-    /// When its counting began and when it was measured, in nanoseconds.
+    /// The start time and the time, in nanoseconds.
     times: (u64, u64),
-    /// Bit 0: there is no value any more.
+    /// Bit 0: no recorded value.
     flags: u32,
     value: f64,
 }
 
-macro_rules! sent {
+macro_rules! point_fields {
     ($point:expr, $temporality:expr, $value:expr) => {
-        Sent {
+        PointFields {
             attributes: &$point.attributes,
             temporality: $temporality,
             times: ($point.start_time_unix_nano, $point.time_unix_nano),
@@ -31,85 +31,92 @@ macro_rules! sent {
 }
 
 impl Profiles {
-    /// Takes in the points of a metric.
-    pub(super) fn metric(&mut self, origin: &Origin<'_>, metric: &Metric, touched: &mut Touched) {
-        let Some(row) = origin.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
-        // A histogram has the number of requests as its count, and tokens as its sum.
-        let of = |count: u64, sum: f64| if matches!(row.meaning, Points::Requests(_)) { count as f64 } else { sum };
+    /// Counts the points of a metric.
+    pub(super) fn metric(&mut self, scope: &ScopeIdentity<'_>, metric: &Metric, totals: &mut ExportTotals) {
+        let Some(row) = scope.profile.metrics.iter().find(|row| row.name == metric.name) else { return };
+        // The count of a histogram is a number of requests, its sum a number of tokens.
+        let of =
+            |count: u64, sum: f64| if matches!(row.meaning, PointMeaning::Requests(_)) { count as f64 } else { sum };
         match &metric.data {
             Some(Data::Sum(sum)) => {
                 let Some(temporality) = Temporality::of(sum.aggregation_temporality) else { return };
                 for point in &sum.data_points {
                     let value = point.value.map(number).unwrap_or_default();
-                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                    self.point(scope, row, &point_fields!(point, temporality, value), totals);
                 }
             }
             Some(Data::Histogram(histogram)) => {
                 let Some(temporality) = Temporality::of(histogram.aggregation_temporality) else { return };
                 for point in &histogram.data_points {
                     let value = of(point.count, point.sum.unwrap_or_default());
-                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                    self.point(scope, row, &point_fields!(point, temporality, value), totals);
                 }
             }
             Some(Data::ExponentialHistogram(histogram)) => {
                 let Some(temporality) = Temporality::of(histogram.aggregation_temporality) else { return };
                 for point in &histogram.data_points {
                     let value = of(point.count, point.sum.unwrap_or_default());
-                    self.point(origin, row, &sent!(point, temporality, value), touched);
+                    self.point(scope, row, &point_fields!(point, temporality, value), totals);
                 }
             }
             Some(Data::Summary(summary)) => {
                 for point in &summary.data_points {
                     let value = of(point.count, point.sum);
-                    self.point(origin, row, &sent!(point, Temporality::Cumulative, value), touched);
+                    self.point(scope, row, &point_fields!(point, Temporality::Cumulative, value), totals);
                 }
             }
             Some(Data::Gauge(_)) | None => {}
         }
     }
 
-    fn point(&mut self, origin: &Origin<'_>, row: &MetricRow, sent: &Sent<'_>, touched: &mut Touched) {
-        let attributes = sent.attributes;
-        if sent.flags & 1 != 0 || !is_amount(sent.value) || !row.concerns(attributes) {
+    fn point(
+        &mut self,
+        scope: &ScopeIdentity<'_>,
+        row: &MetricRow,
+        fields: &PointFields<'_>,
+        totals: &mut ExportTotals,
+    ) {
+        let attributes = fields.attributes;
+        if fields.flags & 1 != 0 || !is_amount(fields.value) || !row.accepts(attributes) {
             return;
         }
-        let (start, time) = sent.times;
-        let Ok(time) = measured_at(self.now, time) else { return };
-        let stream = self.digest(origin, row.name, attributes);
-        let step = self.memory.step(stream, sent.temporality, (start, time), sent.value);
+        let (start, time) = fields.times;
+        let Ok(time) = point_time(self.now, time) else { return };
+        let stream = self.digest(scope, row.name, attributes);
+        let step = self.dedup.step(stream, fields.temporality, (start, time), fields.value);
         let mut amounts = [0.0; COLUMNS];
         let is_request = match &row.meaning {
-            Points::Number(adds) => {
-                put(&mut amounts, adds, step);
+            PointMeaning::Number(adds) => {
+                add_to(&mut amounts, adds, step);
                 false
             }
-            Points::By(key, kinds) => {
+            PointMeaning::By(key, kinds) => {
                 let kind = text(attributes, key).unwrap_or_default();
                 if let Some((_, adds)) = kinds.iter().find(|(word, _)| *word == kind) {
-                    put(&mut amounts, adds, step);
+                    add_to(&mut amounts, adds, step);
                 }
                 false
             }
-            Points::Requests(repeats) => {
+            PointMeaning::Requests(repeats) => {
                 if !repeats.is_some_and(|key| text(attributes, key).is_some()) {
-                    let (failed, limited) = outcome(attributes);
-                    count(&mut amounts, step, failed, limited);
+                    let (failed, rate_limited) = outcome(attributes);
+                    count(&mut amounts, step, failed, rate_limited);
                 }
                 true
             }
-            Points::Streams => {
+            PointMeaning::Streams => {
                 if outcome(attributes).0 {
-                    put(&mut amounts, &[Column::Errors], step);
+                    add_to(&mut amounts, &[UsageColumn::Errors], step);
                 }
                 true
             }
         };
-        let item = Item { attributes, at: self.at(time), took: None, words: &[], failed: false, tries: 0 };
-        let told = self.add(origin, row.set, &item, is_request, &amounts, Some(touched));
-        let is_answer = matches!(row.meaning, Points::Requests(_));
-        if let (Some(said), true) = (told, is_answer && step > 0.0) {
-            let (failed, limited) = outcome(attributes);
-            tell(said, origin.profile, &item, failed, limited);
+        let item = TelemetryItem { attributes, at: self.at(time), took: None, errors: &[], failed: false, attempts: 0 };
+        let telemetry = self.add(scope, row.set, &item, is_request, &amounts, Some(totals));
+        let counts_requests = matches!(row.meaning, PointMeaning::Requests(_));
+        if let (Some(telemetry), true) = (telemetry, counts_requests && step > 0.0) {
+            let (failed, rate_limited) = outcome(attributes);
+            record_outcome(telemetry, scope.profile, &item, failed, rate_limited);
         }
     }
 }

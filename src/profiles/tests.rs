@@ -10,8 +10,8 @@ use std::io::Read as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::otlp::config::{AgentRule, Price};
-use crate::otlp::wire::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Value, attribute, word};
+use crate::otlp::config::{AgentRule, ModelPrice};
+use crate::otlp::wire::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Value, attribute, string_attribute};
 use crate::otlp::{Encoding, Signal, decode};
 
 /// In place of a path: what LiteLLM's callback posts.
@@ -36,7 +36,7 @@ fn before() -> Time {
 }
 
 /// The calls that LiteLLM's callback has posted, as it posts them.
-fn callback() -> super::litellm::callback::Calls {
+fn callback() -> super::litellm::callback::CallbackCalls {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
     let mut body = Vec::new();
     let packed = std::fs::read(path).expect("a sample");
@@ -139,7 +139,7 @@ fn what_one_export_says_of_several_agents_goes_to_each() {
             span_id: vec![u8::try_from(place).expect("few"); 8],
             name: "chat".to_owned(),
             attributes: [("gen_ai.operation.name", "chat"), ("gen_ai.agent.name", agent)]
-                .map(|(key, value)| word(key, value))
+                .map(|(key, value)| string_attribute(key, value))
                 .into_iter()
                 .chain([attribute("gen_ai.usage.input_tokens", Value::IntValue(10 + place as i64))])
                 .collect(),
@@ -192,7 +192,7 @@ fn prices_and_names_come_from_the_configuration_where_telemetry_has_none() {
         agent: "builder".to_owned(),
         project: Some("shop".to_owned()),
     };
-    let price = Price { input: 1.0, output: 10.0, cache_read: Some(0.1), ..Price::default() };
+    let price = ModelPrice { input: 1.0, output: 10.0, cache_read: Some(0.1), ..ModelPrice::default() };
     let config =
         OtlpConfig { agents: vec![rule], prices: [("gpt-5*".to_owned(), price)].into(), ..OtlpConfig::default() };
     let mut profiles = Profiles::new(before(), &config);

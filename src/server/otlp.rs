@@ -64,7 +64,7 @@ fn count(own: &Own, signal: Signal, result: &Result<ExportOutcome, Failure>) {
     };
     let reason = match failure {
         Failure::Export(ExportError::Decode(OtlpDecodeError::Malformed(_))) => RejectReason::Malformed,
-        Failure::Export(ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooMany(_)))
+        Failure::Export(ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_)))
         | Failure::Unread(Unread::TooLarge(_)) => RejectReason::TooLarge,
         Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom | Unread::Slow) => {
             return count_busy(own, signal);
@@ -144,7 +144,7 @@ impl From<ExportError> for Refusal {
     fn from(error: ExportError) -> Self {
         let (status, header) = match &error {
             ExportError::Decode(OtlpDecodeError::Malformed(_)) => (StatusCode::BAD_REQUEST, None),
-            ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooMany(_)) => {
+            ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_)) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, Some((header::CONNECTION, "close")))
             }
             ExportError::Busy | ExportError::Stopped => {

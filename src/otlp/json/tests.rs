@@ -113,7 +113,7 @@ fn a_bad_value_in_json_costs_itself() {
 /// Bytes that are no text cost what is no text of them.
 #[test]
 fn texts_that_are_no_utf8_are_made_so() {
-    let attribute = wire::word("prompt", "cutXX");
+    let attribute = wire::string_attribute("prompt", "cutXX");
     let record = LogRecord { event_name: "e".to_owned(), attributes: vec![attribute], ..LogRecord::default() };
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
     let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];

@@ -1,9 +1,9 @@
-//! What LiteLLM's generic API callback posts: its calls as JSON objects, in an array, a line each, or one by itself. Each
-//! becomes a log record with the names of LiteLLM's spans, so that whichever of both comes first counts.
+//! Decodes what LiteLLM's generic API callback posts: calls as JSON objects, in an array, one per line, or a single one.
+//! Each becomes a log record with the attributes of LiteLLM's spans, so that whichever of both arrives first counts.
 //!
-//! Of a call only ids, names, numbers and the kind of an error are read; messages, answers, keys and addresses are skipped
-//! while the body is read, and an error says where it found one, never what stood there. A call that was answered from
-//! LiteLLM's cache says nothing, since no model was asked. The names are those of LiteLLM 1.106.2.
+//! Only ids, names, numbers and the type of an error are read; messages, responses, keys and addresses are skipped while
+//! the body is parsed, and an error gives a position without quoting the body. Calls that LiteLLM answered from its cache
+//! are left out, since they cost nothing. The field names are those of LiteLLM 1.106.2.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,40 +16,41 @@ use serde_json::value::RawValue;
 use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
 use crate::decode::lenient;
 use crate::otlp::wire::{
-    ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, Value, attribute, word,
+    ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, Value, attribute,
+    string_attribute,
 };
 
-/// The event that a call becomes.
+/// The event name of the log records.
 pub(super) const EVENT: &str = "litellm.callback";
-/// Most calls of one body; LiteLLM gathers 512 by default.
+/// Most calls in one body; LiteLLM batches 512 by default.
 const MAX_CALLS: usize = 10_000;
-/// Longest id or name that is looked at, in bytes.
-const MAX_WORD: usize = 1_024;
-/// The headers of an answer that are looked at, in bytes.
+/// Longest id, name or number that is read, in bytes.
+const MAX_SCALAR: usize = 1_024;
+/// Longest headers of a response that are read, in bytes.
 const MAX_HEADERS: usize = 64 * 1_024;
 
 /// The calls of a body.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Calls {
-    /// As log records, without those that a cache answered.
+pub(crate) struct CallbackCalls {
+    /// The calls as log records, without those that were answered from a cache.
     pub(crate) request: ExportLogsServiceRequest,
-    /// How many were read.
-    pub(crate) read: u64,
-    /// How many could not be.
-    pub(crate) unread: usize,
+    /// Calls that were accepted, cached ones included.
+    pub(crate) accepted: u64,
+    /// Calls that were rejected: no objects of a call, or too many for one body.
+    pub(crate) malformed: usize,
 }
 
-/// Why nothing of a body was read; it quotes nothing.
+/// Why a body was rejected. Never quotes the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallbackError {
-    /// It is no JSON.
+    /// The body is not JSON.
     #[error(
-        "the body is not what LiteLLM's generic API callback posts, JSON objects in an array or a line each, at line {line} column {column}"
+        "expected JSON objects, in an array or one per line, as LiteLLM's generic API callback posts them, at line {line} column {column}"
     )]
     NotJson {
         /// The line, counted from 1.
         line: usize,
-        /// The column.
+        /// The column, counted from 1.
         column: usize,
     },
 }
@@ -60,14 +61,14 @@ impl From<serde_json::Error> for CallbackError {
     }
 }
 
-/// Reads the calls of a body, which `producer` posts.
-pub(crate) fn decode(producer: &[KeyValue], body: &[u8]) -> Result<Calls, CallbackError> {
-    lenient::Body::new(body).read(|text| decode_text(producer, text))
+/// Decodes the calls of a body; `resource` identifies who posted it.
+pub(crate) fn decode(resource: &[KeyValue], body: &[u8]) -> Result<CallbackCalls, CallbackError> {
+    lenient::Body::new(body).read(|text| decode_text(resource, text))
 }
 
-fn decode_text(producer: &[KeyValue], body: &str) -> Result<Calls, CallbackError> {
+fn decode_text(resource: &[KeyValue], body: &str) -> Result<CallbackCalls, CallbackError> {
     let is_array = body.trim_start().starts_with('[');
-    let mut found = Found::default();
+    let mut found = RawCalls::default();
     if is_array {
         found = serde_json::from_str(body)?;
     } else {
@@ -75,56 +76,58 @@ fn decode_text(producer: &[KeyValue], body: &str) -> Result<Calls, CallbackError
             found.add(call?);
         }
     }
-    let mut calls = Calls { request: ExportLogsServiceRequest::default(), read: 0, unread: found.over };
+    let mut calls =
+        CallbackCalls { request: ExportLogsServiceRequest::default(), accepted: 0, malformed: found.surplus };
     let mut log_records = Vec::new();
     for call in found.calls {
-        match serde_json::from_str::<Call<'_>>(call.get()).ok().and_then(|call| call.record()) {
-            Some(Told::Record(record)) => log_records.push(record),
-            Some(Told::Cached) => {}
+        match serde_json::from_str::<LitellmCall<'_>>(call.get()).ok().and_then(|call| call.record()) {
+            Some(ParsedCall::Record(record)) => log_records.push(record),
+            Some(ParsedCall::Cached) => {}
             None => {
-                calls.unread += 1;
+                calls.malformed += 1;
                 continue;
             }
         }
-        calls.read += 1;
+        calls.accepted += 1;
     }
-    let mut attributes = producer.to_vec();
-    attributes.push(word("service.name", PROFILE.name));
+    let mut attributes = resource.to_vec();
+    attributes.push(string_attribute("service.name", PROFILE.name));
     let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
     let resource = Some(Resource { attributes, ..Resource::default() });
     calls.request.resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
     Ok(calls)
 }
 
-/// The calls of a body, unread, and how many more there are.
+/// The calls of a body before they are parsed.
 #[derive(Default)]
-struct Found<'a> {
+struct RawCalls<'a> {
     calls: Vec<&'a RawValue>,
-    over: usize,
+    /// Calls beyond [`MAX_CALLS`].
+    surplus: usize,
 }
 
-impl<'a> Found<'a> {
+impl<'a> RawCalls<'a> {
     fn add(&mut self, call: &'a RawValue) {
         if self.calls.len() < MAX_CALLS {
             self.calls.push(call);
         } else {
-            self.over += 1;
+            self.surplus += 1;
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Found<'de> {
+impl<'de> Deserialize<'de> for RawCalls<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Elements;
         impl<'de> Visitor<'de> for Elements {
-            type Value = Found<'de>;
+            type Value = RawCalls<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an array of calls")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-                let mut found = Found::default();
+                let mut found = RawCalls::default();
                 while let Some(call) = elements.next_element()? {
                     found.add(call);
                 }
@@ -135,16 +138,16 @@ impl<'de> Deserialize<'de> for Found<'de> {
     }
 }
 
-/// What a call that was read says.
-enum Told {
+/// A call that was parsed.
+enum ParsedCall {
     Record(LogRecord),
-    /// Nothing: no model was asked.
+    /// It was answered from a cache.
     Cached,
 }
 
-/// A call: the fields that are read; every other one is skipped unread.
+/// The fields of a call that are read.
 #[derive(Deserialize)]
-struct Call<'a> {
+struct LitellmCall<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     litellm_call_id: Option<&'a RawValue>,
@@ -165,7 +168,7 @@ struct Call<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct Metadata<'a> {
+struct CallMetadata<'a> {
     #[serde(borrow)]
     user_api_key_alias: Option<&'a RawValue>,
     user_api_key_team_alias: Option<&'a RawValue>,
@@ -174,20 +177,20 @@ struct Metadata<'a> {
     usage_object: Option<&'a RawValue>,
 }
 
-/// What a caller says of itself, or the headers that it sent.
+/// The metadata of a caller, or the headers that it sent.
 #[derive(Default, Deserialize)]
-struct Requester<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
+struct CallerFields<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
 
-impl<'a> Requester<'a> {
-    /// The value of that name in any letter case, as headers have it.
+impl<'a> CallerFields<'a> {
+    /// The value of that name, ignoring letter case as in headers.
     fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 
-/// The provider's own count, of which the sums are in the call itself.
+/// The parts of the provider's usage object that the call does not repeat.
 #[derive(Default, Deserialize)]
-struct Used<'a> {
+struct UsageObject<'a> {
     #[serde(borrow)]
     prompt_tokens_details: Option<&'a RawValue>,
     completion_tokens_details: Option<&'a RawValue>,
@@ -195,7 +198,7 @@ struct Used<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct Details<'a> {
+struct TokenDetails<'a> {
     #[serde(borrow)]
     cached_tokens: Option<&'a RawValue>,
     cache_creation_tokens: Option<&'a RawValue>,
@@ -203,39 +206,39 @@ struct Details<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct Fault<'a> {
+struct ErrorInformation<'a> {
     #[serde(borrow)]
     error_code: Option<&'a RawValue>,
     error_class: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
-struct Hidden<'a> {
+struct CallbackHiddenParams<'a> {
     #[serde(borrow)]
     additional_headers: Option<&'a RawValue>,
 }
 
-impl Call<'_> {
-    /// What it says; nothing when it does not say how it ended.
-    fn record(&self) -> Option<Told> {
+impl LitellmCall<'_> {
+    /// The log record of the call; `None` when it has no status.
+    fn record(&self) -> Option<ParsedCall> {
         let is_failed = match &*text(self.status)? {
             "success" => false,
             "failure" => true,
             _ => return None,
         };
         if self.cache_hit.is_some_and(|hit| hit.get() == "true") {
-            return Some(Told::Cached);
+            return Some(ParsedCall::Cached);
         }
-        let metadata: Metadata<'_> = inner(self.metadata);
-        let caller: Requester<'_> = inner(metadata.requester_metadata);
-        let headers: Requester<'_> = inner(metadata.requester_custom_headers);
+        let metadata: CallMetadata<'_> = inner(self.metadata);
+        let caller: CallerFields<'_> = inner(metadata.requester_metadata);
+        let headers: CallerFields<'_> = inner(metadata.requester_custom_headers);
         let session = headers.get("x-claude-code-session-id");
         let session = session.or(caller.get("session_id")).or(headers.get("x-litellm-session-id"));
-        let used: Used<'_> = inner(metadata.usage_object);
-        let (asked, answered): (Details<'_>, Details<'_>) =
-            (inner(used.prompt_tokens_details), inner(used.completion_tokens_details));
-        let hidden: Hidden<'_> = inner(self.hidden_params);
-        let created = asked.cache_creation_tokens.filter(|it| it.get() != "null");
+        let usage: UsageObject<'_> = inner(metadata.usage_object);
+        let (prompt, completion): (TokenDetails<'_>, TokenDetails<'_>) =
+            (inner(usage.prompt_tokens_details), inner(usage.completion_tokens_details));
+        let hidden: CallbackHiddenParams<'_> = inner(self.hidden_params);
+        let created = prompt.cache_creation_tokens.filter(|it| it.get() != "null");
         let mut attributes = Vec::with_capacity(16);
         for (key, value) in [
             (CALL_ID, self.litellm_call_id),
@@ -251,30 +254,30 @@ impl Call<'_> {
             ("metadata.user_api_key_team_alias", metadata.user_api_key_team_alias),
             ("gen_ai.usage.input_tokens", self.prompt_tokens),
             ("gen_ai.usage.output_tokens", self.completion_tokens),
-            ("gen_ai.usage.cache_read.input_tokens", asked.cached_tokens),
-            ("gen_ai.usage.cache_creation.input_tokens", created.or(used.cache_creation_input_tokens)),
-            ("gen_ai.usage.reasoning.output_tokens", answered.reasoning_tokens),
+            ("gen_ai.usage.cache_read.input_tokens", prompt.cached_tokens),
+            ("gen_ai.usage.cache_creation.input_tokens", created.or(usage.cache_creation_input_tokens)),
+            ("gen_ai.usage.reasoning.output_tokens", completion.reasoning_tokens),
             ("gen_ai.cost.total_cost", self.response_cost),
         ] {
             attributes.extend(scalar(value).map(|value| attribute(key, value)));
         }
         if is_failed {
-            let fault: Fault<'_> = inner(self.error_information);
-            attributes.extend(scalar(fault.error_code).map(|code| attribute("error.code", code)));
-            let class = scalar(fault.error_class).unwrap_or_else(|| Value::StringValue("failure".to_owned()));
+            let error: ErrorInformation<'_> = inner(self.error_information);
+            attributes.extend(scalar(error.error_code).map(|code| attribute("error.code", code)));
+            let class = scalar(error.error_class).unwrap_or_else(|| Value::StringValue("failure".to_owned()));
             attributes.push(attribute("error.type", class));
         }
-        // They say how often it was sent again, and how far the provider's limits are used up.
+        // They report retries and what is left of the provider's rate limits.
         if let Some(headers) = hidden.additional_headers.filter(|headers| headers.get().len() <= MAX_HEADERS) {
             let only = format!("{{\"additional_headers\": {}}}", headers.get());
             attributes.push(attribute(HIDDEN_PARAMS, Value::StringValue(only)));
         }
         let seconds = |value| text(value).and_then(|it| it.parse::<f64>().ok());
-        let (began, ended) = (seconds(self.start_time), seconds(self.end_time));
-        if let (Some(began), Some(ended)) = (began, ended) {
-            attributes.push(attribute("duration_ms", Value::DoubleValue((ended - began) * 1e3)));
+        let (started, ended) = (seconds(self.start_time), seconds(self.end_time));
+        if let (Some(started), Some(ended)) = (started, ended) {
+            attributes.push(attribute("duration_ms", Value::DoubleValue((ended - started) * 1e3)));
         }
-        Some(Told::Record(LogRecord {
+        Some(ParsedCall::Record(LogRecord {
             time_unix_nano: (ended.unwrap_or_default() * 1e9) as u64,
             event_name: EVENT.to_owned(),
             attributes,
@@ -283,12 +286,12 @@ impl Call<'_> {
     }
 }
 
-/// The fields of an object; none of what is no object.
+/// The fields of an object; the default for anything else.
 fn inner<'a, T: Default + Deserialize<'a>>(value: Option<&'a RawValue>) -> T {
     value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or_default()
 }
 
-/// A text or a number as text; not empty.
+/// A string that is not empty, or a number as text.
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     match scalar(value)? {
         Value::StringValue(text) => Some(Cow::Owned(text)),
@@ -297,15 +300,15 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A text or a number.
+/// A string that is not empty, or a number.
 fn scalar(value: Option<&RawValue>) -> Option<Value> {
     let value = value?.get();
-    if value.len() > MAX_WORD {
+    if value.len() > MAX_SCALAR {
         return None;
     }
     match value.bytes().next()? {
         b'"' => {
-            // Half a surrogate pair passes where it is not looked at.
+            // Unpaired surrogates are accepted by the parser of the body, and rejected by this one.
             let read = serde_json::from_str(value).ok();
             let read = read.or_else(|| serde_json::from_str(&lenient::rewrite(value.as_bytes())?).ok());
             read.filter(|text: &String| !text.is_empty()).map(Value::StringValue)

@@ -6,7 +6,7 @@ use crate::otlp::wire::{
     Data, ExponentialHistogram, ExponentialHistogramDataPoint, ExportLogsServiceRequest, ExportMetricsServiceRequest,
     Histogram, HistogramDataPoint, InstrumentationScope, LogRecord, Metric, Number, NumberDataPoint, Resource,
     ResourceLogs, ResourceMetrics, ScopeLogs, ScopeMetrics, Status, Sum, Summary, SummaryDataPoint, attribute, span,
-    word,
+    string_attribute,
 };
 
 const DELTA: i32 = 1;
@@ -17,7 +17,7 @@ const CLIENT: (&str, &str) = ("desk", "opentelemetry.instrumentation.openai_v2")
 const PROXY: (&str, &str) = ("litellm", "litellm");
 
 fn words(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(key, text)| word(key, text)).collect()
+    pairs.iter().map(|(key, text)| string_attribute(key, text)).collect()
 }
 
 /// A moment after the start, in nanoseconds.
@@ -428,7 +428,7 @@ fn an_unknown_price_is_never_zero() {
     }
     assert_eq!(heard(&mut listener(), &[request("0.5")]).1, Some(0.5));
     // The list of the configuration says it, and not once more when the tool says it itself.
-    let price = Price { input: 1.0, ..Price::default() };
+    let price = ModelPrice { input: 1.0, ..ModelPrice::default() };
     let config = OtlpConfig { prices: [("m".to_owned(), price)].into(), ..OtlpConfig::default() };
     let mut profiles = Profiles::new(before(), &config);
     assert_eq!(heard(&mut profiles, &[by_span(1)]).1, Some(1.0));
@@ -477,7 +477,7 @@ fn one_model_is_one_group_by_whatever_name_it_comes() {
     let models: std::collections::BTreeSet<&str> = said.iter().filter_map(|it| it.model.as_deref()).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["claude-opus-5-5"]);
     // Nor does it matter by which name its price is listed.
-    let price = Price { input: 1e6, ..Price::default() };
+    let price = ModelPrice { input: 1e6, ..ModelPrice::default() };
     let config = OtlpConfig { prices: [("anthropic/claude-*".to_owned(), price)].into(), ..OtlpConfig::default() };
     assert_eq!(heard(&mut Profiles::new(before(), &config), &[by(1, routes[2])]).1, Some(1.0));
 }

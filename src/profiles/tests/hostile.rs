@@ -208,7 +208,7 @@ proptest! {
     #[test]
     fn whatever_is_sent_only_adds_and_names_agents(sent in prop::collection::vec(exports(), 1..8)) {
         let config = OtlpConfig {
-            prices: [("*".to_owned(), Price { input: 1.0, output: 2.0, ..Price::default() })].into(),
+            prices: [("*".to_owned(), ModelPrice { input: 1.0, output: 2.0, ..ModelPrice::default() })].into(),
             ..OtlpConfig::default()
         };
         let mut profiles = Profiles::new(before(), &config);

@@ -1,17 +1,17 @@
 //! One stream: whether a point of it counts, and what the point adds to the series that it feeds.
 
-use super::super::naming::Shape;
-use super::super::sequence::{Intervals, Runs, Total, known_start};
+use super::super::naming::SuffixRule;
+use super::super::sequence::{CumulativeStream, CumulativeValue, DeltaStream, known_start};
 use super::super::wire::Temporality;
 use crate::model::telemetry::{Buckets, MetricKind, MetricSeries, MetricValue};
 use crate::model::{RejectReason, Time};
 
 /// A series whose buckets nobody has used for so long may get other ones.
-const BUCKETS_LAST: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+const BUCKETS_STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
-/// What the numbers of a family mean. Families of one name must agree on it.
+/// What the numbers of a family mean. FamilyTable of one name must agree on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum OtlpMetricType {
     /// Stands for itself; the last one holds.
     Gauge,
     /// Only grows.
@@ -26,7 +26,7 @@ pub(super) enum Meaning {
     Summary,
 }
 
-impl Meaning {
+impl OtlpMetricType {
     pub(super) const fn kind(self) -> MetricKind {
         match self {
             Self::Counter => MetricKind::Counter,
@@ -36,31 +36,31 @@ impl Meaning {
         }
     }
 
-    pub(super) const fn shape(self) -> Shape {
+    pub(super) const fn suffix_rule(self) -> SuffixRule {
         match self {
-            Self::Counter => Shape::Counter,
-            Self::Gauge => Shape::Gauge,
-            _ => Shape::Other,
+            Self::Counter => SuffixRule::Counter,
+            Self::Gauge => SuffixRule::Gauge,
+            _ => SuffixRule::Other,
         }
     }
 }
 
 /// What is known of one stream.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamEntry {
     pub(super) family: u32,
     pub(super) slot: u32,
     /// What of it was counted.
-    pub(super) counted: Counted,
+    pub(super) counted: StreamState,
     /// When it was last heard of.
     pub(super) seen: Time,
     /// What it counts towards the cap.
-    pub(super) weight: u32,
+    pub(super) series_count: u32,
 }
 
 /// What of a stream was counted; the next point is counted from it.
 #[derive(Debug)]
-pub(super) enum Counted {
+pub(super) enum StreamState {
     /// Of what stands for itself, and of what goes up and down: the last point.
     Last {
         /// When its counting began, in nanoseconds; 0 is unknown.
@@ -71,26 +71,25 @@ pub(super) enum Counted {
         value: f64,
     },
     /// Of deltas: their time.
-    Deltas(Intervals),
+    Delta(DeltaStream),
     /// Of what grows from a start.
-    Totals(Runs<MetricValue>),
+    Cumulative(CumulativeStream<MetricValue>),
 }
 
-impl Counted {
+impl StreamState {
     /// Nothing yet.
-    pub(super) fn nothing(meaning: Meaning, temporality: Temporality) -> Self {
-        match (meaning, temporality) {
-            (Meaning::Gauge | Meaning::Summary, _) | (Meaning::UpDown, Temporality::Cumulative) => {
-                Self::Last { start: 0, time: 0, value: 0.0 }
-            }
-            (_, Temporality::Delta) => Self::Deltas(Intervals::default()),
-            (_, Temporality::Cumulative) => Self::Totals(Runs::default()),
+    pub(super) fn new(metric_type: OtlpMetricType, temporality: Temporality) -> Self {
+        match (metric_type, temporality) {
+            (OtlpMetricType::Gauge | OtlpMetricType::Summary, _)
+            | (OtlpMetricType::UpDown, Temporality::Cumulative) => Self::Last { start: 0, time: 0, value: 0.0 },
+            (_, Temporality::Delta) => Self::Delta(DeltaStream::default()),
+            (_, Temporality::Cumulative) => Self::Cumulative(CumulativeStream::default()),
         }
     }
 }
 
-impl Total for MetricValue {
-    fn covers(&self, earlier: &Self) -> bool {
+impl CumulativeValue for MetricValue {
+    fn can_follow(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (Self::Number(now), Self::Number(earlier)) => now >= earlier,
             (Self::Histogram(now), Self::Histogram(earlier)) => {
@@ -109,7 +108,7 @@ impl Total for MetricValue {
         }
     }
 
-    fn size(&self) -> f64 {
+    fn magnitude(&self) -> f64 {
         match self {
             Self::Number(number) => *number,
             Self::Histogram(buckets) => buckets.counts.iter().map(|count| *count as f64).sum(),
@@ -128,30 +127,30 @@ fn sums_fit((earlier, now): (f64, f64), is_same: bool, below_zero: bool) -> bool
 
 /// Takes in a point of `stream` that was measured at `time` and counts from `start`, and adds what is new of it to
 /// `series`.
-pub(super) fn feed(
+pub(super) fn accumulate(
     now: Time,
     series: &mut MetricSeries,
-    stream: &mut Stream,
-    meaning: Meaning,
+    stream: &mut StreamEntry,
+    metric_type: OtlpMetricType,
     (start, time): (u64, u64),
     value: MetricValue,
 ) -> Result<(), RejectReason> {
-    let others = other_buckets(&series.value, &value);
-    if others && now.since(series.seen) < BUCKETS_LAST {
+    let has_other_buckets = other_buckets(&series.value, &value);
+    if has_other_buckets && now.since(series.seen) < BUCKETS_STALE_AFTER {
         return Err(RejectReason::Buckets);
     }
     match &mut stream.counted {
-        Counted::Last { start: since, time: last, value: held } => {
+        StreamState::Last { start: since, time: last, value: held } => {
             if time <= *last {
                 return Err(if time == *last { RejectReason::Duplicate } else { RejectReason::Stale });
             }
             let start = known_start(start, time);
-            if meaning == Meaning::UpDown && start != 0 && start < *since {
+            if metric_type == OtlpMetricType::UpDown && start != 0 && start < *since {
                 return Err(RejectReason::Stale);
             }
             match (&mut series.value, value) {
-                (MetricValue::Number(shown), MetricValue::Number(number)) if meaning == Meaning::UpDown => {
-                    *shown = moved(*shown, *held, number);
+                (MetricValue::Number(shown), MetricValue::Number(number)) if metric_type == OtlpMetricType::UpDown => {
+                    *shown = advanced(*shown, *held, number);
                     *held = number;
                 }
                 (shown @ MetricValue::Number(_), value @ MetricValue::Number(_))
@@ -160,14 +159,14 @@ pub(super) fn feed(
             }
             (*since, *last) = (start.max(*since), time);
         }
-        Counted::Deltas(intervals) => {
-            intervals.take(start, time)?;
-            add(&mut series.value, &value, None, others)?;
+        StreamState::Delta(intervals) => {
+            intervals.insert(start, time)?;
+            add(&mut series.value, &value, None, has_other_buckets)?;
         }
-        Counted::Totals(runs) => {
-            let place = runs.judge(start, time, &value)?;
-            add(&mut series.value, &value, runs.value(place), others)?;
-            runs.note(place, start, time, value);
+        StreamState::Cumulative(sequences) => {
+            let place = sequences.classify(start, time, &value)?;
+            add(&mut series.value, &value, sequences.value(place), has_other_buckets)?;
+            sequences.record(place, start, time, value);
         }
     }
     Ok(())
@@ -183,16 +182,16 @@ fn add(
     shown: &mut MetricValue,
     value: &MetricValue,
     last: Option<&MetricValue>,
-    begins_anew: bool,
+    replaces_buckets: bool,
 ) -> Result<(), RejectReason> {
     match (shown, value) {
         (MetricValue::Number(shown), MetricValue::Number(value)) => {
             let last = if let Some(MetricValue::Number(last)) = last { *last } else { 0.0 };
-            *shown = moved(*shown, last, *value);
+            *shown = advanced(*shown, last, *value);
         }
         (MetricValue::Histogram(shown), MetricValue::Histogram(value)) => {
-            if begins_anew {
-                **shown = empty(value);
+            if replaces_buckets {
+                **shown = empty_buckets(value);
             }
             let last = if let Some(MetricValue::Histogram(last)) = last { Some(last) } else { None };
             add_buckets(shown, value, last.map(|last| &**last));
@@ -207,7 +206,7 @@ fn add(
 }
 
 /// What is shown once a stream went from `last` to `value`; a series that shows one stream shows its very number.
-fn moved(shown: f64, last: f64, value: f64) -> f64 {
+fn advanced(shown: f64, last: f64, value: f64) -> f64 {
     if shown == last { value } else { shown + (value - last) }
 }
 
@@ -229,7 +228,7 @@ fn add_buckets(shown: &mut Buckets, value: &Buckets, last: Option<&Buckets>) {
 }
 
 /// Nothing observed, in the same buckets.
-pub(super) fn empty(value: &Buckets) -> Buckets {
+pub(super) fn empty_buckets(value: &Buckets) -> Buckets {
     let counts = vec![0; value.counts.len()].into_boxed_slice();
     Buckets { bounds: value.bounds.clone(), counts, sum: 0.0 }
 }

@@ -1,11 +1,11 @@
-//! All streams and the series that they feed: points in, what the page shows out. Pure; `now` is an argument.
+//! All streams and the series that they accumulate: points in, what the page shows out. Pure; `now` is an argument.
 //!
 //! A stream is what its sender tells apart: producer, library, metric and all attributes. A series is what the page
-//! tells apart. Several streams may feed one series, whose value is then what they have counted together. Refuses what
+//! tells apart. Several streams may accumulate one series, whose value is then what they have counted together. Refuses what
 //! would pass the caps, and what would make a series count a thing twice.
 
+mod accumulate;
 mod family;
-mod feed;
 #[cfg(test)]
 mod tests;
 
@@ -15,51 +15,51 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Dropped, OtlpConfig};
-use super::identity::{Hash, Label, LabelRules};
+use super::config::{DropPatterns, OtlpConfig};
+use super::identity::{LabelRules, LabelSource, StreamHasher};
 use super::outcome::ExportOutcome;
-use super::point::{Point, measured_at};
+use super::point::{OtlpPoint, point_time};
 use super::wire::{self, Data, ExportMetricsServiceRequest, InstrumentationScope, Metric, Resource, Temporality};
 use crate::model::telemetry::{MetricValue, Telemetry};
 use crate::model::{RejectReason, Time};
-use family::{Families, weight};
-use feed::{Counted, Meaning, Stream, feed};
+use accumulate::{OtlpMetricType, StreamEntry, StreamState, accumulate};
+use family::{FamilyTable, series_count};
 
 /// Gauges that nobody has sent for so long are not shown: two of the longest usual export intervals.
-const GAUGES_LAST: Duration = Duration::from_secs(10 * 60);
+const GAUGE_STALE_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// Streams by identity, whose hash is the identity itself.
-type Streams = HashMap<u64, Stream, BuildHasherDefault<Itself>>;
+type Streams = HashMap<u64, StreamEntry, BuildHasherDefault<IdentityHasher>>;
 
 /// All streams and series.
 #[derive(Debug)]
 pub struct StreamTable {
-    hash: Hash,
+    hash: StreamHasher,
     rules: LabelRules,
     config: OtlpConfig,
     streams: Streams,
-    /// Numbers kept for streams, as far as they count towards the cap.
-    kept: usize,
-    families: Families,
+    /// Numbers series_used for streams, as far as they count towards the cap.
+    series_used: usize,
+    families: FamilyTable,
     generation: u64,
 }
 
 /// What the metrics of one producer and library have in common.
-struct Origin<'a> {
+struct ScopeContext<'a> {
     resource: &'a Resource,
     scope: &'a InstrumentationScope,
     identity: u64,
     /// The same of the one process that exports.
     instance: u64,
     /// Made when the first stream of it is new.
-    labels: OnceCell<Vec<Label>>,
+    labels: OnceCell<Vec<LabelSource>>,
 }
 
 /// What the points of one metric have in common.
-struct Context<'a> {
-    origin: &'a Origin<'a>,
+struct MetricContext<'a> {
+    scope: &'a ScopeContext<'a>,
     metric: &'a Metric,
-    meaning: Meaning,
+    metric_type: OtlpMetricType,
     temporality: Temporality,
     identity: u64,
 }
@@ -68,12 +68,12 @@ impl StreamTable {
     /// An empty table; `key` is random, so that nobody can choose identities.
     pub fn new(key: u64, config: &OtlpConfig) -> Self {
         Self {
-            hash: Hash::new(key),
+            hash: StreamHasher::new(key),
             rules: rules(config),
             config: config.clone(),
             streams: Streams::default(),
-            kept: 0,
-            families: Families::default(),
+            series_used: 0,
+            families: FamilyTable::default(),
             generation: 0,
         }
     }
@@ -83,7 +83,7 @@ impl StreamTable {
         let labels = |config: &OtlpConfig| (config.drop_attributes.clone(), config.max_labels, config.max_label_length);
         if labels(&self.config) != labels(config) {
             self.rules = rules(config);
-            (self.streams, self.kept, self.families) = Default::default();
+            (self.streams, self.series_used, self.families) = Default::default();
             self.generation += 1;
         }
         self.config = config.clone();
@@ -91,7 +91,7 @@ impl StreamTable {
 
     /// Takes in an export.
     pub fn apply(&mut self, now: Time, request: &ExportMetricsServiceRequest) -> ExportOutcome {
-        let mut taken = ExportOutcome::default();
+        let mut outcome = ExportOutcome::default();
         let (no_resource, no_scope) = (Resource::default(), InstrumentationScope::default());
         for producer in &request.resource_metrics {
             let resource = producer.resource.as_ref().unwrap_or(&no_resource);
@@ -103,102 +103,110 @@ impl StreamTable {
                 let attributes = self.hash.attributes(&scope.attributes);
                 let within = |producer| self.hash.of(&[&scope.name, &scope.version], &[producer, attributes]);
                 let (identity, instance) = (within(identity), within(instance));
-                let origin = Origin { resource, scope, identity, instance, labels: OnceCell::new() };
+                let scope = ScopeContext { resource, scope, identity, instance, labels: OnceCell::new() };
                 for metric in &library.metrics {
-                    self.metric(now, &origin, metric, &mut taken);
+                    self.metric(now, &scope, metric, &mut outcome);
                 }
             }
         }
         self.generation += 1;
-        taken
+        outcome
     }
 
-    fn metric(&mut self, now: Time, origin: &Origin<'_>, metric: &Metric, taken: &mut ExportOutcome) {
-        let (meaning, temporality) = match &metric.data {
+    fn metric(&mut self, now: Time, scope: &ScopeContext<'_>, metric: &Metric, outcome: &mut ExportOutcome) {
+        let (metric_type, temporality) = match &metric.data {
             None => return,
-            Some(Data::Gauge(_)) => (Meaning::Gauge, Some(Temporality::Cumulative)),
+            Some(Data::Gauge(_)) => (OtlpMetricType::Gauge, Some(Temporality::Cumulative)),
             Some(Data::Sum(sum)) => {
-                let meaning = if sum.is_monotonic { Meaning::Counter } else { Meaning::UpDown };
-                (meaning, Temporality::of(sum.aggregation_temporality))
+                let metric_type = if sum.is_monotonic { OtlpMetricType::Counter } else { OtlpMetricType::UpDown };
+                (metric_type, Temporality::of(sum.aggregation_temporality))
             }
-            Some(Data::Histogram(it)) => (Meaning::Histogram, Temporality::of(it.aggregation_temporality)),
-            Some(Data::ExponentialHistogram(it)) => (Meaning::Exponential, Temporality::of(it.aggregation_temporality)),
-            Some(Data::Summary(_)) => (Meaning::Summary, Some(Temporality::Cumulative)),
+            Some(Data::Histogram(it)) => (OtlpMetricType::Histogram, Temporality::of(it.aggregation_temporality)),
+            Some(Data::ExponentialHistogram(it)) => {
+                (OtlpMetricType::Exponential, Temporality::of(it.aggregation_temporality))
+            }
+            Some(Data::Summary(_)) => (OtlpMetricType::Summary, Some(Temporality::Cumulative)),
         };
         let Some(temporality) = temporality else {
-            return taken.reject(RejectReason::Temporality, wire::points(metric));
+            return outcome.reject(RejectReason::Temporality, wire::point_count(metric));
         };
         // What a process has counted stays counted when another takes its place; what it held is held no more.
-        let producer = if meaning == Meaning::UpDown { origin.instance } else { origin.identity };
-        let numbers = [producer, meaning as u64, temporality as u64];
+        let producer = if metric_type == OtlpMetricType::UpDown { scope.instance } else { scope.identity };
+        let numbers = [producer, metric_type as u64, temporality as u64];
         let identity = self.hash.of(&[&metric.name, &metric.unit], &numbers);
-        let context = Context { origin, metric, meaning, temporality, identity };
+        let context = MetricContext { scope, metric, metric_type, temporality, identity };
         match &metric.data {
             None => {}
-            Some(Data::Gauge(gauge)) => self.points(now, &context, &gauge.data_points, taken),
-            Some(Data::Sum(sum)) => self.points(now, &context, &sum.data_points, taken),
-            Some(Data::Histogram(histogram)) => self.points(now, &context, &histogram.data_points, taken),
-            Some(Data::ExponentialHistogram(histogram)) => self.points(now, &context, &histogram.data_points, taken),
-            Some(Data::Summary(summary)) => self.points(now, &context, &summary.data_points, taken),
+            Some(Data::Gauge(gauge)) => self.points(now, &context, &gauge.data_points, outcome),
+            Some(Data::Sum(sum)) => self.points(now, &context, &sum.data_points, outcome),
+            Some(Data::Histogram(histogram)) => self.points(now, &context, &histogram.data_points, outcome),
+            Some(Data::ExponentialHistogram(histogram)) => self.points(now, &context, &histogram.data_points, outcome),
+            Some(Data::Summary(summary)) => self.points(now, &context, &summary.data_points, outcome),
         }
     }
 
-    fn points<P: Point>(&mut self, now: Time, context: &Context<'_>, points: &[P], taken: &mut ExportOutcome) {
+    fn points<P: OtlpPoint>(
+        &mut self,
+        now: Time,
+        context: &MetricContext<'_>,
+        points: &[P],
+        outcome: &mut ExportOutcome,
+    ) {
         for point in points {
-            taken.add(self.point(now, context, point));
+            outcome.add(self.point(now, context, point));
         }
     }
 
-    fn point<P: Point>(&mut self, now: Time, context: &Context<'_>, point: &P) -> Result<(), RejectReason> {
+    fn point<P: OtlpPoint>(&mut self, now: Time, context: &MetricContext<'_>, point: &P) -> Result<(), RejectReason> {
         let identity = context.identity.wrapping_add(self.hash.attributes(point.attributes()));
         if point.flags() & 1 != 0 {
-            self.end(identity);
+            self.mark_stale(identity);
             return Ok(());
         }
         let (start, time) = point.times();
-        let time = measured_at(now, time)?;
+        let time = point_time(now, time)?;
         let value = point.value()?;
         if let MetricValue::Number(number) = value
-            && context.meaning == Meaning::Counter
+            && context.metric_type == OtlpMetricType::Counter
             && !(number >= 0.0 && number.is_finite())
         {
             return Err(RejectReason::Value);
         }
         let (family, slot) = match self.streams.get(&identity) {
             Some(stream) => (stream.family, stream.slot),
-            None => self.admit(now, context, point, identity, &value)?,
+            None => self.create_stream(now, context, point, identity, &value)?,
         };
         let (Some(stream), Some(series)) = (self.streams.get_mut(&identity), self.families.series_mut(family, slot))
         else {
             return Err(RejectReason::Conflict);
         };
-        feed(now, series, stream, context.meaning, (start, time), value)?;
+        accumulate(now, series, stream, context.metric_type, (start, time), value)?;
         (series.seen, stream.seen) = (now, now);
         Ok(())
     }
 
     /// Finds or makes the series of a stream that is new, within the caps.
     #[cold]
-    fn admit<P: Point>(
+    fn create_stream<P: OtlpPoint>(
         &mut self,
         now: Time,
-        context: &Context<'_>,
+        context: &MetricContext<'_>,
         point: &P,
         identity: u64,
         value: &MetricValue,
     ) -> Result<(u32, u32), RejectReason> {
-        let weight = weight(value);
-        if self.kept + weight > self.config.max_series {
+        let series_count = series_count(value);
+        if self.series_used + series_count > self.config.max_series {
             return Err(RejectReason::SeriesCap);
         }
-        let origin = context.origin;
-        let common = origin.labels.get_or_init(|| self.rules.origin(origin.resource, origin.scope));
+        let scope = context.scope;
+        let common = scope.labels.get_or_init(|| self.rules.scope_labels(scope.resource, scope.scope));
         let labels = self.rules.series(common, point.attributes()).map_err(|_| RejectReason::Labels)?;
-        let place = self.families.place(now, context.metric, context.meaning, labels, value, &self.config)?;
+        let place = self.families.place(now, context.metric, context.metric_type, labels, value, &self.config)?;
         let (family, slot) = place;
-        self.kept += weight;
-        let counted = Counted::nothing(context.meaning, context.temporality);
-        let stream = Stream { family, slot, counted, seen: now, weight: weight as u32 };
+        self.series_used += series_count;
+        let counted = StreamState::new(context.metric_type, context.temporality);
+        let stream = StreamEntry { family, slot, counted, seen: now, series_count: series_count as u32 };
         self.streams.insert(identity, stream);
         Ok(place)
     }
@@ -214,18 +222,18 @@ impl StreamTable {
             return;
         }
         let Ok(Some(labels)) = self.rules.target(resource) else { return };
-        if self.kept < self.config.max_series
+        if self.series_used < self.config.max_series
             && let Ok((family, slot)) = self.families.target(now, labels, &self.config)
         {
-            self.kept += 1;
-            let counted = Counted::nothing(Meaning::Gauge, Temporality::Cumulative);
-            let stream = Stream { family, slot, counted, seen: now, weight: 1 };
+            self.series_used += 1;
+            let counted = StreamState::new(OtlpMetricType::Gauge, Temporality::Cumulative);
+            let stream = StreamEntry { family, slot, counted, seen: now, series_count: 1 };
             self.streams.insert(identity, stream);
         }
     }
 
     /// The producer says that the stream is over: a gauge is no longer shown, what was counted stays counted.
-    fn end(&mut self, identity: u64) {
+    fn mark_stale(&mut self, identity: u64) {
         if let Some(stream) = self.streams.get(&identity)
             && let Some(series) = self.families.series_mut(stream.family, stream.slot)
         {
@@ -236,14 +244,14 @@ impl StreamTable {
     /// Forgets streams that were not heard of for as long as is configured, and series that nobody feeds any more.
     pub fn expire(&mut self, now: Time) {
         let before = now.minus(self.config.forget_after);
-        let (families, kept) = (&mut self.families, &mut self.kept);
+        let (families, series_used) = (&mut self.families, &mut self.series_used);
         let known = self.streams.len();
         self.streams.retain(|_, stream| {
             if stream.seen >= before {
                 return true;
             }
-            *kept = kept.saturating_sub(stream.weight as usize);
-            families.leave(stream.family, stream.slot, &stream.counted);
+            *series_used = series_used.saturating_sub(stream.series_count as usize);
+            families.release(stream.family, stream.slot, &stream.counted);
             false
         });
         if self.streams.len() < known {
@@ -261,24 +269,24 @@ impl StreamTable {
         Arc::new(Telemetry {
             generation: self.generation,
             families: self.families.publish(),
-            gauges_since: now.minus(GAUGES_LAST),
+            gauges_since: now.minus(GAUGE_STALE_AFTER),
         })
     }
 }
 
 fn rules(config: &OtlpConfig) -> LabelRules {
     LabelRules {
-        dropped: Dropped::new(&config.drop_attributes),
-        most: config.max_labels,
-        longest: config.max_label_length,
+        dropped: DropPatterns::new(&config.drop_attributes),
+        max_labels: config.max_labels,
+        max_length: config.max_label_length,
     }
 }
 
 /// A hash that is its input: identities are mixed already.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Itself(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for Itself {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -3,28 +3,28 @@
 //! An empty data point is two bytes on the wire and a hundred in memory, so that a body within its limit could fill it.
 //! Refuses to find mistakes: what is malformed is passed over, and its reader says what is wrong.
 
-use super::schema::{FIELDS, Kind, Message};
+use super::schema::{FIELDS, FieldKind, SchemaMessage};
 
 /// A deeper message is refused by its reader.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// What a number in a list takes.
-const NUMBER: usize = size_of::<u64>();
+const NUMBER_SIZE: usize = size_of::<u64>();
 
 /// What a text in a list takes, without its letters.
-const TEXT: usize = size_of::<String>();
+const TEXT_SIZE: usize = size_of::<String>();
 
 /// For how many messages a list has room once it holds one; then it doubles. The reader makes lists so.
-const ROOM: usize = 4;
+const INITIAL_CAPACITY: usize = 4;
 
-/// Whether the messages of a protobuf body take `most` bytes at most, without their texts.
-pub(super) fn fits(message: &'static Message, body: &[u8], most: usize) -> bool {
-    let mut left = most;
-    weigh(body, message, DEEPEST, &mut left).is_some()
+/// Whether the messages of a protobuf body take `limit` bytes at limit, without their texts.
+pub(super) fn fits(message: &'static SchemaMessage, body: &[u8], limit: usize) -> bool {
+    let mut left = limit;
+    charge(body, message, MAX_DEPTH, &mut left).is_some()
 }
 
 /// Takes what the fields of `body` need from what is `left`; `None` when that is not enough.
-fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut usize) -> Option<()> {
+fn charge(mut body: &[u8], message: &'static SchemaMessage, deeper: usize, left: &mut usize) -> Option<()> {
     let mut lists = [0; FIELDS];
     // What can't be read is malformed.
     while let Some((key, rest)) = varint(body) {
@@ -32,23 +32,25 @@ fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut u
         let is_bytes = key & 7 == 2;
         if let Some(known) = message.field(key >> 3) {
             let nested = match known.kind {
-                Kind::Message(id) if is_bytes && deeper > 0 => Some(id.message()),
+                FieldKind::Message(id) if is_bytes && deeper > 0 => Some(id.message()),
                 _ => None,
             };
             if known.is_list {
                 let count = lists.get_mut(known.number as usize)?;
                 let more = match known.kind {
-                    Kind::Message(_) | Kind::Text => growth(*count) * nested.map_or(TEXT, |nested| nested.size),
+                    FieldKind::Message(_) | FieldKind::Text => {
+                        growth(*count) * nested.map_or(TEXT_SIZE, |nested| nested.size)
+                    }
                     // Numbers in a row, of a byte each where they are small.
-                    Kind::Uint64 if is_bytes => value.len() * NUMBER,
+                    FieldKind::Uint64 if is_bytes => value.len() * NUMBER_SIZE,
                     _ if is_bytes => value.len(),
-                    _ => NUMBER,
+                    _ => NUMBER_SIZE,
                 };
                 *left = left.checked_sub(more)?;
                 *count += 1;
             }
             if let Some(nested) = nested {
-                weigh(value, nested, deeper - 1, left)?;
+                charge(value, nested, deeper - 1, left)?;
             }
         }
         body = rest;
@@ -59,8 +61,8 @@ fn weigh(mut body: &[u8], message: &'static Message, deeper: usize, left: &mut u
 /// For how many more messages a list of `count` makes room when one is added.
 const fn growth(count: usize) -> usize {
     match count {
-        0 => ROOM,
-        _ if count >= ROOM && count.is_power_of_two() => count,
+        0 => INITIAL_CAPACITY,
+        _ if count >= INITIAL_CAPACITY && count.is_power_of_two() => count,
         _ => 0,
     }
 }
@@ -116,7 +118,7 @@ mod tests {
         let body = points(10_000);
         assert!(body.len() < 21_000);
         let exact = 16_384 * size_of::<NumberDataPoint>()
-            + ROOM * (size_of::<Metric>() + size_of::<ScopeMetrics>() + size_of::<ResourceMetrics>());
+            + INITIAL_CAPACITY * (size_of::<Metric>() + size_of::<ScopeMetrics>() + size_of::<ResourceMetrics>());
         assert!(fits(request(Signal::Metrics), &body, exact));
         assert!(!fits(request(Signal::Metrics), &body, exact - 1));
         // As logs it is another tree.
@@ -181,7 +183,7 @@ mod tests {
         let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
         let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
         let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
-        let least = 50 * ROOM * size_of::<AnyValue>();
+        let least = 50 * INITIAL_CAPACITY * size_of::<AnyValue>();
         assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 3_000));
     }
 
@@ -189,7 +191,7 @@ mod tests {
     fn taken(request: &ExportMetricsServiceRequest) -> usize {
         let scopes = request.resource_metrics.iter().flat_map(|it| &it.scope_metrics);
         let metrics = || scopes.clone().flat_map(|it| &it.metrics);
-        let points = metrics().map(wire::points).sum::<usize>();
+        let points = metrics().map(wire::point_count).sum::<usize>();
         request.resource_metrics.len() * size_of::<ResourceMetrics>()
             + scopes.clone().count() * size_of::<ScopeMetrics>()
             + metrics().count() * size_of::<Metric>()
@@ -200,11 +202,11 @@ mod tests {
         #[test]
         fn rubbish_is_passed_over_and_more_memory_never_fits_less(
             body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..200),
-            signal in 0..3_usize, most in 0..4_000_usize, more in 0..4_000_usize,
+            signal in 0..3_usize, limit in 0..4_000_usize, more in 0..4_000_usize,
         ) {
             let message = request(Signal::ALL[signal]);
             prop_assert!(fits(message, &body, usize::MAX), "what is malformed is its reader's to refuse");
-            prop_assert!(!fits(message, &body, most) || fits(message, &body, most + more));
+            prop_assert!(!fits(message, &body, limit) || fits(message, &body, limit + more));
         }
 
         #[test]
@@ -225,7 +227,7 @@ mod tests {
             let (taken, body) = (taken(&request_of), request_of.encode_to_vec());
             let message = request(Signal::Metrics);
             prop_assert!(taken == 0 || !fits(message, &body, taken - 1), "{taken} bytes are needed at least");
-            // Lists have room for four, and then for twice what they hold at most.
+            // Lists have room for four, and then for twice what they hold at limit.
             prop_assert!(fits(message, &body, 4 * taken), "four times {taken} bytes are enough");
         }
     }

@@ -1,4 +1,4 @@
-//! Families and their series: who has which name, who feeds which series, and what of it is shared with readers.
+//! FamilyTable and their series: who has which name, who feeds which series, and what of it is published with readers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::super::config::OtlpConfig;
 use super::super::naming;
 use super::super::wire::Metric;
-use super::feed::{Counted, Meaning, empty};
+use super::accumulate::{OtlpMetricType, StreamState, empty_buckets};
 use crate::model::telemetry::{ExponentialHistogram, MetricFamily, MetricKind, MetricSeries, MetricValue};
 use crate::model::{RejectReason, Time};
 use crate::text::clean;
 
-/// Longest help text that is kept, in bytes.
+/// Longest help text that is series_used, in bytes.
 const MAX_HELP: usize = 512;
 /// What an exponential histogram counts towards the cap: about half of the buckets that it may have.
 const EXPONENTIAL: usize = 44;
 
 /// What a value counts towards the caps: the series that it is on the page.
-pub(super) fn weight(value: &MetricValue) -> usize {
+pub(super) fn series_count(value: &MetricValue) -> usize {
     match value {
         MetricValue::Number(_) => 1,
         MetricValue::Histogram(buckets) => buckets.counts.len() + 2,
@@ -28,48 +28,48 @@ pub(super) fn weight(value: &MetricValue) -> usize {
 
 /// All families.
 #[derive(Debug, Default)]
-pub(super) struct Families {
-    places: Vec<Option<Family>>,
+pub(super) struct FamilyTable {
+    entries: Vec<Option<FamilyEntry>>,
     free: Vec<u32>,
     /// Every name that a family uses or could use on a page, and its place.
     names: HashMap<String, u32>,
     /// What all series count towards the cap.
-    weight: usize,
+    series_count: usize,
 }
 
 #[derive(Debug)]
-struct Family {
+struct FamilyEntry {
     family: MetricFamily,
-    meaning: Meaning,
+    metric_type: OtlpMetricType,
     by_labels: BTreeMap<Arc<str>, u32>,
-    /// How many streams feed the series in each slot, and what it counts towards the cap.
-    fed: Vec<(u32, usize)>,
-    weight: usize,
+    /// How many streams accumulate the series in each slot, and what it counts towards the cap.
+    slots: Vec<(u32, usize)>,
+    series_count: usize,
     /// What readers were given; none once something changed.
-    shared: Option<Arc<MetricFamily>>,
-    /// Whether series came or went since it was last shared.
-    reordered: bool,
+    published: Option<Arc<MetricFamily>>,
+    /// Whether series came or went since it was last published.
+    order_changed: bool,
 }
 
-impl Families {
+impl FamilyTable {
     /// The series in `slot` of the family at `place`, for a change.
     pub(super) fn series_mut(&mut self, place: u32, slot: u32) -> Option<&mut MetricSeries> {
-        let family = self.places.get_mut(place as usize)?.as_mut()?;
-        family.shared = None;
+        let family = self.entries.get_mut(place as usize)?.as_mut()?;
+        family.published = None;
         family.family.series.get_mut(slot)
     }
 
-    /// The series with `labels` of the metric, found or made, and fed by one stream more.
+    /// The series with `labels` of the metric, found or made, and slots by one stream more.
     pub(super) fn place(
         &mut self,
         now: Time,
         metric: &Metric,
-        meaning: Meaning,
+        metric_type: OtlpMetricType,
         labels: String,
         value: &MetricValue,
         config: &OtlpConfig,
     ) -> Result<(u32, u32), RejectReason> {
-        let name = naming::metric(&metric.name, &metric.unit, meaning.shape());
+        let name = naming::metric(&metric.name, &metric.unit, metric_type.suffix_rule());
         if name.is_empty() {
             return Err(RejectReason::Name);
         }
@@ -77,7 +77,7 @@ impl Families {
             "" => format!("OpenTelemetry metric {}", clean(&metric.name, MAX_HELP)),
             described => described.to_owned(),
         };
-        self.enter(now, &name, meaning, help, labels, value, config)
+        self.enter(now, &name, metric_type, help, labels, value, config)
     }
 
     /// The series of `target_info` with `labels`.
@@ -89,7 +89,7 @@ impl Families {
     ) -> Result<(u32, u32), RejectReason> {
         let help = || "Attributes of who sent the metrics of the same job and instance".to_owned();
         let one = MetricValue::Number(1.0);
-        let (place, slot) = self.enter(now, "target_info", Meaning::Gauge, help, labels, &one, config)?;
+        let (place, slot) = self.enter(now, "target_info", OtlpMetricType::Gauge, help, labels, &one, config)?;
         if let Some(series) = self.series_mut(place, slot) {
             series.value = one;
         }
@@ -101,102 +101,109 @@ impl Families {
         &mut self,
         now: Time,
         name: &str,
-        meaning: Meaning,
+        metric_type: OtlpMetricType,
         help: impl FnOnce() -> String,
         labels: String,
         value: &MetricValue,
         config: &OtlpConfig,
     ) -> Result<(u32, u32), RejectReason> {
-        let place = self.family(name, meaning, help)?;
-        let Some(Some(family)) = self.places.get_mut(place as usize) else { return Err(RejectReason::Conflict) };
+        let place = self.family(name, metric_type, help)?;
+        let Some(Some(family)) = self.entries.get_mut(place as usize) else { return Err(RejectReason::Conflict) };
         if let Some(slot) = family.by_labels.get(labels.as_str()) {
-            if let Some((feeders, _)) = family.fed.get_mut(*slot as usize) {
-                *feeders += 1;
+            if let Some((streams, _)) = family.slots.get_mut(*slot as usize) {
+                *streams += 1;
             }
             return Ok((place, *slot));
         }
-        let weight = weight(value);
-        if self.weight + weight > config.max_series || family.weight + weight > config.max_series_per_metric {
+        let series_count = series_count(value);
+        if self.series_count + series_count > config.max_series
+            || family.series_count + series_count > config.max_series_per_metric
+        {
             if family.by_labels.is_empty() {
                 self.remove(place);
             }
             return Err(RejectReason::SeriesCap);
         }
-        self.weight += weight;
-        family.weight += weight;
-        (family.shared, family.reordered) = (None, true);
+        self.series_count += series_count;
+        family.series_count += series_count;
+        (family.published, family.order_changed) = (None, true);
         let labels: Arc<str> = Arc::from(labels);
-        let series = MetricSeries { labels: Arc::clone(&labels), value: nothing(value), seen: now };
+        let series = MetricSeries { labels: Arc::clone(&labels), value: initial_value(value), seen: now };
         let slot = family.family.series.insert_with(|_| series);
         family.by_labels.insert(labels, slot);
-        if family.fed.len() <= slot as usize {
-            family.fed.resize(slot as usize + 1, (0, 0));
+        if family.slots.len() <= slot as usize {
+            family.slots.resize(slot as usize + 1, (0, 0));
         }
-        if let Some(fed) = family.fed.get_mut(slot as usize) {
-            *fed = (1, weight);
+        if let Some(slots) = family.slots.get_mut(slot as usize) {
+            *slots = (1, series_count);
         }
         Ok((place, slot))
     }
 
     /// The place of the family `name`, found or made.
-    fn family(&mut self, name: &str, meaning: Meaning, help: impl FnOnce() -> String) -> Result<u32, RejectReason> {
+    fn family(
+        &mut self,
+        name: &str,
+        metric_type: OtlpMetricType,
+        help: impl FnOnce() -> String,
+    ) -> Result<u32, RejectReason> {
         if let Some(place) = self.names.get(name) {
-            let known = self.places.get(*place as usize).and_then(Option::as_ref);
-            let same = known.is_some_and(|known| known.meaning == meaning && &*known.family.name == name);
+            let known = self.entries.get(*place as usize).and_then(Option::as_ref);
+            let same = known.is_some_and(|known| known.metric_type == metric_type && &*known.family.name == name);
             return if same { Ok(*place) } else { Err(RejectReason::Conflict) };
         }
-        let names = used(name, meaning.kind());
+        let names = reserved_names(name, metric_type.kind());
         if names.iter().any(|name| self.names.contains_key(name)) {
             return Err(RejectReason::Conflict);
         }
         let family = MetricFamily {
             name: Arc::from(name),
-            kind: meaning.kind(),
+            kind: metric_type.kind(),
             help: Arc::from(help()),
             series: Default::default(),
             order: Arc::from([]),
         };
-        let family = Family {
+        let family = FamilyEntry {
             family,
-            meaning,
+            metric_type,
             by_labels: BTreeMap::new(),
-            fed: Vec::new(),
-            weight: 0,
-            shared: None,
-            reordered: true,
+            slots: Vec::new(),
+            series_count: 0,
+            published: None,
+            order_changed: true,
         };
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
-                self.places.push(None);
-                (self.places.len() - 1) as u32
+                self.entries.push(None);
+                (self.entries.len() - 1) as u32
             }
         };
-        if let Some(free) = self.places.get_mut(place as usize) {
+        if let Some(free) = self.entries.get_mut(place as usize) {
             *free = Some(family);
         }
         self.names.extend(names.into_iter().map(|name| (name, place)));
         Ok(place)
     }
 
-    /// A stream that fed the series in `slot` is forgotten; with its last stream, the series is.
-    pub(super) fn leave(&mut self, place: u32, slot: u32, counted: &Counted) {
-        let Some(Some(family)) = self.places.get_mut(place as usize) else { return };
-        let Some((feeders, weight)) = family.fed.get_mut(slot as usize) else { return };
-        *feeders = feeders.saturating_sub(1);
-        family.shared = None;
-        if *feeders > 0 {
+    /// A stream that slots the series in `slot` is forgotten; with its last stream, the series is.
+    pub(super) fn release(&mut self, place: u32, slot: u32, counted: &StreamState) {
+        let Some(Some(family)) = self.entries.get_mut(place as usize) else { return };
+        let Some((streams, series_count)) = family.slots.get_mut(slot as usize) else { return };
+        *streams = streams.saturating_sub(1);
+        family.published = None;
+        if *streams > 0 {
             // What a producer that is gone held is held no more.
-            if let (Meaning::UpDown, Counted::Last { value: last, .. }) = (family.meaning, counted)
+            if let (OtlpMetricType::UpDown, StreamState::Last { value: last, .. }) = (family.metric_type, counted)
                 && let Some(MetricSeries { value: MetricValue::Number(shown), .. }) = family.family.series.get_mut(slot)
             {
                 *shown -= last;
             }
             return;
         }
-        self.weight = self.weight.saturating_sub(*weight);
-        family.weight = family.weight.saturating_sub(*weight);
-        family.reordered = true;
+        self.series_count = self.series_count.saturating_sub(*series_count);
+        family.series_count = family.series_count.saturating_sub(*series_count);
+        family.order_changed = true;
         if let Some(series) = family.family.series.remove(slot) {
             family.family.series.release(slot);
             family.by_labels.remove(&series.labels);
@@ -207,8 +214,8 @@ impl Families {
     }
 
     fn remove(&mut self, place: u32) {
-        if let Some(Some(family)) = self.places.get_mut(place as usize).map(Option::take) {
-            for name in used(&family.family.name, family.family.kind) {
+        if let Some(Some(family)) = self.entries.get_mut(place as usize).map(Option::take) {
+            for name in reserved_names(&family.family.name, family.family.kind) {
                 self.names.remove(&name);
             }
             self.free.push(place);
@@ -217,24 +224,24 @@ impl Families {
 
     /// All families by name, as readers get them. What did not change is what they got before.
     pub(super) fn publish(&mut self) -> Vec<Arc<MetricFamily>> {
-        let mut all: Vec<Arc<MetricFamily>> = self.places.iter_mut().flatten().map(Family::publish).collect();
+        let mut all: Vec<Arc<MetricFamily>> = self.entries.iter_mut().flatten().map(FamilyEntry::publish).collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }
 }
 
-impl Family {
+impl FamilyEntry {
     fn publish(&mut self) -> Arc<MetricFamily> {
-        if std::mem::take(&mut self.reordered) {
+        if std::mem::take(&mut self.order_changed) {
             self.family.order = self.by_labels.values().copied().collect();
         }
-        let Self { shared, family, .. } = self;
-        Arc::clone(shared.get_or_insert_with(|| Arc::new(family.clone())))
+        let Self { published, family, .. } = self;
+        Arc::clone(published.get_or_insert_with(|| Arc::new(family.clone())))
     }
 }
 
 /// Every name that a family may have on a page in either format, so that no two families share one.
-fn used(name: &str, kind: MetricKind) -> Vec<String> {
+fn reserved_names(name: &str, kind: MetricKind) -> Vec<String> {
     let suffixes: &[&str] = match kind {
         MetricKind::Counter => &["", "_total", "_created"],
         MetricKind::Gauge => &[""],
@@ -245,11 +252,11 @@ fn used(name: &str, kind: MetricKind) -> Vec<String> {
     suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
 }
 
-/// What a series of this kind shows before it was fed.
-fn nothing(value: &MetricValue) -> MetricValue {
+/// What a series of this kind shows before it was slots.
+fn initial_value(value: &MetricValue) -> MetricValue {
     match value {
         MetricValue::Number(_) => MetricValue::Number(0.0),
-        MetricValue::Histogram(buckets) => MetricValue::Histogram(Box::new(empty(buckets))),
+        MetricValue::Histogram(buckets) => MetricValue::Histogram(Box::new(empty_buckets(buckets))),
         MetricValue::Exponential(_) => MetricValue::Exponential(Box::new(ExponentialHistogram::empty())),
         MetricValue::Summary(summary) => MetricValue::Summary(summary.clone()),
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::otlp::wire::{
     Buckets, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, KeyValue,
-    Number, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, word,
+    Number, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, string_attribute,
 };
 
 const DELTA: i32 = 1;
@@ -17,7 +17,7 @@ const NOW: Time = Time::from_millis(1_000_000);
 const S: u64 = 1_000_000_000;
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    pairs.iter().map(|(key, text)| word(key, text)).collect()
+    pairs.iter().map(|(key, text)| string_attribute(key, text)).collect()
 }
 
 fn number(attributes: &[(&str, &str)], start: u64, time: u64, value: f64) -> NumberDataPoint {
@@ -400,7 +400,7 @@ fn a_snapshot_keeps_what_it_saw() {
     apply(&mut table, point(1, 1.0));
     let before = table.snapshot(NOW);
     let same = table.snapshot(NOW);
-    assert!(Arc::ptr_eq(&before.families[0], &same.families[0]), "what did not change is shared");
+    assert!(Arc::ptr_eq(&before.families[0], &same.families[0]), "what did not change is published");
     apply(&mut table, point(2, 1.0));
     let value = |telemetry: &Telemetry| match telemetry.families[0].series.iter().next().expect("one").value {
         MetricValue::Number(value) => value,
@@ -467,6 +467,6 @@ proptest! {
         }
         table.expire(NOW.plus(Duration::from_secs(99_999_999)));
         prop_assert_eq!(table.streams(), 0);
-        prop_assert_eq!((table.kept, shown(&mut table)), (0, String::new()));
+        prop_assert_eq!((table.series_used, shown(&mut table)), (0, String::new()));
     }
 }
