@@ -20,7 +20,7 @@ use lookout::model::{
     Agent, AgentStatus, Alert, AlertState, Fingerprint, HistoryRow, Level, Notice, NoticeKind, Slab, Snapshot, Subject,
     Task, Time,
 };
-use lookout::store::{Commit, History, Ledger, Save};
+use lookout::store::{Commit, FleetSave, History, Ledger};
 
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 const AGENTS: usize = 10_000;
@@ -115,7 +115,7 @@ async fn saves(directory: &Path) {
         }
         let snapshot = Arc::new(Snapshot { at: NOW, agents: agents.clone(), ..Snapshot::default() });
         let (cpu_before, before) = (cpu_seconds(), Instant::now());
-        history.save(Save { snapshot, agents: all.clone(), ..Save::default() }).unwrap();
+        history.save(FleetSave { snapshot, agents: all.clone(), ..FleetSave::default() }).unwrap();
         history.flush().await.unwrap();
         // The first round inserts; those after it are what a running fleet costs.
         if round > 0 {

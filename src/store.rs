@@ -1,9 +1,8 @@
-//! What must outlive the process: the ledger with its outbox, and history with the fleet's saved state.
+//! What must outlive the process: alerts and the outbox (the ledger), history and the saved state of the fleet.
 //!
-//! Two SQLite files, each on a thread of its own behind a bounded queue: the ledger is durable before a send
-//! begins, history is written in bulk and never delays it. Both can be read with `sqlite3` while lookout runs.
-//! A recording of what comes in, when one is wanted, is a third file.
-//! Refuses to decide anything: it keeps what it is given and gives it back.
+//! Two SQLite files, each written by a thread of its own behind a bounded queue. The ledger is durable before a
+//! notification is sent; history is written in bulk and never delays a notification. Both can be read with `sqlite3`
+//! while lookout runs. An optional recording of all input is a third file.
 
 pub mod config;
 mod database;
@@ -20,34 +19,37 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{ClosedFilter, History, HistoryEntry, HistoryHandle, Save, Saved, UsageBody};
-pub use ledger::{Commit, Ledger, LedgerCounts, LedgerHandle, LostNotice, Receipt, Restored, Settled};
+pub use history::{ClosedFilter, FleetSave, History, HistoryEntry, HistoryHandle, SavedFleet, UsageBody};
+pub use ledger::{
+    Commit, CommitReceipt, Ledger, LedgerCounts, LedgerHandle, LostNotice, NoticeOutcome, RestoredLedger,
+};
 pub use record::Recorder;
 
 use crate::clock::Clock;
 
-/// Both files, open. Cheap to clone.
+/// Handles of both open files. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// Alerts and what people are owed.
+    /// Alerts, and the outbox of notifications whose delivery is pending.
     pub ledger: LedgerHandle,
-    /// What happened, and the fleet as it is.
+    /// Past status changes and alerts, and the saved state of the fleet.
     pub history: HistoryHandle,
 }
 
 impl Store {
-    /// Opens both files (or both in memory, when the configuration names none) and returns what they knew.
+    /// Opens both files and returns their content. Both are in memory when the configuration names no path.
     ///
-    /// The directory must exist. A damaged file is set aside, see [`Restored::damaged`] and [`Saved::damaged`].
-    pub fn open(config: &StoreConfig, clock: &Clock) -> Result<(Self, Restored, Saved), StoreError> {
+    /// The directory must exist. A damaged file is moved aside, see [`RestoredLedger::damaged`] and [`SavedFleet::damaged`].
+    pub fn open(config: &StoreConfig, clock: &Clock) -> Result<(Self, RestoredLedger, SavedFleet), StoreError> {
         let StoreConfig { path, retention, .. } = config;
-        let [of_ledger, of_history] = config.sizes();
-        let (ledger, restored) = Ledger::open(path.as_deref(), *retention, of_ledger, clock.clone())?;
-        let (history, saved) = History::open(config.history_path().as_deref(), *retention, of_history, clock.clone())?;
+        let [ledger_size, history_size] = config.sizes();
+        let (ledger, restored) = Ledger::open(path.as_deref(), *retention, ledger_size, clock.clone())?;
+        let (history, saved) =
+            History::open(config.history_path().as_deref(), *retention, history_size, clock.clone())?;
         Ok((Self { ledger, history }, restored, saved))
     }
 
-    /// Keeps rows for as long, and files as small, as `config` says from now on; where they are does not change.
+    /// Applies the retention and the size limit of a reloaded `config`. A new path takes effect at the next start only.
     pub fn configure(&self, config: &StoreConfig) {
         self.ledger.set_retention(config.retention);
         self.history.set_retention(config.retention);
@@ -56,16 +58,16 @@ impl Store {
         self.history.set_max_size(history);
     }
 
-    /// Waits until a thread of the store has ended, and names it.
+    /// Waits until a thread of the store has ended and returns its name.
     pub async fn ended(&self) -> &'static str {
         tokio::select! {
-            () = self.ledger.ended() => "the ledger's thread",
-            () = self.history.ended() => "a thread of history",
+            () = self.ledger.ended() => "ledger thread",
+            () = self.history.ended() => "history thread",
         }
     }
 
-    /// Writes all that was handed over, folds the logs into the files and closes them, within `within`.
-    /// What did not make it by then is still written if the process lives long enough.
+    /// Writes what is queued, checkpoints the write-ahead logs and closes the files. Returns an error after `within`;
+    /// the threads go on writing for as long as the process lives.
     pub async fn close(self, within: Duration) -> Result<(), StoreError> {
         let late = |path: &std::path::Path| StoreError::Late { path: path.to_owned(), within };
         let ledger = async { tokio::time::timeout(within, self.ledger.close()).await };

@@ -87,7 +87,7 @@ pub(super) async fn remembering(
     if !fresh.is_empty() {
         // A disk that fails is logged by the store, which tries again; one that hangs must not keep the program from
         // starting.
-        drop(tokio::time::timeout(FIRST_WRITE, history.remember(fresh)).await);
+        drop(tokio::time::timeout(FIRST_WRITE, history.save_counting(fresh)).await);
     }
     profiles
 }

@@ -29,7 +29,7 @@ use crate::notify::Receiver;
 use crate::notify::config::ReceiverConfig;
 use crate::rules::RuleSet;
 use crate::store::ledger;
-use crate::store::record::{Reading, Recorded};
+use crate::store::record::{EntryContent, RecordingReader};
 
 /// Most notices of one side.
 const MAX_NOTICES: u32 = 1_000_000;
@@ -153,7 +153,7 @@ fn receivers(config: &Config) -> anyhow::Result<Vec<ReceiverPolicy>> {
 /// Plays the recording at `path` on every side at once.
 fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
     let shown = || path.display().to_string();
-    let mut reading = Reading::open(path).with_context(|| format!("open {}", shown()))?;
+    let mut reading = RecordingReader::open(path).with_context(|| format!("open {}", shown()))?;
     let mut played = Played::default();
     let mut last: Option<Time> = None;
     while let Some(entry) = reading.next_entry().with_context(|| format!("read {}", shown()))? {
@@ -163,9 +163,9 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
         if is_first {
             played.from = now;
         }
-        match entry.what {
-            Recorded::Start if is_first => played.starts += 1,
-            Recorded::Start => {
+        match entry.content {
+            EntryContent::Start if is_first => played.starts += 1,
+            EntryContent::Start => {
                 played.starts += 1;
                 for side in &mut *sides {
                     if let Some(simulation) = &mut side.simulation {
@@ -173,9 +173,9 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
                     }
                 }
             }
-            Recorded::Stop => {}
-            Recorded::Dropped(count) => played.dropped += count,
-            Recorded::RecordedInput(arrival) => {
+            EntryContent::Stop => {}
+            EntryContent::Dropped(count) => played.dropped += count,
+            EntryContent::Input(arrival) => {
                 played.arrivals += 1;
                 let mut is_read = true;
                 for side in &mut *sides {
@@ -209,7 +209,7 @@ fn note_source(simulation: &Simulation, arrival: &RecordedInput, unknown: &mut B
 
 /// What the outbox says was told while the recording was made.
 fn told_before(path: &Path, played: &Played) -> anyhow::Result<Vec<Arc<Notice>>> {
-    let told = ledger::told(path, played.from, played.until, MAX_NOTICES)
+    let told = ledger::read_outbox(path, played.from, played.until, MAX_NOTICES)
         .with_context(|| format!("read what was told from {}", path.display()))?;
     Ok(told.into_iter().filter(is_of_the_fleet).map(Arc::new).collect())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::alerts::Effects;
 use crate::model::{Alert, AlertCounts, Fingerprint, Notice, Silence};
-use crate::store::{Commit, LedgerCounts, LedgerHandle, Settled, StoreError};
+use crate::store::{Commit, LedgerCounts, LedgerHandle, NoticeOutcome, StoreError};
 
 /// How long a commit may take before its notices are sent all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(super) struct Committer {
     /// So many of the first notices were sent though they could not be written; they still are to be.
     sent: usize,
     answers: Vec<Answer>,
-    settled: Vec<(Arc<str>, Settled)>,
+    settled: Vec<(Arc<str>, NoticeOutcome)>,
     silences: Vec<Silence>,
     silences_over: Vec<Arc<str>>,
     counts: LedgerCounts,
@@ -98,7 +98,7 @@ impl Committer {
         }
         self.undispatched += notices.len();
         self.notices.extend(notices);
-        self.counts = LedgerCounts { raised: counts.raised, fired: counts.fired };
+        self.counts = LedgerCounts { by_level: counts.raised, fired: counts.fired };
         self.is_dirty = true;
     }
 
@@ -113,7 +113,7 @@ impl Committer {
     }
 
     /// Ticks off notices for the same reason.
-    pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &Settled) {
+    pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &NoticeOutcome) {
         self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), settled.clone())));
         self.is_dirty = true;
     }
@@ -131,7 +131,7 @@ impl Committer {
     }
 
     /// Ticks off a notice of which only the key is known.
-    pub(super) fn settle_key(&mut self, key: Arc<str>, settled: Settled) {
+    pub(super) fn settle_key(&mut self, key: Arc<str>, settled: NoticeOutcome) {
         self.settled.push((key, settled));
         self.is_dirty = true;
     }
@@ -181,11 +181,11 @@ impl Committer {
         let answers = std::mem::take(&mut self.answers);
         let commit = Commit {
             alerts: self.alerts.drain().map(|(_, alert)| alert).collect(),
-            forget: self.forget.drain().collect(),
+            delete: self.forget.drain().collect(),
             notices,
-            settled: std::mem::take(&mut self.settled),
+            outcomes: std::mem::take(&mut self.settled),
             silences: std::mem::take(&mut self.silences),
-            silences_over: std::mem::take(&mut self.silences_over),
+            ended_silences: std::mem::take(&mut self.silences_over),
             counts: Some(self.counts),
         };
         self.is_dirty = false;
@@ -212,12 +212,12 @@ impl Committer {
     /// Takes back what the ledger had no room for; its notices are sent all the same.
     fn take_back(&mut self, commit: Commit) {
         self.alerts = commit.alerts.into_iter().map(|alert| (alert.fingerprint, alert)).collect();
-        self.forget = commit.forget.into_iter().collect();
+        self.forget = commit.delete.into_iter().collect();
         self.sent = commit.notices.len();
         self.notices = commit.notices;
-        self.settled = commit.settled;
+        self.settled = commit.outcomes;
         self.silences = commit.silences;
-        self.silences_over = commit.silences_over;
+        self.silences_over = commit.ended_silences;
         self.is_dirty = true;
     }
 }

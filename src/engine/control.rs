@@ -75,7 +75,7 @@ impl Engine {
         match done {
             Ok(_) => {
                 if let Some(recorder) = &self.recorder {
-                    recorder.note(now, arrival);
+                    recorder.record(now, arrival);
                 }
                 self.committer.answer_after_commit(move || drop(reply.send(Ok(()))));
             }

@@ -42,7 +42,7 @@ impl Engine {
         match event {
             Bulk::State(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
-                    recorder.note(now, RecordedInput::State(body));
+                    recorder.record(now, RecordedInput::State(body));
                 }
                 if update.agents.len() > PART {
                     self.applying = Some(Applying::State(update.into(), turn, reply));
@@ -53,7 +53,7 @@ impl Engine {
             }
             Bulk::Usage(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
-                    recorder.note(now, RecordedInput::Usage(body.clone()));
+                    recorder.record(now, RecordedInput::Usage(body.clone()));
                 }
                 if update.usage.len() > PART {
                     let UsageBatch { project, usage, rejected } = update;
@@ -147,7 +147,7 @@ impl Engine {
             self.own.stopped(stop.budget.as_str());
         }
         if let Some(recorder) = &self.recorder {
-            recorder.note(now, RecordedInput::Hook(hook.clone()));
+            recorder.record(now, RecordedInput::Hook(hook.clone()));
         }
         let taken = self.update(now, Event::Hook(hook));
         self.count(InputKind::Hooks, &taken);
@@ -160,7 +160,7 @@ impl Engine {
         if let Some(recorder) = &self.recorder {
             let result = report.result.as_ref().map(|batches| batches.iter().map(ingest::encode_state).collect());
             let result = result.map_err(Clone::clone);
-            recorder.note(now, RecordedInput::Poll { source: Arc::clone(&report.source), result });
+            recorder.record(now, RecordedInput::Poll { source: Arc::clone(&report.source), result });
         }
         let (source, is_ok) = (Arc::clone(&report.source), report.result.is_ok());
         let before = self.machine.fleet().last_error(&source);

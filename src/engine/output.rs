@@ -7,13 +7,13 @@ use super::{Engine, ReceiverView, View};
 use crate::machine::AlertEffects;
 use crate::model::{Notice, Time};
 use crate::notify::Dispatcher;
-use crate::store::Save;
+use crate::store::FleetSave;
 
 impl Engine {
     /// Hands what became of alerts to ledger and history, and counts it.
     pub(super) fn release_alerts(&mut self, effects: AlertEffects) {
         let AlertEffects { mut ledger, notices, closed, unheard } = effects;
-        self.store.history.decide(std::mem::take(&mut ledger.decisions));
+        self.store.history.record_decisions(std::mem::take(&mut ledger.decisions));
         for announcement in ledger.announcements.drain(..) {
             tracing::warn!(announcement = &*announcement, "announced to the receivers");
         }
@@ -60,7 +60,7 @@ impl Engine {
         }
         let snapshot = self.machine.snapshot(now);
         let unsaved = self.machine.unsaved();
-        let save = Save {
+        let save = FleetSave {
             snapshot,
             agents: unsaved.agents.take(),
             components: unsaved.components.take(),

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::machine::Event;
 use crate::model::{Notice, Report};
-use crate::store::Settled;
+use crate::store::NoticeOutcome;
 
 impl Engine {
     /// Takes over what came of a delivery.
@@ -12,12 +12,12 @@ impl Engine {
         let now = self.now();
         drop(self.step(now, Event::Delivery(&report)));
         match report {
-            Report::Delivered(outcome, _) => self.committer.settle(&outcome.notices, &Settled::Delivered),
+            Report::Delivered(outcome, _) => self.committer.settle(&outcome.notices, &NoticeOutcome::Delivered),
             Report::Superseded(outcome) | Report::Deferred(outcome) => {
-                self.committer.settle(&outcome.notices, &Settled::Superseded);
+                self.committer.settle(&outcome.notices, &NoticeOutcome::Superseded);
             }
             Report::GaveUp(outcome, error) => {
-                let dead = Settled::Dead { reason: error.reason, message: error.message };
+                let dead = NoticeOutcome::Dead { reason: error.reason, message: error.message };
                 self.committer.settle(&outcome.notices, &dead);
             }
             Report::Failed { .. } => {}

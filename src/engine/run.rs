@@ -17,7 +17,7 @@ use crate::machine::{Event, Machine, Memory, Observed};
 use crate::metrics::Own;
 use crate::model::{AlertState, Fingerprint, Hook, Notice, Report, SendReason, Time};
 use crate::notify::Dispatcher;
-use crate::store::{LostNotice, Recorder, Restored, Saved, Settled, Store, UsageBody};
+use crate::store::{LostNotice, NoticeOutcome, Recorder, RestoredLedger, SavedFleet, Store, UsageBody};
 
 /// How often what changed is handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -43,9 +43,9 @@ pub struct Parts {
     /// What outlives the process, and what it knew.
     pub store: Store,
     /// The ledger's memory.
-    pub restored: Restored,
+    pub restored: RestoredLedger,
     /// The fleet's memory.
-    pub saved: Saved,
+    pub saved: SavedFleet,
     /// Tells pollers whether to poll.
     pub monitoring: watch::Sender<bool>,
     /// Where what comes in is recorded, when it is.
@@ -87,7 +87,7 @@ impl Engine {
         (engine, reports_end)
     }
 
-    fn restore(&mut self, now: Time, restored: Restored, saved: Saved) {
+    fn restore(&mut self, now: Time, restored: RestoredLedger, saved: SavedFleet) {
         let last_alive = [restored.written_at, saved.saved_at].into_iter().flatten().max();
         let downtime = last_alive.map_or(Duration::ZERO, |at| now.since(at));
         let counts = restored.counts;
@@ -159,7 +159,7 @@ impl Engine {
         let mut receivers: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for notice in lost {
             let message = "it can't be read back from the ledger".to_owned();
-            let dead = Settled::Dead { reason: SendReason::Message, message };
+            let dead = NoticeOutcome::Dead { reason: SendReason::Message, message };
             self.committer.settle_key(Arc::clone(&notice.key), dead);
             *receivers.entry(&notice.receiver).or_default() += 1;
         }

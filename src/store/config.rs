@@ -1,4 +1,4 @@
-//! The sections `store`, where the ledger is kept and for how long history is, and `record`.
+//! The configuration sections `store` and `record`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,17 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Problem;
 
-/// Where things are kept.
+/// The section `store`: where state is kept, for how long, and how much of it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// The ledger's file; history is beside it, `lookout.history.db` for `lookout.db`. Null keeps everything in memory.
+    /// The file of the ledger. History is written next to it: `lookout.history.db` for `lookout.db`. With null
+    /// everything is kept in memory.
     pub path: Option<PathBuf>,
     /// How long history is kept.
     #[serde(with = "crate::model::duration")]
     pub retention: Duration,
-    /// Most bytes that the ledger and history have together, logs included: a quarter and three quarters. The oldest
-    /// history goes first.
+    /// Maximum size in bytes of both files together, write-ahead logs included. The ledger has a quarter of it, history
+    /// three quarters. The oldest history is deleted first.
     pub max_size: u64,
 }
 
@@ -29,55 +30,55 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// The smallest `max_size`: the fleet itself and the logs need room.
-    pub const SMALLEST: u64 = 32 << 20;
+    /// The smallest valid `max_size`: the state of the fleet and the write-ahead logs need room.
+    pub const MIN_SIZE: u64 = 32 << 20;
 
-    /// What is wrong with the section.
+    /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.retention.is_zero() {
-            problems.push(Problem::new("store.retention", "is 0s; history needs a time, such as 30d"));
+            problems.push(Problem::new("store.retention", "must not be 0s; set it to a duration such as 30d"));
         }
-        let (size, smallest) = (self.max_size, Self::SMALLEST);
-        if size < smallest {
-            let message = format!("{size} is too small for the state of a fleet; give at least {smallest} bytes");
+        let (size, min) = (self.max_size, Self::MIN_SIZE);
+        if size < min {
+            let message = format!("{size} bytes are too few for the state of a fleet; set at least {min}");
             problems.push(Problem::new("store.max_size", message));
         }
         problems
     }
 
-    /// Most bytes of the ledger and of history.
+    /// The maximum sizes of the ledger and of history, in bytes.
     pub(super) const fn sizes(&self) -> [u64; 2] {
         [self.max_size / 4, self.max_size / 4 * 3]
     }
 
-    /// The file of history and saved state: `x.history.db` for `x.db`.
+    /// The file of history and of the saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))
     }
 }
 
-/// What comes in, recorded for `lookout replay`.
+/// The section `record`: recording all input for `lookout replay`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordConfig {
-    /// The file; the one before it is beside it, with `.1` behind its name. Null, the default, records nothing.
+    /// The file. When it is full it is renamed to `<path>.1`. Null, the default, turns recording off.
     pub path: Option<PathBuf>,
-    /// Most bytes that both files have together.
+    /// Maximum size in bytes of both files together.
     pub max_size: u64,
 }
 
 impl RecordConfig {
-    /// The smallest `max_size`.
-    pub const SMALLEST: u64 = 64 * 1024;
+    /// The smallest valid `max_size`.
+    pub const MIN_SIZE: u64 = 64 * 1024;
 
-    /// What is wrong with the section.
+    /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
-        let (size, smallest) = (self.max_size, Self::SMALLEST);
-        if size >= smallest {
+        let (size, min) = (self.max_size, Self::MIN_SIZE);
+        if size >= min {
             return Vec::new();
         }
-        let message = format!("{size} is too small to record anything; give at least {smallest} bytes");
+        let message = format!("{size} bytes are too few for a recording; set at least {min}");
         vec![Problem::new("record.max_size", message)]
     }
 }

@@ -1,7 +1,6 @@
-//! What can go wrong with a file of the store, in words that name the file and the remedy.
+//! Errors of the store, each with the file and the remedy.
 //!
-//! An error while writing is an ordinary answer: the handle keeps working, what could not be written is
-//! kept and tried again, and the store recovers by itself when the disk does.
+//! A failed write does not invalidate a handle: the content is kept in memory and written by a later transaction.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,68 +12,68 @@ use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
 /// A failure of the store. Cheap to clone: one failed transaction answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory of the file is not there, or is no directory.
-    #[error("{path}: its directory does not exist; create it, or set `store.path` to a file in one that does", path = path.display())]
+    /// The directory of the file does not exist or is not a directory.
+    #[error("{path}: directory does not exist; create it, or set `store.path` to a file in an existing directory", path = path.display())]
     Directory {
-        /// The file that was to be opened.
+        /// The file.
         path: PathBuf,
     },
-    /// The file is gone, and cannot be written anew.
-    #[error("{path} was removed or moved, and its directory with it; create the directory again, and the store is written there anew", path = path.display())]
+    /// The file and its directory were removed while lookout was running.
+    #[error("{path}: file and directory were removed or moved; create the directory again, then lookout writes the file again", path = path.display())]
     Gone {
         /// The file.
         path: PathBuf,
     },
     /// Another lookout has the file open.
-    #[error("{path} is in use by another lookout{owner}; stop that one, or set another `store.path`", path = path.display(), owner = owner.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error("{path} is in use by another lookout{owner}; stop that process, or set another `store.path`", path = path.display(), owner = owner.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     Locked {
         /// The file.
         path: PathBuf,
-        /// The process that holds it, when its lock file says so.
+        /// Process id of the other lookout, when its lock file is readable.
         owner: Option<u32>,
     },
-    /// A newer lookout wrote the file.
-    #[error("{path} has schema version {found}, and this lookout knows {known} at most; use the newer lookout, or set another `store.path`", path = path.display())]
+    /// The file was written by a newer lookout.
+    #[error("{path} has schema version {found}, this lookout supports up to {known}; run the newer lookout, or set another `store.path`", path = path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Schema version of the file.
         found: u32,
-        /// Ours.
+        /// Newest supported schema version.
         known: u32,
     },
-    /// The file is a database, but not this one.
-    #[error("{path} is a database of another program; set `store.path` to a file of lookout's own", path = path.display())]
+    /// The file is a SQLite database of another program.
+    #[error("{path} is a database of another program; set `store.path` to another file", path = path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system refused something.
-    #[error("{path}: cannot {action} it; {remedy}", path = path.display(), remedy = io_remedy(source))]
+    /// An operation of the operating system failed.
+    #[error("{path}: cannot {action} the file; {remedy}", path = path.display(), remedy = io_remedy(source))]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// The system's answer.
+        /// The cause.
         source: Arc<io::Error>,
     },
-    /// SQLite refused something.
-    #[error("{path}: cannot {action} it; {remedy}", path = path.display(), remedy = remedy(source))]
+    /// An operation of SQLite failed.
+    #[error("{path}: cannot {action} the file; {remedy}", path = path.display(), remedy = remedy(source))]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// SQLite's answer.
+        /// The cause.
         source: Arc<rusqlite::Error>,
     },
-    /// The log can't be folded into the file, and would grow without end.
-    #[error("{path}: its log has grown to {size} bytes, since another program has been reading it all along; end that program's transaction", path = path.display())]
-    LogHeld {
+    /// The write-ahead log is too large and cannot be checkpointed.
+    #[error("{path}: write-ahead log has grown to {size} bytes, because a transaction of another program prevents its checkpoint; end that transaction", path = path.display())]
+    WalTooLarge {
         /// The file.
         path: PathBuf,
-        /// The log's size.
+        /// Size of the write-ahead log in bytes.
         size: u64,
     },
     /// The file's content is damaged.
@@ -82,15 +81,15 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The first error that SQLite found.
         detail: String,
     },
-    /// A deadline passed first.
-    #[error("{path}: not all was written within {}; the disk is too slow or hangs", crate::model::duration::display(*within), path = path.display())]
+    /// Closing took longer than its deadline.
+    #[error("{path}: not everything was written within {}; check the disk", crate::model::duration::display(*within), path = path.display())]
     Late {
         /// The file.
         path: PathBuf,
-        /// How long it was given.
+        /// The deadline.
         within: std::time::Duration,
     },
     /// The store was closed.
@@ -99,9 +98,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it says that the disk, or our right to it, is at fault.
-    pub(super) fn is_of_disk(&self) -> bool {
-        let of_disk = [
+    /// Whether the disk or its permissions caused the error.
+    pub(super) fn is_disk_failure(&self) -> bool {
+        let disk_codes = [
             ErrorCode::DiskFull,
             ErrorCode::ReadOnly,
             ErrorCode::PermissionDenied,
@@ -110,19 +109,20 @@ impl StoreError {
         ];
         match self {
             Self::Io { .. } => true,
-            Self::Sqlite { source, .. } => source.sqlite_error_code().is_some_and(|code| of_disk.contains(&code)),
+            Self::Sqlite { source, .. } => source.sqlite_error_code().is_some_and(|code| disk_codes.contains(&code)),
             _ => false,
         }
     }
 
-    /// Whether it says that the file's content, not its surroundings, is at fault.
+    /// Whether the content of the file caused the error.
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
             Self::Sqlite { source, .. } => {
-                // A log that was cut in its place is read beyond its end.
-                let is_cut = source.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHORT_READ);
-                is_cut
+                // What SQLite reports for a truncated write-ahead log.
+                let is_truncated =
+                    source.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHORT_READ);
+                is_truncated
                     || matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             }
             _ => false,
@@ -135,10 +135,10 @@ fn io_remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
         io::ErrorKind::FileTooLarge => TOO_LARGE,
         io::ErrorKind::ReadOnlyFilesystem => {
-            "its file system is read-only: mount it for writing, or set `store.path` to a file elsewhere"
+            "the file system is read-only: remount it writable, or set `store.path` to a file elsewhere"
         }
         io::ErrorKind::PermissionDenied => {
-            "make it and its directory writable for the user that lookout runs as, or set `store.path` to a file elsewhere"
+            "permission denied: make the file and its directory writable for the user that runs lookout, or set `store.path` to a file elsewhere"
         }
         _ => "check that the path is a file that lookout may write",
     }
@@ -146,7 +146,7 @@ fn io_remedy(error: &io::Error) -> &'static str {
 
 const FULL: &str = "the disk is full: free some space";
 const TOO_LARGE: &str =
-    "a write failed: check the disk, and the limit of a file's size (`ulimit -f`, systemd's `LimitFSIZE`)";
+    "a write failed: check the disk and the limit on file size (`ulimit -f`, systemd's `LimitFSIZE`)";
 
 fn remedy(error: &rusqlite::Error) -> &'static str {
     let extended = error.sqlite_error().map(|error| error.extended_code);
@@ -154,20 +154,20 @@ fn remedy(error: &rusqlite::Error) -> &'static str {
         _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => TOO_LARGE,
         Some(ErrorCode::DiskFull) => FULL,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "it is read-only: make it and its directory writable"
+            "it is read-only: make the file and its directory writable"
         }
         Some(ErrorCode::CannotOpen) => "check that the path is a file that lookout may write",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds a lock on it: end that program's transaction"
+            "it is locked by another program: end that program's transaction"
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "its content is damaged: restart lookout to have it set aside"
+            "it is damaged: restart lookout, which moves it aside and starts with an empty one"
         }
         _ => "check the disk",
     }
 }
 
-/// A file at `path` with which `action` failed.
+/// The error of a failed `action` on the file at `path`.
 pub(super) fn io_error(path: PathBuf, action: &'static str, error: io::Error) -> StoreError {
     StoreError::Io { path, action, source: Arc::new(error) }
 }

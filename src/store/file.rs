@@ -1,7 +1,5 @@
-//! A SQLite file: where it is, how it is connected to, never a foreign or newer one, and how a damaged one is kept aside.
-//! Only its owner may read it.
-//!
-//! Refuses to know what is in the tables.
+//! SQLite files: opening, migrating, and moving damaged ones aside. Files of other programs and of newer versions are
+//! never touched; only the owner may read ours.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,21 +13,21 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{StoreError, io_error};
 use crate::model::Time;
 
-/// Up to this size a file is checked whole when it is opened, at about 1 GB/s; beyond it only what is read is.
-const CHECKED_WHOLE: u64 = 128 << 20;
+/// Files of up to this size are checked completely when they are opened, at about 1 GB/s.
+const FULL_CHECK_SIZE: u64 = 128 << 20;
 
-/// How long a transaction waits for another program's lock. Short: an alarm may wait behind it.
+/// How long a transaction waits for the lock of another program. Short, since notifications may wait behind it.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What distinguishes one of our files from another.
+/// The format of one kind of database.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// `PRAGMA application_id`, so that a foreign database is told from ours.
+    /// `PRAGMA application_id`, which identifies our databases.
     pub(super) application_id: i32,
-    /// The steps from an empty file to the schema of today; `PRAGMA user_version` counts those taken. Never
-    /// change one that was released, append.
+    /// Migrations from an empty file to the current schema; `PRAGMA user_version` is the number of those applied. Never
+    /// change a released one; append.
     pub(super) migrations: &'static [&'static str],
-    /// Settings of each writing connection.
+    /// Settings of the writing connection.
     pub(super) pragmas: &'static str,
 }
 
@@ -39,31 +37,31 @@ impl Layout {
     }
 }
 
-/// Symbolic links that are followed to a file that is not there yet.
-const LINKS: usize = 40;
+/// Maximum number of symbolic links that are followed to a file that does not exist yet.
+const MAX_LINKS: usize = 40;
 
-/// What SQLite keeps beside a database.
+/// Suffixes of the files that SQLite keeps next to a database.
 pub(super) const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
-/// Where a database is. Clones of a place in memory name the same database.
+/// Where a database is. Clones of a location in memory refer to the same database.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum DatabaseLocation {
     File(PathBuf),
     Memory(PathBuf),
 }
 
-impl Place {
-    /// The file at `path`, by the one name that it has without links, or a new database in memory.
+impl DatabaseLocation {
+    /// The file at `path` with symbolic links resolved, or a new database in memory.
     pub(super) fn new(path: Option<&Path>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         match path {
             Some(path) => Self::File(resolve(path)),
-            // The `memdb` VFS, and not `:memory:`, so that a second connection for readers sees the same database.
+            // The `memdb` VFS rather than `:memory:`, so that a second connection sees the same database.
             None => Self::Memory(format!("file:/lookout-{}?vfs=memdb", NEXT.fetch_add(1, Ordering::Relaxed)).into()),
         }
     }
 
-    /// For messages.
+    /// The path, for messages.
     pub(super) fn name(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -75,13 +73,13 @@ impl Place {
         matches!(self, Self::Memory(_))
     }
 
-    /// An error of SQLite while doing `action`, to be completed by `map_err`.
+    /// Converts an error of SQLite during `action`, for `map_err`.
     pub(super) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.name().to_owned();
         move |source| StoreError::Sqlite { path: path.clone(), action, source: Arc::new(source) }
     }
 
-    /// A connection to the database, whose file is there already: it is created when it is locked.
+    /// Connects to the database. Its file exists already: taking the lock creates it.
     fn connect(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
@@ -96,7 +94,7 @@ impl Place {
         Ok(connection)
     }
 
-    /// A connection that only reads, beside the one that was opened; `is_writable` is whether that one can write.
+    /// A read-only connection in addition to the main one; `is_writable` tells whether the main one can write.
     pub(super) fn connect_reader(&self, layout: &Layout, is_writable: bool) -> Result<Connection, StoreError> {
         let connection = match self {
             Self::File(path) if !is_writable => connect_read_only(path, layout).map_err(self.failed("open"))?,
@@ -107,10 +105,10 @@ impl Place {
     }
 }
 
-/// `path` without symbolic links, as far as it is there.
+/// `path` with symbolic links resolved, as far as it exists.
 fn resolve(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(known) = path.canonicalize() {
             return known;
         }
@@ -123,29 +121,29 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// The directory that `path` is in.
+/// The directory of `path`.
 pub(super) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens the file at `path` to be read only, if it is one of ours as it is today.
+/// Opens the file at `path` read-only, if it is ours and has the current schema.
 pub(super) fn connect_read_only(path: &Path, layout: &Layout) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    let connect = |how: &str| {
-        let connection = Connection::open_with_flags(format!("file:{escaped}?{how}"), flags)?;
+    let connect = |mode: &str| {
+        let connection = Connection::open_with_flags(format!("file:{escaped}?{mode}"), flags)?;
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let is_ours = number("PRAGMA application_id")? == i64::from(layout.application_id)
             && number("PRAGMA user_version")? == i64::from(layout.version());
         if is_ours { Ok(connection) } else { Err(rusqlite::Error::InvalidQuery) }
     };
-    // A log is read with the file, by an index in memory; where even that can't be, the file alone is read as it was
-    // last folded.
+    // Includes the write-ahead log, indexed in memory. Where that fails too, only the file is read, as of its last
+    // checkpoint.
     connect("readonly_shm=1").or_else(|_| connect("immutable=1"))
 }
 
-/// Takes the right to read away from everybody but the owner: alerts hold what agents say. What is created from now on
-/// has the mode of the database.
+/// Restricts the files to their owner (mode 0600), since alerts contain text of agents. SQLite creates further files with
+/// the mode of the database.
 pub(super) fn make_private(path: &Path) {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entries = fs::read_dir(parent_of(path)).into_iter().flatten().flatten();
@@ -155,7 +153,7 @@ pub(super) fn make_private(path: &Path) {
             rest.is_empty()
                 || rest == ".lock"
                 || COMPANIONS.contains(&rest)
-                || ASIDE.iter().any(|why| rest.starts_with(why))
+                || ASIDE_SUFFIXES.iter().any(|why| rest.starts_with(why))
         })
     };
     for entry in entries.filter(is_ours) {
@@ -164,52 +162,52 @@ pub(super) fn make_private(path: &Path) {
             continue;
         }
         if let Err(error) = fs::set_permissions(entry.path(), Permissions::from_mode(0o600)) {
-            tracing::warn!(path = %entry.path().display(), %error, "a file of the store can be read by others than its owner; set its mode to 600");
+            tracing::warn!(path = %entry.path().display(), %error, "store file is readable by other users; set its mode to 0600");
         }
     }
 }
 
-/// Connects to `place`, whose file is there already, brings its schema up to date and calls `read`.
+/// Connects to `location`, whose file exists already, migrates its schema and calls `read`.
 pub(super) fn attempt<T>(
-    place: &Place,
+    location: &DatabaseLocation,
     layout: &Layout,
     read: &impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T), StoreError> {
-    let mut connection = place.connect()?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(place.failed("read"));
+    let mut connection = location.connect()?;
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(location.failed("read"));
     let id = number("PRAGMA application_id")?;
     let version = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_master")?;
     if tables > 0 && id != i64::from(layout.application_id) {
-        return Err(StoreError::Foreign { path: place.name().to_owned() });
+        return Err(StoreError::Foreign { path: location.name().to_owned() });
     }
     let (found, known) = (u32::try_from(version).unwrap_or(u32::MAX), layout.version());
     if found > known {
-        return Err(StoreError::Newer { path: place.name().to_owned(), found, known });
+        return Err(StoreError::Newer { path: location.name().to_owned(), found, known });
     }
-    if tables > 0 && fs::metadata(place.name()).is_ok_and(|file| file.len() <= CHECKED_WHOLE) {
-        let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-        let detail = verdict.map_err(place.failed("read"))?;
+    if tables > 0 && fs::metadata(location.name()).is_ok_and(|file| file.len() <= FULL_CHECK_SIZE) {
+        let result = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        let detail = result.map_err(location.failed("read"))?;
         if detail != "ok" {
-            return Err(StoreError::Damaged { path: place.name().to_owned(), detail });
+            return Err(StoreError::Damaged { path: location.name().to_owned(), detail });
         }
     }
-    prepare(&mut connection, layout, found as usize).map_err(place.failed("open"))?;
-    let read = read(&connection).map_err(place.failed("read"))?;
+    prepare(&mut connection, layout, found as usize).map_err(location.failed("open"))?;
+    let read = read(&connection).map_err(location.failed("read"))?;
     Ok((connection, read))
 }
 
-fn prepare(connection: &mut Connection, layout: &Layout, taken: usize) -> rusqlite::Result<()> {
-    make_shrinkable(connection)?;
-    // WAL, so that readers and the writer don't wait for each other; a database in memory stays without.
+fn prepare(connection: &mut Connection, layout: &Layout, applied: usize) -> rusqlite::Result<()> {
+    enable_vacuum(connection)?;
+    // With WAL readers and the writer do not block each other. A database in memory ignores it.
     connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
-    // Where the log's index can't grow, SQLite opens the file all the same, and only ever reads it.
+    // Fails where the index of the write-ahead log cannot grow: SQLite would open such a file read-only without an error.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     connection.execute_batch("PRAGMA temp_store=MEMORY;")?;
     connection.execute_batch(layout.pragmas)?;
-    if taken < layout.migrations.len() {
+    if applied < layout.migrations.len() {
         let transaction = connection.transaction()?;
-        for step in layout.migrations.iter().skip(taken) {
+        for step in layout.migrations.iter().skip(applied) {
             transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "application_id", layout.application_id)?;
@@ -219,8 +217,8 @@ fn prepare(connection: &mut Connection, layout: &Layout, taken: usize) -> rusqli
     Ok(())
 }
 
-/// Has the file be one that can give free pages back. One from before is rewritten, once.
-fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
+/// Enables incremental vacuum. A file that was created without it is rewritten once.
+fn enable_vacuum(connection: &Connection) -> rusqlite::Result<()> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (incremental, pages) = (2, number("PRAGMA page_count")?);
     if number("PRAGMA auto_vacuum")? == incremental {
@@ -230,35 +228,35 @@ fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
     if pages > 0
         && let Err(error) = connection.execute_batch("VACUUM")
     {
-        // It is as large as it ever was, and no larger.
-        tracing::debug!(%error, "database not rewritten");
+        // The file works without it; it only does not shrink.
+        tracing::debug!(%error, "incremental vacuum not enabled");
     }
     Ok(())
 }
 
-/// `path` with `suffix` after its whole name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// `path` with `suffix` appended to its file name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// What the names of files begin with that were set aside, after the name of the database.
-const ASIDE: [&str; 2] = [".damaged", ".replaced"];
+/// Suffixes of files that were moved aside; a time follows.
+const ASIDE_SUFFIXES: [&str; 2] = [".damaged", ".replaced"];
 
 /// Renames the file and its companions to `<name>.<why>-<Unix milliseconds>`, so that `sqlite3` can still open them
-/// together. Of those that were set aside for one reason the last [`KEPT`] stay.
-pub(super) fn set_aside(path: &Path, why: &str, now: Time) -> Result<PathBuf, StoreError> {
+/// together. Only the last [`MAX_ASIDE`] files per reason are kept.
+pub(super) fn move_aside(path: &Path, why: &str, now: Time) -> Result<PathBuf, StoreError> {
     let first = now.as_millis();
     let free = (first..first.saturating_add(1000))
-        .map(|at| beside(path, &format!(".{why}-{at}")))
+        .map(|at| with_suffix(path, &format!(".{why}-{at}")))
         .find(|aside| !aside.exists());
-    let aside = free.unwrap_or_else(|| beside(path, &format!(".{why}")));
+    let aside = free.unwrap_or_else(|| with_suffix(path, &format!(".{why}")));
     for companion in ["", "-wal", "-shm"] {
-        let from = beside(path, companion);
-        match fs::rename(&from, beside(&aside, companion)) {
+        let from = with_suffix(path, companion);
+        match fs::rename(&from, with_suffix(&aside, companion)) {
             Err(error) if companion.is_empty() || error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error(from, "set aside", error));
+                return Err(io_error(from, "move aside", error));
             }
             _ => {}
         }
@@ -267,12 +265,12 @@ pub(super) fn set_aside(path: &Path, why: &str, now: Time) -> Result<PathBuf, St
     Ok(aside)
 }
 
-/// Databases that are kept after they were set aside, for each reason: a disk that damages one damages the next.
-const KEPT: usize = 5;
+/// Maximum number of files kept per reason. A faulty disk may damage one file after the other.
+const MAX_ASIDE: usize = 5;
 
-/// Removes the oldest of what was set aside.
+/// Removes the oldest files that were moved aside.
 fn remove_old(path: &Path, why: &str) {
-    let prefix = beside(path, &format!(".{why}-"));
+    let prefix = with_suffix(path, &format!(".{why}-"));
     let prefix = prefix.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut times: Vec<i64> = fs::read_dir(parent_of(path))
         .into_iter()
@@ -281,13 +279,13 @@ fn remove_old(path: &Path, why: &str) {
         .filter_map(|entry| entry.file_name().to_string_lossy().strip_prefix(&prefix)?.parse().ok())
         .collect();
     times.sort_unstable();
-    times.truncate(times.len().saturating_sub(KEPT));
+    times.truncate(times.len().saturating_sub(MAX_ASIDE));
     for at in times {
-        let old = beside(path, &format!(".{why}-{at}"));
-        tracing::warn!(path = %old.display(), "an old database that had been set aside was removed, to make room");
+        let old = with_suffix(path, &format!(".{why}-{at}"));
+        tracing::warn!(path = %old.display(), "old store file that had been moved aside was removed");
         for companion in ["", "-wal", "-shm"] {
-            // One that can't be removed now is found again next time.
-            fs::remove_file(beside(&old, companion)).ok();
+            // A file that can't be removed is tried again next time.
+            fs::remove_file(with_suffix(&old, companion)).ok();
         }
     }
 }

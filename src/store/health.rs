@@ -1,4 +1,4 @@
-//! How a file of the store fares: what its thread tells the rest of the program without a message.
+//! Health and counters of one file of the store, written by its thread and read by the rest of the program.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use super::error::StoreError;
 
-/// What is done with a file. Each may fail while the other succeeds.
+/// An operation on a file. Each may fail while the other succeeds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
-    /// A transaction, up to its end in the log.
+pub(super) enum FileOperation {
+    /// Committing a transaction to the write-ahead log.
     Write = 1,
-    /// Folding the log into the file.
-    Fold = 2,
+    /// Checkpointing the write-ahead log.
+    Checkpoint = 2,
 }
 
-/// Counters of one file. The thread that owns the file writes them; everybody may read.
+/// Health and counters of one file.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct FileHealth {
     path: PathBuf,
     errors: AtomicU64,
     written: AtomicU64,
     dropped: AtomicU64,
     size: AtomicU64,
-    /// Most bytes that it may have.
+    /// Maximum size in bytes.
     max_size: AtomicU64,
-    /// Bits of the steps that failed last time.
+    /// One bit for each operation whose last outcome was a failure.
     failing: AtomicU8,
-    /// Whether what the file held was lost since somebody asked.
+    /// Whether the content was lost since the last [`FileHealth::take_lost`].
     lost: AtomicBool,
     /// How long rows are kept, in milliseconds.
     retention: AtomicU64,
 }
 
-impl Health {
-    /// The health of the file at `path`; `unwritable` is why it can only be read.
+impl FileHealth {
+    /// The health of the file at `path`; `unwritable` is the reason when it is read-only.
     pub(super) fn new(path: &Path, unwritable: Option<&StoreError>) -> Self {
         let health = Self {
             path: path.to_owned(),
@@ -49,7 +49,7 @@ impl Health {
             retention: AtomicU64::new(0),
         };
         if let Some(error) = unwritable {
-            health.failed(Step::Write, error);
+            health.failed(FileOperation::Write, error);
         }
         health
     }
@@ -59,41 +59,41 @@ impl Health {
         Duration::from_millis(self.retention.load(Relaxed))
     }
 
-    /// Keeps rows for so long from now on.
+    /// Changes how long rows are kept.
     pub(super) fn set_retention(&self, retention: Duration) {
         self.retention.store(millis(retention), Relaxed);
     }
 
-    /// Where the file is; `in memory` when there is none.
+    /// The path of the file, or `in memory`.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes in the outcome of a step; an outage is logged when it begins and when it ends.
-    pub(super) fn record<T>(&self, step: Step, outcome: &Result<T, StoreError>) {
+    /// Records the outcome of an operation. The start and the end of an outage are logged.
+    pub(super) fn record<T>(&self, operation: FileOperation, outcome: &Result<T, StoreError>) {
         match outcome {
-            Err(error) => self.failed(step, error),
+            Err(error) => self.failed(operation, error),
             Ok(_) => {
-                if matches!(step, Step::Write) {
+                if matches!(operation, FileOperation::Write) {
                     self.written.fetch_add(1, Relaxed);
                 }
-                let failing = self.failing.fetch_and(!(step as u8), Relaxed);
-                if failing == step as u8 {
-                    tracing::info!(path = %self.path.display(), "store can be written again");
+                let failing = self.failing.fetch_and(!(operation as u8), Relaxed);
+                if failing == operation as u8 {
+                    tracing::info!(path = %self.path.display(), "store file is writable again");
                 }
             }
         }
     }
 
-    fn failed(&self, step: Step, error: &StoreError) {
+    fn failed(&self, operation: FileOperation, error: &StoreError) {
         self.errors.fetch_add(1, Relaxed);
-        if self.failing.fetch_or(step as u8, Relaxed) == 0 {
+        if self.failing.fetch_or(operation as u8, Relaxed) == 0 {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::error!(
                 path = %self.path.display(),
                 %error,
                 cause,
-                "store cannot be written; what comes is kept in memory and written once it can be"
+                "store file is not writable; changes are kept in memory and written later"
             );
         }
     }
@@ -102,12 +102,12 @@ impl Health {
         self.dropped.fetch_add(count as u64, Relaxed);
     }
 
-    /// Notes that what the file held was lost.
-    pub(super) fn lose(&self) {
+    /// Records that the content of the file was lost.
+    pub(super) fn set_lost(&self) {
         self.lost.store(true, Relaxed);
     }
 
-    /// Whether what the file held was lost since the last call.
+    /// Whether the content of the file was lost since the last call.
     pub(super) fn take_lost(&self) -> bool {
         self.lost.swap(false, Relaxed)
     }
@@ -125,7 +125,7 @@ impl Health {
         self.dropped.load(Relaxed)
     }
 
-    /// Bytes of the file and its log, when they were last measured.
+    /// Last measured size of the file and its write-ahead log, in bytes.
     pub(super) fn size(&self) -> u64 {
         self.size.load(Relaxed)
     }
@@ -138,7 +138,7 @@ impl Health {
         self.max_size.store(bytes, Relaxed);
     }
 
-    pub(super) fn measured(&self, size: u64) {
+    pub(super) fn set_size(&self, size: u64) {
         self.size.store(size, Relaxed);
     }
 

@@ -1,7 +1,7 @@
-//! The ledger: every alert that matters and the outbox of what people are owed, durable before a send begins.
+//! The ledger: active alerts, silences, and the outbox of notifications, durable before a notification is sent.
 //!
-//! One SQLite file, one thread, `synchronous=FULL`; alerts and outbox change in one transaction. Commits that wait
-//! together are written with one sync. Refuses to judge: what is kept, forgotten or due is the caller's business.
+//! One SQLite file with `synchronous=FULL`, written by one thread. Alerts and outbox change in one transaction; queued
+//! commits share one sync.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,47 +12,48 @@ use tokio::sync::oneshot;
 
 use super::database;
 use super::error::StoreError;
-use super::file::Place;
-use super::health::Health;
-use super::queue::{self, Sender};
+use super::file::DatabaseLocation;
+use super::health::FileHealth;
+use super::queue::{self, QueueSender, WriteReply};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, SendReason, Silence, Time};
 
-mod told;
+mod outbox;
 mod writer;
 
-pub use told::told;
+pub use outbox::read_outbox;
 
-/// Commits that may wait for the disk.
+/// Maximum number of queued commits.
 const QUEUE: u32 = 1024;
 
-/// Numbers that must not begin anew when the program does.
+/// Counters that survive a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerCounts {
-    /// Alerts raised since the ledger began, once for each level reached, by [`crate::model::Level::index`].
-    pub raised: [u64; 4],
-    /// Alerts that have fired since the ledger began.
+    /// Alerts since the ledger was created, counted once per level reached, by [`crate::model::Level::index`].
+    #[serde(rename = "raised")]
+    pub by_level: [u64; 4],
+    /// Alerts that fired since the ledger was created.
     pub fired: u64,
 }
 
-/// What came of a notice.
+/// The final state of a notice in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// The receiver took it.
+pub enum NoticeOutcome {
+    /// It was delivered.
     Delivered,
-    /// It was not sent: a newer notice of the same alert said it all.
+    /// It was not sent, since a newer notice of the same alert replaced it.
     Superseded,
-    /// It was given up for good.
+    /// It was dead-lettered.
     Dead {
-        /// Why, as a label.
+        /// The reason, as a label value.
         reason: SendReason,
-        /// Why, in words, without secrets.
+        /// The error message, without secrets.
         message: String,
     },
 }
 
-impl Settled {
-    /// The outbox's word for it.
+impl NoticeOutcome {
+    /// The value of the column `state`.
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -62,114 +63,113 @@ impl Settled {
     }
 }
 
-/// A change of the ledger. Its parts become true together or not at all; it is applied in the order of the fields.
+/// An atomic change of the ledger, applied in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
-    /// Alerts as they are now, by fingerprint.
+    /// New or changed alerts.
     pub alerts: Vec<Alert>,
-    /// Alerts that need not be known any longer.
-    pub forget: Vec<Fingerprint>,
-    /// New rows of the outbox; a key that was ever there is ignored.
+    /// Alerts to delete.
+    pub delete: Vec<Fingerprint>,
+    /// New notices for the outbox. A key that already exists is ignored.
     pub notices: Vec<Arc<Notice>>,
-    /// By notice key, what came of notices; a key that is not pending is ignored.
-    pub settled: Vec<(Arc<str>, Settled)>,
-    /// Silences that began to be known or changed.
+    /// Final states by notice key. A key that is not pending is ignored.
+    pub outcomes: Vec<(Arc<str>, NoticeOutcome)>,
+    /// New or changed silences.
     pub silences: Vec<Silence>,
-    /// Silences that are over.
-    pub silences_over: Vec<Arc<str>>,
-    /// The counts now; `None` leaves them.
+    /// Ids of ended silences.
+    pub ended_silences: Vec<Arc<str>>,
+    /// New counters; `None` leaves them unchanged.
     pub counts: Option<LedgerCounts>,
 }
 
 impl Commit {
     fn rows(&self) -> usize {
-        self.alerts.len() + self.forget.len() + self.notices.len() + self.settled.len() + self.silences.len()
+        self.alerts.len() + self.delete.len() + self.notices.len() + self.outcomes.len() + self.silences.len()
     }
 }
 
-/// What the ledger knew when it was opened.
+/// The content of the ledger when it was opened.
 #[derive(Clone, Debug, Default)]
-pub struct Restored {
+pub struct RestoredLedger {
     /// All alerts, by fingerprint.
     pub alerts: Vec<Alert>,
-    /// The notices that are still owed, in the order in which they were committed.
+    /// Notices whose delivery is pending, in the order of their commits.
     pub outbox: Vec<Notice>,
-    /// The silences that were not over.
+    /// Silences that have not ended.
     pub silences: Vec<Silence>,
-    /// The counts of the last commit.
+    /// The counters.
     pub counts: LedgerCounts,
-    /// When the last commit was written; `None` for a new ledger.
+    /// Time of the last commit; `None` for a new ledger.
     pub written_at: Option<Time>,
-    /// Notices that are still owed and can't be read, as far as their columns tell of them.
+    /// Pending notices whose body can't be read.
     pub lost: Vec<LostNotice>,
-    /// Other rows that could not be read. They are left where they are.
+    /// Number of other rows that could not be read. They stay in the file.
     pub unreadable: u64,
-    /// Where a damaged file was put, in place of which a new one was begun.
+    /// Where a damaged file was moved to.
     pub damaged: Option<PathBuf>,
 }
 
-/// What is known of a row of the outbox whose body can't be read.
+/// The readable columns of a pending notice whose body can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostNotice {
     /// The notice's key.
     pub key: Arc<str>,
-    /// For whom.
+    /// The receiver's name.
     pub receiver: Arc<str>,
-    /// The alert's identity, as the column has it.
+    /// The alert's fingerprint, as stored.
     pub fingerprint: String,
 }
 
-/// The way into the ledger. Cheap to clone.
+/// Handle of the ledger. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LedgerHandle {
-    queue: Sender<Message>,
-    health: Arc<Health>,
+    queue: QueueSender<LedgerMessage>,
+    health: Arc<FileHealth>,
 }
 
-type Reply = oneshot::Sender<Result<(), StoreError>>;
-
 #[derive(Debug)]
-enum Message {
-    Commit(Box<Commit>, Reply),
-    Close(Reply),
+enum LedgerMessage {
+    Commit(Box<Commit>, WriteReply),
+    Close(WriteReply),
 }
 
-/// What waits for a commit.
+/// Resolves when a submitted commit is durable.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<Result<(), StoreError>>);
+pub struct CommitReceipt(oneshot::Receiver<Result<(), StoreError>>);
 
-impl Receipt {
+impl CommitReceipt {
     /// Returns once the commit is synced to disk; see [`LedgerHandle::commit`].
     pub async fn written(self) -> Result<(), StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Closed))
     }
 }
 
-/// The namespace of the ledger's way in.
+/// Opens the ledger.
 #[derive(Debug)]
 pub struct Ledger;
 
 impl Ledger {
-    /// Opens the ledger at `path`, or one in memory, and starts its thread.
-    /// Settled notices are kept for `retention`, and the oldest not as long when the file is larger than `max_size`.
+    /// Opens the ledger at `path`, or in memory, and starts its thread.
+    /// Notices that are no longer pending are kept for `retention`; the oldest are deleted earlier when the file is larger
+    /// than `max_size` bytes.
     pub fn open(
         path: Option<&Path>,
         retention: Duration,
         max_size: u64,
         clock: Clock,
-    ) -> Result<(LedgerHandle, Restored), StoreError> {
-        let place = Place::new(path);
-        let opened = database::open(&place, &writer::LAYOUT, clock.now(), writer::restore)?;
-        let health = Arc::new(Health::new(place.name(), opened.unwritable.as_ref()));
+    ) -> Result<(LedgerHandle, RestoredLedger), StoreError> {
+        let location = DatabaseLocation::new(path);
+        let opened = database::open(&location, &writer::LAYOUT, clock.now(), writer::restore)?;
+        let health = Arc::new(FileHealth::new(location.name(), opened.unwritable.as_ref()));
         health.set_retention(retention);
         health.set_max_size(max_size);
-        let restored = Restored { damaged: opened.damaged.clone(), ..opened.read.clone() };
+        let restored = RestoredLedger { damaged: opened.damaged.clone(), ..opened.read.clone() };
         let (queue, end) = queue::bounded(QUEUE);
-        let writer = writer::Writer::new(opened, Arc::clone(&health), clock);
+        let writer = writer::LedgerWriter::new(opened, Arc::clone(&health), clock);
         let thread = std::thread::Builder::new().name("ledger".to_owned());
         let started = thread.spawn(move || writer.run(&end));
         started.map_err(|error| StoreError::Io {
-            path: place.name().to_owned(),
+            path: location.name().to_owned(),
             action: "start a thread for",
             source: Arc::new(error),
         })?;
@@ -178,54 +178,55 @@ impl Ledger {
 }
 
 impl LedgerHandle {
-    /// Writes `commit` and returns once it is synced to disk; waits while the queue is full.
+    /// Writes `commit` and returns once it is synced to disk. Waits while the queue is full.
     ///
-    /// On an error the content is kept and written as soon as the disk takes it, so it must not be committed again.
-    /// There is no deadline in here: a disk that hangs hangs this call, so the caller sets one.
+    /// After an error the content is kept and written later, so it must not be committed again. The call has no timeout:
+    /// on a disk that hangs it hangs too.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Commit(Box::new(commit), reply)).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send(LedgerMessage::Commit(Box::new(commit), reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Hands `commit` over without waiting; it is written after all that was handed over before it, whether or not the
-    /// receipt is waited for. `Err` gives it back: the queue is full, or the ledger is closed.
-    pub fn submit(&self, commit: Commit) -> Result<Receipt, Box<Commit>> {
+    /// Queues `commit` without waiting. It is written in order, whether or not the receipt is awaited. `Err` returns it:
+    /// the queue is full, or the ledger is closed.
+    pub fn submit(&self, commit: Commit) -> Result<CommitReceipt, Box<Commit>> {
         let (reply, answer) = oneshot::channel();
-        let submitted = self.queue.try_send(Message::Commit(Box::new(commit), reply), 1);
-        submitted.map(|()| Receipt(answer)).map_err(|message| match message {
-            Message::Commit(commit, _) => commit,
-            Message::Close(_) => Box::default(),
+        let submitted = self.queue.try_send(LedgerMessage::Commit(Box::new(commit), reply), 1);
+        submitted.map(|()| CommitReceipt(answer)).map_err(|message| match message {
+            LedgerMessage::Commit(commit, _) => commit,
+            LedgerMessage::Close(_) => Box::default(),
         })
     }
 
-    /// A ledger whose thread hangs, with room for so many commits.
+    /// A ledger whose thread hangs, with a queue of `capacity` commits.
     #[cfg(test)]
-    pub(crate) fn hung(room: u32) -> (Self, impl FnMut() -> Option<Commit>) {
-        let (queue, end) = queue::bounded(room);
+    pub(crate) fn hung(capacity: u32) -> (Self, impl FnMut() -> Option<Commit>) {
+        let (queue, end) = queue::bounded(capacity);
         let next = move || match end.try_recv()? {
-            Message::Commit(commit, reply) => {
+            LedgerMessage::Commit(commit, reply) => {
                 reply.send(Ok(())).ok();
                 Some(*commit)
             }
-            Message::Close(_) => None,
+            LedgerMessage::Close(_) => None,
         };
-        (Self { queue, health: Arc::new(Health::new(Path::new("hung.db"), None)) }, next)
+        (Self { queue, health: Arc::new(FileHealth::new(Path::new("hung.db"), None)) }, next)
     }
 
-    /// Writes what is queued, folds the log into the file and closes it. Later calls answer [`StoreError::Closed`].
+    /// Writes what is queued, checkpoints the write-ahead log and closes the file. Later calls return
+    /// [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Close(reply)).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send(LedgerMessage::Close(reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Transactions that failed.
+    /// Number of failed transactions.
     pub fn errors(&self) -> u64 {
         self.health.errors()
     }
 
-    /// Rows that were given up because the disk failed for too long.
+    /// Number of rows dropped because the disk failed for too long.
     pub fn dropped(&self) -> u64 {
         self.health.dropped()
     }
@@ -235,42 +236,42 @@ impl LedgerHandle {
         self.health.is_ok()
     }
 
-    /// Keeps settled notices for `retention` from now on.
+    /// Changes how long notices are kept that are no longer pending.
     pub fn set_retention(&self, retention: Duration) {
         self.health.set_retention(retention);
     }
 
-    /// Waits until its thread has ended, whatever ended it.
+    /// Waits until its thread has ended, for whatever reason.
     pub(super) async fn ended(&self) {
         self.queue.ended().await;
     }
 
-    /// Transactions that succeeded.
+    /// Number of successful transactions.
     pub fn written(&self) -> u64 {
         self.health.written()
     }
 
-    /// Whether the file turned out to be damaged since the last call, so that all must be committed anew.
+    /// Whether the content was lost since the last call, so that everything must be committed again.
     pub fn take_lost(&self) -> bool {
         self.health.take_lost()
     }
 
-    /// Commits that wait for the thread.
+    /// Number of queued commits.
     pub fn queued(&self) -> usize {
-        self.queue.waiting()
+        self.queue.queued()
     }
 
-    /// Bytes of the file and its log; 0 in memory.
+    /// Size of the file and its write-ahead log in bytes; 0 in memory.
     pub fn size(&self) -> u64 {
         self.health.size()
     }
 
-    /// Bounds the file to so many bytes from now on.
+    /// Changes the maximum size of the file, in bytes.
     pub fn set_max_size(&self, bytes: u64) {
         self.health.set_max_size(bytes);
     }
 
-    /// Where the file is; `in memory` when there is none.
+    /// The path of the file, or `in memory`.
     pub fn path(&self) -> &Path {
         self.health.path()
     }

@@ -1,8 +1,8 @@
-//! One lookout per database: an advisory lock on `<file>.lock`, which names its owner, and one on the file itself, so
-//! that a hard link is no way around the first.
+//! Ensures that only one lookout has a database open: an advisory lock on `<file>.lock`, which contains the process id of
+//! its owner, and one on the file itself, which also covers hard links.
 //!
-//! The system drops both when the process dies; readers such as `sqlite3` are not hindered by them. The lock file
-//! stays, since removing it would race with the next start.
+//! The system releases both when the process dies; readers such as `sqlite3` are not affected. The lock file is never
+//! removed, since that would race with the next start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -10,44 +10,44 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::error::{StoreError, io_error};
-use super::file::beside;
+use super::file::with_suffix;
 
-/// File systems of other machines, by their numbers on Linux. They turn a lock on a file into one of the kind that
-/// SQLite takes, which would lock SQLite out.
+/// Types of network file systems on Linux. They turn our lock into one of the kind that SQLite takes, which would lock out
+/// SQLite.
 #[cfg(target_os = "linux")]
-const NETWORK: [u32; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
+const NETWORK_FILE_SYSTEMS: [u32; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
 
-/// Held, hardly used: the locks live as long as it.
+/// Both locks, released on drop.
 #[derive(Debug)]
-pub(super) struct Lock {
-    named: File,
-    /// To be dropped after the connection: closing a file drops the locks that SQLite holds on it.
+pub(super) struct DatabaseLock {
+    lock_file: File,
+    /// Must be dropped after the connection, since closing any descriptor of a file releases SQLite's locks on it.
     database: File,
 }
 
-impl Lock {
-    /// Locks the database at `path`, whose file is created when it is not there.
+impl DatabaseLock {
+    /// Locks the database at `path`. Creates the file if it does not exist.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
-        let named = lock_named(path)?;
-        Ok(Self { named, database: lock_database(path)? })
+        let lock_file = open_lock_file(path)?;
+        Ok(Self { lock_file, database: lock_database(path)? })
     }
 
-    /// Locks `path` for the database in `file`, which is about to be there in place of another.
+    /// Moves the lock to `database`, which replaces the file at `path`.
     pub(super) fn take_over(self, path: &Path, database: File) -> Result<Self, StoreError> {
-        let named = if self.is_named(path) { self.named } else { lock_named(path)? };
-        Ok(Self { named, database })
+        let lock_file = if self.owns_lock_file(path) { self.lock_file } else { open_lock_file(path)? };
+        Ok(Self { lock_file, database })
     }
 
-    /// Whether the lock file at `path` is the one that is held.
-    pub(super) fn is_named(&self, path: &Path) -> bool {
-        let at_path = fs::metadata(beside(path, ".lock")).map(|file| (file.dev(), file.ino()));
-        let held = self.named.metadata().map(|file| (file.dev(), file.ino()));
+    /// Whether the lock file of `path` is the one that is locked.
+    pub(super) fn owns_lock_file(&self, path: &Path) -> bool {
+        let at_path = fs::metadata(with_suffix(path, ".lock")).map(|file| (file.dev(), file.ino()));
+        let held = self.lock_file.metadata().map(|file| (file.dev(), file.ino()));
         matches!((at_path, held), (Ok(at_path), Ok(held)) if at_path == held)
     }
 
-    /// Whether the database begins like one and is as long as it says. One that was cut or overwritten in its place is
-    /// not; SQLite, which believes its cache, would not notice before the next start.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Whether the database has a valid header and its full length. SQLite trusts its cache and would not notice a file that
+    /// was truncated or overwritten in place.
+    pub(super) fn is_complete(&self) -> bool {
         let mut header = [0; 100];
         let Ok(length) = self.database.metadata().map(|file| file.len()) else { return false };
         if self.database.read_exact_at(&mut header, 0).is_err() || !header.starts_with(b"SQLite format 3\0") {
@@ -60,24 +60,24 @@ impl Lock {
         length >= page * number(28, 4)
     }
 
-    /// Locks the lock file anew when somebody removed it.
+    /// Creates and locks the lock file again if it was removed.
     pub(super) fn renew(&mut self, path: &Path) -> Result<(), StoreError> {
-        if !self.is_named(path) {
-            self.named = lock_named(path)?;
+        if !self.owns_lock_file(path) {
+            self.lock_file = open_lock_file(path)?;
         }
         Ok(())
     }
 }
 
-/// For files that only their owner may read.
+/// Options to open or create a file that only its owner may read.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
 }
 
-/// Opens the file of the database at `path`, created when it is not there, and locks it. SQLite gives its log and
-/// shared memory the mode of this file.
+/// Opens the database file at `path`, creating it if necessary, and locks it. SQLite creates the write-ahead log and the
+/// shared memory with the mode of this file.
 pub(super) fn lock_database(path: &Path) -> Result<File, StoreError> {
     let failed = |action| move |error| io_error(path.to_owned(), action, error);
     let file = private().open(path).map_err(failed("open"))?;
@@ -94,25 +94,25 @@ pub(super) fn lock_database(path: &Path) -> Result<File, StoreError> {
 
 #[cfg(target_os = "linux")]
 fn is_on_network(file: &File) -> bool {
-    // The number's type differs between machines; its low half does not.
-    rustix::fs::fstatfs(file).is_ok_and(|system| NETWORK.contains(&(system.f_type as u32)))
+    // The type of the field differs between architectures; its low 32 bits do not.
+    rustix::fs::fstatfs(file).is_ok_and(|system| NETWORK_FILE_SYSTEMS.contains(&(system.f_type as u32)))
 }
 
-/// Elsewhere every file system is taken for a local one.
+/// On other systems every file system is treated as local.
 #[cfg(not(target_os = "linux"))]
 const fn is_on_network(_file: &File) -> bool {
     false
 }
 
-fn lock_named(path: &Path) -> Result<File, StoreError> {
-    let failed = |action| move |error| io_error(beside(path, ".lock"), action, error);
-    let mut file = private().open(beside(path, ".lock")).map_err(failed("open"))?;
+fn open_lock_file(path: &Path) -> Result<File, StoreError> {
+    let failed = |action| move |error| io_error(with_suffix(path, ".lock"), action, error);
+    let mut file = private().open(with_suffix(path, ".lock")).map_err(failed("open"))?;
     match file.try_lock() {
         Ok(()) => {
-            // For people and for the error below; a lock file that can't be written still locks.
+            // For people and for the error below; the lock works without it.
             let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             if let Err(error) = written {
-                tracing::debug!(path = %path.display(), %error, "lock file does not name its owner");
+                tracing::debug!(path = %path.display(), %error, "process id not written to the lock file");
             }
             Ok(file)
         }

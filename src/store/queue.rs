@@ -1,97 +1,102 @@
 //! A bounded queue from async callers to a plain thread.
 //!
-//! The bound is a semaphore, so that a caller waits for room without blocking its thread; the receiving end can
-//! wait with a timeout, which is when the thread does its housekeeping.
+//! A semaphore bounds it, so that callers wait for capacity without blocking their thread. The receiver can wait with a
+//! timeout, which the thread uses for housekeeping.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-type Carried<T> = (T, OwnedSemaphorePermit);
+use super::error::StoreError;
 
-/// The end that puts in.
+/// The reply to a write: whether it is durable.
+pub(super) type WriteReply = oneshot::Sender<Result<(), StoreError>>;
+
+type QueuedItem<T> = (T, OwnedSemaphorePermit);
+
+/// The sending half.
 #[derive(Debug)]
-pub(super) struct Sender<T> {
-    room: Arc<Semaphore>,
+pub(super) struct QueueSender<T> {
+    permits: Arc<Semaphore>,
     capacity: u32,
-    items: mpsc::Sender<Carried<T>>,
-    /// Closed once nobody takes out any more.
-    taker: watch::Receiver<()>,
+    items: mpsc::Sender<QueuedItem<T>>,
+    /// Closed once the receiver is dropped.
+    receiver_alive: watch::Receiver<()>,
 }
 
-impl<T> Clone for Sender<T> {
+impl<T> Clone for QueueSender<T> {
     fn clone(&self) -> Self {
         Self {
-            room: Arc::clone(&self.room),
+            permits: Arc::clone(&self.permits),
             capacity: self.capacity,
             items: self.items.clone(),
-            taker: self.taker.clone(),
+            receiver_alive: self.receiver_alive.clone(),
         }
     }
 }
 
-/// The end that takes out.
+/// The receiving half.
 #[derive(Debug)]
-pub(super) struct Receiver<T>(
-    mpsc::Receiver<Carried<T>>,
-    #[expect(dead_code, reason = "held: its end tells that this one ended")] watch::Sender<()>,
+pub(super) struct QueueReceiver<T>(
+    mpsc::Receiver<QueuedItem<T>>,
+    #[expect(dead_code, reason = "held: dropping it signals the end of the receiver")] watch::Sender<()>,
 );
 
-/// What a wait brought.
-pub(super) enum Received<T> {
+/// The result of waiting for an item.
+pub(super) enum QueueEvent<T> {
     /// An item.
     Item(T),
-    /// Nothing came in time.
-    Quiet,
-    /// Nothing will come any more.
+    /// No item arrived in time.
+    Timeout,
+    /// All senders are gone.
     Closed,
 }
 
-/// A queue that holds items of a total weight of `capacity`.
-pub(super) fn bounded<T>(capacity: u32) -> (Sender<T>, Receiver<T>) {
+/// A queue for items with a total weight of `capacity`.
+pub(super) fn bounded<T>(capacity: u32) -> (QueueSender<T>, QueueReceiver<T>) {
     let (items, end) = mpsc::channel();
-    let (alive, taker) = watch::channel(());
-    let room = Arc::new(Semaphore::new(capacity as usize));
-    (Sender { room, capacity, items, taker }, Receiver(end, alive))
+    let (alive, receiver_alive) = watch::channel(());
+    let permits = Arc::new(Semaphore::new(capacity as usize));
+    (QueueSender { permits, capacity, items, receiver_alive }, QueueReceiver(end, alive))
 }
 
-impl<T> Sender<T> {
-    /// Puts `item` in, waiting for room; `Err` when nobody takes out any more.
+impl<T> QueueSender<T> {
+    /// Sends `item`, waiting for capacity. `Err` returns it when the receiver is gone.
     pub(super) async fn send(&self, item: T) -> Result<(), T> {
-        match Arc::clone(&self.room).acquire_owned().await {
-            Ok(permit) => self.items.send((item, permit)).map_err(|refused| refused.0.0),
+        match Arc::clone(&self.permits).acquire_owned().await {
+            Ok(permit) => self.items.send((item, permit)).map_err(|error| error.0.0),
             Err(_) => Err(item),
         }
     }
 
-    /// Puts `item` in if there is room for its `weight` (at least 1); `Err` gives it back.
+    /// Sends `item` if there is capacity for its `weight` (at least 1). `Err` returns it.
     pub(super) fn try_send(&self, item: T, weight: u32) -> Result<(), T> {
-        match Arc::clone(&self.room).try_acquire_many_owned(weight.max(1)) {
-            Ok(permit) => self.items.send((item, permit)).map_err(|refused| refused.0.0),
+        match Arc::clone(&self.permits).try_acquire_many_owned(weight.max(1)) {
+            Ok(permit) => self.items.send((item, permit)).map_err(|error| error.0.0),
             Err(_) => Err(item),
         }
     }
 
-    /// Waits until nobody takes out any more.
+    /// Waits until the receiver is gone.
     pub(super) async fn ended(&self) {
-        // Nothing is ever sent, so that only the end is a change.
-        while self.taker.clone().changed().await.is_ok() {}
+        // No value is ever sent: only closing wakes it.
+        while self.receiver_alive.clone().changed().await.is_ok() {}
     }
 
-    /// The weight that waits.
-    pub(super) fn waiting(&self) -> usize {
-        (self.capacity as usize).saturating_sub(self.room.available_permits())
+    /// The total weight of queued items.
+    pub(super) fn queued(&self) -> usize {
+        (self.capacity as usize).saturating_sub(self.permits.available_permits())
     }
 }
 
-impl<T> Receiver<T> {
+impl<T> QueueReceiver<T> {
     /// Waits for the next item.
-    pub(super) fn recv(&self, timeout: Duration) -> Received<T> {
+    pub(super) fn recv(&self, timeout: Duration) -> QueueEvent<T> {
         match self.0.recv_timeout(timeout) {
-            Ok((item, _)) => Received::Item(item),
-            Err(mpsc::RecvTimeoutError::Timeout) => Received::Quiet,
-            Err(mpsc::RecvTimeoutError::Disconnected) => Received::Closed,
+            Ok((item, _)) => QueueEvent::Item(item),
+            Err(mpsc::RecvTimeoutError::Timeout) => QueueEvent::Timeout,
+            Err(mpsc::RecvTimeoutError::Disconnected) => QueueEvent::Closed,
         }
     }
 
@@ -106,20 +111,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_comes_back() {
+    fn an_item_that_does_not_fit_is_returned() {
         let (sender, receiver) = bounded(3);
         assert_eq!(sender.try_send("two", 2), Ok(()));
         assert_eq!(sender.try_send("two more", 2), Err("two more"));
         assert_eq!(sender.try_send("one", 1), Ok(()));
-        assert_eq!(sender.waiting(), 3);
+        assert_eq!(sender.queued(), 3);
         assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some("two"), Some("one"), None));
-        assert_eq!(sender.waiting(), 0);
+        assert_eq!(sender.queued(), 0);
         drop(receiver);
         assert_eq!(sender.try_send("late", 1), Err("late"));
     }
 
     #[tokio::test]
-    async fn the_end_of_the_thread_is_noticed_whatever_ended_it() {
+    async fn the_end_of_the_thread_is_noticed_even_after_a_panic() {
         let (sender, receiver) = bounded::<()>(1);
         let thread = std::thread::spawn(move || {
             let _receiver = receiver;

@@ -1,4 +1,4 @@
-//! Tests of `store`.
+//! Tests of both files of the store together.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn clock() -> Clock {
     Clock::at(Time::from_millis(1_800_000_000_000))
 }
 
-fn open(path: &Path) -> Result<(Store, Restored, Saved), StoreError> {
+fn open(path: &Path) -> Result<(Store, RestoredLedger, SavedFleet), StoreError> {
     Store::open(&config(path.to_owned()), &clock())
 }
 
@@ -42,7 +42,7 @@ async fn a_store_closes_into_two_plain_files_and_opens_again() {
 }
 
 #[tokio::test]
-async fn a_second_lookout_on_one_file_is_refused_and_told_who_holds_it() {
+async fn a_second_lookout_is_refused_and_the_error_names_the_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (store, ..) = open(&path).unwrap();
@@ -52,7 +52,7 @@ async fn a_second_lookout_on_one_file_is_refused_and_told_who_holds_it() {
         }
         other => panic!("expected a lock, got {other:?}"),
     }
-    // By whatever name.
+    // Also through links.
     let links = tempfile::tempdir().unwrap();
     let name = |name: &str| links.path().join(name);
     std::os::unix::fs::symlink(&path, name("symbolic.db")).unwrap();
@@ -68,7 +68,7 @@ async fn a_second_lookout_on_one_file_is_refused_and_told_who_holds_it() {
 }
 
 #[test]
-fn two_ledgers_that_share_a_history_file_are_refused() {
+fn two_ledgers_with_the_same_history_file_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(&dir.path().join("lookout.db")).unwrap();
     assert!(matches!(open(&dir.path().join("lookout.sqlite")), Err(StoreError::Locked { .. })));
@@ -76,7 +76,7 @@ fn two_ledgers_that_share_a_history_file_are_refused() {
 }
 
 #[test]
-fn a_directory_that_is_missing_or_a_file_is_named_with_the_remedy() {
+fn a_missing_directory_is_an_error_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     for parent in ["missing", "file"] {
@@ -86,19 +86,19 @@ fn a_directory_that_is_missing_or_a_file_is_named_with_the_remedy() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{}: its directory does not exist; create it, or set `store.path` to a file in one that does",
+                "{}: directory does not exist; create it, or set `store.path` to a file in an existing directory",
                 path.display()
             )
         );
     }
     assert!(
         matches!(open(dir.path()), Err(StoreError::Sqlite { .. } | StoreError::Io { .. })),
-        "a directory is no file"
+        "the path is a directory"
     );
 }
 
 #[tokio::test]
-async fn a_newer_version_is_refused_and_left_alone() {
+async fn a_file_of_a_newer_version_is_refused_and_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     open(&path).unwrap().0.close(SOON).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused_and_left_alone() {
+fn a_database_of_another_program_is_refused_and_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     rusqlite::Connection::open(&path)
@@ -123,9 +123,9 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_kept_aside_and_a_fresh_one_begun() {
+async fn a_damaged_file_is_moved_aside_and_replaced_by_an_empty_one() {
     type Damage = fn(&Path);
-    let rubbish: [(&str, Damage); 3] = [
+    let damages: [(&str, Damage); 3] = [
         ("text", |path| fs::write(path, "this is no database, whatever its name says\n".repeat(50)).unwrap()),
         ("short", |path| fs::write(path, "oops").unwrap()),
         ("holes", |path| {
@@ -135,7 +135,7 @@ async fn a_damaged_file_is_kept_aside_and_a_fresh_one_begun() {
             fs::write(path, bytes).unwrap();
         }),
     ];
-    for (name, damage) in rubbish {
+    for (name, damage) in damages {
         for damaged in ["lookout.db", "lookout.history.db"] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("lookout.db");
@@ -145,9 +145,9 @@ async fn a_damaged_file_is_kept_aside_and_a_fresh_one_begun() {
             let bytes = fs::read(&victim).unwrap();
             let (store, restored, saved) = open(&path).unwrap_or_else(|error| panic!("{name} {damaged}: {error:?}"));
             let aside = dir.path().join(format!("{damaged}.damaged-1800000000000"));
-            let told = if damaged == "lookout.db" { restored.damaged } else { saved.damaged };
-            assert_eq!(told.as_ref(), Some(&aside), "{name} {damaged}");
-            assert_eq!(fs::read(&aside).unwrap(), bytes, "{name} {damaged}: kept as it was");
+            let moved_to = if damaged == "lookout.db" { restored.damaged } else { saved.damaged };
+            assert_eq!(moved_to.as_ref(), Some(&aside), "{name} {damaged}");
+            assert_eq!(fs::read(&aside).unwrap(), bytes, "{name} {damaged}: unchanged");
             store.ledger.commit(Commit { counts: Some(LedgerCounts::default()), ..Commit::default() }).await.unwrap();
             store.close(SOON).await.unwrap();
         }
@@ -155,11 +155,11 @@ async fn a_damaged_file_is_kept_aside_and_a_fresh_one_begun() {
 }
 
 #[tokio::test]
-async fn in_memory_leaves_nothing_behind_and_answers_the_same() {
+async fn a_store_in_memory_works_and_leaves_no_files() {
     let config = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, ..) = Store::open(&config, &clock()).unwrap();
     let (other, ..) = Store::open(&config, &clock()).unwrap();
-    let counts = LedgerCounts { raised: [1, 2, 3, 4], fired: 5 };
+    let counts = LedgerCounts { by_level: [1, 2, 3, 4], fired: 5 };
     store.ledger.commit(Commit { counts: Some(counts), ..Commit::default() }).await.unwrap();
     assert!(store.history.alerts(ClosedFilter { limit: 9, ..ClosedFilter::default() }).await.unwrap().is_empty());
     store.close(SOON).await.unwrap();
@@ -172,7 +172,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_read_what_is_kept() {
+async fn only_the_owner_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let files = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -180,21 +180,21 @@ async fn only_the_owner_may_read_what_is_kept() {
     assert_eq!(files().count(), 8, "two files, each with log, shared memory and lock");
     assert!(files().all(|path| mode(&path) == 0o600), "{:?}", files().map(|path| mode(&path)).collect::<Vec<_>>());
     store.close(SOON).await.unwrap();
-    // What an earlier version left.
+    // Files of an earlier version.
     fs::write(dir.path().join("lookout.db.damaged-1"), "").unwrap();
     fs::write(dir.path().join("notes.txt"), "").unwrap();
     for path in files() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     }
     let (store, ..) = open(&path).unwrap();
-    let open_to_all: Vec<_> = files().filter(|path| mode(path) != 0o600).collect();
-    assert_eq!(open_to_all, [dir.path().join("notes.txt")], "no file but ours");
+    let readable_by_others: Vec<_> = files().filter(|path| mode(path) != 0o600).collect();
+    assert_eq!(readable_by_others, [dir.path().join("notes.txt")], "other files are not changed");
     store.close(SOON).await.unwrap();
 }
 
-/// A commit that can be told from others.
+/// A commit with a distinguishable counter.
 fn counted(fired: u64) -> Commit {
-    Commit { counts: Some(LedgerCounts { raised: [0; 4], fired }), ..Commit::default() }
+    Commit { counts: Some(LedgerCounts { by_level: [0; 4], fired }), ..Commit::default() }
 }
 
 fn usage(seq: u64) -> UsageBody {
@@ -202,11 +202,11 @@ fn usage(seq: u64) -> UsageBody {
 }
 
 #[tokio::test]
-async fn whatever_is_done_to_the_files_while_it_runs_a_restart_forgets_nothing() {
+async fn nothing_is_lost_when_the_files_are_removed_or_moved_while_running() {
     type Harm = fn(&Path);
     fn every(path: &Path, suffixes: &[&str], action: impl Fn(&Path)) {
         for suffix in suffixes {
-            action(&file::beside(path, suffix));
+            action(&file::with_suffix(path, suffix));
         }
     }
     let harms: [(&str, Harm); 8] = [
@@ -226,22 +226,22 @@ async fn whatever_is_done_to_the_files_while_it_runs_a_restart_forgets_nothing()
         ("the folder removed", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap()),
     ];
     for (name, harm) in harms {
-        for of_history in [false, true] {
+        for is_history in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("data").join("lookout.db");
             fs::create_dir(path.parent().unwrap()).unwrap();
             let (store, ..) = open(&path).unwrap();
             store.ledger.commit(counted(1)).await.unwrap();
             store.history.log_usage(usage(1)).await.unwrap().unwrap();
-            let victim = if of_history { path.with_extension("history.db") } else { path.clone() };
+            let victim = if is_history { path.with_extension("history.db") } else { path.clone() };
             harm(&victim);
-            let what = format!("{name}, of history: {of_history}");
+            let what = format!("{name}, of history: {is_history}");
             store.ledger.commit(counted(2)).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
             store.history.log_usage(usage(2)).await.unwrap().unwrap_or_else(|error| panic!("{what}: {error:?}"));
-            assert!(matches!(open(&path), Err(StoreError::Locked { .. })), "{what}: still ours");
+            assert!(matches!(open(&path), Err(StoreError::Locked { .. })), "{what}: still locked");
             assert!(store.history.timeline(crate::model::Fingerprint(1)).await.unwrap().is_empty(), "{what}");
-            assert_eq!((mode(&victim), mode(&file::beside(&victim, "-wal"))), (0o600, 0o600), "{what}");
-            // As a crash would leave it.
+            assert_eq!((mode(&victim), mode(&file::with_suffix(&victim, "-wal"))), (0o600, 0o600), "{what}");
+            // A copy of the files as after a crash.
             let image = tempfile::tempdir().unwrap();
             for entry in fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()) {
                 if !entry.to_string_lossy().ends_with("-shm") {
@@ -260,7 +260,7 @@ async fn whatever_is_done_to_the_files_while_it_runs_a_restart_forgets_nothing()
 }
 
 #[tokio::test]
-async fn removed_files_are_there_again_though_nothing_is_written() {
+async fn removed_files_are_written_again_even_while_idle() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (store, ..) = open(&path).unwrap();
@@ -268,12 +268,12 @@ async fn removed_files_are_there_again_though_nothing_is_written() {
     let files = [path.clone(), path.with_extension("history.db")];
     for path in &files {
         for suffix in ["", "-wal", "-shm", ".lock"] {
-            fs::remove_file(file::beside(path, suffix)).unwrap();
+            fs::remove_file(file::with_suffix(path, suffix)).unwrap();
         }
     }
     let watch = crate::clock::Stopwatch::start();
-    while !files.iter().all(|path| file::beside(path, "-wal").exists()) {
-        assert!(watch.elapsed() < SOON, "they were not written anew");
+    while !files.iter().all(|path| file::with_suffix(path, "-wal").exists()) {
+        assert!(watch.elapsed() < SOON, "they were not written again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(store.ledger.is_ok() && store.history.is_ok());
@@ -282,15 +282,15 @@ async fn removed_files_are_there_again_though_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_or_overwritten_in_its_place_is_written_anew_or_asked_for() {
+async fn a_file_truncated_or_overwritten_in_place_is_recovered() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 4] = [
         ("cut", |path| fs::write(path, "").unwrap()),
         ("overwritten", |path| fs::write(path, "not a database any more".repeat(1000)).unwrap()),
-        ("the log cut", |path| fs::write(file::beside(path, "-wal"), "").unwrap()),
+        ("the log cut", |path| fs::write(file::with_suffix(path, "-wal"), "").unwrap()),
         ("both cut", |path| {
             fs::write(path, "").unwrap();
-            fs::write(file::beside(path, "-wal"), "").unwrap();
+            fs::write(file::with_suffix(path, "-wal"), "").unwrap();
         }),
     ];
     for (name, harm) in harms {
@@ -303,7 +303,7 @@ async fn a_file_that_is_cut_or_overwritten_in_its_place_is_written_anew_or_asked
         let watch = crate::clock::Stopwatch::start();
         let mut seq = 1;
         let (mut ledger, mut history) = (false, false);
-        // What the engine does: it goes on, and says again what was lost.
+        // As the engine does: retry, and write lost state again.
         while !(ledger && history) {
             seq += 1;
             ledger = store.ledger.commit(counted(seq)).await.is_ok();
@@ -320,16 +320,16 @@ async fn a_file_that_is_cut_or_overwritten_in_its_place_is_written_anew_or_asked
 }
 
 #[tokio::test]
-async fn a_file_of_another_lookout_is_not_taken_over() {
+async fn a_file_of_another_lookout_is_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (store, ..) = open(&path).unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
-        fs::remove_file(file::beside(&path, suffix)).unwrap();
-        fs::remove_file(file::beside(&path.with_extension("history.db"), suffix)).unwrap();
+        fs::remove_file(file::with_suffix(&path, suffix)).unwrap();
+        fs::remove_file(file::with_suffix(&path.with_extension("history.db"), suffix)).unwrap();
     }
     let Ok((other, ..)) = open(&path) else {
-        // The first one was faster, which is as well.
+        // The first one restored its files before the other could open them.
         return;
     };
     let error = store.ledger.commit(counted(1)).await.unwrap_err();

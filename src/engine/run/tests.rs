@@ -20,15 +20,19 @@ fn pushed(body: &'static str) -> DecodedPush<Batch<'static>> {
 
 /// An engine of which nothing outlives the test.
 pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engine, mpsc::Receiver<Report>) {
-    restored(clock, settings(digest), Saved::default())
+    restored(clock, settings(digest), SavedFleet::default())
 }
 
 /// An engine that remembers what was saved, and of which nothing outlives the test.
-pub(in crate::engine) fn restored(clock: Clock, settings: Settings, saved: Saved) -> (Engine, mpsc::Receiver<Report>) {
+pub(in crate::engine) fn restored(
+    clock: Clock,
+    settings: Settings,
+    saved: SavedFleet,
+) -> (Engine, mpsc::Receiver<Report>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
-    let (restored, own) = (Restored::default(), Arc::new(Own::new()));
+    let (restored, own) = (RestoredLedger::default(), Arc::new(Own::new()));
     Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
@@ -102,7 +106,7 @@ async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
         tokio::task::yield_now().await;
     }
     // Earlier saves wait for the disk when the end comes.
-    while history.save(crate::store::Save::default()).is_ok() {}
+    while history.save(crate::store::FleetSave::default()).is_ok() {}
     stop.send(Duration::ZERO).unwrap();
     engine.run(queues, reports, stopped).await;
     assert_eq!(pushing.await.unwrap().unwrap().accepted, 1);
@@ -112,11 +116,11 @@ async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
 }
 
 /// An engine that was restored with this ledger.
-fn with_ledger(clock: Clock, restored: Restored) -> (Engine, mpsc::Receiver<Report>) {
+fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receiver<Report>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
-    let (own, settings, saved) = (Arc::new(Own::new()), settings(DigestConfig::default()), Saved::default());
+    let (own, settings, saved) = (Arc::new(Own::new()), settings(DigestConfig::default()), SavedFleet::default());
     Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
@@ -124,7 +128,8 @@ fn with_ledger(clock: Clock, restored: Restored) -> (Engine, mpsc::Receiver<Repo
 async fn a_pending_notice_that_cannot_be_read_back_is_dead_lettered_and_counted() {
     let clock = Clock::at(Time::parse("2026-11-21T08:59:00Z").unwrap());
     let lost = crate::store::LostNotice { key: "k".into(), receiver: "console".into(), fingerprint: "00".into() };
-    let (mut engine, _reports) = with_ledger(clock.clone(), Restored { lost: vec![lost], ..Restored::default() });
+    let (mut engine, _reports) =
+        with_ledger(clock.clone(), RestoredLedger { lost: vec![lost], ..RestoredLedger::default() });
     let page = engine.own.text(crate::metrics::Format::Text);
     let failed = "lookout_notifications_failed_total{receiver=\"console\",reason=\"message\"} 1";
     assert!(page.contains(failed), "{page}");

@@ -1,43 +1,43 @@
-//! What waits to be written, merged so that it is written once.
+//! Pending writes of history, merged so that each row is written once.
 
 use std::sync::Arc;
 
-use super::limit::RateLimit;
+use super::rate_limit::SubjectRateLimit;
 use super::rows::subject;
-use super::{Message, Reply, Save, USAGE_IDS, UsageBody};
+use super::{FleetSave, HistoryMessage, USAGE_IDS, UsageBody, WriteReply};
 use crate::model::{ClosedAlert, CountingState, Decision, HistoryRow};
 
-/// Rows kept for a disk that fails; the oldest go first.
-const BACKLOG: usize = 65_536;
+/// Maximum number of pending rows of each kind while writes fail; the oldest are dropped first.
+const MAX_PENDING: usize = 65_536;
 
 /// Everything that the next transaction writes.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct PendingWrites {
     pub(super) rows: Vec<HistoryRow>,
     pub(super) closed: Vec<ClosedAlert>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) save: Option<Save>,
+    pub(super) save: Option<FleetSave>,
     pub(super) usage: Vec<UsageBody>,
-    /// What counting telemetry remembered before [`Pending::save`].
+    /// Counting state that is newer than [`PendingWrites::save`].
     pub(super) counting: CountingState,
-    limit: RateLimit,
-    /// Rows that [`RateLimit`] left out since somebody counted them.
+    limit: SubjectRateLimit,
+    /// Number of rows that [`SubjectRateLimit`] dropped since the last count.
     pub(super) rate_limited: usize,
-    /// Who waits for the transaction.
-    pub(super) replies: Vec<Reply>,
-    pub(super) close: Option<Reply>,
+    /// Callers that wait for the transaction.
+    pub(super) replies: Vec<WriteReply>,
+    pub(super) close: Option<WriteReply>,
 }
 
-impl Pending {
-    pub(super) fn take(&mut self, message: Message) {
+impl PendingWrites {
+    pub(super) fn add(&mut self, message: HistoryMessage) {
         match message {
-            Message::Rows(mut rows) => {
+            HistoryMessage::Rows(mut rows) => {
                 let count = rows.len();
                 rows.retain(|row| self.limit.admits(row.at, subject(&row.project, &row.name)));
                 self.rate_limited += count - rows.len();
                 if self.rows.is_empty() { self.rows = rows } else { self.rows.extend(rows) }
             }
-            Message::Closed(closed) => {
+            HistoryMessage::Closed(closed) => {
                 let alert = &closed.alert;
                 if self.limit.admits(alert.changed_at, alert.fingerprint.0.cast_signed()) {
                     self.closed.push(*closed);
@@ -45,31 +45,31 @@ impl Pending {
                     self.rate_limited += 1;
                 }
             }
-            Message::Decisions(decisions) => self.decisions.extend(decisions),
-            Message::Usage(body, reply) => {
+            HistoryMessage::Decisions(decisions) => self.decisions.extend(decisions),
+            HistoryMessage::Usage(body, reply) => {
                 self.usage.push(body);
                 self.replies.push(reply);
             }
-            Message::CountingState(counting, reply) => {
+            HistoryMessage::CountingState(counting, reply) => {
                 self.counting.merge(*counting);
                 self.replies.push(reply);
             }
-            Message::Save(save, permit) => {
-                // What failed to be logged is in the save now.
+            HistoryMessage::Save(save, permit) => {
+                // The save includes the effect of earlier bodies.
                 self.usage.retain(|body| body.seq > save.usage_through);
                 match &mut self.save {
                     Some(earlier) => earlier.merge(*save),
                     None => self.save = Some(*save),
                 }
-                // One snapshot is held here whatever comes, so that the next save may queue.
+                // Pending saves are merged into one snapshot, so the next save may be queued.
                 drop(permit);
             }
-            Message::Flush(reply) => self.replies.push(reply),
-            Message::Close(reply) => self.close = Some(reply),
+            HistoryMessage::Flush(reply) => self.replies.push(reply),
+            HistoryMessage::Close(reply) => self.close = Some(reply),
         }
     }
 
-    /// Whether somebody waits, so that no more should be gathered.
+    /// Whether a caller waits, so that batching should end.
     pub(super) fn is_urgent(&self) -> bool {
         self.close.is_some() || !self.replies.is_empty()
     }
@@ -92,21 +92,21 @@ impl Pending {
         self.counting = CountingState::default();
     }
 
-    /// Cuts what a failing disk left here and returns how many rows went.
+    /// Drops the oldest rows beyond [`MAX_PENDING`] and returns how many were dropped.
     pub(super) fn trim(&mut self) -> usize {
-        let rows = self.rows.len().saturating_sub(BACKLOG);
+        let rows = self.rows.len().saturating_sub(MAX_PENDING);
         self.rows.drain(..rows);
-        let closed = self.closed.len().saturating_sub(BACKLOG / 16);
+        let closed = self.closed.len().saturating_sub(MAX_PENDING / 16);
         self.closed.drain(..closed);
-        let decisions = self.decisions.len().saturating_sub(BACKLOG);
+        let decisions = self.decisions.len().saturating_sub(MAX_PENDING);
         self.decisions.drain(..decisions);
         rows + closed + decisions
     }
 }
 
-impl Save {
-    /// Adds a later save: rows are made from the later snapshot, whichever of the two named them.
-    /// Removals come before rows, so that what is gone and back is there.
+impl FleetSave {
+    /// Merges a later save into this one. All rows are built from the later snapshot. Removals are written before rows, so
+    /// that an agent that was removed and came back is kept.
     pub fn merge(&mut self, later: Self) {
         self.snapshot = Arc::clone(&later.snapshot);
         for (slots, more) in [
@@ -118,7 +118,7 @@ impl Save {
             slots.sort_unstable();
             slots.dedup();
         }
-        // Removals come before rows: one of an agent that is gone since would stay for good.
+        // Since removals are written before rows, windows of an agent removed since would otherwise stay.
         later.removed_agents.iter().for_each(|name| drop(self.windows.remove(name)));
         for (removed, more) in
             [(&mut self.removed_agents, later.removed_agents), (&mut self.removed_components, later.removed_components)]

@@ -11,15 +11,15 @@ use super::{ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
 use crate::model::{ClosedAlert, Decision, Fingerprint, Time};
 use crate::store::database::Database;
 use crate::store::error::StoreError;
-use crate::store::file::{Layout, Place};
-use crate::store::queue::{Received, Receiver};
+use crate::store::file::{DatabaseLocation, Layout};
+use crate::store::queue::{QueueEvent, QueueReceiver};
 
-/// Rows of other subjects with the same hash that a read passes over.
-const STRANGERS: usize = 1_000;
+/// Maximum number of rows of other subjects with the same hash that a query skips.
+const MAX_COLLISIONS: usize = 1_000;
 
-/// A question.
+/// A query with the channel for its result.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum HistoryQuery {
     Alerts(ClosedFilter, oneshot::Sender<Result<Vec<ClosedAlert>, StoreError>>),
     History {
         project: String,
@@ -30,9 +30,9 @@ pub(super) enum Read {
     Timeline(Fingerprint, oneshot::Sender<Result<Vec<Decision>, StoreError>>),
 }
 
-impl Read {
-    /// Answers that there is no answer.
-    fn refuse(self, error: StoreError) {
+impl HistoryQuery {
+    /// Replies with an error.
+    fn fail(self, error: StoreError) {
         match self {
             Self::Alerts(_, reply) => drop(reply.send(Err(error))),
             Self::History { reply, .. } => drop(reply.send(Err(error))),
@@ -41,75 +41,75 @@ impl Read {
     }
 }
 
-/// The connection that reads.
+/// The reading thread's state.
 #[derive(Debug)]
-pub(super) struct Reader {
-    place: Place,
+pub(super) struct HistoryReader {
+    location: DatabaseLocation,
     layout: &'static Layout,
-    /// `None` while the file can only be read: who keeps its log's index open read-only keeps the whole process from
-    /// ever writing it, so that each answer then has a connection of its own.
+    /// `None` while the file is read-only. An open read-only connection would keep the whole process from writing, so each
+    /// query then opens a connection of its own.
     connection: Option<Connection>,
-    /// The database's [`Database::generation`], and which of them this connection is to.
+    /// The database's [`Database::generation`], and its value when this connection was opened.
     generation: (Arc<AtomicU64>, u64),
 }
 
-impl Reader {
-    /// A reader beside `database`.
+impl HistoryReader {
+    /// A reader of `database`.
     pub(super) fn open(database: &Database, layout: &'static Layout) -> Result<Self, StoreError> {
-        let place = database.place().clone();
-        let connection = database.is_writable().then(|| place.connect_reader(layout, true)).transpose()?;
+        let location = database.location().clone();
+        let connection = database.is_writable().then(|| location.connect_reader(layout, true)).transpose()?;
         let generation = database.generation();
         let now = generation.load(Relaxed);
-        Ok(Self { place, layout, connection, generation: (generation, now) })
+        Ok(Self { location, layout, connection, generation: (generation, now) })
     }
 
-    /// Answers until the queue closes. Who went away needs no answer.
-    pub(super) fn run(mut self, queue: &Receiver<Read>) {
+    /// Answers queries until the queue closes. A caller may be gone by then.
+    pub(super) fn run(mut self, queue: &QueueReceiver<HistoryQuery>) {
         loop {
             match queue.recv(std::time::Duration::MAX) {
-                Received::Item(read) => {
-                    self.connect_anew();
+                QueueEvent::Item(query) => {
+                    self.reconnect();
                     match &self.connection {
-                        Some(connection) => self.answer(connection, read),
-                        None => match self.place.connect_reader(self.layout, false) {
-                            Ok(connection) => self.answer(&connection, read),
-                            Err(error) => read.refuse(error),
+                        Some(connection) => self.answer(connection, query),
+                        None => match self.location.connect_reader(self.layout, false) {
+                            Ok(connection) => self.answer(&connection, query),
+                            Err(error) => query.fail(error),
                         },
                     }
                 }
-                Received::Quiet => {}
-                Received::Closed => return,
+                QueueEvent::Timeout => {}
+                QueueEvent::Closed => return,
             }
         }
     }
 
-    fn answer(&self, connection: &Connection, read: Read) {
-        let failed = self.place.failed("read");
-        match read {
-            Read::Alerts(filter, reply) => {
+    fn answer(&self, connection: &Connection, query: HistoryQuery) {
+        let failed = self.location.failed("read");
+        match query {
+            HistoryQuery::Alerts(filter, reply) => {
                 reply.send(alerts(connection, &filter).map_err(failed)).ok();
             }
-            Read::History { project, name, limit, reply } => {
+            HistoryQuery::History { project, name, limit, reply } => {
                 reply.send(history(connection, &project, &name, limit).map_err(failed)).ok();
             }
-            Read::Timeline(fingerprint, reply) => {
+            HistoryQuery::Timeline(fingerprint, reply) => {
                 reply.send(timeline::read(connection, fingerprint).map_err(failed)).ok();
             }
         }
     }
 
-    /// Follows the database to another file.
-    fn connect_anew(&mut self) {
+    /// Reconnects when the database was replaced.
+    fn reconnect(&mut self) {
         let now = self.generation.0.load(Relaxed);
         if now == self.generation.1 {
             return;
         }
-        match self.place.connect_reader(self.layout, true) {
+        match self.location.connect_reader(self.layout, true) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.generation.1 = now;
             }
-            Err(error) => tracing::debug!(%error, "history is read from the file before"),
+            Err(error) => tracing::debug!(%error, "history reader could not reconnect; it reads the previous file"),
         }
     }
 }
@@ -137,7 +137,7 @@ fn alerts(connection: &Connection, filter: &ClosedFilter) -> rusqlite::Result<Ve
     let mut rows = statement.query(values.as_slice())?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        // A row that can't be read, from a version to come, is not worth an error for all the others.
+        // A row of a newer version that can't be read is skipped.
         found.extend(row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()));
     }
     Ok(found)
@@ -146,7 +146,7 @@ fn alerts(connection: &Connection, filter: &ClosedFilter) -> rusqlite::Result<Ve
 fn history(connection: &Connection, project: &str, name: &str, limit: usize) -> rusqlite::Result<Vec<HistoryEntry>> {
     let limit = limit.min(MAX_ROWS);
     let mut found = Vec::new();
-    // One read transaction, so that the chain does not move under the walk.
+    // One read transaction, so that the chain does not change meanwhile.
     let transaction = connection.unchecked_transaction()?;
     let mut head = transaction.prepare_cached("SELECT last FROM heads WHERE subject = ?1")?;
     let mut step = transaction.prepare_cached(
@@ -154,7 +154,7 @@ fn history(connection: &Connection, project: &str, name: &str, limit: usize) -> 
     )?;
     let mut heads = head.query([subject(project, name)])?;
     let mut next: i64 = heads.next()?.map_or(Ok(0), |row| row.get(0))?;
-    for _ in 0..limit.saturating_add(STRANGERS) {
+    for _ in 0..limit.saturating_add(MAX_COLLISIONS) {
         if next <= 0 || found.len() >= limit {
             break;
         }
@@ -171,7 +171,7 @@ fn history(connection: &Connection, project: &str, name: &str, limit: usize) -> 
                 reason: row.get(6)?,
             });
         }
-        // A chain only leads back; a damaged one must not lead in a circle.
+        // Ids decrease along a chain; stop at a damaged one rather than loop.
         next = if prev < next { prev } else { 0 };
     }
     Ok(found)

@@ -1,37 +1,36 @@
-//! Writes status changes and closed alerts.
+//! Writes status changes and resolved alerts.
 //!
-//! Each history row carries the id of the one before it of the same agent; the newest one's id is in `heads`.
-//! Appending so touches one page at the end of the table and a few of `heads`, where an index over names would
-//! touch a page per row.
+//! Each history row contains the id of the previous row of the same agent, and `heads` the id of the newest one. An append
+//! thus touches the last page of the table and a few of `heads`; an index over names would touch a page per row.
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use rustc_hash::FxHashMap;
 
 use crate::model::{ClosedAlert, HistoryRow, Time};
 
-/// Rows of one INSERT statement.
+/// Rows per INSERT statement.
 const ROWS: usize = 50;
 
-/// Columns of a history row.
+/// Columns per history row.
 const COLUMNS: usize = 9;
 
-/// Heads that are remembered, about 8 MB; beyond it the memory starts anew and the table is asked.
-const REMEMBERED: usize = 262_144;
+/// Heads that are counting, about 8 MB; beyond it the memory starts anew and the table is asked.
+const MAX_HEADS: usize = 262_144;
 
-/// Appends to `history`.
+/// Appends rows to the table `history`.
 #[derive(Debug, Default)]
-pub(super) struct Appender {
-    /// The id of the last row committed.
+pub(super) struct HistoryAppender {
+    /// The id of the last committed row.
     last: i64,
-    /// The last row of a subject, for subjects seen since the start.
+    /// Cached ids of the last row by subject.
     heads: FxHashMap<i64, i64>,
-    /// Subjects whose head the open transaction moved.
-    moved: Vec<i64>,
+    /// Subjects whose head the open transaction changed.
+    changed: Vec<i64>,
     insert_many: String,
 }
 
-/// The key of (project, name) in `heads`: 64 bits of FNV-1a, which will be the same in years to come. Two subjects
-/// that share it share a chain, in which readers pass over the other's rows.
+/// The key of (project, name) in `heads`: FNV-1a with 64 bits, which is stable across versions. Subjects with the same key
+/// share a chain; queries skip the rows of the other one.
 pub(super) fn subject(project: &str, name: &str) -> i64 {
     let bytes = project.bytes().chain([0]).chain(name.bytes());
     bytes
@@ -39,17 +38,17 @@ pub(super) fn subject(project: &str, name: &str) -> i64 {
         .cast_signed()
 }
 
-impl Appender {
+impl HistoryAppender {
     pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         let last = connection.query_row("SELECT ifnull(max(id), 0) FROM history", [], |row| row.get(0))?;
-        Ok(Self { last, heads: FxHashMap::default(), moved: Vec::new(), insert_many: insert(ROWS) })
+        Ok(Self { last, heads: FxHashMap::default(), changed: Vec::new(), insert_many: insert(ROWS) })
     }
 
-    /// Writes `rows` within an open transaction and returns the last id, to be told to [`Appender::committed`].
+    /// Writes `rows` within an open transaction and returns the last id, for [`HistoryAppender::committed`].
     pub(super) fn write(&mut self, connection: &Connection, rows: &[HistoryRow]) -> rusqlite::Result<i64> {
         let mut last = self.last;
-        self.moved.clear();
-        if self.heads.len() > REMEMBERED {
+        self.changed.clear();
+        if self.heads.len() > MAX_HEADS {
             self.heads.clear();
         }
         let mut head = connection.prepare_cached("SELECT last FROM heads WHERE subject = ?1")?;
@@ -66,11 +65,11 @@ impl Appender {
                 self.bind(&mut statement, &mut head, &mut last, std::slice::from_ref(row))?;
             }
         }
-        // In the table's order, so that a page is touched once.
-        self.moved.sort_unstable();
-        self.moved.dedup();
+        // In the order of the table, so that each page is touched once.
+        self.changed.sort_unstable();
+        self.changed.dedup();
         let mut move_head = connection.prepare_cached("INSERT OR REPLACE INTO heads(subject, last) VALUES(?1, ?2)")?;
-        for subject in &self.moved {
+        for subject in &self.changed {
             move_head.execute([Some(subject), self.heads.get(subject)])?;
         }
         Ok(last)
@@ -83,15 +82,15 @@ impl Appender {
         last: &mut i64,
         rows: &[HistoryRow],
     ) -> rusqlite::Result<()> {
-        for (place, row) in rows.iter().enumerate() {
+        for (index, row) in rows.iter().enumerate() {
             *last += 1;
             let subject = subject(&row.project, &row.name);
             let prev = match self.heads.insert(subject, *last) {
                 Some(prev) => prev,
                 None => head.query_row([subject], |row| row.get(0)).optional()?.unwrap_or(0),
             };
-            self.moved.push(subject);
-            let first = place * COLUMNS;
+            self.changed.push(subject);
+            let first = index * COLUMNS;
             insert.raw_bind_parameter(first + 1, *last)?;
             insert.raw_bind_parameter(first + 2, row.at.as_millis())?;
             insert.raw_bind_parameter(first + 3, &*row.project)?;
@@ -105,12 +104,12 @@ impl Appender {
         insert.raw_execute().map(|_| ())
     }
 
-    /// The transaction succeeded.
+    /// To be called after a committed transaction.
     pub(super) fn committed(&mut self, last: i64) {
         self.last = last;
     }
 
-    /// The transaction failed: what is remembered of it is forgotten.
+    /// To be called after a failed transaction: clears the cache, which may contain its rows.
     pub(super) fn rolled_back(&mut self) {
         self.heads.clear();
     }
@@ -121,7 +120,7 @@ fn insert(rows: usize) -> String {
     format!("INSERT INTO history(id, at, project, kind, name, from_status, to_status, reason, prev) VALUES {values}")
 }
 
-/// Writes an alert that is over.
+/// Writes a resolved alert.
 pub(super) fn write_closed(connection: &Connection, closed: &ClosedAlert) -> rusqlite::Result<()> {
     let alert = &closed.alert;
     let body = serde_json::to_string(closed).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -145,7 +144,7 @@ pub(super) fn write_closed(connection: &Connection, closed: &ClosedAlert) -> rus
     Ok(())
 }
 
-/// `value` as JSON in `buffer`, which is used again and again.
+/// `value` as JSON, written into the reused `buffer`.
 pub(super) fn json<'a, T: serde::Serialize>(value: &T, buffer: &'a mut Vec<u8>) -> rusqlite::Result<&'a str> {
     buffer.clear();
     serde_json::to_writer(&mut *buffer, value)

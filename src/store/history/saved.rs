@@ -1,4 +1,4 @@
-//! Writes the fleet's state and reads it back at the start.
+//! Saves and restores the state of the fleet.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
 use super::rows::json;
-use super::{Save, Saved, USAGE_IDS, USAGE_IDS_LAST, remembered, usage_log};
+use super::{FleetSave, SavedFleet, USAGE_ID_RETENTION, USAGE_IDS, counting, usage_log};
 use crate::model::Time;
 use crate::model::windows::SavedWindows;
 
-/// Writes `save` within an open transaction. `buffer` is kept between calls.
-pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
+/// Writes `save` within an open transaction. `buffer` is reused between calls.
+pub(super) fn write(connection: &Connection, save: &FleetSave, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
     remove(connection, "DELETE FROM agents WHERE project = ?1 AND name = ?2", &save.removed_agents)?;
     remove(connection, "DELETE FROM windows WHERE project = ?1 AND name = ?2", &save.removed_agents)?;
     remove(connection, "DELETE FROM components WHERE project = ?1 AND name = ?2", &save.removed_components)?;
@@ -38,7 +38,7 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
         }
     }
     let mut upsert = connection.prepare_cached("INSERT OR REPLACE INTO projects(name, body) VALUES(?1,?2)")?;
-    for project in save.projects.iter().filter_map(|place| snapshot.projects.get(*place as usize)) {
+    for project in save.projects.iter().filter_map(|index| snapshot.projects.get(*index as usize)) {
         upsert.execute(params![project.name, json(project.as_ref(), buffer)?])?;
     }
     if !save.usage_ids.is_empty() {
@@ -46,16 +46,16 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
         for (hash, at) in &save.usage_ids {
             insert.execute([hash.cast_signed(), at.as_millis()])?;
         }
-        // The oldest have the lowest numbers: looking stops after more of them than were written now.
-        let (most, bite) = (i64::try_from(USAGE_IDS).unwrap_or(i64::MAX), 4_096 + 2 * save.usage_ids.len());
+        // The oldest ids have the lowest sequence numbers. The scan is limited to more rows than were just inserted.
+        let (most, batch) = (i64::try_from(USAGE_IDS).unwrap_or(i64::MAX), 4_096 + 2 * save.usage_ids.len());
         connection
             .prepare_cached(
                 "DELETE FROM usage_ids WHERE seq IN (SELECT seq FROM usage_ids ORDER BY seq LIMIT ?1)
                  AND (at < ?2 OR seq <= (SELECT max(seq) FROM usage_ids) - ?3)",
             )?
             .execute(params![
-                i64::try_from(bite).unwrap_or(i64::MAX),
-                snapshot.at.minus(USAGE_IDS_LAST).as_millis(),
+                i64::try_from(batch).unwrap_or(i64::MAX),
+                snapshot.at.minus(USAGE_ID_RETENTION).as_millis(),
                 most
             ])?;
     }
@@ -64,7 +64,7 @@ pub(super) fn write(connection: &Connection, save: &Save, buffer: &mut Vec<u8>) 
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('failing_sources', ?1)")?
         .execute([json(&failing, buffer)?])?;
     usage_log::remove(connection, save.usage_through)?;
-    remembered::write(connection, &save.counting, snapshot.at, buffer)?;
+    counting::write(connection, &save.counting, snapshot.at, buffer)?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES('saved_at', ?1)")?
         .execute([snapshot.at.as_millis()])?;
@@ -82,9 +82,9 @@ fn remove(connection: &Connection, sql: &str, keys: &[(Arc<str>, Arc<str>)]) -> 
     Ok(())
 }
 
-/// Reads everything back; rows that can't be read are counted.
-pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
-    let mut saved = Saved::default();
+/// Reads the saved state; rows that can't be read are counted.
+pub(super) fn restore(connection: &Connection) -> rusqlite::Result<SavedFleet> {
+    let mut saved = SavedFleet::default();
     saved.agents = bodies(connection, "SELECT body FROM agents ORDER BY project, name", &mut saved.unreadable)?;
     saved.components = bodies(connection, "SELECT body FROM components ORDER BY project, name", &mut saved.unreadable)?;
     saved.projects = bodies(connection, "SELECT body FROM projects ORDER BY name", &mut saved.unreadable)?;
@@ -99,13 +99,13 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Saved> {
     saved.usage_ids = ids.collect::<rusqlite::Result<_>>()?;
     saved.usage_ids.reverse();
     saved.usage_log = usage_log::read(connection)?;
-    saved.counting = remembered::read(connection)?;
+    saved.counting = counting::read(connection)?;
     let saved_at = connection.query_row("SELECT value FROM meta WHERE key = 'saved_at'", [], |row| row.get(0));
     saved.saved_at = saved_at.optional()?.map(Time::from_millis);
     Ok(saved)
 }
 
-/// The windows of agents; a row of an agent that is gone is of no use and does no harm.
+/// The rule windows of agents. Rows of agents that no longer exist are harmless.
 fn windows(connection: &Connection, unreadable: &mut u64) -> rusqlite::Result<SavedWindows> {
     let mut statement = connection.prepare("SELECT project, name, body FROM windows")?;
     let mut rows = statement.query([])?;
@@ -119,7 +119,7 @@ fn windows(connection: &Connection, unreadable: &mut u64) -> rusqlite::Result<Sa
     Ok(found)
 }
 
-/// The column of JSON texts that `sql` selects, read.
+/// The JSON values of the column that `sql` selects.
 fn bodies<T: DeserializeOwned>(connection: &Connection, sql: &str, unreadable: &mut u64) -> rusqlite::Result<Vec<T>> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;

@@ -4,15 +4,15 @@ CREATE TABLE meta (
   value ANY NOT NULL
 ) WITHOUT ROWID;
 
--- Changes of status, appended. `prev` is the row before it of the same project and name (0: none), so that one
--- agent's history is read by following it: an index would cost more than the rows do.
+-- Changes of status, append-only. `prev` is the previous row of the same project and name (0: none); following it reads
+-- the history of one agent. An index would cost more than the rows themselves.
 CREATE TABLE history (
   id          INTEGER PRIMARY KEY,
   at          INTEGER NOT NULL,
   project     TEXT NOT NULL,
   kind        TEXT NOT NULL,        -- agent, component
   name        TEXT NOT NULL,
-  from_status TEXT NOT NULL,        -- empty: there was none
+  from_status TEXT NOT NULL,        -- empty: none
   to_status   TEXT NOT NULL,
   reason      TEXT,
   prev        INTEGER NOT NULL
@@ -24,7 +24,7 @@ CREATE TABLE heads (
   last    INTEGER NOT NULL
 );
 
--- Alerts that are over.
+-- Resolved alerts.
 CREATE TABLE alert_history (
   id           INTEGER PRIMARY KEY,
   fingerprint  TEXT NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE alert_history (
 CREATE INDEX alert_history_subject ON alert_history(subject);
 CREATE INDEX alert_history_rule ON alert_history(rule);
 
--- The fleet as last saved.
+-- The last saved state of the fleet.
 CREATE TABLE agents (
   project TEXT NOT NULL,
   name    TEXT NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE projects (
   body TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- Ids of usage increments that were counted, oldest first.
+-- Hashes of the ids of counted usage increments, oldest first.
 CREATE TABLE usage_ids (
   seq  INTEGER PRIMARY KEY,
   hash INTEGER NOT NULL,

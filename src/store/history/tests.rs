@@ -1,4 +1,4 @@
-//! Tests of `store::history`.
+//! Tests of history.
 
 use proptest::prelude::*;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::model::{
 const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
 
-fn open(path: &Path) -> (HistoryHandle, Saved) {
+fn open(path: &Path) -> (HistoryHandle, SavedFleet) {
     History::open(Some(path), DAY, u64::MAX, Clock::at(START)).unwrap()
 }
 
@@ -76,11 +76,11 @@ fn snapshot(agents: Vec<Agent>) -> Arc<Snapshot> {
     Arc::new(Snapshot { at: START, agents: slab, ..Snapshot::default() })
 }
 
-fn names(saved: &Saved) -> Vec<&str> {
+fn names(saved: &SavedFleet) -> Vec<&str> {
     saved.agents.iter().map(|agent| &*agent.name).collect()
 }
 
-/// The times of a subject's rows, in milliseconds after [`START`].
+/// The times of a subject's rows in milliseconds after [`START`].
 async fn ats(history: &HistoryHandle, name: &str, limit: usize) -> Vec<i64> {
     history
         .history("shop", name, limit)
@@ -96,11 +96,11 @@ fn in_memory(retention: Duration, clock: Clock) -> HistoryHandle {
 }
 
 #[tokio::test]
-async fn one_agents_history_reads_back_newest_first_across_batches_and_restarts() {
+async fn history_of_an_agent_is_newest_first_across_batches_and_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    // 120 rows of three agents: whole statements of 50 and a rest, several rows of one agent in each.
+    // 120 rows of three agents: two full statements of 50 and a rest, each with several rows of one agent.
     let names = ["a", "b", "c"];
     history.record((0..120).map(|n| row(names[n as usize % 3], n, "running")).collect());
     history.flush().await.unwrap();
@@ -113,7 +113,7 @@ async fn one_agents_history_reads_back_newest_first_across_batches_and_restarts(
     expected.reverse();
     assert_eq!(ats(&history, "a", 1_000).await, expected);
     assert_eq!(ats(&history, "b", 2).await, [118, 115]);
-    assert_eq!(ats(&history, "nobody", 2).await, [] as [i64; 0]);
+    assert_eq!(ats(&history, "unknown", 2).await, [] as [i64; 0]);
     assert!(history.history("other", "a", 9).await.unwrap().is_empty());
     let entry = history.history("shop", "a", 3).await.unwrap().pop().unwrap();
     let expected = HistoryEntry {
@@ -157,7 +157,7 @@ async fn a_crash_after_a_flush_loses_nothing() {
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
     let usage_ids = vec![(u64::MAX, START), (7, START.plus(DAY))];
-    let save = Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_ids, ..Save::default() };
+    let save = FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_ids, ..FleetSave::default() };
     history.save(save).unwrap();
     history.record(vec![row("a", 1, "running")]);
     history.flush().await.unwrap();
@@ -171,22 +171,22 @@ async fn a_crash_after_a_flush_loses_nothing() {
 }
 
 #[tokio::test]
-async fn merged_saves_end_as_the_later_one_says() {
+async fn merged_saves_result_in_the_later_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    let first = Save {
+    let first = FleetSave {
         snapshot: snapshot(vec![agent("gone"), agent("back"), agent("stays")]),
         agents: vec![0, 1, 2, 99],
         removed_agents: vec![("shop".into(), "back".into())],
-        ..Save::default()
+        ..FleetSave::default()
     };
-    // Slot 0 was given to another one; `stays` changed in a way that only the later snapshot knows.
-    let later = Save {
+    // Slot 0 was reused by another agent; the change of `stays` is only in the later snapshot.
+    let later = FleetSave {
         snapshot: snapshot(vec![agent("new"), agent("back"), Agent { stale: true, ..agent("stays") }]),
         agents: vec![0],
         removed_agents: vec![("shop".into(), "gone".into())],
-        ..Save::default()
+        ..FleetSave::default()
     };
     history.save(first.clone()).unwrap();
     history.flush().await.unwrap();
@@ -205,7 +205,7 @@ async fn merged_saves_end_as_the_later_one_says() {
 }
 
 #[tokio::test]
-async fn projects_and_components_come_back_and_the_removed_do_not() {
+async fn projects_and_components_are_restored_unless_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -230,11 +230,11 @@ async fn projects_and_components_come_back_and_the_removed_do_not() {
     project.totals.cost_usd.add(0.2);
     project.task_durations.observe(&[1.0], DAY);
     let snapshot = Arc::new(Snapshot { components, projects: vec![Arc::new(project)], ..Snapshot::default() });
-    let save = Save { snapshot, components: vec![0, 1], projects: vec![0, 5], ..Save::default() };
+    let save = FleetSave { snapshot, components: vec![0, 1], projects: vec![0, 5], ..FleetSave::default() };
     history.save(save.clone()).unwrap();
     history.flush().await.unwrap();
     let removed_components = vec![("shop".into(), "db".into())];
-    history.save(Save { components: vec![], removed_components, ..save }).unwrap();
+    history.save(FleetSave { components: vec![], removed_components, ..save }).unwrap();
     history.close().await.unwrap();
     let saved = open(&path).1;
     let [component] = saved.components.as_slice() else { panic!("{:?}", saved.components) };
@@ -246,7 +246,7 @@ async fn projects_and_components_come_back_and_the_removed_do_not() {
 }
 
 #[tokio::test]
-async fn usage_ids_are_kept_for_an_hour_however_many_they_are() {
+async fn usage_ids_are_kept_for_an_hour() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -254,7 +254,7 @@ async fn usage_ids_are_kept_for_an_hour_however_many_they_are() {
         let at = START.plus(Duration::from_secs(minutes * 60));
         let usage_ids = (start..start + 40_000).map(|id| (id, at)).collect();
         let snapshot = Arc::new(Snapshot { at, ..Snapshot::default() });
-        history.save(Save { snapshot, usage_ids, ..Save::default() }).unwrap();
+        history.save(FleetSave { snapshot, usage_ids, ..FleetSave::default() }).unwrap();
         history.flush().await.unwrap();
     }
     history.close().await.unwrap();
@@ -266,12 +266,16 @@ async fn usage_ids_are_kept_for_an_hour_however_many_they_are() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_costs_only_itself() {
+async fn an_unreadable_row_does_not_affect_others() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
     history
-        .save(Save { snapshot: snapshot(vec![agent("a"), agent("b")]), agents: vec![0, 1], ..Save::default() })
+        .save(FleetSave {
+            snapshot: snapshot(vec![agent("a"), agent("b")]),
+            agents: vec![0, 1],
+            ..FleetSave::default()
+        })
         .unwrap();
     history.close().await.unwrap();
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE agents SET body = x'ff' WHERE name = 'a'", []).unwrap();
@@ -280,7 +284,7 @@ async fn a_row_that_cannot_be_read_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn old_rows_go_and_the_chain_ends_where_they_were() {
+async fn pruned_rows_end_the_chain() {
     let clock = Clock::at(START);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
@@ -298,7 +302,7 @@ async fn old_rows_go_and_the_chain_ends_where_they_were() {
         + history.alerts(ClosedFilter { limit: 9, ..ClosedFilter::default() }).await.unwrap().len()
         > 0
     {
-        assert!(wait.now() < deadline, "nothing was pruned");
+        assert!(wait.now() < deadline, "rows were not pruned");
     }
     assert_eq!(ats(&history, "a", 9).await, [new]);
     history.close().await.unwrap();
@@ -308,14 +312,14 @@ async fn old_rows_go_and_the_chain_ends_where_they_were() {
 }
 
 #[tokio::test]
-async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_back() {
+async fn rows_beyond_the_queue_are_dropped_and_counted_and_a_save_is_returned() {
     let (queue, end) = queue::bounded(3);
     let (reads, _reads_end) = queue::bounded(1);
     let history = HistoryHandle {
         queue,
         saves: Arc::new(Semaphore::new(SAVES)),
         reads,
-        health: Arc::new(Health::new(Path::new("h.db"), None)),
+        health: Arc::new(FileHealth::new(Path::new("h.db"), None)),
         counts: Arc::default(),
         thread: std::thread::current(),
     };
@@ -323,8 +327,8 @@ async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_b
     history.record(vec![row("a", 3, "idle"), row("a", 4, "idle")]);
     history.record(Vec::new());
     assert_eq!((history.dropped(), history.queued()), (2, 2));
-    history.save(Save::default()).unwrap();
-    let back = history.save(Save { agents: vec![7], ..Save::default() }).unwrap_err();
+    history.save(FleetSave::default()).unwrap();
+    let back = history.save(FleetSave { agents: vec![7], ..FleetSave::default() }).unwrap_err();
     assert_eq!(back.agents, [7]);
     history.close_alert(closed("AgentIdle", "a", Level::Error));
     assert_eq!(history.dropped(), 3);
@@ -332,7 +336,7 @@ async fn what_the_queue_cannot_hold_is_dropped_and_counted_and_a_save_is_given_b
 }
 
 #[tokio::test]
-async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
+async fn rows_refused_by_a_lock_are_written_once_it_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -341,9 +345,9 @@ async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
     let intruder = rusqlite::Connection::open(&path).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     history.record(vec![row("a", 2, "running")]);
-    history.save(Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], ..Save::default() }).unwrap();
+    history.save(FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], ..FleetSave::default() }).unwrap();
     assert!(history.flush().await.is_err());
-    assert_eq!(ats(&history, "a", 9).await, [1], "reads go on");
+    assert_eq!(ats(&history, "a", 9).await, [1], "reads still work");
     assert!(!history.is_ok());
     intruder.execute_batch("ROLLBACK").unwrap();
     history.record(vec![row("a", 3, "running")]);
@@ -408,22 +412,22 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_agent_comes_back_as_it_was(agent in any_agent()) {
+    fn any_agent_is_restored_unchanged(agent in any_agent()) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("h.db");
         let (history, _) = open(&path);
-        history.save(Save { snapshot: snapshot(vec![agent.clone()]), agents: vec![0], ..Save::default() }).unwrap();
+        history.save(FleetSave { snapshot: snapshot(vec![agent.clone()]), agents: vec![0], ..FleetSave::default() }).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(history.close()).unwrap();
         let saved = open(&path).1;
         prop_assert_eq!(saved.unreadable, 0);
-        // An agent has no equality; its debug form shows every field, floats to the last bit.
+        // `Agent` is not comparable; its debug output contains every field with all digits.
         prop_assert_eq!(format!("{:?}", saved.agents), format!("{:?}", [agent]));
     }
 }
 
 #[tokio::test]
-async fn what_counting_remembers_is_saved_with_the_agents() {
+async fn counting_state_is_saved_with_the_agents() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let stream = |value| {
@@ -441,31 +445,33 @@ async fn what_counting_remembers_is_saved_with_the_agents() {
     };
     let (history, saved) = open(&path);
     assert!(saved.counting.is_empty());
-    let mut first = Save { counting: counting(&[1, u64::MAX], 1.5), ..Save::default() };
-    first.merge(Save { counting: CountingState { since: None, ..counting(&[3], 2.5) }, ..Save::default() });
+    let mut first = FleetSave { counting: counting(&[1, u64::MAX], 1.5), ..FleetSave::default() };
+    first.merge(FleetSave { counting: CountingState { since: None, ..counting(&[3], 2.5) }, ..FleetSave::default() });
     history.save(first).unwrap();
     history.close().await.unwrap();
     let (history, saved) = open(&path);
     assert_eq!(saved.counting, counting(&[1, u64::MAX, 3], 2.5));
-    history.save(Save { counting: CountingState { since: None, ..counting(&[4], 3.5) }, ..Save::default() }).unwrap();
+    history
+        .save(FleetSave { counting: CountingState { since: None, ..counting(&[4], 3.5) }, ..FleetSave::default() })
+        .unwrap();
     history.close().await.unwrap();
     assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
 }
 
 #[tokio::test]
-async fn what_is_remembered_before_any_save_survives_a_crash() {
+async fn counting_state_survives_a_crash_before_the_first_save() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
     let counting =
         CountingState { since: Some(7), scheme: 9, key: Some(DigestKey([1, 2])), ..CountingState::default() };
-    history.remember(counting.clone()).await.unwrap();
+    history.save_counting(counting.clone()).await.unwrap();
     let crashed = after_a_crash(&path);
-    assert_eq!((crashed.counting, crashed.saved_at), (counting, None), "of the fleet it says nothing");
+    assert_eq!((crashed.counting, crashed.saved_at), (counting, None), "the fleet was not saved");
 }
 
-/// What a crash now would leave, opened.
-fn after_a_crash(path: &Path) -> Saved {
+/// Opens a copy of the files as after a crash.
+fn after_a_crash(path: &Path) -> SavedFleet {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("crashed.db");
     fs::copy(path, &copy).unwrap();
@@ -478,7 +484,7 @@ fn usage(seq: u64) -> UsageBody {
 }
 
 #[tokio::test]
-async fn usage_that_was_answered_survives_a_crash_until_a_save_holds_it() {
+async fn acknowledged_usage_survives_a_crash_until_a_save_includes_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -487,7 +493,8 @@ async fn usage_that_was_answered_survives_a_crash_until_a_save_holds_it() {
         answer.await.unwrap().unwrap();
     }
     assert_eq!(after_a_crash(&path).usage_log, [usage(1), usage(2), usage(3)]);
-    let save = Save { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_through: 2, ..Save::default() };
+    let save =
+        FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_through: 2, ..FleetSave::default() };
     history.save(save).unwrap();
     history.log_usage(usage(4)).await.unwrap().unwrap();
     history.flush().await.unwrap();
@@ -496,7 +503,7 @@ async fn usage_that_was_answered_survives_a_crash_until_a_save_holds_it() {
 }
 
 #[tokio::test]
-async fn the_file_stays_below_its_size_and_the_oldest_rows_go() {
+async fn the_oldest_rows_are_deleted_to_keep_the_file_below_its_maximum() {
     const MOST: u64 = 8 << 20;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
@@ -508,7 +515,7 @@ async fn the_file_stays_below_its_size_and_the_oldest_rows_go() {
         history.record((0..1000).map(|n| long(format!("a{round}-{n}"), round * 1000 + n)).collect());
         history.flush().await.unwrap();
     }
-    // The last batch is bounded by the turn after it.
+    // The size is enforced in the turn after the last batch.
     clock.advance(Duration::from_secs(1));
     history.flush().await.unwrap();
     clock.advance(Duration::from_secs(1));
@@ -522,7 +529,7 @@ async fn the_file_stays_below_its_size_and_the_oldest_rows_go() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_larger_than_it_may_be_from_now_on_is_cut_and_gives_its_pages_back() {
+async fn a_file_above_a_lowered_maximum_shrinks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -542,7 +549,7 @@ async fn a_file_that_is_larger_than_it_may_be_from_now_on_is_cut_and_gives_its_p
 }
 
 #[tokio::test]
-async fn one_agent_that_flaps_does_not_push_the_others_out() {
+async fn a_flapping_agent_does_not_displace_others() {
     let history = in_memory(DAY, Clock::at(START));
     history.record((0..1000).map(|n| row("flapping", n, "failed")).collect());
     for _ in 0..300 {

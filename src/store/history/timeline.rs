@@ -1,15 +1,13 @@
-//! The timeline of each alert: what was decided about it, and why.
-//!
-//! Appended like the rest of history; each alert keeps its last [`ENTRIES`] entries.
+//! The timeline of each alert: every decision about it with its reason. Each alert keeps its last [`MAX_ENTRIES`] entries.
 
 use rusqlite::{Connection, params};
 
 use crate::model::{Decision, Fingerprint};
 
-/// Entries that one alert's timeline keeps.
-pub(super) const ENTRIES: u32 = 200;
+/// Maximum number of entries per timeline.
+pub(super) const MAX_ENTRIES: u32 = 200;
 
-/// Appends `decisions` within an open transaction, and cuts the timelines that they make too long.
+/// Appends `decisions` within an open transaction and deletes the oldest entries beyond the limit.
 pub(super) fn write(connection: &Connection, decisions: &[Decision]) -> rusqlite::Result<()> {
     if decisions.is_empty() {
         return Ok(());
@@ -30,7 +28,7 @@ pub(super) fn write(connection: &Connection, decisions: &[Decision]) -> rusqlite
          ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     )?;
     for id in grown {
-        cut.execute(params![id, ENTRIES])?;
+        cut.execute(params![id, MAX_ENTRIES])?;
     }
     Ok(())
 }
@@ -41,7 +39,7 @@ pub(super) fn read(connection: &Connection, fingerprint: Fingerprint) -> rusqlit
     let mut rows = statement.query([fingerprint.0.cast_signed()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        // A row that can't be read, from a version to come, is not worth an error for all the others.
+        // A row of a newer version that can't be read is skipped.
         found.extend(row.get_ref(0)?.as_str().ok().and_then(|body| serde_json::from_str(body).ok()));
     }
     Ok(found)

@@ -1,4 +1,4 @@
--- What was decided about each alert, and why: appended, the last entries of each alert kept.
+-- Every decision about an alert with its reason. The last entries of each alert are kept.
 CREATE TABLE timeline (
   id          INTEGER PRIMARY KEY,
   fingerprint INTEGER NOT NULL,     -- the 64 bits

@@ -1,7 +1,7 @@
-//! The log of usage: bodies that were answered, until a save holds their effect.
+//! The usage log: bodies of usage that were acknowledged, until a save of the fleet includes their effect.
 //!
-//! Increments are sent once, so an answered one must not be lost with the process; saving the fleet for each would cost
-//! a thousand times as much as noting what came.
+//! An increment is sent only once, so it must be durable before it is acknowledged. Saving the fleet for each would cost a
+//! thousand times as much as logging the body.
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -21,13 +21,13 @@ pub(super) fn write(connection: &Connection, bodies: &[UsageBody]) -> rusqlite::
     Ok(())
 }
 
-/// Removes what a save holds the effect of, up to and with `through`.
+/// Deletes bodies whose effect a save includes, up to and including `through`.
 pub(super) fn remove(connection: &Connection, through: u64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM usage_log WHERE seq <= ?1")?.execute([through.cast_signed()])?;
     Ok(())
 }
 
-/// What no save holds yet, in its order.
+/// Bodies that no save includes yet, in order.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<UsageBody>> {
     let mut statement = connection.prepare("SELECT seq, at, body FROM usage_log ORDER BY seq")?;
     let bodies = statement.query_map([], |row| {

@@ -1,4 +1,4 @@
--- Bodies of POST /api/usage that were answered and are not part of the saved fleet yet.
+-- Acknowledged bodies of POST /api/usage whose effect is not in the saved fleet yet.
 CREATE TABLE usage_log (
   seq  INTEGER PRIMARY KEY,
   at   INTEGER NOT NULL,

@@ -1,4 +1,4 @@
--- What the windows of rules hold of each agent, so that a restart neither empties nor fills them.
+-- The content of rule windows per agent, so that they survive a restart.
 CREATE TABLE windows (
   project TEXT NOT NULL,
   name    TEXT NOT NULL,

@@ -1,5 +1,5 @@
-//! The thread that owns history's file: it gathers for a moment, writes all in one transaction, and prunes in
-//! bites. Checkpoints happen here, where nobody waits for them.
+//! The thread that writes history: it batches for a moment, commits one transaction, and prunes in small steps.
+//! Checkpoints run here too, where no caller waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
-use super::pending::Pending;
-use super::rows::{Appender, write_closed};
-use super::{DropCounts, Message, Reply, remembered, saved, timeline, usage_log};
+use super::pending::PendingWrites;
+use super::rows::{HistoryAppender, write_closed};
+use super::{DropCounts, HistoryMessage, WriteReply, counting, saved, timeline, usage_log};
 use crate::clock::Clock;
 use crate::model::Time;
 use crate::store::database::Database;
 use crate::store::error::StoreError;
-use crate::store::file::{Layout, Place};
-use crate::store::health::{Health, Step};
-use crate::store::queue::{Received, Receiver};
+use crate::store::file::{DatabaseLocation, Layout};
+use crate::store::health::{FileHealth, FileOperation};
+use crate::store::queue::{QueueEvent, QueueReceiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b32,
     migrations: &[
         include_str!("schema.sql"),
         include_str!("timeline.sql"),
-        include_str!("remembered.sql"),
+        include_str!("counting.sql"),
         include_str!("streams.sql"),
         include_str!("windows.sql"),
         include_str!("usage_log.sql"),
@@ -31,75 +31,76 @@ pub(super) const LAYOUT: Layout = Layout {
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096; PRAGMA wal_autocheckpoint=1024; PRAGMA journal_size_limit=4194304;",
 };
 
-/// How long the thread gathers after a first row, so that a trickle is not a transaction each.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long the thread batches after a first row, so that each row is not a transaction of its own.
+const BATCH_WAIT: Duration = Duration::from_millis(50);
 
-/// With so many rows there is no need to gather more.
-const ENOUGH: usize = 1_000;
+/// Number of rows from which batching does not wait for more.
+const FULL_BATCH: usize = 1_000;
 
-/// Rows that one transaction takes.
-const GROUP: usize = 8_192;
+/// Maximum number of rows per transaction.
+const MAX_BATCH: usize = 8_192;
 
-/// How often the thread looks around when nothing comes.
+/// Interval of housekeeping while the queue is empty.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often rows are pruned when the last time left nothing.
+/// Interval between prunings once nothing is left to prune.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Rows pruned at once: more than [`GROUP`], so that pruning keeps up with any rate of writing.
-const BITE: u32 = 10_000;
+/// Maximum number of rows pruned in one step; more than [`MAX_BATCH`], so that pruning keeps up with writing.
+const PRUNE_ROWS: u32 = 10_000;
 
 /// How often the file is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
 
-/// Of `max_size`, what is for the log.
-const LOG_SHARE: u64 = 16 << 20;
+/// The part of `max_size` that is reserved for the write-ahead log.
+const WAL_SHARE: u64 = 16 << 20;
 
-/// The tables that are pruned, and when their rows are from.
+/// The pruned tables and the expression for the time of a row.
 const TABLES: [(&str, &str); 3] =
     [("history", "at"), ("alert_history", "ifnull(resolved_at, started_at)"), ("timeline", "at")];
 
-/// Rows pruned at once for their size, and until others have their turn.
-const SMALL_BITE: u32 = 1_000;
-const MOST_AT_ONCE: usize = 20_000;
+/// Rows deleted in one step to reduce the size of the file.
+const SIZE_PRUNE_ROWS: u32 = 1_000;
+/// Maximum number of rows deleted for size before the queue is served again.
+const MAX_SIZE_PRUNE: usize = 20_000;
 
-/// How often it is logged that rows are dropped for their size.
+/// Minimum interval between warnings about rows deleted for size.
 const WARN_EVERY: Duration = Duration::from_secs(3600);
 
-/// Rows kept at most, whatever their age: on disk about 2 GB, in memory about 10 MB.
+/// Maximum number of rows on disk (about 2 GB) and in memory (about 10 MB).
 const HISTORY_ROWS: [i64; 2] = [20_000_000, 100_000];
 
-/// Closed alerts kept at most: on disk about 1 GB, in memory about 10 MB.
+/// Maximum number of resolved alerts on disk (about 1 GB) and in memory (about 10 MB).
 const ALERT_ROWS: [i64; 2] = [1_000_000, 10_000];
 
-/// Entries of timelines kept at most: on disk about 1 GB, in memory about 10 MB.
+/// Maximum number of timeline entries on disk (about 1 GB) and in memory (about 10 MB).
 const TIMELINE_ROWS: [i64; 2] = [4_000_000, 40_000];
 
-pub(super) struct Writer {
+pub(super) struct HistoryWriter {
     database: Database,
-    health: Arc<Health>,
+    health: Arc<FileHealth>,
     counts: Arc<DropCounts>,
     clock: Clock,
-    pending: Pending,
-    appender: Appender,
+    pending: PendingWrites,
+    appender: HistoryAppender,
     buffer: Vec<u8>,
-    /// Whether the log holds what the file does not.
-    unfolded: bool,
+    /// Whether the write-ahead log has content that is not checkpointed.
+    needs_checkpoint: bool,
     prune_at: Time,
     measure_at: Time,
-    /// When it may be logged again that rows are dropped for their size.
+    /// Not before this time the next warning about rows deleted for size.
     warn_at: Time,
 }
 
-impl Writer {
+impl HistoryWriter {
     pub(super) fn new(
         database: Database,
-        health: Arc<Health>,
+        health: Arc<FileHealth>,
         counts: Arc<DropCounts>,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        let appender = Appender::new(&database.connection).map_err(database.place().failed("read"))?;
-        let (pending, buffer, now) = (Pending::default(), Vec::new(), clock.now());
+        let appender = HistoryAppender::new(&database.connection).map_err(database.location().failed("read"))?;
+        let (pending, buffer, now) = (PendingWrites::default(), Vec::new(), clock.now());
         Ok(Self {
             database,
             health,
@@ -108,7 +109,7 @@ impl Writer {
             pending,
             appender,
             buffer,
-            unfolded: false,
+            needs_checkpoint: false,
             prune_at: now,
             measure_at: now,
             warn_at: now,
@@ -116,109 +117,109 @@ impl Writer {
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-        self.database.place().failed(action)
+        self.database.location().failed(action)
     }
 
     /// Serves `queue` until it closes.
-    pub(super) fn run(mut self, queue: &Receiver<Message>) {
+    pub(super) fn run(mut self, queue: &QueueReceiver<HistoryMessage>) {
         loop {
             match queue.recv(TICK) {
-                Received::Item(first) => {
-                    self.gather(first, queue);
+                QueueEvent::Item(first) => {
+                    self.batch(first, queue);
                     let outcome = self.write();
                     for reply in std::mem::take(&mut self.pending.replies) {
                         answer(reply, outcome.clone());
                     }
                     if let Some(close) = self.pending.close.take() {
-                        let outcome = outcome.and_then(|()| self.fold("TRUNCATE"));
-                        // The file and its lock are free before the answer says so.
+                        let outcome = outcome.and_then(|()| self.checkpoint("TRUNCATE"));
+                        // Close the file and release its lock before the reply.
                         drop(self.database);
                         answer(close, outcome);
                         return;
                     }
                     self.prune_if_due();
-                    self.database.note();
+                    self.database.note_written();
                 }
-                Received::Quiet => {
-                    self.tend();
-                    self.database.note();
+                QueueEvent::Timeout => {
+                    self.housekeep();
+                    self.database.note_written();
                 }
-                Received::Closed => break,
+                QueueEvent::Closed => break,
             }
         }
-        if let Err(error) = self.write().and_then(|()| self.fold("TRUNCATE")) {
-            tracing::error!(path = %self.database.place().name().display(), %error, "history was left without its last writes");
+        if let Err(error) = self.write().and_then(|()| self.checkpoint("TRUNCATE")) {
+            tracing::error!(path = %self.database.location().name().display(), %error, "last writes of history are lost");
         }
     }
 
-    /// Takes `first` and what follows within [`GATHER`], or up to [`GROUP`] rows.
-    fn gather(&mut self, first: Message, queue: &Receiver<Message>) {
-        self.pending.take(first);
+    /// Adds `first` and what arrives within [`BATCH_WAIT`], up to [`MAX_BATCH`] rows.
+    fn batch(&mut self, first: HistoryMessage, queue: &QueueReceiver<HistoryMessage>) {
+        self.pending.add(first);
         self.drain(queue);
-        if self.pending.rows.len() < ENOUGH && !self.pending.is_urgent() {
-            // Not waiting on the queue: then handing something over costs its caller no wake-up. Who waits for an answer
-            // wakes this thread.
-            std::thread::park_timeout(GATHER);
+        if self.pending.rows.len() < FULL_BATCH && !self.pending.is_urgent() {
+            // Parked rather than waiting on the queue, so that a sender need not wake this thread. A caller that waits for a
+            // reply unparks it.
+            std::thread::park_timeout(BATCH_WAIT);
             self.drain(queue);
         }
     }
 
-    fn drain(&mut self, queue: &Receiver<Message>) {
-        while self.pending.rows.len() < GROUP && self.pending.close.is_none() {
+    fn drain(&mut self, queue: &QueueReceiver<HistoryMessage>) {
+        while self.pending.rows.len() < MAX_BATCH && self.pending.close.is_none() {
             let Some(message) = queue.try_recv() else { return };
-            self.pending.take(message);
+            self.pending.add(message);
         }
     }
 
-    /// Writes all that is pending in one transaction; on a failure it stays pending.
+    /// Commits everything pending in one transaction. On failure it stays pending.
     fn write(&mut self) -> Result<(), StoreError> {
         let limited = std::mem::take(&mut self.pending.rate_limited);
-        self.counts.rate.fetch_add(limited as u64, Relaxed);
+        self.counts.rate_limited.fetch_add(limited as u64, Relaxed);
         if self.pending.is_empty() { Ok(()) } else { self.write_now() }
     }
 
-    /// The same with nothing pending, too: whether the disk takes a transaction is then known.
+    /// Commits even when nothing is pending, which tests whether the disk is writable.
     fn write_now(&mut self) -> Result<(), StoreError> {
         let outcome = self.restore().and_then(|()| self.transact().map_err(self.failed("write")));
-        self.health.record(Step::Write, &outcome);
+        self.health.record(FileOperation::Write, &outcome);
         match &outcome {
             Ok(()) => {
-                self.unfolded = true;
+                self.needs_checkpoint = true;
                 self.pending.clear();
             }
             Err(error) => {
                 self.appender.rolled_back();
                 if error.is_damage() {
-                    self.begin_anew();
+                    self.start_over();
                 }
                 self.health.drop_rows(self.pending.trim());
             }
         }
-        // Before anybody is answered: whatever is done to the files from then on is noticed.
-        self.database.note();
+        // Before the replies, so that any later change to the files is detected.
+        self.database.note_written();
         outcome
     }
 
-    /// Has the file at the path be the one that is written.
+    /// Ensures that the file at the path is the one that is written.
     fn restore(&mut self) -> Result<(), StoreError> {
         if self.database.restore(self.clock.now())? {
-            self.health.lose();
-            self.appender = Appender::new(&self.database.connection).map_err(self.failed("read"))?;
+            self.health.set_lost();
+            self.appender = HistoryAppender::new(&self.database.connection).map_err(self.failed("read"))?;
         }
         Ok(())
     }
 
-    /// Puts a new file in place of one that turned out to be damaged; the engine then says again what it knows.
-    fn begin_anew(&mut self) {
-        let Place::File(path) = self.database.place().clone() else { return };
-        let begun = self.database.begin_anew(&path, self.clock.now());
-        let begun = begun.and_then(|()| Appender::new(&self.database.connection).map_err(self.failed("read")));
-        match begun {
+    /// Replaces a damaged file by an empty one. The engine then saves its whole state again.
+    fn start_over(&mut self) {
+        let DatabaseLocation::File(path) = self.database.location().clone() else { return };
+        let opened = self.database.start_over(&path, self.clock.now());
+        let opened = opened.and_then(|()| HistoryAppender::new(&self.database.connection).map_err(self.failed("read")));
+        match opened {
             Ok(appender) => {
                 self.appender = appender;
-                self.health.lose();
+                self.health.set_lost();
             }
-            Err(error) => self.health.record(Step::Write, &Err::<(), _>(error)),
+            Err(error) => self.health.record(FileOperation::Write, &Err::<(), _>(error)),
         }
     }
 
@@ -230,7 +231,7 @@ impl Writer {
         }
         timeline::write(&transaction, &self.pending.decisions)?;
         usage_log::write(&transaction, &self.pending.usage)?;
-        remembered::write(&transaction, &self.pending.counting, self.clock.now(), &mut self.buffer)?;
+        counting::write(&transaction, &self.pending.counting, self.clock.now(), &mut self.buffer)?;
         if let Some(save) = &self.pending.save {
             saved::write(&transaction, save, &mut self.buffer)?;
         }
@@ -245,39 +246,39 @@ impl Writer {
         Ok(())
     }
 
-    fn fold(&self, how: &str) -> Result<(), StoreError> {
+    fn checkpoint(&self, mode: &str) -> Result<(), StoreError> {
         if !self.database.is_writable() {
             return Ok(());
         }
-        let sql = format!("PRAGMA wal_checkpoint({how})");
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
         self.database.connection.query_row(&sql, [], |_| Ok(())).map_err(self.failed("checkpoint"))
     }
 
-    fn fold_now(&mut self) -> Result<(), StoreError> {
-        let outcome = self.fold("PASSIVE");
-        self.unfolded = false;
-        self.health.record(Step::Fold, &outcome);
+    fn checkpoint_now(&mut self) -> Result<(), StoreError> {
+        let outcome = self.checkpoint("PASSIVE");
+        self.needs_checkpoint = false;
+        self.health.record(FileOperation::Checkpoint, &outcome);
         outcome
     }
 
-    /// One piece of housekeeping.
-    fn tend(&mut self) {
-        // The outcomes are in the health; nobody waits for them.
+    /// One step of housekeeping.
+    fn housekeep(&mut self) {
+        // Outcomes are recorded in the health.
         if !self.pending.is_empty() || !self.health.is_ok() {
-            self.write_now().and_then(|()| self.fold_now()).ok();
-        } else if self.unfolded {
-            self.fold_now().ok();
+            self.write_now().and_then(|()| self.checkpoint_now()).ok();
+        } else if self.needs_checkpoint {
+            self.checkpoint_now().ok();
         } else {
             let restored = self.restore();
             if restored.is_err() {
-                self.health.record(Step::Write, &restored);
+                self.health.record(FileOperation::Write, &restored);
             }
         }
         self.prune_if_due();
     }
 
     fn prune_if_due(&mut self) {
-        // One reading: a time that came while rows were looked for has not been pruned for.
+        // Read once: rows that expire while pruning runs are left to the next run.
         let now = self.clock.now();
         if now >= self.measure_at {
             self.measure_at = now.plus(MEASURE_EVERY);
@@ -286,7 +287,7 @@ impl Writer {
         }
         if now >= self.prune_at {
             let pruned = self.prune(now);
-            // There may be more; the next turn takes it.
+            // More rows may be due; the next call continues.
             if !matches!(pruned, Ok(1..)) {
                 self.prune_at = now.plus(PRUNE_EVERY);
             }
@@ -297,47 +298,47 @@ impl Writer {
     fn pruned(&mut self, now: Time, outcome: rusqlite::Result<usize>) {
         match outcome {
             Ok(0) => {}
-            Ok(_) => self.unfolded = true,
+            Ok(_) => self.needs_checkpoint = true,
             Err(_) if !self.health.is_ok() => self.measure_at = now.plus(PRUNE_EVERY),
             Err(error) => {
-                self.health.record(Step::Write, &Err::<(), _>(self.failed("prune")(error)));
+                self.health.record(FileOperation::Write, &Err::<(), _>(self.failed("prune")(error)));
                 self.measure_at = now.plus(PRUNE_EVERY);
             }
         }
     }
 
-    /// Drops the oldest rows while the file is larger than it may be, gives pages that are free back, and returns how
-    /// many rows went.
+    /// Deletes the oldest rows while the file is too large, returns free pages to the file system, and returns the number of
+    /// deleted rows.
     fn bound_size(&mut self, now: Time) -> rusqlite::Result<usize> {
         let max_size = self.health.max_size();
-        let most = max_size.saturating_sub(LOG_SHARE.min(max_size / 4));
+        let most = max_size.saturating_sub(WAL_SHARE.min(max_size / 4));
         let mut removed = 0;
         if self.database.used()? > most {
-            // Some room at once, so that it is not a few rows each time.
-            while removed < MOST_AT_ONCE && self.database.used()? > most - most / 16 {
-                let bite = self.prune_oldest()?;
-                if bite == 0 {
+            // Frees a sixteenth at once rather than a few rows each time.
+            while removed < MAX_SIZE_PRUNE && self.database.used()? > most - most / 16 {
+                let deleted = self.prune_oldest()?;
+                if deleted == 0 {
                     break;
                 }
-                removed += bite;
+                removed += deleted;
             }
-            self.counts.size.fetch_add(removed as u64, Relaxed);
+            self.counts.pruned_for_size.fetch_add(removed as u64, Relaxed);
             if removed > 0 && now >= self.warn_at {
                 self.warn_at = now.plus(WARN_EVERY);
                 tracing::warn!(
-                    path = %self.database.place().name().display(),
+                    path = %self.database.location().name().display(),
                     max_size,
                     rows = removed,
-                    "history has reached its share of store.max_size; its oldest rows are dropped before store.retention"
+                    "history reached its share of store.max_size; its oldest rows are deleted before store.retention"
                 );
             }
         }
-        self.database.give_back(most)?;
-        self.health.measured(self.database.size());
+        self.database.vacuum(most)?;
+        self.health.set_size(self.database.size());
         Ok(removed)
     }
 
-    /// Removes a bite of the oldest rows of the table whose first row is oldest.
+    /// Deletes some of the oldest rows of the table that has the oldest row.
     fn prune_oldest(&self) -> rusqlite::Result<usize> {
         let connection = &self.database.connection;
         let mut oldest: Option<(i64, &str)> = None;
@@ -351,8 +352,8 @@ impl Writer {
             };
         }
         let Some((_, table)) = oldest else { return Ok(0) };
-        let bite = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?1)");
-        let removed = connection.prepare_cached(&bite)?.execute([SMALL_BITE])?;
+        let delete = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?1)");
+        let removed = connection.prepare_cached(&delete)?.execute([SIZE_PRUNE_ROWS])?;
         if table == "history" {
             self.prune_heads()?;
         }
@@ -365,16 +366,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes up to [`BITE`] of the oldest rows of each table that are past their time or too many, and returns how many.
+    /// Deletes up to [`PRUNE_ROWS`] expired or excess rows of each table, and returns how many.
     fn prune(&self, now: Time) -> rusqlite::Result<usize> {
         let oldest = now.minus(self.health.retention()).as_millis();
-        let memory = usize::from(self.database.place().is_memory());
-        // Rows are appended, so the oldest have the lowest ids and the scan stops after a bite.
+        let memory = usize::from(self.database.location().is_memory());
+        // Rows are appended, so the oldest have the lowest ids and the scan can be limited.
         let mut history = self.database.connection.prepare_cached(
             "DELETE FROM history WHERE id IN (SELECT id FROM history ORDER BY id LIMIT ?1)
              AND (at < ?2 OR id <= (SELECT max(id) FROM history) - ?3)",
         )?;
-        let mut removed = history.execute(params![BITE, oldest, HISTORY_ROWS[memory]])?;
+        let mut removed = history.execute(params![PRUNE_ROWS, oldest, HISTORY_ROWS[memory]])?;
         if removed > 0 {
             self.prune_heads()?;
         }
@@ -382,18 +383,18 @@ impl Writer {
             "DELETE FROM alert_history WHERE id IN (SELECT id FROM alert_history ORDER BY id LIMIT ?1)
              AND (ifnull(resolved_at, started_at) < ?2 OR id <= (SELECT max(id) FROM alert_history) - ?3)",
         )?;
-        removed += alerts.execute(params![BITE, oldest, ALERT_ROWS[memory]])?;
+        removed += alerts.execute(params![PRUNE_ROWS, oldest, ALERT_ROWS[memory]])?;
         let mut timeline = self.database.connection.prepare_cached(
             "DELETE FROM timeline WHERE id IN (SELECT id FROM timeline ORDER BY id LIMIT ?1)
              AND (at < ?2 OR id <= (SELECT max(id) FROM timeline) - ?3)",
         )?;
-        removed += timeline.execute(params![BITE, oldest, TIMELINE_ROWS[memory]])?;
-        remembered::prune(&self.database.connection, oldest)?;
+        removed += timeline.execute(params![PRUNE_ROWS, oldest, TIMELINE_ROWS[memory]])?;
+        counting::prune(&self.database.connection, oldest)?;
         Ok(removed)
     }
 }
 
-/// A caller that went away needs no answer.
-fn answer(reply: Reply, outcome: Result<(), StoreError>) {
+/// Replies to a caller, which may be gone.
+fn answer(reply: WriteReply, outcome: Result<(), StoreError>) {
     reply.send(outcome).ok();
 }

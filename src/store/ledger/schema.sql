@@ -31,10 +31,10 @@ CREATE TABLE outbox (
   level       TEXT NOT NULL,
   created_at  INTEGER NOT NULL,
   settled_at  INTEGER,               -- null while pending
-  reason      TEXT,                  -- why it is dead
+  reason      TEXT,                  -- why it was dead-lettered
   error       TEXT,
   body        TEXT NOT NULL
 );
 
--- Serves both the start (what is pending, in order) and pruning (what was settled first).
+-- For reading pending notices in order, and for pruning the oldest that are no longer pending.
 CREATE INDEX outbox_settled ON outbox(settled_at);

@@ -1,4 +1,4 @@
--- Silences that are not over. `body` is the whole row as JSON.
+-- Silences that have not ended. `body` is the whole row as JSON.
 CREATE TABLE silences (
   id      TEXT PRIMARY KEY,
   ends_at INTEGER NOT NULL,

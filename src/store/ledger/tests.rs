@@ -1,4 +1,4 @@
-//! Tests of `store::ledger`.
+//! Tests of the ledger.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::model::{AlertState, Ending, Level, NoticeKind, ReceiverState, Subject
 const DAY: Duration = Duration::from_secs(86_400);
 const START: Time = Time::from_millis(1_800_000_000_000);
 
-fn open(path: &Path) -> (LedgerHandle, Restored) {
+fn open(path: &Path) -> (LedgerHandle, RestoredLedger) {
     Ledger::open(Some(path), DAY, u64::MAX, Clock::at(START)).unwrap()
 }
 
@@ -81,11 +81,11 @@ fn notice(key: &str) -> Arc<Notice> {
     })
 }
 
-fn keys(restored: &Restored) -> Vec<&str> {
+fn keys(restored: &RestoredLedger) -> Vec<&str> {
     restored.outbox.iter().map(|notice| &*notice.key).collect()
 }
 
-/// What a crash now would leave: the file and its log as they are, without the lock and the shared memory.
+/// A copy of the files as after a crash: the database and its write-ahead log without lock and shared memory.
 fn crash_image(path: &Path, into: &Path) -> PathBuf {
     let copy = into.join("crashed.db");
     fs::copy(path, &copy).unwrap();
@@ -94,18 +94,18 @@ fn crash_image(path: &Path, into: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_crash_whole_and_in_order() {
+async fn acknowledged_commits_survive_a_crash_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
-    let counts = LedgerCounts { raised: [0, 2, 1, 0], fired: 3 };
+    let counts = LedgerCounts { by_level: [0, 2, 1, 0], fired: 3 };
     let notices = vec![notice("z"), notice("a"), notice("m")];
     let alerts = vec![alert("a", Level::Warning), alert("b", Level::Error), alert("c", Level::Error)];
     ledger.commit(Commit { alerts, notices, counts: Some(counts), ..Commit::default() }).await.unwrap();
     let second = Commit {
         alerts: vec![alert("a", Level::Critical)],
-        forget: vec![alert("b", Level::Error).fingerprint],
-        settled: vec![("a".into(), Settled::Delivered)],
+        delete: vec![alert("b", Level::Error).fingerprint],
+        outcomes: vec![("a".into(), NoticeOutcome::Delivered)],
         ..Commit::default()
     };
     ledger.commit(second).await.unwrap();
@@ -119,20 +119,24 @@ async fn what_was_answered_survives_a_crash_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_ever_there_is_ignored() {
+async fn a_notice_key_is_never_reused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
-    let dead = Settled::Dead { reason: SendReason::Refused, message: "channel_not_found".to_owned() };
+    let dead = NoticeOutcome::Dead { reason: SendReason::Refused, message: "channel_not_found".to_owned() };
     let first = Commit {
         notices: vec![notice("a"), notice("a"), notice("b"), notice("c")],
-        settled: vec![("a".into(), Settled::Delivered), ("b".into(), dead), ("unknown".into(), Settled::Delivered)],
+        outcomes: vec![
+            ("a".into(), NoticeOutcome::Delivered),
+            ("b".into(), dead),
+            ("unknown".into(), NoticeOutcome::Delivered),
+        ],
         ..Commit::default()
     };
     ledger.commit(first).await.unwrap();
     let again = Commit {
         notices: vec![notice("a"), notice("b"), notice("c")],
-        settled: vec![("b".into(), Settled::Delivered)],
+        outcomes: vec![("b".into(), NoticeOutcome::Delivered)],
         ..Commit::default()
     };
     ledger.commit(again).await.unwrap();
@@ -150,7 +154,7 @@ async fn a_key_that_was_ever_there_is_ignored() {
 }
 
 #[tokio::test]
-async fn commits_that_wait_together_are_all_answered_and_kept() {
+async fn queued_commits_are_all_acknowledged_and_durable() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
@@ -168,7 +172,7 @@ async fn commits_that_wait_together_are_all_answered_and_kept() {
 }
 
 #[tokio::test]
-async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
+async fn a_commit_refused_by_a_lock_is_written_once_it_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
@@ -177,10 +181,7 @@ async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
     let commit =
         |key| Commit { notices: vec![notice(key)], alerts: vec![alert(key, Level::Error)], ..Commit::default() };
     let error = ledger.commit(commit("a")).await.unwrap_err();
-    assert!(
-        error.to_string().ends_with("another program holds a lock on it: end that program's transaction"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("it is locked by another program: end that program's transaction"), "{error}");
     assert_eq!((ledger.is_ok(), ledger.errors(), ledger.dropped()), (false, 1, 0));
     intruder.execute_batch("ROLLBACK").unwrap();
     ledger.commit(commit("b")).await.unwrap();
@@ -190,12 +191,12 @@ async fn what_a_locked_file_refused_is_written_when_it_is_free_again() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_an_answer_and_not_the_end() {
-    let place = Place::new(None);
-    let opened = database::open(&place, &writer::LAYOUT, START, writer::restore).unwrap();
+async fn a_full_disk_is_an_error_and_the_thread_keeps_running() {
+    let location = DatabaseLocation::new(None);
+    let opened = database::open(&location, &writer::LAYOUT, START, writer::restore).unwrap();
     opened.database.connection.pragma_update(None, "max_page_count", 12).unwrap();
-    let health = Arc::new(Health::new(place.name(), None));
-    let writer = writer::Writer::new(opened, Arc::clone(&health), Clock::at(START));
+    let health = Arc::new(FileHealth::new(location.name(), None));
+    let writer = writer::LedgerWriter::new(opened, Arc::clone(&health), Clock::at(START));
     let (queue, end) = queue::bounded(QUEUE);
     std::thread::spawn(move || writer.run(&end));
     let ledger = LedgerHandle { queue, health };
@@ -204,23 +205,26 @@ async fn a_full_disk_is_an_answer_and_not_the_end() {
     assert!(error.to_string().ends_with("the disk is full: free some space"), "{error}");
     assert!(
         ledger.commit(Commit { counts: Some(LedgerCounts::default()), ..Commit::default() }).await.is_err(),
-        "still there, still full"
+        "still running, still full"
     );
     assert_eq!(ledger.errors(), 2);
 }
 
 #[tokio::test]
-async fn settled_rows_go_after_the_retention_and_owed_ones_stay() {
+async fn notices_are_deleted_after_the_retention_unless_pending() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let clock = Clock::at(START);
     let (ledger, _) = Ledger::open(Some(&path), DAY, u64::MAX, clock.clone()).unwrap();
     let notices: Vec<Arc<Notice>> = (0..1_200).map(|n| notice(&format!("k{n}"))).collect();
-    let settled = notices.iter().skip(1).map(|notice| (Arc::clone(&notice.key), Settled::Delivered)).collect();
-    ledger.commit(Commit { notices, settled, ..Commit::default() }).await.unwrap();
+    let outcomes = notices.iter().skip(1).map(|notice| (Arc::clone(&notice.key), NoticeOutcome::Delivered)).collect();
+    ledger.commit(Commit { notices, outcomes, ..Commit::default() }).await.unwrap();
     clock.advance(DAY + Duration::from_secs(1));
-    let fresh =
-        Commit { notices: vec![notice("new")], settled: vec![("new".into(), Settled::Delivered)], ..Commit::default() };
+    let fresh = Commit {
+        notices: vec![notice("new")],
+        outcomes: vec![("new".into(), NoticeOutcome::Delivered)],
+        ..Commit::default()
+    };
     ledger.commit(fresh).await.unwrap();
     let reader = rusqlite::Connection::open(&path).unwrap();
     let wait = Clock::system();
@@ -232,13 +236,13 @@ async fn settled_rows_go_after_the_retention_and_owed_ones_stay() {
         }
         tokio::task::yield_now().await;
     };
-    assert_eq!(rows, 2, "the one owed and the one settled just now");
+    assert_eq!(rows, 2, "the pending one and the one just delivered");
     ledger.close().await.unwrap();
     assert_eq!(keys(&open(&path).1), ["k0"]);
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_counted_and_left() {
+async fn an_unreadable_row_is_counted_and_not_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
@@ -259,18 +263,21 @@ async fn a_row_that_cannot_be_read_is_counted_and_left() {
 }
 
 #[tokio::test]
-async fn submitted_commits_come_before_a_later_one_and_never_wait() {
+async fn submitted_commits_keep_their_order_and_never_wait() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lookout.db");
     let (ledger, _) = open(&path);
     let (queue, end) = queue::bounded(1);
-    let full = LedgerHandle { queue, health: Arc::new(Health::new(&path, None)) };
+    let full = LedgerHandle { queue, health: Arc::new(FileHealth::new(&path, None)) };
     assert!(full.submit(Commit::default()).is_ok());
     let back = full.submit(Commit { notices: vec![notice("mine")], ..Commit::default() }).unwrap_err();
-    assert_eq!(back.notices.len(), 1, "given back");
+    assert_eq!(back.notices.len(), 1, "returned");
     drop(end);
     drop(ledger.submit(Commit { notices: vec![notice("a")], ..Commit::default() }).unwrap());
-    ledger.commit(Commit { settled: vec![("a".into(), Settled::Delivered)], ..Commit::default() }).await.unwrap();
+    ledger
+        .commit(Commit { outcomes: vec![("a".into(), NoticeOutcome::Delivered)], ..Commit::default() })
+        .await
+        .unwrap();
     assert!(open(&crash_image(&path, dir.path())).1.outbox.is_empty());
 }
 
@@ -304,7 +311,7 @@ fn ending() -> impl Strategy<Value = Option<Ending>> {
     ]))
 }
 
-/// What JSON keeps exactly: a quarter's multiple.
+/// A multiple of 0.25, which JSON represents exactly.
 fn value() -> impl Strategy<Value = Option<f64>> {
     proptest::option::of((-1_000_000_i32..1_000_000).prop_map(|n| f64::from(n) / 4.0))
 }
@@ -347,7 +354,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_alert_and_notice_come_back_as_they_were(
+    fn any_alert_and_notice_are_restored_unchanged(
         alerts in proptest::collection::vec(any_alert(), 0..6),
         notices in proptest::collection::vec(any_notice(), 0..6),
     ) {

@@ -1,7 +1,7 @@
-//! The thread that owns the ledger's file: one transaction for all that waits, housekeeping when it is quiet.
+//! The thread that writes the ledger: one transaction for all queued commits, and housekeeping while the queue is empty.
 //!
-//! What a failed transaction held is kept and merged into the next one, so that the file is right again as soon
-//! as the disk is. Checkpoints run when nothing came for a while: none sits between an alert and its message.
+//! The content of a failed transaction is merged into the next one. Checkpoints run only when the queue has been empty for
+//! a while, so that none delays a notification.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,86 +10,86 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::de::DeserializeOwned;
 
-use super::{Commit, LedgerCounts, LostNotice, Message, Reply, Restored, Settled};
+use super::{Commit, LedgerCounts, LedgerMessage, LostNotice, NoticeOutcome, RestoredLedger, WriteReply};
 use crate::clock::Clock;
 use crate::model::{Alert, Fingerprint, Notice, Silence, Time};
-use crate::store::database::{Database, Opened};
+use crate::store::database::{Database, OpenedDatabase};
 use crate::store::error::StoreError;
-use crate::store::file::{Layout, Place};
-use crate::store::health::{Health, Step};
-use crate::store::queue::{Received, Receiver};
+use crate::store::file::{DatabaseLocation, Layout};
+use crate::store::health::{FileHealth, FileOperation};
+use crate::store::queue::{QueueEvent, QueueReceiver};
 
 pub(super) const LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b31,
     migrations: &[include_str!("schema.sql"), include_str!("silences.sql")],
-    // Checkpoints are made when it is quiet; at 64 MiB of log one is made in the way of a commit after all.
+    // Checkpoints run while the queue is empty; only at 64 MiB of write-ahead log one runs within a commit.
     pragmas: "PRAGMA synchronous=FULL; PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=16384; PRAGMA journal_size_limit=8388608;",
 };
 
-/// Rows that one transaction takes before it is synced and answered.
-const GROUP: usize = 2048;
+/// Maximum number of rows per transaction.
+const MAX_BATCH: usize = 2048;
 
-/// After so long without a commit the log is folded into the file.
-const QUIET: Duration = Duration::from_millis(100);
+/// How long after the last commit the write-ahead log is checkpointed.
+const CHECKPOINT_DELAY: Duration = Duration::from_millis(100);
 
-/// How often the thread looks around when nothing comes.
+/// Interval of housekeeping while the queue is empty.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often settled rows are pruned.
+/// Interval between prunings of the outbox.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// How long pruning waits for quiet before it steps between two commits.
-const PRUNE_AT_LAST: Duration = Duration::from_secs(600);
+/// How long pruning waits for an empty queue before it runs between two commits.
+const MAX_PRUNE_DELAY: Duration = Duration::from_secs(600);
 
-/// Rows pruned at once, about 5 ms.
-const BITE: u32 = 500;
+/// Maximum number of rows pruned in one step, which takes about 5 ms.
+const PRUNE_ROWS: u32 = 500;
 
-/// Settled rows kept at most, whatever their age: on disk about 1 GB, in memory about 10 MB.
+/// Maximum number of notices that are no longer pending, on disk (about 1 GB) and in memory (about 10 MB).
 const SETTLED_ROWS: [u32; 2] = [1_000_000, 10_000];
 
-/// Rows kept for a disk that fails; beyond them the oldest notices and new alerts are given up.
-const BACKLOG: usize = 65_536;
+/// Maximum number of pending rows of each kind while writes fail; beyond it the oldest notices and any alerts are dropped.
+const MAX_PENDING: usize = 65_536;
 
-/// How much log is laid out at the start. Overwriting it takes half the time that growing it does.
-const LOG_ROOM: u32 = 1 << 20;
+/// Size to which the write-ahead log is grown at startup. Overwriting it takes half the time of growing it.
+const WAL_PREALLOCATION: u32 = 1 << 20;
 
-pub(super) struct Writer {
+pub(super) struct LedgerWriter {
     database: Database,
-    health: Arc<Health>,
+    health: Arc<FileHealth>,
     clock: Clock,
-    /// What is to be written; after a success it is empty.
-    work: Work,
-    /// Whether the log holds what the file does not.
-    unfolded: bool,
+    /// What the next transaction writes.
+    pending: PendingCommit,
+    /// Whether the write-ahead log has content that is not checkpointed.
+    needs_checkpoint: bool,
     prune_at: Time,
 }
 
-/// Everything that the next transaction writes; later commits override earlier ones.
+/// Merged commits that the next transaction writes; later ones override earlier ones.
 #[derive(Default)]
-struct Work {
+struct PendingCommit {
     alerts: HashMap<Fingerprint, Option<Alert>>,
     notices: Vec<Arc<Notice>>,
-    settled: Vec<(Arc<str>, Settled)>,
-    /// By id; `None` is over. No more than may be known at once, and those that ended since.
+    outcomes: Vec<(Arc<str>, NoticeOutcome)>,
+    /// By id; `None` for an ended silence.
     silences: HashMap<Arc<str>, Option<Silence>>,
     counts: Option<LedgerCounts>,
 }
 
-impl Work {
-    fn take(&mut self, commit: Commit) {
+impl PendingCommit {
+    fn add(&mut self, commit: Commit) {
         self.alerts.extend(commit.alerts.into_iter().map(|alert| (alert.fingerprint, Some(alert))));
-        self.alerts.extend(commit.forget.into_iter().map(|fingerprint| (fingerprint, None)));
+        self.alerts.extend(commit.delete.into_iter().map(|fingerprint| (fingerprint, None)));
         self.notices.extend(commit.notices);
-        self.settled.extend(commit.settled);
+        self.outcomes.extend(commit.outcomes);
         self.silences.extend(commit.silences.into_iter().map(|silence| (silence.id.clone(), Some(silence))));
-        self.silences.extend(commit.silences_over.into_iter().map(|id| (id, None)));
+        self.silences.extend(commit.ended_silences.into_iter().map(|id| (id, None)));
         self.counts = commit.counts.or(self.counts);
     }
 
     fn is_empty(&self) -> bool {
         self.alerts.is_empty()
             && self.notices.is_empty()
-            && self.settled.is_empty()
+            && self.outcomes.is_empty()
             && self.silences.is_empty()
             && self.counts.is_none()
     }
@@ -97,116 +97,116 @@ impl Work {
     fn clear(&mut self) {
         self.alerts.clear();
         self.notices.clear();
-        self.settled.clear();
+        self.outcomes.clear();
         self.silences.clear();
         self.counts = None;
     }
 
-    /// Cuts what a failing disk left here to [`BACKLOG`] rows of each kind and returns how many rows went.
+    /// Drops rows beyond [`MAX_PENDING`] of each kind and returns how many were dropped.
     fn trim(&mut self) -> usize {
-        let notices = self.notices.len().saturating_sub(BACKLOG);
+        let notices = self.notices.len().saturating_sub(MAX_PENDING);
         self.notices.drain(..notices);
-        let settled = self.settled.len().saturating_sub(BACKLOG);
-        self.settled.drain(..settled);
-        let alerts = self.alerts.len().saturating_sub(BACKLOG);
+        let outcomes = self.outcomes.len().saturating_sub(MAX_PENDING);
+        self.outcomes.drain(..outcomes);
+        let alerts = self.alerts.len().saturating_sub(MAX_PENDING);
         let extra: Vec<Fingerprint> = self.alerts.keys().copied().take(alerts).collect();
         for fingerprint in extra {
             self.alerts.remove(&fingerprint);
         }
-        notices + settled + alerts
+        notices + outcomes + alerts
     }
 }
 
-impl Writer {
-    pub(super) fn new(opened: Opened<Restored>, health: Arc<Health>, clock: Clock) -> Self {
+impl LedgerWriter {
+    pub(super) fn new(opened: OpenedDatabase<RestoredLedger>, health: Arc<FileHealth>, clock: Clock) -> Self {
         let writer = Self {
             database: opened.database,
             health,
-            work: Work::default(),
-            unfolded: false,
+            pending: PendingCommit::default(),
+            needs_checkpoint: false,
             prune_at: clock.now(),
             clock,
         };
         if writer.database.is_writable() {
-            // A disk that is full now may take what is to be written once it matters.
-            writer.health.record(Step::Write, &writer.lay_out_log().map_err(writer.failed("write")));
+            // On failure (a full disk) the ledger still starts; later writes may succeed.
+            writer.health.record(FileOperation::Write, &writer.preallocate_wal().map_err(writer.failed("write")));
         }
         writer
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-        self.database.place().failed(action)
+        self.database.location().failed(action)
     }
 
     fn is_memory(&self) -> bool {
-        self.database.place().is_memory()
+        self.database.location().is_memory()
     }
 
-    /// Grows the log once and folds it, so that the commits to come overwrite what is there.
-    fn lay_out_log(&self) -> rusqlite::Result<()> {
+    /// Grows the write-ahead log once and checkpoints it, so that later commits overwrite it.
+    fn preallocate_wal(&self) -> rusqlite::Result<()> {
         if self.is_memory() {
             return Ok(());
         }
-        // With a small cache, or these pages would fill it for good.
+        // With a small cache, which these pages would otherwise occupy permanently.
         let connection = &self.database.connection;
         connection.execute_batch("PRAGMA cache_size=-64")?;
         let fill = "INSERT INTO meta(key, value) VALUES('room', zeroblob(?1))";
-        connection.execute(fill, [LOG_ROOM])?;
+        connection.execute(fill, [WAL_PREALLOCATION])?;
         connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
         connection.execute_batch(LAYOUT.pragmas)?;
-        self.fold("PASSIVE")
+        self.checkpoint("PASSIVE")
     }
 
-    fn fold(&self, how: &str) -> rusqlite::Result<()> {
-        self.database.connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
+    fn checkpoint(&self, mode: &str) -> rusqlite::Result<()> {
+        self.database.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
     }
 
     /// Serves `queue` until it closes.
-    pub(super) fn run(mut self, queue: &Receiver<Message>) {
+    pub(super) fn run(mut self, queue: &QueueReceiver<LedgerMessage>) {
         loop {
-            match queue.recv(if self.unfolded { QUIET } else { TICK }) {
-                Received::Item(first) => {
+            match queue.recv(if self.needs_checkpoint { CHECKPOINT_DELAY } else { TICK }) {
+                QueueEvent::Item(first) => {
                     if let Some(close) = self.serve(first, queue) {
                         let outcome = self.finish();
-                        // The file and its lock are free before the answer says so.
+                        // Close the file and release its lock before the reply.
                         drop(self.database);
                         answer(close, outcome);
                         return;
                     }
-                    if self.clock.now() >= self.prune_at.plus(PRUNE_AT_LAST) {
+                    if self.clock.now() >= self.prune_at.plus(MAX_PRUNE_DELAY) {
                         self.prune_if_due();
-                        self.database.note();
+                        self.database.note_written();
                     }
                 }
-                Received::Quiet => {
-                    self.tend();
-                    self.database.note();
+                QueueEvent::Timeout => {
+                    self.housekeep();
+                    self.database.note_written();
                 }
-                Received::Closed => break,
+                QueueEvent::Closed => break,
             }
         }
         if let Err(error) = self.finish() {
-            tracing::error!(path = %self.database.place().name().display(), %error, "ledger was left without its last writes");
+            tracing::error!(path = %self.database.location().name().display(), %error, "last writes of the ledger are lost");
         }
     }
 
-    /// Writes `first` and what waits behind it, and answers; returns who asked to close.
-    fn serve(&mut self, first: Message, queue: &Receiver<Message>) -> Option<Reply> {
+    /// Commits `first` and what is queued behind it, and replies. Returns the caller of a close.
+    fn serve(&mut self, first: LedgerMessage, queue: &QueueReceiver<LedgerMessage>) -> Option<WriteReply> {
         let (mut replies, mut rows, mut next) = (Vec::new(), 0, Some(first));
         let mut close = None;
         while let Some(message) = next {
             match message {
-                Message::Commit(commit, reply) => {
+                LedgerMessage::Commit(commit, reply) => {
                     rows += commit.rows().max(1);
-                    self.work.take(*commit);
+                    self.pending.add(*commit);
                     replies.push(reply);
                 }
-                Message::Close(reply) => {
+                LedgerMessage::Close(reply) => {
                     close = Some(reply);
                     break;
                 }
             }
-            next = if rows < GROUP { queue.try_recv() } else { None };
+            next = if rows < MAX_BATCH { queue.try_recv() } else { None };
         }
         let outcome = self.write();
         for reply in replies {
@@ -215,29 +215,29 @@ impl Writer {
         close
     }
 
-    /// Writes all work in one transaction; on a failure the work stays.
+    /// Commits everything pending in one transaction. On failure it stays pending.
     fn write(&mut self) -> Result<(), StoreError> {
-        if self.work.is_empty() { Ok(()) } else { self.write_now() }
+        if self.pending.is_empty() { Ok(()) } else { self.write_now() }
     }
 
-    /// The same with no work, too: whether the disk takes a transaction is then known.
+    /// Commits even when nothing is pending, which tests whether the disk is writable.
     fn write_now(&mut self) -> Result<(), StoreError> {
         let outcome = self.transact();
-        self.health.record(Step::Write, &outcome);
+        self.health.record(FileOperation::Write, &outcome);
         match &outcome {
             Ok(()) => {
-                self.unfolded = !self.is_memory();
-                self.work.clear();
+                self.needs_checkpoint = !self.is_memory();
+                self.pending.clear();
             }
             Err(error) => {
                 if error.is_damage() {
-                    self.begin_anew();
+                    self.start_over();
                 }
-                self.health.drop_rows(self.work.trim());
+                self.health.drop_rows(self.pending.trim());
             }
         }
-        // Before anybody is answered: whatever is done to the files from then on is noticed.
-        self.database.note();
+        // Before the replies, so that any later change to the files is detected.
+        self.database.note_written();
         outcome
     }
 
@@ -247,53 +247,53 @@ impl Writer {
         let failed = self.failed("write");
         let transaction = self.database.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let written = transaction.and_then(|transaction| {
-            write_work(&transaction, &self.work, now)?;
+            write_pending(&transaction, &self.pending, now)?;
             transaction.commit()
         });
         written.map_err(failed)
     }
 
-    /// Has the file at the path be the one that is written.
+    /// Ensures that the file at the path is the one that is written.
     fn restore(&mut self, now: Time) -> Result<(), StoreError> {
         if self.database.restore(now)? {
-            self.health.lose();
+            self.health.set_lost();
         }
         Ok(())
     }
 
-    /// Puts a new file in place of one that turned out to be damaged; the engine then says again what it knows.
-    fn begin_anew(&mut self) {
-        let Place::File(path) = self.database.place().clone() else { return };
-        match self.database.begin_anew(&path, self.clock.now()) {
-            Ok(()) => self.health.lose(),
-            Err(error) => self.health.record(Step::Write, &Err::<(), _>(error)),
+    /// Replaces a damaged file by an empty one. The engine then commits its whole state again.
+    fn start_over(&mut self) {
+        let DatabaseLocation::File(path) = self.database.location().clone() else { return };
+        match self.database.start_over(&path, self.clock.now()) {
+            Ok(()) => self.health.set_lost(),
+            Err(error) => self.health.record(FileOperation::Write, &Err::<(), _>(error)),
         }
     }
 
-    /// One piece of housekeeping, small enough that a commit behind it hardly waits.
-    fn tend(&mut self) {
-        // The outcomes are in the health; nobody waits for them.
-        if !self.work.is_empty() || !self.health.is_ok() {
-            self.write_now().and_then(|()| self.fold_now()).ok();
-        } else if self.unfolded {
-            self.fold_now().ok();
+    /// One step of housekeeping, small enough not to delay a commit noticeably.
+    fn housekeep(&mut self) {
+        // Outcomes are recorded in the health.
+        if !self.pending.is_empty() || !self.health.is_ok() {
+            self.write_now().and_then(|()| self.checkpoint_now()).ok();
+        } else if self.needs_checkpoint {
+            self.checkpoint_now().ok();
         } else {
             let restored = self.restore(self.clock.now());
             if restored.is_err() {
-                self.health.record(Step::Write, &restored);
+                self.health.record(FileOperation::Write, &restored);
             }
-            self.health.measured(self.database.size());
+            self.health.set_size(self.database.size());
             self.prune_if_due();
         }
     }
 
-    fn fold_now(&mut self) -> Result<(), StoreError> {
+    fn checkpoint_now(&mut self) -> Result<(), StoreError> {
         if self.is_memory() {
             return Ok(());
         }
-        let outcome = self.fold("PASSIVE").map_err(self.failed("checkpoint"));
-        self.unfolded = false;
-        self.health.record(Step::Fold, &outcome);
+        let outcome = self.checkpoint("PASSIVE").map_err(self.failed("checkpoint"));
+        self.needs_checkpoint = false;
+        self.health.record(FileOperation::Checkpoint, &outcome);
         outcome
     }
 
@@ -303,46 +303,49 @@ impl Writer {
         }
         match self.prune() {
             Ok(0) => self.prune_at = self.clock.now().plus(PRUNE_EVERY),
-            // There may be more; the log goes first.
-            Ok(_) => self.unfolded = true,
+            // More rows may be due; the write-ahead log is checkpointed first.
+            Ok(_) => self.needs_checkpoint = true,
             Err(error) => {
-                self.health.record(Step::Write, &Err::<(), _>(self.failed("prune")(error)));
+                self.health.record(FileOperation::Write, &Err::<(), _>(self.failed("prune")(error)));
                 self.prune_at = self.clock.now().plus(PRUNE_EVERY);
             }
         }
     }
 
-    /// Removes up to [`BITE`] settled rows that are past their time or too many, and returns how many.
+    /// Deletes up to [`PRUNE_ROWS`] expired or excess rows that are no longer pending, and returns how many.
     fn prune(&self) -> rusqlite::Result<usize> {
         let count = "SELECT count(*) FROM outbox WHERE settled_at IS NOT NULL";
         let rows: u32 = self.database.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
-        // Alerts and what is pending are not given up for the size of the file.
+        // Alerts and pending notices are never deleted to reduce the size of the file.
         let max_size = self.health.max_size();
         let is_large = self.database.used()? > max_size;
-        let extra =
-            if is_large { BITE } else { rows.saturating_sub(SETTLED_ROWS[usize::from(self.is_memory())]).min(BITE) };
+        let extra = if is_large {
+            PRUNE_ROWS
+        } else {
+            rows.saturating_sub(SETTLED_ROWS[usize::from(self.is_memory())]).min(PRUNE_ROWS)
+        };
         let oldest = self.clock.now().minus(self.health.retention()).as_millis();
         let mut statement = self.database.connection.prepare_cached(
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)
              OR seq IN (SELECT seq FROM outbox WHERE settled_at IS NOT NULL ORDER BY settled_at LIMIT ?3)",
         )?;
-        let removed = statement.execute(params![oldest, BITE, extra])?;
-        self.database.give_back(max_size)?;
+        let removed = statement.execute(params![oldest, PRUNE_ROWS, extra])?;
+        self.database.vacuum(max_size)?;
         Ok(removed)
     }
 
-    /// Writes what is left and folds the log away.
+    /// Commits what is pending and checkpoints the write-ahead log.
     fn finish(&mut self) -> Result<(), StoreError> {
         self.write()?;
         if self.is_memory() || !self.database.is_writable() {
             return Ok(());
         }
-        self.fold("TRUNCATE").map_err(self.failed("checkpoint"))
+        self.checkpoint("TRUNCATE").map_err(self.failed("checkpoint"))
     }
 }
 
-/// A caller that went away needs no answer.
-fn answer(reply: Reply, outcome: Result<(), StoreError>) {
+/// Replies to a caller, which may be gone.
+fn answer(reply: WriteReply, outcome: Result<(), StoreError>) {
     reply.send(outcome).ok();
 }
 
@@ -350,16 +353,16 @@ fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite::Result<()> {
+fn write_pending(transaction: &Transaction<'_>, pending: &PendingCommit, now: Time) -> rusqlite::Result<()> {
     let mut upsert = transaction.prepare_cached(
         "INSERT OR REPLACE INTO alerts(id, fingerprint, rule, project, subject_kind, subject, state, level, value,
          started_at, fired_at, resolved_at, changed_at, body) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
     )?;
-    let mut forget = transaction.prepare_cached("DELETE FROM alerts WHERE id = ?1")?;
-    for (fingerprint, alert) in &work.alerts {
+    let mut delete = transaction.prepare_cached("DELETE FROM alerts WHERE id = ?1")?;
+    for (fingerprint, alert) in &pending.alerts {
         let id = fingerprint.0.cast_signed();
         let Some(alert) = alert else {
-            forget.execute([id])?;
+            delete.execute([id])?;
             continue;
         };
         upsert.execute(params![
@@ -383,7 +386,7 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
         "INSERT INTO outbox(key, receiver, state, rule, fingerprint, level, created_at, body)
          VALUES(?1,?2,'pending',?3,?4,?5,?6,?7) ON CONFLICT(key) DO NOTHING",
     )?;
-    for notice in &work.notices {
+    for notice in &pending.notices {
         insert.execute(params![
             notice.key,
             notice.receiver,
@@ -397,14 +400,14 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
     let mut settle = transaction.prepare_cached(
         "UPDATE outbox SET state = ?2, settled_at = ?3, reason = ?4, error = ?5 WHERE key = ?1 AND settled_at IS NULL",
     )?;
-    for (key, settled) in &work.settled {
-        let (reason, error) = match settled {
-            Settled::Delivered | Settled::Superseded => (None, None),
-            Settled::Dead { reason, message } => (Some(reason.as_str()), Some(message)),
+    for (key, outcome) in &pending.outcomes {
+        let (reason, error) = match outcome {
+            NoticeOutcome::Delivered | NoticeOutcome::Superseded => (None, None),
+            NoticeOutcome::Dead { reason, message } => (Some(reason.as_str()), Some(message)),
         };
-        settle.execute(params![key, settled.as_str(), now.as_millis(), reason, error])?;
+        settle.execute(params![key, outcome.as_str(), now.as_millis(), reason, error])?;
     }
-    for (id, silence) in &work.silences {
+    for (id, silence) in &pending.silences {
         match silence {
             Some(silence) => transaction
                 .prepare_cached("INSERT OR REPLACE INTO silences(id, ends_at, body) VALUES(?1, ?2, ?3)")?
@@ -413,18 +416,18 @@ fn write_work(transaction: &Transaction<'_>, work: &Work, now: Time) -> rusqlite
         };
     }
     let mut meta = transaction.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)")?;
-    if let Some(counts) = &work.counts {
+    if let Some(counts) = &pending.counts {
         meta.execute(params!["counts", json(counts)?])?;
     }
     meta.execute(params!["written_at", now.as_millis()])?;
     Ok(())
 }
 
-/// Reads everything back; rows that can't be read are counted.
-pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
+/// Reads the ledger; rows that can't be read are counted.
+pub(super) fn restore(connection: &Connection) -> rusqlite::Result<RestoredLedger> {
     let mut unreadable = 0;
     let alerts = bodies(connection, "SELECT body FROM alerts ORDER BY id", &mut unreadable)?;
-    let (outbox, lost) = pending(connection)?;
+    let (outbox, lost) = read_pending(connection)?;
     let silences = bodies(connection, "SELECT body FROM silences ORDER BY id", &mut unreadable)?;
     let meta = "SELECT value FROM meta WHERE key = ?1";
     let counts: Option<String> = connection.query_row(meta, ["counts"], |row| row.get(0)).optional()?;
@@ -433,7 +436,7 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
         unreadable += 1;
         LedgerCounts::default()
     });
-    Ok(Restored {
+    Ok(RestoredLedger {
         alerts,
         outbox,
         silences,
@@ -445,8 +448,8 @@ pub(super) fn restore(connection: &Connection) -> rusqlite::Result<Restored> {
     })
 }
 
-/// The notices that are still owed, and those of them that can't be read.
-fn pending(connection: &Connection) -> rusqlite::Result<(Vec<Notice>, Vec<LostNotice>)> {
+/// Pending notices, and those among them that can't be read.
+fn read_pending(connection: &Connection) -> rusqlite::Result<(Vec<Notice>, Vec<LostNotice>)> {
     let sql = "SELECT body, key, receiver, fingerprint FROM outbox WHERE settled_at IS NULL ORDER BY seq";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -460,12 +463,12 @@ fn pending(connection: &Connection) -> rusqlite::Result<(Vec<Notice>, Vec<LostNo
     Ok((read, lost))
 }
 
-/// The column of JSON texts that `sql` selects, read.
+/// The JSON values of the column that `sql` selects.
 fn bodies<T: DeserializeOwned>(connection: &Connection, sql: &str, unreadable: &mut u64) -> rusqlite::Result<Vec<T>> {
     bodies_of(connection, sql, [], unreadable)
 }
 
-/// The same of a statement with parameters.
+/// The JSON values of the column that `sql` selects with `parameters`.
 pub(super) fn bodies_of<T: DeserializeOwned>(
     connection: &Connection,
     sql: &str,

@@ -1,6 +1,6 @@
-//! A recording read back, line by line, the older file first.
+//! Reads a recording line by line, the older file first.
 //!
-//! A line that can't be read is counted and passed over: a crash may have cut one short. Refuses lines without bound.
+//! A line that can't be read, such as one truncated by a crash, is counted and skipped.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -11,45 +11,45 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::writer::before;
+use super::writer::older_file;
 use crate::model::{Fingerprint, Hook, RecordedInput, Silence, SourceError, SourceErrorReason, Time};
 
-/// The longest line that is read, in bytes.
+/// Maximum length of a line in bytes.
 const MAX_LINE: u64 = 256 << 20;
 
-/// A line of a recording.
+/// A decoded line of a recording.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct RecordingEntry {
     /// When it happened.
     pub at: Time,
-    /// What.
-    pub what: Recorded,
+    /// What happened.
+    pub content: EntryContent,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug)]
-pub enum Recorded {
+pub enum EntryContent {
     /// The program started.
     Start,
     /// The program stopped.
     Stop,
-    /// So many arrivals were left out.
+    /// This many inputs were dropped.
     Dropped(u64),
-    /// Something arrived.
-    RecordedInput(RecordedInput),
+    /// An input.
+    Input(RecordedInput),
 }
 
-/// The lines of a recording.
+/// An open recording.
 #[derive(Debug)]
-pub struct Reading {
-    /// The files that are still to be read, the last one first.
+pub struct RecordingReader {
+    /// The files that are still to be read, in reverse order.
     files: Vec<BufReader<File>>,
     line: Vec<u8>,
     unreadable: u64,
 }
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct RecordingLine<'a> {
     at: i64,
     #[serde(borrow)]
     state: Option<&'a RawValue>,
@@ -57,17 +57,17 @@ struct Line<'a> {
     usage: Option<&'a RawValue>,
     hook: Option<Hook>,
     #[serde(borrow)]
-    poll: Option<Poll<'a>>,
+    poll: Option<RecordedPoll<'a>>,
     silence: Option<Silence>,
-    unsilence: Option<Unsilence>,
-    ack: Option<Acknowledged>,
+    unsilence: Option<RecordedUnsilence>,
+    ack: Option<RecordedAck>,
     dropped: Option<u64>,
     start: Option<serde::de::IgnoredAny>,
     stop: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
-struct Poll<'a> {
+struct RecordedPoll<'a> {
     source: Arc<str>,
     #[serde(borrow)]
     states: Option<Vec<&'a RawValue>>,
@@ -76,23 +76,23 @@ struct Poll<'a> {
 }
 
 #[derive(Deserialize)]
-struct Unsilence {
+struct RecordedUnsilence {
     id: Arc<str>,
     by: Arc<str>,
 }
 
 #[derive(Deserialize)]
-struct Acknowledged {
+struct RecordedAck {
     fingerprint: Fingerprint,
     by: Arc<str>,
     comment: Arc<str>,
 }
 
-impl Reading {
-    /// Opens the recording at `path`, and the file before it when there is one.
+impl RecordingReader {
+    /// Opens the recording at `path`, and the older file if it exists.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut files = vec![BufReader::new(File::open(path)?)];
-        match File::open(before(path)) {
+        match File::open(older_file(path)) {
             Ok(older) => files.push(BufReader::new(older)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -100,8 +100,8 @@ impl Reading {
         Ok(Self { files, line: Vec::new(), unreadable: 0 })
     }
 
-    /// The next line that can be read; `None` at the end.
-    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+    /// The next readable line; `None` at the end.
+    pub fn next_entry(&mut self) -> io::Result<Option<RecordingEntry>> {
         while let Some(file) = self.files.last_mut() {
             self.line.clear();
             let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.line)?;
@@ -117,38 +117,38 @@ impl Reading {
         Ok(None)
     }
 
-    /// Lines that could not be read so far.
+    /// Number of lines so far that could not be read.
     pub const fn unreadable(&self) -> u64 {
         self.unreadable
     }
 }
 
-fn entry(line: &[u8]) -> Option<Entry> {
-    let line: Line<'_> = serde_json::from_slice(line).ok()?;
+fn entry(line: &[u8]) -> Option<RecordingEntry> {
+    let line: RecordingLine<'_> = serde_json::from_slice(line).ok()?;
     let body = |body: &RawValue| Bytes::copy_from_slice(body.get().as_bytes());
-    let what = match line {
-        Line { state: Some(state), .. } => Recorded::RecordedInput(RecordedInput::State(body(state))),
-        Line { usage: Some(usage), .. } => Recorded::RecordedInput(RecordedInput::Usage(body(usage))),
-        Line { hook: Some(hook), .. } => Recorded::RecordedInput(RecordedInput::Hook(hook)),
-        Line { poll: Some(poll), .. } => {
+    let content = match line {
+        RecordingLine { state: Some(state), .. } => EntryContent::Input(RecordedInput::State(body(state))),
+        RecordingLine { usage: Some(usage), .. } => EntryContent::Input(RecordedInput::Usage(body(usage))),
+        RecordingLine { hook: Some(hook), .. } => EntryContent::Input(RecordedInput::Hook(hook)),
+        RecordingLine { poll: Some(poll), .. } => {
             let result = match (poll.error, poll.states) {
                 (Some(reason), _) => Err(SourceError { reason, message: poll.message.unwrap_or_default() }),
                 (None, Some(states)) => Ok(states.into_iter().map(|state| state.get().to_owned()).collect()),
                 (None, None) => return None,
             };
-            Recorded::RecordedInput(RecordedInput::Poll { source: poll.source, result })
+            EntryContent::Input(RecordedInput::Poll { source: poll.source, result })
         }
-        Line { silence: Some(silence), .. } => Recorded::RecordedInput(RecordedInput::Silence(silence)),
-        Line { unsilence: Some(Unsilence { id, by }), .. } => {
-            Recorded::RecordedInput(RecordedInput::Unsilence { id, by })
+        RecordingLine { silence: Some(silence), .. } => EntryContent::Input(RecordedInput::Silence(silence)),
+        RecordingLine { unsilence: Some(RecordedUnsilence { id, by }), .. } => {
+            EntryContent::Input(RecordedInput::Unsilence { id, by })
         }
-        Line { ack: Some(Acknowledged { fingerprint, by, comment }), .. } => {
-            Recorded::RecordedInput(RecordedInput::Ack { fingerprint, by, comment })
+        RecordingLine { ack: Some(RecordedAck { fingerprint, by, comment }), .. } => {
+            EntryContent::Input(RecordedInput::Ack { fingerprint, by, comment })
         }
-        Line { dropped: Some(dropped), .. } => Recorded::Dropped(dropped),
-        Line { start: Some(_), .. } => Recorded::Start,
-        Line { stop: Some(_), .. } => Recorded::Stop,
+        RecordingLine { dropped: Some(dropped), .. } => EntryContent::Dropped(dropped),
+        RecordingLine { start: Some(_), .. } => EntryContent::Start,
+        RecordingLine { stop: Some(_), .. } => EntryContent::Stop,
         _ => return None,
     };
-    Some(Entry { at: Time::from_millis(line.at), what })
+    Some(RecordingEntry { at: Time::from_millis(line.at), content })
 }

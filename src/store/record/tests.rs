@@ -1,4 +1,4 @@
-//! What is noted is read back, in order, within its bound and through crashes.
+//! Tests of writing and reading a recording.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,56 +15,56 @@ fn state(text: &str) -> RecordedInput {
     RecordedInput::State(text.to_owned().into())
 }
 
-/// Every line, as seconds and what it says.
+/// Every line, as seconds and content.
 fn lines(path: &Path) -> (Vec<String>, u64) {
-    let mut reading = Reading::open(path).expect("a recording");
+    let mut reading = RecordingReader::open(path).expect("a recording");
     let mut lines = Vec::new();
     while let Some(entry) = reading.next_entry().expect("readable") {
         let text = |body: &[u8]| String::from_utf8(body.to_vec()).expect("text");
-        let said = match entry.what {
-            Recorded::Start => "start".to_owned(),
-            Recorded::Stop => "stop".to_owned(),
-            Recorded::Dropped(count) => format!("dropped {count}"),
-            Recorded::RecordedInput(RecordedInput::State(body)) => format!("state {}", text(&body)),
-            Recorded::RecordedInput(RecordedInput::Usage(body)) => format!("usage {}", text(&body)),
-            Recorded::RecordedInput(RecordedInput::Hook(hook)) => {
+        let content = match entry.content {
+            EntryContent::Start => "start".to_owned(),
+            EntryContent::Stop => "stop".to_owned(),
+            EntryContent::Dropped(count) => format!("dropped {count}"),
+            EntryContent::Input(RecordedInput::State(body)) => format!("state {}", text(&body)),
+            EntryContent::Input(RecordedInput::Usage(body)) => format!("usage {}", text(&body)),
+            EntryContent::Input(RecordedInput::Hook(hook)) => {
                 format!("hook {} {} {:?}", hook.project, hook.agent, hook.event)
             }
-            Recorded::RecordedInput(RecordedInput::Poll { source, result: Ok(states) }) => {
+            EntryContent::Input(RecordedInput::Poll { source, result: Ok(states) }) => {
                 format!("poll {source} {}", states.join(" "))
             }
-            Recorded::RecordedInput(RecordedInput::Poll { source, result: Err(error) }) => {
+            EntryContent::Input(RecordedInput::Poll { source, result: Err(error) }) => {
                 format!("poll {source} {} {}", error.reason.as_str(), error.message)
             }
-            Recorded::RecordedInput(RecordedInput::Silence(silence)) => {
+            EntryContent::Input(RecordedInput::Silence(silence)) => {
                 format!("silence {} {} until {}", silence.id, silence.matchers, silence.ends_at)
             }
-            Recorded::RecordedInput(RecordedInput::Unsilence { id, by }) => format!("unsilence {id} {by}"),
-            Recorded::RecordedInput(RecordedInput::Ack { fingerprint, by, comment }) => {
+            EntryContent::Input(RecordedInput::Unsilence { id, by }) => format!("unsilence {id} {by}"),
+            EntryContent::Input(RecordedInput::Ack { fingerprint, by, comment }) => {
                 format!("ack {fingerprint} {by} {comment}")
             }
         };
-        lines.push(format!("{} {said}", entry.at.as_millis().saturating_sub(at(0).as_millis()) / 1000));
+        lines.push(format!("{} {content}", entry.at.as_millis().saturating_sub(at(0).as_millis()) / 1000));
     }
     (lines, reading.unreadable())
 }
 
 #[tokio::test]
-async fn what_is_noted_is_read_back() {
+async fn recorded_input_is_read_back() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("lookout.record");
     let recorder = Recorder::open(&path, 1 << 20, at(0)).expect("a recorder");
-    recorder.note(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
-    recorder.note(at(2), RecordedInput::Usage(r#"{"usage": []}"#.into()));
+    recorder.record(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
+    recorder.record(at(2), RecordedInput::Usage(r#"{"usage": []}"#.into()));
     let step = SessionEvent::PermissionRequested("Bash".into());
     let (project, agent, agent_type) = ("shop".into(), "a\"b".into(), "claude-code".into());
     let (session, retry_at) = (u64::MAX, None);
     let hook = Hook { project, agent, agent_type, session, subagent: None, event: step, retry_at, stop: None };
-    recorder.note(at(2), RecordedInput::Hook(hook));
+    recorder.record(at(2), RecordedInput::Hook(hook));
     let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
-    recorder.note(at(3), RecordedInput::Poll { source: "o\"r".into(), result: good });
+    recorder.record(at(3), RecordedInput::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
-    recorder.note(at(4), RecordedInput::Poll { source: "orch".into(), result: Err(error) });
+    recorder.record(at(4), RecordedInput::Poll { source: "orch".into(), result: Err(error) });
     let silence = Silence {
         id: "s-1".into(),
         matchers: Matchers::parse([("rule", "AgentIdle")]).expect("a label"),
@@ -73,9 +73,10 @@ async fn what_is_noted_is_read_back() {
         created_by: "ann".into(),
         comment: "".into(),
     };
-    recorder.note(at(4), RecordedInput::Silence(silence));
-    recorder.note(at(4), RecordedInput::Unsilence { id: "s-1".into(), by: "ann".into() });
-    recorder.note(at(4), RecordedInput::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
+    recorder.record(at(4), RecordedInput::Silence(silence));
+    recorder.record(at(4), RecordedInput::Unsilence { id: "s-1".into(), by: "ann".into() });
+    recorder
+        .record(at(4), RecordedInput::Ack { fingerprint: Fingerprint(7), by: "bob".into(), comment: "mine".into() });
     recorder.close(at(5)).await;
     let recorder = Recorder::open(&path, 1 << 20, at(60)).expect("a recorder");
     recorder.close(at(61)).await;
@@ -97,22 +98,22 @@ async fn what_is_noted_is_read_back() {
     assert_eq!(
         fs::metadata(&path).expect("a file").permissions().mode() & 0o777,
         0o600,
-        "bodies are nobody else's business"
+        "only the owner may read bodies"
     );
     assert_eq!(recorder.take_dropped(), 0);
 }
 
 #[tokio::test]
-async fn both_files_keep_within_their_bound() {
+async fn both_files_stay_below_their_maximum() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("lookout.record");
     let recorder = Recorder::open(&path, 2_000, at(0)).expect("a recorder");
     for second in 1..200 {
-        recorder.note(at(second), state(&format!("{{\"agents\":[],\"n\":{second}}}")));
+        recorder.record(at(second), state(&format!("{{\"agents\":[],\"n\":{second}}}")));
     }
-    // More than one file may hold.
-    recorder.note(at(200), state(&format!("{{\"x\":\"{}\"}}", "y".repeat(1_000))));
-    recorder.note(at(201), state("{}"));
+    // Larger than one file may be.
+    recorder.record(at(200), state(&format!("{{\"x\":\"{}\"}}", "y".repeat(1_000))));
+    recorder.record(at(201), state("{}"));
     recorder.close(at(202)).await;
     let size = |path: &Path| fs::metadata(path).expect("a file").len();
     assert!(size(&path) <= 1_000 && size(&dir.path().join("lookout.record.1")) <= 1_000);
@@ -123,12 +124,12 @@ async fn both_files_keep_within_their_bound() {
         lines.iter().map(|line| line.split(' ').next().expect("a time").parse().expect("seconds")).collect();
     assert!(seconds.is_sorted() && seconds.len() > 20, "{lines:?}");
     assert_eq!(recorder.take_dropped(), 1);
-    recorder.note(at(203), state("{}"));
-    assert_eq!(recorder.take_dropped(), 1, "a closed recorder counts what it can't take");
+    recorder.record(at(203), state("{}"));
+    assert_eq!(recorder.take_dropped(), 1, "a closed recorder counts dropped input");
 }
 
 #[tokio::test]
-async fn a_line_that_a_crash_cut_is_passed_over() {
+async fn a_line_truncated_by_a_crash_is_skipped() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("lookout.record");
     fs::write(&path, "{\"at\":1767225600000,\"state\":{}}\n{\"at\":17672256").expect("a file");
@@ -137,7 +138,7 @@ async fn a_line_that_a_crash_cut_is_passed_over() {
 }
 
 #[test]
-fn nothing_in_a_file_breaks_its_reader() {
+fn no_content_makes_the_reader_fail() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("hostile");
     let mut file = b"\xff\xfe\n[]\n{}\n{\"at\":\"x\",\"state\":{}}\n{\"at\":1,\"poll\":{\"source\":\"a\"}}\n".to_vec();
@@ -149,18 +150,18 @@ fn nothing_in_a_file_breaks_its_reader() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_directory_is_an_error_with_the_path() {
     let error = Recorder::open(Path::new("/nowhere/at/all"), 1 << 20, at(0)).expect_err("no folder");
-    assert!(error.to_string().starts_with("/nowhere/at/all: cannot record into it"), "{error}");
+    assert!(error.to_string().starts_with("/nowhere/at/all: cannot record into the file"), "{error}");
 }
 
 #[tokio::test]
-async fn a_file_that_is_removed_while_it_is_written_is_begun_anew() {
+async fn a_file_removed_while_recording_is_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.record");
     let recorder = Recorder::open(&path, 1 << 20, Time::from_millis(1)).unwrap();
     std::fs::remove_file(&path).unwrap();
-    recorder.note(Time::from_millis(2), RecordedInput::State("{\"project\":\"shop\"}".into()));
+    recorder.record(Time::from_millis(2), RecordedInput::State("{\"project\":\"shop\"}".into()));
     recorder.close(Time::from_millis(3)).await;
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, "{\"at\":2,\"state\":{\"project\":\"shop\"}}\n{\"at\":3,\"stop\":true}\n");

@@ -10,95 +10,95 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Message, Recorder};
+use super::{Recorder, RecorderMessage};
 use crate::model::{RecordedInput, Time};
 use crate::store::error::StoreError;
-use crate::store::health::Step;
-use crate::store::queue::{Received, Receiver};
+use crate::store::health::FileOperation;
+use crate::store::queue::{QueueEvent, QueueReceiver};
 
-/// After so long without anything new, what was written is handed to the system.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long after the last input the buffer is flushed.
+const FLUSH_DELAY: Duration = Duration::from_millis(500);
 
-/// The file and how much is in it.
-pub(super) struct Writer {
+/// The state of the writing thread.
+pub(super) struct RecordingWriter {
     path: PathBuf,
-    /// A file may grow to half of what both may have.
-    half: u64,
-    /// `None` after an error, until it can be opened again.
+    /// Maximum size of one file: half of the maximum of both.
+    max_file_size: u64,
+    /// The open file and its size; `None` after an error, until it is opened again.
     out: Option<(BufWriter<File>, u64)>,
     line: Vec<u8>,
 }
 
-/// The name of the file before this one.
-pub(super) fn before(path: &Path) -> PathBuf {
+/// The path of the older file.
+pub(super) fn older_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     PathBuf::from(name)
 }
 
-impl Writer {
+impl RecordingWriter {
     pub(super) fn open(path: &Path, max_size: u64, now: Time) -> io::Result<Self> {
-        let mut writer = Self { path: path.to_owned(), half: max_size / 2, out: None, line: Vec::new() };
+        let mut writer = Self { path: path.to_owned(), max_file_size: max_size / 2, out: None, line: Vec::new() };
         writer.write(&json!({"at": now.as_millis(), "start": env!("CARGO_PKG_VERSION")}))?;
         writer.flush()?;
         Ok(writer)
     }
 
-    pub(super) fn run(mut self, queue: Receiver<Message>, recorder: &Recorder) {
+    pub(super) fn run(mut self, queue: QueueReceiver<RecorderMessage>, recorder: &Recorder) {
         loop {
-            match queue.recv(QUIET) {
-                Received::Item(Message::Note(now, arrival)) => {
-                    self.say_dropped(now, recorder);
-                    self.compose(now, &arrival);
+            match queue.recv(FLUSH_DELAY) {
+                QueueEvent::Item(RecorderMessage::Record(now, input)) => {
+                    self.record_drops(now, recorder);
+                    self.compose(now, &input);
                     let written = self.put();
                     if written.is_err() {
                         recorder.drop_one();
                     }
-                    self.tell(recorder, written);
+                    self.note_outcome(recorder, written);
                 }
-                Received::Item(Message::Close(now, reply)) => {
-                    self.say_dropped(now, recorder);
+                QueueEvent::Item(RecorderMessage::Close(now, reply)) => {
+                    self.record_drops(now, recorder);
                     let closed = self.write(&json!({"at": now.as_millis(), "stop": true})).and_then(|()| self.flush());
-                    self.tell(recorder, closed);
-                    // What comes after the answer is refused, and so counted.
+                    self.note_outcome(recorder, closed);
+                    // Later input fails to be queued and is counted as dropped.
                     drop(queue);
-                    // Whoever asked has waited long enough when nobody takes the answer.
+                    // The caller may have timed out.
                     reply.send(()).unwrap_or_default();
                     return;
                 }
-                Received::Quiet => {
+                QueueEvent::Timeout => {
                     let flushed = self.flush();
-                    self.tell(recorder, flushed);
+                    self.note_outcome(recorder, flushed);
                 }
-                Received::Closed => return,
+                QueueEvent::Closed => return,
             }
         }
     }
 
-    /// Notes how a write went; after a failed one the file is opened anew.
-    fn tell(&mut self, recorder: &Recorder, outcome: io::Result<()>) {
+    /// Records the outcome of a write. After a failure the file is opened again.
+    fn note_outcome(&mut self, recorder: &Recorder, outcome: io::Result<()>) {
         if outcome.is_err() {
             self.out = None;
         }
         let path = || self.path.clone();
         let outcome =
             outcome.map_err(|error| StoreError::Io { path: path(), action: "write", source: Arc::new(error) });
-        recorder.health.record(Step::Write, &outcome);
+        recorder.health.record(FileOperation::Write, &outcome);
     }
 
-    /// Says in the file how much was left out.
-    fn say_dropped(&mut self, now: Time, recorder: &Recorder) {
-        let dropped = recorder.unsaid.swap(0, Relaxed);
+    /// Writes the number of dropped inputs.
+    fn record_drops(&mut self, now: Time, recorder: &Recorder) {
+        let dropped = recorder.unrecorded_drops.swap(0, Relaxed);
         if dropped > 0 && self.write(&json!({"at": now.as_millis(), "dropped": dropped})).is_err() {
-            recorder.unsaid.fetch_add(dropped, Relaxed);
+            recorder.unrecorded_drops.fetch_add(dropped, Relaxed);
         }
     }
 
-    /// Makes the line of what arrived.
-    fn compose(&mut self, now: Time, arrival: &RecordedInput) {
+    /// Formats the line of an input.
+    fn compose(&mut self, now: Time, input: &RecordedInput) {
         let at = now.as_millis();
         self.line.clear();
-        match arrival {
+        match input {
             RecordedInput::State(body) => self.compose_body(at, "state", body),
             RecordedInput::Usage(body) => self.compose_body(at, "usage", body),
             RecordedInput::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
@@ -125,7 +125,7 @@ impl Writer {
 
     fn compose_body(&mut self, at: i64, kind: &str, body: &[u8]) {
         self.line.extend_from_slice(format!("{{\"at\":{at},\"{kind}\":").as_bytes());
-        // A line's end within JSON is never part of a text.
+        // Line breaks in JSON are white space, never part of a string.
         self.line.extend(body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         self.line.push(b'}');
     }
@@ -140,26 +140,26 @@ impl Writer {
         self.put()
     }
 
-    /// Writes the line at hand, into a new file when this one is full.
+    /// Appends the line, rotating the file first when it is full.
     fn put(&mut self) -> io::Result<()> {
         self.line.push(b'\n');
         let length = self.line.len() as u64;
-        if length > self.half {
+        if length > self.max_file_size {
             let message = format!("a body of {length} bytes is more than half of record.max_size");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
         if self.out.as_ref().is_some_and(|(out, _)| !is_at(out.get_ref(), &self.path)) {
-            // Somebody removed or rotated it; what is in the buffer goes where it belongs.
+            // The file was removed or rotated by another program; the buffer still belongs to it.
             self.flush()?;
             self.out = None;
         }
         if self.out.is_none() {
             self.out = Some(open(&self.path)?);
         }
-        if self.out.as_ref().is_some_and(|(_, size)| size + length > self.half) {
+        if self.out.as_ref().is_some_and(|(_, size)| size + length > self.max_file_size) {
             self.flush()?;
             self.out = None;
-            std::fs::rename(&self.path, before(&self.path))?;
+            std::fs::rename(&self.path, older_file(&self.path))?;
             self.out = Some(open(&self.path)?);
         }
         if let Some((out, size)) = &mut self.out {
@@ -174,13 +174,13 @@ impl Writer {
     }
 }
 
-/// Whether `file` is what is at `path`.
+/// Whether `file` is the file at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
     matches!((file.metadata(), std::fs::metadata(path)), (Ok(file), Ok(there)) if identity(&file) == identity(&there))
 }
 
-/// Opens the file to write behind what is there, and ends a line that a crash left without its end.
+/// Opens the file for appending. Terminates a last line that a crash truncated.
 fn open(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let mut size = file.metadata()?.len();

@@ -1,19 +1,19 @@
-//! What counting telemetry remembers, written with the agents whose totals it led to, and read back at the start.
+//! Saves and restores the counting state of telemetry, in one transaction with the agents whose totals it produced.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::json;
 use crate::model::{CountingState, DigestKey, GroupCount, StreamCount, Time};
 
-/// Digests of items kept: as many as are remembered while the program runs.
-const SEEN: i64 = 262_144;
-/// Streams, and groups, kept: as many as are remembered while the program runs.
-const KEPT: [(&str, i64); 2] = [("telemetry_streams", 65_536), ("telemetry_groups", 65_536)];
+/// Maximum number of saved item digests, the same as in memory.
+const MAX_SEEN: i64 = 262_144;
+/// Maximum number of rows of each table, the same as in memory.
+const MAX_ROWS: [(&str, i64); 2] = [("telemetry_streams", 65_536), ("telemetry_groups", 65_536)];
 
-/// Where the two halves of the digests' key are.
-const KEY: [&str; 2] = ["telemetry_key_0", "telemetry_key_1"];
+/// Keys of the two halves of the digest key in the table `meta`.
+const DIGEST_KEY: [&str; 2] = ["telemetry_key_0", "telemetry_key_1"];
 
-/// Writes what is new, within an open transaction.
+/// Writes changes of the counting state within an open transaction.
 pub(super) fn write(
     connection: &Connection,
     counting: &CountingState,
@@ -28,7 +28,8 @@ pub(super) fn write(
         meta.execute(params!["telemetry_since", since.cast_signed()])?;
     }
     meta.execute(params!["telemetry_scheme", counting.scheme.cast_signed()])?;
-    for (name, half) in KEY.into_iter().zip(counting.key.map_or([0; 2], |key| key.0)).filter(|_| counting.key.is_some())
+    for (name, half) in
+        DIGEST_KEY.into_iter().zip(counting.key.map_or([0; 2], |key| key.0)).filter(|_| counting.key.is_some())
     {
         meta.execute(params![name, half.cast_signed()])?;
     }
@@ -49,18 +50,18 @@ pub(super) fn write(
     }
     connection
         .prepare_cached("DELETE FROM telemetry_seen WHERE seq <= (SELECT max(seq) FROM telemetry_seen) - ?1")?
-        .execute([SEEN])?;
+        .execute([MAX_SEEN])?;
     Ok(())
 }
 
-/// Reads it back. What can't be read is left out: it would only be counted again.
+/// Reads the counting state. Rows that can't be read are skipped.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<CountingState> {
     let mut meta = connection.prepare("SELECT value FROM meta WHERE key = ?1")?;
     let mut number = |key: &str| -> rusqlite::Result<Option<u64>> {
         Ok(meta.query_row([key], |row| row.get::<_, i64>(0)).optional()?.map(i64::cast_unsigned))
     };
     let (since, scheme) = (number("telemetry_since")?, number("telemetry_scheme")?.unwrap_or_default());
-    let key = match (number(KEY[0])?, number(KEY[1])?) {
+    let key = match (number(DIGEST_KEY[0])?, number(DIGEST_KEY[1])?) {
         (Some(first), Some(second)) => Some(DigestKey([first, second])),
         _ => None,
     };
@@ -86,10 +87,10 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<CountingState> {
     })
 }
 
-/// Removes streams and groups that nobody has told of since `oldest`, in milliseconds, and the oldest of too many. Should
-/// a stream come back, what it had counted is taken for heard: only one that begins later is new.
+/// Deletes streams and groups without data since `oldest` (Unix milliseconds), and the oldest ones beyond the limit. The
+/// start of the newest deleted stream is kept, so that a stream that comes back is not counted twice.
 pub(super) fn prune(connection: &Connection, oldest: i64) -> rusqlite::Result<()> {
-    for (table, most) in KEPT {
+    for (table, most) in MAX_ROWS {
         let over = format!("at < ?1 OR id IN (SELECT id FROM {table} ORDER BY at DESC LIMIT -1 OFFSET {most})");
         if table == "telemetry_streams" {
             let last = format!("SELECT max(start) FROM telemetry_streams WHERE {over}");
@@ -111,9 +112,9 @@ mod tests {
     use crate::model::RunCount;
 
     #[test]
-    fn what_nobody_told_of_for_long_goes_and_does_not_count_again() {
+    fn expired_streams_are_deleted_and_not_counted_again() {
         let connection = Connection::open_in_memory().unwrap();
-        for sql in [include_str!("schema.sql"), include_str!("remembered.sql"), include_str!("streams.sql")] {
+        for sql in [include_str!("schema.sql"), include_str!("counting.sql"), include_str!("streams.sql")] {
             connection.execute_batch(sql).unwrap();
         }
         let mut buffer = Vec::new();

@@ -1,7 +1,8 @@
--- What counting telemetry remembers, so that a restart counts nothing twice. Times are Unix nanoseconds, `at` milliseconds.
+-- The counting state of telemetry, so that nothing is counted twice after a restart. Times are Unix nanoseconds, `at`
+-- Unix milliseconds.
 CREATE TABLE telemetry_seen (
   seq  INTEGER PRIMARY KEY,
-  hash INTEGER NOT NULL             -- of an item that was counted
+  hash INTEGER NOT NULL             -- of a counted item
 );
 CREATE TABLE telemetry_streams (
   id    INTEGER PRIMARY KEY,        -- the hash of a cumulative stream
