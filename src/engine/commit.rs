@@ -252,6 +252,6 @@ mod tests {
             }
         });
         assert!(done.result.is_ok() && committer.is_idle());
-        assert_eq!(written.silences_over, ["one".into(), "two".into()]);
+        assert_eq!(written.ended_silences, ["one".into(), "two".into()]);
     }
 }

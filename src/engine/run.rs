@@ -110,7 +110,7 @@ impl Engine {
             windows: saved.windows,
             alerts: restored.alerts,
             silences: restored.silences,
-            raised: counts.raised,
+            raised: counts.by_level,
             fired: counts.fired,
             lost: lost.collect(),
             observed: Observed {
