@@ -224,7 +224,7 @@ impl RuleSet {
                 flap => flap,
             },
             quiet: Arc::from(entry.quiet_hours.as_slice()),
-            version: version(entry),
+            version: Arc::clone(&entry.version),
         };
         self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), indicator)?;
         let is_timed = indicator.row().is_timed() || !matches!(expr, Expr::Now);
@@ -314,12 +314,6 @@ impl RuleSet {
             self.tracks.len() - 1
         })
     }
-}
-
-/// What tells how a rule is written from how it was: eight hex digits.
-fn version(entry: &RuleEntry) -> Arc<str> {
-    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{entry:?}").as_bytes());
-    Arc::from(hex::encode(digest.as_ref().get(..4).unwrap_or_default()))
 }
 
 /// The words of the indicators that can be taken so over a time.

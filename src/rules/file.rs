@@ -1,6 +1,7 @@
 //! The rule file as it is written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use figment::error::Kind;
@@ -52,7 +53,7 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     for (at, rule) in rules.iter().enumerate() {
         let place = |path: &[String]| document.place(&[&[RULES.to_owned(), at.to_string()], path].concat());
         match rule.deserialize() {
-            Ok(entry) => entries.push(RuleEntry { place: place(&[]), ..entry }),
+            Ok(entry) => entries.push(RuleEntry { place: place(&[]), version: version(rule), ..entry }),
             Err(error) => {
                 let name = match locate(rule, &["name".to_owned()]) {
                     Some(Value::String(_, name)) => clean(name, MAX_SHOWN).into_owned(),
@@ -73,6 +74,14 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     (entries, mistakes)
 }
 
+/// Eight hex digits that change when the rule is written otherwise, whatever its place in the file, its order of keys
+/// and its comments.
+fn version(rule: &Value) -> Arc<str> {
+    let written = serde_json::to_vec(rule).unwrap_or_default();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &written);
+    Arc::from(hex::encode(digest.as_ref().get(..4).unwrap_or_default()))
+}
+
 /// One rule as written; `enabled: false` alone switches a built-in rule off.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +89,9 @@ pub struct RuleEntry {
     /// Where it stands in its file.
     #[serde(skip)]
     pub place: Option<Position>,
+    /// What tells how it is written from how it was.
+    #[serde(skip)]
+    pub version: Arc<str>,
     /// Its name, in CamelCase.
     pub name: String,
     /// Whether it is judged.

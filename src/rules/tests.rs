@@ -93,6 +93,11 @@ fn what_a_rule_does_not_say_has_its_default() {
     let flap = mine("flap: {changes: 4}").policy.flap.expect("it is on");
     assert_eq!((flap.changes, flap.within.as_secs(), flap.settle.as_secs()), (4, 600, 300));
     assert_ne!(version, mine("flap: null").policy.version);
+    assert_eq!(&*version, "b3068b79", "the same in every build, as timelines are kept longer than a program");
+    let moved = "# Ours.\n\nrules:\n  - when: at_least  # seconds\n    for_each: agent\n    signal: idle_seconds\n    \
+        levels: {warning: 5m}\n    name: Mine\n";
+    let moved = load(moved).expect("a rule").rules.into_iter().find(|rule| rule.name() == "Mine").expect("it is there");
+    assert_eq!(moved.policy.version, version, "its place, comments and order of keys are no change");
     assert_eq!(mine("repeat: null").policy.repeat, None);
     let said = mine("for: 10s\nclear_after: 1m\ncooldown: 0s\nrepeat: 1h").policy;
     assert_eq!((said.hold.as_secs(), said.clear_after.as_secs(), said.cooldown.as_secs()), (10, 60, 0));
