@@ -344,7 +344,7 @@ fn memory(program: &Path) {
         }
         get(sidecar.address, "/metrics", "accept-encoding: gzip\r\n");
     }
-    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_lookout")).unwrap().len() as f64 / 1e6;
+    let binary = std::fs::metadata(program).unwrap().len() as f64 / 1e6;
     println!("| memory | MB |\n|---|---|\n| idle | {idle:.1} |");
     println!(
         "| peak, 10,000 agents, gzip scrapes | {:.1} |\n| binary | {binary:.1} |\n",

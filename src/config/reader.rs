@@ -233,8 +233,9 @@ impl Found<'_> {
         }
     }
 
-    /// Everything that was found wrong.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    /// Everything that was found wrong, in the order of the file; what has no position in it comes last.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.place.map_or((u64::MAX, 0), |at| (at.line, at.column)));
         self.problems
     }
 }

@@ -175,14 +175,14 @@ fn all_that_is_wrong_is_named_at_once() {
         "listn: 1\nagents: {timeout: 30, max_idel: 5m}\nsources: [{name: a}, 3]\n\
          receivers: [{name: ops, min_level: warn, slack: hunter2-4711}, {name: oncall, email: {to: 3, smtp: {}}}]",
         &[
+            "lookout.yaml: listn: unknown key; did you mean `listen`?",
+            "lookout.yaml: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d",
+            "lookout.yaml: agents.max_idel: unknown key; did you mean `max_idle`?",
             "lookout.yaml: sources[0].kind: is missing; it has no default",
             "lookout.yaml: sources[1]: found 3, expected keys and values beneath it",
-            "lookout.yaml: agents.max_idel: unknown key; did you mean `max_idle`?",
-            "lookout.yaml: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d",
             "lookout.yaml: receivers[0].min_level: `warn` is unknown; did you mean `warning`?",
             "lookout.yaml: receivers[0].slack: found text, expected keys and values beneath it",
             "lookout.yaml: receivers[1].email.smtp.host: is missing; it has no default",
-            "lookout.yaml: listn: unknown key; did you mean `listen`?",
         ],
     );
     let many = format!("receivers: [{}]", "{x: 1},".repeat(5_000));

@@ -86,28 +86,28 @@ fn told(name: &str, text: &str, env: &[(&str, &str)]) -> String {
 #[test]
 fn ten_mistakes_are_told_with_their_lines() {
     insta::assert_snapshot!(told("lookout.yaml", YAML, &[]), @r#"
+    lookout.yaml: line 1, column 1: listn: unknown key; did you mean `listen`?
+    lookout.yaml: line 3, column 3: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
+    lookout.yaml: line 4, column 3: agents.max_idel: unknown key; did you mean `max_idle`?
     lookout.yaml: line 5, column 20: allowed_hosts[1]: found 7, expected text; put it in quotes
     lookout.yaml: line 7, column 3: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
-    lookout.yaml: line 12, column 5: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?
-    lookout.yaml: line 4, column 3: agents.max_idel: unknown key; did you mean `max_idle`?
-    lookout.yaml: line 3, column 3: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
     lookout.yaml: line 9, column 3: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more
+    lookout.yaml: line 12, column 5: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?
     lookout.yaml: line 16, column 5: receivers[0].min_level: `warn` is unknown; did you mean `warning`?
     lookout.yaml: line 17, column 13: receivers[0].slack.webhook_url: found a number, expected text; put it in quotes
     lookout.yaml: line 21, column 7: receivers[1].email.smtp.host: is missing; it has no default
-    lookout.yaml: line 1, column 1: listn: unknown key; did you mean `listen`?
     "#);
     insta::assert_snapshot!(told("lookout.toml", TOML, &[]), @r#"
+    lookout.toml: line 1, column 1: listn: unknown key; did you mean `listen`?
     lookout.toml: line 2, column 23: allowed_hosts[1]: found 7, expected text; put it in quotes
-    lookout.toml: line 9, column 1: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
-    lookout.toml: line 16, column 1: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?
-    lookout.toml: line 6, column 1: agents.max_idel: unknown key; did you mean `max_idle`?
     lookout.toml: line 5, column 1: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
+    lookout.toml: line 6, column 1: agents.max_idel: unknown key; did you mean `max_idle`?
+    lookout.toml: line 9, column 1: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
     lookout.toml: line 12, column 1: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more
+    lookout.toml: line 16, column 1: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?
     lookout.toml: line 21, column 1: receivers[0].min_level: `warn` is unknown; did you mean `warning`?
     lookout.toml: line 22, column 11: receivers[0].slack.webhook_url: found a number, expected text; put it in quotes
     lookout.toml: line 30, column 1: receivers[1].email.smtp.host: is missing; it has no default
-    lookout.toml: line 1, column 1: listn: unknown key; did you mean `listen`?
     "#);
     insta::assert_snapshot!(told("lookout.yaml", "", &VARIABLES), @r#"
     LOOKOUT_ALLOWED_HOSTS: allowed_hosts[1]: found 7, expected text; put it in quotes
