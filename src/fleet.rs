@@ -1,7 +1,7 @@
-//! The state of every agent: what sources say goes in, what changed comes out.
+//! The state of all agents: reports of sources go in, changes come out.
 //!
-//! Owns the live [`Snapshot`], the indexes into it, and the timers that make an agent stale or forgotten.
-//! Refuses I/O and clocks: `now` comes in. Judges nothing: thresholds are the rules' business.
+//! It owns the live [`Snapshot`], the indexes into it, and the timers by which agents go stale and expire. It does no I/O
+//! and reads no clock: `now` is an argument. Thresholds belong to the rules.
 
 mod agent;
 mod batch;
@@ -37,42 +37,42 @@ use project::{Index, Tally};
 pub use crate::model::agent::SERIES_PER_AGENT;
 pub use batch::{ChunkedPush, IngestOutcome};
 
-/// Series that a component has.
+/// Series of one component, counted against the series cap.
 const SERIES_PER_COMPONENT: usize = 4;
-/// Projects known at most; each has about 30 series and sums of its own.
+/// The maximum number of projects; each has about 30 series and its own sums.
 const MAX_PROJECTS: usize = 1_000;
-/// Longest project, agent or component name in bytes.
+/// The maximum length of a project, agent or component name, in bytes.
 pub const MAX_NAME: usize = 256;
 
-/// What the fleet is run with.
+/// The settings of the fleet.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
-    /// Silence, idleness, forgetting.
+    /// When agents are stale, idle and expired.
     pub agents: AgentsConfig,
-    /// Who must be there.
+    /// Which agents are expected.
     pub expected: Vec<ExpectedConfig>,
-    /// What an agent may use.
+    /// The budgets of agents.
     pub budgets: BudgetsConfig,
-    /// Most series that agents and components may have together.
+    /// The series cap of agents and components.
     pub max_series: usize,
-    /// Polled sources: name, kind and the rhythm of their polls.
+    /// Polled sources: name, kind and poll interval.
     pub sources: Vec<(String, &'static str, Duration)>,
 }
 
-/// The fleet.
+/// All agents, components, projects and sources.
 #[derive(Debug)]
 pub struct Fleet {
     settings: FleetSettings,
     zone: TimeZone,
     state: Snapshot,
-    /// The last snapshot, as long as a reader holds it: one kept for nobody would be copied on every write.
+    /// The last snapshot, for as long as a reader holds it: holding it here would make every write copy a chunk.
     published: Weak<Snapshot>,
     projects: HashMap<Arc<str>, u32>,
     indexes: Vec<Index>,
-    /// Per agent slot: the number of the batch that last named it.
-    named_in: Vec<u64>,
+    /// By agent slot: the number of the batch that last contained the agent.
+    last_batch_of: Vec<u64>,
     batch: u64,
-    orders: batch::ReportOrders,
+    report_positions: batch::ReportPositions,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
     released_agents: Vec<u32>,
@@ -81,10 +81,10 @@ pub struct Fleet {
     day: i32,
     day_ends: Time,
     push: Arc<str>,
-    /// The source of those whom hooks named first.
+    /// The source of agents that were first reported by a hook.
     hooks: Arc<str>,
     usage: Arc<str>,
-    /// The source of those whom telemetry named first.
+    /// The source of agents that were first reported by telemetry.
     otlp: Arc<str>,
     changes: Changes,
 }
@@ -98,9 +98,9 @@ impl Fleet {
             published: Weak::new(),
             projects: HashMap::new(),
             indexes: Vec::new(),
-            named_in: Vec::new(),
+            last_batch_of: Vec::new(),
             batch: 0,
-            orders: batch::ReportOrders::default(),
+            report_positions: batch::ReportPositions::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
             released_agents: Vec::new(),
@@ -120,31 +120,31 @@ impl Fleet {
         fleet
     }
 
-    /// Takes over other settings; what is known stays known.
+    /// Applies new settings; the state is kept.
     pub fn configure(&mut self, now: Time, settings: FleetSettings) {
         self.zone = settings.budgets.zone().unwrap_or(TimeZone::UTC);
         self.state.budgets = settings.budgets.limits();
         self.configure_sources(&settings.sources);
         self.settings = settings;
-        self.begin_day(now);
+        self.set_day(now);
         self.configure_expected(now);
-        // A shorter `forget_after` or `timeout` holds at once.
+        // A shorter `forget_after` or `timeout` takes effect at once.
         self.state.agents.iter().for_each(|agent| self.agent_deadlines.schedule(agent.slot, now));
         self.state.components.iter().for_each(|component| self.component_deadlines.schedule(component.slot, now));
-        self.touched();
+        self.mark_changed();
     }
 
-    /// The zone in which the budgets' day turns.
+    /// The time zone of the budgets' day.
     pub const fn time_zone(&self) -> &TimeZone {
         &self.zone
     }
 
-    /// The fleet as it stands, for those who judge it at once.
+    /// The current state, for evaluation on the spot.
     pub const fn state(&self) -> &Snapshot {
         &self.state
     }
 
-    /// The agent of that name.
+    /// The agent with this name.
     pub fn find(&self, project: &str, name: &str) -> Option<&Agent> {
         let index = self.indexes.get(*self.projects.get(project)? as usize)?;
         self.state.agents.get(*index.agents.get(name)?)
@@ -155,7 +155,7 @@ impl Fleet {
         &self.changes
     }
 
-    /// Starts a new list of changes, and lets slots of what was removed be used again.
+    /// Clears the changes, and makes the slots of removed agents and components available again.
     pub fn clear_changes(&mut self) {
         self.changes.clear();
         for slot in self.released_agents.drain(..) {
@@ -166,7 +166,7 @@ impl Fleet {
         }
     }
 
-    /// The fleet at `now`, for readers. The same one again when nothing changed within a second.
+    /// The fleet at `now`, for readers; the last snapshot if nothing changed and it is less than a second old.
     pub fn snapshot(&mut self, now: Time) -> Arc<Snapshot> {
         if let Some(published) = self.published.upgrade()
             && published.generation == self.state.generation
@@ -180,32 +180,32 @@ impl Fleet {
         snapshot
     }
 
-    /// Sets whether monitoring is on, for readers.
+    /// Records whether monitoring is on, for readers.
     pub fn set_monitoring(&mut self, on: bool) {
         self.state.monitoring = on;
-        self.touched();
+        self.mark_changed();
     }
 
-    /// Takes note of what the wall clock says at `now`, by which sources say times; returns whether it was set.
+    /// Records that the wall clock shows `wall` at `now`; returns whether it was set since the last call.
     pub fn observe_wall_clock(&mut self, now: Time, wall: Time) -> bool {
         let was_set = self.state.wall.observe(now, wall);
         if was_set {
-            self.touched();
+            self.mark_changed();
         }
         was_set
     }
 
-    /// Takes over how the parts of the sidecar are; returns whether anything is to be judged.
-    pub fn set_sidecar_parts(&mut self, watched: Vec<Arc<SidecarPart>>) -> bool {
-        if watched == self.state.sidecar_parts {
+    /// Sets the health of the parts of the sidecar; returns whether anything changed.
+    pub fn set_sidecar_parts(&mut self, parts: Vec<Arc<SidecarPart>>) -> bool {
+        if parts == self.state.sidecar_parts {
             return false;
         }
-        for (place, part) in watched.iter().enumerate() {
+        for (place, part) in parts.iter().enumerate() {
             if self.state.sidecar_parts.get(place) != Some(part) {
                 self.changes.sidecar_parts.push(u32::try_from(place).unwrap_or(u32::MAX));
             }
         }
-        self.state.sidecar_parts = watched;
+        self.state.sidecar_parts = parts;
         true
     }
 
@@ -218,7 +218,7 @@ impl Fleet {
         used + series <= self.settings.max_series
     }
 
-    /// The slot of the agent `name`, made when there is room; and whether it is new.
+    /// The slot of the agent `name`, and whether it is new; `None` if it is new and there is no room.
     fn agent_slot(&mut self, now: Time, project: u32, source: &Arc<str>, name: &str) -> Option<(u32, bool)> {
         let known = self.indexes.get(project as usize)?.agents.get(name).copied();
         let slot = match known {
@@ -234,29 +234,29 @@ impl Fleet {
                 (agent.project_slot, agent.day) = (project, self.day);
                 let slot = self.state.agents.insert_with(|slot| Agent { slot, ..agent });
                 self.indexes.get_mut(project as usize)?.agents.insert(name, slot);
-                self.orders.begin(slot);
+                self.report_positions.begin(slot);
                 slot
             }
         };
         let place = slot as usize;
-        if place >= self.named_in.len() {
-            self.named_in.resize(place + 1, 0);
+        if place >= self.last_batch_of.len() {
+            self.last_batch_of.resize(place + 1, 0);
         }
-        if let Some(named) = self.named_in.get_mut(place) {
+        if let Some(named) = self.last_batch_of.get_mut(place) {
             *named = self.batch;
         }
         Some((slot, known.is_none()))
     }
 
-    /// Takes over what `update` says, from a source that promises to be heard from again within `ttl`, and what a hook
-    /// told beside it; false when its tokens were left out, since increments own the agent's totals.
+    /// Applies `update`, reported by `source`, which is expected to report again within `ttl`; `hook` is what a hook changes
+    /// in addition. Returns false if usage in it was rejected, since the agent's usage is reported in another way.
     fn apply_agent(
         &mut self,
         now: Time,
         (project, slot, is_new): (u32, u32, bool),
         (source, ttl): (&Arc<str>, Option<Duration>),
         update: &AgentUpdate<'_>,
-        heard: Option<&HookOutcome>,
+        hook: Option<&HookOutcome>,
     ) -> bool {
         let (Some(agent), Some(totals), Some(index)) = (
             self.changes.agent(&mut self.state.agents, slot),
@@ -271,21 +271,21 @@ impl Fleet {
         agent.ttl = ttl;
         let before = Tally::of(agent, is_new);
         let (started_at, count_cache_read) = (self.state.started_at, self.settings.budgets.count_cache_read);
-        let mut step = agent::AgentReport::new(now, started_at, &self.state.wall, count_cache_read, heard);
-        step.apply(agent, update, totals);
+        let mut report = agent::AgentReport::new(now, started_at, &self.state.wall, count_cache_read, hook);
+        report.apply(agent, update, totals);
         before.replace_with(Tally::of(agent, false), totals);
-        if step.task_changed {
-            index.follow_task(slot, step.old_task.take(), agent.task.as_ref());
+        if report.task_changed {
+            index.follow_task(slot, report.old_task.take(), agent.task.as_ref());
         }
-        self.changes.history.extend(step.history);
-        let silent = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
+        self.changes.history.extend(report.history);
+        let ttl = ttl.map_or(self.settings.agents.forget_after, |ttl| ttl.min(self.settings.agents.forget_after));
         let limited = agent.limited.as_ref().map(ActiveRateLimit::ends);
-        self.agent_deadlines.schedule(slot, limited.map_or(now.plus(silent), |ends| ends.min(now.plus(silent))));
-        !step.usage_refused
+        self.agent_deadlines.schedule(slot, limited.map_or(now.plus(ttl), |ends| ends.min(now.plus(ttl))));
+        !report.is_usage_rejected
     }
 
-    /// Marks the state as changed, for readers.
-    fn touched(&mut self) {
+    /// Marks the snapshot as outdated.
+    fn mark_changed(&mut self) {
         self.state.generation += 1;
     }
 }

@@ -65,7 +65,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
         ("agents: {timeout: 0s}", "lookout.yaml: agents.timeout: is 0s; it must be longer"),
         (
             "agents: {timeout: 5m, forget_after: 1m}",
-            "lookout.yaml: agents.forget_after: 1m is less than agents.timeout, 5m; an agent would be forgotten before it is missed",
+            "lookout.yaml: agents.forget_after: 1m is less than agents.timeout, 5m; an agent would expire before it is stale; raise it above agents.timeout",
         ),
         ("agents: 5m", "lookout.yaml: agents: found text, expected keys and values beneath it"),
         (
@@ -139,16 +139,16 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
         ),
         (
             "expected: [{project: shop, count: 1}, {project: shop, count: 2}]",
-            "lookout.yaml: expected[1].project: `shop` is there twice; merge the two",
+            "lookout.yaml: expected[1].project: duplicate project `shop`: merge the two entries",
         ),
-        ("expected: [{project: shop}]", "lookout.yaml: expected[0]: expects nobody; give agents, count or both"),
+        ("expected: [{project: shop}]", "lookout.yaml: expected[0]: expects no agents; set `agents`, `count` or both"),
         (
             "expected: [{project: shop, agents: [a, a]}]",
-            "lookout.yaml: expected[0].agents[1]: `a` is there twice; keep one",
+            "lookout.yaml: expected[0].agents[1]: duplicate agent `a`: keep one",
         ),
         (
             "expected: [{project: \"a\\tb\", count: 1}]",
-            "lookout.yaml: expected[0].project: holds control characters or more than 256 bytes; choose a plainer name",
+            "lookout.yaml: expected[0].project: contains control characters or more than 256 bytes; choose a plain, shorter name",
         ),
         ("rules: [mine.yaml]", "mine.yaml: there is no such file; check the path"),
         (

@@ -99,7 +99,7 @@ impl Engine {
             Applying::State(push, turn, reply) if push.is_done() => {
                 self.release_held();
                 drop(turn);
-                self.answer_state(push.into_taken(), reply);
+                self.answer_state(push.into_outcome(), reply);
             }
             Applying::Usage { rest, mut taken, body, turn, reply, .. } if rest.len() == 0 => {
                 self.release_held();

@@ -1,4 +1,4 @@
-//! One report applied to one agent: what it says replaces what was known, and the step is taken down.
+//! Applies one report to one agent and records what it changed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use crate::model::{
 
 use super::project::{add_model_usage, add_tokens, end_task};
 
-/// The reason of an agent of which is known that it does not run, and no more.
+/// The reason of an agent that is reported as not running without any other reason.
 pub(super) const NOT_RUNNING: &str = "not running";
 
-/// What one report changed.
+/// A report that is being applied, and what it has changed.
 pub(super) struct AgentReport<'a> {
     pub(super) now: Time,
     pub(super) wall: &'a WallClock,
     started_at: Time,
     count_cache_read: bool,
-    /// What a hook comes to, when the report is one: it knows how tasks end, whatever becomes of the status.
-    heard: Option<&'a HookOutcome>,
+    /// What a hook changes in addition, if the report is one. Tasks of a hook end by its prompts, not by the status.
+    hook: Option<&'a HookOutcome>,
     /// Whether progress, phase or task changed.
-    moved: bool,
-    /// Whether it was more than the task or a first phase, so that it is known to tell.
-    progressed: bool,
+    has_moved: bool,
+    /// Whether progress was reported or the phase changed from one to another, so that the agent reports progress.
+    has_progressed: bool,
     pub(super) history: Option<HistoryRow>,
     pub(super) task_changed: bool,
     pub(super) old_task: Option<Arc<str>>,
-    /// Whether tokens were left out, since increments own the agent's totals.
-    pub(super) usage_refused: bool,
-    /// Whether it reported a refused request, or a limit with nothing left.
-    pub(super) is_refusal: bool,
-    /// Whether the run ended by it.
+    /// Whether usage was rejected, since the agent's usage is reported in another way.
+    pub(super) is_usage_rejected: bool,
+    /// Whether it contains a rate-limited request, or a limit of which nothing remains.
+    pub(super) is_rate_limited: bool,
+    /// Whether it ended the agent's run.
     pub(super) has_ended: bool,
 }
 
@@ -47,69 +47,69 @@ impl<'a> AgentReport<'a> {
         started_at: Time,
         wall: &'a WallClock,
         count_cache_read: bool,
-        heard: Option<&'a HookOutcome>,
+        hook: Option<&'a HookOutcome>,
     ) -> Self {
         Self {
             now,
             wall,
             started_at,
             count_cache_read,
-            heard,
-            moved: false,
-            progressed: false,
+            hook,
+            has_moved: false,
+            has_progressed: false,
             history: None,
             task_changed: false,
             old_task: None,
-            usage_refused: false,
-            is_refusal: false,
+            is_usage_rejected: false,
+            is_rate_limited: false,
             has_ended: false,
         }
     }
 
-    /// Applies `update` to `agent` and its increases to the sums of `project`.
+    /// Applies `update` to `agent`, and its increases to the sums of `project`.
     pub(super) fn apply(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         agent.stale = false;
         agent.last_seen = self.now;
         self.describe(agent, update);
-        self.take_task(agent, update);
-        self.take_status(agent, update, project);
+        self.apply_task(agent, update);
+        self.apply_status(agent, update, project);
         if let Some(at) = update.last_activity {
             agent.last_activity = Some(self.wall.resolve(self.now, at, agent.last_activity).min(self.now));
         } else if update.is_last_activity_unreadable {
             agent.last_activity = None;
         }
-        self.take_counters(agent, update, project);
-        self.take_usage(agent, update, project);
-        if let Some(heard) = self.heard {
-            self.take_heard(agent, heard, project);
+        self.apply_counters(agent, update, project);
+        self.apply_usage(agent, update, project);
+        if let Some(hook) = self.hook {
+            self.apply_hook(agent, hook, project);
         }
-        self.settle_limit(agent);
-        // After its usage, which led there.
-        if self.moved || self.task_changed {
-            self.go_on(agent);
+        self.settle_rate_limit(agent);
+        // After the usage, which led to this progress.
+        if self.has_moved || self.task_changed {
+            self.record_progress(agent);
         }
     }
 
-    /// Notes that the work went on.
-    fn go_on(&mut self, agent: &mut Agent) {
+    /// Records progress for the spending statistics.
+    fn record_progress(&mut self, agent: &mut Agent) {
         if agent.spending.is_some() {
-            agent.spending_mut().moved(self.progressed);
+            agent.spending_mut().record_progress(self.has_progressed);
         }
     }
 
-    /// Follows how the work of tasks ends: failures that come again, work begun anew.
-    fn take_ending(&mut self, agent: &mut Agent, changed: bool, has_failed: bool, other_reason: bool) {
-        // A failure of the next task is another one, though the agent was not seen at work in between.
+    /// Records failures, completion and resumed work for the spending statistics.
+    fn record_task_result(&mut self, agent: &mut Agent, changed: bool, has_failed: bool, other_reason: bool) {
+        // A failure with the next task is a new one, even if no other status was reported in between.
         let is_new = changed || self.task_changed && agent.task.is_some();
         match (agent.status, agent.reason.clone()) {
             (Some(AgentStatus::Failed), Some(reason)) if has_failed && (is_new || other_reason) => {
-                agent.spending_mut().failed(self.now, &reason, is_new);
+                agent.spending_mut().record_failure(self.now, &reason, is_new);
             }
             (Some(AgentStatus::Completed), _) if changed && agent.spending.is_some() => {
-                agent.spending_mut().succeeded()
+                agent.spending_mut().record_success()
             }
             (Some(AgentStatus::Starting | AgentStatus::Running), _) if changed && agent.spending.is_some() => {
-                agent.spending_mut().works();
+                agent.spending_mut().record_work();
             }
             _ => {}
         }
@@ -119,8 +119,8 @@ impl<'a> AgentReport<'a> {
         set(&mut agent.agent_type, update.agent_type.as_ref());
         set(&mut agent.model, update.model.as_ref());
         let had_phase = agent.phase.is_some();
-        self.moved = patch(&mut agent.phase, &update.phase);
-        self.progressed = self.moved && had_phase && agent.phase.is_some();
+        self.has_moved = patch(&mut agent.phase, &update.phase);
+        self.has_progressed = self.has_moved && had_phase && agent.phase.is_some();
         let progress = match update.progress {
             Patch::Keep => agent.progress,
             Patch::Clear => None,
@@ -128,7 +128,7 @@ impl<'a> AgentReport<'a> {
         };
         if agent.progress != progress {
             agent.progress = progress;
-            (self.moved, self.progressed) = (true, true);
+            (self.has_moved, self.has_progressed) = (true, true);
         }
         match update.context_window_ratio {
             Patch::Keep => {}
@@ -141,13 +141,13 @@ impl<'a> AgentReport<'a> {
             Patch::Set(at) => agent.estimated_completion = Some(self.wall.from_wall(at)),
         }
         if let Some(limits) = &update.rate_limits {
-            self.take_rate_limits(agent, limits);
+            self.apply_rate_limits(agent, limits);
         }
     }
 
-    fn take_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+    fn apply_task(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
         let known = agent.task.as_ref().map(|task| task.started_at);
-        let said = update.task_started_at.map(|at| self.wall.resolve(self.now, at, known).min(self.now));
+        let reported = update.task_started_at.map(|at| self.wall.resolve(self.now, at, known).min(self.now));
         match &update.task_id {
             Patch::Keep => {}
             Patch::Clear => {
@@ -157,7 +157,7 @@ impl<'a> AgentReport<'a> {
             }
             Patch::Set(id) => {
                 if agent.task.as_ref().is_none_or(|task| *task.id != **id) {
-                    let started_at = said.unwrap_or(self.now);
+                    let started_at = reported.unwrap_or(self.now);
                     let task = Task {
                         id: Arc::from(&**id),
                         started_at,
@@ -170,7 +170,7 @@ impl<'a> AgentReport<'a> {
                 }
             }
         }
-        if let (Some(task), Some(at)) = (&mut agent.task, said)
+        if let (Some(task), Some(at)) = (&mut agent.task, reported)
             && task.started_at != at
         {
             (task.started_at, task.worked, task.working_since) = (at, Duration::ZERO, Some(at));
@@ -178,42 +178,42 @@ impl<'a> AgentReport<'a> {
         }
     }
 
-    fn take_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+    fn apply_status(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         if update.ended && update.status.is_none() {
-            return self.take_unknown_end(agent, update);
+            return self.apply_unknown_end(agent, update);
         }
-        let said = update.status.or(match (update.running, agent.status) {
+        let reported = update.status.or(match (update.running, agent.status) {
             (Some(false), _) => Some(AgentStatus::Failed),
             (Some(true), None | Some(AgentStatus::Failed | AgentStatus::Completed)) => Some(AgentStatus::Running),
             _ => None,
         });
         let flagged_down = update.status.is_none() && update.running == Some(false);
         let from = agent.status;
-        let changed = said.is_some_and(|said| from != Some(said));
+        let changed = reported.is_some_and(|reported| from != Some(reported));
         let was_held = agent.reason.as_deref().is_some_and(is_about_limit);
-        if let Some(to) = said.filter(|_| changed) {
+        if let Some(to) = reported.filter(|_| changed) {
             (agent.status, agent.status_since, agent.ended) = (Some(to), self.now, false);
             self.has_ended = to.is_over();
-            if was_held && !to.is_over() && to != AgentStatus::WaitingDependency && self.heard.is_none() {
-                // Who reported that a limit held it up reports now that it goes on.
-                self.answered(agent);
+            if was_held && !to.is_over() && to != AgentStatus::WaitingDependency && self.hook.is_none() {
+                // The reporter named a rate limit before and now reports that work continues.
+                self.request_succeeded(agent);
             }
             if from.is_some() {
                 agent.status_changes = agent.status_changes.saturating_add(1);
             }
             agent.reason = flagged_down.then(|| Arc::from(NOT_RUNNING));
-            let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over()) && self.heard.is_none();
+            let ended_task = to.is_over() && from.is_some_and(|from| !from.is_over()) && self.hook.is_none();
             if ended_task && (agent.task.is_some() || !flagged_down) {
                 let began = agent.task.as_ref().map(|task| task.started_at);
                 self.end_task(agent, project, to == AgentStatus::Completed, began);
             }
         }
         let other_reason = patch(&mut agent.reason, &update.reason);
-        if let Some(refusal) = update.rate_limit_hit.as_ref().filter(|_| changed || other_reason) {
-            let until = refusal.until.map(|at| self.wall.from_wall(at));
-            self.refused(agent, &RateLimitHit { until, ..refusal.clone() });
+        if let Some(hit) = update.rate_limit_hit.as_ref().filter(|_| changed || other_reason) {
+            let until = hit.until.map(|at| self.wall.from_wall(at));
+            self.rate_limited(agent, &RateLimitHit { until, ..hit.clone() });
         }
-        self.take_ending(agent, changed, said == Some(AgentStatus::Failed) && !flagged_down, other_reason);
+        self.record_task_result(agent, changed, reported == Some(AgentStatus::Failed) && !flagged_down, other_reason);
         if changed {
             let [from, to] = [from, agent.status].map(|status| status.map_or("", AgentStatus::as_str));
             let row = HistoryRow::of_agent(self.now, agent, from, to);
@@ -231,8 +231,8 @@ impl<'a> AgentReport<'a> {
         }
     }
 
-    /// Takes down that the run ended and nobody knows how: it is neither a success nor a failure.
-    fn take_unknown_end(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
+    /// Records that the run ended with an unknown result, which is neither success nor failure.
+    fn apply_unknown_end(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>) {
         patch(&mut agent.reason, &update.reason);
         if agent.ended {
             return;
@@ -248,15 +248,15 @@ impl<'a> AgentReport<'a> {
         self.history = Some(HistoryRow { reason: agent.reason.clone(), ..row });
     }
 
-    /// Counts a task that ended, well or not, and how long it took.
+    /// Counts a finished task and its duration.
     pub(super) fn end_task(&self, agent: &mut Agent, project: &mut Project, is_done: bool, began: Option<Time>) {
         end_task(self.now, agent, project, EndedTask { is_done, took: began.map(|began| self.now.since(began)) });
     }
 
-    fn take_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+    fn apply_counters(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         let totals = &mut project.totals;
         let before = [agent.requests, agent.request_errors, agent.rate_limit_hits];
-        let is_telemetrys = agent.usage_owner == Some(UsageOwner::Telemetry);
+        let is_telemetry_only = agent.usage_owner == Some(UsageOwner::Telemetry);
         let counters = [
             (update.restart_count, &mut agent.restarts, &mut totals.restarts, false),
             (update.requests, &mut agent.requests, &mut totals.requests, true),
@@ -268,9 +268,9 @@ impl<'a> AgentReport<'a> {
         ];
         for (value, count, total, is_of_requests) in counters {
             let Some(value) = value else { continue };
-            // Requests that telemetry counts would count twice.
-            if is_telemetrys && is_of_requests {
-                self.usage_refused = true;
+            // Telemetry counts the requests of this agent already.
+            if is_telemetry_only && is_of_requests {
+                self.is_usage_rejected = true;
                 continue;
             }
             let first = count.get().is_none();
@@ -279,19 +279,19 @@ impl<'a> AgentReport<'a> {
                 total.add(step);
             }
         }
-        // Whoever names the limits has said already whether they hold it up.
+        // Reported limits are more precise than counters.
         if update.rate_limits.is_none() {
             let after = [agent.requests, agent.request_errors, agent.rate_limit_hits];
-            self.take_outcomes(agent, before, after);
+            self.apply_request_counts(agent, before, after);
         }
     }
 
-    fn take_usage(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
+    fn apply_usage(&mut self, agent: &mut Agent, update: &AgentUpdate<'_>, project: &mut Project) {
         if update.cost_usd.is_none() && update.tokens.iter().all(Option::is_none) {
             return;
         }
         if *agent.usage_owner.get_or_insert(UsageOwner::State) != UsageOwner::State {
-            self.usage_refused = true;
+            self.is_usage_rejected = true;
             return;
         }
         let mut steps = [0; 5];
@@ -301,14 +301,14 @@ impl<'a> AgentReport<'a> {
             let first = count.get().is_none();
             let step = count.report(*value);
             if let (Some(all), Some(day)) = (steps.get_mut(place), day_steps.get_mut(place)) {
-                // What an agent had used before it was first heard of is no use of today.
+                // Usage before the agent was first seen does not count for today.
                 (*all, *day) = (step, if first { 0 } else { step });
             }
         }
         let first_cost = agent.cost_usd.get().is_none();
         let cost = update.cost_usd.map_or(0.0, |cost| agent.cost_usd.report(cost));
         let unpriced = update.cost_usd.is_none() && first_cost;
-        let used = UsageIncrement {
+        let increment = UsageIncrement {
             now: self.now,
             started_at: self.started_at,
             is_total: true,
@@ -317,33 +317,33 @@ impl<'a> AgentReport<'a> {
             cost,
             day_cost: if first_cost { 0.0 } else { cost },
         };
-        used.spend(agent, project, PriceStatus::unknown(unpriced), self.count_cache_read);
+        increment.add_to(agent, project, PriceStatus::unknown(unpriced), self.count_cache_read);
     }
 }
 
-/// Whether it is known what the tokens of a step cost.
+/// Whether the cost of the tokens in an increment is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PriceStatus {
-    /// It is.
+    /// The cost is known.
     Known,
-    /// It is not; such tokens are counted.
+    /// The cost is unknown; the tokens count as unpriced.
     Unknown,
-    /// It is about to be said.
+    /// The cost is reported separately.
     Follows,
 }
 
 impl PriceStatus {
-    /// Unknown, if it is.
+    /// `Unknown` or `Known`.
     pub(super) const fn unknown(is_unknown: bool) -> Self {
         if is_unknown { Self::Unknown } else { Self::Known }
     }
 }
 
-/// Tokens and money used in one step.
+/// An increment of tokens and cost.
 pub(super) struct UsageIncrement {
     pub(super) now: Time,
     pub(super) started_at: Time,
-    /// Whether a total was reported, else an increment.
+    /// Whether it is the increase of a reported total, rather than a reported increment.
     pub(super) is_total: bool,
     pub(super) tokens: [u64; 5],
     pub(super) day_tokens: [u64; 5],
@@ -352,8 +352,8 @@ pub(super) struct UsageIncrement {
 }
 
 impl UsageIncrement {
-    /// Books the step on task, day, project and model; the agent's own totals are booked by the caller.
-    pub(super) fn spend(&self, agent: &mut Agent, project: &mut Project, price: PriceStatus, count_cache_read: bool) {
+    /// Adds the increment to task, day, project and model. The caller adds it to the agent's own totals.
+    pub(super) fn add_to(&self, agent: &mut Agent, project: &mut Project, price: PriceStatus, count_cache_read: bool) {
         let counted = |tokens: &[u64; 5]| -> u64 {
             let counts = |kind: &TokenType| count_cache_read || *kind != TokenType::CacheRead;
             TokenType::ALL
@@ -370,7 +370,7 @@ impl UsageIncrement {
         agent.day_tokens = agent.day_tokens.saturating_add(day_tokens);
         agent.day_cost_usd += self.day_cost;
         let idle_since = agent.idle_since();
-        agent.spending_mut().book(&UsageReport {
+        agent.spending_mut().record(&UsageReport {
             now: self.now,
             started_at: self.started_at,
             is_total: self.is_total,
@@ -378,7 +378,7 @@ impl UsageIncrement {
             cost: self.day_cost,
             idle_since,
         });
-        // Telemetry may count as many as there are numbers.
+        // Saturating: telemetry may contain any numbers.
         let all = self.tokens.iter().copied().fold(0, u64::saturating_add);
         if price == PriceStatus::Unknown && all > 0 {
             agent.unpriced_tokens.add(all);
@@ -390,28 +390,28 @@ impl UsageIncrement {
         if let Some(model) = &agent.model
             && (all > 0 || self.cost > 0.0)
         {
-            // What others of its models cost is no price of this one.
+            // The agent's cost may come from another of its models.
             add_model_usage(project, model, &self.tokens, (price == PriceStatus::Known).then_some(self.cost));
         }
     }
 }
 
-/// Takes over what is said; true when it is something else than what was known.
-fn set(known: &mut Option<Arc<str>>, said: Option<&Cow<'_, str>>) -> bool {
-    match said {
-        Some(said) if known.as_deref() != Some(&**said) => {
-            *known = Some(Arc::from(&**said));
+/// Sets `known` to `reported`, if any; returns whether it changed.
+fn set(known: &mut Option<Arc<str>>, reported: Option<&Cow<'_, str>>) -> bool {
+    match reported {
+        Some(reported) if known.as_deref() != Some(&**reported) => {
+            *known = Some(Arc::from(&**reported));
             true
         }
         _ => false,
     }
 }
 
-/// The same for what can be cleared.
-fn patch(known: &mut Option<Arc<str>>, said: &Patch<Cow<'_, str>>) -> bool {
-    match said {
+/// The same for a field that can be cleared.
+fn patch(known: &mut Option<Arc<str>>, reported: &Patch<Cow<'_, str>>) -> bool {
+    match reported {
         Patch::Keep => false,
         Patch::Clear => known.take().is_some(),
-        Patch::Set(said) => set(known, Some(said)),
+        Patch::Set(reported) => set(known, Some(reported)),
     }
 }

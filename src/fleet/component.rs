@@ -1,4 +1,4 @@
-//! One component's state applied, and its project's count of components kept.
+//! Applies the reported state of one component, and keeps its project's count of components.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::project::count_component;
 use super::{Fleet, SERIES_PER_COMPONENT};
 
 impl Fleet {
-    /// Applies one component's state; false when there is no room for it.
+    /// Applies the state of one component; returns false if it is new and there is no room.
     pub(super) fn apply_component(
         &mut self,
         now: Time,

@@ -13,20 +13,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::model::{Budgets, Problem, duration};
 use crate::text::is_name;
 
-/// When an agent counts as silent, idle and forgotten.
+/// When an agent is stale, idle and expired.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentsConfig {
-    /// How long an agent may stay silent when its source promised no other rhythm.
+    /// After how long without a report an agent is stale, unless its report contains a `ttl`.
     #[serde(with = "crate::model::duration")]
     pub timeout: Duration,
-    /// How long an agent may promise to be silent by its own `ttl`; longer promises count as this one.
+    /// The maximum `ttl` of a report; longer ones are capped.
     #[serde(with = "crate::model::duration")]
     pub max_ttl: Duration,
     /// How long an agent may be idle: the first threshold of the built-in rule AgentIdle.
     #[serde(with = "crate::model::duration")]
     pub max_idle: Duration,
-    /// After how long a silent agent is forgotten.
+    /// After how long without a report an agent expires.
     #[serde(with = "crate::model::duration")]
     pub forget_after: Duration,
 }
@@ -52,7 +52,7 @@ impl AgentsConfig {
         if self.forget_after < self.timeout {
             let [forget, timeout] = [self.forget_after, self.timeout].map(duration::exact);
             let message = format!(
-                "{forget} is less than agents.timeout, {timeout}; an agent would be forgotten before it is missed"
+                "{forget} is less than agents.timeout, {timeout}; an agent would expire before it is stale; raise it above agents.timeout"
             );
             problems.push(Problem::new("agents.forget_after", message));
         }
@@ -60,21 +60,21 @@ impl AgentsConfig {
     }
 }
 
-/// Who must be there.
+/// Agents that are expected in a project.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedConfig {
-    /// In which project.
+    /// The project.
     pub project: String,
     /// These agents, by name.
     #[serde(default)]
     pub agents: Vec<String>,
-    /// So many agents up, whoever they are.
+    /// This number of agents up, with any names.
     #[serde(default)]
     pub count: Option<u32>,
 }
 
-/// The longest name of a project or expected agent, in bytes.
+/// The maximum length of a name, in bytes.
 const MAX_NAME: usize = 256;
 
 impl ExpectedConfig {
@@ -90,10 +90,10 @@ impl ExpectedConfig {
                 report("project", message);
             }
             if !projects.insert(&expected.project) {
-                report("project", format!("`{}` is there twice; merge the two", expected.project));
+                report("project", format!("duplicate project `{}`: merge the two entries", expected.project));
             }
             if expected.agents.is_empty() && expected.count.unwrap_or(0) == 0 {
-                report("", "expects nobody; give agents, count or both".to_owned());
+                report("", "expects no agents; set `agents`, `count` or both".to_owned());
             }
             let mut agents = BTreeSet::new();
             for (place, agent) in expected.agents.iter().enumerate() {
@@ -102,7 +102,7 @@ impl ExpectedConfig {
                     report(&key, message);
                 }
                 if !agents.insert(agent) {
-                    report(&key, format!("`{agent}` is there twice; keep one"));
+                    report(&key, format!("duplicate agent `{agent}`: keep one"));
                 }
             }
         }
@@ -110,38 +110,38 @@ impl ExpectedConfig {
     }
 }
 
-/// Whether `name` can be the name of a project or an agent; the error says why not.
+/// Whether `name` is valid for a project or an agent; the error says why not.
 fn is_plain(name: &str) -> Result<(), String> {
     match name {
         "" => Err("is empty; give it a name".to_owned()),
         name if is_name(name, MAX_NAME) => Ok(()),
-        _ => Err(format!("holds control characters or more than {MAX_NAME} bytes; choose a plainer name")),
+        _ => Err(format!("contains control characters or more than {MAX_NAME} bytes; choose a plain, shorter name")),
     }
 }
 
-/// What an agent may use. Null is no budget.
+/// The budgets of each agent. Null is no budget.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetsConfig {
-    /// Tokens for one task.
+    /// Tokens per task.
     pub tokens_per_task: Option<BudgetLimit<u64>>,
-    /// Tokens in a day.
+    /// Tokens per day.
     pub tokens_per_day: Option<BudgetLimit<u64>>,
-    /// US dollars in a day.
+    /// US dollars per day.
     pub cost_usd_per_day: Option<BudgetLimit<f64>>,
-    /// The zone in which the day turns, by its IANA name.
+    /// The time zone of the day, by its IANA name.
     pub time_zone: String,
     /// Whether tokens read from a cache count.
     pub count_cache_read: bool,
 }
 
 impl BudgetsConfig {
-    /// The budgets in force.
+    /// All budgets.
     pub fn limits(&self) -> Budgets {
         self.limits_if(|_| true)
     }
 
-    /// Those of them that stop whoever has used them up.
+    /// The budgets that are enforced by a stop order.
     pub fn enforced(&self) -> Budgets {
         self.limits_if(|action| action == BudgetAction::Stop)
     }
@@ -176,9 +176,9 @@ impl BudgetsConfig {
         problems
     }
 
-    /// The zone in which the day turns; none when there is no such zone.
+    /// The time zone of the day; `None` if the name is unknown.
     pub(crate) fn zone(&self) -> Option<TimeZone> {
-        // Known without asking: the first question makes a list of all zones of this machine, which then stays.
+        // Not looked up: the first lookup loads a list of all time zones of this machine, which stays in memory.
         if self.time_zone == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(&self.time_zone).ok() }
     }
 }
@@ -195,23 +195,23 @@ impl Default for BudgetsConfig {
     }
 }
 
-/// What comes of a budget that is used up.
+/// What happens when a budget is used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BudgetAction {
-    /// The rules tell of it, and the agent goes on.
+    /// Only rules alert on it.
     #[default]
     Alert,
-    /// The agent is told to stop as well, by the answer to its next hook.
+    /// In addition, the answer to the agent's next hook orders it to stop.
     Stop,
 }
 
-/// A budget: written as a number, or as `{limit: NUMBER, action: stop}`.
+/// A budget, written as a number or as `{limit: NUMBER, action: stop}`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BudgetLimit<T> {
-    /// How much may be used.
+    /// The limit.
     pub limit: T,
-    /// What comes of using it up.
+    /// What happens when it is used up.
     pub action: BudgetAction,
 }
 
@@ -221,12 +221,12 @@ impl<T> From<T> for BudgetLimit<T> {
     }
 }
 
-/// Where the limit of a budget is written: one that stops is written with keys.
+/// The key of a budget's limit, which depends on the form in which it is written.
 fn limit_key(key: &str, action: BudgetAction) -> String {
     if action == BudgetAction::Stop { format!("{key}.limit") } else { key.to_owned() }
 }
 
-/// A budget that is written with its action.
+/// A budget written with its action.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct BudgetFields<T> {
@@ -248,7 +248,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for BudgetLimit<T> {
     }
 }
 
-/// Reads keys as a [`BudgetFields`], and anything else as a bare limit, whose type says what is wrong with it.
+/// Deserializes a map as [`BudgetFields`], and anything else as a bare limit, so that its type reports errors.
 struct BudgetLimitVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for BudgetLimitVisitor<T> {

@@ -1,4 +1,4 @@
-//! Who must be there by configuration, and since when somebody is not.
+//! Agents that the configuration expects, and since when any are missing.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::model::Time;
 use super::Fleet;
 
 impl Fleet {
-    /// Takes over the configuration's list of who must be there.
+    /// Applies the section `expected` of the configuration.
     pub(super) fn configure_expected(&mut self, now: Time) {
         for index in &mut self.indexes {
             index.wanted.clear();
@@ -26,13 +26,13 @@ impl Fleet {
         }
         for slot in 0..self.indexes.len() {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-            self.settle_expected(now, slot);
+            self.refresh_expected(now, slot);
             self.project_changed(slot);
         }
     }
 
-    /// Brings `missing` and `too_small_since` of a project up to date.
-    pub(super) fn settle_expected(&mut self, now: Time, slot: u32) {
+    /// Updates `missing` and `too_small_since` of a project.
+    pub(super) fn refresh_expected(&mut self, now: Time, slot: u32) {
         let (Some(index), Some(project)) =
             (self.indexes.get(slot as usize), self.state.projects.get_mut(slot as usize))
         else {

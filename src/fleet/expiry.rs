@@ -1,5 +1,5 @@
-//! What time alone changes: agents go stale and expire, those known from telemetry come to rest, rate limits end,
-//! components expire, the day turns.
+//! Changes by time alone: agents go stale and expire, agents known from telemetry become idle, rate limits end, components
+//! expire, and the day of the budgets ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::model::hook::TurnFailure;
-use crate::model::sessions::PATIENCE;
+use crate::model::sessions::QUESTION_TTL;
 use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Time};
 
 use super::Fleet;
@@ -25,14 +25,14 @@ pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
 }
 
 impl Fleet {
-    /// When [`Fleet::tick`] has something to do next.
+    /// When [`Fleet::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
         [self.agent_deadlines.next(), self.component_deadlines.next(), Some(self.day_ends)].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`.
+    /// Applies all changes that are due at `now`.
     pub fn tick(&mut self, now: Time) {
-        self.turn_day(now);
+        self.roll_over_day(now);
         while let Some(slot) = self.agent_deadlines.pop_due(now) {
             self.expire_agent(now, slot);
         }
@@ -48,18 +48,18 @@ impl Fleet {
         }
     }
 
-    /// Makes the agent stale or forgets it when that is due, else schedules when it will be.
+    /// Marks the agent as stale or removes it if that is due, and schedules the next check.
     fn expire_agent(&mut self, now: Time, slot: u32) {
-        self.end_limit(now, slot);
-        self.rest(now, slot);
-        self.end_wait(now, slot);
+        self.end_rate_limit(now, slot);
+        self.expire_telemetry_activity(now, slot);
+        self.end_rate_limit_wait(now, slot);
         let Some(agent) = self.state.agents.get(slot) else { return };
-        // Our own downtime is not the agent's silence: nothing is late before its time has passed since our start.
-        let heard =
+        // Reports during our own downtime are not known, so all periods count from our start at the earliest.
+        let last_seen =
             agent.last_seen.max(self.state.started_at).max(agent.possibly_reported_at.unwrap_or(agent.last_seen));
-        let stale_at = agent.ttl.map(|ttl| heard.plus(ttl.max(self.grace(heard))));
-        let forget_at = heard.plus(self.patience(agent));
-        // Whoever promises a long silence would else be forgotten in place of being missed.
+        let stale_at = agent.ttl.map(|ttl| last_seen.plus(ttl.max(self.grace(last_seen))));
+        let forget_at = last_seen.plus(self.expiry_after(agent));
+        // An agent with a long `ttl` must be stale before it expires.
         let missed_at = stale_at.filter(|at| *at >= forget_at).map(|at| at.plus(self.settings.agents.timeout));
         let forget_at = missed_at.unwrap_or(forget_at);
         if let Some(limited) = &agent.limited {
@@ -67,70 +67,70 @@ impl Fleet {
         }
         let project = agent.project_slot;
         if forget_at <= now {
-            let before = self.tally(project);
+            let before = self.project_counts(project);
             self.remove_agent(now, slot, Removal::Expired);
-            self.settle_project(now, project, before);
+            self.refresh_project(now, project, before);
             return;
         }
         match stale_at {
             Some(at) if !agent.stale && at > now => self.agent_deadlines.schedule(slot, at.min(forget_at)),
             Some(_) if !agent.stale => {
-                self.make_stale(now, slot);
+                self.mark_stale(now, slot);
                 self.agent_deadlines.schedule(slot, forget_at);
             }
             _ => self.agent_deadlines.schedule(slot, forget_at),
         }
     }
 
-    /// After how long without a word the agent is forgotten. One that tells of itself only as it acts says nothing while it
-    /// waits for a person, and must not be gone when that person comes in the morning.
-    fn patience(&self, agent: &Agent) -> Duration {
+    /// How long after the last report the agent expires. An agent known only from hooks reports nothing while it waits for
+    /// the user, and must still be there when the user comes back.
+    fn expiry_after(&self, agent: &Agent) -> Duration {
         let asks = matches!(agent.status, Some(AgentStatus::WaitingQuestion | AgentStatus::WaitingReview));
         let forget_after = self.settings.agents.forget_after;
-        if asks && agent.ttl.is_none() { forget_after.max(PATIENCE) } else { forget_after }
+        if asks && agent.ttl.is_none() { forget_after.max(QUESTION_TTL) } else { forget_after }
     }
 
-    /// Ends what holds the agent up when its time has come.
-    fn end_limit(&mut self, now: Time, slot: u32) {
+    /// Ends the agent's rate limit if that is due.
+    fn end_rate_limit(&mut self, now: Time, slot: u32) {
         let Some(agent) = self.state.agents.get(slot) else { return };
         if agent.limited.as_ref().is_none_or(|limited| limited.ends() > now) {
             return;
         }
         let project = agent.project_slot;
-        let before = self.tally(project);
+        let before = self.project_counts(project);
         let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
         let tally = Tally::of(agent, false);
         agent.limited = None;
         tally.replace_with(Tally::of(agent, false), Arc::make_mut(totals));
-        // A run that it ended is down from now on, unless it was begun again.
+        // An agent whose run it ended is down from now on, unless it was restarted.
         self.project_changed(project);
-        self.settle_project(now, project, before);
-        self.touched();
+        self.refresh_project(now, project, before);
+        self.mark_changed();
     }
 
-    /// Ends the wait of an agent of which telemetry or a hook alone said that a rate limit holds it up, once none does:
-    /// it runs for what is known, or sits idle where its session says that its turn is over.
-    pub(super) fn end_wait(&mut self, now: Time, slot: u32) {
+    /// Ends the wait for a rate limit, once it has ended, of an agent known from telemetry or hooks: it is running as far as
+    /// telemetry knows, or idle if its session reported the end of its turn.
+    pub(super) fn end_rate_limit_wait(&mut self, now: Time, slot: u32) {
         let Some(agent) = self.state.agents.get(slot) else { return };
         if agent.limited.is_some() || agent.status != Some(AgentStatus::WaitingDependency) {
             return;
         }
         let is_ours = |reason: &str| agent.reason.as_deref() == Some(reason);
         if is_ours(super::telemetry::LIMITED) {
-            return self.becomes(now, slot, AgentStatus::Running, None);
+            return self.set_status(now, slot, AgentStatus::Running, None);
         }
         if is_ours(&TurnFailure::RateLimit.reason())
             && let Some(agent) = self.changes.agent(&mut self.state.agents, slot)
             && let Some(sessions) = &mut agent.sessions
-            && let Some((status, reason)) = Arc::make_mut(sessions).limit_is_over()
+            && let Some((status, reason)) = Arc::make_mut(sessions).rate_limit_ended()
         {
-            self.becomes(now, slot, status, reason);
+            self.set_status(now, slot, status, reason);
         }
     }
 
-    /// Takes the agent for being in `status` though nobody reported it.
-    pub(super) fn becomes(&mut self, now: Time, slot: u32, status: AgentStatus, reason: Option<Arc<str>>) {
+    /// Sets a status that follows from other data than a report of it.
+    pub(super) fn set_status(&mut self, now: Time, slot: u32, status: AgentStatus, reason: Option<Arc<str>>) {
         let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let project = agent.project_slot;
         let Some(totals) = self.state.projects.get_mut(project as usize) else { return };
@@ -142,16 +142,16 @@ impl Fleet {
         let row = HistoryRow::of_agent(now, agent, from, status.as_str());
         self.changes.history.push(HistoryRow { reason: agent.reason.clone(), ..row });
         self.project_changed(project);
-        self.touched();
+        self.mark_changed();
     }
 
-    /// Nothing goes stale within `agents.timeout` of our start.
-    fn grace(&self, heard: Time) -> Duration {
-        if heard == self.state.started_at { self.settings.agents.timeout } else { Duration::ZERO }
+    /// The time within which nothing is stale: `agents.timeout` after our start.
+    fn grace(&self, last_seen: Time) -> Duration {
+        if last_seen == self.state.started_at { self.settings.agents.timeout } else { Duration::ZERO }
     }
 
-    fn make_stale(&mut self, now: Time, slot: u32) {
-        let before = self.state.agents.get(slot).and_then(|agent| self.tally(agent.project_slot));
+    fn mark_stale(&mut self, now: Time, slot: u32) {
+        let before = self.state.agents.get(slot).and_then(|agent| self.project_counts(agent.project_slot));
         let Some(agent) = self.changes.agent(&mut self.state.agents, slot) else { return };
         let Some(project) = self.state.projects.get_mut(agent.project_slot as usize) else { return };
         let tally = Tally::of(agent, false);
@@ -160,19 +160,19 @@ impl Fleet {
         let from = agent.status.map_or("", AgentStatus::as_str);
         self.changes.history.push(HistoryRow::of_agent(now, agent, from, "stale"));
         let project = agent.project_slot;
-        self.settle_project(now, project, before);
-        self.touched();
+        self.refresh_project(now, project, before);
+        self.mark_changed();
     }
 
-    /// Turns the day when `now` is past its end.
-    pub(super) fn turn_day(&mut self, now: Time) {
+    /// Begins a new day if `now` is past the end of the current one.
+    pub(super) fn roll_over_day(&mut self, now: Time) {
         if now >= self.day_ends {
-            self.begin_day(now);
+            self.set_day(now);
         }
     }
 
-    /// Settles which day it is. On another one than before, what was used today is nothing again.
-    pub(super) fn begin_day(&mut self, now: Time) {
+    /// Sets the day that `now` belongs to; if it is a new one, the daily usage of all agents is reset.
+    pub(super) fn set_day(&mut self, now: Time) {
         let before = self.day;
         (self.day, self.day_ends) = day_at(now, &self.zone);
         self.state.day_ends = self.day_ends;
@@ -187,6 +187,6 @@ impl Fleet {
                 (agent.day, agent.day_tokens, agent.day_cost_usd) = (self.day, 0, 0.0);
             }
         }
-        self.touched();
+        self.mark_changed();
     }
 }

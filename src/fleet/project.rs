@@ -1,4 +1,4 @@
-//! Sums and counts of a project, kept as its agents change and never recounted.
+//! Counts and sums of a project, updated as its agents change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use crate::model::{Agent, AgentStatus, ComponentStatus, Count, EndedTask, Projec
 
 use super::{Fleet, MAX_PROJECTS};
 
-/// Models told apart in one project; the others are summed as `other`.
+/// Models kept per project; further ones are summed as `other`.
 const MAX_MODELS: usize = 100;
-/// How far `recent_tasks` looks back.
+/// The window of `recent_tasks`.
 const RECENT: Duration = Duration::from_secs(3600);
 
-/// Where a project's agents and components are.
+/// The slots of a project's agents and components by name, and of its agents by task.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) agents: HashMap<Arc<str>, u32>,
     pub(super) components: HashMap<Arc<str>, u32>,
     pub(super) tasks: HashMap<Arc<str>, u32>,
-    /// Agents that the configuration names.
+    /// Agents that the configuration expects.
     pub(super) wanted: Vec<Arc<str>>,
 }
 
 impl Index {
-    /// Notes that the agent in `slot` holds `task` and no longer `old`.
+    /// Records that the agent in `slot` now holds `task` instead of `old`.
     pub(super) fn follow_task(&mut self, slot: u32, old: Option<Arc<str>>, task: Option<&Task>) {
         if let Some(old) = old
             && self.tasks.get(&old) == Some(&slot)
@@ -39,7 +39,7 @@ impl Index {
     }
 }
 
-/// How one agent counts in its project.
+/// What one agent adds to the counts of its project.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tally {
     known: bool,
@@ -51,7 +51,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// How `agent` counts; a new one did not count before.
+    /// What `agent` adds; nothing if it is new, as it was not counted yet.
     pub(super) fn of(agent: &Agent, is_new: bool) -> Self {
         if is_new {
             return Self::none();
@@ -66,12 +66,12 @@ impl Tally {
         }
     }
 
-    /// How an agent counts that is not there.
+    /// What a missing agent adds: nothing.
     pub(super) const fn none() -> Self {
         Self { known: false, status: None, up: false, down: false, expected: false, limited: false }
     }
 
-    /// Counts `new` in place of this.
+    /// Replaces this by `new` in the counts of `project`.
     pub(super) fn replace_with(self, new: Self, project: &mut Project) {
         if self != new {
             self.count(project, u32::wrapping_sub);
@@ -99,7 +99,7 @@ impl Tally {
     }
 }
 
-/// Counts a component under `to` in place of `from`.
+/// Counts a component with status `to` instead of `from`.
 pub(super) fn count_component(project: &mut Project, from: Option<ComponentStatus>, to: Option<ComponentStatus>) {
     if let Some(count) = from.and_then(|from| project.components.get_mut(from as usize)) {
         *count -= 1;
@@ -109,7 +109,7 @@ pub(super) fn count_component(project: &mut Project, from: Option<ComponentStatu
     }
 }
 
-/// Counts a task of `agent` that ended at `now`, well or not, and how long it took.
+/// Counts a finished task of `agent` and its duration.
 pub(super) fn end_task(now: Time, agent: &mut Agent, project: &mut Project, task: EndedTask) {
     let counts = if task.is_done {
         (&mut agent.tasks_completed, &mut project.totals.tasks_completed)
@@ -124,7 +124,7 @@ pub(super) fn end_task(now: Time, agent: &mut Agent, project: &mut Project, task
     }
 }
 
-/// Notes that a task ended at `now`.
+/// Records a task that ended at `now` in `recent_tasks`.
 fn record_task(project: &mut Project, now: Time) {
     let minute = Time::from_millis(now.as_millis().div_euclid(60_000) * 60_000);
     let recent = Arc::make_mut(&mut project.recent_tasks);
@@ -135,14 +135,14 @@ fn record_task(project: &mut Project, now: Time) {
     }
 }
 
-/// Adds steps by type; all types are known once one is.
+/// Adds increments by type; once one type is reported, all are known.
 pub(super) fn add_tokens(counts: &mut [Count; 5], steps: &[u64; 5]) {
     for (count, step) in counts.iter_mut().zip(steps) {
         count.add(*step);
     }
 }
 
-/// Books use of `model`.
+/// Adds usage of `model`.
 pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &[u64; 5], cost: Option<f64>) {
     let models = Arc::make_mut(&mut project.models);
     let name = if models.len() < MAX_MODELS || models.contains_key(model) { Arc::clone(model) } else { "other".into() };
@@ -153,7 +153,7 @@ pub(super) fn add_model_usage(project: &mut Project, model: &Arc<str>, tokens: &
     }
 }
 
-/// What of a project others follow.
+/// The counts and sums of a project that rules read, for detecting changes.
 #[derive(Clone, PartialEq)]
 pub(super) struct ProjectCounts {
     up: u32,
@@ -167,7 +167,7 @@ pub(super) struct ProjectCounts {
 }
 
 impl Fleet {
-    /// The slot of the project `name`, made when there is room.
+    /// The slot of the project `name`; `None` if it is new and there is no room.
     pub(super) fn project_slot(&mut self, name: &str) -> Option<u32> {
         if let Some(slot) = self.projects.get(name) {
             return Some(*slot);
@@ -184,8 +184,8 @@ impl Fleet {
         Some(slot)
     }
 
-    /// How the project stands, to see later whether that changed.
-    pub(super) fn tally(&self, project: u32) -> Option<ProjectCounts> {
+    /// The project's current counts, for [`Fleet::refresh_project`].
+    pub(super) fn project_counts(&self, project: u32) -> Option<ProjectCounts> {
         let project = self.state.projects.get(project as usize)?;
         let totals = &project.totals;
         Some(ProjectCounts {
@@ -206,15 +206,15 @@ impl Fleet {
         })
     }
 
-    /// Brings what follows from the counts up to date, and names the project when it stands differently.
-    pub(super) fn settle_project(&mut self, now: Time, slot: u32, before: Option<ProjectCounts>) {
-        self.settle_expected(now, slot);
-        if self.tally(slot) != before {
+    /// Updates what follows from the counts, and records the project as changed if they differ from `before`.
+    pub(super) fn refresh_project(&mut self, now: Time, slot: u32, before: Option<ProjectCounts>) {
+        self.refresh_expected(now, slot);
+        if self.project_counts(slot) != before {
             self.project_changed(slot);
         }
     }
 
-    /// Names the project among what changed, once.
+    /// Records the project as changed.
     pub(super) fn project_changed(&mut self, slot: u32) {
         if !self.changes.projects.contains(&slot) {
             self.changes.projects.push(slot);

@@ -1,4 +1,4 @@
-//! Removal: of agents that a complete report no longer names, and of whatever is forgotten.
+//! Removal of agents that are missing from a complete report, and of expired agents and components.
 
 use std::sync::Arc;
 
@@ -8,22 +8,21 @@ use super::Fleet;
 use super::project::{Tally, count_component};
 
 impl Fleet {
-    /// Removes the agents that a poll of `source` no longer names.
-    pub(super) fn remove_unnamed_of(&mut self, now: Time, source: &Arc<str>, batches: &[Batch<'_>]) {
+    /// Removes the agents that are missing from a poll of `source`.
+    pub(super) fn remove_missing_of(&mut self, now: Time, source: &Arc<str>, batches: &[Batch<'_>]) {
         if batches.iter().all(|batch| batch.complete) {
-            return self.remove_unnamed(now, source, None, self.batch);
+            return self.remove_missing(now, source, None, self.batch);
         }
-        // Whom an unreadable entry was about is not known, so nobody of its project is taken for gone.
+        // An entry that could not be parsed may be about any agent of its project, so none of them is missing.
         for batch in batches.iter().filter(|batch| batch.complete) {
             if let Some(project) = self.projects.get(&*batch.project).copied() {
-                self.remove_unnamed(now, source, Some(project), self.batch);
+                self.remove_missing(now, source, Some(project), self.batch);
             }
         }
     }
 
-    /// Removes the agents that `source` reported before and that no batch named from number `since` on; in one project, or
-    /// in all. What another source reports is not touched.
-    pub(super) fn remove_unnamed(&mut self, now: Time, source: &Arc<str>, project: Option<u32>, since: u64) {
+    /// Removes the agents of `source`, in one project or in all, that no batch from number `since` on contained.
+    pub(super) fn remove_missing(&mut self, now: Time, source: &Arc<str>, project: Option<u32>, since: u64) {
         let projects = match project {
             Some(slot) => slot..slot + 1,
             None => 0..u32::try_from(self.indexes.len()).unwrap_or(u32::MAX),
@@ -34,28 +33,28 @@ impl Fleet {
                 .agents
                 .values()
                 .copied()
-                .filter(|slot| self.named_in.get(*slot as usize).is_none_or(|number| *number < since))
+                .filter(|slot| self.last_batch_of.get(*slot as usize).is_none_or(|number| *number < since))
                 .filter(|slot| self.state.agents.get(*slot).is_some_and(|agent| agent.source == *source))
                 .collect();
             if gone.is_empty() {
                 continue;
             }
-            let before = self.tally(project);
+            let before = self.project_counts(project);
             for slot in gone {
                 self.remove_agent(now, slot, Removal::Absent);
             }
-            self.settle_project(now, project, before);
+            self.refresh_project(now, project, before);
         }
     }
 
-    /// Keeps the agents of `source` that the current batch did not name from going stale: an entry of it that could not be
-    /// read may be about any of them, so how they are is unknown.
-    pub(super) fn hold_unnamed_of(&mut self, now: Time, source: &Arc<str>) {
+    /// Keeps the agents of `source` that the current batch did not contain from going stale: an entry that could not be
+    /// parsed may have been about any of them.
+    pub(super) fn record_possible_reports(&mut self, now: Time, source: &Arc<str>) {
         let unnamed: Vec<u32> = self
             .state
             .agents
             .iter()
-            .filter(|agent| agent.source == *source && self.named_in.get(agent.slot as usize) != Some(&self.batch))
+            .filter(|agent| agent.source == *source && self.last_batch_of.get(agent.slot as usize) != Some(&self.batch))
             .filter(|agent| !agent.stale)
             .map(|agent| agent.slot)
             .collect();
@@ -66,7 +65,7 @@ impl Fleet {
         }
     }
 
-    /// Takes an agent out of the fleet; the caller settles its project.
+    /// Removes an agent; the caller refreshes its project.
     pub(super) fn remove_agent(&mut self, now: Time, slot: u32, removal: Removal) {
         let Some(agent) = self.state.agents.remove(slot) else { return };
         self.agent_deadlines.cancel(slot);
@@ -85,13 +84,13 @@ impl Fleet {
         let from = agent.status.map_or("", |status| status.as_str());
         self.changes.history.push(HistoryRow::of_agent(now, &agent, from, to));
         self.changes.removed_agents.push(Removed { slot, project: agent.project, name: agent.name, removal });
-        self.touched();
+        self.mark_changed();
     }
 
-    /// Takes a component out of the fleet.
+    /// Removes a component.
     pub(super) fn remove_component(&mut self, now: Time, slot: u32) {
         let Some(component) = self.state.components.remove(slot) else { return };
-        let before = self.tally(component.project_slot);
+        let before = self.project_counts(component.project_slot);
         self.released_components.push(slot);
         if let Some(index) = self.indexes.get_mut(component.project_slot as usize) {
             index.components.remove(&component.name);
@@ -105,7 +104,7 @@ impl Fleet {
             name: component.name,
             removal: Removal::Expired,
         });
-        self.settle_project(now, component.project_slot, before);
-        self.touched();
+        self.refresh_project(now, component.project_slot, before);
+        self.mark_changed();
     }
 }

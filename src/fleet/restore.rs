@@ -1,4 +1,4 @@
-//! The fleet after a restart: as it was saved, remembered rather than heard.
+//! Restores the saved fleet after a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use super::Fleet;
 use super::project::{Tally, count_component};
 
 impl Fleet {
-    /// Takes over what was saved before a restart. Agents count as last heard when they were heard; the
-    /// timers give them time from our start on.
+    /// Restores saved state. Agents keep the time when they were last seen; the timers allow for the downtime.
     pub fn restore(
         &mut self,
         now: Time,
@@ -40,9 +39,9 @@ impl Fleet {
             self.restore_component(component);
         }
         for slot in 0..self.indexes.len() {
-            self.settle_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
+            self.refresh_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
         }
-        self.touched();
+        self.mark_changed();
     }
 
     fn restore_agent(&mut self, now: Time, mut agent: Agent) {
@@ -56,7 +55,7 @@ impl Fleet {
         if index.agents.contains_key(&agent.name) {
             return;
         }
-        // Saved by a clock that was ahead of ours: what it was heard of is still of before our start.
+        // Saved by a clock that was ahead of ours: the last report was still before our start.
         if agent.last_seen > self.state.started_at {
             agent.last_seen = self.state.started_at.minus(Duration::from_millis(1));
         }
@@ -67,10 +66,10 @@ impl Fleet {
             task.working_since = task.working_since.map(|at| at.min(now));
         }
         if let Some(limited) = &mut agent.limited {
-            limited.restored(now);
+            limited.clamp_times(now);
         }
         if let Some(sessions) = &mut agent.sessions {
-            Arc::make_mut(sessions).restored(now);
+            Arc::make_mut(sessions).clamp_times(now);
         }
         agent.project = Arc::clone(&project.name);
         agent.project_slot = project_slot;
@@ -90,7 +89,7 @@ impl Fleet {
         index.follow_task(slot, None, task.as_ref());
         self.agent_deadlines.schedule(slot, now);
         if turned {
-            // The day turned while nobody looked, and with it what was said of yesterday's use.
+            // A new day began while the program was down, which ends alerts about yesterday's usage.
             self.changes.new_day = true;
             self.changes.agents.push(slot);
         }
@@ -113,10 +112,10 @@ impl Fleet {
         component.labels = component_labels(&component.project, &component.name);
         component.last_seen = component.last_seen.min(self.state.started_at);
         component.status_since = component.status_since.min(self.state.started_at);
-        let (name, heard) = (Arc::clone(&component.name), component.last_seen);
+        let (name, last_seen) = (Arc::clone(&component.name), component.last_seen);
         let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
         index.components.insert(name, slot);
         self.component_deadlines
-            .schedule(slot, heard.max(self.state.started_at).plus(self.settings.agents.forget_after));
+            .schedule(slot, last_seen.max(self.state.started_at).plus(self.settings.agents.forget_after));
     }
 }

@@ -1,4 +1,4 @@
-//! Polled sources: how each one's polls go, and what a successful one reports.
+//! Applies poll results, and keeps the health of polled sources.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::text::clean;
 use super::{Fleet, IngestOutcome};
 
 impl Fleet {
-    /// Takes over the configuration's list of polled sources; what is known of those that stay is kept.
+    /// Applies the configured list of polled sources; those that remain keep their state.
     pub(super) fn configure_sources(&mut self, sources: &[(String, &'static str, Duration)]) {
         let known = std::mem::take(&mut self.state.sources);
         self.state.sources = sources
@@ -31,7 +31,7 @@ impl Fleet {
             .collect();
     }
 
-    /// Takes over since when polls of these sources fail. They count as failing until a poll succeeds.
+    /// Restores since when polls of these sources have failed. They count as failing until a poll succeeds.
     pub fn restore_sources(&mut self, failing: impl IntoIterator<Item = (Arc<str>, Time)>) {
         for (name, since) in failing {
             if let Some(source) = self.state.sources.iter_mut().find(|source| source.name == name) {
@@ -40,11 +40,11 @@ impl Fleet {
         }
     }
 
-    /// Takes in the outcome of a poll. A failed one changes no agent.
+    /// Applies the result of a poll. A failed poll changes no agent.
     pub fn poll(&mut self, now: Time, report: &mut PollReport) -> IngestOutcome {
-        let mut taken = IngestOutcome::default();
+        let mut outcome = IngestOutcome::default();
         let Some(slot) = self.state.sources.iter().position(|source| source.name == report.source) else {
-            return taken;
+            return outcome;
         };
         let interval = self.settings.sources.get(slot).map_or(Duration::ZERO, |(_, _, interval)| *interval);
         if let Some(source) = self.state.sources.get_mut(slot) {
@@ -66,25 +66,25 @@ impl Fleet {
             }
         }
         self.changes.sources.push(u32::try_from(slot).unwrap_or(u32::MAX));
-        self.touched();
+        self.mark_changed();
         if let Ok(batches) = &mut report.result {
             let ttl = self.settings.agents.timeout.max(interval.saturating_mul(3));
             self.batch += 1;
             for batch in batches.iter_mut() {
-                taken.merge(self.take_named(now, &report.source, Some(ttl), batch));
+                outcome.merge(self.apply_batch(now, &report.source, Some(ttl), batch));
             }
-            self.remove_unnamed_of(now, &report.source, batches);
+            self.remove_missing_of(now, &report.source, batches);
             if batches.iter().any(|batch| !batch.complete) {
-                self.hold_unnamed_of(now, &report.source);
+                self.record_possible_reports(now, &report.source);
             }
-            if let Some(source) = self.state.sources.get_mut(slot).filter(|_| !taken.rejected.is_empty()) {
-                Arc::make_mut(source).last_error = Some(Arc::from(&*clean(&taken.summary(), 512)));
+            if let Some(source) = self.state.sources.get_mut(slot).filter(|_| !outcome.rejected.is_empty()) {
+                Arc::make_mut(source).last_error = Some(Arc::from(&*clean(&outcome.summary(), 512)));
             }
         }
-        taken
+        outcome
     }
 
-    /// What the last poll of `source` found wrong, in words.
+    /// The last error of `source`.
     pub fn last_error(&self, source: &str) -> Option<Arc<str>> {
         self.state.sources.iter().find(|it| &*it.name == source)?.last_error.clone()
     }

@@ -1,4 +1,4 @@
-//! Increments from telemetry: whose they are, and that no other kind of report has them already.
+//! Applies increments from telemetry, unless the agent's usage is reported in another way.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,31 +11,32 @@ use super::agent::{PriceStatus, UsageIncrement};
 use super::project::{Tally, add_tokens, end_task};
 use super::{Fleet, IngestOutcome, SERIES_PER_AGENT, rate_limits};
 
-/// Why an agent waits that a rate limit holds up.
+/// The reason of an agent that is known from telemetry to be rate-limited.
 pub(super) const LIMITED: &str = "its requests are rate-limited";
-/// Why an agent is taken for idle.
-const RESTS: &str = "no activity in its telemetry";
+/// The reason of an agent that is idle for lack of telemetry.
+const NO_ACTIVITY: &str = "no activity in its telemetry";
 
 impl Fleet {
-    /// Takes in what telemetry says of agents. Telemetry promises no rhythm: silence alone makes nobody stale.
-    pub fn telemetry(&mut self, now: Time, said: &[AgentTelemetry]) -> IngestOutcome {
-        let mut taken = IngestOutcome::default();
-        self.turn_day(now);
-        for telemetry in said {
-            match self.take_telemetry(now, telemetry) {
-                Ok(()) => taken.accepted += 1,
-                Err((reason, error)) => taken.reject(("", 0), &telemetry.agent, reason, error),
+    /// Applies increments from telemetry. It arrives at no fixed interval, so its absence makes no agent stale.
+    pub fn telemetry(&mut self, now: Time, increments: &[AgentTelemetry]) -> IngestOutcome {
+        let mut outcome = IngestOutcome::default();
+        self.roll_over_day(now);
+        for telemetry in increments {
+            match self.apply_telemetry(now, telemetry) {
+                Ok(()) => outcome.accepted += 1,
+                Err((reason, error)) => outcome.reject(("", 0), &telemetry.agent, reason, error),
             }
         }
-        self.touched();
-        taken
+        self.mark_changed();
+        outcome
     }
 
-    /// Takes an agent that nobody else tells of for running while it does something, and for waiting while a rate limit
-    /// holds it up. [`Fleet::rest`] ends that: telemetry never says that an agent is idle.
-    fn take_activity(&mut self, now: Time, (project, slot): (u32, u32), said: &AgentTelemetry) {
-        let (Some(agent), Some(active)) = (self.state.agents.get(slot), said.active) else { return };
-        if !self.is_telemetrys(agent) {
+    /// Derives the status of an agent known only from telemetry: running while there is activity, waiting while it is
+    /// rate-limited. [`Fleet::expire_telemetry_activity`] ends that, as telemetry never
+    /// reports that an agent is idle.
+    fn apply_activity(&mut self, now: Time, (project, slot): (u32, u32), telemetry: &AgentTelemetry) {
+        let (Some(agent), Some(active)) = (self.state.agents.get(slot), telemetry.active) else { return };
+        if !self.is_telemetry_only(agent) {
             return;
         }
         let active = self.state.wall.from_wall(active).min(now);
@@ -53,37 +54,37 @@ impl Fleet {
         self.agent_deadlines.schedule(slot, active.plus(self.settings.agents.max_idle));
     }
 
-    /// Whether telemetry alone tells of the agent.
-    fn is_telemetrys(&self, agent: &Agent) -> bool {
+    /// Whether the agent is known only from telemetry.
+    fn is_telemetry_only(&self, agent: &Agent) -> bool {
         agent.source == self.otlp && agent.ttl.is_none() && agent.sessions.is_none()
     }
 
-    /// Takes an agent that telemetry alone tells of for idle when it has told nothing for `agents.max_idle`.
-    pub(super) fn rest(&mut self, now: Time, slot: u32) {
-        let Some(agent) = self.state.agents.get(slot).filter(|agent| self.is_telemetrys(agent)) else { return };
-        let works = matches!(agent.status, Some(AgentStatus::Running | AgentStatus::WaitingDependency));
-        // Nobody was there to hear it before our start.
-        let heard = agent.last_activity.unwrap_or(agent.last_seen).max(self.state.started_at);
-        let rests_at = heard.plus(self.settings.agents.max_idle);
-        if !works || agent.limited.is_some() {
+    /// Makes an agent known only from telemetry idle if it had no activity for `agents.max_idle`.
+    pub(super) fn expire_telemetry_activity(&mut self, now: Time, slot: u32) {
+        let Some(agent) = self.state.agents.get(slot).filter(|agent| self.is_telemetry_only(agent)) else { return };
+        let is_active = matches!(agent.status, Some(AgentStatus::Running | AgentStatus::WaitingDependency));
+        // Activity before our start is not known.
+        let last_seen = agent.last_activity.unwrap_or(agent.last_seen).max(self.state.started_at);
+        let idle_at = last_seen.plus(self.settings.agents.max_idle);
+        if !is_active || agent.limited.is_some() {
             return;
         }
-        if rests_at > now {
-            return self.agent_deadlines.schedule(slot, rests_at);
+        if idle_at > now {
+            return self.agent_deadlines.schedule(slot, idle_at);
         }
-        self.becomes(now, slot, AgentStatus::Idle, Some(Arc::from(RESTS)));
+        self.set_status(now, slot, AgentStatus::Idle, Some(Arc::from(NO_ACTIVITY)));
     }
 
-    fn take_telemetry(&mut self, now: Time, said: &AgentTelemetry) -> Result<(), (RejectReason, String)> {
-        let Some(project_slot) = self.project_slot(&said.project) else {
+    fn apply_telemetry(&mut self, now: Time, telemetry: &AgentTelemetry) -> Result<(), (RejectReason, String)> {
+        let Some(project_slot) = self.project_slot(&telemetry.project) else {
             return Err((
                 RejectReason::SeriesCap,
-                "too many projects are known already; use fewer project names".to_owned(),
+                "the limit of projects is reached; use fewer project names".to_owned(),
             ));
         };
-        let before = self.tally(project_slot);
+        let before = self.project_counts(project_slot);
         let source = Arc::clone(&self.otlp);
-        let Some((slot, is_new)) = self.agent_slot(now, project_slot, &source, &said.agent) else {
+        let Some((slot, is_new)) = self.agent_slot(now, project_slot, &source, &telemetry.agent) else {
             self.state.series_dropped += SERIES_PER_AGENT as u64;
             return Err((RejectReason::SeriesCap, self.cap_error()));
         };
@@ -98,21 +99,21 @@ impl Fleet {
             self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
         }
         if agent.ttl.is_none() {
-            // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
+            // The liveness of an agent with a `ttl` depends on its own reports only.
             agent.last_seen = now;
         }
-        agent.agent_type.get_or_insert_with(|| Arc::from(said.agent_type));
-        if said.model.is_some() && agent.model != said.model {
-            agent.model.clone_from(&said.model);
+        agent.agent_type.get_or_insert_with(|| Arc::from(telemetry.agent_type));
+        if telemetry.model.is_some() && agent.model != telemetry.model {
+            agent.model.clone_from(&telemetry.model);
         }
-        agent.context_window_ratio = said.context_window_ratio.or(agent.context_window_ratio);
-        let mut counts = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
-        let has_numbers = said.has_usage() || counts.iter().any(|count| *count > 0);
+        agent.context_window_ratio = telemetry.context_window_ratio.or(agent.context_window_ratio);
+        let mut counts = [telemetry.requests, telemetry.request_errors, telemetry.rate_limit_hits, telemetry.retries];
+        let has_numbers = telemetry.has_usage() || counts.iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity
             && (agent.ttl.is_some() || agent.sessions.is_some() && has_numbers)
         {
-            // Only of those whose activity is reported: a pause between two exports is nobody's idleness, and an export
-            // that adds nothing is no activity of one who waits.
+            // Only if its activity is reported otherwise: a pause between exports is not idleness. And an export without
+            // increments is not an activity.
             *at = now.max(*at);
         }
         let owner = agent.usage_owner;
@@ -123,8 +124,8 @@ impl Fleet {
             if *refused > 0
                 && let Some(sessions) = &mut agent.sessions
             {
-                // A hook told of it at once.
-                *refused -= Arc::make_mut(sessions).take_reported_by_hooks(now, *refused);
+                // A hook may have reported them before.
+                *refused -= Arc::make_mut(sessions).match_rate_limits(now, *refused);
             }
             let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
             let sums = &mut totals.totals;
@@ -135,44 +136,43 @@ impl Fleet {
                 sum.add(step);
             }
         }
-        if said.has_usage() && is_ours {
-            add_tokens(&mut agent.tokens, &said.tokens);
-            let cost = said.cost_usd.unwrap_or(0.0);
-            if said.cost_usd.is_some() {
+        if telemetry.has_usage() && is_ours {
+            add_tokens(&mut agent.tokens, &telemetry.tokens);
+            let cost = telemetry.cost_usd.unwrap_or(0.0);
+            if telemetry.cost_usd.is_some() {
                 agent.cost_usd.add(cost);
             }
-            let tokens = said.tokens;
+            let tokens = telemetry.tokens;
             let started_at = self.state.started_at;
-            let used =
+            let increment =
                 UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
-            let price = match said.cost_usd {
-                None if said.price_follows => PriceStatus::Follows,
+            let price = match telemetry.cost_usd {
+                None if telemetry.price_follows => PriceStatus::Follows,
                 cost => PriceStatus::unknown(cost.is_none()),
             };
-            used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
+            increment.add_to(agent, totals, price, self.settings.budgets.count_cache_read);
         }
-        if rate_limits::take_telemetry(agent, now, said, &self.state.wall) {
+        if rate_limits::apply_telemetry(agent, now, telemetry, &self.state.wall) {
             let ends = agent.limited.as_ref().map(ActiveRateLimit::ends);
             ends.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
         }
-        // Whoever reports the agent otherwise tells of its tasks as well.
-        let tells_tasks = agent.ttl.is_none() && agent.sessions.is_none();
-        for task in said.tasks.iter().filter(|_| tells_tasks) {
+        // Another source of the agent reports its tasks, too.
+        let counts_tasks = agent.ttl.is_none() && agent.sessions.is_none();
+        for task in telemetry.tasks.iter().filter(|_| counts_tasks) {
             end_task(now, agent, totals, *task);
             if task.is_done && agent.spending.is_some() {
-                agent.spending_mut().succeeded();
+                agent.spending_mut().record_success();
             }
         }
-        if !said.durations.is_empty() {
-            totals.request_durations.add(&said.durations);
+        if !telemetry.durations.is_empty() {
+            totals.request_durations.add(&telemetry.durations);
         }
         tally.replace_with(Tally::of(agent, false), totals);
-        self.take_activity(now, (project_slot, slot), said);
-        self.end_wait(now, slot);
-        self.settle_project(now, project_slot, before);
+        self.apply_activity(now, (project_slot, slot), telemetry);
+        self.end_rate_limit_wait(now, slot);
+        self.refresh_project(now, project_slot, before);
         if has_numbers && !is_ours {
-            let error =
-                "another kind of report owns this agent's tokens and requests; report its usage in one way only";
+            let error = "the agent's usage is reported in another way already; report it in one way only";
             return Err((RejectReason::UsageOwner, error.to_owned()));
         }
         Ok(())

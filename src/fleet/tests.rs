@@ -68,8 +68,9 @@ impl TestFleet {
     }
 
     pub(super) fn push(&mut self, seconds: i64, agent: AgentUpdate<'_>) -> &Agent {
-        let taken = self.push_batch(seconds, Batch { project: "shop".into(), agents: vec![agent], ..Batch::default() });
-        assert_eq!((taken.accepted, taken.rejected.len()), (1, 0));
+        let outcome =
+            self.push_batch(seconds, Batch { project: "shop".into(), agents: vec![agent], ..Batch::default() });
+        assert_eq!((outcome.accepted, outcome.rejected.len()), (1, 0));
         self.agent("a")
     }
 

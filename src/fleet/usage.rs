@@ -1,6 +1,4 @@
-//! Increments of usage: whose they are, and that each counts once.
-//!
-//! Refuses to remember ids for ever: a retry comes within an hour, or never.
+//! Applies pushed increments of usage, deduplicated by id within an hour.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -12,12 +10,12 @@ use super::agent::{PriceStatus, UsageIncrement};
 use super::project::{Tally, add_tokens};
 use super::{Fleet, IngestOutcome, SERIES_PER_AGENT};
 
-/// How long ids are remembered.
-const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Ids remembered at most: more than 500 increments a second for that long. It keeps the memory of a flood bounded.
+/// How long ids are kept for deduplication.
+const ID_TTL: Duration = Duration::from_secs(3600);
+/// The maximum number of ids: more than 500 increments per second for that long.
 const MAX_IDS: usize = 2_000_000;
 
-/// The ids of increments that were counted, as 64-bit hashes that mean the same after a restart.
+/// The ids of counted increments, as 64-bit hashes that are stable over restarts.
 #[derive(Debug)]
 pub(super) struct SeenIds {
     known: BoundedMap<u64, (), Time>,
@@ -35,19 +33,19 @@ impl SeenIds {
         BuildHasherDefault::<DefaultHasher>::default().hash_one((project, id))
     }
 
-    /// Notes that the increment of that hash was counted.
+    /// Records the hash of a counted increment.
     fn insert(&mut self, now: Time, hash: u64) {
         if self.known.insert(hash, (), now) {
             self.unsaved.push((hash, now));
         }
     }
 
-    /// Forgets what was counted too long ago.
+    /// Drops expired ids.
     fn expire(&mut self, now: Time) {
-        self.known.expire(|at| now.since(*at) >= REMEMBERED);
+        self.known.expire(|at| now.since(*at) >= ID_TTL);
     }
 
-    /// Takes over ids from before a restart, oldest first. Those of a clock that was ahead of ours are of now.
+    /// Restores saved ids, oldest first; times in the future are clamped to `now`.
     pub(super) fn restore(&mut self, now: Time, ids: impl IntoIterator<Item = (u64, Time)>) {
         for (hash, at) in ids {
             self.known.insert(hash, (), at.min(now));
@@ -57,20 +55,20 @@ impl SeenIds {
 }
 
 impl Fleet {
-    /// Takes in increments of usage in `project`.
+    /// Applies increments of usage in `project`.
     pub fn usage(&mut self, now: Time, project: &str, updates: &[UsageUpdate<'_>]) -> IngestOutcome {
-        let mut taken = IngestOutcome::default();
-        self.turn_day(now);
+        let mut outcome = IngestOutcome::default();
+        self.roll_over_day(now);
         self.usage_ids.expire(now);
         for update in updates {
             let name = update.agent.as_deref().or(update.task_id.as_deref()).unwrap_or_default();
-            match self.take_increment(now, project, update, name) {
-                Ok(()) => taken.accepted += 1,
-                Err((reason, error)) => taken.reject(("usage", update.index), name, reason, error),
+            match self.apply_increment(now, project, update, name) {
+                Ok(()) => outcome.accepted += 1,
+                Err((reason, error)) => outcome.reject(("usage", update.index), name, reason, error),
             }
         }
-        self.touched();
-        taken
+        self.mark_changed();
+        outcome
     }
 
     /// The ids counted since the last call, for the store.
@@ -78,15 +76,15 @@ impl Fleet {
         std::mem::take(&mut self.usage_ids.unsaved)
     }
 
-    /// Takes back ids that the store had no room for.
+    /// Puts back ids that the store had no room for.
     pub fn return_usage_ids(&mut self, mut ids: Vec<(u64, Time)>) {
         ids.append(&mut self.usage_ids.unsaved);
-        // What is forgotten here need not be saved either.
+        // Expired ids need not be saved.
         ids.drain(..ids.len().saturating_sub(MAX_IDS));
         self.usage_ids.unsaved = ids;
     }
 
-    fn take_increment(
+    fn apply_increment(
         &mut self,
         now: Time,
         project: &str,
@@ -97,22 +95,22 @@ impl Fleet {
             return Err((RejectReason::Name, "neither `agent` nor `task_id` is given; give one of them".to_owned()));
         }
         let id = update.id.as_deref().map(|id| SeenIds::hash(project, id));
-        // Before anybody is made for it: a repeated increment brings no agent back.
+        // Checked before an agent is created: a duplicate must not bring a removed agent back.
         if let (Some(hash), Some(id)) = (id, &update.id)
             && self.usage_ids.known.contains(&hash)
         {
             return Err((
                 RejectReason::Duplicate,
-                format!("the id `{}` was counted already", crate::text::clean(id, 64)),
+                format!("duplicate id `{}`: the increment was counted before", crate::text::clean(id, 64)),
             ));
         }
         let Some(project_slot) = self.project_slot(project) else {
             return Err((
                 RejectReason::SeriesCap,
-                "too many projects are known already; use fewer project names".to_owned(),
+                "the limit of projects is reached; use fewer project names".to_owned(),
             ));
         };
-        let before = self.tally(project_slot);
+        let before = self.project_counts(project_slot);
         let holder = match (&update.agent, &update.task_id) {
             (None, Some(task)) => self.indexes.get(project_slot as usize).and_then(|index| index.tasks.get(&**task)),
             _ => None,
@@ -120,7 +118,7 @@ impl Fleet {
         let (slot, is_new) = match holder {
             Some(slot) => (*slot, false),
             None => {
-                // A source of its own, so that a complete push does not remove whom only usage named.
+                // A separate source, so that a complete push does not remove agents that only reported usage.
                 let source = Arc::clone(&self.usage);
                 self.agent_slot(now, project_slot, &source, name).ok_or_else(|| {
                     self.state.series_dropped += SERIES_PER_AGENT as u64;
@@ -148,11 +146,11 @@ impl Fleet {
         };
         if is_new {
             Tally::none().replace_with(Tally::of(agent, false), totals);
-            // Increments promise no rhythm, so silence alone makes such an agent forgotten and never stale.
+            // Increments arrive at no fixed interval, so such an agent expires but is never stale.
             self.agent_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
         }
         if agent.ttl.is_none() {
-            // Whoever promised a rhythm is heard by it alone; anybody else is heard by this.
+            // The liveness of an agent with a `ttl` depends on its own reports only.
             agent.last_seen = now;
         }
         agent.usage_owner = Some(UsageOwner::Usage);
@@ -166,11 +164,11 @@ impl Fleet {
             agent.cost_usd.add(cost);
         }
         let started_at = self.state.started_at;
-        let used =
+        let increment =
             UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
         let price = PriceStatus::unknown(update.cost_usd.is_none());
-        used.spend(agent, totals, price, self.settings.budgets.count_cache_read);
-        self.settle_project(now, project_slot, before);
+        increment.add_to(agent, totals, price, self.settings.budgets.count_cache_read);
+        self.refresh_project(now, project_slot, before);
         Ok(())
     }
 }

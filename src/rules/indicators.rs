@@ -78,14 +78,14 @@ indicators! {
     DayBudgetGoneInSeconds = "day_budget_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.tokens_per_day.map(|budget| budget as f64 - agent.day_tokens as f64);
         gone_in(agent, SpendKind::Tokens, left, fleet.day_ends, now)
-    }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
+    }).seconds().of_the_day().fades(Motion::Rises, daily_rate_basis);
     /// Seconds until the day's cost budget is used up at the present pace.
     DayCostGoneInSeconds = "day_cost_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.cost_usd_per_day.map(|budget| budget - agent.day_cost_usd);
         gone_in(agent, SpendKind::Cost, left, fleet.day_ends, now)
-    }).seconds().of_the_day().fades(Motion::Rises, pace_of_day);
+    }).seconds().of_the_day().fades(Motion::Rises, daily_rate_basis);
     /// Tokens per minute of the last five minutes, in multiples of the agent's own norm.
-    TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Motion::Falls, pace);
+    TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Motion::Falls, rate_basis);
     /// Tokens since the agent's progress, phase or task last changed.
     TokensSinceProgress = "tokens_since_progress": of_agent(tokens_since_progress);
     /// How often in a row the agent failed with the same error.
@@ -248,7 +248,7 @@ fn day_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
 fn token_velocity_ratio(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
     match agent.spending.as_ref().map(|spending| spending.velocity(now)) {
         Some(Velocity::Ratio(ratio)) => Reading::Value(ratio),
-        Some(Velocity::Slow) => Reading::Fine,
+        Some(Velocity::BelowMinimum) => Reading::Fine,
         Some(Velocity::Unknown) | None => Reading::Unknown,
     }
 }
@@ -265,30 +265,30 @@ fn idle_spending_tokens(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
     if agent.idle_since().is_none() {
         return Reading::Fine;
     }
-    let tokens = agent.spending.as_ref().and_then(|spending| spending.idle());
+    let tokens = agent.spending.as_ref().and_then(|spending| spending.idle_tokens());
     Reading::of(tokens.map(|tokens| tokens as f64))
 }
 
 /// In how many seconds what is `left` of a day's budget is gone. What lasts until the day turns is fine; what is gone
 /// already can't be foretold any more.
-fn gone_in(agent: &Agent, what: SpendKind, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
+fn gone_in(agent: &Agent, kind: SpendKind, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
     let Some(left) = left else { return Reading::Fine };
-    let Some(pace) = agent.spending.as_deref().and_then(|spending| spending.pace(what, now)) else {
+    let Some(rate) = agent.spending.as_deref().and_then(|spending| spending.rate(kind, now)) else {
         return Reading::Unknown;
     };
     if left <= 0.0 {
         return Reading::Unknown;
     }
-    let seconds = left / pace;
+    let seconds = left / rate;
     if seconds < day_ends.seconds_since(now) { Reading::Value(seconds) } else { Reading::Fine }
 }
 
-fn pace(agent: &Agent) -> u64 {
-    agent.spending.as_ref().map_or(0, |spending| spending.pace_basis())
+fn rate_basis(agent: &Agent) -> u64 {
+    agent.spending.as_ref().map_or(0, |spending| spending.rate_basis())
 }
 
-fn pace_of_day(agent: &Agent) -> u64 {
-    mix(mix(pace(agent), agent.day_tokens), agent.day_cost_usd.to_bits())
+fn daily_rate_basis(agent: &Agent) -> u64 {
+    mix(mix(rate_basis(agent), agent.day_tokens), agent.day_cost_usd.to_bits())
 }
 
 /// A set of indicators.

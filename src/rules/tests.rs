@@ -336,7 +336,7 @@ fn what_a_value_follows_from_differs_when_it_does() {
             cost: 0.0,
             idle_since: None,
         };
-        agent.spending_mut().book(&usage);
+        agent.spending_mut().record(&usage);
     };
     spend(10, &mut spends);
     let mut spends_again = spends.clone();
@@ -344,6 +344,6 @@ fn what_a_value_follows_from_differs_when_it_does() {
     let of_paces = ["day_budget_gone_in_seconds", "day_cost_gone_in_seconds", "token_velocity_ratio"];
     assert_eq!(differ(&spends, &spends_again), of_paces);
     let mut fails = spends.clone();
-    fails.spending_mut().failed(at(12), "no space", true);
+    fails.spending_mut().record_failure(at(12), "no space", true);
     assert_eq!(differ(&spends, &fails), ["same_error_count"]);
 }

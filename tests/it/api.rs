@@ -331,7 +331,7 @@ fn usage_counts_once() {
     let again = send(&lookout, by_task.clone());
     assert_eq!(
         [&again["accepted"], &again["rejected"][0]["error"]],
-        [&json!(0), &json!("the id `r1` was counted already")]
+        [&json!(0), &json!("duplicate id `r1`: the increment was counted before")]
     );
     assert_eq!(input(&lookout, "holder"), 10, "it goes to the agent that holds the task");
     // Without an id each counts; two of one id in one body count once; an unknown task is an agent of its own.

@@ -86,10 +86,10 @@ fn recordings() {
         ("subagent", &["running", "idle", "completed"]),
         ("question", &["running", "waiting_question: an answer to its question", "running", "idle"]),
         ("refused-tool", &["running", allowed, "completed"]),
-        ("background-task", &["running", "running: a background task runs", "running", "idle", "completed"]),
+        ("background-task", &["running", "running: a background task is running", "running", "idle", "completed"]),
         ("rate-limit", &["running", "waiting_dependency: rate-limited", "failed: rate-limited"]),
         ("refused-key", &["running", "failed: failed by authentication"]),
-        ("ended-at-work", &["running", "failed: ended in the middle of its work"]),
+        ("ended-at-work", &["running", "failed: session ended during a task"]),
         (
             "terminal",
             &[

@@ -41,7 +41,7 @@ proptest! {
             parts.fleet.push_part(at(1), &mut push, most);
             parts.fleet.clear_changes();
         }
-        let in_parts = push.into_taken();
+        let in_parts = push.into_outcome();
         prop_assert_eq!((taken.accepted, taken.reasons), (in_parts.accepted, in_parts.reasons));
         prop_assert_eq!(shown(&whole), shown(&parts));
     }

@@ -1,4 +1,4 @@
-//! One session: what its events add up to.
+//! The state of one session, derived from its events.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::model::hook::{Hook, SessionEvent, TurnFailure};
 use crate::model::{AgentStatus, Budget, Time};
 
-/// Subagents followed in one session; more are not told apart from none.
+/// Subagents kept per session; further ones are ignored.
 const MAX_SUBAGENTS: usize = 32;
-/// Questions that one session may have open at a time.
-const MAX_WAITS: usize = 8;
+/// Open questions kept per session; further ones are ignored.
+const MAX_QUESTIONS: usize = 8;
 
-/// A question that a person has to answer.
+/// A question that the user has to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OpenQuestion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subagent: Option<u64>,
-    /// The tool that it is about, where it is known.
+    /// The tool whose call it is about, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tool: Option<Arc<str>>,
     reason: Arc<str>,
 }
 
-/// What the session's own agent does.
+/// The state of the session's main agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum SessionState {
@@ -31,37 +31,37 @@ enum SessionState {
     Working,
     Background,
     Failed(TurnFailure),
-    /// It was told to stop.
-    Braked(Budget),
+    /// Stopped by a stop order.
+    Stopped(Budget),
 }
 
-/// What it was told to do and has not done yet.
+/// An open prompt: what the agent was asked to do and has not done yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// The agent's prompts are numbered, beginning with 1.
+    /// The number of the prompt among all of the agent's, from 1.
     pub number: u64,
     /// When it began.
     pub since: Time,
 }
 
-/// A session.
+/// One session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HookSession {
     pub(super) id: u64,
-    pub(super) seen: Time,
-    /// When it was first heard of, or began anew.
+    pub(super) last_seen: Time,
+    /// When it was first seen, or last started.
     #[serde(default)]
     pub(super) began: Time,
-    /// Whether a newer session took its place without a word of its end; a word of it says that it lives.
+    /// Whether it is taken for lost, see `Sessions::mark_lost`; its next event takes that back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_superseded: bool,
+    pub(super) is_lost: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) prompt: Option<Prompt>,
-    main: SessionState,
+    state: SessionState,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) subagents: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    waits: Vec<OpenQuestion>,
+    questions: Vec<OpenQuestion>,
     #[serde(default)]
     is_compacting: bool,
 }
@@ -70,34 +70,34 @@ impl HookSession {
     pub(super) const fn new(id: u64, now: Time) -> Self {
         Self {
             id,
-            seen: now,
+            last_seen: now,
             began: now,
-            is_superseded: false,
+            is_lost: false,
             prompt: None,
-            main: SessionState::Idle,
+            state: SessionState::Idle,
             subagents: Vec::new(),
-            waits: Vec::new(),
+            questions: Vec::new(),
             is_compacting: false,
         }
     }
 
-    /// Takes in a step that is not the session's end. `prompts` counts what the agent was told to do.
-    pub(super) fn take(&mut self, now: Time, hook: &Hook, prompts: &mut u64) {
-        self.seen = now;
-        self.is_superseded = false;
+    /// Applies an event other than the end of the session. `prompts` counts the prompts of the agent.
+    pub(super) fn apply(&mut self, now: Time, hook: &Hook, prompts: &mut u64) {
+        self.last_seen = now;
+        self.is_lost = false;
         let by = hook.subagent;
         if let Some(stop) = &hook.stop {
-            return self.brake(by, stop.budget);
+            return self.stop(by, stop.budget);
         }
         match &hook.event {
-            // A subagent has prompts, turns and ends of its own; none of them is its parent's.
+            // Prompts, turns and ends of a subagent are not those of the session.
             SessionEvent::Began
             | SessionEvent::Prompted
             | SessionEvent::CompactionBegan
             | SessionEvent::CompactionEnded
                 if by.is_some() =>
             {
-                self.works(by)
+                self.record_work(by)
             }
             SessionEvent::TurnEnded { .. }
             | SessionEvent::TurnFailed(_)
@@ -105,174 +105,180 @@ impl HookSession {
             | SessionEvent::StillIdle
                 if by.is_some() =>
             {
-                self.subagent_ended(by);
+                self.end_subagent(by);
             }
             SessionEvent::Alive | SessionEvent::Ended(_) => return,
             SessionEvent::Began => *self = Self::new(self.id, now),
             SessionEvent::CompactionBegan | SessionEvent::CompactionEnded => {}
             SessionEvent::Prompted => {
-                self.waits.clear();
-                // Whatever it still had to do, it was interrupted in.
+                self.questions.clear();
+                // The user interrupted the open prompt, if any.
                 self.prompt = None;
-                self.main = SessionState::Working;
+                self.state = SessionState::Working;
             }
             SessionEvent::ToolBegan { tool, asks } => {
-                // Whoever goes on to a next step has its answer.
-                self.waits.retain(|wait| wait.subagent != by);
+                // The next step begins only after the question was answered.
+                self.questions.retain(|question| question.subagent != by);
                 if by.is_none() {
-                    // It may, or would have been stopped again.
-                    self.main = SessionState::Working;
+                    // A stopped session is working again: otherwise this hook would have been answered with a stop, too.
+                    self.state = SessionState::Working;
                 }
-                self.works(by);
+                self.record_work(by);
                 if let Some(reason) = asks {
-                    self.wait(by, Some(tool), Arc::clone(reason));
+                    self.ask(by, Some(tool), Arc::clone(reason));
                 }
             }
             SessionEvent::ToolEnded(tool) => {
-                // Another tool may end beside one that waits for permission.
-                self.waits
-                    .retain(|wait| wait.subagent != by || wait.tool.as_ref().is_some_and(|waiting| waiting != tool));
-                self.works(by);
+                // Another tool call may end while this one waits for permission.
+                self.questions.retain(|question| {
+                    question.subagent != by || question.tool.as_ref().is_some_and(|waiting| waiting != tool)
+                });
+                self.record_work(by);
             }
             SessionEvent::ToolsEnded => {
-                self.waits.retain(|wait| wait.subagent != by);
-                self.works(by);
+                self.questions.retain(|question| question.subagent != by);
+                self.record_work(by);
             }
             SessionEvent::PermissionRequested(tool) => {
-                self.works(by);
-                // A question or a plan that is shown already says what is waited for.
-                let is_shown = self.waits.iter().any(|wait| wait.subagent == by && wait.tool.as_ref() == Some(tool));
+                self.record_work(by);
+                // A tool that is itself a question has been recorded as one.
+                let is_shown = self
+                    .questions
+                    .iter()
+                    .any(|question| question.subagent == by && question.tool.as_ref() == Some(tool));
                 if !is_shown {
-                    self.wait(by, Some(tool), Arc::from(format!("permission to run {tool}")));
+                    self.ask(by, Some(tool), Arc::from(format!("permission to run {tool}")));
                 }
             }
-            SessionEvent::InputRequested if self.waits.is_empty() => self.wait(by, None, Arc::from("input")),
-            SessionEvent::InputGiven => self.waits.retain(|wait| wait.subagent != by || wait.tool.is_some()),
-            // It follows the request that named the tool, and says less.
-            SessionEvent::PermissionStillPending if self.waits.is_empty() => {
-                self.wait(by, None, Arc::from("permission"))
+            SessionEvent::InputRequested if self.questions.is_empty() => self.ask(by, None, Arc::from("input")),
+            SessionEvent::InputGiven => {
+                self.questions.retain(|question| question.subagent != by || question.tool.is_some())
+            }
+            // A reminder; the request before it named the tool.
+            SessionEvent::PermissionStillPending if self.questions.is_empty() => {
+                self.ask(by, None, Arc::from("permission"))
             }
             SessionEvent::InputRequested | SessionEvent::PermissionStillPending => {}
             SessionEvent::StillIdle => {
-                // An interruption by a person ends the work without a word; this is the first that is heard of it.
-                self.waits.retain(|wait| wait.subagent.is_some());
-                if self.main == SessionState::Working {
-                    self.main = SessionState::Idle;
+                // An interruption by the user ends the turn without an event; this is the first to follow.
+                self.questions.retain(|question| question.subagent.is_some());
+                if self.state == SessionState::Working {
+                    self.state = SessionState::Idle;
                 }
             }
             SessionEvent::TurnEnded { in_background } => {
-                self.waits.retain(|wait| wait.subagent.is_some());
-                if self.braked().is_none() {
-                    self.main = if *in_background { SessionState::Background } else { SessionState::Idle };
+                self.questions.retain(|question| question.subagent.is_some());
+                if self.stopped_by().is_none() {
+                    self.state = if *in_background { SessionState::Background } else { SessionState::Idle };
                 }
             }
             SessionEvent::TurnFailed(failure) => {
-                self.waits.clear();
-                self.main = SessionState::Failed(failure.clone());
+                self.questions.clear();
+                self.state = SessionState::Failed(failure.clone());
             }
-            SessionEvent::SubagentBegan => self.works(Some(by.unwrap_or_default())),
-            SessionEvent::SubagentEnded => self.subagent_ended(Some(by.unwrap_or_default())),
+            SessionEvent::SubagentBegan => self.record_work(Some(by.unwrap_or_default())),
+            SessionEvent::SubagentEnded => self.end_subagent(Some(by.unwrap_or_default())),
         }
         if by.is_none() {
             self.is_compacting = hook.event == SessionEvent::CompactionBegan;
         }
-        match (&self.main, self.prompt) {
+        match (&self.state, self.prompt) {
             (SessionState::Working, None) => {
                 *prompts += 1;
                 self.prompt = Some(Prompt { number: *prompts, since: now });
             }
-            // What it was stopped in stays as it is until it is told something else.
-            (SessionState::Working | SessionState::Braked(_), Some(_)) | (_, None) => {}
+            // The prompt of a stopped session stays open until the next one.
+            (SessionState::Working | SessionState::Stopped(_), Some(_)) | (_, None) => {}
             (_, Some(_)) => self.prompt = None,
         }
     }
 
-    /// Takes note that it, or a subagent of it, was told to stop. No hook tells of the end that follows.
-    fn brake(&mut self, by: Option<u64>, budget: Budget) {
-        self.waits.retain(|wait| wait.subagent != by);
+    /// Records that the session or one of its subagents was stopped; no event follows for that.
+    fn stop(&mut self, by: Option<u64>, budget: Budget) {
+        self.questions.retain(|question| question.subagent != by);
         match by {
-            None => (self.main, self.is_compacting) = (SessionState::Braked(budget), false),
+            None => (self.state, self.is_compacting) = (SessionState::Stopped(budget), false),
             Some(subagent) => self.subagents.retain(|one| *one != subagent),
         }
     }
 
-    fn subagent_ended(&mut self, gone: Option<u64>) {
+    fn end_subagent(&mut self, gone: Option<u64>) {
         self.subagents.retain(|one| Some(*one) != gone);
-        self.waits.retain(|wait| wait.subagent != gone);
+        self.questions.retain(|question| question.subagent != gone);
     }
 
-    fn works(&mut self, by: Option<u64>) {
+    fn record_work(&mut self, by: Option<u64>) {
         match by {
-            // The end of a tool that was running beside the one that was stopped.
-            None if self.braked().is_some() => {}
-            None => self.main = SessionState::Working,
+            // A tool call that was still running when the session was stopped.
+            None if self.stopped_by().is_some() => {}
+            None => self.state = SessionState::Working,
             Some(subagent) if self.subagents.contains(&subagent) => {}
             Some(subagent) if self.subagents.len() < MAX_SUBAGENTS => self.subagents.push(subagent),
             Some(_) => {}
         }
     }
 
-    fn wait(&mut self, subagent: Option<u64>, tool: Option<&Arc<str>>, reason: Arc<str>) {
-        if self.waits.len() < MAX_WAITS {
-            self.waits.push(OpenQuestion { subagent, tool: tool.cloned(), reason });
+    fn ask(&mut self, subagent: Option<u64>, tool: Option<&Arc<str>>, reason: Arc<str>) {
+        if self.questions.len() < MAX_QUESTIONS {
+            self.questions.push(OpenQuestion { subagent, tool: tool.cloned(), reason });
         }
     }
 
-    /// Why what it was told last did not come to an end.
+    /// Why its last turn failed, if it did.
     pub(super) const fn failure(&self) -> Option<&TurnFailure> {
-        match &self.main {
+        match &self.state {
             SessionState::Failed(failure) => Some(failure),
             _ => None,
         }
     }
 
-    /// Ends its wait for the end of a rate limit; whether it waited for that.
-    pub(super) fn limit_is_over(&mut self) -> bool {
-        let waits = self.failure() == Some(&TurnFailure::RateLimit);
-        if waits {
-            self.main = SessionState::Idle;
+    /// Makes it idle if its last turn failed by a rate limit; returns whether it did.
+    pub(super) fn rate_limit_ended(&mut self) -> bool {
+        let waited = self.failure() == Some(&TurnFailure::RateLimit);
+        if waited {
+            self.state = SessionState::Idle;
         }
-        waits
+        waited
     }
 
-    /// For which budget it was told to stop.
-    pub(super) const fn braked(&self) -> Option<Budget> {
-        match &self.main {
-            SessionState::Braked(budget) => Some(*budget),
+    /// The budget that it was stopped for.
+    pub(super) const fn stopped_by(&self) -> Option<Budget> {
+        match &self.state {
+            SessionState::Stopped(budget) => Some(*budget),
             _ => None,
         }
     }
 
-    /// Whether a person has to answer it.
-    pub(super) const fn waits(&self) -> bool {
-        !self.waits.is_empty()
+    /// Whether it waits for an answer by the user.
+    pub(super) const fn is_waiting(&self) -> bool {
+        !self.questions.is_empty()
     }
 
-    /// What it does, and why.
+    /// Its status, with the reason.
     pub(super) fn status(&self) -> (AgentStatus, Option<Arc<str>>) {
         let because = |status, reason: &str| (status, Some(Arc::from(reason)));
-        if let Some(wait) = self.waits.first() {
-            return (AgentStatus::WaitingQuestion, Some(Arc::clone(&wait.reason)));
+        if let Some(question) = self.questions.first() {
+            return (AgentStatus::WaitingQuestion, Some(Arc::clone(&question.reason)));
         }
         if self.is_compacting {
             return because(AgentStatus::Running, "compacting its context");
         }
-        match (&self.main, self.subagents.is_empty()) {
+        match (&self.state, self.subagents.is_empty()) {
             (SessionState::Working, _) => (AgentStatus::Running, None),
-            (_, false) => because(AgentStatus::Running, "a subagent works"),
-            (SessionState::Background, true) => because(AgentStatus::Running, "a background task runs"),
+            (_, false) => because(AgentStatus::Running, "a subagent is working"),
+            (SessionState::Background, true) => because(AgentStatus::Running, "a background task is running"),
             (SessionState::Failed(failure), true) if failure.is_transient() => {
                 (AgentStatus::WaitingDependency, Some(failure.reason()))
             }
             (SessionState::Failed(failure), true) => (AgentStatus::Failed, Some(failure.reason())),
-            (SessionState::Braked(budget), true) => because(AgentStatus::Paused, budget.reason()),
+            (SessionState::Stopped(budget), true) => because(AgentStatus::Paused, budget.reason()),
             (SessionState::Idle, true) => (AgentStatus::Idle, None),
         }
     }
 
-    /// Nothing in it lies ahead of `now`.
-    pub(super) fn restored(&mut self, now: Time) {
-        self.seen = self.seen.min(now);
+    /// Moves times that are after `now` to `now`.
+    pub(super) fn clamp_times(&mut self, now: Time) {
+        self.last_seen = self.last_seen.min(now);
         self.began = self.began.min(now);
         if let Some(prompt) = &mut self.prompt {
             prompt.since = prompt.since.min(now);

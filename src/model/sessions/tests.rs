@@ -1,4 +1,4 @@
-//! Histories of hooks and what they add up to.
+//! Sequences of hooks and the resulting status.
 
 use proptest::prelude::*;
 
@@ -27,37 +27,37 @@ fn stopped() -> SessionEvent {
     SessionEvent::TurnEnded { in_background: false }
 }
 
-/// The same, answered by a stop.
-fn told(hook: Hook) -> Hook {
+/// The same hook, answered with a stop order.
+fn stopped_by_budget(hook: Hook) -> Hook {
     let stop = Stop { budget: Budget::TokensPerTask, about: 7, why: "used 2 of its 1 tokens".into() };
     Hook { stop: Some(stop), ..hook }
 }
 
 /// The status and its reason.
-fn shown(heard: &HookOutcome) -> String {
-    match &heard.status {
+fn shown(outcome: &HookOutcome) -> String {
+    match &outcome.status {
         None => String::new(),
         Some((status, None)) => status.as_str().to_owned(),
         Some((status, Some(reason))) => format!("{}: {reason}", status.as_str()),
     }
 }
 
-/// Plays a history, one hook a second; after each hook the status, the number of the prompt that is open and how one
-/// ended.
+/// Applies the hooks, one per second, and compares after each: the status, the number of the open prompt, and whether a
+/// prompt that ended succeeded.
 fn check(history: &[(Hook, &str, Option<u64>, Option<bool>)]) {
     let mut sessions = Sessions::default();
     for (second, (hook, status, open, ended)) in history.iter().enumerate() {
-        let heard = sessions.take(at(second as u64), HOUR, hook);
-        let found = (shown(&heard), heard.prompt.map(|it| it.number), heard.ended.map(|(_, is_done)| is_done));
+        let outcome = sessions.apply(at(second as u64), HOUR, hook);
+        let found = (shown(&outcome), outcome.prompt.map(|it| it.number), outcome.ended.map(|(_, is_done)| is_done));
         assert_eq!(found, ((*status).to_owned(), *open, *ended), "after {second}: {hook:?}");
-        // What was saved goes on the same.
+        // Saving and restoring changes nothing.
         let saved = serde_json::to_string(&sessions).expect("it is written");
         assert_eq!(serde_json::from_str::<Sessions>(&saved).expect("it is read"), sessions);
     }
 }
 
 #[test]
-fn what_a_subagent_begins_and_ends_is_its_own() {
+fn events_of_a_subagent_do_not_end_the_session() {
     let open = Some(1);
     for step in [
         stopped(),
@@ -82,12 +82,12 @@ fn what_a_subagent_begins_and_ends_is_its_own() {
             (by(7, 1, SessionEvent::SubagentEnded), "running", open, None),
             (hook(1, stopped()), "idle", None, Some(true)),
         ]);
-        // Nor does it make a session of one that is not known yet fail or ask.
+        // Nor of a session that is not known yet.
         let mut sessions = Sessions::default();
-        let heard = sessions.take(at(0), HOUR, &by(7, 1, step));
-        assert!(heard.ended.is_none() && !shown(&heard).starts_with("failed"), "{heard:?}");
+        let outcome = sessions.apply(at(0), HOUR, &by(7, 1, step));
+        assert!(outcome.ended.is_none() && !shown(&outcome).starts_with("failed"), "{outcome:?}");
     }
-    // Its question is its own as well, and ends with it.
+    // A question of a subagent ends with the subagent.
     check(&[
         (hook(1, SessionEvent::Prompted), "running", open, None),
         (
@@ -107,22 +107,22 @@ fn what_a_subagent_begins_and_ends_is_its_own() {
 }
 
 #[test]
-fn a_dead_session_that_asked_holds_nobody() {
+fn a_killed_session_with_an_open_question_is_lost_once_another_works() {
     let asks = || SessionEvent::PermissionRequested("Bash".into());
     let waits = "waiting_question: permission to run Bash";
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (hook(1, asks()), waits, Some(1), None),
-        // It is killed there; whoever sits before it begins another one.
+        // It is killed there, and the user begins another one.
         (hook(2, SessionEvent::Prompted), waits, Some(1), None),
         (hook(2, begins("Edit")), "running", Some(2), None),
         (hook(2, stopped()), "idle", None, Some(true)),
         (hook(2, SessionEvent::Ended(SessionEnd::Exited)), "completed", None, None),
-        // If it lives, it says so: the notification follows the question by six seconds.
+        // If it is alive after all, a reminder follows the question after six seconds.
         (hook(1, SessionEvent::PermissionStillPending), waits, Some(1), None),
         (hook(1, SessionEvent::ToolEnded("Bash".into())), "running", Some(1), None),
     ]);
-    // Of sessions that run side by side each question counts.
+    // Of sessions that run in parallel, any open question counts.
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (hook(2, SessionEvent::Prompted), "running", Some(1), None),
@@ -133,33 +133,41 @@ fn a_dead_session_that_asked_holds_nobody() {
 }
 
 #[test]
-fn a_session_that_vanished_in_its_work_ends_with_time() {
+fn a_working_session_without_events_is_lost_after_half_an_hour() {
     let mut sessions = Sessions::default();
     let day = HOUR * 24;
-    sessions.take(at(0), day, &hook(1, SessionEvent::Prompted));
-    sessions.take(at(60), day, &hook(2, SessionEvent::Prompted));
-    assert_eq!(shown(&sessions.take(at(120), day, &hook(2, stopped()))), "running", "the first may still work");
-    sessions.take(at(1_700), day, &hook(2, SessionEvent::Prompted));
-    let heard = sessions.take(at(1_900), day, &hook(2, stopped()));
-    assert_eq!((shown(&heard).as_str(), heard.prompt), ("idle", None), "half an hour without a word");
+    sessions.apply(at(0), day, &hook(1, SessionEvent::Prompted));
+    sessions.apply(at(60), day, &hook(2, SessionEvent::Prompted));
+    assert_eq!(shown(&sessions.apply(at(120), day, &hook(2, stopped()))), "running", "the first may still work");
+    sessions.apply(at(1_700), day, &hook(2, SessionEvent::Prompted));
+    let outcome = sessions.apply(at(1_900), day, &hook(2, stopped()));
+    assert_eq!((shown(&outcome).as_str(), outcome.prompt), ("idle", None), "half an hour without an event");
     assert!(!sessions.can_idle());
-    let heard = sessions.take(at(2_000), day, &hook(1, SessionEvent::ToolsEnded));
-    assert_eq!((shown(&heard).as_str(), heard.prompt.map(|it| it.number)), ("running", Some(1)), "it lives after all");
+    let outcome = sessions.apply(at(2_000), day, &hook(1, SessionEvent::ToolsEnded));
+    assert_eq!(
+        (shown(&outcome).as_str(), outcome.prompt.map(|it| it.number)),
+        ("running", Some(1)),
+        "it is alive after all"
+    );
 }
 
 #[test]
-fn the_end_of_a_limit_ends_the_wait_for_it() {
+fn a_session_is_idle_when_its_rate_limit_ends() {
     let mut sessions = Sessions::default();
-    sessions.take(at(0), HOUR, &hook(1, SessionEvent::Prompted));
-    assert_eq!(sessions.limit_is_over(), None, "nobody waits");
-    let heard = sessions.take(at(1), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)));
-    assert_eq!(shown(&heard), "waiting_dependency: rate-limited");
-    assert_eq!(sessions.limit_is_over(), Some((AgentStatus::Idle, None)));
-    assert_eq!(shown(&sessions.take(at(2), HOUR, &hook(1, SessionEvent::StillIdle))), "idle", "it is not said again");
+    sessions.apply(at(0), HOUR, &hook(1, SessionEvent::Prompted));
+    assert_eq!(sessions.rate_limit_ended(), None, "no session is waiting");
+    let outcome = sessions.apply(at(1), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)));
+    assert_eq!(shown(&outcome), "waiting_dependency: rate-limited");
+    assert_eq!(sessions.rate_limit_ended(), Some((AgentStatus::Idle, None)));
+    assert_eq!(
+        shown(&sessions.apply(at(2), HOUR, &hook(1, SessionEvent::StillIdle))),
+        "idle",
+        "the wait does not come back"
+    );
 }
 
 #[test]
-fn a_session_works_waits_and_ends() {
+fn status_follows_the_events_of_a_session() {
     let bash = || SessionEvent::PermissionRequested("Bash".into());
     let needs = "waiting_question: permission to run Bash";
     let asks = |tool: &str, what: &str| SessionEvent::ToolBegan { tool: tool.into(), asks: Some(what.into()) };
@@ -181,7 +189,12 @@ fn a_session_works_waits_and_ends() {
         (hook(1, SessionEvent::ToolEnded("Question".into())), "running", Some(1), None),
         (hook(1, SessionEvent::InputRequested), "waiting_question: input", Some(1), None),
         (hook(1, SessionEvent::InputGiven), "running", Some(1), None),
-        (hook(1, SessionEvent::TurnEnded { in_background: true }), "running: a background task runs", None, Some(true)),
+        (
+            hook(1, SessionEvent::TurnEnded { in_background: true }),
+            "running: a background task is running",
+            None,
+            Some(true),
+        ),
         (hook(1, begins("Bash")), "running", Some(2), None),
         (hook(1, stopped()), "idle", None, Some(true)),
         (hook(1, SessionEvent::StillIdle), "idle", None, None),
@@ -195,7 +208,7 @@ fn a_session_works_waits_and_ends() {
 }
 
 #[test]
-fn a_failed_turn_waits_for_its_provider_or_is_down() {
+fn a_failed_turn_waits_for_the_provider_or_is_a_failure() {
     let billing = || SessionEvent::TurnFailed(TurnFailure::Error("failed by billing".into()));
     let limited = "waiting_dependency: rate-limited";
     check(&[
@@ -216,12 +229,7 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
         (hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit)), limited, None, Some(false)),
         (hook(2, SessionEvent::Ended(SessionEnd::Exited)), "failed: rate-limited", None, None),
         (hook(3, SessionEvent::Prompted), "running", Some(5), None),
-        (
-            hook(3, SessionEvent::Ended(SessionEnd::Exited)),
-            "failed: ended in the middle of its work",
-            None,
-            Some(false),
-        ),
+        (hook(3, SessionEvent::Ended(SessionEnd::Exited)), "failed: session ended during a task", None, Some(false)),
         (hook(4, SessionEvent::Prompted), "running", Some(6), None),
         (hook(4, stopped()), "idle", None, Some(true)),
         (hook(4, SessionEvent::Ended(SessionEnd::Exited)), "completed", None, None),
@@ -229,10 +237,10 @@ fn a_failed_turn_waits_for_its_provider_or_is_down() {
 }
 
 #[test]
-fn whoever_is_told_to_stop_stands_still_until_it_is_told_something_else() {
+fn a_stopped_session_is_paused_until_the_next_prompt() {
     let tool = || SessionEvent::ToolEnded("Bash".into());
-    let stands = "paused: stopped by lookout: over its budget of tokens for this task";
-    let ends = "completed: stopped by lookout: over its budget of tokens for this task";
+    let paused = "paused: stopped by lookout: over its budget of tokens for this task";
+    let completed = "completed: stopped by lookout: over its budget of tokens for this task";
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (
@@ -241,62 +249,62 @@ fn whoever_is_told_to_stop_stands_still_until_it_is_told_something_else() {
             Some(1),
             None,
         ),
-        (told(hook(1, begins("Bash"))), stands, Some(1), None),
-        (hook(1, tool()), stands, Some(1), None),
-        (hook(1, SessionEvent::ToolsEnded), stands, Some(1), None),
-        (hook(1, SessionEvent::StillIdle), stands, Some(1), None),
-        (hook(1, stopped()), stands, Some(1), None),
-        (told(hook(1, SessionEvent::Prompted)), stands, Some(1), None),
+        (stopped_by_budget(hook(1, begins("Bash"))), paused, Some(1), None),
+        (hook(1, tool()), paused, Some(1), None),
+        (hook(1, SessionEvent::ToolsEnded), paused, Some(1), None),
+        (hook(1, SessionEvent::StillIdle), paused, Some(1), None),
+        (hook(1, stopped()), paused, Some(1), None),
+        (stopped_by_budget(hook(1, SessionEvent::Prompted)), paused, Some(1), None),
         (hook(1, SessionEvent::Prompted), "running", Some(2), Some(false)),
         (hook(1, stopped()), "idle", None, Some(true)),
-        (told(hook(1, SessionEvent::Prompted)), stands, None, None),
-        (hook(1, SessionEvent::Ended(SessionEnd::Exited)), ends, None, None),
+        (stopped_by_budget(hook(1, SessionEvent::Prompted)), paused, None, None),
+        (hook(1, SessionEvent::Ended(SessionEnd::Exited)), completed, None, None),
         (hook(2, SessionEvent::Prompted), "running", Some(3), None),
-        (told(hook(2, tool())), stands, Some(3), None),
+        (stopped_by_budget(hook(2, tool())), paused, Some(3), None),
         (hook(2, begins("Bash")), "running", Some(3), None),
-        (told(hook(2, tool())), stands, Some(3), None),
-        (hook(2, SessionEvent::Ended(SessionEnd::Exited)), ends, None, Some(false)),
+        (stopped_by_budget(hook(2, tool())), paused, Some(3), None),
+        (hook(2, SessionEvent::Ended(SessionEnd::Exited)), completed, None, Some(false)),
         (hook(3, SessionEvent::Prompted), "running", Some(4), None),
-        (told(hook(3, tool())), stands, Some(4), None),
+        (stopped_by_budget(hook(3, tool())), paused, Some(4), None),
         (hook(3, SessionEvent::Ended(SessionEnd::UserExit)), "completed", None, Some(false)),
     ]);
-    // Another session goes on with what it was told.
+    // Another session continues with its prompt.
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (hook(2, SessionEvent::Prompted), "running", Some(1), None),
-        (told(hook(1, begins("Bash"))), "running", Some(2), None),
-        (hook(2, stopped()), stands, Some(1), Some(true)),
+        (stopped_by_budget(hook(1, begins("Bash"))), "running", Some(2), None),
+        (hook(2, stopped()), paused, Some(1), Some(true)),
     ]);
-    // A subagent ends by a stop, of which no other hook tells.
+    // A stopped subagent ends without another event.
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (by(7, 1, SessionEvent::SubagentBegan), "running", Some(1), None),
-        (told(hook(1, begins("Bash"))), "running: a subagent works", Some(1), None),
-        (told(by(7, 1, begins("Bash"))), stands, Some(1), None),
+        (stopped_by_budget(hook(1, begins("Bash"))), "running: a subagent is working", Some(1), None),
+        (stopped_by_budget(by(7, 1, begins("Bash"))), paused, Some(1), None),
     ]);
 }
 
 #[test]
-fn when_a_hook_last_came_outlives_its_session() {
+fn last_hook_time_is_kept_after_the_session_ends() {
     let mut sessions = Sessions::default();
     assert_eq!(sessions.last_hook_at(), None);
     for (second, step) in
         [SessionEvent::Prompted, SessionEvent::Alive, SessionEvent::Ended(SessionEnd::UserExit)].into_iter().enumerate()
     {
-        sessions.take(at(second as u64), HOUR, &hook(1, step));
+        sessions.apply(at(second as u64), HOUR, &hook(1, step));
         assert_eq!(sessions.last_hook_at(), Some(at(second as u64)));
     }
-    sessions.restored(at(1));
-    assert_eq!(sessions.last_hook_at(), Some(at(1)), "nothing lies ahead");
+    sessions.clamp_times(at(1));
+    assert_eq!(sessions.last_hook_at(), Some(at(1)), "clamped to now");
 }
 
 #[test]
-fn subagents_keep_their_session_at_work() {
+fn a_session_is_running_while_a_subagent_works() {
     let ask = by(7, 1, SessionEvent::PermissionRequested("Bash".into()));
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
         (by(7, 1, SessionEvent::SubagentBegan), "running", Some(1), None),
-        (hook(1, stopped()), "running: a subagent works", None, Some(true)),
+        (hook(1, stopped()), "running: a subagent is working", None, Some(true)),
         (ask, "waiting_question: permission to run Bash", None, None),
         (hook(1, SessionEvent::ToolEnded("Bash".into())), "waiting_question: permission to run Bash", Some(2), None),
         (by(7, 1, SessionEvent::SubagentEnded), "running", Some(2), None),
@@ -305,7 +313,7 @@ fn subagents_keep_their_session_at_work() {
 }
 
 #[test]
-fn sessions_add_up_and_never_fight() {
+fn sessions_are_combined_into_one_status() {
     let edit = "waiting_question: permission to run Edit";
     check(&[
         (hook(1, SessionEvent::Prompted), "running", Some(1), None),
@@ -328,7 +336,7 @@ fn sessions_add_up_and_never_fight() {
 }
 
 #[test]
-fn silence_is_idleness_only_while_something_is_to_be_done_by_itself() {
+fn an_agent_can_be_idle_only_with_an_open_prompt_and_no_subagent() {
     let mut sessions = Sessions::default();
     let steps = [
         (hook(1, SessionEvent::Began), false),
@@ -339,66 +347,66 @@ fn silence_is_idleness_only_while_something_is_to_be_done_by_itself() {
         (hook(1, stopped()), false),
     ];
     for (hook, expected) in steps {
-        sessions.take(at(0), HOUR, &hook);
+        sessions.apply(at(0), HOUR, &hook);
         assert_eq!(sessions.can_idle(), expected, "{hook:?}");
     }
 }
 
 #[test]
-fn a_notification_is_no_activity() {
+fn a_reminder_is_not_an_activity() {
     let mut sessions = Sessions::default();
     for (step, expected) in [
         (SessionEvent::Prompted, true),
         (SessionEvent::StillIdle, false),
         (SessionEvent::PermissionStillPending, false),
     ] {
-        assert_eq!(sessions.take(at(0), HOUR, &hook(1, step)).is_activity, expected);
+        assert_eq!(sessions.apply(at(0), HOUR, &hook(1, step)).is_activity, expected);
     }
 }
 
 #[test]
-fn a_refusal_that_telemetry_tells_again_counts_once() {
+fn a_rate_limit_reported_by_hook_and_telemetry_is_matched_once() {
     let mut sessions = Sessions::default();
     for second in 0..3 {
         assert!(
             sessions
-                .take(at(second), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)))
-                .refusal
+                .apply(at(second), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)))
+                .rate_limit_hit
                 .is_some()
         );
     }
     assert_eq!(
         [
-            sessions.take_reported_by_hooks(at(3), 1),
-            sessions.take_reported_by_hooks(at(3), 5),
-            sessions.take_reported_by_hooks(at(3), 1)
+            sessions.match_rate_limits(at(3), 1),
+            sessions.match_rate_limits(at(3), 5),
+            sessions.match_rate_limits(at(3), 1)
         ],
         [1, 2, 0]
     );
-    sessions.take(at(4), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)));
-    assert_eq!(sessions.take_reported_by_hooks(at(4).plus(TOLD_AGAIN), 1), 0, "that is another one");
+    sessions.apply(at(4), HOUR, &hook(1, SessionEvent::TurnFailed(TurnFailure::RateLimit)));
+    assert_eq!(sessions.match_rate_limits(at(4).plus(TELEMETRY_DELAY), 1), 0, "too late to be the same one");
 }
 
 #[test]
 fn sessions_are_bounded_and_expire() {
     let mut sessions = Sessions::default();
     for session in 0..100 {
-        sessions.take(at(session), HOUR, &hook(session, SessionEvent::Prompted));
-        sessions.take(at(session), HOUR, &by(session, 99, SessionEvent::SubagentBegan));
+        sessions.apply(at(session), HOUR, &hook(session, SessionEvent::Prompted));
+        sessions.apply(at(session), HOUR, &by(session, 99, SessionEvent::SubagentBegan));
     }
     assert_eq!(sessions.sessions.len(), MAX_SESSIONS);
     assert!(serde_json::to_string(&sessions).expect("it is written").len() < 4_000);
-    let heard = sessions.take(at(99).plus(HOUR), HOUR, &hook(1, stopped()));
-    assert_eq!(shown(&heard), "idle", "those that ran were ended without a word");
+    let outcome = sessions.apply(at(99).plus(HOUR), HOUR, &hook(1, stopped()));
+    assert_eq!(shown(&outcome), "idle", "sessions without events are dropped");
 }
 
 #[test]
-fn what_a_clock_ahead_of_ours_saved_lies_not_ahead() {
+fn restored_times_are_not_in_the_future() {
     let mut sessions = Sessions::default();
-    sessions.take(at(1_000), HOUR, &hook(1, SessionEvent::Prompted));
-    sessions.restored(at(10));
-    let heard = sessions.take(at(20), HOUR, &hook(1, begins("Bash")));
-    assert_eq!(heard.prompt.map(|prompt| prompt.since), Some(at(10)));
+    sessions.apply(at(1_000), HOUR, &hook(1, SessionEvent::Prompted));
+    sessions.clamp_times(at(10));
+    let outcome = sessions.apply(at(20), HOUR, &hook(1, begins("Bash")));
+    assert_eq!(outcome.prompt.map(|prompt| prompt.since), Some(at(10)));
 }
 
 fn any_step() -> impl Strategy<Value = SessionEvent> {
@@ -429,36 +437,36 @@ fn any_step() -> impl Strategy<Value = SessionEvent> {
 }
 
 proptest! {
-    /// What one session does is never hidden by what another says, and each prompt ends once at most.
+    /// The most important status of any session is the agent's, and each prompt ends at most once.
     #[test]
-    fn folding_holds_for_every_history(
+    fn combined_status_holds_for_random_histories(
         history in prop::collection::vec((0..3_u64, prop::option::of(0..3_u64), any_step(), any::<bool>()), 0..60),
     ) {
         let mut all = Sessions::default();
         let mut alone: [Sessions; 3] = Default::default();
         let mut ended = Vec::new();
         for (second, (session, subagent, step, is_stopped)) in history.into_iter().enumerate() {
-            // The events that are answered by a stop.
+            // The events that may be answered with a stop order.
             let waits = matches!(step, SessionEvent::Prompted | SessionEvent::ToolBegan { .. } | SessionEvent::ToolEnded(_) | SessionEvent::ToolsEnded);
             let hook = Hook { subagent, ..hook(session, step) };
-            let hook = if is_stopped && waits { told(hook) } else { hook };
-            let heard = all.take(at(second as u64), HOUR, &hook);
-            alone[session as usize].take(at(second as u64), HOUR, &hook);
-            if let Some((prompt, _)) = heard.ended {
+            let hook = if is_stopped && waits { stopped_by_budget(hook) } else { hook };
+            let outcome = all.apply(at(second as u64), HOUR, &hook);
+            alone[session as usize].apply(at(second as u64), HOUR, &hook);
+            if let Some((prompt, _)) = outcome.ended {
                 prop_assert!(!ended.contains(&prompt.number));
                 ended.push(prompt.number);
-                prop_assert!(heard.prompt.is_none_or(|open| open.number != prompt.number));
+                prop_assert!(outcome.prompt.is_none_or(|open| open.number != prompt.number));
             }
-            // Those whose place a newer one took say nothing until they are heard of again.
+            // Lost sessions do not count until their next event.
             let is_live = |session: usize| all.live().any(|one| one.id == session as u64);
             let live = alone.iter().enumerate().filter(|(session, _)| is_live(*session));
-            let statuses: Vec<_> = live.filter_map(|(_, one)| Some(one.fold()?.0)).collect();
+            let statuses: Vec<_> = live.filter_map(|(_, one)| Some(one.combined_status()?.0)).collect();
             let most = [AgentStatus::WaitingQuestion, AgentStatus::Running, AgentStatus::Failed];
             let expected = most.into_iter().find(|status| statuses.contains(status));
-            if let (Some(expected), Some((status, _))) = (expected, &heard.status) {
+            if let (Some(expected), Some((status, _))) = (expected, &outcome.status) {
                 prop_assert_eq!(expected, *status);
             }
-            prop_assert_eq!(all.live().any(|one| one.prompt.is_some()), heard.prompt.is_some());
+            prop_assert_eq!(all.live().any(|one| one.prompt.is_some()), outcome.prompt.is_some());
         }
     }
 }
