@@ -1,4 +1,4 @@
-//! What reports, silence and the clock do to the fleet, on plain times.
+//! The effects of reports, missing reports and time on the fleet.
 
 mod agents;
 mod chunked_push;
@@ -19,7 +19,7 @@ use crate::model::{
     SourceErrorReason, Time, UsageUpdate,
 };
 
-/// Seconds after the start of every test: noon of a day in UTC.
+/// The time in seconds after the start of each test, which is noon in UTC.
 pub(super) fn at(seconds: i64) -> Time {
     Time::from_millis((20_000 * 86_400 + 43_200 + seconds) * 1000)
 }
@@ -34,7 +34,7 @@ pub(super) fn settings() -> FleetSettings {
     }
 }
 
-/// A fleet with a clock: every step serves the deadlines before it and starts a new list of changes.
+/// A fleet for tests: each call first applies the deadlines before it and clears the changes.
 pub(super) struct TestFleet {
     pub(super) fleet: Fleet,
 }
@@ -44,7 +44,7 @@ impl TestFleet {
         Self { fleet: Fleet::new(at(0), settings) }
     }
 
-    /// Serves every deadline up to `seconds`, each at its time; says at which seconds anything changed.
+    /// Applies every deadline up to `seconds`, each at its time; returns the seconds at which anything changed.
     pub(super) fn until(&mut self, seconds: i64) -> Vec<i64> {
         let mut moved = Vec::new();
         let mut steps = 0;
@@ -56,7 +56,7 @@ impl TestFleet {
                 moved.push((due.as_millis() - at(0).as_millis()) / 1000);
             }
             steps += 1;
-            assert!(steps < 10_000, "the fleet asks again and again to be looked at");
+            assert!(steps < 10_000, "deadlines are scheduled forever");
         }
         moved
     }

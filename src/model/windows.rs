@@ -28,7 +28,7 @@ pub struct Window {
     /// Since when the indicator is followed.
     pub since: Time,
     /// Whether the agent was new then, so that nothing happened before.
-    pub from_birth: bool,
+    pub is_complete: bool,
     /// The last value.
     pub last: f64,
     /// Increases, or for an average the values that held from then on, each with its time in milliseconds after `since`.

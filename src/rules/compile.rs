@@ -1,4 +1,4 @@
-//! From rules as written to rules that can be judged; every mistake is found here, none later.
+//! Compiles rule files into rules that can be evaluated, and finds all of their errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("tasks.yaml", include_str!("../../alerts/tasks.yaml")),
 ];
 
-/// Rules at most; each agent keeps a bit for each.
+/// The maximum number of rules; each agent keeps a bit per rule.
 pub(super) const MAX_RULES: usize = 256;
-/// The longest window.
+/// The maximum length of a window.
 const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Most changes that make coming and going; each alert keeps as many times.
+/// The maximum of `flap.changes`; each alert keeps as many timestamps.
 const MAX_CHANGES: u32 = 100;
 
-/// The settings that thresholds may be multiples of.
+/// The settings that thresholds may refer to.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleSettings {
     /// `agents.max_idle`.
@@ -45,7 +45,7 @@ pub fn built_in(settings: RuleSettings) -> Result<RuleSet, Vec<Problem>> {
     RuleSet::load(&[], settings)
 }
 
-/// What a rule computes of its indicator.
+/// How a rule computes its value from its indicator.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expr {
     Now,
@@ -55,15 +55,15 @@ pub(super) enum Expr {
     Ratio { part: usize, whole: usize, min_samples: f64 },
 }
 
-/// A rule that can be judged.
+/// A compiled rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub(super) policy: RulePolicy,
     pub(super) for_each: ForEach,
     pub(super) expr: Expr,
-    /// What it is about; of a ratio the part.
+    /// The indicator that it reads; of a ratio, the numerator.
     pub(super) indicator: Indicator,
-    /// A change of one of these may change its value.
+    /// All indicators that its value depends on.
     pub(super) reads: Indicators,
     pub(super) thresholds: Thresholds,
     pub(super) filter: Option<Where>,
@@ -75,29 +75,29 @@ impl Rule {
         &self.policy.name
     }
 
-    /// How its value is read for such a subject, if that is what it is evaluated for.
+    /// The function that reads its value for this kind of subject, if it is evaluated for that kind.
     pub(super) fn reader<T>(&self, for_each: ForEach, reader: impl FnOnce(&IndicatorRow) -> Option<T>) -> Option<T> {
         (self.for_each == for_each).then(|| reader(self.indicator.row())).flatten()
     }
 }
 
-/// All rules in force.
+/// All loaded rules.
 #[derive(Debug, Default)]
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) tracks: Vec<TrackSpec>,
-    /// All that rules read of agents.
+    /// All indicators that rules read of agents.
     pub(super) read: Vec<Indicator>,
-    /// What changes with time alone.
+    /// Indicators whose value changes by time alone.
     pub(super) timed: Indicators,
-    /// What is of one day, and so another at its turn.
+    /// Indicators that are reset at the end of the budgets' day.
     pub(super) of_the_day: Indicators,
     pub(super) texts: Texts,
 }
 
 impl RuleSet {
-    /// The built-in rules with those of `files` (name and text, in order) over them: a rule replaces the
-    /// one of its name, or switches it off. All mistakes are reported at once.
+    /// The built-in rules, overridden by those of `files` (name and text, in order): a rule replaces an earlier one with the
+    /// same name, or disables it. All errors are reported at once.
     pub fn load(files: &[(String, String)], settings: RuleSettings) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut entries: BTreeMap<String, (String, RuleEntry)> = BTreeMap::new();
@@ -111,7 +111,7 @@ impl RuleSet {
             for entry in read {
                 let name = entry.name.clone();
                 if seen.contains(&name) {
-                    let message = "the name is given twice in this file; rename one";
+                    let message = "duplicate rule name in this file; rename one";
                     let problem = Problem::in_file(&origin, file::path_of(&name), message);
                     problems.push(Problem { place: entry.place, ..problem });
                 }
@@ -142,13 +142,13 @@ impl RuleSet {
         }
         set.texts.complete();
         if set.rules.len() > MAX_RULES {
-            let message = format!("{} rules are too many; {MAX_RULES} are the most", set.rules.len());
+            let message = format!("{} rules exceed the limit of {MAX_RULES}; remove or disable some", set.rules.len());
             problems.push(Problem::in_file("rules", "", message));
         }
         if problems.is_empty() { Ok(set) } else { Err(problems) }
     }
 
-    /// How many rules are in force.
+    /// The number of rules.
     pub fn len(&self) -> usize {
         self.rules.len()
     }
@@ -166,7 +166,7 @@ impl RuleSet {
         })
     }
 
-    /// Whether there is no rule.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -178,7 +178,7 @@ impl RuleSet {
     fn add(&mut self, entry: &RuleEntry, settings: RuleSettings) -> Result<(), String> {
         if entry.name.is_empty() || !entry.name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
             return Err(
-                "a name has ASCII letters and digits only, as it becomes a label; write it like AgentIdle".into()
+                "invalid rule name: it becomes a label value, so use ASCII letters, digits and underscores only, as in AgentIdle".into()
             );
         }
         let missing = |key: &str| format!("`{key}` is missing; a rule needs for_each, signal, when and levels");
@@ -195,7 +195,7 @@ impl RuleSet {
             for_each != ForEach::Agent
                 && (filter.agent_name.is_some() || filter.r#type.is_some() || filter.status.is_some())
         }) {
-            return Err("`where` knows agent_name, type and status only with `for_each: agent`".into());
+            return Err("`where` takes agent_name, type and status only with `for_each: agent`".into());
         }
         let policy = RulePolicy {
             name: Arc::from(entry.name.as_str()),
@@ -208,17 +208,17 @@ impl RuleSet {
                 Repeat::Default => Some(Duration::from_secs(4 * 3600)),
                 Repeat::Never => None,
                 Repeat::Every(every) if every < Duration::from_secs(10) => {
-                    return Err("`repeat` is shorter than 10s; nobody reads that".into());
+                    return Err("`repeat` is shorter than 10s; write at least 10s, or null for never".into());
                 }
                 Repeat::Every(every) => Some(every),
             },
             flap: match entry.flap.0 {
                 Some(flap) if !(2..=MAX_CHANGES).contains(&flap.changes) => {
-                    return Err(format!("`flap.changes` is {}; give 2 to {MAX_CHANGES}", flap.changes));
+                    return Err(format!("`flap.changes` is {}; write 2 to {MAX_CHANGES}", flap.changes));
                 }
                 Some(flap) if flap.within.is_zero() || flap.settle.is_zero() => {
                     return Err(
-                        "`flap.within` and `flap.settle` must be longer than 0s; `flap: null` switches it off".into()
+                        "`flap.within` and `flap.settle` must be longer than 0s; write `flap: null` to disable flap detection".into()
                     );
                 }
                 flap => flap,
@@ -243,7 +243,7 @@ impl RuleSet {
         Ok(())
     }
 
-    /// The expression, the indicator that it is about, and all that it reads.
+    /// The compiled expression, its main indicator, and all indicators that it reads.
     fn expr(
         &mut self,
         expr: &IndicatorExpr,
@@ -259,12 +259,12 @@ impl RuleSet {
             IndicatorExpr::Over(over) => over,
         };
         if for_each != ForEach::Agent {
-            return Err("a signal taken over time is judged for agents; write `for_each: agent`".into());
+            return Err("a signal over time is evaluated for agents only; write `for_each: agent`".into());
         }
         if when == Comparison::Absent {
-            return Err("`when: absent` looks at a signal as it is, not over time".into());
+            return Err("`when: absent` takes a plain signal, not one over time".into());
         }
-        let window = over.over.ok_or("`over` is missing; say over which time, like `over: 10m`")?;
+        let window = over.over.ok_or("`over` is missing; write the length of the window, like `over: 10m`")?;
         if window < Duration::from_secs(1) || window > MAX_WINDOW {
             return Err("`over` must be from 1s to 7d".into());
         }
@@ -272,7 +272,7 @@ impl RuleSet {
         let mut counter = |indicator: Indicator| match indicator.row().windowed {
             Windowed::Increase(_) => Ok(track(indicator, false)),
             _ => Err(format!(
-                "`{}` does not count up; take one of {}",
+                "`{}` is not a counter; use one of {}",
                 indicator.name(),
                 taken_as(|windowed| matches!(windowed, Windowed::Increase(_)))
             )),
@@ -316,7 +316,7 @@ impl RuleSet {
     }
 }
 
-/// The words of the indicators that can be taken so over a time.
+/// The names of the indicators with this kind of window.
 fn taken_as(is_so: impl Fn(Windowed) -> bool) -> String {
     let words: Vec<_> = Indicator::ALL.iter().filter(|it| is_so(it.row().windowed)).map(|it| it.name()).collect();
     words.join(", ")
@@ -328,7 +328,7 @@ fn fits(indicator: Indicator, for_each: ForEach) -> Result<(), String> {
         return Ok(());
     }
     let places: Vec<String> = fits.iter().map(|place| format!("{place:?}").to_lowercase()).collect();
-    Err(format!("`{}` is judged with `for_each: {}`", indicator.name(), places.join("` or `")))
+    Err(format!("`{}` is available with `for_each: {}`", indicator.name(), places.join("` or `")))
 }
 
 fn thresholds(
@@ -361,9 +361,9 @@ fn thresholds(
     });
     if !in_order {
         return Err(match when {
-            Comparison::AtLeast => "levels must rise with severity when `at_least`".into(),
-            Comparison::AtMost => "levels must fall with severity when `at_most`".into(),
-            _ => "two levels have the same value".into(),
+            Comparison::AtLeast => "thresholds must increase with severity for `when: at_least`".into(),
+            Comparison::AtMost => "thresholds must decrease with severity for `when: at_most`".into(),
+            _ => "two levels have the same threshold".into(),
         });
     }
     let clear = match (&entry.clear_below, &entry.clear_above, when) {
@@ -372,7 +372,7 @@ fn thresholds(
             let clear =
                 number(below, indicator, is_plain, settings).map_err(|problem| format!("clear_below: {problem}"))?;
             if given.first().is_some_and(|lowest| clear > *lowest) {
-                return Err("`clear_below` is above the mildest level; put it at or below it".into());
+                return Err("`clear_below` is above the lowest threshold; set it to that or less".into());
             }
             Some(clear)
         }
@@ -380,7 +380,7 @@ fn thresholds(
             let clear =
                 number(above, indicator, is_plain, settings).map_err(|problem| format!("clear_above: {problem}"))?;
             if given.first().is_some_and(|lowest| clear < *lowest) {
-                return Err("`clear_above` is below the mildest level; put it at or above it".into());
+                return Err("`clear_above` is below the highest threshold; set it to that or more".into());
             }
             Some(clear)
         }
@@ -395,10 +395,10 @@ fn number(threshold: &Threshold, indicator: Indicator, is_plain: bool, settings:
         Threshold::Flag(flag) => return Err(format!("`{flag}` is not a threshold; write a number")),
         Threshold::Text(text) => amount(text.trim(), indicator, is_plain, settings)?,
     };
-    if number.is_finite() { Ok(number) } else { Err(format!("{number} is not a number to compare with")) }
+    if number.is_finite() { Ok(number) } else { Err(format!("{number} is not a finite number")) }
 }
 
-/// The number that a word, a multiple, a percentage or a duration stands for.
+/// The number for a status name, a multiple of a setting, a percentage or a duration.
 fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
     if is_plain {
         let code = indicator.words().iter().position(|word| *word == text).map(|place| place as f64);
@@ -411,7 +411,7 @@ fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettin
             "agents.max_idle" => settings.max_idle,
             "agents.timeout" => settings.timeout,
             other => {
-                return Err(format!("`{other}` is no setting to multiply; take agents.max_idle or agents.timeout"));
+                return Err(format!("unknown setting `{other}`; use agents.max_idle or agents.timeout"));
             }
         };
         let factor: f64 = factor.trim().parse().map_err(|_| format!("`{}` is not a number", factor.trim()))?;
@@ -425,9 +425,6 @@ fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettin
             .map_err(|_| format!("`{text}` is not a percentage"));
     }
     crate::model::duration::parse(text).map(|duration| duration.as_secs_f64()).map_err(|_| {
-        format!(
-            "`{text}` is neither a number, a duration like 5m, a percentage nor a word that {} knows",
-            indicator.name()
-        )
+        format!("`{text}` is neither a number, a duration like 5m, a percentage nor a value of {}", indicator.name())
     })
 }

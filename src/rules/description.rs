@@ -1,6 +1,4 @@
-//! What a rule in force says, for those who say it in another language.
-//!
-//! Numbers instead of words and multiples of settings, windows instead of places in a table. Refuses to judge.
+//! Compiled rules in a form that can be exported to other languages: thresholds as numbers, windows spelled out.
 
 use std::time::Duration;
 
@@ -12,50 +10,50 @@ use super::row::ForEach;
 use super::thresholds::Comparison;
 use crate::model::Level;
 
-/// What a rule compares with its thresholds.
+/// The value that a rule compares with its thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Measure {
-    /// The value as it is.
+    /// The current value.
     Now(Indicator),
-    /// By how much a counter rose within the time; of `status`, how often it changed.
+    /// The increase of a counter over the window; of `status`, the number of its changes.
     Increase(Indicator, Duration),
-    /// By how much a counter rose within the time, per second.
+    /// The increase of a counter over the window, per second.
     Rate(Indicator, Duration),
-    /// The average within the time.
+    /// The average over the window.
     Average(Indicator, Duration),
-    /// The increase of the first by the increase of the second within the time, given so many of the second.
+    /// The ratio of the increases of two counters over the window, if the second increased by at least this much.
     Ratio(Indicator, Indicator, Duration, f64),
 }
 
-/// A rule in force.
+/// A loaded rule.
 #[derive(Clone, Debug)]
 pub struct Description<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it is judged for.
+    /// The kind of subject that it is evaluated for.
     pub for_each: ForEach,
-    /// What it compares.
+    /// The value that it compares.
     pub value: Measure,
-    /// How.
+    /// How it compares.
     pub when: Comparison,
-    /// The threshold of each level, the mildest first; seconds for times, codes for words.
+    /// The threshold of each level, the lowest level first; durations in seconds, status names as codes.
     pub levels: Vec<(Level, f64)>,
-    /// The threshold of its hysteresis.
+    /// The threshold of `clear_below` or `clear_above`.
     pub clear: Option<f64>,
     /// How long it must hold before it fires.
     pub hold: Duration,
-    /// How long it must be fine before it resolves.
+    /// How long it must be clear before it resolves.
     pub clear_after: Duration,
-    /// Which subjects it is judged for.
+    /// Which subjects it is evaluated for.
     pub filter: Option<&'a Where>,
-    /// What is the matter, as a template.
+    /// The template of the summary.
     pub summary: String,
-    /// What to do about it, as a template.
+    /// The template of the action.
     pub action: String,
 }
 
 impl RuleSet {
-    /// The rules in force, in their order.
+    /// The loaded rules, in order.
     pub fn descriptions(&self) -> impl Iterator<Item = Description<'_>> {
         self.rules.iter().map(|rule| {
             let track = |place: usize| {

@@ -1,34 +1,34 @@
-//! One subject held against the rules that concern it.
+//! Evaluates the rules for one subject.
 
 use std::sync::Arc;
 
 use super::compile::{Expr, Rule};
 use super::indicators::{Indicator, Indicators};
-use super::outcome::{Marks, rule_id, since, verdict};
-use super::reevaluation::{next_look, next_threshold};
+use super::outcome::{Marks, outcome_of, rule_id, since};
+use super::reevaluation::{next_evaluation, next_threshold};
 use super::row::{CounterValue, ForEach, Reading, Windowed};
 use super::thresholds::Comparison;
 use super::window::{Track, Tracks};
-use super::{Rules, grown};
+use super::{Rules, entry_of};
 use crate::model::sidecar_part::SidecarPart;
 use crate::model::{Agent, AgentStatus, Deadlines, Ending, Finding, Removal, Removed, RuleId, Snapshot, Subject, Time};
 
-/// What an agent was when rules were last evaluated for it, to find what changed since.
+/// An agent as of its last evaluation, for detecting what changed since.
 #[derive(Clone, Debug)]
 pub(super) struct EvaluatedState {
-    standing: RuleScope,
+    scope: RuleScope,
     /// [`super::row::IndicatorRow::basis`] of each indicator that a rule reads, in the order of [`super::RuleSet::read`].
     bases: Box<[u64]>,
 }
 
-/// What decides which rules are about an agent, and whether they are: when it changes, all are evaluated.
+/// What decides whether a rule applies to an agent: if any of it changes, all rules are evaluated.
 #[derive(Clone, Debug, PartialEq)]
 struct RuleScope {
     status: Option<AgentStatus>,
     ended: bool,
     stale: bool,
-    /// Until the first word after a restart the agent is only remembered.
-    is_heard: bool,
+    /// Whether it was reported since our start; before that, only its saved state is known.
+    is_reported: bool,
     agent_type: Option<Arc<str>>,
 }
 
@@ -38,9 +38,10 @@ impl RuleScope {
             (Some(known), Some(new)) => Arc::ptr_eq(known, new) || known == new,
             (known, new) => known.is_none() && new.is_none(),
         };
-        let heard = agent.last_seen >= fleet.started_at;
+        let is_reported = agent.last_seen >= fleet.started_at;
         same_type
-            && (self.status, self.ended, self.stale, self.is_heard) == (agent.status, agent.ended, agent.stale, heard)
+            && (self.status, self.ended, self.stale, self.is_reported)
+                == (agent.status, agent.ended, agent.stale, is_reported)
     }
 
     fn of(agent: &Agent, fleet: &Snapshot) -> Self {
@@ -48,17 +49,17 @@ impl RuleScope {
             status: agent.status,
             ended: agent.ended,
             stale: agent.stale,
-            is_heard: agent.last_seen >= fleet.started_at,
+            is_reported: agent.last_seen >= fleet.started_at,
             agent_type: agent.agent_type.clone(),
         }
     }
 }
 
-/// What of `agent` differs from what was `seen`, which is brought up to date; all of one that was not seen before.
+/// The indicators of `agent` that changed since it was last `seen`, which is updated; all of them at the first time.
 fn changed(seen: &mut Option<EvaluatedState>, read: &[Indicator], agent: &Agent, fleet: &Snapshot) -> Indicators {
     let bases = read.iter().map(|indicator| indicator.row().basis(agent, fleet));
     let Some(seen) = seen.as_mut().filter(|seen| seen.bases.len() == read.len()) else {
-        *seen = Some(EvaluatedState { standing: RuleScope::of(agent, fleet), bases: bases.collect() });
+        *seen = Some(EvaluatedState { scope: RuleScope::of(agent, fleet), bases: bases.collect() });
         return Indicators::ALL;
     };
     let mut changed = Indicators::NONE;
@@ -67,23 +68,23 @@ fn changed(seen: &mut Option<EvaluatedState>, read: &[Indicator], agent: &Agent,
             changed.insert(*indicator);
         }
     }
-    if seen.standing.is_of(agent, fleet) {
+    if seen.scope.is_of(agent, fleet) {
         return changed;
     }
-    seen.standing = RuleScope::of(agent, fleet);
+    seen.scope = RuleScope::of(agent, fleet);
     Indicators::ALL
 }
 
 impl Rules {
-    /// Brings the windows of an agent up to date with `changed`. `in_full` says that all of a new agent's life was seen, so
-    /// that what it began with is known.
+    /// Updates the windows of an agent for the indicators in `changed`. `in_full` says that a new agent was observed from the
+    /// start, so that its first values are increases.
     pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Indicators, in_full: bool) {
         if self.set.tracks.is_empty() {
             return;
         }
         let Some(agent) = fleet.agents.get(slot) else { return };
-        let memory = grown(&mut self.agents, slot);
-        let tracks = memory.tracks.get_or_insert_with(|| self.set.tracks.iter().map(Track::new).collect());
+        let state = entry_of(&mut self.agents, slot);
+        let tracks = state.tracks.get_or_insert_with(|| self.set.tracks.iter().map(Track::new).collect());
         let is_new = in_full && agent.first_seen >= fleet.started_at;
         let mut changed_any = false;
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
@@ -99,18 +100,18 @@ impl Rules {
                 },
             };
             if let Some(value) = value {
-                // What was counted here is an increase; what it was said to have counted before is history.
+                // A counter that was accumulated here counts in full; one that was reported starts at its first value.
                 changed_any |= track.observe(now, value, in_full && is_from_zero, is_new);
             }
         }
-        if changed_any && !std::mem::replace(&mut memory.unsaved, true) {
+        if changed_any && !std::mem::replace(&mut state.unsaved, true) {
             self.unsaved.push(slot);
         }
     }
 
-    /// Evaluates the rules that read what of the agent in `slot` changed since they were last evaluated for it, and all
-    /// of them when `is_all`.
-    pub(super) fn judge_changed(
+    /// Evaluates the rules that read anything that changed about the agent in `slot` since its last evaluation; all rules if
+    /// `is_all`.
+    pub(super) fn evaluate_changed(
         &mut self,
         now: Time,
         fleet: &Snapshot,
@@ -119,16 +120,16 @@ impl Rules {
         out: &mut Vec<Finding>,
     ) {
         let Some(agent) = fleet.agents.get(slot) else { return };
-        let changed = changed(&mut grown(&mut self.agents, slot).seen, &self.set.read, agent, fleet);
+        let changed = changed(&mut entry_of(&mut self.agents, slot).seen, &self.set.read, agent, fleet);
         let of_the_day = if new_day { self.set.of_the_day } else { Indicators::NONE };
         let changed = if is_all { Indicators::ALL } else { changed.union(of_the_day) };
         if !changed.is_empty() {
-            self.judge_agent(now, fleet, slot, changed, new_day, out);
+            self.evaluate_agent(now, fleet, slot, changed, new_day, out);
         }
     }
 
-    /// Evaluates the rules that read one of `changed` for the agent in `slot`, and schedules its next look.
-    pub(super) fn judge_agent(
+    /// Evaluates the rules that read any of `changed` for the agent in `slot`, and schedules its next evaluation.
+    pub(super) fn evaluate_agent(
         &mut self,
         now: Time,
         fleet: &Snapshot,
@@ -139,38 +140,38 @@ impl Rules {
     ) {
         self.track(now, fleet, slot, changed, true);
         let Some(agent) = fleet.agents.get(slot) else { return };
-        let memory = grown(&mut self.agents, slot);
-        // Of an agent that is silent, or that we only remember, nothing new is known but its silence.
-        let is_silent = agent.stale || agent.last_seen < fleet.started_at;
+        let state = entry_of(&mut self.agents, slot);
+        // Of an agent that is stale, or not reported since our start, nothing is known but that.
+        let is_unreported = agent.stale || agent.last_seen < fleet.started_at;
         let mut due: Option<Time> = None;
         for (place, rule) in self.set.rules.iter().enumerate() {
             let row = rule.indicator.row();
-            if rule.for_each != ForEach::Agent || !rule.reads.intersects(changed) || row.is_of_missing {
+            if rule.for_each != ForEach::Agent || !rule.reads.intersects(changed) || row.is_of_missing_agents {
                 continue;
             }
-            // A new day is known without it.
-            let is_known = row.is_known_of_silent || row.is_of_the_day && new_day;
-            if is_silent && !is_known {
+            // A new day needs no report.
+            let is_known = row.is_known_while_stale || row.is_of_the_day && new_day;
+            if is_unreported && !is_known {
                 continue;
             }
             let id = rule_id(place);
             let reading = match &rule.filter {
-                Some(filter) if !filter.covers(agent) => Reading::Fine,
-                _ => reading(rule, agent, fleet, memory.tracks.as_mut(), now),
+                Some(filter) if !filter.covers(agent) => Reading::NotApplicable,
+                _ => reading(rule, agent, fleet, state.tracks.as_mut(), now),
             };
             let reading = match reading {
-                // What was never known is not absent.
+                // A value that was never known is not absent.
                 Reading::Unknown
                     if rule.thresholds.when == Comparison::Absent
-                        && !memory.known.contains(rule.indicator)
-                        && !memory.marks.has(id) =>
+                        && !state.known.contains(rule.indicator)
+                        && !state.marks.has(id) =>
                 {
-                    Reading::Fine
+                    Reading::NotApplicable
                 }
                 Reading::Value(_) if rule.thresholds.when == Comparison::Absent => {
-                    if !memory.known.contains(rule.indicator) {
-                        memory.known.insert(rule.indicator);
-                        if !std::mem::replace(&mut memory.unsaved, true) {
+                    if !state.known.contains(rule.indicator) {
+                        state.known.insert(rule.indicator);
+                        if !std::mem::replace(&mut state.unsaved, true) {
                             self.unsaved.push(slot);
                         }
                     }
@@ -178,14 +179,14 @@ impl Rules {
                 }
                 _ => reading,
             };
-            let verdict = verdict(rule, reading);
-            let open = memory.marks.has(id) || verdict.level.is_some();
-            if let Some(at) = next_look(rule, agent, fleet, reading, open, memory.tracks.as_ref(), now) {
+            let outcome = outcome_of(rule, reading);
+            let open = state.marks.has(id) || outcome.level.is_some();
+            if let Some(at) = next_evaluation(rule, agent, fleet, reading, open, state.tracks.as_ref(), now) {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
-            let since = since(rule, &verdict, now);
+            let since = since(rule, &outcome, now);
             let subject = || Subject::Agent { project: Arc::clone(&agent.project), name: Arc::clone(&agent.name) };
-            if let Some(mut finding) = verdict.finding(id, since, &mut memory.marks, subject) {
+            if let Some(mut finding) = outcome.finding(id, since, &mut state.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
                 finding.agent_type.clone_from(&agent.agent_type);
                 if new_day && finding.level.is_none() && row.is_of_the_day {
@@ -199,26 +200,26 @@ impl Rules {
         }
     }
 
-    pub(super) fn agent_gone(&mut self, now: Time, removed: &Removed, out: &mut Vec<Finding>) {
-        let memory = std::mem::take(grown(&mut self.agents, removed.slot));
+    pub(super) fn agent_removed(&mut self, now: Time, removed: &Removed, out: &mut Vec<Finding>) {
+        let state = std::mem::take(entry_of(&mut self.agents, removed.slot));
         self.agent_deadlines.cancel(removed.slot);
         let subject = Subject::Agent { project: Arc::clone(&removed.project), name: Arc::clone(&removed.name) };
-        out.extend(memory.marks.iter().map(|rule| gone(rule, subject.clone(), removed.removal, now)));
+        out.extend(state.marks.iter().map(|rule| removal_finding(rule, subject.clone(), removed.removal, now)));
     }
 
-    pub(super) fn component_gone(&mut self, now: Time, removed: &Removed, out: &mut Vec<Finding>) {
-        let marks = std::mem::take(grown(&mut self.components, removed.slot));
+    pub(super) fn component_removed(&mut self, now: Time, removed: &Removed, out: &mut Vec<Finding>) {
+        let marks = std::mem::take(entry_of(&mut self.components, removed.slot));
         let subject = Subject::Component { project: Arc::clone(&removed.project), name: Arc::clone(&removed.name) };
-        out.extend(marks.iter().map(|rule| gone(rule, subject.clone(), removed.removal, now)));
+        out.extend(marks.iter().map(|rule| removal_finding(rule, subject.clone(), removed.removal, now)));
     }
 
-    pub(super) fn judge_component(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+    pub(super) fn evaluate_component(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(component) = fleet.components.get(slot) else { return };
-        let mut subject = SubjectMarks { slot, marks: grown(&mut self.components, slot), deadlines: None };
+        let mut subject = SubjectMarks { slot, marks: entry_of(&mut self.components, slot), deadlines: None };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let Some(read) = rule.reader(ForEach::Component, |row| row.component) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&component.project));
-            let reading = if covered { read(component) } else { Reading::Fine };
+            let reading = if covered { read(component) } else { Reading::NotApplicable };
             out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, || Subject::Component {
                 project: Arc::clone(&component.project),
                 name: Arc::clone(&component.name),
@@ -226,9 +227,9 @@ impl Rules {
         }
     }
 
-    pub(super) fn judge_source(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+    pub(super) fn evaluate_source(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(source) = fleet.sources.get(slot as usize) else { return };
-        let marks = grown(&mut self.sources, slot);
+        let marks = entry_of(&mut self.sources, slot);
         let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.source_deadlines) };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let Some(read) = rule.reader(ForEach::Source, |row| row.source) else { continue };
@@ -238,9 +239,9 @@ impl Rules {
     }
 
     /// Evaluates rules for the part of the sidecar at `slot`.
-    pub(super) fn judge_sidecar_part(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+    pub(super) fn evaluate_sidecar_part(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(part) = fleet.sidecar_parts.get(slot as usize) else { return };
-        let marks = grown(&mut self.sidecar_parts, slot);
+        let marks = entry_of(&mut self.sidecar_parts, slot);
         let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.sidecar_deadlines) };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let reading = match &**part {
@@ -256,35 +257,35 @@ impl Rules {
         }
     }
 
-    pub(super) fn judge_project(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
+    pub(super) fn evaluate_project(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(project) = fleet.projects.get(slot as usize) else { return };
         for place in 0..self.set.rules.len() {
-            self.judge_missing(now, fleet, slot, place, out);
+            self.evaluate_missing(now, fleet, slot, place, out);
             let Some(rule) = self.set.rules.get(place) else { continue };
             let Some(read) = rule.reader(ForEach::Cluster, |row| row.project) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&project.name));
-            let reading = if covered { read(project, now) } else { Reading::Fine };
-            let marks = &mut grown(&mut self.projects, slot).marks;
+            let reading = if covered { read(project, now) } else { Reading::NotApplicable };
+            let marks = &mut entry_of(&mut self.projects, slot).marks;
             let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.project_deadlines) };
             let name = || Subject::Cluster { project: Arc::clone(&project.name) };
             out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, name));
         }
     }
 
-    /// Evaluates the rule at `place`, if it is about agents that are expected and not there, for those of a project.
-    fn judge_missing(&mut self, now: Time, fleet: &Snapshot, slot: u32, place: usize, out: &mut Vec<Finding>) {
+    /// Evaluates the rule at `place`, if it is about missing agents, for those of a project.
+    fn evaluate_missing(&mut self, now: Time, fleet: &Snapshot, slot: u32, place: usize, out: &mut Vec<Finding>) {
         let (Some(project), Some(rule)) = (fleet.projects.get(slot as usize), self.set.rules.get(place)) else {
             return;
         };
-        if rule.for_each != ForEach::Agent || !rule.indicator.row().is_of_missing {
+        if rule.for_each != ForEach::Agent || !rule.indicator.row().is_of_missing_agents {
             return;
         }
         let id = rule_id(place);
-        let known = &mut grown(&mut self.projects, slot).missing;
+        let known = &mut entry_of(&mut self.projects, slot).missing;
         let subject = |name: &Arc<str>| Subject::Agent { project: Arc::clone(&project.name), name: Arc::clone(name) };
         for (name, since) in project.missing.iter() {
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_missing(&project.name, name));
-            let reading = if covered { Reading::since(Some(*since), now) } else { Reading::Fine };
+            let reading = if covered { Reading::since(Some(*since), now) } else { Reading::NotApplicable };
             let found = known.iter().position(|(rule, missing)| *rule == id && missing == name);
             let mut marks = Marks::default();
             marks.set(id, found.is_some());
@@ -303,14 +304,14 @@ impl Rules {
             if !still {
                 let mut marks = Marks::default();
                 marks.set(id, true);
-                out.extend(verdict(rule, Reading::Fine).finding(id, now, &mut marks, || subject(name)));
+                out.extend(outcome_of(rule, Reading::NotApplicable).finding(id, now, &mut marks, || subject(name)));
             }
             still
         });
     }
 }
 
-/// A subject other than an agent: its slot, what is open of it, and the deadlines of its kind.
+/// A subject other than an agent: its slot, its marks, and the deadlines of its kind.
 struct SubjectMarks<'a> {
     slot: u32,
     marks: &'a mut Marks,
@@ -318,7 +319,7 @@ struct SubjectMarks<'a> {
 }
 
 impl SubjectMarks<'_> {
-    /// What `rule` finds in `reading`; a value that grows is looked at again when it reaches its next threshold.
+    /// The finding of `rule` for `reading`; schedules the next evaluation of a growing value at its next threshold.
     fn evaluate(
         &mut self,
         now: Time,
@@ -326,16 +327,16 @@ impl SubjectMarks<'_> {
         reading: Reading,
         subject: impl FnOnce() -> Subject,
     ) -> Option<Finding> {
-        let verdict = verdict(rule, reading);
+        let outcome = outcome_of(rule, reading);
         if let (Some(deadlines), Some(at)) = (&mut self.deadlines, next_threshold(rule, reading, now)) {
             deadlines.schedule(self.slot, at);
         }
-        let since = since(rule, &verdict, now);
-        verdict.finding(id, since, self.marks, subject)
+        let since = since(rule, &outcome, now);
+        outcome.finding(id, since, self.marks, subject)
     }
 }
 
-fn gone(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding {
+fn removal_finding(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding {
     let ending = match removal {
         Removal::Absent => Ending::Removed,
         Removal::Expired => Ending::Forgotten,
@@ -356,7 +357,7 @@ fn gone(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding 
 
 fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tracks>, now: Time) -> Reading {
     let mut tracks: Option<&mut [Track]> = tracks.map(|tracks| &mut **tracks);
-    // A sum that may lack its beginning is enough to raise a level, and not to say that all is well.
+    // An increase over a window that is not fully observed can reach a threshold, but cannot show that none is reached.
     let partial = |value: f64, covered: bool| {
         let fine = rule.thresholds.level_of(value).is_none();
         if fine && !covered { Reading::Unknown } else { Reading::Value(value) }
@@ -365,7 +366,7 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
     match rule.expr {
         Expr::Now => rule.indicator.row().read(agent, fleet, now),
         Expr::Increase(place) | Expr::Rate(place, _) => {
-            let Some(track) = window(&mut tracks, place) else { return Reading::Unknown };
+            let Some(track) = track_at(&mut tracks, place) else { return Reading::Unknown };
             if is_at_most && !track.is_full(now) {
                 return Reading::Unknown;
             }
@@ -373,26 +374,26 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
             let (increase, covered) = (track.increase(now), track.is_covered(now));
             partial(increase / seconds, covered)
         }
-        Expr::Average(place) => match window(&mut tracks, place).and_then(|track| track.average(now)) {
+        Expr::Average(place) => match track_at(&mut tracks, place).and_then(|track| track.average(now)) {
             Some(average) => Reading::Value(average),
             None => Reading::Unknown,
         },
         Expr::Ratio { part, whole, min_samples } => {
             let Some((samples, covered)) =
-                window(&mut tracks, whole).map(|track| (track.increase(now), track.is_covered(now)))
+                track_at(&mut tracks, whole).map(|track| (track.increase(now), track.is_covered(now)))
             else {
                 return Reading::Unknown;
             };
-            let of_them = window(&mut tracks, part).map_or(0.0, |track| track.increase(now));
+            let of_them = track_at(&mut tracks, part).map_or(0.0, |track| track.increase(now));
             if samples < min_samples {
-                // Too few to judge; with none of the bad ones left, there is nothing to hold on to either.
-                return if of_them == 0.0 && covered { Reading::Fine } else { Reading::Unknown };
+                // Too few samples. Without any of the numerator left, an active alert clears as well.
+                return if of_them == 0.0 && covered { Reading::NotApplicable } else { Reading::Unknown };
             }
             partial(of_them / samples, covered)
         }
     }
 }
 
-fn window<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a mut Track> {
+fn track_at<'a>(tracks: &'a mut Option<&mut [Track]>, place: usize) -> Option<&'a mut Track> {
     tracks.as_mut()?.get_mut(place)
 }

@@ -1,4 +1,4 @@
-//! The rule file as it is written.
+//! The format of rule files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use crate::text::glob::glob;
 use crate::written::document::locate;
 use crate::written::{mistake, yaml};
 
-/// So much of a rule's name or of a mistake is shown, in bytes.
+/// The maximum printed length of a rule's name or an error, in bytes.
 const MAX_SHOWN: usize = 1_000;
 
-/// The one key at the top of a file.
+/// The only top-level key of a file.
 const RULES: &str = "rules";
 
-/// Where the rule `name` is in a file.
+/// The path of the rule `name` in a problem.
 pub(super) fn path_of(name: &str) -> String {
     format!("rule {name}")
 }
 
-/// The rules that a file's `text` says, and what is wrong with it.
+/// The rules in a file's `text`, and its errors.
 pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     let of_file = |message: String| (Vec::new(), vec![Problem::new("", message)]);
     let document = match yaml::parse(text) {
@@ -39,7 +39,7 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     let tree = match &document.value {
         Value::Dict(_, tree) => tree,
         Value::Empty(..) => return Default::default(),
-        _ => return of_file("holds no keys at its top; write `rules:` and a list beneath it".to_owned()),
+        _ => return of_file("expected a mapping at the top level; write `rules:` with a list of rules".to_owned()),
     };
     if let Some(key) = tree.keys().find(|key| *key != RULES) {
         return of_file(format!("{}: {}", clean(key, MAX_SHOWN), mistake::unknown_key(key, &[RULES])));
@@ -65,8 +65,8 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
                 }
                 let key = mistake::key(&path);
                 let colon = if key.is_empty() { "" } else { ": " };
-                let said = mistake::explain(&error.kind, None);
-                let problem = Problem::new(path_of(&name), clean(&format!("{key}{colon}{said}"), MAX_SHOWN));
+                let message = mistake::explain(&error.kind, None);
+                let problem = Problem::new(path_of(&name), clean(&format!("{key}{colon}{message}"), MAX_SHOWN));
                 mistakes.push(Problem { place: place(&path), ..problem });
             }
         }
@@ -74,34 +74,34 @@ pub(super) fn read(text: &str) -> (Vec<RuleEntry>, Vec<Problem>) {
     (entries, mistakes)
 }
 
-/// Eight hex digits that change when the rule is written otherwise, whatever its place in the file, its order of keys
-/// and its comments.
+/// A digest of a rule as written, eight hex digits, which does not depend on its position in the file, the order of its keys
+/// or comments.
 fn version(rule: &Value) -> Arc<str> {
     let written = serde_json::to_vec(rule).unwrap_or_default();
     let digest = ring::digest::digest(&ring::digest::SHA256, &written);
     Arc::from(hex::encode(digest.as_ref().get(..4).unwrap_or_default()))
 }
 
-/// One rule as written; `enabled: false` alone switches a built-in rule off.
+/// One rule as written. `enabled: false` alone disables a built-in rule.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
-    /// Where it stands in its file.
+    /// Its position in the file.
     #[serde(skip)]
     pub place: Option<Position>,
-    /// What tells how it is written from how it was.
+    /// A digest of the rule as written, by which a change of the rule is detected.
     #[serde(skip)]
     pub version: Arc<str>,
     /// Its name, in CamelCase.
     pub name: String,
-    /// Whether it is judged.
+    /// Whether it is evaluated.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// What it is judged for.
+    /// The kind of subject that it is evaluated for.
     pub for_each: Option<ForEach>,
-    /// What it looks at.
+    /// What it reads: an indicator, plain or over time.
     pub signal: Option<IndicatorExpr>,
-    /// How the value is held against the levels.
+    /// How the value is compared with the levels.
     pub when: Option<Comparison>,
     /// The threshold of each level.
     #[serde(default)]
@@ -109,34 +109,34 @@ pub struct RuleEntry {
     /// How long it must hold before it fires.
     #[serde(default, rename = "for", with = "crate::model::duration::option")]
     pub hold: Option<Duration>,
-    /// For `at_least`: once firing, it is fine only below this.
+    /// For `at_least`: an active alert clears only below this value.
     pub clear_below: Option<Threshold>,
-    /// For `at_most`: once firing, it is fine only above this.
+    /// For `at_most`: an active alert clears only above this value.
     pub clear_above: Option<Threshold>,
-    /// How long it must be fine before it resolves.
+    /// How long it must be clear before it resolves.
     #[serde(default, with = "crate::model::duration::option")]
     pub clear_after: Option<Duration>,
-    /// The same alert tells the same receiver at most once in this time.
+    /// The minimum time between two notifications of the same alert to the same receiver.
     #[serde(default, with = "crate::model::duration::option")]
     pub cooldown: Option<Duration>,
-    /// When it is said again while it lasts; null for never.
+    /// How often a firing alert is repeated; null for never.
     #[serde(default, deserialize_with = "nullable")]
     pub repeat: Repeat,
-    /// When it counts as coming and going; null for never.
+    /// When the alert is flapping; null for never.
     #[serde(default)]
     pub flap: FlapEntry,
-    /// When nobody wants to be told of it.
+    /// Times at which it is not notified.
     #[serde(default)]
     pub quiet_hours: Vec<QuietHours>,
-    /// Which subjects it is judged for.
+    /// Which subjects it is evaluated for.
     pub r#where: Option<Where>,
-    /// What is the matter, as a template.
+    /// The template of the summary.
     pub summary: Option<String>,
-    /// What to do about it, as a template.
+    /// The template of the action.
     pub action: Option<String>,
 }
 
-/// When an alert is said again: by default, never, or after a time.
+/// The interval at which a firing alert is repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repeat {
     /// Not given.
@@ -144,7 +144,7 @@ pub enum Repeat {
     Default,
     /// Null.
     Never,
-    /// After this time.
+    /// This interval.
     Every(Duration),
 }
 
@@ -152,7 +152,7 @@ fn nullable<'de, D: Deserializer<'de>>(input: D) -> Result<Repeat, D::Error> {
     Ok(crate::model::duration::option::deserialize(input)?.map_or(Repeat::Never, Repeat::Every))
 }
 
-/// When an alert counts as coming and going; null is never.
+/// Flap detection; null disables it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlapEntry(pub Option<Flap>);
 
@@ -186,16 +186,16 @@ impl<'de> Deserialize<'de> for FlapEntry {
     }
 }
 
-/// A signal as it is, or taken over time.
+/// An indicator, plain or over time.
 #[derive(Clone, Debug)]
 pub enum IndicatorExpr {
-    /// As it is.
+    /// The current value.
     Now(Indicator),
-    /// Taken over time.
+    /// A value computed over a window.
     Over(OverTime),
 }
 
-/// By hand, since serde says of neither form what is wrong with it.
+/// Not an untagged enum, since serde would report no specific error for either form.
 impl<'de> Deserialize<'de> for IndicatorExpr {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         input.deserialize_any(IndicatorExprVisitor)
@@ -208,13 +208,13 @@ impl<'de> Visitor<'de> for IndicatorExprVisitor {
     type Value = IndicatorExpr;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("a signal like idle_seconds, or one taken over time like {increase_of: restarts, over: 1h}")
+        out.write_str("a signal like idle_seconds, or one over time like {increase_of: restarts, over: 1h}")
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<IndicatorExpr, E> {
         Indicator::parse(word).map(IndicatorExpr::Now).ok_or_else(|| {
             let words: Vec<&str> = Indicator::ALL.iter().map(|indicator| indicator.name()).collect();
-            E::custom(format!("`{word}` is no signal; {}", mistake::suggestion(word, &words, "there are")))
+            E::custom(format!("unknown signal `{word}`; {}", mistake::suggestion(word, &words, "there are")))
         })
     }
 
@@ -223,50 +223,50 @@ impl<'de> Visitor<'de> for IndicatorExprVisitor {
     }
 }
 
-/// A signal taken over time; exactly one of the first five is given.
+/// An indicator over time; exactly one of the first five fields is given.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverTime {
-    /// By how much a counter rose.
+    /// The increase of a counter.
     pub increase_of: Option<Indicator>,
-    /// By how much a counter rose, per second.
+    /// The increase of a counter per second.
     pub rate_of: Option<Indicator>,
     /// The average of a gauge.
     pub average_of: Option<Indicator>,
-    /// How often a status changed.
+    /// The number of changes of a status.
     pub changes_of: Option<Indicator>,
-    /// The increase of the first by the increase of the second.
+    /// The ratio of the increases of two counters.
     pub ratio_of: Option<[Indicator; 2]>,
-    /// Over which time.
+    /// The length of the window.
     #[serde(with = "crate::model::duration::option")]
     pub over: Option<Duration>,
-    /// For `ratio_of`: fewer of the second are not judged.
+    /// For `ratio_of`: the minimum increase of the second counter.
     pub min_samples: Option<u64>,
 }
 
-/// A threshold as written: a number, or a duration, a word, a percentage, or a multiple of a setting.
+/// A threshold as written: a number, duration, status name, percentage, or multiple of a setting.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(untagged, expecting = "a threshold is a number, or text like 5m, 90%, failed, 2 * agents.max_idle")]
 pub enum Threshold {
     /// For `absent`.
     Flag(bool),
-    /// As it is.
+    /// A plain number.
     Number(f64),
     /// `5m`, `failed`, `90%`, `2 * agents.max_idle`.
     Text(String),
 }
 
-/// Which subjects a rule is judged for; names are globs.
+/// Which subjects a rule is evaluated for; the patterns are globs.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Where {
-    /// Of this project.
+    /// The project.
     pub project: Option<String>,
-    /// Of this name.
+    /// The agent's name.
     pub agent_name: Option<String>,
-    /// Of this type.
+    /// The agent's type.
     pub r#type: Option<String>,
-    /// In this status.
+    /// The agent's status.
     pub status: Option<String>,
 }
 
@@ -282,13 +282,13 @@ impl Where {
             && fits(&self.status, agent.status.map(|status| status.as_str()))
     }
 
-    /// Whether it covers an agent of which only the name is known.
+    /// Whether it covers a missing agent, of which only the name is known.
     pub(super) fn covers_missing(&self, project: &str, name: &str) -> bool {
         let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, text));
         fits(&self.project, project) && fits(&self.agent_name, name) && fits(&self.r#type, "") && fits(&self.status, "")
     }
 
-    /// Whether it covers whatever of that project has no name of its own here.
+    /// Whether it covers a subject other than an agent in this project.
     pub(super) fn covers_project(&self, project: &str) -> bool {
         self.project.as_ref().is_none_or(|pattern| glob(pattern, project))
     }

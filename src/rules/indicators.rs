@@ -1,25 +1,25 @@
-//! What a rule can read, one row each: the rule file calls it `signal`.
+//! The indicators that rules can read (the key `signal` of a rule file), one table row each.
 //!
-//! A row says the word for it, whose it is, how it is read, what its alerts are about, what time does to it, how it is
-//! written for people and how PromQL says it. Whoever evaluates, compiles, words or exports rules asks the row, and what
-//! changed is found by comparing what the row follows from; so a new row is all that a new indicator needs.
+//! A row has the name, the kinds of subject, how the value is read, the class of its alerts, how time changes the value,
+//! its unit, and its PromQL equivalent. Everything else is derived from the row, including which agents changed, so adding
+//! a row is all that a new indicator needs.
 
 use serde::Deserialize;
 
-use super::row::{CounterValue, ForEach, IndicatorRow, Motion, PromQl, Reading, counter, mix, of_agent, row};
+use super::row::{CounterValue, Drift, ForEach, IndicatorRow, PromQl, Reading, counter, mix, of_agent, row};
 use crate::model::{Agent, AgentStatus, Class, ComponentStatus, Health, Snapshot, SpendKind, Time, Velocity};
 
-/// Makes an enum of the indicators, with a row for each.
+/// Declares the enum of the indicators and the table of their rows.
 macro_rules! indicators {
     ($($(#[$doc:meta])* $variant:ident = $name:literal: $row:expr;)*) => {
-        /// Something about a subject that has a value, which a rule can read.
+        /// A value of a subject that a rule can read.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
         pub enum Indicator {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
         }
 
         impl Indicator {
-            /// All of them, in the order of the table.
+            /// All indicators, in table order.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
         }
 
@@ -28,13 +28,13 @@ macro_rules! indicators {
 }
 
 indicators! {
-    /// Seconds since the agent's last activity. Whoever promises no rhythm is looked at whenever heard.
-    IdleSeconds = "idle_seconds": of_agent(idle_seconds).grows().depends_on(heard_without_rhythm)
+    /// Seconds since the agent's last activity. An agent without a `ttl` is evaluated at each report.
+    IdleSeconds = "idle_seconds": of_agent(idle_seconds).grows().depends_on(last_seen_without_ttl)
         .promql(PromQl::UnlessDone("orchestrator_agent_idle_time_seconds"));
-    /// Seconds since the agent was last heard, once its promised rhythm is over.
-    StaleSeconds = "stale_seconds": of_agent(stale_seconds).grows().known_of_silent().class(Class::AgentStale)
+    /// Seconds since the agent was last seen, once it is stale.
+    StaleSeconds = "stale_seconds": of_agent(stale_seconds).grows().known_while_stale().class(Class::AgentStale)
         .promql(PromQl::SilentSince("orchestrator_agent_up"));
-    /// Restarts of the agent. Those that a new agent comes with are news.
+    /// Restarts of the agent. Those that a new agent reports at first count as an increase.
     Restarts = "restarts": counter(|agent, fleet| {
         let CounterValue { value, is_from_zero } = CounterValue::by(&agent.restarts);
         CounterValue { value, is_from_zero: is_from_zero || agent.first_seen >= fleet.started_at }
@@ -46,13 +46,13 @@ indicators! {
         .promql(PromQl::Words("orchestrator_agent_status", "status"));
     /// Seconds that the open task has taken while starting or running.
     TaskSeconds = "task_seconds": of_agent(task_seconds).grows()
-        .promql(PromQl::Unavailable("no metric says when a task began"));
+        .promql(PromQl::Unavailable("no metric exposes when a task began"));
     /// Progress of the task, 0 to 1.
     Progress = "progress": of_agent(|agent, _, _| Reading::of(agent.progress)).ratio().averaged()
         .promql(PromQl::Family("orchestrator_agent_progress_ratio"));
-    /// Used part of the model's context window, 0 to 1; who ended needs it no more.
+    /// How full the model's context window is, 0 to 1; not applicable once the agent has ended.
     ContextWindowRatio = "context_window_ratio": of_agent(|agent, _, _| {
-        if agent.is_over() { Reading::Fine } else { Reading::of(agent.context_window_ratio) }
+        if agent.is_over() { Reading::NotApplicable } else { Reading::of(agent.context_window_ratio) }
     }).ratio().averaged().promql(PromQl::Family("orchestrator_agent_context_window_ratio"));
     /// Tokens of all types.
     Tokens = "tokens": counter(|agent, _| CounterValue {
@@ -64,36 +64,36 @@ indicators! {
         value: agent.cost_usd.get(),
         is_from_zero: agent.cost_usd.is_accumulated(),
     }).promql(PromQl::Family("orchestrator_agent_cost_usd_total"));
-    /// Used part of the task's token budget.
+    /// The used fraction of the task's token budget.
     TaskBudgetRatio = "task_budget_ratio": of_agent(task_budget_ratio).ratio().averaged()
         .promql(TOKENS_OF_TASK);
-    /// Used part of the day's token budget.
+    /// The used fraction of the day's token budget.
     DayBudgetRatio = "day_budget_ratio": of_agent(day_budget_ratio).ratio().averaged().of_the_day()
         .promql(TOKENS_OF_DAY);
-    /// Used part of the day's cost budget.
+    /// The used fraction of the day's cost budget.
     DayCostRatio = "day_cost_ratio": of_agent(|agent, fleet, _| {
         share(agent.day_cost_usd, fleet.budgets.cost_usd_per_day)
     }).ratio().averaged().of_the_day().promql(COST_OF_DAY);
-    /// Seconds until the day's token budget is used up at the present pace.
+    /// Seconds until the day's token budget is used up at the current rate.
     DayBudgetGoneInSeconds = "day_budget_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.tokens_per_day.map(|budget| budget as f64 - agent.day_tokens as f64);
-        gone_in(agent, SpendKind::Tokens, left, fleet.day_ends, now)
-    }).seconds().of_the_day().fades(Motion::Rises, daily_rate_basis);
-    /// Seconds until the day's cost budget is used up at the present pace.
+        exhausted_in(agent, SpendKind::Tokens, left, fleet.day_ends, now)
+    }).seconds().of_the_day().fades(Drift::Rises, daily_rate_basis);
+    /// Seconds until the day's cost budget is used up at the current rate.
     DayCostGoneInSeconds = "day_cost_gone_in_seconds": of_agent(|agent, fleet, now| {
         let left = fleet.budgets.cost_usd_per_day.map(|budget| budget - agent.day_cost_usd);
-        gone_in(agent, SpendKind::Cost, left, fleet.day_ends, now)
-    }).seconds().of_the_day().fades(Motion::Rises, daily_rate_basis);
-    /// Tokens per minute of the last five minutes, in multiples of the agent's own norm.
-    TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Motion::Falls, rate_basis);
+        exhausted_in(agent, SpendKind::Cost, left, fleet.day_ends, now)
+    }).seconds().of_the_day().fades(Drift::Rises, daily_rate_basis);
+    /// Tokens per minute over the last five minutes, as a multiple of the agent's baseline.
+    TokenVelocityRatio = "token_velocity_ratio": of_agent(token_velocity_ratio).fades(Drift::Falls, rate_basis);
     /// Tokens since the agent's progress, phase or task last changed.
     TokensSinceProgress = "tokens_since_progress": of_agent(tokens_since_progress);
-    /// How often in a row the agent failed with the same error.
+    /// The number of consecutive failures of the agent with the same error.
     SameErrorCount = "same_error_count": of_agent(|agent, _, now| {
         let same = agent.spending.as_ref().and_then(|spending| spending.same_errors(now));
-        same.map_or(Reading::Fine, |count| Reading::Value(f64::from(count)))
-    }).fades(Motion::Falls, |agent| agent.spending.as_ref().map_or(0, |it| it.error_basis()));
-    /// Tokens since the agent said that it does not work.
+        same.map_or(Reading::NotApplicable, |count| Reading::Value(f64::from(count)))
+    }).fades(Drift::Falls, |agent| agent.spending.as_ref().map_or(0, |it| it.error_basis()));
+    /// Tokens since the agent's status says that it is not working.
     IdleSpendingTokens = "idle_spending_tokens": of_agent(idle_spending_tokens);
     /// Requests to a model.
     Requests = "requests": counter(|agent, _| CounterValue::by(&agent.requests))
@@ -101,24 +101,24 @@ indicators! {
     /// Requests that ended in an error.
     RequestErrors = "request_errors": counter(|agent, _| CounterValue::by(&agent.request_errors))
         .promql(PromQl::Family("orchestrator_agent_request_errors_total"));
-    /// Requests refused for a rate limit.
+    /// Rate-limited requests.
     RateLimitHits = "rate_limit_hits": counter(|agent, _| CounterValue::by(&agent.rate_limit_hits)).class(Class::AgentLimited)
         .promql(PromQl::Family("orchestrator_agent_rate_limit_hits_total"));
-    /// Requests sent again.
+    /// Requests that were retried.
     Retries = "retries": counter(|agent, _| CounterValue::by(&agent.retries))
         .promql(PromQl::Family("orchestrator_agent_retries_total"));
-    /// Agents down: in a project a number, of one agent 0 or 1.
-    AgentsDown = "agents_down": of_agent(|agent, _, _| flag(agent.is_down())).class(Class::AgentDown).known_of_silent()
+    /// Agents that are down: the number of a project, 0 or 1 of one agent.
+    AgentsDown = "agents_down": of_agent(|agent, _, _| flag(agent.is_down())).class(Class::AgentDown).known_while_stale()
         .of_project(Class::AgentsDown, |project, _| Reading::Value(f64::from(project.down)))
         .promql(PromQl::Below("orchestrator_agent_up", "orchestrator_agent_expected"));
-    /// Agents that a rate limit holds up: in a project a number, of one agent 0 or 1.
+    /// Rate-limited agents: the number of a project, 0 or 1 of one agent.
     AgentsLimited = "agents_limited": of_agent(|agent, _, _| flag(agent.limited.is_some())).class(Class::AgentLimited)
         .of_project(Class::AgentsLimited, |project, _| Reading::Value(f64::from(project.limited)))
         .promql(PromQl::Flag("orchestrator_agent_limited"));
-    /// Seconds for which an expected agent, or enough of them, is missing.
-    AgentsMissing = "agents_missing": row().of_missing().grows()
+    /// Seconds for which an expected agent, or the expected number of agents, has been missing.
+    AgentsMissing = "agents_missing": row().of_missing_agents().grows()
         .of_project(Class::Other, |project, now| Reading::since(project.too_small_since, now))
-        .promql(PromQl::Unavailable("no metric says who is expected and was never seen"));
+        .promql(PromQl::Unavailable("no metric exposes expected agents that were never seen"));
     /// A component's status.
     ComponentStatus = "component_status": row().of_component(|it| Reading::Value(f64::from(it.status as u8)))
         .words(|| ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec())
@@ -132,24 +132,24 @@ indicators! {
     SourceFailingSeconds = "source_failing_seconds": row().grows()
         .of_source(|source, now| Reading::since(source.failing_since, now))
         .promql(PromQl::SourceDown("lookout_source_up"));
-    /// Seconds for which a receiver has taken no message.
+    /// Seconds for which all deliveries to a receiver have failed.
     ReceiverFailingSeconds = "receiver_failing_seconds": row().grows()
         .of_receiver(|receiver, now| Reading::since(receiver.failing_since, now))
-        .promql(PromQl::Unavailable("no metric says since when a receiver fails"));
-    /// Age in seconds of the oldest alert that a receiver is owed.
+        .promql(PromQl::Unavailable("no metric exposes since when a receiver has failed"));
+    /// Age in seconds of the oldest alert that is not delivered to a receiver.
     UndeliveredSeconds = "undelivered_seconds": row().grows()
         .of_receiver(|receiver, now| Reading::since(receiver.oldest_undelivered, now))
         .promql(PromQl::OfSidecar("lookout_outbox_oldest_age_seconds"));
-    /// Alerts that a receiver refused for good since it last took one.
+    /// Alerts dead-lettered by a receiver since its last successful delivery.
     GivenUp = "given_up": row().of_receiver(|receiver, _| Reading::Value(f64::from(receiver.given_up)))
-        .promql(PromQl::Unavailable("no metric says what was given up since a receiver last took one"));
-    /// Seconds by which alerts are judged too late.
+        .promql(PromQl::Unavailable("no metric exposes alerts dead-lettered since the last delivery"));
+    /// Seconds by which rules are evaluated late.
     LagSeconds = "lag_seconds": row().seconds().of_sidecar(|sidecar, _| Reading::Value(sidecar.lag_seconds))
         .promql(PromQl::OfSidecar("lookout_engine_lag_seconds"));
-    /// Seconds for which the store could not be written.
+    /// Seconds for which the store has not been writable.
     StoreFailingSeconds = "store_failing_seconds": row().grows()
         .of_sidecar(|sidecar, now| Reading::since(sidecar.store_failing_since, now))
-        .promql(PromQl::Unavailable("no metric says since when the store fails"));
+        .promql(PromQl::Unavailable("no metric exposes since when the store has failed"));
 }
 
 impl Indicator {
@@ -158,27 +158,27 @@ impl Indicator {
         &TABLE[self as usize]
     }
 
-    /// The word for it, as a rule file has it.
+    /// Its name in rule files.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// What rules that read it can be evaluated for.
+    /// The kinds of subject that rules reading it can be evaluated for.
     pub fn for_each(self) -> Vec<ForEach> {
         self.row().subjects()
     }
 
-    /// How PromQL says it.
+    /// Its PromQL equivalent.
     pub fn promql(self) -> PromQl {
         self.row().promql
     }
 
-    /// The words that thresholds of it may be written with, each with its place as the value.
+    /// The status names that its thresholds may be written with; the value is the index.
     pub fn words(self) -> Vec<&'static str> {
         self.row().words.map(|words| words()).unwrap_or_default()
     }
 
-    /// The one that `word` names.
+    /// The indicator with this name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|indicator| indicator.name() == word)
     }
@@ -198,34 +198,34 @@ fn flag(is_set: bool) -> Reading {
 fn idle_seconds(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
     match agent.idle_seconds(now) {
         Some(seconds) => Reading::Value(seconds),
-        None if agent.last_activity.is_some() => Reading::Fine,
+        None if agent.last_activity.is_some() => Reading::NotApplicable,
         None => Reading::Unknown,
     }
 }
 
-/// When an agent was last heard that promises no rhythm.
-fn heard_without_rhythm(agent: &Agent) -> u64 {
+/// When an agent without a `ttl` was last seen.
+fn last_seen_without_ttl(agent: &Agent) -> u64 {
     if agent.ttl.is_none() { agent.last_seen.as_millis().unsigned_abs() } else { 0 }
 }
 
 fn stale_seconds(agent: &Agent, fleet: &Snapshot, now: Time) -> Reading {
-    let heard = agent.last_seen.max(fleet.started_at);
-    // Who ended or was stopped on purpose has nothing more to say.
+    let last_seen = agent.last_seen.max(fleet.started_at);
+    // An agent that has ended or is paused is not expected to report.
     let is_done = agent.is_over() || agent.status == Some(AgentStatus::Paused);
-    if agent.stale && !is_done { Reading::Value(now.seconds_since(heard)) } else { Reading::Fine }
+    if agent.stale && !is_done { Reading::Value(now.seconds_since(last_seen)) } else { Reading::NotApplicable }
 }
 
 fn task_seconds(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
     match &agent.task {
         Some(task) if agent.has_open_task() => Reading::Value(task.worked_at(now).as_secs_f64()),
-        _ => Reading::Fine,
+        _ => Reading::NotApplicable,
     }
 }
 
 fn share(used: f64, budget: Option<f64>) -> Reading {
     match budget {
         Some(budget) if budget > 0.0 => Reading::Value(used / budget),
-        _ => Reading::Fine,
+        _ => Reading::NotApplicable,
     }
 }
 
@@ -234,13 +234,13 @@ fn task_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
         Some(task) if agent.has_open_task() => {
             share(task.tokens as f64, fleet.budgets.tokens_per_task.map(|budget| budget as f64))
         }
-        _ => Reading::Fine,
+        _ => Reading::NotApplicable,
     }
 }
 
 fn day_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
     if agent.total_tokens().is_none() {
-        return Reading::Fine;
+        return Reading::NotApplicable;
     }
     share(agent.day_tokens as f64, fleet.budgets.tokens_per_day.map(|budget| budget as f64))
 }
@@ -248,14 +248,14 @@ fn day_budget_ratio(agent: &Agent, fleet: &Snapshot, _: Time) -> Reading {
 fn token_velocity_ratio(agent: &Agent, _: &Snapshot, now: Time) -> Reading {
     match agent.spending.as_ref().map(|spending| spending.velocity(now)) {
         Some(Velocity::Ratio(ratio)) => Reading::Value(ratio),
-        Some(Velocity::BelowMinimum) => Reading::Fine,
+        Some(Velocity::BelowMinimum) => Reading::NotApplicable,
         Some(Velocity::Unknown) | None => Reading::Unknown,
     }
 }
 
 fn tokens_since_progress(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
     if agent.is_over() {
-        return Reading::Fine;
+        return Reading::NotApplicable;
     }
     let tokens = agent.spending.as_ref().and_then(|spending| spending.since_progress());
     Reading::of(tokens.map(|tokens| tokens as f64))
@@ -263,16 +263,16 @@ fn tokens_since_progress(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
 
 fn idle_spending_tokens(agent: &Agent, _: &Snapshot, _: Time) -> Reading {
     if agent.idle_since().is_none() {
-        return Reading::Fine;
+        return Reading::NotApplicable;
     }
     let tokens = agent.spending.as_ref().and_then(|spending| spending.idle_tokens());
     Reading::of(tokens.map(|tokens| tokens as f64))
 }
 
-/// In how many seconds what is `left` of a day's budget is gone. What lasts until the day turns is fine; what is gone
-/// already can't be foretold any more.
-fn gone_in(agent: &Agent, kind: SpendKind, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
-    let Some(left) = left else { return Reading::Fine };
+/// In how many seconds what is `left` of a day's budget is used up. It is not applicable if it lasts until the end of the
+/// day, and unknown if it is used up already.
+fn exhausted_in(agent: &Agent, kind: SpendKind, left: Option<f64>, day_ends: Time, now: Time) -> Reading {
+    let Some(left) = left else { return Reading::NotApplicable };
     let Some(rate) = agent.spending.as_deref().and_then(|spending| spending.rate(kind, now)) else {
         return Reading::Unknown;
     };
@@ -280,7 +280,7 @@ fn gone_in(agent: &Agent, kind: SpendKind, left: Option<f64>, day_ends: Time, no
         return Reading::Unknown;
     }
     let seconds = left / rate;
-    if seconds < day_ends.seconds_since(now) { Reading::Value(seconds) } else { Reading::Fine }
+    if seconds < day_ends.seconds_since(now) { Reading::Value(seconds) } else { Reading::NotApplicable }
 }
 
 fn rate_basis(agent: &Agent) -> u64 {
@@ -291,7 +291,7 @@ fn daily_rate_basis(agent: &Agent) -> u64 {
     mix(mix(rate_basis(agent), agent.day_tokens), agent.day_cost_usd.to_bits())
 }
 
-/// A set of indicators.
+/// A set of indicators, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Indicators(u64);
 

@@ -1,13 +1,13 @@
-//! From a reading to a finding: which level it reaches, since when, and whether there is anything to say.
+//! Turns a reading into a finding: the level that it reaches, since when, and whether it is reported at all.
 
 use std::time::Duration;
 
 use super::compile::{Expr, MAX_RULES, Rule};
-use super::row::{Motion, Reading};
+use super::row::{Drift, Reading};
 use super::thresholds::Comparison;
 use crate::model::{Finding, Level, RuleId, Subject, Time};
 
-/// Which rules have found something of a subject that is not over.
+/// The rules with an active finding for one subject, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks([u64; MAX_RULES / 64]);
 
@@ -28,14 +28,14 @@ impl Marks {
     }
 }
 
-/// What a reading means under a rule.
+/// The result of evaluating a rule for a reading.
 pub(super) struct RuleOutcome {
     pub(super) level: Option<(Level, f64)>,
     pub(super) cleared: bool,
     value: Option<f64>,
 }
 
-pub(super) fn verdict(rule: &Rule, reading: Reading) -> RuleOutcome {
+pub(super) fn outcome_of(rule: &Rule, reading: Reading) -> RuleOutcome {
     match reading {
         Reading::Value(value) if rule.thresholds.when != Comparison::Absent => {
             let level = rule.thresholds.level_of(value);
@@ -45,12 +45,12 @@ pub(super) fn verdict(rule: &Rule, reading: Reading) -> RuleOutcome {
             RuleOutcome { level: None, cleared: false, value: None }
         }
         Reading::Unknown => RuleOutcome { level: rule.thresholds.lowest(), cleared: false, value: None },
-        Reading::Value(_) | Reading::Fine => RuleOutcome { level: None, cleared: true, value: Some(0.0) },
+        Reading::Value(_) | Reading::NotApplicable => RuleOutcome { level: None, cleared: true, value: Some(0.0) },
     }
 }
 
 impl RuleOutcome {
-    /// The finding, when there is something to say: a level reached, or news of one that was.
+    /// The finding, if a level is reached or was reached before; updates the mark of the rule.
     pub(super) fn finding(
         self,
         rule: RuleId,
@@ -82,10 +82,10 @@ pub(super) fn rule_id(place: usize) -> RuleId {
     RuleId(u16::try_from(place).unwrap_or(u16::MAX))
 }
 
-/// Since when the level found is reached: for values that grow, the moment the mildest threshold was crossed.
-pub(super) fn since(rule: &Rule, verdict: &RuleOutcome, now: Time) -> Time {
-    let is_growing = matches!(rule.expr, Expr::Now) && rule.indicator.row().motion == Motion::Grows;
-    match (verdict.level, verdict.value, rule.thresholds.lowest()) {
+/// Since when a level is reached: of a growing value, since it crossed the lowest threshold.
+pub(super) fn since(rule: &Rule, outcome: &RuleOutcome, now: Time) -> Time {
+    let is_growing = matches!(rule.expr, Expr::Now) && rule.indicator.row().drift == Drift::Grows;
+    match (outcome.level, outcome.value, rule.thresholds.lowest()) {
         (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == Comparison::AtLeast => {
             now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
         }

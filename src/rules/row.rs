@@ -1,20 +1,19 @@
-//! What there is to say of something that a rule can read: the columns of the table in [`super::indicators`].
+//! The columns of the table of indicators in [`super::indicators`].
 
 use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth};
 use crate::model::{Agent, Class, Component, Count, Project, Snapshot, Source, Time};
 
-/// A moment by which whatever fades with time is gone. What grows with time has a different value then for each moment
-/// from which it grows.
+/// A time by which every fading value has disappeared, and at which a growing value differs for each start.
 const FAR_AHEAD: Time = Time::from_millis(253_402_300_799_000);
 
-/// What is known of a value.
+/// The value of an indicator, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Reading {
     /// The value.
     Value(f64),
-    /// It does not apply now, so nothing is wrong: no open task, no budget, not alive.
-    Fine,
-    /// The value is not known now.
+    /// Not applicable now, so the rule is clear: there is no open task, no budget, or the agent has ended.
+    NotApplicable,
+    /// The value is unknown.
     Unknown,
 }
 
@@ -23,28 +22,28 @@ impl Reading {
         value.map_or(Self::Unknown, Self::Value)
     }
 
-    /// Seconds since something began; nothing is wrong when there is no such time.
+    /// Seconds since `began`; not applicable if it is `None`.
     pub(super) fn since(began: Option<Time>, now: Time) -> Self {
-        began.map_or(Self::Fine, |began| Self::Value(now.seconds_since(began)))
+        began.map_or(Self::NotApplicable, |began| Self::Value(now.seconds_since(began)))
     }
 
-    /// A number for each reading.
+    /// The reading as a unique number.
     const fn bits(self) -> u64 {
         match self {
             Self::Value(value) => value.to_bits(),
-            // Two that are no number.
-            Self::Fine => u64::MAX,
+            // Two NaN values.
+            Self::NotApplicable => u64::MAX,
             Self::Unknown => u64::MAX - 1,
         }
     }
 }
 
-/// A cumulative value.
+/// A cumulative value of a counter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CounterValue {
-    /// The value, once it is known.
+    /// The value, if known.
     pub(super) value: Option<f64>,
-    /// Whether it was counted from zero before our eyes, so that its first value is an increase in full.
+    /// Whether it was counted from zero under observation, so that its first value is an increase in full.
     pub(super) is_from_zero: bool,
 }
 
@@ -54,7 +53,7 @@ impl CounterValue {
     }
 }
 
-/// What a rule is evaluated for.
+/// The kind of subject that a rule is evaluated for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForEach {
@@ -66,39 +65,39 @@ pub enum ForEach {
     Source,
     /// Each project.
     Cluster,
-    /// Each receiver of ours.
+    /// Each receiver.
     Receiver,
     /// The sidecar itself.
     Sidecar,
 }
 
-/// What happens to a value while nothing happens.
+/// How time alone changes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Motion {
-    /// It stays as it is.
-    Still,
+pub(super) enum Drift {
+    /// Not at all.
+    None,
     /// It grows by one each second.
     Grows,
-    /// It falls and gets better by that, until it means nothing any more.
+    /// It falls, which is an improvement, until it disappears.
     Falls,
-    /// It rises and gets better by that, until it means nothing any more.
+    /// It rises, which is an improvement, until it disappears.
     Rises,
 }
 
-/// How a value can be taken over a time.
+/// How an indicator can be used over a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Windowed {
     /// Not at all.
     No,
     /// As an average.
     Average,
-    /// As the increase of this counter, which is the value itself.
+    /// As the increase of this counter, which is the indicator itself.
     Increase(fn(&Agent, &Snapshot) -> CounterValue),
     /// As the number of its changes, which this counter counts.
     Changes(fn(&Agent, &Snapshot) -> CounterValue),
 }
 
-/// What a value is a number of.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Count,
@@ -107,7 +106,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// The filter that writes such a value for people.
+    /// The template filter that formats such a value.
     pub(super) const fn filter(self) -> &'static str {
         match self {
             Self::Count => "count",
@@ -117,21 +116,21 @@ impl Unit {
     }
 }
 
-/// How PromQL says the same. Families are named, since those who write the page are of another part; a test holds that
-/// there are such families.
+/// The PromQL equivalent of an indicator. Metric families are given by name, as `metrics` is another module; a test checks
+/// that they exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromQl {
     /// There is no metric for it.
     NoMetric,
-    /// It can't be said, for this reason.
+    /// It cannot be expressed, for this reason.
     Unavailable(&'static str),
-    /// A family with a series for each agent.
+    /// A family with a series per agent.
     Family(&'static str),
-    /// A family with a series for each agent and type, of which the sum is meant.
+    /// A family with a series per agent and type, to be summed.
     ByType(&'static str),
-    /// A family of the agent, unless it ended or was stopped on purpose.
+    /// A family with a series per agent, unless the agent has ended or is paused.
     UnlessDone(&'static str),
-    /// What was used by what there is, in families with a label `scope` that has this value.
+    /// The ratio of two families, with this value of the label `scope`.
     Share {
         /// The family of what was used.
         used: &'static str,
@@ -140,59 +139,60 @@ pub enum PromQl {
         /// The scope.
         scope: &'static str,
     },
-    /// A family with a series for each word, in this label.
+    /// A family with a series per status, in this label.
     Words(&'static str, &'static str),
     /// A family of the sidecar itself.
     OfSidecar(&'static str),
-    /// Since when this family of sources is zero.
+    /// How long this family of sources has been zero.
     SourceDown(&'static str),
-    /// Since when this family of agents is zero, unless the agent ended or was stopped on purpose.
+    /// How long this family of agents has been zero, unless the agent has ended or is paused.
     SilentSince(&'static str),
-    /// Agents of which the first family is below the second.
+    /// Agents for which the first family is below the second.
     Below(&'static str, &'static str),
-    /// Agents of which this family is one: one agent has the value, a project their number.
+    /// Agents for which this family is 1: the value of an agent, the count of a project.
     Flag(&'static str),
 }
 
 type OfAgent = fn(&Agent, &Snapshot, Time) -> Reading;
 type OfProject = fn(&Project, Time) -> Reading;
 
-/// One thing that a rule can read. Each reader is of one kind of subject; a rule is evaluated for those that have one.
+/// One indicator. There is a reader per kind of subject; rules can be evaluated for the kinds that have one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IndicatorRow {
-    /// The word for it in a rule file.
+    /// Its name in rule files.
     pub(super) name: &'static str,
     pub(super) agent: Option<OfAgent>,
-    /// Whether it is of agents that are expected and not there; their project knows of them.
-    pub(super) is_of_missing: bool,
+    /// Whether it is about missing agents, which only their project knows.
+    pub(super) is_of_missing_agents: bool,
     pub(super) component: Option<fn(&Component) -> Reading>,
     pub(super) source: Option<fn(&Source, Time) -> Reading>,
     pub(super) project: Option<OfProject>,
     pub(super) receiver: Option<fn(&ReceiverHealth, Time) -> Reading>,
     pub(super) sidecar: Option<fn(&SidecarHealth, Time) -> Reading>,
-    /// What an agent's and a project's alert is about.
+    /// The class of alerts about an agent.
     agent_class: Class,
+    /// The class of alerts about a project.
     project_class: Class,
-    pub(super) motion: Motion,
-    /// What of an agent the value depends on beside what it is in the end.
+    pub(super) drift: Drift,
+    /// Further state of an agent that the value depends on, as a number that changes with it.
     depends_on: Option<fn(&Agent) -> u64>,
     pub(super) windowed: Windowed,
-    /// Whether it is about the use of one day, and so over when that is.
+    /// Whether it is about daily usage, which is reset at the end of the day.
     pub(super) is_of_the_day: bool,
-    /// Whether it is known of an agent that is silent.
-    pub(super) is_known_of_silent: bool,
+    /// Whether it is known while the agent is stale.
+    pub(super) is_known_while_stale: bool,
     pub(super) unit: Unit,
-    /// The words that thresholds may be written with, each with its place as the value.
+    /// The status names that thresholds may be written with; the value is the index.
     pub(super) words: Option<fn() -> Vec<&'static str>>,
     pub(super) promql: PromQl,
 }
 
-/// A row that says nothing yet; the table puts in its name.
+/// An empty row; the table sets its name.
 pub(super) const fn row() -> IndicatorRow {
     IndicatorRow {
         name: "",
         agent: None,
-        is_of_missing: false,
+        is_of_missing_agents: false,
         component: None,
         source: None,
         project: None,
@@ -200,23 +200,23 @@ pub(super) const fn row() -> IndicatorRow {
         sidecar: None,
         agent_class: Class::Agent,
         project_class: Class::Other,
-        motion: Motion::Still,
+        drift: Drift::None,
         depends_on: None,
         windowed: Windowed::No,
         is_of_the_day: false,
-        is_known_of_silent: false,
+        is_known_while_stale: false,
         unit: Unit::Count,
         words: None,
         promql: PromQl::NoMetric,
     }
 }
 
-/// One that is read of agents.
+/// An indicator of agents.
 pub(super) const fn of_agent(read: OfAgent) -> IndicatorRow {
     IndicatorRow { agent: Some(read), ..row() }
 }
 
-/// One that counts for agents, so that its increase can be taken.
+/// A counter of agents.
 pub(super) const fn counter(count: fn(&Agent, &Snapshot) -> CounterValue) -> IndicatorRow {
     IndicatorRow { windowed: Windowed::Increase(count), ..row() }
 }
@@ -226,8 +226,8 @@ impl IndicatorRow {
         Self { name, ..self }
     }
 
-    pub(super) const fn of_missing(self) -> Self {
-        Self { is_of_missing: true, agent_class: Class::Other, ..self }
+    pub(super) const fn of_missing_agents(self) -> Self {
+        Self { is_of_missing_agents: true, agent_class: Class::Other, ..self }
     }
 
     pub(super) const fn of_project(self, class: Class, read: OfProject) -> Self {
@@ -255,12 +255,12 @@ impl IndicatorRow {
     }
 
     pub(super) const fn grows(self) -> Self {
-        Self { motion: Motion::Grows, unit: Unit::Seconds, ..self }
+        Self { drift: Drift::Grows, unit: Unit::Seconds, ..self }
     }
 
-    /// It fades so; what its fading follows from has to be among what it depends on.
-    pub(super) const fn fades(self, motion: Motion, depends_on: fn(&Agent) -> u64) -> Self {
-        Self { motion, depends_on: Some(depends_on), ..self }
+    /// It fades with time; `depends_on` must cover everything that determines how.
+    pub(super) const fn fades(self, drift: Drift, depends_on: fn(&Agent) -> u64) -> Self {
+        Self { drift, depends_on: Some(depends_on), ..self }
     }
 
     pub(super) const fn depends_on(self, depends_on: fn(&Agent) -> u64) -> Self {
@@ -279,8 +279,8 @@ impl IndicatorRow {
         Self { is_of_the_day: true, ..self }
     }
 
-    pub(super) const fn known_of_silent(self) -> Self {
-        Self { is_known_of_silent: true, ..self }
+    pub(super) const fn known_while_stale(self) -> Self {
+        Self { is_known_while_stale: true, ..self }
     }
 
     pub(super) const fn ratio(self) -> Self {
@@ -299,9 +299,9 @@ impl IndicatorRow {
         Self { promql, ..self }
     }
 
-    /// What a rule that reads it can be evaluated for.
+    /// The kinds of subject that a rule reading it can be evaluated for.
     pub(super) fn subjects(&self) -> Vec<ForEach> {
-        let is_of_agents = self.agent.is_some() || self.count().is_some() || self.is_of_missing;
+        let is_of_agents = self.agent.is_some() || self.count().is_some() || self.is_of_missing_agents;
         let subjects = [
             (is_of_agents, ForEach::Agent),
             (self.component.is_some(), ForEach::Component),
@@ -313,7 +313,7 @@ impl IndicatorRow {
         subjects.into_iter().filter_map(|(has_reader, subject)| has_reader.then_some(subject)).collect()
     }
 
-    /// What an alert of it for such a subject is about.
+    /// The class of its alerts for this kind of subject.
     pub(super) const fn class_of(&self, for_each: ForEach) -> Class {
         match for_each {
             ForEach::Agent => self.agent_class,
@@ -326,7 +326,7 @@ impl IndicatorRow {
 
     /// Whether time alone changes its value.
     pub(super) fn is_timed(&self) -> bool {
-        self.motion != Motion::Still
+        self.drift != Drift::None
     }
 
     /// Its value for `agent`.
@@ -334,11 +334,11 @@ impl IndicatorRow {
         match (self.agent, self.windowed) {
             (Some(read), _) => read(agent, fleet, now),
             (None, Windowed::Increase(count)) => Reading::of(count(agent, fleet).value),
-            (None, _) => Reading::Fine,
+            (None, _) => Reading::NotApplicable,
         }
     }
 
-    /// What counts it, or its changes.
+    /// The counter of its value or its changes.
     pub(super) const fn count(&self) -> Option<fn(&Agent, &Snapshot) -> CounterValue> {
         match self.windowed {
             Windowed::Increase(count) | Windowed::Changes(count) => Some(count),
@@ -346,8 +346,7 @@ impl IndicatorRow {
         }
     }
 
-    /// All that its value for `agent` follows from, now and at any time later, in one number: it differs when any one
-    /// of these differs.
+    /// A number that changes whenever the value for `agent`, now or at any later time, may change.
     pub(super) fn basis(&self, agent: &Agent, fleet: &Snapshot) -> u64 {
         let mut basis = self.read(agent, fleet, FAR_AHEAD).bits();
         if let Some(depends_on) = self.depends_on {
@@ -360,7 +359,7 @@ impl IndicatorRow {
     }
 }
 
-/// One number of two: a bijection in each of them, so that a change of one never goes unseen.
+/// Combines two numbers. It is a bijection in each of them, so that a change of one is never missed.
 pub(super) const fn mix(one: u64, other: u64) -> u64 {
     (one.rotate_left(5) ^ other).wrapping_mul(0x517c_c1b7_2722_0a95)
 }

@@ -1,4 +1,4 @@
-//! Rules as written: what is taken, and what is said of each mistake.
+//! Rule files: what is accepted, and the error for each mistake.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn thresholds(with: &str) -> Vec<f64> {
 }
 
 #[test]
-fn the_built_in_rules_are_those_of_the_contract() {
+fn built_in_rules_are_those_of_the_documentation() {
     let set = built_in(settings()).expect("they compile");
     let mut names: Vec<&str> = set.rules.iter().map(super::Rule::name).collect();
     names.sort_unstable();
@@ -83,7 +83,7 @@ fn the_built_in_rules_are_those_of_the_contract() {
 }
 
 #[test]
-fn what_a_rule_does_not_say_has_its_default() {
+fn omitted_keys_have_defaults() {
     let RulePolicy { name, class, lowest, hold, clear_after, cooldown, repeat, flap, quiet, version } = mine("").policy;
     assert_eq!((&*name, class, lowest), ("Mine", Class::Agent, Level::Warning));
     assert_eq!((hold, clear_after, cooldown), (Duration::ZERO, Duration::ZERO, Duration::from_secs(60)));
@@ -99,13 +99,13 @@ fn what_a_rule_does_not_say_has_its_default() {
     let moved = load(moved).expect("a rule").rules.into_iter().find(|rule| rule.name() == "Mine").expect("it is there");
     assert_eq!(moved.policy.version, version, "its place, comments and order of keys are no change");
     assert_eq!(mine("repeat: null").policy.repeat, None);
-    let said = mine("for: 10s\nclear_after: 1m\ncooldown: 0s\nrepeat: 1h").policy;
-    assert_eq!((said.hold.as_secs(), said.clear_after.as_secs(), said.cooldown.as_secs()), (10, 60, 0));
-    assert_eq!(said.repeat, Some(Duration::from_secs(3600)));
+    let given = mine("for: 10s\nclear_after: 1m\ncooldown: 0s\nrepeat: 1h").policy;
+    assert_eq!((given.hold.as_secs(), given.clear_after.as_secs(), given.cooldown.as_secs()), (10, 60, 0));
+    assert_eq!(given.repeat, Some(Duration::from_secs(3600)));
 }
 
 #[test]
-fn thresholds_are_numbers_durations_words_percentages_or_multiples() {
+fn thresholds_are_numbers_durations_statuses_percentages_or_multiples() {
     assert_eq!(
         thresholds("levels: {info: 30, warning: 5m, error: 2 * agents.max_idle, critical: 20 * agents.timeout}"),
         [30.0, 300.0, 600.0, 1200.0]
@@ -125,7 +125,7 @@ fn thresholds_are_numbers_durations_words_percentages_or_multiples() {
 }
 
 #[test]
-fn a_rule_replaces_the_built_in_one_or_switches_it_off() {
+fn a_rule_replaces_or_disables_the_built_in_one() {
     let set = load(&rule("name: AgentIdle\nlevels: {critical: 1m}")).expect("it compiles");
     let idle: Vec<_> = set.rules.iter().filter(|rule| rule.name() == "AgentIdle").collect();
     assert_eq!((idle.len(), idle[0].policy.lowest), (1, Level::Critical));
@@ -136,36 +136,39 @@ fn a_rule_replaces_the_built_in_one_or_switches_it_off() {
     let files: Vec<(String, String)> = later.map(|(name, text)| (name.to_owned(), text)).into();
     let set = RuleSet::load(&files, settings()).expect("they compile");
     let mine: Vec<_> = set.rules.iter().filter(|rule| rule.name() == "Mine").collect();
-    assert_eq!((mine.len(), mine[0].thresholds.levels[1]), (1, Some(2.0)), "the last file counts");
+    assert_eq!((mine.len(), mine[0].thresholds.levels[1]), (1, Some(2.0)), "the last file wins");
 }
 
 #[test]
-fn each_mistake_is_named_with_its_remedy() {
+fn each_error_names_its_fix() {
     for (with, expected) in [
-        ("name: Mine!", "a name has ASCII letters and digits only, as it becomes a label; write it like AgentIdle"),
+        (
+            "name: Mine!",
+            "invalid rule name: it becomes a label value, so use ASCII letters, digits and underscores only, as in AgentIdle",
+        ),
         ("for_each: -", "`for_each` is missing; a rule needs for_each, signal, when and levels"),
         ("signal: -", "`signal` is missing; a rule needs for_each, signal, when and levels"),
         ("when: -", "`when` is missing; a rule needs for_each, signal, when and levels"),
         ("levels: -", "`levels` is missing; a rule needs for_each, signal, when and levels"),
         (
             "for_each: cluster\nsignal: agents_down\nlevels: {warning: 1}\nwhere: {status: idle}",
-            "`where` knows agent_name, type and status only with `for_each: agent`",
+            "`where` takes agent_name, type and status only with `for_each: agent`",
         ),
-        ("repeat: 9s", "`repeat` is shorter than 10s; nobody reads that"),
+        ("repeat: 9s", "`repeat` is shorter than 10s; write at least 10s, or null for never"),
         (
             "for_each: cluster\nsignal: {increase_of: restarts, over: 1h}",
-            "a signal taken over time is judged for agents; write `for_each: agent`",
+            "a signal over time is evaluated for agents only; write `for_each: agent`",
         ),
         (
             "signal: {increase_of: restarts, over: 1h}\nwhen: absent",
-            "`when: absent` looks at a signal as it is, not over time",
+            "`when: absent` takes a plain signal, not one over time",
         ),
-        ("signal: {increase_of: restarts}", "`over` is missing; say over which time, like `over: 10m`"),
+        ("signal: {increase_of: restarts}", "`over` is missing; write the length of the window, like `over: 10m`"),
         ("signal: {increase_of: restarts, over: 8d}", "`over` must be from 1s to 7d"),
         ("signal: {increase_of: restarts, over: 1ms}", "`over` must be from 1s to 7d"),
         (
             "signal: {increase_of: progress, over: 1h}",
-            "`progress` does not count up; take one of restarts, tokens, cost_usd, requests, request_errors, rate_limit_hits, retries",
+            "`progress` is not a counter; use one of restarts, tokens, cost_usd, requests, request_errors, rate_limit_hits, retries",
         ),
         (
             "signal: {average_of: restarts, over: 1h}",
@@ -177,33 +180,36 @@ fn each_mistake_is_named_with_its_remedy() {
             "signal: {increase_of: restarts, rate_of: restarts, over: 1h}",
             "give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of",
         ),
-        ("for_each: component", "`idle_seconds` is judged with `for_each: agent`"),
-        ("signal: cluster_health", "`cluster_health` is judged with `for_each: cluster`"),
-        ("for_each: source\nsignal: agents_down", "`agents_down` is judged with `for_each: agent` or `cluster`"),
+        ("for_each: component", "`idle_seconds` is available with `for_each: agent`"),
+        ("signal: cluster_health", "`cluster_health` is available with `for_each: cluster`"),
+        ("for_each: source\nsignal: agents_down", "`agents_down` is available with `for_each: agent` or `cluster`"),
         ("when: absent", "with `when: absent` write `levels: {warning: true}`"),
         ("when: absent\nlevels: {warning: true, error: true}", "`when: absent` has one level"),
-        ("levels: {warning: 5m, error: 5m}", "levels must rise with severity when `at_least`"),
-        ("when: at_most\nlevels: {warning: 5m, error: 6m}", "levels must fall with severity when `at_most`"),
-        ("when: equals\nlevels: {warning: 5m, error: 5m}", "two levels have the same value"),
-        ("clear_below: 6m", "`clear_below` is above the mildest level; put it at or below it"),
-        ("when: at_most\nclear_above: 4m", "`clear_above` is below the mildest level; put it at or above it"),
+        ("levels: {warning: 5m, error: 5m}", "thresholds must increase with severity for `when: at_least`"),
+        (
+            "when: at_most\nlevels: {warning: 5m, error: 6m}",
+            "thresholds must decrease with severity for `when: at_most`",
+        ),
+        ("when: equals\nlevels: {warning: 5m, error: 5m}", "two levels have the same threshold"),
+        ("clear_below: 6m", "`clear_below` is above the lowest threshold; set it to that or less"),
+        ("when: at_most\nclear_above: 4m", "`clear_above` is below the highest threshold; set it to that or more"),
         ("clear_above: 6m", "`clear_below` goes with `at_least`, `clear_above` with `at_most`"),
         (
             "clear_below: soon",
-            "clear_below: `soon` is neither a number, a duration like 5m, a percentage nor a word that idle_seconds knows",
+            "clear_below: `soon` is neither a number, a duration like 5m, a percentage nor a value of idle_seconds",
         ),
         ("levels: {warning: true}", "levels.warning: `true` is not a threshold; write a number"),
-        ("levels: {warning: inf * agents.max_idle}", "levels.warning: inf is not a number to compare with"),
-        ("levels: {warning: nan%}", "levels.warning: NaN is not a number to compare with"),
+        ("levels: {warning: inf * agents.max_idle}", "levels.warning: inf is not a finite number"),
+        ("levels: {warning: nan%}", "levels.warning: NaN is not a finite number"),
         (
             "levels: {warning: 2 * agents.idle}",
-            "levels.warning: `agents.idle` is no setting to multiply; take agents.max_idle or agents.timeout",
+            "levels.warning: unknown setting `agents.idle`; use agents.max_idle or agents.timeout",
         ),
         ("levels: {warning: two * agents.max_idle}", "levels.warning: `two` is not a number"),
         ("levels: {warning: many%}", "levels.warning: `many%` is not a percentage"),
         (
             "signal: status\nwhen: equals\nlevels: {error: dead}",
-            "levels.error: `dead` is neither a number, a duration like 5m, a percentage nor a word that status knows",
+            "levels.error: `dead` is neither a number, a duration like 5m, a percentage nor a value of status",
         ),
     ] {
         let name = if with.starts_with("name") { "Mine!" } else { "Mine" };
@@ -212,10 +218,10 @@ fn each_mistake_is_named_with_its_remedy() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
+fn all_errors_are_reported_at_once_and_duplicate_names_are_errors() {
     let errors = load("rules: [{name: A}, {name: B}, {name: A, enabled: false}]").expect_err("they are wrong");
     let expected = [
-        "team.yaml: rule A: the name is given twice in this file; rename one",
+        "team.yaml: rule A: duplicate rule name in this file; rename one",
         "team.yaml: rule B: `for_each` is missing; a rule needs for_each, signal, when and levels",
     ];
     assert_eq!(errors, expected);
@@ -225,11 +231,11 @@ fn all_mistakes_are_told_at_once_and_twice_the_same_name_is_one() {
         })
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
-    assert_eq!(errors, ["rules: 329 rules are too many; 256 are the most"]);
+    assert_eq!(errors, ["rules: 329 rules exceed the limit of 256; remove or disable some"]);
 }
 
 #[test]
-fn each_mistake_has_its_place() {
+fn each_error_has_its_position() {
     let text =
         "rules:\n- name: A\n  for_each: agent\n- name: B\n  when: atleast\n- name: A\n  enabled: false\n- name: C\n";
     let problems = RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings()).expect_err("they are wrong");
@@ -241,9 +247,9 @@ fn each_mistake_has_its_place() {
 }
 
 #[test]
-fn a_word_that_is_not_known_is_named_with_what_would_do() {
+fn unknown_words_are_named_with_a_suggestion() {
     for (with, expected) in [
-        ("signal: idle_second", "signal: `idle_second` is no signal; did you mean `idle_seconds`?"),
+        ("signal: idle_second", "signal: unknown signal `idle_second`; did you mean `idle_seconds`?"),
         ("signal: {increase_off: restarts, over: 1h}", "signal.increase_off: unknown key; did you mean `increase_of`?"),
         ("level: {warning: 5m}", "level: unknown key; did you mean `levels`?"),
         ("levels: {wrong: 5m}", "levels.wrong: `wrong` is unknown; did you mean `warning`?"),
@@ -258,7 +264,7 @@ fn a_word_that_is_not_known_is_named_with_what_would_do() {
         assert_eq!(problem(with), format!("team.yaml: rule Mine: {expected}"), "{with}");
     }
     for (text, expected) in [
-        ("[1]", "holds no keys at its top; write `rules:` and a list beneath it"),
+        ("[1]", "expected a mapping at the top level; write `rules:` with a list of rules"),
         ("rule: []", "rule: unknown key; did you mean `rules`?"),
         ("rules: {a: b}", "rules: expected a list of rules, like `- name: AgentIdle`"),
         ("rules: [{nam: X}]", "rule #1: nam: unknown key; did you mean `name`?"),
@@ -271,15 +277,18 @@ fn a_word_that_is_not_known_is_named_with_what_would_do() {
         assert_eq!(errors, [format!("team.yaml: {expected}")], "{text}");
     }
     for text in ["", "rules:", "# nothing"] {
-        load(text).expect("nothing is said");
+        load(text).expect("an empty file is valid");
     }
     for text in ["summary: \"{{ agnt }}\"", "action: \"{{ agent\""] {
-        assert!(problem(text).starts_with("team.yaml: rule Mine: "), "a template is tried before it is needed: {text}");
+        assert!(
+            problem(text).starts_with("team.yaml: rule Mine: "),
+            "a template is test-rendered when it is loaded: {text}"
+        );
     }
 }
 
 #[test]
-fn each_signal_has_the_word_of_the_rule_file() {
+fn indicators_have_the_same_name_in_code_and_rule_files() {
     for indicator in Indicator::ALL {
         let read: Indicator = serde_json::from_value(indicator.name().into()).expect("a word");
         assert_eq!((read, Indicator::parse(indicator.name())), (*indicator, Some(*indicator)));
@@ -289,17 +298,17 @@ fn each_signal_has_the_word_of_the_rule_file() {
             spelt.extend(gap.chars().chain(letter.to_lowercase()));
         }
         assert_eq!(spelt, indicator.name(), "one name in the code and in a rule file");
-        assert!(!indicator.for_each().is_empty(), "{spelt} is read of something");
+        assert!(!indicator.for_each().is_empty(), "{spelt} has a kind of subject");
     }
 }
 
 #[test]
-fn what_a_value_follows_from_differs_when_it_does() {
+fn a_basis_changes_with_the_value() {
     let at = |seconds: i64| Time::from_millis(1_800_000_000_000 + seconds * 1_000);
     let fleet = Snapshot { started_at: at(0), ..Snapshot::default() };
     let agent =
         Agent { ttl: Some(Duration::from_secs(60)), ..Agent::new("shop".into(), "a".into(), "push".into(), at(0)) };
-    // The words of what differs between two states of an agent.
+    // The names of the indicators that differ between two states of an agent.
     let differ = |before: &Agent, after: &Agent| {
         let is_other = |it: &&Indicator| it.row().basis(before, &fleet) != it.row().basis(after, &fleet);
         Indicator::ALL.iter().filter(is_other).map(|it| it.name()).collect::<Vec<_>>()
@@ -307,7 +316,7 @@ fn what_a_value_follows_from_differs_when_it_does() {
     assert_eq!(differ(&agent, &agent), [""; 0]);
     let active = Agent { last_activity: Some(at(5)), ..agent.clone() };
     assert_eq!(differ(&agent, &active), ["idle_seconds"]);
-    // A value that grows is another one when it grows from another moment, by a millisecond.
+    // A growing value differs if it started a millisecond later.
     let later = Agent { last_activity: Some(Time::from_millis(at(5).as_millis() + 1)), ..agent.clone() };
     assert_eq!(differ(&active, &later), ["idle_seconds"]);
     assert_eq!(differ(&active, &Agent { last_seen: at(9), ..active.clone() }), [""; 0]);
@@ -323,9 +332,9 @@ fn what_a_value_follows_from_differs_when_it_does() {
         "agents_down",
     ];
     assert_eq!(differ(&active, &failed), of_a_failure);
-    // There and back again is a change too.
+    // A change back is a change, too.
     assert_eq!(differ(&active, &Agent { status_changes: 2, ..active.clone() }), ["status"]);
-    // A value that fades is another one when it fades from another moment.
+    // A fading value differs if it fades from another time.
     let mut spends = active.clone();
     let spend = |seconds: i64, agent: &mut Agent| {
         let usage = UsageReport {
@@ -341,8 +350,8 @@ fn what_a_value_follows_from_differs_when_it_does() {
     spend(10, &mut spends);
     let mut spends_again = spends.clone();
     spend(11, &mut spends_again);
-    let of_paces = ["day_budget_gone_in_seconds", "day_cost_gone_in_seconds", "token_velocity_ratio"];
-    assert_eq!(differ(&spends, &spends_again), of_paces);
+    let of_rates = ["day_budget_gone_in_seconds", "day_cost_gone_in_seconds", "token_velocity_ratio"];
+    assert_eq!(differ(&spends, &spends_again), of_rates);
     let mut fails = spends.clone();
     fails.spending_mut().record_failure(at(12), "no space", true);
     assert_eq!(differ(&spends, &fails), ["same_error_count"]);

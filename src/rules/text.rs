@@ -1,4 +1,4 @@
-//! What a person is told: summary and action, rendered from templates in Jinja's syntax.
+//! Summary and action of an alert, rendered from templates in Jinja syntax.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::indicators::Indicator;
 use crate::model::{Level, Subject, Time, duration};
 use crate::text::number::fixed;
 
-/// Longest rendered text in bytes.
+/// The maximum length of a rendered text, in bytes.
 const MAX_TEXT: usize = 2_000;
 
-/// What a template can name.
+/// The variables of a template.
 #[derive(Clone, Debug)]
 pub struct TemplateData<'a> {
     /// `subject`, and `agent`, `component`, `source`, `receiver` or neither, and `project`.
@@ -24,22 +24,22 @@ pub struct TemplateData<'a> {
     pub value: Option<f64>,
     /// `threshold`.
     pub threshold: Option<f64>,
-    /// `reason`: what the agent or component last gave as the reason of its status.
+    /// `reason`: the reason of the agent's or component's status.
     pub reason: Option<&'a str>,
-    /// `agents`: for agents down or limited in a project, who.
+    /// `agents`: the names of the agents, for alerts about several agents of a project.
     pub agents: &'a [String],
-    /// `until`: when the rate limit ends that holds the agent up, or all of them, in the clock's time.
+    /// `until`: when the rate limit of the agent, or of all agents, ends, by the wall clock.
     pub until: Option<Time>,
-    /// `provider`: whose limit it is, if it is one provider's.
+    /// `provider`: the provider of the rate limit, if it is the same for all.
     pub provider: Option<&'a str>,
-    /// `at`: when it is said, from which `clock_time` counts on.
+    /// `at`: the time of the message, which `clock_time` is relative to.
     pub at: Time,
-    /// The zone in which `clock_time` is told: the budgets'.
+    /// The time zone of `clock_time`: that of the budgets.
     pub zone: &'a TimeZone,
 }
 
-/// The templates of all rules, by `RULE.summary` and `RULE.action`. One is compiled when it is first told: compiled,
-/// it takes 8 KiB, and most rules never speak.
+/// The templates of all rules, by `RULE.summary` and `RULE.action`. Each is compiled at first use, since it then takes
+/// 8 KiB, and most rules never fire.
 #[derive(Debug)]
 pub(super) struct Texts {
     environment: Environment<'static>,
@@ -64,7 +64,7 @@ impl Default for Texts {
     }
 }
 
-/// The filter `duration`: seconds as `1h30m`.
+/// The template filter `duration`: seconds as `1h30m`.
 pub fn as_duration(seconds: Option<f64>) -> String {
     seconds.map_or_else(
         || "some time".to_owned(),
@@ -72,17 +72,17 @@ pub fn as_duration(seconds: Option<f64>) -> String {
     )
 }
 
-/// The filter `percent`: a ratio as `90 %`.
+/// The template filter `percent`: a ratio as `90 %`.
 pub fn as_percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{} %", rounded(ratio * 100.0)))
 }
 
-/// The filter `count`: a number with one decimal at most.
+/// The template filter `count`: a number with at most one decimal.
 pub fn as_count(number: Option<f64>) -> String {
     number.map_or_else(|| "an unknown number of".to_owned(), rounded)
 }
 
-/// The clock's time `seconds` after `at` in `zone`, like `14:20`.
+/// The time of day `seconds` after `at` in `zone`, like `14:20`.
 fn clock_time(seconds: Option<f64>, at: Option<String>, zone: Option<String>) -> Option<String> {
     let then = Time::parse(&at?)?.plus(Duration::try_from_secs_f64(seconds?).ok()?);
     let zone = TimeZone::get(&zone?).ok()?;
@@ -94,7 +94,7 @@ fn rounded(number: f64) -> String {
 }
 
 impl Texts {
-    /// Adds the texts of a rule and tries them, so that a mistake shows when rules are loaded.
+    /// Adds the templates of a rule and test-renders them, so that errors are found when rules are loaded.
     pub(super) fn add(
         &mut self,
         rule: &str,
@@ -129,7 +129,7 @@ impl Texts {
         Ok(())
     }
 
-    /// Makes what was added ready to be told.
+    /// Makes the added templates available for rendering.
     pub(super) fn complete(&mut self) {
         let templates = std::mem::take(&mut self.templates);
         self.environment.set_loader(move |name| Ok(templates.get(name).cloned()));
@@ -141,7 +141,7 @@ impl Texts {
         template.map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
-    /// Summary and action of `rule`; a plain sentence for a rule that is gone or whose template fails.
+    /// Summary and action of `rule`; a generic summary if the rule was removed or its template fails.
     pub(super) fn render(&self, rule: &str, facts: &TemplateData<'_>) -> (String, String) {
         let variables = variables(rule, facts);
         let text = |key: &str| {
@@ -164,7 +164,7 @@ fn variables(rule: &str, facts: &TemplateData<'_>) -> Value {
     context! {
         rule => rule,
         subject => &**name,
-        // All names exist for every subject, so that one text serves agents and projects.
+        // All names exist for every kind of subject, so that one template serves agents and projects.
         agent => &**name,
         component => &**name,
         source => &**name,

@@ -1,10 +1,10 @@
-//! From a value to a level.
+//! Compares a value with the thresholds of a rule.
 
 use serde::Deserialize;
 
 use crate::model::Level;
 
-/// How a value is held against the thresholds.
+/// How a value is compared with the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
@@ -12,9 +12,9 @@ pub enum Comparison {
     AtLeast,
     /// The level's threshold or less.
     AtMost,
-    /// Exactly the level's value, mostly a word.
+    /// Exactly the level's value, usually a status name.
     Equals,
-    /// No value, where there was one.
+    /// No value, after there was one.
     Absent,
 }
 
@@ -24,12 +24,12 @@ pub(super) struct Thresholds {
     pub(super) when: Comparison,
     /// By [`Level::index`].
     pub(super) levels: [Option<f64>; 4],
-    /// Once firing, the value must be past this to be fine again.
+    /// The value that an active alert must pass to be clear again.
     pub(super) clear: Option<f64>,
 }
 
 impl Thresholds {
-    /// The worst level that `value` reaches, and its threshold.
+    /// The highest level that `value` reaches, and its threshold.
     pub(super) fn level_of(&self, value: f64) -> Option<(Level, f64)> {
         Level::ALL.into_iter().rev().find_map(|level| {
             let threshold = (*self.levels.get(level.index())?)?;
@@ -43,7 +43,7 @@ impl Thresholds {
         })
     }
 
-    /// Whether `value`, which reaches no level, is on the good side of the hysteresis too.
+    /// Whether `value`, which reaches no level, is clear under the hysteresis as well.
     pub(super) fn is_clear(&self, value: f64) -> bool {
         match (self.clear, self.when) {
             (Some(clear), Comparison::AtLeast) => value < clear,
@@ -52,18 +52,18 @@ impl Thresholds {
         }
     }
 
-    /// The mildest level of the rule, with its threshold.
+    /// The lowest level of the rule, with its threshold.
     pub(super) fn lowest(&self) -> Option<(Level, f64)> {
         Level::ALL.into_iter().find_map(|level| Some((level, (*self.levels.get(level.index())?)?)))
     }
 
-    /// In how many milliseconds a value of `seconds` that grows with time next says something else.
+    /// In how many milliseconds a value of `seconds` that grows with time changes its level.
     pub(super) fn next_change(&self, seconds: f64) -> Option<u64> {
-        // Whole milliseconds, as times are, so that nothing comes one too late for the last bit of a product.
+        // In whole milliseconds, so that rounding of a product makes nothing late by one.
         let reached_at = |threshold: f64| (threshold * 1000.0 - 1e-6).ceil();
         let passed_at = |threshold: f64| (threshold * 1000.0 + 1e-6).floor() + 1.0;
         let now = (seconds * 1000.0).round();
-        // A growing value leaves the hysteresis only upwards.
+        // A growing value can pass the hysteresis only upwards.
         let clear = self.clear.iter().filter(|_| self.when == Comparison::AtMost);
         let moments = self.levels.iter().flatten().chain(clear).flat_map(|threshold| match self.when {
             Comparison::AtLeast => [Some(reached_at(*threshold)), None],

@@ -1,4 +1,4 @@
-//! What a value did over the last minutes: increases of counters and averages of gauges, in bounded memory.
+//! Windows over indicators: increases of counters and averages of gauges, in bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use super::indicators::Indicator;
 use crate::model::{Time, Window};
 
-/// A window is remembered in at most about this many pieces; denser events are put together.
-const PIECES: u32 = 120;
+/// The approximate maximum number of samples kept per window; denser samples are merged.
+const MAX_PIECES: u32 = 120;
 
-/// What is followed: one for each distinct pair in the rules.
+/// A window that rules need; identical ones are shared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct TrackSpec {
-    /// Of which indicator.
+    /// The indicator.
     pub(super) indicator: Indicator,
-    /// How far back.
+    /// The length of the window.
     pub(super) over: Duration,
-    /// Whether its average is wanted, else its increase.
+    /// Whether its average is computed, otherwise its increase.
     pub(super) average: bool,
 }
 
-/// The windows of one subject, in the order of the rule set's specs.
+/// The windows of one agent, in the order of the rule set's specs.
 pub(super) type Tracks = Box<[Track]>;
 
 /// One window.
@@ -29,11 +29,11 @@ pub(super) type Tracks = Box<[Track]>;
 pub(super) struct Track {
     over: Duration,
     average: bool,
-    /// Since when it is followed; `None` before its first value.
+    /// Since when the indicator is followed; `None` before its first value.
     since: Option<Time>,
-    /// Whether what happened before `since` is known to be nothing.
-    from_birth: bool,
-    /// Increases with their times, or values with the times from which they held.
+    /// Whether the agent was new at `since`, so that nothing happened before.
+    is_complete: bool,
+    /// Increases with their times, or for an average the values with the times from which they held.
     pieces: VecDeque<(Time, f64)>,
     last: f64,
 }
@@ -44,18 +44,18 @@ impl Track {
             over: spec.over,
             average: spec.average,
             since: None,
-            from_birth: false,
+            is_complete: false,
             pieces: VecDeque::new(),
             last: 0.0,
         }
     }
 
-    /// Takes in the value at `now`. The first value of a counter is its baseline, unless `counts_first`.
-    /// `from_birth` says that the subject is new, so that nothing happened before. Whether anything is to be saved of it.
-    pub(super) fn observe(&mut self, now: Time, value: f64, counts_first: bool, from_birth: bool) -> bool {
+    /// Records the value at `now`. The first value of a counter is its baseline, unless `counts_first`. `is_complete` says
+    /// that the agent is new, so that nothing happened before. Returns whether anything has to be saved.
+    pub(super) fn observe(&mut self, now: Time, value: f64, counts_first: bool, is_complete: bool) -> bool {
         let is_first = self.since.is_none();
         if is_first {
-            (self.since, self.from_birth) = (Some(now), from_birth);
+            (self.since, self.is_complete) = (Some(now), is_complete);
         }
         let step = if self.average {
             if !is_first && value == self.last {
@@ -72,7 +72,7 @@ impl Track {
         if !self.average && step <= 0.0 {
             return changed;
         }
-        let piece = self.over / PIECES;
+        let piece = self.over / MAX_PIECES;
         match self.pieces.back_mut() {
             Some((at, last)) if now.since(*at) < piece => {
                 if self.average {
@@ -83,13 +83,13 @@ impl Track {
             }
             _ => {
                 self.pieces.push_back((now, step));
-                self.forget(now);
+                self.drop_expired(now);
             }
         }
         true
     }
 
-    /// What outlives the program; nothing before the first value.
+    /// The window in the form in which it is saved; `None` before the first value.
     pub(super) fn saved(&self, indicator: Indicator) -> Option<Window> {
         let since = self.since?;
         let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
@@ -98,46 +98,45 @@ impl Track {
             over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
             average: self.average,
             since,
-            from_birth: self.from_birth,
+            is_complete: self.is_complete,
             last: self.last,
             pieces: self.pieces.iter().map(|(at, step)| (after(at), *step)).collect(),
         })
     }
 
-    /// Goes on from what was saved. The time for which the program was down is none in the window: it neither fills nor
-    /// empties it.
+    /// Restores a saved window. Times are shifted by the downtime, which neither fills nor empties the window.
     pub(super) fn restore(&mut self, now: Time, saved: &Window, downtime: Duration) {
         let moved = |at: Time| at.plus(downtime).min(now);
         self.since = Some(moved(saved.since));
-        (self.from_birth, self.last) = (saved.from_birth, saved.last);
-        // No more than this would have kept itself.
-        let kept = PIECES as usize + 2;
+        (self.is_complete, self.last) = (saved.is_complete, saved.last);
+        // No more samples than this window would have kept.
+        let kept = MAX_PIECES as usize + 2;
         let pieces = saved.pieces.iter().skip(saved.pieces.len().saturating_sub(kept));
         let at = |after: i64| Time::from_millis(saved.since.as_millis().saturating_add(after));
         self.pieces = pieces.map(|(after, step)| (moved(at(*after)), *step)).collect();
-        self.forget(now);
+        self.drop_expired(now);
     }
 
-    /// Drops what lies before the window.
-    fn forget(&mut self, now: Time) {
+    /// Drops samples from before the window.
+    fn drop_expired(&mut self, now: Time) {
         let start = now.minus(self.over);
-        // The value that held when the window began belongs to its average.
+        // The value that held when the window began is part of its average.
         let kept = usize::from(self.average);
         while self.pieces.get(kept).is_some_and(|(at, _)| *at <= start) {
             self.pieces.pop_front();
         }
     }
 
-    /// By how much the counter rose within the window.
+    /// The increase of the counter within the window.
     pub(super) fn increase(&mut self, now: Time) -> f64 {
-        self.forget(now);
-        // The sum of nothing would be `-0.0`.
+        self.drop_expired(now);
+        // `sum()` of an empty iterator would be `-0.0`.
         self.pieces.iter().fold(0.0, |sum, (_, step)| sum + step)
     }
 
     /// The average within the window, weighted by time; `None` before the first value.
     pub(super) fn average(&mut self, now: Time) -> Option<f64> {
-        self.forget(now);
+        self.drop_expired(now);
         let start = now.minus(self.over);
         let (mut weighted, mut total) = (0.0, 0.0);
         for (place, (at, value)) in self.pieces.iter().enumerate() {
@@ -149,27 +148,27 @@ impl Track {
         if total > 0.0 { Some(weighted / total) } else { self.pieces.back().map(|(_, value)| *value) }
     }
 
-    /// Whether all that happened within the window is known.
+    /// Whether everything within the window was observed.
     pub(super) fn is_covered(&self, now: Time) -> bool {
-        self.since.is_some_and(|since| self.from_birth || now.since(since) >= self.over)
+        self.since.is_some_and(|since| self.is_complete || now.since(since) >= self.over)
     }
 
-    /// Whether it was followed for the whole window.
+    /// Whether the indicator was followed for the whole window.
     pub(super) fn is_full(&self, now: Time) -> bool {
         self.since.is_some_and(|since| now.since(since) >= self.over)
     }
 
-    /// Whether nothing happened within the window, as far as it is known.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// Whether there are no samples within the window.
+    pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// When its value changes next though nothing happens.
+    /// When its value changes next without another sample.
     pub(super) fn next_change(&self, now: Time) -> Option<Time> {
         let full = self.since.map(|since| since.plus(self.over)).filter(|at| *at > now);
         let moves = if self.average {
-            // One value throughout is its own average.
-            (self.pieces.len() > 1).then(|| now.plus((self.over / PIECES).max(Duration::from_secs(1))))
+            // A constant value does not change its average.
+            (self.pieces.len() > 1).then(|| now.plus((self.over / MAX_PIECES).max(Duration::from_secs(1))))
         } else {
             self.pieces.front().map(|(at, _)| at.plus(self.over))
         };
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_for_which_the_program_was_down_neither_fills_nor_empties_a_window() {
+    fn downtime_neither_fills_nor_empties_a_window() {
         for average in [false, true] {
             let mut before = track(average);
             for (second, value) in [(0, 5.0), (100, 7.0), (200, 8.0)] {
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_by_a_clock_ahead_of_ours_is_not_of_the_future() {
+    fn restored_samples_are_not_in_the_future() {
         let mut before = track(false);
         before.observe(at(9_000), 5.0, false, true);
         before.observe(at(9_100), 7.0, false, true);
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_increase_leaves_the_window_after_its_time() {
+    fn an_increase_leaves_the_window_when_it_is_too_old() {
         let mut track = track(false);
         track.observe(at(0), 5.0, false, true);
         assert_eq!(track.increase(at(0)), 0.0, "the first value is a baseline");
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_value_counts_when_asked() {
+    fn a_first_value_counts_if_requested() {
         let mut track = track(false);
         track.observe(at(0), 5.0, true, true);
         assert_eq!(track.increase(at(1)), 5.0);
@@ -252,7 +251,7 @@ mod tests {
         for second in 0..100_000 {
             track.observe(at(second), second as f64, false, true);
         }
-        assert!(track.pieces.len() <= PIECES as usize + 1, "{}", track.pieces.len());
+        assert!(track.pieces.len() <= MAX_PIECES as usize + 1, "{}", track.pieces.len());
         assert!((track.increase(at(99_999)) - 600.0).abs() <= 5.0);
     }
 

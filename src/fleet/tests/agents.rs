@@ -1,4 +1,4 @@
-//! What one report does to one agent.
+//! The effect of one report on one agent.
 
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running, WaitingQuestion, WaitingReview};
@@ -6,7 +6,7 @@ use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentTelemetry, EndedTask, RejectReason, UsageOwner};
 
 #[test]
-fn what_is_absent_stays_and_null_clears() {
+fn absent_fields_are_kept_and_null_clears() {
     let mut watch = TestFleet::new(settings());
     let full = AgentUpdate {
         agent_type: Some("custom".into()),
@@ -31,7 +31,7 @@ fn what_is_absent_stays_and_null_clears() {
     );
     let mut kept = watch.push(1, named("a")).clone();
     kept.last_seen = known.last_seen;
-    assert_eq!(serde_json::to_string(&kept).unwrap(), serde_json::to_string(&known).unwrap(), "what is absent stays");
+    assert_eq!(serde_json::to_string(&kept).unwrap(), serde_json::to_string(&known).unwrap(), "absent fields are kept");
     let cleared = watch.push(
         2,
         AgentUpdate {
@@ -60,7 +60,7 @@ fn unknown_is_never_zero() {
 }
 
 #[test]
-fn not_running_is_failed_unless_a_reason_says_more() {
+fn not_running_is_failed_with_a_default_reason() {
     let flag = |running: bool| AgentUpdate { running: Some(running), ..named("a") };
     let mut watch = TestFleet::new(settings());
     let agent = watch.push(0, flag(false));
@@ -70,21 +70,25 @@ fn not_running_is_failed_unless_a_reason_says_more() {
     let agent = watch.push(2, AgentUpdate { reason: Patch::Set("out of memory".into()), ..flag(false) });
     assert_eq!(agent.reason.as_deref(), Some("out of memory"));
     let agent = watch.push(3, flag(false));
-    assert_eq!(agent.reason.as_deref(), Some("out of memory"), "saying it again takes nothing back");
+    assert_eq!(agent.reason.as_deref(), Some("out of memory"), "a repeated report keeps the reason");
     watch.push(4, a(Paused));
     assert_eq!(watch.push(5, flag(true)).status, Some(Paused), "a paused agent that runs is still paused");
-    assert_eq!(watch.push(6, AgentUpdate { running: Some(false), ..a(Idle) }).status, Some(Idle), "`status` says more");
+    assert_eq!(
+        watch.push(6, AgentUpdate { running: Some(false), ..a(Idle) }).status,
+        Some(Idle),
+        "`status` takes precedence"
+    );
 }
 
 #[test]
-fn activity_is_taken_as_last_reported_and_a_status_is_none() {
+fn last_activity_is_as_reported_and_not_implied_by_a_status() {
     let mut watch = TestFleet::new(settings());
     watch.push(100, AgentUpdate { last_activity: Some(at(90)), ..a(Running) });
     assert_eq!(watch.push(110, AgentUpdate { last_activity: Some(at(50)), ..named("a") }).last_activity, Some(at(50)));
     assert_eq!(watch.push(120, a(Idle)).last_activity, Some(at(50)), "a change of status is not activity");
     assert_eq!(watch.agent("a").idle_seconds(at(350)), Some(300.0));
     let ahead = AgentUpdate { last_activity: Some(at(999)), ..named("a") };
-    assert_eq!(watch.push(130, ahead).last_activity, Some(at(130)), "a time sent is clamped to now");
+    assert_eq!(watch.push(130, ahead).last_activity, Some(at(130)), "a time in the future is clamped to now");
     for (status, idle) in [(Idle, true), (WaitingQuestion, true), (Paused, false), (Completed, false), (Failed, false)]
     {
         assert_eq!(watch.push(140, a(status)).idle_seconds(at(140)).is_some(), idle, "{status:?}");
@@ -92,7 +96,7 @@ fn activity_is_taken_as_last_reported_and_a_status_is_none() {
 }
 
 #[test]
-fn a_counter_that_goes_down_began_anew() {
+fn a_decreasing_counter_is_a_reset() {
     let mut watch = TestFleet::new(settings());
     let report = |restarts: u64, requests: u64| AgentUpdate {
         restart_count: Some(restarts),
@@ -100,7 +104,7 @@ fn a_counter_that_goes_down_began_anew() {
         ..named("a")
     };
     watch.push(0, report(3, 100));
-    assert_eq!(watch.agent("a").restarts.get(), Some(3), "the first restart count is known in full");
+    assert_eq!(watch.agent("a").restarts.get(), Some(3), "the first restart count is added in full");
     watch.push(1, report(3, 40));
     assert_eq!((watch.agent("a").restarts.get(), watch.agent("a").requests.get()), (Some(3), Some(140)));
     watch.push(2, report(0, 0));
@@ -111,13 +115,13 @@ fn a_counter_that_goes_down_began_anew() {
 }
 
 #[test]
-fn a_task_counts_only_while_its_agent_works() {
+fn task_time_counts_only_while_the_agent_works() {
     let mut watch = TestFleet::new(settings());
     let worked =
         |watch: &TestFleet, seconds: i64| watch.agent("a").task.as_ref().unwrap().worked_at(at(seconds)).as_secs();
     watch.push(0, AgentUpdate { task_id: Patch::Set("t1".into()), ..a(AgentStatus::Starting) });
     watch.push(10, a(Running));
-    assert_eq!(worked(&watch, 30), 30, "from its first sight, since nobody said when it began");
+    assert_eq!(worked(&watch, 30), 30, "since it was first seen, as no start was reported");
     for (at, status) in [(40, WaitingReview), (50, Idle), (60, Paused)] {
         watch.push(at, a(status));
         assert_eq!(worked(&watch, at + 5), 40, "{status:?}");
@@ -125,14 +129,14 @@ fn a_task_counts_only_while_its_agent_works() {
     watch.push(100, a(Running));
     assert_eq!(worked(&watch, 150), 90);
     watch.push(150, AgentUpdate { task_id: Patch::Set("t1".into()), ..named("a") });
-    assert_eq!(worked(&watch, 150), 90, "naming it again begins nothing");
+    assert_eq!(worked(&watch, 150), 90, "reporting it again does not restart it");
     let earlier = AgentUpdate { task_started_at: Some(at(-50)), ..named("a") };
     watch.push(160, earlier.clone());
     assert_eq!(worked(&watch, 160), 210, "it runs from `task_started_at`");
     watch.push(170, earlier);
     assert_eq!(worked(&watch, 170), 220);
     watch.push(180, AgentUpdate { task_id: Patch::Set("t2".into()), ..named("a") });
-    assert_eq!(worked(&watch, 185), 5, "another task is another time");
+    assert_eq!(worked(&watch, 185), 5, "another task starts at zero");
 }
 
 #[test]
@@ -151,7 +155,7 @@ fn ended_tasks_are_counted_by_outcome() {
 }
 
 #[test]
-fn budgets_leave_out_what_a_cache_gave_and_what_was_used_before() {
+fn budgets_exclude_cache_reads_and_usage_before_the_first_report() {
     for (count_cache_read, task, day) in [(false, 1_500, 300), (true, 12_500, 1_300)] {
         let budgets = BudgetsConfig { count_cache_read, ..BudgetsConfig::default() };
         let mut watch = TestFleet::new(FleetSettings { budgets, ..settings() });
@@ -162,7 +166,7 @@ fn budgets_leave_out_what_a_cache_gave_and_what_was_used_before() {
             ..a(Running)
         };
         let agent = watch.push(0, first);
-        assert_eq!((agent.day_tokens, agent.day_cost_usd), (0, 0.0), "use before the first sight is not of today");
+        assert_eq!((agent.day_tokens, agent.day_cost_usd), (0, 0.0), "usage before the first report is not of today");
         let agent =
             watch.push(1, AgentUpdate { tokens: tokens(1_200, 300, 11_000), cost_usd: Some(5.5), ..named("a") });
         assert_eq!((agent.task.as_ref().unwrap().tokens, agent.day_tokens, agent.day_cost_usd), (task, day, 0.5));
@@ -172,7 +176,7 @@ fn budgets_leave_out_what_a_cache_gave_and_what_was_used_before() {
 }
 
 #[test]
-fn tokens_without_a_price_are_unpriced_until_there_is_one() {
+fn tokens_without_cost_are_unpriced() {
     let mut watch = TestFleet::new(settings());
     let agent = watch.push(0, AgentUpdate { tokens: tokens(10, 0, 0), ..named("a") });
     assert_eq!((agent.unpriced_tokens.get(), agent.cost_usd.get()), (Some(10), None));
@@ -181,7 +185,7 @@ fn tokens_without_a_price_are_unpriced_until_there_is_one() {
 }
 
 #[test]
-fn increments_go_to_the_holder_of_the_task_else_to_one_named_after_it() {
+fn increments_are_assigned_by_task_or_to_an_agent_named_after_it() {
     let mut watch = TestFleet::new(settings());
     watch.push(0, AgentUpdate { task_id: Patch::Set("t1".into()), ..a(Running) });
     assert_eq!(watch.usage(1, UsageUpdate { task_id: Some("t1".into()), ..used(5) }).accepted, 1);
@@ -193,13 +197,13 @@ fn increments_go_to_the_holder_of_the_task_else_to_one_named_after_it() {
     assert_eq!((watch.agent("b").total_tokens(), watch.agent("a").total_tokens()), (Some(9), Some(5)));
     watch.push(4, AgentUpdate { task_id: Patch::Clear, ..named("a") });
     watch.usage(5, UsageUpdate { task_id: Some("t1".into()), ..used(1) });
-    assert_eq!(watch.agent("t1").total_tokens(), Some(1), "nobody holds it any more");
-    let nobody = watch.usage(6, used(1));
-    assert_eq!(nobody.rejected[0].error, "neither `agent` nor `task_id` is given; give one of them");
+    assert_eq!(watch.agent("t1").total_tokens(), Some(1), "no agent holds the task any more");
+    let unassigned = watch.usage(6, used(1));
+    assert_eq!(unassigned.rejected[0].error, "neither `agent` nor `task_id` is given; give one of them");
 }
 
 #[test]
-fn a_repeated_id_counts_once_and_makes_nobody() {
+fn a_repeated_id_is_deduplicated_and_creates_no_agent() {
     let mut watch = TestFleet::new(settings());
     let once = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
     assert_eq!(watch.usage(0, once.clone()).accepted, 1);
@@ -213,14 +217,14 @@ fn a_repeated_id_counts_once_and_makes_nobody() {
 }
 
 #[test]
-fn the_kind_of_report_that_came_first_owns_the_totals() {
+fn usage_of_an_agent_comes_from_one_kind_of_report() {
     let mut watch = TestFleet::new(settings());
     watch.push(0, AgentUpdate { tokens: tokens(100, 0, 0), ..named("a") });
     let increment = UsageUpdate { agent: Some("a".into()), id: Some("r1".into()), ..used(5) };
     assert_eq!(watch.usage(1, increment.clone()).reasons, [(RejectReason::UsageOwner, 1)]);
     assert_eq!(watch.agent("a").total_tokens(), Some(100));
     watch.usage(2, UsageUpdate { agent: Some("b".into()), ..increment });
-    assert_eq!(watch.agent("b").total_tokens(), Some(5), "an id that was refused was not counted");
+    assert_eq!(watch.agent("b").total_tokens(), Some(5), "the id of a rejected increment is not used up");
     let cumulative = AgentUpdate { tokens: tokens(900, 0, 0), ..named("b") };
     let batch = Batch { project: "shop".into(), agents: vec![cumulative], ..Batch::default() };
     assert_eq!(watch.push_batch(3, batch).reasons, [(RejectReason::UsageOwner, 1)]);
@@ -228,9 +232,9 @@ fn the_kind_of_report_that_came_first_owns_the_totals() {
 }
 
 #[test]
-fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
+fn telemetry_and_other_reports_are_never_added() {
     let mut watch = TestFleet::new(settings());
-    let said = |agent: &str| AgentTelemetry {
+    let telemetry = |agent: &str| AgentTelemetry {
         project: "shop".into(),
         agent: agent.into(),
         agent_type: "codex",
@@ -243,9 +247,9 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
         tokens: [Some(7), None, None, None, None],
         ..UsageUpdate::default()
     };
-    assert_eq!(watch.fleet.telemetry(at(1), &[said("a"), said("a")]).accepted, 2);
+    assert_eq!(watch.fleet.telemetry(at(1), &[telemetry("a"), telemetry("a")]).accepted, 2);
     assert_eq!(watch.fleet.usage(at(2), "shop", &[usage("a"), usage("b")]).reasons, [(RejectReason::UsageOwner, 1)]);
-    assert_eq!(watch.fleet.telemetry(at(3), &[said("b")]).reasons, [(RejectReason::UsageOwner, 1)]);
+    assert_eq!(watch.fleet.telemetry(at(3), &[telemetry("b")]).reasons, [(RejectReason::UsageOwner, 1)]);
     let pushed = AgentUpdate { requests: Some(40), request_errors: Some(3), restart_count: Some(1), ..named("a") };
     let batch = Batch { project: "shop".into(), agents: vec![pushed], ..Batch::default() };
     assert_eq!(watch.push_batch(4, batch).reasons, [(RejectReason::UsageOwner, 1)]);
@@ -260,10 +264,10 @@ fn telemetry_and_other_reports_never_add_up_and_unpriced_is_not_free() {
 }
 
 #[test]
-fn tasks_of_telemetry_count_unless_others_tell_of_them() {
+fn tasks_from_telemetry_count_unless_another_source_reports_the_agent() {
     let mut watch = TestFleet::new(settings());
     let ended = |is_done, seconds| EndedTask { is_done, took: Some(Duration::from_secs(seconds)) };
-    let said = |agent: &str| AgentTelemetry {
+    let telemetry = |agent: &str| AgentTelemetry {
         project: "shop".into(),
         agent: agent.into(),
         agent_type: "langflow",
@@ -271,7 +275,7 @@ fn tasks_of_telemetry_count_unless_others_tell_of_them() {
         ..AgentTelemetry::default()
     };
     watch.push(0, named("a"));
-    assert_eq!(watch.fleet.telemetry(at(1), &[said("flow"), said("a")]).accepted, 2);
+    assert_eq!(watch.fleet.telemetry(at(1), &[telemetry("flow"), telemetry("a")]).accepted, 2);
     let counted = |agent: &str| {
         let agent = watch.agent(agent);
         (agent.tasks_completed.get(), agent.tasks_failed.get(), agent.usage_owner)
@@ -283,9 +287,9 @@ fn tasks_of_telemetry_count_unless_others_tell_of_them() {
 }
 
 #[test]
-fn tokens_without_number_are_as_many_as_can_be_counted() {
+fn token_counts_saturate() {
     let mut watch = TestFleet::new(settings());
-    let said = AgentTelemetry {
+    let telemetry = AgentTelemetry {
         project: "shop".into(),
         agent: "a".into(),
         agent_type: "codex",
@@ -293,7 +297,7 @@ fn tokens_without_number_are_as_many_as_can_be_counted() {
         ..AgentTelemetry::default()
     };
     for seconds in 1..3 {
-        assert_eq!(watch.fleet.telemetry(at(seconds), std::slice::from_ref(&said)).accepted, 1);
+        assert_eq!(watch.fleet.telemetry(at(seconds), std::slice::from_ref(&telemetry)).accepted, 1);
         let agent = watch.agent("a");
         assert_eq!((agent.total_tokens(), agent.unpriced_tokens.get()), (Some(u64::MAX), Some(u64::MAX)));
         assert_eq!(agent.day_tokens, u64::MAX);
@@ -301,12 +305,12 @@ fn tokens_without_number_are_as_many_as_can_be_counted() {
 }
 
 #[test]
-fn how_full_a_context_window_is_comes_by_push_and_telemetry_and_is_kept() {
+fn context_window_ratio_is_pushed_or_from_telemetry_and_is_saved() {
     let mut watch = TestFleet::new(settings());
-    let said = |ratio| AgentUpdate { context_window_ratio: ratio, ..named("a") };
-    assert_eq!(watch.push(0, named("a")).context_window_ratio, None, "what nobody tells is unknown");
-    assert_eq!(watch.push(1, said(Patch::Set(0.5))).context_window_ratio, Some(0.5));
-    assert_eq!(watch.push(2, said(Patch::Keep)).context_window_ratio, Some(0.5));
+    let update = |ratio| AgentUpdate { context_window_ratio: ratio, ..named("a") };
+    assert_eq!(watch.push(0, named("a")).context_window_ratio, None, "unknown until reported");
+    assert_eq!(watch.push(1, update(Patch::Set(0.5))).context_window_ratio, Some(0.5));
+    assert_eq!(watch.push(2, update(Patch::Keep)).context_window_ratio, Some(0.5));
     let (project, agent) = ("shop".into(), "a".into());
     let telemetry = AgentTelemetry { project, agent, context_window_ratio: Some(0.75), ..AgentTelemetry::default() };
     watch.fleet.telemetry(at(3), &[telemetry.clone(), AgentTelemetry { context_window_ratio: None, ..telemetry }]);
@@ -315,5 +319,5 @@ fn how_full_a_context_window_is_comes_by_push_and_telemetry_and_is_kept() {
     let mut fleet = Fleet::new(at(10), settings());
     fleet.restore(at(10), vec![], vec![serde_json::from_str(&saved).expect("the same")], vec![], []);
     assert_eq!(fleet.find("shop", "a").and_then(|agent| agent.context_window_ratio), Some(0.75));
-    assert_eq!(watch.push(4, said(Patch::Clear)).context_window_ratio, None);
+    assert_eq!(watch.push(4, update(Patch::Clear)).context_window_ratio, None);
 }

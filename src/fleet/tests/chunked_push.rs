@@ -1,4 +1,4 @@
-//! A pushed batch that is taken in part by part comes to the same as one that is taken in at once.
+//! A pushed batch that is applied in chunks equals one that is applied at once.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn batch(names: &[u8], complete: bool) -> Batch<'static> {
     Batch { project: "shop".into(), complete, agents: agents.collect(), ..Batch::default() }
 }
 
-/// Agents with their status, and what the project counts.
+/// Agents with their status, and the counts of the project.
 fn shown(watch: &TestFleet) -> (Vec<String>, String) {
     let agents = watch.fleet.state().agents.iter().map(|agent| format!("{} {:?}", agent.name, agent.status));
     let mut agents: Vec<String> = agents.collect();
@@ -23,7 +23,7 @@ fn shown(watch: &TestFleet) -> (Vec<String>, String) {
 
 proptest! {
     #[test]
-    fn parts_come_to_the_same_as_the_whole(
+    fn a_chunked_push_equals_the_whole_push(
         before in prop::collection::vec(0..12u8, 0..8),
         names in prop::collection::vec(0..12u8, 0..12),
         complete: bool,
@@ -33,7 +33,7 @@ proptest! {
         for watch in [&mut whole, &mut parts] {
             watch.push_batch(0, batch(&before, false));
         }
-        let taken = whole.push_batch(1, batch(&names, complete));
+        let outcome = whole.push_batch(1, batch(&names, complete));
         parts.until(1);
         parts.fleet.clear_changes();
         let mut push = ChunkedPush::from(batch(&names, complete));
@@ -42,13 +42,13 @@ proptest! {
             parts.fleet.clear_changes();
         }
         let in_parts = push.into_outcome();
-        prop_assert_eq!((taken.accepted, taken.reasons), (in_parts.accepted, in_parts.reasons));
+        prop_assert_eq!((outcome.accepted, outcome.reasons), (in_parts.accepted, in_parts.reasons));
         prop_assert_eq!(shown(&whole), shown(&parts));
     }
 }
 
 #[test]
-fn whoever_is_named_between_two_parts_of_a_complete_batch_stays() {
+fn an_agent_reported_between_two_chunks_of_a_complete_batch_is_kept() {
     let mut watch = TestFleet::new(settings());
     watch.push_batch(0, batch(&[1, 2, 3], false));
     watch.fleet.clear_changes();

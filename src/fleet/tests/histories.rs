@@ -1,4 +1,4 @@
-//! Random histories: what is kept as agents change equals what a recount finds, and survives a restart.
+//! Random histories: incrementally updated counts equal a recount, and survive a restart.
 
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn updates(agents: &[(u8, u8, u8)]) -> Vec<AgentUpdate<'static>> {
         .collect()
 }
 
-/// Counts everything anew and holds it against what was kept.
+/// Recounts everything and compares it with the incremental counts.
 fn recount(state: &Snapshot) -> Result<(), TestCaseError> {
     for project in &state.projects {
         let agents = || state.agents.iter().filter(|agent| agent.project_slot == project.slot);
@@ -83,7 +83,7 @@ fn recount(state: &Snapshot) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What outlives the process, as the store writes it.
+/// The saved state, as the store writes it.
 fn saved(state: &Snapshot) -> Vec<String> {
     let agents = state.agents.iter().map(|agent| serde_json::to_string(agent).unwrap());
     let components = state.components.iter().map(|component| serde_json::to_string(component).unwrap());
@@ -112,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_kept_equals_a_recount(events in events()) {
+    fn incremental_counts_equal_a_recount(events in events()) {
         let expected = vec![ExpectedConfig {
             project: "shop".into(),
             agents: vec!["agent0".into(), "agent5".into()],
@@ -164,19 +164,19 @@ proptest! {
                 FleetEvent::Restart => {
                     let before = watch.fleet.snapshot(at(seconds));
                     let fleet = restarted(at(seconds), &settings, &before);
-                    prop_assert_eq!(saved(&before), saved(fleet.state()), "a restart changes nothing that is kept");
+                    prop_assert_eq!(saved(&before), saved(fleet.state()), "a restart changes nothing");
                     watch = TestFleet { fleet };
                 }
             }
             recount(watch.fleet.state())?;
             if first.is_none() && watch.fleet.state().agents.len() > 1 {
                 let held = watch.fleet.snapshot(at(seconds));
-                let looks = saved(&held);
-                first = Some((held, looks));
+                let copy = saved(&held);
+                first = Some((held, copy));
             }
         }
-        if let Some((held, looks)) = first {
-            prop_assert_eq!(saved(&held), looks, "a held snapshot never changes");
+        if let Some((held, copy)) = first {
+            prop_assert_eq!(saved(&held), copy, "a held snapshot never changes");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Hooks beside polls, pushes, telemetry and restarts: whose the agent stays, and that nothing counts twice.
+//! Hooks combined with polls, pushes, telemetry and restarts: the agent's source, and that nothing counts twice.
 
 use super::*;
 use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 use crate::model::{AgentTelemetry, Hook, RejectReason};
 
-pub(in crate::fleet) fn hook(step: SessionEvent) -> Hook {
+pub(in crate::fleet) fn hook(event: SessionEvent) -> Hook {
     Hook {
         project: "shop".into(),
         agent: "a".into(),
         agent_type: "claude-code".into(),
         session: 1,
         subagent: None,
-        event: step,
+        event,
         retry_at: None,
         stop: None,
     }
@@ -24,20 +24,20 @@ fn waits() -> SessionEvent {
 const STOPPED: SessionEvent = SessionEvent::TurnEnded { in_background: false };
 
 impl TestFleet {
-    fn hook(&mut self, seconds: i64, step: SessionEvent) -> &Agent {
+    fn hook(&mut self, seconds: i64, event: SessionEvent) -> &Agent {
         self.until(seconds);
         self.fleet.clear_changes();
-        let taken = self.fleet.hook(at(seconds), &hook(step));
-        assert_eq!((taken.accepted, taken.rejected.len()), (1, 0));
+        let outcome = self.fleet.hook(at(seconds), &hook(event));
+        assert_eq!((outcome.accepted, outcome.rejected.len()), (1, 0));
         self.agent("a")
     }
 
     fn telemetry(&mut self, seconds: i64, refused: u64) -> &Agent {
         let (project, agent) = ("shop".into(), "a".into());
-        let said =
+        let telemetry =
             AgentTelemetry { project, agent, requests: 10, rate_limit_hits: refused, ..AgentTelemetry::default() };
         self.until(seconds);
-        self.fleet.telemetry(at(seconds), &[said]);
+        self.fleet.telemetry(at(seconds), &[telemetry]);
         self.agent("a")
     }
 }
@@ -56,7 +56,7 @@ fn each_hook_is_activity_and_a_prompt_is_a_task() {
     assert_eq!(shown(agent), (Some("waiting_question"), Some("permission to run Bash")));
     assert_eq!((agent.last_activity, agent.idle_seconds(at(21))), (Some(at(11)), Some(10.0)));
     let agent = watch.hook(17, SessionEvent::PermissionStillPending);
-    assert_eq!((agent.last_activity, agent.last_seen), (Some(at(11)), at(17)), "that it waits is nothing it does");
+    assert_eq!((agent.last_activity, agent.last_seen), (Some(at(11)), at(17)), "a reminder is not an activity");
     let agent = watch.hook(31, STOPPED);
     assert_eq!((&agent.task, agent.tasks_completed.get(), agent.idle_seconds(at(99))), (&None, Some(1), None));
     watch.hook(40, SessionEvent::Prompted);
@@ -71,7 +71,7 @@ fn each_hook_is_activity_and_a_prompt_is_a_task() {
 }
 
 #[test]
-fn the_end_of_a_run_ends_no_task_twice() {
+fn a_task_ends_once() {
     let mut watch = TestFleet::new(settings());
     for step in [SessionEvent::Prompted, STOPPED, SessionEvent::Ended(SessionEnd::Exited)] {
         watch.hook(1, step);
@@ -81,35 +81,35 @@ fn the_end_of_a_run_ends_no_task_twice() {
 }
 
 #[test]
-fn a_rate_limit_is_counted_and_nobody_is_down() {
+fn a_rate_limited_agent_is_counted_and_not_down() {
     let mut watch = TestFleet::new(settings());
     assert_eq!(
         watch.hook(1, SessionEvent::Prompted).rate_limit_hits.get(),
         Some(0),
-        "so that the first one is an increase"
+        "so that the first hit is an increase"
     );
     let agent = watch.hook(2, SessionEvent::TurnFailed(TurnFailure::RateLimit));
     assert_eq!(shown(agent), (Some("waiting_dependency"), Some("rate-limited")));
     assert_eq!((agent.is_up(), agent.is_down(), agent.rate_limit_hits.get()), (true, false, Some(1)));
     assert_eq!(watch.project().totals.rate_limit_hits.get(), Some(1));
-    // Its telemetry tells of it again, and of another one that no hook told of.
+    // Telemetry reports the same hit, and then one that no hook reported.
     assert_eq!(watch.telemetry(5, 1).rate_limit_hits.get(), Some(1));
     assert_eq!(watch.telemetry(6, 1).rate_limit_hits.get(), Some(2));
     assert_eq!(watch.hook(7, SessionEvent::TurnFailed(TurnFailure::RateLimit)).rate_limit_hits.get(), Some(3));
 }
 
 #[test]
-fn silence_alone_never_makes_it_stale() {
+fn an_agent_known_from_hooks_expires_but_is_never_stale() {
     let mut watch = TestFleet::new(settings());
     watch.hook(0, SessionEvent::Prompted);
     watch.until(3_599);
     assert!(!watch.agent("a").stale);
     watch.until(3_600);
-    assert!(!watch.has("a"), "it is forgotten like everybody else");
+    assert!(!watch.has("a"), "it expires like any other");
 }
 
 #[test]
-fn who_waits_for_an_answer_is_not_forgotten_overnight() {
+fn an_agent_with_an_open_question_does_not_expire_overnight() {
     let mut watch = TestFleet::new(settings());
     watch.hook(0, SessionEvent::Prompted);
     watch.hook(10, waits());
@@ -117,13 +117,13 @@ fn who_waits_for_an_answer_is_not_forgotten_overnight() {
     assert_eq!(shown(watch.agent("a")), (Some("waiting_question"), Some("permission to run Bash")));
     let second = Hook { session: 2, ..hook(SessionEvent::Prompted) };
     watch.fleet.hook(at(3 * 86_400 + 9), &second);
-    assert_eq!(shown(watch.agent("a")).0, Some("waiting_question"), "another session makes nobody forget the first");
+    assert_eq!(shown(watch.agent("a")).0, Some("waiting_question"), "another session does not close the question");
     watch.until(7 * 86_400);
     assert!(!watch.has("a"));
 }
 
 #[test]
-fn an_agent_that_others_report_stays_theirs() {
+fn a_pushed_or_polled_agent_keeps_its_source() {
     let mut watch = TestFleet::new(settings());
     let reported = AgentUpdate {
         agent_type: Some("custom".into()),
@@ -140,44 +140,48 @@ fn an_agent_that_others_report_stays_theirs() {
     assert_eq!(shown(agent), (Some("waiting_question"), Some("permission to run Bash")));
     assert_eq!((agent.task.as_ref().map(|task| &*task.id), agent.last_activity), (Some("t"), Some(at(10))));
     let agent = watch.hook(20, STOPPED);
-    assert_eq!((agent.idle_seconds(at(50)), agent.tasks_completed.get()), (Some(30.0), None), "whose tasks are theirs");
+    assert_eq!(
+        (agent.idle_seconds(at(50)), agent.tasks_completed.get()),
+        (Some(30.0), None),
+        "its tasks are counted by its source"
+    );
     watch.until(80);
-    assert!(watch.agent("a").stale, "its own rhythm is broken");
+    assert!(watch.agent("a").stale, "hooks do not extend its ttl");
     watch.poll(90, Some(&["a"]));
     let agent = watch.hook(91, SessionEvent::Prompted);
     assert_eq!((&*agent.source, agent.ttl, agent.stale), ("orch", Some(Duration::from_secs(90)), false));
 }
 
 #[test]
-fn a_task_that_began_here_ends_here() {
+fn a_task_created_by_a_hook_is_ended_by_a_hook() {
     let mut watch = TestFleet::new(settings());
     watch.hook(0, SessionEvent::Prompted);
-    assert!(watch.push(1, a(AgentStatus::Running)).task.is_some(), "a push without a task says nothing of it");
+    assert!(watch.push(1, a(AgentStatus::Running)).task.is_some(), "a push without a task keeps it");
     assert_eq!(watch.hook(2, STOPPED).task, None);
-    assert_eq!(watch.hook(3, SessionEvent::Prompted).task, None, "from now on tasks are for those to name who push");
+    assert_eq!(watch.hook(3, SessionEvent::Prompted).task, None, "from now on pushes report its tasks");
 }
 
 #[test]
-fn an_agent_that_telemetry_named_first_gets_its_status_here() {
+fn an_agent_known_from_telemetry_gets_its_status_from_hooks() {
     let mut watch = TestFleet::new(settings());
     assert_eq!(watch.telemetry(1, 0).status, None);
     let agent = watch.hook(2, SessionEvent::Prompted);
     assert_eq!((shown(agent).0, agent.task.is_some(), agent.last_activity), (Some("running"), true, Some(at(2))));
-    assert_eq!(watch.telemetry(9, 0).last_activity, Some(at(9)), "what it spends is activity too");
+    assert_eq!(watch.telemetry(9, 0).last_activity, Some(at(9)), "usage is an activity, too");
     let nothing = AgentTelemetry { project: "shop".into(), agent: "a".into(), ..AgentTelemetry::default() };
     watch.fleet.telemetry(at(20), &[nothing]);
-    assert_eq!(watch.agent("a").last_activity, Some(at(9)), "an export that adds nothing is none");
+    assert_eq!(watch.agent("a").last_activity, Some(at(9)), "an export without increments is not");
 }
 
 #[test]
-fn nobody_is_made_of_a_sign_of_life_alone() {
+fn a_sign_of_life_creates_no_agent() {
     let mut watch = TestFleet::new(settings());
     assert_eq!(watch.fleet.hook(at(0), &hook(SessionEvent::Alive)).accepted, 1);
     assert!(!watch.has("a"));
 }
 
 #[test]
-fn the_series_cap_holds() {
+fn hooks_respect_the_series_cap() {
     let mut watch = TestFleet::new(FleetSettings { max_series: super::super::SERIES_PER_AGENT, ..settings() });
     watch.hook(0, SessionEvent::Prompted);
     let other = Hook { agent: "b".into(), ..hook(SessionEvent::Prompted) };
@@ -185,7 +189,7 @@ fn the_series_cap_holds() {
 }
 
 #[test]
-fn sessions_go_on_after_a_restart() {
+fn sessions_continue_after_a_restart() {
     let mut watch = TestFleet::new(settings());
     watch.hook(1, SessionEvent::Prompted);
     watch.hook(2, waits());
@@ -200,6 +204,6 @@ fn sessions_go_on_after_a_restart() {
     assert_eq!(shown(agent), (Some("waiting_question"), Some("permission to run Bash")));
     let agent = watch.hook(101, SessionEvent::ToolEnded("Bash".into()));
     assert_eq!((shown(agent).0, agent.task.as_ref().map(|task| &*task.id)), (Some("running"), Some("a#1")));
-    assert_eq!(shown(watch.hook(102, STOPPED)).0, Some("running"), "the other session works");
+    assert_eq!(shown(watch.hook(102, STOPPED)).0, Some("running"), "the other session is working");
     assert_eq!(watch.agent("a").task.as_ref().map(|task| (&*task.id, task.started_at)), Some(("a#2", at(3))));
 }

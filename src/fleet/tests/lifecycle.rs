@@ -1,4 +1,4 @@
-//! Who comes, goes silent and goes, who should be there, and what a day is.
+//! How agents appear, go stale, expire and are removed; expected agents; and the day of the budgets.
 
 use super::*;
 use crate::model::AgentStatus::{Completed, Failed, Idle, Paused, Running};
@@ -21,7 +21,7 @@ fn names(watch: &TestFleet) -> Vec<String> {
 }
 
 #[test]
-fn a_complete_batch_removes_what_its_source_named_before_and_nothing_else() {
+fn a_complete_batch_removes_only_missing_agents_of_its_source() {
     let mut watch = TestFleet::new(settings());
     watch.push_batch(0, batch(false, &["a", "b"]));
     watch.push_batch(0, Batch { project: "other".into(), ..batch(false, &["x"]) });
@@ -33,16 +33,16 @@ fn a_complete_batch_removes_what_its_source_named_before_and_nothing_else() {
         watch.fleet.changes().removed_agents.iter().map(|it| (it.name.to_string(), it.removal)).collect();
     assert_eq!(gone, [("a".to_owned(), Removal::Absent)]);
     watch.poll(4, Some(&["q"]));
-    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "a poll that lacks one removes it");
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "an agent missing from a poll is removed");
     watch.poll(5, None);
-    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "a poll that failed removes nobody");
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "a failed poll removes no agent");
     watch.poll(6, Some(&["b", "q"]));
     watch.push_batch(7, batch(true, &["c"]));
-    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "whoever reports it now owns it");
+    assert_eq!(names(&watch), ["b", "c", "q", "u", "x"], "its source is the last to report it");
 }
 
 #[test]
-fn silence_makes_stale_after_the_promised_time_and_forgotten_later() {
+fn an_agent_is_stale_after_its_ttl_and_expires_later() {
     let mut watch = TestFleet::new(settings());
     watch.push_batch(0, Batch { ttl: Some(Duration::from_secs(600)), ..batch(false, &["slow"]) });
     watch.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
@@ -52,39 +52,38 @@ fn silence_makes_stale_after_the_promised_time_and_forgotten_later() {
     assert!(!watch.agent("a").stale);
     assert_eq!(watch.until(60), [60]);
     assert!(watch.agent("a").stale && !watch.agent("a").is_up() && watch.agent("a").is_down());
-    assert!(!watch.agent("p").stale, "of a poll each 30 s three may be missed");
+    assert!(!watch.agent("p").stale, "three polls at 30 s may be missed");
     assert_eq!(watch.until(90), [90]);
-    assert!(watch.agent("p").stale && !watch.agent("p").is_down(), "silent without an open task is not down");
-    assert_eq!(watch.agent("a").status, Some(Running), "its status stays as it was");
+    assert!(watch.agent("p").stale && !watch.agent("p").is_down(), "stale without an open task is not down");
+    assert_eq!(watch.agent("a").status, Some(Running), "its status is kept");
     assert_eq!(watch.until(599), [0; 0]);
     watch.until(3_599);
-    assert!(watch.agent("slow").stale && !watch.agent("u").stale, "increments promise no rhythm");
+    assert!(watch.agent("slow").stale && !watch.agent("u").stale, "increments have no ttl");
     assert_eq!(watch.fleet.state().agents.len(), 4);
     watch.until(3_600);
     assert_eq!(watch.fleet.state().agents.len(), 0);
 }
 
 #[test]
-fn nobody_opts_out_of_being_missed_by_promising_a_long_silence() {
+fn an_agent_with_a_long_ttl_is_stale_before_it_expires() {
     let month = Duration::from_secs(30 * 86_400);
-    for (max_ttl, promised, stale_at) in [(3_600, month, 3_600), (600, month, 600), (600, Duration::from_secs(90), 90)]
-    {
+    for (max_ttl, ttl, stale_at) in [(3_600, month, 3_600), (600, month, 600), (600, Duration::from_secs(90), 90)] {
         let mut config = settings();
         config.agents.max_ttl = Duration::from_secs(max_ttl);
         let mut watch = TestFleet::new(config);
-        let batch = Batch { project: "shop".into(), agents: vec![named("a")], ttl: Some(promised), ..Batch::default() };
+        let batch = Batch { project: "shop".into(), agents: vec![named("a")], ttl: Some(ttl), ..Batch::default() };
         watch.push_batch(0, batch);
         watch.until(stale_at - 1);
-        assert!(!watch.agent("a").stale, "{max_ttl} {promised:?}");
+        assert!(!watch.agent("a").stale, "{max_ttl} {ttl:?}");
         watch.until(stale_at);
-        assert!(watch.agent("a").stale, "it is missed before it is forgotten: {max_ttl} {promised:?}");
+        assert!(watch.agent("a").stale, "stale before it expires: {max_ttl} {ttl:?}");
         watch.until(3_600 + 60);
-        assert!(!watch.has("a"), "and forgotten after it was missed");
+        assert!(!watch.has("a"), "and expires after that");
     }
 }
 
 #[test]
-fn whoever_is_heard_in_time_never_goes_stale() {
+fn an_agent_that_reports_in_time_is_never_stale() {
     let mut watch = TestFleet::new(settings());
     for seconds in (0..7_200).step_by(59) {
         watch.push(seconds, named("a"));
@@ -97,7 +96,7 @@ fn whoever_is_heard_in_time_never_goes_stale() {
 }
 
 #[test]
-fn components_are_forgotten_when_nothing_is_heard_of_them() {
+fn components_expire() {
     let mut watch = TestFleet::new(settings());
     let component = |status| ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![] };
     let report = |status| Batch { components: vec![component(status)], ..batch(false, &[]) };
@@ -112,7 +111,7 @@ fn components_are_forgotten_when_nothing_is_heard_of_them() {
 }
 
 #[test]
-fn our_downtime_is_not_their_silence() {
+fn downtime_does_not_make_agents_stale() {
     let mut before = TestFleet::new(settings());
     before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     let saved = serde_json::to_string(before.agent("a")).unwrap();
@@ -122,7 +121,7 @@ fn our_downtime_is_not_their_silence() {
     let mut watch = TestFleet { fleet };
     watch.until(50_059);
     assert!(!watch.agent("a").stale);
-    assert_eq!(watch.agent("a").last_seen, at(0), "it counts as last heard when it was heard");
+    assert_eq!(watch.agent("a").last_seen, at(0), "the time of its last report is kept");
     watch.until(50_060);
     assert!(watch.agent("a").stale);
     watch.until(53_599);
@@ -132,7 +131,7 @@ fn our_downtime_is_not_their_silence() {
 }
 
 #[test]
-fn the_expected_are_missed_from_the_moment_they_are_not_there() {
+fn expected_agents_are_missing_from_the_time_of_removal() {
     let expected =
         vec![ExpectedConfig { project: "shop".into(), agents: vec!["a".into(), "b".into()], count: Some(2) }];
     let mut watch = TestFleet::new(FleetSettings { expected, ..settings() });
@@ -143,31 +142,31 @@ fn the_expected_are_missed_from_the_moment_they_are_not_there() {
     assert_eq!(watch.project().too_small_since, Some(at(0)));
     watch.push_batch(10, batch(true, &["a", "x"]));
     assert_eq!(missing(&watch), [("b".to_owned(), at(0))]);
-    assert_eq!(watch.project().too_small_since, None, "two are up, whoever they are");
+    assert_eq!(watch.project().too_small_since, None, "any two are up");
     watch.push_batch(20, batch(true, &["b"]));
     assert_eq!(missing(&watch), [("a".to_owned(), at(20))]);
     assert_eq!(watch.project().too_small_since, Some(at(20)));
     watch.push(30, a(Failed));
-    assert_eq!((missing(&watch), watch.project().too_small_since), (vec![], Some(at(20))), "there, yet not up");
+    assert_eq!((missing(&watch), watch.project().too_small_since), (vec![], Some(at(20))), "known, but not up");
     watch.push(40, a(Idle));
     assert_eq!(watch.project().too_small_since, None);
 }
 
 #[test]
-fn health_is_critical_when_everybody_who_should_be_up_is_down() {
+fn health_is_critical_if_all_expected_agents_are_down() {
     let mut watch = TestFleet::new(settings());
     assert_eq!(watch.push(0, a(Failed)).status, Some(Failed));
     assert_eq!(watch.project().health(), Health::Critical);
     watch.push_batch(1, batch(false, &["b"]));
-    assert_eq!(watch.project().health(), Health::Ok, "agent alerts don't change it");
+    assert_eq!(watch.project().health(), Health::Ok, "one agent is up");
     watch.push(2, a(Completed));
     watch
         .push_batch(3, Batch { agents: vec![AgentUpdate { status: Some(Paused), ..named("b") }], ..batch(false, &[]) });
-    assert_eq!((watch.project().expected, watch.project().health()), (0, Health::Ok), "nobody should be up");
+    assert_eq!((watch.project().expected, watch.project().health()), (0, Health::Ok), "no agent should be up");
 }
 
 #[test]
-fn the_day_turns_at_midnight_of_its_zone() {
+fn the_day_ends_at_midnight_in_its_time_zone() {
     // In Berlin, 2026-03-29 has 23 hours and 2026-10-25 has 25.
     for (day, hours) in [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25), (date(2026, 11, 21), 24)] {
         let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
@@ -191,21 +190,21 @@ fn the_day_turns_at_midnight_of_its_zone() {
 }
 
 #[test]
-fn another_zone_takes_effect_at_once() {
+fn a_changed_time_zone_takes_effect_at_once() {
     let mut watch = TestFleet::new(settings());
     watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(5) });
     let mut other = settings();
     other.budgets.time_zone = "Pacific/Kiritimati".into();
     watch.fleet.configure(at(1), other.clone());
-    assert_eq!(watch.agent("a").day_tokens, 0, "there it is tomorrow already");
+    assert_eq!(watch.agent("a").day_tokens, 0, "it is the next day there");
     watch.usage(2, UsageUpdate { agent: Some("a".into()), ..used(5) });
     watch.fleet.clear_changes();
     watch.fleet.configure(at(3), other);
-    assert!(watch.agent("a").day_tokens == 5 && !watch.fleet.changes().new_day, "the same day goes on");
+    assert!(watch.agent("a").day_tokens == 5 && !watch.fleet.changes().new_day, "the same day continues");
 }
 
 #[test]
-fn a_shorter_memory_holds_from_the_reload_on() {
+fn a_shorter_expiry_takes_effect_at_reload() {
     let mut watch = TestFleet::new(settings());
     watch.push(0, a(Running));
     let mut shorter = settings();
@@ -216,11 +215,11 @@ fn a_shorter_memory_holds_from_the_reload_on() {
 }
 
 #[test]
-fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
+fn the_series_cap_rejects_new_agents_and_keeps_known_ones() {
     let mut watch = TestFleet::new(FleetSettings { max_series: 2 * super::super::SERIES_PER_AGENT + 3, ..settings() });
-    let taken = watch.push_batch(0, batch(false, &["a", "b", "c"]));
-    assert_eq!((taken.accepted, taken.reasons.as_slice()), (2, [(RejectReason::SeriesCap, 1)].as_slice()));
-    assert!(taken.rejected[0].error.ends_with("raise limits.series or report fewer agents"));
+    let outcome = watch.push_batch(0, batch(false, &["a", "b", "c"]));
+    assert_eq!((outcome.accepted, outcome.reasons.as_slice()), (2, [(RejectReason::SeriesCap, 1)].as_slice()));
+    assert!(outcome.rejected[0].error.ends_with("raise limits.series or report fewer agents"));
     let full = AgentUpdate { tokens: tokens(1, 1, 1), restart_count: Some(1), ..a(Running) };
     assert_eq!(watch.push(1, full).total_tokens(), Some(3), "a known agent loses nothing");
     assert_eq!(
@@ -230,19 +229,19 @@ fn the_series_cap_refuses_whole_new_agents_and_keeps_known_ones() {
     assert_eq!(watch.fleet.state().series_dropped, 2 * super::super::SERIES_PER_AGENT as u64);
     watch.push_batch(3, batch(true, &["a"]));
     let again = UsageUpdate { agent: Some("d".into()), id: Some("i".into()), ..used(1) };
-    assert_eq!(watch.usage(4, again).accepted, 1, "there is room again, and what was refused may come again");
+    assert_eq!(watch.usage(4, again).accepted, 1, "there is room again, and a rejected increment may be retried");
 }
 
 #[test]
-fn too_many_projects_are_refused_with_all_that_they_hold() {
+fn batches_of_too_many_projects_are_rejected() {
     let mut watch = TestFleet::new(settings());
     for number in 0..1_000 {
         watch.push_batch(0, Batch { project: format!("p{number}").into(), ..Batch::default() });
     }
     let component =
         ComponentUpdate { name: "db".into(), index: 0, status: ComponentStatus::Ok, details: None, metrics: vec![] };
-    let taken = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
-    assert_eq!((taken.accepted, taken.reasons.as_slice()), (0, [(RejectReason::SeriesCap, 2)].as_slice()));
+    let outcome = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
+    assert_eq!((outcome.accepted, outcome.reasons.as_slice()), (0, [(RejectReason::SeriesCap, 2)].as_slice()));
 }
 
 #[test]
@@ -250,7 +249,7 @@ fn a_held_snapshot_never_changes() {
     let mut watch = TestFleet::new(settings());
     watch.push(0, a(Running));
     let held = watch.fleet.snapshot(at(0));
-    assert!(std::sync::Arc::ptr_eq(&held, &watch.fleet.snapshot(at(0))), "nothing changed, so it is the same one");
+    assert!(std::sync::Arc::ptr_eq(&held, &watch.fleet.snapshot(at(0))), "nothing changed, so it is the same snapshot");
     watch.push(1, AgentUpdate { restart_count: Some(7), ..a(Failed) });
     watch.push_batch(2, batch(true, &["b"]));
     watch.push_batch(3, batch(true, &["c"]));
@@ -262,7 +261,7 @@ fn a_held_snapshot_never_changes() {
 }
 
 #[test]
-fn what_a_poll_finds_is_kept_of_its_source() {
+fn a_source_keeps_the_result_of_its_polls() {
     let mut watch = TestFleet::new(settings());
     assert_eq!(watch.fleet.state().sources[0].up, None);
     watch.poll(10, None);
@@ -276,7 +275,7 @@ fn what_a_poll_finds_is_kept_of_its_source() {
 }
 
 #[test]
-fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
+fn a_pushed_agent_that_only_reported_usage_becomes_a_pushed_agent() {
     let mut watch = TestFleet::new(settings());
     watch.usage(0, UsageUpdate { agent: Some("a".into()), ..used(1) });
     watch.push(1, a(Running));
@@ -286,7 +285,7 @@ fn an_agent_of_usage_that_a_push_names_becomes_the_pushs() {
 }
 
 #[test]
-fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
+fn ids_are_deduplicated_within_an_hour() {
     let mut watch = TestFleet::new(settings());
     let numbered = |id: u64| UsageUpdate { agent: Some("a".into()), id: Some(id.to_string().into()), ..used(1) };
     let mut others = 0;
@@ -297,11 +296,11 @@ fn an_id_counts_once_within_an_hour_whatever_comes_in_between() {
         assert_eq!(watch.fleet.usage(at(2), "shop", &batch).accepted, 1_000);
     }
     assert_eq!(watch.usage(3_600, numbered(0)).reasons, [(RejectReason::Duplicate, 1)]);
-    assert_eq!(watch.usage(3_602, numbered(0)).accepted, 1, "an hour later nobody tries again");
+    assert_eq!(watch.usage(3_602, numbered(0)).accepted, 1, "the id has expired");
 }
 
 #[test]
-fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
+fn task_assignment_and_deduplication_survive_a_restart() {
     let mut before = TestFleet::new(settings());
     before.push(0, AgentUpdate { task_id: Patch::Set("t".into()), ..a(Running) });
     let once = UsageUpdate { task_id: Some("t".into()), id: Some("r1".into()), ..used(5) };
@@ -316,15 +315,15 @@ fn after_a_restart_a_task_still_finds_its_holder_and_an_id_still_counts_once() {
 }
 
 #[test]
-fn a_report_that_comes_late_is_refused() {
+fn a_late_report_is_rejected() {
     let mut watch = TestFleet::new(settings());
     let mut push = |name: &'static str, report: Option<(&'static str, u64)>, tokens: u64| {
         let agent = AgentUpdate { tokens: [Some(tokens), None, None, None, None], ..named(name) };
         let ordinal = report.map(|(run, number)| Ordinal { run: run.into(), number });
         let batch = Batch { project: "shop".into(), ordinal, agents: vec![agent], ..Batch::default() };
-        let taken = watch.push_batch(0, batch);
-        assert_eq!(taken.accepted + taken.rejected.len(), 1);
-        let words = taken.rejected.first().map(|rejected| (rejected.reason, rejected.error.clone()));
+        let outcome = watch.push_batch(0, batch);
+        assert_eq!(outcome.accepted + outcome.rejected.len(), 1);
+        let words = outcome.rejected.first().map(|rejected| (rejected.reason, rejected.error.clone()));
         (words, watch.fleet.find("shop", name).expect(name).tokens[0].get())
     };
     assert_eq!(push("a", Some(("x", 1)), 0), (None, Some(0)));
@@ -336,18 +335,18 @@ fn a_report_that_comes_late_is_refused() {
         assert_eq!(tokens, Some(30), "report {late}");
     }
     assert_eq!(push("a", Some(("x", 4)), 40), (None, Some(40)));
-    // The next run counts from zero, and whatever is still under way of the one before is late.
+    // The next run counts from zero, and further reports of the previous run are late.
     assert_eq!(push("a", Some(("y", 1)), 0), (None, Some(40)));
     let (refused, tokens) = push("a", Some(("x", 5)), 50);
     assert!(refused.expect("a refusal").1.starts_with("another run reports under this name since"));
     assert_eq!((tokens, push("a", Some(("y", 2)), 5)), (Some(40), (None, Some(45))));
-    // Who numbers nothing is taken as he comes, and each agent has reports of its own.
+    // Reports without a number are accepted in any order, and each agent is numbered separately.
     assert_eq!(push("a", None, 6), (None, Some(46)));
     assert_eq!(push("b", Some(("x", 1)), 7), (None, Some(7)));
 }
 
 #[test]
-fn an_agent_that_comes_again_has_no_late_reports() {
+fn a_removed_agent_starts_over_with_its_report_numbers() {
     let mut watch = TestFleet::new(settings());
     let numbered = |number| Batch { ordinal: Some(Ordinal { run: "x".into(), number }), ..batch(false, &["a"]) };
     assert_eq!(watch.push_batch(0, numbered(9)).accepted, 1);
