@@ -1,7 +1,7 @@
-//! The command line: one file per command, and what they share.
+//! The command line, one file per command: arguments, help, tables and exit codes (0 success, 1 failure or not healthy,
+//! 2 usage error).
 //!
-//! Owns arguments, help, tables and exit codes: 0 done, 1 failed or not healthy, 2 usage. Refuses to know how the
-//! sidecar works: `run` and `demo` hand over to [`crate::app`], the others talk to a sidecar over its API.
+//! `run` and `demo` start [`crate::app`]; commands about a running sidecar use its HTTP API only.
 
 mod ack;
 mod agents;
@@ -59,24 +59,25 @@ use crate::config::{ConfigError, Environment, Source};
 
 const EXAMPLES: &str = "\
 Examples:
-  lookout demo                            a simulated fleet, to see what it looks like
-  SLACK_WEBHOOK_URL=https://… lookout     watch, and tell Slack
-  lookout --config lookout.yaml           watch as the file says
-  lookout check --config lookout.yaml     is the file valid?
-  lookout test rules team.test.yaml       do the rules do what they should?
-  claude -p … | lookout pipe --agent a    watch an agent by what it prints
-  lookout setup claude-code --agent me    what to paste into Claude Code's settings
-  lookout status                          ask the sidecar on this machine
-  lookout alerts --level critical --json  for scripts";
+  lookout demo                            try it with a simulated fleet
+  SLACK_WEBHOOK_URL=https://… lookout     run the sidecar, notify Slack
+  lookout --config lookout.yaml           run the sidecar with a configuration file
+  lookout check --config lookout.yaml     validate the file
+  lookout setup claude-code --agent me    print the settings for Claude Code
+  claude -p … | lookout pipe --agent me   report an agent's state from its output
+  lookout status                          show an overview of the running sidecar
+  lookout alerts --level critical --json  list critical alerts as JSON
 
-/// Keeps watch over a fleet of AI agents: metrics for Prometheus, alerts to Slack and e-mail
+Exit codes: 0 success, 1 failure, 2 usage error.";
+
+/// Monitor a fleet of AI agents: serve metrics to Prometheus, notify people by Slack and e-mail
 #[derive(Clone, Debug, Parser)]
 #[command(name = "lookout", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; run the sidecar when nothing is said.
+    /// The command; `run` when none is given.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Arguments of `run`, which need no `run`.
+    /// Arguments of `run`, for when no command is given.
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -84,57 +85,57 @@ pub struct Cli {
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Run the sidecar (what happens without a command)
+    /// Run the sidecar (the default command)
     Run(RunArgs),
-    /// Run the sidecar with a simulated fleet: problems appear, alert and resolve within a minute
+    /// Run the sidecar with a simulated fleet, whose problems fire and resolve within a minute
     Demo(DemoArgs),
-    /// Check the configuration, naming every problem at once
+    /// Validate the configuration and show who is notified of what
     Check(CheckArgs),
-    /// Try things out before they matter
+    /// Test receivers, rules and routing
     #[command(subcommand)]
     Test(TestCommand),
-    /// Play recorded state against other rules: what would have been told, and what was
+    /// Replay recorded state with other rules and compare the notifications
     Replay(ReplayArgs),
-    /// Say what is configured here in the language of another program
+    /// Export the rules for other programs
     #[command(subcommand)]
     Export(ExportCommand),
-    /// Print what to paste into a tool's settings, so that its agents report here
+    /// Print the settings with which a tool reports its agents to this sidecar
     Setup(SetupArgs),
-    /// Say which signals arrive from whom, what is taken from which, and what to change
+    /// Show which telemetry arrives from each agent, and what to fix
     Doctor(DoctorArgs),
-    /// Show the whole picture: projects, components, sources, receivers
+    /// Show an overview: projects, components, sources, receivers
     Status(StatusArgs),
-    /// Show what is wrong now, then what was
+    /// List alerts: active ones first, then recently resolved ones
     Alerts(AlertsArgs),
-    /// Explain an alert: every decision about it, and why somebody was told or not
+    /// Explain an alert: its timeline, and who was notified or not and why
     Why(WhyArgs),
-    /// Keep alerts quiet for a while, or list and end such silences
+    /// Silence alerts for some time, list silences, or end one
     Silence(SilenceArgs),
-    /// Look after an alert: it is not said again until it gets worse
+    /// Acknowledge an alert: no repeats until it escalates
     Ack(AckArgs),
-    /// Show every agent, the worst first
+    /// List agents, those with problems first
     Agents(AgentsArgs),
-    /// Pass an agent's output on unchanged, and tell the sidecar what it says of the agent
+    /// Pass an agent's output through unchanged and report its state to the sidecar
     Pipe(PipeArgs),
-    /// Ask whether the sidecar is ready: exit 0 or 1, for health checks
+    /// Check whether the sidecar is ready, for health checks: exit code 0 or 1
     Health(HealthArgs),
 }
 
-/// What can be tried out.
+/// The commands under `test`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum TestCommand {
-    /// Send a marked test to the receivers and show what they answer
+    /// Send a test notification to the receivers and show their answers
     Notify(TestNotifyArgs),
     /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
     Rules(TestRulesArgs),
-    /// Show who would be told of an alert with these labels, and who would not, and why
+    /// Show which receivers an alert with these labels would notify, and why not the others
     Route(TestRouteArgs),
 }
 
-/// What can be exported.
+/// The commands under `export`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ExportCommand {
-    /// Print the rules in force as Prometheus alerting rules over lookout's metrics
+    /// Print the active rules as Prometheus alerting rules over lookout's metrics
     PrometheusRules(ExportRulesArgs),
 }
 
@@ -147,7 +148,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The file that is named here or in `env`, and `env`.
+    /// The file given here, else the one in `env`; with `env` on top.
     pub fn source(&self, env: &Environment) -> Source {
         let file = self.config.clone().or_else(|| env.get("LOOKOUT_CONFIG").map(PathBuf::from));
         Source { file, env: env.clone() }
@@ -155,7 +156,7 @@ impl ConfigArgs {
 }
 
 impl Cli {
-    /// Does what is asked; an error is told on standard error.
+    /// Runs the command; an error goes to standard error.
     pub fn execute(self, env: &Environment) -> ExitCode {
         let done = match self.command.unwrap_or(Command::Run(self.run)) {
             Command::Run(args) => run::run(&args, env),
@@ -179,7 +180,7 @@ impl Cli {
         };
         done.unwrap_or_else(|error| {
             match error.downcast_ref::<ConfigError>() {
-                Some(error) => check::refuse(error),
+                Some(error) => check::report_problems(error),
                 None => warn(&format!("error: {error:#}")),
             }
             ExitCode::FAILURE
@@ -187,36 +188,53 @@ impl Cli {
     }
 }
 
-/// Who acts: as said, else the user of this machine.
-fn who(said: Option<&str>) -> String {
-    said.map_or_else(|| std::env::var("USER").unwrap_or_default(), str::to_owned)
+/// The author of a silence or an acknowledgement: the one given, else `user@host`.
+fn author(given: Option<&str>) -> String {
+    given.map_or_else(default_author, str::to_owned)
 }
 
-/// How much less of a busy processor the threads beside the loop get, as a step of `nice`: a third of the loop's share.
-#[cfg(target_os = "linux")]
-const GIVES_WAY: i32 = 5;
+fn default_author() -> String {
+    let user =
+        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = user.or_else(|| rustix::process::getuid().is_root().then(|| "root".to_owned()));
+    match (user, host_name()) {
+        (Some(user), Some(host)) => format!("{user}@{host}"),
+        (user, _) => user.unwrap_or_default(),
+    }
+}
 
-/// Waits for what a command does over the network.
+/// The name of this machine, if it is known.
+fn host_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = crate::text::clean(name.trim(), 100).into_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+/// The nice value of helper threads: on a busy processor they get about a third of the event loop's share.
+#[cfg(target_os = "linux")]
+const HELPER_NICE: i32 = 5;
+
+/// Runs an asynchronous command to its end.
 fn wait<'a>(work: impl Future<Output = anyhow::Result<ExitCode>> + 'a) -> anyhow::Result<ExitCode> {
-    // One loop for all commands: one for each would be a good part of the program.
+    // Boxed, so that the runtime is instantiated once and not for each command.
     wait_for(Box::pin(work))
 }
 
 fn wait_for(work: Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>> + '_>>) -> anyhow::Result<ExitCode> {
-    // Pages and answers are built on threads beside the loop, and whoever sends state waits for the loop. On Linux a
-    // nice value belongs to a thread; elsewhere, or where it can't be set, the thread competes like any other.
-    let give_way = || {
+    // Helper threads render pages and large answers; the event loop answers every push and must not wait for them.
+    // On Linux nice values are per thread. Where lowering the priority fails, the thread keeps the normal one.
+    let lower_priority = || {
         #[cfg(target_os = "linux")]
-        rustix::process::nice(GIVES_WAY).unwrap_or_default();
+        rustix::process::nice(HELPER_NICE).unwrap_or_default();
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(lower_priority).build()?;
     let done = runtime.block_on(work);
-    // A file that hangs keeps a thread of its own, for which nobody waits.
+    // A read that hangs, such as of a pipe without a writer, must not delay the exit.
     runtime.shutdown_background();
     done
 }
 
-/// Writes a line to standard error; when that is closed, there is nobody left to tell.
+/// Writes a line to standard error; ignores that it may be closed.
 fn warn(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }

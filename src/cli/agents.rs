@@ -1,4 +1,4 @@
-//! `lookout agents`: every agent in one table, the worst first: by what fires about it, then by its status.
+//! `lookout agents`: a table of all agents, those with the worst alerts first, then by status.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,9 +8,9 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::answer::{count, dollars, flag, list, number, parse, seconds, short, text};
+use super::answer::{NO_AGENTS, count, dollars, flag, list, number, parse, seconds, short, text, wider};
 use super::client::{Client, ClientArgs};
-use super::table::{Cell, Column, Table};
+use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -20,10 +20,10 @@ use crate::text::number::fixed;
 /// Arguments of `lookout agents`.
 #[derive(Args, Clone, Debug)]
 pub struct AgentsArgs {
-    /// Only agents of this project
+    /// Show only agents of this project
     #[arg(long, value_name = "NAME")]
     pub project: Option<String>,
-    /// Only agents in this status
+    /// Show only agents with this status
     #[arg(long, value_name = "STATUS", value_parser = AgentStatus::ALL.map(AgentStatus::as_str))]
     pub status: Option<String>,
     /// How to reach the sidecar
@@ -38,20 +38,20 @@ pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        // The worst come first, so that of more than an answer holds it is the mildest that are missing.
+        // The API sorts by level and limits the answer: beyond the limit only the mildest alerts are missing.
         let firing = [("state", "firing".to_owned()), ("limit", "1000".to_owned())];
         let firing = parse(&client.get("/api/alerts", &firing).await?)?;
-        let here = Here { now: Clock::system().wall(), zone: TimeZone::system() };
-        print(&render(&parse(&answer)?, &firing, args, Look::of_stdout(), &here))?;
+        let local = LocalTime { now: Clock::system().wall(), zone: TimeZone::system() };
+        print(&render(&parse(&answer)?, &firing, args, Look::of_stdout(), &local))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What fires about each agent, by project and name, the worst first.
-type Firing<'v> = HashMap<(&'v str, &'v str), Vec<(Level, &'v str)>>;
+/// The firing alerts of each agent, by project and name, the worst first: level and rule.
+type FiringByAgent<'v> = HashMap<(&'v str, &'v str), Vec<(Level, &'v str)>>;
 
-fn by_agent(alerts: &Value) -> Firing<'_> {
-    let mut firing = Firing::new();
+fn by_agent(alerts: &Value) -> FiringByAgent<'_> {
+    let mut firing = FiringByAgent::new();
     for alert in list(alerts, "alerts").iter().filter(|alert| !text(alert, "agent_name").is_empty()) {
         let of_agent = firing.entry((text(alert, "project"), text(alert, "agent_name"))).or_default();
         of_agent.extend(Level::parse(text(alert, "level")).map(|level| (level, text(alert, "rule"))));
@@ -62,7 +62,7 @@ fn by_agent(alerts: &Value) -> Firing<'_> {
     firing
 }
 
-/// Its place in the order among agents about which the same level fires: the lower, the more it needs somebody.
+/// The order among agents with the same alert level: lower ranks need attention more.
 fn rank(agent: &Value) -> usize {
     let up = flag(agent, "up");
     match text(agent, "status") {
@@ -80,13 +80,13 @@ fn rank(agent: &Value) -> usize {
     }
 }
 
-/// By which clock times are told.
-struct Here {
+/// The clock and time zone for times of day.
+struct LocalTime {
     now: Time,
     zone: TimeZone,
 }
 
-fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, here: &Here) -> String {
+fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, local: &LocalTime) -> String {
     let mut agents: Vec<(&str, &Value)> = list(answer, "projects")
         .iter()
         .flat_map(|project| list(project, "agents").iter().map(move |agent| (text(project, "name"), agent)))
@@ -94,8 +94,8 @@ fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, here: &
         .filter(|(_, agent)| args.status.as_deref().is_none_or(|wanted| wanted == text(agent, "status")))
         .collect();
     if agents.is_empty() {
-        let filtered = args.project.is_some() || args.status.is_some();
-        return if filtered { "no agent matches\n" } else { "no agents yet\n" }.to_owned();
+        let is_filtered = args.project.is_some() || args.status.is_some();
+        return if is_filtered { "no agent matches the filter\n".to_owned() } else { format!("{NO_AGENTS}\n") };
     }
     let firing = by_agent(firing);
     let of_agent = |project, agent| firing.get(&(project, text(agent, "name"))).map(Vec::as_slice).unwrap_or_default();
@@ -104,34 +104,32 @@ fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, here: &
         (Reverse(worst), rank(agent), *project, text(agent, "name"))
     });
     let mut table = Table::new([
-        Column::text("PROJECT"),
-        Column::text("AGENT"),
-        Column::spare("TYPE"),
-        Column::text("STATUS"),
-        Column::word("LEVEL"),
-        Column::text("ALERT"),
-        Column::number("IDLE"),
-        Column::text("TASK"),
-        Column::number("TOKENS"),
-        Column::number("COST"),
-        Column::number("RESTARTS"),
+        TableColumn::text("AGENT"),
+        TableColumn::text("STATUS"),
+        TableColumn::word("LEVEL").optional(),
+        TableColumn::text("ALERT").optional(),
+        TableColumn::number("IDLE").optional(),
+        TableColumn::number("TOKENS").optional(),
+        TableColumn::number("COST").optional(),
+        TableColumn::number("RESTARTS").optional(),
+        TableColumn::text("TASK").optional(),
+        TableColumn::text("TYPE").optional(),
     ]);
     for (project, agent) in &agents {
         table.push([
-            project.into(),
-            text(agent, "name").into(),
-            text(agent, "type").into(),
-            status(agent, here),
+            format!("{project}/{}", text(agent, "name")).into(),
+            status(agent, local),
             level(of_agent(project, agent)),
             rule(of_agent(project, agent)).into(),
             seconds(number(agent, "idle_seconds")).into(),
-            task(agent).into(),
             short(tokens(agent)).into(),
             dollars(cost(agent)).into(),
             short(restarts(agent)).into(),
+            task(agent).into(),
+            text(agent, "type").into(),
         ]);
     }
-    format!("{}\n{}\n", table.render(look), count(agents.len(), "agent"))
+    format!("{}\n{}{}\n", table.render(look), count(agents.len(), "agent"), wider(&table.left_out(look)))
 }
 
 fn level(firing: &[(Level, &str)]) -> Cell {
@@ -139,7 +137,7 @@ fn level(firing: &[(Level, &str)]) -> Cell {
     Cell::new(level, Colour::of_severity(level))
 }
 
-/// `AgentIdle +1`: the worst of what fires, and how many more there are.
+/// `AgentIdle +1`: the rule of the worst alert, and how many more fire.
 fn rule(firing: &[(Level, &str)]) -> String {
     match firing {
         [] => String::new(),
@@ -148,7 +146,7 @@ fn rule(firing: &[(Level, &str)]) -> String {
     }
 }
 
-fn status(agent: &Value, here: &Here) -> Cell {
+fn status(agent: &Value, local: &LocalTime) -> Cell {
     let word = match text(agent, "status") {
         "" => "unknown",
         word => word,
@@ -158,9 +156,9 @@ fn status(agent: &Value, here: &Here) -> Cell {
         shown.push_str(", stale");
     }
     if let Some(limited) = agent.get("limited").filter(|limited| limited.is_object()) {
-        shown.push_str(", limited");
+        shown.push_str(", rate-limited");
         if let Some(until) = Time::parse(text(limited, "until")) {
-            shown.push_str(&format!(" until {}", until.on_clock(here.now, &here.zone)));
+            shown.push_str(&format!(" until {}", until.on_clock(local.now, &local.zone)));
         }
     }
     if !text(agent, "reason").is_empty() {
@@ -176,7 +174,7 @@ fn status(agent: &Value, here: &Here) -> Cell {
     Cell::new(shown, colour)
 }
 
-/// `task_123 implement 42% context 80%`, as far as it is known.
+/// `task_123 implement 42%, context 80%`, as far as it is known.
 fn task(agent: &Value) -> String {
     let progress = number(agent, "progress").filter(|progress| progress.is_finite());
     let context = number(agent, "context_window_ratio").filter(|ratio| ratio.is_finite());
@@ -184,12 +182,14 @@ fn task(agent: &Value) -> String {
         text(agent, "task_id").to_owned(),
         text(agent, "phase").to_owned(),
         progress.map(|percent| format!("{}%", fixed(percent, 0))).unwrap_or_default(),
-        context.map(|ratio| format!("context {}%", fixed(ratio * 100.0, 0))).unwrap_or_default(),
     ];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let task = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    let context = context.map(|ratio| format!("context {}%", fixed(ratio * 100.0, 0)));
+    let parts = Some(task).filter(|task| !task.is_empty()).into_iter().chain(context);
+    parts.collect::<Vec<_>>().join(", ")
 }
 
-/// All tokens, given as their sum or by type.
+/// The sum of all tokens; the answer has the sum or tokens by type.
 fn tokens(agent: &Value) -> Option<f64> {
     match agent.get("tokens")? {
         Value::Object(types) => {
@@ -227,7 +227,7 @@ mod tests {
         ]})
     }
 
-    /// Whoever works is a worse case than who is asked for an answer, when an error fires about it.
+    /// A running agent with an alert comes before one that waits without.
     fn firing() -> Value {
         serde_json::json!({"alerts": [
             {"project": "shop", "agent_name": "worker-3", "level": "warning", "rule": "AgentIdle"},
@@ -240,8 +240,8 @@ mod tests {
         ]})
     }
 
-    fn here() -> Here {
-        Here { now: Time::parse("2026-11-21T12:00:00Z").expect("a time"), zone: TimeZone::UTC }
+    fn local() -> LocalTime {
+        LocalTime { now: Time::parse("2026-11-21T12:00:00Z").expect("a time"), zone: TimeZone::UTC }
     }
 
     fn shown(width: usize, project: Option<&str>, status: Option<&str>) -> String {
@@ -250,11 +250,11 @@ mod tests {
             status: status.map(str::to_owned),
             client: ClientArgs::default(),
         };
-        render(&answer(), &firing(), &args, Look { width: Some(width), colours: false }, &here())
+        render(&answer(), &firing(), &args, Look { width: Some(width), colours: false }, &local())
     }
 
     #[test]
-    fn the_worst_come_first() {
+    fn agents_with_the_worst_alerts_come_first() {
         insta::assert_snapshot!(shown(120, None, None), @"
         PROJECT  AGENT            STATUS           LEVEL     ALERT              IDLE  TASK             TOKENS     COST  RESTARTS
         shop     worker-1         running          critical  AgentRestartin…      3s  task_123 imple…  123.5k    $1.50         1
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_cuts_text_and_no_number() {
+    fn a_narrow_terminal_gets_fewer_columns() {
         insta::assert_snapshot!(shown(80, None, None), @"
         PROJE…  AGENT   STATUS  LEVEL     ALERT     IDLE  TASK    TOKENS     COST  RESTARTS
         shop    worke…  runni…  critical  Agent…      3s  task_…  123.5k    $1.50         1
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_choose() {
+    fn filters_select_agents() {
         insta::assert_snapshot!(shown(80, Some("shop"), Some("idle")), @"
         PROJECT  AGENT    STATUS   LEVEL    ALERT     IDLE  TASK  TOKENS  COST  RESTARTS
         shop     worker…  idle,…   warning  Agent…   1m10s
@@ -296,17 +296,17 @@ mod tests {
 
         2 agents
         ");
-        assert_eq!(shown(80, Some("nowhere"), None), "no agent matches\n");
+        assert_eq!(shown(80, Some("nowhere"), None), "no agent matches the filter\n");
     }
 
     #[test]
-    fn any_answer_can_be_shown() {
+    fn unexpected_answers_cause_no_panic() {
         let args = AgentsArgs { project: None, status: None, client: ClientArgs::default() };
         for odd in [
             Value::Null,
             serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),
         ] {
-            assert!(render(&odd, &odd, &args, Look { width: Some(0), colours: true }, &here()).ends_with('\n'));
+            assert!(render(&odd, &odd, &args, Look { width: Some(0), colours: true }, &local()).ends_with('\n'));
         }
     }
 }

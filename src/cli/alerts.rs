@@ -1,34 +1,37 @@
-//! `lookout alerts`: what is wrong now, then what was.
+//! `lookout alerts`: a table of active alerts, then of recently resolved ones.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::answer::{ago, count, flag, list, number, parse, text, time};
+use super::answer::{ago, count, flag, list, number, parse, short_id, text, time, wider};
 use super::client::{Client, ClientArgs};
-use super::table::{Cell, Column, Table};
+use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{Level, Time};
 
+/// Resolved alerts shown unless the arguments ask for more.
+const RECENTLY_RESOLVED: usize = 10;
+
 /// Arguments of `lookout alerts`.
 #[derive(Args, Clone, Debug)]
 pub struct AlertsArgs {
-    /// Only alerts of this level
+    /// Show only alerts of this level
     #[arg(long, value_name = "LEVEL", value_parser = Level::ALL.map(Level::as_str))]
     pub level: Option<String>,
-    /// Only alerts in this state
+    /// Show only alerts in this state
     #[arg(long, value_name = "STATE", value_parser = ["pending", "firing", "resolved"])]
     pub state: Option<String>,
-    /// Only alerts about this agent
+    /// Show only alerts of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// Only alerts of this rule
+    /// Show only alerts of this rule
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// At most so many
+    /// Show at most N alerts [default: 50, of which 10 resolved]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// How to reach the sidecar
@@ -58,73 +61,76 @@ pub(super) async fn run(args: &AlertsArgs, env: &Environment) -> anyhow::Result<
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        let filtered = args.query().iter().any(|(name, _)| *name != "limit");
-        print(&render(&parse(&answer)?, filtered, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, args, Clock::system().now(), Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(answer: &Value, filtered: bool, now: Time, look: Look) -> String {
+fn render(answer: &Value, args: &AlertsArgs, now: Time, look: Look) -> String {
     let alerts = list(answer, "alerts");
     if alerts.is_empty() {
-        return if filtered { "no alert matches\n" } else { "no alerts\n" }.to_owned();
+        let is_filtered = args.query().iter().any(|(name, _)| *name != "limit");
+        return if is_filtered { "no alert matches the filter\n" } else { "no alerts\n" }.to_owned();
     }
     let mut table = Table::new([
-        Column::word("LEVEL"),
-        Column::word("STATE"),
-        Column::text("SUBJECT"),
-        Column::text("RULE"),
-        Column::number("SINCE"),
-        Column::word("ID"),
-        Column::text("MESSAGE"),
+        TableColumn::word("LEVEL"),
+        TableColumn::word("STATE"),
+        TableColumn::text("SUBJECT"),
+        TableColumn::text("RULE"),
+        TableColumn::number("FOR"),
+        TableColumn::word("ID"),
+        TableColumn::text("MESSAGE").optional(),
     ]);
-    let (over, active): (Vec<&Value>, Vec<&Value>) = alerts.iter().partition(|alert| is_over(alert));
-    for alert in active.iter().chain(&over) {
+    let (resolved, active): (Vec<&Value>, Vec<&Value>) = alerts.iter().partition(|alert| is_resolved(alert));
+    let shows_all = args.limit.is_some() || args.state.is_some();
+    let shown = if shows_all { resolved.len() } else { resolved.len().min(RECENTLY_RESOLVED) };
+    for alert in active.iter().chain(resolved.iter().take(shown)) {
         let level = text(alert, "level");
-        let colour = if is_over(alert) { Some(Colour::Dim) } else { Colour::of_severity(level) };
-        let since = if is_over(alert) { ["resolved_at", "timestamp"] } else { ["fired_at", "started_at"] };
+        let colour = if is_resolved(alert) { Some(Colour::Dim) } else { Colour::of_severity(level) };
+        let since = if is_resolved(alert) { ["resolved_at", "timestamp"] } else { ["fired_at", "started_at"] };
         table.push([
             Cell::new(level, colour),
             state(alert).into(),
             subject(alert).into(),
             text(alert, "rule").into(),
             ago(now, since.into_iter().find_map(|key| time(alert, key))).into(),
-            text(alert, "fingerprint").into(),
+            short_id(text(alert, "fingerprint")).into(),
             text(alert, "message").into(),
         ]);
     }
-    let mut out = format!("{}\n{} active, {} over", table.render(look), active.len(), over.len());
-    let total = number(answer, "total").unwrap_or(0.0);
-    if total > alerts.len() as f64 {
-        out.push_str(&format!("; {} of {total} shown, --limit shows more", count(alerts.len(), "alert")));
+    let mut out = format!("{}\n{}", table.render(look), count(active.len(), "active alert"));
+    let total = number(answer, "total").unwrap_or(0.0).max(alerts.len() as f64);
+    let hidden = total - (active.len() + shown) as f64;
+    if hidden > 0.0 {
+        out.push_str(&format!(", {shown} resolved shown; {hidden} more with --limit {total}"));
+    } else {
+        out.push_str(&format!(", {shown} resolved"));
     }
-    out.push('\n');
+    out.push_str(&wider(&table.left_out(look)));
+    out.push_str("\n`lookout why ID` explains an alert\n");
     out
 }
 
-fn is_over(alert: &Value) -> bool {
+fn is_resolved(alert: &Value) -> bool {
     flag(alert, "resolved") == Some(true) || text(alert, "state") == "resolved"
 }
 
-/// Its state, and why nobody is told, if so.
+/// The state, and why notifications are suppressed; for a firing alert, the cause stands in place of `firing`.
 fn state(alert: &Value) -> String {
-    let mut state = text(alert, "state").to_owned();
-    if is_over(alert) {
-        return state;
+    let state = text(alert, "state");
+    if is_resolved(alert) {
+        return state.to_owned();
     }
-    for (key, word) in [("silenced_by", "silenced"), ("acked_by", "acked"), ("inhibited_by", "inhibited")] {
-        if !text(alert, key).is_empty() {
-            state.push_str(", ");
-            state.push_str(word);
-        }
-    }
-    if flag(alert, "no_data") == Some(true) {
-        state.push_str(", no data");
-    }
-    state
+    let causes = [("silenced_by", "silenced"), ("acked_by", "acked"), ("inhibited_by", "inhibited")];
+    let suppressed: Vec<&str> =
+        causes.into_iter().filter(|(key, _)| !text(alert, key).is_empty()).map(|(_, word)| word).collect();
+    let no_data = (flag(alert, "no_data") == Some(true)).then_some("no data");
+    let shows_state = suppressed.is_empty() || state != "firing";
+    let parts = shows_state.then_some(state).into_iter().chain(suppressed).chain(no_data);
+    parts.collect::<Vec<_>>().join(", ")
 }
 
-/// `shop/worker-1`: the project and who in it.
+/// `shop/worker-1`: the project and the agent, component or source.
 pub(super) fn subject(alert: &Value) -> String {
     let who = ["agent_name", "component", "source", "receiver", "sidecar"].map(|key| text(alert, key));
     let parts = std::iter::once(text(alert, "project")).chain(who);
@@ -137,7 +143,11 @@ mod tests {
 
     fn shown(answer: &Value, width: usize) -> String {
         let now = Time::parse("2026-11-21T02:10:00Z").expect("time");
-        render(answer, false, now, Look { width: Some(width), colours: false })
+        render(answer, &args(), now, Look { width: Some(width), colours: false })
+    }
+
+    fn args() -> AlertsArgs {
+        AlertsArgs { level: None, state: None, agent: None, rule: None, limit: None, client: ClientArgs::default() }
     }
 
     fn answer() -> Value {
@@ -150,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn active_ones_come_first() {
+    fn active_alerts_come_first() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
         LEVEL     STATE             SUBJECT               RULE             SINCE  ID                MESSAGE
         critical  firing, silenced  shop                  AgentsDown          5m                    3 agents are down: grand_bo…
@@ -163,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_cuts_text() {
+    fn a_narrow_terminal_shows_no_messages() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
         LEVEL     STATE             SUBJECT   RULE      SINCE  ID                MESSAGE
         critical  firing, silenced  shop      AgentsD…     5m                    3 agen…
@@ -176,22 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_in_words() {
+    fn an_empty_list_is_a_sentence() {
         assert_eq!(shown(&serde_json::json!({"alerts": [], "total": 0}), 80), "no alerts\n");
         assert_eq!(shown(&serde_json::json!({"alerts": "?"}), 80), "no alerts\n");
-        assert!(shown(&serde_json::json!({"alerts": [null, 3]}), 80).contains("2 active"));
+        assert!(shown(&serde_json::json!({"alerts": [null, 3]}), 80).contains("2 active alerts"));
     }
 
     #[test]
     fn filters_become_the_query() {
-        let args = AlertsArgs {
-            level: Some("error".to_owned()),
-            state: None,
-            agent: Some("a&b".to_owned()),
-            rule: None,
-            limit: Some(5),
-            client: ClientArgs::default(),
-        };
+        let args =
+            AlertsArgs { level: Some("error".to_owned()), agent: Some("a&b".to_owned()), limit: Some(5), ..args() };
         let expected =
             [("level", "error"), ("agent", "a&b"), ("limit", "5")].map(|(name, value)| (name, value.to_owned()));
         assert_eq!(args.query(), expected);

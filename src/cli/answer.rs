@@ -1,5 +1,5 @@
-//! Reads the API's answers leniently: what is missing or of another type is unknown, never an error, so that this
-//! program also shows what an older or newer sidecar says.
+//! Lenient reading of the API's answers: a value that is missing or of another type counts as unknown, so that this
+//! program can also show the answers of older and newer sidecars.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use crate::model::{Time, duration};
 use crate::text::clean;
 use crate::text::number::fixed;
 
-/// The answer as JSON, with every text in it fit for a terminal: whatever answers there may have written it.
+/// The answer as JSON, with every text cleaned for a terminal, since another program may answer at that address.
 pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
-    let mut answer = serde_json::from_str(text).context("the answer is not JSON; is this a lookout?")?;
+    let mut answer = serde_json::from_str(text)
+        .context("the answer is not JSON; check that --url is the address of a lookout sidecar")?;
     clean_texts(&mut answer);
     Ok(answer)
 }
 
-/// Cleans every text; the parser has bound how deep they are.
+/// Cleans every text; recursion is safe, since the parser limits the depth.
 fn clean_texts(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -42,7 +43,7 @@ pub(super) fn number(value: &Value, key: &str) -> Option<f64> {
     value.get(key).and_then(Value::as_f64)
 }
 
-/// Yes or no at `key`; 1 and 0 will do.
+/// The boolean at `key`; a number counts as true unless it is 0.
 pub(super) fn flag(value: &Value, key: &str) -> Option<bool> {
     let value = value.get(key)?;
     value.as_bool().or_else(|| Some(value.as_f64()? != 0.0))
@@ -61,18 +62,32 @@ pub(super) fn time(value: &Value, key: &str) -> Option<Time> {
     }
 }
 
+/// A point in time for tables: `in 5m`, `5m ago`; empty when it is unknown.
+pub(super) fn relative(now: Time, time: Option<Time>) -> String {
+    match time {
+        Some(time) if time > now => format!("in {}", duration::display(whole(time.since(now)))),
+        Some(_) => format!("{} ago", ago(now, time)),
+        None => String::new(),
+    }
+}
+
+/// RFC 3339 without fractions of a second.
+pub(super) fn to_second(time: Time) -> String {
+    Time::from_millis(time.as_millis() - time.as_millis().rem_euclid(1000)).to_string()
+}
+
 /// How long ago `time` was: `5m`; empty when it is unknown.
 pub(super) fn ago(now: Time, time: Option<Time>) -> String {
     time.map(|time| duration::display(whole(now.since(time)))).unwrap_or_default()
 }
 
-/// Seconds as a duration people read; empty when unknown or no time at all.
+/// Seconds as a duration, such as `1m15s`; empty when unknown, negative or too large.
 pub(super) fn seconds(seconds: Option<f64>) -> String {
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     duration.map(|duration| duration::display(whole(duration))).unwrap_or_default()
 }
 
-/// A large number in short: `987`, `12.3k`, `4.5M`; empty when unknown.
+/// A number with a unit prefix: `987`, `12.3k`, `4.5M`; empty when unknown.
 pub(super) fn short(number: Option<f64>) -> String {
     let Some(number) = number.filter(|number| number.is_finite()) else { return String::new() };
     for (limit, divisor, unit) in
@@ -93,6 +108,24 @@ pub(super) fn dollars(amount: Option<f64>) -> String {
     amount.map(|amount| format!("${}", fixed(amount, digits(amount)))).unwrap_or_default()
 }
 
+/// What to do when there is no agent yet.
+pub(super) const NO_AGENTS: &str =
+    "no agents yet; `lookout setup TOOL` prints the settings with which a tool reports its agents";
+
+/// What to do when no receiver is configured.
+pub(super) const NO_RECEIVERS: &str = "no receivers: alerts are logged and served, but nobody is notified; set \
+                                       SLACK_WEBHOOK_URL, or add `receivers` to the configuration file";
+
+/// A remark about columns that a table leaves out.
+pub(super) fn wider(left_out: &[&str]) -> String {
+    if left_out.is_empty() { String::new() } else { format!(" (a wider terminal also shows {})", left_out.join(", ")) }
+}
+
+/// An ID as tables show it: as much as is enough to type.
+pub(super) fn short_id(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
 /// `1 agent`, `2 agents`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -102,7 +135,7 @@ fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
 }
 
-/// Which alerts a silence covers: `agent_name=worker-*, rule=AgentIdle`.
+/// The matchers of a silence: `agent_name=worker-*, rule=AgentIdle`.
 pub(super) fn matchers(silence: &Value) -> String {
     let matchers = silence.get("matchers").and_then(Value::as_object).into_iter().flatten();
     let matchers: Vec<String> =
@@ -115,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_shown_in_short() {
+    fn large_numbers_are_abbreviated() {
         for (number, text) in [
             (0.0, "0"),
             (987.0, "987"),
@@ -145,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_fit_for_a_terminal() {
+    fn texts_of_answers_are_cleaned() {
         let answer =
             parse(r#"{"timeline": [{"at": "\u001b]0;owned\u0007now", "text": "a\u001b[2Jb\u202ec\nd", "n": 1}]}"#);
         let answer = answer.expect("json");
@@ -153,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_can_be_asked_for_anything() {
+    fn values_of_unexpected_types_are_unknown() {
         let answer = parse(r#"{"a": [], "b": 1, "c": "2026-11-21T02:00:00Z", "d": 1792000000}"#).expect("json");
         assert_eq!(text(&answer, "a"), "");
         assert_eq!((flag(&answer, "b"), flag(&answer, "c"), number(&answer, "c")), (Some(true), None, None));

@@ -1,4 +1,4 @@
-//! `lookout check`: is this configuration valid, what is in force, and who is told of what?
+//! `lookout check`: validates the configuration and shows which receiver gets which alerts.
 
 use std::process::ExitCode;
 
@@ -15,15 +15,15 @@ mod receivers;
 /// Arguments of `lookout check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Print the effective configuration as YAML, secrets masked
+    /// Print the effective configuration as YAML, with secrets masked
     #[arg(long)]
     pub print: bool,
 }
 
-/// Checks; all problems go to standard error, one a line.
+/// Validates; all problems go to standard error, one per line.
 pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     match load(args, env) {
         Ok(prepared) if args.print => {
@@ -37,21 +37,21 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            refuse(&error);
+            report_problems(&error);
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// The configuration with all that a start needs.
+/// The configuration, with everything built from it that a start needs.
 fn load(args: &CheckArgs, env: &Environment) -> Result<Prepared, ConfigError> {
     let source = args.config.source(env);
     app::try_config(source.load()?).map_err(|error| error.found_in(source.file.as_deref()))
 }
 
-/// Tells all that is wrong with a configuration on standard error.
-pub(super) fn refuse(error: &ConfigError) {
-    warn(&format!("{error}\nconfiguration is not valid: {}", count(error.problems.len(), "problem")));
+/// Writes all problems of a configuration to standard error.
+pub(super) fn report_problems(error: &ConfigError) {
+    warn(&format!("{error}\ninvalid configuration: {}", count(error.problems.len(), "problem")));
 }
 
 fn summary(prepared: &Prepared) -> String {
@@ -60,7 +60,7 @@ fn summary(prepared: &Prepared) -> String {
         count(prepared.config.receivers.len(), "receiver"),
         count(prepared.rules.len(), "rule"),
     ];
-    format!("configuration is valid: {}", parts.join(", "))
+    format!("valid configuration: {}", parts.join(", "))
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receiver_that_would_not_start_is_refused() {
+    fn a_receiver_that_can_not_start_is_a_problem() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("lookout.yaml");
         let email = "{to: [a@example.com], from: b@example.com, smtp: {host: h, ca_file: /nowhere/ca.pem}}";
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_would_let_anybody_in_is_refused() {
+    fn a_missing_or_empty_token_file_is_a_problem() {
         let dir = tempfile::tempdir().expect("a folder");
         let (path, token) = (dir.path().join("lookout.yaml"), dir.path().join("token"));
         let auth = format!("auth: {{tokens: [{{name: a, role: admin, token_file: {}}}]}}", token.display());
@@ -105,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_counts() {
+    fn the_summary_counts_sources_receivers_and_rules() {
         let prepared = load_default();
-        let expected = format!("configuration is valid: 0 sources, 0 receivers, {} rules", prepared.rules.len());
+        let expected = format!("valid configuration: 0 sources, 0 receivers, {} rules", prepared.rules.len());
         assert_eq!(summary(&prepared), expected);
     }
 }

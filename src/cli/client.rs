@@ -1,4 +1,4 @@
-//! Talks to a running sidecar. Refuses to follow redirects and to read answers without end.
+//! An HTTP client for the API of a running sidecar. It follows no redirects and limits the size of answers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::config::Environment;
 use crate::http_client;
 use crate::secret::{Secret, SecretSource, mask};
 
-/// Where a sidecar answers when nothing else is said.
+/// The address of a sidecar unless another is given.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:9797";
 
-/// How long an answer may take; the largest fleets answer within a second.
+/// Timeout of a request; even the largest fleets answer within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer read, in bytes: 10,000 agents take about 6 MiB.
+/// Most bytes of an answer; 10,000 agents take about 6 MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// How to ask a running sidecar.
+/// Arguments of commands that show an answer of a running sidecar.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClientArgs {
-    /// Which one
+    /// How to reach it
     #[command(flatten)]
     pub reach: ReachArgs,
-    /// Print the API's own answer
+    /// Print the API's answer as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -35,25 +35,25 @@ pub struct ClientArgs {
 /// How to reach a running sidecar.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ReachArgs {
-    /// The sidecar's address [env: LOOKOUT_URL] [default: http://127.0.0.1:9797]
+    /// Address of the sidecar [env: LOOKOUT_URL] [default: http://127.0.0.1:9797]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// File with the token that the sidecar asks for [env: LOOKOUT_TOKEN_FILE]
+    /// File with an access token [env: LOOKOUT_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// File with the roots to trust beside the usual ones, for a sidecar with a certificate of your own
+    /// PEM file with additional CA certificates, for a sidecar with a private certificate
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
 impl ReachArgs {
-    /// The address that is said here, else in `env`, else the default one.
+    /// The address given here, else in `env`, else the default one.
     pub(super) fn base(&self, env: &Environment) -> anyhow::Result<Url> {
         parse_url(self.url.as_deref().or_else(|| env.get("LOOKOUT_URL")).unwrap_or(DEFAULT_URL))
     }
 }
 
-/// A sidecar's address with what it takes to be let in.
+/// A client for one sidecar.
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -61,7 +61,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client as `args` say, else `env`, else for the default address.
+    /// A client by `args`; `env` and defaults apply where these give nothing.
     pub(super) fn new(args: &ClientArgs, env: &Environment) -> anyhow::Result<Self> {
         Self::reaching(&args.reach, env)
     }
@@ -74,12 +74,12 @@ impl Client {
         Ok(Self { http: http_client::build(TIMEOUT, args.ca_file.as_deref())?, base, token })
     }
 
-    /// The sidecar's address, fit to be shown.
+    /// The sidecar's address, with credentials masked.
     pub(super) fn address(&self) -> String {
         mask::url(self.base.as_str()).trim_end_matches('/').to_owned()
     }
 
-    /// The answer to a GET of `path` with `query`, as it came.
+    /// The unchanged answer to a GET of `path` with `query`.
     pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
@@ -89,12 +89,12 @@ impl Client {
         self.answer(self.http.get(url)).await
     }
 
-    /// The answer to a POST of `body` as JSON to the path of `segments`, each of which may hold any letters.
+    /// The answer to a POST of `body` as JSON to the path of `segments`, which are percent-encoded.
     pub(super) async fn post(&self, segments: &[&str], body: &Value) -> anyhow::Result<String> {
         self.post_text(segments, body.to_string()).await
     }
 
-    /// [`Client::post`] of JSON that is written already.
+    /// [`Client::post`] of JSON that is serialized already.
     pub(super) async fn post_text(&self, segments: &[&str], body: String) -> anyhow::Result<String> {
         let request = self.http.post(self.path(segments));
         self.answer(request.header("content-type", "application/json").body(body)).await
@@ -107,7 +107,7 @@ impl Client {
 
     fn path(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
-        // An address with a host always has a path that takes segments.
+        // This fails only for URLs without a host, which `parse_url` rejects.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
@@ -120,35 +120,38 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| {
             let reason = mask::url(&root_cause(&error.without_url())).into_owned();
-            anyhow!("lookout does not answer at {}: {reason}; is it running?", self.address())
+            anyhow!(
+                "no answer from lookout at {}: {reason}; start it with `lookout`, or give its address with --url",
+                self.address()
+            )
         })?;
         let status = response.status();
         let body = match http_client::read_body(response, MAX_ANSWER).await {
             Ok(body) => body,
             Err(http_client::BodyError::TooLarge) => bail!("the answer of {} is larger than 64 MiB", self.address()),
             Err(http_client::BodyError::Http(error)) => {
-                bail!("the answer of {} broke off: {}", self.address(), root_cause(&error.without_url()))
+                bail!("the answer of {} is incomplete: {}", self.address(), root_cause(&error.without_url()))
             }
         };
         let text = String::from_utf8(body).with_context(|| format!("the answer of {} is not text", self.address()))?;
-        if status.is_success() { Ok(text) } else { Err(self.refusal(status, &text)) }
+        if status.is_success() { Ok(text) } else { Err(self.error_of(status, &text)) }
     }
 
-    fn refusal(&self, status: StatusCode, body: &str) -> anyhow::Error {
-        let said =
+    fn error_of(&self, status: StatusCode, body: &str) -> anyhow::Error {
+        let error =
             serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
-        // A sidecar always says what it did not find; a 404 without a word is another server's.
-        let is_explained = said.is_some();
-        let said = said.map(|said| format!(": {}", crate::text::clean(&said, 500))).unwrap_or_default();
+        // A sidecar's errors always have a message; a 404 without one comes from another server.
+        let has_message = error.is_some();
+        let error = error.map(|error| format!(": {}", crate::text::clean(&error, 500))).unwrap_or_default();
         let remedy = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_none() => {
                 "; give a token with --token-file"
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; does the token fit?",
-            StatusCode::NOT_FOUND if !is_explained => "; is this a lookout?",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; check the token of --token-file and its role",
+            StatusCode::NOT_FOUND if !has_message => "; check that this is the address of a lookout sidecar",
             _ => "",
         };
-        anyhow!("{} answered {}{said}{remedy}", self.address(), status.as_u16())
+        anyhow!("{} answered {}{error}{remedy}", self.address(), status.as_u16())
     }
 }
 
@@ -157,11 +160,11 @@ pub(super) fn parse_url(text: &str) -> anyhow::Result<Url> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match Url::parse(&full) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => bail!("`{}` is not an address; write it like {DEFAULT_URL}", mask::url(text)),
+        _ => bail!("`{}` is not an address of a sidecar; write it like {DEFAULT_URL}", mask::url(text)),
     }
 }
 
-/// The innermost reason of an error: `Connection refused (os error 111)` in place of `error sending request`.
+/// The innermost cause of an error: `Connection refused (os error 111)` instead of `error sending request`.
 pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!(Client::new(&ClientArgs::default(), &env).expect("client").address(), "http://127.0.0.1:1");
     }
 
-    /// A server that gives one `answer`, and what it was asked.
+    /// A server that gives one `answer`; returns its address and the request.
     async fn serve(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_comes_back_unchanged_and_the_token_goes_along() {
+    async fn the_token_is_sent_and_the_answer_is_unchanged() {
         let dir = tempfile::tempdir().expect("dir");
         let token = dir.path().join("token");
         std::fs::write(&token, "hunter2\n").expect("write");
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_say_what_to_do() {
+    async fn errors_include_the_remedy() {
         for (answer, error) in [
             (
                 "HTTP/1.1 403 Forbidden\r\ncontent-length: 23\r\n\r\n{\"error\": \"no \u{7}access\"}",
@@ -246,7 +249,7 @@ mod tests {
             ),
             (
                 "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
-                "http://HERE/base answered 404; is this a lookout?",
+                "http://HERE/base answered 404; check that this is the address of a lookout sidecar",
             ),
             (
                 "HTTP/1.1 404 Not Found\r\ncontent-length: 26\r\n\r\n{\"error\": \"no such alert\"}",
@@ -267,14 +270,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sidecar_that_is_not_there_is_named() {
+    async fn an_unreachable_sidecar_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
         drop(listener);
-        let error = get(&address, None).await.expect_err("nobody");
+        let error = get(&address, None).await.expect_err("nothing listens");
         assert_eq!(
             error,
-            "lookout does not answer at http://HERE/base: Connection refused (os error 111); is it running?"
+            "no answer from lookout at http://HERE/base: Connection refused (os error 111); start it with `lookout`, or give \
+             its address with --url"
         );
     }
 }

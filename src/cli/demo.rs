@@ -30,7 +30,7 @@ pub struct DemoArgs {
     /// How many agents are simulated
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub agents: u32,
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
 }

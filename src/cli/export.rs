@@ -40,7 +40,7 @@ const HEAD: &str = "\
 /// Arguments of `lookout export prometheus-rules`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportRulesArgs {
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
 }

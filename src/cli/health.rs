@@ -1,7 +1,7 @@
-//! `lookout health`: is the sidecar on this machine ready? For a container's health check.
+//! `lookout health`: checks whether the sidecar on this machine is ready, for container health checks.
 //!
-//! Without `--url` it asks the address that the configuration says, which in an image is `LOOKOUT_LISTEN`. A file
-//! that is broken by now is no reason to call a sidecar sick that runs on with the old one.
+//! Without `--url` it uses the `listen` address of the configuration, in containers usually `LOOKOUT_LISTEN`. An invalid
+//! configuration file is not a failure, since the running sidecar keeps the one it has.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -21,35 +21,35 @@ use crate::config::{Environment, Listen};
 use crate::http_client;
 use crate::secret::mask;
 
-/// How long an answer may take, and how long it may be in bytes.
+/// Timeout of the request, and most bytes of the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ANSWER: usize = 4096;
 
 /// Arguments of `lookout health`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct HealthArgs {
-    /// The sidecar's address [env: LOOKOUT_URL] [default: where the configuration listens]
+    /// Address of the sidecar [env: LOOKOUT_URL] [default: `listen` of the configuration]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Which configuration names the address
+    /// The configuration whose `listen` is used
     #[command(flatten)]
     pub config: ConfigArgs,
 }
 
-/// Asks once, and prints one line.
+/// Sends one request and prints one line.
 pub(super) async fn run(args: &HealthArgs, env: &Environment) -> anyhow::Result<ExitCode> {
-    let target = Target::new(args, env)?;
+    let target = HealthTarget::new(args, env)?;
     let shown = mask::url(&target.url);
     let client = if target.own_certificate { own_client()? } else { http_client::build(TIMEOUT, None)? };
     let response = match client.get(format!("{}/-/ready", target.url)).send().await {
         Ok(response) => response,
         Err(error) if error.is_timeout() => {
-            warn(&format!("lookout does not answer at {shown} within 3s"));
+            warn(&format!("no answer from lookout at {shown} within 3s"));
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => {
             let reason = root_cause(&error.without_url());
-            warn(&format!("lookout does not answer at {shown}: {reason}"));
+            warn(&format!("no answer from lookout at {shown}: {reason}"));
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -59,21 +59,21 @@ pub(super) async fn run(args: &HealthArgs, env: &Environment) -> anyhow::Result<
         return Ok(ExitCode::SUCCESS);
     }
     let body = http_client::read_body(response, MAX_ANSWER).await.unwrap_or_default();
-    let said = crate::text::clean(String::from_utf8_lossy(&body).trim(), 200).into_owned();
-    warn(&format!("not ready at {shown}: {} {said}", status.as_u16()));
+    let answer = crate::text::clean(String::from_utf8_lossy(&body).trim(), 200).into_owned();
+    warn(&format!("not ready at {shown}: {} {answer}", status.as_u16()));
     Ok(ExitCode::FAILURE)
 }
 
-/// Whom to ask.
+/// The sidecar to check.
 #[derive(Debug, PartialEq, Eq)]
-struct Target {
-    /// Without a slash at its end.
+struct HealthTarget {
+    /// Its address, without a trailing slash.
     url: String,
-    /// Whether it is our own listener with a certificate that names another host than the address.
+    /// Whether it is our own TLS listener, whose certificate need not name this address.
     own_certificate: bool,
 }
 
-impl Target {
+impl HealthTarget {
     fn new(args: &HealthArgs, env: &Environment) -> anyhow::Result<Self> {
         if let Some(url) = args.url.as_deref().or_else(|| env.get("LOOKOUT_URL")) {
             let url = parse_url(url)?.as_str().trim_end_matches('/').to_owned();
@@ -86,14 +86,14 @@ impl Target {
             }
         };
         if address.port() == 0 {
-            anyhow::bail!("listen names port 0, and the sidecar picked one; give its address with --url");
+            anyhow::bail!("`listen` has port 0, so the sidecar's port is not known; give its address with --url");
         }
         let scheme = if tls { "https" } else { "http" };
         Ok(Self { url: format!("{scheme}://{}", reachable(address)), own_certificate: tls })
     }
 }
 
-/// The address under which a listener on `address` is reached from its own machine.
+/// The address to reach a listener on `address` from the same machine.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -103,8 +103,8 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// A client for our own listener. Its certificate names the host that others know it by, not the loopback
-/// address, and nothing secret is sent or believed here, so any certificate will do.
+/// A client for our own listener. Its certificate is for its public name, not for the loopback address. Any certificate
+/// is accepted, since the request has no secret and the answer is only a status.
 fn own_client() -> Result<reqwest::Client, http_client::ClientError> {
     let wrong = |error: String| http_client::ClientError::Build(error);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -123,7 +123,7 @@ fn own_client() -> Result<reqwest::Client, http_client::ClientError> {
         .map_err(|error| wrong(error.to_string()))
 }
 
-/// Believes every certificate, and still wants the handshake signed by it.
+/// Accepts every certificate, but verifies that the handshake is signed with it.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listen_address_is_asked_unless_a_url_is_given() {
+    fn the_listen_address_is_checked_unless_a_url_is_given() {
         for (env, url) in [
             (&[][..], "http://127.0.0.1:9797"),
             (&[("LOOKOUT_LISTEN", "0.0.0.0:8080")], "http://127.0.0.1:8080"),
@@ -176,9 +176,9 @@ mod tests {
             (&[("LOOKOUT_LISTEN", "127.0.0.2:8080"), ("LOOKOUT_URL", "127.0.0.1:1/")], "http://127.0.0.1:1"),
         ] {
             let env = env.iter().copied().collect();
-            assert_eq!(Target::new(&HealthArgs::default(), &env).expect(url).url, url);
+            assert_eq!(HealthTarget::new(&HealthArgs::default(), &env).expect(url).url, url);
         }
         let env = [("LOOKOUT_LISTEN", "127.0.0.1:0")].into_iter().collect();
-        assert!(Target::new(&HealthArgs::default(), &env).is_err());
+        assert!(HealthTarget::new(&HealthArgs::default(), &env).is_err());
     }
 }

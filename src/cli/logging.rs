@@ -1,4 +1,4 @@
-//! Starts the log: to standard error, as text on a terminal and JSON elsewhere.
+//! Sets up logging: to standard error, as text on a terminal and as JSON elsewhere.
 
 use std::io::{self, IsTerminal as _};
 
@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::log::{LogConfig, LogFormat};
 
-/// Starts the log of this process, and returns what sets its level later; an error when it was started before.
+/// Sets up logging for this process and returns a function that changes the level; an error when called twice.
 pub(super) fn init(config: &LogConfig) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<()> + Send + Sync + use<>> {
     let terminal = io::stderr().is_terminal();
     let (filter, handle) = reload::Layer::new(targets(&config.level)?);
@@ -24,7 +24,7 @@ pub(super) fn init(config: &LogConfig) -> anyhow::Result<impl Fn(&str) -> anyhow
         lines.with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never).boxed()
     };
     let started = tracing_subscriber::registry().with(lines).with(filter).try_init();
-    started.map_err(|error| anyhow!("start the log: {error}"))?;
+    started.map_err(|error| anyhow!("set up logging: {error}"))?;
     Ok(move |level: &str| handle.reload(targets(level)?).context("set log.level"))
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_for_programs() {
+    fn json_is_the_default_unless_on_a_terminal() {
         assert!(is_json(LogFormat::Auto, false) && is_json(LogFormat::Json, true));
         assert!(!is_json(LogFormat::Auto, true) && !is_json(LogFormat::Text, false));
     }

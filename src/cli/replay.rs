@@ -47,7 +47,7 @@ pub struct ReplayArgs {
     /// Files of the new rules, over the built-in ones and in place of those that the configuration names
     #[arg(long, value_name = "FILE", required_unless_present = "store")]
     pub rules: Vec<PathBuf>,
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
     /// A ledger such as lookout.db, whose outbox says what was told; without it, what the rules of the configuration say

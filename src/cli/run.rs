@@ -1,4 +1,4 @@
-//! `lookout run`: the sidecar.
+//! `lookout run`: runs the sidecar.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,19 +12,19 @@ use crate::config::{Config, Environment, Source};
 /// Arguments of `lookout run`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Record what comes in, for `lookout replay`; in place of the key record.path
+    /// Record all input for `lookout replay`; overrides record.path
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
 
-/// Runs the sidecar until it is told to stop.
+/// Runs the sidecar until a signal stops it.
 pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let source = args.config.source(env);
     super::wait(async {
-        // First of all: a signal that comes while the configuration is read must not end the process.
+        // Before anything else, so that a signal during the reading of the configuration is a clean stop.
         let mut signals = app::Signals::install()?;
         let Some(config) = signals.unless_ended(read(&source)).await else { return Ok(ExitCode::SUCCESS) };
         let config = config?;
@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Reads the configuration on a thread of its own, since its file may be a pipe whose writer takes its time.
+/// Reads the configuration on another thread, since its file may be a pipe with a slow writer.
 pub(super) async fn read(source: &Source) -> anyhow::Result<Config> {
     let source = source.clone();
     Ok(tokio::task::spawn_blocking(move || source.load()).await??)

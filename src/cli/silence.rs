@@ -1,4 +1,4 @@
-//! `lookout silence`: quiet on purpose, begun, listed and ended.
+//! `lookout silence`: creates, lists and ends silences.
 
 use std::process::ExitCode;
 
@@ -6,33 +6,35 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::answer::{list, matchers, parse, text};
+use super::answer::{list, matchers, parse, relative, short_id, text, time, to_second};
+use super::author;
 use super::client::{Client, ClientArgs};
 use super::ids;
-use super::table::{Cell, Column, Table};
+use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Look, print, print_answer};
-use super::who;
+use crate::clock::Clock;
 use crate::config::Environment;
+use crate::model::Time;
 
 /// Arguments of `lookout silence`.
 #[derive(Args, Clone, Debug)]
 pub struct SilenceArgs {
-    /// Which alerts, as LABEL=GLOB: rule, level, project, agent_name, type, component, source; none lists silences
+    /// Matchers of the alerts: rule, level, project, agent_name, type, component, source; without any, list silences
     #[arg(value_name = "LABEL=GLOB", requires = "length")]
     pub matchers: Vec<String>,
-    /// For how long, like 2h
+    /// How long, for example 2h
     #[arg(long = "for", value_name = "DURATION", id = "length")]
     pub length: Option<String>,
-    /// From when, RFC 3339; now when not given
+    /// When it starts, in RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", requires = "matchers")]
     pub from: Option<String>,
-    /// Who wants it [default: $USER]
+    /// Who creates it [default: user@host]
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
-    /// Why
+    /// Reason, shown to everybody who is notified
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
-    /// End the silence of this ID, or of its first digits
+    /// End the silence with this ID, or its first digits
     #[arg(long, value_name = "ID", conflicts_with_all = ["matchers", "length"])]
     pub end: Option<String>,
     /// How to reach the sidecar
@@ -40,7 +42,7 @@ pub struct SilenceArgs {
     pub client: ClientArgs,
 }
 
-/// Begins, ends or lists.
+/// Creates, ends or lists.
 pub(super) async fn run(args: &SilenceArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.client, env)?;
     let answer = if let Some(id) = &args.end {
@@ -54,12 +56,12 @@ pub(super) async fn run(args: &SilenceArgs, env: &Environment) -> anyhow::Result
     if args.client.json {
         print_answer(&answer)?;
     } else if args.end.is_some() {
-        print("ended; what still fires is told now")?;
+        print("silence ended; alerts that still fire are notified now")?;
     } else if args.matchers.is_empty() {
-        print(&render(&parse(&answer)?, Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, Clock::system().now(), Look::of_stdout()))?;
     } else {
         let answer = parse(&answer)?;
-        print(&format!("silence {} until {}", text(&answer, "id"), text(&answer, "ends_at")))?;
+        print(&created(&answer, Clock::system().now()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,13 +70,13 @@ fn body(args: &SilenceArgs) -> anyhow::Result<Value> {
     let mut matchers = serde_json::Map::new();
     for matcher in &args.matchers {
         let Some((label, glob)) = matcher.split_once('=') else {
-            bail!("`{matcher}` is not a matcher; write it like agent_name=worker-*")
+            bail!("`{matcher}` is not a matcher; write LABEL=GLOB, for example agent_name=worker-*")
         };
         if matchers.insert(label.to_owned(), json!(glob)).is_some() {
-            bail!("`{label}` is given twice");
+            bail!("label `{label}` is given twice; give each label once, and use * and ? to match several values");
         }
     }
-    let mut body = json!({"matchers": matchers, "duration": args.length, "created_by": who(args.by.as_deref())});
+    let mut body = json!({"matchers": matchers, "duration": args.length, "created_by": author(args.by.as_deref())});
     for (key, value) in [("comment", &args.comment), ("starts_at", &args.from)] {
         if let (Some(value), Some(body)) = (value, body.as_object_mut()) {
             body.insert(key.to_owned(), json!(value));
@@ -83,25 +85,34 @@ fn body(args: &SilenceArgs) -> anyhow::Result<Value> {
     Ok(body)
 }
 
-fn render(answer: &Value, look: Look) -> String {
+/// What was created, until when, and how to end it.
+fn created(silence: &Value, now: Time) -> String {
+    let until = match time(silence, "ends_at") {
+        Some(ends) => format!(" until {} ({})", to_second(ends), relative(now, Some(ends))),
+        None => String::new(),
+    };
+    format!("silenced {}{until}; `lookout silence --end {}` ends it", matchers(silence), short_id(text(silence, "id")))
+}
+
+fn render(answer: &Value, now: Time, look: Look) -> String {
     let silences = list(answer, "silences");
     if silences.is_empty() {
-        return "no silences\n".to_owned();
+        return "no silences; `lookout silence rule=AgentIdle --for 2h` creates one\n".to_owned();
     }
     let mut table = Table::new([
-        Column::word("ID"),
-        Column::text("ALERTS"),
-        Column::word("FROM"),
-        Column::word("UNTIL"),
-        Column::text("BY"),
-        Column::text("COMMENT"),
+        TableColumn::word("ID"),
+        TableColumn::text("MATCHERS"),
+        TableColumn::number("STARTS"),
+        TableColumn::number("ENDS"),
+        TableColumn::text("CREATED BY"),
+        TableColumn::text("COMMENT").optional(),
     ]);
     for silence in silences {
         table.push([
-            Cell::from(text(silence, "id")),
+            Cell::from(short_id(text(silence, "id"))),
             matchers(silence).into(),
-            text(silence, "starts_at").into(),
-            text(silence, "ends_at").into(),
+            relative(now, time(silence, "starts_at")).into(),
+            relative(now, time(silence, "ends_at")).into(),
             text(silence, "created_by").into(),
             text(silence, "comment").into(),
         ]);
@@ -126,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_becomes_the_body() {
+    fn arguments_become_the_request() {
         let body = body(&args(&["rule=AgentIdle", "agent_name=a=b*"])).unwrap();
         assert_eq!(
             body,
@@ -139,10 +150,11 @@ mod tests {
     #[test]
     fn silences_are_listed() {
         let answer = json!({"silences": [{"id": "0badcafe", "matchers": {"rule": "AgentIdle", "agent_name": "w*"}, "starts_at": "2026-11-21T02:00:00Z", "ends_at": "2026-11-21T04:00:00Z", "created_by": "ann", "comment": "planned"}]});
-        insta::assert_snapshot!(render(&answer, Look { width: Some(120), colours: false }), @"
+        let now = Time::parse("2026-11-21T03:00:00Z").expect("time");
+        insta::assert_snapshot!(render(&answer, now, Look { width: Some(120), colours: false }), @"
         ID        ALERTS                         FROM                  UNTIL                 BY   COMMENT
         0badcafe  agent_name=w*, rule=AgentIdle  2026-11-21T02:00:00Z  2026-11-21T04:00:00Z  ann  planned
         ");
-        assert_eq!(render(&json!({}), Look { width: None, colours: false }), "no silences\n");
+        assert!(render(&json!({}), now, Look { width: None, colours: false }).starts_with("no silences; "));
     }
 }

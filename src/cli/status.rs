@@ -1,13 +1,15 @@
-//! `lookout status`: the whole picture on one screen.
+//! `lookout status`: an overview of projects, unhealthy components, sources and receivers.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::answer::{ago, count, dollars, flag, list, number, parse, seconds, short, text, time};
+use super::answer::{
+    NO_AGENTS, NO_RECEIVERS, count, dollars, flag, list, number, parse, relative, seconds, short, text, time,
+};
 use super::client::{Client, ClientArgs};
-use super::table::{Cell, Column, Table};
+use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, Look, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -21,7 +23,7 @@ pub struct StatusArgs {
     pub client: ClientArgs,
 }
 
-/// Prints the picture.
+/// Prints the overview.
 pub(super) async fn run(args: &StatusArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.client, env)?;
     let answer = client.get("/api/status", &[]).await?;
@@ -52,14 +54,14 @@ fn summary(answer: &Value, address: &str, look: Look) -> String {
         first.push(look.paint(Colour::of_severity(health), health));
     }
     if flag(answer, "monitoring") == Some(false) {
-        first.push(look.paint(Some(Colour::Warn), "monitoring is stopped"));
+        first.push(look.paint(Some(Colour::Warn), "monitoring stopped"));
     }
     if let Some(unresolved) = number(answer, "unresolved_alerts") {
         let colour = (unresolved > 0.0).then_some(Colour::Warn);
         first.push(look.paint(colour, &count(unresolved as usize, "active alert")));
     }
     let metrics = answer.get("last_metrics").unwrap_or(&Value::Null);
-    // Of which nothing is known, nothing is said: a sum of no numbers would be zero.
+    // Unknown is not zero: without any token count the sum is left out.
     let types = metrics.get("tokens").and_then(Value::as_object).into_iter().flatten();
     let total = types.filter_map(|(_, count)| count.as_f64()).reduce(|sum, count| sum + count);
     let facts = [
@@ -81,14 +83,14 @@ fn summary(answer: &Value, address: &str, look: Look) -> String {
 fn projects(answer: &Value, look: Look) -> String {
     let projects = list(answer, "projects");
     if projects.is_empty() {
-        return "no agents yet\n".to_owned();
+        return format!("{NO_AGENTS}\n");
     }
     let mut table = Table::new([
-        Column::text("PROJECT"),
-        Column::word("HEALTH"),
-        Column::number("AGENTS"),
-        Column::number("UP"),
-        Column::text("IN STATUS"),
+        TableColumn::text("PROJECT"),
+        TableColumn::word("HEALTH"),
+        TableColumn::number("AGENTS"),
+        TableColumn::number("UP"),
+        TableColumn::text("STATUS").optional(),
     ]);
     for project in projects {
         let agents = list(project, "agents");
@@ -114,13 +116,13 @@ fn projects(answer: &Value, look: Look) -> String {
     table.render(look)
 }
 
-/// Components that are not as they should be; the others would only fill the screen.
+/// Components that are not OK.
 fn components(answer: &Value, look: Look) -> String {
     let mut table = Table::new([
-        Column::text("PROJECT"),
-        Column::text("COMPONENT"),
-        Column::word("STATUS"),
-        Column::text("DETAILS"),
+        TableColumn::text("PROJECT"),
+        TableColumn::text("COMPONENT"),
+        TableColumn::word("STATUS"),
+        TableColumn::text("DETAILS").optional(),
     ]);
     let mut any = false;
     for project in list(answer, "projects") {
@@ -144,11 +146,11 @@ fn sources(answer: &Value, now: Time, look: Look) -> String {
         return String::new();
     }
     let mut table = Table::new([
-        Column::text("SOURCE"),
-        Column::text("KIND"),
-        Column::word("STATE"),
-        Column::number("LAST SUCCESS"),
-        Column::text("LAST ERROR"),
+        TableColumn::text("SOURCE"),
+        TableColumn::text("KIND"),
+        TableColumn::word("STATE"),
+        TableColumn::number("LAST SUCCESS"),
+        TableColumn::text("LAST ERROR").optional(),
     ]);
     for source in sources {
         let state = match flag(source, "up") {
@@ -156,9 +158,9 @@ fn sources(answer: &Value, now: Time, look: Look) -> String {
             Some(false) => Cell::new("down", Some(Colour::Bad)),
             None => "unknown".into(),
         };
-        let success = match ago(now, time(source, "last_success")) {
+        let success = match relative(now, time(source, "last_success")) {
             age if age.is_empty() => "never".to_owned(),
-            age => format!("{age} ago"),
+            age => age,
         };
         table.push([
             text(source, "name").into(),
@@ -174,13 +176,13 @@ fn sources(answer: &Value, now: Time, look: Look) -> String {
 fn receivers(answer: &Value, look: Look) -> String {
     let receivers = list(answer, "receivers");
     if receivers.is_empty() {
-        return "no receivers: alerts are logged and served, nobody is told\n".to_owned();
+        return format!("{NO_RECEIVERS}\n");
     }
     let mut table = Table::new([
-        Column::text("RECEIVER"),
-        Column::number("PENDING"),
-        Column::number("OLDEST"),
-        Column::text("LAST ERROR"),
+        TableColumn::text("RECEIVER"),
+        TableColumn::number("PENDING"),
+        TableColumn::number("OLDEST").optional(),
+        TableColumn::text("LAST ERROR").optional(),
     ]);
     for receiver in receivers {
         let pending = number(receiver, "pending").unwrap_or(0.0);
@@ -195,7 +197,7 @@ fn receivers(answer: &Value, look: Look) -> String {
     table.render(look)
 }
 
-/// The last error, given as text or with its reason apart.
+/// The last error; the answer has it as a text, or as an object with a reason.
 fn error_of(value: &Value) -> String {
     match value.get("last_error") {
         Some(Value::String(error)) => error.clone(),
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_picture() {
+    fn everything_is_shown() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
         lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
         3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_picture_on_a_narrow_terminal() {
+    fn everything_fits_a_narrow_terminal() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
         lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
         3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_sidecar_says_so() {
+    fn an_empty_sidecar_shows_the_next_steps() {
         insta::assert_snapshot!(shown(&serde_json::json!({"monitoring": true, "health": "OK", "unresolved_alerts": 0, "projects": []}), 80), @"
         lookout at http://127.0.0.1:9797 · OK · 0 active alerts
 
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn any_answer_can_be_shown() {
+    fn unexpected_answers_cause_no_panic() {
         for odd in [
             Value::Null,
             serde_json::json!({"projects": [1], "sources": ["x"], "receivers": [null], "last_metrics": 3}),

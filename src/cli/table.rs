@@ -1,58 +1,65 @@
-//! Tables for people: columns padded by display width, cut with `…` where the terminal ends.
+//! Tables for terminals: columns aligned by display width, fitted to the terminal's width by leaving out optional columns
+//! and cutting text with `…`.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::terminal::{Colour, Look};
 use crate::text::clean;
 
-/// Columns between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// No column that may be cut gets narrower than this.
-const NARROWEST: usize = 6;
+/// No column is cut to less than this.
+const MIN_WIDTH: usize = 6;
 
-/// Longest text of a cell, in bytes; the rest is cut before anything is measured.
+/// Optional columns are left out before text is cut to less than this.
+const COMFORTABLE_WIDTH: usize = 20;
+
+/// Longest text of a cell, in bytes; longer text is cut before it is measured.
 const MAX_CELL: usize = 1024;
 
-/// A column's title and manners.
+/// A column's title and layout.
 #[derive(Clone, Copy)]
-pub(super) struct Column {
+pub(super) struct TableColumn {
     title: &'static str,
+    /// Aligned to the right.
     right: bool,
+    /// May be cut.
     cut: bool,
-    spare: bool,
+    /// May be left out.
+    optional: bool,
 }
 
-impl Column {
+impl TableColumn {
     /// Text that may be cut.
     pub(super) const fn text(title: &'static str) -> Self {
-        Self { title, right: false, cut: true, spare: false }
+        Self { title, right: false, cut: true, optional: false }
     }
 
-    /// Text that is left out altogether where there is no room for all.
-    pub(super) const fn spare(title: &'static str) -> Self {
-        Self { title, right: false, cut: true, spare: true }
+    /// This column, left out where it is empty or the terminal is too narrow; the rightmost ones first.
+    pub(super) const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// A word that is never cut.
     pub(super) const fn word(title: &'static str) -> Self {
-        Self { title, right: false, cut: false, spare: false }
+        Self { title, right: false, cut: false, optional: false }
     }
 
-    /// A number, on the right and never cut.
+    /// A number: aligned to the right and never cut.
     pub(super) const fn number(title: &'static str) -> Self {
-        Self { title, right: true, cut: false, spare: false }
+        Self { title, right: true, cut: false, optional: false }
     }
 }
 
-/// What stands in a row and a column.
+/// The content of one row in one column.
 pub(super) struct Cell {
     text: String,
     colour: Option<Colour>,
 }
 
 impl Cell {
-    /// `text`, cleaned of what a terminal would obey, in `colour`.
+    /// `text` in `colour`, without control characters and escape sequences.
     pub(super) fn new(text: impl AsRef<str>, colour: Option<Colour>) -> Self {
         Self { text: clean(text.as_ref(), MAX_CELL).into_owned(), colour }
     }
@@ -64,15 +71,15 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// Rows under titles.
+/// Rows with a title line.
 pub(super) struct Table<const N: usize> {
-    columns: [Column; N],
+    columns: [TableColumn; N],
     rows: Vec<[Cell; N]>,
 }
 
 impl<const N: usize> Table<N> {
     /// A table without rows.
-    pub(super) const fn new(columns: [Column; N]) -> Self {
+    pub(super) const fn new(columns: [TableColumn; N]) -> Self {
         Self { columns, rows: Vec::new() }
     }
 
@@ -81,25 +88,41 @@ impl<const N: usize> Table<N> {
         self.rows.push(row);
     }
 
-    /// The table as text, a line for each row and one for the titles.
+    /// The titles of columns that [`Table::render`] leaves out for want of width.
+    pub(super) fn left_out(&self, look: Look) -> Vec<&'static str> {
+        let widths = self.widths(look.width);
+        let columns = self.columns.iter().enumerate().zip(widths);
+        columns
+            .filter(|((place, _), width)| width.is_none() && !self.is_empty(*place))
+            .map(|((_, column), _)| column.title)
+            .collect()
+    }
+
+    /// Whether no row has anything in the column at `place`.
+    fn is_empty(&self, place: usize) -> bool {
+        self.rows.iter().all(|row| row.get(place).is_none_or(|cell| cell.text.is_empty()))
+    }
+
+    /// The table as text: a line of titles, then a line for each row.
     pub(super) fn render(&self, look: Look) -> String {
         let widths = self.widths(look.width);
         let mut out = String::new();
         let titles = self.columns.map(|column| Cell::new(column.title, Some(Colour::Bold)));
         for row in std::iter::once(&titles).chain(&self.rows) {
             let mut line = String::new();
-            let mut owed = 0;
+            // Spaces are written only before the next text, so that no line ends with spaces.
+            let mut spaces = 0;
             for ((cell, column), width) in row.iter().zip(&self.columns).zip(widths) {
                 let Some(width) = width else { continue };
                 let text = shorten(&cell.text, width);
                 let space = width - text.width().min(width);
                 let (before, after) = if column.right { (space, 0) } else { (0, space) };
                 if !text.is_empty() {
-                    line.push_str(&" ".repeat(owed + before));
+                    line.push_str(&" ".repeat(spaces + before));
                     line.push_str(&look.paint(cell.colour, &text));
-                    owed = after + GAP;
+                    spaces = after + GAP;
                 } else {
-                    owed += width + GAP;
+                    spaces += width + GAP;
                 }
             }
             out.push_str(&line);
@@ -108,8 +131,8 @@ impl<const N: usize> Table<N> {
         out
     }
 
-    /// Each column's width: what its cells need, less what the widest ones give up until all fit. None for a spare
-    /// column for which there is no room.
+    /// The width of each column, `None` for one that is left out: what its widest cell needs, and where that is too much
+    /// in total, the widest columns that may be cut are shortened until all fit.
     fn widths(&self, limit: Option<usize>) -> [Option<usize>; N] {
         let mut widths = self.columns.map(|column| Some(column.title.width()));
         for row in &self.rows {
@@ -117,29 +140,41 @@ impl<const N: usize> Table<N> {
                 *width = (*width).max(Some(cell.text.width()));
             }
         }
+        for ((place, column), width) in self.columns.iter().enumerate().zip(&mut widths) {
+            if column.optional && self.is_empty(place) {
+                *width = None;
+            }
+        }
         let Some(limit) = limit else { return widths };
         let needed = |widths: &[Option<usize>; N]| {
             widths.iter().flatten().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
         };
-        if needed(&widths) > limit {
-            for (width, _) in widths.iter_mut().zip(&self.columns).filter(|(_, column)| column.spare) {
-                *width = None;
+        let is_cramped = |widths: &[Option<usize>; N]| {
+            let mut comfortable = *widths;
+            for (width, column) in comfortable.iter_mut().zip(&self.columns).filter(|(_, column)| column.cut) {
+                *width = width.map(|width| width.min(COMFORTABLE_WIDTH.max(column.title.width())));
             }
+            needed(&comfortable) > limit
+        };
+        while is_cramped(&widths) {
+            let mut optional = widths.iter_mut().zip(&self.columns).rev();
+            let Some((width, _)) = optional.find(|(width, column)| column.optional && width.is_some()) else { break };
+            *width = None;
         }
         for _ in limit..needed(&widths) {
-            let given = self
+            let shortened = self
                 .columns
                 .iter()
                 .zip(widths.iter_mut())
-                .filter_map(|(column, width)| width.as_mut().filter(|width| column.cut && **width > NARROWEST));
-            let Some(widest) = given.max_by_key(|width| **width) else { break };
+                .filter_map(|(column, width)| width.as_mut().filter(|width| column.cut && **width > MIN_WIDTH));
+            let Some(widest) = shortened.max_by_key(|width| **width) else { break };
             *widest -= 1;
         }
         widths
     }
 }
 
-/// `text` within `width` columns, with `…` in place of what is cut.
+/// `text` in at most `width` columns; `…` stands for what is cut.
 fn shorten(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -163,7 +198,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table<3> {
-        let mut table = Table::new([Column::text("NAME"), Column::number("N"), Column::text("WHAT")]);
+        let mut table = Table::new([TableColumn::text("NAME"), TableColumn::number("N"), TableColumn::text("WHAT")]);
         table.push(["日本語のエージェント".into(), "12".into(), Cell::new("red \u{1b}[31malert\n", Some(Colour::Bad))]);
         table.push(["b".into(), "".into(), "a much longer text than fits".into()]);
         table
@@ -179,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_are_cut_to_fit() {
+    fn the_widest_columns_are_cut_to_fit() {
         let text = table().render(Look { width: Some(30), colours: false });
         insta::assert_snapshot!(text, @"
         NAME           N  WHAT
@@ -190,13 +225,32 @@ mod tests {
     }
 
     #[test]
+    fn optional_columns_are_left_out_rightmost_first_when_empty_or_without_room() {
+        let mut table = Table::new([
+            TableColumn::text("AGENT"),
+            TableColumn::text("TASK").optional(),
+            TableColumn::number("TOKENS").optional(),
+            TableColumn::number("COST").optional(),
+        ]);
+        table.push(["worker-1".into(), "task-1".into(), "12.3k".into(), "".into()]);
+        let titles = |width| {
+            let look = Look { width: Some(width), colours: false };
+            let titles = table.render(look).lines().next().unwrap_or_default().to_owned();
+            (titles, table.left_out(look))
+        };
+        assert_eq!(titles(80), ("AGENT     TASK    TOKENS".to_owned(), vec![]), "nothing is known of the cost");
+        assert_eq!(titles(20), ("AGENT     TASK".to_owned(), vec!["TOKENS"]));
+        assert_eq!(titles(10), ("AGENT".to_owned(), vec!["TASK", "TOKENS"]));
+    }
+
+    #[test]
     fn colours_do_not_count_as_width() {
         let text = table().render(Look { width: Some(30), colours: true });
         assert!(text.contains("\u{1b}[31mred alert\u{1b}[0m"), "{text:?}");
     }
 
     #[test]
-    fn a_terminal_of_no_width_ends_nothing() {
+    fn a_terminal_without_width_causes_no_panic() {
         for width in 0..20 {
             assert_eq!(table().render(Look { width: Some(width), colours: false }).lines().count(), 3);
         }

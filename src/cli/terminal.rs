@@ -1,4 +1,4 @@
-//! What standard output is: how wide, and whether colours are welcome. The one place that writes to it.
+//! Standard output: its width, whether it takes colours, and the only functions that write to it.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,17 +8,18 @@ use anstyle::{AnsiColor, Style};
 
 use crate::text::clean_lines;
 
-/// How text for people is laid out.
+/// The layout of tables and reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
-    /// Columns to fit into; `None` cuts nothing, for what is piped on.
+    /// Columns of the terminal; `None` cuts nothing, for output that goes into a pipe or file.
     pub(super) width: Option<usize>,
     /// Whether ANSI colours are used.
     pub(super) colours: bool,
 }
 
 impl Look {
-    /// What fits standard output: colours where they are welcome, the width that `COLUMNS` or the terminal gives.
+    /// The layout for standard output: the width is `COLUMNS`, else the terminal's; colours follow the terminal,
+    /// `NO_COLOR` and `CLICOLOR_FORCE`.
     pub(super) fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
         let columns =
@@ -28,7 +29,7 @@ impl Look {
         Self { width: columns.or_else(|| terminal.then(measured).flatten()), colours }
     }
 
-    /// `text` in `colour`, when colours are welcome.
+    /// `text` in `colour`, if colours are used.
     pub(super) fn paint(self, colour: Option<Colour>, text: &str) -> String {
         match colour {
             Some(colour) if self.colours => {
@@ -40,25 +41,25 @@ impl Look {
     }
 }
 
-/// A colour with a meaning.
+/// A colour by its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
-    /// As it should be.
+    /// Healthy.
     Good,
-    /// Worth a look.
+    /// A warning.
     Warn,
-    /// Bad.
+    /// An error.
     Bad,
-    /// Worse.
+    /// Critical.
     Worst,
-    /// Beside the point.
+    /// Less important.
     Dim,
     /// A heading.
     Bold,
 }
 
 impl Colour {
-    /// The colour of a level, a component's status or a project's health, by its word.
+    /// The colour of a level, of a component's status or of a project's health, by its name.
     pub(super) fn of_severity(word: &str) -> Option<Self> {
         match word.to_ascii_lowercase().as_str() {
             "critical" => Some(Self::Worst),
@@ -81,7 +82,7 @@ impl Colour {
     }
 }
 
-/// Writes an answer of a sidecar as it came; on a terminal without what would move its cursor or be obeyed by it.
+/// Writes an answer of a sidecar unchanged; on a terminal without control characters and escape sequences.
 pub(super) fn print_answer(text: &str) -> io::Result<()> {
     print(&shown(text, io::stdout().is_terminal()))
 }
@@ -90,7 +91,7 @@ fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
     if is_terminal { clean_lines(text) } else { Cow::Borrowed(text) }
 }
 
-/// Writes `text` and a line's end where there is none; a reader that went away is no error.
+/// Writes `text`, ended by a newline; a closed pipe is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_obeyed_by_no_terminal() {
+    fn an_answer_sends_no_escape_sequences_to_a_terminal() {
         let answer = "{\n\t\"a\": \"\u{1b}]0;owned\u{7}x\u{1b}[2J\u{202e}y\"\n}";
         assert_eq!(shown(answer, true), "{\n\t\"a\": \"xy\"\n}");
         assert_eq!(shown(answer, false), answer);

@@ -1,4 +1,4 @@
-//! `lookout test notify`: a marked test through the real delivery path.
+//! `lookout test notify`: sends a test notification by the same code as real ones.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::ConfigArgs;
 use super::answer::count;
+use super::host_name;
 use super::terminal::print;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
@@ -17,15 +18,15 @@ use crate::notify::{Receiver, test_notice};
 /// Arguments of `lookout test notify`.
 #[derive(Args, Clone, Debug)]
 pub struct TestNotifyArgs {
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Only this receiver
+    /// Send to this receiver only
     #[arg(long, value_name = "NAME")]
     pub receiver: Option<String>,
 }
 
-/// Sends, and prints what each receiver answered; fails when one of them did not take it.
+/// Sends, and prints each receiver's answer; fails if one delivery failed.
 pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     let receivers = chosen(&config, args.receiver.as_deref())?;
@@ -34,17 +35,17 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
         let name = &receiver.common.name;
         let line = match deliver(receiver).await {
             Ok(None) => format!("{name}: delivered"),
-            Ok(Some(amiss)) => format!("{name}: delivered, but {amiss}"),
+            Ok(Some(warning)) => format!("{name}: delivered, but {warning}"),
             Err(reason) => {
                 failed += 1;
                 format!("{name}: failed: {reason}")
             }
         };
-        // It may quote what the receiver answered.
+        // The line may quote the receiver's answer.
         print(&crate::text::clean(&line, MAX_LINE))?;
     }
     if failed > 0 {
-        bail!("{} of {} did not take the test", failed, count(receivers.len(), "receiver"));
+        bail!("test notification failed for {failed} of {}", count(receivers.len(), "receiver"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -52,27 +53,21 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
 /// Longest line about one receiver, in bytes.
 const MAX_LINE: usize = 2_000;
 
-/// Sends a marked test to one receiver; what went wrong beside its taking it. The error is what it answered, or why it
-/// could not be reached.
+/// Sends a test notification to one receiver. Returns a warning if it was delivered only in part; the error is the
+/// receiver's answer, or why it could not be reached.
 async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
     let built = Receiver::build(std::slice::from_ref(receiver))
         .map_err(|problems| problems.into_iter().map(|it| it.message).collect::<Vec<_>>().join("; "))?;
     let now = Clock::system().now();
-    let mut amiss = None;
+    let host = host_name().unwrap_or_else(|| "this host".to_owned());
+    let mut warning = None;
     for receiver in built {
-        let notice = Arc::new(test_notice(&receiver, now, &host()));
+        let notice = Arc::new(test_notice(&receiver, now, &host));
         let receipt =
             receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
-        amiss = receipt.amiss.map(|error| error.message);
+        warning = receipt.amiss.map(|error| error.message);
     }
-    Ok(amiss)
-}
-
-/// The name of this machine, as far as it is known.
-fn host() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = crate::text::clean(name.trim(), 100).into_owned();
-    if name.is_empty() { "this host".to_owned() } else { name }
+    Ok(warning)
 }
 
 fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {
@@ -81,9 +76,9 @@ fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c 
         config.receivers.iter().filter(|one| name.is_none_or(|name| one.common.name == name)).collect();
     match name {
         _ if config.receivers.is_empty() => {
-            bail!("no receiver is configured; set SLACK_WEBHOOK_URL, or receivers in the file of --config")
+            bail!("no receiver is configured; set SLACK_WEBHOOK_URL, or add `receivers` to the file of --config")
         }
-        Some(name) if chosen.is_empty() => bail!("no receiver is named `{name}`; there are {}", names()),
+        Some(name) if chosen.is_empty() => bail!("no receiver is named `{name}`; configured: {}", names()),
         _ => Ok(chosen),
     }
 }
@@ -93,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn receivers_are_chosen_by_name() {
+    fn a_receiver_is_selected_by_name() {
         let env: Environment = [
             ("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/"),
             ("SMTP_HOST", "127.0.0.1"),
@@ -106,7 +101,7 @@ mod tests {
         assert_eq!(chosen(&config, Some("email")).expect("one")[0].common.name, "email");
         assert_eq!(
             chosen(&config, Some("mail")).expect_err("none").to_string(),
-            "no receiver is named `mail`; there are slack, email"
+            "no receiver is named `mail`; configured: slack, email"
         );
         assert!(chosen(&Config::default(), None).is_err());
     }

@@ -1,4 +1,4 @@
-//! `lookout test route`: who would be told of an alert like this, and who would not, and why.
+//! `lookout test route`: which receivers an alert with given labels would notify, and why not the others.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
+use super::answer::NO_RECEIVERS;
 use super::terminal::print;
 use crate::alerts::Alerts;
 use crate::alerts::words;
@@ -16,29 +17,32 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::model::{Finding, Label, Level, ReceiverPolicy, RuleId, Subject, Time, TimelineEvent};
 use crate::notify::Receiver;
+use crate::written::mistake::suggestion;
 
 /// Arguments of `lookout test route`.
 #[derive(Args, Clone, Debug)]
 pub struct TestRouteArgs {
-    /// The alert, as LABEL=VALUE: rule and level, and project, agent_name, type, component, source or receiver
+    /// Labels of the alert: rule, level, and project, agent_name, type, component, source or receiver
     #[arg(value_name = "LABEL=VALUE", required = true)]
     pub labels: Vec<String>,
-    /// At which time, RFC 3339, for quiet hours; now when not given
+    /// Time at which it fires, in RFC 3339, for quiet hours [default: now]
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
     /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
-    /// Which configuration
+    /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
 }
 
-/// Answers from the configuration; no sidecar is asked and nobody is told.
+/// Answers from the configuration alone: contacts no sidecar and notifies nobody.
 pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     let now = match &args.at {
-        Some(text) => Time::parse(text).ok_or_else(|| anyhow!("`{text}` is not a time; write 2026-11-21T02:00:00Z"))?,
+        Some(text) => {
+            Time::parse(text).ok_or_else(|| anyhow!("`{text}` is not a time; write it like 2026-11-21T02:00:00Z"))?
+        }
         None => Clock::system().now(),
     };
     let receivers = Receiver::build(&config.receivers)
@@ -52,10 +56,10 @@ pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<Exi
             .collect();
         json!({"receivers": all}).to_string()
     } else if answers.is_empty() {
-        "there is no receiver: alerts are logged, kept in history and served".to_owned()
+        NO_RECEIVERS.to_owned()
     } else {
         let line = |(receiver, told, why): &(Arc<str>, bool, String)| {
-            format!("{receiver}: {}{why}", if *told { "is told " } else { "is not told: " })
+            format!("{receiver}: {}: {why}", if *told { "notified" } else { "not notified" })
         };
         answers.iter().map(line).collect::<Vec<_>>().join("\n")
     };
@@ -63,21 +67,21 @@ pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn labels(words: &[String]) -> anyhow::Result<BTreeMap<Label, String>> {
+fn labels(arguments: &[String]) -> anyhow::Result<BTreeMap<Label, String>> {
     let mut labels = BTreeMap::new();
-    for word in words {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+    for argument in arguments {
+        let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         let label = Label::parse(name).filter(|_| !value.is_empty()).ok_or_else(|| {
             let known = Label::ALL.map(Label::as_str).join(", ");
-            anyhow!("`{word}` is not LABEL=VALUE; labels are {known}")
+            anyhow!("`{argument}` is not LABEL=VALUE with one of the labels {known}")
         })?;
         labels.insert(label, value.to_owned());
     }
     Ok(labels)
 }
 
-/// For each receiver whether it is told of an alert with `labels` that begins to fire at `now`, and the rest of the
-/// sentence.
+/// For each receiver: whether an alert with `labels` that starts firing at `now` notifies it, and at which level or why
+/// not.
 fn route(
     config: &Config,
     receivers: Vec<ReceiverPolicy>,
@@ -85,12 +89,18 @@ fn route(
     now: Time,
 ) -> anyhow::Result<Vec<(Arc<str>, bool, String)>> {
     let text = |label: Label| labels.get(&label).map(|value| Arc::<str>::from(value.as_str()));
-    let rule = text(Label::Rule).ok_or_else(|| anyhow!("the rule is missing; give rule=AgentIdle, for example"))?;
-    let level = labels.get(&Label::Level).ok_or_else(|| anyhow!("the level is missing; give level=error"))?;
-    let level = Level::parse(level).ok_or_else(|| anyhow!("`{level}` is none of info, warning, error, critical"))?;
+    let rule =
+        text(Label::Rule).ok_or_else(|| anyhow!("label `rule` is missing; add it, for example rule=AgentIdle"))?;
+    let level = labels
+        .get(&Label::Level)
+        .ok_or_else(|| anyhow!("label `level` is missing; add it, for example level=error"))?;
+    let level = Level::parse(level)
+        .ok_or_else(|| anyhow!("`{level}` is not a level; write info, warning, error or critical"))?;
     let policies = crate::rules::Rules::new(config.rule_set()?).policies();
+    let names: Vec<String> = policies.iter().map(|policy| policy.name.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let Some(policy) = policies.into_iter().find(|policy| policy.name == rule) else {
-        bail!("there is no rule `{rule}` in force; `lookout check` counts them");
+        bail!("there is no active rule `{rule}`; {}", suggestion(&rule, &names, "the rules are"));
     };
     let project = text(Label::Project).unwrap_or_else(|| Arc::from("default"));
     let subject = match (text(Label::AgentName), text(Label::Component), text(Label::Receiver), text(Label::Source)) {
@@ -101,7 +111,7 @@ fn route(
         _ => Subject::Cluster { project },
     };
     let names: Vec<Arc<str>> = receivers.iter().map(|receiver| receiver.name.clone()).collect();
-    // How long it must hold is of no matter here.
+    // Without a pending time, so that the alert fires in the first step.
     let policy = crate::model::RulePolicy { hold: std::time::Duration::ZERO, ..policy };
     let effects = Alerts::new(vec![policy], receivers).step(
         now,
@@ -137,8 +147,8 @@ mod tests {
     use super::*;
     use crate::model::Matchers;
 
-    fn asked(words: &[&str]) -> anyhow::Result<Vec<String>> {
-        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    fn routed(labels: &[&str]) -> anyhow::Result<Vec<String>> {
+        let arguments: Vec<String> = labels.iter().map(ToString::to_string).collect();
         let only = |name: &str, label: &str, glob: &str| ReceiverPolicy {
             only: Arc::from([Matchers::parse([(label, glob)]).unwrap()]),
             ..ReceiverPolicy::new(name, Level::Warning)
@@ -154,14 +164,14 @@ mod tests {
             },
         ];
         let now = Time::parse("2026-11-21T02:00:00Z").unwrap();
-        let answers = route(&Config::default(), receivers, &labels(&words)?, now)?;
+        let answers = route(&Config::default(), receivers, &super::labels(&arguments)?, now)?;
         Ok(answers.into_iter().map(|(name, told, why)| format!("{name} {told} {why}")).collect())
     }
 
     #[test]
-    fn each_receiver_is_told_or_not_for_a_reason() {
+    fn each_receiver_is_notified_or_not_for_a_reason() {
         let answers =
-            asked(&["rule=AgentIdle", "severity=warning", "project=shop", "agent_name=w1", "type=claude-code"]);
+            routed(&["rule=AgentIdle", "severity=warning", "project=shop", "agent_name=w1", "type=claude-code"]);
         assert_eq!(
             answers.unwrap(),
             [
@@ -172,21 +182,21 @@ mod tests {
                 "oncall false due at 2026-11-21T02:15:00Z by its `after`, unless acknowledged by then",
             ]
         );
-        let answers = asked(&["rule=ComponentStatus", "level=error", "project=lab", "component=db"]);
+        let answers = routed(&["rule=ComponentStatus", "level=error", "project=lab", "component=db"]);
         let told: Vec<bool> = answers.unwrap().iter().map(|answer| answer.contains(" true ")).collect();
         assert_eq!(told, [true, false, false, false, false]);
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        for (words, message) in [
-            (&["level=error"][..], "the rule is missing"),
-            (&["rule=AgentIdle"], "the level is missing"),
-            (&["rule=AgentIdle", "level=bad"], "`bad` is none of"),
-            (&["rule=Nothing", "level=error"], "there is no rule `Nothing`"),
-            (&["colour=red"], "labels are rule"),
+    fn missing_and_unknown_labels_are_named() {
+        for (labels, message) in [
+            (&["level=error"][..], "label `rule` is missing"),
+            (&["rule=AgentIdle"], "label `level` is missing"),
+            (&["rule=AgentIdle", "level=bad"], "`bad` is not a level"),
+            (&["rule=Nothing", "level=error"], "there is no active rule `Nothing`"),
+            (&["colour=red"], "one of the labels rule"),
         ] {
-            let error = asked(words).unwrap_err().to_string();
+            let error = routed(labels).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
     }

@@ -1,8 +1,8 @@
 //! `lookout test rules`: unit tests of rules on a virtual clock.
 //!
-//! A test says what comes in and when, which alerts there must be then, and what receivers must be told, down to the
-//! bytes of the messages. Rules, life of alerts, words and gathering are the program's own; only time and delivery are
-//! not real. Refuses to pass over a mistake in a file: an unknown key, rule or receiver fails.
+//! A test lists inputs over time, the alerts expected then, and the notifications expected for each receiver, down to the
+//! bytes of the messages. It runs the sidecar's own code; only the clock and the delivery are simulated. Unknown keys,
+//! rules and receivers in a test file are errors.
 
 mod expect;
 mod file;
@@ -33,31 +33,31 @@ use crate::model::Problem;
 use crate::text::clean;
 use crate::written::mistake::suggestion;
 
-/// The exit code for files that can't be used.
-const UNUSABLE: u8 = 2;
+/// The exit code if a file is invalid.
+const EXIT_INVALID_FILE: u8 = 2;
 /// Longest line of a report, in bytes.
 const MAX_LINE: usize = 4_000;
 
 /// Arguments of `lookout test rules`.
 #[derive(Args, Clone, Debug)]
 pub struct TestRulesArgs {
-    /// Files of tests
+    /// Test files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Write the results as JUnit XML as well
+    /// Also write the results to FILE as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 }
 
-/// What became of the tests of one file.
+/// The results of one test file.
 #[derive(Debug)]
 struct FileResult {
     path: PathBuf,
-    /// By test, its name and what is not as expected; or why none could be run.
+    /// For each test its name and failures; the error is why the file is invalid.
     outcome: Result<Vec<(String, Vec<String>)>, ConfigError>,
 }
 
-/// Runs all tests. Exit code 0 when all passed, 1 when one failed, 2 when a file can't be used.
+/// Runs all tests. Exit code 0 if all passed, 1 if one failed, 2 if a file is invalid.
 pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
     let look = Look::of_stdout();
     let mut results = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
             tests.tests.iter().map(|test| (test.name.clone(), outcome(test, &tests, folder))).collect()
         });
         let result = FileResult { path: path.clone(), outcome };
-        report(&result, look)?;
+        print_result(&result, look)?;
         results.push(result);
     }
     if let Some(path) = &args.junit {
@@ -81,31 +81,31 @@ pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
                 if failures.is_empty() { (passed + 1, failed) } else { (passed, failed + 1) }
             },
         );
-    let unusable = results.iter().filter(|result| result.outcome.is_err()).count();
+    let invalid = results.iter().filter(|result| result.outcome.is_err()).count();
     let mut summary = format!("{}: {passed} passed, {failed} failed", count(passed + failed, "test"));
-    if unusable > 0 {
-        summary.push_str(&format!(", {} not usable", count(unusable, "file")));
+    if invalid > 0 {
+        summary.push_str(&format!(", {}", count(invalid, "invalid file")));
     }
     print(&summary)?;
-    Ok(match (unusable, failed) {
+    Ok(match (invalid, failed) {
         (0, 0) => ExitCode::SUCCESS,
         (0, _) => ExitCode::FAILURE,
-        _ => ExitCode::from(UNUSABLE),
+        _ => ExitCode::from(EXIT_INVALID_FILE),
     })
 }
 
-/// Reads a file of tests; the error names all that is wrong with it.
+/// Reads a test file; the error lists all its problems.
 pub fn load(path: &Path) -> Result<RuleTests<RuleTest>, ConfigError> {
     let mut tests: RuleTests<RuleTest> = rule_tests::load(path)?;
-    let problems = complete(&mut tests);
+    let problems = resolve_names(&mut tests);
     if problems.is_empty() {
         return Ok(tests);
     }
     Err(ConfigError { problems }.found_in(Some(path)))
 }
 
-/// Fills in the receiver where there is only one; returns names that do not exist.
-fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
+/// Fills in the receiver where the file has only one; returns a problem for each name that does not exist.
+fn resolve_names(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
     let rules =
         tests.config.rule_set().map(|set| set.names().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
     let receivers: Vec<&str> = tests.config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect();
@@ -139,7 +139,7 @@ fn complete(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
     problems
 }
 
-/// Plays one test; at each of its intervals `look` sees how things are. The error is why it can't be played.
+/// Runs one test and calls `look` at each of its intervals. The error is why the test can't run.
 pub fn watch(
     test: &RuleTest,
     tests: &RuleTests<RuleTest>,
@@ -148,7 +148,7 @@ pub fn watch(
     play::play(test, &tests.config, tests.start, look).map(drop)
 }
 
-/// What of one test is not as expected; nothing when it passed.
+/// The failures of one test; empty if it passed.
 fn outcome(test: &RuleTest, tests: &RuleTests<RuleTest>, folder: &Path) -> Vec<String> {
     match play::play(test, &tests.config, tests.start, &mut |_, _| ()) {
         Ok(played) => expect::failures(test, &played, tests.start, folder),
@@ -156,7 +156,7 @@ fn outcome(test: &RuleTest, tests: &RuleTests<RuleTest>, folder: &Path) -> Vec<S
     }
 }
 
-fn report(result: &FileResult, look: Look) -> anyhow::Result<()> {
+fn print_result(result: &FileResult, look: Look) -> anyhow::Result<()> {
     let tests = match &result.outcome {
         Ok(tests) => tests,
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What command lines mean.
+//! Parsing of command lines.
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Cli, ErrorKind> {
 }
 
 #[test]
-fn the_command_line_is_sound() {
+fn the_command_definitions_are_consistent() {
     Cli::command().debug_assert();
 }
 
@@ -24,7 +24,7 @@ fn no_command_runs_the_sidecar() {
 }
 
 #[test]
-fn every_command_takes_its_arguments() {
+fn every_command_accepts_its_arguments() {
     for line in [
         "lookout",
         "lookout demo --agents 40 --config a.yaml",
@@ -49,7 +49,7 @@ fn every_command_takes_its_arguments() {
 }
 
 #[test]
-fn wrong_usage_is_refused() {
+fn wrong_usage_is_rejected() {
     for (line, kind) in [
         ("lookout fly", ErrorKind::InvalidSubcommand),
         ("lookout --config a status", ErrorKind::ArgumentConflict),
@@ -75,7 +75,7 @@ fn wrong_usage_is_refused() {
 }
 
 #[test]
-fn the_file_is_named_by_option_before_variable() {
+fn the_config_option_wins_over_the_variable() {
     let env: Environment = [("LOOKOUT_CONFIG", "env.yaml")].into_iter().collect();
     let named = ConfigArgs { config: Some("arg.yaml".into()) };
     assert_eq!(named.source(&env).file, Some(PathBuf::from("arg.yaml")));

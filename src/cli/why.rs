@@ -1,28 +1,33 @@
-//! `lookout why`: what was decided about an alert, and why.
+//! `lookout why`: the timeline of an alert, and what each receiver was notified of.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::answer::{list, parse, text};
+use super::answer::{ago, count, list, parse, text, time, to_second};
 use super::client::{Client, ClientArgs};
 use super::ids;
 use super::terminal::{Colour, Look, print, print_answer};
+use crate::clock::Clock;
 use crate::config::Environment;
+use crate::model::Time;
 
 /// Arguments of `lookout why`.
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// Which alert: its ID, as `lookout alerts` shows it, or its first digits
+    /// ID of the alert, or its first digits, as shown by `lookout alerts`
     #[arg(value_name = "ID")]
     pub fingerprint: String,
+    /// Show earlier firings of the alert as well
+    #[arg(long)]
+    pub all: bool,
     /// How to reach the sidecar
     #[command(flatten)]
     pub client: ClientArgs,
 }
 
-/// Prints the timeline, then how things stand.
+/// Prints the alert, its timeline, and the state of each receiver.
 pub(super) async fn run(args: &WhyArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.client, env)?;
     let id = ids::alert(&client, &args.fingerprint).await?;
@@ -30,32 +35,54 @@ pub(super) async fn run(args: &WhyArgs, env: &Environment) -> anyhow::Result<Exi
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        print(&render(&parse(&answer)?, Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, args.all, Clock::system().now(), Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(answer: &Value, look: Look) -> String {
+fn render(answer: &Value, all: bool, now: Time, look: Look) -> String {
     let mut out = String::new();
+    let mut id = "ID";
     if let Some(alert) = answer.get("alert").filter(|alert| !alert.is_null()) {
         let subject = super::alerts::subject(alert);
         let (level, state) = (text(alert, "level"), text(alert, "state"));
-        let headline = format!("{} of {subject}: {level}, {state}", text(alert, "rule"));
-        out.push_str(&format!("{}\n{}\n\n", look.paint(Colour::of_severity(level), &headline), text(alert, "message")));
+        let key = if state == "resolved" { "resolved_at" } else { "fired_at" };
+        let time = time(alert, key).or_else(|| time(alert, "started_at"));
+        let how_long = time.map(|time| format!(" for {}", ago(now, Some(time)))).unwrap_or_default();
+        let headline = format!("{} on {subject}: {level}, {state}{how_long}", text(alert, "rule"));
+        out.push_str(&format!("{}\n{}\n", look.paint(Colour::of_severity(level), &headline), text(alert, "message")));
+        let action = text(alert, "action");
+        if !action.is_empty() && state != "resolved" {
+            out.push_str(&format!("{action}\n"));
+        }
+        out.push('\n');
+        id = text(alert, "fingerprint");
+    }
+    let timeline = list(answer, "timeline");
+    let firings = firings(timeline);
+    let first = if all { 0 } else { firings.last().copied().unwrap_or(0) };
+    if first > 0 {
+        let earlier = count(firings.len() - 1, "earlier firing");
+        out.push_str(&look.paint(Some(Colour::Dim), &format!("{earlier}; `lookout why {id} --all` shows all\n")));
     }
     let mut version = "";
-    for entry in list(answer, "timeline") {
-        let now = text(entry, "rule_version");
-        if !now.is_empty() && now != version {
-            let said = if version.is_empty() { "rule version" } else { "the rule was changed: version" };
-            out.push_str(&look.paint(Some(Colour::Dim), &format!("{said} {now}\n")));
-            version = now;
+    for (place, entry) in timeline.iter().enumerate().skip(first) {
+        if place > first && firings.contains(&place) {
+            out.push('\n');
         }
-        out.push_str(&format!("{}  {}\n", text(entry, "at"), text(entry, "text")));
+        let current = text(entry, "rule_version");
+        if !current.is_empty() && current != version {
+            if !version.is_empty() {
+                out.push_str(&look.paint(Some(Colour::Dim), &format!("the rule changed, version {current}\n")));
+            }
+            version = current;
+        }
+        let at = time(entry, "at").map_or_else(|| text(entry, "at").to_owned(), to_second);
+        out.push_str(&format!("{at}  {}\n", text(entry, "text")));
     }
     let receivers = list(answer, "receivers");
     if !receivers.is_empty() {
-        out.push_str("\nnow\n");
+        out.push_str("\nreceivers now:\n");
     }
     for receiver in receivers {
         out.push_str(&format!("  {}: {}\n", text(receiver, "receiver"), text(receiver, "text")));
@@ -63,34 +90,46 @@ fn render(answer: &Value, look: Look) -> String {
     out
 }
 
+/// Where each firing begins in the timeline: at the start, and at the first entry after a resolve that is not about its
+/// delivery.
+fn firings(timeline: &[Value]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut is_open = false;
+    for (place, entry) in timeline.iter().enumerate() {
+        match text(entry, "event") {
+            "resolved" => is_open = false,
+            "pending" | "firing" if !is_open => {
+                starts.push(place);
+                is_open = true;
+            }
+            _ => {}
+        }
+    }
+    starts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_like_an_explanation() {
+    fn the_last_firing_is_explained_and_earlier_ones_on_request() {
         let answer = serde_json::json!({
-            "alert": {"rule": "AgentIdle", "project": "shop", "agent_name": "worker-1", "level": "warning", "state": "firing", "message": "worker-1 has been idle for 7m"},
+            "alert": {"fingerprint": "0123456789abcdef", "rule": "AgentIdle", "project": "shop", "agent_name": "worker-1", "level": "warning", "state": "firing", "fired_at": "2026-11-21T02:00:00.5Z", "message": "shop/worker-1: no activity for 7m (limit 5m)", "action": "Check its terminal."},
             "timeline": [
-                {"at": "2026-11-21T02:00:00Z", "rule_version": "0badcafe", "text": "fires at warning: 400 against the threshold 300"},
-                {"at": "2026-11-21T02:00:01Z", "rule_version": "", "text": "ops took the message"},
-                {"at": "2026-11-21T03:00:00Z", "rule_version": "0badf00d", "text": "rose from warning to error"},
+                {"at": "2026-11-21T01:00:00Z", "event": "firing", "rule_version": "0badcafe", "text": "firing at warning"},
+                {"at": "2026-11-21T01:01:00Z", "event": "resolved", "rule_version": "0badcafe", "text": "resolved"},
+                {"at": "2026-11-21T01:01:00.123Z", "event": "delivered", "rule_version": "", "text": "delivered to ops"},
+                {"at": "2026-11-21T02:00:00.5Z", "event": "firing", "rule_version": "0badcafe", "text": "firing at warning"},
+                {"at": "2026-11-21T02:00:01Z", "event": "delivered", "rule_version": "", "text": "delivered to ops"},
+                {"at": "2026-11-21T03:00:00Z", "event": "level", "rule_version": "0badf00d", "text": "escalated from warning to error"},
             ],
-            "receivers": [{"receiver": "ops", "text": "everything was told; it is said again at 2026-11-21T06:00:00Z"}],
+            "receivers": [{"receiver": "ops", "text": "notified; repeats at 2026-11-21T06:00:00Z"}],
         });
-        insta::assert_snapshot!(render(&answer, Look { width: None, colours: false }), @"
-        AgentIdle of shop/worker-1: warning, firing
-        worker-1 has been idle for 7m
-
-        rule version 0badcafe
-        2026-11-21T02:00:00Z  fires at warning: 400 against the threshold 300
-        2026-11-21T02:00:01Z  ops took the message
-        the rule was changed: version 0badf00d
-        2026-11-21T03:00:00Z  rose from warning to error
-
-        now
-          ops: everything was told; it is said again at 2026-11-21T06:00:00Z
-        ");
-        assert_eq!(render(&serde_json::json!({}), Look { width: None, colours: false }), "");
+        let now = Time::parse("2026-11-21T03:10:00Z").expect("a time");
+        let look = Look { width: None, colours: false };
+        insta::assert_snapshot!(render(&answer, false, now, look), @"");
+        insta::assert_snapshot!(render(&answer, true, now, look), @"");
+        assert_eq!(render(&serde_json::json!({}), false, now, look), "");
     }
 }

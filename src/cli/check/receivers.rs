@@ -1,25 +1,26 @@
-//! Who is told of what: a line for each receiver, and the rules that nobody is told of.
+//! Which alerts each receiver gets, and which rules no receiver gets.
 //!
-//! What depends on more than an alert's rule and level (its project, its agent) is shown and not judged; `lookout test
-//! route` answers for a single alert.
+//! Matchers on other labels than rule and level are shown but not evaluated; `lookout test route` does that for a single
+//! alert.
 
-use crate::cli::table::{Column, Table};
+use crate::cli::answer::NO_RECEIVERS;
+use crate::cli::table::{Table, TableColumn};
 use crate::cli::terminal::Look;
 use crate::model::{Audience, Label, Level, Matchers, ReceiverPolicy, duration};
 use crate::notify::Receiver;
 use crate::rules::RuleSet;
 
-/// The receivers with what each is told of, and what of `rules` none is told of.
+/// A table of the receivers, and those of `rules` that none of them gets.
 pub(super) fn show(receivers: &[Receiver], rules: &RuleSet, look: Look) -> String {
     if receivers.is_empty() {
-        return "there is no receiver: alerts are logged, kept in history and served".to_owned();
+        return NO_RECEIVERS.to_owned();
     }
     let mut table = Table::new([
-        Column::word("RECEIVER"),
-        Column::word("KIND"),
-        Column::word("LEVELS"),
-        Column::text("ALERTS"),
-        Column::text("WHEN"),
+        TableColumn::word("RECEIVER"),
+        TableColumn::word("KIND"),
+        TableColumn::word("LEVELS"),
+        TableColumn::text("ALERTS"),
+        TableColumn::text("NOTIFIED"),
     ]);
     for receiver in receivers {
         let policy = receiver.policy();
@@ -37,49 +38,54 @@ pub(super) fn show(receivers: &[Receiver], rules: &RuleSet, look: Look) -> Strin
         ]);
     }
     let policies: Vec<ReceiverPolicy> = receivers.iter().map(Receiver::policy).collect();
-    let unheard = unheard(&policies, rules);
-    if unheard.is_empty() { table.render(look) } else { format!("{}nobody is told of: {unheard}", table.render(look)) }
+    let unrouted = unrouted(&policies, rules);
+    if unrouted.is_empty() {
+        table.render(look)
+    } else {
+        format!("{}\nno receiver gets: {unrouted}", table.render(look))
+    }
 }
 
 fn alerts(policy: &ReceiverPolicy) -> String {
     let any = |matchers: &[Matchers]| matchers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ");
     match (&*policy.only, &*policy.except) {
         ([], []) => "all".to_owned(),
-        ([], except) => format!("all but {}", any(except)),
+        ([], except) => format!("all except {}", any(except)),
         (only, []) => any(only),
-        (only, except) => format!("{}, but not {}", any(only), any(except)),
+        (only, except) => format!("{}, except {}", any(only), any(except)),
     }
 }
 
 fn when(policy: &ReceiverPolicy) -> String {
-    let mut said = vec![match (policy.audience, policy.after) {
-        (_, after) if !after.is_zero() => format!("after {} without ack", duration::display(after)),
-        (Audience::Program, _) => "at once, each alert by itself".to_owned(),
-        (Audience::People, _) => "at once".to_owned(),
+    let mut parts = vec![match (policy.audience, policy.after) {
+        (_, after) if !after.is_zero() => format!("after {} unless acknowledged", duration::display(after)),
+        (Audience::Program, _) => "immediately, ungrouped".to_owned(),
+        (Audience::People, _) => "immediately".to_owned(),
     }];
-    said.extend(policy.quiet.iter().map(|quiet| format!("quiet {quiet}")));
+    parts.extend(policy.quiet.iter().map(|quiet| format!("quiet hours {quiet}")));
     if !policy.send_resolved {
-        said.push("not when it is over".to_owned());
+        parts.push("no resolves".to_owned());
     }
-    said.join("; ")
+    parts.join("; ")
 }
 
-/// Rules, with their levels, of which no receiver can be told.
-fn unheard(receivers: &[ReceiverPolicy], rules: &RuleSet) -> String {
-    let mut unheard = Vec::new();
+/// Rules that no receiver gets, with the levels if it gets others.
+fn unrouted(receivers: &[ReceiverPolicy], rules: &RuleSet) -> String {
+    let mut unrouted = Vec::new();
     for (rule, levels) in rules.levels() {
-        let is_unheard = |level: &&Level| !receivers.iter().any(|receiver| may_be_told(receiver, rule, **level));
-        let missed: Vec<&str> = levels.iter().filter(is_unheard).map(|level| level.as_str()).collect();
+        let is_unrouted = |level: &&Level| !receivers.iter().any(|receiver| may_get(receiver, rule, **level));
+        let missed: Vec<&str> = levels.iter().filter(is_unrouted).map(|level| level.as_str()).collect();
         if missed.len() == levels.len() {
-            unheard.push(rule.to_owned());
+            unrouted.push(rule.to_owned());
         } else if !missed.is_empty() {
-            unheard.push(format!("{rule} at {}", missed.join(" and ")));
+            unrouted.push(format!("{rule} at {}", missed.join(" and ")));
         }
     }
-    unheard.join(", ")
+    unrouted.join(", ")
 }
 
-fn may_be_told(receiver: &ReceiverPolicy, rule: &str, level: Level) -> bool {
+/// Whether the receiver gets some alerts of `rule` at `level`.
+fn may_get(receiver: &ReceiverPolicy, rule: &str, level: Level) -> bool {
     let known = |label: Label| match label {
         Label::Rule => Some(rule),
         Label::Level => Some(level.as_str()),
@@ -103,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_receiver_says_what_it_is_told_of_and_when() {
+    fn each_receiver_is_listed_with_its_alerts() {
         let shown = shown(
             r#"[
             {"name": "ops", "slack": {"webhook_url": "https://hooks.example.com/x"}, "min_level": "info",
@@ -123,20 +129,20 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_is_told_of_is_named() {
+    fn rules_that_no_receiver_gets_are_named() {
         let shown = shown(
             r#"[{"name": "ops", "slack": {"webhook_url": "https://hooks.example.com/x"}, "min_level": "error"},
                 {"name": "idle", "slack": {"webhook_url": "https://hooks.example.com/y"}, "min_level": "info",
                  "only": [{"rule": "Agent*"}], "except": [{"rule": "AgentStale"}]}]"#,
         );
-        let unheard = shown.lines().last().and_then(|line| line.strip_prefix("nobody is told of: ")).expect("a line");
-        let unheard: Vec<&str> = unheard.split(", ").collect();
-        assert!(unheard.contains(&"AgentStale") && unheard.contains(&"TaskTokenBudget at warning"), "{unheard:?}");
-        assert!(!unheard.iter().any(|rule| rule.starts_with("AgentIdle")), "{unheard:?}");
+        let unrouted = shown.lines().last().and_then(|line| line.strip_prefix("no receiver gets: ")).expect("a line");
+        let unrouted: Vec<&str> = unrouted.split(", ").collect();
+        assert!(unrouted.contains(&"AgentStale") && unrouted.contains(&"TaskTokenBudget at warning"), "{unrouted:?}");
+        assert!(!unrouted.iter().any(|rule| rule.starts_with("AgentIdle")), "{unrouted:?}");
     }
 
     #[test]
-    fn no_receiver_is_said() {
-        assert!(shown("[]").starts_with("there is no receiver"));
+    fn without_receivers_the_next_step_is_shown() {
+        assert!(shown("[]").starts_with("no receivers: "));
     }
 }

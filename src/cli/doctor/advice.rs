@@ -1,66 +1,66 @@
-//! What each tool could send and does not, and the setting for it.
+//! What each tool can send and does not, and the setting that makes it.
 
-/// A signal that is missing, and what to do; the alternatives that arrive instead make some of it unnecessary.
-struct Missing {
+/// Advice for a tool from which a signal does not arrive.
+struct MissingSignal {
     tool: &'static str,
     signal: &'static str,
-    /// Only while this one arrives, since without it something else is wrong.
-    beside: Option<&'static str>,
+    /// The advice is given only if this other signal arrives.
+    given: Option<&'static str>,
     advice: &'static str,
 }
 
-const MISSING: [Missing; 7] = [
-    Missing {
+const MISSING: [MissingSignal; 7] = [
+    MissingSignal {
         tool: "claude-code",
         signal: "metrics",
-        beside: None,
-        advice: "no metrics arrive; set OTEL_METRICS_EXPORTER=otlp (tokens and cost are taken from other signals meanwhile)",
+        given: None,
+        advice: "no metrics arrive; set OTEL_METRICS_EXPORTER=otlp. Until then tokens and cost are taken from other signals",
     },
-    Missing {
+    MissingSignal {
         tool: "claude-code",
         signal: "logs",
-        beside: None,
-        advice: "no logs arrive, so that failed requests are known from spans at best; set OTEL_LOGS_EXPORTER=otlp",
+        given: None,
+        advice: "no logs arrive, so failed requests are visible in spans only; set OTEL_LOGS_EXPORTER=otlp",
     },
-    Missing {
+    MissingSignal {
         tool: "claude-code",
         signal: "traces",
-        beside: None,
-        advice: "no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp",
+        given: None,
+        advice: "no spans arrive, so retried requests are not counted; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp",
     },
-    Missing {
+    MissingSignal {
         tool: "codex",
         signal: "metrics",
-        beside: Some("logs"),
-        advice: "logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway",
+        given: Some("logs"),
+        advice: "logs arrive but no metrics, so tokens are taken from logs; set `metrics_exporter` in [otel]. A failing `codex exec` loses its metrics in any case",
     },
-    Missing {
+    MissingSignal {
         tool: "codex",
         signal: "logs",
-        beside: Some("metrics"),
-        advice: "metrics arrive and no logs, so that single refusals are not known; set `exporter` beneath [otel]",
+        given: Some("metrics"),
+        advice: "metrics arrive but no logs, so failed requests are not counted; set `exporter` in [otel]",
     },
-    Missing {
+    MissingSignal {
         tool: "gemini-cli",
         signal: "logs",
-        beside: Some("metrics"),
-        advice: "metrics arrive and no logs; something between Gemini CLI and here drops them",
+        given: Some("metrics"),
+        advice: "metrics arrive but no logs; check the collector or proxy between Gemini CLI and lookout",
     },
-    Missing {
+    MissingSignal {
         tool: "litellm",
         signal: "traces",
-        beside: Some("callback"),
-        advice: "only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once",
+        given: Some("callback"),
+        advice: "only the callback arrives, and LiteLLM loses calls that end while it posts; add `otel` to `litellm_settings.callbacks` too. Each call is counted once",
     },
 ];
 
-/// Tools whose sessions tie what they tell of a call to what a proxy tells of it.
+/// Tools whose calls and a proxy's can be matched by their session.
 const IN_SESSIONS: [&str; 2] = ["claude-code", "gemini-cli"];
 /// The proxy.
 const PROXY: &str = "litellm";
 
-/// For a tool beside a proxy: what to do where nothing says that they tell of the same calls. `lacks_session` is said of
-/// the proxy, `has_metrics` of the tool.
+/// For a tool that may call through a proxy: advice where the calls of both can't be matched. `proxy_lacks_session`
+/// describes the proxy, `has_metrics` the tool.
 pub(super) fn on_proxy(tool: &str, proxy_lacks_session: bool, has_metrics: bool) -> Option<&'static str> {
     match tool {
         PROXY => None,
@@ -74,41 +74,45 @@ pub(super) fn is_proxy(tool: &str) -> bool {
     tool == PROXY
 }
 
-const NO_SESSION: &str = "LiteLLM tells of calls without a session; those that this tool makes through it count twice. Have LiteLLM pass on x-claude-code-session-id, or name a session in `metadata.session_id`, or export from one of both";
-const NO_CALL: &str = "its metrics name no call; those that it makes through LiteLLM count twice. Export its spans alone, or from one of both";
+const NO_SESSION: &str = "LiteLLM reports calls without a session, so calls of this tool through it are counted twice; let LiteLLM forward x-claude-code-session-id, set `metadata.session_id`, or export from only one of the two";
+const NO_CALL: &str = "metrics can't be matched to LiteLLM's calls, so calls of this agent through it are counted twice; export only spans, or export from only one of the two";
 
-/// For telemetry of Claude Code whose status nobody tells.
-pub(super) const NO_HOOKS: &str = "no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`";
-/// For hooks of Claude Code without telemetry.
-pub(super) const HOOKS_ALONE: &str = "hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`";
+/// For telemetry of a tool whose hooks would report its status.
+pub(super) const NO_HOOKS: &str =
+    "no hooks arrive, so tasks and waiting for a person are unknown; add the hooks of `lookout setup claude-code`";
+/// For hooks without telemetry.
+pub(super) const NO_TELEMETRY: &str =
+    "hooks arrive but no telemetry, so tokens and cost are unknown; set the variables of `lookout setup claude-code`";
 
-/// For an agent that is expected and of which nothing was heard.
-pub(super) const MISSING_AGENT: &str = "it is expected and nothing is heard of it; start it, or set it up with `lookout setup TOOL --agent NAME` under this very name";
-/// For an agent of which telemetry arrives, and no number yet.
-pub(super) const SAYS_NOTHING_YET: &str = "its telemetry arrives and says nothing yet that counts: no request to its model has been answered; ask it something and look again";
-/// For an agent of which nobody says more than its name.
+/// For an expected agent from which nothing arrived.
+pub(super) const MISSING_AGENT: &str =
+    "expected, but nothing has arrived; start it, or set it up under this name with `lookout setup TOOL --agent NAME`";
+/// For an agent whose telemetry has had no tokens, cost or requests yet.
+pub(super) const NO_VALUES_YET: &str =
+    "telemetry arrives, but no model request has completed yet; send the agent a prompt and check again";
+/// For an agent of which only the name is known.
 pub(super) const ONLY_NAMED: &str =
-    "it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`";
+    "only its name is reported; report its `status` as well, or set up its telemetry with `lookout setup TOOL`";
 
-/// What to change so that signals arrive which do not.
+/// Advice on signals that do not arrive.
 pub(super) fn on_signals(tool: &str, arrives: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
     MISSING
         .iter()
-        .filter(move |it| it.tool == tool && !arrives(it.signal) && it.beside.is_none_or(&arrives))
+        .filter(move |it| it.tool == tool && !arrives(it.signal) && it.given.is_none_or(&arrives))
         .map(|it| it.advice)
 }
 
-/// What to change so that an agent has a name of its own.
+/// Advice for telemetry that does not name its agent.
 pub(super) fn on_name(tool: &str) -> &'static str {
     match tool {
         "langflow" => {
-            "nothing names its flows but ids, and its requests to models name no flow; write rules beneath `otlp.agents` that match flow_id, and one for its service"
+            "telemetry names flows by id only, and model requests name no flow; add rules to `otlp.agents` that match flow_id, and one for its service"
         }
         "litellm" => {
-            "nothing says which agent calls; send \"metadata\": {\"agent_id\": …} with requests, or write a rule beneath `otlp.agents`; where LITELLM_OTEL_V2 is set, the callback alone says it (`lookout setup litellm` prints it)"
+            "the calling agent is unknown; send \"metadata\": {\"agent_id\": …} with requests, or add a rule to `otlp.agents`. With LITELLM_OTEL_V2 only the callback names it (see `lookout setup litellm`)"
         }
         _ => {
-            "nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`"
+            "telemetry does not name the agent, so its service's name is used; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or add a rule to `otlp.agents`"
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Played;
 use super::compare::{Row, counts};
 use crate::cli::answer::count;
-use crate::cli::table::{Cell, Column, Table};
+use crate::cli::table::{Cell, Table, TableColumn};
 use crate::cli::terminal::{Colour, Look};
 use crate::model::{Notice, duration};
 
@@ -37,14 +37,14 @@ pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> Stri
     let shown: Vec<&Row> = rows.iter().filter(|row| all || !matches!(row, Row::Both { .. })).collect();
     if !shown.is_empty() {
         let mut table = Table::new([
-            Column::word("WHEN"),
-            Column::word("TOLD"),
-            Column::text("RECEIVER"),
-            Column::word("KIND"),
-            Column::word("LEVEL"),
-            Column::text("RULE"),
-            Column::text("SUBJECT"),
-            Column::spare("MESSAGE"),
+            TableColumn::word("WHEN"),
+            TableColumn::word("TOLD"),
+            TableColumn::text("RECEIVER"),
+            TableColumn::word("KIND"),
+            TableColumn::word("LEVEL"),
+            TableColumn::text("RULE"),
+            TableColumn::text("SUBJECT"),
+            TableColumn::text("MESSAGE").optional(),
         ]);
         for row in shown.iter().take(MAX_ROWS) {
             let notice = row.notice();
@@ -75,11 +75,11 @@ pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> Stri
         return out;
     }
     let mut table = Table::new([
-        Column::text("RULE"),
-        Column::text("RECEIVER"),
-        Column::number("BOTH"),
-        Column::number("ONLY NEW"),
-        Column::number("ONLY BEFORE"),
+        TableColumn::text("RULE"),
+        TableColumn::text("RECEIVER"),
+        TableColumn::number("BOTH"),
+        TableColumn::number("ONLY NEW"),
+        TableColumn::number("ONLY BEFORE"),
     ]);
     for ((rule, receiver), told) in &counts {
         let [both, new, before] = told.map(|count| count.to_string());

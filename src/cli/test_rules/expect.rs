@@ -1,4 +1,4 @@
-//! What a test expects against what happened, as lines that show the difference.
+//! Comparison of expected and actual alerts and notifications, with the differences as text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::file::{AlertsAt, ExpectedAlert, Notification, RuleTest};
+use super::file::{AlertsAt, ExpectedAlert, ExpectedNotification, RuleTest};
 use super::play::Played;
 use crate::engine::AlertView;
 use crate::model::{Notice, Time, duration};
 use crate::notify::Sent;
 
-/// Most comparisons between lists of notifications; beyond it they are compared place by place.
+/// Most cells of the table for aligning two lists of notifications; longer lists are compared position by position.
 const MAX_COMPARED: usize = 4_000_000;
-/// Lines shown of one difference.
+/// Most lines of one difference.
 const MAX_LINES: usize = 200;
 
-/// Everything that is not as `test` expects, each as a text of some lines. `folder` is that of the test's file.
+/// The failures of `test`, each a text of several lines. `folder` is that of the test's file.
 pub(super) fn failures(test: &RuleTest, played: &Played, start: Time, folder: &Path) -> Vec<String> {
     let mut failures = Vec::new();
     for (check, seen) in test.alert_rule_test.iter().zip(&played.alerts) {
@@ -33,16 +33,17 @@ fn alerts(check: &AlertsAt, seen: &[AlertView]) -> Option<String> {
     let seen: Vec<&AlertView> =
         seen.iter().filter(|alert| check.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)).collect();
     let mut taken = vec![false; seen.len()];
-    // Who fits in more places is placed last, so that one that says little takes nobody's place.
+    // Expectations that match fewer alerts are assigned first, so that an unspecific one does not take the only match of
+    // another.
     let mut order: Vec<usize> = (0..check.alerts.len()).collect();
     let fits = |place: &usize| {
-        check.alerts.get(*place).map_or(0, |one| seen.iter().filter(|alert| covers(one, alert)).count())
+        check.alerts.get(*place).map_or(0, |one| seen.iter().filter(|alert| matches_alert(one, alert)).count())
     };
     order.sort_by_key(fits);
     let mut missing = Vec::new();
     for place in order {
         let Some(one) = check.alerts.get(place) else { continue };
-        let found = seen.iter().zip(&taken).position(|(alert, taken)| !taken && covers(one, alert));
+        let found = seen.iter().zip(&taken).position(|(alert, taken)| !taken && matches_alert(one, alert));
         match found.and_then(|found| taken.get_mut(found)) {
             Some(taken) => *taken = true,
             None => missing.push((place, format!("  - expected {}", shown_expected(one)))),
@@ -64,14 +65,14 @@ fn section(head: String, mut lines: Vec<String>) -> String {
     let more = lines.len().saturating_sub(MAX_LINES);
     lines.truncate(MAX_LINES);
     if more > 0 {
-        lines.push(format!("  … and {more} lines more"));
+        lines.push(format!("  … and {more} more lines"));
     }
     format!("{head}\n{}", lines.join("\n"))
 }
 
-/// Whether everything that `one` says is true of `alert`.
-fn covers(one: &ExpectedAlert, alert: &AlertView) -> bool {
-    // An alert fires unless the test says otherwise.
+/// Whether `alert` has all values that `one` expects.
+fn matches_alert(one: &ExpectedAlert, alert: &AlertView) -> bool {
+    // The default of `state` is firing.
     let state = one.state.unwrap_or(crate::model::AlertState::Firing);
     state == alert.state
         && one.level.is_none_or(|level| level == alert.level)
@@ -94,13 +95,13 @@ fn same(expected: Option<&String>, got: Option<&str>) -> bool {
     expected.is_none_or(|expected| got.is_some_and(|got| got == expected))
 }
 
-/// Equal but for the last bits of a sum or quotient.
+/// Whether the numbers are equal up to rounding errors.
 fn close(expected: Option<f64>, got: Option<f64>) -> bool {
     let Some(expected) = expected else { return true };
     got.is_some_and(|got| (got - expected).abs() <= 1e-9 * expected.abs().max(1.0))
 }
 
-/// Names and values, those that are known.
+/// `{name: value, …}` of the values that are known.
 fn pairs<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
     let known = fields.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}", value?)));
     format!("{{{}}}", known.collect::<Vec<_>>().join(", "))
@@ -158,12 +159,12 @@ fn shown(alert: &AlertView) -> String {
     ])
 }
 
-/// What one receiver is expected to be told, and what it is told.
-type Sides<'a> = (Vec<&'a Notification>, Vec<&'a Arc<Notice>>);
+/// The expected and the actual notifications of one receiver.
+type ExpectedAndActual<'a> = (Vec<&'a ExpectedNotification>, Vec<&'a Arc<Notice>>);
 
-fn notifications(expected: &[Notification], played: &Played, start: Time, folder: &Path) -> Vec<String> {
-    let mut by_receiver: BTreeMap<Arc<str>, Sides<'_>> = BTreeMap::new();
-    for notice in &played.told {
+fn notifications(expected: &[ExpectedNotification], played: &Played, start: Time, folder: &Path) -> Vec<String> {
+    let mut by_receiver: BTreeMap<Arc<str>, ExpectedAndActual<'_>> = BTreeMap::new();
+    for notice in &played.notices {
         by_receiver.entry(Arc::clone(&notice.receiver)).or_default().1.push(notice);
     }
     for one in expected {
@@ -171,23 +172,23 @@ fn notifications(expected: &[Notification], played: &Played, start: Time, folder
         by_receiver.entry(Arc::from(receiver)).or_default().0.push(one);
     }
     let mut failures = Vec::new();
-    for (receiver, (expected, told)) in by_receiver {
-        let is_equal = |one: &Notification, notice: &Notice| tells(one, notice, start);
-        let steps = align(&expected, &told, &is_equal);
-        let same = steps.iter().all(|step| matches!(step, Step::Both(..)));
+    for (receiver, (expected, actual)) in by_receiver {
+        let is_equal = |one: &ExpectedNotification, notice: &Notice| matches_notice(one, notice, start);
+        let steps = align(&expected, &actual, &is_equal);
+        let same = steps.iter().all(|step| matches!(step, DiffStep::Both(..)));
         if !same {
             let mut lines = Vec::new();
             for step in &steps {
                 lines.push(match step {
-                    Step::Both(_, notice) => format!("    {}", shown_notice(notice, start)),
-                    Step::Missing(one) => format!("  - expected {}", shown_notification(one)),
-                    Step::Extra(notice) => format!("  + got      {}", shown_notice(notice, start)),
+                    DiffStep::Both(_, notice) => format!("    {}", shown_notice(notice, start)),
+                    DiffStep::Missing(one) => format!("  - expected {}", shown_notification(one)),
+                    DiffStep::Extra(notice) => format!("  + got      {}", shown_notice(notice, start)),
                 });
             }
             failures.push(section(format!("notifications to {receiver}:"), lines));
         }
         for step in &steps {
-            if let Step::Both(Notification { sent: Some(wanted), .. }, notice) = step {
+            if let DiffStep::Both(ExpectedNotification { sent: Some(wanted), .. }, notice) = step {
                 failures.extend(message(wanted, notice, &played.sent, start, folder));
             }
         }
@@ -195,8 +196,8 @@ fn notifications(expected: &[Notification], played: &Played, start: Time, folder
     failures
 }
 
-/// Whether everything that `one` says is true of `notice`.
-fn tells(one: &Notification, notice: &Notice, start: Time) -> bool {
+/// Whether `notice` has all values that `one` expects.
+fn matches_notice(one: &ExpectedNotification, notice: &Notice, start: Time) -> bool {
     let at = notice.at.since(start);
     let name = |label: &str| (notice.subject.label() == label).then(|| &**notice.subject.name());
     one.at.is_none_or(|expected| expected == at)
@@ -215,7 +216,7 @@ fn tells(one: &Notification, notice: &Notice, start: Time) -> bool {
         && close(one.value, notice.value)
 }
 
-fn shown_notification(one: &Notification) -> String {
+fn shown_notification(one: &ExpectedNotification) -> String {
     let at = match (one.at, one.between) {
         (Some(at), _) => format!("{} ", duration::exact(at)),
         (None, Some((from, until))) => format!("{} to {} ", duration::exact(from.0), duration::exact(until.0)),
@@ -256,25 +257,25 @@ fn shown_notice(notice: &Notice, start: Time) -> String {
     format!("{} {fields}", duration::exact(notice.at.since(start)))
 }
 
-/// A step through both lists.
-enum Step<'a> {
-    Both(&'a Notification, &'a Notice),
-    Missing(&'a Notification),
+/// An entry of the aligned lists.
+enum DiffStep<'a> {
+    Both(&'a ExpectedNotification, &'a Notice),
+    Missing(&'a ExpectedNotification),
     Extra(&'a Notice),
 }
 
-/// The shortest way through both lists, in which as much as possible is the same in the same order.
+/// Aligns both lists by their longest common subsequence.
 fn align<'a>(
-    expected: &[&'a Notification],
-    told: &[&'a Arc<Notice>],
-    is_equal: &dyn Fn(&Notification, &Notice) -> bool,
-) -> Vec<Step<'a>> {
-    let width = told.len() + 1;
-    // Lengths of the longest common tails; without them when the lists are too long for that.
+    expected: &[&'a ExpectedNotification],
+    actual: &[&'a Arc<Notice>],
+    is_equal: &dyn Fn(&ExpectedNotification, &Notice) -> bool,
+) -> Vec<DiffStep<'a>> {
+    let width = actual.len() + 1;
+    // Lengths of the longest common subsequences of all tails; none if the lists are too long.
     let table = (expected.len().saturating_mul(width) <= MAX_COMPARED).then(|| {
         let mut table = vec![0_u32; (expected.len() + 1) * width];
         for (row, one) in expected.iter().enumerate().rev() {
-            for (column, notice) in told.iter().enumerate().rev() {
+            for (column, notice) in actual.iter().enumerate().rev() {
                 let at = |row: usize, column: usize| table.get(row * width + column).copied().unwrap_or_default();
                 let longest = if is_equal(one, notice) {
                     at(row + 1, column + 1) + 1
@@ -294,21 +295,21 @@ fn align<'a>(
     let mut steps = Vec::new();
     let (mut row, mut column) = (0, 0);
     loop {
-        match (expected.get(row), told.get(column)) {
+        match (expected.get(row), actual.get(column)) {
             (Some(one), Some(notice)) if is_equal(one, notice) => {
-                steps.push(Step::Both(one, notice));
+                steps.push(DiffStep::Both(one, notice));
                 (row, column) = (row + 1, column + 1);
             }
             (Some(one), other) if other.is_none() || tail(row + 1, column) >= tail(row, column + 1) => {
-                steps.push(Step::Missing(one));
+                steps.push(DiffStep::Missing(one));
                 row += 1;
                 if let (None, Some(notice)) = (&table, other) {
-                    steps.push(Step::Extra(notice));
+                    steps.push(DiffStep::Extra(notice));
                     column += 1;
                 }
             }
             (_, Some(notice)) => {
-                steps.push(Step::Extra(notice));
+                steps.push(DiffStep::Extra(notice));
                 column += 1;
             }
             _ => return steps,
@@ -316,21 +317,21 @@ fn align<'a>(
     }
 }
 
-/// Holds the message that carries `notice` against what is wanted of it.
+/// Compares the message that contains `notice` with the expected one.
 fn message(wanted: &Value, notice: &Notice, sent: &[Sent], start: Time, folder: &Path) -> Option<String> {
     let at = duration::exact(notice.at.since(start));
-    let head = format!("the message to {} that tells {} of {at}:", notice.receiver, notice.subject.name());
-    let carries = |message: &&Sent| message.notices.iter().any(|carried| carried.key == notice.key);
-    let Some(message) = sent.iter().find(carries) else {
-        return Some(format!("{head}\n  there is none: a newer notice took its place before it left"));
+    let head = format!("the message to {} about {} at {at}:", notice.receiver, notice.subject.name());
+    let contains = |message: &&Sent| message.notices.iter().any(|carried| carried.key == notice.key);
+    let Some(message) = sent.iter().find(contains) else {
+        return Some(format!("{head}\n  was not sent: a newer notice replaced this one"));
     };
     let body = match &message.body {
         Ok(body) => String::from_utf8_lossy(body),
-        Err(error) => return Some(format!("{head}\n  it can't be built: {error}")),
+        Err(error) => return Some(format!("{head}\n  could not be built: {error}")),
     };
     let (wanted, got) = match wanted {
         Value::String(file) => match crate::config::rule_tests::read_beside(folder, file) {
-            // A file of lines may end with one, and has them end as its editor likes.
+            // Line endings of the file and newlines at its end do not matter.
             Ok(text) => (plain(&text), plain(&body)),
             Err(error) => return Some(format!("{head}\n  {file}: {error}")),
         },

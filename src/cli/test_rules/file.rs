@@ -11,65 +11,65 @@ use crate::model::{AlertState, Ending, Level, Matchers, NoticeKind};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleTest {
-    /// What it shows.
+    /// Its name in reports.
     pub name: String,
-    /// The time between two values of a series.
+    /// Time between two values of a series.
     #[serde(default = "minute", with = "crate::model::duration")]
     pub interval: Duration,
-    /// How long it goes on, when that is longer than anything in it.
+    /// When the test ends, if later than everything in it.
     #[serde(default, with = "crate::model::duration::option")]
     pub until: Option<Duration>,
-    /// What comes in.
+    /// Inputs over time.
     #[serde(default)]
-    pub input_state: Vec<Input>,
-    /// Which alerts there are at some times.
+    pub input_state: Vec<TestInput>,
+    /// Alerts expected at given times.
     #[serde(default)]
     pub alert_rule_test: Vec<AlertsAt>,
-    /// What receivers are told, all of it; not looked at when it is not given.
-    pub notifications: Option<Vec<Notification>>,
+    /// All notifications expected; not compared if absent.
+    pub notifications: Option<Vec<ExpectedNotification>>,
 }
 
-/// Something that comes in: once, or as a series.
+/// One input, or a series of them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Input {
-    /// When, from the start of the test.
+pub struct TestInput {
+    /// Time since the start of the test.
     #[serde(with = "crate::model::duration::option")]
     pub at: Option<Duration>,
     /// The body of `POST /api/state`.
     pub state: Option<Value>,
     /// The body of `POST /api/usage`.
     pub usage: Option<Value>,
-    /// The outcome of a poll.
+    /// The result of a poll.
     pub poll: Option<PollInput>,
-    /// Somebody silences alerts.
+    /// A silence is created.
     pub silence: Option<SilenceInput>,
-    /// Somebody ends the silence of that id.
+    /// The silence with this id is ended.
     pub unsilence: Option<String>,
-    /// Somebody looks after an alert.
+    /// An alert is acknowledged.
     pub ack: Option<AckInput>,
-    /// The program starts again, after having been down for so long.
+    /// The sidecar starts again, after having been down for this long.
     #[serde(with = "crate::model::duration::option")]
     pub restart: Option<Duration>,
-    /// The field of an agent's state that the values are of, such as `restart_count` or `tokens.input`.
+    /// For a series: the field of the state, such as `restart_count` or `tokens.input`.
     pub series: Option<String>,
     /// For a series: the project.
     pub project: Option<String>,
     /// For a series: the agent.
     pub agent: Option<String>,
-    /// For a series: the component, whose field is `status`.
+    /// For a series: the component; its field is `status`.
     pub component: Option<String>,
     /// For a series: the values.
     pub values: Option<String>,
 }
 
-/// The outcome of a poll.
+/// The result of a poll.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollInput {
-    /// Whose.
+    /// The name of the source.
     pub source: String,
-    /// What it reported: bodies as of `POST /api/state`, one for each project.
+    /// What it reported: bodies of `POST /api/state`, one for each project.
     #[serde(default)]
     pub states: Vec<Value>,
     /// Why it failed, as in `lookout_source_errors_total`.
@@ -80,29 +80,29 @@ pub struct PollInput {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SilenceInput {
-    /// Its name, for who ends or changes it.
+    /// Its id, for ending or changing it later.
     #[serde(default = "silence")]
     pub id: String,
-    /// Which alerts it covers.
+    /// The alerts it matches.
     pub matchers: Matchers,
-    /// For how long.
+    /// How long it lasts.
     #[serde(with = "crate::model::duration")]
     pub duration: Duration,
-    /// Who wants it.
+    /// Who creates it.
     #[serde(default = "somebody")]
     pub created_by: String,
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub comment: String,
 }
 
-/// Which alert somebody looks after, and who.
+/// An acknowledgement.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AckInput {
     /// The rule.
     pub rule: String,
-    /// The project; without agent, component and source the alert is about the project as a whole.
+    /// The project; without agent, component and source, the alert is about the project itself.
     pub project: Option<String>,
     /// The agent.
     pub agent_name: Option<String>,
@@ -110,28 +110,28 @@ pub struct AckInput {
     pub component: Option<String>,
     /// The source.
     pub source: Option<String>,
-    /// Who.
+    /// Who acknowledges it.
     #[serde(default = "somebody")]
     pub by: String,
-    /// What they say.
+    /// The comment.
     #[serde(default)]
     pub comment: String,
 }
 
-/// Which alerts there are at a time.
+/// The alerts expected at one time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertsAt {
-    /// When, from the start of the test; after everything that happens then.
+    /// Time since the start of the test; after the inputs of that time.
     #[serde(with = "crate::model::duration")]
     pub at: Duration,
-    /// Of this rule; of all rules when it is not given.
+    /// Compares only alerts of this rule, if given.
     pub rule: Option<String>,
-    /// Exactly these.
+    /// All alerts expected.
     pub alerts: Vec<ExpectedAlert>,
 }
 
-/// An alert; what is not given is not compared.
+/// An expected alert; absent values are not compared.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExpectedAlert {
@@ -152,16 +152,16 @@ pub struct ExpectedAlert {
     pub action: Option<String>,
 }
 
-/// Something that a receiver is told of one alert; what is not given is not compared.
+/// An expected notification of one alert; absent values are not compared.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Notification {
-    /// When, from the start of the test.
+pub struct ExpectedNotification {
+    /// Time since the start of the test.
     #[serde(with = "crate::model::duration::option")]
     pub at: Option<Duration>,
-    /// Or within these times, both included.
-    pub between: Option<(Span, Span)>,
-    /// To whom; needed where there are several receivers.
+    /// Or a range of times, inclusive.
+    pub between: Option<(TestTime, TestTime)>,
+    /// The receiver; required if there are several.
     pub receiver: Option<String>,
     pub kind: Option<NoticeKind>,
     pub rule: Option<String>,
@@ -175,14 +175,14 @@ pub struct Notification {
     pub ending: Option<Ending>,
     pub message: Option<String>,
     pub action: Option<String>,
-    /// The message that carries it: JSON to be equal to, or the name of a file to be equal to byte for byte.
+    /// The message that contains it: equal as JSON, or byte for byte to the file of this name.
     pub sent: Option<Value>,
 }
 
-/// A duration within a list.
+/// A duration since the start of the test, as an item of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Span(#[serde(with = "crate::model::duration")] pub Duration);
+pub struct TestTime(#[serde(with = "crate::model::duration")] pub Duration);
 
 fn silence() -> String {
     "silence".to_owned()

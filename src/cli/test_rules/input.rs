@@ -1,4 +1,4 @@
-//! From what a test says comes in, to bodies at times: series become pushes, times relative to the start become times.
+//! Turns the inputs of a test into timed requests: series become pushes, times relative to the start become absolute.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,51 +6,53 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::file::{AckInput, Input, PollInput, RuleTest};
+use super::file::{AckInput, PollInput, RuleTest, TestInput};
 use super::series;
 
 use crate::model::{
     DEFAULT_PROJECT, Fingerprint, Problem, RecordedInput, Silence, SourceError, Subject, Time, duration,
 };
 
-/// Most things that come in in one test.
+/// Most inputs of one test.
 const MAX_INPUTS: usize = 200_000;
 /// Most values of all series of one test.
 const MAX_VALUES: usize = 2_000_000;
-/// The longest test.
+/// The longest duration of a test.
 pub(super) const MAX_SPAN: Duration = Duration::from_secs(366 * 86_400);
 
-/// Something that happens, and where the file says so.
+/// Something that happens at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Scheduled {
-    /// From the start of the test.
+pub(super) struct ScheduledEvent {
+    /// Time since the start of the test.
     pub(super) at: Duration,
-    pub(super) what: What,
-    /// The key, such as `input_state[2]`.
+    pub(super) what: TimedEvent,
+    /// Its key in the file, such as `input_state[2]`.
     pub(super) key: String,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
-    /// State arrives.
+pub(super) enum TimedEvent {
+    /// Input arrives.
     Arrives(RecordedInput),
-    /// The program was down for so long and starts again.
+    /// The sidecar starts again, after having been down for this long.
     Restart(Duration),
 }
 
-/// Everything that comes in, in order; the error is why it can't.
-pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Result<Vec<Scheduled>, Problem> {
+/// All events in the order of time; the error names what is wrong in the file.
+pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Result<Vec<ScheduledEvent>, Problem> {
     let mut arrivals = Vec::new();
-    let mut steps = Steps::default();
+    let mut steps = SeriesSteps::default();
     for (place, input) in test.input_state.iter().enumerate() {
         let key = format!("input_state[{place}]");
         let wrong = |message: String| Problem::new(key.clone(), message);
-        if let Some(what) = once(input, start).map_err(wrong)? {
-            let at = input.at.ok_or_else(|| wrong("`at` is missing; say when, like `at: 5m`".to_owned()))?;
+        if let Some(what) = single(input, start).map_err(wrong)? {
+            let at = input
+                .at
+                .ok_or_else(|| wrong("`at` is missing; add the time since the start, like `at: 5m`".to_owned()))?;
             if at > MAX_SPAN {
                 return Err(wrong(format!("`at` is later than {}", duration::exact(MAX_SPAN))));
             }
-            arrivals.push(Scheduled { at, what, key });
+            arrivals.push(ScheduledEvent { at, what, key });
         } else {
             steps.add(input, &key).map_err(|problem| problem.under(&key))?;
         }
@@ -58,12 +60,12 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
     if test.interval < Duration::from_millis(1) {
         return Err(Problem::new("interval", "is shorter than 1ms"));
     }
-    // A series promises its interval as a poll does: silence begins when three values are missing.
+    // As for a poll, three missed intervals make an agent stale.
     let ttl = timeout.max(test.interval.saturating_mul(3));
     for (step, (projects, first_key)) in steps.by_step {
         let at = test.interval.saturating_mul(u32::try_from(step).unwrap_or(u32::MAX));
         if at > MAX_SPAN {
-            let message = format!("its values go on for longer than {}", duration::exact(MAX_SPAN));
+            let message = format!("its values last longer than {}", duration::exact(MAX_SPAN));
             return Err(Problem::new(first_key, message));
         }
         for (project, members) in projects {
@@ -72,7 +74,7 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
             let mut body =
                 json!({"project": project, "ttl": duration::exact(ttl), "agents": agents, "components": components});
             resolve_times(&mut body, start);
-            arrivals.push(Scheduled { at, what: state(&body), key: first_key.clone() });
+            arrivals.push(ScheduledEvent { at, what: state(&body), key: first_key.clone() });
         }
     }
     if arrivals.len() > MAX_INPUTS {
@@ -83,12 +85,12 @@ pub(super) fn schedule(test: &RuleTest, start: Time, timeout: Duration) -> Resul
     Ok(arrivals)
 }
 
-fn state(body: &Value) -> What {
-    What::Arrives(RecordedInput::State(body.to_string().into()))
+fn state(body: &Value) -> TimedEvent {
+    TimedEvent::Arrives(RecordedInput::State(body.to_string().into()))
 }
 
-/// What comes in once; `None` for a series.
-fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
+/// The event of a single input; `None` for a series.
+fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> {
     let resolved = |value: &Value| {
         let mut value = value.clone();
         resolve_times(&mut value, start);
@@ -110,24 +112,26 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
     let of_series =
         input.project.is_some() || input.agent.is_some() || input.component.is_some() || input.values.is_some();
     if input.series.is_none() && of_series {
-        return Err("`project`, `agent`, `component` and `values` go with `series`; put them into the body".to_owned());
+        return Err("`project`, `agent`, `component` and `values` are for `series`; put them into the body".to_owned());
     }
     Ok(match input {
-        Input { state: Some(body), .. } => Some(state(&resolved(body))),
-        Input { usage: Some(usage), .. } => {
-            Some(What::Arrives(RecordedInput::Usage(resolved(usage).to_string().into())))
+        TestInput { state: Some(body), .. } => Some(state(&resolved(body))),
+        TestInput { usage: Some(usage), .. } => {
+            Some(TimedEvent::Arrives(RecordedInput::Usage(resolved(usage).to_string().into())))
         }
-        Input { poll: Some(PollInput { source, states, error }), .. } => {
+        TestInput { poll: Some(PollInput { source, states, error }), .. } => {
             let result = match error {
-                Some(_) if !states.is_empty() => return Err("a poll that fails has no `states`".to_owned()),
+                Some(_) if !states.is_empty() => {
+                    return Err("a failed poll has no `states`; remove `states` or `error`".to_owned());
+                }
                 Some(reason) => Err(SourceError { reason: *reason, message: "as the test says".to_owned() }),
                 None => Ok(states.iter().map(|state| resolved(state).to_string()).collect()),
             };
-            Some(What::Arrives(RecordedInput::Poll { source: source.as_str().into(), result }))
+            Some(TimedEvent::Arrives(RecordedInput::Poll { source: source.as_str().into(), result }))
         }
-        Input { silence: Some(wanted), .. } => {
+        TestInput { silence: Some(wanted), .. } => {
             let starts_at = start.plus(input.at.unwrap_or_default());
-            Some(What::Arrives(RecordedInput::Silence(Silence {
+            Some(TimedEvent::Arrives(RecordedInput::Silence(Silence {
                 id: wanted.id.as_str().into(),
                 matchers: wanted.matchers.clone(),
                 starts_at,
@@ -136,11 +140,11 @@ fn once(input: &Input, start: Time) -> Result<Option<What>, String> {
                 comment: wanted.comment.as_str().into(),
             })))
         }
-        Input { unsilence: Some(id), .. } => {
-            Some(What::Arrives(RecordedInput::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
+        TestInput { unsilence: Some(id), .. } => {
+            Some(TimedEvent::Arrives(RecordedInput::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
         }
-        Input { ack: Some(ack), .. } => Some(What::Arrives(acknowledged(ack)?)),
-        Input { restart: Some(down), .. } => Some(What::Restart(*down)),
+        TestInput { ack: Some(ack), .. } => Some(TimedEvent::Arrives(acknowledged(ack)?)),
+        TestInput { restart: Some(down), .. } => Some(TimedEvent::Restart(*down)),
         _ => None,
     })
 }
@@ -158,24 +162,24 @@ fn acknowledged(ack: &AckInput) -> Result<RecordedInput, String> {
     Ok(RecordedInput::Ack { fingerprint, by: ack.by.as_str().into(), comment: ack.comment.as_str().into() })
 }
 
-/// By step, by project, who reports what then; and where the first of it is said.
+/// The values of all series, by step and project, with the key of the first series that has a value at the step.
 #[derive(Default)]
-struct Steps {
-    by_step: BTreeMap<usize, (BTreeMap<String, Members>, String)>,
+struct SeriesSteps {
+    by_step: BTreeMap<usize, (BTreeMap<String, ProjectMembers>, String)>,
     values: usize,
 }
 
 #[derive(Default)]
-struct Members {
+struct ProjectMembers {
     agents: BTreeMap<String, Map<String, Value>>,
     components: BTreeMap<String, Map<String, Value>>,
 }
 
-impl Steps {
-    /// Adds the values of a series; paths of the error begin below `key`.
-    fn add(&mut self, input: &Input, key: &str) -> Result<(), Problem> {
+impl SeriesSteps {
+    /// Adds the values of a series; the error's path is relative to `key`.
+    fn add(&mut self, input: &TestInput, key: &str) -> Result<(), Problem> {
         if input.at.is_some() {
-            return Err(Problem::new("at", "a series begins at the start; begin its values with `_xN`"));
+            return Err(Problem::new("at", "a series starts with the test; put `_xN` before its values to delay it"));
         }
         let field = input.series.as_deref().unwrap_or_default();
         let missing = || Problem::new("values", "is missing; write values such as 0+60x10");
@@ -194,7 +198,7 @@ impl Steps {
             let (of_kind, name) = match (&input.agent, &input.component) {
                 (Some(agent), None) => (&mut members.agents, agent),
                 (None, Some(component)) => (&mut members.components, component),
-                _ => return Err(Problem::new("", "name an agent or a component, and not both")),
+                _ => return Err(Problem::new("", "give `agent` or `component`, and not both")),
             };
             let member = of_kind.entry(name.clone()).or_insert_with(|| {
                 let mut member = Map::new();
@@ -207,11 +211,11 @@ impl Steps {
     }
 }
 
-/// Puts `value` at a dotted path; a series has each field once.
+/// Puts `value` at a dotted path; an error if the field is there already.
 fn put(member: &mut Map<String, Value>, field: &str, value: Value) -> Result<(), String> {
-    let taken = || format!("`{field}` is there twice for the same agent; merge the two");
+    let taken = || format!("duplicate series of `{field}` for the same agent: merge the two entries");
     match field.split_once('.') {
-        None if field.is_empty() => Err("is empty; name a field such as restart_count".to_owned()),
+        None if field.is_empty() => Err("is empty; give a field such as restart_count".to_owned()),
         None => match member.insert(field.to_owned(), value) {
             None => Ok(()),
             Some(_) => Err(taken()),
@@ -227,7 +231,7 @@ fn put(member: &mut Map<String, Value>, field: &str, value: Value) -> Result<(),
     }
 }
 
-/// Whether times stand under such a key.
+/// Whether values of this key are times.
 fn is_time(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('_', "");
     [
@@ -247,7 +251,7 @@ fn is_time(key: &str) -> bool {
     .any(|end| key.ends_with(end))
 }
 
-/// Turns times that are told from the start of the test, `@5m` or `@-90s`, into times.
+/// Turns times relative to the start of the test, `@5m` or `@-90s`, into absolute ones.
 fn resolve_times(value: &mut Value, start: Time) {
     match value {
         Value::Object(fields) => {

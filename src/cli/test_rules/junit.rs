@@ -1,9 +1,9 @@
-//! Results as JUnit XML, as build servers read it.
+//! Results as JUnit XML, for CI servers.
 
 use super::FileResult;
 use crate::text::escape_markup;
 
-/// The document; every text in it is escaped, and what XML can't hold is left out.
+/// The XML document. Texts are escaped; characters that XML can't represent are left out.
 pub(super) fn xml(results: &[FileResult]) -> String {
     let failed = |result: &FileResult| match &result.outcome {
         Ok(tests) => tests.iter().filter(|(_, failures)| !failures.is_empty()).count(),
@@ -45,7 +45,7 @@ pub(super) fn xml(results: &[FileResult]) -> String {
             Err(error) => {
                 let text = escape(&error.to_string());
                 out.push_str(&format!(
-                    "    <testcase classname=\"{file}\" name=\"the file\">\n      <error message=\"the file can't be used\">{text}</error>\n    </testcase>\n"
+                    "    <testcase classname=\"{file}\" name=\"the file\">\n      <error message=\"invalid test file\">{text}</error>\n    </testcase>\n"
                 ));
             }
         }
@@ -55,10 +55,10 @@ pub(super) fn xml(results: &[FileResult]) -> String {
     out
 }
 
-/// `text` without what XML 1.0 can't hold, and escaped.
+/// `text` escaped, without characters that XML 1.0 can't represent.
 fn escape(text: &str) -> String {
-    let is_held = |letter: &char| {
+    let is_allowed = |letter: &char| {
         matches!(letter, '\n' | '\t') || !(letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}'))
     };
-    escape_markup(&text.chars().filter(is_held).collect::<String>())
+    escape_markup(&text.chars().filter(is_allowed).collect::<String>())
 }

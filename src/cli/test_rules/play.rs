@@ -1,10 +1,10 @@
-//! One test from its start to its end, in a simulation.
+//! Runs one test in a simulation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::RuleTest;
-use super::input::{self, MAX_SPAN, What};
+use super::input::{self, MAX_SPAN, TimedEvent};
 use crate::config::Config;
 use crate::engine::AlertView;
 use crate::machine::Simulation;
@@ -12,27 +12,27 @@ use crate::machine::simulation::{Lasting, Setup};
 use crate::model::{Notice, Problem, RecordedInput, Time, duration};
 use crate::notify::{Receiver, Rehearsal, Sent};
 
-/// Deadlines served at most in one test.
+/// Most deadlines processed in one test.
 const MAX_DEADLINES: u64 = 2_000_000;
 
-/// What became of a test.
+/// What happened in a test.
 #[derive(Debug)]
-pub(super) struct Played {
+pub(super) struct TestRun {
     /// The alerts at the time of each entry of `alert_rule_test`, in the order of the file.
     pub(super) alerts: Vec<Vec<AlertView>>,
-    /// What receivers are told, in order.
-    pub(super) told: Vec<Arc<Notice>>,
-    /// The messages that leave.
+    /// The notices for receivers, in order.
+    pub(super) notices: Vec<Arc<Notice>>,
+    /// The messages sent.
     pub(super) sent: Vec<Sent>,
 }
 
-/// Plays `test`. At each interval, after everything that happens then, `look` sees how things are.
+/// Runs `test`. Calls `look` at each interval, after the inputs of that time.
 pub(super) fn play(
     test: &RuleTest,
     config: &Config,
     start: Time,
     look: &mut dyn FnMut(Duration, &Simulation),
-) -> Result<Played, Problem> {
+) -> Result<TestRun, Problem> {
     let arrivals = input::schedule(test, start, config.agents.timeout)?;
     let mut checks: Vec<(Duration, usize)> =
         test.alert_rule_test.iter().enumerate().map(|(place, check)| (check.at, place)).collect();
@@ -48,7 +48,7 @@ pub(super) fn play(
     };
     let receivers = build()?;
     let mut fleet = config.fleet_settings();
-    // A series is heard of at each interval, however long that is.
+    // The values of a series count as current for its interval, however long that is.
     fleet.agents.max_ttl = fleet.agents.max_ttl.max(test.interval.saturating_mul(3));
     let settings = Lasting {
         fleet,
@@ -64,8 +64,8 @@ pub(super) fn play(
     let mut checks = checks.into_iter().peekable();
     let mut looks = looks.peekable();
     loop {
-        let due = [arrivals.peek().map(|next| next.at), checks.peek().map(|next| next.0), looks.peek().copied()];
-        let Some(at) = due.into_iter().flatten().min() else { break };
+        let times = [arrivals.peek().map(|next| next.at), checks.peek().map(|next| next.0), looks.peek().copied()];
+        let Some(at) = times.into_iter().flatten().min() else { break };
         let advance = |simulation: &mut Simulation| {
             simulation
                 .advance(start.plus(at))
@@ -73,15 +73,15 @@ pub(super) fn play(
         };
         while let Some(input::Scheduled { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
             match what {
-                What::Restart(down) => {
-                    // Up until `down` before, and again from now on.
+                TimedEvent::Restart(down) => {
+                    // It ran until `down` ago, and starts again now.
                     let ended = simulation.advance(start.plus(at.saturating_sub(down)));
                     ended.map_err(|error| Problem::new(key, error.to_string()))?;
                     simulation.restart(start.plus(at));
                 }
-                What::Arrives(arrival) => {
+                TimedEvent::Arrives(arrival) => {
                     advance(&mut simulation)?;
-                    take(&mut simulation, &arrival).map_err(|message| Problem::new(key, message))?;
+                    feed(&mut simulation, &arrival).map_err(|message| Problem::new(key, message))?;
                 }
             }
         }
@@ -96,34 +96,35 @@ pub(super) fn play(
         }
     }
     simulation.advance(start.plus(end)).map_err(|error| Problem::new("until", error.to_string()))?;
-    let told = simulation.into_notices();
-    let sent = Rehearsal::new(receivers).deliver(&told);
-    Ok(Played { alerts, told, sent })
+    let notices = simulation.into_notices();
+    let sent = Rehearsal::new(receivers).deliver(&notices);
+    Ok(TestRun { alerts, notices, sent })
 }
 
-/// When a test ends: with the last thing in it, or later when it says so.
+/// When a test ends: with the last input or expectation, or later at `until`.
 fn end(test: &RuleTest, last: Option<Duration>) -> Result<Duration, Problem> {
-    let told = test.notifications.iter().flatten();
-    let told = told.flat_map(|one| [one.at, one.between.map(|(_, until)| until.0)]).flatten();
-    let end = test.alert_rule_test.iter().map(|check| check.at).chain(last).chain(told).chain(test.until).max();
+    let notifications = test.notifications.iter().flatten();
+    let notified = notifications.flat_map(|one| [one.at, one.between.map(|(_, until)| until.0)]).flatten();
+    let end = test.alert_rule_test.iter().map(|check| check.at).chain(last).chain(notified).chain(test.until).max();
     let end = end.unwrap_or_default();
     if end > MAX_SPAN {
         return Err(Problem::new("until", format!("the test is longer than {}", duration::exact(MAX_SPAN))));
     }
     let steps = end.as_millis() / test.interval.as_millis().max(1);
     if steps > super::series::MAX_STEPS as u128 {
-        let message = format!("the test has {steps} intervals, more than {}; make it longer", super::series::MAX_STEPS);
+        let message =
+            format!("the test has {steps} intervals, more than {}; lengthen `interval`", super::series::MAX_STEPS);
         return Err(Problem::new("interval", message));
     }
     Ok(end)
 }
 
-/// Takes in what arrives; whatever of it the program would refuse is a mistake of the test.
-fn take(simulation: &mut Simulation, arrival: &RecordedInput) -> Result<(), String> {
+/// Feeds one input; if the sidecar would reject any of it, the test is wrong.
+fn feed(simulation: &mut Simulation, arrival: &RecordedInput) -> Result<(), String> {
     if let RecordedInput::Poll { source, .. } = arrival
         && !simulation.fleet().state().sources.iter().any(|known| known.name == *source)
     {
-        return Err(format!("there is no source `{source}`; name it under `sources` of this file"));
+        return Err(format!("there is no source `{source}`; add it to `sources` of this file"));
     }
     match simulation.feed(arrival)?.rejected.first() {
         Some(first) => Err(format!("{}: {}", first.name, first.error)),

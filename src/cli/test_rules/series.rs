@@ -1,16 +1,15 @@
-//! Values over virtual time in the notation of promtool's unit tests: `0+60x5`, `1x3`, `_x2`, and words as well.
-//!
-//! Refuses series that are too long before it makes them.
+//! Series in the notation of promtool's unit tests: `0+60x5`, `1x3`, `_x2`, and words as well. Their length is limited
+//! before they are expanded.
 
 use serde_json::{Number, Value};
 
 /// Most steps of one series.
 pub(super) const MAX_STEPS: usize = 100_000;
 
-/// The value at each step; `None` is nothing sent.
+/// The value at each step; `None` where nothing is sent.
 ///
-/// `a+bxn` is a, a+b, … a+n·b: n+1 values; `axn` is a and n more of it; `_xn` is n times nothing; without `x` it is
-/// one value. A word (`running`, `true`, `ERROR`) goes where a number goes, and is repeated as `runningx3`.
+/// `a+bxn` is a, a+b, … a+n·b: n+1 values; `axn` is a, n+1 times; `_xn` is n missing values; without `x` it is one value.
+/// A word (`running`, `true`, `ERROR`) can stand in place of a number, and be repeated: `runningx3`.
 pub(super) fn expand(text: &str) -> Result<Vec<Option<Value>>, String> {
     let mut values = Vec::new();
     for piece in text.split_whitespace() {
@@ -19,20 +18,27 @@ pub(super) fn expand(text: &str) -> Result<Vec<Option<Value>>, String> {
                 if !head.is_empty() && !times.is_empty() && times.bytes().all(|it| it.is_ascii_digit()) =>
             {
                 let times = times.parse::<usize>().ok().filter(|times| *times < MAX_STEPS);
-                (head, Some(times.ok_or_else(|| format!("`{piece}` has too many values; {MAX_STEPS} are the most"))?))
+                (
+                    head,
+                    Some(
+                        times
+                            .ok_or_else(|| format!("`{piece}` has too many values; at most {MAX_STEPS} are allowed"))?,
+                    ),
+                )
             }
             _ => (piece, None),
         };
         let count = if head == "_" { times.unwrap_or(1) } else { times.unwrap_or(0) + 1 };
         if values.len() + count > MAX_STEPS {
-            return Err(format!("more than {MAX_STEPS} values; make the interval longer"));
+            return Err(format!("more than {MAX_STEPS} values; lengthen `interval`"));
         }
         if head == "_" {
             values.extend(std::iter::repeat_n(None, count));
             continue;
         }
-        let (start, step) = number(head)
-            .ok_or_else(|| format!("`{piece}` can't be read; write 5, 0+60x10, 1x3, _x2, or a word such as running"))?;
+        let (start, step) = number(head).ok_or_else(|| {
+            format!("`{piece}` is not a value; write 5, 0+60x10, 1x3, _x2, or a word such as running")
+        })?;
         match start {
             Value::String(_) | Value::Bool(_) => values.extend(std::iter::repeat_n(Some(start), count)),
             start => {
@@ -44,7 +50,7 @@ pub(super) fn expand(text: &str) -> Result<Vec<Option<Value>>, String> {
     if values.is_empty() { Err("is empty; write values such as 0+60x10".to_owned()) } else { Ok(values) }
 }
 
-/// The first value and by how much each next one differs.
+/// The first value and the step to each next one.
 fn number(head: &str) -> Option<(Value, f64)> {
     if let Some(value) = finite(head) {
         return Some((of_number(value), 0.0));

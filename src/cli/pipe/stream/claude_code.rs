@@ -248,12 +248,12 @@ fn fail(failure: Failure, state: &mut State) {
 }
 
 /// Notes that a tool is called, or that leave to call it is asked for.
-fn ask(tool: &str, needs_leave: bool, state: &mut State) {
+fn ask(tool: &str, needs_permission: bool, state: &mut State) {
     match tool {
         "" => state.is(AgentStatus::Running, None),
         "AskUserQuestion" => state.is(AgentStatus::WaitingQuestion, Some("an answer to its question".to_owned())),
         "ExitPlanMode" => state.is(AgentStatus::WaitingQuestion, Some("approval of its plan".to_owned())),
-        tool if needs_leave => {
+        tool if needs_permission => {
             state.is(AgentStatus::WaitingQuestion, Some(format!("permission to run {}", name(tool))));
         }
         tool => state.is(AgentStatus::Running, Some(format!("runs {}", name(tool)))),
