@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lookout::cli::pipe::stream::skim::{Keep, Lane, Piece, Skimmer};
-use lookout::cli::pipe::stream::{Counts, Ending, Format, Reader};
+use lookout::cli::pipe::stream::{RunCounts, StreamEnding, StreamFormat, StreamReader};
 use lookout::config::pipe::PipeConfig;
 use lookout::ingest::{decode_state, encode_state};
 use lookout::model::telemetry::Telemetry;
@@ -18,20 +18,20 @@ fuzz_target!(|input: &[u8]| {
     let (head, output) = (&input[..end], &input[end + 1..]);
     let Some((kind, patterns)) = head.split_first() else { return };
     let format = match kind % 4 {
-        0 => Format::Auto,
-        1 => Format::ClaudeCode,
-        2 => Format::Codex,
-        _ if kind & 16 != 0 => Format::GeminiCli,
-        _ => Format::Text,
+        0 => StreamFormat::Auto,
+        1 => StreamFormat::ClaudeCode,
+        2 => StreamFormat::Codex,
+        _ if kind & 16 != 0 => StreamFormat::GeminiCli,
+        _ => StreamFormat::Text,
     };
     let config: PipeConfig = serde_json::from_slice(patterns).unwrap_or_default();
     let (patterns, problems) = config.read();
     if !problems.is_empty() {
         return;
     }
-    let mut reader = Reader::new(format, patterns, None);
+    let mut reader = StreamReader::new(format, patterns, None);
     let mut watch = Watch::new(input.len() % 2 == 0);
-    let mut told = Counts::default();
+    let mut told = RunCounts::default();
     let mut lane = All { is_slow: kind & 4 != 0, pieces: Vec::new() };
     // Whoever must have everything gets it byte for byte, which documents made into lines are not.
     let is_whole = kind & 8 != 0;
@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
         whole(output, &lane);
     }
     tell(&mut watch, &mut reader, &mut lane, &mut told);
-    reader.finish(watch.now, Ending::Over);
+    reader.finish(watch.now, StreamEnding::Over);
     assert!(reader.state().ended || reader.state().status.is_over(), "what ended is over");
     tell(&mut watch, &mut reader, &mut lane, &mut told);
 });
@@ -93,7 +93,7 @@ fn length(piece: &Piece) -> usize {
 }
 
 /// Reads what was handed on and tells the fleet; panics when a count fell or when what is told is not understood.
-fn tell(watch: &mut Watch, reader: &mut Reader, lane: &mut All, told: &mut Counts) {
+fn tell(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, told: &mut RunCounts) {
     for piece in lane.pieces.drain(..) {
         match piece {
             Piece::Lines(lines) => lines.parts().iter().for_each(|part| reader.lines(watch.now, part)),

@@ -51,7 +51,7 @@ fn load(args: &CheckArgs, env: &Environment) -> Result<Prepared, ConfigError> {
 
 /// Writes all problems of a configuration to standard error.
 pub(super) fn report_problems(error: &ConfigError) {
-    warn(&format!("{error}\ninvalid configuration: {}", count(error.problems.len(), "problem")));
+    warn(&format!("{error}\nconfiguration is not valid: {}", count(error.problems.len(), "problem")));
 }
 
 fn summary(prepared: &Prepared) -> String {
@@ -60,7 +60,7 @@ fn summary(prepared: &Prepared) -> String {
         count(prepared.config.receivers.len(), "receiver"),
         count(prepared.rules.len(), "rule"),
     ];
-    format!("valid configuration: {}", parts.join(", "))
+    format!("configuration is valid: {}", parts.join(", "))
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_summary_counts_sources_receivers_and_rules() {
         let prepared = load_default();
-        let expected = format!("valid configuration: 0 sources, 0 receivers, {} rules", prepared.rules.len());
+        let expected = format!("configuration is valid: 0 sources, 0 receivers, {} rules", prepared.rules.len());
         assert_eq!(summary(&prepared), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! `lookout demo`: the sidecar with a simulated fleet.
+//! `lookout demo`: runs the sidecar with a simulated fleet.
 
 mod drive;
 mod script;
@@ -21,13 +21,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::ingest::config::SourceConfig;
 
-/// Rules with windows so short that a minute shows their end.
+/// Built-in rules with short windows, so that alerts fire and resolve within a minute.
 const RULES: &str = include_str!("demo/rules.yaml");
 
 /// Arguments of `lookout demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// How many agents are simulated
+    /// Number of simulated agents
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub agents: u32,
     /// The configuration
@@ -35,7 +35,7 @@ pub struct DemoArgs {
     pub config: ConfigArgs,
 }
 
-/// Runs the sidecar and the fleet until it is told to stop.
+/// Runs the sidecar and the simulated fleet until a signal stops them.
 pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let source = args.config.source(env);
     let env = env.clone();
@@ -44,19 +44,19 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let Some(config) = signals.unless_ended(super::run::read(&source)).await else { return Ok(ExitCode::SUCCESS) };
         let config = config?;
         let page = TcpListener::bind("127.0.0.1:0").await?;
-        let (polled, has_file) = (polled(page.local_addr()?)?, source.file.is_some());
+        let (orchestrator, has_file) = (orchestrator(page.local_addr()?)?, source.file.is_some());
         let adjust = move |config: &mut Config| {
             if !has_file {
                 demo_defaults(config, &env);
             }
-            config.sources.push(polled.clone());
+            config.sources.push(orchestrator.clone());
         };
         let set_log_level = {
             let mut adjusted = config.clone();
             adjust(&mut adjusted);
             logging::init(&adjusted.log)?
         };
-        let world = drive::World::new(Clock::system());
+        let world = drive::DemoWorld::new(Clock::system());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(world.clone().serve_page(page, stop.clone()));
         let (agents, driving) = (args.agents, stop.clone());
@@ -70,9 +70,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
             started: Some(Box::new(move |address| {
                 let url = format!("http://{address}");
                 let program = std::env::args().next().unwrap_or_else(|| "lookout".to_owned());
-                for line in welcome(&program, &url, agents, prints) {
-                    print(&line)?;
-                }
+                print(&welcome(&program, &url, agents, prints))?;
                 tokio::spawn(world.drive(url, agents, driving));
                 Ok(())
             })),
@@ -85,7 +83,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
     })
 }
 
-/// What makes the story visible without a configuration of one's own: nothing is left on disk, and there are budgets.
+/// Defaults for a demo without a configuration file: no store on disk, budgets for the story, few logs.
 fn demo_defaults(config: &mut Config, env: &Environment) {
     if env.get("LOOKOUT_STORE__PATH").is_none() {
         config.store.path = None;
@@ -94,12 +92,13 @@ fn demo_defaults(config: &mut Config, env: &Environment) {
     config.budgets.tokens_per_day.get_or_insert(1_000_000_000.into());
     config.budgets.cost_usd_per_day.get_or_insert(1_000.0.into());
     if env.get("LOOKOUT_LOG__LEVEL").is_none() {
-        config.log.level = "warn".to_owned();
+        // The story has failing polls; their warnings would stand between its lines.
+        config.log.level = "error".to_owned();
     }
 }
 
-/// The source that polls the simulated orchestrator.
-fn polled(page: SocketAddr) -> anyhow::Result<SourceConfig> {
+/// The configuration of the source that polls the simulated orchestrator.
+fn orchestrator(page: SocketAddr) -> anyhow::Result<SourceConfig> {
     let url = format!("http://{page}/fleet");
     Ok(serde_json::from_value(serde_json::json!({
         "name": "orchestrator",
@@ -115,21 +114,26 @@ fn polled(page: SocketAddr) -> anyhow::Result<SourceConfig> {
     }))?)
 }
 
-/// What to open and what to ask, by the name by which `program` was started.
-fn welcome(program: &str, url: &str, agents: u32, prints: bool) -> Vec<String> {
+/// The lines at start: addresses to open and commands to try, with `program` as it was started.
+fn welcome(program: &str, url: &str, agents: u32, prints: bool) -> String {
     let reach = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
     let mut lines = vec![
         format!(
-            "lookout watches {agents} simulated agents that report, one that exports OpenTelemetry, and two that are polled."
+            "Monitoring a simulated fleet: {agents} agents that push their state, 1 that exports OpenTelemetry, 2 that are polled."
         ),
-        "Open, or ask in another terminal:".to_owned(),
-        format!("  {url}/metrics       what Prometheus scrapes"),
-        format!("  {url}/api/status    the whole picture as JSON"),
+        "Try in another terminal:".to_owned(),
         format!("  {program} agents{reach}"),
         format!("  {program} alerts{reach}"),
+        format!("  {program} status{reach}"),
+        "Or open:".to_owned(),
+        format!("  {url}/metrics     what Prometheus scrapes"),
+        format!("  {url}/api/status  the state of the fleet as JSON"),
     ];
-    if prints {
-        lines.push("No receiver is configured, so notifications are printed here. Ctrl-C stops.".to_owned());
-    }
-    lines
+    let notified = if prints {
+        "No receiver is configured, so notifications are printed here, marked with ►."
+    } else {
+        "Notifications go to the configured receivers."
+    };
+    lines.push(format!("{notified} The story repeats every minute; stop it with Ctrl-C."));
+    lines.join("\n") + "\n\n"
 }

@@ -1,8 +1,8 @@
-//! `lookout pipe`: passes an agent's output on, byte for byte, and tells a sidecar what it says of the agent.
+//! `lookout pipe`: passes an agent's output through byte for byte and reports the agent's state to a sidecar.
 //!
-//! Three threads, so that nothing that the last one waits for reaches the first: this one copies (`copy`), another
-//! one understands ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for understanding only
-//! where tokens would be missed otherwise, and never for reporting, which reads the latest state whenever it is ready.
+//! Three threads, so that a slow sidecar never delays the agent's output: this one copies (`copy`), another one parses
+//! ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for parsing only where token counts would
+//! be lost otherwise, and never for reporting, which always takes the latest state.
 
 mod copy;
 mod lane;
@@ -20,11 +20,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
-use self::lane::Channels;
-use self::report::{Reporter, Seen};
-use self::signals::Signals;
+use self::lane::LaneChannels;
+use self::report::{RunSnapshot, StateReporter};
+use self::signals::PipeSignals;
 use self::stream::skim::{Keep, Piece, Skimmer};
-use self::stream::{Ending, Format, Reader};
+use self::stream::{StreamEnding, StreamFormat, StreamReader};
 use super::client::ReachArgs;
 use super::{ConfigArgs, warn};
 use crate::clock::{Clock, Stopwatch};
@@ -33,56 +33,59 @@ use crate::config::pipe::Pattern;
 use crate::model::DEFAULT_PROJECT;
 use crate::text::is_name;
 
-/// A line that has begun and does not go on for so long is looked at as it stands.
+/// An unfinished line is parsed after a pause of this length.
 const PAUSE: Duration = Duration::from_millis(100);
-/// So long may the last report take once the stream has ended.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// Timeout of the last report, after the end of the stream.
+const LAST_REPORT: Duration = Duration::from_secs(2);
 
 /// Arguments of `lookout pipe`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Exit codes: 0 when all was passed on, or nobody reads it any more; 1 when reading or writing failed; 2 usage;
-130 and 143 when a second SIGINT, or SIGTERM, ended it before the stream did.
-Whether the sidecar could be told changes nothing. How the agent itself ended is for the shell: `set -o pipefail`.")]
+Example:
+  claude -p --output-format stream-json --verbose '…' | lookout pipe --agent builder
+
+Exit codes: 0 all output was passed through, or its reader closed the pipe; 1 reading or writing failed; 2 usage error;
+130 and 143 stopped by a second SIGINT or by SIGTERM before the output ended. An unreachable sidecar does not change the
+exit code. For the exit code of the agent itself, use the shell's `set -o pipefail`.")]
 pub struct PipeArgs {
-    /// The agent's name; give each agent that runs at the same time its own
+    /// Name of the agent; agents that run at the same time need different names
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub agent: String,
-    /// Its project
+    /// Project of the agent
     #[arg(long, value_name = "NAME", default_value = DEFAULT_PROJECT, value_parser = name)]
     pub project: String,
-    /// What kind of agent it is [default: as its output shows]
+    /// Type of the agent [default: detected from the output]
     #[arg(long, value_name = "TYPE", value_parser = name)]
     pub r#type: Option<String>,
-    /// What it works on [default: its session's id]
+    /// Task of the agent [default: its session id]
     #[arg(long, value_name = "ID", value_parser = name)]
     pub task: Option<String>,
-    /// How its output is written
+    /// Format of the output
     #[arg(long, value_enum, default_value_t)]
-    pub format: StreamFormat,
-    /// What lines of text mean: a status, or requests, errors, rate_limited, retries (counted), or tokens.input (and
-    /// output, cache_read, cache_creation, reasoning, total), cost_usd (of this run so far), model, task, phase,
-    /// progress, where the first group is what is meant
+    pub format: FormatOption,
+    /// Pattern for lines of text [repeatable]. KEY is a status (running, failed, …), a counter (requests, errors,
+    /// rate_limited, retries), or a value taken from the first group: tokens.input, .output, .cache_read,
+    /// .cache_creation, .reasoning, .total and cost_usd (totals of this run), model, task, phase, progress
     #[arg(long = "pattern", value_name = "KEY=REGEX", value_parser = Pattern::parse)]
     pub patterns: Vec<Pattern>,
-    /// The run goes on with totals that an earlier run told of, as after `codex exec resume`
+    /// The run continues the totals of an earlier one, as after `codex exec resume`
     #[arg(long)]
     pub resumed: bool,
-    /// Say nothing when the sidecar can't be told
+    /// Print no warning if the sidecar can't be reached
     #[arg(long, short)]
     pub quiet: bool,
-    /// Whose `pipe.patterns` are used as well
+    /// The configuration with more patterns, `pipe.patterns`
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Which sidecar is told
+    /// How to reach the sidecar
     #[command(flatten)]
     pub reach: ReachArgs,
 }
 
-/// How a stream is written, as an option says it.
+/// The values of `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum StreamFormat {
-    /// Whatever its first lines look like
+pub enum FormatOption {
+    /// Detect from the first lines
     #[default]
     Auto,
     /// `claude -p --output-format stream-json --verbose`, or `json`
@@ -91,96 +94,95 @@ pub enum StreamFormat {
     Codex,
     /// `gemini -p --output-format stream-json`, or `json`
     GeminiCli,
-    /// Anything, by patterns
+    /// Any text, by patterns
     Text,
 }
 
-impl From<StreamFormat> for Format {
-    fn from(format: StreamFormat) -> Self {
+impl From<FormatOption> for StreamFormat {
+    fn from(format: FormatOption) -> Self {
         match format {
-            StreamFormat::Auto => Self::Auto,
-            StreamFormat::ClaudeCode => Self::ClaudeCode,
-            StreamFormat::Codex => Self::Codex,
-            StreamFormat::GeminiCli => Self::GeminiCli,
-            StreamFormat::Text => Self::Text,
+            FormatOption::Auto => Self::Auto,
+            FormatOption::ClaudeCode => Self::ClaudeCode,
+            FormatOption::Codex => Self::Codex,
+            FormatOption::GeminiCli => Self::GeminiCli,
+            FormatOption::Text => Self::Text,
         }
     }
 }
 
 fn name(text: &str) -> Result<String, String> {
-    let wrong = || "it must be 1 to 256 bytes of text without control characters".to_owned();
+    let wrong = || "must be 1 to 256 bytes of text without control characters".to_owned();
     is_name(text, 256).then(|| text.to_owned()).ok_or_else(wrong)
 }
 
-/// Copies until the stream ends, then waits a little for the last report.
+/// Copies until the stream ends, then waits a short time for the last report.
 pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     args.reach.base(env)?;
-    let signals = Signals::heed()?;
-    let reader = Reader::new(args.format.into(), patterns(args, env), args.task.as_deref());
+    let signals = PipeSignals::install_handlers()?;
+    let reader = StreamReader::new(args.format.into(), patterns(args, env), args.task.as_deref());
     let (keep, documents) = (reader.keep(), reader.reads_documents());
-    let (seen, told) = watch::channel(Seen::new(&reader));
+    let (seen, latest) = watch::channel(RunSnapshot::new(&reader));
     let ending = Arc::new(OnceLock::new());
 
     let needs = Arc::new(OnceLock::new());
-    let (mut lane, incoming, used) = Channels::new(Arc::clone(&needs));
-    let understander =
-        Understander { reader, seen: seen.clone(), used, needs, signals: signals.clone(), clock: Clock::system() };
-    thread::Builder::new().name("understand".to_owned()).spawn({
+    let (mut lane, incoming, used) = LaneChannels::new(Arc::clone(&needs));
+    let parser =
+        StreamParser { reader, seen: seen.clone(), used, needs, signals: signals.clone(), clock: Clock::system() };
+    thread::Builder::new().name("parse".to_owned()).spawn({
         let ending = Arc::clone(&ending);
-        move || understander.run(&incoming, &ending)
+        move || parser.run(&incoming, &ending)
     })?;
 
-    let (over, copier) = (Arc::new(AtomicBool::new(false)), thread::current());
-    let is_told = Arc::clone(&over);
-    let reporter = Reporter::new(args, env);
+    let (is_over, copier) = (Arc::new(AtomicBool::new(false)), thread::current());
+    let is_reported = Arc::clone(&is_over);
+    let reporter = StateReporter::new(args, env);
     thread::Builder::new().name("report".to_owned()).spawn(move || {
-        if let Err(error) = super::wait(reporter.run(seen, told, signals)) {
-            warn(&format!("lookout pipe: nothing is reported: {error:#}"));
+        if let Err(error) = super::wait(reporter.run(seen, latest, signals)) {
+            warn(&format!("lookout pipe: state is not reported: {error:#}"));
         }
-        over.store(true, Ordering::Release);
+        is_over.store(true, Ordering::Release);
         copier.unpark();
     })?;
 
     let copied = copy::copy(Skimmer::new(keep, documents), &mut lane);
-    // Set once, here.
-    ending.get_or_init(|| *copied.as_ref().unwrap_or(&Ending::ReaderGone));
+    ending.get_or_init(|| *copied.as_ref().unwrap_or(&StreamEnding::ReaderGone));
     drop(lane);
     let watch = Stopwatch::start();
-    while !is_told.load(Ordering::Acquire)
-        && let Some(left) = LAST_WORD.checked_sub(watch.elapsed())
+    while !is_reported.load(Ordering::Acquire)
+        && let Some(left) = LAST_REPORT.checked_sub(watch.elapsed())
     {
         thread::park_timeout(left);
     }
     copied.map(|_| ExitCode::SUCCESS)
 }
 
-/// The patterns of the command line, then those of the configuration. A configuration that is broken by now is no
-/// reason to end an agent.
+/// The patterns of the command line, then those of the configuration. An invalid configuration is only a warning, since
+/// an error would end the agent.
 fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
     let mut patterns = args.patterns.clone();
     let source = args.config.source(env);
     if source.file.is_some() {
         match source.load() {
             Ok(config) => patterns.extend(config.pipe.read().0),
-            Err(error) => warn(&format!("lookout pipe: without the patterns of the configuration: {error}")),
+            Err(error) => warn(&format!("lookout pipe: patterns of the configuration are not used: {error}")),
         }
     }
     patterns
 }
 
-/// Reads what the agent says and shows what it means.
-struct Understander {
-    reader: Reader,
-    seen: watch::Sender<Seen>,
+/// The thread that parses the output and publishes the state.
+struct StreamParser {
+    reader: StreamReader,
+    seen: watch::Sender<RunSnapshot>,
     used: mpsc::SyncSender<Piece>,
-    /// Which lines must be read, once the stream has shown how it is written.
+    /// Which lines must be read; set once the format is known.
     needs: Arc<OnceLock<Keep>>,
-    signals: Signals,
+    signals: PipeSignals,
     clock: Clock,
 }
 
-impl Understander {
-    fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<Ending>) {
+impl StreamParser {
+    fn run(mut self, pieces: &mpsc::Receiver<Piece>, ending: &OnceLock<StreamEnding>) {
         let mut open = None;
         loop {
             let piece = match open {
@@ -198,7 +200,7 @@ impl Understander {
                     }
                     self.show(false, true);
                     if lines.has_buffer() {
-                        // There are enough of them when it finds no room.
+                        // If the queue is full, there are enough buffers already.
                         drop(self.used.try_send(Piece::Lines(lines)));
                     }
                 }
@@ -213,10 +215,10 @@ impl Understander {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let how = ending.get().copied().unwrap_or(Ending::Over);
-        // A stream that says itself how it ended needs no other cause. Who reads it is reached by signals, too.
+        let how = ending.get().copied().unwrap_or(StreamEnding::Over);
+        // Signals explain the end only if the output itself does not.
         let is_cut = !self.reader.state().status.is_over();
-        let how = if is_cut && self.signals.ended_the_stream() { Ending::Interrupted } else { how };
+        let how = if is_cut && self.signals.ended_the_stream() { StreamEnding::Interrupted } else { how };
         self.reader.finish(self.clock.wall(), how);
         self.show(true, false);
     }

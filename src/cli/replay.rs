@@ -1,8 +1,7 @@
-//! `lookout replay`: recorded state against other rules, and what that would have told.
+//! `lookout replay`: replays a recording with other rules and compares the notifications with those before.
 //!
-//! The recording is played on a virtual clock with the new rules. What was told before comes from the outbox of a
-//! ledger, or from playing the recording with the rules of the configuration as well. Refuses to send anything, and to
-//! write anywhere.
+//! The recording is replayed on a virtual clock with the new rules. The notifications before are read from the outbox of
+//! a ledger, or come from a replay with the rules of the configuration. Nothing is sent, and no file is written.
 
 mod compare;
 mod report;
@@ -31,32 +30,32 @@ use crate::rules::RuleSet;
 use crate::store::ledger;
 use crate::store::record::{EntryContent, RecordingReader};
 
-/// Most notices of one side.
+/// Most notices of one replay.
 const MAX_NOTICES: u32 = 1_000_000;
-/// Deadlines served at most for one side.
+/// Most deadlines processed in one replay.
 const MAX_DEADLINES: u64 = 100_000_000;
-/// Who is told when the configuration names nobody.
-const ANYBODY: &str = "anybody";
+/// The name of the receiver that stands in if none is configured.
+const ANY_RECEIVER: &str = "any";
 
 /// Arguments of `lookout replay`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplayArgs {
-    /// The recording; the file before it, with .1 behind its name, is played first
+    /// Recording of `lookout run --record`; its predecessor FILE.1, if there is one, is replayed first
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
-    /// Files of the new rules, over the built-in ones and in place of those that the configuration names
+    /// File with the new rules; replaces the rule files of the configuration [repeatable]
     #[arg(long, value_name = "FILE", required_unless_present = "store")]
     pub rules: Vec<PathBuf>,
     /// The configuration
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// A ledger such as lookout.db, whose outbox says what was told; without it, what the rules of the configuration say
+    /// Ledger (lookout.db) with the notifications that were sent; without it, the configured rules are replayed too
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
-    /// How far apart the same may be told and still be the same
+    /// Largest difference in time between notifications that count as the same
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub within: Duration,
-    /// Show what both told as well
+    /// Also list notifications that are the same in both
     #[arg(long)]
     pub all: bool,
     /// Print JSON
@@ -64,37 +63,37 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-/// What there is to say of a recording beside what was told.
+/// Facts about a replayed recording.
 #[derive(Clone, Debug, Default)]
-struct Played {
+struct ReplaySummary {
     from: Time,
     until: Time,
     arrivals: u64,
     starts: u64,
-    /// What the recording itself left out.
+    /// Inputs that the recording lacks because its buffer was full.
     dropped: u64,
-    /// Lines that can't be read, and bodies that the program would refuse.
+    /// Lines that can't be parsed, and bodies that the sidecar would reject.
     unreadable: u64,
-    /// Polled sources that the configuration does not name.
+    /// Polled sources that are not configured.
     unknown_sources: BTreeSet<Arc<str>>,
 }
 
-/// Rules at work on a recording.
-struct Side {
-    /// Until the recording begins.
+/// A replay of the recording with one set of rules.
+struct RuleReplay {
+    /// What the simulation starts with, until the recording's first entry.
     setup: Option<Setup>,
-    /// From then on.
+    /// The simulation, from the first entry on.
     simulation: Option<Simulation>,
 }
 
-impl Side {
+impl RuleReplay {
     fn new(config: &Config, rules: RuleSet, receivers: &[ReceiverPolicy]) -> Self {
         let (fleet, incidents) = (config.fleet_settings(), config.incidents.policy());
         let settings = Lasting { fleet, receivers: receivers.to_vec(), incidents };
         Self { setup: Some(Setup { rules, settings }), simulation: None }
     }
 
-    /// The simulation, brought to `now`; it begins when it is first asked for.
+    /// The simulation, advanced to `now`; starts it at the first call.
     fn at(&mut self, now: Time) -> anyhow::Result<Option<&mut Simulation>> {
         if let Some(setup) = self.setup.take() {
             self.simulation = Some(Simulation::new(now, setup).with_limit(MAX_DEADLINES));
@@ -102,13 +101,13 @@ impl Side {
         let Some(simulation) = &mut self.simulation else { return Ok(None) };
         simulation.advance(now)?;
         if simulation.notices().len() > MAX_NOTICES as usize {
-            bail!("more than {MAX_NOTICES} notifications; replay a shorter recording");
+            bail!("the replay has more than {MAX_NOTICES} notifications; replay a shorter recording");
         }
         Ok(Some(simulation))
     }
 }
 
-/// Plays and prints; exit code 0 whatever the difference.
+/// Replays and prints the comparison; the exit code is 0 whether or not there are differences.
 pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     let receivers = receivers(&config)?;
@@ -117,16 +116,17 @@ pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCo
     } else {
         Config { rules: args.rules.clone(), ..config.clone() }.rule_set()?
     };
-    let mut sides = vec![Side::new(&config, new, &receivers)];
+    let mut replays = vec![RuleReplay::new(&config, new, &receivers)];
     if args.store.is_none() {
-        sides.push(Side::new(&config, config.rule_set()?, &receivers));
+        replays.push(RuleReplay::new(&config, config.rule_set()?, &receivers));
     }
-    let played = play(&args.recording, &mut sides)?;
-    let mut told = sides.into_iter().map(|side| side.simulation.map_or_else(Vec::new, Simulation::into_notices));
-    let new = told.next().unwrap_or_default();
+    let played = play(&args.recording, &mut replays)?;
+    let mut notices =
+        replays.into_iter().map(|replay| replay.simulation.map_or_else(Vec::new, Simulation::into_notices));
+    let new = notices.next().unwrap_or_default();
     let before = match &args.store {
-        Some(path) => told_before(path, &played)?,
-        None => told.next().unwrap_or_default(),
+        Some(path) => sent_before(path, &played)?,
+        None => notices.next().unwrap_or_default(),
     };
     for remark in remarks(&played, &receivers, &before) {
         warn(&format!("note: {remark}"));
@@ -141,8 +141,8 @@ pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCo
 }
 
 fn receivers(config: &Config) -> anyhow::Result<Vec<ReceiverPolicy>> {
-    let anybody = [ReceiverConfig::nowhere(ANYBODY)];
-    let configs = if config.receivers.is_empty() { &anybody[..] } else { &config.receivers };
+    let any = [ReceiverConfig::nowhere(ANY_RECEIVER)];
+    let configs = if config.receivers.is_empty() { &any[..] } else { &config.receivers };
     let built = Receiver::build(configs).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
         anyhow::anyhow!(lines.join("\n"))
@@ -150,14 +150,14 @@ fn receivers(config: &Config) -> anyhow::Result<Vec<ReceiverPolicy>> {
     Ok(built.iter().map(Receiver::policy).collect())
 }
 
-/// Plays the recording at `path` on every side at once.
-fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
+/// Replays the recording at `path` in all of `replays` at once.
+fn play(path: &Path, replays: &mut [RuleReplay]) -> anyhow::Result<ReplaySummary> {
     let shown = || path.display().to_string();
     let mut reading = RecordingReader::open(path).with_context(|| format!("open {}", shown()))?;
-    let mut played = Played::default();
+    let mut played = ReplaySummary::default();
     let mut last: Option<Time> = None;
     while let Some(entry) = reading.next_entry().with_context(|| format!("read {}", shown()))? {
-        // Between two runs of the program the wall clock may have been set back; here time only goes on.
+        // The wall clock may have been set back between two runs; a simulation's clock never goes back.
         let now = last.map_or(entry.at, |last| last.max(entry.at));
         let is_first = last.replace(now).is_none();
         if is_first {
@@ -167,8 +167,8 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
             EntryContent::Start if is_first => played.starts += 1,
             EntryContent::Start => {
                 played.starts += 1;
-                for side in &mut *sides {
-                    if let Some(simulation) = &mut side.simulation {
+                for replay in &mut *replays {
+                    if let Some(simulation) = &mut replay.simulation {
                         simulation.restart(now);
                     }
                 }
@@ -178,21 +178,19 @@ fn play(path: &Path, sides: &mut [Side]) -> anyhow::Result<Played> {
             EntryContent::Input(arrival) => {
                 played.arrivals += 1;
                 let mut is_read = true;
-                for side in &mut *sides {
-                    let Some(simulation) = side.at(now)? else { continue };
+                for replay in &mut *replays {
+                    let Some(simulation) = replay.at(now)? else { continue };
                     is_read &= simulation.feed(&arrival).is_ok();
                     note_source(simulation, &arrival, &mut played.unknown_sources);
                 }
                 played.unreadable += u64::from(!is_read);
             }
         }
-        for side in &mut *sides {
-            side.at(now)?;
+        for replay in &mut *replays {
+            replay.at(now)?;
         }
     }
-    let Some(until) = last else {
-        bail!("{} holds nothing that can be replayed; record with `lookout run --record FILE`", shown())
-    };
+    let Some(until) = last else { bail!("{} has no recorded input; record with `lookout run --record FILE`", shown()) };
     played.until = until;
     played.unreadable += reading.unreadable();
     Ok(played)
@@ -207,15 +205,15 @@ fn note_source(simulation: &Simulation, arrival: &RecordedInput, unknown: &mut B
     }
 }
 
-/// What the outbox says was told while the recording was made.
-fn told_before(path: &Path, played: &Played) -> anyhow::Result<Vec<Arc<Notice>>> {
-    let told = ledger::read_outbox(path, played.from, played.until, MAX_NOTICES)
-        .with_context(|| format!("read what was told from {}", path.display()))?;
-    Ok(told.into_iter().filter(is_of_the_fleet).map(Arc::new).collect())
+/// The notices in the outbox of a ledger from the time of the recording.
+fn sent_before(path: &Path, played: &ReplaySummary) -> anyhow::Result<Vec<Arc<Notice>>> {
+    let told = ledger::told(path, played.from, played.until, MAX_NOTICES)
+        .with_context(|| format!("read the notifications in {}", path.display()))?;
+    Ok(told.into_iter().filter(is_replayable).map(Arc::new).collect())
 }
 
-/// Whether it follows from what a recording holds. Lookout's own trouble, tests and digests do not.
-fn is_of_the_fleet(notice: &Notice) -> bool {
+/// Whether a replay can produce it: tests, digests and alerts about lookout itself do not follow from recorded input.
+fn is_replayable(notice: &Notice) -> bool {
     match notice.kind {
         NoticeKind::Test | NoticeKind::Digest => false,
         NoticeKind::Announcement => true,
@@ -223,23 +221,24 @@ fn is_of_the_fleet(notice: &Notice) -> bool {
     }
 }
 
-/// What a reader should know before trusting the comparison.
-fn remarks(played: &Played, receivers: &[ReceiverPolicy], before: &[Arc<Notice>]) -> Vec<String> {
+/// Limits of the comparison.
+fn remarks(played: &ReplaySummary, receivers: &[ReceiverPolicy], before: &[Arc<Notice>]) -> Vec<String> {
     let mut remarks = Vec::new();
     if played.dropped > 0 {
-        remarks
-            .push(format!("{} arrivals are not in the recording, for want of room when it was made", played.dropped));
+        remarks.push(format!("{} inputs are missing in the recording, whose buffer was full", played.dropped));
     }
     if played.unreadable > 0 {
-        remarks.push(format!("{} lines could not be read and were passed over", played.unreadable));
+        remarks.push(format!("{} lines could not be parsed and were skipped", played.unreadable));
     }
     for source in &played.unknown_sources {
-        remarks.push(format!("polls of {source} were not played; name it under `sources` in the file of --config"));
+        remarks.push(format!(
+            "polls of {source} were skipped, since it is not configured; add it to `sources` in the file of --config"
+        ));
     }
     let told: BTreeSet<&Arc<str>> = before.iter().map(|notice| &notice.receiver).collect();
     for receiver in told.into_iter().filter(|name| !receivers.iter().any(|known| known.name == **name)) {
         remarks.push(format!(
-            "{receiver} was told and is no receiver now; name it under `receivers` in the file of --config"
+            "receiver {receiver} was notified and is not configured; add it to `receivers` in the file of --config"
         ));
     }
     remarks

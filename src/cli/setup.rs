@@ -1,7 +1,6 @@
-//! `lookout setup`: what to paste into a tool's settings, so that its agents report here.
+//! `lookout setup`: prints the settings with which a tool reports its agents to this sidecar.
 //!
-//! The addresses are those of the configuration. Refuses to print a token: it shows where one goes, and is to be filled
-//! in by whoever pastes.
+//! Addresses come from the configuration. Tokens are never printed: `TOKEN` stands where the user has to put one.
 
 mod texts;
 
@@ -18,26 +17,26 @@ use crate::config::{Config, Environment};
 /// Arguments of `lookout setup`.
 #[derive(Args, Clone, Debug)]
 pub struct SetupArgs {
-    /// The tool
+    /// The tool to configure
     pub tool: Tool,
-    /// What the agent is to be called: letters, digits, `.`, `_` and `-`
+    /// Name of the agent: letters, digits, `.`, `_` and `-`
     #[arg(long, value_name = "NAME", default_value = "my-agent", value_parser = name)]
     pub agent: String,
-    /// The project that it works on
+    /// Project of the agent [default: default]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub project: Option<String>,
-    /// The host by which the tool reaches the sidecar, when it runs elsewhere
+    /// Host name of the sidecar, if the tool runs on another host
     #[arg(long, value_name = "HOST", value_parser = name)]
     pub host: Option<String>,
-    /// Where the sidecar is, in place of what the configuration says; telemetry goes there as well
+    /// Address of the sidecar for hooks and telemetry, in place of the configured ones
     #[arg(long, value_name = "URL", conflicts_with = "host", value_parser = base)]
     pub url: Option<String>,
-    /// Which configuration says where telemetry is received
+    /// The configuration with the addresses of the listeners
     #[command(flatten)]
     pub config: ConfigArgs,
 }
 
-/// A tool whose settings we know.
+/// A tool whose settings are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tool {
     /// Anthropic's Claude Code
@@ -67,17 +66,17 @@ pub enum Tool {
     Opentelemetry,
 }
 
-/// A name that needs no quotes in a shell, in TOML and in YAML.
+/// Accepts names that need no quotes in shells, TOML and YAML.
 fn name(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !text.is_empty() && text.len() <= 100 && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
-        Err("write it with letters, digits, `.`, `_` and `-`, 100 at most".to_owned())
+        Err("use at most 100 letters, digits, `.`, `_` and `-`".to_owned())
     }
 }
 
-/// The address of a sidecar, which needs no quotes either.
+/// Accepts addresses that need no quotes in shells, TOML and YAML.
 fn base(text: &str) -> Result<String, String> {
     let wrong = || Err("write it like https://lookout.example.com:9797, without user, query or fragment".to_owned());
     let url = text.trim_end_matches('/');
@@ -87,7 +86,7 @@ fn base(text: &str) -> Result<String, String> {
     if fits && reqwest::Url::parse(url).is_ok_and(|url| url.has_host()) { Ok(url.to_owned()) } else { wrong() }
 }
 
-/// Prints what to paste.
+/// Prints the settings.
 pub(super) fn run(args: &SetupArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     print(&text(args, &config)?)?;
@@ -105,36 +104,36 @@ fn text(args: &SetupArgs, config: &Config) -> anyhow::Result<String> {
     if let Some(elsewhere) = &args.url {
         let is_local = reqwest::Url::parse(elsewhere)
             .is_ok_and(|url| url.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]")));
-        // The main listener takes OTLP over HTTP as well, and what lies before it is known to pass that on.
+        // The main listener accepts OTLP over HTTP as well, so one address is enough behind a proxy.
         let needs_token = !config.auth.tokens.is_empty() || !is_local;
         let project = args.project.as_deref();
-        let target = texts::Target { main: elsewhere, http: elsewhere, agent: &args.agent, project, needs_token };
+        let target = texts::SetupTarget { main: elsewhere, http: elsewhere, agent: &args.agent, project, needs_token };
         return Ok(target.of(args.tool));
     }
-    // All listeners have one certificate, and the main one takes OTLP over HTTP as well.
+    // All listeners use the same certificate, and the main one accepts OTLP over HTTP as well.
     let scheme = if config.tls.cert_file.is_some() { "https" } else { "http" };
     let (main, http) = (config.listen.0, config.otlp.http.unwrap_or(config.listen.0));
     if http.port() == 0 {
         let key = if config.otlp.http.is_some() { "otlp.http" } else { "listen" };
-        anyhow::bail!("{key} names port 0, so that nobody knows the port beforehand; give it a fixed one");
+        anyhow::bail!("`{key}` has port 0, so its port is not known in advance; configure a fixed port");
     }
     let posts = matches!(args.tool, Tool::ClaudeCode | Tool::Litellm);
     if posts && main.port() == 0 {
-        anyhow::bail!("listen names port 0, so that nobody knows the port beforehand; give it a fixed one");
+        anyhow::bail!("`listen` has port 0, so its port is not known in advance; configure a fixed port");
     }
-    let target = texts::Target {
+    let target = texts::SetupTarget {
         main: &format!("{scheme}://{}", url(main)),
         http: &format!("{scheme}://{}", url(http)),
         agent: &args.agent,
         project: args.project.as_deref(),
-        // On a loopback address callers may need none, unless it is reached from elsewhere.
+        // Without configured tokens, only loopback addresses need none.
         needs_token: !config.auth.tokens.is_empty() || !http.ip().is_loopback() || posts && !main.ip().is_loopback(),
     };
     Ok(target.of(args.tool))
 }
 
-impl texts::Target<'_> {
-    /// What to paste into the settings of `tool`.
+impl texts::SetupTarget<'_> {
+    /// The settings of `tool`.
     fn of(&self, tool: Tool) -> String {
         match tool {
             Tool::ClaudeCode => self.claude_code(),
@@ -175,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn claude_code_gets_its_environment() {
+    fn claude_code_gets_variables_and_hooks() {
         let expected = "\
-# In the shell that starts the agent, or beneath \"env\" in its settings.json:
+# In the shell that starts the agent, or under \"env\" in its settings.json:
 export CLAUDE_CODE_ENABLE_TELEMETRY=1
 export OTEL_METRICS_EXPORTER=otlp
 export OTEL_LOGS_EXPORTER=otlp
@@ -185,10 +184,10 @@ export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
 export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
 export OTEL_METRIC_EXPORT_INTERVAL=10000
 export OTEL_RESOURCE_ATTRIBUTES=agent.name=builder,project=shop
-# Spans as well: they alone show requests that were refused and then succeeded.
+# Spans, for the count of retried requests:
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
-# Whose the hooks are; each agent says its own.
+# Name and project for the hooks:
 export AGENT_NAME=builder
 export AGENT_PROJECT=shop
 ";
@@ -206,11 +205,11 @@ export AGENT_PROJECT=shop
             assert_eq!(hook["allowedEnvVars"], serde_json::json!(["AGENT_NAME", "AGENT_PROJECT"]));
         }
         assert_eq!(events.len(), 17);
-        assert_eq!(shown.matches("builder").count(), 2, "its name fits in one place for telemetry and one for hooks");
+        assert_eq!(shown.matches("builder").count(), 2, "once for telemetry and once for hooks");
     }
 
     #[test]
-    fn a_sidecar_elsewhere_is_named_by_its_address() {
+    fn the_url_replaces_the_configured_addresses() {
         for tool in Tool::value_variants() {
             let url = base("https://watch.example.com/lookout/").ok();
             let text = text(&SetupArgs { url, ..args(*tool) }, &config("")).expect("a text");
@@ -223,7 +222,7 @@ export AGENT_PROJECT=shop
     }
 
     #[test]
-    fn every_tool_is_sent_to_where_telemetry_is_received() {
+    fn every_tool_exports_to_the_configured_listener() {
         for tool in Tool::value_variants() {
             for (configuration, address) in [
                 ("", "http://127.0.0.1:4318"),
@@ -243,12 +242,12 @@ export AGENT_PROJECT=shop
             [("otlp: {http: '127.0.0.1:0'}", "otlp.http"), ("{listen: '127.0.0.1:0', otlp: {http: null}}", "listen")]
         {
             let error = text(&args(Tool::Codex), &config(configuration)).expect_err("no port");
-            assert!(error.to_string().starts_with(key), "{error}");
+            assert!(error.to_string().starts_with(&format!("`{key}`")), "{error}");
         }
     }
 
     #[test]
-    fn a_token_is_asked_for_and_never_printed() {
+    fn tokens_are_placeholders() {
         let tokens = "auth: {tokens: [{name: i, role: ingest, token: hunter2-4711}]}";
         for tool in Tool::value_variants() {
             let text = shown(*tool, tokens);
@@ -258,7 +257,7 @@ export AGENT_PROJECT=shop
     }
 
     #[test]
-    fn what_goes_into_our_own_file_is_valid_there() {
+    fn printed_configuration_files_are_valid() {
         let text = shown(Tool::Codex, "");
         let ours = text.split_once("lookout.yaml").expect("a part").1.split_once('\n').expect("lines").1;
         let config = config(ours);
@@ -280,7 +279,7 @@ export AGENT_PROJECT=shop
     }
 
     #[test]
-    fn every_agent_says_who_it_is() {
+    fn every_tool_names_its_agent() {
         for tool in [
             Tool::ClaudeCode,
             Tool::Codex,

@@ -91,7 +91,7 @@ fn created(silence: &Value, now: Time) -> String {
         Some(ends) => format!(" until {} ({})", to_second(ends), relative(now, Some(ends))),
         None => String::new(),
     };
-    format!("silenced {}{until}; `lookout silence --end {}` ends it", matchers(silence), short_id(text(silence, "id")))
+    format!("silenced {}{until}; `lookout silence --end {}` ends it", matchers(silence), text(silence, "id"))
 }
 
 fn render(answer: &Value, now: Time, look: Look) -> String {

@@ -95,7 +95,7 @@ impl Watch {
 
     /// Holds that neither doctor nor promtool has anything to say.
     fn is_well(&self) {
-        self.is_told("1 agent, nothing to change");
+        self.is_told("1 agent, nothing to fix");
     }
 
     /// Holds that doctor says no more than this, and promtool nothing.

@@ -263,7 +263,7 @@ fn test_notify() {
         text.contains("chat: failed: ") && text.contains("invalid_token") && text.contains("mail: delivered\n"),
         "{text}"
     );
-    assert!(text.contains("1 of 2 receivers did not take the test") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("test notification failed for 1 of 2 receivers") && !text.contains("hunter2"), "{text}");
     setup.write("password", "wrong");
     let (code, text) = run(&["--receiver", "mail"]);
     assert!(code == Some(1) && text.contains("mail: failed: auth (") && text.contains("535"), "{text}");

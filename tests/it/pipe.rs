@@ -140,7 +140,7 @@ fn agent(lookout: &Lookout, name: &str) -> Option<Value> {
 fn ended(lookout: &Lookout, name: &str) {
     eventually(&format!("the end of {name}"), || {
         let agent = agent(lookout, name)?;
-        let reason = agent["reason"].as_str() == Some("ended; its output does not say how");
+        let reason = agent["reason"].as_str() == Some("ended with an unknown result");
         (reason && agent["status"].is_null() && agent["up"] == false && agent["expected"] == false).then_some(())
     });
 }
@@ -404,7 +404,7 @@ fn a_reader_that_goes_ends_it() {
     eventually("a broken pipe", || input.write_all(b"more\n").err());
     let status = eventually("its end", || child.try_wait().expect("a child"));
     assert!(status.success(), "{status}");
-    seen(&lookout, "a", "failed", Some("nobody reads its output any more"));
+    seen(&lookout, "a", "failed", Some("the reader of its output closed the pipe"));
 }
 
 /// The output of a program that has none.
@@ -473,7 +473,7 @@ fn a_refusal_limits() {
     let mut pipe = Pipe::start(&setup, &lookout.url(), &["--agent", "a"]);
     let retry = "{\"type\":\"system\",\"subtype\":\"api_retry\",\"attempt\":1,\"max_retries\":10,\"retry_delay_ms\":600000,\"error_status\":429,\"session_id\":\"s\"}\n";
     pipe.write(retry.as_bytes());
-    let limited = seen(&lookout, "a", "running", Some("tries again after 429, rate limit, 1 of 10"))["limited"].clone();
+    let limited = seen(&lookout, "a", "running", Some("retrying after 429, rate limit, 1 of 10"))["limited"].clone();
     let said = |key: &str| limited[key].as_str().and_then(Time::parse).unwrap_or_else(|| panic!("{key} in {limited}"));
     let wait = said("until").since(said("since")).as_secs();
     assert!(limited["provider"] == "anthropic" && (590..=600).contains(&wait), "{limited}");

@@ -1,4 +1,4 @@
-//! Drives the simulated fleet through the real push endpoint and OTLP, and plays the orchestrator that is polled.
+//! Sends the simulated fleet's state to the sidecar's push and OTLP endpoints, and serves the polled orchestrator.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::model::Time;
 /// Agents sent in one request.
 const BATCH: usize = 500;
 
-/// The simulated world since its start.
+/// The simulation since its start.
 #[derive(Clone, Debug)]
-pub(super) struct World {
+pub(super) struct DemoWorld {
     clock: Clock,
     started: Time,
 }
 
-impl World {
+impl DemoWorld {
     pub(super) fn new(clock: Clock) -> Self {
         Self { started: clock.now(), clock }
     }
@@ -36,7 +36,7 @@ impl World {
         self.clock.now().since(self.started).as_secs()
     }
 
-    /// Serves the page of the polled orchestrator until `stop`.
+    /// Serves the polled orchestrator until `stop`.
     pub(super) async fn serve_page(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let router = Router::new().route("/fleet", get(page)).with_state(self);
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
@@ -54,7 +54,7 @@ impl World {
             }
             let seconds = self.seconds();
             let now = self.clock.now();
-            // Before what comes of it. A step that is late on a busy machine narrates what was passed over, too.
+            // Printed before the notifications that follow. A late step also prints the scenes it missed.
             for scene in script::scenes(narrated, seconds) {
                 print(&format!("{:>3} s  {} {}", scene.second, scene.about, scene.line))?;
             }
@@ -65,14 +65,14 @@ impl World {
                 let sent = client.post(format!("{url}{path}")).header("content-type", "application/json").body(body);
                 let answer = sent.send().await;
                 if let Err(error) = answer.and_then(reqwest::Response::error_for_status) {
-                    tracing::warn!(error = %error.without_url(), "the simulated fleet could not report");
+                    tracing::error!(error = %error.without_url(), "push of the simulated fleet failed");
                 }
             }
         }
     }
 }
 
-async fn page(State(world): State<World>) -> Response {
+async fn page(State(world): State<DemoWorld>) -> Response {
     match script::page(world.seconds(), world.clock.now()) {
         Some(page) => Json(page).into_response(),
         None => (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"error": "simulated outage"}))).into_response(),

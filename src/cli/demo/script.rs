@@ -1,21 +1,21 @@
-//! What the simulated fleet does: a story of one minute, told again and again.
+//! The simulated fleet: a story of one minute that repeats.
 //!
-//! Pure: the same second gives the same fleet. The first agents have parts in the story, the others work.
+//! Pure: the state depends on the second alone. The first agents have roles in the story, the others just work.
 
 use serde_json::{Value, json};
 
 use crate::model::Time;
 
-/// Seconds after which the story begins anew.
+/// The length of the story, in seconds.
 pub(super) const ROUND: u64 = 60;
 
-/// How often states are sent, in seconds.
+/// The interval between pushes, in seconds.
 pub(super) const STEP: u64 = 1;
 
 const MODELS: [&str; 3] = ["claude-opus", "gpt-5-codex", "gemini-pro"];
 const TYPES: [&str; 4] = ["claude-code", "codex", "langflow", "custom"];
 const PHASES: [&str; 4] = ["plan", "implement", "test", "review"];
-/// By turns, since the same failure again and again is another problem.
+/// One per round, since the same failure again and again would be another problem.
 const FAILURES: [&str; 3] = ["exit code 137: out of memory", "no space left on device", "its terminal was closed"];
 const NAMES: [&str; 8] = [
     "grand_boss",
@@ -28,9 +28,9 @@ const NAMES: [&str; 8] = [
     "steady_sue",
 ];
 
-/// What an agent plays.
+/// An agent's role in the story.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum DemoRole {
     Boss,
     Idle,
     Restarting,
@@ -41,7 +41,7 @@ enum Part {
     Steady,
 }
 
-impl Part {
+impl DemoRole {
     const fn of(number: u32) -> Self {
         match number {
             0 => Self::Boss,
@@ -61,45 +61,45 @@ pub(super) fn name(number: u32) -> String {
     NAMES.get(number as usize).map_or_else(|| format!("worker-{number}"), |name| (*name).to_owned())
 }
 
-/// The project of agent `number`; the story is played in `shop`.
+/// The project of agent `number`; the story takes place in `shop`.
 pub(super) const fn project(number: u32) -> &'static str {
     if number < 8 || number.is_multiple_of(2) { "shop" } else { "lab" }
 }
 
 /// The state of agent `number`, `seconds` after the start at `now`.
 pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
-    let part = Part::of(number);
+    let role = DemoRole::of(number);
     let (round, second) = (seconds / ROUND, seconds % ROUND);
     let count = |per_second: f64| (seconds as f64 * per_second) as u64;
-    // Tasks take 20 to 39 seconds; the last two of them the agent has ended its task.
+    // Tasks take 20 to 39 seconds; in the last two the agent has completed its task.
     let length = 20 + u64::from(number % 20);
     let (task, into_task) = (seconds / length, seconds % length);
-    let is_done = into_task + 2 >= length && part == Part::Steady;
+    let is_done = into_task + 2 >= length && role == DemoRole::Steady;
     let model = MODELS[number as usize % MODELS.len()];
     let mut idle = 0;
     let mut status = if is_done { "completed" } else { "running" };
     let mut reason = Value::Null;
-    let mut restarts = if part == Part::Restarting { round * 5 } else { 0 };
+    let mut restarts = if role == DemoRole::Restarting { round * 5 } else { 0 };
     let mut task_id = format!("task-{number}-{task}");
     let (mut input, mut output) = (count(40.0 + f64::from(number % 7)), count(12.0));
-    let (mut limited, mut remaining) = (if part == Part::RateLimited { round * 4 } else { 0 }, 40);
-    match (part, second) {
-        (Part::Idle, 5..=11) => idle = 400,
-        (Part::Idle, 12..=19) => idle = 650,
-        (Part::Restarting, 8..=12) => restarts += second - 7,
-        (Part::Restarting, 13..) => restarts += 5,
-        (Part::Failing, 15..=27) => (status, reason) = ("failed", json!(FAILURES[round as usize % FAILURES.len()])),
-        // Who waits for a person does nothing meanwhile, and by that is found.
-        (Part::Asking, 32..=45) => {
+    let (mut limited, mut remaining) = (if role == DemoRole::RateLimited { round * 4 } else { 0 }, 40);
+    match (role, second) {
+        (DemoRole::Idle, 5..=11) => idle = 400,
+        (DemoRole::Idle, 12..=19) => idle = 650,
+        (DemoRole::Restarting, 8..=12) => restarts += second - 7,
+        (DemoRole::Restarting, 13..) => restarts += 5,
+        (DemoRole::Failing, 15..=27) => (status, reason) = ("failed", json!(FAILURES[round as usize % FAILURES.len()])),
+        // An agent that waits for a person is also idle, which AgentIdle detects.
+        (DemoRole::Asking, 32..=45) => {
             (status, reason, idle) = ("waiting_question", json!("permission to run Bash"), 300 + second);
         }
-        (Part::Boss, 50..=55) => (status, reason) = ("waiting_review", json!("pull request 42")),
-        (Part::RateLimited, 22..=25) => (limited, remaining) = (limited + second - 21, 0),
-        (Part::RateLimited, 26..) => limited += 4,
+        (DemoRole::Boss, 50..=55) => (status, reason) = ("waiting_review", json!("pull request 42")),
+        (DemoRole::RateLimited, 22..=25) => (limited, remaining) = (limited + second - 21, 0),
+        (DemoRole::RateLimited, 26..) => limited += 4,
         _ => {}
     }
-    if part == Part::Spending {
-        // One task a minute, which has used 91 % of its budget by second 18 and all of it by second 26.
+    if role == DemoRole::Spending {
+        // One task per minute, which has used 91 % of its budget at second 18 and 102 % at second 26.
         task_id = format!("big-task-{round}");
         let used = match second {
             0..=17 => second * 5_000,
@@ -118,7 +118,7 @@ pub(super) fn agent(number: u32, seconds: u64, now: Time) -> Value {
         "task_id": task_id,
         "phase": PHASES[(into_task * 4 / length) as usize % PHASES.len()],
         "progress": into_task as f64 * 100.0 / length as f64,
-        // It fills as the task goes on, and nobody is to be alarmed by it.
+        // Fills during the task, but stays below the thresholds of ContextNearlyFull.
         "context_window_ratio": 0.1 + 0.6 * into_task as f64 / length as f64,
         "restart_count": restarts,
         "last_activity": at(idle),
@@ -154,7 +154,7 @@ pub(super) fn components(seconds: u64) -> Value {
     ])
 }
 
-/// What an agent that speaks OpenTelemetry exports: one call of a model, `seconds` after the start.
+/// The export of an agent with OpenTelemetry: one model call, `seconds` after the start.
 pub(super) fn spans(seconds: u64, now: Time) -> Value {
     let nanos = |back: u64| (now.minus(std::time::Duration::from_secs(back)).as_millis() * 1_000_000).to_string();
     let took = 1 + seconds % 7;
@@ -176,7 +176,7 @@ pub(super) fn spans(seconds: u64, now: Time) -> Value {
     }]})
 }
 
-/// The page of the polled orchestrator; `None` while it is broken.
+/// The answer of the polled orchestrator; `None` during its outage.
 pub(super) fn page(seconds: u64, now: Time) -> Option<Value> {
     if (36..=50).contains(&(seconds % ROUND)) {
         return None;
@@ -188,45 +188,55 @@ pub(super) fn page(seconds: u64, now: Time) -> Option<Value> {
     Some(json!({"bots": bots}))
 }
 
-/// A line of the story: at which second of the minute, about whom, and what people are told of it from then on.
+/// A line of the story: the second, its subject, and the notifications that follow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scene {
     pub(super) second: u64,
     pub(super) about: &'static str,
     pub(super) line: &'static str,
-    /// The words of its notifications, each of which comes before the next scene of the same subject.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the story is held to it by its test"))]
-    pub(super) told: &'static [&'static str],
+    /// The levels of its notifications, sent before the next scene of the same subject.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares the story with the notifications"))]
+    pub(super) notified: &'static [&'static str],
 }
 
-const fn scene(second: u64, about: &'static str, line: &'static str, told: &'static [&'static str]) -> Scene {
-    Scene { second, about, line, told }
+const fn scene(second: u64, about: &'static str, line: &'static str, notified: &'static [&'static str]) -> Scene {
+    Scene { second, about, line, notified }
 }
 
-/// What happens, for people to read along.
+/// The story, printed line by line.
 pub(super) const STORY: [Scene; 12] = [
-    scene(5, "idle_ida", "goes idle: a warning", &["WARNING"]),
-    scene(
-        8,
-        "restless_rob",
-        "begins to restart: a warning at three, an error at five",
-        &["WARNING", "ERROR", "RESOLVED"],
-    ),
-    scene(12, "idle_ida", "has been idle for 650 s: an error", &["ERROR"]),
-    scene(15, "failing_fay", "fails: an error at once", &["ERROR"]),
+    scene(5, "idle_ida", "goes idle (warning)", &["WARNING"]),
+    scene(8, "restless_rob", "restarts again and again (warning at 3, error at 5)", &["WARNING", "ERROR", "RESOLVED"]),
+    scene(12, "idle_ida", "is still idle (error)", &["ERROR"]),
+    scene(15, "failing_fay", "fails (error)", &["ERROR"]),
     scene(
         18,
         "spending_sam",
-        "has used 91 % of its task's budget: a warning, an error at 100 %, over with the task",
+        "has used 91 % of its task budget (warning, error at 100 %)",
         &["WARNING", "ERROR", "RESOLVED"],
     ),
-    scene(20, "idle_ida", "is back at work: resolved", &["RESOLVED"]),
-    scene(22, "limited_lee", "meets 429s: a warning, and an error at four", &["WARNING", "ERROR", "RESOLVED"]),
-    scene(24, "DatabaseManager", "warns, then breaks, then recovers", &["WARNING", "ERROR", "RESOLVED"]),
-    scene(28, "failing_fay", "is back: resolved", &["RESOLVED"]),
-    scene(32, "asking_ann", "waits for a permission, and does nothing meanwhile: a warning", &["WARNING"]),
-    scene(36, "orchestrator", "can't be polled for a quarter of a minute", &["WARNING", "ERROR", "RESOLVED"]),
-    scene(46, "asking_ann", "has got its permission: resolved", &["RESOLVED"]),
+    scene(20, "idle_ida", "works again (resolved)", &["RESOLVED"]),
+    scene(
+        22,
+        "limited_lee",
+        "gets HTTP 429 from its provider (warning, error at 4)",
+        &["WARNING", "ERROR", "RESOLVED"],
+    ),
+    scene(
+        24,
+        "DatabaseManager",
+        "has a nearly full, then a full connection pool (warning, error, resolved)",
+        &["WARNING", "ERROR", "RESOLVED"],
+    ),
+    scene(28, "failing_fay", "runs again (resolved)", &["RESOLVED"]),
+    scene(32, "asking_ann", "waits for a permission (warning)", &["WARNING"]),
+    scene(
+        36,
+        "orchestrator",
+        "answers polls with HTTP 500 for 15 s (warning, error, resolved)",
+        &["WARNING", "ERROR", "RESOLVED"],
+    ),
+    scene(46, "asking_ann", "got its permission (resolved)", &["RESOLVED"]),
 ];
 
 /// The scenes after second `from` up to second `to` since the start; `None` is before the first.
@@ -241,7 +251,7 @@ mod tests {
     use crate::ingest::state::decode_state;
 
     #[test]
-    fn every_state_of_the_story_is_taken_and_no_counter_goes_back() {
+    fn every_state_is_accepted_and_no_counter_decreases() {
         let start = Time::from_millis(1_790_000_000_000);
         for number in 0..12 {
             let mut last = [0; 8];

@@ -1,4 +1,4 @@
-//! The demo's story on a virtual clock: every line of it is followed by what it promises, in each round.
+//! The demo's story on a virtual clock: in each round, every line is followed by the notifications it names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::model::{
 };
 use crate::rules::compile::{RuleSet, RuleSettings};
 
-/// Rounds that are played: as many as make flapping of what comes once in each.
+/// Rounds played: enough for alerts that fire once per round to count as flapping.
 const ROUNDS: u64 = 10;
 
 const START: Time = Time::from_millis(1_790_000_000_000);
 
-/// What people are sent: seconds since the start, about whom, and the word of the message.
+/// The notifications: seconds since the start, subject, and level.
 fn sent(notices: &[Arc<Notice>]) -> Vec<(u64, String, String)> {
     let entry = |notice: &Arc<Notice>| {
         let word = match notice.kind {
@@ -37,7 +37,7 @@ fn sent(notices: &[Arc<Notice>]) -> Vec<(u64, String, String)> {
 fn world() -> Simulation {
     let mut config = Config::default();
     demo_defaults(&mut config, &Environment::default());
-    config.sources.push(polled("127.0.0.1:1".parse().unwrap()).unwrap());
+    config.sources.push(orchestrator("127.0.0.1:1".parse().unwrap()).unwrap());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     let rules = RuleSet::load(&[("demo rules".to_owned(), RULES.to_owned())], settings).expect("good rules");
     let settings = Lasting {
@@ -70,7 +70,7 @@ fn poll(second: u64, now: Time) -> PollReport {
 }
 
 #[test]
-fn every_round_tells_what_the_story_says() {
+fn every_round_sends_the_notifications_of_the_story() {
     let mut simulation = world();
     for second in 0..ROUNDS * script::ROUND {
         let now = START.plus(Duration::from_secs(second));
@@ -85,26 +85,26 @@ fn every_round_tells_what_the_story_says() {
     for round in 0..ROUNDS - 1 {
         let mut expected: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for scene in script::STORY {
-            expected.entry(scene.about).or_default().extend(scene.told);
+            expected.entry(scene.about).or_default().extend(scene.notified);
         }
-        // What ends with a task ends when the next round begins.
+        // Alerts that end with a task resolve when the next round begins.
         let from = round * script::ROUND + 5;
         let of_round = || sent.iter().filter(|(at, ..)| (from..from + script::ROUND).contains(at));
-        let mut heard: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        of_round().for_each(|(_, about, word)| heard.entry(about).or_default().push(word));
-        assert_eq!(heard, expected, "in round {round}: {:?}", of_round().collect::<Vec<_>>());
+        let mut actual: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        of_round().for_each(|(_, about, word)| actual.entry(about).or_default().push(word));
+        assert_eq!(actual, expected, "in round {round}: {:?}", of_round().collect::<Vec<_>>());
         for scene in script::STORY {
             let begins = round * script::ROUND + scene.second;
             let mut later = of_round().filter(|(at, about, _)| about == scene.about && *at >= begins);
-            let first = later.next().expect("it is told");
-            assert_eq!(first.2, scene.told[0], "after second {begins} of {}", scene.about);
+            let first = later.next().expect("a notification");
+            assert_eq!(first.2, scene.notified[0], "after second {begins} of {}", scene.about);
             assert!(first.0 <= begins + 6, "{first:?} comes long after second {begins}");
         }
     }
 }
 
 #[test]
-fn a_late_step_tells_of_every_scene_once() {
+fn a_late_step_prints_every_scene_once() {
     let seconds = |from, to| script::scenes(from, to).map(|scene| scene.second).collect::<Vec<_>>();
     assert_eq!(seconds(None, 4), [0_u64; 0]);
     assert_eq!(seconds(None, 5), [5]);

@@ -1,4 +1,4 @@
-//! From what a rule compares to an expression over our metric families.
+//! Translates the condition of a rule to PromQL over lookout's metric families.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use crate::model::{Level, duration};
 use crate::rules::file::Where;
 use crate::rules::{Comparison, Description, ForEach, Indicator, Measure, PromQl};
 
-/// What tells the agents of all targets apart.
+/// The labels that identify an agent among all scrape targets.
 const ON_AGENT: &str = "on (job, instance, project, agent_name)";
 const BY_AGENT: &str = "by (job, instance, project, agent_name)";
 
 /// One level of a rule.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Said {
-    /// The expression, in lines.
+pub(super) struct PromQlAlert {
+    /// The expression, which may have several lines.
     pub(super) expr: String,
     /// How long it must hold.
     pub(super) held: Duration,
-    /// What its value is.
-    pub(super) value: Shown,
+    /// The meaning of its value.
+    pub(super) value: ExprValue,
 }
 
-/// What the value of an expression is.
+/// The meaning of an expression's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// What the rule compares.
+pub(super) enum ExprValue {
+    /// The value that the rule compares.
     Measured,
-    /// Nothing to show; the rule's threshold stands for it.
+    /// Of no use; texts show the rule's threshold instead.
     Threshold,
-    /// How many alerts there are.
+    /// The number of active alerts.
     Alerts,
 }
 
-/// Each level as Prometheus says it, or why it can't.
-pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Level, Said)>, String> {
+/// The expression of each level; the error is why PromQL can't express the rule.
+pub(super) fn translate(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Level, PromQlAlert)>, String> {
     if rule.when == Comparison::Absent {
-        return Err("PromQL can't tell what was once known from what never was".to_owned());
+        return Err("PromQL can't distinguish a value that disappeared from one that never existed".to_owned());
     }
     let Measure::Now(indicator) = rule.value else {
         let (expr, condition) = measured(rule, rule.value)?;
@@ -65,91 +65,95 @@ pub(super) fn say(rule: &Description<'_>, timeout: Duration) -> Result<Vec<(Leve
     }
 }
 
-/// The one level that a single agent can reach for which `condition` holds.
-fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, Said)>, String> {
+/// The only level that a single agent can reach, with `condition`.
+fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, PromQlAlert)>, String> {
     let reached = rule.levels.iter().rev().find(|(_, threshold)| match rule.when {
         Comparison::AtLeast => 0.0 < *threshold && *threshold <= 1.0,
         _ => *threshold == 1.0,
     });
-    let (level, _) = reached.ok_or("one agent is down or not; write `at_least` with 1")?;
-    let said = Said { expr: condition.to_owned() + &narrowed(rule), held: rule.hold, value: Shown::Measured };
+    let (level, _) = reached.ok_or("an agent is either down or not; use `at_least` with 1")?;
+    let said =
+        PromQlAlert { expr: condition.to_owned() + &narrowed(rule), held: rule.hold, value: ExprValue::Measured };
     Ok(vec![(*level, said)])
 }
 
-/// How many agents of a project there are for which `condition` holds, which makes them `what`.
-fn counted(rule: &Description<'_>, what: &str, condition: &str) -> Result<Vec<(Level, Said)>, String> {
+/// The number of agents of a project for which `condition` holds; `what` names them in the error.
+fn counted(rule: &Description<'_>, what: &str, condition: &str) -> Result<Vec<(Level, PromQlAlert)>, String> {
     if rule.when != Comparison::AtLeast || rule.levels.first().is_some_and(|(_, lowest)| *lowest <= 0.0) {
-        return Err(format!("where no agent is {what}, PromQL counts nothing"));
+        return Err(format!("PromQL has no count of 0 when no agent is {what}"));
     }
     Ok(compared(rule, &format!("count by (job, instance, project) ({condition})"), ""))
 }
 
-/// Lookout's own verdict at `level`.
-pub(super) fn verdict(rule: &Description<'_>, level: Level) -> Said {
+/// Lookout's own evaluation of the rule at `level`.
+pub(super) fn own_evaluation(rule: &Description<'_>, level: Level) -> PromQlAlert {
     let labels = [("rule", rule.name), ("level", level.as_str())];
     let mut matchers: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={}", quoted(value))).collect();
     matchers
         .extend(rule.filter.and_then(|filter| filter.project.as_deref()).map(|project| matcher("project", project)));
     let expr = format!("{}{{{}}} > 0", names::ALERTS_ACTIVE.name, matchers.join(", "));
-    // It fires when the rule has held for long enough.
-    Said { expr, held: Duration::ZERO, value: Shown::Alerts }
+    // The metric counts firing alerts, so `for` is included.
+    PromQlAlert { expr, held: Duration::ZERO, value: ExprValue::Alerts }
 }
 
-/// What a reader should know of how the rule is said.
-pub(super) fn remarks(rule: &Description<'_>, said: &Result<Vec<(Level, Said)>, String>) -> Vec<String> {
+/// Comments on differences between the expression and the rule.
+pub(super) fn remarks(rule: &Description<'_>, exprs: &Result<Vec<(Level, PromQlAlert)>, String>) -> Vec<String> {
     let mut remarks = Vec::new();
-    match said {
-        Err(reason) => remarks.push(format!("{reason}, so that this is lookout's own verdict")),
+    match exprs {
+        Err(reason) => remarks.push(format!("{reason}, so this uses lookout's own evaluation")),
         Ok(levels) => {
-            let is_silence = matches!(rule.value, Measure::Now(it) if matches!(it.promql(), PromQl::SilentSince(_)));
-            if is_silence && levels.iter().any(|(_, said)| !said.held.is_zero()) {
-                remarks.push(
-                    "the time is counted from `agents.timeout` on, also for who promised another rhythm".to_owned(),
-                );
+            let is_staleness = matches!(rule.value, Measure::Now(it) if matches!(it.promql(), PromQl::SilentSince(_)));
+            if is_staleness && levels.iter().any(|(_, alert)| !alert.held.is_zero()) {
+                remarks.push("time counts from `agents.timeout`, also for agents with a `ttl` of their own".to_owned());
             }
             if let Some(clear) = rule.clear {
-                remarks
-                    .push(format!("lookout holds it until the value has passed {clear}, for which PromQL has no word"));
+                remarks.push(format!(
+                    "lookout resolves it only once the value has passed {clear}, which PromQL can't express"
+                ));
             }
         }
     }
     remarks
 }
 
-/// Levels that differ in how long a condition holds; `known_after` is how long it takes until the condition shows.
-fn by_time(rule: &Description<'_>, expr: String, known_after: Duration) -> Result<Vec<(Level, Said)>, String> {
+/// Levels that differ in how long a condition holds; `known_after` is how long it takes until the metric shows it.
+fn by_time(rule: &Description<'_>, expr: String, known_after: Duration) -> Result<Vec<(Level, PromQlAlert)>, String> {
     if rule.when != Comparison::AtLeast {
-        return Err("Prometheus counts how long something has lasted at least, and no other way".to_owned());
+        return Err("`for` in Prometheus is a minimum duration, so only `at_least` can be expressed".to_owned());
     }
     let held = |seconds: f64| {
         let asked = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         asked.saturating_sub(known_after).saturating_add(rule.hold)
     };
-    let said =
-        |threshold| Said { expr: expr.clone() + &narrowed(rule), held: held(threshold), value: Shown::Threshold };
+    let said = |threshold| PromQlAlert {
+        expr: expr.clone() + &narrowed(rule),
+        held: held(threshold),
+        value: ExprValue::Threshold,
+    };
     Ok(rule.levels.iter().map(|(level, threshold)| (*level, said(*threshold))).collect())
 }
 
-/// Levels that are words of a family with a series for each, in the label given.
+/// Levels that are states of a state-set family, with a series for each state in the label given.
 fn words(
     rule: &Description<'_>,
     (family, label): (&str, &str),
     words: &[&'static str],
-) -> Result<Vec<(Level, Said)>, String> {
+) -> Result<Vec<(Level, PromQlAlert)>, String> {
     if rule.when != Comparison::Equals {
-        return Err("words have no order in PromQL".to_owned());
+        return Err("states have no order in PromQL".to_owned());
     }
     let one = |(level, code): &(Level, f64)| {
         let word = words.iter().enumerate().find(|(place, _)| *place as f64 == *code);
-        let (_, word) = word.ok_or_else(|| format!("{code} is no word of {family}"))?;
+        let (_, word) = word.ok_or_else(|| format!("{code} is not a state of {family}"))?;
         let expr = format!("{} == 1{}", of_agent(rule, family, &[(label, word)]), narrowed(rule));
-        Ok((*level, Said { expr, held: rule.hold, value: Shown::Threshold }))
+        Ok((*level, PromQlAlert { expr, held: rule.hold, value: ExprValue::Threshold }))
     };
     rule.levels.iter().map(one).collect()
 }
 
-/// Levels by number: each ends where the next one begins, unless time is counted, which a raise must not begin anew.
-fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, Said)> {
+/// Levels by number: each ends where the next one begins, unless the rule has `for` or `clear_after`, which an escalation
+/// must not restart.
+fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, PromQlAlert)> {
     let is_timed = !rule.hold.is_zero() || !rule.clear_after.is_zero();
     let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| !is_timed));
     let next = next.chain([None]);
@@ -160,18 +164,18 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
             Comparison::Equals | Comparison::Absent => (format!("== {threshold}"), None),
         };
         let expr = format!("{expr} {from}{}{condition}{}", until.unwrap_or_default(), narrowed(rule));
-        (*level, Said { expr, held: rule.hold, value: Shown::Measured })
+        (*level, PromQlAlert { expr, held: rule.hold, value: ExprValue::Measured })
     };
     rule.levels.iter().zip(next).map(one).collect()
 }
 
-/// The expression of a value taken over a time, and a condition beside it.
+/// The expression of a measured value, and an additional condition.
 fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), String> {
     let window = |over: Duration| format!("[{}]", prometheus_duration(over));
     let taken = |function: &str, indicator: Indicator, over: Duration| -> Result<String, String> {
         let of = |family| format!("{function}({}{})", of_agent(rule, family, &[]), window(over));
         match indicator.promql() {
-            // Each change ends one series of the family and begins another.
+            // A change of state changes two series of the family: the old state's and the new one's.
             PromQl::Words(family, _) => {
                 let changes = format!("changes({}{})", of_agent(rule, family, &[]), window(over));
                 Ok(format!("sum {BY_AGENT} ({changes}) / 2"))
@@ -202,10 +206,10 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
 }
 
 fn no_metric(indicator: Indicator) -> String {
-    format!("no metric says {}", indicator.name())
+    format!("no metric has {}", indicator.name())
 }
 
-/// A value as it is.
+/// The current value.
 fn gauge(rule: &Description<'_>, indicator: Indicator) -> Result<String, String> {
     Ok(match indicator.promql() {
         PromQl::Family(family) => of_agent(rule, family, &[]),
@@ -218,13 +222,13 @@ fn gauge(rule: &Description<'_>, indicator: Indicator) -> Result<String, String>
     })
 }
 
-/// Not those who ended or were stopped on purpose.
+/// Excludes agents that ended or are paused.
 fn unless_done() -> String {
     let status = names::AGENT_STATUS.name;
     format!("\nunless {ON_AGENT}\n  {status}{{status=~\"completed|failed|paused\"}} == 1")
 }
 
-/// The family with the labels given and those that the rule's filter asks for.
+/// The family, selected by the labels given and by the rule's filter.
 fn of_agent(rule: &Description<'_>, family: &str, labels: &[(&str, &str)]) -> String {
     let mut matchers: Vec<String> = Vec::new();
     if let Some(Where { project, agent_name, .. }) = rule.filter {
@@ -242,7 +246,7 @@ fn selected(family: &str, matchers: &[String]) -> String {
     if matchers.is_empty() { family.to_owned() } else { format!("{family}{{{}}}", matchers.join(", ")) }
 }
 
-/// What a filter asks beyond names, as conditions.
+/// The conditions of the rule's filter on type and status.
 fn narrowed(rule: &Description<'_>) -> String {
     let Some(Where { r#type, status, .. }) = rule.filter else { return String::new() };
     let mut conditions = String::new();
@@ -257,7 +261,7 @@ fn narrowed(rule: &Description<'_>) -> String {
     conditions
 }
 
-/// A label that a glob covers.
+/// A label matcher for a glob.
 fn matcher(label: &str, glob: &str) -> String {
     if !glob.contains(['*', '?']) {
         return format!("{label}={}", quoted(glob));
@@ -274,7 +278,7 @@ fn matcher(label: &str, glob: &str) -> String {
     format!("{label}=~{}", quoted(&regex))
 }
 
-/// `text` as a string of PromQL, whose escapes are those of Go.
+/// `text` as a PromQL string, with Go's escapes.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for letter in text.chars() {
@@ -289,7 +293,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A window as Prometheus reads it, which is as we write it.
+/// A duration in PromQL, which has the same notation as ours.
 fn prometheus_duration(over: Duration) -> String {
     duration::exact(over)
 }

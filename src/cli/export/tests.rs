@@ -1,45 +1,45 @@
-//! Rules in, Prometheus rules out.
+//! Translation of rules to Prometheus rules.
 
 use super::*;
 use crate::rules::compile::RuleSettings;
 
-/// The expressions of one rule of a user's own, with how long each must hold; and what is remarked.
-fn said(rule: &str) -> (Vec<String>, String) {
+/// The expressions of a user's rule, with `for`; and the remarks.
+fn translated(rule: &str) -> (Vec<String>, String) {
     let config = Config::default();
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     let text = format!("rules:\n  - {{name: Mine, {rule}}}\n");
     let set = RuleSet::load(&[("team.yaml".to_owned(), text)], settings).unwrap_or_else(|error| panic!("{error:?}"));
     let rule = set.descriptions().find(|rule| rule.name == "Mine").expect("the rule");
-    let said = promql::say(&rule, config.agents.timeout);
-    let remarks = promql::remarks(&rule, &said).join("; ");
-    let lines = said.unwrap_or_default().into_iter().map(|(level, said)| {
-        let held = if said.held.is_zero() { String::new() } else { format!(" for {}", duration::exact(said.held)) };
-        format!("{level}: {}{held}", said.expr)
+    let exprs = promql::translate(&rule, config.agents.timeout);
+    let remarks = promql::remarks(&rule, &exprs).join("; ");
+    let lines = exprs.unwrap_or_default().into_iter().map(|(level, alert)| {
+        let held = if alert.held.is_zero() { String::new() } else { format!(" for {}", duration::exact(alert.held)) };
+        format!("{level}: {}{held}", alert.expr)
     });
     (lines.collect(), remarks)
 }
 
 #[track_caller]
 fn check(rule: &str, expected: &[&str]) {
-    assert_eq!(said(rule), (expected.iter().map(|line| (*line).to_owned()).collect(), String::new()), "{rule}");
+    assert_eq!(translated(rule), (expected.iter().map(|line| (*line).to_owned()).collect(), String::new()), "{rule}");
 }
 
 #[track_caller]
-fn verdict(rule: &str, reason: &str) {
-    let (lines, remarks) = said(rule);
+fn untranslatable(rule: &str, reason: &str) {
+    let (lines, remarks) = translated(rule);
     assert!(lines.is_empty() && remarks.contains(reason), "{rule}: {lines:?}, {remarks}");
 }
 
 #[test]
-fn what_we_ship_is_what_is_exported() {
+fn the_shipped_rules_are_exported_without_configuration() {
     let config = Config::default();
     let written = rules(&config, &config.rule_set().expect("built-in rules"));
     let shipped = include_str!("../../../prometheus/alerting.rules.yml");
-    assert_eq!(written, shipped, "write it anew with `lookout export prometheus-rules`");
+    assert_eq!(written, shipped, "regenerate it with `lookout export prometheus-rules`");
 }
 
 #[test]
-fn levels_end_where_the_next_begin() {
+fn each_level_ends_where_the_next_one_begins() {
     check(
         "for_each: agent, signal: {increase_of: retries, over: 90s}, when: at_least, levels: {info: 1, error: 5}, for: 2m",
         &[
@@ -81,7 +81,7 @@ fn levels_end_where_the_next_begin() {
 }
 
 #[test]
-fn words_and_time_have_their_own_way() {
+fn states_and_durations_are_translated() {
     check(
         "for_each: agent, signal: status, when: equals, levels: {info: paused, error: failed}",
         &[
@@ -90,10 +90,11 @@ fn words_and_time_have_their_own_way() {
         ],
     );
     let stale = "orchestrator_agent_up == 0\nunless on (job, instance, project, agent_name)\n  orchestrator_agent_status{status=~\"completed|failed|paused\"} == 1";
-    let (lines, remarks) =
-        said("for_each: agent, signal: stale_seconds, when: at_least, levels: {warning: 1m, error: 5m}, for: 10s");
+    let (lines, remarks) = translated(
+        "for_each: agent, signal: stale_seconds, when: at_least, levels: {warning: 1m, error: 5m}, for: 10s",
+    );
     assert_eq!(lines, [format!("warning: {stale} for 10s"), format!("error: {stale} for 4m10s")]);
-    assert!(remarks.contains("from `agents.timeout` on"), "{remarks}");
+    assert!(remarks.contains("from `agents.timeout`"), "{remarks}");
     check(
         "for_each: source, signal: source_failing_seconds, when: at_least, levels: {critical: 10m}",
         &["critical: lookout_source_up == 0 for 10m"],
@@ -105,7 +106,7 @@ fn words_and_time_have_their_own_way() {
 }
 
 #[test]
-fn filters_become_labels_and_conditions() {
+fn filters_become_matchers_and_conditions() {
     let down = "on (job, instance, project, agent_name)";
     check(
         "for_each: agent, signal: requests, when: at_least, levels: {info: 1}, where: {project: \"a\\\"b\", agent_name: \"w.rk-*?\", type: \"c*\", status: running}",
@@ -122,22 +123,22 @@ fn filters_become_labels_and_conditions() {
 }
 
 #[test]
-fn what_cannot_be_said_is_named_with_the_reason() {
-    verdict(
+fn untranslatable_rules_name_the_reason() {
+    untranslatable(
         "for_each: agent, signal: task_seconds, when: at_least, levels: {info: 1m}",
         "no metric says when a task began",
     );
-    verdict("for_each: agent, signal: agents_missing, when: at_least, levels: {info: 1m}", "who is expected");
-    verdict("for_each: agent, signal: progress, when: absent, levels: {info: true}", "once known");
-    verdict("for_each: agent, signal: status, when: at_least, levels: {info: failed}", "words have no order");
-    verdict("for_each: agent, signal: stale_seconds, when: at_most, levels: {info: 1m}", "at least");
-    verdict("for_each: cluster, signal: agents_down, when: at_most, levels: {info: 1}", "counts nothing");
+    untranslatable("for_each: agent, signal: agents_missing, when: at_least, levels: {info: 1m}", "who is expected");
+    untranslatable("for_each: agent, signal: progress, when: absent, levels: {info: true}", "that disappeared");
+    untranslatable("for_each: agent, signal: status, when: at_least, levels: {info: failed}", "states have no order");
+    untranslatable("for_each: agent, signal: stale_seconds, when: at_most, levels: {info: 1m}", "minimum duration");
+    untranslatable("for_each: cluster, signal: agents_down, when: at_most, levels: {info: 1}", "no count of 0");
     let held = "for_each: agent, signal: requests, when: at_least, levels: {info: 10}, clear_below: 5";
-    assert!(said(held).1.contains("until the value has passed 5"));
+    assert!(translated(held).1.contains("once the value has passed 5"));
 }
 
 #[test]
-fn texts_are_worded_for_go() {
+fn texts_become_go_templates() {
     let config = Config::default();
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     let text = r#"

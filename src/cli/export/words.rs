@@ -1,11 +1,10 @@
-//! From a rule's texts, written for Jinja, to annotations, written for Go's templates.
-//!
-//! Refuses to translate the language: a text is rendered, with Go's variables standing where values go.
+//! Translates a rule's texts from Jinja templates to annotations with Go templates: a text is rendered with Go's variables
+//! in place of values, so conditions and loops must not depend on them.
 
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior, context};
 
-use super::promql::{Said, Shown};
+use super::promql::{ExprValue, PromQlAlert};
 use crate::model::Level;
 use crate::rules::ForEach;
 use crate::rules::{Description, as_count, as_duration, as_percent};
@@ -14,25 +13,25 @@ use crate::rules::{Description, as_count, as_duration, as_percent};
 const VALUE: &str = "{{ $value }}";
 
 /// Summary and description of `rule` at `level`.
-pub(super) fn of(rule: &Description<'_>, level: Level, said: &Said) -> (String, String) {
-    let action = render(rule, level, said, &rule.action).unwrap_or_default();
-    if said.value == Shown::Alerts {
+pub(super) fn of(rule: &Description<'_>, level: Level, alert: &PromQlAlert) -> (String, String) {
+    let action = render(rule, level, alert, &rule.action).unwrap_or_default();
+    if alert.value == ExprValue::Alerts {
         let has_project = matches!(rule.for_each, ForEach::Agent | ForEach::Component | ForEach::Cluster);
         let place = if has_project { " in {{ $labels.project }}" } else { "" };
         return (format!("alerts of {}{place}: {VALUE}", rule.name), action);
     }
-    let summary = render(rule, level, said, &rule.summary);
-    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule, said.value))), action)
+    let summary = render(rule, level, alert, &rule.summary);
+    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule, alert.value))), action)
 }
 
-/// The name of what the rule is about; in words where lookout's verdict does not name it.
-fn subject(rule: &Description<'_>, shown: Shown) -> String {
+/// The name of the rule's subject; in words where `orchestrator_alerts_active` has no label for it.
+fn subject(rule: &Description<'_>, shown: ExprValue) -> String {
     let label = match rule.for_each {
         ForEach::Sidecar => return "lookout".to_owned(),
-        ForEach::Agent if shown == Shown::Alerts => return "the agent".to_owned(),
-        ForEach::Component if shown == Shown::Alerts => return "the component".to_owned(),
-        ForEach::Source if shown == Shown::Alerts => return "the source".to_owned(),
-        ForEach::Receiver if shown == Shown::Alerts => return "RECEIVER".to_owned(),
+        ForEach::Agent if shown == ExprValue::Alerts => return "the agent".to_owned(),
+        ForEach::Component if shown == ExprValue::Alerts => return "the component".to_owned(),
+        ForEach::Source if shown == ExprValue::Alerts => return "the source".to_owned(),
+        ForEach::Receiver if shown == ExprValue::Alerts => return "RECEIVER".to_owned(),
         ForEach::Agent => "agent_name",
         ForEach::Component => "component",
         ForEach::Source => "source",
@@ -42,7 +41,7 @@ fn subject(rule: &Description<'_>, shown: Shown) -> String {
     format!("{{{{ $labels.{label} }}}}")
 }
 
-fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Option<String> {
+fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str) -> Option<String> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     filter(&mut environment, "duration", "humanizeDuration", as_duration);
@@ -52,11 +51,11 @@ fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Opti
         items.join(separator.as_deref().unwrap_or(", "))
     });
     let threshold = rule.levels.iter().find(|(one, _)| *one == level).map(|(_, threshold)| *threshold);
-    let value = match said.value {
-        Shown::Measured | Shown::Alerts => Value::from(VALUE),
-        Shown::Threshold => Value::from(threshold),
+    let value = match alert.value {
+        ExprValue::Measured | ExprValue::Alerts => Value::from(VALUE),
+        ExprValue::Threshold => Value::from(threshold),
     };
-    let name = &*subject(rule, said.value);
+    let name = &*subject(rule, alert.value);
     let variables = context! {
         rule => rule.name,
         subject => name,
@@ -76,15 +75,15 @@ fn render(rule: &Description<'_>, level: Level, said: &Said, text: &str) -> Opti
     environment.render_str(text, variables).ok().map(|text| text.trim().to_owned())
 }
 
-/// A filter that puts Go's `function` behind the value, and words numbers as ours does.
+/// A filter that applies Go's `function` to the value, and our own formatting to numbers.
 fn filter(
     environment: &mut Environment<'_>,
     name: &'static str,
     function: &'static str,
-    word: fn(Option<f64>) -> String,
+    format: fn(Option<f64>) -> String,
 ) {
     environment.add_filter(name, move |value: Value| match value.as_str() {
         Some(VALUE) => format!("{{{{ $value | {function} }}}}"),
-        _ => word(f64::try_from(value).ok()),
+        _ => format(f64::try_from(value).ok()),
     });
 }

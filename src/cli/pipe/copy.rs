@@ -1,7 +1,7 @@
-//! Standard input to standard output, as it comes, with a copy for who understands it.
+//! Copies standard input to standard output, with a copy for the parser.
 //!
-//! Each read is written before anything else is done with it. Both ends may be non-blocking: a terminal is, once any
-//! program that shares it has made it so.
+//! Each read is written before anything else is done with it. Both ends may be non-blocking, since any program that shares
+//! a terminal can make it so.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -10,33 +10,33 @@ use std::os::fd::AsFd;
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cli::pipe::stream::Ending;
+use crate::cli::pipe::stream::StreamEnding;
 use crate::cli::pipe::stream::skim::{Lane, Skimmer};
 
-/// So much is read at once, in bytes: as `cat` does it, and twice what a pipe holds.
+/// Most bytes of one read: the same as `cat`, and twice the size of a pipe.
 pub(super) const BUFFER: usize = 128 * 1024;
 
-/// A stream that has brought so much is a large one, in bytes, and gets a larger pipe: fewer turns between the program
-/// that writes and this one. Others keep what they have, since the kernel bounds the pipes of all of a user's programs.
+/// Streams of more bytes than this get a larger pipe, for fewer context switches. Others do not, since the kernel limits
+/// the total size of a user's pipes.
 const LARGE: usize = 64 << 20;
 #[cfg(target_os = "linux")]
 const LARGE_PIPE: usize = 512 * 1024;
-/// A stream that brings nothing for so long leaves time to catch up on what was put off.
-const CALM: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// A pause of this length leaves time to parse blocks that were deferred.
+const IDLE_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Copies until the stream ends or nobody reads it any more. At the end both streams are closed, so that neither the
-/// agent nor who reads it waits for what is done afterwards.
-pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result<Ending> {
+/// Copies until the input ends or the reader closes the output. At the end both are closed, so that neither the agent nor
+/// the reader waits for the last report.
+pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result<StreamEnding> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().context("open standard input")?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().context("open standard output")?);
     let mut buffer = lane.buffer();
     let mut passed = 0_usize;
     let copied = loop {
-        while skimmer.is_behind() && is_calm(&input) {
+        while skimmer.is_behind() && is_idle(&input) {
             skimmer.settle(lane);
         }
         let length = match read(&mut input, &mut buffer) {
-            Ok(0) => break Ok(Ending::Over),
+            Ok(0) => break Ok(StreamEnding::Over),
             Ok(length) => length,
             Err(error) => break Err(error).context("read standard input"),
         };
@@ -49,13 +49,13 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
                 }
                 buffer = skimmer.take(buffer, length, lane);
             }
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => break Ok(Ending::ReaderGone),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break Ok(StreamEnding::ReaderGone),
             Err(error) => break Err(error).context("write standard output"),
         }
     };
     drop((input, output));
     if let Ok(nothing) = File::options().read(true).write(true).open("/dev/null") {
-        // Where that fails, they are closed with the process.
+        // If this fails, they are closed at the exit.
         rustix::stdio::dup2_stdin(&nothing).unwrap_or_default();
         rustix::stdio::dup2_stdout(&nothing).unwrap_or_default();
     }
@@ -73,9 +73,9 @@ fn enlarge(input: &impl AsFd) {
 #[cfg(not(target_os = "linux"))]
 const fn enlarge(_input: &impl AsFd) {}
 
-/// Whether nothing comes for a while.
-fn is_calm(input: &impl AsFd) -> bool {
-    poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&CALM)) == Ok(0)
+/// Whether the input pauses.
+fn is_idle(input: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&IDLE_PAUSE)) == Ok(0)
 }
 
 fn read(input: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -103,7 +103,7 @@ fn retry(error: &io::Error, stream: &impl AsFd, flags: PollFlags) -> bool {
     match error.kind() {
         ErrorKind::Interrupted => true,
         ErrorKind::WouldBlock => {
-            // A signal ends the wait early, and then it is tried again, too.
+            // A signal ends the wait early; retry then, too.
             let waited = poll(&mut [PollFd::new(stream, flags)], None);
             waited.is_ok() || waited == Err(rustix::io::Errno::INTR)
         }

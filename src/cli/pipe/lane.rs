@@ -1,4 +1,5 @@
-//! The way from copying to understanding, and of its buffers back: bounded in pieces, and in what it takes of a processor.
+//! The queue from the copying to the parsing thread, and of used buffers back. Bounded in pieces and in parsed bytes per
+//! second.
 
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};
@@ -8,29 +9,28 @@ use super::copy::BUFFER;
 use crate::cli::pipe::stream::skim::{Keep, Lane, Piece};
 use crate::clock::Stopwatch;
 
-/// Pieces that may wait to be understood.
+/// Most pieces in the queue.
 const PIECES: usize = 32;
-/// Whole blocks that are read for what lines between totals say, in bytes per second: far more than agents print, and
-/// less than a tenth of a processor, which is the agent's and that of who reads its output.
+/// Most bytes per second of whole blocks that are parsed: far more than agents print, and less than a tenth of a
+/// processor, so that parsing takes no time from the agent.
 const READ_RATE: f64 = (32 << 20) as f64;
-/// What may come at once, in bytes.
+/// Most bytes parsed at once.
 const BURST: f64 = (PIECES * BUFFER) as f64;
 
-/// The end where the stream is copied.
-pub(super) struct Channels {
+/// The copying thread's end of the queue.
+pub(super) struct LaneChannels {
     pieces: SyncSender<Piece>,
     read: Receiver<Piece>,
     needs: Arc<OnceLock<Keep>>,
     watch: Stopwatch,
-    /// When `left` was counted.
+    /// When `left` was updated.
     counted_at: Duration,
-    /// Bytes of whole blocks that may be read now.
+    /// Bytes that may be parsed now.
     left: f64,
 }
 
-impl Channels {
-    /// The lane, where its pieces arrive, and where those that were read are given back for their buffers. `needs` is set
-    /// by who understands.
+impl LaneChannels {
+    /// The copying thread's end, the parser's end, and the sender that returns used buffers. The parser sets `needs`.
     pub(super) fn new(needs: Arc<OnceLock<Keep>>) -> (Self, Receiver<Piece>, SyncSender<Piece>) {
         let (pieces, incoming) = mpsc::sync_channel(PIECES);
         let (used, read) = mpsc::sync_channel(PIECES);
@@ -38,7 +38,7 @@ impl Channels {
         (lane, incoming, used)
     }
 
-    /// Whether so many bytes more may be read now.
+    /// Takes `bytes` from the budget, if it has as many.
     fn affords(&mut self, bytes: usize) -> bool {
         let now = self.watch.elapsed();
         let gained = now.saturating_sub(self.counted_at).as_secs_f64() * READ_RATE;
@@ -51,7 +51,7 @@ impl Channels {
     }
 }
 
-impl Lane for Channels {
+impl Lane for LaneChannels {
     fn offer(&mut self, piece: Piece) -> Option<Piece> {
         if let Piece::Lines(lines) = &piece
             && lines.has_buffer()
@@ -61,7 +61,7 @@ impl Lane for Channels {
         }
         match self.pieces.try_send(piece) {
             Err(TrySendError::Full(piece)) => Some(piece),
-            // Nobody understands any more; what is passed on does not depend on it.
+            // The parser is gone; copying goes on without it.
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
         }
     }

@@ -1,8 +1,7 @@
-//! Tells the sidecar the latest state: what changed in between is never sent, and a sidecar that is not there, hangs or
-//! refuses is tried again ever more slowly.
+//! Reports the latest state to the sidecar. States in between are skipped; failed requests are retried with back-off.
 //!
-//! There is one request at a time, and the next one waits for its answer. One that was given up may still be under way,
-//! to a sidecar that stands still for example; so each has its number, by which it is known when it comes late.
+//! There is one request at a time. A request that timed out may still be processed later, so each has a sequence number by
+//! which the sidecar ignores outdated ones.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +11,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::signals::Signals;
-use super::{LAST_WORD, PipeArgs};
+use super::signals::PipeSignals;
+use super::{LAST_REPORT, PipeArgs};
 use crate::cli::answer;
 use crate::cli::client::{Client, ReachArgs};
-use crate::cli::pipe::stream::{Counts, Reader, State};
+use crate::cli::pipe::stream::{RunCounts, RunState, StreamReader};
 use crate::cli::warn;
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -24,37 +23,37 @@ use crate::ingest::encode_state;
 use crate::model::update::Ordinal;
 use crate::model::{AgentStatus, Batch, Time};
 
-/// Two reports are at least so far apart, until the last one.
-const PACE: Duration = Duration::from_millis(200);
-/// An agent that does something and is in the same state as before is reported so often.
+/// Least time between two reports, except for the last one.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The report interval of an active agent without a change of state.
 const ACTIVITY: Duration = Duration::from_secs(5);
-/// One that does nothing is reported so often, since who goes silent is missed after [`TTL`].
+/// The report interval of an inactive agent, within [`TTL`].
 const HEARTBEAT: Duration = Duration::from_secs(20);
-/// How long the sidecar may go without hearing from us.
+/// The `ttl` of reports, after which the sidecar considers the agent stale.
 const TTL: Duration = Duration::from_secs(60);
-/// How long to wait after the first failure, and at most; it doubles in between.
+/// The first delay of a retry, and the longest; it doubles in between.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What is known, for whoever reports it: always the latest.
+/// The latest state of the run.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    state: State,
+pub(super) struct RunSnapshot {
+    state: RunState,
     agent_type: Option<&'static str>,
     active_at: Option<Time>,
     is_over: bool,
-    /// The code to end with at once, when a signal said so.
+    /// The exit code, once a signal has to end the program.
     exit: Option<u8>,
 }
 
-impl Seen {
-    /// What is known before the first byte.
-    pub(super) fn new(reader: &Reader) -> Self {
+impl RunSnapshot {
+    /// The state before the first byte.
+    pub(super) fn new(reader: &StreamReader) -> Self {
         Self { state: reader.state().clone(), agent_type: None, active_at: None, is_over: false, exit: None }
     }
 
-    /// Notes what `reader` knows now.
-    pub(super) fn note(&mut self, reader: &Reader, active_at: Option<Time>, is_over: bool) {
+    /// Updates this from `reader`.
+    pub(super) fn note(&mut self, reader: &StreamReader, active_at: Option<Time>, is_over: bool) {
         if self.state != *reader.state() {
             self.state.clone_from(reader.state());
         }
@@ -63,44 +62,44 @@ impl Seen {
         self.is_over |= is_over;
     }
 
-    /// How long after `told` was told this is to be told, unless more is seen until then.
-    fn due_after(&self, told: &Self) -> Duration {
-        if self.state != told.state || self.agent_type != told.agent_type || self.is_final() {
+    /// How long after the report of `reported` this must be reported.
+    fn due_after(&self, reported: &Self) -> Duration {
+        if self.state != reported.state || self.agent_type != reported.agent_type || self.is_final() {
             Duration::ZERO
-        } else if self.active_at != told.active_at {
+        } else if self.active_at != reported.active_at {
             ACTIVITY
         } else {
             HEARTBEAT
         }
     }
 
-    /// Whether no more will be known.
+    /// Whether the state is final.
     fn is_final(&self) -> bool {
         self.is_over || self.exit.is_some()
     }
 }
 
-/// Who is told, and of whom.
-pub(super) struct Reporter {
+/// Reports the state of one agent.
+pub(super) struct StateReporter {
     agent: String,
     project: String,
     agent_type: Option<String>,
     reach: ReachArgs,
     env: Environment,
     quiet: bool,
-    /// What the sidecar has heard of this run's counts.
-    told: Counts,
-    /// Whether it has heard of this run at all.
+    /// The counts that the sidecar has accepted.
+    reported: RunCounts,
+    /// Whether no report of this run was accepted yet.
     is_first: bool,
-    /// The run, and how many reports of it were sent.
+    /// The id of the run, and the number of reports sent.
     run: String,
     sent: u64,
-    /// Made anew after a failure, so that a token that was changed is read again.
+    /// Created again after a failure, to read a changed token file.
     client: Option<Client>,
 }
 
-impl Reporter {
-    /// One that tells as `args` and `env` say.
+impl StateReporter {
+    /// A reporter by the arguments and `env`.
     pub(super) fn new(args: &PipeArgs, env: &Environment) -> Self {
         Self {
             agent: args.agent.clone(),
@@ -109,7 +108,7 @@ impl Reporter {
             reach: args.reach.clone(),
             env: env.clone(),
             quiet: args.quiet,
-            told: if args.resumed { Counts::going_on() } else { Counts::default() },
+            reported: if args.resumed { RunCounts::resumed() } else { RunCounts::default() },
             is_first: true,
             run: format!("{:x}-{:x}", Clock::system().wall().as_millis(), std::process::id()),
             sent: 0,
@@ -117,72 +116,72 @@ impl Reporter {
         }
     }
 
-    /// Reports until what is seen is final and told, or a signal ends the process.
+    /// Reports until the final state is accepted, or a signal ends the process.
     pub(super) async fn run(
         self,
-        seen: watch::Sender<Seen>,
-        news: watch::Receiver<Seen>,
-        signals: Signals,
+        seen: watch::Sender<RunSnapshot>,
+        updates: watch::Receiver<RunSnapshot>,
+        signals: PipeSignals,
     ) -> anyhow::Result<ExitCode> {
         tokio::select! {
-            done = self.report(news) => done,
-            error = heed(signals, seen) => Err(error),
+            done = self.report(updates) => done,
+            error = end_on_signal(signals, seen) => Err(error),
         }
     }
 
-    async fn report(mut self, mut news: watch::Receiver<Seen>) -> anyhow::Result<ExitCode> {
+    async fn report(mut self, mut updates: watch::Receiver<RunSnapshot>) -> anyhow::Result<ExitCode> {
         let mut wait = FIRST_WAIT;
         let mut has_warned = self.quiet;
         loop {
-            let mut latest = news.borrow_and_update().clone();
+            let mut latest = updates.borrow_and_update().clone();
             if latest.exit.is_some() && !latest.state.ended && !latest.state.status.is_over() {
                 (latest.state.status, latest.state.reason) = (AgentStatus::Failed, Some("interrupted".to_owned()));
             }
             if self.is_first && (latest.state.ended || latest.state.status.is_over()) {
-                // A run that is over before anybody heard of it has begun all the same: only so does it count as one.
+                // A run that is over before its first report is reported as running first, so that it counts as a run.
                 (latest.state.status, latest.state.reason, latest.state.ended) = (AgentStatus::Running, None, false);
             }
-            let counts = latest.state.counts.after(&self.told);
+            let counts = latest.state.counts.after(&self.reported);
             let is_all = counts == latest.state.counts && !(self.is_first && latest.is_final());
-            let failure = self.tell(&latest, &counts).await.err();
+            let failure = self.send(&latest, &counts).await.err();
             let sent = Instant::now();
             if let Some(error) = &failure {
                 self.client = None;
                 if !has_warned {
                     has_warned = true;
-                    warn(&format!("lookout pipe: {} is not reported, and it is tried again: {error:#}", self.agent));
+                    warn(&format!("lookout pipe: report of {} failed, retrying: {error:#}", self.agent));
                 }
             } else {
-                self.told.note(&counts);
+                self.reported.note(&counts);
                 self.is_first = false;
             }
             if latest.is_final() && (is_all || failure.is_some()) {
                 return finish(&latest);
             }
             if failure.is_some() {
-                self.pause(&mut news, wait).await;
+                self.pause(&mut updates, wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             } else {
                 wait = FIRST_WAIT;
                 if is_all {
-                    self.pause(&mut news, PACE).await;
-                    until_due(&mut news, &latest, sent).await;
+                    self.pause(&mut updates, MIN_INTERVAL).await;
+                    until_due(&mut updates, &latest, sent).await;
                 }
             }
         }
     }
 
-    /// Waits, but not once what is seen is final.
-    async fn pause(&self, news: &mut watch::Receiver<Seen>, wait: Duration) {
+    /// Waits, but not longer than until the state is final.
+    async fn pause(&self, updates: &mut watch::Receiver<RunSnapshot>, wait: Duration) {
         tokio::select! {
             () = sleep(wait) => {}
-            // An error says that nobody sees anything any more, which the next look finds out.
-            _ = news.wait_for(Seen::is_final) => {}
+            // An error means that the parser is gone, which the next read of the state shows.
+            _ = updates.wait_for(RunSnapshot::is_final) => {}
         }
     }
 
-    /// Tells the sidecar `seen` with these counts.
-    async fn tell(&mut self, seen: &Seen, counts: &Counts) -> anyhow::Result<()> {
+    /// Sends `seen` with these counts.
+    async fn send(&mut self, seen: &RunSnapshot, counts: &RunCounts) -> anyhow::Result<()> {
         let client = match &mut self.client {
             Some(client) => client,
             none => none.insert(Client::reaching(&self.reach, &self.env)?),
@@ -197,74 +196,75 @@ impl Reporter {
             agents: vec![update],
             ..Batch::default()
         };
-        let said = client.post_text(&["api", "state"], encode_state(&batch)).await?;
-        let said = answer::parse(&said)?;
-        match answer::list(&said, "rejected").first() {
-            Some(rejected) if said.get("accepted").and_then(Value::as_u64) == Some(0) => {
-                bail!("the sidecar refused it: {}", crate::text::clean(answer::text(rejected, "error"), 300))
+        let answer = client.post_text(&["api", "state"], encode_state(&batch)).await?;
+        let answer = answer::parse(&answer)?;
+        match answer::list(&answer, "rejected").first() {
+            Some(rejected) if answer.get("accepted").and_then(Value::as_u64) == Some(0) => {
+                bail!("rejected by the sidecar: {}", crate::text::clean(answer::text(rejected, "error"), 300))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Waits for something worth telling after `told` was told at `sent`.
-async fn until_due(news: &mut watch::Receiver<Seen>, told: &Seen, sent: Instant) {
+/// Waits until something must be reported after the report of `reported` at `sent`.
+async fn until_due(updates: &mut watch::Receiver<RunSnapshot>, reported: &RunSnapshot, sent: Instant) {
     loop {
-        let due = sent + news.borrow_and_update().due_after(told);
+        let due = sent + updates.borrow_and_update().due_after(reported);
         if due <= Instant::now() {
             return;
         }
         tokio::select! {
             () = sleep_until(due) => return,
-            changed = news.changed() => if changed.is_err() { return },
+            changed = updates.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Ends the process when a signal said so, else this thread.
-fn finish(seen: &Seen) -> anyhow::Result<ExitCode> {
+/// Ends the process if a signal asked for it, else this thread.
+fn finish(seen: &RunSnapshot) -> anyhow::Result<ExitCode> {
     match seen.exit {
         Some(code) => std::process::exit(code.into()),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Ends the process when a signal says so, after a last word; or says why it can't.
-async fn heed(signals: Signals, seen: watch::Sender<Seen>) -> anyhow::Error {
+/// Ends the process after a last report once a signal asks for it. Returns only if signals can't be handled.
+async fn end_on_signal(signals: PipeSignals, seen: watch::Sender<RunSnapshot>) -> anyhow::Error {
     let code = match signals.exit_code().await {
         Ok(code) => code,
         Err(error) => return error,
     };
     seen.send_modify(|seen| seen.exit = Some(code));
-    sleep(LAST_WORD).await;
+    sleep(LAST_REPORT).await;
     std::process::exit(code.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::pipe::stream::Format;
+    use crate::cli::pipe::stream::StreamFormat;
     use crate::config::pipe::Pattern;
 
     #[test]
-    fn what_is_seen_is_due_sooner_the_more_it_says() {
-        let mut reader = Reader::new(Format::Text, vec![Pattern::parse("failed=^panic").expect("pattern")], None);
+    fn changes_are_reported_sooner_than_activity() {
+        let mut reader =
+            StreamReader::new(StreamFormat::Text, vec![Pattern::parse("failed=^panic").expect("pattern")], None);
         let at = |seconds: i64| Some(Time::from_millis(seconds * 1000));
-        let told = Seen::new(&reader);
-        let due = |seen: &Seen| seen.due_after(&told);
-        assert_eq!(due(&told), HEARTBEAT, "who is silent is heard of in time");
+        let reported = RunSnapshot::new(&reader);
+        let due = |seen: &RunSnapshot| seen.due_after(&reported);
+        assert_eq!(due(&reported), HEARTBEAT, "an inactive agent is reported within its ttl");
         assert!(HEARTBEAT * 2 < TTL);
-        let mut active = told.clone();
+        let mut active = reported.clone();
         active.note(&reader, at(1), false);
         assert_eq!(due(&active), ACTIVITY);
         reader.lines(Time::from_millis(0), b"panic\n");
-        let mut changed = told.clone();
+        let mut changed = reported.clone();
         changed.note(&reader, at(1), false);
         assert_eq!(due(&changed), Duration::ZERO);
-        let mut over = told.clone();
+        let mut over = reported.clone();
         over.is_over = true;
         assert_eq!(due(&over), Duration::ZERO);
-        assert_eq!(due(&Seen { exit: Some(130), ..told.clone() }), Duration::ZERO);
+        assert_eq!(due(&RunSnapshot { exit: Some(130), ..reported.clone() }), Duration::ZERO);
     }
 }

@@ -1,9 +1,9 @@
-//! Signals that go to the agent as well, whose last words are waited for: SIGINT ends this program only when it comes
-//! twice, SIGTERM after a while, SIGHUP never.
+//! Signals: the agent gets them too, and its last output must be passed through. So only a second SIGINT ends this program,
+//! SIGTERM ends it after a grace period, and SIGHUP never.
 //!
-//! That one came is noted by its handler itself, so that it is known before the end of the stream that it led to. Those
-//! that are ignored when this program starts, as those of whoever runs in the background or under `nohup`, stay
-//! ignored: the agent ignores them, too, and would die when nobody reads it any more.
+//! A signal is recorded by its handler, so that it is known before the end of the stream that it causes. Signals that are
+//! ignored at the start (in the background, under `nohup`) stay ignored: the agent ignores them as well, and would die of
+//! SIGPIPE if this program ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,52 +15,52 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-/// How long after SIGTERM the stream may go on; agents write their last words in that time.
+/// Time after SIGTERM in which the agent can finish its output.
 const GRACE: Duration = Duration::from_secs(5);
-/// So long after the end of a stream a signal is taken for its cause: who sends one to several programs may reach the
+/// A signal this long after the end of the stream still counts as its cause: a signal to the process group may reach the
 /// agent first.
-const LATE: Duration = Duration::from_millis(50);
-/// How often that is looked for.
-const LOOK: Duration = Duration::from_millis(5);
+const LATE_SIGNAL: Duration = Duration::from_millis(50);
+/// The interval of checks for such a signal.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Which signals are heeded, and whether one of them came.
+/// Which signals are handled, and whether one arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Signals {
-    came: Arc<AtomicBool>,
+pub(super) struct PipeSignals {
+    arrived: Arc<AtomicBool>,
     interrupt: bool,
     terminate: bool,
 }
 
-impl Signals {
-    /// Heeds signals from now on.
-    pub(super) fn heed() -> anyhow::Result<Self> {
+impl PipeSignals {
+    /// Installs the handlers.
+    pub(super) fn install_handlers() -> anyhow::Result<Self> {
         let ignored = ignored();
-        let is_heeded = |signal: i32| ignored & (1 << (signal - 1)) == 0;
-        let came = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| is_heeded(*signal)) {
-            signal_hook::flag::register(signal, Arc::clone(&came)).context("heed signals")?;
+        let is_handled = |signal: i32| ignored & (1 << (signal - 1)) == 0;
+        let arrived = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| is_handled(*signal)) {
+            signal_hook::flag::register(signal, Arc::clone(&arrived)).context("handle signals")?;
         }
-        Ok(Self { came, interrupt: is_heeded(SIGINT), terminate: is_heeded(SIGTERM) })
+        Ok(Self { arrived, interrupt: is_handled(SIGINT), terminate: is_handled(SIGTERM) })
     }
 
-    /// Whether one came, or comes so soon that it is why the stream is over.
+    /// Whether a signal arrived before the end of the stream or shortly after, and so caused it.
     pub(super) fn ended_the_stream(&self) -> bool {
         let mut waited = Duration::ZERO;
-        while !self.came.load(Ordering::SeqCst) {
-            if waited >= LATE {
+        while !self.arrived.load(Ordering::SeqCst) {
+            if waited >= LATE_SIGNAL {
                 return false;
             }
-            thread::sleep(LOOK);
-            waited += LOOK;
+            thread::sleep(CHECK_INTERVAL);
+            waited += CHECK_INTERVAL;
         }
         true
     }
 
-    /// The exit code of this program, once a signal is to end it before the stream does.
+    /// Waits until a signal must end this program and returns the exit code.
     pub(super) async fn exit_code(self) -> anyhow::Result<u8> {
-        let listen = |is_heeded: bool, kind| is_heeded.then(|| signal(kind)).transpose();
-        let mut interrupt = listen(self.interrupt, SignalKind::interrupt()).context("heed SIGINT")?;
-        let mut terminate = listen(self.terminate, SignalKind::terminate()).context("heed SIGTERM")?;
+        let listen = |is_handled: bool, kind| is_handled.then(|| signal(kind)).transpose();
+        let mut interrupt = listen(self.interrupt, SignalKind::interrupt()).context("handle SIGINT")?;
+        let mut terminate = listen(self.terminate, SignalKind::terminate()).context("handle SIGTERM")?;
         let (mut is_first, mut deadline) = (true, None);
         loop {
             tokio::select! {
@@ -74,7 +74,7 @@ impl Signals {
     }
 }
 
-/// The signals that are ignored, a bit each, the lowest for the first; none where that can't be read.
+/// The ignored signals as a bit mask, signal 1 in the lowest bit; 0 where it can't be read.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,8 +1,8 @@
-//! What an agent prints, understood line by line: the JSON of Claude Code, Codex and Gemini CLI, any text by patterns.
+//! Parses an agent's output: the JSON of Claude Code, Codex and Gemini CLI, and any text by patterns.
 //!
-//! Owns the cutting into lines ([`skim`], and `document` for JSON that has none), the formats and what they mean for an agent's state. Private: of what a line
-//! says only status words, names of tools and models, ids and numbers are kept; what a pattern captures is kept because
-//! its user asked for it. Refuses I/O and clocks, and to remember more than a bounded few of anything.
+//! Splits it into lines ([`skim`], and `document` for JSON without lines) and derives the agent's state. No prompts or
+//! answers are kept: only statuses, names of tools and models, ids, numbers, and what a user's pattern captures. No I/O, no
+//! clock, bounded memory.
 
 mod claude_code;
 mod codex;
@@ -15,16 +15,16 @@ pub mod skim;
 mod state;
 mod text;
 
-pub use state::{Counts, State};
+pub use state::{RunCounts, RunState};
 
 use claude_code::ClaudeCode;
 use codex::Codex;
-use failure::Failure;
+use failure::RequestFailure;
 use gemini_cli::GeminiCli;
-use line::Line;
-use text::Text;
+use line::StreamLine;
+use text::PatternReader;
 
-use state::Limit;
+use state::LimitState;
 
 use crate::config::pipe::Pattern;
 use crate::decode::lenient::Body;
@@ -32,61 +32,61 @@ use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 use crate::text as letters;
 
-/// The longest line that is looked at, in bytes; longer ones pass unread, but for JSON, whose long texts are left out.
+/// The longest line that is parsed, in bytes. Longer lines are skipped; of longer JSON, only long strings are.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// So much of the last line is kept, in bytes.
+/// Bytes of the last line that are kept.
 const LAST: usize = 1024;
 
-/// How a stream is written.
+/// The format of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// As its first line of a known kind says; text until then.
+pub enum StreamFormat {
+    /// Detected from the first line of a known format; text until then.
     #[default]
     Auto,
-    /// Claude Code's `--output-format stream-json` or `json`, which other tools print as well.
+    /// Claude Code's `--output-format stream-json` or `json`, also used by other tools.
     ClaudeCode,
     /// Codex's `exec --json`.
     Codex,
     /// Gemini CLI's `--output-format stream-json` or `json`.
     GeminiCli,
-    /// Lines for people, understood by patterns.
+    /// Text, parsed by patterns.
     Text,
 }
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// There is no more of it.
+pub enum StreamEnding {
+    /// The input ended.
     Over,
-    /// Somebody asked the agent, or us, to stop.
+    /// A signal stopped the agent, or this program.
     Interrupted,
-    /// Who reads the agent's output went away.
+    /// The reader of the output closed it.
     ReaderGone,
 }
 
-/// Understands one stream.
+/// Parses one stream.
 #[derive(Debug)]
-pub struct Reader {
-    format: Format,
+pub struct StreamReader {
+    format: StreamFormat,
     claude_code: ClaudeCode,
     codex: Codex,
     gemini_cli: GeminiCli,
-    text: Text,
-    state: State,
-    /// The last line of text, or its beginning: where a run ends for a limit, it says so there.
+    text: PatternReader,
+    state: RunState,
+    /// The beginning of the last line, which names a usage limit that ended the run.
     last: Vec<u8>,
-    /// Whether the task was given from outside, so that a session's id is not taken for it.
+    /// Whether the task was given, so that the session id is not used for it.
     has_task: bool,
     is_empty: bool,
 }
 
-impl Reader {
-    /// A reader of a stream that has not begun; `task` stands for whatever the stream says.
-    pub fn new(format: Format, patterns: Vec<Pattern>, task: Option<&str>) -> Self {
-        let mut state = State::default();
-        let text = Text::new(patterns);
-        if matches!(format, Format::Auto | Format::Text) {
+impl StreamReader {
+    /// A parser at the start of a stream; `task` overrides what the stream names.
+    pub fn new(format: StreamFormat, patterns: Vec<Pattern>, task: Option<&str>) -> Self {
+        let mut state = RunState::default();
+        let text = PatternReader::new(patterns);
+        if matches!(format, StreamFormat::Auto | StreamFormat::Text) {
             text.begin(&mut state);
         }
         state.task = task.map(str::to_owned);
@@ -103,56 +103,56 @@ impl Reader {
         }
     }
 
-    /// What is known of the agent.
-    pub const fn state(&self) -> &State {
+    /// The state of the agent.
+    pub const fn state(&self) -> &RunState {
         &self.state
     }
 
-    /// The kind of agent, once the stream has shown it.
+    /// The type of the agent, once the format is known.
     pub const fn agent_type(&self) -> Option<&'static str> {
         match self.format {
-            Format::ClaudeCode => Some(self.claude_code.agent_type()),
-            Format::Codex => Some("codex"),
-            Format::GeminiCli => Some("gemini-cli"),
-            Format::Auto | Format::Text => None,
+            StreamFormat::ClaudeCode => Some(self.claude_code.agent_type()),
+            StreamFormat::Codex => Some("codex"),
+            StreamFormat::GeminiCli => Some("gemini-cli"),
+            StreamFormat::Auto | StreamFormat::Text => None,
         }
     }
 
-    /// Whether the stream has shown how it is written, or that was said.
+    /// Whether the format is known.
     pub const fn knows_format(&self) -> bool {
-        !matches!(self.format, Format::Auto)
+        !matches!(self.format, StreamFormat::Auto)
     }
 
-    /// Which lines must be read even when the reading falls behind, so that no token, failure or retry is missed.
+    /// Which lines must be parsed even when parsing falls behind, so that no token, failure or retry is missed.
     pub fn keep(&self) -> skim::Keep {
         let by_text = self.text.needs_every_line();
         match self.format {
-            Format::Auto | Format::Text if by_text => skim::Keep::Everything,
-            Format::Text => skim::Keep::Nothing,
-            Format::ClaudeCode => skim::Keep::Unless(claude_code::is_minor),
-            Format::Codex => skim::Keep::Unless(codex::is_minor),
-            Format::GeminiCli => skim::Keep::Unless(gemini_cli::is_minor),
-            Format::Auto => skim::Keep::ObjectsUnless(is_minor),
+            StreamFormat::Auto | StreamFormat::Text if by_text => skim::Keep::Everything,
+            StreamFormat::Text => skim::Keep::Nothing,
+            StreamFormat::ClaudeCode => skim::Keep::Unless(claude_code::is_minor),
+            StreamFormat::Codex => skim::Keep::Unless(codex::is_minor),
+            StreamFormat::GeminiCli => skim::Keep::Unless(gemini_cli::is_minor),
+            StreamFormat::Auto => skim::Keep::ObjectsUnless(is_minor),
         }
     }
 
-    /// Whether JSON may be written otherwise than line by line.
+    /// Whether the stream may have JSON that spans lines.
     pub const fn reads_documents(&self) -> bool {
-        !matches!(self.format, Format::Text)
+        !matches!(self.format, StreamFormat::Text)
     }
 
-    /// Takes in whole lines; the last one may lack its end.
+    /// Parses whole lines; the last one may lack its newline.
     pub fn lines(&mut self, now: Time, lines: &[u8]) {
         let is_text = match self.format {
-            Format::Text => true,
-            Format::Auto => memchr::memchr(b'{', lines).is_none(),
-            Format::ClaudeCode | Format::Codex | Format::GeminiCli => false,
+            StreamFormat::Text => true,
+            StreamFormat::Auto => memchr::memchr(b'{', lines).is_none(),
+            StreamFormat::ClaudeCode | StreamFormat::Codex | StreamFormat::GeminiCli => false,
         };
-        if is_text && self.text.says_nothing(lines) {
+        if is_text && self.text.has_no_match(lines) {
             if !lines.trim_ascii().is_empty() {
                 self.is_empty = false;
                 self.note_last(lines);
-                Text::goes_on(&mut self.state);
+                PatternReader::has_output(&mut self.state);
             }
             return;
         }
@@ -167,38 +167,38 @@ impl Reader {
         }
     }
 
-    /// Takes in one line.
+    /// Parses one line.
     fn line(&mut self, now: Time, line: &[u8]) {
         let line = line.strip_prefix(document::BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
         if line.is_empty() {
             return;
         }
         self.is_empty = false;
-        if self.format == Format::Text || line.first() != Some(&b'{') {
+        if self.format == StreamFormat::Text || line.first() != Some(&b'{') {
             return self.text_line(line);
         }
-        // The many small pieces of an answer say nothing but that it goes on.
-        if self.format == Format::ClaudeCode && claude_code::is_piece(line) {
+        // The many deltas of an answer have nothing that is counted.
+        if self.format == StreamFormat::ClaudeCode && claude_code::is_piece(line) {
             return;
         }
         let body = Body::new(line);
-        let read = body.read(|text| Line::read(text).map(|said| (said, text)).ok_or(()));
+        let read = body.read(|text| StreamLine::read(text).map(|said| (said, text)).ok_or(()));
         let Ok((said, text)) = read else { return self.text_line(line) };
-        if self.format == Format::Auto {
+        if self.format == StreamFormat::Auto {
             self.format = if ClaudeCode::knows(&said) {
-                Format::ClaudeCode
+                StreamFormat::ClaudeCode
             } else if Codex::knows(&said) {
-                Format::Codex
+                StreamFormat::Codex
             } else if GeminiCli::knows(&said) {
-                Format::GeminiCli
+                StreamFormat::GeminiCli
             } else {
                 return self.text_line(line);
             };
         }
         let task = self.state.task.take();
         match self.format {
-            Format::ClaudeCode => self.claude_code.take(now, &said, text, &mut self.state),
-            Format::GeminiCli => self.gemini_cli.take(now, &said, text, &mut self.state),
+            StreamFormat::ClaudeCode => self.claude_code.take(now, &said, text, &mut self.state),
+            StreamFormat::GeminiCli => self.gemini_cli.take(now, &said, text, &mut self.state),
             _ => self.codex.take(now, &said, &mut self.state),
         }
         if self.has_task || self.state.task.is_none() {
@@ -207,7 +207,7 @@ impl Reader {
     }
 
     fn text_line(&mut self, line: &[u8]) {
-        if matches!(self.format, Format::Auto | Format::Text) {
+        if matches!(self.format, StreamFormat::Auto | StreamFormat::Text) {
             self.note_last(line);
             self.text.line(line, &mut self.state);
         }
@@ -221,34 +221,33 @@ impl Reader {
         self.last.extend_from_slice(line.get(..LAST).unwrap_or(line));
     }
 
-    /// Looks at a line that has begun and pauses before its end: a question is often the last thing that is written
-    /// before its answer.
+    /// Parses an unfinished line after a pause: a question to the user often has no newline.
     pub fn open_line(&mut self, line: &[u8]) {
-        if matches!(self.format, Format::Auto | Format::Text) {
+        if matches!(self.format, StreamFormat::Auto | StreamFormat::Text) {
             self.is_empty = false;
             self.text.open_line(line, &mut self.state);
         }
     }
 
-    /// Settles how it ended, at `now`: as the stream said, else badly where the format says how a run ends and this one
-    /// did not. Text that does not say it leaves it unknown, unless its last words are those of a limit.
-    pub fn finish(&mut self, now: Time, ending: Ending) {
+    /// Sets the final state at `now`. A JSON stream without a result has failed; the result of text is unknown, unless its
+    /// last line names a usage limit.
+    pub fn finish(&mut self, now: Time, ending: StreamEnding) {
         if self.state.ended || self.state.status.is_over() {
             return;
         }
-        let says_how = matches!(self.format, Format::ClaudeCode | Format::Codex | Format::GeminiCli);
+        let says_how = matches!(self.format, StreamFormat::ClaudeCode | StreamFormat::Codex | StreamFormat::GeminiCli);
         let last = String::from_utf8_lossy(&self.last).into_owned();
-        let failure = Failure::of(None, &last);
-        if ending == Ending::Over && !says_how && failure.is_limit() {
-            self.state.limit = Limit::Until("unknown", retry_at(&last, now));
+        let failure = RequestFailure::of(None, &last);
+        if ending == StreamEnding::Over && !says_how && failure.is_limit() {
+            self.state.limit = LimitState::Until("unknown", retry_at(&last, now));
             return self.state.is(AgentStatus::Failed, Some(failure.words()));
         }
         let reason = match ending {
-            Ending::Interrupted => "interrupted",
-            Ending::ReaderGone => "nobody reads its output any more",
-            Ending::Over if says_how => "ended without a result",
-            Ending::Over if self.is_empty => "ended without any output",
-            Ending::Over => {
+            StreamEnding::Interrupted => "interrupted",
+            StreamEnding::ReaderGone => "the reader of its output closed the pipe",
+            StreamEnding::Over if says_how => "ended without a result",
+            StreamEnding::Over if self.is_empty => "ended without any output",
+            StreamEnding::Over => {
                 return self.state.ends_somehow();
             }
         };
@@ -256,14 +255,14 @@ impl Reader {
     }
 }
 
-/// Whether a line that begins so is minor in any format.
+/// Whether a line with this beginning is minor in any format.
 fn is_minor(line: &[u8]) -> bool {
     claude_code::is_minor(line) || codex::is_minor(line) || gemini_cli::is_minor(line)
 }
 
-/// A name that a stream says, such as that of a tool: cleaned and short.
-fn name(said: &str) -> String {
-    letters::clean(said, 64).into_owned()
+/// A name in a stream, such as that of a tool: cleaned and cut.
+fn name(name: &str) -> String {
+    letters::clean(name, 64).into_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was told before against what would be told now.
+//! Comparison of the notifications before with those by the new rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use crate::model::{Level, Notice, Subject, Time};
 
-/// The same notice on one side or on both.
+/// A notice that is in one of the lists or in both.
 #[derive(Clone, Debug)]
-pub(super) enum Row {
-    /// Told by both.
+pub(super) enum ComparedNotice {
+    /// In both.
     Both {
-        /// By the new rules.
+        /// The one by the new rules.
         new: Arc<Notice>,
-        /// And before.
+        /// The one before.
         before: Arc<Notice>,
     },
-    /// Told by the new rules only.
+    /// Only by the new rules.
     New(Arc<Notice>),
-    /// Told only before.
+    /// Only before.
     Before(Arc<Notice>),
 }
 
-impl Row {
-    /// The notice; by the new rules, where they tell it.
+impl ComparedNotice {
+    /// The notice; the new one if it is in both.
     pub(super) const fn notice(&self) -> &Arc<Notice> {
         match self {
             Self::Both { new, .. } => new,
@@ -31,7 +31,7 @@ impl Row {
         }
     }
 
-    /// Who told it, in a word.
+    /// Where it is, in words.
     pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Both { .. } => "both",
@@ -45,17 +45,17 @@ impl Row {
     }
 }
 
-/// What makes two notices the same: to whom, of what, saying what at which level.
-type Key<'a> = (&'a str, &'a str, &'a Subject, u8, Level);
+/// Notices with the same receiver, rule, subject, kind and level are the same.
+type NoticeKey<'a> = (&'a str, &'a str, &'a Subject, u8, Level);
 
-fn key(notice: &Notice) -> Key<'_> {
+fn key(notice: &Notice) -> NoticeKey<'_> {
     (&notice.receiver, &notice.rule, &notice.subject, notice.kind as u8, notice.level)
 }
 
-/// All notices of both sides in the order of time. The same one on both sides is one row when it was told within
-/// `within` of the other.
-pub(super) fn compare(before: &[Arc<Notice>], new: &[Arc<Notice>], within: Duration) -> Vec<Row> {
-    let mut by_key: BTreeMap<Key<'_>, [Vec<&Arc<Notice>>; 2]> = BTreeMap::new();
+/// All notices of both lists in the order of time. The same notice in both is one entry if the two are at most `within`
+/// apart.
+pub(super) fn compare(before: &[Arc<Notice>], new: &[Arc<Notice>], within: Duration) -> Vec<ComparedNotice> {
+    let mut by_key: BTreeMap<NoticeKey<'_>, [Vec<&Arc<Notice>>; 2]> = BTreeMap::new();
     for notice in before {
         by_key.entry(key(notice)).or_default()[0].push(notice);
     }
@@ -69,17 +69,17 @@ pub(super) fn compare(before: &[Arc<Notice>], new: &[Arc<Notice>], within: Durat
         let (mut before, mut new) = (before.into_iter().peekable(), new.into_iter().peekable());
         loop {
             match (before.peek(), new.peek()) {
-                (Some(old), Some(young)) if old.at.since(young.at).max(young.at.since(old.at)) <= within => {
-                    rows.push(Row::Both { new: Arc::clone(young), before: Arc::clone(old) });
+                (Some(old), Some(recent)) if old.at.since(recent.at).max(recent.at.since(old.at)) <= within => {
+                    rows.push(ComparedNotice::Both { new: Arc::clone(recent), before: Arc::clone(old) });
                     before.next();
                     new.next();
                 }
-                (Some(old), young) if young.is_none_or(|young| old.at <= young.at) => {
-                    rows.push(Row::Before(Arc::clone(old)));
+                (Some(old), recent) if recent.is_none_or(|recent| old.at <= recent.at) => {
+                    rows.push(ComparedNotice::Before(Arc::clone(old)));
                     before.next();
                 }
-                (_, Some(young)) => {
-                    rows.push(Row::New(Arc::clone(young)));
+                (_, Some(recent)) => {
+                    rows.push(ComparedNotice::New(Arc::clone(recent)));
                     new.next();
                 }
                 _ => break,
@@ -90,16 +90,16 @@ pub(super) fn compare(before: &[Arc<Notice>], new: &[Arc<Notice>], within: Durat
     rows
 }
 
-/// By rule and receiver: told by both, only by the new, only before.
-pub(super) fn counts(rows: &[Row]) -> BTreeMap<(Arc<str>, Arc<str>), [u64; 3]> {
+/// Counts by rule and receiver: in both, only by the new rules, only before.
+pub(super) fn counts(rows: &[ComparedNotice]) -> BTreeMap<(Arc<str>, Arc<str>), [u64; 3]> {
     let mut counts: BTreeMap<(Arc<str>, Arc<str>), [u64; 3]> = BTreeMap::new();
     for row in rows {
         let notice = row.notice();
         let [both, new, before] = counts.entry((Arc::clone(&notice.rule), Arc::clone(&notice.receiver))).or_default();
         match row {
-            Row::Both { .. } => *both += 1,
-            Row::New(_) => *new += 1,
-            Row::Before(_) => *before += 1,
+            ComparedNotice::Both { .. } => *both += 1,
+            ComparedNotice::New(_) => *new += 1,
+            ComparedNotice::Before(_) => *before += 1,
         }
     }
     counts

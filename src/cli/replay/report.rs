@@ -1,18 +1,18 @@
-//! The outcome of a replay, for people and for programs.
+//! The comparison as text and as JSON.
 
 use serde_json::{Value, json};
 
-use super::Played;
-use super::compare::{Row, counts};
+use super::ReplaySummary;
+use super::compare::{ComparedNotice, counts};
 use crate::cli::answer::count;
 use crate::cli::table::{Cell, Table, TableColumn};
 use crate::cli::terminal::{Colour, Look};
 use crate::model::{Notice, duration};
 
-/// Most rows of the table; the counts are of all.
+/// Most rows of the table; counts include all.
 const MAX_ROWS: usize = 10_000;
 
-/// The project and who in it, as `shop/worker-1`.
+/// `shop/worker-1`: the project and the agent, component or source.
 fn subject(notice: &Notice) -> String {
     match notice.subject.project() {
         Some(project) if notice.subject.label() != "project" => format!("{project}/{}", notice.subject.name()),
@@ -25,20 +25,21 @@ fn kind(notice: &Notice) -> String {
 }
 
 /// Tables: the differences (with `all`, everything), then counts by rule and receiver.
-pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> String {
+pub(super) fn text(played: &ReplaySummary, rows: &[ComparedNotice], all: bool, look: Look) -> String {
     let mut out = format!(
-        "{} of state, from {} to {}: {}, {} of the program\n",
+        "{} recorded, from {} to {}: {}, {} of the sidecar\n",
         duration::display(played.until.since(played.from)),
         played.from,
         played.until,
-        count(usize::try_from(played.arrivals).unwrap_or(usize::MAX), "arrival"),
+        count(usize::try_from(played.arrivals).unwrap_or(usize::MAX), "input"),
         count(usize::try_from(played.starts).unwrap_or(usize::MAX), "start"),
     );
-    let shown: Vec<&Row> = rows.iter().filter(|row| all || !matches!(row, Row::Both { .. })).collect();
+    let shown: Vec<&ComparedNotice> =
+        rows.iter().filter(|row| all || !matches!(row, ComparedNotice::Both { .. })).collect();
     if !shown.is_empty() {
         let mut table = Table::new([
             TableColumn::word("WHEN"),
-            TableColumn::word("TOLD"),
+            TableColumn::word("NOTIFIED"),
             TableColumn::text("RECEIVER"),
             TableColumn::word("KIND"),
             TableColumn::word("LEVEL"),
@@ -49,9 +50,9 @@ pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> Stri
         for row in shown.iter().take(MAX_ROWS) {
             let notice = row.notice();
             let colour = match row {
-                Row::Both { .. } => Colour::Dim,
-                Row::New(_) => Colour::Good,
-                Row::Before(_) => Colour::Bad,
+                ComparedNotice::Both { .. } => Colour::Dim,
+                ComparedNotice::New(_) => Colour::Good,
+                ComparedNotice::Before(_) => Colour::Bad,
             };
             table.push([
                 notice.at.to_string().into(),
@@ -66,12 +67,12 @@ pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> Stri
         }
         out.push_str(&format!("\n{}", table.render(look)));
         if shown.len() > MAX_ROWS {
-            out.push_str(&format!("… and {} more; --json has all\n", count(shown.len() - MAX_ROWS, "row")));
+            out.push_str(&format!("… and {} more; --json prints all\n", count(shown.len() - MAX_ROWS, "row")));
         }
     }
     let counts = counts(rows);
     if counts.is_empty() {
-        out.push_str("\nnobody was told anything, and nobody would be\n");
+        out.push_str("\nno notifications, neither before nor with the new rules\n");
         return out;
     }
     let mut table = Table::new([
@@ -81,30 +82,31 @@ pub(super) fn text(played: &Played, rows: &[Row], all: bool, look: Look) -> Stri
         TableColumn::number("ONLY NEW"),
         TableColumn::number("ONLY BEFORE"),
     ]);
-    for ((rule, receiver), told) in &counts {
-        let [both, new, before] = told.map(|count| count.to_string());
+    for ((rule, receiver), of_pair) in &counts {
+        let [both, new, before] = of_pair.map(|count| count.to_string());
         table.push([(&**rule).into(), (&**receiver).into(), both.into(), new.into(), before.into()]);
     }
-    let total = counts.values().fold([0; 3], |sum, told| [sum[0] + told[0], sum[1] + told[1], sum[2] + told[2]]);
+    let total =
+        counts.values().fold([0; 3], |sum, of_pair| [sum[0] + of_pair[0], sum[1] + of_pair[1], sum[2] + of_pair[2]]);
     let [both, new, before] = total;
     out.push_str(&format!(
-        "\n{}\ntold by both {both}, only by the new rules {new}, only before {before}\n",
+        "\n{}\n{both} notifications in both, {new} only with the new rules, {before} only before\n",
         table.render(look)
     ));
     out
 }
 
-/// Everything, for programs.
-pub(super) fn json(played: &Played, rows: &[Row]) -> Value {
+/// All notices and counts as JSON.
+pub(super) fn json(played: &ReplaySummary, rows: &[ComparedNotice]) -> Value {
     let notices = rows.iter().map(|row| {
         let notice = row.notice();
         let named = |label: &str| (notice.subject.label() == label).then(|| notice.subject.name().to_string());
         let at_before = match row {
-            Row::Both { before, .. } | Row::Before(before) => Some(before.at.to_string()),
-            Row::New(_) => None,
+            ComparedNotice::Both { before, .. } | ComparedNotice::Before(before) => Some(before.at.to_string()),
+            ComparedNotice::New(_) => None,
         };
         json!({
-            "told": match row { Row::Both { .. } => "both", Row::New(_) => "new", Row::Before(_) => "before" },
+            "notified": match row { ComparedNotice::Both { .. } => "both", ComparedNotice::New(_) => "new", ComparedNotice::Before(_) => "before" },
             "receiver": &*notice.receiver,
             "rule": &*notice.rule,
             "kind": notice.kind,
@@ -115,7 +117,7 @@ pub(super) fn json(played: &Played, rows: &[Row]) -> Value {
             "source": named("source"),
             "value": notice.value,
             "message": &*notice.message,
-            "at": if matches!(row, Row::Before(_)) { None } else { Some(notice.at.to_string()) },
+            "at": if matches!(row, ComparedNotice::Before(_)) { None } else { Some(notice.at.to_string()) },
             "at_before": at_before,
         })
     });

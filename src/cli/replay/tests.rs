@@ -1,6 +1,6 @@
-//! Recordings in, comparisons out.
+//! Replays of recordings, and the comparison's text and JSON.
 
-use super::compare::{Row, compare};
+use super::compare::{ComparedNotice, compare};
 use super::*;
 use crate::model::{Fingerprint, Level, Subject};
 
@@ -8,7 +8,7 @@ fn at(seconds: i64) -> Time {
     Time::from_millis(1_767_225_600_000 + seconds * 1000)
 }
 
-/// A recording of an agent that does nothing for a quarter of an hour and then works, with a restart in between.
+/// A recording of an agent that is idle for 15 minutes and then works, with a restart in between.
 fn recording() -> String {
     let mut lines = vec![format!(r#"{{"at":{},"start":"0.1.0"}}"#, at(0).as_millis())];
     for minute in 0..=16 {
@@ -31,7 +31,7 @@ fn recording() -> String {
 
 const NEW_RULES: &str = "rules:\n  - {name: AgentIdle, for_each: agent, signal: idle_seconds, when: at_least, levels: {warning: 4m, critical: 15m}}\n";
 
-fn replayed(rules: &str) -> (Played, Vec<Row>) {
+fn replayed(rules: &str) -> (ReplaySummary, Vec<ComparedNotice>) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("lookout.record");
     std::fs::write(&path, recording()).expect("a recording");
@@ -41,15 +41,15 @@ fn replayed(rules: &str) -> (Played, Vec<Row>) {
     let receivers = receivers(&config).expect("a receiver");
     let new = Config { rules: vec![file], ..Config::default() }.rule_set().expect("good rules");
     let old = config.rule_set().expect("built-in rules");
-    let mut sides = [Side::new(&config, new, &receivers), Side::new(&config, old, &receivers)];
-    let played = play(&path, &mut sides).expect("a recording");
-    let [new, before] = sides.map(|side| side.simulation.expect("a start").into_notices());
+    let mut replays = [RuleReplay::new(&config, new, &receivers), RuleReplay::new(&config, old, &receivers)];
+    let played = play(&path, &mut replays).expect("a recording");
+    let [new, before] = replays.map(|replay| replay.simulation.expect("a start").into_notices());
     let rows = compare(&before, &new, Duration::from_secs(30));
     (played, rows)
 }
 
 #[test]
-fn other_thresholds_show_what_they_would_have_told() {
+fn other_thresholds_show_the_notifications_that_differ() {
     let (played, rows) = replayed(NEW_RULES);
     insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @"
     16m41s of state, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 arrivals, 2 starts of the program
@@ -67,35 +67,35 @@ fn other_thresholds_show_what_they_would_have_told() {
     told by both 2, only by the new rules 1, only before 2
     ");
     let json = report::json(&played, &rows);
-    assert_eq!((json["notices"][0]["told"].as_str(), json["notices"][1]["at"].as_str()), (Some("new"), None));
+    assert_eq!((json["notices"][0]["notified"].as_str(), json["notices"][1]["at"].as_str()), (Some("new"), None));
     assert_eq!(
         json["counts"][0],
-        serde_json::json!({"rule": "AgentIdle", "receiver": "anybody", "both": 2, "new": 1, "before": 2})
+        serde_json::json!({"rule": "AgentIdle", "receiver": "any", "both": 2, "new": 1, "before": 2})
     );
     let remarks = remarks(&played, &receivers(&Config::default()).expect("one"), &[]);
     assert_eq!(
         remarks,
         [
-            "2 arrivals are not in the recording, for want of room when it was made",
-            "1 lines could not be read and were passed over",
-            "polls of gone were not played; name it under `sources` in the file of --config",
+            "2 inputs are missing in the recording, whose buffer was full",
+            "1 lines could not be parsed and were skipped",
+            "polls of gone were skipped, since it is not configured; add it to `sources` in the file of --config",
         ]
     );
 }
 
 #[test]
-fn the_same_rules_tell_the_same() {
+fn the_same_rules_give_the_same_notifications() {
     let (played, rows) = replayed("rules: []");
-    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, Row::Both { .. })), "{rows:?}");
+    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, ComparedNotice::Both { .. })), "{rows:?}");
     let text = report::text(&played, &rows, false, Look { width: None, colours: false });
     assert!(
-        !text.contains("WHEN") && text.ends_with("told by both 4, only by the new rules 0, only before 0\n"),
+        !text.contains("WHEN") && text.ends_with("4 notifications in both, 0 only with the new rules, 0 only before\n"),
         "{text}"
     );
     let (played, rows) = replayed("rules: [{name: AgentIdle, enabled: false}]");
-    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, Row::Before(_))), "{rows:?}");
+    assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, ComparedNotice::Before(_))), "{rows:?}");
     let none = report::text(&played, &[], false, Look { width: None, colours: false });
-    assert!(none.ends_with("nobody was told anything, and nobody would be\n"), "{none}");
+    assert!(none.ends_with("no notifications, neither before nor with the new rules\n"), "{none}");
 }
 
 fn notice(name: &str, level: Level, seconds: i64) -> Arc<Notice> {
@@ -111,7 +111,7 @@ fn notice(name: &str, level: Level, seconds: i64) -> Arc<Notice> {
 }
 
 #[test]
-fn the_same_is_the_same_within_its_time_only() {
+fn the_same_notice_matches_only_within_the_allowed_time() {
     let before = [notice("a", Level::Error, 0), notice("a", Level::Error, 1_000), notice("b", Level::Error, 5)];
     let new = [notice("a", Level::Error, 60), notice("a", Level::Warning, 1_000), notice("b", Level::Error, 400)];
     let rows = compare(&before, &new, Duration::from_secs(60));
@@ -132,11 +132,11 @@ fn the_same_is_the_same_within_its_time_only() {
 }
 
 #[test]
-fn what_holds_nothing_is_no_recording() {
+fn a_file_without_input_is_not_a_recording() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("empty");
     std::fs::write(&path, "not a recording\n").expect("a file");
     let error = play(&path, &mut []).expect_err("nothing").to_string();
-    assert!(error.ends_with("holds nothing that can be replayed; record with `lookout run --record FILE`"), "{error}");
+    assert!(error.ends_with("has no recorded input; record with `lookout run --record FILE`"), "{error}");
     assert!(play(&dir.path().join("none"), &mut []).is_err());
 }

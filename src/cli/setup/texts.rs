@@ -1,8 +1,7 @@
-//! What to paste, tool by tool: names of settings as the tools document them.
+//! The settings of each tool, named as in the tool's documentation.
 
-/// The events of Claude Code that say what it does, of those that it runs HTTP hooks for.
-/// `WorktreeCreate` would replace what it tells of, and `MessageDisplay` posts what agents write; the others say no more
-/// than that an agent lives.
+/// The hook events of Claude Code that lookout uses. Left out are `WorktreeCreate`, whose hooks replace the default
+/// action, `MessageDisplay`, which posts the agent's text, and events that show no more than that the agent is alive.
 const EVENTS: [&str; 17] = [
     "UserPromptSubmit",
     "PreToolUse",
@@ -23,36 +22,36 @@ const EVENTS: [&str; 17] = [
     "SessionEnd",
 ];
 
-/// Where telemetry goes, and whose it is.
-pub(super) struct Target<'a> {
-    /// The main listener, where hooks and callbacks are posted.
+/// Where a tool reports to, and as which agent.
+pub(super) struct SetupTarget<'a> {
+    /// The main listener, for hooks and callbacks.
     pub(super) main: &'a str,
-    /// Where OTLP over HTTP is received.
+    /// The listener for OTLP over HTTP.
     pub(super) http: &'a str,
     pub(super) agent: &'a str,
     pub(super) project: Option<&'a str>,
     pub(super) needs_token: bool,
 }
 
-/// The note beside each place of a token.
-const TOKEN: &str = "# TOKEN stands for a token of the role ingest.\n";
+/// The comment at each place of a token.
+const TOKEN: &str = "# Replace TOKEN by a token with the role ingest.\n";
 
-impl Target<'_> {
+impl SetupTarget<'_> {
     pub(super) fn claude_code(&self) -> String {
         format!(
             "\
-# In the shell that starts the agent, or beneath \"env\" in its settings.json:
+# In the shell that starts the agent, or under \"env\" in its settings.json:
 export CLAUDE_CODE_ENABLE_TELEMETRY=1
 export OTEL_METRICS_EXPORTER=otlp
 export OTEL_LOGS_EXPORTER=otlp
 {}export OTEL_METRIC_EXPORT_INTERVAL=10000
-{}# Spans as well: they alone show requests that were refused and then succeeded.
+{}# Spans, for the count of retried requests:
 export CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1
 export OTEL_TRACES_EXPORTER=otlp
-# Whose the hooks are; each agent says its own.
+# Name and project for the hooks:
 export AGENT_NAME={}
 {}
-{}# In ~/.claude/settings.json, once for all agents, beside what is there: telemetry never says that one waits.
+{}# In ~/.claude/settings.json, once for all agents, merged with what is there. Hooks report tasks and waiting for a person:
 {{\"hooks\": {{
 {}
 }}}}
@@ -84,7 +83,7 @@ export AGENT_NAME={}
         let note = if self.needs_token { TOKEN } else { "" };
         format!(
             "\
-# In the shell that starts it; a run of `codex exec` that fails drops what it has not sent, so no log is to wait:
+# In the shell that starts Codex. A batch size of 1 sends each log at once: a failing `codex exec` loses unsent ones.
 {}export OTEL_BLRP_MAX_EXPORT_BATCH_SIZE=1
 
 # In ~/.codex/config.toml:
@@ -93,9 +92,9 @@ environment = \"{}\"
 log_user_prompt = false
 exporter = {}
 metrics_exporter = {}
-# A run that fails loses its metrics all the same; its logs have the same tokens, which count once.
+# A failing run loses its metrics in any case; tokens are then taken from its logs. Nothing is counted twice.
 
-# In lookout.yaml, where Codex is not started by that shell and so does not say which agent it is:
+# In lookout.yaml, if Codex is started without that shell's variables and so does not name its agent:
 {}",
             self.attributes(),
             self.agent,
@@ -138,7 +137,7 @@ litellm_settings:
 
 # In the shell that starts the proxy:
 {}{}
-# Or, where OpenTelemetry is not installed beside the proxy, or LITELLM_OTEL_V2 is set, in its config.yaml:
+# Alternatively, if the proxy has no OpenTelemetry packages, or LITELLM_OTEL_V2 is set, in its config.yaml:
 litellm_settings:
   callbacks: [lookout]
 callback_settings:
@@ -150,7 +149,7 @@ callback_settings:
     max_retries: 5
     retry_delay: 1
 
-# Each caller says who it is in its request: \"metadata\": {{\"agent_id\": \"{}\"}}
+# Each caller names its agent in the request: \"metadata\": {{\"agent_id\": \"{}\"}}
 ",
             self.exporter(),
             self.project
@@ -182,7 +181,7 @@ export OTEL_TRACES_EXPORTER=otlp
 # In the shell that starts `copilot`, or VS Code:
 export COPILOT_OTEL_ENABLED=true
 {}{}
-# Where nothing arrives, a policy may forbid addresses without TLS; then serve lookout over https.
+# If nothing arrives, a policy may forbid http:// endpoints; configure `tls` in lookout.yaml then.
 ",
             self.exporter(),
             self.attributes()
@@ -194,7 +193,7 @@ export COPILOT_OTEL_ENABLED=true
             "\
 # In the shell that starts Langflow:
 {}{}
-# In lookout.yaml: each flow as an agent of its own, by the id that its address in the browser ends with.
+# In lookout.yaml, one entry per flow, with the id at the end of the flow's URL:
 {}",
             self.exporter(),
             self.project
@@ -207,7 +206,7 @@ export COPILOT_OTEL_ENABLED=true
     pub(super) fn flowise(&self) -> String {
         format!(
             "\
-# In the shell that starts Flowise, or in its .env; it sends metrics alone:
+# In the shell that starts Flowise, or in its .env; Flowise sends metrics only:
 export ENABLE_METRICS=true
 export METRICS_PROVIDER=open_telemetry
 export METRICS_SERVICE_NAME={}
@@ -224,13 +223,13 @@ export METRICS_OPEN_TELEMETRY_METRIC_ENDPOINT={}/v1/metrics
     pub(super) fn crewx(&self) -> String {
         format!(
             "\
-# In the shell that starts crewx; the tools that its agents are made of inherit it and report as one agent:
+# In the shell that starts crewx; the tools that it runs inherit the variables and report as one agent:
 export CLAUDE_CODE_ENABLE_TELEMETRY=1
 export OTEL_METRICS_EXPORTER=otlp
 export OTEL_LOGS_EXPORTER=otlp
 export COPILOT_OTEL_ENABLED=true
 {}{}{}
-# Codex reads its own file: see `lookout setup codex`.
+# Codex uses its own configuration file: see `lookout setup codex`.
 ",
             self.exporter(),
             self.gemini_variables(),
@@ -253,7 +252,7 @@ export OTEL_TRACES_EXPORTER=otlp
         )
     }
 
-    /// The variables of every SDK that say where to.
+    /// The SDK variables for protocol, endpoint and headers.
     fn exporter(&self) -> String {
         format!(
             "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\nexport OTEL_EXPORTER_OTLP_ENDPOINT={}\n{}",
@@ -262,22 +261,22 @@ export OTEL_TRACES_EXPORTER=otlp
         )
     }
 
-    /// The variable with the token, where one is needed.
+    /// The variable with the token, if one is needed.
     fn headers(&self) -> &'static str {
         if self.needs_token {
-            "# TOKEN stands for a token of the role ingest.\nexport OTEL_EXPORTER_OTLP_HEADERS=\"authorization=Bearer%20TOKEN\"\n"
+            "# Replace TOKEN by a token with the role ingest.\nexport OTEL_EXPORTER_OTLP_HEADERS=\"authorization=Bearer%20TOKEN\"\n"
         } else {
             ""
         }
     }
 
-    /// The variable that says whose telemetry it is.
+    /// The variable that names agent and project.
     fn attributes(&self) -> String {
         let project = self.project.map(|project| format!(",project={project}")).unwrap_or_default();
         format!("export OTEL_RESOURCE_ATTRIBUTES=agent.name={}{project}\n", self.agent)
     }
 
-    /// A rule of ours that says whose telemetry with these attributes is.
+    /// An entry of `otlp.agents` that names the agent of telemetry with these attributes.
     fn rule(&self, attributes: &str) -> String {
         let project = self.project.map(|project| format!(", project: \"{project}\"")).unwrap_or_default();
         format!("otlp:\n  agents:\n    - {{match: {attributes}, agent: \"{}\"{project}}}\n", self.agent)

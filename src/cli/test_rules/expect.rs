@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::file::{AlertsAt, ExpectedAlert, ExpectedNotification, RuleTest};
-use super::play::Played;
+use super::play::TestRun;
 use crate::engine::AlertView;
 use crate::model::{Notice, Time, duration};
 use crate::notify::Sent;
@@ -18,13 +18,13 @@ const MAX_COMPARED: usize = 4_000_000;
 const MAX_LINES: usize = 200;
 
 /// The failures of `test`, each a text of several lines. `folder` is that of the test's file.
-pub(super) fn failures(test: &RuleTest, played: &Played, start: Time, folder: &Path) -> Vec<String> {
+pub(super) fn failures(test: &RuleTest, run: &TestRun, start: Time, folder: &Path) -> Vec<String> {
     let mut failures = Vec::new();
-    for (check, seen) in test.alert_rule_test.iter().zip(&played.alerts) {
+    for (check, seen) in test.alert_rule_test.iter().zip(&run.alerts) {
         failures.extend(alerts(check, seen));
     }
     if let Some(expected) = &test.notifications {
-        failures.extend(notifications(expected, played, start, folder));
+        failures.extend(notifications(expected, run, start, folder));
     }
     failures
 }
@@ -162,9 +162,9 @@ fn shown(alert: &AlertView) -> String {
 /// The expected and the actual notifications of one receiver.
 type ExpectedAndActual<'a> = (Vec<&'a ExpectedNotification>, Vec<&'a Arc<Notice>>);
 
-fn notifications(expected: &[ExpectedNotification], played: &Played, start: Time, folder: &Path) -> Vec<String> {
+fn notifications(expected: &[ExpectedNotification], run: &TestRun, start: Time, folder: &Path) -> Vec<String> {
     let mut by_receiver: BTreeMap<Arc<str>, ExpectedAndActual<'_>> = BTreeMap::new();
-    for notice in &played.notices {
+    for notice in &run.notices {
         by_receiver.entry(Arc::clone(&notice.receiver)).or_default().1.push(notice);
     }
     for one in expected {
@@ -189,7 +189,7 @@ fn notifications(expected: &[ExpectedNotification], played: &Played, start: Time
         }
         for step in &steps {
             if let DiffStep::Both(ExpectedNotification { sent: Some(wanted), .. }, notice) = step {
-                failures.extend(message(wanted, notice, &played.sent, start, folder));
+                failures.extend(message(wanted, notice, &run.sent, start, folder));
             }
         }
     }
@@ -352,7 +352,7 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// The lines from the first to the last that differ.
+/// The lines that differ, without the common ones before and after.
 fn line_diff(wanted: &str, got: &str) -> Vec<String> {
     let (wanted, got): (Vec<&str>, Vec<&str>) = (wanted.lines().collect(), got.lines().collect());
     let head = wanted.iter().zip(&got).take_while(|(one, other)| one == other).count();
@@ -362,5 +362,5 @@ fn line_diff(wanted: &str, got: &str) -> Vec<String> {
         let middle = lines.get(head..lines.len() - tail).unwrap_or_default();
         middle.iter().map(|line| format!("  {mark}{}", crate::text::clean(line, 2_000))).collect()
     };
-    [vec![format!("  from line {} on:", head + 1)], shown("- ", &wanted), shown("+ ", &got)].concat()
+    [vec![format!("  from line {}:", head + 1)], shown("- ", &wanted), shown("+ ", &got)].concat()
 }

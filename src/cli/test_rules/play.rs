@@ -71,7 +71,7 @@ pub(super) fn play(
                 .advance(start.plus(at))
                 .map_err(|error| Problem::new(format!("at {}", duration::exact(at)), error.to_string()))
         };
-        while let Some(input::Scheduled { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
+        while let Some(input::ScheduledEvent { key, what, .. }) = arrivals.next_if(|next| next.at == at) {
             match what {
                 TimedEvent::Restart(down) => {
                     // It ran until `down` ago, and starts again now.

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_notation_is_promtools() {
+    fn series_are_written_as_for_promtool() {
         check("1 2 3.5", "1 2 3.5");
         check("0+60x3", "0 60 120 180");
         check("10-2x4", "10 8 6 4 2");
@@ -119,7 +119,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn a_series_is_what_its_notation_says(first in -50..50_i64, step in -9..9_i64, times in 0..40_i64, gap in 0..5_usize) {
+        fn a_series_has_the_values_of_its_notation(first in -50..50_i64, step in -9..9_i64, times in 0..40_i64, gap in 0..5_usize) {
             let values = expand(&format!("{first}{step:+}x{times} _x{gap} 7")).expect("a series");
             let expected = (0..=times).map(|place| Some(Value::from(first + step * place)));
             let expected = expected.chain(std::iter::repeat_n(None, gap)).chain([Some(Value::from(7))]);
@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_breaks_it(text in "[0-9a-zx_+. -]{0,24}|.{0,12}") {
+        fn any_text_is_expanded_or_rejected(text in "[0-9a-zx_+. -]{0,24}|.{0,12}") {
             if let Ok(values) = expand(&text) {
                 proptest::prop_assert!((1..=MAX_STEPS).contains(&values.len()));
                 proptest::prop_assert!(values.iter().flatten().all(|value| !value.is_null()), "{}", text);
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn words_go_where_numbers_go() {
+    fn words_can_stand_in_place_of_numbers() {
         check("runningx2 waiting_review failed", r#""running" "running" "running" "waiting_review" "failed""#);
         check("true false", "true false");
         check("max", r#""max""#);
     }
 
     #[test]
-    fn what_is_no_series_is_refused() {
+    fn invalid_series_are_rejected() {
         check("", "is empty; write values such as 0+60x10");
-        check("1x100000", "`1x100000` has too many values; 100000 are the most");
-        check("1x99998 _x2", "more than 100000 values; make the interval longer");
-        check("1..2", "`1..2` can't be read; write 5, 0+60x10, 1x3, _x2, or a word such as running");
-        check("+", "`+` can't be read; write 5, 0+60x10, 1x3, _x2, or a word such as running");
-        check("99x99999999999999999999", "`99x99999999999999999999` has too many values; 100000 are the most");
+        check("1x100000", "`1x100000` has too many values; at most 100000 are allowed");
+        check("1x99998 _x2", "more than 100000 values; lengthen `interval`");
+        check("1..2", "`1..2` is not a value; write 5, 0+60x10, 1x3, _x2, or a word such as running");
+        check("+", "`+` is not a value; write 5, 0+60x10, 1x3, _x2, or a word such as running");
+        check("99x99999999999999999999", "`99x99999999999999999999` has too many values; at most 100000 are allowed");
     }
 }

@@ -1,4 +1,4 @@
-//! Files of tests in, reports out, word for word.
+//! Test files and the exact reports on them.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn in_folder<T>(files: &[(&str, &str)], then: impl FnOnce(&Path) -> T) -> T {
     then(dir.path())
 }
 
-/// What is not as expected in the one test of `text`, beside `files`.
+/// The failures of the only test in `text`, with `files` in its folder.
 fn failures(text: &str, files: &[(&str, &str)]) -> String {
     let files = [&[("a.test.yaml", text)], files].concat();
     in_folder(&files, |folder| {
@@ -23,7 +23,7 @@ fn failures(text: &str, files: &[(&str, &str)]) -> String {
 }
 
 #[track_caller]
-fn refused(text: &str, expected: &str) {
+fn rejected(text: &str, expected: &str) {
     in_folder(&[("a.test.yaml", text)], |folder| {
         let mut error = load(&folder.join("a.test.yaml")).expect_err(text);
         error.problems.iter_mut().for_each(|problem| problem.place = None);
@@ -31,7 +31,7 @@ fn refused(text: &str, expected: &str) {
     });
 }
 
-/// A test of an agent that is idle from the start on.
+/// A test of an agent that is idle from the start.
 fn idle(rest: &str) -> String {
     let rest = rest.replace('\n', "\n    ");
     format!(
@@ -40,7 +40,7 @@ fn idle(rest: &str) -> String {
 }
 
 #[test]
-fn a_difference_shows_what_was_expected_and_what_came() {
+fn a_failure_shows_expected_and_actual_values() {
     let text = idle(
         "alert_rule_test:\n  - {at: 10m, rule: AgentIdle, alerts: [{level: warning, agent_name: worker}, {agent_name: other}]}\nnotifications:\n  - {at: 5m, kind: firing, level: warning}\n  - {at: 6m, kind: repeat}\n",
     );
@@ -57,33 +57,33 @@ fn a_difference_shows_what_was_expected_and_what_came() {
 }
 
 #[test]
-fn nothing_else_may_be_told_and_order_matters() {
-    let told = |list: &str| failures(&idle(&format!("notifications: {list}\n")), &[]);
-    assert_eq!(told("[{kind: firing}, {kind: escalated}]"), "");
-    assert_eq!(told("[{between: [4m, 5m]}, {between: [10m, 11m], message: worker has been idle for 10m}]"), "");
-    assert!(told("[]").contains("+ got      5m"));
-    assert!(told("[{kind: firing}]").contains("+ got      10m"));
-    assert!(told("[{kind: escalated}, {kind: firing}]").contains("- expected"));
-    assert!(told("[{at: 5m}, {at: 10m}, {between: [10m, 11m]}]").contains("- expected 10m to 11m {}"));
+fn unexpected_notifications_and_wrong_order_are_failures() {
+    let check = |list: &str| failures(&idle(&format!("notifications: {list}\n")), &[]);
+    assert_eq!(check("[{kind: firing}, {kind: escalated}]"), "");
+    assert_eq!(check("[{between: [4m, 5m]}, {between: [10m, 11m], message: worker has been idle for 10m}]"), "");
+    assert!(check("[]").contains("+ got      5m"));
+    assert!(check("[{kind: firing}]").contains("+ got      10m"));
+    assert!(check("[{kind: escalated}, {kind: firing}]").contains("- expected"));
+    assert!(check("[{at: 5m}, {at: 10m}, {between: [10m, 11m]}]").contains("- expected 10m to 11m {}"));
 }
 
 #[test]
-fn one_that_says_little_takes_nobodys_place() {
+fn an_unspecific_expectation_leaves_alerts_for_specific_ones() {
     let text = "tests:\n  - name: two\n    input_state:\n      - {at: 0s, state: {agents: [{name: a, status: failed}, {name: b, status: failed}]}}\n    alert_rule_test:\n      - {at: 0s, rule: AgentDown, alerts: [{}, {agent_name: a}]}\n";
     assert_eq!(failures(text, &[]), "");
     assert!(failures(&text.replace("[{}, ", "["), &[]).contains("agent_name: b"));
 }
 
 #[test]
-fn messages_are_held_to_their_bytes() {
+fn messages_are_compared_byte_for_byte() {
     let text = |sent: &str| idle(&format!("notifications:\n  - {{at: 5m, sent: {sent}}}\n  - {{at: 10m}}\n"));
     let wrong = failures(&text("{attachments: []}"), &[]);
-    assert!(wrong.starts_with("the message to test that tells worker of 5m:\n  from line 2 on:\n  - "), "{wrong}");
+    assert!(wrong.starts_with("the message to test about worker at 5m:\n  from line 2:\n  - "), "{wrong}");
     let got: String = wrong.lines().filter_map(|line| line.strip_prefix("  + ")).collect::<Vec<_>>().join("\n");
     let json = format!("{{{got}}}");
     let json: serde_json::Value = serde_json::from_str(&json).expect("what is shown is the message");
     assert_eq!(json["attachments"][0]["color"], "#ff9900");
-    // The very same, as JSON and as bytes of a file.
+    // The same message, as JSON and as bytes of a file.
     assert_eq!(failures(&text(&json.to_string()), &[]), "");
     assert_eq!(failures(&text("ops.json"), &[("ops.json", &format!("{json}\n"))]), "");
     let other = json.to_string().replace("5m", "6m");
@@ -92,7 +92,7 @@ fn messages_are_held_to_their_bytes() {
 }
 
 #[test]
-fn a_mail_is_held_to_its_bytes() {
+fn mails_are_compared_byte_for_byte() {
     let receiver =
         "receivers: [{name: mail, email: {to: [a@b.example], from: l@b.example, smtp: {host: smtp.invalid}}}]\n";
     let text = format!("{receiver}{}", idle("notifications:\n  - {at: 5m, sent: mail.txt}\n  - {at: 10m}\n"));
@@ -103,7 +103,7 @@ fn a_mail_is_held_to_its_bytes() {
 }
 
 #[test]
-fn settings_and_rules_are_those_of_the_file() {
+fn a_test_file_can_have_settings_and_rules() {
     let rules = "rules:\n  - {name: Slow, for_each: agent, signal: task_seconds, when: at_least, levels: {error: 2m}, for: 30s, summary: \"{{ agent }} is slow\"}\n  - {name: AgentStale, enabled: false}\n";
     let text = "rule_files: [team.yaml]\nagents: {timeout: 10m, max_idle: 1m}\nbudgets: {tokens_per_task: 100}\nexpected: [{project: shop, agents: [boss]}]\nsources: [{name: orch, kind: orchestrator-cc, url: 'http://localhost:1', interval: 5s}]\n\
         tests:\n  - name: all\n    input_state:\n      - {at: 0s, state: {project: shop, agents: [{name: w, status: running, task_id: t, task_started_at: '@-30s', last_activity: '@0s'}]}}\n      - {at: 1s, usage: {project: shop, usage: [{agent: w, input: 95}]}}\n      - {at: 10s, poll: {source: orch, error: timeout}}\n      - {at: 1m, poll: {source: orch, states: [{project: shop, agents: [{name: boss, status: running}]}]}}\n    until: 3m\n    alert_rule_test:\n      - {at: 59s, rule: AgentMissing, alerts: [{level: warning, agent_name: boss, value: 30}]}\n      - {at: 59s, rule: SourceDown, alerts: [{source: orch}]}\n      - {at: 1m, rule: SourceDown, alerts: []}\n      - {at: 1m, rule: AgentMissing, alerts: []}\n      - {at: 1m, rule: AgentIdle, alerts: [{level: warning}]}\n      - {at: 1m, rule: TaskTokenBudget, alerts: [{level: warning, value: 0.95}]}\n      - {at: 1m30s, rule: Slow, alerts: [{state: pending}]}\n      - {at: 2m, rule: Slow, alerts: [{level: error, message: w is slow}]}\n";
@@ -111,13 +111,13 @@ fn settings_and_rules_are_those_of_the_file() {
 }
 
 #[test]
-fn a_series_that_pauses_falls_silent() {
+fn a_pause_in_a_series_makes_the_agent_stale() {
     let text = "tests:\n  - name: silence\n    interval: 30s\n    input_state:\n      - {series: status, agent: a, values: runningx2 _x9 running}\n      - {series: status, component: db, values: OKx2 ERRORx9}\n    alert_rule_test:\n      - {at: 2m29s, rule: AgentStale, alerts: []}\n      - {at: 2m30s, rule: AgentStale, alerts: [{agent_name: a, project: default}]}\n      - {at: 6m, rule: AgentStale, alerts: []}\n      - {at: 2m, rule: ComponentStatus, alerts: [{component: db, level: error}]}\n";
     assert_eq!(failures(text, &[]), "");
 }
 
 #[test]
-fn quiet_on_purpose_is_part_of_a_test() {
+fn silences_and_acknowledgements_can_be_tested() {
     let text = "tests:\n  - name: quiet\n    input_state:\n      - {at: 0s, silence: {matchers: {rule: AgentDown, agent_name: 'n*'}, duration: 10m, created_by: ann}}\n      - {at: 1m, state: {project: shop, ttl: 30d, agents: [{name: night, status: failed}]}}\n      - {at: 11m, ack: {rule: AgentDown, project: shop, agent_name: night, by: bob}}\n    until: 12h\n    alert_rule_test:\n      - {at: 5m, rule: AgentDown, alerts: [{agent_name: night, silenced_by: silence}]}\n      - {at: 10m, rule: AgentDown, alerts: [{agent_name: night}]}\n    notifications:\n      - {at: 0s, kind: announcement}\n      - {at: 10m, kind: firing, agent_name: night}\n      - {at: 11m, kind: announcement}\n";
     let text = format!("agents: {{forget_after: 2d}}\n{text}");
     assert_eq!(failures(&text, &[]), "");
@@ -128,31 +128,31 @@ fn quiet_on_purpose_is_part_of_a_test() {
 }
 
 #[test]
-fn what_the_program_would_refuse_fails_the_test() {
+fn input_that_the_sidecar_would_reject_fails_the_test() {
     let once =
         |input: &str| failures(&format!("tests:\n  - name: t\n    input_state:\n      - {{at: 1m, {input}}}\n"), &[]);
     for (input, expected) in [
         ("state: {agents: [{name: a, status: lazy}]}", "input_state[0]: a: "),
         ("state: {}", "input_state[0]: neither `agents` nor `components`"),
         ("usage: {usage: [{input: 5}]}", "input_state[0]: "),
-        ("poll: {source: orch}", "input_state[0]: there is no source `orch`; name it under `sources` of this file"),
+        ("poll: {source: orch}", "input_state[0]: there is no source `orch`; add it to `sources` of this file"),
         (
             "state: {agents: []}, restart: 5s",
             "input_state[0]: give exactly one of state, usage, poll, silence, unsilence, ack, restart, series",
         ),
-        ("state: {agents: []}, values: 1x2", "input_state[0]: `project`, `agent`, `component` and `values` go with"),
-        ("series: status, agent: a, values: idle", "input_state[0].at: a series begins at the start"),
+        ("state: {agents: []}, values: 1x2", "input_state[0]: `project`, `agent`, `component` and `values` are for"),
+        ("series: status, agent: a, values: idle", "input_state[0].at: a series starts with the test"),
     ] {
         assert!(once(input).starts_with(expected), "{input}: {}", once(input));
     }
     let series = |input: &str| failures(&format!("tests:\n  - name: t\n    input_state:\n      - {{{input}}}\n"), &[]);
     assert!(series("series: status, agent: a").starts_with("input_state[0].values: is missing"));
-    assert!(series("series: status, values: idle").contains("name an agent or a component"));
-    assert!(series("series: status, agent: a, values: 1..").contains("can't be read"));
+    assert!(series("series: status, values: idle").contains("give `agent` or `component`"));
+    assert!(series("series: status, agent: a, values: 1..").contains("is not a value"));
     let twice = "tests:\n  - name: t\n    input_state:\n      - {series: tokens.input, agent: a, values: '1'}\n      - {series: tokens.input, agent: a, values: '1'}\n";
     assert_eq!(
         failures(twice, &[]),
-        "input_state[1].series: `tokens.input` is there twice for the same agent; merge the two"
+        "input_state[1].series: duplicate series of `tokens.input` for the same agent: merge the two entries"
     );
     let long = "tests:\n  - name: t\n    until: 400d\n    interval: 1d\n";
     assert_eq!(failures(long, &[]), "until: the test is longer than 366d");
@@ -161,7 +161,7 @@ fn what_the_program_would_refuse_fails_the_test() {
 }
 
 #[test]
-fn mistakes_in_a_file_are_named_with_the_nearest_word() {
+fn mistakes_in_a_file_are_named_with_a_suggestion() {
     for (text, problem) in [
         ("tests: []", "a.test.yaml: tests: is missing or empty; a file of tests has at least one"),
         ("tests: [{name: a}]\nrulefiles: [a]", "a.test.yaml: rulefiles: unknown key; did you mean `rule_files`?"),
@@ -193,12 +193,12 @@ fn mistakes_in_a_file_are_named_with_the_nearest_word() {
             "a.test.yaml: tests[0].alert_rule_test[0].at: found 60, expected a duration like 30s, 5m, 1h30m or 30d",
         ),
     ] {
-        refused(text, problem);
+        rejected(text, problem);
     }
 }
 
 #[test]
-fn results_are_written_for_build_servers() {
+fn results_are_written_as_junit_xml() {
     let error = ConfigError { problems: vec![Problem::new("tests", "is <bad>")] };
     let results = [
         FileResult {
@@ -226,7 +226,7 @@ fn results_are_written_for_build_servers() {
       </testsuite>
       <testsuite name="c.yaml" tests="1" failures="0" errors="1">
         <testcase classname="c.yaml" name="the file">
-          <error message="the file can't be used">tests: is &lt;bad&gt;</error>
+          <error message="invalid test file">tests: is &lt;bad&gt;</error>
         </testcase>
       </testsuite>
     </testsuites>

@@ -64,8 +64,8 @@ fn is_counted(protocol: &str) {
     watch.shows("the run that failed", &expected);
     // What hooks alone tell, nobody tells here.
     watch.is_told(
-        "shop/builder: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of \
-         `lookout setup claude-code`\n1 agent, 1 thing to change",
+        "shop/builder: no hooks arrive, so tasks and waiting for a person are unknown; add the hooks of \
+         `lookout setup claude-code`\n1 agent, 1 thing to fix",
     );
     assert!(!watch.lookout().get("/metrics").text().contains("livesecret"));
 }

@@ -31,10 +31,10 @@ pub(super) fn it_names_what_is_missing() {
     });
     for line in [
         "default/claude-code: no spans arrive",
-        "default/claude-code: no hooks arrive, and they alone show tasks and who waits for a person; paste",
-        "default/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set",
-        "default/codex_exec: logs arrive and no metrics; tokens are taken from logs.",
-        "default/codex_exec: 5294 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`",
+        "default/claude-code: no hooks arrive, so tasks and waiting for a person are unknown; add",
+        "default/hooked: hooks arrive but no telemetry, so tokens and cost are unknown; set",
+        "default/codex_exec: logs arrive but no metrics, so tokens are taken from logs; set",
+        "default/codex_exec: cost is incomplete: 5.3k tokens have no price; add gpt-5.1-codex to `otlp.prices`",
     ] {
         assert!(said.contains(line), "{said}");
     }

@@ -90,8 +90,8 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     for (does, says) in [
         (None, "Connection refused"),
         (Some(Does::Answers500), "answered 500"),
-        (Some(Does::Refuses), "the sidecar refused it: no"),
-        (Some(Does::BreaksOff), "broke off"),
+        (Some(Does::Refuses), "rejected by the sidecar: no"),
+        (Some(Does::BreaksOff), "is incomplete"),
         (Some(Does::Hangs), ""),
     ] {
         let double = does.map(|does| Double::start(listener(), does));
@@ -169,7 +169,7 @@ pub(super) fn a_dying_sidecar_is_done_without() {
         pipe.write(line);
         pipe.expect(line);
     }
-    seen(&lookout, "a", "running", Some("tries again after 429, rate limit"));
+    seen(&lookout, "a", "running", Some("retrying after 429, rate limit"));
     lookout.kill9();
     for line in after {
         pipe.write(line);

@@ -215,5 +215,5 @@ fn promtool_takes_it() {
     let file = setup.write("rules.yml", &text);
     counterparts::run(Command::new("promtool").args(["check", "rules", "--lint-fatal"]).arg(file));
     assert!(text.contains("orchestrator_agent_idle_time_seconds >= 90 < 180"), "{text}");
-    assert!(text.contains("# Gone: PromQL can't tell what was once known from what never was"), "{text}");
+    assert!(text.contains("# Gone: PromQL can't distinguish a value that disappeared from one that never existed"), "{text}");
 }

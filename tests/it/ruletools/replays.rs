@@ -37,7 +37,7 @@ fn replay(setup: &Setup, arguments: &[&str]) -> Value {
 
 fn told<'a>(answer: &'a Value, by: &str) -> Vec<String> {
     let of: Vec<&'a Value> =
-        answer["notices"].as_array().unwrap().iter().filter(|notice| notice["told"] == by).collect();
+        answer["notices"].as_array().unwrap().iter().filter(|notice| notice["notified"] == by).collect();
     let word = |notice: &Value, key: &str| notice[key].as_str().unwrap_or_default().to_owned();
     of.iter()
         .map(|notice| {

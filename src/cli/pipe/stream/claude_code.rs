@@ -1,36 +1,36 @@
 //! Claude Code's `--output-format stream-json` and `json`, as printed by versions 2.1.197 to 2.1.332. Qwen Code and
 //! Cursor print much the same.
 //!
-//! A `result` says the totals of its process, so that the messages before it only tell early what it will say: each
-//! shows what was read and cached, and of what was written only the beginning.
+//! A `result` has the totals of its process. The messages before it are an early estimate: they have all input and cached
+//! tokens, but only a part of the output tokens.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
-use super::failure::{self, Failure};
-use super::line::{Line, Usage};
+use super::failure::{self, RequestFailure};
+use super::line::{LineUsage, StreamLine};
 use super::meter::{Meter, Tokens};
 use super::name;
-use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, RunState};
 use crate::decode::limits::is_about_limit;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, BoundedMap, Time};
 
-/// Answers that are remembered: one is printed in several lines, those of subagents in between.
+/// Answers kept for deduplication: one answer is printed in several lines, with subagents' lines in between.
 const MAX_ANSWERS: usize = 64;
 
-/// The model of answers that Claude Code writes itself, to say that there is none.
+/// The model name of messages that Claude Code writes itself in place of a failed answer.
 const SYNTHETIC: &str = "<synthetic>";
 
-/// What it has understood so far.
+/// The parser's state.
 #[derive(Debug)]
 pub(super) struct ClaudeCode {
     meter: Meter,
     session: String,
     /// The tokens of recent answers, by the hash of their id.
     answers: BoundedMap<u64, Tokens>,
-    /// Whose answer is being printed in pieces, by the hash of the subagent's call, and the answer.
+    /// The answers being streamed: the hashes of the subagent's call and of the answer's id.
     printing: VecDeque<(u64, u64)>,
     is_cursor: bool,
 }
@@ -49,7 +49,7 @@ impl Default for ClaudeCode {
 
 impl ClaudeCode {
     /// Whether this is one of its lines.
-    pub(super) fn knows(line: &Line<'_>) -> bool {
+    pub(super) fn knows(line: &StreamLine<'_>) -> bool {
         let kinds = [
             "system",
             "assistant",
@@ -68,14 +68,14 @@ impl ClaudeCode {
         if self.is_cursor { "cursor" } else { "claude-code" }
     }
 
-    /// Takes in one line, which is `text`.
-    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+    /// Parses one line, which is `text`.
+    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
         match &*line.kind {
             "tool_call" | "thinking" => {
                 self.is_cursor = true;
                 return state.is(AgentStatus::Running, None);
             }
-            // Cursor tells of its end and of nothing that was used.
+            // Cursor prints its result, but no usage.
             "result" if self.is_cursor => return end(line, state),
             _ => {}
         }
@@ -97,15 +97,15 @@ impl ClaudeCode {
             "result" => self.result(now, line, text, state),
             _ => {}
         }
-        // Money is known with each result, and zero before: tokens without any would be taken for unpriced ones.
+        // Results have the cost, which is 0 before: tokens without a cost would count as unpriced.
         state.used(&self.meter.tokens(), 4, Some(self.meter.cost()));
     }
 
-    fn system(&mut self, now: Time, line: &Line<'_>, state: &mut State) {
+    fn system(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState) {
         match &*line.subtype {
             "init" => {
                 if !self.session.is_empty() && self.session != line.session {
-                    self.meter.begin_anew();
+                    self.meter.start_process();
                 }
                 self.session = name(&line.session);
                 state.task = Some(self.session.clone());
@@ -115,14 +115,14 @@ impl ClaudeCode {
                 state.is(AgentStatus::Running, None);
             }
             "api_retry" => {
-                let failure = Failure::of(line.error_status, &line.error);
+                let failure = RequestFailure::of(line.error_status, &line.error);
                 fail(failure, state);
                 state.count(RETRIES);
                 if failure.is_limit() {
                     let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
                     state.refused("anthropic", delay.map(|delay| now.plus(delay)));
                 }
-                let mut reason = format!("tries again after {}", failure.words());
+                let mut reason = format!("retrying after {}", failure.words());
                 if let (Some(attempt), Some(most)) = (line.attempt, line.max_retries) {
                     reason += &format!(", {attempt} of {most}");
                 }
@@ -135,7 +135,7 @@ impl ClaudeCode {
         }
     }
 
-    fn assistant(&mut self, line: &Line<'_>, state: &mut State) {
+    fn assistant(&mut self, line: &StreamLine<'_>, state: &mut RunState) {
         if line.model == SYNTHETIC {
             return;
         }
@@ -148,8 +148,8 @@ impl ClaudeCode {
         ask(&line.tool, false, state);
     }
 
-    /// Pieces of an answer: the first names it, the last says all that it used.
-    fn piece(&mut self, line: &Line<'_>, state: &mut State) {
+    /// A delta of an answer: the first has its id, the last its usage.
+    fn piece(&mut self, line: &StreamLine<'_>, state: &mut RunState) {
         let whose = hash(&line.parent);
         let Some(usage) = &line.usage else { return };
         if line.inner == "message_start" {
@@ -167,8 +167,8 @@ impl ClaudeCode {
         }
     }
 
-    /// Counts what an answer used beyond what was counted of it.
-    fn used(&mut self, answer: u64, usage: &Usage, state: &mut State) {
+    /// RunCounts what an answer used beyond what was counted of it.
+    fn used(&mut self, answer: u64, usage: &LineUsage, state: &mut RunState) {
         state.served();
         let tokens = usage.tokens();
         if let Some(known) = self.answers.get_mut(&answer) {
@@ -184,7 +184,7 @@ impl ClaudeCode {
         self.meter.add(&tokens);
     }
 
-    fn result(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+    fn result(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
         if let Some(usage) = line.model_usage.or(line.usage) {
             let is_first = line.result_index == Some(0) || self.session != name(&line.session);
             self.session = name(&line.session);
@@ -193,13 +193,13 @@ impl ClaudeCode {
         if is_good(line) == Some(true) {
             return end(line, state);
         }
-        // Its words are of the provider where the program itself ended well.
+        // With `success` and without a status, the text is the provider's message.
         let says_limit = line.limit_error == "usage_limit_reached"
             || line.terminal_reason == "blocking_limit"
             || line.error_status.is_none() && line.subtype == "success" && is_about_limit(&line.result);
         let failure = match line.error_status {
-            Some(status) => Failure::of(Some(status), ""),
-            None if says_limit => Failure::of(None, "usage limit"),
+            Some(status) => RequestFailure::of(Some(status), ""),
+            None if says_limit => RequestFailure::of(None, "usage limit"),
             None => return end(line, state),
         };
         fail(failure, state);
@@ -210,8 +210,8 @@ impl ClaudeCode {
     }
 }
 
-/// Whether the run ended well; `None` where the line does not say how.
-fn is_good(line: &Line<'_>) -> Option<bool> {
+/// Whether the run succeeded, if the line shows it.
+fn is_good(line: &StreamLine<'_>) -> Option<bool> {
     match (line.is_error, &*line.subtype) {
         (Some(true), _) => Some(false),
         (_, "success") => Some(true),
@@ -220,8 +220,8 @@ fn is_good(line: &Line<'_>) -> Option<bool> {
     }
 }
 
-/// Takes over how the run ended, where no request of it is to blame.
-fn end(line: &Line<'_>, state: &mut State) {
+/// Sets the result of a run that was not ended by a failed request.
+fn end(line: &StreamLine<'_>, state: &mut RunState) {
     match is_good(line) {
         Some(true) => {
             state.served();
@@ -238,8 +238,8 @@ fn end(line: &Line<'_>, state: &mut State) {
     }
 }
 
-/// A request that ended badly.
-fn fail(failure: Failure, state: &mut State) {
+/// Counts a failed request.
+fn fail(failure: RequestFailure, state: &mut RunState) {
     state.count(REQUESTS);
     state.count(ERRORS);
     if failure.is_limit() {
@@ -247,8 +247,8 @@ fn fail(failure: Failure, state: &mut State) {
     }
 }
 
-/// Notes that a tool is called, or that leave to call it is asked for.
-fn ask(tool: &str, needs_permission: bool, state: &mut State) {
+/// Sets that a tool is called, or that it needs permission.
+fn ask(tool: &str, needs_permission: bool, state: &mut RunState) {
     match tool {
         "" => state.is(AgentStatus::Running, None),
         "AskUserQuestion" => state.is(AgentStatus::WaitingQuestion, Some("an answer to its question".to_owned())),
@@ -260,13 +260,13 @@ fn ask(tool: &str, needs_permission: bool, state: &mut State) {
     }
 }
 
-/// Whether the line is one of the many small pieces of an answer, which need no reading.
+/// Whether the line is a delta of an answer, which has nothing to parse.
 pub(super) fn is_piece(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"stream_event\",\"event\":{\"type\":\"content_block_")
 }
 
-/// Whether a line that begins so may be passed over by who is behind: a result says what answers used, and of what is
-/// counted one by one only requests are on such lines. One that begins otherwise than we know is not minor.
+/// Whether a line with this beginning may be skipped: its usage is part of the result's, and it has no failure or retry.
+/// Lines with an unknown beginning are not minor.
 pub(super) fn is_minor(line: &[u8]) -> bool {
     let Some(kind) = line.strip_prefix(b"{\"type\":\"") else { return false };
     if let Some(subtype) = kind.strip_prefix(b"system\",\"subtype\":\"") {

@@ -1,20 +1,20 @@
 //! Codex's `exec --json`, as printed by version 0.169.
 //!
-//! `turn.completed` says the totals of the thread, with those of earlier runs when the thread was resumed. Single
-//! requests are not told of, so that their number stays unknown.
+//! `turn.completed` has the totals of the thread, including earlier runs of a resumed thread. Single requests are not
+//! printed, so their number is unknown.
 
-use super::failure::Failure;
-use super::line::Line;
+use super::failure::RequestFailure;
+use super::line::StreamLine;
 use super::meter::Meter;
 use super::name;
-use super::state::{ERRORS, RATE_LIMITED, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, RETRIES, RunState};
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 
-/// How Codex begins the text of an error that it tries to get over.
-const TRIES_AGAIN: &str = "Reconnecting";
+/// The start of the text of an error after which Codex retries.
+const RETRYING: &str = "Reconnecting";
 
-/// What it has understood so far.
+/// The parser's state.
 #[derive(Debug, Default)]
 pub(super) struct Codex {
     meter: Meter,
@@ -23,17 +23,17 @@ pub(super) struct Codex {
 
 impl Codex {
     /// Whether this is one of its lines.
-    pub(super) fn knows(line: &Line<'_>) -> bool {
+    pub(super) fn knows(line: &StreamLine<'_>) -> bool {
         ["thread.", "turn.", "item."].iter().any(|start| line.kind.starts_with(start))
     }
 
-    /// Takes in one line.
-    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, state: &mut State) {
+    /// Parses one line.
+    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState) {
         state.begin([ERRORS, RATE_LIMITED, RETRIES]);
         match &*line.kind {
             "thread.started" => {
                 if !self.thread.is_empty() && self.thread != line.session {
-                    self.meter.begin_anew();
+                    self.meter.start_process();
                 }
                 self.thread = name(&line.session);
                 state.task = Some(self.thread.clone());
@@ -48,27 +48,27 @@ impl Codex {
                 state.is(AgentStatus::Completed, None);
             }
             "turn.failed" => {
-                let failure = Failure::of(None, &line.error);
+                let failure = RequestFailure::of(None, &line.error);
                 fail(now, failure, line, state);
                 state.is(AgentStatus::Failed, Some(failure.words()));
             }
-            "error" if line.error.starts_with(TRIES_AGAIN) => {
-                let failure = Failure::of(None, &line.error);
+            "error" if line.error.starts_with(RETRYING) => {
+                let failure = RequestFailure::of(None, &line.error);
                 fail(now, failure, line, state);
                 state.count(RETRIES);
-                state.is(AgentStatus::Running, Some(format!("tries again after {}", failure.words())));
+                state.is(AgentStatus::Running, Some(format!("retrying after {}", failure.words())));
             }
             "item.started" => {
-                let does = match &*line.inner {
+                let activity = match &*line.inner {
                     "command_execution" => Some("runs a command".to_owned()),
                     "file_change" => Some("changes files".to_owned()),
                     "web_search" => Some("searches the web".to_owned()),
                     "mcp_tool_call" => Some(format!("runs {}.{}", name(&line.server), name(&line.tool))),
                     _ => None,
                 };
-                state.is(AgentStatus::Running, does);
+                state.is(AgentStatus::Running, activity);
             }
-            // Warnings come as items as well, some before the first turn.
+            // Warnings are items too, some before the first turn.
             "item.completed" if line.inner != "error" => {
                 state.served();
                 state.is(AgentStatus::Running, None);
@@ -79,13 +79,13 @@ impl Codex {
     }
 }
 
-/// Whether a line that begins so may be passed over by who is behind: items say neither totals nor failures.
+/// Whether a line with this beginning may be skipped: items have neither totals nor failures.
 pub(super) fn is_minor(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"item.")
 }
 
-/// A request that ended badly.
-fn fail(now: Time, failure: Failure, line: &Line<'_>, state: &mut State) {
+/// Counts a failed request.
+fn fail(now: Time, failure: RequestFailure, line: &StreamLine<'_>, state: &mut RunState) {
     state.count(ERRORS);
     if failure.is_limit() {
         state.count(RATE_LIMITED);

@@ -1,19 +1,19 @@
-//! JSON that is not written line by line, made into lines: the elements of an array, an object over many lines, and
-//! one that is longer than any line that is read.
+//! Converts JSON that is not one object per line to lines: arrays, objects that span lines, and objects longer than the
+//! longest line that is parsed.
 //!
-//! Owns the scan from the first byte of a document to its last. Texts within are cut short, since what is understood of
-//! a stream is never in long ones. Refuses to understand anything; what turns out not to be JSON is given back.
+//! Scans from the first byte of a document to its last without parsing it. Long strings are cut, since nothing that is
+//! needed is in them. Input that turns out not to be JSON is returned unchanged.
 
 use super::MAX_LINE;
 
-/// So much of one text within a document is kept, in bytes.
+/// Bytes of a string that are kept.
 const MAX_STRING: usize = 4096;
-/// What editors and some shells put before text.
+/// The UTF-8 byte order mark, which some editors and shells write.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Where in `bytes` the first document begins that is no line by itself; `at_line` says that a line begins at zero.
+/// Where the first document in `bytes` starts that is not a single line; `at_line`: a line starts at 0.
 ///
-/// Looks no further than that, so that many documents in a row are found in one pass.
+/// Searches no further than that, so that consecutive documents are found in one pass.
 pub(super) fn start(bytes: &[u8], at_line: bool) -> Option<usize> {
     const STARTS: [&[u8]; 4] = [b"{\n", b"{\r\n", b"[{", b"[\n"];
     if at_line && begins(bytes) {
@@ -25,7 +25,7 @@ pub(super) fn start(bytes: &[u8], at_line: bool) -> Option<usize> {
     })
 }
 
-/// Whether `bytes` begin with an array of objects, or with an object whose keys stand on lines of their own.
+/// Whether `bytes` start with an array of objects, or with an object whose keys are on separate lines.
 fn begins(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start();
     let Some((first, rest)) = bytes.split_first() else { return false };
@@ -38,48 +38,48 @@ fn begins(bytes: &[u8]) -> bool {
     }
 }
 
-/// A document that has begun.
+/// A document that is being read.
 #[derive(Debug, Default)]
-pub(super) struct Document {
-    /// Whether it must end with its line.
+pub(super) struct JsonDocument {
+    /// Whether it must end before the next newline.
     is_line: bool,
     is_array: bool,
     depth: usize,
-    /// The object that is not over yet.
+    /// The current object.
     object: Vec<u8>,
-    /// Whether that object is longer than what is read even so.
+    /// Whether the current object is too long even with its strings cut.
     overlong: bool,
-    text: Option<Text>,
+    text: Option<JsonString>,
     is_over: bool,
-    /// Whether it is known to be one, as an object of it ended.
+    /// Whether it is certainly JSON, since a complete object was read.
     is_sure: bool,
-    /// What was read until then: lines after all, if it is none.
+    /// The input until then, to be treated as lines if it is not JSON.
     raw: Vec<u8>,
 }
 
-/// A text within a document, while it lasts.
+/// The current string of a document.
 #[derive(Clone, Copy, Debug, Default)]
-struct Text {
+struct JsonString {
     length: usize,
     is_escaped: bool,
-    /// Digits of an escaped letter that are to come.
+    /// Remaining hex digits of an escape.
     digits: u8,
-    /// Whether the rest of it is left out.
+    /// Whether the rest is left out.
     is_cut: bool,
 }
 
-impl Document {
-    /// An object on one line that is longer than lines may be.
+impl JsonDocument {
+    /// An object on one line that is too long for a line.
     pub(super) fn line() -> Self {
         Self { is_line: true, is_sure: true, ..Self::default() }
     }
 
-    /// Whether it has ended, or is none.
+    /// Whether it ended, or is not JSON.
     pub(super) const fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Reads on and adds each object that ends to `lines`, as a line. Returns how many of `bytes` are the document's.
+    /// Reads `bytes`, adds each complete object to `lines` as a line, and returns how many bytes belong to the document.
     pub(super) fn read(&mut self, bytes: &[u8], lines: &mut Vec<u8>) -> usize {
         let read = self.read_on(bytes, lines);
         self.is_sure |= !lines.is_empty() || self.raw.len() > MAX_LINE;
@@ -91,7 +91,7 @@ impl Document {
         read
     }
 
-    /// What was read of something that is no document after all.
+    /// The input that turned out not to be JSON.
     pub(super) fn into_raw(self) -> Vec<u8> {
         self.raw
     }
@@ -109,7 +109,7 @@ impl Document {
         bytes.len()
     }
 
-    /// Takes in one byte; false when it can't be one of a document.
+    /// Reads one byte; false if it can't be part of JSON.
     fn take(&mut self, byte: u8, lines: &mut Vec<u8>) -> bool {
         if let Some(text) = &mut self.text {
             if byte == b'\n' {
@@ -143,10 +143,10 @@ impl Document {
             }
             _ if self.depth == 0 => return BYTE_ORDER_MARK.contains(&byte) && !self.is_array,
             b'"' => {
-                self.text = Some(Text::default());
+                self.text = Some(JsonString::default());
                 self.keep(byte);
             }
-            // `NaN` and `Infinity` among them, which are no JSON and yet written.
+            // Includes `NaN` and `Infinity`, which some tools write.
             b',' | b':' | b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E' | b'I' | b'N' => self.keep(byte),
             _ => return false,
         }
@@ -171,8 +171,8 @@ impl Document {
     }
 }
 
-impl Text {
-    /// Takes in one byte; whether it is kept. A cut falls between letters, so that what is left is text still.
+impl JsonString {
+    /// Reads one byte; whether it is kept. Strings are cut between characters, so that they stay valid.
     fn take(&mut self, byte: u8) -> bool {
         let is_letter = !self.is_escaped && self.digits == 0 && byte != b'\\' && byte & 0xc0 != 0x80;
         self.is_cut |= self.length >= MAX_STRING && is_letter;
@@ -191,10 +191,10 @@ impl Text {
 mod tests {
     use super::*;
 
-    /// The lines that a document makes, however it is cut, and what of `bytes` follows it.
+    /// The lines of a document, the same for all chunk sizes, and the rest of `bytes`.
     fn lines(bytes: &[u8]) -> (String, &[u8]) {
         let read = |size: usize| {
-            let (mut document, mut lines, mut at) = (Document::default(), Vec::new(), 0);
+            let (mut document, mut lines, mut at) = (JsonDocument::default(), Vec::new(), 0);
             for piece in bytes.chunks(size) {
                 if !document.is_over() {
                     at += document.read(piece, &mut lines);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn each_object_is_a_line() {
+    fn each_object_becomes_a_line() {
         for (document, expected, rest) in [
             ("[{\"a\":1},{\"b\":[{}, 2]}]\nmore", "{\"a\":1}\n{\"b\":[{},2]}\n", "\nmore"),
             ("\u{feff}[\n  {\n    \"a\": \"x y\"\n  },\n  {}\n]", "{\"a\":\"x y\"}\n{}\n", ""),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_between_letters() {
+    fn long_strings_are_cut_between_characters() {
         for letter in ["a", "é", "\\n", "\\u00e9", "\\ud83d\\ude00", "\\\"", "🤖"] {
             let document = format!("{{\"long\":\"x{}\",\"type\":\"result\"}}", letter.repeat(3 * MAX_STRING) + "yz");
             let (line, _) = lines(document.as_bytes());
@@ -231,11 +231,11 @@ mod tests {
             assert_eq!(read["type"], "result");
         }
         let endless = format!("[{{\"a\":[{}0]}},{{\"b\":1}}]", "0,".repeat(MAX_LINE));
-        assert_eq!(lines(endless.as_bytes()).0, "{\"b\":1}\n", "what is too long even so costs itself");
+        assert_eq!(lines(endless.as_bytes()).0, "{\"b\":1}\n", "an object that is still too long is skipped");
     }
 
     #[test]
-    fn documents_are_found_at_the_beginning_of_lines() {
+    fn documents_start_at_the_beginning_of_a_line() {
         for (text, expected) in [
             ("[{\"a\":1}]", Some(0)),
             ("\u{feff}{\n  \"a\": 1\n}", Some(0)),

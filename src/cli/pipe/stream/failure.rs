@@ -1,8 +1,8 @@
-//! What an error's text says in a few words of ours: a text of the provider's may name accounts and requests.
+//! Classifies the text of an error. The text itself is not shown, since it may contain account and request ids.
 
 use crate::decode::limits::is_about_limit;
 
-/// What limits are called, where it is one.
+/// Texts of rate limits, and their name.
 const LIMITS: [(&str, &str); 5] = [
     ("rate limit", "rate limit"),
     ("rate_limit", "rate limit"),
@@ -11,7 +11,7 @@ const LIMITS: [(&str, &str); 5] = [
     ("quota", "quota used up"),
 ];
 
-/// What other errors speak of, and how we call it.
+/// Texts of other errors, and their name.
 const KINDS: [(&str, &str); 9] = [
     ("overloaded", "overloaded"),
     ("unauthorized", "not authorised"),
@@ -24,33 +24,33 @@ const KINDS: [(&str, &str); 9] = [
     ("interrupt", "interrupted"),
 ];
 
-/// So much of a text is looked at, in bytes.
+/// Bytes of a text that are searched.
 const LOOKED_AT: usize = 4096;
 
 /// A failed request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// The HTTP status, where there was an answer.
+pub(super) struct RequestFailure {
+    /// The HTTP status, if there was an answer.
     pub(super) status: Option<u64>,
-    /// What kind of failure.
+    /// The kind of failure.
     kind: Option<&'static str>,
-    /// Whether it is a limit that ends by itself.
+    /// Whether it is a rate or usage limit.
     is_limit: bool,
 }
 
-impl Failure {
-    /// The failure with that status, or that `text` speaks of.
+impl RequestFailure {
+    /// The failure with this status, or described by `text`.
     pub(super) fn of(status: Option<u64>, text: &str) -> Self {
         let start = text.as_bytes().get(..LOOKED_AT).unwrap_or(text.as_bytes());
         let start = String::from_utf8_lossy(start).to_ascii_lowercase();
         let numbers = || start.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
         let named = || numbers().filter(|word| word.len() == 3).filter_map(|word| word.parse::<u64>().ok());
         let is_about_limit = status.is_none_or(|status| status < 500) && is_about_limit(&start);
-        // A number within the words of a limit is how much of it is used.
+        // Other numbers in the text of a limit are amounts.
         let is_status = |status: &u64| if is_about_limit { *status == 429 } else { (400..600).contains(status) };
         let status = status.or_else(|| named().find(is_status));
         let called =
-            |kinds: &[(&str, &'static str)]| kinds.iter().find(|(said, _)| start.contains(said)).map(|(_, kind)| *kind);
+            |kinds: &[(&str, &'static str)]| kinds.iter().find(|(part, _)| start.contains(part)).map(|(_, kind)| *kind);
         let kind = if is_about_limit { called(&LIMITS).or(Some("usage limit")) } else { called(&KINDS) };
         let kind = kind.or(match status {
             Some(429) => Some("rate limit"),
@@ -61,12 +61,12 @@ impl Failure {
         Self { status, kind, is_limit: status == Some(429) || is_about_limit }
     }
 
-    /// Whether the provider refused it for a limit that ends by itself.
+    /// Whether it is a rate or usage limit.
     pub(super) fn is_limit(self) -> bool {
         self.is_limit
     }
 
-    /// In a few words.
+    /// A short description.
     pub(super) fn words(self) -> String {
         match (self.status, self.kind) {
             (Some(status), Some(kind)) => format!("{status}, {kind}"),
@@ -77,11 +77,11 @@ impl Failure {
     }
 }
 
-/// A word of a protocol, `error_max_turns` as `error max turns`; `None` when it is none.
-pub(super) fn word(said: &str) -> Option<String> {
-    let fits = (1..=40).contains(&said.len())
-        && said.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    fits.then(|| said.replace('_', " "))
+/// An identifier of a protocol as words: `error_max_turns` is `error max turns`. `None` for other text.
+pub(super) fn word(identifier: &str) -> Option<String> {
+    let fits = (1..=40).contains(&identifier.len())
+        && identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    fits.then(|| identifier.replace('_', " "))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_words_come_out() {
+    fn errors_are_described_without_their_text() {
         for (text, words, is_limit) in [
             ("exceeded retry limit, last status: 429 Too Many Requests, request id: req_2694", "429, rate limit", true),
             ("Reconnecting... 1/2 (stream disconnected before completion: secret)", "connection lost", false),
@@ -106,10 +106,10 @@ mod tests {
             ("Disk quota exceeded", "an error", false),
             ("Context limit reached", "an error", false),
         ] {
-            let failure = Failure::of(None, text);
+            let failure = RequestFailure::of(None, text);
             assert_eq!((failure.words().as_str(), failure.is_limit()), (words, is_limit), "{text}");
         }
-        assert_eq!(Failure::of(Some(529), "").words(), "529, overloaded");
+        assert_eq!(RequestFailure::of(Some(529), "").words(), "529, overloaded");
         assert_eq!(word("error_max_turns").as_deref(), Some("error max turns"));
         assert_eq!((word("My name is Ada"), word("")), (None, None));
     }

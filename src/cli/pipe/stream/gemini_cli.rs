@@ -1,19 +1,19 @@
 //! Gemini CLI's `--output-format stream-json` and `json`, as printed by version 0.61.
 //!
-//! Its last line, or its one object, says the totals of the run. Single requests are not told of.
+//! Its last line, or its only object, has the totals of the run. Single requests are not printed.
 
 use serde_json::Value;
 
-use super::failure::Failure;
-use super::line::Line;
+use super::failure::RequestFailure;
+use super::line::StreamLine;
 use super::meter::{Meter, Tokens};
 use super::name;
-use super::state::{ERRORS, RATE_LIMITED, State};
+use super::state::{ERRORS, RATE_LIMITED, RunState};
 use crate::decode::lenient::Body;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 
-/// What it has understood so far.
+/// The parser's state.
 #[derive(Debug, Default)]
 pub(super) struct GeminiCli {
     meter: Meter,
@@ -21,19 +21,19 @@ pub(super) struct GeminiCli {
 }
 
 impl GeminiCli {
-    /// Whether this is one of its lines, or its one object.
-    pub(super) fn knows(line: &Line<'_>) -> bool {
+    /// Whether this is one of its lines, or its only object.
+    pub(super) fn knows(line: &StreamLine<'_>) -> bool {
         let is_object = line.kind.is_empty() && (line.has_response || line.has_error_code);
         !line.session.is_empty() && (line.kind == "init" || is_object)
     }
 
-    /// Takes in one line, which is `text`.
-    pub(super) fn take(&mut self, now: Time, line: &Line<'_>, text: &str, state: &mut State) {
+    /// Parses one line, which is `text`.
+    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
         state.begin([ERRORS, RATE_LIMITED]);
         match &*line.kind {
             "init" => {
                 self.begin(line, state);
-                // `auto` chooses anew for each request.
+                // With `auto`, the model can differ for each request.
                 if !line.model.is_empty() && line.model != "auto" {
                     state.model = Some(name(&line.model));
                 }
@@ -42,8 +42,8 @@ impl GeminiCli {
             "tool_use" => state.is(AgentStatus::Running, Some(format!("runs {}", name(&line.tool)))),
             "message" | "tool_result" => state.is(AgentStatus::Running, None),
             "result" => {
-                let is_unsaid = line.status.is_empty() && line.error.is_empty();
-                self.end(now, (!is_unsaid).then_some(line.status == "success"), line, text, state);
+                let is_unknown = line.status.is_empty() && line.error.is_empty();
+                self.end(now, (!is_unknown).then_some(line.status == "success"), line, text, state);
             }
             "" if line.has_response || line.has_error_code => {
                 self.begin(line, state);
@@ -54,16 +54,16 @@ impl GeminiCli {
         state.used(&self.meter.tokens(), 5, None);
     }
 
-    fn begin(&mut self, line: &Line<'_>, state: &mut State) {
+    fn begin(&mut self, line: &StreamLine<'_>, state: &mut RunState) {
         let session = name(&line.session);
         if !self.session.is_empty() && self.session != session {
-            self.meter.begin_anew();
+            self.meter.start_process();
         }
         state.task = Some(session.clone());
         self.session = session;
     }
 
-    fn end(&mut self, now: Time, is_good: Option<bool>, line: &Line<'_>, text: &str, state: &mut State) {
+    fn end(&mut self, now: Time, is_good: Option<bool>, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
         if let Some(tokens) = tokens(text) {
             self.meter.total(&tokens, None, false);
         }
@@ -75,7 +75,7 @@ impl GeminiCli {
             Some(false) => {}
             None => return state.ends_somehow(),
         }
-        let failure = Failure::of(None, &line.error);
+        let failure = RequestFailure::of(None, &line.error);
         state.count(ERRORS);
         if failure.is_limit() {
             state.count(RATE_LIMITED);
@@ -85,12 +85,12 @@ impl GeminiCli {
     }
 }
 
-/// Whether a line that begins so may be passed over by who is behind: only the last one says totals.
+/// Whether a line with this beginning may be skipped: only the last line has totals.
 pub(super) fn is_minor(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"message\"") || line.starts_with(b"{\"type\":\"tool_")
 }
 
-/// The totals of a run, by the names of its stream or by those of its one object.
+/// The totals of a run, as named in the stream or in the only object.
 fn tokens(text: &str) -> Option<Tokens> {
     let body: Value = Body::new(text.as_bytes()).read(serde_json::from_str).ok()?;
     let stats = body.get("stats")?;
@@ -98,7 +98,7 @@ fn tokens(text: &str) -> Option<Tokens> {
     if stats.get("total_tokens").is_some() {
         let [total, input, output, cached] =
             ["total_tokens", "input_tokens", "output_tokens", "cached"].map(|key| number(stats, key));
-        // Its thoughts have no number of their own there.
+        // Reasoning tokens are not listed separately here.
         let thoughts = total.saturating_sub(input.saturating_add(output));
         return Some([input.saturating_sub(cached), output, cached, 0, thoughts]);
     }

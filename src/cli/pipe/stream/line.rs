@@ -1,6 +1,6 @@
-//! One JSON line of either tool, read in one pass: what is known by its place is kept, the rest is passed over unseen.
+//! One JSON line of any tool, parsed in one pass: known fields are kept, others are skipped without being stored.
 //!
-//! Values of unexpected types are passed over, too; only a line that is not JSON is none.
+//! Values of unexpected types are skipped as well; only a line that is not JSON is an error.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,9 @@ use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 use super::meter::Tokens;
 use crate::decode::read::{Key, Read, Scalar, Seed};
 
-/// What a line says; what it does not say is empty.
+/// The fields of a line; absent ones are empty.
 #[derive(Debug, Default)]
-pub(super) struct Line<'a> {
+pub(super) struct StreamLine<'a> {
     /// Its `type`.
     pub(super) kind: Cow<'a, str>,
     pub(super) subtype: Cow<'a, str>,
@@ -19,11 +19,11 @@ pub(super) struct Line<'a> {
     pub(super) session: Cow<'a, str>,
     /// The tool call that a subagent's line belongs to.
     pub(super) parent: Cow<'a, str>,
-    /// What Claude Code says that it is doing.
+    /// The status that Claude Code reports.
     pub(super) status: Cow<'a, str>,
     /// The word or text of an error.
     pub(super) error: Cow<'a, str>,
-    /// Whether the run ended with an error; `None` where that is not said.
+    /// Whether the run ended with an error, if that is given.
     pub(super) is_error: Option<bool>,
     /// The HTTP status of an error.
     pub(super) error_status: Option<u64>,
@@ -35,36 +35,36 @@ pub(super) struct Line<'a> {
     pub(super) model: Cow<'a, str>,
     /// The id of the model's answer.
     pub(super) message_id: Cow<'a, str>,
-    /// The tool that is called, or that leave is asked for.
+    /// The tool that is called, or that needs permission.
     pub(super) tool: Cow<'a, str>,
     /// The server that offers the tool.
     pub(super) server: Cow<'a, str>,
     /// The `type` of an event inside, or of an item.
     pub(super) inner: Cow<'a, str>,
-    /// What a request from the agent asks for.
+    /// The kind of a request from the agent.
     pub(super) request: Cow<'a, str>,
-    pub(super) usage: Option<Usage>,
+    pub(super) usage: Option<LineUsage>,
     /// The usage of all models together.
-    pub(super) model_usage: Option<Usage>,
-    /// Whether a limit holds.
+    pub(super) model_usage: Option<LineUsage>,
+    /// The status of a rate limit.
     pub(super) limit_status: Cow<'a, str>,
     /// When it ends, in Unix seconds.
     pub(super) resets_at: Option<f64>,
-    /// Claude Code's word for an account's limit.
+    /// Claude Code's name of an account's limit.
     pub(super) limit_error: Cow<'a, str>,
     /// Why Claude Code ended a run.
     pub(super) terminal_reason: Cow<'a, str>,
-    /// What a run printed at its end: an answer, or the words of an error.
+    /// The final text of a run: an answer or an error.
     pub(super) result: Cow<'a, str>,
-    /// Whether there is an answer of Gemini CLI.
+    /// Whether it has Gemini CLI's `response`.
     pub(super) has_response: bool,
-    /// Whether an error has a code, as Gemini CLI's has.
+    /// Whether its error has a code, as Gemini CLI's has.
     pub(super) has_error_code: bool,
 }
 
-/// Tokens under the names of either provider.
+/// Token counts by the names of all providers.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct LineUsage {
     input: u64,
     output: u64,
     cache_read: u64,
@@ -74,7 +74,7 @@ pub(super) struct Usage {
     reasoning_of_output: u64,
 }
 
-impl Usage {
+impl LineUsage {
     /// Disjoint tokens by type, in the order of [`crate::model::TokenType::ALL`].
     pub(super) fn tokens(&self) -> Tokens {
         let cached = self.cached_of_input.saturating_add(self.written_of_input);
@@ -101,20 +101,20 @@ impl Usage {
     }
 }
 
-impl<'a> Line<'a> {
-    /// What `text` says; `None` when it is not one JSON object.
+impl<'a> StreamLine<'a> {
+    /// Parses `text`; `None` if it is not a JSON object.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         let mut line = Self::default();
         let mut input = serde_json::Deserializer::from_str(text);
-        Seed(&mut Place { at: At::Line, line: &mut line }).deserialize(&mut input).ok()?;
+        Seed(&mut LineVisitor { at: LinePlace::Line, line: &mut line }).deserialize(&mut input).ok()?;
         input.end().ok()?;
         Some(line)
     }
 }
 
-/// Where in the line a value stands.
+/// The place of a value in the line.
 #[derive(Clone, Copy)]
-enum At {
+enum LinePlace {
     Line,
     Message,
     Content,
@@ -129,56 +129,58 @@ enum At {
     ModelUsage,
 }
 
-/// What a key leads to.
-enum Step {
-    /// A value to look into.
-    Into(At),
-    /// A value to keep.
-    Keep(for<'a> fn(&mut Line<'a>, Scalar<'a>)),
+/// What to do with the value of a key.
+enum FieldAction {
+    /// Parse its fields.
+    Into(LinePlace),
+    /// Keep it.
+    Keep(for<'a> fn(&mut StreamLine<'a>, Scalar<'a>)),
     Skip,
 }
 
-fn step(at: At, key: &str) -> Step {
-    use Step::{Into, Keep, Skip};
+fn step(at: LinePlace, key: &str) -> FieldAction {
+    use FieldAction::{Into, Keep, Skip};
     match (at, key) {
-        (At::Line, "type") => Keep(|line, value| text(&mut line.kind, value)),
-        (At::Line, "subtype") => Keep(|line, value| text(&mut line.subtype, value)),
-        (At::Line, "session_id" | "thread_id") => Keep(|line, value| text(&mut line.session, value)),
-        (At::Line, "parent_tool_use_id") => Keep(|line, value| text(&mut line.parent, value)),
-        (At::Line, "status") => Keep(|line, value| text(&mut line.status, value)),
-        (At::Line, "is_error") => Keep(|line, value| line.is_error = flag(&value)),
-        (At::Line, "error_status" | "api_error_status") => Keep(|line, value| line.error_status = count(&value)),
-        (At::Line, "api_error") => Keep(|line, value| text(&mut line.limit_error, value)),
-        (At::Line, "terminal_reason") => Keep(|line, value| text(&mut line.terminal_reason, value)),
-        (At::Line, "result") => Keep(|line, value| text(&mut line.result, value)),
-        (At::Line, "response") => Keep(|line, _| line.has_response = true),
-        (At::Line, "tool_name") => Keep(|line, value| text(&mut line.tool, value)),
-        (At::Line, "attempt") => Keep(|line, value| line.attempt = count(&value)),
-        (At::Line, "max_retries") => Keep(|line, value| line.max_retries = count(&value)),
-        (At::Line, "retry_delay_ms") => Keep(|line, value| line.retry_delay_ms = amount(&value)),
-        (At::Line, "result_index") => Keep(|line, value| line.result_index = count(&value)),
-        (At::Line, "total_cost_usd") => Keep(|line, value| line.cost_usd = amount(&value)),
-        (At::Line | At::Message, "model") => Keep(|line, value| text(&mut line.model, value)),
-        (At::Line | At::Event, "message") => Into(At::Message),
-        (At::Line | At::Message | At::Event, "usage") => Into(At::Usage),
-        (At::Line, "modelUsage") => Into(At::Models),
-        (At::Line, "error") => Into(At::Error),
-        (At::Line, "event") => Into(At::Event),
-        (At::Line, "request") => Into(At::Request),
-        (At::Line, "item") => Into(At::Item),
-        (At::Line, "rate_limit_info") => Into(At::LimitInfo),
-        (At::Message, "id") => Keep(|line, value| text(&mut line.message_id, value)),
-        (At::Message, "content") => Into(At::Content),
-        (At::Error, "message") => Keep(|line, value| text(&mut line.error, value)),
-        (At::Error, "code") => Keep(|line, value| line.has_error_code = value != Scalar::Null),
-        (At::Block, "name") => Keep(|line, value| text(&mut line.tool, value)),
-        (At::Event | At::Item, "type") => Keep(|line, value| text(&mut line.inner, value)),
-        (At::Request, "subtype") => Keep(|line, value| text(&mut line.request, value)),
-        (At::Request, "tool_name") | (At::Item, "tool") => Keep(|line, value| text(&mut line.tool, value)),
-        (At::Item, "server") => Keep(|line, value| text(&mut line.server, value)),
-        (At::LimitInfo, "status") => Keep(|line, value| text(&mut line.limit_status, value)),
-        (At::LimitInfo, "resetsAt") => Keep(|line, value| line.resets_at = amount(&value)),
-        (At::Models, _) => Into(At::ModelUsage),
+        (LinePlace::Line, "type") => Keep(|line, value| text(&mut line.kind, value)),
+        (LinePlace::Line, "subtype") => Keep(|line, value| text(&mut line.subtype, value)),
+        (LinePlace::Line, "session_id" | "thread_id") => Keep(|line, value| text(&mut line.session, value)),
+        (LinePlace::Line, "parent_tool_use_id") => Keep(|line, value| text(&mut line.parent, value)),
+        (LinePlace::Line, "status") => Keep(|line, value| text(&mut line.status, value)),
+        (LinePlace::Line, "is_error") => Keep(|line, value| line.is_error = flag(&value)),
+        (LinePlace::Line, "error_status" | "api_error_status") => Keep(|line, value| line.error_status = count(&value)),
+        (LinePlace::Line, "api_error") => Keep(|line, value| text(&mut line.limit_error, value)),
+        (LinePlace::Line, "terminal_reason") => Keep(|line, value| text(&mut line.terminal_reason, value)),
+        (LinePlace::Line, "result") => Keep(|line, value| text(&mut line.result, value)),
+        (LinePlace::Line, "response") => Keep(|line, _| line.has_response = true),
+        (LinePlace::Line, "tool_name") => Keep(|line, value| text(&mut line.tool, value)),
+        (LinePlace::Line, "attempt") => Keep(|line, value| line.attempt = count(&value)),
+        (LinePlace::Line, "max_retries") => Keep(|line, value| line.max_retries = count(&value)),
+        (LinePlace::Line, "retry_delay_ms") => Keep(|line, value| line.retry_delay_ms = amount(&value)),
+        (LinePlace::Line, "result_index") => Keep(|line, value| line.result_index = count(&value)),
+        (LinePlace::Line, "total_cost_usd") => Keep(|line, value| line.cost_usd = amount(&value)),
+        (LinePlace::Line | LinePlace::Message, "model") => Keep(|line, value| text(&mut line.model, value)),
+        (LinePlace::Line | LinePlace::Event, "message") => Into(LinePlace::Message),
+        (LinePlace::Line | LinePlace::Message | LinePlace::Event, "usage") => Into(LinePlace::Usage),
+        (LinePlace::Line, "modelUsage") => Into(LinePlace::Models),
+        (LinePlace::Line, "error") => Into(LinePlace::Error),
+        (LinePlace::Line, "event") => Into(LinePlace::Event),
+        (LinePlace::Line, "request") => Into(LinePlace::Request),
+        (LinePlace::Line, "item") => Into(LinePlace::Item),
+        (LinePlace::Line, "rate_limit_info") => Into(LinePlace::LimitInfo),
+        (LinePlace::Message, "id") => Keep(|line, value| text(&mut line.message_id, value)),
+        (LinePlace::Message, "content") => Into(LinePlace::Content),
+        (LinePlace::Error, "message") => Keep(|line, value| text(&mut line.error, value)),
+        (LinePlace::Error, "code") => Keep(|line, value| line.has_error_code = value != Scalar::Null),
+        (LinePlace::Block, "name") => Keep(|line, value| text(&mut line.tool, value)),
+        (LinePlace::Event | LinePlace::Item, "type") => Keep(|line, value| text(&mut line.inner, value)),
+        (LinePlace::Request, "subtype") => Keep(|line, value| text(&mut line.request, value)),
+        (LinePlace::Request, "tool_name") | (LinePlace::Item, "tool") => {
+            Keep(|line, value| text(&mut line.tool, value))
+        }
+        (LinePlace::Item, "server") => Keep(|line, value| text(&mut line.server, value)),
+        (LinePlace::LimitInfo, "status") => Keep(|line, value| text(&mut line.limit_status, value)),
+        (LinePlace::LimitInfo, "resetsAt") => Keep(|line, value| line.resets_at = amount(&value)),
+        (LinePlace::Models, _) => Into(LinePlace::ModelUsage),
         _ => Skip,
     }
 }
@@ -189,7 +191,7 @@ fn text<'a>(to: &mut Cow<'a, str>, value: Scalar<'a>) {
     }
 }
 
-/// A yes or no, also in quotes.
+/// A boolean, also as a string.
 fn flag(value: &Scalar<'_>) -> Option<bool> {
     match value {
         Scalar::Text(word) if word.trim().eq_ignore_ascii_case("true") => Some(true),
@@ -206,16 +208,17 @@ fn amount(value: &Scalar<'_>) -> Option<f64> {
     value.amount().ok().flatten()
 }
 
-struct Place<'x, 'a> {
-    at: At,
-    line: &'x mut Line<'a>,
+struct LineVisitor<'x, 'a> {
+    at: LinePlace,
+    line: &'x mut StreamLine<'a>,
 }
 
-impl<'de> Read<'de> for Place<'_, 'de> {
+impl<'de> Read<'de> for LineVisitor<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         match self.at {
-            At::Usage | At::ModelUsage => {
-                let all = if let At::Usage = self.at { &mut self.line.usage } else { &mut self.line.model_usage };
+            LinePlace::Usage | LinePlace::ModelUsage => {
+                let all =
+                    if let LinePlace::Usage = self.at { &mut self.line.usage } else { &mut self.line.model_usage };
                 let mut usage = all.unwrap_or_default();
                 while let Some(key) = map.next_key::<Cow<'_, str>>()? {
                     let value: Scalar<'_> = map.next_value()?;
@@ -228,9 +231,9 @@ impl<'de> Read<'de> for Place<'_, 'de> {
             at => {
                 while let Some(step) = map.next_key_seed(Key(|key: &str| step(at, key)))? {
                     match step {
-                        Step::Into(at) => map.next_value_seed(Seed(&mut Place { at, line: self.line }))?,
-                        Step::Keep(set) => set(self.line, map.next_value()?),
-                        Step::Skip => _ = map.next_value::<IgnoredAny>()?,
+                        FieldAction::Into(at) => map.next_value_seed(Seed(&mut LineVisitor { at, line: self.line }))?,
+                        FieldAction::Keep(set) => set(self.line, map.next_value()?),
+                        FieldAction::Skip => _ = map.next_value::<IgnoredAny>()?,
                     }
                 }
             }
@@ -239,8 +242,8 @@ impl<'de> Read<'de> for Place<'_, 'de> {
     }
 
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        if let At::Content = self.at {
-            while list.next_element_seed(Seed(&mut Place { at: At::Block, line: self.line }))?.is_some() {}
+        if let LinePlace::Content = self.at {
+            while list.next_element_seed(Seed(&mut LineVisitor { at: LinePlace::Block, line: self.line }))?.is_some() {}
         } else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
         }
@@ -248,8 +251,8 @@ impl<'de> Read<'de> for Place<'_, 'de> {
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        // Codex' message and Claude Code's error are texts where the other's are objects.
-        if let At::Error | At::Message = self.at {
+        // Codex's `message` and Claude Code's `error` are strings where the other tool has objects.
+        if let LinePlace::Error | LinePlace::Message = self.at {
             text(&mut self.line.error, value);
         }
         Ok(())

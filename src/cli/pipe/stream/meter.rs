@@ -1,37 +1,35 @@
-//! Tokens and cost of a stream: totals where it says them, and until then at least what its messages say.
-//!
-//! A total that is not read yet leaves the sum too low, and the next one sets it right.
+//! Tokens and cost of a stream: the totals that it prints, and until then the sum of its messages, which is at most as
+//! much. A skipped total is made up for by the next one.
 
 use crate::decode::read::MAX_COUNT;
 
 /// Tokens by type, as in [`crate::model::TokenType::ALL`].
 pub(super) type Tokens = [u64; 5];
 
-/// Adds up what one process after another says.
+/// The usage of all processes of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// What processes used that are over.
+    /// The usage of earlier processes.
     before: Tokens,
     cost_before: f64,
-    /// The last total of the process that runs.
+    /// The last total of the current process.
     last: Tokens,
     cost_last: f64,
-    /// What its messages said since.
+    /// The usage of its messages since.
     live: Tokens,
 }
 
 impl Meter {
-    /// Notes what a message used beyond what was noted of it before.
+    /// Adds the usage of a message that was not added yet.
     pub(super) fn add(&mut self, used: &Tokens) {
         plus(&mut self.live, used);
     }
 
-    /// Notes what the process used since its start. `is_first` says that this is its first total.
+    /// Sets the total of the process since its start. `is_first`: this is the process's first total.
     ///
-    /// A total lower than the one before and the messages since then together is that of another process, since each
-    /// message counts in it.
+    /// A total lower than the last one plus the messages since belongs to a new process, since totals include messages.
     pub(super) fn total(&mut self, total: &Tokens, cost: Option<f64>, is_first: bool) {
-        // A run that failed before its first answer says nothing of those before it.
+        // A run that failed before its first answer has a total of 0, even in a longer process.
         if sum(total) == 0 {
             return;
         }
@@ -41,7 +39,7 @@ impl Meter {
             plus(&mut self.before, &self.last);
             self.cost_before += self.cost_last;
             self.cost_last = 0.0;
-            // Messages of a process that ended without a total.
+            // What exceeds the total was used by a process that ended without one.
             for (place, live) in self.live.iter().enumerate() {
                 let beyond = live.saturating_sub(total.get(place).copied().unwrap_or(0));
                 if let Some(before) = self.before.get_mut(place) {
@@ -54,8 +52,8 @@ impl Meter {
         self.live = Tokens::default();
     }
 
-    /// Notes that another process begins.
-    pub(super) fn begin_anew(&mut self) {
+    /// Starts a new process.
+    pub(super) fn start_process(&mut self) {
         plus(&mut self.before, &self.last);
         plus(&mut self.before, &self.live);
         self.cost_before += self.cost_last;
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_replaces_what_messages_said_and_never_adds_to_it() {
+    fn a_total_replaces_the_sum_of_messages() {
         let mut meter = Meter::default();
         meter.add(&of(100, 1));
         assert_eq!(meter.tokens(), of(100, 1));
@@ -108,15 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_too_low_is_that_of_another_process() {
+    fn a_lower_total_belongs_to_a_new_process() {
         let mut meter = Meter::default();
         for round in 1..=3 {
-            // Each process says the very same.
+            // Each process prints the same usage.
             meter.add(&of(100, 1));
             meter.total(&of(100, 57), Some(0.5), false);
             assert_eq!((meter.tokens(), meter.cost()), (of(100 * round, 57 * round), 0.5 * round as f64));
         }
-        // One dies without a total, the next one is well.
+        // One process ends without a total, the next one prints its total.
         meter.add(&of(100, 1));
         meter.add(&of(100, 1));
         meter.total(&of(100, 57), Some(0.5), false);
@@ -124,19 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_total_is_made_good_by_the_next_one() {
+    fn the_next_total_makes_up_for_a_skipped_one() {
         let mut meter = Meter::default();
         meter.add(&of(100, 1));
         // The result of the first turn and the messages of the second were not read.
         meter.total(&of(200, 114), Some(1.0), false);
         assert_eq!((meter.tokens(), meter.cost()), (of(200, 114), 1.0));
-        meter.begin_anew();
+        meter.start_process();
         meter.total(&of(10, 10), None, true);
         assert_eq!((meter.tokens(), meter.cost()), (of(210, 124), 1.0));
     }
 
     #[test]
-    fn a_total_of_nothing_is_no_other_process() {
+    fn a_total_of_zero_starts_no_process() {
         let mut meter = Meter::default();
         meter.total(&of(100, 57), Some(0.5), false);
         meter.total(&of(0, 0), Some(0.0), false);
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_over() {
+    fn sums_saturate() {
         let mut meter = Meter::default();
         meter.add(&of(u64::MAX, 500));
         meter.add(&of(u64::MAX, 0));

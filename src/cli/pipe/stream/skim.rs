@@ -1,10 +1,8 @@
-//! Cuts a stream into blocks of whole lines and hands them on to whoever reads them, never waiting for that reader
-//! longer than tokens need.
+//! Splits a stream into blocks of whole lines for the parser, and waits for it only where token counts would be lost.
 //!
-//! While the reader keeps up, it gets every line. When it falls behind, blocks are passed over, but for two things: the
-//! newest block is put off rather than dropped, so that what a stream says last is always read, and of the others the
-//! lines that count are handed on, in order and once: those that may say a total, which contains what the lines before
-//! said, or what is counted one by one.
+//! While the parser keeps up, it gets every line. When it falls behind, blocks are skipped, with two exceptions: the newest
+//! block is deferred, so that the end of the stream is always parsed, and of skipped blocks the lines with totals, failures
+//! or retries are still passed on, in order.
 
 use std::ops::Range;
 
@@ -12,52 +10,51 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::MAX_LINE;
-use super::document::{self, BYTE_ORDER_MARK, Document};
+use super::document::{self, BYTE_ORDER_MARK, JsonDocument};
 
-/// So much of a line that is not over yet is shown, in bytes.
-const SHOWN: usize = 4096;
+/// Bytes of an unfinished line that are passed on.
+const OPEN_LINE_MAX: usize = 4096;
 
-/// Which lines must not be passed over. Lines are known by how they begin: each is looked at, at the speed at which
-/// their ends are found.
+/// Which lines must not be skipped. They are recognised by their beginning, in the same pass that finds newlines.
 #[derive(Clone, Copy, Debug)]
 pub enum Keep {
-    /// None of them counts.
+    /// None.
     Nothing,
-    /// All but those of which this is true.
+    /// All for which this is false.
     Unless(fn(&[u8]) -> bool),
-    /// The same of lines that begin an object; those of text, which are shorter, are not even counted.
+    /// All lines that start with an object and for which this is false.
     ObjectsUnless(fn(&[u8]) -> bool),
-    /// All: then the stream waits for its reader.
+    /// All: the stream waits for the parser.
     Everything,
 }
 
-/// So much of a line may have come before it shows that a document begins there, in bytes.
+/// Bytes at the beginning of a line that are enough to recognise a document.
 const SHORT: usize = 32;
 
-/// How a line begins that is an object with at least one key, and where one begins after another line.
+/// The start of an object with at least one key, at the beginning of the input and of a later line.
 const OBJECT: &[u8] = b"{\"";
 const OBJECT_AFTER: &[u8] = b"\n{\"";
 
-/// What is handed on.
+/// A part of the stream for the parser.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Whole lines; only the very last one may lack its end.
-    Lines(Lines),
-    /// The end of a line that is not over yet; it comes again when it is.
+    /// Whole lines; only the last one of the stream may lack its newline.
+    Lines(LineBlock),
+    /// The end of an unfinished line, which follows again as a whole.
     Open(Vec<u8>),
 }
 
-/// Whole lines, most of them where they were read to.
+/// Whole lines, most of them in the buffer of the read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Lines {
-    /// What comes first: a line that began in an earlier buffer.
+pub struct LineBlock {
+    /// The first line, if it started in an earlier buffer.
     first: Vec<u8>,
-    /// A buffer, and where in it the others are.
+    /// The buffer, and the range of the other lines in it.
     buffer: Vec<u8>,
     others: Range<usize>,
 }
 
-impl Lines {
+impl LineBlock {
     /// The lines, in order.
     pub fn parts(&self) -> [&[u8]; 2] {
         [&self.first, self.buffer.get(self.others.clone()).unwrap_or_default()]
@@ -68,51 +65,51 @@ impl Lines {
         !self.buffer.is_empty()
     }
 
-    /// The buffer, to be used again; empty where there is none.
+    /// The buffer, for reuse; empty if there is none.
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 }
 
-/// The way to the reader.
+/// The queue to the parser.
 pub trait Lane {
-    /// Hands `piece` on, or gives it back when the reader is behind.
+    /// Queues `piece`, or returns it if the parser is behind.
     fn offer(&mut self, piece: Piece) -> Option<Piece>;
-    /// Hands `piece` on, as soon as there is room for it.
+    /// Queues `piece`, and waits for room.
     fn hand(&mut self, piece: Piece);
-    /// A buffer to read to, used before where there is one.
+    /// A buffer for the next read, reused if possible.
     fn buffer(&mut self) -> Vec<u8>;
-    /// Which lines the reader needs, once it knows better than at the start.
+    /// Which lines the parser needs, once it knows the format.
     fn needs(&self) -> Option<Keep>;
 }
 
-/// Cuts one stream.
+/// Splits one stream.
 #[derive(Debug)]
 pub struct Skimmer {
     keep: Keep,
-    /// Whether that is what the stream's own format needs.
+    /// Whether `keep` is already that of the detected format.
     is_narrow: bool,
     objects: Finder<'static>,
-    /// The line that is not over yet.
+    /// The unfinished line.
     open: Vec<u8>,
-    /// Whether that line is too long to be read.
+    /// Whether that line is too long to be parsed.
     overlong: bool,
-    /// Lines of older blocks that must be read, while the reader is behind.
+    /// LineBlock of older blocks that must be read, while the reader is behind.
     kept: Vec<u8>,
-    /// The newest lines, while the reader is behind.
-    put_off: Option<Lines>,
-    /// A buffer that was passed over: the next one, while it is still warm.
+    /// The newest block, while the parser is behind.
+    deferred: Option<LineBlock>,
+    /// The buffer of a skipped block, for reuse while it is in the processor's cache.
     spare: Option<Vec<u8>>,
     /// Whether JSON may be written otherwise than line by line.
     finds_documents: bool,
-    /// Whether the line that is not over yet looked like a document and is none.
+    /// Whether the unfinished line looked like a document and is not one.
     is_refused: bool,
-    /// The document that is not over yet.
-    document: Option<Document>,
+    /// The unfinished document.
+    document: Option<JsonDocument>,
 }
 
 impl Skimmer {
-    /// A skimmer that keeps these lines; `documents` says whether JSON may be written otherwise than line by line.
+    /// A skimmer that keeps these lines; `documents`: whether JSON can span lines.
     pub fn new(keep: Keep, documents: bool) -> Self {
         Self {
             keep,
@@ -121,7 +118,7 @@ impl Skimmer {
             open: Vec::new(),
             overlong: false,
             kept: Vec::new(),
-            put_off: None,
+            deferred: None,
             spare: None,
             finds_documents: documents,
             is_refused: false,
@@ -129,7 +126,7 @@ impl Skimmer {
         }
     }
 
-    /// Takes in the next bytes of the stream, the first `length` of `buffer`, and returns a buffer for those after them.
+    /// Processes the next bytes of the stream, the first `length` of `buffer`, and returns a buffer for the next read.
     pub fn take(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
         let bytes = buffer.get(..length).unwrap_or(&buffer);
         if self.document.is_none() && self.next_document(bytes).is_none() {
@@ -146,7 +143,7 @@ impl Skimmer {
         buffer
     }
 
-    /// Where in `bytes` JSON begins that is not written line by line.
+    /// Where in `bytes` JSON starts that is not a single line.
     fn next_document(&self, bytes: &[u8]) -> Option<usize> {
         if !self.finds_documents {
             return None;
@@ -161,7 +158,7 @@ impl Skimmer {
         document::start(bytes, is_free && self.open.is_empty())
     }
 
-    /// Takes in the lines before the next document, begins that, and returns the bytes from there.
+    /// Processes the lines before the next document, starts that, and returns the bytes from there on.
     fn take_before_document<'b>(&mut self, bytes: &'b [u8], objects: &mut Vec<u8>, lane: &mut impl Lane) -> &'b [u8] {
         let start = self.next_document(bytes);
         let (lines, rest) = bytes.split_at(start.unwrap_or(bytes.len()));
@@ -170,18 +167,18 @@ impl Skimmer {
             self.take_part(lines, lane);
         }
         if start.is_some() {
-            // A line that had barely begun was the beginning of it.
-            let mut document = Document::default();
+            // The unfinished line is the beginning of the document.
+            let mut document = JsonDocument::default();
             document.read(&std::mem::take(&mut self.open), objects);
             self.document = Some(document);
         }
         rest
     }
 
-    /// Takes in bytes of the document, adds its objects that end to `objects`, and returns the bytes that follow it.
+    /// Processes bytes of the document, adds complete objects to `objects`, and returns the bytes after it.
     fn take_document<'b>(
         &mut self,
-        mut document: Document,
+        mut document: JsonDocument,
         bytes: &'b [u8],
         objects: &mut Vec<u8>,
         lane: &mut impl Lane,
@@ -199,27 +196,27 @@ impl Skimmer {
         bytes.get(read..).unwrap_or_default()
     }
 
-    /// Takes what turned out to be no document for the lines that it is.
+    /// Processes input as lines that turned out not to be a document.
     fn take_back(&mut self, raw: &[u8], lane: &mut impl Lane) {
         self.take_part(raw, lane);
         self.is_refused = !self.open.is_empty();
     }
 
-    /// Takes in the next bytes where they are lines.
+    /// Processes the next bytes as lines.
     fn take_lines(&mut self, buffer: Vec<u8>, length: usize, lane: &mut impl Lane) -> Vec<u8> {
         let (mut first, others) = self.cut(buffer.get(..length).unwrap_or(&buffer));
         let next = if others.is_empty() {
             self.pass_first(&mut first, lane);
             buffer
         } else {
-            self.pass(Lines { first, buffer, others }, lane);
+            self.pass(LineBlock { first, buffer, others }, lane);
             self.spare.take().unwrap_or_else(|| lane.buffer())
         };
         self.show_open(lane);
         next
     }
 
-    /// Takes in some bytes of a buffer where they are lines.
+    /// Processes a part of a buffer as lines.
     fn take_part(&mut self, bytes: &[u8], lane: &mut impl Lane) {
         let (mut first, others) = self.cut(bytes);
         first.extend_from_slice(bytes.get(others).unwrap_or_default());
@@ -227,8 +224,8 @@ impl Skimmer {
         self.show_open(lane);
     }
 
-    /// Cuts `bytes` into the line that began before, if it ends there, and where the other whole lines are; keeps what
-    /// is not over yet.
+    /// Splits `bytes` into the end of the unfinished line and the range of the other whole lines; keeps the rest as the
+    /// unfinished line.
     fn cut(&mut self, bytes: &[u8]) -> (Vec<u8>, Range<usize>) {
         let end = memrchr(b'\n', bytes).map_or(0, |last| last + 1);
         let (lines, rest) = bytes.split_at(end);
@@ -249,7 +246,7 @@ impl Skimmer {
             if self.open.len() > MAX_LINE {
                 let line = std::mem::take(&mut self.open);
                 if self.finds_documents && line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).starts_with(OBJECT) {
-                    let mut document = Document::line();
+                    let mut document = JsonDocument::line();
                     document.read(&line, &mut Vec::new());
                     self.document = Some(document).filter(|document| !document.is_over());
                 }
@@ -259,57 +256,57 @@ impl Skimmer {
         (first, start..end)
     }
 
-    /// Shows the line that is not over yet, only where it is looked at soon: whoever is behind has more to read.
+    /// Passes on the unfinished line, unless the parser is behind.
     fn show_open(&self, lane: &mut impl Lane) {
-        if !self.open.is_empty() && self.put_off.is_none() {
-            let shown = self.open.get(self.open.len().saturating_sub(SHOWN)..).unwrap_or_default().to_vec();
+        if !self.open.is_empty() && self.deferred.is_none() {
+            let shown = self.open.get(self.open.len().saturating_sub(OPEN_LINE_MAX)..).unwrap_or_default().to_vec();
             drop(lane.offer(Piece::Open(shown)));
         }
     }
 
-    /// Hands on what is left when the stream is over.
+    /// Passes on the rest at the end of the stream.
     pub fn finish(&mut self, lane: &mut impl Lane) {
         if let Some(document) = self.document.take() {
             self.take_back(&document.into_raw(), lane);
         }
         self.hand_kept(lane);
-        if let Some(lines) = self.put_off.take() {
+        if let Some(lines) = self.deferred.take() {
             lane.hand(Piece::Lines(lines));
         }
         if !self.open.is_empty() {
-            lane.hand(Piece::Lines(Lines { first: std::mem::take(&mut self.open), ..Lines::default() }));
+            lane.hand(Piece::Lines(LineBlock { first: std::mem::take(&mut self.open), ..LineBlock::default() }));
         }
     }
 
-    /// Whether lines are put off that the reader has not got yet.
+    /// Whether a block is deferred.
     pub const fn is_behind(&self) -> bool {
-        self.put_off.is_some()
+        self.deferred.is_some()
     }
 
-    /// Offers lines that were put off again, the older ones first, while nothing else comes.
+    /// Offers deferred lines again, the oldest first.
     pub fn settle(&mut self, lane: &mut impl Lane) {
         if !self.kept.is_empty() {
-            let kept = Lines { first: std::mem::take(&mut self.kept), ..Lines::default() };
+            let kept = LineBlock { first: std::mem::take(&mut self.kept), ..LineBlock::default() };
             if let Some(Piece::Lines(kept)) = lane.offer(Piece::Lines(kept)) {
                 self.kept = kept.first;
                 return;
             }
         }
-        if let Some(lines) = self.put_off.take()
+        if let Some(lines) = self.deferred.take()
             && let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines))
         {
-            self.put_off = Some(lines);
+            self.deferred = Some(lines);
         }
     }
 
-    /// Passes on `lines`, if any, that are in no buffer, and empties them.
+    /// Passes on `lines`, which are in no buffer, and clears them.
     fn pass_first(&mut self, lines: &mut Vec<u8>, lane: &mut impl Lane) {
         if !lines.is_empty() {
-            self.pass(Lines { first: std::mem::take(lines), ..Lines::default() }, lane);
+            self.pass(LineBlock { first: std::mem::take(lines), ..LineBlock::default() }, lane);
         }
     }
 
-    fn pass(&mut self, lines: Lines, lane: &mut impl Lane) {
+    fn pass(&mut self, lines: LineBlock, lane: &mut impl Lane) {
         if !self.is_narrow
             && let Some(keep) = lane.needs()
         {
@@ -317,30 +314,30 @@ impl Skimmer {
         }
         if let Keep::Everything = self.keep {
             self.hand_kept(lane);
-            if let Some(older) = self.put_off.take() {
+            if let Some(older) = self.deferred.take() {
                 lane.hand(Piece::Lines(older));
             }
             return lane.hand(Piece::Lines(lines));
         }
         self.settle(lane);
-        if self.put_off.is_some() && lines.parts().iter().all(|part| part.trim_ascii().is_empty()) {
-            // What was said last is still what was put off.
+        if self.deferred.is_some() && lines.parts().iter().all(|part| part.trim_ascii().is_empty()) {
+            // Blank lines do not replace the deferred block.
             self.spare(lines);
-        } else if let Some(older) = self.put_off.take() {
+        } else if let Some(older) = self.deferred.take() {
             self.sift(&older);
-            // Only who must read more than that is waited for.
+            // Beyond this size, wait for the parser.
             if self.kept.len() > MAX_LINE {
                 self.hand_kept(lane);
             }
             self.spare(older);
-            self.put_off = Some(lines);
+            self.deferred = Some(lines);
         } else if let Some(Piece::Lines(lines)) = lane.offer(Piece::Lines(lines)) {
-            self.put_off = Some(lines);
+            self.deferred = Some(lines);
         }
     }
 
     /// Keeps the buffer of `lines` for the next bytes.
-    fn spare(&mut self, lines: Lines) {
+    fn spare(&mut self, lines: LineBlock) {
         if lines.has_buffer() {
             self.spare = Some(lines.into_buffer());
         }
@@ -348,12 +345,12 @@ impl Skimmer {
 
     fn hand_kept(&mut self, lane: &mut impl Lane) {
         if !self.kept.is_empty() {
-            lane.hand(Piece::Lines(Lines { first: std::mem::take(&mut self.kept), ..Lines::default() }));
+            lane.hand(Piece::Lines(LineBlock { first: std::mem::take(&mut self.kept), ..LineBlock::default() }));
         }
     }
 
-    /// Keeps those of `lines` that must be read.
-    fn sift(&mut self, lines: &Lines) {
+    /// Keeps those of `lines` that must be parsed.
+    fn sift(&mut self, lines: &LineBlock) {
         let mut kept = std::mem::take(&mut self.kept);
         for part in lines.parts() {
             match self.keep {
@@ -377,7 +374,7 @@ impl Skimmer {
         self.kept = kept;
     }
 
-    /// `lines` from the first object that does not begin them.
+    /// `lines` from the first object on that is not at their start.
     fn next_object<'a>(&self, lines: &'a [u8]) -> Option<&'a [u8]> {
         self.objects.find(lines).and_then(|end| lines.get(end + 1..))
     }

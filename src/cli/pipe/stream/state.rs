@@ -1,4 +1,4 @@
-//! What is known of the agent behind a stream, and how it is said to a sidecar.
+//! The state of the agent behind a stream, and its encoding for the sidecar.
 
 use std::borrow::Cow;
 
@@ -6,70 +6,71 @@ use super::meter::Tokens;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentStatus, AgentUpdate, Patch, Time};
 
-/// Places in [`Counts::whole`] after the five types of tokens, which stand as in [`crate::model::TokenType::ALL`].
+/// Indexes in [`RunCounts::whole`] after the five token types, which are in the order of
+/// [`crate::model::TokenType::ALL`].
 pub(super) const REQUESTS: usize = 5;
 pub(super) const ERRORS: usize = 6;
 pub(super) const RATE_LIMITED: usize = 7;
 pub(super) const RETRIES: usize = 8;
 
-/// Cumulative counts of one run; what is not known is `None`.
+/// Cumulative counts of one run; `None` is unknown.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Tokens by type, then requests, failed requests, requests refused for a rate limit, retries.
+pub struct RunCounts {
+    /// Tokens by type, then requests, failed requests, rate-limited requests, retries.
     pub whole: [Option<u64>; 9],
     /// US dollars.
     pub cost_usd: Option<f64>,
 }
 
-impl Counts {
-    /// Counts of a run of which a sidecar was told before: what it has of tokens and cost goes on.
-    pub fn going_on() -> Self {
-        let mut told = Self { cost_usd: Some(0.0), ..Self::default() };
-        told.whole.iter_mut().take(5).for_each(|count| *count = Some(0));
-        told
+impl RunCounts {
+    /// The reported counts at the start of a resumed run, whose tokens and cost continue those of an earlier run.
+    pub fn resumed() -> Self {
+        let mut reported = Self { cost_usd: Some(0.0), ..Self::default() };
+        reported.whole.iter_mut().take(5).for_each(|count| *count = Some(0));
+        reported
     }
 
-    /// What may be said to one who was told `told` of this run.
+    /// The counts to report next, after `reported` was reported for this run.
     ///
-    /// A count that it has not heard of yet begins at zero. Else it would measure this run's count against the one of
-    /// the run before: a higher one would be taken for its continuation, and what lies between would be lost.
-    pub fn after(&self, told: &Self) -> Self {
-        let mut said = self.clone();
-        for (count, told) in said.whole.iter_mut().zip(&told.whole) {
-            if told.is_none() {
+    /// Each count is first reported as 0, which is a counter reset. Otherwise the sidecar would compare it with the last
+    /// run's count and take a higher one for its continuation, so the part below would be lost.
+    pub fn after(&self, reported: &Self) -> Self {
+        let mut next = self.clone();
+        for (count, reported) in next.whole.iter_mut().zip(&reported.whole) {
+            if reported.is_none() {
                 *count = count.map(|_| 0);
             }
         }
-        if told.cost_usd.is_none() {
-            said.cost_usd = said.cost_usd.map(|_| 0.0);
+        if reported.cost_usd.is_none() {
+            next.cost_usd = next.cost_usd.map(|_| 0.0);
         }
-        said
+        next
     }
 
-    /// Adds what `said` made known to what was told already.
-    pub fn note(&mut self, said: &Self) {
-        for (told, said) in self.whole.iter_mut().zip(&said.whole) {
-            *told = said.or(*told);
+    /// Adds counts that were accepted to those reported.
+    pub fn note(&mut self, accepted: &Self) {
+        for (reported, accepted) in self.whole.iter_mut().zip(&accepted.whole) {
+            *reported = accepted.or(*reported);
         }
-        self.cost_usd = said.cost_usd.or(self.cost_usd);
+        self.cost_usd = accepted.cost_usd.or(self.cost_usd);
     }
 }
 
-/// What a provider's limit does to the agent.
+/// Whether the agent is rate-limited.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Limit {
-    /// Nothing was said of one.
+pub(super) enum LimitState {
+    /// Unknown.
     #[default]
-    Unsaid,
-    /// It was limited, and is no longer.
+    Unknown,
+    /// It was, and is no longer.
     Lifted,
-    /// It is limited, until then where that is known.
+    /// It is, by this provider, until then if that is known.
     Until(&'static str, Option<Time>),
 }
 
-/// What is known of an agent.
+/// The state of the agent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct State {
+pub struct RunState {
     /// What it is doing.
     pub status: AgentStatus,
     /// Why.
@@ -82,14 +83,14 @@ pub struct State {
     pub progress: Option<f64>,
     /// The model that it uses.
     pub model: Option<String>,
-    /// What it used so far.
-    pub counts: Counts,
-    pub(super) limit: Limit,
-    /// Whether it ended and its output does not say how.
+    /// What it has used so far.
+    pub counts: RunCounts,
+    pub(super) limit: LimitState,
+    /// Whether it ended with an unknown result.
     pub ended: bool,
 }
 
-impl Default for State {
+impl Default for RunState {
     fn default() -> Self {
         Self {
             status: AgentStatus::Starting,
@@ -98,41 +99,41 @@ impl Default for State {
             phase: None,
             progress: None,
             model: None,
-            counts: Counts::default(),
-            limit: Limit::Unsaid,
+            counts: RunCounts::default(),
+            limit: LimitState::Unknown,
             ended: false,
         }
     }
 }
 
-impl State {
-    /// Notes what it is doing, and why.
+impl RunState {
+    /// Sets status and reason.
     pub(super) fn is(&mut self, status: AgentStatus, reason: Option<String>) {
         (self.status, self.reason, self.ended) = (status, reason, false);
     }
 
-    /// Notes that it ended, and that its output does not say how.
+    /// Sets that it ended with an unknown result.
     pub(super) fn ends_somehow(&mut self) {
-        (self.reason, self.ended) = (Some("ended; its output does not say how".to_owned()), true);
+        (self.reason, self.ended) = (Some("ended with an unknown result".to_owned()), true);
     }
 
-    /// Notes that a limit refused a request of `provider`, which ends at `until` as far as that is said.
+    /// Sets that `provider` rate-limited a request, until `until` if that is known.
     pub(super) fn refused(&mut self, provider: &'static str, until: Option<Time>) {
         let known = match &self.limit {
-            Limit::Until(_, known) => *known,
-            Limit::Unsaid | Limit::Lifted => None,
+            LimitState::Until(_, known) => *known,
+            LimitState::Unknown | LimitState::Lifted => None,
         };
-        self.limit = Limit::Until(provider, until.or(known));
+        self.limit = LimitState::Until(provider, until.or(known));
     }
 
-    /// Counts one more at `place`.
+    /// Increments the count at index `place`.
     pub(super) fn count(&mut self, place: usize) {
         if let Some(count) = self.counts.whole.get_mut(place) {
             *count = Some(count.unwrap_or(0).saturating_add(1));
         }
     }
 
-    /// Makes the counts at `places` known.
+    /// Sets the counts at `places` to 0 unless they are known.
     pub(super) fn begin(&mut self, places: impl IntoIterator<Item = usize>) {
         for place in places {
             if let Some(count) = self.counts.whole.get_mut(place) {
@@ -141,8 +142,7 @@ impl State {
         }
     }
 
-    /// Notes what was used so far, of the first `types` types of tokens. A count that goes down would be taken for a
-    /// new one, so none does.
+    /// Updates the first `types` token counts and the cost. Counts never go down, which would be a counter reset.
     pub(super) fn used(&mut self, tokens: &Tokens, types: usize, cost_usd: Option<f64>) {
         for (count, tokens) in self.counts.whole.iter_mut().zip(tokens).take(types) {
             *count = Some(*tokens).max(*count);
@@ -152,15 +152,15 @@ impl State {
         }
     }
 
-    /// Notes that a request was served.
+    /// Sets that a request succeeded, which ends a rate limit.
     pub(super) fn served(&mut self) {
-        if let Limit::Until(..) = self.limit {
-            self.limit = Limit::Lifted;
+        if let LimitState::Until(..) = self.limit {
+            self.limit = LimitState::Lifted;
         }
     }
 
-    /// The state as an update of the agent `name` that says `counts` and was last active at `active_at`.
-    pub fn update<'a>(&'a self, name: &'a str, counts: &Counts, active_at: Option<Time>) -> AgentUpdate<'a> {
+    /// The state as an update of agent `name` with `counts` and the last activity `active_at`.
+    pub fn update<'a>(&'a self, name: &'a str, counts: &RunCounts, active_at: Option<Time>) -> AgentUpdate<'a> {
         let set = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
         let [input, output, cache_read, cache_creation, reasoning, requests, request_errors, rate_limit_hits, retries] =
             counts.whole;
@@ -181,9 +181,9 @@ impl State {
             rate_limit_hits,
             retries,
             rate_limits: match &self.limit {
-                Limit::Unsaid => None,
-                Limit::Lifted => Some(Vec::new()),
-                Limit::Until(provider, until) => Some(vec![RateLimitUpdate {
+                LimitState::Unknown => None,
+                LimitState::Lifted => Some(Vec::new()),
+                LimitState::Until(provider, until) => Some(vec![RateLimitUpdate {
                     provider: Cow::Borrowed(provider),
                     limit_type: Cow::Borrowed("requests"),
                     limit: None,

@@ -20,10 +20,10 @@ fn sample(name: &str) -> String {
 }
 
 /// What is known after each line of a sample, and at its end.
-fn watch(format: Format, text: &str) -> (Vec<(&'static str, String)>, Reader) {
-    let mut reader = Reader::new(format, Vec::new(), None);
+fn watch(format: StreamFormat, text: &str) -> (Vec<(&'static str, String)>, StreamReader) {
+    let mut reader = StreamReader::new(format, Vec::new(), None);
     let mut seen: Vec<(&'static str, String)> = Vec::new();
-    let mut note = |reader: &Reader| {
+    let mut note = |reader: &StreamReader| {
         let now = (reader.state().status.as_str(), reader.state().reason.clone().unwrap_or_default());
         if seen.last() != Some(&now) {
             seen.push(now);
@@ -33,13 +33,13 @@ fn watch(format: Format, text: &str) -> (Vec<(&'static str, String)>, Reader) {
         reader.lines(now(), line.as_bytes());
         note(&reader);
     }
-    reader.finish(now(), Ending::Over);
+    reader.finish(now(), StreamEnding::Over);
     note(&reader);
     (seen, reader)
 }
 
-fn check(name: &str, course: &[(&'static str, &str)], whole: [Option<u64>; 9], cost_usd: Option<f64>) -> Reader {
-    let (seen, reader) = watch(Format::Auto, &sample(name));
+fn check(name: &str, course: &[(&'static str, &str)], whole: [Option<u64>; 9], cost_usd: Option<f64>) -> StreamReader {
+    let (seen, reader) = watch(StreamFormat::Auto, &sample(name));
     let seen: Vec<(&str, &str)> = seen.iter().map(|(status, reason)| (*status, reason.as_str())).collect();
     assert_eq!(seen, course, "{name}");
     let counts = &reader.state().counts;
@@ -50,7 +50,7 @@ fn check(name: &str, course: &[(&'static str, &str)], whole: [Option<u64>; 9], c
 }
 
 #[test]
-fn claude_code_says_what_it_does_and_what_it_used() {
+fn claude_code_reports_status_and_usage() {
     let reader = check(
         "claude-code-tool",
         &[("running", ""), ("running", "runs Bash"), ("running", ""), ("completed", "")],
@@ -65,8 +65,8 @@ fn claude_code_says_what_it_does_and_what_it_used() {
         "claude-code-partial",
         &[
             ("running", ""),
-            ("running", "tries again after 429, rate limit, 1 of 10"),
-            ("running", "tries again after 429, rate limit, 2 of 10"),
+            ("running", "retrying after 429, rate limit, 1 of 10"),
+            ("running", "retrying after 429, rate limit, 2 of 10"),
             ("running", ""),
             ("running", "runs Bash"),
             ("running", ""),
@@ -77,11 +77,11 @@ fn claude_code_says_what_it_does_and_what_it_used() {
     );
     let text = sample("claude-code-partial");
     let before_result = text.trim_end().rsplit_once('\n').expect("lines").0;
-    assert_eq!(watch(Format::Auto, before_result).1.state().counts.whole[..2], [Some(3748), Some(114)]);
+    assert_eq!(watch(StreamFormat::Auto, before_result).1.state().counts.whole[..2], [Some(3748), Some(114)]);
 }
 
 #[test]
-fn claude_code_waits_for_leave_with_the_name_of_the_tool_and_nothing_more() {
+fn claude_code_waits_for_permission_and_only_the_tool_is_named() {
     let reader = check(
         "claude-code-permission",
         &[
@@ -94,36 +94,36 @@ fn claude_code_waits_for_leave_with_the_name_of_the_tool_and_nothing_more() {
         [Some(3748), Some(114), Some(40_960), Some(624), None, Some(2), Some(0), Some(0), Some(0)],
         Some(0.04597),
     );
-    assert_eq!(reader.state().limit, state::Limit::Unsaid);
+    assert_eq!(reader.state().limit, state::LimitState::Unknown);
 }
 
 #[test]
-fn limits_and_their_end_are_noticed() {
+fn rate_limits_and_their_end_are_detected() {
     let reader = check(
         "claude-code-429",
         &[
             ("running", ""),
-            ("running", "tries again after 429, rate limit, 1 of 10"),
-            ("running", "tries again after 429, rate limit, 2 of 10"),
+            ("running", "retrying after 429, rate limit, 1 of 10"),
+            ("running", "retrying after 429, rate limit, 2 of 10"),
             ("running", ""),
             ("completed", ""),
         ],
         [Some(1874), Some(57), Some(20_480), Some(312), None, Some(3), Some(2), Some(2), Some(2)],
         Some(0.014_292),
     );
-    assert_eq!(reader.state().limit, state::Limit::Lifted);
+    assert_eq!(reader.state().limit, state::LimitState::Lifted);
     let text = sample("claude-code-429");
     let limited: Vec<&str> = text.lines().take(2).collect();
-    let (_, reader) = watch(Format::Auto, &limited.join("\n"));
+    let (_, reader) = watch(StreamFormat::Auto, &limited.join("\n"));
     let until = Time::from_millis(now().as_millis() + 1203);
-    assert_eq!(reader.state().limit, state::Limit::Until("anthropic", Some(until)));
+    assert_eq!(reader.state().limit, state::LimitState::Until("anthropic", Some(until)));
     assert_eq!(reader.state().reason.as_deref(), Some("ended without a result"));
 }
 
 /// What is known at the end of bytes that come as `pipe` gets them, in pieces of `size`.
-fn piped(bytes: &[u8], size: usize) -> Reader {
-    struct Lines(Reader);
-    impl skim::Lane for Lines {
+fn piped(bytes: &[u8], size: usize) -> StreamReader {
+    struct DirectLane(StreamReader);
+    impl skim::Lane for DirectLane {
         fn offer(&mut self, piece: skim::Piece) -> Option<skim::Piece> {
             if let skim::Piece::Lines(lines) = piece {
                 lines.parts().into_iter().for_each(|part| self.0.lines(now(), part));
@@ -140,13 +140,13 @@ fn piped(bytes: &[u8], size: usize) -> Reader {
             None
         }
     }
-    let mut reader = Lines(Reader::new(Format::Auto, Vec::new(), None));
+    let mut reader = DirectLane(StreamReader::new(StreamFormat::Auto, Vec::new(), None));
     let mut skimmer = skim::Skimmer::new(reader.0.keep(), reader.0.reads_documents());
     for piece in bytes.chunks(size) {
         skimmer.take(piece.to_vec(), piece.len(), &mut reader);
     }
     skimmer.finish(&mut reader);
-    reader.0.finish(now(), Ending::Over);
+    reader.0.finish(now(), StreamEnding::Over);
     reader.0
 }
 
@@ -161,7 +161,7 @@ fn messages(is_error: bool, answer: &str) -> serde_json::Value {
 }
 
 #[test]
-fn json_is_understood_however_it_is_laid_out() {
+fn json_is_parsed_in_any_layout() {
     let long = "what a \"long\" answer, \u{1f916}\n ".repeat(40_000);
     for (is_error, status) in [(false, AgentStatus::Completed), (true, AgentStatus::Failed)] {
         for answer in ["x", "}]\n[{\"", &long] {
@@ -200,7 +200,7 @@ fn ended(text: &str, size: usize) -> (Option<AgentStatus>, Option<u64>) {
 }
 
 #[test]
-fn a_value_that_is_no_json_costs_itself() {
+fn an_invalid_value_costs_only_itself() {
     let bad: [(&str, &[u8]); 6] = [
         ("\"@\"", br#""hi \ud83d there""#),
         ("\"@\"", b"\"a\x01b\tc\x1b[0m\""),
@@ -257,7 +257,7 @@ fn a_value_that_is_no_json_costs_itself() {
 }
 
 #[test]
-fn how_a_run_ended_is_what_its_result_says() {
+fn the_result_line_decides_how_a_run_ended() {
     use AgentStatus::{Completed, Failed};
     for (says, expected) in [
         (r#""is_error":"true","subtype":"success""#, Some(Failed)),
@@ -288,7 +288,7 @@ fn how_a_run_ended_is_what_its_result_says() {
 }
 
 #[test]
-fn what_is_not_understood_is_neither_success_nor_failure() {
+fn an_unknown_result_is_neither_success_nor_failure() {
     for text in [
         "hello\n",
         "{\"answer\": 42}\n",
@@ -301,7 +301,7 @@ fn what_is_not_understood_is_neither_success_nor_failure() {
         let state = reader.state();
         let update = state.update("a", &state.counts, None);
         assert!(update.ended && update.status.is_none(), "{text}");
-        assert_eq!(state.reason.as_deref(), Some("ended; its output does not say how"));
+        assert_eq!(state.reason.as_deref(), Some("ended with an unknown result"));
     }
     // Nor is a run that a format began and did not end a success.
     assert_eq!(
@@ -311,7 +311,7 @@ fn what_is_not_understood_is_neither_success_nor_failure() {
 }
 
 #[test]
-fn gemini_cli_says_how_it_ended_and_what_it_used() {
+fn gemini_cli_reports_result_and_usage() {
     let stream = r#"{"type":"init","timestamp":"2026-11-29T22:10:59Z","session_id":"s","model":"auto"}
 {"type":"message","role":"user","content":"How many?"}
 {"type":"tool_use","tool_name":"read_file","tool_id":"1"}
@@ -338,11 +338,11 @@ fn gemini_cli_says_how_it_ended_and_what_it_used() {
 }"#;
     let state = piped(failed.as_bytes(), 7).state().clone();
     let until = Time::from_millis(now().as_millis() + 34_000);
-    assert_eq!((state.status, state.limit), (AgentStatus::Failed, state::Limit::Until("google", Some(until))));
+    assert_eq!((state.status, state.limit), (AgentStatus::Failed, state::LimitState::Until("google", Some(until))));
 }
 
 #[test]
-fn cursor_says_how_it_ended() {
+fn cursor_reports_its_result() {
     let stream = r#"{"type":"system","subtype":"init","apiKeySource":"login","cwd":"/x","session_id":"s","model":"Auto"}
 {"type":"tool_call","subtype":"started","call_id":"1","session_id":"s"}
 {"type":"result","subtype":"success","is_error":false,"duration_ms":1,"result":"done","session_id":"s","request_id":"r"}
@@ -352,7 +352,7 @@ fn cursor_says_how_it_ended() {
 }
 
 #[test]
-fn the_end_of_a_limit_is_read_wherever_it_is_said() {
+fn the_end_of_a_rate_limit_is_found_in_any_field() {
     // In local time, where no zone is named: that of the tests' machine.
     let local = |text: &str| retry_at(text, now());
     let claude = "You've hit your weekly limit · resets Nov 24, 7am (Europe/Zurich)";
@@ -388,45 +388,48 @@ fn the_end_of_a_limit_is_read_wherever_it_is_said() {
         (format!("thinking\nERROR: {codex}\n\n"), local(codex)),
     ] {
         let state = piped(text.as_bytes(), 11).state().clone();
-        let state::Limit::Until(_, found) = state.limit else { panic!("{text}: {state:?}") };
+        let state::LimitState::Until(_, found) = state.limit else { panic!("{text}: {state:?}") };
         assert_eq!((found, found.is_some(), state.status), (until, true, AgentStatus::Failed), "{text}");
     }
-    assert_eq!(piped(b"the rate limiter is done\n", 3).state().limit, state::Limit::Unsaid);
+    assert_eq!(piped(b"the rate limiter is done\n", 3).state().limit, state::LimitState::Unknown);
 }
 
 #[test]
-fn an_overloaded_provider_is_no_limit() {
+fn an_overloaded_provider_is_not_a_rate_limit() {
     let retry = |status: u32| {
         format!(
             "{{\"type\":\"system\",\"subtype\":\"api_retry\",\"attempt\":1,\"max_retries\":10,\"retry_delay_ms\":600,\"error_status\":{status},\"session_id\":\"s\"}}"
         )
     };
     for (status, hits) in [(429, 1), (529, 0), (500, 0)] {
-        let (_, reader) = watch(Format::Auto, &retry(status));
+        let (_, reader) = watch(StreamFormat::Auto, &retry(status));
         assert_eq!(reader.state().counts.whole[5..], [Some(1), Some(1), Some(hits), Some(1)], "{status}");
-        assert_eq!(reader.state().limit != state::Limit::Unsaid, hits == 1, "{status}");
+        assert_eq!(reader.state().limit != state::LimitState::Unknown, hits == 1, "{status}");
     }
 }
 
 #[test]
-fn codex_says_in_words_when_its_limit_ends() {
+fn the_end_of_codex_limits_is_parsed_from_text() {
     let said = |text: &str| {
         let line = format!("{{\"type\":\"turn.started\"}}\n{{\"type\":\"error\",\"message\":\"{text}\"}}");
-        watch(Format::Auto, &line).1.state().limit.clone()
+        watch(StreamFormat::Auto, &line).1.state().limit.clone()
     };
     let until = Time::from_millis(now().as_millis() + 20_000);
     assert_eq!(
         said("Reconnecting... 1/5 (Rate limit reached for m in organization o, try again in 20s)"),
-        state::Limit::Until("openai", Some(until))
+        state::LimitState::Until("openai", Some(until))
     );
-    assert_eq!(said("Reconnecting... 1/5 (last status: 429 Too Many Requests)"), state::Limit::Until("openai", None));
-    assert_eq!(said("Reconnecting... 1/5 (stream disconnected)"), state::Limit::Unsaid);
+    assert_eq!(
+        said("Reconnecting... 1/5 (last status: 429 Too Many Requests)"),
+        state::LimitState::Until("openai", None)
+    );
+    assert_eq!(said("Reconnecting... 1/5 (stream disconnected)"), state::LimitState::Unknown);
 }
 
 #[test]
-fn ends_that_are_bad_say_why() {
+fn failed_runs_have_a_reason() {
     let failed = |name, reason, whole| {
-        let (seen, reader) = watch(Format::Auto, &sample(name));
+        let (seen, reader) = watch(StreamFormat::Auto, &sample(name));
         assert_eq!(seen.last(), Some(&("failed", String::from(reason))), "{name}");
         assert_eq!(reader.state().counts.whole[5..], whole, "{name}");
     };
@@ -434,32 +437,32 @@ fn ends_that_are_bad_say_why() {
     failed("claude-code-401-killed", "ended without a result", [Some(7), Some(7), Some(0), Some(7)]);
     failed("codex-429-hard", "429, rate limit", [None, Some(1), Some(1), Some(0)]);
     let line = r#"{"type":"result","subtype":"error_max_turns","is_error":false,"session_id":"s"}"#;
-    assert_eq!(watch(Format::Auto, line).0, [("failed", "error max turns".to_owned())]);
+    assert_eq!(watch(StreamFormat::Auto, line).0, [("failed", "error max turns".to_owned())]);
     // An error in free text is none of our words.
     let line = r#"{"type":"result","subtype":"Ada failed","is_error":true,"session_id":"s"}"#;
-    assert_eq!(watch(Format::Auto, line).0, [("failed", "an error".to_owned())]);
+    assert_eq!(watch(StreamFormat::Auto, line).0, [("failed", "an error".to_owned())]);
 }
 
 #[test]
-fn totals_of_turns_subagents_and_processes_are_right() {
+fn totals_include_turns_subagents_and_processes_once() {
     // 11 requests of the model server, 1874 tokens in, 57 out, 20480 read and 312 written each.
-    let (_, reader) = watch(Format::ClaudeCode, &sample("claude-code-subagents"));
+    let (_, reader) = watch(StreamFormat::ClaudeCode, &sample("claude-code-subagents"));
     assert_eq!(reader.state().counts.whole[..4], [Some(20_614), Some(627), Some(225_280), Some(3432)]);
     assert!((reader.state().counts.cost_usd.expect("cost") - 0.252_835).abs() < 1e-9);
     // Two turns of one process: the second total contains the first.
     let turns = sample("claude-code-two-turns");
-    let (_, reader) = watch(Format::Auto, &turns);
+    let (_, reader) = watch(StreamFormat::Auto, &turns);
     assert_eq!(reader.state().counts.whole[..4], [Some(3748), Some(114), Some(40_960), Some(624)]);
     // Three processes in one pipe, as in a loop: whether the session is the same or another one.
     for again in [turns.clone(), turns.replace("eadbec72", "0adbec72")] {
-        let (_, reader) = watch(Format::Auto, &format!("{turns}{again}{turns}"));
+        let (_, reader) = watch(StreamFormat::Auto, &format!("{turns}{again}{turns}"));
         assert_eq!(reader.state().counts.whole[..4], [Some(11_244), Some(342), Some(122_880), Some(1872)]);
         assert!((reader.state().counts.cost_usd.expect("cost") - 0.13791).abs() < 1e-9);
     }
 }
 
 #[test]
-fn skipped_lines_are_made_good_by_totals() {
+fn totals_make_up_for_skipped_lines() {
     for name in [
         "claude-code-two-turns",
         "claude-code-subagents",
@@ -469,10 +472,10 @@ fn skipped_lines_are_made_good_by_totals() {
         "codex-429",
     ] {
         let text = sample(name);
-        let whole = watch(Format::Auto, &text).1;
+        let whole = watch(StreamFormat::Auto, &text).1;
         let kept: Vec<&str> = text.lines().filter(|line| !is_minor(line.as_bytes())).collect();
         assert!(kept.len() < text.lines().count());
-        let sifted = watch(Format::Auto, &kept.join("\n")).1;
+        let sifted = watch(StreamFormat::Auto, &kept.join("\n")).1;
         assert_eq!(sifted.state().counts.whole[..5], whole.state().counts.whole[..5], "{name}");
         assert_eq!(sifted.state().counts.whole[6..], whole.state().counts.whole[6..], "{name}");
         assert_eq!(sifted.state().counts.cost_usd, whole.state().counts.cost_usd, "{name}");
@@ -481,7 +484,7 @@ fn skipped_lines_are_made_good_by_totals() {
 }
 
 #[test]
-fn codex_says_what_it_does_and_what_it_used() {
+fn codex_reports_status_and_usage() {
     let reader = check(
         "codex-tool",
         &[("running", ""), ("running", "runs a command"), ("running", ""), ("completed", "")],
@@ -493,7 +496,7 @@ fn codex_says_what_it_does_and_what_it_used() {
     assert_eq!(reader.state().task.as_deref(), Some("01a1fc12-b713-70d2-9c80-4f7868a19397"));
     check(
         "codex-429",
-        &[("running", ""), ("running", "tries again after 429, rate limit"), ("running", ""), ("completed", "")],
+        &[("running", ""), ("running", "retrying after 429, rate limit"), ("running", ""), ("completed", "")],
         [Some(1134), Some(48), Some(4096), Some(0), Some(16), None, Some(1), Some(1), Some(1)],
         None,
     );
@@ -503,26 +506,26 @@ fn codex_says_what_it_does_and_what_it_used() {
         sample("codex-tool").replace("01a1fc12-b713-70d2-9c80-4f7868a19397", "01a1fe7c-3244-74c1-9020-7584e6158e01"),
         sample("codex-resumed")
     );
-    let (_, reader) = watch(Format::Codex, &run);
+    let (_, reader) = watch(StreamFormat::Codex, &run);
     assert_eq!(reader.state().counts.whole[..5], [Some(3402), Some(144), Some(12_288), Some(0), Some(48)]);
 }
 
 #[test]
-fn a_given_task_stands() {
-    let mut reader = Reader::new(Format::Auto, Vec::new(), Some("ticket-7"));
+fn a_given_task_is_not_replaced() {
+    let mut reader = StreamReader::new(StreamFormat::Auto, Vec::new(), Some("ticket-7"));
     reader.lines(now(), sample("codex-tool").as_bytes());
     assert_eq!(reader.state().task.as_deref(), Some("ticket-7"));
 }
 
-fn text(patterns: &[&str], lines: &str) -> State {
+fn text(patterns: &[&str], lines: &str) -> RunState {
     let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern).expect(pattern)).collect();
-    let mut reader = Reader::new(Format::Auto, patterns, None);
+    let mut reader = StreamReader::new(StreamFormat::Auto, patterns, None);
     reader.lines(now(), lines.as_bytes());
     reader.state.clone()
 }
 
 #[test]
-fn nothing_that_was_said_gets_out() {
+fn no_text_of_the_conversation_is_kept() {
     // Words of prompts, answers, arguments and outputs in the samples.
     let private = ["stock", "apples", "echo", "rm -rf", "shop", "srv", "Never", "account", "req_"];
     for name in [
@@ -535,7 +538,7 @@ fn nothing_that_was_said_gets_out() {
         "codex-429-hard",
     ] {
         let text = sample(name);
-        let mut reader = Reader::new(Format::Auto, Vec::new(), None);
+        let mut reader = StreamReader::new(StreamFormat::Auto, Vec::new(), None);
         for line in text.lines() {
             reader.lines(now(), line.as_bytes());
             let update = reader.state().update("a", &reader.state().counts, Some(now()));
@@ -548,25 +551,25 @@ fn nothing_that_was_said_gets_out() {
 }
 
 #[test]
-fn a_count_is_opened_with_zero() {
-    let mut told = Counts::default();
-    let counts = Counts { whole: [Some(9), None, None, None, None, Some(2), None, None, None], cost_usd: Some(0.5) };
+fn each_count_is_first_reported_as_zero() {
+    let mut told = RunCounts::default();
+    let counts = RunCounts { whole: [Some(9), None, None, None, None, Some(2), None, None, None], cost_usd: Some(0.5) };
     let first = counts.after(&told);
     assert_eq!((first.whole[0], first.whole[1], first.whole[5], first.cost_usd), (Some(0), None, Some(0), Some(0.0)));
     told.note(&first);
     assert_eq!(counts.after(&told), counts);
     // A run that goes on with totals told before opens only what it counts itself.
-    let second = counts.after(&Counts::going_on());
+    let second = counts.after(&RunCounts::resumed());
     assert_eq!((second.whole[0], second.whole[5], second.cost_usd), (Some(9), Some(0), Some(0.5)));
 }
 
 #[test]
-fn text_of_an_agent_is_cleaned() {
+fn texts_are_cleaned() {
     let line = "{\"type\":\"control_request\",\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"\\u001b[31mB\\u202eash\\n\"}}";
-    let (seen, _) = watch(Format::ClaudeCode, line);
+    let (seen, _) = watch(StreamFormat::ClaudeCode, line);
     assert_eq!(seen[0], ("waiting_question", "permission to run Bash".to_owned()));
-    let reader = Reader::new(Format::Auto, Vec::new(), None);
-    let reason = reader.state().update("a", &Counts::default(), None).reason;
+    let reader = StreamReader::new(StreamFormat::Auto, Vec::new(), None);
+    let reason = reader.state().update("a", &RunCounts::default(), None).reason;
     assert_eq!(reason, Patch::<Cow<'_, str>>::Clear);
 }
 
@@ -607,9 +610,9 @@ proptest! {
             ["tokens.input=used (\\S+)", "failed=^panic: (.*)", "errors=ERR", "waiting_question=(\\[y/N\\])", "retries=\u{fffd}"]
                 .map(|text| Pattern::parse(text).expect(text))
         };
-        let format = if is_text { Format::Text } else { Format::Auto };
-        let mut glancing = Reader::new(format, patterns()[..count].to_vec(), None);
-        let mut trying = Reader::new(format, patterns().map(Pattern::without_letters)[..count].to_vec(), None);
+        let format = if is_text { StreamFormat::Text } else { StreamFormat::Auto };
+        let mut glancing = StreamReader::new(format, patterns()[..count].to_vec(), None);
+        let mut trying = StreamReader::new(format, patterns().map(Pattern::without_letters)[..count].to_vec(), None);
         for block in blocks {
             let block = format!("{}\n", block.concat());
             glancing.lines(now(), block.as_bytes());
@@ -621,14 +624,14 @@ proptest! {
 
     #[test]
     fn hostile_lines_do_no_harm(stream in hostile(), format in 0..4_usize) {
-        let format = [Format::Auto, Format::ClaudeCode, Format::Codex, Format::Text][format];
+        let format = [StreamFormat::Auto, StreamFormat::ClaudeCode, StreamFormat::Codex, StreamFormat::Text][format];
         let patterns = ["failed=panic", "tokens.input=(\\d+)", "phase=(.*)"].map(|text| Pattern::parse(text).expect("pattern"));
-        let mut reader = Reader::new(format, patterns.to_vec(), None);
-        let mut before = Counts::default();
+        let mut reader = StreamReader::new(format, patterns.to_vec(), None);
+        let mut before = RunCounts::default();
         for line in stream.split_inclusive(|byte| *byte == b'\n') {
             reader.lines(now(), line);
             reader.open_line(line);
-            // Counts never go down, and what is said is what a sidecar takes.
+            // RunCounts never go down, and what is said is what a sidecar takes.
             let state = reader.state();
             for (now, before) in state.counts.whole.iter().zip(before.whole) {
                 prop_assert!(*now >= before);
@@ -640,7 +643,7 @@ proptest! {
             let read = crate::ingest::decode_state(&body, now()).expect("a body");
             prop_assert!(read.rejected.is_empty(), "{:?} in {}", read.rejected, body);
         }
-        reader.finish(now(), Ending::Over);
+        reader.finish(now(), StreamEnding::Over);
         prop_assert!(reader.state().ended || reader.state().status.is_over());
     }
 }

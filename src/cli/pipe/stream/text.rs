@@ -1,4 +1,4 @@
-//! Any text, understood by its user's patterns: which words mean which status, what is counted, where numbers stand.
+//! Parses text by the user's patterns for statuses, counters and values.
 
 use std::cell::OnceCell;
 
@@ -6,17 +6,17 @@ use anstream::adapter::strip_str;
 use memchr::memchr;
 use regex::Captures;
 
-use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, RunState};
 use crate::config::pipe::{Counted, Key, MAX_PATTERNS, Pattern};
 use crate::decode::read::MAX_COUNT;
 use crate::model::AgentStatus;
 
-/// So much of a line is looked at, in bytes.
+/// Bytes of a line that are matched.
 const LOOKED_AT: usize = 16 * 1024;
-/// What colours and other orders to terminals begin with.
+/// The start of terminal escape sequences.
 const ESCAPE: u8 = 0x1b;
 
-/// Where it stands among the counts of a state.
+/// Its index in [`super::RunCounts::whole`].
 const fn place(counted: Counted) -> usize {
     match counted {
         Counted::Requests => REQUESTS,
@@ -26,21 +26,21 @@ const fn place(counted: Counted) -> usize {
     }
 }
 
-/// Reads text.
+/// Parses lines by patterns.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct PatternReader {
     patterns: Vec<Pattern>,
 }
 
-impl Text {
-    /// A reader by the first of `patterns`.
+impl PatternReader {
+    /// A parser with the first [`MAX_PATTERNS`] of `patterns`.
     pub(super) fn new(mut patterns: Vec<Pattern>) -> Self {
         patterns.truncate(MAX_PATTERNS);
         Self { patterns }
     }
 
-    /// Makes known what there are patterns for: nothing is counted before the first line.
-    pub(super) fn begin(&self, state: &mut State) {
+    /// Sets the counts that have a pattern to 0, before the first line.
+    pub(super) fn begin(&self, state: &mut RunState) {
         for pattern in &self.patterns {
             match pattern.key {
                 Key::Count(counted) => state.begin([place(counted)]),
@@ -51,66 +51,66 @@ impl Text {
         }
     }
 
-    /// Whether a line that is not read may be a number that is missed.
+    /// Whether skipping a line could lose a value.
     pub(super) fn needs_every_line(&self) -> bool {
         self.patterns.iter().any(|pattern| matches!(pattern.key, Key::Total(_) | Key::Cost))
     }
 
-    /// Whether no pattern fits any of `lines`, as far as that can be told at a glance.
-    pub(super) fn says_nothing(&self, lines: &[u8]) -> bool {
+    /// Whether surely no pattern matches in `lines`, by a fast search for literals.
+    pub(super) fn has_no_match(&self, lines: &[u8]) -> bool {
         let may_fit = |pattern: &Pattern| pattern.letters.as_ref().is_none_or(|letters| letters.find(lines).is_some());
         memchr(ESCAPE, lines).is_none() && !self.patterns.iter().any(may_fit)
     }
 
-    /// Notes that there is output: so what the agent waited for has come.
-    pub(super) fn goes_on(state: &mut State) {
+    /// Sets the status to running, since there is new output.
+    pub(super) fn has_output(state: &mut RunState) {
         if !state.status.is_over() {
             state.is(AgentStatus::Running, None);
         }
     }
 
-    /// Takes in one line; what a carriage return ends is one, too.
-    pub(super) fn line(&self, line: &[u8], state: &mut State) {
+    /// Parses one line; a carriage return ends a line as well.
+    pub(super) fn line(&self, line: &[u8], state: &mut RunState) {
         for part in line.split(|byte| *byte == b'\r').filter(|part| !part.trim_ascii().is_empty()) {
-            let part = Part::new(part);
-            if !self.says_status(&part, state) {
-                Self::goes_on(state);
+            let part = TextLine::new(part);
+            if !self.set_status(&part, state) {
+                Self::has_output(state);
             }
             self.take(&part, state);
         }
     }
 
-    /// Looks at a line that is not over yet; nothing is counted twice by that.
-    pub(super) fn open_line(&self, line: &[u8], state: &mut State) {
+    /// Parses an unfinished line for its status only, so that nothing is counted twice.
+    pub(super) fn open_line(&self, line: &[u8], state: &mut RunState) {
         let last = line.rsplit(|byte| *byte == b'\r').find(|part| !part.trim_ascii().is_empty());
         if let Some(last) = last {
-            self.says_status(&Part::new(last), state);
+            self.set_status(&TextLine::new(last), state);
         }
     }
 
-    /// Whether a pattern says what the agent is doing; the last of those that fit counts.
-    fn says_status(&self, part: &Part<'_>, state: &mut State) -> bool {
-        let mut says = false;
+    /// Sets the status by the last pattern that matches; whether one did.
+    fn set_status(&self, part: &TextLine<'_>, state: &mut RunState) -> bool {
+        let mut is_set = false;
         for pattern in &self.patterns {
             if let Key::Status(status) = pattern.key
                 && let Some(found) = part.fit(pattern)
             {
                 state.is(status, group(&found));
-                says = true;
+                is_set = true;
             }
         }
-        says
+        is_set
     }
 
-    fn take(&self, part: &Part<'_>, state: &mut State) {
+    fn take(&self, part: &TextLine<'_>, state: &mut RunState) {
         for pattern in self.patterns.iter().filter(|pattern| !matches!(pattern.key, Key::Status(_))) {
             let Some(found) = part.fit(pattern) else { continue };
-            let said = || group(&found);
-            let number = || said().and_then(|text| number(&text));
+            let value = || group(&found);
+            let number = || value().and_then(|text| number(&text));
             match pattern.key {
                 Key::Status(_) => {}
                 Key::Count(counted) => state.count(place(counted)),
-                // A total never goes down; one that does is of something else.
+                // Totals never go down.
                 Key::Total(place) => {
                     let total = number().filter(|total| *total <= MAX_COUNT as f64).map(|total| total as u64);
                     if let Some(count) = state.counts.whole.get_mut(place) {
@@ -118,9 +118,9 @@ impl Text {
                     }
                 }
                 Key::Cost => state.used(&[0; 5], 0, number().filter(|cost| *cost <= 1e12)),
-                Key::Model => state.model = said().or(state.model.take()),
-                Key::Task => state.task = said().or(state.task.take()),
-                Key::Phase => state.phase = said().or(state.phase.take()),
+                Key::Model => state.model = value().or(state.model.take()),
+                Key::Task => state.task = value().or(state.task.take()),
+                Key::Phase => state.phase = value().or(state.phase.take()),
                 Key::Progress => {
                     let percent = number().filter(|percent| *percent <= 100.0);
                     state.progress = percent.or(state.progress);
@@ -130,20 +130,20 @@ impl Text {
     }
 }
 
-/// A line, or what a carriage return ends of it.
-struct Part<'a> {
+/// A line, or a part of it that ends with a carriage return.
+struct TextLine<'a> {
     bytes: &'a [u8],
     is_coloured: bool,
-    /// The line as patterns see it, once one needs it.
+    /// The text for regular expressions, created when one needs it.
     plain: OnceCell<String>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> TextLine<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, is_coloured: memchr(ESCAPE, bytes).is_some(), plain: OnceCell::new() }
     }
 
-    /// What of the line fits `pattern`.
+    /// The match of `pattern`.
     fn fit(&self, pattern: &Pattern) -> Option<Captures<'_>> {
         if let Some(letters) = &pattern.letters
             && !self.is_coloured
@@ -155,7 +155,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The first group of a pattern, cleaned; `None` when there is none, or nothing in it.
+/// The first group of a match, cleaned; `None` if there is none or it is empty.
 fn group(found: &Captures<'_>) -> Option<String> {
     let text = crate::text::clean(found.get(1)?.as_str().trim(), 256).into_owned();
     (!text.is_empty()).then_some(text)
@@ -167,7 +167,7 @@ fn number(text: &str) -> Option<f64> {
     digits.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)
 }
 
-/// The start of a line without colours and what else terminals are told.
+/// The start of a line, without escape sequences.
 fn plain(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line.get(..LOOKED_AT).unwrap_or(line));
     if line.contains(ESCAPE as char) { strip_str(&line).to_string() } else { line.into_owned() }

@@ -131,13 +131,13 @@ proptest! {
 }
 
 #[test]
-fn a_reader_that_is_behind_gets_totals_and_the_end() {
+fn a_slow_parser_gets_totals_and_the_end() {
     let lane = skim(b"1\n2\ntoTal 3\n4\n5\n6", &[2], Keep::Unless(is_minor), &[false]);
     assert_eq!(String::from_utf8_lossy(&lane.lines), "toTal 3\n5\n6");
 }
 
 #[test]
-fn a_line_that_is_too_long_is_passed_over_and_nothing_else() {
+fn only_the_line_that_is_too_long_is_skipped() {
     let mut stream = b"before\n".to_vec();
     stream.extend(vec![b'x'; 3 * MAX_LINE]);
     stream.extend(b"\nafter\nend");
@@ -157,14 +157,14 @@ fn a_line_that_is_too_long_is_passed_over_and_nothing_else() {
 }
 
 #[test]
-fn the_end_of_a_line_that_is_not_over_is_shown() {
+fn the_end_of_an_unfinished_line_is_passed_on() {
     let lane = skim(b"one\nGo on? [y/N] ", &[100], Keep::Unless(is_minor), &[]);
     assert_eq!(lane.open, b"Go on? [y/N] ");
     assert_eq!(lane.lines, b"one\nGo on? [y/N] ");
 }
 
 #[test]
-fn what_was_put_off_comes_when_nothing_else_does() {
+fn a_deferred_block_is_passed_on_in_a_pause() {
     let mut skimmer = Skimmer::new(Keep::Nothing, false);
     let mut lane = Slow::new(&[false], 8);
     skimmer.take(b"question".to_vec(), 8, &mut lane);
@@ -179,7 +179,7 @@ fn what_was_put_off_comes_when_nothing_else_does() {
 }
 
 #[test]
-fn who_learns_the_format_no_longer_waits_for_every_line() {
+fn once_the_format_is_known_fewer_lines_are_kept() {
     let mut skimmer = Skimmer::new(Keep::Everything, false);
     let mut lane = Slow::new(&[false], 8);
     skimmer.take(b"a\n".to_vec(), 2, &mut lane);
@@ -203,7 +203,7 @@ fn documents(text: &str, times: usize, size: usize) -> String {
 }
 
 #[test]
-fn documents_in_a_row_need_no_more_than_their_own_room() {
+fn consecutive_documents_need_no_more_memory_than_one() {
     for (text, expected) in [
         ("[{}]\n", "{}\n"),
         ("{\n\"a\":1\n}\n", "{\"a\":1}\n"),

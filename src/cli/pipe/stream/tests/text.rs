@@ -3,20 +3,21 @@
 use super::*;
 
 #[test]
-fn what_may_be_missed_depends_on_the_format_and_on_what_patterns_count() {
-    let keep = |format, pattern: &str| Reader::new(format, vec![Pattern::parse(pattern).expect(pattern)], None).keep();
+fn lines_to_keep_depend_on_format_and_patterns() {
+    let keep =
+        |format, pattern: &str| StreamReader::new(format, vec![Pattern::parse(pattern).expect(pattern)], None).keep();
     for pattern in ["tokens.output=out ([0-9]+)", "cost_usd=\\$(\\S+)"] {
-        for format in [Format::Text, Format::Auto] {
+        for format in [StreamFormat::Text, StreamFormat::Auto] {
             assert!(matches!(keep(format, pattern), skim::Keep::Everything), "{pattern}");
         }
-        assert!(matches!(keep(Format::Codex, pattern), skim::Keep::Unless(_)));
+        assert!(matches!(keep(StreamFormat::Codex, pattern), skim::Keep::Unless(_)));
     }
-    assert!(matches!(keep(Format::Text, "failed=^panic"), skim::Keep::Nothing));
-    assert!(matches!(keep(Format::Auto, "failed=^panic"), skim::Keep::ObjectsUnless(_)));
+    assert!(matches!(keep(StreamFormat::Text, "failed=^panic"), skim::Keep::Nothing));
+    assert!(matches!(keep(StreamFormat::Auto, "failed=^panic"), skim::Keep::ObjectsUnless(_)));
 }
 
 #[test]
-fn text_is_understood_by_patterns() {
+fn patterns_set_status_and_values() {
     let patterns = [
         "waiting_question=(Allow \\w+)\\?",
         "failed=^(panic): ",
@@ -44,27 +45,30 @@ fn text_is_understood_by_patterns() {
 }
 
 #[test]
-fn a_question_without_a_line_end_is_seen() {
-    let mut reader =
-        Reader::new(Format::Text, vec![Pattern::parse("waiting_question=\\[y/N\\]").expect("pattern")], None);
+fn a_question_without_a_newline_is_detected() {
+    let mut reader = StreamReader::new(
+        StreamFormat::Text,
+        vec![Pattern::parse("waiting_question=\\[y/N\\]").expect("pattern")],
+        None,
+    );
     reader.lines(now(), b"working\n");
     reader.open_line(b"Go on? [y/N] ");
     assert_eq!(reader.state().status, AgentStatus::WaitingQuestion);
     reader.lines(now(), b"Go on? [y/N] y\nworking\n");
     assert_eq!(reader.state().status, AgentStatus::Running);
-    reader.finish(now(), Ending::Over);
+    reader.finish(now(), StreamEnding::Over);
     assert!(reader.state().ended);
 }
 
 #[test]
-fn ends_of_text_say_what_is_known() {
+fn the_end_of_text_gives_a_reason() {
     for (lines, ending, status, reason) in [
-        ("a\n", Ending::Over, AgentStatus::Running, Some("ended; its output does not say how")),
-        ("", Ending::Over, AgentStatus::Failed, Some("ended without any output")),
-        ("a\n", Ending::Interrupted, AgentStatus::Failed, Some("interrupted")),
-        ("a\n", Ending::ReaderGone, AgentStatus::Failed, Some("nobody reads its output any more")),
+        ("a\n", StreamEnding::Over, AgentStatus::Running, Some("ended with an unknown result")),
+        ("", StreamEnding::Over, AgentStatus::Failed, Some("ended without any output")),
+        ("a\n", StreamEnding::Interrupted, AgentStatus::Failed, Some("interrupted")),
+        ("a\n", StreamEnding::ReaderGone, AgentStatus::Failed, Some("the reader of its output closed the pipe")),
     ] {
-        let mut reader = Reader::new(Format::Auto, Vec::new(), None);
+        let mut reader = StreamReader::new(StreamFormat::Auto, Vec::new(), None);
         reader.lines(now(), lines.as_bytes());
         reader.finish(now(), ending);
         assert_eq!((reader.state().status, reader.state().reason.as_deref()), (status, reason));
@@ -72,7 +76,7 @@ fn ends_of_text_say_what_is_known() {
 }
 
 #[test]
-fn bad_patterns_are_refused_with_what_would_do() {
+fn invalid_patterns_are_rejected_with_a_remedy() {
     for (pattern, error) in [
         ("x", "`x` is no pattern; write KEY=REGEX, such as 'waiting_question=Allow .*[?]'"),
         ("fialed=x", "unknown key `fialed`; did you mean `failed`?"),
