@@ -10,17 +10,17 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("api: status has the shape that is promised", &[], status_shape),
-        trial("api: metrics adds up, and what is unknown is null", &[], metrics_shape),
+        trial("api: status has the documented shape", &[], status_shape),
+        trial("api: metrics are sums, and unknown values are null", &[], metrics_shape),
         trial("api: alerts are listed, active before history, by filter", &[], alerts_shape),
-        trial("api: nothing is judged while monitoring is stopped", &[], stop_and_start),
-        trial("api: a read that begins after a write sees it", &[], read_after_write),
-        trial("api: usage counts once, also after a crash", &[], usage_counts_once),
-        trial("api: cumulative tokens and increments never add up", &[], one_owner_of_totals),
-        trial("api: what is wrong is refused as JSON, with the fitting status", &[], refusals),
-        trial("api: a bad value costs itself, a bad name its agent", &[], partial_batches),
-        trial("api: bodies that strict readers refuse for one value", &[], lenient_bodies),
-        trial("api: every route asks for its role, and says which in OpenAPI", &[], roles),
+        trial("api: nothing is evaluated while monitoring is stopped", &[], stop_and_start),
+        trial("api: a read after a write sees it", &[], read_after_write),
+        trial("api: usage is counted once, also after a crash", &[], usage_counts_once),
+        trial("api: cumulative and incremental tokens are never summed", &[], one_owner_of_totals),
+        trial("api: errors are JSON with the right status code", &[], refusals),
+        trial("api: an invalid value is rejected alone, an invalid name with its agent", &[], partial_batches),
+        trial("api: bodies with one value that strict parsers reject", &[], lenient_bodies),
+        trial("api: every route requires its role, which OpenAPI names", &[], roles),
     ]
 }
 

@@ -26,7 +26,7 @@ const STORY: [(&str, &str); 10] = [
 ];
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![trial("demo: its story is told, and every panel shows data", &[Need::Prometheus], story_and_panels)]
+    vec![trial("demo: its story is printed, and every panel shows data", &[Need::Prometheus], story_and_panels)]
 }
 
 fn story_and_panels() {

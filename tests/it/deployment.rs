@@ -25,8 +25,8 @@ const GROUPS: &str = include_str!("samples/syscall-groups.txt");
 pub(crate) fn trials() -> Vec<Case> {
     let needs = &[Need::Aiosmtpd, Need::Openssl];
     vec![
-        trial("deployment: the program works under the unit's filter of system calls", needs, under_the_filter),
-        trial("deployment: a call that the unit forbids ends the program here", &[], what_the_filter_forbids),
+        trial("deployment: the sidecar works under the unit's system call filter", needs, under_the_filter),
+        trial("deployment: a forbidden system call ends the process in this test", &[], what_the_filter_forbids),
     ]
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Case> {
             compare("recordings", inputs::recordings)
         }),
         trial("differential: polled pages and their failures", &[], || compare("polls", inputs::polls)),
-        trial("differential: what cannot be read is refused alike", &[], || compare("rubbish", inputs::rubbish)),
+        trial("differential: invalid input is rejected alike", &[], || compare("rubbish", inputs::rubbish)),
         trial("differential: rule tests, replays and printed settings", &[], || compare("offline", inputs::offline)),
     ]
 }

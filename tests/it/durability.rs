@@ -15,26 +15,30 @@ use crate::{Case, trial};
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial(
-            "durability: killed right after the answer, a firing is told once all the same",
+            "durability: a firing is notified once although the sidecar is killed right after accepting it",
             &[],
             killed_after_answer,
         ),
-        trial("durability: killed while a send hangs, it is sent after the start", &[], killed_in_a_send),
-        trial("durability: killed between resolve and delivery, the resolve is told", &[], killed_before_a_resolve),
-        trial("durability: killed at any event, people know the truth in the end", &[], killed_at_any_event),
-        trial("durability: an alert whose agent was not saved waits for the agent", &[], an_orphan_waits),
-        trial("durability: what is settled on disk is never told again", &[], settled_is_settled),
-        trial("durability: agents, counters, budgets and alerts are as before a kill", &[], state_is_as_before),
-        trial("durability: usage that was answered 200 outlives a kill, and counts once", &[], usage_outlives_a_kill),
+        trial("durability: a notification in flight at a kill is sent after the restart", &[], killed_in_a_send),
         trial(
-            "durability: usage that the disk did not take is answered so, and kept once it can be",
+            "durability: a resolve that was not delivered before a kill is sent after it",
+            &[],
+            killed_before_a_resolve,
+        ),
+        trial("durability: after a kill at any event, receivers end up with the true state", &[], killed_at_any_event),
+        trial("durability: an alert whose agent was not saved waits for the agent", &[], an_orphan_waits),
+        trial("durability: what the ledger has as delivered is not sent again", &[], settled_is_settled),
+        trial("durability: agents, counters, budgets and alerts are as before a kill", &[], state_is_as_before),
+        trial("durability: accepted usage survives a kill and is counted once", &[], usage_outlives_a_kill),
+        trial(
+            "durability: usage that can't be written is rejected, and accepted once the disk works",
             &[],
             usage_on_a_full_disk,
         ),
-        trial("durability: a gentle end sends what is due and saves all", &[], a_gentle_end),
-        trial("durability: a second program on one store is refused", &[], one_program_a_store),
-        trial("durability: a damaged file is set aside and said to be", &[], a_damaged_file),
-        trial("durability: a store that can't be is a clear error", &[], a_store_that_cannot_be),
+        trial("durability: a graceful shutdown delivers what is pending and saves all", &[], a_gentle_end),
+        trial("durability: a second sidecar on the same store is rejected", &[], one_program_a_store),
+        trial("durability: a damaged file is moved aside and reported", &[], a_damaged_file),
+        trial("durability: an impossible store path is an error with a remedy", &[], a_store_that_cannot_be),
     ]
 }
 

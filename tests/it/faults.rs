@@ -30,7 +30,7 @@ use world::World;
 
 pub(crate) fn trials() -> Vec<Case> {
     let schedules =
-        trial("faults: whatever goes wrong, nothing is lost and nothing is told twice", &[Need::Faketime], schedules);
+        trial("faults: under random faults no notification is lost or duplicated", &[Need::Faketime], schedules);
     [vec![schedules], clock::trials(), disk::trials()].into_iter().flatten().collect()
 }
 

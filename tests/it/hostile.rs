@@ -18,21 +18,23 @@ const SOON: Duration = PATIENCE;
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("hostile: bodies of 64 MiB are refused, announced or not", &[], huge_bodies),
-        trial("hostile: deep nesting is refused", &[], deep_nesting),
-        trial("hostile: rubbish, huge heads and silence end in a refusal", &[], rubbish),
+        trial("hostile: bodies of 64 MiB are rejected, with and without content-length", &[], huge_bodies),
+        trial("hostile: deep nesting is rejected", &[], deep_nesting),
+        trial("hostile: garbage, huge headers and idle connections are rejected", &[], rubbish),
         trial("hostile: a small series cap refuses new agents and keeps the known", &[], small_cap),
         trial("hostile: distinct agents without end fill the default cap and no more", &[], default_cap),
-        trial("hostile: more that dribble their head than connections are taken keep nobody out", &[], || {
+        trial("hostile: more slow headers than connections allowed block no other client", &[], || {
             slow_heads(300, 100, 1_000);
         }),
-        trial("hostile: nor do more of them than files may be open", &[], || slow_heads(300, 1_024, 160)),
-        trial("hostile: bodies that dribble end in time", &[], slow_bodies),
-        trial("hostile: as many half-sent bodies as there are places keep nobody out", &[], stalled_places),
-        trial("hostile: large bodies that stall keep out no large body", &[], stalled_large_bodies),
-        trial("hostile: readers that never read, or read much at once, hold up nobody", &[], readers_that_never_read),
-        trial("hostile: foreign hosts and origins are refused", &[], foreign_pages),
-        trial("hostile: tokens are asked for, and their roles hold", &[], tokens),
+        trial("hostile: more slow headers than open files allowed block no other client", &[], || {
+            slow_heads(300, 1_024, 160)
+        }),
+        trial("hostile: slow bodies time out", &[], slow_bodies),
+        trial("hostile: stalled bodies block no other client", &[], stalled_places),
+        trial("hostile: stalled large bodies block no other large body", &[], stalled_large_bodies),
+        trial("hostile: clients that do not read answers block no other client", &[], readers_that_never_read),
+        trial("hostile: foreign hosts and origins are rejected", &[], foreign_pages),
+        trial("hostile: tokens are required, and roles are enforced", &[], tokens),
     ]
 }
 

@@ -38,11 +38,11 @@ const CIRCLES: &[&[&str]] = &[];
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("house: a room imports only from those above it", &[], rooms_import_from_above),
-        trial("house: every room has its place", &[], every_room_has_its_place),
-        trial("house: modules import each other in no circle", &[], modules_form_no_circle),
+        trial("house: a module imports only from layers above it", &[], rooms_import_from_above),
+        trial("house: every module belongs to a layer", &[], every_room_has_its_place),
+        trial("house: modules have no circular imports", &[], modules_form_no_circle),
         trial("house: the fleet changes agents in one way, which notes it", &[], changed_agents_are_noted),
-        trial("house: imports and circles are found", &[], imports_and_circles_are_found),
+        trial("house: the check finds imports and cycles", &[], imports_and_circles_are_found),
     ]
 }
 

@@ -20,38 +20,42 @@ use crate::{Case, counterparts, tidy, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     let mut trials = vec![
-        trial("pipe: recorded runs pass unchanged and are known, run after run", &[], recorded_runs_are_known),
-        trial("pipe: a resumed run goes on with its totals", &[], a_resumed_run_goes_on),
-        trial("pipe: an interactive stream is not held back", &[], an_interactive_stream_is_not_held_back),
-        trial("pipe: any bytes in any pieces come out as they went in", &[], any_bytes_come_out),
-        trial("pipe: a gigabyte without a line's end takes no more memory than a line", &[], a_gigabyte_passes),
-        trial("pipe: reading that falls behind misses no token", &[], reading_behind_misses_no_token),
         trial(
-            "pipe: a sidecar that is absent, hangs or refuses changes nothing",
+            "pipe: recorded runs pass through unchanged and are reported, run after run",
+            &[],
+            recorded_runs_are_known,
+        ),
+        trial("pipe: a resumed run continues its totals", &[], a_resumed_run_goes_on),
+        trial("pipe: interactive output is not delayed", &[], an_interactive_stream_is_not_held_back),
+        trial("pipe: any bytes in any chunks pass through unchanged", &[], any_bytes_come_out),
+        trial("pipe: a gigabyte without a newline needs no more memory than a line", &[], a_gigabyte_passes),
+        trial("pipe: no token is lost when parsing falls behind", &[], reading_behind_misses_no_token),
+        trial(
+            "pipe: an absent, hanging or rejecting sidecar changes neither output nor exit code",
             &[],
             bad_sidecars::a_bad_sidecar_changes_nothing,
         ),
         trial(
-            "pipe: a sidecar that comes late hears the latest, and counts from zero",
+            "pipe: a sidecar that starts late gets the latest state, with counts from zero",
             &[],
             bad_sidecars::a_late_sidecar_hears,
         ),
+        trial("pipe: a restarted sidecar is found again", &[], bad_sidecars::a_dying_sidecar_is_done_without),
+        trial("pipe: a reader that closes the output ends pipe and agent", &[], a_reader_that_goes_ends_it),
         trial(
-            "pipe: a sidecar that dies is done without and found again",
-            &[],
-            bad_sidecars::a_dying_sidecar_is_done_without,
-        ),
-        trial("pipe: who stops reading ends it, and with it the agent", &[], a_reader_that_goes_ends_it),
-        trial(
-            "pipe: patterns come from the configuration, and a broken one stops nothing",
+            "pipe: patterns come from the configuration, and an invalid one is only a warning",
             &[],
             patterns_are_configured,
         ),
-        trial("pipe: what is said last is read though reading is behind", &[], the_last_words_of_a_flood_are_read),
-        trial("pipe: a refused request limits the agent until one is answered", &[], a_refusal_limits),
-        trial("pipe: a run that a limit ended is limited until it ends, and not down", &[], a_limit_ends_a_run),
-        trial("pipe: JSON is understood however it is laid out", &[], any_layout_is_understood),
-        trial("pipe: a report that comes late is refused", &[], a_late_report_is_refused),
+        trial(
+            "pipe: the end of the output is parsed although parsing is behind",
+            &[],
+            the_last_words_of_a_flood_are_read,
+        ),
+        trial("pipe: a rate-limited request limits the agent until one succeeds", &[], a_refusal_limits),
+        trial("pipe: a run ended by a rate limit is rate-limited, not down", &[], a_limit_ends_a_run),
+        trial("pipe: JSON is parsed in any layout", &[], any_layout_is_understood),
+        trial("pipe: an outdated report is rejected", &[], a_late_report_is_refused),
     ];
     trials.extend(signals::trials());
     trials.extend(claude_code::trials());

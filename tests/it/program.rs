@@ -29,8 +29,8 @@ pub(crate) fn lookout() -> PathBuf {
 /// The tests of the harness itself.
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("program: its log names the address that it got", &[], the_address_is_read_from_the_log),
-        trial("program: a program that ends at once is reported with its last words", &[], an_early_end_is_reported),
+        trial("program: the log has the address of the listener", &[], the_address_is_read_from_the_log),
+        trial("program: an early exit is reported with the last log lines", &[], an_early_end_is_reported),
     ]
 }
 

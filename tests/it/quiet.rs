@@ -9,17 +9,13 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("quiet: a silence by command keeps back, is announced, explained, and its end tells", &[], silence),
-        trial("quiet: silences, acknowledgements and timelines outlive a crash", &[], a_crash),
-        trial(
-            "quiet: who stops the monitoring, and again, is announced, and nothing else leaves meanwhile",
-            &[],
-            a_stop,
-        ),
-        trial("quiet: programs hear of a silence and a pause where nobody else does", &[], programs),
-        trial("quiet: the heartbeat beats only while alerts are judged and can be told", &[], heartbeat),
-        trial("quiet: what can't be is refused with its remedy", &[], refusals),
-        trial("quiet: commands say of an ID what is wrong with it", &[], ids),
+        trial("quiet: a silence suppresses, is announced and shown, and its end notifies", &[], silence),
+        trial("quiet: silences, acknowledgements and timelines survive a crash", &[], a_crash),
+        trial("quiet: a pause and its extension are announced, and nothing else is sent meanwhile", &[], a_stop),
+        trial("quiet: webhooks get announcements of silences and pauses", &[], programs),
+        trial("quiet: the heartbeat is sent only while alerts are evaluated and can be delivered", &[], heartbeat),
+        trial("quiet: invalid requests are rejected with a remedy", &[], refusals),
+        trial("quiet: commands name what is wrong with an ID", &[], ids),
     ]
 }
 
@@ -206,7 +202,10 @@ fn ids() {
     let says = |arguments: &[&str], expected: &str| {
         let (ok, said) = run(&setup, &lookout, arguments);
         assert!(!ok && said.contains(expected), "{arguments:?}: {said}");
-        assert!(!said.contains("the address of a lookout sidecar") && !said.contains("start it"), "{arguments:?}: {said}");
+        assert!(
+            !said.contains("the address of a lookout sidecar") && !said.contains("start it"),
+            "{arguments:?}: {said}"
+        );
     };
     let unknown = "0123456789abcdef";
     says(&["ack", unknown], "there is no firing alert 0123456789abcdef");

@@ -12,14 +12,18 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("reload: a valid file is in force at once, by route and by signal", &[], a_valid_file),
+        trial("reload: a valid file is applied at once, by route and by signal", &[], a_valid_file),
         trial("reload: an invalid file changes nothing and is named", &[], an_invalid_file),
-        trial("reload: a rule that is gone owes its resolve", &[], a_rule_that_is_gone),
-        trial("reload: a receiver that is gone is owed nothing, the others all", &[], a_receiver_that_is_gone),
-        trial("reload: what needs a restart is named, and the rest is in force", &[], what_needs_a_restart),
-        trial("reload: another certificate is shown, a broken one refused", &[Need::Openssl], another_certificate),
-        trial("reload: what blocks or cannot be read refuses it, and stops nothing", &[], what_blocks),
-        trial("reload: windows of rules go on, also through a restart", &[], windows_go_on),
+        trial("reload: a removed rule resolves its alerts", &[], a_rule_that_is_gone),
+        trial(
+            "reload: a removed receiver loses its pending deliveries, others keep theirs",
+            &[],
+            a_receiver_that_is_gone,
+        ),
+        trial("reload: what needs a restart is named, and the rest is applied", &[], what_needs_a_restart),
+        trial("reload: a new certificate is served, an invalid one rejected", &[Need::Openssl], another_certificate),
+        trial("reload: an unreadable or blocking file is an error and changes nothing", &[], what_blocks),
+        trial("reload: rule windows continue, also after a restart", &[], windows_go_on),
     ]
 }
 

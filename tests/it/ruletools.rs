@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Case> {
     let own = vec![
         trial("test rules: the tests of the built-in rules pass", &[], built_in_rules_pass),
         trial("test rules: every built-in rule is tested at each of its levels", &[], every_built_in_rule_is_tested),
-        trial("test rules: exit codes and JUnit tell failure from misuse", &[], exit_codes_tell),
+        trial("test rules: exit codes and JUnit distinguish failures and invalid files", &[], exit_codes_tell),
     ];
     [own, prometheus_alike::trials(), replays::trials()].into_iter().flatten().collect()
 }

@@ -24,12 +24,12 @@ const AWKWARD: &str = r#"a"b\c{d}=e,f 🤖 \n #g"#;
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("metrics: promtool has nothing to say of a full page", &[Need::Promtool], promtool_is_silent),
+        trial("metrics: promtool finds no problem in a full page", &[Need::Promtool], promtool_is_silent),
         trial("metrics: every family of the table is on a full page", &[], every_family_is_there),
         trial("metrics: both formats carry the same samples", &[Need::PrometheusClient], formats_agree),
         trial("metrics: awkward names survive, control characters do not", &[Need::PrometheusClient], names_survive),
         trial("metrics: content types, HEAD and gzip", &[], head_and_gzip),
-        trial("metrics: an agent that is gone has no series", &[], gone_is_gone),
+        trial("metrics: a removed agent has no series", &[], gone_is_gone),
         trial("metrics: a counter never goes backwards", &[], counters_only_rise),
         trial("metrics: a state set has exactly one state", &[], one_state),
         trial("metrics: a live Prometheus and its recording rules", &[Need::Prometheus], a_live_prometheus),

@@ -15,9 +15,9 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("supervision: a SIGHUP during the start ends nothing", &[], a_signal_during_the_start),
-        trial("supervision: the end comes in time though all that is waited for hangs", &[], all_hangs),
-        trial("supervision: telemetry that was answered is there after a restart", &[], telemetry_is_saved),
+        trial("supervision: a SIGHUP during the start is no stop", &[], a_signal_during_the_start),
+        trial("supervision: shutdown ends in time although everything hangs", &[], all_hangs),
+        trial("supervision: accepted telemetry survives a restart", &[], telemetry_is_saved),
     ]
 }
 

@@ -17,10 +17,10 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("grafana: dashboards can be provisioned", &[], boards_can_be_provisioned),
         trial("grafana: variables follow the linter's rules", &[], variables_follow_the_rules),
-        trial("grafana: panels are described, and none covers another", &[], panels_are_described_and_apart),
+        trial("grafana: panels have descriptions and do not overlap", &[], panels_are_described_and_apart),
         trial("grafana: every name in a query exists", &[], names_exist),
         trial("grafana: every query is PromQL", &[Need::Promtool], queries_parse),
-        trial("grafana: provisioning finds data source and dashboards", &[], provisioning_fits),
+        trial("grafana: provisioning refers to existing data source and dashboards", &[], provisioning_fits),
     ]
 }
 

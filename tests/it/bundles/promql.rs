@@ -35,7 +35,7 @@ const OPERATORS: [&str; 11] = ["and", "or", "unless", "bool", "offset", "inf", "
 const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![trial("bundles: an expression's names are read", &[], names_are_read)]
+    vec![trial("bundles: names in a PromQL expression are found", &[], names_are_read)]
 }
 
 /// Cuts an expression into words, strings, brackets with their content, and signs.

@@ -16,12 +16,12 @@ const ALERTING: &str = "prometheus/alerting.rules.yml";
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("alerts: built-in rules judge signals that exist, in words for people", &[], built_in_rules_are_whole),
+        trial("alerts: built-in rules have existing signals, a summary and an action", &[], built_in_rules_are_whole),
         trial("prometheus: every name in a rule exists", &[], names_exist),
-        trial("prometheus: alerting rules say what the built-in rules say", &[], both_say_the_same),
+        trial("prometheus: alerting rules have the thresholds of the built-in rules", &[], both_say_the_same),
         trial("prometheus: every rule has a unit test", &[], every_rule_is_tested),
-        trial("prometheus: nobody is told twice by default", &[], alerting_rules_are_not_loaded),
-        trial("prometheus: promtool takes rules and configuration", &[Need::Promtool], promtool_takes_all),
+        trial("prometheus: alerting rules are not loaded by default", &[], alerting_rules_are_not_loaded),
+        trial("prometheus: promtool accepts rules and configuration", &[Need::Promtool], promtool_takes_all),
         trial("prometheus: unit tests of rules pass", &[Need::Promtool], unit_tests_pass),
         trial("deploy: the compose file pins images and mounts what exists", &[], compose_is_whole),
     ]

@@ -16,8 +16,8 @@ const LIBRARY: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
 pub(super) fn trials() -> Vec<Case> {
     vec![
-        trial("faults: a clock set forward an hour alarms nobody and loses no resolve", &[Need::Faketime], || step(1)),
-        trial("faults: a clock set back an hour alarms nobody and loses no resolve", &[Need::Faketime], || step(-1)),
+        trial("faults: a clock set forward an hour fires no alert and loses no resolve", &[Need::Faketime], || step(1)),
+        trial("faults: a clock set back an hour fires no alert and loses no resolve", &[Need::Faketime], || step(-1)),
     ]
 }
 

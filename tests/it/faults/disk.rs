@@ -12,20 +12,28 @@ use crate::{Case, trial};
 pub(super) fn trials() -> Vec<Case> {
     vec![
         trial(
-            "faults: on a full disk alerts are told, the disk is one, and all is kept once there is room",
+            "faults: on a full disk alerts are sent, the disk is an alert, and all is saved once there is room",
             &[Need::Namespaces],
             full,
         ),
-        trial("faults: a start on a full disk knows what was told, and tells on", &[], || unwritable(FULL)),
-        trial("faults: a start on a read-only disk knows what was told, and tells on", &[Need::Namespaces], || {
-            unwritable(READ_ONLY);
-        }),
-        trial("faults: a first start where nothing can be written is a clear error", &[Need::Namespaces], first_start),
-        trial("faults: readiness follows the disk, though nothing comes in", &[], readiness),
-        trial("faults: a start on a full disk writes what came since, once there is room", &[], full_at_start),
-        trial("faults: files that are removed while it runs are there again, and nothing is lost", &[], removed),
-        trial("faults: a limit of a file's size does not end the program", &[], limited_size),
-        trial("faults: every damaged ledger is kept aside under a name of its own", &[], damaged_again),
+        trial("faults: a start on a full disk restores what was notified and continues", &[], || unwritable(FULL)),
+        trial(
+            "faults: a start on a read-only disk restores what was notified and continues",
+            &[Need::Namespaces],
+            || {
+                unwritable(READ_ONLY);
+            },
+        ),
+        trial(
+            "faults: a first start without a writable store is an error with a remedy",
+            &[Need::Namespaces],
+            first_start,
+        ),
+        trial("faults: readiness follows the disk even without input", &[], readiness),
+        trial("faults: after a start on a full disk, state is written once there is room", &[], full_at_start),
+        trial("faults: files removed at run time are created again, and nothing is lost", &[], removed),
+        trial("faults: a file size limit does not stop the sidecar", &[], limited_size),
+        trial("faults: every damaged ledger is kept under its own name", &[], damaged_again),
     ]
 }
 

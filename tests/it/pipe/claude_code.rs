@@ -12,7 +12,11 @@ use crate::program::Setup;
 use crate::{Case, trial};
 
 pub(super) fn trials() -> Vec<Case> {
-    vec![trial("pipe: the real Claude Code is limited, tries again and is done", &[Need::ClaudeCode], a_cured_refusal)]
+    vec![trial(
+        "pipe: the real Claude Code is rate-limited, retries and completes",
+        &[Need::ClaudeCode],
+        a_cured_refusal,
+    )]
 }
 
 fn a_cured_refusal() {

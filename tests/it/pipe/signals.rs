@@ -10,10 +10,10 @@ use crate::{Case, trial};
 
 pub(super) fn trials() -> Vec<Case> {
     vec![
-        trial("pipe: signals wait for the agent's last words", &[], they_wait_for_last_words),
-        trial("pipe: an agent that dies of the same signal was interrupted", &[], the_same_signal),
-        trial("pipe: a run that said its result before the signal has completed", &[], a_result_stands),
-        trial("pipe: a signal that is ignored ends nothing", &[], ignored_signals_stay_ignored),
+        trial("pipe: after a signal the agent's last output is passed through", &[], they_wait_for_last_words),
+        trial("pipe: an agent that dies of the same signal is reported as interrupted", &[], the_same_signal),
+        trial("pipe: a run with a result before the signal is completed", &[], a_result_stands),
+        trial("pipe: ignored signals stay ignored", &[], ignored_signals_stay_ignored),
     ]
 }
 

@@ -22,11 +22,11 @@ use crate::{Case, tidy, trial};
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial(
-            "export: exported rules and lookout find the same on the same data",
+            "export: exported rules fire as lookout's own do on the same data",
             &[Need::Promtool],
             both_find_the_same,
         ),
-        trial("export: promtool takes the export of a user's configuration", &[Need::Promtool], promtool_takes_it),
+        trial("export: promtool accepts the export of a user's configuration", &[Need::Promtool], promtool_takes_it),
     ]
 }
 
@@ -215,5 +215,8 @@ fn promtool_takes_it() {
     let file = setup.write("rules.yml", &text);
     counterparts::run(Command::new("promtool").args(["check", "rules", "--lint-fatal"]).arg(file));
     assert!(text.contains("orchestrator_agent_idle_time_seconds >= 90 < 180"), "{text}");
-    assert!(text.contains("# Gone: PromQL can't distinguish a value that disappeared from one that never existed"), "{text}");
+    assert!(
+        text.contains("# Gone: PromQL can't distinguish a value that disappeared from one that never existed"),
+        "{text}"
+    );
 }

@@ -11,9 +11,9 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("replay: the recorded rules tell what the outbox says, others what they would have told", &[], replays),
-        trial("replay: polls, silences and acknowledgements are played as they were", &[], polls_and_quiet),
-        trial("replay: nothing is recorded unless it is asked for", &[], off_by_default),
+        trial("replay: the same rules give the notifications of the outbox, other rules their own", &[], replays),
+        trial("replay: polls, silences and acknowledgements are replayed", &[], polls_and_quiet),
+        trial("replay: nothing is recorded by default", &[], off_by_default),
     ]
 }
 
