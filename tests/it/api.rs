@@ -1,4 +1,4 @@
-//! The HTTP API as scripts use it: shapes, filters, what a write promises, what is refused and how.
+//! The HTTP API as scripts use it: shapes, filters, consistency, and errors.
 
 use std::collections::BTreeSet;
 
@@ -268,7 +268,7 @@ fn stop_and_start() {
     let rules: BTreeSet<&str> = found.iter().filter_map(|alert| alert["rule"].as_str()).collect();
     assert!(rules.contains("AgentDown") && rules.contains("AgentIdle"), "judged at once: {rules:?}");
 
-    // What was told before a stop stays as it is until judging goes on.
+    // Alerts from before the stop keep their state until evaluation continues.
     post("/api/monitoring/stop");
     push(&lookout, &json!({"agents": [{"name": "a", "status": "running"}]}));
     assert_eq!(alerts(&lookout, "?state=firing&rule=AgentDown").len(), 1);
@@ -455,7 +455,7 @@ fn partial_batches() {
         "it says what would do: {answer}"
     );
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["total_agents"], 3, "all were read, and one was left out");
-    // Whom a bad name was about is not known, so nobody is taken for gone.
+    // An invalid name may be that of any agent, so no agent is removed.
     for name in ["", " ", "\u{200b}", "good\u{2060}", "good\n", "\u{61c}good", "good\u{e0041}"] {
         let body = json!({"complete": true, "agents": [{"name": name, "status": "failed"}]});
         let answer = lookout.post("/api/state", &body);
@@ -467,7 +467,7 @@ fn partial_batches() {
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["total_agents"], 3);
 }
 
-/// What strict readers refuse for one value counts as far as it can be read; compressed bodies count as well.
+/// Bodies with a value that strict parsers reject are accepted as far as possible; also compressed ones.
 fn lenient_bodies() {
     let lookout = Setup::new("").start();
     let send = |route: &str, headers: &[(&str, &str)], body: &[u8]| {

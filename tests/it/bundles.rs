@@ -1,4 +1,4 @@
-//! What is shipped beside the program: dashboards, Prometheus rules, built-in rules; each name in them must exist.
+//! The shipped dashboards, Prometheus rules and built-in rules: each name in them must exist.
 
 mod dashboards;
 mod families;

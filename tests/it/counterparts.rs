@@ -142,7 +142,7 @@ pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/counterparts/python/bin")
 }
 
-/// Where Node's modules are that came with programs on the path: beside them, or where npm puts those for everybody.
+/// The folder of Node modules that belongs to the programs on the path: next to them, or npm's global one.
 pub(crate) fn node_modules() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).flat_map(|dir| [dir.join(".."), dir.join("../lib/node_modules")]);

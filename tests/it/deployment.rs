@@ -16,7 +16,7 @@ use crate::program::{Setup, eventually};
 use crate::slack::{idle, push, receiver};
 use crate::{Case, trial};
 
-/// What this binary is told to lay the filter over itself and become the program that follows.
+/// The argument by which this binary applies the filter to itself and executes the program that follows.
 const UNDER_FILTER: &str = "--under-filter";
 
 const UNIT: &str = include_str!("../../deploy/lookout.service");
@@ -60,7 +60,7 @@ fn allowed() -> BTreeSet<&'static str> {
     allowed
 }
 
-/// Lays the unit's filter over this process and becomes the program that the arguments name, when they say so.
+/// Applies the unit's filter to this process and executes the program in the arguments, if they ask for it.
 pub(crate) fn program_under_filter() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     if arguments.next()? != UNDER_FILTER {

@@ -1,4 +1,4 @@
-//! What outlives the process: whatever moment it is killed at, nothing due is lost and nothing told is told again.
+//! What survives the process: at whatever moment it is killed, no notification is lost and none is sent again.
 
 use std::path::Path;
 use std::thread;
@@ -46,13 +46,13 @@ fn setup(slack: &Slack) -> Setup {
     Setup::new(&format!("receivers:\n{}", receiver("ops", slack)))
 }
 
-/// What the database at `path` answers to a query for one number, read beside the program.
+/// The result of a query for one number in the database at `path`, next to the running sidecar.
 pub(crate) fn number(path: &Path, query: &str) -> Option<i64> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     database.query_row(query, [], |row| row.get(0)).ok()
 }
 
-/// Waits until every notice is settled on disk.
+/// Waits until every notice is delivered according to the ledger.
 pub(crate) fn wait_until_settled(setup: &Setup, notices: i64) {
     let ledger = setup.path().join("lookout.db");
     eventually(&format!("{notices} settled notices"), || {
@@ -88,13 +88,13 @@ fn killed_after_answer() {
         let setup = setup(&slack);
         let lookout = setup.start();
         push(&lookout, &idle("a", 400));
-        // The moment moves through judging, writing and sending.
+        // The moment moves through evaluation, writing and sending.
         thread::sleep(Duration::from_micros(seed * seed * 400));
         lookout.kill9();
         slack.fence();
         let before = slack.told();
         let lookout = setup.start();
-        // Whoever pushes state pushes it again, as every source does.
+        // Sources push their state again, as they all do.
         push(&lookout, &idle("a", 401));
         slack.wait_for("the warning", |seen| seen.iter().any(|seen| seen.was_taken()));
         push(&lookout, &idle("a", 402));
@@ -126,7 +126,7 @@ fn killed_in_a_send() {
     }
 }
 
-/// A message but for how long ago it says that it began, which is reckoned when it is sent.
+/// A message without the duration in it, which is computed when it is sent.
 fn without_age(body: &Value) -> String {
     let text = body.to_string();
     let parts: Vec<&str> = text.split(" ago)").collect();
@@ -163,7 +163,7 @@ fn killed_before_a_resolve() {
     }
 }
 
-/// What was last told of an agent.
+/// The last notification about an agent.
 fn last_told(slack: &Slack, name: &str) -> Option<String> {
     slack.told().into_iter().rev().find(|alert| alert.ends_with(&format!("] {name}")))
 }
@@ -204,7 +204,7 @@ fn killed_at_event(seed: usize) {
     let before = slack.told();
     slack.always(Act::Take);
     let lookout = setup.start();
-    // Whoever pushes state pushes what is true now.
+    // Sources push the current state again.
     let (past, rest) = steps.split_at(done);
     let is_latest = |place: usize, step: &Value| {
         past[place + 1..].iter().all(|later| later["agents"][0]["name"] != step["agents"][0]["name"])
@@ -223,7 +223,7 @@ fn killed_at_event(seed: usize) {
     };
     truth("a", "[ERROR]");
     for name in ["b", "c"] {
-        // One that was over before it was ever told need not be mentioned.
+        // An alert that resolved before its first notification need not be mentioned.
         if last_told(&slack, name).is_some() {
             truth(name, "[RESOLVED]");
         }
@@ -337,7 +337,7 @@ fn state_is_as_before() {
     assert_eq!(lasting(&lookout), series);
     assert_eq!(self::alerts(&lookout), alerts);
     assert!(alerts.len() >= 4, "{alerts:?}");
-    // Counting goes on where it was: no step is taken twice, and a repeated id still counts once.
+    // Counting continues: nothing is counted twice, and a repeated id is still a duplicate.
     let repeated = lookout.post("/api/usage", &usage);
     assert!(repeated.text().contains("duplicate") || repeated.text().contains("counted"), "{}", repeated.text());
     push(&lookout, &agents(1110, 4));
@@ -406,7 +406,7 @@ fn usage_on_a_full_disk() {
     assert_eq!(metered(&setup.start()), Some(30.0));
 }
 
-/// Who fires, at which level, since when.
+/// The firing alerts with level and start.
 fn alerts(lookout: &Lookout) -> Vec<String> {
     let answer = lookout.get("/api/alerts?state=firing").json();
     let mut alerts: Vec<String> = answer["alerts"]
@@ -452,7 +452,7 @@ fn one_program_a_store() {
     assert!(error.contains("is in use by another lookout (process ") && error.contains("store.path"), "{error}");
     push(&lookout, &idle("a", 400));
     slack.wait(1);
-    // By whatever name.
+    // By any name of the same file.
     for link in ["symbolic.db", "hard.db"] {
         let (path, link) = (setup.path().join("lookout.db"), setup.path().join(link));
         if link.ends_with("hard.db") {

@@ -143,7 +143,7 @@ fn play(world: &mut World, steps: &[Step]) -> Result<Count, String> {
         if owed.is_empty() || is_late || watch.elapsed() > SETTLING / 15 {
             let rows = ledger::read(world.path());
             let lost: Vec<&String> = owed.iter().filter(|line| !oracle::is_excused(world, &rows, line)).collect();
-            // Who knows the truth from before may still be told it again.
+            // A client with the state from before may be notified of it again.
             if lost.is_empty() && (is_late || !rows.iter().any(oracle::is_on_its_way)) {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Callers that mean harm or know no better: refused with the right status, in bounded memory, at nobody else's cost.
+//! Malicious and broken clients: rejected with the right status, in bounded memory, without effect on other clients.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -38,10 +38,10 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// The first bytes that a server says to `bytes`; empty when it just closes.
+/// The first bytes of the server's answer to `bytes`; empty if it just closes the connection.
 fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
-    // It may refuse before all is sent; what it said counts.
+    // The server may answer before everything is sent.
     let sent = stream.write_all(bytes);
     let mut said = Vec::new();
     let waits = stream.read_to_end(&mut said).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
@@ -70,7 +70,7 @@ fn is_unharmed(lookout: &Lookout, what: &str, most: u64) {
     assert!(grown < most, "{what}: grown by {} MiB, and the bound is {} MiB", grown / MIB, most / MIB);
 }
 
-/// Fails unless state is taken in and shown, soon.
+/// Fails unless pushed state is accepted and shown soon.
 fn answers_soon(lookout: &Lookout) {
     let watch = Stopwatch::start();
     let pushed = lookout.post("/api/state", &json!({"project": "others", "agents": [{"name": "harmless"}]}));
@@ -102,7 +102,7 @@ fn huge_bodies() {
         chunked.extend_from_slice(b"\r\n");
     }
     assert_eq!(status(&exchange(lookout.address(), &chunked)), Some(413), "chunked");
-    // At once: all together hold at most four times the limit, and who finds no room is told to come back.
+    // All together hold at most four times the limit; further ones are told to retry.
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
@@ -181,7 +181,7 @@ fn rubbish() {
         let refused = lookout.send("POST", "/api/state", &[("content-type", "application/json")], body);
         assert_eq!(refused.status, 400, "{body:?}: {}", refused.text());
     }
-    // Who never says anything is shown out after `limits.header_timeout`.
+    // Idle connections are closed after `limits.header_timeout`.
     for mut stream in silent {
         let mut said = Vec::new();
         // An answer, a plain end and a reset all are an end; only silence is not.
@@ -385,7 +385,7 @@ fn stalled_large_bodies() {
         .map(|_| {
             let mut stream = connect(lookout.address());
             stream.write_all(head.as_bytes()).expect("a head");
-            // All but the last byte; one that finds no room is answered before it has sent all.
+            // All but the last byte; a request without room is answered before it has sent everything.
             drop(stream.write_all(&vec![b' '; SIZE - 1]));
             stream
         })

@@ -1,4 +1,4 @@
-//! Holds the house: which room may import from which, and that no modules import each other in a circle.
+//! The layers of the crate: which module may import from which, and that there are no circular imports.
 //!
 //! Reads lines and paths, and parses no Rust: `use` trees and paths within the code are plain enough for that.
 
@@ -53,7 +53,7 @@ pub(crate) fn module(path: &Path) -> Vec<String> {
     if segments == ["lib"] { Vec::new() } else { segments }
 }
 
-/// The room that a module belongs to.
+/// The top-level module that a file belongs to.
 pub(crate) fn room(module: &[String]) -> String {
     module.first().cloned().unwrap_or_default()
 }
@@ -142,7 +142,7 @@ fn from_root(module: &[String], path: &[String]) -> Option<Vec<String>> {
     Some(place)
 }
 
-/// Every module of the crate with its text; tests, which may look into any room, are left out.
+/// Every module of the crate with its text, without tests, which may import anything.
 fn modules() -> BTreeMap<Vec<String>, String> {
     let all = rust_files("src").filter(|(path, _)| {
         !path.iter().any(|segment| segment.to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
@@ -192,7 +192,7 @@ fn arrows(modules: &BTreeMap<Vec<String>, String>) -> BTreeMap<(Vec<String>, Str
     arrows
 }
 
-/// Whatever can be reached from `start` within its folder.
+/// Everything reachable from `start` within its folder.
 fn reached(
     arrows: &BTreeMap<(Vec<String>, String), BTreeSet<String>>,
     folder: &[String],

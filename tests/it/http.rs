@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client over a plain socket, one connection a request.
 //!
-//! Refuses TLS, redirects and reuse: a test wants to see exactly one exchange.
+//! No TLS, no redirects, no reuse: a test sees exactly one exchange.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -54,7 +54,7 @@ pub(crate) fn request(
     }
     head += "\r\n";
     stream.write_all(head.as_bytes())?;
-    // A server may refuse and answer before it has read a large body; what it said counts.
+    // A server may answer before it has read a large body.
     let written = stream.write_all(body);
     let mut raw = Vec::new();
     let read = stream.read_to_end(&mut raw);
@@ -64,7 +64,7 @@ pub(crate) fn request(
     }
 }
 
-/// The answer in `raw`; that to a HEAD has no body, whatever its header says.
+/// The answer in `raw`; an answer to HEAD has no body whatever its headers are.
 fn parse(raw: &[u8], is_head: bool) -> Option<Response> {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&raw[..end]).ok()?;

@@ -94,7 +94,7 @@ impl Pipe {
         assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(expected));
     }
 
-    /// Closes its input and returns what else comes out, what it said, and how it ended.
+    /// Closes its input and returns the rest of its output, its standard error and its exit status.
     fn end(mut self) -> (Vec<u8>, String, ExitStatus) {
         drop(self.input.take());
         let mut rest = Vec::new();
@@ -128,7 +128,7 @@ fn pass(setup: &Setup, url: &str, arguments: &[&str], bytes: &[u8]) -> (String, 
     (said, status)
 }
 
-/// Where nobody listens.
+/// An address without a listener.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("an address"))
@@ -140,7 +140,7 @@ fn agent(lookout: &Lookout, name: &str) -> Option<Value> {
     all.into_iter().find(|agent| agent["name"] == name)
 }
 
-/// Waits until the agent `name` has ended and nobody knows how.
+/// Waits until the agent `name` has ended with an unknown result.
 fn ended(lookout: &Lookout, name: &str) {
     eventually(&format!("the end of {name}"), || {
         let agent = agent(lookout, name)?;
@@ -183,7 +183,7 @@ fn recorded_runs_are_known() {
         for run in 1..=3 {
             let (said, ended) = pass(&setup, &lookout.url(), &["--agent", name], &sample(file));
             assert!(ended.success() && said.is_empty(), "{name}: {said}");
-            // Its last word came before its end.
+            // The last report came before the exit.
             let agent = agent(&lookout, name).expect("an agent");
             assert_eq!(agent["status"], status, "{name}");
             let runs = f64::from(run);
@@ -198,7 +198,7 @@ fn recorded_runs_are_known() {
     assert_eq!(value(&lookout, "retries_total", "claude-code-429-hard", ""), Some(3.0));
     assert_eq!(agent(&lookout, "codex-429-hard").unwrap()["reason"], "429, rate limit");
     assert_eq!(agent(&lookout, "codex-tool").unwrap()["type"], "codex");
-    // Of what was said nothing got out.
+    // No text of the conversation got out.
     let all = [lookout.get("/metrics").text(), lookout.get("/api/status").text(), &lookout.log()].concat();
     for word in ["apples", "stock", "echo", "account", "/srv/dev", "req_"] {
         assert!(!all.contains(word), "`{word}` got out");
@@ -210,7 +210,7 @@ fn a_resumed_run_goes_on() {
     let lookout = setup.start();
     pass(&setup, &lookout.url(), &["--agent", "c"], &sample("codex-tool.jsonl"));
     pass(&setup, &lookout.url(), &["--agent", "c", "--resumed"], &sample("codex-resumed.jsonl"));
-    // The resumed run says 15690 tokens in, 10460 of which are those of the run before.
+    // The resumed run prints 15690 input tokens, 10460 of which are those of the run before.
     assert_eq!(tokens(&lookout, "c"), [3402.0, 144.0, 12_288.0, 0.0, 48.0]);
 }
 
@@ -403,7 +403,7 @@ fn a_reader_that_goes_ends_it() {
     pipe.expect(b"one\n");
     let Pipe { child, input, output } = &mut pipe;
     drop(std::mem::replace(output, BufReader::new(spent())));
-    // The agent learns of it by the very write that would have told it without us in between.
+    // The agent gets SIGPIPE at the same write as it would without `lookout pipe`.
     let input = input.as_mut().expect("its input");
     eventually("a broken pipe", || input.write_all(b"more\n").err());
     let status = eventually("its end", || child.try_wait().expect("a child"));
@@ -443,7 +443,7 @@ fn the_last_words_of_a_flood_are_read() {
     let question = ["--agent", "a", "--format", "text", "--pattern", "waiting_question=(Allow \\w+)\\?"];
     let mut pipe = Pipe::start(&setup, &lookout.url(), &question);
     let mut output = std::mem::replace(&mut pipe.output, BufReader::new(spent()));
-    // Nobody reads so much in the time that it takes to pass it on.
+    // More than can be parsed in the time that it takes to copy it.
     let flood = b"one of many lines\n".repeat(4_000_000);
     let passed = thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     pipe.write(&flood);

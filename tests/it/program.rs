@@ -1,6 +1,6 @@
 //! The real program in a folder of its own on a free port: start it, talk to it, end it gently or hard.
 //!
-//! Refuses the caller's environment: a webhook that is set on a developer's machine must never be told by a test.
+//! The caller's environment is not used: tests must never notify a webhook that is set on a developer's machine.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
@@ -253,7 +253,7 @@ impl Lookout {
 
 impl Drop for Lookout {
     fn drop(&mut self) {
-        // It may have ended already, which is just as well.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

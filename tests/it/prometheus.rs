@@ -102,13 +102,13 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // It may have ended already, which is just as well.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Holds that `promtool` has nothing to say against a page, but for what senders called their metrics.
+/// Fails if `promtool` finds a problem in a page, except for names of senders' metrics.
 pub(crate) fn reads(page: &str) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

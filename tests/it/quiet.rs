@@ -217,7 +217,7 @@ fn ids() {
         let none = if id.starts_with("0000") { "ffff" } else { "0000" };
         says(&[command, none], "no alert has an ID that begins with");
     }
-    // A silence that ends by itself is gone like one that somebody ended.
+    // An expired silence can't be ended, like one that was ended before.
     let short = ["silence", "rule=None", "--for", "10ms"];
     let (ok, said) = run(&setup, &lookout, &short);
     assert!(ok, "{said}");

@@ -46,7 +46,7 @@ fn a_valid_file() {
     assert_eq!(succeeded(&lookout), Some(1.0));
     push(&lookout, &idle("a", 400));
     assert_eq!(lookout.get("/api/alerts").json()["total"], json!(0), "400 s are not 10 min");
-    // A lower threshold is broken already: judged at once, with no new state.
+    // The lower threshold is exceeded already: it is evaluated at once, without new state.
     setup.write("lookout.yaml", &format!("{HEAD}agents: {{max_idle: 5m}}\n{receivers}"));
     reload(&lookout);
     assert_eq!(slack.wait(1)[0].title(), "[WARNING] a");
@@ -84,7 +84,7 @@ fn an_invalid_file() {
         reload(&lookout);
         assert_eq!(succeeded(&lookout), Some(1.0));
     }
-    // By signal nobody waits for an answer: the log and the metric say it, and the old one stays in force.
+    // A signal has no answer: log and metric report it, and the old configuration stays active.
     setup.write("lookout.yaml", &format!("{HEAD}agents: {{max_idle: 0s}}\nreceivers: []\n"));
     lookout.signal("HUP");
     eventually("the failure shows", || (succeeded(&lookout) == Some(0.0)).then_some(()));
@@ -139,7 +139,7 @@ fn a_receiver_that_is_gone() {
     push(&lookout, &idle("a", 0));
     assert_eq!(stays.wait(2)[1].title(), "[RESOLVED] a");
     assert!(lookout.sigterm().success());
-    // What waited for it is not owed any more, also after a start with it.
+    // Its pending deliveries are dropped, also if it is configured again at a later start.
     goes.always(Act::Take);
     setup.write("lookout.yaml", &format!("{HEAD}{both}"));
     let lookout = setup.start();
@@ -263,7 +263,7 @@ fn what_blocks() {
         setup.write("lookout.yaml", &text);
         let answer = lookout.send("POST", "/-/reload", &[], b"");
         assert!(answer.status == 400 && answer.text().contains(key), "{text}: {}", answer.text());
-        // What a reload refuses, `check` and a start refuse in the same words.
+        // `check` and a start reject the same with the same message.
         for arguments in [&["check", "--config", "lookout.yaml"][..], &["run", "--config", "lookout.yaml"]] {
             let done = setup.command(arguments).output().unwrap();
             let said = String::from_utf8_lossy(&done.stderr);

@@ -66,7 +66,7 @@ fn every_built_in_rule_is_tested() {
         if matches!(rule.for_each, ForEach::Receiver | ForEach::Sidecar) {
             continue;
         }
-        // What an agent spends is proven to the second beside the engine.
+        // Rules about spending are tested to the second next to the engine.
         if SPENDING.contains(&rule.name) {
             continue;
         }

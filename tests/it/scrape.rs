@@ -101,7 +101,7 @@ fn page_of_agents() -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut head = [0; 2048];
-            // Whoever went away is answered in vain.
+            // The client is gone; nobody reads the answer.
             if stream.read(&mut head).is_ok() {
                 let body = r#"{"agents": [{"name": "polled"}]}"#;
                 let length = body.len();
@@ -272,7 +272,7 @@ fn head_and_gzip() {
         assert!(packed.header("vary").is_some_and(|vary| vary.to_lowercase().contains("accept-encoding")));
         let mut unpacked = String::new();
         flate2::read::GzDecoder::new(&*packed.body).read_to_string(&mut unpacked).expect("a gzip body");
-        // The program itself goes on between two scrapes; the fleet's counters and states stand still.
+        // The sidecar's own metrics change between two scrapes; the fleet's do not.
         let steady = |page: &str| -> Vec<String> {
             let moves = |line: &&str| {
                 let line = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
@@ -423,7 +423,7 @@ fn a_live_prometheus() {
     eventually(&format!("each recording rule has a value; {records:?}"), || {
         step += 1;
         let mut body = full(step);
-        // A task ends each time, once well and once not.
+        // A task ends each time, once completed and once failed.
         body["agents"][0]["status"] = json!(if step % 2 == 0 { "completed" } else { "running" });
         body["agents"][1]["status"] = json!(if step % 2 == 0 { "failed" } else { "running" });
         assert_eq!(lookout.post("/api/state", &body).status, 200);

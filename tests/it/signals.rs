@@ -11,7 +11,7 @@ use crate::counterparts::run;
 use crate::{Case, trial};
 
 const NAME: &str = "signals: programs of tests get them as they are by default";
-/// Says that this very test is run by itself.
+/// Marks the process in which this test runs alone.
 const INNER: &str = "LOOKOUT_TEST_OF_SIGNALS";
 /// Those that are taken care of.
 const ALL: [i32; 8] = [SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];

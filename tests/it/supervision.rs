@@ -1,4 +1,4 @@
-//! The program's beginning and its end: signals from the first moment on, and an end in time whatever hangs.
+//! Start and shutdown: signals during the start, and a shutdown in time whatever hangs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ fn a_signal_during_the_start() {
     child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("it reads");
     let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("listening")), "it starts");
-    // The reload that was asked for finds a pipe that cannot be read again, and says so.
+    // The reload finds a pipe that can't be read again, and reports it.
     assert!(lines.any(|line| line.contains("configuration not reloaded")));
     signal("TERM");
     assert!(child.wait().expect("its end").success());

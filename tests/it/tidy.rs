@@ -1,6 +1,6 @@
 //! Holds the tree: pure parts, what every file opens with and how long it may be, links that lead somewhere.
 //!
-//! Refuses to parse Rust: it reads lines, and what it looks for is plain enough for that.
+//! It reads lines and does not parse Rust, which is enough for these checks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::{Case, house, trial};
 /// The parts that take time as an argument and touch nothing outside.
 const PURE: [&str; 5] = ["fleet", "rules", "alerts", "enforcement", "machine"];
 
-/// What no pure part says.
+/// What no pure module may contain.
 const IMPURE: [&str; 16] = [
     "async ",
     ".await",
@@ -166,7 +166,7 @@ fn links_lead_somewhere() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The keys that a line of a JSON log has whatever is logged.
+/// The keys that every line of a JSON log has.
 const LOG_KEYS: [&str; 10] =
     ["timestamp", "level", "target", "message", "fields", "span", "spans", "filename", "line_number", "threadName"];
 

@@ -9,7 +9,7 @@ pub(super) const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 /// What Prometheus itself adds for each target.
 const SCRAPE: [&str; 3] = ["up", "scrape_duration_seconds", "scrape_samples_scraped"];
 
-/// The labels that the series called `name` have beside those of the target; `None` when there is no such series.
+/// The labels of the series `name`, without those of the target; `None` if there is no such series.
 pub(super) fn labels_of(name: &str) -> Option<Vec<&'static str>> {
     if SCRAPE.contains(&name) {
         return Some(Vec::new());

@@ -1,6 +1,6 @@
 //! Reads the metrics, labels and windows that a PromQL expression names.
 //!
-//! Refuses to judge syntax: promtool does that.
+//! It does not check syntax, which promtool does.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(super) struct Selector {
     pub(super) name: String,
     /// Label, operator, value.
     pub(super) matchers: Vec<(String, String, String)>,
-    /// What stands in the brackets after it.
+    /// The text in the brackets after it.
     pub(super) window: Option<String>,
     /// The function around it; empty when there is none.
     pub(super) function: String,

@@ -1,4 +1,4 @@
-//! The built-in rules in `alerts/`, and the rules for Prometheus in `prometheus/` that say the same.
+//! The built-in rules in `alerts/`, and their Prometheus counterparts in `prometheus/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -191,7 +191,7 @@ fn both_say_the_same() {
         let threshold =
             ours.get(&(name.clone(), severity.clone())).unwrap_or_else(|| panic!("no built-in {name} {severity}"));
         let expression = word(&rule, "expr");
-        // What only lookout can judge, and what is down by being below what is expected, show no number.
+        // Rules by lookout's own evaluation, and AgentDown, which compares two families, have no number.
         if expression.contains("orchestrator_alerts_active") || name == "AgentDown" {
             continue;
         }
@@ -201,7 +201,7 @@ fn both_say_the_same() {
             Some(seconds) if duration::parse(word(&rule, "for")).is_ok_and(|held| held.as_secs_f64() == seconds) => {
                 true
             }
-            // By default nothing is heard for agents.timeout before `up` falls.
+            // By default `up` becomes 0 after agents.timeout without any input.
             Some(_) if name == "AgentStale" => expression.contains("orchestrator_agent_up == 0"),
             Some(number) => {
                 expression.replace('\n', " ").contains(&format!(">= {number} "))

@@ -378,7 +378,7 @@ pub(super) fn polls(program: &Path, transcript: &mut Transcript) {
     turn("4 recovered", [says(older(true)), says(newer.clone()), odd]);
 }
 
-/// Inputs that fuzzing kept, and broken ones: the answers to each, and what the pages say afterwards.
+/// Inputs of the fuzzing corpus, and damaged ones: the answers to each, and the pages afterwards.
 pub(super) fn rubbish(program: &Path, transcript: &mut Transcript) {
     let setup = setup(program, "");
     let lookout = setup.start();

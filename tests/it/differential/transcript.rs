@@ -1,4 +1,4 @@
-//! What a program left of a scenario: named sections of text, free of whatever differs from run to run.
+//! The output of a scenario: named sections of text, without what differs from run to run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +42,7 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Series that tell of the process, of time, or of how its work happened to be cut into pieces.
+/// Series about the process or time, or that depend on how the input was batched.
 static VOLATILE_SERIES: LazyLock<Regex> = LazyLock::new(|| {
     let names = r#"process_|lookout_(build|scrape|ingest_|evaluation|step|queue|snapshot|store_|history|outbox|ledger|saved|source_errors|(ingested|rejected)_total\{signal="(poll|state)"|http_)|\w*_seconds|\w*_timestamp|\w*_bytes|\w*_created"#;
     Regex::new(&format!("^(# (HELP|TYPE|UNIT) )?({names})")).expect("a pattern")

@@ -51,7 +51,7 @@ pub(super) fn sweep(id: u32) {
     }
 }
 
-/// What the wall clock of the program says, in milliseconds.
+/// The wall clock of the sidecar, in milliseconds.
 fn wall(offset: i64) -> i64 {
     Clock::system().now().as_millis() + offset * 1_000
 }
@@ -69,7 +69,7 @@ fn idle_seconds(lookout: &Lookout, name: &str) -> f64 {
     metric(lookout, &format!("orchestrator_agent_idle_time_seconds{labels}")).expect("it is there")
 }
 
-/// One agent is idle for two minutes, and one long enough to be told of, when the clock is set.
+/// When the clock is set, one agent is idle for two minutes, and one long enough to fire.
 fn step(hours: i64) {
     let slack = Slack::start();
     let setup = under(Setup::new(&format!("rules: [mine.yaml]\nreceivers:\n{}", receiver("ops", &slack))));
@@ -86,7 +86,7 @@ fn step(hours: i64) {
     let offset = hours * 3_600;
     set(setup.path(), offset);
     let is_close = |lookout: &Lookout| (119.0..150.0).contains(&idle_seconds(lookout, "quiet"));
-    // One source says again what it said, one what its own clock, which was set as well, makes of it.
+    // One source repeats its times, another one computes them from its own clock, which was set as well.
     push(&lookout, &states(&ages, said));
     assert!(is_close(&lookout), "{}", idle_seconds(&lookout, "quiet"));
     push(&lookout, &states(&[("quiet", 130), ("idle", 410), ("late", 100)], wall(offset)));
@@ -97,7 +97,7 @@ fn step(hours: i64) {
     assert!((shown - wall(offset) as f64 / 1_000.0 + 100.0).abs() < 30.0, "{shown}");
     let alert = lookout.get("/api/alerts?agent=idle").json()["alerts"][0].clone();
     let started = alert["started_at"].as_str().and_then(lookout::model::Time::parse).expect("a time");
-    // It is 410 s idle by now, and was broken from 300 s on.
+    // It is idle for 410 s now, and fires from 300 s on.
     assert!((wall(offset) - 110_000 - started.as_millis()).abs() < 30_000, "{alert}");
     // It was active, by the clock of now.
     push(&lookout, &states(&[("quiet", 140), ("idle", 0)], wall(offset)));
@@ -108,7 +108,7 @@ fn step(hours: i64) {
     assert!(lookout.sigterm().success());
     sweep(id);
     assert_eq!(slack.told(), ["[WARNING] idle", "[RESOLVED] idle"], "and nothing else");
-    // After a restart the wall clock of now is where time begins: nobody is late, nobody waits.
+    // After a restart time starts at the current wall clock: nothing fires early, nothing waits.
     let lookout = setup.start();
     push(&lookout, &states(&[("quiet", 150), ("idle", 10)], wall(offset)));
     assert!((149.0..180.0).contains(&idle_seconds(&lookout, "quiet")));

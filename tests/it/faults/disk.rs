@@ -1,4 +1,4 @@
-//! Disks that take nothing: full, read-only, or holding something else than was written. Alerts are told all the same.
+//! Disks that can't be written or hold damaged files. Alerts are sent all the same.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -86,7 +86,7 @@ fn full() {
     push(&lookout, &idle("a", 0));
     wait_for(&slack, "[ERROR] b");
     wait_for(&slack, "[RESOLVED] a");
-    // What was laid out in advance takes some commits; then it is said.
+    // Preallocated space takes some commits; after that the alert fires.
     let mut seconds = 651;
     eventually("the store fails", || {
         seconds += 1;
@@ -125,7 +125,7 @@ fn unwritable(disk: &str) {
             assert!(lookout.sigterm().success());
         }
         setup = setup.shell(disk);
-        // It is not ready, as it says, and works all the same.
+        // It is not ready, and works all the same.
         let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
         let log = lookout.log();
         assert!(log.contains("store cannot be written") && log.contains("lookout.db"), "{log}");
@@ -181,7 +181,7 @@ fn full_at_start() {
     push(&lookout, &idle("a", 400));
     wait_for(&slack, "[WARNING] a");
     assert!(lookout.sigterm().success());
-    // So that there can be room again.
+    // Freed later, to make room.
     setup = setup.shell("trap '' XFSZ && ulimit -S -f 0");
     let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
     push(&lookout, &idle("b", 650));

@@ -28,7 +28,7 @@ impl Exports {
         Self { used: [0; EXPORTERS], began: std::array::from_fn(|place| now + place as i64 * 7), last: now + 100 }
     }
 
-    /// One of them has used so many tokens more, and says what it used in all.
+    /// One exporter has used `more` tokens and exports its total.
     pub(super) fn export(&mut self, lookout: &Lookout, who: usize, tokens: u64) {
         self.used[who] += tokens;
         let body = self.body(who);
@@ -36,7 +36,7 @@ impl Exports {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Each of them says once more what it used.
+    /// All exporters export their totals again.
     pub(super) fn export_all(&mut self, lookout: &Lookout) {
         (0..EXPORTERS).for_each(|who| self.export(lookout, who, 0));
     }

@@ -1,4 +1,4 @@
-//! What the program wrote down of whom it told what: the rows of its outbox, read with SQLite.
+//! The notifications that the sidecar recorded: the rows of its outbox, read with SQLite.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) receiver: String,
-    /// Whom it is about.
+    /// The subject.
     pub(super) name: String,
     pub(super) rule: String,
     /// `firing`, `escalated`, `resolved`, …
@@ -21,11 +21,11 @@ pub(super) struct Row {
     /// `pending`, `delivered`, `superseded` or `dead`.
     pub(super) state: String,
     pub(super) key: String,
-    /// What it says.
+    /// The kind.
     pub(super) message: String,
 }
 
-/// The rows of the ledger in `folder`, whose program has ended well.
+/// The rows of the ledger in `folder`, after a clean shutdown of its sidecar.
 pub(super) fn read(folder: &Path) -> Vec<Row> {
     let path = folder.join("lookout.db");
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the ledger");
@@ -53,7 +53,7 @@ pub(super) fn read(folder: &Path) -> Vec<Row> {
     rows.expect("its rows").map(|row| row.expect("a row")).collect()
 }
 
-/// The same of one whose program was killed: a copy is read, since whoever opens it tidies it up.
+/// The same after a kill: reads a copy, since opening a ledger recovers it.
 pub(super) fn read_copy(folder: &Path) -> Vec<Row> {
     let copy = tempfile::tempdir().expect("a folder");
     for name in ["lookout.db", "lookout.db-wal"] {

@@ -16,15 +16,15 @@ const IN_FLIGHT: Duration = Duration::from_secs(3);
 pub(super) struct Count {
     /// Notices that were decided.
     pub(super) owed: usize,
-    /// Told by way of a newer notice of the same alert.
+    /// Covered by a newer notice of the same alert.
     pub(super) superseded: usize,
-    /// Refused for good by their receiver, or their receiver was removed.
+    /// Permanently rejected by the receiver, or the receiver was removed.
     pub(super) dead: usize,
-    /// Told once more, as they were in flight at a crash.
+    /// Sent twice, as they were in flight at a crash.
     pub(super) repeated: usize,
 }
 
-/// Something that a receiver was told of an alert.
+/// A notification that a receiver got.
 #[derive(Clone, Debug)]
 struct Tell {
     word: String,
@@ -61,7 +61,7 @@ fn level(subject: usize, condition: Condition, slow: Slow) -> usize {
 
 const WORDS: [&str; 4] = ["RESOLVED", "WARNING", "ERROR", "CRITICAL"];
 
-/// What is still owed now that all is well: a line for each receiver and alert. Empty when people know the truth.
+/// What is still missing once all faults are over: a line for each receiver and alert. Empty if all have the true state.
 pub(super) fn owed(world: &World) -> Vec<String> {
     let mut owed = Vec::new();
     for whom in Whom::ALL {
@@ -71,7 +71,7 @@ pub(super) fn owed(world: &World) -> Vec<String> {
         let least = if matches!(whom, Whom::Oncall | Whom::Mail) { 2 } else { 1 };
         let tells = tells(world, whom);
         let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
-        // What was told before it is known to nobody any more.
+        // Notifications before that are unknown.
         let forgot = marks.iter().rev().find(|mark| mark.what != Break::Crash).map_or(0, |mark| mark.place);
         for (subject, name) in SUBJECTS.iter().enumerate() {
             let level = match rule(subject) {
@@ -94,7 +94,7 @@ pub(super) fn owed(world: &World) -> Vec<String> {
     owed
 }
 
-/// Whether it is still to be told: of the subjects, since others are as they are when a run ends.
+/// Whether a notification is missing; only for the subjects, since other alerts are in an arbitrary state at the end.
 pub(super) fn is_on_its_way(row: &Row) -> bool {
     row.state == "pending" && row.kind != "announcement" && SUBJECTS.contains(&row.name.as_str())
 }
@@ -158,7 +158,7 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
             let is_it = |row: &&Row| row.receiver == whom.name() && row.name == name && row.rule == rule;
             let mut from = 0;
             for (place, rows) in ledgers.iter().enumerate() {
-                // The tells of the time of this ledger.
+                // The notifications during this ledger's time.
                 let until = marks.iter().filter(|mark| mark.what == Break::NewLedger).nth(place);
                 let mine: Vec<&Tell> = tells[from..]
                     .iter()
@@ -190,7 +190,7 @@ fn align(tells: &[&Tell], rows: &[&Row], marks: &[Mark], ended_in_a_crash: bool)
     pair(tells, rows, None, marks, ended_in_a_crash).ok_or_else(|| "what was taken is not what was written".to_owned())
 }
 
-/// The same for what comes after `before`; both ways are tried where a tell can be a repeat or a row of its own.
+/// The same for the part after `before`; tries both readings where a notification can be a repeat or a row of its own.
 fn pair(
     tells: &[&Tell],
     rows: &[&Row],
@@ -231,7 +231,7 @@ fn paused(world: &World, rows: &[Row]) -> Vec<String> {
     told.map(|row| format!("decided while the monitoring was paused: {row:?}")).collect()
 }
 
-/// Tells of one thing within its cooldown.
+/// Notifications of one alert within its cooldown.
 fn too_soon(rows: &[Row]) -> Vec<String> {
     let cooldown = i64::try_from(COOLDOWN.as_millis()).expect("less than a second");
     let mut last: HashMap<(&str, &str, &str), i64> = HashMap::new();

@@ -1,6 +1,6 @@
 //! What happens in one run, made from a seed: the same seed is the same schedule, step for step.
 //!
-//! Refuses to know how a step is done; that is the world's business.
+//! How a step is executed is in `world`.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,11 +39,11 @@ impl Dice {
     }
 }
 
-/// Those who are watched; each is judged by one rule.
+/// The subjects; each has one rule.
 pub(super) const SUBJECTS: [&str; 11] =
     ["idle0", "idle1", "idle2", "idle3", "down0", "down1", "slow0", "slow1", "part0", "loop0", "loop1"];
 
-/// How many of them, the last ones, are judged by what happened within a window.
+/// How many of them, the last ones, have a rule with a window.
 const LOOPING: usize = 2;
 
 /// How late a mail server answers: later than a client gives it that has not read RFC 5321.
@@ -56,13 +56,13 @@ pub(super) const LATE_ANSWER: &str = "late answer to DATA";
 pub(super) enum Condition {
     /// It is not there.
     Gone,
-    /// It is well.
+    /// Healthy.
     Well,
     /// It is in the first, second or third kind of trouble.
     Trouble(usize),
 }
 
-/// What the rule `Slow` says.
+/// The threshold of the rule `Slow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slow {
     /// There is no such rule.
@@ -73,7 +73,7 @@ pub(super) enum Slow {
     Lenient,
 }
 
-/// Who is told.
+/// The receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Whom {
     /// Everything from warning on.
@@ -88,7 +88,7 @@ pub(super) enum Whom {
 
 impl Whom {
     pub(super) const ALL: [Self; 4] = [Self::Ops, Self::Oncall, Self::Extra, Self::Mail];
-    /// Those that are told by a webhook.
+    /// Those that are webhooks.
     pub(super) const HOOKS: [Self; 3] = [Self::Ops, Self::Oncall, Self::Extra];
 
     pub(super) const fn name(self) -> &'static str {
@@ -106,7 +106,7 @@ impl Whom {
 pub(super) enum Address {
     /// To it.
     Home,
-    /// To a port on which nobody listens.
+    /// To a port without a listener.
     Refused,
     /// To a host that no name server knows.
     Unresolved,
@@ -123,10 +123,10 @@ pub(super) enum Damage {
     Short,
 }
 
-/// Who asks for a reload.
+/// How a reload is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// `POST /-/reload`, which says that it is done.
+    /// `POST /-/reload`, whose answer shows that it is done.
     Api,
     /// SIGHUP, which does not.
     Signal,
@@ -141,17 +141,17 @@ pub(super) enum Step {
     Silence(usize, u64),
     /// Its silences are ended.
     Unsilence(usize),
-    /// Somebody looks after its alert.
+    /// Its alert is acknowledged.
     Acknowledge(usize),
     /// The rules change.
     Rules(Slow),
     /// The receiver `extra` comes or goes.
     Receiver(bool),
-    /// The configuration is read again and says what it said, by the API or by a signal.
+    /// The unchanged configuration is reloaded, by the API or by a signal.
     Reload(By),
-    /// The monitoring is paused, for as long as it was anew if it was already, or goes on.
+    /// Monitoring is paused, extended or resumed.
     Monitoring(bool),
-    /// One of those who export telemetry has used so many tokens more, and says how many in all.
+    /// An exporting agent has used that many more tokens and exports its total.
     Export(usize, u64),
     /// A receiver does this with its next requests.
     Trouble(Whom, Vec<Act>),
@@ -237,7 +237,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Those who export telemetry: two processes that are alike in all attributes, and one by itself.
+/// The exporting agents: two processes with equal attributes, and one of its own.
 pub(super) const EXPORTERS: usize = 3;
 /// How many of them are twins; they come first.
 pub(super) const TWINS: usize = 2;
@@ -278,7 +278,7 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
                 hours += hour;
                 Step::Clock(hour * 3600)
             }
-            // While nothing can be written a crash forgets what was told, as the log says; that has its own test.
+            // While nothing can be written, a crash loses what was notified, as the log says; another test covers that.
             _ if full => {
                 full = false;
                 Step::DiskFull(false)
@@ -313,7 +313,7 @@ fn condition(dice: &mut Dice) -> Condition {
 }
 
 fn report(dice: &mut Dice) -> Step {
-    // Windows have many halves: who loops is reported more often than others.
+    // Windows need many reports: looping agents are reported more often than others.
     let subject = if dice.chance(35) { SUBJECTS.len() - 1 - dice.below(LOOPING) } else { dice.below(SUBJECTS.len()) };
     Step::Report(subject, condition(dice), dice.chance(30))
 }

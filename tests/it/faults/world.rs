@@ -1,6 +1,6 @@
-//! The world of one run: the program, whom it tells, its disk and its clock; every step of a schedule is done here.
+//! The environment of one run: sidecar, receivers, disk and clock. Executes the steps of a schedule.
 //!
-//! Knows what is true at each moment, as those who report state know it, and writes down what happened.
+//! Knows the true state at each moment, and records what happened.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) enum Break {
     Crash,
     /// The program was killed and its ledger is another one from here on.
     NewLedger,
-    /// The receiver was taken out and put in again: what it was told before is not known any more.
+    /// The receiver was removed and added again: what it was notified of before is not known any more.
     NewReceiver,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Mark {
 
 /// A message that came in at a receiver.
 pub(super) struct Request {
-    /// What it tells.
+    /// The receivers.
     pub(super) lines: Vec<Line>,
     pub(super) at: Duration,
     /// What was done with it.
@@ -85,7 +85,7 @@ pub(super) struct World {
     pub(super) truth: Vec<Condition>,
     pub(super) slow: Slow,
     pub(super) extra: bool,
-    /// What was last said of when a subject was active, and of which condition.
+    /// The last reported activity and condition of a subject.
     said: HashMap<usize, (Condition, i64)>,
     /// By how many seconds the wall clock is set off.
     offset: i64,
@@ -166,7 +166,7 @@ impl World {
         if whom == Whom::Mail { self.mailbox.elapsed() } else { self.double(whom).elapsed() }
     }
 
-    /// The level at which one who loops must fire: 1, 2, and 0 when it must not.
+    /// The level at which a looping agent must fire: 1, 2, and 0 if it must not.
     pub(super) fn looping(&self, subject: usize) -> usize {
         let loops = self.loops.get(&subject).copied().unwrap_or_default();
         LOOPING.iter().filter(|threshold| loops.count - loops.first >= **threshold).count()
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// Lifts every fault, says once more what is true, and lets all that is silenced be told.
+    /// Ends every fault, reports the true state again, and ends all silences.
     pub(super) fn make_well(&mut self) {
         self.tell("everything is well again");
         disk::fill(self.program(), false);
@@ -280,7 +280,7 @@ impl World {
         self.exports.export_all(program);
     }
 
-    /// What is wrong with what is counted of those who export.
+    /// What is wrong with the counts of exporting agents.
     pub(super) fn miscounted(&self, is_clock_steady: bool) -> Vec<String> {
         self.exports.wrong(self.program(), self.is_kept && is_clock_steady)
     }
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// Nothing is said of decisions from now on.
+    /// Decisions are not logged from now on.
     fn end_pause(&mut self, now: i64) {
         self.pauses.extend(self.paused_since.take().map(|since| (since, now)));
     }
@@ -311,7 +311,7 @@ impl World {
         eventually("the database to be written anew", || self.path().join(file).exists().then_some(()));
     }
 
-    /// Where a window may have been lost, or not, those who loop go on until it does not matter.
+    /// Where a window may have been lost, looping agents continue until it does not matter.
     fn loop_on(&mut self) {
         for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
             self.loops.entry(subject).or_default().count += LOOPING[1];
@@ -319,12 +319,12 @@ impl World {
         }
     }
 
-    /// Asks the program to end, and says how it did.
+    /// Stops the sidecar and returns its exit status.
     pub(super) fn end(&mut self) {
         self.end_pause(Clock::system().now().as_millis());
         let mut program = self.program.take().expect("it runs between two steps");
         program.signal("TERM");
-        // Who hangs or is late is not waited for longer than a test has time.
+        // A slow or hanging receiver must not exceed the test's time.
         self.mailbox.hurry(true);
         let status = eventually("its end", || {
             self.doubles.iter().for_each(Slack::release);
@@ -337,7 +337,7 @@ impl World {
         assert!(status.success(), "it ended with {status}");
     }
 
-    /// What the program says of a subject's alert, if it fires.
+    /// The sidecar's view of a subject's alert, if it fires.
     pub(super) fn alert(&self, subject: usize) -> Option<Value> {
         let path = format!("/api/alerts?state=firing&rule={}", rule(subject));
         let answer = self.program().get(&path).json();
@@ -373,7 +373,7 @@ impl World {
         condition
     }
 
-    /// All of a project, so that who is not named is gone.
+    /// The complete state of a project, so that an agent that is not listed is removed.
     fn batch(&mut self, of: &str) -> Value {
         let there: Vec<usize> = (0..SUBJECTS.len())
             .filter(|subject| project(*subject) == of && self.truth[*subject] != Condition::Gone)
@@ -390,7 +390,7 @@ impl World {
         }
     }
 
-    /// A subject as its reporter describes it; a time said before is said again.
+    /// A subject as its reporter describes it, with the same times as before.
     fn state(&mut self, subject: usize) -> Value {
         let (name, condition) = (SUBJECTS[subject], self.truth[subject]);
         let worse = match condition {
@@ -473,7 +473,7 @@ impl World {
         if let Some(levels) = levels {
             rules += &rule("Slow", "agent", "progress", &format!("when: at_most, levels: {levels}"));
         }
-        // What sums up others would be told in their place.
+        // Incidents would be notified in place of single alerts.
         rules += "  - {name: AgentsDown, enabled: false}\n  - {name: ClusterHealth, enabled: false}\n";
         self.setup.write("team.yaml", &format!("rules:\n{rules}"));
     }
@@ -486,7 +486,7 @@ impl World {
     fn address(&self, whom: Whom, address: Address) {
         let url = match address {
             Address::Home => self.double(whom).url(),
-            // The port of tcpmux, on which nobody has listened for decades.
+            // The port of tcpmux, which has been unused for decades.
             Address::Refused => format!("http://127.0.0.1:1/services/{SECRET}"),
             Address::Unresolved => format!("https://nobody.invalid/services/{SECRET}"),
         };
@@ -495,7 +495,7 @@ impl World {
         std::fs::rename(self.path().join(format!("{name}.new")), self.path().join(name)).expect("a new address");
     }
 
-    /// Fills the disk, or makes room and waits until what could not be written is: until then a crash forgets it.
+    /// Fills the disk, or frees it and waits until unsaved state is written, which a crash before would lose.
     fn fill_disk(&self, full: bool) {
         disk::fill(self.program(), full);
         if !full {
@@ -540,7 +540,7 @@ impl World {
         let mut bytes = std::fs::read(&path).expect("a file of the store");
         match damage {
             Damage::Rubbish => bytes = b"this is not what it was".repeat(400),
-            // All but the header that says what it is.
+            // Everything but the header.
             Damage::Middle => bytes[100..].fill(0xa5),
             Damage::Short => bytes.truncate(bytes.len() / 2),
         }
@@ -555,13 +555,13 @@ impl World {
         }
         let was_set = std::mem::take(&mut self.is_set);
         if was_set {
-            // A time that was said by another wall clock than the one that the program starts with can't be read.
+            // A time by another wall clock than that of the start can't be compared.
             self.said.clear();
         }
         self.start();
         self.report_all();
         if was_set {
-            // Nor can what it says of a window be told from an hour that has passed.
+            // Neither can a window be distinguished from an hour that has passed.
             self.loop_on();
         }
     }
@@ -583,7 +583,7 @@ impl World {
     }
 }
 
-/// A component that is not named stays, and who loops is always there.
+/// A component that is not listed stays, and looping agents are always listed.
 fn possible(subject: usize, condition: Condition) -> Condition {
     if matches!(project(subject), "part" | "loop") && condition == Condition::Gone {
         Condition::Well
@@ -592,7 +592,7 @@ fn possible(subject: usize, condition: Condition) -> Condition {
     }
 }
 
-/// The rule that judges a subject.
+/// The rule for a subject.
 pub(super) fn rule(subject: usize) -> &'static str {
     match project(subject) {
         "idle" => "AgentIdle",

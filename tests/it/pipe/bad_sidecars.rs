@@ -1,4 +1,4 @@
-//! A sidecar that is not there, hangs, refuses, dies or comes late: the stream never knows.
+//! Sidecars that are absent, hang, reject, die or start late do not affect the stream.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -85,7 +85,7 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     let setup = Setup::new("");
     let sample = sample("codex-tool.jsonl");
     let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
-    // How long it takes where nobody is waited for, on this machine as busy as it is.
+    // How long it takes without a sidecar, on this machine under its current load.
     let mut without = None;
     for (does, says) in [
         (None, "Connection refused"),
@@ -115,7 +115,7 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     // A token that can't be read is the sidecar's business, not the agent's.
     let (said, status) = pass(&setup, &nobody(), &["--agent", "a", "--token-file", "nowhere"], &sample);
     assert!(status.success() && said.contains("nowhere"), "{said}");
-    // What the command line says wrong is told before the agent has done anything.
+    // Errors of the command line are reported before the agent has done anything.
     let (_, said, status) = Pipe::start(&setup, "ftp://x", &["--agent", "a"]).end();
     assert!(status.code() == Some(1) && said.contains("is not an address"), "{said}");
     assert_eq!(Pipe::start(&setup, "h:1", &["--agent", "a", "--pattern", "x"]).end().2.code(), Some(2));
@@ -175,7 +175,7 @@ pub(super) fn a_dying_sidecar_is_done_without() {
         pipe.write(line);
         pipe.expect(line);
     }
-    // It comes again where it was, and is told without being asked.
+    // It starts again at the same address and gets the state without further input.
     let setup = setup.env("LOOKOUT_LISTEN", &format!("127.0.0.1:{port}"));
     let lookout = setup.start();
     seen(&lookout, "a", "completed", None);

@@ -1,4 +1,4 @@
-//! Claude Code itself, piped: a refused request that a retry cures, and what it used.
+//! The real Claude Code, piped: a rate-limited request that a retry completes, and its usage.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ fn a_cured_refusal() {
     let result = lines.iter().find(|line| line["type"] == "result").expect("a result");
     let cost = result["total_cost_usd"].as_f64().expect("a cost");
     let handed = home.model.handed();
-    // The tool's call and the sentence, beside what it may ask for itself.
+    // The tool call and the final sentence, besides requests of its own.
     assert!(handed.answers >= 2 && handed.refusals == 1 && cost > 0.0, "{handed:?} for {cost}");
     let now = agent(&lookout, "writer").expect("an agent");
     assert_eq!((&now["status"], &now["type"]), (&Value::from("completed"), &Value::from("claude-code")));

@@ -1,4 +1,4 @@
-//! Signals are for the agent: what it says and does upon them is waited for.
+//! Signals: what the agent prints after one is still passed through.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ pub(super) fn trials() -> Vec<Case> {
     ]
 }
 
-/// An agent that has said a word.
+/// An agent that has printed a line.
 fn ready(setup: &Setup, lookout: &Lookout, name: &str) -> Pipe {
     let mut pipe = Pipe::start(setup, &lookout.url(), &["--agent", name]);
     pipe.write(b"one\n");

@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// What an alert is told apart by, as labels.
+/// The labels that identify an alert.
 type Labels = BTreeMap<String, String>;
 
 /// What was seen at the steps of a test.
@@ -112,7 +112,7 @@ fn as_prometheus(found: &BTreeSet<Labels>, rules: &[Value]) -> BTreeSet<Labels> 
     expected
 }
 
-/// The unit test for promtool that says the same as one test of rules.
+/// The unit test for promtool that corresponds to one test of rules.
 fn unit_test(interval: Duration, seen: &Seen, rules: &[Value]) -> String {
     let interval = duration::exact(interval);
     let mut out = format!("  - interval: {interval}\n    input_series:\n");

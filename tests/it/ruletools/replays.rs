@@ -1,4 +1,4 @@
-//! A recording of the real program, replayed: the same rules tell what its outbox says was told, others do not.
+//! Replays of a recording of the real program: the same rules give the notifications of its outbox, others do not.
 
 use serde_json::{Value, json};
 
@@ -56,11 +56,11 @@ fn replays() {
     push(&program, "b", "running");
     let body = json!({"project": "shop", "usage": [{"agent": "b", "input": 5, "id": "one"}]});
     assert_eq!(program.post("/api/usage", &body).status, 200);
-    // What is refused is not recorded.
+    // Rejected input is not recorded.
     assert_eq!(program.send("POST", "/api/state", &[("content-type", "application/json")], b"{").status, 400);
     slack.wait(1);
     assert!(program.sigterm().success());
-    // The program remembers across a restart, and so does a replay: nothing is told twice.
+    // The state survives a restart in the replay as well: no notification is repeated.
     let program = setup.start();
     push(&program, "a", "running");
     slack.wait(2);
@@ -108,7 +108,7 @@ fn polls_and_quiet() {
     let program = setup.start();
     let is_there = |agent: &str| program.get("/api/status").text().contains(agent).then_some(());
     eventually("a poll", || is_there("poll"));
-    // Nobody is told of what is silenced, and of what an acknowledged alert repeats.
+    // Silenced alerts and repeats of acknowledged alerts are not notified.
     let silence = json!({"matchers": {"agent_name": "hushed"}, "duration": "1h", "created_by": "ann"});
     assert_eq!(program.post("/api/silences", &silence).status, 200);
     push(&program, "hushed", "failed");
@@ -150,7 +150,7 @@ fn off_by_default() {
     let names: Vec<String> =
         std::fs::read_dir(setup.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!names.iter().any(|name| name.contains("record")), "{names:?}");
-    // By option as well as by key.
+    // By option as well as by configuration key.
     let setup = Setup::new("").arguments(&["run", "--config", "lookout.yaml", "--record", "by-option"]);
     let program = setup.start();
     push(&program, "a", "running");
