@@ -207,9 +207,9 @@ fn note_source(simulation: &Simulation, arrival: &RecordedInput, unknown: &mut B
 
 /// The notices in the outbox of a ledger from the time of the recording.
 fn sent_before(path: &Path, played: &ReplaySummary) -> anyhow::Result<Vec<Arc<Notice>>> {
-    let told = ledger::told(path, played.from, played.until, MAX_NOTICES)
+    let sent = ledger::told(path, played.from, played.until, MAX_NOTICES)
         .with_context(|| format!("read the notifications in {}", path.display()))?;
-    Ok(told.into_iter().filter(is_replayable).map(Arc::new).collect())
+    Ok(sent.into_iter().filter(is_replayable).map(Arc::new).collect())
 }
 
 /// Whether a replay can produce it: tests, digests and alerts about lookout itself do not follow from recorded input.
@@ -235,8 +235,8 @@ fn remarks(played: &ReplaySummary, receivers: &[ReceiverPolicy], before: &[Arc<N
             "polls of {source} were skipped, since it is not configured; add it to `sources` in the file of --config"
         ));
     }
-    let told: BTreeSet<&Arc<str>> = before.iter().map(|notice| &notice.receiver).collect();
-    for receiver in told.into_iter().filter(|name| !receivers.iter().any(|known| known.name == **name)) {
+    let notified: BTreeSet<&Arc<str>> = before.iter().map(|notice| &notice.receiver).collect();
+    for receiver in notified.into_iter().filter(|name| !receivers.iter().any(|known| known.name == **name)) {
         remarks.push(format!(
             "receiver {receiver} was notified and is not configured; add it to `receivers` in the file of --config"
         ));

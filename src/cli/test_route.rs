@@ -52,14 +52,14 @@ pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<Exi
     let shown = if args.json {
         let all: Vec<Value> = answers
             .iter()
-            .map(|(receiver, told, why)| json!({"receiver": receiver, "notified": told, "text": why}))
+            .map(|(receiver, is_notified, why)| json!({"receiver": receiver, "notified": is_notified, "text": why}))
             .collect();
         json!({"receivers": all}).to_string()
     } else if answers.is_empty() {
         NO_RECEIVERS.to_owned()
     } else {
-        let line = |(receiver, told, why): &(Arc<str>, bool, String)| {
-            format!("{receiver}: {}: {why}", if *told { "notified" } else { "not notified" })
+        let line = |(receiver, is_notified, why): &(Arc<str>, bool, String)| {
+            format!("{receiver}: {}: {why}", if *is_notified { "notified" } else { "not notified" })
         };
         answers.iter().map(line).collect::<Vec<_>>().join("\n")
     };
@@ -136,8 +136,8 @@ fn route(
             }
             _ => None,
         });
-        let (told, why) = event.unwrap_or_else(|| (false, "nothing is to be told".to_owned()));
-        (name, told, why)
+        let (is_notified, why) = event.unwrap_or_else(|| (false, "no notification is needed".to_owned()));
+        (name, is_notified, why)
     };
     Ok(names.into_iter().map(answer).collect())
 }
@@ -165,7 +165,7 @@ mod tests {
         ];
         let now = Time::parse("2026-11-21T02:00:00Z").unwrap();
         let answers = route(&Config::default(), receivers, &super::labels(&arguments)?, now)?;
-        Ok(answers.into_iter().map(|(name, told, why)| format!("{name} {told} {why}")).collect())
+        Ok(answers.into_iter().map(|(name, is_notified, why)| format!("{name} {is_notified} {why}")).collect())
     }
 
     #[test]
@@ -183,8 +183,8 @@ mod tests {
             ]
         );
         let answers = routed(&["rule=ComponentStatus", "level=error", "project=lab", "component=db"]);
-        let told: Vec<bool> = answers.unwrap().iter().map(|answer| answer.contains(" true ")).collect();
-        assert_eq!(told, [true, false, false, false, false]);
+        let notified: Vec<bool> = answers.unwrap().iter().map(|answer| answer.contains(" true ")).collect();
+        assert_eq!(notified, [true, false, false, false, false]);
     }
 
     #[test]

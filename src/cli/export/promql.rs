@@ -72,9 +72,9 @@ fn one_below(rule: &Description<'_>, condition: &str) -> Result<Vec<(Level, Prom
         _ => *threshold == 1.0,
     });
     let (level, _) = reached.ok_or("an agent is either down or not; use `at_least` with 1")?;
-    let said =
+    let alert =
         PromQlAlert { expr: condition.to_owned() + &narrowed(rule), held: rule.hold, value: ExprValue::Measured };
-    Ok(vec![(*level, said)])
+    Ok(vec![(*level, alert)])
 }
 
 /// The number of agents of a project for which `condition` holds; `what` names them in the error.
@@ -125,12 +125,12 @@ fn by_time(rule: &Description<'_>, expr: String, known_after: Duration) -> Resul
         let asked = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         asked.saturating_sub(known_after).saturating_add(rule.hold)
     };
-    let said = |threshold| PromQlAlert {
+    let alert = |threshold| PromQlAlert {
         expr: expr.clone() + &narrowed(rule),
         held: held(threshold),
         value: ExprValue::Threshold,
     };
-    Ok(rule.levels.iter().map(|(level, threshold)| (*level, said(*threshold))).collect())
+    Ok(rule.levels.iter().map(|(level, threshold)| (*level, alert(*threshold))).collect())
 }
 
 /// Levels that are states of a state-set family, with a series for each state in the label given.

@@ -61,7 +61,7 @@ impl Lane for LaneChannels {
         }
         match self.pieces.try_send(piece) {
             Err(TrySendError::Full(piece)) => Some(piece),
-            // The parser is gone; copying goes on without it.
+            // The parser is gone; copying continues without it.
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
         }
     }

@@ -182,14 +182,14 @@ impl StreamReader {
             return;
         }
         let body = Body::new(line);
-        let read = body.read(|text| StreamLine::read(text).map(|said| (said, text)).ok_or(()));
-        let Ok((said, text)) = read else { return self.text_line(line) };
+        let read = body.read(|text| StreamLine::read(text).map(|parsed| (parsed, text)).ok_or(()));
+        let Ok((parsed, text)) = read else { return self.text_line(line) };
         if self.format == StreamFormat::Auto {
-            self.format = if ClaudeCode::knows(&said) {
+            self.format = if ClaudeCode::knows(&parsed) {
                 StreamFormat::ClaudeCode
-            } else if Codex::knows(&said) {
+            } else if Codex::knows(&parsed) {
                 StreamFormat::Codex
-            } else if GeminiCli::knows(&said) {
+            } else if GeminiCli::knows(&parsed) {
                 StreamFormat::GeminiCli
             } else {
                 return self.text_line(line);
@@ -197,9 +197,9 @@ impl StreamReader {
         }
         let task = self.state.task.take();
         match self.format {
-            StreamFormat::ClaudeCode => self.claude_code.take(now, &said, text, &mut self.state),
-            StreamFormat::GeminiCli => self.gemini_cli.take(now, &said, text, &mut self.state),
-            _ => self.codex.take(now, &said, &mut self.state),
+            StreamFormat::ClaudeCode => self.claude_code.take(now, &parsed, text, &mut self.state),
+            StreamFormat::GeminiCli => self.gemini_cli.take(now, &parsed, text, &mut self.state),
+            _ => self.codex.take(now, &parsed, &mut self.state),
         }
         if self.has_task || self.state.task.is_none() {
             self.state.task = task;

@@ -124,7 +124,7 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
                 Some(_) if !states.is_empty() => {
                     return Err("a failed poll has no `states`; remove `states` or `error`".to_owned());
                 }
-                Some(reason) => Err(SourceError { reason: *reason, message: "as the test says".to_owned() }),
+                Some(reason) => Err(SourceError { reason: *reason, message: "simulated by the test".to_owned() }),
                 None => Ok(states.iter().map(|state| resolved(state).to_string()).collect()),
             };
             Some(TimedEvent::Arrives(RecordedInput::Poll { source: source.as_str().into(), result }))

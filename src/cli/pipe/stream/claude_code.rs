@@ -83,7 +83,7 @@ impl ClaudeCode {
         match &*line.kind {
             "system" => self.system(now, line, state),
             "assistant" if line.model == SYNTHETIC && line.error == "rate_limit" => {
-                state.refused("anthropic", retry_at(text, now));
+                state.rate_limited("anthropic", retry_at(text, now));
             }
             "assistant" => self.assistant(line, state),
             "user" => state.is(AgentStatus::Running, None),
@@ -91,7 +91,7 @@ impl ClaudeCode {
             "control_request" if line.request == "can_use_tool" => ask(&line.tool, true, state),
             "control_cancel_request" => state.is(AgentStatus::Running, None),
             "rate_limit_event" if line.limit_status == "rejected" => {
-                state.refused("anthropic", line.resets_at.and_then(Time::from_secs_f64));
+                state.rate_limited("anthropic", line.resets_at.and_then(Time::from_secs_f64));
             }
             "rate_limit_event" => state.served(),
             "result" => self.result(now, line, text, state),
@@ -120,7 +120,7 @@ impl ClaudeCode {
                 state.count(RETRIES);
                 if failure.is_limit() {
                     let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
-                    state.refused("anthropic", delay.map(|delay| now.plus(delay)));
+                    state.rate_limited("anthropic", delay.map(|delay| now.plus(delay)));
                 }
                 let mut reason = format!("retrying after {}", failure.words());
                 if let (Some(attempt), Some(most)) = (line.attempt, line.max_retries) {
@@ -204,7 +204,7 @@ impl ClaudeCode {
         };
         fail(failure, state);
         if failure.is_limit() {
-            state.refused("anthropic", retry_at(&line.result, now).or_else(|| retry_at(text, now)));
+            state.rate_limited("anthropic", retry_at(&line.result, now).or_else(|| retry_at(text, now)));
         }
         state.is(AgentStatus::Failed, Some(failure.words()));
     }

@@ -89,6 +89,6 @@ fn fail(now: Time, failure: RequestFailure, line: &StreamLine<'_>, state: &mut R
     state.count(ERRORS);
     if failure.is_limit() {
         state.count(RATE_LIMITED);
-        state.refused("openai", retry_at(&line.error, now));
+        state.rate_limited("openai", retry_at(&line.error, now));
     }
 }

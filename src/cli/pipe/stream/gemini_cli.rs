@@ -79,7 +79,7 @@ impl GeminiCli {
         state.count(ERRORS);
         if failure.is_limit() {
             state.count(RATE_LIMITED);
-            state.refused("google", retry_at(&line.error, now));
+            state.rate_limited("google", retry_at(&line.error, now));
         }
         state.is(AgentStatus::Failed, Some(failure.words()));
     }

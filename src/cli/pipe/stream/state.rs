@@ -118,7 +118,7 @@ impl RunState {
     }
 
     /// Sets that `provider` rate-limited a request, until `until` if that is known.
-    pub(super) fn refused(&mut self, provider: &'static str, until: Option<Time>) {
+    pub(super) fn rate_limited(&mut self, provider: &'static str, until: Option<Time>) {
         let known = match &self.limit {
             LimitState::Until(_, known) => *known,
             LimitState::Unknown | LimitState::Lifted => None,

@@ -150,7 +150,7 @@ fn piped(bytes: &[u8], size: usize) -> StreamReader {
     reader.0
 }
 
-/// The run of Claude Code that its messages tell of.
+/// The run of Claude Code whose usage is in its messages.
 fn messages(is_error: bool, answer: &str) -> serde_json::Value {
     let usage = serde_json::json!({"input_tokens": 50, "output_tokens": 70});
     serde_json::json!([
@@ -180,7 +180,7 @@ fn json_is_parsed_in_any_layout() {
                 format!("{run}\n{run}\n"),
                 format!("{}{}", pretty(&run), pretty(&run)),
             ] {
-                // A long text in pieces of one byte says no more.
+                // A long text in chunks of one byte adds nothing.
                 for size in if text.len() > 10_000 { &[128 * 1024][..] } else { &[1, 5, 1 << 20] } {
                     let state = piped(text.as_bytes(), *size).state().clone();
                     let runs = if text.matches("\"result_index").count() == 0 { state.counts.cost_usd } else { None };
@@ -259,7 +259,7 @@ fn an_invalid_value_costs_only_itself() {
 #[test]
 fn the_result_line_decides_how_a_run_ended() {
     use AgentStatus::{Completed, Failed};
-    for (says, expected) in [
+    for (fields, expected) in [
         (r#""is_error":"true","subtype":"success""#, Some(Failed)),
         (r#""is_error":"True","subtype":null"#, Some(Failed)),
         (r#""is_error":"false","subtype":"success""#, Some(Completed)),
@@ -270,20 +270,21 @@ fn the_result_line_decides_how_a_run_ended() {
         (r#""is_error":NaN"#, None),
         (r#""is_error":null,"api_error_status":500"#, Some(Failed)),
     ] {
-        let result = format!("{{\"type\":\"result\",{says},\"session_id\":\"s\",\"usage\":{{\"output_tokens\":7}}}}\n");
-        assert_eq!(ended(&result, 9), (expected, Some(7)), "{says}");
+        let result =
+            format!("{{\"type\":\"result\",{fields},\"session_id\":\"s\",\"usage\":{{\"output_tokens\":7}}}}\n");
+        assert_eq!(ended(&result, 9), (expected, Some(7)), "{fields}");
         let init = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}\n";
         assert_eq!(ended(&format!("{result}{init}"), 9).0, Some(Failed), "a run that began after it and has no end");
         let call = "{\"type\":\"tool_call\",\"session_id\":\"s\"}\n";
-        if !says.contains("api_error") {
-            assert_eq!(ended(&format!("{init}{call}{result}"), 9).0, expected, "Cursor: {says}");
+        if !fields.contains("api_error") {
+            assert_eq!(ended(&format!("{init}{call}{result}"), 9).0, expected, "Cursor: {fields}");
         }
     }
-    for (says, expected) in [("\"success\"", Some(Completed)), ("\"error\"", Some(Failed)), ("null", None)] {
+    for (fields, expected) in [("\"success\"", Some(Completed)), ("\"error\"", Some(Failed)), ("null", None)] {
         let lines = format!(
-            "{{\"type\":\"init\",\"session_id\":\"s\"}}\n{{\"type\":\"result\",\"status\":{says},\"stats\":{{\"total_tokens\":7,\"output_tokens\":7}}}}\n"
+            "{{\"type\":\"init\",\"session_id\":\"s\"}}\n{{\"type\":\"result\",\"status\":{fields},\"stats\":{{\"total_tokens\":7,\"output_tokens\":7}}}}\n"
         );
-        assert_eq!(ended(&lines, 9), (expected, Some(7)), "Gemini CLI: {says}");
+        assert_eq!(ended(&lines, 9), (expected, Some(7)), "Gemini CLI: {fields}");
     }
 }
 
@@ -410,20 +411,20 @@ fn an_overloaded_provider_is_not_a_rate_limit() {
 
 #[test]
 fn the_end_of_codex_limits_is_parsed_from_text() {
-    let said = |text: &str| {
+    let limit = |text: &str| {
         let line = format!("{{\"type\":\"turn.started\"}}\n{{\"type\":\"error\",\"message\":\"{text}\"}}");
         watch(StreamFormat::Auto, &line).1.state().limit.clone()
     };
     let until = Time::from_millis(now().as_millis() + 20_000);
     assert_eq!(
-        said("Reconnecting... 1/5 (Rate limit reached for m in organization o, try again in 20s)"),
+        limit("Reconnecting... 1/5 (Rate limit reached for m in organization o, try again in 20s)"),
         state::LimitState::Until("openai", Some(until))
     );
     assert_eq!(
-        said("Reconnecting... 1/5 (last status: 429 Too Many Requests)"),
+        limit("Reconnecting... 1/5 (last status: 429 Too Many Requests)"),
         state::LimitState::Until("openai", None)
     );
-    assert_eq!(said("Reconnecting... 1/5 (stream disconnected)"), state::LimitState::Unknown);
+    assert_eq!(limit("Reconnecting... 1/5 (stream disconnected)"), state::LimitState::Unknown);
 }
 
 #[test]
@@ -500,7 +501,7 @@ fn codex_reports_status_and_usage() {
         [Some(1134), Some(48), Some(4096), Some(0), Some(16), None, Some(1), Some(1), Some(1)],
         None,
     );
-    // A resumed thread says its total with what an earlier run used; in one pipe that is counted once.
+    // The total of a resumed thread includes the earlier run, which is counted once in one pipe.
     let run = format!(
         "{}{}",
         sample("codex-tool").replace("01a1fc12-b713-70d2-9c80-4f7868a19397", "01a1fe7c-3244-74c1-9020-7584e6158e01"),
@@ -552,13 +553,13 @@ fn no_text_of_the_conversation_is_kept() {
 
 #[test]
 fn each_count_is_first_reported_as_zero() {
-    let mut told = RunCounts::default();
+    let mut reported = RunCounts::default();
     let counts = RunCounts { whole: [Some(9), None, None, None, None, Some(2), None, None, None], cost_usd: Some(0.5) };
-    let first = counts.after(&told);
+    let first = counts.after(&reported);
     assert_eq!((first.whole[0], first.whole[1], first.whole[5], first.cost_usd), (Some(0), None, Some(0), Some(0.0)));
-    told.note(&first);
-    assert_eq!(counts.after(&told), counts);
-    // A run that goes on with totals told before opens only what it counts itself.
+    reported.note(&first);
+    assert_eq!(counts.after(&reported), counts);
+    // A resumed run starts only counts at zero that are not totals of the thread.
     let second = counts.after(&RunCounts::resumed());
     assert_eq!((second.whole[0], second.whole[5], second.cost_usd), (Some(9), Some(0), Some(0.5)));
 }
@@ -631,7 +632,7 @@ proptest! {
         for line in stream.split_inclusive(|byte| *byte == b'\n') {
             reader.lines(now(), line);
             reader.open_line(line);
-            // RunCounts never go down, and what is said is what a sidecar takes.
+            // Counts never go down, and every report is accepted by a sidecar.
             let state = reader.state();
             for (now, before) in state.counts.whole.iter().zip(before.whole) {
                 prop_assert!(*now >= before);

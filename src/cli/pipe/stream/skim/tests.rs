@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A reader with room for as many pieces as each offer says, again and again.
+/// A parser with room for a given number of pieces at each offer.
 struct Slow {
     room: Vec<bool>,
     asked: usize,
