@@ -1,7 +1,7 @@
 //! `lookout export prometheus-rules`: prints the active rules as Prometheus alerting rules over lookout's metrics.
 //!
-//! Without a configuration it prints `prometheus/alerting.rules.yml`. A rule that PromQL can't express uses lookout's own
-//! evaluation, with the reason as a comment.
+//! Without a configuration it prints `prometheus/alerting.rules.yml`. A rule that PromQL can't express uses lookout's
+//! own evaluation, with the reason as a comment.
 
 mod promql;
 mod words;

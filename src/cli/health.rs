@@ -1,7 +1,7 @@
 //! `lookout health`: checks whether the sidecar on this machine is ready, for container health checks.
 //!
-//! Without `--url` it uses the `listen` address of the configuration, in containers usually `LOOKOUT_LISTEN`. An invalid
-//! configuration file is not a failure, since the running sidecar keeps the one it has.
+//! Without `--url` it uses the `listen` address of the configuration, in containers usually `LOOKOUT_LISTEN`. An
+//! invalid configuration file is not a failure, since the running sidecar keeps the one it has.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;

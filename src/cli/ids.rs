@@ -31,7 +31,8 @@ pub(super) async fn alert(client: &Client, typed: &str) -> anyhow::Result<String
     only("alert", "lookout alerts", &typed, alerts.map(|alert| (text(alert, "fingerprint"), describe(alert))))
 }
 
-/// The complete ID of the silence that `typed` identifies; an unknown one is returned as it is, for the sidecar to reject.
+/// The complete ID of the silence that `typed` identifies; an unknown one is returned as it is, for the sidecar to
+/// reject.
 pub(super) async fn silence(client: &Client, typed: &str) -> anyhow::Result<String> {
     let answer = parse(&client.get("/api/silences", &[]).await?)?;
     let silences = list(&answer, "silences");
@@ -43,8 +44,8 @@ pub(super) async fn silence(client: &Client, typed: &str) -> anyhow::Result<Stri
     only("silence", "lookout silence", typed, known)
 }
 
-/// The only ID of `known` that begins with `typed`. The same ID may occur several times: an alert keeps it when it fires
-/// again.
+/// The only ID of `known` that begins with `typed`. The same ID may occur several times: an alert keeps it when it
+/// fires again.
 fn only<'v>(
     noun: &str,
     command: &str,

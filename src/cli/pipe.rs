@@ -1,8 +1,8 @@
 //! `lookout pipe`: passes an agent's output through byte for byte and reports the agent's state to a sidecar.
 //!
 //! Three threads, so that a slow sidecar never delays the agent's output: this one copies (`copy`), another one parses
-//! ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for parsing only where token counts would
-//! be lost otherwise, and never for reporting, which always takes the latest state.
+//! ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for parsing only where token counts
+//! would be lost otherwise, and never for reporting, which always takes the latest state.
 
 mod copy;
 mod lane;

@@ -1,7 +1,7 @@
 //! `lookout replay`: replays a recording with other rules and compares the notifications with those before.
 //!
-//! The recording is replayed on a virtual clock with the new rules. The notifications before are read from the outbox of
-//! a ledger, or come from a replay with the rules of the configuration. Nothing is sent, and no file is written.
+//! The recording is replayed on a virtual clock with the new rules. The notifications before are read from the outbox
+//! of a ledger, or come from a replay with the rules of the configuration. Nothing is sent, and no file is written.
 
 mod compare;
 mod report;

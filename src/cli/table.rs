@@ -1,5 +1,5 @@
-//! Tables for terminals: columns aligned by display width, fitted to the terminal's width by leaving out optional columns
-//! and cutting text with `…`.
+//! Tables for terminals: columns aligned by display width, fitted to the terminal's width by leaving out optional
+//! columns and cutting text with `…`.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -131,8 +131,8 @@ impl<const N: usize> Table<N> {
         out
     }
 
-    /// The width of each column, `None` for one that is left out: what its widest cell needs, and where that is too much
-    /// in total, the widest columns that may be cut are shortened until all fit.
+    /// The width of each column, `None` for one that is left out: what its widest cell needs, and where that is too
+    /// much in total, the widest columns that may be cut are shortened until all fit.
     fn widths(&self, limit: Option<usize>) -> [Option<usize>; N] {
         let mut widths = self.columns.map(|column| Some(column.title.width()));
         for row in &self.rows {

@@ -1,8 +1,8 @@
 //! `lookout test rules`: unit tests of rules on a virtual clock.
 //!
-//! A test lists inputs over time, the alerts expected then, and the notifications expected for each receiver, down to the
-//! bytes of the messages. It runs the sidecar's own code; only the clock and the delivery are simulated. Unknown keys,
-//! rules and receivers in a test file are errors.
+//! A test lists inputs over time, the alerts expected then, and the notifications expected for each receiver, down to
+//! the bytes of the messages. It runs the sidecar's own code; only the clock and the delivery are simulated. Unknown
+//! keys, rules and receivers in a test file are errors.
 
 mod expect;
 mod file;

@@ -1,7 +1,7 @@
 //! The shipped systemd unit: the program does all its work under the unit's filter of system calls.
 //!
-//! The filter is laid by this binary over itself before it becomes the program. What it forbids is deadly here, though the
-//! unit only refuses it, so that no call goes unnoticed.
+//! The filter is laid by this binary over itself before it becomes the program. What it forbids is deadly here, though
+//! the unit only refuses it, so that no call goes unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -30,8 +30,8 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// The calls that the unit allows, in the way that systemd reads its lines: the first says whether a list allows, and each
-/// later one adds to it, or takes away with `~`.
+/// The calls that the unit allows, in the way that systemd reads its lines: the first says whether a list allows, and
+/// each later one adds to it, or takes away with `~`.
 fn allowed() -> BTreeSet<&'static str> {
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut group = "";

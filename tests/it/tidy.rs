@@ -49,8 +49,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below a folder of the project, as paths from the project's folder; what is built, found by fuzzing or hidden
-/// is left out, but for `.ci`.
+/// All files below a folder of the project, as paths from the project's folder; what is built, found by fuzzing or
+/// hidden is left out, but for `.ci`.
 pub(crate) fn files(below: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(below)];

@@ -1,7 +1,7 @@
 //! Which alerts each receiver gets, and which rules no receiver gets.
 //!
-//! Matchers on other labels than rule and level are shown but not evaluated; `lookout test route` does that for a single
-//! alert.
+//! Matchers on other labels than rule and level are shown but not evaluated; `lookout test route` does that for a
+//! single alert.
 
 use crate::cli::answer::NO_RECEIVERS;
 use crate::cli::table::{Table, TableColumn};

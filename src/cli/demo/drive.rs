@@ -42,7 +42,8 @@ impl DemoWorld {
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
-    /// Pushes the state of `agents` agents to the sidecar at `url`, and the export of one more, each second until `stop`.
+    /// Pushes the state of `agents` agents to the sidecar at `url`, and the export of one more, each second until
+    /// `stop`.
     pub(super) async fn drive(self, url: String, agents: u32, stop: CancellationToken) -> anyhow::Result<()> {
         let client = http_client::build(Duration::from_secs(10), None)?;
         let mut ticks = tokio::time::interval(Duration::from_secs(script::STEP));

@@ -151,8 +151,8 @@ fn words(
     rule.levels.iter().map(one).collect()
 }
 
-/// Levels by number: each ends where the next one begins, unless the rule has `for` or `clear_after`, which an escalation
-/// must not restart.
+/// Levels by number: each ends where the next one begins, unless the rule has `for` or `clear_after`, which an
+/// escalation must not restart.
 fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, PromQlAlert)> {
     let is_timed = !rule.hold.is_zero() || !rule.clear_after.is_zero();
     let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| !is_timed));

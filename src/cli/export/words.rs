@@ -1,5 +1,5 @@
-//! Translates a rule's texts from Jinja templates to annotations with Go templates: a text is rendered with Go's variables
-//! in place of values, so conditions and loops must not depend on them.
+//! Translates a rule's texts from Jinja templates to annotations with Go templates: a text is rendered with Go's
+//! variables in place of values, so conditions and loops must not depend on them.
 
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior, context};

@@ -1,7 +1,7 @@
 //! Copies standard input to standard output, with a copy for the parser.
 //!
-//! Each read is written before anything else is done with it. Both ends may be non-blocking, since any program that shares
-//! a terminal can make it so.
+//! Each read is written before anything else is done with it. Both ends may be non-blocking, since any program that
+//! shares a terminal can make it so.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -16,16 +16,16 @@ use crate::cli::pipe::stream::skim::{Lane, Skimmer};
 /// Most bytes of one read: the same as `cat`, and twice the size of a pipe.
 pub(super) const BUFFER: usize = 128 * 1024;
 
-/// Streams of more bytes than this get a larger pipe, for fewer context switches. Others do not, since the kernel limits
-/// the total size of a user's pipes.
+/// Streams of more bytes than this get a larger pipe, for fewer context switches. Others do not, since the kernel
+/// limits the total size of a user's pipes.
 const LARGE: usize = 64 << 20;
 #[cfg(target_os = "linux")]
 const LARGE_PIPE: usize = 512 * 1024;
 /// A pause of this length leaves time to parse blocks that were deferred.
 const IDLE_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Copies until the input ends or the reader closes the output. At the end both are closed, so that neither the agent nor
-/// the reader waits for the last report.
+/// Copies until the input ends or the reader closes the output. At the end both are closed, so that neither the agent
+/// nor the reader waits for the last report.
 pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result<StreamEnding> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().context("open standard input")?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().context("open standard output")?);

@@ -1,5 +1,5 @@
-//! The queue from the copying to the parsing thread, and of used buffers back. Bounded in pieces and in parsed bytes per
-//! second.
+//! The queue from the copying to the parsing thread, and of used buffers back. Bounded in pieces and in parsed bytes
+//! per second.
 
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};

@@ -1,7 +1,7 @@
 //! Reports the latest state to the sidecar. States in between are skipped; failed requests are retried with back-off.
 //!
-//! There is one request at a time. A request that timed out may still be processed later, so each has a sequence number by
-//! which the sidecar ignores outdated ones.
+//! There is one request at a time. A request that timed out may still be processed later, so each has a sequence number
+//! by which the sidecar ignores outdated ones.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Signals: the agent gets them too, and its last output must be passed through. So only a second SIGINT ends this program,
-//! SIGTERM ends it after a grace period, and SIGHUP never.
+//! Signals: the agent gets them too, and its last output must be passed through. So only a second SIGINT ends this
+//! program, SIGTERM ends it after a grace period, and SIGHUP never.
 //!
-//! A signal is recorded by its handler, so that it is known before the end of the stream that it causes. Signals that are
-//! ignored at the start (in the background, under `nohup`) stay ignored: the agent ignores them as well, and would die of
-//! SIGPIPE if this program ended.
+//! A signal is recorded by its handler, so that it is known before the end of the stream that it causes. Signals that
+//! are ignored at the start (in the background, under `nohup`) stay ignored: the agent ignores them as well, and would
+//! die of SIGPIPE if this program ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Time after SIGTERM in which the agent can finish its output.
 const GRACE: Duration = Duration::from_secs(5);
-/// A signal this long after the end of the stream still counts as its cause: a signal to the process group may reach the
-/// agent first.
+/// A signal this long after the end of the stream still counts as its cause: a signal to the process group may reach
+/// the agent first.
 const LATE_SIGNAL: Duration = Duration::from_millis(50);
 /// The interval of checks for such a signal.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);

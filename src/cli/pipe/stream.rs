@@ -1,8 +1,8 @@
 //! Parses an agent's output: the JSON of Claude Code, Codex and Gemini CLI, and any text by patterns.
 //!
 //! Splits it into lines ([`skim`], and `document` for JSON without lines) and derives the agent's state. No prompts or
-//! answers are kept: only statuses, names of tools and models, ids, numbers, and what a user's pattern captures. No I/O, no
-//! clock, bounded memory.
+//! answers are kept: only statuses, names of tools and models, ids, numbers, and what a user's pattern captures. No
+//! I/O, no clock, bounded memory.
 
 mod claude_code;
 mod codex;
@@ -229,8 +229,8 @@ impl StreamReader {
         }
     }
 
-    /// Sets the final state at `now`. A JSON stream without a result has failed; the result of text is unknown, unless its
-    /// last line names a usage limit.
+    /// Sets the final state at `now`. A JSON stream without a result has failed; the result of text is unknown, unless
+    /// its last line names a usage limit.
     pub fn finish(&mut self, now: Time, ending: StreamEnding) {
         if self.state.ended || self.state.status.is_over() {
             return;

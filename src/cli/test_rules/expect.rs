@@ -33,8 +33,8 @@ fn alerts(check: &AlertsAt, seen: &[AlertView]) -> Option<String> {
     let seen: Vec<&AlertView> =
         seen.iter().filter(|alert| check.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)).collect();
     let mut taken = vec![false; seen.len()];
-    // Expectations that match fewer alerts are assigned first, so that an unspecific one does not take the only match of
-    // another.
+    // Expectations that match fewer alerts are assigned first, so that an unspecific one does not take the only match
+    // of another.
     let mut order: Vec<usize> = (0..check.alerts.len()).collect();
     let fits = |place: &usize| {
         check.alerts.get(*place).map_or(0, |one| seen.iter().filter(|alert| matches_alert(one, alert)).count())

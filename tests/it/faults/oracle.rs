@@ -61,7 +61,8 @@ fn level(subject: usize, condition: Condition, slow: Slow) -> usize {
 
 const WORDS: [&str; 4] = ["RESOLVED", "WARNING", "ERROR", "CRITICAL"];
 
-/// What is still missing once all faults are over: a line for each receiver and alert. Empty if all have the true state.
+/// What is still missing once all faults are over: a line for each receiver and alert. Empty if all have the true
+/// state.
 pub(super) fn owed(world: &World) -> Vec<String> {
     let mut owed = Vec::new();
     for whom in Whom::ALL {

@@ -185,8 +185,8 @@ fn compare(file: &str) {
     if file.contains("scenario") {
         let all: BTreeSet<String> = rules.iter().map(|rule| rule["alert"].as_str().unwrap().to_owned()).collect();
         let rest: BTreeSet<&str> = all.difference(&fired).map(String::as_str).collect();
-        // The rules about lookout itself need a real one, whose receivers and disk fail; AgentsLimited holds for less than
-        // Prometheus' interval.
+        // The rules about lookout itself need a real one, whose receivers and disk fail; AgentsLimited holds for less
+        // than Prometheus' interval.
         let itself = ["AlertsGivenUp", "AlertsUndelivered", "EvaluationLate", "ReceiverFailing", "StoreFailing"];
         let left_out = itself
             .into_iter()

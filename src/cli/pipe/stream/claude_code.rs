@@ -1,8 +1,8 @@
 //! Claude Code's `--output-format stream-json` and `json`, as printed by versions 2.1.197 to 2.1.332. Qwen Code and
 //! Cursor print much the same.
 //!
-//! A `result` has the totals of its process. The messages before it are an early estimate: they have all input and cached
-//! tokens, but only a part of the output tokens.
+//! A `result` has the totals of its process. The messages before it are an early estimate: they have all input and
+//! cached tokens, but only a part of the output tokens.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -265,8 +265,8 @@ pub(super) fn is_piece(line: &[u8]) -> bool {
     line.starts_with(b"{\"type\":\"stream_event\",\"event\":{\"type\":\"content_block_")
 }
 
-/// Whether a line with this beginning may be skipped: its usage is part of the result's, and it has no failure or retry.
-/// Lines with an unknown beginning are not minor.
+/// Whether a line with this beginning may be skipped: its usage is part of the result's, and it has no failure or
+/// retry. Lines with an unknown beginning are not minor.
 pub(super) fn is_minor(line: &[u8]) -> bool {
     let Some(kind) = line.strip_prefix(b"{\"type\":\"") else { return false };
     if let Some(subtype) = kind.strip_prefix(b"system\",\"subtype\":\"") {

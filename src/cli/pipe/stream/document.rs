@@ -79,7 +79,8 @@ impl JsonDocument {
         self.is_over
     }
 
-    /// Reads `bytes`, adds each complete object to `lines` as a line, and returns how many bytes belong to the document.
+    /// Reads `bytes`, adds each complete object to `lines` as a line, and returns how many bytes belong to the
+    /// document.
     pub(super) fn read(&mut self, bytes: &[u8], lines: &mut Vec<u8>) -> usize {
         let read = self.read_on(bytes, lines);
         self.is_sure |= !lines.is_empty() || self.raw.len() > MAX_LINE;

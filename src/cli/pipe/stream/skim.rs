@@ -1,8 +1,8 @@
 //! Splits a stream into blocks of whole lines for the parser, and waits for it only where token counts would be lost.
 //!
-//! While the parser keeps up, it gets every line. When it falls behind, blocks are skipped, with two exceptions: the newest
-//! block is deferred, so that the end of the stream is always parsed, and of skipped blocks the lines with totals, failures
-//! or retries are still passed on, in order.
+//! While the parser keeps up, it gets every line. When it falls behind, blocks are skipped, with two exceptions: the
+//! newest block is deferred, so that the end of the stream is always parsed, and of skipped blocks the lines with
+//! totals, failures or retries are still passed on, in order.
 
 use std::ops::Range;
 

@@ -32,8 +32,8 @@ impl RunCounts {
 
     /// The counts to report next, after `reported` was reported for this run.
     ///
-    /// Each count is first reported as 0, which is a counter reset. Otherwise the sidecar would compare it with the last
-    /// run's count and take a higher one for its continuation, so the part below would be lost.
+    /// Each count is first reported as 0, which is a counter reset. Otherwise the sidecar would compare it with the
+    /// last run's count and take a higher one for its continuation, so the part below would be lost.
     pub fn after(&self, reported: &Self) -> Self {
         let mut next = self.clone();
         for (count, reported) in next.whole.iter_mut().zip(&reported.whole) {
