@@ -1,5 +1,5 @@
-//! `lookout demo` under a live Prometheus: its story begins, and every panel shows data. What comes of each line of it is
-//! held on a virtual clock beside the story itself.
+//! `lookout demo` under a live Prometheus: its story starts, and every panel shows data. A unit test of the demo checks
+//! each line of the story on a virtual clock.
 
 use std::time::Duration;
 
@@ -40,24 +40,24 @@ fn story_and_panels() {
     let demo = setup.start();
     let prometheus = Prometheus::scraping(demo.address());
     let welcome = demo.output();
-    assert!(welcome.contains(&format!("{}/metrics", demo.url())), "it says what to open: {welcome}");
+    assert!(welcome.contains(&format!("{}/metrics", demo.url())), "the address is printed: {welcome}");
 
-    let untold = |output: &str| -> Vec<&str> {
+    let missing = |output: &str| -> Vec<&str> {
         STORY.iter().filter(|(line, _)| !output.contains(line)).map(|(_, what)| *what).collect()
     };
     let watch = Stopwatch::start();
     eventually("the story", || {
         let output = demo.output();
         let late = watch.elapsed() + Duration::from_secs(1) > PATIENCE;
-        assert!(!late || untold(&output).is_empty(), "not told: {:?}\n{output}\n{}", untold(&output), demo.log());
-        untold(&output).is_empty().then_some(())
+        assert!(!late || missing(&output).is_empty(), "not printed: {:?}\n{output}\n{}", missing(&output), demo.log());
+        missing(&output).is_empty().then_some(())
     });
     let output = demo.output();
-    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam ·")).expect("told above");
-    assert!(budget.contains("91"), "the budget's warning says how much is used: {budget}");
-    let told = |line: &str| output.matches(line).count();
-    assert_eq!(told("► [WARNING] idle_ida ·"), 1, "once per problem: {output}");
-    assert_eq!(told("► [ERROR] failing_fay ·"), 1, "once per problem: {output}");
+    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam ·")).expect("found above");
+    assert!(budget.contains("91"), "the warning has the used share of the budget: {budget}");
+    let count = |line: &str| output.matches(line).count();
+    assert_eq!(count("► [WARNING] idle_ida ·"), 1, "once per problem: {output}");
+    assert_eq!(count("► [ERROR] failing_fay ·"), 1, "once per problem: {output}");
 
     // As often as a range of a panel has steps.
     let waits = "count_over_time(count(orchestrator_agent_waiting_info{agent_name=\"asking_ann\"})[1m:1s])";
@@ -83,5 +83,5 @@ fn story_and_panels() {
         let value = prometheus.value(expression);
         assert!(value.is_some_and(|value| value >= least), "{expression} is {value:?}, not {least} or more");
     }
-    assert!(demo.sigterm().success(), "it ends gently");
+    assert!(demo.sigterm().success(), "it stops cleanly");
 }

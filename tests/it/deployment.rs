@@ -1,7 +1,7 @@
-//! The shipped systemd unit: the program does all its work under the unit's filter of system calls.
+//! The shipped systemd unit: the sidecar works under the unit's system call filter.
 //!
-//! The filter is laid by this binary over itself before it becomes the program. What it forbids is deadly here, though
-//! the unit only refuses it, so that no call goes unnoticed.
+//! This binary applies the filter to itself and then executes the sidecar. Here a forbidden call kills the process, while
+//! the unit only makes it fail, so that the test notices every such call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};

@@ -1,7 +1,7 @@
-//! Faults at every step between state and receiver: the real program, its real database and real sockets, driven by
-//! schedules that seeds make; nothing owed is lost, and nothing is repeated but what a crash caught in flight.
+//! Fault injection between state and receiver: the real sidecar, database and sockets under random schedules. No
+//! notification may be lost, and only those in flight at a crash may be sent twice.
 //!
-//! `LOOKOUT_FAULT_SCHEDULES` says how many schedules are run (20 if it is not set), `LOOKOUT_FAULT_SEED` replays one.
+//! `LOOKOUT_FAULT_SCHEDULES` is the number of schedules (default 20), `LOOKOUT_FAULT_SEED` replays one.
 
 mod clock;
 mod disk;

@@ -1,6 +1,6 @@
 //! The layers of the crate: which module may import from which, and that there are no circular imports.
 //!
-//! Reads lines and paths, and parses no Rust: `use` trees and paths within the code are plain enough for that.
+//! Reads `use` lines and paths as text; it does not parse Rust.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::tidy::{code, rust_files};
 use crate::{Case, trial};
 
-/// The rooms from the ground up. A room imports from the lines above its own, and from those of its line that
-/// [`WITHIN`] lists.
-const ROOMS: [&[&str]; 9] = [
+/// The layers from the lowest to the highest. A module imports from the lines above its own, and from modules of its line
+/// only as [`WITHIN`] lists.
+const LAYERS: [&[&str]; 9] = [
     &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
     &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "enforcement", "notify", "metrics", "store"],
     &["config"],
@@ -22,7 +22,7 @@ const ROOMS: [&[&str]; 9] = [
     &["main"],
 ];
 
-/// Rooms that may import from another one of their line, which stands to the right.
+/// Modules that may import from others of their line, which are on the right.
 const WITHIN: [(&str, &[&str]); 7] = [
     ("clock", &["text"]),
     ("model", &["clock", "text"]),
@@ -38,11 +38,11 @@ const CIRCLES: &[&[&str]] = &[];
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("house: a module imports only from layers above it", &[], rooms_import_from_above),
-        trial("house: every module belongs to a layer", &[], every_room_has_its_place),
-        trial("house: modules have no circular imports", &[], modules_form_no_circle),
-        trial("house: the fleet changes agents in one way, which notes it", &[], changed_agents_are_noted),
-        trial("house: the check finds imports and cycles", &[], imports_and_circles_are_found),
+        trial("house: a module imports only from layers above it", &[], modules_import_from_lower_layers),
+        trial("house: every module belongs to a layer", &[], every_module_has_a_layer),
+        trial("house: modules have no circular imports", &[], no_circular_imports),
+        trial("house: the fleet changes agents only through the method that records it", &[], changed_agents_are_noted),
+        trial("house: the check finds imports and cycles", &[], the_check_finds_imports_and_cycles),
     ]
 }
 
@@ -54,15 +54,15 @@ pub(crate) fn module(path: &Path) -> Vec<String> {
 }
 
 /// The top-level module that a file belongs to.
-pub(crate) fn room(module: &[String]) -> String {
+pub(crate) fn part(module: &[String]) -> String {
     module.first().cloned().unwrap_or_default()
 }
 
-fn may_import(room: &str, other: &str) -> bool {
-    let line = |room: &str| ROOMS.iter().position(|rooms| rooms.contains(&room));
-    let is_listed = || WITHIN.iter().any(|(from, to)| *from == room && to.contains(&other));
-    match (line(room), line(other)) {
-        (Some(own), Some(theirs)) => room == other || theirs < own || theirs == own && is_listed(),
+fn may_import(part: &str, other: &str) -> bool {
+    let line = |part: &str| LAYERS.iter().position(|parts| parts.contains(&part));
+    let is_listed = || WITHIN.iter().any(|(from, to)| *from == part && to.contains(&other));
+    match (line(part), line(other)) {
+        (Some(own), Some(theirs)) => part == other || theirs < own || theirs == own && is_listed(),
         _ => false,
     }
 }
@@ -159,23 +159,23 @@ fn deepest<'a>(modules: &'a BTreeMap<Vec<String>, String>, path: &[String]) -> O
     (0..=path.len()).rev().find_map(|length| modules.get_key_value(&path[..length]).map(|(module, _)| module))
 }
 
-fn rooms_import_from_above() {
+fn modules_import_from_lower_layers() {
     let modules = modules();
     let mut wrong = Vec::new();
     for (from, text) in modules.iter().filter(|(module, _)| !module.is_empty()) {
-        let rooms: BTreeSet<String> = imports(from, text).iter().map(|path| room(path)).collect();
-        let is_room = |name: &String| ROOMS.iter().any(|line| line.contains(&name.as_str()));
-        for other in rooms.iter().filter(|other| is_room(other) && !may_import(&room(from), other)) {
-            wrong.push(format!("{}: `{}` imports from `{other}`", from.join("::"), room(from)));
+        let parts: BTreeSet<String> = imports(from, text).iter().map(|path| part(path)).collect();
+        let is_module = |name: &String| LAYERS.iter().any(|line| line.contains(&name.as_str()));
+        for other in parts.iter().filter(|other| is_module(other) && !may_import(&part(from), other)) {
+            wrong.push(format!("{}: `{}` imports from `{other}`", from.join("::"), part(from)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn every_room_has_its_place() {
-    let rooms: BTreeSet<String> = modules().keys().filter(|module| !module.is_empty()).map(|it| room(it)).collect();
-    let named: BTreeSet<String> = ROOMS.iter().flat_map(|line| *line).map(|room| (*room).to_owned()).collect();
-    assert_eq!(rooms, named, "what `src` holds, and what the lines name");
+fn every_module_has_a_layer() {
+    let parts: BTreeSet<String> = modules().keys().filter(|module| !module.is_empty()).map(|it| part(it)).collect();
+    let named: BTreeSet<String> = LAYERS.iter().flat_map(|line| *line).map(|part| (*part).to_owned()).collect();
+    assert_eq!(parts, named, "the modules of `src` and those of the layers");
 }
 
 /// For each folder of modules, which of its modules imports from which other one of it.
@@ -224,7 +224,7 @@ fn circles(modules: &BTreeMap<Vec<String>, String>) -> BTreeSet<Vec<String>> {
     circles
 }
 
-fn modules_form_no_circle() {
+fn no_circular_imports() {
     let found = circles(&modules());
     let listed: BTreeSet<Vec<String>> =
         CIRCLES.iter().map(|circle| circle.iter().map(|name| (*name).to_owned()).collect()).collect();
@@ -244,7 +244,7 @@ fn changed_agents_are_noted() {
     }
 }
 
-fn imports_and_circles_are_found() {
+fn the_check_finds_imports_and_cycles() {
     let text = "use crate::{model::{Time, x::store}, fleet as f};\n// use crate::app;\nlet a = super::super::cli::run;\n\
                 use super::rules;\nmy_crate::server::x(); lookout::engine::Handle";
     let module = ["a", "b"].map(str::to_owned);

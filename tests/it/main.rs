@@ -1,9 +1,8 @@
-//! The one integration binary: it drives the real program and holds what is shipped beside it, with real counterparts.
+//! The integration tests: they run the real program and check shipped files, with real counterparts.
 //!
-//! Refuses to hide what it could not try: a test whose counterpart is not installed is ignored, and the last line
-//! printed says which and how to install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails. With
-//! `LOOKOUT_TEST_TIMES=1` the ten that took longest are named at the end. `LOOKOUT_PROGRAM=/path/to/lookout` tests that
-//! program, such as one that `cargo install` put there, in place of the one built with the tests.
+//! A test whose counterpart is not installed is ignored, and the last line of output names what is missing and how to
+//! install it. With `LOOKOUT_REQUIRE_COUNTERPARTS=1` such a test fails. `LOOKOUT_TEST_TIMES=1` prints the ten slowest tests.
+//! `LOOKOUT_PROGRAM=/path/to/lookout` tests that program, such as an installed one, in place of the one built here.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

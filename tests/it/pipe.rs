@@ -1,5 +1,5 @@
-//! `lookout pipe`: what goes in comes out, whatever it is and however the sidecar fares, and a sidecar that is well
-//! knows what the agent did.
+//! `lookout pipe`: output passes through unchanged whatever the state of the sidecar, and a working sidecar gets the agent's
+//! state.
 
 mod bad_sidecars;
 mod claude_code;

@@ -88,7 +88,7 @@ pub(crate) fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn pure_parts_are_pure() {
     let mut wrong = Vec::new();
     for (path, text) in rust_files("src") {
-        if PURE.contains(&&*house::room(&house::module(&path))) {
+        if PURE.contains(&&*house::part(&house::module(&path))) {
             for (at, line) in code(&text) {
                 wrong.extend(
                     IMPURE

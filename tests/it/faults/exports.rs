@@ -1,7 +1,7 @@
-//! Those who export telemetry beside the subjects: cumulative counts of tokens, as Claude Code sends them. Two of them
-//! are twins, alike in all attributes, as two processes with one configuration are.
+//! Agents that export telemetry, in addition to the subjects: cumulative token counts, as Claude Code sends them. Two of
+//! them have equal attributes, as two processes with the same configuration have.
 //!
-//! Knows what each used, and by that what an agent may count for.
+//! Knows the true usage of each, and so the count that lookout may show.
 
 use lookout::clock::Clock;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! What was owed to each receiver, computed from what is true and from what each was told; and what is wrong with it.
+//! The notifications that each receiver must get, computed from the true state and its earlier notifications, compared
+//! with those that it got.
 
 use std::collections::HashMap;
 use std::time::Duration;
