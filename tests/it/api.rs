@@ -103,7 +103,7 @@ fn status_shape() {
     }
     assert_eq!(boss["tokens"]["input"], 12);
     for key in ["type", "status", "idle_seconds", "task_id", "progress", "tokens", "cost_usd", "requests", "model"] {
-        assert_eq!(shop["agents"][1][key], Value::Null, "what is not said is unknown: {key}");
+        assert_eq!(shop["agents"][1][key], Value::Null, "absent values are unknown: {key}");
     }
     let lonely = &project("default")["agents"][0];
     assert_eq!(
@@ -261,12 +261,12 @@ fn stop_and_start() {
         &json!({"agents": [{"name": "a", "status": "failed"}, {"name": "b", "last_activity": "2026-01-01T00:00:00Z"}]}),
     );
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["unhealthy_agents"], 1, "state still comes in");
-    assert_eq!(alerts(&lookout, ""), [Value::Null; 0], "nothing is judged");
+    assert_eq!(alerts(&lookout, ""), [Value::Null; 0], "nothing is evaluated");
     assert_eq!(post("/api/monitoring/stop")["monitoring"], false, "twice is once");
     assert_eq!(post("/api/monitoring/start")["monitoring"], true);
     let found = alerts(&lookout, "?state=firing");
     let rules: BTreeSet<&str> = found.iter().filter_map(|alert| alert["rule"].as_str()).collect();
-    assert!(rules.contains("AgentDown") && rules.contains("AgentIdle"), "judged at once: {rules:?}");
+    assert!(rules.contains("AgentDown") && rules.contains("AgentIdle"), "evaluated at once: {rules:?}");
 
     // Alerts from before the stop keep their state until evaluation continues.
     post("/api/monitoring/stop");
@@ -389,7 +389,7 @@ fn refusals() {
     let lookout = setup.start();
     let json_type: &[(&str, &str)] = &[("content-type", "application/json")];
     let large = format!("{{\"agents\": [], \"x\": \"{}\"}}", "y".repeat(1_000));
-    for (method, route, headers, body, expected, says) in [
+    for (method, route, headers, body, expected, message) in [
         ("POST", "/api/state", json_type, "{\n  \"agents\": [}", 400, "line 2 column 14"),
         ("POST", "/api/state", json_type, "", 400, "line 1 column 0"),
         ("POST", "/api/state", json_type, "[]", 400, ""),
@@ -416,7 +416,7 @@ fn refusals() {
         assert_eq!(refused.header("content-type"), Some("application/json"), "{method} {route} {body}");
         let answer = refused.json();
         let error = answer["error"].as_str().expect("an error");
-        assert!(error.contains(says), "{method} {route} {body}: {error}");
+        assert!(error.contains(message), "{method} {route} {body}: {error}");
         assert!(!error.ends_with('.') && keys(&answer) == BTreeSet::from(["error"]), "{answer}");
         assert_eq!(refused.header("allow").is_some(), expected == 405, "{method} {route} names what it takes");
     }
@@ -452,7 +452,7 @@ fn partial_batches() {
     );
     assert!(
         answer["rejected"][0]["error"].as_str().is_some_and(|error| error.contains("running")),
-        "it says what would do: {answer}"
+        "it has the remedy: {answer}"
     );
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["total_agents"], 3, "all were read, and one was left out");
     // An invalid name may be that of any agent, so no agent is removed.
@@ -518,8 +518,8 @@ fn roles() {
             let method = method.to_uppercase();
             let needed = operation["security"][0]["bearer"][0].as_str();
             let rank = needed.map(|needed| TOKENS.iter().position(|role| *role == needed).expect("a role"));
-            let nobody = ask(&method, &real, None).status;
-            assert_eq!(nobody == 401, rank.is_some(), "{method} {path} without a token: {nobody}");
+            let anonymous = ask(&method, &real, None).status;
+            assert_eq!(anonymous == 401, rank.is_some(), "{method} {path} without a token: {anonymous}");
             for (place, role) in TOKENS.iter().enumerate() {
                 let status = ask(&method, &real, Some(role)).status;
                 assert_eq!(status == 403, rank.is_some_and(|rank| place < rank), "{method} {path} as {role}: {status}");

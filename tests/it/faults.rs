@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Case> {
 const FEW: u64 = 20;
 /// Schedules at once. They wait most of their time.
 const AT_ONCE: u64 = 16;
-/// How long what is owed may take once all is well: a retry, a cooldown, a receiver's pace. A mail server that answers
+/// How long what is missing may take once all is well: a retry, a cooldown, a receiver's pace. A mail server that answers
 /// late has that time for each of its answers.
 const SETTLING: Duration = Duration::from_secs(40);
 
@@ -79,7 +79,7 @@ fn schedules() {
                     }
                     match outcome {
                         Ok(count) => {
-                            report.count.owed += count.owed;
+                            report.count.missing += count.missing;
                             report.count.superseded += count.superseded;
                             report.count.dead += count.dead;
                             report.count.repeated += count.repeated;
@@ -113,11 +113,11 @@ fn run(seed: u64) -> (Vec<Step>, Result<Count, String>) {
         }
     };
     let mut story = world.story.clone();
-    for whom in schedule::Whom::ALL {
-        for it in world.requests(whom) {
+    for receiver in schedule::ReceiverName::ALL {
+        for it in world.requests(receiver) {
             let lines: Vec<String> =
                 it.lines.iter().map(|line| format!("[{}] {} {}", line.word, line.name, line.rule)).collect();
-            story.push(format!("{:6} ms  {} {}: {}", it.at.as_millis(), whom.name(), it.act, lines.join(", ")));
+            story.push(format!("{:6} ms  {} {}: {}", it.at.as_millis(), receiver.name(), it.act, lines.join(", ")));
         }
     }
     story.sort();
@@ -138,11 +138,11 @@ fn play(world: &mut World, steps: &[Step]) -> Result<Count, String> {
     let late = steps.iter().flat_map(Step::fault).filter(|fault| *fault == LATE_ANSWER).count();
     let settling = SETTLING + LATE * u32::try_from(late).expect("a few");
     loop {
-        let owed = oracle::owed(world);
+        let missing = oracle::missing(world);
         let is_late = watch.elapsed() > settling;
-        if owed.is_empty() || is_late || watch.elapsed() > SETTLING / 15 {
+        if missing.is_empty() || is_late || watch.elapsed() > SETTLING / 15 {
             let rows = ledger::read(world.path());
-            let lost: Vec<&String> = owed.iter().filter(|line| !oracle::is_excused(world, &rows, line)).collect();
+            let lost: Vec<&String> = missing.iter().filter(|line| !oracle::is_excused(world, &rows, line)).collect();
             // A client with the state from before may be notified of it again.
             if lost.is_empty() && (is_late || !rows.iter().any(oracle::is_on_its_way)) {
                 break;

@@ -43,10 +43,10 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     // The server may answer before everything is sent.
     let sent = stream.write_all(bytes);
-    let mut said = Vec::new();
-    let waits = stream.read_to_end(&mut said).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    let mut received = Vec::new();
+    let waits = stream.read_to_end(&mut received).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     assert!(sent.is_err() || !waits, "it neither answers nor closes");
-    said
+    received
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -57,8 +57,8 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// The status of an answer; `None` when there was none.
-fn status(said: &[u8]) -> Option<u16> {
-    let line = said.split(|byte| *byte == b'\r').next()?;
+fn status(received: &[u8]) -> Option<u16> {
+    let line = received.split(|byte| *byte == b'\r').next()?;
     std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
 }
 
@@ -170,11 +170,11 @@ fn rubbish() {
         ("two lengths", b"POST /api/state HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_vec()),
         ("a length that is none", b"POST /api/state HTTP/1.1\r\ncontent-length: -5\r\n\r\nhello".to_vec()),
     ] {
-        let said = exchange(address, &bytes);
+        let received = exchange(address, &bytes);
         assert!(
-            said.is_empty() || status(&said).is_some_and(|status| (400..=499).contains(&status)),
+            received.is_empty() || status(&received).is_some_and(|status| (400..=499).contains(&status)),
             "{what}: {}",
-            String::from_utf8_lossy(&said[..said.len().min(200)])
+            String::from_utf8_lossy(&received[..received.len().min(200)])
         );
     }
     for body in [&b"\xff\xfe\x00"[..], b"", b"null", b"5", b"\"text\"", b"{", b"{\"agents\": 5}", b"\0\0\0\0"] {
@@ -183,11 +183,11 @@ fn rubbish() {
     }
     // Idle connections are closed after `limits.header_timeout`.
     for mut stream in silent {
-        let mut said = Vec::new();
+        let mut received = Vec::new();
         // An answer, a plain end and a reset all are an end; only silence is not.
-        let end = stream.read_to_end(&mut said);
+        let end = stream.read_to_end(&mut received);
         let waits = end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        assert!(!waits && status(&said).is_none_or(|status| status >= 400), "silence ends");
+        assert!(!waits && status(&received).is_none_or(|status| status >= 400), "silence ends");
     }
     is_unharmed(&lookout, "rubbish", 128 * MIB);
 }
@@ -327,9 +327,9 @@ fn slow_bodies() {
         .collect();
     answers_soon(&lookout);
     for mut stream in streams {
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).expect("an end");
-        assert_eq!(status(&said), Some(408), "{}", String::from_utf8_lossy(&said));
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).expect("an end");
+        assert_eq!(status(&received), Some(408), "{}", String::from_utf8_lossy(&received));
     }
     is_unharmed(&lookout, "slow bodies", 128 * MIB);
 }

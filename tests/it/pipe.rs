@@ -99,9 +99,9 @@ impl Pipe {
         drop(self.input.take());
         let mut rest = Vec::new();
         self.output.read_to_end(&mut rest).expect("its output");
-        let mut said = String::new();
-        self.child.stderr.take().expect("its words").read_to_string(&mut said).expect("text");
-        (rest, said, self.child.wait().expect("its end"))
+        let mut stderr = String::new();
+        self.child.stderr.take().expect("its words").read_to_string(&mut stderr).expect("text");
+        (rest, stderr, self.child.wait().expect("its end"))
     }
 
     fn signal(&self, name: &str) {
@@ -122,14 +122,14 @@ fn pass(setup: &Setup, url: &str, arguments: &[&str], bytes: &[u8]) -> (String, 
     let mut input = pipe.input.take().expect("its input");
     let copy = bytes.to_vec();
     let writer = thread::spawn(move || input.write_all(&copy));
-    let (out, said, status) = pipe.end();
+    let (out, stderr, status) = pipe.end();
     writer.join().unwrap().expect("all is read");
     assert!(out == bytes, "{} bytes went in, {} came out", bytes.len(), out.len());
-    (said, status)
+    (stderr, status)
 }
 
 /// An address without a listener.
-fn nobody() -> String {
+fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("an address"))
 }
@@ -181,8 +181,8 @@ fn recorded_runs_are_known() {
     ] {
         let name = file.trim_end_matches(".jsonl");
         for run in 1..=3 {
-            let (said, ended) = pass(&setup, &lookout.url(), &["--agent", name], &sample(file));
-            assert!(ended.success() && said.is_empty(), "{name}: {said}");
+            let (stderr, ended) = pass(&setup, &lookout.url(), &["--agent", name], &sample(file));
+            assert!(ended.success() && stderr.is_empty(), "{name}: {stderr}");
             // The last report came before the exit.
             let agent = agent(&lookout, name).expect("an agent");
             assert_eq!(agent["status"], status, "{name}");
@@ -304,8 +304,8 @@ fn any_layout_is_understood() {
                 ("marked", format!("\u{feff}{run}\n")),
             ] {
                 let name = format!("{kind}-{place}-{status}");
-                let (said, _) = pass(&setup, &lookout.url(), &["--agent", &name], stream.as_bytes());
-                assert_eq!(said, "");
+                let (stderr, _) = pass(&setup, &lookout.url(), &["--agent", &name], stream.as_bytes());
+                assert_eq!(stderr, "");
                 seen(&lookout, &name, status, reason);
                 assert_eq!(
                     (tokens(&lookout, &name)[1], value(&lookout, "cost_usd_total", &name, "")),
@@ -320,7 +320,7 @@ fn any_layout_is_understood() {
 
 fn any_bytes_come_out() {
     let setup = Setup::new("");
-    let url = nobody();
+    let url = unused_address();
     let piece = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..2000),
         Just(b"\n\n\r\n\0\xff".to_vec()),
@@ -334,10 +334,10 @@ fn any_bytes_come_out() {
         let mut input = pipe.input.take().expect("its input");
         let expected = pieces.concat();
         let writer = thread::spawn(move || pieces.iter().all(|piece| input.write_all(piece).is_ok()));
-        let (out, said, status) = pipe.end();
+        let (out, stderr, status) = pipe.end();
         prop_assert!(writer.join().unwrap());
         prop_assert!(out == expected, "{} bytes went in, {} came out", expected.len(), out.len());
-        prop_assert!(status.success() && said.is_empty(), "{}", said);
+        prop_assert!(status.success() && stderr.is_empty(), "{}", stderr);
         Ok(())
     };
     TestRunner::new(config).run(&strategy, passes).unwrap_or_else(|error| panic!("{error}"));
@@ -345,7 +345,7 @@ fn any_bytes_come_out() {
 
 fn a_gigabyte_passes() {
     let setup = Setup::new("");
-    let mut pipe = Pipe::start(&setup, &nobody(), &["--agent", "a", "--quiet"]);
+    let mut pipe = Pipe::start(&setup, &unused_address(), &["--agent", "a", "--quiet"]);
     let mut input = pipe.input.take().expect("its input");
     // Each block differs from the one before, so that none can be lost or come twice.
     let block = |number: u32| {
@@ -387,8 +387,8 @@ fn reading_behind_misses_no_token() {
         );
         stream.extend_from_slice(line.as_bytes());
     }
-    let (said, status) = pass(&setup, &lookout.url(), &["--agent", "a", "--format", "claude-code"], &stream);
-    assert!(status.success() && said.is_empty(), "{said}");
+    let (stderr, status) = pass(&setup, &lookout.url(), &["--agent", "a", "--format", "claude-code"], &stream);
+    assert!(status.success() && stderr.is_empty(), "{stderr}");
     let agent = seen(&lookout, "a", "completed", None);
     assert_eq!(agent["task_id"], Value::Null);
     assert_eq!(tokens(&lookout, "a")[..2], [f64::from(total), f64::from(sessions)]);
@@ -423,17 +423,17 @@ fn patterns_are_configured() {
     let lookout = setup.start();
     let stream = b"used 10\nused 25 tokens\nfatal: disk is full\n";
     let arguments = ["--agent", "a", "--config", "lookout.yaml", "--pattern", "errors=^fatal"];
-    let (said, status) = pass(&setup, &lookout.url(), &arguments, stream);
-    assert!(status.success() && said.is_empty(), "{said}");
+    let (stderr, status) = pass(&setup, &lookout.url(), &arguments, stream);
+    assert!(status.success() && stderr.is_empty(), "{stderr}");
     seen(&lookout, "a", "failed", Some("disk"));
     assert_eq!(tokens(&lookout, "a")[0], 25.0);
     assert_eq!(value(&lookout, "request_errors_total", "a", ""), Some(1.0));
     setup.write("broken.yaml", "pipe: {patterns: {fialed: [x]}}");
     let checked = setup.command(&["check", "--config", "broken.yaml"]).output().expect("lookout");
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(said.contains("pipe.patterns.fialed[0]: unknown key `fialed`; did you mean `failed`?"), "{said}");
-    let (said, status) = pass(&setup, &lookout.url(), &["--agent", "b", "--config", "broken.yaml"], stream);
-    assert!(status.success() && said.contains("without the patterns of the configuration"), "{said}");
+    let stderr = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(stderr.contains("pipe.patterns.fialed[0]: unknown key `fialed`; did you mean `failed`?"), "{stderr}");
+    let (stderr, status) = pass(&setup, &lookout.url(), &["--agent", "b", "--config", "broken.yaml"], stream);
+    assert!(status.success() && stderr.contains("patterns of the configuration are not used"), "{stderr}");
     ended(&lookout, "b");
 }
 
@@ -478,8 +478,8 @@ fn a_refusal_limits() {
     let retry = "{\"type\":\"system\",\"subtype\":\"api_retry\",\"attempt\":1,\"max_retries\":10,\"retry_delay_ms\":600000,\"error_status\":429,\"session_id\":\"s\"}\n";
     pipe.write(retry.as_bytes());
     let limited = seen(&lookout, "a", "running", Some("retrying after 429, rate limit, 1 of 10"))["limited"].clone();
-    let said = |key: &str| limited[key].as_str().and_then(Time::parse).unwrap_or_else(|| panic!("{key} in {limited}"));
-    let wait = said("until").since(said("since")).as_secs();
+    let time = |key: &str| limited[key].as_str().and_then(Time::parse).unwrap_or_else(|| panic!("{key} in {limited}"));
+    let wait = time("until").since(time("since")).as_secs();
     assert!(limited["provider"] == "anthropic" && (590..=600).contains(&wait), "{limited}");
     pipe.write(b"{\"type\":\"assistant\",\"session_id\":\"s\",\"message\":{\"id\":\"m\",\"model\":\"m\",\"usage\":{\"input_tokens\":1}}}\n");
     eventually("an end", || agent(&lookout, "a").filter(|agent| agent["limited"].is_null()));

@@ -119,7 +119,7 @@ pub(crate) fn reads(page: &str) {
         .expect("promtool starts");
     promtool.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to check");
     let output = promtool.wait_with_output().expect("its end");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // What a sender called its metric is not ours to change: units and words that promtool would have named otherwise.
     let senders_choice = [
         "abbreviated units",
@@ -128,7 +128,7 @@ pub(crate) fn reads(page: &str) {
         "should not have \"_total\" suffix",
     ];
     let ours: Vec<&str> =
-        said.lines().filter(|line| !senders_choice.iter().any(|choice| line.contains(choice))).collect();
+        output.lines().filter(|line| !senders_choice.iter().any(|choice| line.contains(choice))).collect();
     assert!(ours.is_empty(), "{}", ours.join("\n"));
 }
 

@@ -42,15 +42,15 @@ fn silence() {
     let setup = Setup::new(&format!("receivers:\n{}", receiver("ops", &slack))).env("USER", "ann");
     let lookout = setup.start();
     let begin = ["silence", "agent_name=worker-*", "rule=AgentIdle", "--for", "2h", "--comment", "planned <work>"];
-    let (ok, said) = run(&setup, &lookout, &begin);
-    assert!(ok && said.starts_with("silence "), "{said}");
-    let told = slack.wait(1);
-    assert!(told[0].text().contains("ann silenced alerts with rule=AgentIdle, agent_name=worker-*"), "{told:?}");
-    assert!(told[0].text().contains("planned &lt;work&gt;"), "{told:?}");
+    let (ok, output) = run(&setup, &lookout, &begin);
+    assert!(ok && output.starts_with("silenced "), "{output}");
+    let messages = slack.wait(1);
+    assert!(messages[0].text().contains(" silenced alerts with rule=AgentIdle, agent_name=worker-*"), "{messages:?}");
+    assert!(messages[0].text().contains("planned &lt;work&gt;"), "{messages:?}");
     push(&lookout, &idle("worker-1", 400));
     push(&lookout, &idle("boss", 400));
-    let told = slack.wait(2);
-    assert_eq!(told[1].title(), "[WARNING] boss");
+    let messages = slack.wait(2);
+    assert_eq!(messages[1].title(), "[WARNING] boss");
     let silenced = alert(&lookout, "worker-1").expect("it is known all the same");
     assert_eq!(silenced["state"], "firing");
     let listed = lookout.get("/api/silences").json();
@@ -58,18 +58,20 @@ fn silence() {
     let (_, table) = run(&setup, &lookout, &["alerts"]);
     assert!(table.contains("silenced"), "{table}");
     let (_, why) = run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]);
-    for part in ["AgentIdle of shop/worker-1: warning, firing", "fires at warning: ", "ops is not told: the silence "] {
+    for part in
+        ["AgentIdle on shop/worker-1: warning, firing for ", "firing at warning: ", "not notifying ops: silenced "]
+    {
         assert!(why.contains(part), "{part}: {why}");
     }
     let silence = silenced["silenced_by"].as_str().expect("the silence");
-    let (ok, said) = run(&setup, &lookout, &["silence", "--end", silence]);
-    assert!(ok, "{said}");
+    let (ok, output) = run(&setup, &lookout, &["silence", "--end", silence]);
+    assert!(ok, "{output}");
     let worker = "[WARNING] worker-1".to_owned();
-    slack.wait_for("worker-1 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    slack.wait_for("worker-1 is notified", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
     let (_, none) = run(&setup, &lookout, &["silence"]);
-    assert_eq!(none, "no silences\n");
+    assert!(none.starts_with("no silences; "), "{none}");
     eventually("the timeline tells that it was delivered", || {
-        run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]).1.contains("ops took the message").then_some(())
+        run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]).1.contains("delivered to ops").then_some(())
     });
 }
 
@@ -94,7 +96,7 @@ fn a_crash() {
     push(&lookout, &idle("worker-2", 400));
     push(&lookout, &idle("worker-3", 400));
     let worker = "[WARNING] worker-3".to_owned();
-    slack.wait_for("worker-3 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    slack.wait_for("worker-3 is notified", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
     assert!(slack.seen().iter().all(|seen| !seen.text().contains("worker-2 has been")), "{:?}", slack.seen());
     let why = lookout.get(&format!("/api/alerts/{fingerprint}/why")).json();
     let words: Vec<&str> =
@@ -117,18 +119,18 @@ fn a_stop() {
     let lookout = Setup::new(&config).start();
     let headers = [("authorization", "Bearer s3cret")];
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let told = slack.wait(1);
-    assert!(told[0].text().contains("the bearer of token ci paused the monitoring"), "{told:?}");
-    assert!(!format!("{told:?}").contains("s3cret"));
+    let messages = slack.wait(1);
+    assert!(messages[0].text().contains("the bearer of token ci paused the monitoring"), "{messages:?}");
+    assert!(!format!("{messages:?}").contains("s3cret"));
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let told = slack.wait(2);
-    assert!(told[1].text().contains("the bearer of token ci extended the pause"), "{told:?}");
+    let messages = slack.wait(2);
+    assert!(messages[1].text().contains("the bearer of token ci extended the pause"), "{messages:?}");
     let state = serde_json::to_vec(&idle("worker-1", 400)).expect("JSON");
     let json = [headers[0], ("content-type", "application/json")];
     assert_eq!(lookout.send("POST", "/api/state", &json, &state).status, 200);
     assert_eq!(lookout.send("POST", "/api/monitoring/start", &headers, b"").status, 200);
     let worker = "[WARNING] worker-1".to_owned();
-    slack.wait_for("worker-1 is told", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
+    slack.wait_for("worker-1 is notified", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
     let order: Vec<bool> = slack.seen().iter().map(|seen| seen.text().contains("worker-1")).collect();
     assert_eq!(order[..2], [false, false], "not before the monitoring went on: {:?}", slack.seen());
 }
@@ -150,9 +152,10 @@ fn programs() {
     assert_eq!(lookout.post("/api/silences", &silence).status, 200);
     assert_eq!(lookout.post("/api/monitoring/stop", &json!({})).status, 200);
     for double in [&hook, &am, &pager] {
-        double.wait_for("both are told", |seen| {
-            let told: String = seen.iter().map(|one| one.body.to_string()).collect();
-            told.contains("the watched agent silenced alerts with rule=*") && told.contains("paused the monitoring")
+        double.wait_for("both are notified", |seen| {
+            let messages: String = seen.iter().map(|one| one.body.to_string()).collect();
+            messages.contains("the watched agent silenced alerts with rule=*")
+                && messages.contains("paused the monitoring")
         });
     }
     assert!(lookout.log().contains("the watched agent silenced alerts with rule=*"), "{}", lookout.log());
@@ -199,38 +202,38 @@ fn ids() {
     let lookout = setup.start();
     push(&lookout, &idle("worker-1", 400));
     let id = id(&lookout, "worker-1");
-    let says = |arguments: &[&str], expected: &str| {
-        let (ok, said) = run(&setup, &lookout, arguments);
-        assert!(!ok && said.contains(expected), "{arguments:?}: {said}");
+    let fails_with = |arguments: &[&str], expected: &str| {
+        let (ok, output) = run(&setup, &lookout, arguments);
+        assert!(!ok && output.contains(expected), "{arguments:?}: {output}");
         assert!(
-            !said.contains("the address of a lookout sidecar") && !said.contains("start it"),
-            "{arguments:?}: {said}"
+            !output.contains("the address of a lookout sidecar") && !output.contains("start it"),
+            "{arguments:?}: {output}"
         );
     };
     let unknown = "0123456789abcdef";
-    says(&["ack", unknown], "there is no firing alert 0123456789abcdef");
-    says(&["why", unknown], "nothing is known of an alert 0123456789abcdef");
-    says(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
+    fails_with(&["ack", unknown], "there is no firing alert 0123456789abcdef");
+    fails_with(&["why", unknown], "nothing is known of an alert 0123456789abcdef");
+    fails_with(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
     for command in ["ack", "why"] {
-        says(&[command, "AgentIdle"], "is not an alert ID");
-        says(&[command, "../status"], "is not an alert ID");
+        fails_with(&[command, "AgentIdle"], "is not an alert ID");
+        fails_with(&[command, "../status"], "is not an alert ID");
         let none = if id.starts_with("0000") { "ffff" } else { "0000" };
-        says(&[command, none], "no alert has an ID that begins with");
+        fails_with(&[command, none], "no alert has an ID that begins with");
     }
     // An expired silence can't be ended, like one that was ended before.
     let short = ["silence", "rule=None", "--for", "10ms"];
-    let (ok, said) = run(&setup, &lookout, &short);
-    assert!(ok, "{said}");
-    let expired = said.split("--end ").nth(1).and_then(|rest| rest.split('`').next()).expect("its ID").to_owned();
+    let (ok, output) = run(&setup, &lookout, &short);
+    assert!(ok, "{output}");
+    let expired = output.split("--end ").nth(1).and_then(|rest| rest.split('`').next()).expect("its ID").to_owned();
     eventually("it expires", || (lookout.get("/api/silences").json()["total"] == 0).then_some(()));
-    says(&["silence", "--end", &expired], "it may have expired");
+    fails_with(&["silence", "--end", &expired], "it may have expired");
     // The first digits will do.
-    let (ok, said) = run(&setup, &lookout, &["ack", &id[..6], "--by", "ann"]);
-    assert!(ok, "{said}");
+    let (ok, output) = run(&setup, &lookout, &["ack", &id[..6], "--by", "ann"]);
+    assert!(ok, "{output}");
     assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");
     push(&lookout, &idle("worker-1", 0));
     eventually("it resolves", || (alert(&lookout, "worker-1")?["state"] == "resolved").then_some(()));
-    says(&["ack", &id], &format!("alert {id} resolved at "));
-    let (ok, said) = run(&setup, &lookout, &["why", &id]);
-    assert!(ok && said.contains("fires at warning"), "{said}");
+    fails_with(&["ack", &id], &format!("alert {id} resolved at "));
+    let (ok, output) = run(&setup, &lookout, &["why", &id]);
+    assert!(ok && output.contains("firing at warning"), "{output}");
 }

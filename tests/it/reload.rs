@@ -150,7 +150,7 @@ fn a_receiver_that_is_gone() {
 fn what_needs_a_restart() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    let told = |text: &str| {
+    let restart_needed = |text: &str| {
         setup.write("lookout.yaml", text);
         let answer = lookout.send("POST", "/-/reload", &[], b"");
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -171,14 +171,14 @@ fn what_needs_a_restart() {
         ("listen: 127.0.0.1:0\nlog: {format: text, level: info}\n", json!(["log.format"])),
         (&format!("{HEAD}store: {{retention: 1d}}\nagents: {{timeout: 2m}}\nallowed_hosts: [lookout]\n"), json!([])),
     ] {
-        assert_eq!(told(text), keys, "{text}");
+        assert_eq!(restart_needed(text), keys, "{text}");
     }
     assert!(lookout.log().contains("\"restart_needed\":\"store.path, record.path\""), "{}", lookout.log());
     // The level of the log is in force at once: with `error` not even the reload is logged.
     let count = || lookout.log().matches("configuration reloaded").count();
     eventually("all reloads so far are logged", || (count() == 5).then_some(()));
-    assert_eq!(told("listen: 127.0.0.1:0\nlog: {format: json, level: error}\n"), json!([]));
-    assert_eq!(told(HEAD), json!([]));
+    assert_eq!(restart_needed("listen: 127.0.0.1:0\nlog: {format: json, level: error}\n"), json!([]));
+    assert_eq!(restart_needed(HEAD), json!([]));
     eventually("the second reload is logged", || (count() == 6).then_some(()));
 }
 

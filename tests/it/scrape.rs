@@ -135,8 +135,8 @@ fn fed(command: &mut Command, input: &[u8]) -> String {
 fn promtool_is_silent() {
     let (_setup, lookout) = full_page();
     for accept in ["text/plain", "*/*"] {
-        let said = fed(Command::new("promtool").args(["check", "metrics"]), &page(&lookout, accept).body);
-        assert_eq!(said, "");
+        let output = fed(Command::new("promtool").args(["check", "metrics"]), &page(&lookout, accept).body);
+        assert_eq!(output, "");
     }
 }
 

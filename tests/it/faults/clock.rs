@@ -79,15 +79,15 @@ fn step(hours: i64) {
          levels: {warning: 5m, error: 10m}, cooldown: 1s, summary: 'it is idle'}\n",
     );
     let lookout = setup.start();
-    let said = wall(0);
+    let reported = wall(0);
     let ages = [("quiet", 120), ("idle", 400)];
-    push(&lookout, &states(&ages, said));
+    push(&lookout, &states(&ages, reported));
     slack.wait(1);
     let offset = hours * 3_600;
     set(setup.path(), offset);
     let is_close = |lookout: &Lookout| (119.0..150.0).contains(&idle_seconds(lookout, "quiet"));
     // One source repeats its times, another one computes them from its own clock, which was set as well.
-    push(&lookout, &states(&ages, said));
+    push(&lookout, &states(&ages, reported));
     assert!(is_close(&lookout), "{}", idle_seconds(&lookout, "quiet"));
     push(&lookout, &states(&[("quiet", 130), ("idle", 410), ("late", 100)], wall(offset)));
     assert!(is_close(&lookout), "{}", idle_seconds(&lookout, "quiet"));
@@ -103,7 +103,7 @@ fn step(hours: i64) {
     push(&lookout, &states(&[("quiet", 140), ("idle", 0)], wall(offset)));
     let seen = slack.wait(2);
     assert_eq!(seen[1].title(), "[RESOLVED] idle");
-    eventually("the step is said aloud", || lookout.log().contains("the wall clock was set").then_some(()));
+    eventually("the step is logged", || lookout.log().contains("the wall clock was set").then_some(()));
     let id = lookout.id();
     assert!(lookout.sigterm().success());
     sweep(id);

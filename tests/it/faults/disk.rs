@@ -64,12 +64,12 @@ fn setup(slack: &Slack, store: &str) -> Setup {
     setup
 }
 
-fn told(slack: &Slack, alert: &str) -> usize {
-    slack.told().iter().filter(|told| *told == alert).count()
+fn notified(slack: &Slack, alert: &str) -> usize {
+    slack.told().iter().filter(|one| *one == alert).count()
 }
 
 fn wait_for(slack: &Slack, alert: &str) {
-    eventually(alert, || (told(slack, alert) > 0).then_some(()));
+    eventually(alert, || (notified(slack, alert) > 0).then_some(()));
 }
 
 fn full() {
@@ -91,7 +91,7 @@ fn full() {
     eventually("the store fails", || {
         seconds += 1;
         push(&lookout, &idle(&format!("c{seconds}"), seconds));
-        (told(&slack, "[ERROR] lookout") > 0).then_some(())
+        (notified(&slack, "[ERROR] lookout") > 0).then_some(())
     });
     assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
     let log = lookout.log();
@@ -104,7 +104,7 @@ fn full() {
     assert!(lookout.log().contains("store can be written again"));
     assert!(lookout.sigterm().success());
     for alert in ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"] {
-        assert_eq!(told(&slack, alert), 1, "{alert}: {:?}", slack.told());
+        assert_eq!(notified(&slack, alert), 1, "{alert}: {:?}", slack.told());
     }
 }
 
@@ -137,7 +137,7 @@ fn unwritable(disk: &str) {
         wait_for(&slack, "[ERROR] b");
         push(&lookout, &idle("a", 0));
         wait_for(&slack, "[RESOLVED] a");
-        assert_eq!(told(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.told());
+        assert_eq!(notified(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.told());
         assert!(lookout.sigterm().success());
         // Where it can be written again it is.
         let lookout = setup.without_shell().start();
@@ -201,7 +201,7 @@ fn full_at_start() {
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] a");
     wait_for(&slack, "[RESOLVED] b");
-    assert_eq!((told(&slack, "[WARNING] a"), told(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
     assert!(lookout.sigterm().success());
 }
 
@@ -229,7 +229,7 @@ fn removed() {
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] a");
     wait_for(&slack, "[RESOLVED] b");
-    assert_eq!((told(&slack, "[WARNING] a"), told(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
     assert!(lookout.sigterm().success());
 }
 

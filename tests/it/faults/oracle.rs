@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::ledger::{self, Row};
-use super::schedule::{Condition, SUBJECTS, Slow, Whom};
+use super::schedule::{Condition, ReceiverName, SUBJECTS, Slow};
 use super::world::{Break, COOLDOWN, Mark, World, rule};
 
 /// How long before a crash a send may have been taken whose outcome was not yet written. Writing takes
@@ -16,7 +16,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     /// Notices that were decided.
-    pub(super) owed: usize,
+    pub(super) missing: usize,
     /// Covered by a newer notice of the same alert.
     pub(super) superseded: usize,
     /// Permanently rejected by the receiver, or the receiver was removed.
@@ -27,7 +27,7 @@ pub(super) struct Count {
 
 /// A notification that a receiver got.
 #[derive(Clone, Debug)]
-struct Tell {
+struct SentNotification {
     word: String,
     /// The number of the request.
     place: usize,
@@ -35,14 +35,18 @@ struct Tell {
 }
 
 /// All that a receiver took, by (subject, rule), in order.
-fn tells(world: &World, whom: Whom) -> HashMap<(String, String), Vec<Tell>> {
-    let mut tells: HashMap<_, Vec<Tell>> = HashMap::new();
-    for (place, request) in world.requests(whom).into_iter().enumerate().filter(|(_, request)| request.was_taken) {
+fn notifications(world: &World, receiver: ReceiverName) -> HashMap<(String, String), Vec<SentNotification>> {
+    let mut notifications: HashMap<_, Vec<SentNotification>> = HashMap::new();
+    for (place, request) in world.requests(receiver).into_iter().enumerate().filter(|(_, request)| request.was_taken) {
         for line in request.lines.into_iter().filter(|line| line.word != "NOTE") {
-            tells.entry((line.name, line.rule)).or_default().push(Tell { word: line.word, place, at: request.at });
+            notifications.entry((line.name, line.rule)).or_default().push(SentNotification {
+                word: line.word,
+                place,
+                at: request.at,
+            });
         }
     }
-    tells
+    notifications
 }
 
 /// The level at which a subject's alert must fire: 1 to 3, and 0 when it must not.
@@ -64,15 +68,15 @@ const WORDS: [&str; 4] = ["RESOLVED", "WARNING", "ERROR", "CRITICAL"];
 
 /// What is still missing once all faults are over: a line for each receiver and alert. Empty if all have the true
 /// state.
-pub(super) fn owed(world: &World) -> Vec<String> {
-    let mut owed = Vec::new();
-    for whom in Whom::ALL {
-        if whom == Whom::Extra && !world.extra {
+pub(super) fn missing(world: &World) -> Vec<String> {
+    let mut missing = Vec::new();
+    for receiver in ReceiverName::ALL {
+        if receiver == ReceiverName::Extra && !world.extra {
             continue;
         }
-        let least = if matches!(whom, Whom::Oncall | Whom::Mail) { 2 } else { 1 };
-        let tells = tells(world, whom);
-        let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
+        let least = if matches!(receiver, ReceiverName::Oncall | ReceiverName::Mail) { 2 } else { 1 };
+        let notifications = notifications(world, receiver);
+        let marks = world.marks.get(&receiver).map(Vec::as_slice).unwrap_or_default();
         // Notifications before that are unknown.
         let forgot = marks.iter().rev().find(|mark| mark.what != Break::Crash).map_or(0, |mark| mark.place);
         for (subject, name) in SUBJECTS.iter().enumerate() {
@@ -80,7 +84,9 @@ pub(super) fn owed(world: &World) -> Vec<String> {
                 "AgentRestarting" => world.looping(subject),
                 _ => level(subject, world.truth[subject], world.slow),
             };
-            let last = tells.get(&((*name).to_owned(), rule(subject).to_owned())).and_then(|tells| tells.last());
+            let last = notifications
+                .get(&((*name).to_owned(), rule(subject).to_owned()))
+                .and_then(|notifications| notifications.last());
             let expected = WORDS[if level < least { 0 } else { level }];
             let is_known = match last {
                 Some(last) if last.place < forgot => level < least || last.word == expected,
@@ -89,11 +95,11 @@ pub(super) fn owed(world: &World) -> Vec<String> {
             };
             if !is_known {
                 let last = last.map_or("nothing", |last| &last.word);
-                owed.push(format!("{} was last told {last} of {name}, which is {expected}", whom.name()));
+                missing.push(format!("{} was last notified {last} of {name}, which is {expected}", receiver.name()));
             }
         }
     }
-    owed
+    missing
 }
 
 /// Whether a notification is missing; only for the subjects, since other alerts are in an arbitrary state at the end.
@@ -101,24 +107,26 @@ pub(super) fn is_on_its_way(row: &Row) -> bool {
     row.state == "pending" && row.kind != "announcement" && SUBJECTS.contains(&row.name.as_str())
 }
 
-/// Those of `owed` that `world` has an excuse for: the last notice was refused for good, which a dead letter shows,
+/// Those of `missing` that `world` has an excuse for: the last notice was refused for good, which a dead letter shows,
 /// or the alert was acknowledged before the receiver came or while a silence kept it back.
 pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
     (0..SUBJECTS.len()).any(|subject| {
         let (name, rule) = (SUBJECTS[subject], rule(subject));
-        let is_about = |whom: Whom| line.starts_with(whom.name()) && line.contains(&format!(" of {name},"));
-        Whom::ALL.into_iter().filter(|whom| is_about(*whom)).any(|whom| {
+        let is_about =
+            |receiver: ReceiverName| line.starts_with(receiver.name()) && line.contains(&format!(" of {name},"));
+        ReceiverName::ALL.into_iter().filter(|receiver| is_about(*receiver)).any(|receiver| {
             let last =
-                rows.iter().rev().find(|row| row.receiver == whom.name() && row.name == name && row.rule == rule);
+                rows.iter().rev().find(|row| row.receiver == receiver.name() && row.name == name && row.rule == rule);
             let is_dead = last.is_some_and(|last| last.state == "dead");
             let is_acked = world.alert(subject).is_some_and(|alert| !alert["acked_by"].is_null());
-            let is_new = line.contains("was last told nothing of ") || line.contains("was last told RESOLVED of ");
-            is_dead || is_acked && (is_new || whom == Whom::Extra)
+            let is_new =
+                line.contains("was last notified nothing of ") || line.contains("was last notified RESOLVED of ");
+            is_dead || is_acked && (is_new || receiver == ReceiverName::Extra)
         })
     })
 }
 
-/// Holds what each receiver took against what the ledgers say it was told: every notice that was ticked off was taken,
+/// Holds what each receiver took against what the ledgers say it was sent: every notice that was ticked off was taken,
 /// and none was taken twice but what a crash caught in flight. Returns what is wrong.
 pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<String>) {
     let mut wrong = Vec::new();
@@ -128,11 +136,11 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
     let last = ledgers.len() - 1;
     for (place, rows) in ledgers.iter().enumerate() {
         for row in rows.iter().filter(|row| row.kind != "announcement") {
-            count.owed += 1;
+            count.missing += 1;
             match row.state.as_str() {
                 "superseded" => count.superseded += 1,
                 "dead" => count.dead += 1,
-                _ if place == last && is_on_its_way(row) => wrong.push(format!("withheld for ever: {row:?}")),
+                _ if place == last && is_on_its_way(row) => wrong.push(format!("suppressed for ever: {row:?}")),
                 _ => {}
             }
         }
@@ -148,23 +156,23 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
         }
     }
     if ledgers.len() == 1 && !world.was_killed {
-        let is_of_pause = |row: &&Row| row.receiver == Whom::Ops.name() && row.message.contains("pause");
+        let is_of_pause = |row: &&Row| row.receiver == ReceiverName::Ops.name() && row.message.contains("pause");
         let announced = ledgers[0].iter().filter(|row| row.kind == "announcement").filter(is_of_pause).count();
         if announced < world.stops {
             wrong.push(format!("of {} pauses and extensions {announced} were announced", world.stops));
         }
     }
-    for whom in Whom::ALL {
-        let marks = world.marks.get(&whom).map(Vec::as_slice).unwrap_or_default();
-        for ((name, rule), tells) in tells(world, whom) {
-            let is_it = |row: &&Row| row.receiver == whom.name() && row.name == name && row.rule == rule;
+    for receiver in ReceiverName::ALL {
+        let marks = world.marks.get(&receiver).map(Vec::as_slice).unwrap_or_default();
+        for ((name, rule), notifications) in notifications(world, receiver) {
+            let is_it = |row: &&Row| row.receiver == receiver.name() && row.name == name && row.rule == rule;
             let mut from = 0;
             for (place, rows) in ledgers.iter().enumerate() {
                 // The notifications during this ledger's time.
                 let until = marks.iter().filter(|mark| mark.what == Break::NewLedger).nth(place);
-                let mine: Vec<&Tell> = tells[from..]
+                let mine: Vec<&SentNotification> = notifications[from..]
                     .iter()
-                    .take_while(|tell| until.is_none_or(|until| tell.place < until.place))
+                    .take_while(|notification| until.is_none_or(|until| notification.place < until.place))
                     .collect();
                 from += mine.len();
                 let rows: Vec<&Row> = rows.iter().filter(is_it).collect();
@@ -173,11 +181,13 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
                     Err(problem) => {
                         let rows: Vec<String> =
                             rows.iter().map(|row| format!("{} {} {}", row.kind, row.word, row.state)).collect();
-                        let told: Vec<String> =
-                            mine.iter().map(|tell| format!("{} at {:?}", tell.word, tell.at)).collect();
+                        let sent: Vec<String> = mine
+                            .iter()
+                            .map(|notification| format!("{} at {:?}", notification.word, notification.at))
+                            .collect();
                         wrong.push(format!(
-                            "{} and {rule} of {name}: {problem}; told {told:?}, written {rows:?}, breaks {marks:?}",
-                            whom.name()
+                            "{} and {rule} of {name}: {problem}; sent {sent:?}, written {rows:?}, breaks {marks:?}",
+                            receiver.name()
                         ));
                     }
                 }
@@ -188,40 +198,46 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
 }
 
 /// Pairs what was taken with what was written, in order, and returns how many were taken once more.
-fn align(tells: &[&Tell], rows: &[&Row], marks: &[Mark], ended_in_a_crash: bool) -> Result<usize, String> {
-    pair(tells, rows, None, marks, ended_in_a_crash).ok_or_else(|| "what was taken is not what was written".to_owned())
+fn align(
+    notifications: &[&SentNotification],
+    rows: &[&Row],
+    marks: &[Mark],
+    ended_in_a_crash: bool,
+) -> Result<usize, String> {
+    pair(notifications, rows, None, marks, ended_in_a_crash)
+        .ok_or_else(|| "what was taken is not what was written".to_owned())
 }
 
 /// The same for the part after `before`; tries both readings where a notification can be a repeat or a row of its own.
 fn pair(
-    tells: &[&Tell],
+    notifications: &[&SentNotification],
     rows: &[&Row],
-    before: Option<&Tell>,
+    before: Option<&SentNotification>,
     marks: &[Mark],
     ended_in_a_crash: bool,
 ) -> Option<usize> {
-    let crash_after = |tell: &Tell| {
-        let next = marks.iter().find(|mark| mark.what != Break::NewReceiver && mark.place > tell.place);
-        next.filter(|mark| mark.at.saturating_sub(tell.at) < IN_FLIGHT)
+    let crash_after = |notification: &SentNotification| {
+        let next = marks.iter().find(|mark| mark.what != Break::NewReceiver && mark.place > notification.place);
+        next.filter(|mark| mark.at.saturating_sub(notification.at) < IN_FLIGHT)
     };
-    let Some((tell, rest)) = tells.split_first() else {
+    let Some((notification, rest)) = notifications.split_first() else {
         let is_missed = rows.iter().any(|row| row.state == "delivered");
         return (ended_in_a_crash || !is_missed).then_some(0);
     };
     // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
-    let is_in_flight = crash_after(tell).is_some();
-    let fits = |row: &&Row| row.word == tell.word && (row.state == "delivered" || is_in_flight);
+    let is_in_flight = crash_after(notification).is_some();
+    let fits = |row: &&Row| row.word == notification.word && (row.state == "delivered" || is_in_flight);
     let missed = rows.iter().position(|row| row.state == "delivered").map_or(rows.len(), |place| place + 1);
     let own = (0..missed)
         .filter(|place| fits(&rows[*place]))
-        .find_map(|place| pair(rest, &rows[place + 1..], Some(tell), marks, ended_in_a_crash));
+        .find_map(|place| pair(rest, &rows[place + 1..], Some(notification), marks, ended_in_a_crash));
     let is_again = || {
-        let before = before.filter(|before| before.word == tell.word)?;
-        crash_after(before).filter(|crash| crash.place <= tell.place)
+        let before = before.filter(|before| before.word == notification.word)?;
+        crash_after(before).filter(|crash| crash.place <= notification.place)
     };
     own.or_else(|| {
         is_again()?;
-        Some(1 + pair(rest, rows, Some(tell), marks, ended_in_a_crash)?)
+        Some(1 + pair(rest, rows, Some(notification), marks, ended_in_a_crash)?)
     })
 }
 
@@ -229,8 +245,8 @@ fn pair(
 fn paused(world: &World, rows: &[Row]) -> Vec<String> {
     // Two processes' clocks are some milliseconds apart.
     let is_within = |row: &Row| world.pauses.iter().any(|(from, until)| (from + 20..until - 20).contains(&row.at));
-    let told = rows.iter().filter(|row| row.kind != "announcement" && is_within(row));
-    told.map(|row| format!("decided while the monitoring was paused: {row:?}")).collect()
+    let sent = rows.iter().filter(|row| row.kind != "announcement" && is_within(row));
+    sent.map(|row| format!("decided while the monitoring was paused: {row:?}")).collect()
 }
 
 /// Notifications of one alert within its cooldown.
@@ -238,7 +254,7 @@ fn too_soon(rows: &[Row]) -> Vec<String> {
     let cooldown = i64::try_from(COOLDOWN.as_millis()).expect("less than a second");
     let mut last: HashMap<(&str, &str, &str), i64> = HashMap::new();
     let mut wrong = Vec::new();
-    let tracked = |row: &&Row| SUBJECTS.contains(&row.name.as_str()) && row.receiver != Whom::Extra.name();
+    let tracked = |row: &&Row| SUBJECTS.contains(&row.name.as_str()) && row.receiver != ReceiverName::Extra.name();
     for row in rows.iter().filter(tracked).filter(|row| row.word != "RESOLVED" && row.kind != "announcement") {
         let before = last.insert((&row.receiver, &row.name, &row.rule), row.at);
         if let Some(before) = before

@@ -75,7 +75,7 @@ pub(super) enum Slow {
 
 /// The receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whom {
+pub(super) enum ReceiverName {
     /// Everything from warning on.
     Ops,
     /// Everything from error on.
@@ -86,7 +86,7 @@ pub(super) enum Whom {
     Mail,
 }
 
-impl Whom {
+impl ReceiverName {
     pub(super) const ALL: [Self; 4] = [Self::Ops, Self::Oncall, Self::Extra, Self::Mail];
     /// Those that are webhooks.
     pub(super) const HOOKS: [Self; 3] = [Self::Ops, Self::Oncall, Self::Extra];
@@ -154,11 +154,11 @@ pub(super) enum Step {
     /// An exporting agent has used that many more tokens and exports its total.
     Export(usize, u64),
     /// A receiver does this with its next requests.
-    Trouble(Whom, Vec<Act>),
+    Trouble(ReceiverName, Vec<Act>),
     /// The mail server does this with its next mails.
     MailTrouble(Vec<Verdict>),
     /// A receiver's address changes.
-    Address(Whom, Address),
+    Address(ReceiverName, Address),
     /// The disk takes no more, or does again.
     DiskFull(bool),
     /// The wall clock is set by so many seconds.
@@ -266,7 +266,7 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
             59..71 => trouble(&mut dice),
             71..76 => {
                 let address = dice.pick(&[Address::Home, Address::Refused, Address::Unresolved]);
-                Step::Address(dice.pick(&Whom::HOOKS), address)
+                Step::Address(dice.pick(&ReceiverName::HOOKS), address)
             }
             76..80 => {
                 full = !full;
@@ -324,7 +324,7 @@ fn meanwhile(dice: &mut Dice) -> Vec<(usize, Condition)> {
 }
 
 fn trouble(dice: &mut Dice) -> Step {
-    let whom = dice.pick(&Whom::HOOKS);
+    let receiver = dice.pick(&ReceiverName::HOOKS);
     let count = 1 + dice.below(3);
     let acts = (0..count).map(|_| match dice.below(12) {
         0..2 => Act::Hang,
@@ -337,7 +337,7 @@ fn trouble(dice: &mut Dice) -> Step {
         10 => Act::Answer(404, "no_service", None),
         _ => Act::Take,
     });
-    Step::Trouble(whom, acts.collect())
+    Step::Trouble(receiver, acts.collect())
 }
 
 fn verdicts(dice: &mut Dice) -> Vec<Verdict> {

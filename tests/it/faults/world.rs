@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::exports::Exports;
 use super::ledger::{self, Row};
-use super::schedule::{Address, By, Condition, Damage, SUBJECTS, Slow, Step, Whom};
+use super::schedule::{Address, By, Condition, Damage, ReceiverName, SUBJECTS, Slow, Step};
 use super::{clock, disk};
 use crate::doubles::mailbox::Mailbox;
 use crate::doubles::slack::{Line, SECRET, Slack};
@@ -86,12 +86,12 @@ pub(super) struct World {
     pub(super) slow: Slow,
     pub(super) extra: bool,
     /// The last reported activity and condition of a subject.
-    said: HashMap<usize, (Condition, i64)>,
+    reported: HashMap<usize, (Condition, i64)>,
     /// By how many seconds the wall clock is set off.
     offset: i64,
     /// Whether it was set since the program started.
     is_set: bool,
-    pub(super) marks: BTreeMap<Whom, Vec<Mark>>,
+    pub(super) marks: BTreeMap<ReceiverName, Vec<Mark>>,
     /// What ledgers held that were damaged later.
     pub(super) ledgers: Vec<Vec<Row>>,
     pub(super) story: Vec<String>,
@@ -106,7 +106,7 @@ impl World {
         let mut world = Self {
             setup,
             program: None,
-            doubles: Whom::HOOKS.iter().map(|_| Slack::start()).collect(),
+            doubles: ReceiverName::HOOKS.iter().map(|_| Slack::start()).collect(),
             mailbox: Mailbox::start(),
             exports: Exports::new(),
             loops: HashMap::new(),
@@ -118,7 +118,7 @@ impl World {
             truth: vec![Condition::Gone; SUBJECTS.len()],
             slow: Slow::Strict,
             extra: false,
-            said: HashMap::new(),
+            reported: HashMap::new(),
             offset: 0,
             is_set: false,
             marks: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl World {
             logs: Vec::new(),
             damaged: 0,
         };
-        Whom::HOOKS.into_iter().for_each(|whom| world.address(whom, Address::Home));
+        ReceiverName::HOOKS.into_iter().for_each(|receiver| world.address(receiver, Address::Home));
         world.configure();
         world.start();
         // What began before the program was first started is not all its to count.
@@ -140,13 +140,13 @@ impl World {
         world
     }
 
-    fn double(&self, whom: Whom) -> &Slack {
-        &self.doubles[whom as usize]
+    fn double(&self, receiver: ReceiverName) -> &Slack {
+        &self.doubles[receiver as usize]
     }
 
     /// Everything that came in at a receiver so far, in order.
-    pub(super) fn requests(&self, whom: Whom) -> Vec<Request> {
-        if whom == Whom::Mail {
+    pub(super) fn requests(&self, receiver: ReceiverName) -> Vec<Request> {
+        if receiver == ReceiverName::Mail {
             let letters = self.mailbox.letters().into_iter();
             return letters
                 .map(|it| Request {
@@ -157,13 +157,13 @@ impl World {
                 })
                 .collect();
         }
-        let seen = self.double(whom).seen().into_iter();
+        let seen = self.double(receiver).seen().into_iter();
         seen.map(|it| Request { lines: it.lines(), at: it.at, act: format!("{:?}", it.act), was_taken: it.was_taken() })
             .collect()
     }
 
-    fn elapsed(&self, whom: Whom) -> Duration {
-        if whom == Whom::Mail { self.mailbox.elapsed() } else { self.double(whom).elapsed() }
+    fn elapsed(&self, receiver: ReceiverName) -> Duration {
+        if receiver == ReceiverName::Mail { self.mailbox.elapsed() } else { self.double(receiver).elapsed() }
     }
 
     /// The level at which a looping agent must fire: 1, 2, and 0 if it must not.
@@ -186,7 +186,7 @@ impl World {
         [self.logs.join("\n"), now].join("\n")
     }
 
-    fn tell(&mut self, what: &str) {
+    fn log_step(&mut self, what: &str) {
         let at = self.doubles[0].elapsed().as_millis();
         self.story.push(format!("{at:6} ms  {what}"));
     }
@@ -194,7 +194,7 @@ impl World {
     /// Does one step.
     pub(super) fn step(&mut self, step: &Step) {
         if !matches!(step, Step::Pause(_)) {
-            self.tell(&step.to_string());
+            self.log_step(&step.to_string());
         }
         match step {
             Step::Report(subject, condition, again) => self.report(*subject, *condition, *again),
@@ -219,7 +219,7 @@ impl World {
             }
             Step::Receiver(there) => {
                 if *there {
-                    self.mark(Whom::Extra, Break::NewReceiver);
+                    self.mark(ReceiverName::Extra, Break::NewReceiver);
                 }
                 self.extra = *there;
                 self.configure();
@@ -232,10 +232,10 @@ impl World {
                 let program = self.program.as_ref().expect("it runs between two steps");
                 self.exports.export(program, *who, *tokens);
             }
-            Step::Trouble(whom, acts) => self.double(*whom).next(acts),
+            Step::Trouble(receiver, acts) => self.double(*receiver).next(acts),
             Step::MailTrouble(verdicts) => self.mailbox.next(verdicts.iter().copied()),
             Step::Remove(file) => self.remove(file),
-            Step::Address(whom, address) => self.address(*whom, *address),
+            Step::Address(receiver, address) => self.address(*receiver, *address),
             Step::DiskFull(full) => self.fill_disk(*full),
             Step::Clock(seconds) => {
                 self.offset += seconds;
@@ -267,9 +267,9 @@ impl World {
 
     /// Ends every fault, reports the true state again, and ends all silences.
     pub(super) fn make_well(&mut self) {
-        self.tell("everything is well again");
+        self.log_step("all faults are over");
         disk::fill(self.program(), false);
-        Whom::HOOKS.into_iter().for_each(|whom| self.address(whom, Address::Home));
+        ReceiverName::HOOKS.into_iter().for_each(|receiver| self.address(receiver, Address::Home));
         self.doubles.iter().for_each(Slack::behave);
         self.mailbox.behave();
         self.monitor(true);
@@ -308,7 +308,7 @@ impl World {
             // There is no log where it was folded in.
             drop(std::fs::remove_file(self.path().join(format!("{file}{end}"))));
         }
-        eventually("the database to be written anew", || self.path().join(file).exists().then_some(()));
+        eventually("the database to be written again", || self.path().join(file).exists().then_some(()));
     }
 
     /// Where a window may have been lost, looping agents continue until it does not matter.
@@ -353,9 +353,9 @@ impl World {
         let batch = if condition == Condition::Gone {
             self.batch(project(subject))
         } else {
-            let said = self.said.get(&subject).filter(|(of, _)| again && *of == condition).map(|(_, at)| *at);
-            if said.is_none() {
-                self.said.remove(&subject);
+            let reported = self.reported.get(&subject).filter(|(of, _)| again && *of == condition).map(|(_, at)| *at);
+            if reported.is_none() {
+                self.reported.remove(&subject);
             }
             let state = self.state(subject);
             json!({"project": project(subject), "ttl": "1h", list(subject): [state]})
@@ -401,7 +401,7 @@ impl World {
             "idle" => {
                 let idle = [0, 400, 700, 1_000][worse] * 1_000;
                 let at = Clock::system().now().as_millis() + self.offset * 1_000 - idle;
-                let (_, at) = *self.said.entry(subject).or_insert((condition, at));
+                let (_, at) = *self.reported.entry(subject).or_insert((condition, at));
                 json!({"name": name, "status": "running", "last_activity": at})
             }
             "down" => json!({"name": name, "running": worse == 0}),
@@ -426,13 +426,13 @@ impl World {
     }
 
     fn configure(&self) {
-        let receiver = |whom: Whom, level: &str| {
-            let name = whom.name();
+        let receiver = |receiver: ReceiverName, level: &str| {
+            let name = receiver.name();
             format!("  - {{name: {name}, min_level: {level}, slack: {{webhook_url_file: {name}.url}}}}\n")
         };
-        let mut receivers = receiver(Whom::Ops, "warning") + &receiver(Whom::Oncall, "error");
+        let mut receivers = receiver(ReceiverName::Ops, "warning") + &receiver(ReceiverName::Oncall, "error");
         if self.extra {
-            receivers += &receiver(Whom::Extra, "warning");
+            receivers += &receiver(ReceiverName::Extra, "warning");
         }
         receivers += &format!(
             "  - {{name: mail, min_level: error, email: {{to: [ops@example.com], from: lookout@example.com, \
@@ -483,14 +483,14 @@ impl World {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    fn address(&self, whom: Whom, address: Address) {
+    fn address(&self, receiver: ReceiverName, address: Address) {
         let url = match address {
-            Address::Home => self.double(whom).url(),
+            Address::Home => self.double(receiver).url(),
             // The port of tcpmux, which has been unused for decades.
             Address::Refused => format!("http://127.0.0.1:1/services/{SECRET}"),
             Address::Unresolved => format!("https://nobody.invalid/services/{SECRET}"),
         };
-        let name = format!("{}.url", whom.name());
+        let name = format!("{}.url", receiver.name());
         self.setup.write(&format!("{name}.new"), &url);
         std::fs::rename(self.path().join(format!("{name}.new")), self.path().join(name)).expect("a new address");
     }
@@ -501,15 +501,15 @@ impl World {
         if !full {
             eventually("the ledger to be written again", || {
                 let log = self.program().log();
-                let mut said = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
-                said.next().is_none_or(|last| !last.contains("store cannot be written")).then_some(())
+                let mut reported = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
+                reported.next().is_none_or(|last| !last.contains("store cannot be written")).then_some(())
             });
         }
     }
 
-    fn mark(&mut self, whom: Whom, what: Break) {
-        let mark = Mark { what, place: self.requests(whom).len(), at: self.elapsed(whom) };
-        self.marks.entry(whom).or_default().push(mark);
+    fn mark(&mut self, receiver: ReceiverName, what: Break) {
+        let mark = Mark { what, place: self.requests(receiver).len(), at: self.elapsed(receiver) };
+        self.marks.entry(receiver).or_default().push(mark);
     }
 
     fn kill(&mut self, what: Break) {
@@ -520,16 +520,16 @@ impl World {
         program.kill9();
         clock::sweep(id);
         self.logs.push(log);
-        let at = Whom::ALL.map(|whom| self.elapsed(whom));
-        for whom in Whom::ALL {
-            if whom == Whom::Mail {
+        let at = ReceiverName::ALL.map(|receiver| self.elapsed(receiver));
+        for receiver in ReceiverName::ALL {
+            if receiver == ReceiverName::Mail {
                 self.mailbox.fence();
             } else {
-                self.double(whom).fence();
+                self.double(receiver).fence();
             }
-            self.mark(whom, what);
-            let mark = self.marks.get_mut(&whom).and_then(|marks| marks.last_mut()).expect("the mark just made");
-            mark.at = at[whom as usize];
+            self.mark(receiver, what);
+            let mark = self.marks.get_mut(&receiver).and_then(|marks| marks.last_mut()).expect("the mark just made");
+            mark.at = at[receiver as usize];
         }
     }
 
@@ -551,12 +551,12 @@ impl World {
     fn restart(&mut self, meanwhile: &[(usize, Condition)]) {
         for (subject, condition) in meanwhile {
             self.change(*subject, *condition);
-            self.said.remove(subject);
+            self.reported.remove(subject);
         }
         let was_set = std::mem::take(&mut self.is_set);
         if was_set {
             // A time by another wall clock than that of the start can't be compared.
-            self.said.clear();
+            self.reported.clear();
         }
         self.start();
         self.report_all();
@@ -576,7 +576,7 @@ impl World {
             .collect();
         assert_eq!(aside.len(), self.damaged, "every damaged file is kept, and no other: {aside:?}");
         let log = self.program().log();
-        self.tell("started");
+        self.log_step("started");
         if self.story.iter().rev().nth(1).is_some_and(|last| last.contains("Damage(")) {
             assert!(log.contains("a database was damaged"), "{log}");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lookout::clock::Stopwatch;
 use serde_json::Value;
 
-use super::{Pipe, nobody, pass, sample, seen, tokens};
+use super::{Pipe, pass, sample, seen, tokens, unused_address};
 use crate::program::{Setup, eventually};
 
 /// What a sidecar's double does with a request.
@@ -87,7 +87,7 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
     // How long it takes without a sidecar, on this machine under its current load.
     let mut without = None;
-    for (does, says) in [
+    for (does, expected) in [
         (None, "Connection refused"),
         (Some(Does::Answers500), "answered 500"),
         (Some(Does::Refuses), "rejected by the sidecar: no"),
@@ -95,29 +95,29 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
         (Some(Does::Hangs), ""),
     ] {
         let double = does.map(|does| Double::start(listener(), does));
-        let url = double.as_ref().map_or_else(nobody, |double| double.url.clone());
+        let url = double.as_ref().map_or_else(unused_address, |double| double.url.clone());
         let mut pipe = Pipe::start(&setup, &url, &["--agent", "a"]);
         for line in sample.split_inclusive(|byte| *byte == b'\n') {
             pipe.write(line);
             pipe.expect(line);
         }
         let watch = Stopwatch::start();
-        let (rest, said, status) = pipe.end();
+        let (rest, stderr, status) = pipe.end();
         // The last report has 2 s, where an answer is waited for much longer while the agent works.
         let without = *without.get_or_insert(watch.elapsed());
         assert!(watch.elapsed() < without * 4 + Duration::from_secs(8), "{:?}", watch.elapsed());
-        assert!(rest.is_empty() && status.success(), "{status}: {said}");
-        assert!(said.contains(says) && said.lines().count() == usize::from(!says.is_empty()), "{said}");
+        assert!(rest.is_empty() && status.success(), "{status}: {stderr}");
+        assert!(stderr.contains(expected) && stderr.lines().count() == usize::from(!expected.is_empty()), "{stderr}");
         // Not a word when none is wanted.
-        let (said, status) = pass(&setup, &url, &["--agent", "a", "--quiet"], &sample);
-        assert!(said.is_empty() && status.success(), "{said}");
+        let (stderr, status) = pass(&setup, &url, &["--agent", "a", "--quiet"], &sample);
+        assert!(stderr.is_empty() && status.success(), "{stderr}");
     }
     // A token that can't be read is the sidecar's business, not the agent's.
-    let (said, status) = pass(&setup, &nobody(), &["--agent", "a", "--token-file", "nowhere"], &sample);
-    assert!(status.success() && said.contains("nowhere"), "{said}");
+    let (stderr, status) = pass(&setup, &unused_address(), &["--agent", "a", "--token-file", "nowhere"], &sample);
+    assert!(status.success() && stderr.contains("nowhere"), "{stderr}");
     // Errors of the command line are reported before the agent has done anything.
-    let (_, said, status) = Pipe::start(&setup, "ftp://x", &["--agent", "a"]).end();
-    assert!(status.code() == Some(1) && said.contains("is not an address"), "{said}");
+    let (_, stderr, status) = Pipe::start(&setup, "ftp://x", &["--agent", "a"]).end();
+    assert!(status.code() == Some(1) && stderr.contains("is not an address"), "{stderr}");
     assert_eq!(Pipe::start(&setup, "h:1", &["--agent", "a", "--pattern", "x"]).end().2.code(), Some(2));
 }
 

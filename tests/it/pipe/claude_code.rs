@@ -24,18 +24,18 @@ fn a_cured_refusal() {
     let lookout = setup.start();
     let home = Home::new(Mood::UsesShell);
     home.model.refuse(429, 1);
-    let said = setup.path().join("said");
+    let printed = setup.path().join("printed");
     let line = "claude -p count --allowedTools Bash --output-format stream-json --verbose \
                 | tee \"$1\" | \"$2\" pipe --agent writer --url \"$3\"";
     let program = crate::program::lookout();
     let mut shell = home.command("sh");
-    shell.args(["-c", line, "sh"]).arg(&said).arg(program).arg(lookout.url());
+    shell.args(["-c", line, "sh"]).arg(&printed).arg(program).arg(lookout.url());
     let passed = run(shell.stdin(std::process::Stdio::null()));
-    let said = fs::read_to_string(said).expect("what it said");
-    assert_eq!(passed, said);
-    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let printed = fs::read_to_string(printed).expect("what it printed");
+    assert_eq!(passed, printed);
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let retries = lines.iter().filter(|line| line["subtype"] == "api_retry" && line["error_status"] == 429).count();
-    assert_eq!(retries, 1, "{said}");
+    assert_eq!(retries, 1, "{printed}");
     let result = lines.iter().find(|line| line["type"] == "result").expect("a result");
     let cost = result["total_cost_usd"].as_f64().expect("a cost");
     let handed = home.model.handed();

@@ -35,7 +35,7 @@ fn replay(setup: &Setup, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
 }
 
-fn told<'a>(answer: &'a Value, by: &str) -> Vec<String> {
+fn notified<'a>(answer: &'a Value, by: &str) -> Vec<String> {
     let of: Vec<&'a Value> =
         answer["notices"].as_array().unwrap().iter().filter(|notice| notice["notified"] == by).collect();
     let word = |notice: &Value, key: &str| notice[key].as_str().unwrap_or_default().to_owned();
@@ -71,7 +71,7 @@ fn replays() {
     let expected = ["firing AgentDown a", "resolved AgentDown a"];
     let same = replay(&setup, &["--store", "lookout.db"]);
     assert_eq!(
-        (told(&same, "both"), &same["arrivals"], &same["starts"]),
+        (notified(&same, "both"), &same["arrivals"], &same["starts"]),
         (expected.map(str::to_owned).to_vec(), &json!(4), &json!(2))
     );
     assert_eq!(same["notices"].as_array().unwrap().len(), 2, "{same}");
@@ -80,13 +80,13 @@ fn replays() {
     for other in
         [replay(&setup, &["--rules", "new.yaml", "--store", "lookout.db"]), replay(&setup, &["--rules", "new.yaml"])]
     {
-        assert_eq!(told(&other, "before"), expected);
-        let new = told(&other, "new");
+        assert_eq!(notified(&other, "before"), expected);
+        let new = notified(&other, "new");
         assert!(
             new.contains(&"firing Broken a".to_owned()) && new.contains(&"resolved Broken a".to_owned()),
             "{new:?}"
         );
-        assert_eq!(told(&other, "both"), [""; 0]);
+        assert_eq!(notified(&other, "both"), [""; 0]);
     }
     let output = lookout(setup.path(), &["replay", "state.record", "--rules", "new.yaml"]);
     assert!(text(&output).contains("only before"), "{}", text(&output));
@@ -131,7 +131,7 @@ fn polls_and_quiet() {
         assert!(recorded.contains(part), "{part} in {recorded}");
     }
     let same = replay(&setup, &["--store", "lookout.db"]);
-    let (both, all) = (told(&same, "both"), same["notices"].as_array().unwrap().len());
+    let (both, all) = (notified(&same, "both"), same["notices"].as_array().unwrap().len());
     assert!(all == both.len() && both.iter().filter(|one| one.starts_with("announcement")).count() == 2, "{same:#}");
     assert!(
         both.contains(&"firing AgentDown poll".to_owned()) && both.contains(&"resolved AgentDown poll".to_owned()),
