@@ -207,7 +207,7 @@ fn note_source(simulation: &Simulation, arrival: &RecordedInput, unknown: &mut B
 
 /// The notices in the outbox of a ledger from the time of the recording.
 fn sent_before(path: &Path, played: &ReplaySummary) -> anyhow::Result<Vec<Arc<Notice>>> {
-    let sent = ledger::told(path, played.from, played.until, MAX_NOTICES)
+    let sent = ledger::read_outbox(path, played.from, played.until, MAX_NOTICES)
         .with_context(|| format!("read the notifications in {}", path.display()))?;
     Ok(sent.into_iter().filter(is_replayable).map(Arc::new).collect())
 }
