@@ -63,7 +63,7 @@ pub(super) fn copy(mut skimmer: Skimmer, lane: &mut impl Lane) -> anyhow::Result
     copied
 }
 
-/// Gives `input` a larger pipe. What is no pipe, or may not grow, is read as it is.
+/// Gives `input` a larger pipe. This fails for other files than pipes, and at the kernel's limit.
 #[cfg(target_os = "linux")]
 fn enlarge(input: &impl AsFd) {
     rustix::pipe::fcntl_setpipe_size(input, LARGE_PIPE).unwrap_or_default();
