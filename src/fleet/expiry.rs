@@ -58,36 +58,37 @@ impl Fleet {
         let last_seen =
             agent.last_seen.max(self.state.started_at).max(agent.possibly_reported_at.unwrap_or(agent.last_seen));
         let stale_at = agent.ttl.map(|ttl| last_seen.plus(ttl.max(self.grace(last_seen))));
-        let forget_at = last_seen.plus(self.expiry_after(agent));
+        let expires_at = last_seen.plus(self.expiry_after(agent));
         // An agent with a long `ttl` must be stale before it expires.
-        let missed_at = stale_at.filter(|at| *at >= forget_at).map(|at| at.plus(self.settings.agents.timeout));
-        let forget_at = missed_at.unwrap_or(forget_at);
+        let expires_after_stale =
+            stale_at.filter(|at| *at >= expires_at).map(|at| at.plus(self.settings.agents.timeout));
+        let expires_at = expires_after_stale.unwrap_or(expires_at);
         if let Some(limited) = &agent.limited {
             self.agent_deadlines.schedule(slot, limited.ends());
         }
         let project = agent.project_slot;
-        if forget_at <= now {
+        if expires_at <= now {
             let before = self.project_counts(project);
             self.remove_agent(now, slot, Removal::Expired);
             self.refresh_project(now, project, before);
             return;
         }
         match stale_at {
-            Some(at) if !agent.stale && at > now => self.agent_deadlines.schedule(slot, at.min(forget_at)),
+            Some(at) if !agent.stale && at > now => self.agent_deadlines.schedule(slot, at.min(expires_at)),
             Some(_) if !agent.stale => {
                 self.mark_stale(now, slot);
-                self.agent_deadlines.schedule(slot, forget_at);
+                self.agent_deadlines.schedule(slot, expires_at);
             }
-            _ => self.agent_deadlines.schedule(slot, forget_at),
+            _ => self.agent_deadlines.schedule(slot, expires_at),
         }
     }
 
     /// How long after the last report the agent expires. An agent known only from hooks reports nothing while it waits for
     /// the user, and must still be there when the user comes back.
     fn expiry_after(&self, agent: &Agent) -> Duration {
-        let asks = matches!(agent.status, Some(AgentStatus::WaitingQuestion | AgentStatus::WaitingReview));
+        let has_question = matches!(agent.status, Some(AgentStatus::WaitingQuestion | AgentStatus::WaitingReview));
         let forget_after = self.settings.agents.forget_after;
-        if asks && agent.ttl.is_none() { forget_after.max(QUESTION_TTL) } else { forget_after }
+        if has_question && agent.ttl.is_none() { forget_after.max(QUESTION_TTL) } else { forget_after }
     }
 
     /// Ends the agent's rate limit if that is due.

@@ -82,10 +82,10 @@ impl AgentReport<'_> {
         }
         // An agent that pushes totals counts rate-limited requests itself.
         if agent.usage_owner != Some(UsageOwner::State) {
-            let refused = u64::from(hook.rate_limit_hit.is_some());
+            let hits = u64::from(hook.rate_limit_hit.is_some());
             // Known from the first hook on, so that the first hit is an increase.
-            agent.rate_limit_hits.add(refused);
-            project.totals.rate_limit_hits.add(refused);
+            agent.rate_limit_hits.add(hits);
+            project.totals.rate_limit_hits.add(hits);
         }
         if let Some((prompt, is_done)) = hook.ended.filter(|_| agent.ttl.is_none()) {
             self.end_task(agent, project, is_done, Some(prompt.since));

@@ -111,8 +111,8 @@ impl AgentReport<'_> {
             let (before, after) = (before.get(place)?.get()?, after.get(place)?.get()?);
             Some(after.saturating_sub(before))
         };
-        let [requests, errors, refused] = [0, 1, 2].map(|place| grown(place).unwrap_or(0));
-        if refused > 0 {
+        let [requests, errors, hits] = [0, 1, 2].map(|place| grown(place).unwrap_or(0));
+        if hits > 0 {
             self.rate_limited(agent, &RateLimitHit::default());
         } else if requests > errors {
             self.request_succeeded(agent);
@@ -152,7 +152,7 @@ pub(super) fn apply_telemetry(agent: &mut Agent, now: Time, telemetry: &AgentTel
     // A metric with both results has one timestamp for both, which does not tell which was last.
     let (limited, succeeded) = match &telemetry.rate_limited {
         Some((at, _)) if telemetry.answered == Some(*at) => (None, None),
-        refused => (refused.as_ref(), telemetry.answered),
+        last_hit => (last_hit.as_ref(), telemetry.answered),
     };
     let answered = succeeded.map(|at| ours(at).min(now));
     if let Some(at) = answered
@@ -160,8 +160,8 @@ pub(super) fn apply_telemetry(agent: &mut Agent, now: Time, telemetry: &AgentTel
     {
         agent.limited = None;
     }
-    let refused = limited.map(|(at, hit)| (ours(*at).min(now), hit));
-    if let Some((at, hit)) = refused.filter(|(at, _)| answered.is_none_or(|answered| answered <= *at)) {
+    let last_hit = limited.map(|(at, hit)| (ours(*at).min(now), hit));
+    if let Some((at, hit)) = last_hit.filter(|(at, _)| answered.is_none_or(|answered| answered <= *at)) {
         let hit = RateLimitHit { until: hit.until.map(ours), ..hit.clone() };
         let active = ActiveRateLimit::after(agent.limited.as_ref(), at, &hit);
         // A hit of long ago is no longer in effect.

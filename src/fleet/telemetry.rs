@@ -120,12 +120,12 @@ impl Fleet {
         let is_ours = owner.is_none_or(|owner| owner == UsageOwner::Telemetry);
         if has_numbers && is_ours {
             agent.usage_owner = Some(UsageOwner::Telemetry);
-            let [_, _, refused, _] = &mut counts;
-            if *refused > 0
+            let [_, _, hits, _] = &mut counts;
+            if *hits > 0
                 && let Some(sessions) = &mut agent.sessions
             {
                 // A hook may have reported them before.
-                *refused -= Arc::make_mut(sessions).match_rate_limits(now, *refused);
+                *hits -= Arc::make_mut(sessions).match_rate_limits(now, *hits);
             }
             let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
             let sums = &mut totals.totals;
