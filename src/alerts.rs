@@ -1,20 +1,20 @@
-//! The life of every alert: findings go in, notices for receivers come out.
+//! Alerts: findings of rules go in, notices for receivers come out.
 //!
-//! Owns the ledger in memory: which alerts are pending, firing or just over, and what each receiver was
-//! told of them. Refuses I/O and clocks: `now` comes in, effects go out, and the same inputs give the same
-//! notices. The order within a step is: every finding changes its alert; then it is settled which alert
-//! explains which; then each alert that anything happened to is held against what receivers were told.
+//! Owns all pending, firing and recently resolved alerts, and what each receiver was last notified of them. It does no I/O
+//! and reads no clock: `now` is an argument, and the same inputs give the same notices. Each step has the same order:
+//! findings change their alerts; then inhibition is determined; then each alert that changed is compared with what its
+//! receivers were last notified of.
 
 pub mod config;
 mod decide;
-mod explain;
-mod flap;
+mod flapping;
 mod incidents;
-mod life;
-mod quiet;
+mod inhibit;
+mod lifecycle;
+mod notifications;
 mod redeliver;
-mod tell;
-pub mod words;
+mod silences;
+pub mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -24,55 +24,55 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use explain::Explainers;
 pub use incidents::IncidentPolicy;
 use incidents::Incidents;
-pub use quiet::{MAX_SILENCES, QuietError};
-pub use tell::Standing;
+use inhibit::Inhibitors;
+pub use notifications::NotificationStatus;
+pub use silences::{MAX_SILENCES, SilenceError};
 
 use crate::model::{
-    Alert, AlertCounts, AlertState, Class, Deadlines, Decision, Ending, Finding, Fingerprint, Level, Notice,
-    ReceiverPolicy, RuleId, RulePolicy, Silence, Subject, Time, TimelineEvent,
+    Alert, AlertCounts, AlertState, Class, Deadlines, Ending, Finding, Fingerprint, Level, Notice, ReceiverPolicy,
+    RuleId, RulePolicy, Silence, Subject, Time, TimelineEntry, TimelineEvent,
 };
 
-/// Alerts at most that are not over. New ones beyond it are refused and counted; known ones are kept.
+/// The most alerts that are kept. New ones beyond it are dropped and counted.
 pub const MAX_ALERTS: usize = 100_000;
 
-/// What one step brings about.
+/// What a step changed.
 #[derive(Debug, Default)]
-pub struct Effects {
-    /// What receivers are to be told. The texts are still empty: they are the rules' business.
+pub struct AlertChanges {
+    /// Notices for receivers. Their texts are still empty: rules render them.
     pub notices: Vec<Notice>,
-    /// Alerts as they stand now, for the ledger.
+    /// Alerts that changed, for the ledger.
     pub changed: Vec<Alert>,
-    /// Alerts that ended, for history.
+    /// Alerts that resolved after they fired, for history.
     pub closed: Vec<Alert>,
-    /// Alerts of which nothing need be remembered any more.
-    pub forgotten: Vec<Fingerprint>,
-    /// What was suppressed or put off, by reason.
+    /// Resolved alerts that were dropped, for the ledger.
+    pub dropped: Vec<Fingerprint>,
+    /// How many notifications were suppressed, by reason.
     pub suppressed: Vec<(&'static str, u64)>,
-    /// Silences that began to be known or changed, for the ledger.
+    /// Silences that were created or changed, for the ledger.
     pub silences: Vec<Silence>,
-    /// Silences that ended.
+    /// Ids of silences that expired or were deleted, for the ledger.
     pub silences_over: Vec<Arc<str>>,
-    /// What was announced, whoever receives it.
+    /// Texts of announcements, for the log.
     pub announcements: Vec<Arc<str>>,
-    /// What was decided, and why, in the order in which it was.
-    pub decisions: Vec<Decision>,
+    /// New entries of alerts' timelines, in order.
+    pub timeline: Vec<TimelineEntry>,
 }
 
-impl Effects {
-    /// Whether nothing came of it.
+impl AlertChanges {
+    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.notices.is_empty()
             && self.changed.is_empty()
             && self.closed.is_empty()
-            && self.forgotten.is_empty()
+            && self.dropped.is_empty()
             && self.suppressed.is_empty()
             && self.silences.is_empty()
             && self.silences_over.is_empty()
             && self.announcements.is_empty()
-            && self.decisions.is_empty()
+            && self.timeline.is_empty()
     }
 
     fn suppress(&mut self, reason: &'static str) {
@@ -83,19 +83,19 @@ impl Effects {
     }
 }
 
-/// An alert and what of its rule its life depends on.
+/// An alert with the policy of its rule.
 #[derive(Clone, Debug)]
-struct Entry {
+struct AlertEntry {
     alert: Alert,
     policy: Arc<RulePolicy>,
-    /// Whether it waits in `touched`.
+    /// Whether it is listed in [`Alerts::touched`].
     touched: bool,
-    /// Whether the ledger must hear of it.
+    /// Whether it changed since it was last handed to the ledger.
     dirty: bool,
-    /// Whether history must hear of its end.
+    /// Whether its end has still to be handed to history.
     closing: bool,
-    /// The alert that explains it.
-    explainer: Option<u32>,
+    /// The slot of the alert that inhibits it.
+    inhibitor: Option<u32>,
 }
 
 /// Every alert.
@@ -103,25 +103,25 @@ struct Entry {
 pub struct Alerts {
     policies: Vec<Arc<RulePolicy>>,
     receivers: Vec<ReceiverPolicy>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<AlertEntry>>,
     free: Vec<u32>,
     by_fingerprint: HashMap<Fingerprint, u32>,
     by_subject: HashMap<Subject, Vec<u32>>,
-    explainers: Explainers,
+    inhibitors: Inhibitors,
     incidents: Incidents,
-    /// Those that end first in front.
+    /// Ordered by their end.
     silences: Vec<Silence>,
-    /// When one of them begins or ends next.
-    silence_turns_at: Option<Time>,
-    /// By receiver, the alerts that found no room among what waits for it; the worst first.
+    /// When a silence next starts or expires.
+    next_silence_change: Option<Time>,
+    /// By receiver, the alerts that found its outbox full; those of the highest level first.
     deferred: BTreeMap<Arc<str>, BTreeSet<(Reverse<Level>, Fingerprint)>>,
-    /// Whether nothing but announcements is sent.
+    /// Whether monitoring is paused: only announcements are sent.
     is_paused: bool,
-    decisions: Vec<Decision>,
+    timeline: Vec<TimelineEntry>,
     deadlines: Deadlines,
     touched: Vec<u32>,
     counts: AlertCounts,
-    /// New alerts turned away since the start.
+    /// New alerts dropped since the start, because of [`MAX_ALERTS`].
     refused: u64,
 }
 
@@ -135,13 +135,13 @@ impl Alerts {
             free: Vec::new(),
             by_fingerprint: HashMap::new(),
             by_subject: HashMap::new(),
-            explainers: Explainers::default(),
+            inhibitors: Inhibitors::default(),
             incidents: Incidents::default(),
             silences: Vec::new(),
-            silence_turns_at: None,
+            next_silence_change: None,
             deferred: BTreeMap::new(),
             is_paused: false,
-            decisions: Vec::new(),
+            timeline: Vec::new(),
             deadlines: Deadlines::default(),
             touched: Vec::new(),
             counts: AlertCounts::default(),
@@ -149,9 +149,9 @@ impl Alerts {
         }
     }
 
-    /// Takes over the ledger after a restart. `downtime` counts neither as breach nor as recovery: what
-    /// was waiting for its time goes on waiting for the rest of it. What was written by a clock that was ahead
-    /// of ours is taken to be of now, so that nothing waits for a time that may never come.
+    /// Restores alerts from the ledger after a restart. `downtime` counts neither towards `for` nor towards `clear_after`:
+    /// timers continue where they stopped. Times in the future, of a clock that was ahead, become `now`, so that no timer
+    /// waits for them.
     pub fn restore(&mut self, now: Time, alerts: Vec<Alert>, raised: [u64; 4], fired: u64, downtime: Duration) {
         (self.counts.raised, self.counts.fired) = (raised, fired);
         for mut alert in alerts {
@@ -159,10 +159,10 @@ impl Alerts {
                 alert.started_at = alert.started_at.plus(downtime).min(now);
             }
             alert.clearing_since = alert.clearing_since.map(|since| since.plus(downtime).min(now));
-            for told in alert.receivers.values_mut() {
-                told.lowered_since = told.lowered_since.map(|since| since.plus(downtime).min(now));
-                told.firing_at = told.firing_at.map(|at| at.min(now));
-                if let Some(undelivered) = &mut told.undelivered {
+            for state in alert.receivers.values_mut() {
+                state.deescalated_since = state.deescalated_since.map(|since| since.plus(downtime).min(now));
+                state.firing_at = state.firing_at.map(|at| at.min(now));
+                if let Some(undelivered) = &mut state.undelivered {
                     undelivered.until = undelivered.until.min(now.plus(redeliver::LONGEST_PAUSE));
                 }
             }
@@ -174,29 +174,34 @@ impl Alerts {
             let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
             let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
             let firing = alert.state == AlertState::Firing;
-            let explains = explain::explains(policy.class, alert.state);
-            let slot =
-                self.insert(Entry { alert, policy, touched: false, dirty: false, closing: false, explainer: None });
+            let is_inhibitor = inhibit::inhibits(policy.class, alert.state);
+            let slot = self.insert(AlertEntry {
+                alert,
+                policy,
+                touched: false,
+                dirty: false,
+                closing: false,
+                inhibitor: None,
+            });
             if firing {
                 self.count_active(slot, 1);
             }
-            if explains {
-                self.explainer_changed(slot);
+            if is_inhibitor {
+                self.inhibitor_changed(slot);
             }
             self.touch(slot);
         }
     }
 
-    /// Takes over other rules and receivers. Alerts of rules that are gone end, and what receivers that
-    /// stay were told is kept.
-    pub fn configure(&mut self, now: Time, policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> Effects {
+    /// Replaces rules and receivers. Alerts of removed rules resolve; the state of receivers that stay is kept.
+    pub fn configure(&mut self, now: Time, policies: Vec<RulePolicy>, receivers: Vec<ReceiverPolicy>) -> AlertChanges {
         self.policies = policies.into_iter().map(Arc::new).collect();
         self.receivers = receivers;
         self.deferred.retain(|name, _| self.receivers.iter().any(|receiver| receiver.name == *name));
         for slot in self.slots() {
             let Some(entry) = self.entry_mut(slot) else { continue };
-            // A receiver's settings may have been fixed: what was given up is due again at once.
-            entry.alert.receivers.values_mut().for_each(|told| told.undelivered = None);
+            // A receiver's settings may have been fixed: what was dead-lettered is due again at once.
+            entry.alert.receivers.values_mut().for_each(|state| state.undelivered = None);
             let name = Arc::clone(&entry.alert.rule);
             match self.policies.iter().find(|policy| policy.name == name).cloned() {
                 Some(policy) => {
@@ -204,108 +209,108 @@ impl Alerts {
                         entry.policy = policy;
                     }
                 }
-                None => self.end(now, slot, Some(Ending::RuleGone), now),
+                None => self.resolve(now, slot, Some(Ending::RuleGone), now),
             }
             self.touch(slot);
         }
-        // A rule may be about something else now.
-        self.explainers = Explainers::default();
+        // The class of a rule may have changed.
+        self.inhibitors = Inhibitors::default();
         for slot in self.slots() {
-            if self.entry(slot).is_some_and(|entry| explain::explains(entry.policy.class, entry.alert.state)) {
-                self.explainer_changed(slot);
+            if self.entry(slot).is_some_and(|entry| inhibit::inhibits(entry.policy.class, entry.alert.state)) {
+                self.inhibitor_changed(slot);
             }
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Takes in what rules found.
-    pub fn step(&mut self, now: Time, findings: Vec<Finding>) -> Effects {
+    /// Applies what rules found.
+    pub fn step(&mut self, now: Time, findings: Vec<Finding>) -> AlertChanges {
         for finding in findings {
-            self.take(now, finding);
+            self.apply_finding(now, finding);
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Ends alerts whose subject is not there any more, as after a restart without it.
-    pub fn end_unless(&mut self, now: Time, ending: Ending, is_there: impl Fn(&Alert) -> bool) -> Effects {
+    /// Resolves alerts whose subject no longer exists, for example after a restart without it.
+    pub fn end_unless(&mut self, now: Time, ending: Ending, is_there: impl Fn(&Alert) -> bool) -> AlertChanges {
         for slot in self.slots() {
             let is_over = self
                 .entry(slot)
                 .is_some_and(|entry| entry.alert.state != AlertState::Resolved && !is_there(&entry.alert));
             if is_over {
-                self.end(now, slot, Some(ending), now);
+                self.resolve(now, slot, Some(ending), now);
             }
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// When [`Alerts::tick`] has something to do next.
+    /// When [`Alerts::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
         if !self.touched.is_empty() {
             return Some(Time::default());
         }
-        [self.deadlines.next(), self.silence_turns_at].into_iter().flatten().min()
+        [self.deadlines.next(), self.next_silence_change].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`.
-    pub fn tick(&mut self, now: Time) -> Effects {
+    /// Serves the deadlines up to `now`.
+    pub fn tick(&mut self, now: Time) -> AlertChanges {
         while let Some(slot) = self.deadlines.pop_due(now) {
             self.touch(slot);
-            self.mature(now, slot);
-            self.calm_down(now, slot);
+            self.advance(now, slot);
+            self.end_flapping(now, slot);
         }
-        let mut effects = Effects::default();
-        self.turn_silences(now, &mut effects);
-        self.settle_into(now, effects)
+        let mut effects = AlertChanges::default();
+        self.expire_silences(now, &mut effects);
+        self.finish_into(now, effects)
     }
 
-    /// How many alerts there are.
+    /// The number of firing alerts, and totals since the ledger began.
     pub const fn counts(&self) -> &AlertCounts {
         &self.counts
     }
 
-    /// Alerts refused because there were too many.
+    /// New alerts dropped since the start, because of [`MAX_ALERTS`].
     pub const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Every alert that is not over.
+    /// Every pending or firing alert.
     pub fn open(&self) -> impl Iterator<Item = &Alert> {
         self.entries.iter().flatten().map(|entry| &entry.alert).filter(|alert| alert.state != AlertState::Resolved)
     }
 
-    /// Every alert that is remembered.
+    /// Every alert, recently resolved ones included.
     pub fn all(&self) -> impl Iterator<Item = &Alert> {
         self.entries.iter().flatten().map(|entry| &entry.alert)
     }
 
-    /// Pauses or resumes all that receivers are sent but announcements; what is due on resuming is sent then.
-    pub fn set_paused(&mut self, now: Time, is_paused: bool) -> Effects {
+    /// Pauses or resumes notifications, except announcements. What is due when it resumes is sent then.
+    pub fn set_paused(&mut self, now: Time, is_paused: bool) -> AlertChanges {
         if std::mem::replace(&mut self.is_paused, is_paused) && !is_paused {
             self.slots().into_iter().for_each(|slot| self.touch(slot));
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Settles explanations and tells what is to be told.
-    fn settle(&mut self, now: Time) -> Effects {
-        self.settle_into(now, Effects::default())
+    /// Ends a step: updates incidents and inhibition, and notifies receivers of what changed.
+    fn finish(&mut self, now: Time) -> AlertChanges {
+        self.finish_into(now, AlertChanges::default())
     }
 
-    fn settle_into(&mut self, now: Time, mut effects: Effects) -> Effects {
-        self.turn_incidents();
-        // What explains one may be explained itself: all is explained before anything is told.
+    fn finish_into(&mut self, now: Time, mut effects: AlertChanges) -> AlertChanges {
+        self.update_incidents();
+        // An inhibiting alert may be inhibited itself: all inhibition is determined before anything is notified.
         let touched = std::mem::take(&mut self.touched);
         for slot in &touched {
-            self.explain_one(*slot);
+            self.update_inhibition(*slot);
         }
         for slot in touched {
             if let Some(entry) = self.entry_mut(slot) {
                 entry.touched = false;
             }
-            self.tell(now, slot, &mut effects);
+            self.notify_receivers(now, slot, &mut effects);
         }
-        effects.decisions.append(&mut self.decisions);
+        effects.timeline.append(&mut self.timeline);
         effects
     }
 
@@ -315,11 +320,11 @@ impl Alerts {
         slots.filter(|slot| self.entry(*slot).is_some()).collect()
     }
 
-    fn entry(&self, slot: u32) -> Option<&Entry> {
+    fn entry(&self, slot: u32) -> Option<&AlertEntry> {
         self.entries.get(slot as usize)?.as_ref()
     }
 
-    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut AlertEntry> {
         self.entries.get_mut(slot as usize)?.as_mut()
     }
 
@@ -332,7 +337,7 @@ impl Alerts {
         }
     }
 
-    fn insert(&mut self, entry: Entry) -> u32 {
+    fn insert(&mut self, entry: AlertEntry) -> u32 {
         let (fingerprint, subject) = (entry.alert.fingerprint, entry.alert.subject.clone());
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -368,7 +373,7 @@ impl Alerts {
         self.policies.get(usize::from(rule.0)).cloned()
     }
 
-    /// Counts a firing alert under its project, level and rule: one more, or one less.
+    /// Adds `step`, 1 or -1, to the firing alerts of its project, level and rule.
     fn count_active(&mut self, slot: u32, step: i32) {
         let Some(entry) = self.entry(slot) else { return };
         let project = entry.alert.subject.project().cloned().unwrap_or_else(|| Arc::from(""));
@@ -385,22 +390,22 @@ impl Alerts {
         }
     }
 
-    /// Notes an event in the timeline of the alert in `slot`.
-    fn note(&mut self, now: Time, slot: u32, event: TimelineEvent) {
+    /// Adds an event to the timeline of the alert in `slot`.
+    fn record(&mut self, now: Time, slot: u32, event: TimelineEvent) {
         let Some(entry) = self.entry(slot) else { return };
-        let decision = decision(now, &entry.alert, &entry.policy, event);
-        self.decisions.push(decision);
+        let entry = timeline_entry(now, &entry.alert, &entry.policy, event);
+        self.timeline.push(entry);
     }
 }
 
-/// The timing of an alert whose rule is gone: it only has to end.
+/// The policy of an alert whose rule was removed: it only has to resolve.
 fn gone_policy(alert: &Alert) -> RulePolicy {
     RulePolicy { repeat: None, ..RulePolicy::new(Arc::clone(&alert.rule), Class::Other) }
 }
 
 /// An entry of an alert's timeline.
-fn decision(now: Time, alert: &Alert, policy: &RulePolicy, event: TimelineEvent) -> Decision {
-    Decision {
+fn timeline_entry(now: Time, alert: &Alert, policy: &RulePolicy, event: TimelineEvent) -> TimelineEntry {
+    TimelineEntry {
         fingerprint: alert.fingerprint,
         at: now,
         level: alert.level,

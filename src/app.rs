@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Prepared, Source};
-use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts, telemetry};
+use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
 use crate::metrics::Own;
-use crate::model::{Decision, Fingerprint};
+use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
@@ -146,10 +146,10 @@ impl Running {
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
         let (monitoring, polls_on) = watch::channel(true);
-        let (handle, queues) = Handle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
+        let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
         let (own_of_engine, store_of_engine) = (Arc::clone(&own), store.clone());
-        let parts = Parts {
+        let parts = EngineParts {
             clock: clock.clone(),
             settings,
             own: own_of_engine,
@@ -169,7 +169,7 @@ impl Running {
             engine.run(queues, reports, engine_stop).await;
         });
 
-        let (otlp, inbox) = telemetry::Handle::new();
+        let (otlp, inbox) = telemetry::TelemetryHandle::new();
         let stop = CancellationToken::new();
         let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on, supervisor.clone());
         pollers.replace(&config).await?;
@@ -355,12 +355,12 @@ fn engine_settings(
     prepared: Prepared,
     console: bool,
     rules: &[(String, String)],
-) -> anyhow::Result<(Config, engine::Settings)> {
+) -> anyhow::Result<(Config, engine::EngineSettings)> {
     let Prepared { config, mut receivers, rules: configured, .. } = prepared;
     if console {
         receivers.push(Receiver::console());
     }
-    let settings = engine::Settings {
+    let settings = engine::EngineSettings {
         fleet: config.fleet_settings(),
         rules: if rules.is_empty() { configured } else { rule_set(&config, rules)? },
         incidents: config.incidents.policy(),
@@ -398,7 +398,7 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
 }
 
 /// The timeline of an alert.
-async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<TimelineEntry> {
     // What was decided before this read began must be in it.
     drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
     history.timeline(fingerprint).await.unwrap_or_else(|error| {

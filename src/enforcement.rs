@@ -1,9 +1,8 @@
 //! Budget enforcement: which agents have used up a budget with `action: stop`, and the order to stop that answers their
 //! next hook.
 //!
-//! Owns the set of those orders, and publishes it, so that a hook is answered without asking the engine. It is empty
-//! unless such a budget is used up. Follows the agents that changed; only the start and a reload look at all of them. How
-//! an order is worded for a tool is the business of its hooks.
+//! Owns the set of those orders and publishes it, so that a hook is answered without asking the engine. The set is updated
+//! for agents that changed, and rebuilt only at start and reload. Each tool's hooks render an order in their own format.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
@@ -11,25 +10,25 @@ use std::sync::Arc;
 
 use crate::model::hook::BlockingHook;
 use crate::model::snapshot::Budgets;
-use crate::model::{Agent, Budget, Changes, Hook, Snapshot, Stop};
+use crate::model::{Agent, Budget, Changes, Hook, Snapshot, StopOrder};
 
-/// Parts of the set that are copied by themselves: a change of it costs one of them, however many agents are in it.
+/// The set is split into this many parts, so that a change copies only one of them.
 const PARTS: usize = 64;
-/// Amounts of money below it are written with more digits.
+/// Amounts of money below this are shown with more digits.
 const SMALL_CHANGE: f64 = 0.1;
 
 /// Project and name of an agent.
-pub type Whom = (Arc<str>, Arc<str>);
+pub type AgentKey = (Arc<str>, Arc<str>);
 
-/// Who is told to stop, as of one moment.
+/// The stop orders of all agents, as an immutable set.
 #[derive(Clone, Debug, Default)]
 pub struct StopOrders {
-    parts: Vec<Arc<HashMap<Whom, Arc<[Stop]>>>>,
+    parts: Vec<Arc<HashMap<AgentKey, Arc<[StopOrder]>>>>,
     agents: usize,
 }
 
 impl StopOrders {
-    /// Whether nobody has to stop.
+    /// Whether no agent has to stop.
     pub const fn is_empty(&self) -> bool {
         self.agents == 0
     }
@@ -40,72 +39,72 @@ impl StopOrders {
     }
 
     /// Every agent that has to stop, by project and name, with its orders.
-    pub fn iter(&self) -> impl Iterator<Item = (&Whom, &[Stop])> {
-        self.parts.iter().flat_map(|part| part.iter().map(|(whom, stops)| (whom, &**stops)))
+    pub fn iter(&self) -> impl Iterator<Item = (&AgentKey, &[StopOrder])> {
+        self.parts.iter().flat_map(|part| part.iter().map(|(agent_key, stops)| (agent_key, &**stops)))
     }
 
-    /// The order that `agent` is given at `moment`, if it has to stop.
-    pub fn order(&self, (project, agent): (&Arc<str>, &Arc<str>), moment: BlockingHook) -> Option<&Stop> {
-        let whom = (Arc::clone(project), Arc::clone(agent));
-        let stops = self.parts.get(part_of(&whom))?.get(&whom)?;
-        // What a person tells it is another task.
+    /// The stop order that answers the hook `moment` of `agent`, if it has to stop.
+    pub fn order(&self, (project, agent): (&Arc<str>, &Arc<str>), moment: BlockingHook) -> Option<&StopOrder> {
+        let agent_key = (Arc::clone(project), Arc::clone(agent));
+        let stops = self.parts.get(part_of(&agent_key))?.get(&agent_key)?;
+        // A prompt begins another task, so that the budget of the last one does not stop it.
         stops.iter().find(|stop| moment != BlockingHook::Prompted || stop.budget != Budget::TokensPerTask)
     }
 
-    /// Sets what `whom` is told; nothing is that it may go on. Returns whether it was told something else.
-    fn set(&mut self, whom: Whom, stops: Vec<Stop>) -> bool {
+    /// Sets the orders of an agent; none means that it need not stop. Returns whether they changed.
+    fn set(&mut self, agent_key: AgentKey, stops: Vec<StopOrder>) -> bool {
         self.parts.resize_with(PARTS, Arc::default);
-        let Some(part) = self.parts.get_mut(part_of(&whom)) else { return false };
-        if part.get(&whom).map_or(&[][..], |known| known) == stops {
+        let Some(part) = self.parts.get_mut(part_of(&agent_key)) else { return false };
+        if part.get(&agent_key).map_or(&[][..], |known| known) == stops {
             return false;
         }
         let part = Arc::make_mut(part);
         self.agents -= part.len();
         if stops.is_empty() {
-            part.remove(&whom);
+            part.remove(&agent_key);
         } else {
-            part.insert(whom, stops.into());
+            part.insert(agent_key, stops.into());
         }
         self.agents += part.len();
         true
     }
 }
 
-fn part_of(whom: &Whom) -> usize {
-    digest(whom) as usize % PARTS
+fn part_of(agent_key: &AgentKey) -> usize {
+    digest(agent_key) as usize % PARTS
 }
 
-/// The same after a restart, so that what was told before is known.
+/// A digest that is the same after a restart, so that what was announced before is recognized.
 fn digest(of: impl Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(of)
 }
 
-/// Keeps the orders in step with what agents have used.
+/// Keeps the stop orders up to date with what agents have used.
 #[derive(Debug, Default)]
 pub struct Enforcement {
-    /// The budgets that stop.
+    /// The budgets with `action: stop`.
     budgets: Budgets,
     orders: StopOrders,
 }
 
 impl Enforcement {
-    /// The orders as they are now.
+    /// The current stop orders.
     pub const fn orders(&self) -> &StopOrders {
         &self.orders
     }
 
-    /// Begins anew with the whole fleet and these budgets.
+    /// Sets the budgets, and rebuilds the orders for the whole fleet.
     pub fn configure(&mut self, fleet: &Snapshot, budgets: Budgets) {
         self.budgets = budgets;
         self.restart(fleet);
     }
 
-    /// Begins anew with the whole fleet.
+    /// Rebuilds the orders for the whole fleet.
     pub fn restart(&mut self, fleet: &Snapshot) {
         self.orders = StopOrders::default();
         if self.is_on() {
             for agent in fleet.agents.iter() {
-                self.orders.set(whom(agent), self.stops(agent));
+                self.orders.set(agent_key(agent), self.stops(agent));
             }
         }
     }
@@ -114,7 +113,7 @@ impl Enforcement {
         self.budgets != Budgets::default()
     }
 
-    /// Takes note of what changed in the fleet; returns whether the orders did.
+    /// Updates the orders for what changed in the fleet; returns whether they changed.
     pub fn follow(&mut self, fleet: &Snapshot, changes: &Changes) -> bool {
         if !self.is_on() {
             return false;
@@ -126,20 +125,20 @@ impl Enforcement {
         }
         for agent in changes.agents.iter().filter_map(|slot| fleet.agents.get(*slot)) {
             let stops = self.stops(agent);
-            // Mostly nobody has to stop, so that there is nothing to look up.
+            // Usually no agent has to stop, which saves the lookup.
             if !(stops.is_empty() && self.orders.is_empty()) {
-                is_other |= self.orders.set(whom(agent), stops);
+                is_other |= self.orders.set(agent_key(agent), stops);
             }
         }
         is_other
     }
 
-    /// What `agent` is told: a stop for each budget that it has used up.
-    fn stops(&self, agent: &Agent) -> Vec<Stop> {
+    /// The stop orders of `agent`: one for each budget that it has used up.
+    fn stops(&self, agent: &Agent) -> Vec<StopOrder> {
         let mut stops = Vec::new();
         let mut add = |budget, about, why: String| {
             let why = Arc::from(format!("used {why} (budgets.{})", Budget::as_str(budget)));
-            stops.push(Stop { budget, about, why });
+            stops.push(StopOrder { budget, about, why });
         };
         if let (Some(limit), Some(task)) = (self.budgets.tokens_per_task, &agent.task)
             && task.tokens >= limit
@@ -159,26 +158,26 @@ impl Enforcement {
     }
 }
 
-fn whom(agent: &Agent) -> Whom {
+fn agent_key(agent: &Agent) -> AgentKey {
     (Arc::clone(&agent.project), Arc::clone(&agent.name))
 }
 
 fn money(amount: f64) -> String {
     match amount {
-        // No report makes a message of three hundred digits.
+        // Agents report any number: it must not become a message of three hundred digits.
         1e12.. => format!("${amount:.2e}"),
         SMALL_CHANGE.. => format!("${amount:.2}"),
         _ => format!("${amount:.4}"),
     }
 }
 
-/// What is announced of the order that `hook` of `agent` was answered with, before it is applied: each budget and task or
-/// day once.
+/// The announcement of the stop order that `hook` of `agent` was answered with; `None` when it was announced before, once
+/// for each budget and task or day. Called before the hook is applied.
 pub fn announcement(agent: Option<&Agent>, hook: &Hook) -> Option<String> {
     let stop = hook.stop.as_ref()?;
     let sessions = agent.and_then(|agent| agent.sessions.as_ref());
     let is_news = sessions.is_none_or(|sessions| !sessions.has_answered_with(stop));
-    is_news.then(|| format!("lookout told {} of {} to stop: it {}", hook.agent, hook.project, stop.why))
+    is_news.then(|| format!("{}/{}: ordered to stop, it {}", hook.project, hook.agent, stop.why))
 }
 
 #[cfg(test)]
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_written_so_that_people_can_read_it() {
+    fn amounts_of_money_are_readable() {
         let written = [0.0042, 0.1, 12.5, 123_456.789, f64::MAX].map(money);
         assert_eq!(written, ["$0.0042", "$0.10", "$12.50", "$123456.79", "$1.80e308"]);
     }

@@ -1,8 +1,7 @@
-//! The one loop around the [`Machine`]: events come in through bounded queues, effects go out.
+//! The async loop around the [`Machine`]: events arrive through bounded queues, effects go to their owners.
 //!
-//! Owns the machine and what its effects need: a change is applied and evaluated before its sender is answered; what is
-//! to be sent is in the ledger before it is handed to the dispatcher; what must outlive the process is saved within a
-//! second. It never waits for disk or network while it does so.
+//! Guarantees that an update is applied and evaluated before its sender is answered, that notices are in the ledger before
+//! they are dispatched, and that state is saved within a second. The loop never waits for disk or network.
 
 mod commit;
 mod control;
@@ -10,7 +9,7 @@ pub mod handle;
 mod health;
 mod ingest;
 mod output;
-mod report;
+mod reports;
 mod run;
 pub mod telemetry;
 pub mod view;
@@ -18,10 +17,10 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::alerts::QuietError;
+pub use crate::alerts::SilenceError;
 pub use crate::machine::{AlertFilter, AlertView, PAUSE};
-pub use handle::{Accepted, Handle, IngestError, Queues, Stopped};
-pub use run::{Parts, Stop};
+pub use handle::{Accepted, EngineHandle, IngestError, Queues, Stopped};
+pub use run::{EngineParts, StopSignal};
 pub use view::{ReceiverView, View};
 
 use crate::alerts::IncidentPolicy;
@@ -29,7 +28,7 @@ use crate::alerts::config::DigestConfig;
 use crate::clock::Clock;
 use crate::enforcement::StopOrders;
 use crate::fleet::{self, IngestOutcome};
-use crate::machine::{self, AlertEffects, Effects, Event, Machine};
+use crate::machine::{self, AlertEffects, Machine, MachineEffects, MachineEvent};
 use crate::metrics::Own;
 use crate::model::Time;
 use crate::notify::{Dispatcher, Receiver};
@@ -37,34 +36,34 @@ use crate::rules::RuleSet;
 use crate::store::{Recorder, Store};
 use commit::Committer;
 
-/// Bound of the queue of state that waits.
+/// Capacity of the queue of pushes, polls and telemetry.
 pub const BULK_QUEUE: usize = 1024;
-/// Bound of the queue of readers, outcomes and control.
+/// Capacity of the queue of readers and control.
 pub const CONTROL_QUEUE: usize = 1024;
-/// Bound of the queue of hooks.
+/// Capacity of the queue of hooks.
 pub const HOOK_QUEUE: usize = 1024;
 
-/// Everything that a reload changes in the engine.
+/// The settings of the engine, which a reload replaces.
 #[derive(Debug)]
-pub struct Settings {
+pub struct EngineSettings {
     /// For the fleet.
     pub fleet: fleet::FleetSettings,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are notified as one incident.
     pub incidents: IncidentPolicy,
-    /// A message a day about how things are.
+    /// The daily digest.
     pub digest: DigestConfig,
-    /// Who is notified.
+    /// The receivers.
     pub receivers: Vec<Receiver>,
 }
 
-impl Settings {
-    /// What the machine takes of them, and the receivers themselves.
-    fn split(self) -> (machine::Settings, Vec<Receiver>) {
+impl EngineSettings {
+    /// The settings of the machine, and the receivers.
+    fn split(self) -> (machine::MachineSettings, Vec<Receiver>) {
         let Self { fleet, rules, incidents, digest, receivers } = self;
         let policies = receivers.iter().map(Receiver::policy).collect();
-        (machine::Settings { fleet, rules, incidents, digest, receivers: policies }, receivers)
+        (machine::MachineSettings { fleet, rules, incidents, digest, receivers: policies }, receivers)
     }
 }
 
@@ -75,70 +74,70 @@ pub struct Engine {
     machine: Machine,
     own: Arc<Own>,
     store: Store,
-    /// Gone once draining has begun.
+    /// `None` once draining has begun.
     dispatcher: Option<Dispatcher>,
     committer: Committer,
-    /// A large update that is being applied.
+    /// A large update that is being applied part by part.
     applying: Option<ingest::Applying>,
-    /// What became of alerts meanwhile: it is released with the update's last part, so that one update is one group.
+    /// Changes of alerts by its earlier parts, released with the last one, so that notifications of one update are grouped.
     held: Vec<AlertEffects>,
-    /// The last body that the log of usage was given.
+    /// The sequence number of the last body in the usage log.
     usage_seq: u64,
     /// How late the last served deadline was.
     lag: Duration,
-    /// When it was last looked for deadlines that have come.
+    /// When deadlines were last checked.
     looked_at: Time,
     monitoring: tokio::sync::watch::Sender<bool>,
     stop_orders: tokio::sync::watch::Sender<Arc<StopOrders>>,
-    /// Where what comes in is recorded, when it is.
+    /// Records inputs, if recording is on.
     recorder: Option<Recorder>,
-    /// What of the store's failures is counted already.
-    counted: health::Counted,
-    /// When receivers that forget are reminded next.
-    remind_at: Time,
+    /// The store's failures that are already counted in metrics.
+    counted: health::CountedStoreErrors,
+    /// When firing alerts are next sent again to receivers that resolve them otherwise.
+    resend_at: Time,
 }
 
 impl Engine {
-    /// The orders to stop that agents are given, as they change.
+    /// The stop orders, as they change.
     pub fn stop_orders(&self) -> tokio::sync::watch::Receiver<Arc<StopOrders>> {
         self.stop_orders.subscribe()
     }
 
-    /// Cancelled when the task of a receiver has panicked.
+    /// A token that is cancelled when the task of a receiver panics.
     pub fn broken(&self) -> Option<tokio_util::sync::CancellationToken> {
         self.dispatcher.as_ref().map(Dispatcher::broken)
     }
 
-    /// The time now, with note taken of what the wall clock says.
+    /// The current time. Records the wall clock's time on the way.
     fn now(&mut self) -> Time {
         let now = self.clock.now();
         if let Some(ahead_seconds) = self.machine.observe_wall_clock(now, self.clock.wall()) {
-            tracing::warn!(ahead_seconds, "the wall clock was set, or the machine slept; timers go on as before");
+            tracing::warn!(ahead_seconds, "wall clock was set, or the machine was suspended; timers are unaffected");
         }
         now
     }
 
-    /// Has the machine take `event`, and brings its effects about. Returns what of it was accepted and rejected, or why
-    /// it is refused as a whole.
-    fn step(&mut self, now: Time, event: Event<'_>) -> Result<IngestOutcome, QuietError> {
+    /// Has the machine handle `event`, and releases its effects. Returns what of it was accepted and rejected, or why all
+    /// of it is rejected.
+    fn step(&mut self, now: Time, event: MachineEvent<'_>) -> Result<IngestOutcome, SilenceError> {
         let effects = self.machine.step(now, event);
         self.release(effects)
     }
 
-    /// Serves the deadlines that have come.
+    /// Serves the deadlines that have passed, and measures the lag.
     fn serve_deadlines(&mut self, now: Time) {
         if let Some(due) = self.machine.next_deadline() {
-            // What was to be done at once, or has been due since before it was known, is not late for that.
+            // A deadline may be set in the past: it is late only since deadlines were last checked.
             self.lag = now.since(due.max(self.looked_at));
         }
-        drop(self.step(now, Event::Deadline));
+        drop(self.step(now, MachineEvent::Deadline));
     }
 
     /// Hands the machine's effects to their owners.
-    fn release(&mut self, effects: Effects) -> Result<IngestOutcome, QuietError> {
-        let Effects { taken, error, monitoring, alerts, history, stop_orders } = effects;
+    fn release(&mut self, effects: MachineEffects) -> Result<IngestOutcome, SilenceError> {
+        let MachineEffects { ingested: taken, error, monitoring, alerts, history, stop_orders } = effects;
         if let Some(on) = monitoring {
-            // Before what is sent: a pause keeps all back but its announcement.
+            // Before notices are dispatched: a pause suppresses everything but its announcement.
             self.monitoring.send_replace(on);
             if let Some(dispatcher) = &self.dispatcher {
                 dispatcher.set_paused(!on);
@@ -158,13 +157,13 @@ impl Engine {
         error.map_or(Ok(taken), Err)
     }
 
-    /// Takes over other settings.
-    fn reload(&mut self, now: Time, settings: Settings) {
+    /// Replaces the settings.
+    fn reload(&mut self, now: Time, settings: EngineSettings) {
         let (settings, receivers) = settings.split();
         let before = self.machine.receivers().to_vec();
         let names: Vec<Arc<str>> = settings.receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect();
         self.own.set_receivers(&before, &names);
-        drop(self.step(now, Event::Reload(Box::new(settings))));
+        drop(self.step(now, MachineEvent::Reload(Box::new(settings))));
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.replace(receivers);
         }

@@ -25,13 +25,13 @@
 //! | [`profiles`] | what the telemetry of known tools means for agents, one file per tool |
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | what a rule can read (`rules::indicators`), rule files, and evaluation: `evaluate(now, changes)` |
-//! | [`alerts`] | the life of an alert: `step(now, findings)`; who is notified of what and why, silences, acknowledgements, incidents |
-//! | [`enforcement`] | budgets that stop: the orders that answer an agent's hooks |
+//! | [`alerts`] | alerts: `step(now, findings)`; which receiver is notified of what and why, inhibition, silences, acknowledgements, incidents |
+//! | [`enforcement`] | budgets with `action: stop`: the stop orders that answer hooks |
 //! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the page that Prometheus scrapes |
 //! | [`store`] | what must outlive the process: ledger, outbox, history, timelines, saved state, recordings |
 //! | [`config`] | loading and validating; each part declares its section beside its code |
-//! | [`machine`] | the one order of things: `step(now, event) -> effects`, for the live loop, `replay` and `test rules` |
+//! | [`machine`] | the state machine of fleet, rules and alerts: `step(now, event) -> effects`, for the live loop, `replay` and `test rules` |
 //! | [`engine`] | the loops that own mutable state: agents and their alerts, and the streams of telemetry |
 //! | [`server`] | listeners, limits, access, routes |
 //! | [`app`] | start, wire, drain: the only place that knows every part |
@@ -46,11 +46,11 @@
 //! |---|---|---|
 //! | a connection is accepted, its request held against access and limits | `server::listener`, `server::routes::answer` | room, and the body |
 //! | the body is decoded into an update, a large one beside the runtime's thread | `server::pushes`, `ingest::owned` | the turn of large bodies |
-//! | the update waits in the bulk queue; hooks have one of their own and overtake it | `engine::Handle` | a full queue is answered 503 |
+//! | the update waits in the bulk queue; hooks have one of their own and overtake it | `engine::EngineHandle` | a full queue is answered 503 |
 //! | the machine applies it, evaluates what changed, and says what follows; a large one in parts | `engine::run`, `Machine::step` | |
 //! | what is to be sent goes to the ledger; then its sender is answered | `engine::output`, `engine::commit` | the disk, at most 5 s |
 //! | the notice waits in its receiver's queue: grouped, paced, retried | `notify::dispatcher`, `notify::queue` | the receiver |
-//! | it is sent; what came of it goes back to the machine | `notify::receivers`, `engine::report` | |
+//! | it is sent; what came of it goes back to the machine | `notify::receivers`, `engine::reports` | |
 //!
 //! Time alone has effects too: the loop sleeps until `Machine::next_deadline`, the first of the fleet's, the rules' and
 //! the alerts' own.

@@ -1,8 +1,8 @@
-//! The one order of things: an event comes in, fleet → rules → alerts, effects come out.
+//! The state machine: an event goes through fleet, rules and alerts, and effects come out.
 //!
-//! Owns [`Fleet`], [`Rules`], [`Alerts`] and [`Enforcement`], and what happens in which order at each event. The live
-//! loop, `lookout replay` and `lookout test rules` drive this code and no other. It is pure: `now` comes in with each
-//! event, and what is to be sent, written or published goes out as [`Effects`].
+//! Owns [`Fleet`], [`Rules`], [`Alerts`] and [`Enforcement`], and the order in which they handle each event. The live loop,
+//! `lookout replay` and `lookout test rules` all run this code. It is pure: `now` is an argument, and what has to be sent,
+//! written or published is returned as [`MachineEffects`].
 
 mod delivery;
 mod digest;
@@ -12,27 +12,27 @@ mod sidecar;
 pub mod simulation;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod unsaved;
 pub mod view;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use restore::Memory;
-pub use sidecar::Observed;
+pub use restore::RestoredState;
+pub use sidecar::SidecarObservation;
 pub use simulation::Simulation;
 pub use unsaved::Unsaved;
-pub use view::{AlertFilter, AlertView, Explanation, StandingView};
+pub use view::{AlertExplanation, AlertFilter, AlertView, NotificationStatusView};
 
 use crate::alerts::config::DigestConfig;
-use crate::alerts::{self, Alerts, IncidentPolicy, QuietError};
+use crate::alerts::{self, Alerts, IncidentPolicy, SilenceError};
 use crate::enforcement::{self, Enforcement, StopOrders};
 use crate::fleet::{self, ChunkedPush, Fleet, IngestOutcome};
 use crate::ingest::UsageBatch;
 use crate::model::{
-    AgentTelemetry, Batch, Changes, ClosedAlert, Finding, Fingerprint, HistoryRow, Hook, Notice, PollReport,
-    ReceiverPolicy, Report, Silence, Time,
+    AgentTelemetry, Batch, Changes, ClosedAlert, DeliveryReport, Finding, Fingerprint, HistoryRow, Hook, Notice,
+    PollReport, ReceiverPolicy, Silence, Time,
 };
 use crate::rules::{RuleSet, Rules};
 use digest::Digest;
@@ -42,43 +42,43 @@ use sidecar::Sidecar;
 /// How long evaluation stays paused before it resumes by itself.
 pub const PAUSE: Duration = Duration::from_secs(3600);
 
-/// What a machine works with.
+/// The settings of a machine.
 #[derive(Debug)]
-pub struct Settings {
+pub struct MachineSettings {
     /// For the fleet.
     pub fleet: fleet::FleetSettings,
     /// The rules.
     pub rules: RuleSet,
     /// When many alerts of one rule are notified as one incident.
     pub incidents: IncidentPolicy,
-    /// A message a day about how things are.
+    /// The daily digest.
     pub digest: DigestConfig,
-    /// Who is notified of what.
+    /// Which receiver is notified of what.
     pub receivers: Vec<ReceiverPolicy>,
 }
 
-/// Something that happens.
+/// An input of the machine.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum MachineEvent<'a> {
     /// A state was pushed.
     State(Batch<'a>),
-    /// The next agents of a pushed state come, at most so many; what becomes of them is added to it.
+    /// The next agents of a pushed state, at most this many. The outcome is added to the push itself.
     StatePart(&'a mut ChunkedPush<'static>, usize),
     /// Increments of usage were pushed.
     Usage(UsageBatch<'a>),
-    /// A hook came in; it says whether its sender was told to stop.
+    /// A hook arrived; it records whether it was answered with a stop order.
     Hook(Hook),
-    /// A poll ended.
+    /// A poll succeeded or failed.
     Poll(PollReport),
-    /// Telemetry of agents came in.
+    /// Telemetry of agents arrived.
     Telemetry(Vec<AgentTelemetry>),
-    /// A silence begins, or the one of its id changes.
+    /// A silence is created, or the one with its id is changed.
     Silence(Silence),
-    /// A silence is ended before its time.
+    /// A silence is expired before its end.
     Unsilence {
         /// Its id.
         id: &'a str,
-        /// Who ends it.
+        /// Who expires it.
         by: &'a str,
     },
     /// An alert is acknowledged.
@@ -87,63 +87,63 @@ pub enum Event<'a> {
         fingerprint: Fingerprint,
         /// By whom.
         by: &'a str,
-        /// What they say; may be empty.
+        /// Their comment; may be empty.
         comment: &'a str,
     },
     /// Evaluation is paused, or the pause extended, or it resumes.
     Monitoring {
-        /// Whether it goes on.
+        /// Whether it runs from now on.
         on: bool,
-        /// Who says so.
+        /// Who asked for it.
         by: &'a str,
     },
-    /// A delivery came to something.
-    Delivery(&'a Report),
-    /// A receiver has room for alerts that were deferred.
+    /// A delivery succeeded, failed or was dead-lettered.
+    Delivery(&'a DeliveryReport),
+    /// The outbox of a receiver has room for alerts that were deferred.
     Room {
         /// The receiver.
         receiver: &'a str,
         /// For how many.
         count: usize,
     },
-    /// How the program itself is.
-    Observed(Observed),
-    /// Other settings are in force.
-    Reload(Box<Settings>),
-    /// Everything is evaluated anew, as after a start.
+    /// The sidecar's own health was observed.
+    Observed(SidecarObservation),
+    /// The settings were reloaded.
+    Reload(Box<MachineSettings>),
+    /// All rules are evaluated for the whole fleet, as after a start.
     Evaluate,
-    /// A deadline has come.
+    /// A deadline has passed.
     Deadline,
 }
 
-/// What one event brings about, beside what readers see.
+/// What one event causes, besides the state that readers see.
 #[derive(Debug, Default)]
-pub struct Effects {
+pub struct MachineEffects {
     /// What of an update was accepted and what was rejected.
-    pub taken: IngestOutcome,
-    /// Why a silence or an acknowledgement is refused; nothing else came of it then.
-    pub error: Option<QuietError>,
-    /// Whether evaluation now goes on (`true`) or is paused, when that was said.
+    pub ingested: IngestOutcome,
+    /// Why a silence or an acknowledgement is rejected; the event had no other effect then.
+    pub error: Option<SilenceError>,
+    /// Set when evaluation was resumed (`true`) or paused.
     pub monitoring: Option<bool>,
-    /// What became of alerts, in the order in which it did.
+    /// Changes of alerts, in order.
     pub alerts: Vec<AlertEffects>,
-    /// What history keeps of agents and components.
+    /// Rows of agents and components for history.
     pub history: Vec<HistoryRow>,
-    /// The orders to stop that hooks are answered with from now on, when they changed.
+    /// The stop orders that hooks are answered with from now on, if they changed.
     pub stop_orders: Option<Arc<StopOrders>>,
 }
 
-/// What became of alerts in one go.
+/// Changes of alerts in one step, with texts.
 #[derive(Debug, Default)]
 pub struct AlertEffects {
-    /// What is to be kept of alerts and silences; its notices and closed alerts are the ones below.
-    pub ledger: alerts::Effects,
-    /// What receivers are sent.
+    /// The changes for the ledger, without the notices and closed alerts, which are below.
+    pub ledger: alerts::AlertChanges,
+    /// Notices for receivers, with their texts.
     pub notices: Vec<Arc<Notice>>,
-    /// Alerts that ended, in words.
+    /// Alerts that resolved, with their texts, for history.
     pub closed: Vec<ClosedAlert>,
-    /// Summaries of alerts that began to fire where nobody is there to be notified.
-    pub unheard: Vec<ClosedAlert>,
+    /// Alerts that began to fire while no receiver is configured, with their texts, for the log.
+    pub without_receiver: Vec<ClosedAlert>,
 }
 
 /// Fleet, rules and alerts; see the module's documentation.
@@ -161,15 +161,15 @@ pub struct Machine {
     /// Until when evaluation is paused.
     paused_until: Option<Time>,
     findings: Vec<Finding>,
-    /// What rules found, and when, since a test looked.
+    /// What rules found, and when, for tests.
     #[cfg(test)]
     found: Vec<(Time, Finding)>,
 }
 
 impl Machine {
-    /// A fleet of which nothing is known, at `now`. Expected agents are missing from then on.
-    pub fn new(now: Time, settings: Settings) -> Self {
-        let Settings { fleet, rules, incidents, digest, receivers } = settings;
+    /// A machine with an empty fleet. Expected agents are missing from `now` on.
+    pub fn new(now: Time, settings: MachineSettings) -> Self {
+        let MachineSettings { fleet, rules, incidents, digest, receivers } = settings;
         let (budgets, grace) = (fleet.budgets.enforced(), fleet.agents.timeout);
         let (fleet, rules) = (Fleet::new(now, fleet), Rules::new(rules));
         let names = receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect();
@@ -214,7 +214,7 @@ impl Machine {
         &self.receivers
     }
 
-    /// The orders to stop that hooks are answered with.
+    /// The stop orders that hooks are answered with.
     pub const fn stop_orders(&self) -> &StopOrders {
         self.enforcement.orders()
     }
@@ -229,13 +229,13 @@ impl Machine {
         self.fleet.snapshot(now)
     }
 
-    /// Takes note of what the wall clock says at `now`; returns by how many seconds it is ahead when it was set.
+    /// Records the wall clock's time at `now`. Returns by how many seconds it is ahead of the timers if it was set.
     pub fn observe_wall_clock(&mut self, now: Time, wall: Time) -> Option<f64> {
         let was_set = self.fleet.observe_wall_clock(now, wall);
         was_set.then(|| self.fleet.state().wall.to_wall(now).as_secs_f64() - now.as_secs_f64())
     }
 
-    /// When [`Event::Deadline`] has something to do next.
+    /// When [`MachineEvent::Deadline`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
         let evaluated = match self.paused_until {
             Some(until) => Some(until),
@@ -247,64 +247,64 @@ impl Machine {
             .min()
     }
 
-    /// Whether fleet or rules have something to do by `now`.
+    /// Whether a deadline of fleet or rules has passed at `now`.
     #[cfg(test)]
     fn evaluates_at(&self, now: Time) -> bool {
         let deadlines = [self.fleet.next_deadline(), self.rules.next_deadline()];
         deadlines.into_iter().flatten().any(|due| due <= now)
     }
 
-    /// Does all that `event`, which happens at `now`, brings about. Time never goes back between two events.
-    pub fn step(&mut self, now: Time, event: Event<'_>) -> Effects {
-        let mut effects = Effects::default();
+    /// Handles `event`, which happens at `now`. Time never goes back between two events.
+    pub fn step(&mut self, now: Time, event: MachineEvent<'_>) -> MachineEffects {
+        let mut effects = MachineEffects::default();
         match event {
-            Event::State(batch) => effects.taken = self.fleet.push(now, batch),
-            Event::StatePart(push, most) => self.fleet.push_part(now, push, most),
-            Event::Usage(usage) => {
-                effects.taken = self.fleet.usage(now, &usage.project, &usage.usage);
-                effects.taken.add_rejected(usage.rejected);
+            MachineEvent::State(batch) => effects.ingested = self.fleet.push(now, batch),
+            MachineEvent::StatePart(push, most) => self.fleet.push_part(now, push, most),
+            MachineEvent::Usage(usage) => {
+                effects.ingested = self.fleet.usage(now, &usage.project, &usage.usage);
+                effects.ingested.add_rejected(usage.rejected);
             }
-            Event::Hook(hook) => {
+            MachineEvent::Hook(hook) => {
                 if let Some(text) = enforcement::announcement(self.fleet.find(&hook.project, &hook.agent), &hook) {
-                    let announced = self.alerts.announce(now, "brake", &text);
+                    let announced = self.alerts.announce(now, "stop", &text);
                     self.add(now, announced, &mut effects);
                 }
-                effects.taken = self.fleet.hook(now, &hook);
+                effects.ingested = self.fleet.hook(now, &hook);
             }
-            Event::Poll(mut report) => effects.taken = self.fleet.poll(now, &mut report),
-            Event::Telemetry(telemetry) => effects.taken = self.fleet.telemetry(now, &telemetry),
-            Event::Silence(silence) => {
+            MachineEvent::Poll(mut report) => effects.ingested = self.fleet.poll(now, &mut report),
+            MachineEvent::Telemetry(telemetry) => effects.ingested = self.fleet.telemetry(now, &telemetry),
+            MachineEvent::Silence(silence) => {
                 let done = self.alerts.silence(now, silence);
                 self.add_or_refuse(now, done, &mut effects);
             }
-            Event::Unsilence { id, by } => {
+            MachineEvent::Unsilence { id, by } => {
                 let done = self.alerts.unsilence(now, id, by);
                 self.add_or_refuse(now, done, &mut effects);
             }
-            Event::Acknowledge { fingerprint, by, comment } => {
+            MachineEvent::Acknowledge { fingerprint, by, comment } => {
                 let done = self.alerts.acknowledge(now, fingerprint, by, comment);
                 self.add_or_refuse(now, done, &mut effects);
             }
-            Event::Monitoring { on, by } => self.set_monitoring(now, on, by, &mut effects),
-            Event::Delivery(report) => self.delivery(now, report, &mut effects),
-            Event::Room { receiver, count } => {
+            MachineEvent::Monitoring { on, by } => self.set_monitoring(now, on, by, &mut effects),
+            MachineEvent::Delivery(report) => self.delivery(now, report, &mut effects),
+            MachineEvent::Room { receiver, count } => {
                 let due = self.alerts.make_room(now, receiver, count);
                 self.add(now, due, &mut effects);
             }
-            Event::Observed(observed) => self.observe(now, &observed),
-            Event::Reload(settings) => self.reload(now, *settings, &mut effects),
-            Event::Evaluate => self.evaluate_all(now),
-            Event::Deadline => return self.tick(now),
+            MachineEvent::Observed(observed) => self.observe(now, &observed),
+            MachineEvent::Reload(settings) => self.reload(now, *settings, &mut effects),
+            MachineEvent::Evaluate => self.evaluate_all(now),
+            MachineEvent::Deadline => return self.tick(now),
         }
-        self.settle(now, &mut effects);
+        self.evaluate_changes(now, &mut effects);
         effects
     }
 
-    /// Serves the deadlines that have come.
-    fn tick(&mut self, now: Time) -> Effects {
-        let mut effects = Effects::default();
+    /// Serves the deadlines that have passed.
+    fn tick(&mut self, now: Time) -> MachineEffects {
+        let mut effects = MachineEffects::default();
         if self.paused_until.is_some_and(|until| until <= now) {
-            self.set_monitoring(now, true, "the end of its time", &mut effects);
+            self.set_monitoring(now, true, "the end of the pause", &mut effects);
         }
         self.end_orphans(now, &mut effects);
         self.send_digest(now, &mut effects);
@@ -312,7 +312,7 @@ impl Machine {
         if self.paused_until.is_none() {
             self.rules.tick(now, self.fleet.state(), &mut self.findings);
         }
-        self.settle(now, &mut effects);
+        self.evaluate_changes(now, &mut effects);
         if self.paused_until.is_none() {
             let due = self.alerts.tick(now);
             self.add(now, due, &mut effects);
@@ -320,13 +320,13 @@ impl Machine {
         effects
     }
 
-    /// Evaluates the rules for what changed, and has alerts follow what they found.
-    fn settle(&mut self, now: Time, effects: &mut Effects) {
+    /// Evaluates the rules for what changed, and applies what they found to the alerts.
+    fn evaluate_changes(&mut self, now: Time, effects: &mut MachineEffects) {
         self.adopt_orphans();
         if self.paused_until.is_none() {
             self.rules.evaluate(now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
         } else {
-            // While paused nothing is evaluated, yet what is gone is gone: its alerts end and its memory is freed.
+            // While paused only removals are handled: alerts of removed agents resolve, and their memory is freed.
             let changes = self.fleet.changes();
             let removals = Changes {
                 removed_agents: changes.removed_agents.clone(),
@@ -352,16 +352,16 @@ impl Machine {
         self.add(now, found, effects);
     }
 
-    /// Has the whole fleet evaluated; while paused, nothing.
+    /// Evaluates all rules for the whole fleet, unless paused.
     fn evaluate_all(&mut self, now: Time) {
         if self.paused_until.is_none() {
             self.rules.evaluate_all(now, self.fleet.state(), &mut self.findings);
         }
     }
 
-    /// Resumes or pauses evaluation, or extends the pause; who did is announced. All else is kept from receivers while it
-    /// is paused.
-    fn set_monitoring(&mut self, now: Time, on: bool, by: &str, effects: &mut Effects) {
+    /// Resumes or pauses evaluation, or extends the pause, and announces who did. While it is paused, receivers get nothing
+    /// but that announcement.
+    fn set_monitoring(&mut self, now: Time, on: bool, by: &str, effects: &mut MachineEffects) {
         let was_on = self.paused_until.is_none();
         self.paused_until = (!on).then(|| now.plus(PAUSE));
         self.fleet.set_monitoring(on);
@@ -374,23 +374,23 @@ impl Machine {
         } else {
             let what = if was_on { "paused the monitoring" } else { "extended the pause of the monitoring" };
             let until = self.fleet.state().wall.to_wall(now.plus(PAUSE));
-            format!("{by} {what}: nobody is told of anything until it resumes, at the latest at {until}")
+            format!("{by} {what}: no notifications until it resumes, at the latest at {until}")
         };
         let announced = self.alerts.announce(now, "monitoring", &text);
         self.add(now, announced, effects);
         if on {
-            // Before anything is sent: what recovered during the pause must not be repeated as firing first.
+            // Before anything is sent: what cleared during the pause must not be notified as firing first.
             self.evaluate_all(now);
-            self.settle(now, effects);
+            self.evaluate_changes(now, effects);
         }
         let due = self.alerts.set_paused(now, !on);
         self.add(now, due, effects);
     }
 
-    /// Takes over other settings; what is known stays known.
-    fn reload(&mut self, now: Time, settings: Settings, effects: &mut Effects) {
-        self.settle(now, effects);
-        let Settings { fleet, rules, incidents, digest, receivers } = settings;
+    /// Replaces the settings and keeps the state.
+    fn reload(&mut self, now: Time, settings: MachineSettings, effects: &mut MachineEffects) {
+        self.evaluate_changes(now, effects);
+        let MachineSettings { fleet, rules, incidents, digest, receivers } = settings;
         let budgets = fleet.budgets.enforced();
         self.fleet.configure(now, fleet);
         self.enforcement.configure(self.fleet.state(), budgets);
@@ -398,8 +398,8 @@ impl Machine {
         self.rules.replace(rules);
         self.rules.seed(now, self.fleet.state());
         self.receivers = receivers.iter().map(|receiver| Arc::clone(&receiver.name)).collect();
-        self.observe_again(now);
-        // Rules are known by their number: alerts follow the new ones before any of them is evaluated.
+        self.refresh_sidecar(now);
+        // Findings name rules by their index: alerts need the new rules before any of them is evaluated.
         self.alerts.set_incidents(incidents);
         self.digest.configure(now, digest);
         let configured = self.alerts.configure(now, self.rules.policies(), receivers);
@@ -409,18 +409,18 @@ impl Machine {
         self.evaluate_all(now);
     }
 
-    /// Adds what came of alerts to `effects`, in words.
-    fn add(&self, now: Time, mut ledger: alerts::Effects, effects: &mut Effects) {
+    /// Adds changes of alerts to `effects`, with texts.
+    fn add(&self, now: Time, mut ledger: alerts::AlertChanges, effects: &mut MachineEffects) {
         if ledger.is_empty() {
             return;
         }
-        let notices = self.worded(now, ledger.notices.drain(..));
-        let closed = ledger.closed.drain(..).map(|alert| self.in_words(now, alert)).collect();
-        let unheard = if self.receivers.is_empty() { self.firing_since(now, &ledger) } else { Vec::new() };
-        effects.alerts.push(AlertEffects { ledger, notices, closed, unheard });
+        let notices = self.with_texts(now, ledger.notices.drain(..));
+        let closed = ledger.closed.drain(..).map(|alert| self.closed_with_texts(now, alert)).collect();
+        let without_receiver = if self.receivers.is_empty() { self.firing_since(now, &ledger) } else { Vec::new() };
+        effects.alerts.push(AlertEffects { ledger, notices, closed, without_receiver });
     }
 
-    fn add_or_refuse(&self, now: Time, done: Result<alerts::Effects, QuietError>, effects: &mut Effects) {
+    fn add_or_refuse(&self, now: Time, done: Result<alerts::AlertChanges, SilenceError>, effects: &mut MachineEffects) {
         match done {
             Ok(ledger) => self.add(now, ledger, effects),
             Err(error) => effects.error = Some(error),

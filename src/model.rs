@@ -10,7 +10,6 @@ pub mod component;
 pub mod counter;
 pub mod counting;
 pub mod deadlines;
-pub mod decision;
 pub mod duration;
 pub mod enforcement;
 pub mod finding;
@@ -21,7 +20,7 @@ pub mod matchers;
 pub mod notice;
 pub mod problem;
 pub mod project;
-pub mod quiet;
+pub mod quiet_hours;
 pub mod rate_limit;
 pub mod recorded_input;
 pub mod rejected;
@@ -34,6 +33,7 @@ pub mod snapshot;
 pub mod source;
 pub mod spending;
 pub mod telemetry;
+pub mod timeline;
 pub mod update;
 pub mod windows;
 
@@ -47,19 +47,18 @@ pub use component::{Component, ComponentStatus, Health};
 pub use counter::{Count, Sum};
 pub use counting::{CountingState, DigestKey, GroupCount, RunCount, StreamCount, TelemetryUpdate};
 pub use deadlines::Deadlines;
-pub use decision::{Decision, NotifyReason, Suppressed, TimelineEvent};
-pub use enforcement::{Budget, Stop};
+pub use enforcement::{Budget, StopOrder};
 pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};
 pub use hook::Hook;
 pub use level::Level;
 pub use matchers::{Label, Matchers};
 pub use notice::{
-    Audience, Incident, Notice, NoticeKind, Outcome, Receipt, ReceiverPolicy, Reference, Report, Retry, SendError,
-    SendReason,
+    Audience, DeliveryOutcome, DeliveryReceipt, DeliveryReport, Incident, MessageReference, Notice, NoticeKind,
+    ReceiverPolicy, Retry, SendError, SendReason,
 };
 pub use problem::{Origin, Position, Problem};
 pub use project::{DEFAULT_PROJECT, ModelTotals, Project, Totals};
-pub use quiet::{Quiet, QuietHours};
+pub use quiet_hours::{QuietHours, QuietSchedule};
 pub use rate_limit::{ActiveRateLimit, RateLimitHit};
 pub use recorded_input::RecordedInput;
 pub use rejected::{InputKind, RejectReason, Rejected};
@@ -70,5 +69,6 @@ pub use slab::Slab;
 pub use snapshot::{Budgets, Snapshot};
 pub use source::{Source, SourceError, SourceErrorReason};
 pub use spending::{SpendKind, Spending, Velocity};
+pub use timeline::{NotifyReason, Suppressed, TimelineEntry, TimelineEvent};
 pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, UsageUpdate};
 pub use windows::{AgentWindows, Window};

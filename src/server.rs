@@ -44,9 +44,9 @@ pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::B
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::enforcement::StopOrders;
-use crate::engine::{AlertFilter, AlertView, Handle, telemetry};
+use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
 use crate::metrics::Own;
-use crate::model::{Decision, Fingerprint};
+use crate::model::{Fingerprint, TimelineEntry};
 use crate::otlp::config::AgentRule;
 
 /// An answer that takes its time.
@@ -59,7 +59,7 @@ pub type Reloaded = Result<Vec<&'static str>, String>;
 #[derive(Clone)]
 pub struct Context {
     /// The engine.
-    pub engine: Handle,
+    pub engine: EngineHandle,
     /// The orders to stop that answer hooks.
     pub stop_orders: watch::Receiver<Arc<StopOrders>>,
     /// Whom hooks are about that do not name it themselves.
@@ -75,11 +75,11 @@ pub struct Context {
     /// Reads alerts that are over, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
     /// Takes in OTLP.
-    pub otlp: telemetry::Handle,
+    pub otlp: telemetry::TelemetryHandle,
     /// The open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
-    pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<Decision>> + Send + Sync>,
+    pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<TimelineEntry>> + Send + Sync>,
     /// The time.
     pub clock: Clock,
     /// Reloads the configuration.

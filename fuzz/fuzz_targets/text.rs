@@ -55,7 +55,7 @@ fn words(input: &str) {
     let pairs = input.lines().filter_map(|line| line.split_once('='));
     if let Ok(matchers) = Matchers::parse(pairs) {
         assert!(!matchers.to_string().is_empty());
-        matchers.cover(|_| Some(input));
-        matchers.may_cover(|_| None);
+        matchers.matches(|_| Some(input));
+        matchers.may_match(|_| None);
     }
 }

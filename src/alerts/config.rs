@@ -6,10 +6,10 @@ use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::IncidentPolicy;
-use crate::model::quiet::time_of_day;
+use crate::model::quiet_hours::time_of_day;
 use crate::model::{Problem, Time};
 
-/// When many alerts of one rule are told as one.
+/// When many alerts of one rule are notified as one incident.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IncidentsConfig {
@@ -30,16 +30,16 @@ impl Default for IncidentsConfig {
 }
 
 impl IncidentsConfig {
-    /// What the life of alerts must know of it.
+    /// The policy that it sets.
     pub const fn policy(&self) -> IncidentPolicy {
         IncidentPolicy { share: self.share, least: self.least, most: self.most }
     }
 }
 
 fn share<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
-    struct Share;
+    struct ShareVisitor;
 
-    impl Visitor<'_> for Share {
+    impl Visitor<'_> for ShareVisitor {
         type Value = f64;
 
         fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,7 +61,7 @@ fn share<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
         }
     }
 
-    let share = input.deserialize_any(Share)?;
+    let share = input.deserialize_any(ShareVisitor)?;
     if share > 0.0 && share <= 1.0 {
         Ok(share)
     } else {
@@ -74,15 +74,15 @@ fn percent<S: Serializer>(share: &f64, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&format_args!("{}%", share * 100.0))
 }
 
-/// A message a day about how things are, which proves the channel alive as well.
+/// A daily summary, which also shows that delivery works.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DigestConfig {
-    /// At what time of the day, like `09:00`; none is no digest.
+    /// The time of day, like `09:00`; without it there is no digest.
     pub at: Option<String>,
-    /// In which time zone.
+    /// The time zone of `at`.
     pub time_zone: String,
-    /// To which receivers; all that people read when none are named.
+    /// The receivers; empty means all that people read.
     pub receivers: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ impl Default for DigestConfig {
 }
 
 impl DigestConfig {
-    /// What is wrong with it.
+    /// The mistakes in it.
     pub fn validate(&self) -> Vec<Problem> {
         if let Some(Err(error)) = self.at.as_deref().map(time_of_day) {
             return vec![Problem::new("digest.at", error)];
@@ -105,7 +105,7 @@ impl DigestConfig {
         Vec::new()
     }
 
-    /// When the next one is due after `now`.
+    /// When the next digest is due after `now`.
     pub fn next(&self, now: Time) -> Option<Time> {
         let at = time_of_day(self.at.as_deref()?).ok()?;
         let zone = TimeZone::get(&self.time_zone).ok()?;
@@ -139,7 +139,7 @@ mod tests {
         for (now, next) in [
             ("2026-11-21T07:59:59Z", "2026-11-21T08:00:00Z"),
             ("2026-11-21T08:00:00Z", "2026-11-22T08:00:00Z"),
-            // The clock goes back in the night before.
+            // Daylight saving time ends in the night before.
             ("2026-10-24T12:00:00Z", "2026-10-25T08:00:00Z"),
             ("2026-10-23T12:00:00Z", "2026-10-24T07:00:00Z"),
         ] {

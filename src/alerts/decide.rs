@@ -1,151 +1,154 @@
 //! Whether one receiver is notified of one alert now, and if not, why.
 //!
-//! What is true is held against the level that the receiver was last notified of. A first notification waits for the
-//! cooldown of the last one and is never dropped; an escalation passes the cooldown; a de-escalation waits until it has
-//! held for the cooldown. A resolve passes silences, quiet hours and inhibition, and waits only while the alert flaps,
-//! while everything is paused, or for a receiver that has no room or rejected it.
+//! The alert is compared with the level that the receiver was last notified of. A firing notification waits until the
+//! cooldown since the last one has passed and is never dropped; an escalation ignores the cooldown; a de-escalation is
+//! notified once it has held for the cooldown. A resolve ignores silences, quiet hours and inhibition: it is delayed only
+//! while the alert flaps, while monitoring is paused, and while the receiver's outbox is full or its last notification was
+//! dead-lettered.
 //!
-//! Before this is asked an alert must fire: pending ones, and new ones beyond [`super::MAX_ALERTS`], never get here. After
-//! it the receiver's queue may still replace a notice by a newer one of the same alert, or dead-letter it.
+//! Pending alerts, and new ones beyond [`super::MAX_ALERTS`], never get here. Afterwards the receiver's queue may still
+//! replace a notice by a newer one of the same alert, or dead-letter it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flap::settles_at;
-use crate::model::quiet::quiet_until;
+use super::flapping::flapping_ends_at;
+use crate::model::quiet_hours::quiet_until;
 use crate::model::{
     Alert, AlertState, Incident, Label, Level, NoticeKind, NotifyReason, ReceiverPolicy, ReceiverState, RulePolicy,
     Silence, Subject, Suppressed, Time,
 };
 
-/// How long a resolve stays due to a receiver that rejects it.
+/// How long a dead-lettered resolve is attempted again.
 const RESOLVE_DUE_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What to do for one receiver now.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
-    /// There is nothing to tell, now or later.
+pub(super) enum NotifyDecision {
+    /// Nothing: the receiver knows of nothing that fires, and the alert is resolved.
     Nothing,
-    /// Tell: what, which level, the level now if that is below what the receiver wants to hear of, and why.
+    /// Send this kind of notice at this level; with the current level, if that is below the receiver's `min_level`.
     Notify(NoticeKind, Level, Option<Level>, NotifyReason),
-    /// Do not tell, and why.
+    /// Send nothing now, for this reason.
     Suppress(Suppressed),
 }
 
-/// Why `receiver` is never told of `alert` as it is: it is about the receiver itself, goes elsewhere, or is too mild.
-pub(super) fn not_for(receiver: &ReceiverPolicy, alert: &Alert) -> Option<Suppressed> {
+/// Why `receiver` is not notified of `alert` at its level, whatever happened before: the alert is about the receiver
+/// itself, is not routed to it, or is below its `min_level`.
+pub(super) fn exclusion(receiver: &ReceiverPolicy, alert: &Alert) -> Option<Suppressed> {
     let label = |label: Label| alert.label(label);
     if matches!(&alert.subject, Subject::Receiver { name } if *name == receiver.name) {
         return Some(Suppressed::AboutReceiver);
     }
-    let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.cover(label));
-    if !is_routed || receiver.except.iter().any(|one| one.cover(label)) {
+    let is_routed = receiver.only.is_empty() || receiver.only.iter().any(|one| one.matches(label));
+    if !is_routed || receiver.except.iter().any(|one| one.matches(label)) {
         return Some(Suppressed::NotRouted);
     }
     (alert.level < receiver.min_level).then_some(Suppressed::BelowMinLevel { min_level: receiver.min_level })
 }
 
-/// All that a verdict depends on, but for what the receiver was told.
+/// What a decision depends on, besides the receiver's state.
 #[derive(Debug)]
-pub(super) struct Case<'a> {
+pub(super) struct NotifyCase<'a> {
     pub(super) now: Time,
     pub(super) alert: &'a Alert,
     pub(super) policy: &'a RulePolicy,
     pub(super) receiver: &'a ReceiverPolicy,
-    /// The silence that covers the alert.
+    /// The active silence that matches the alert.
     pub(super) silence: Option<&'a Silence>,
-    /// Whether the receiver is told of what explains the alert.
-    pub(super) is_explained: bool,
+    /// Whether the receiver is notified of the inhibiting alert; if not, nothing is inhibited for it.
+    pub(super) is_inhibited: bool,
     /// The incident that the alert is part of.
     pub(super) incident: Option<Incident>,
-    /// Whether nothing is sent at present.
+    /// Whether monitoring is paused.
     pub(super) is_paused: bool,
 }
 
-impl Case<'_> {
-    /// The verdict; it notes in `told` since when the alert is milder than was told.
-    pub(super) fn verdict(&self, told: &mut ReceiverState) -> Verdict {
-        if self.is_given_up(told) {
-            *told = ReceiverState { sequence: told.sequence, firing_at: told.firing_at, ..ReceiverState::default() };
-            return Verdict::Nothing;
+impl NotifyCase<'_> {
+    /// What to do now. Records in `state` since when the alert's level is below the one last notified.
+    pub(super) fn decide(&self, state: &mut ReceiverState) -> NotifyDecision {
+        if self.is_abandoned(state) {
+            *state = ReceiverState { sequence: state.sequence, firing_at: state.firing_at, ..ReceiverState::default() };
+            return NotifyDecision::Nothing;
         }
-        let verdict = self.due(told);
-        let Verdict::Notify(kind, level, ..) = &verdict else { return verdict };
+        let decision = self.due(state);
+        let NotifyDecision::Notify(kind, level, ..) = &decision else { return decision };
         if self.is_paused {
-            Verdict::Suppress(Suppressed::Paused)
-        } else if told.deferred {
-            Verdict::Suppress(Suppressed::OutboxFull)
-        } else if let Some(until) = told.held_until(self.now, kind.is_firing().then_some(*level)) {
-            Verdict::Suppress(Suppressed::Undelivered { until })
+            NotifyDecision::Suppress(Suppressed::Paused)
+        } else if state.deferred {
+            NotifyDecision::Suppress(Suppressed::OutboxFull)
+        } else if let Some(until) = state.retry_at(self.now, kind.is_firing().then_some(*level)) {
+            NotifyDecision::Suppress(Suppressed::Undelivered { until })
         } else {
-            verdict
+            decision
         }
     }
 
-    /// Whether a resolve was given up again and again for so long that the receiver need not hear of it any more.
-    fn is_given_up(&self, told: &ReceiverState) -> bool {
-        told.undelivered.as_ref().is_some_and(|undelivered| undelivered.level.is_none())
+    /// Whether attempts to send the resolve were dead-lettered for so long that no more are made.
+    fn is_abandoned(&self, state: &ReceiverState) -> bool {
+        state.undelivered.as_ref().is_some_and(|undelivered| undelivered.level.is_none())
             && self.alert.state == AlertState::Resolved
             && self.alert.resolved_at.is_some_and(|at| self.now.since(at) >= RESOLVE_DUE_FOR)
     }
 
-    /// What is due whatever became of earlier messages.
-    fn due(&self, told: &mut ReceiverState) -> Verdict {
+    /// What is due by the alert and the receiver's settings alone, whether or not it can be sent now.
+    fn due(&self, state: &mut ReceiverState) -> NotifyDecision {
         let alert = self.alert;
-        if let Some(until) = settles_at(alert, self.policy) {
-            return self.flapping(told, until);
+        if let Some(until) = flapping_ends_at(alert, self.policy) {
+            return self.flapping(state, until);
         }
         if alert.state != AlertState::Firing {
-            told.lowered_since = None;
-            return match told.level {
+            state.deescalated_since = None;
+            return match state.level {
                 Some(_) if self.receiver.send_resolved => {
-                    Verdict::Notify(NoticeKind::Resolved, alert.level, None, NotifyReason::Resolved)
+                    NotifyDecision::Notify(NoticeKind::Resolved, alert.level, None, NotifyReason::Resolved)
                 }
-                Some(_) => Verdict::Suppress(Suppressed::SendResolved),
-                None => Verdict::Nothing,
+                Some(_) => NotifyDecision::Suppress(Suppressed::SendResolved),
+                None => NotifyDecision::Nothing,
             };
         }
-        let Some(known) = told.level else { return self.first(told) };
+        let Some(known) = state.level else { return self.new_firing(state) };
         if alert.level < known {
-            return self.lowered(told, known);
+            return self.deescalated(state, known);
         }
-        told.lowered_since = None;
-        if let Some(suppressed) = self.kept_back() {
-            return Verdict::Suppress(suppressed);
+        state.deescalated_since = None;
+        if let Some(suppressed) = self.suppression() {
+            return NotifyDecision::Suppress(suppressed);
         }
         if alert.level > known {
-            return Verdict::Notify(NoticeKind::Escalated, alert.level, None, NotifyReason::Escalated);
+            return NotifyDecision::Notify(NoticeKind::Escalated, alert.level, None, NotifyReason::Escalated);
         }
-        if let Some(suppressed) = self.looked_after() {
-            return Verdict::Suppress(suppressed);
+        if let Some(suppressed) = self.acknowledged() {
+            return NotifyDecision::Suppress(suppressed);
         }
-        let again = if told.flapping {
+        let again = if state.flapping {
             Some((NoticeKind::FlappingEnded, NotifyReason::FlappingEnded))
-        } else if told.folded && self.incident.is_none() {
+        } else if state.in_incident && self.incident.is_none() {
             Some((NoticeKind::Repeat, NotifyReason::IncidentEnded))
         } else {
             None
         };
         if let Some((kind, why)) = again {
-            return self.cooled(told).unwrap_or(Verdict::Notify(kind, alert.level, None, why));
+            return self.cooldown(state).unwrap_or(NotifyDecision::Notify(kind, alert.level, None, why));
         }
         let repeat = self.policy.repeat.filter(|_| alert.level > Level::Info);
-        let repeat_at = repeat.map(|repeat| told.firing_at.map_or(self.now, |at| at.plus(repeat)));
+        let repeat_at = repeat.map(|repeat| state.firing_at.map_or(self.now, |at| at.plus(repeat)));
         match repeat_at {
             Some(at) if at <= self.now => {
-                Verdict::Notify(NoticeKind::Repeat, alert.level, None, NotifyReason::RepeatElapsed)
+                NotifyDecision::Notify(NoticeKind::Repeat, alert.level, None, NotifyReason::RepeatElapsed)
             }
-            _ => Verdict::Suppress(Suppressed::AlreadyNotified { repeat_at }),
+            _ => NotifyDecision::Suppress(Suppressed::AlreadyNotified { repeat_at }),
         }
     }
 
-    /// It fires and the receiver knows nothing of it. The cooldown is looked at last, as it is the shortest.
-    fn first(&self, told: &ReceiverState) -> Verdict {
-        let suppressed = self.kept_back().or_else(|| self.looked_after()).or_else(|| self.not_yet_escalated());
+    /// It fires, and the receiver was not notified of it since it last resolved. The cooldown is checked last: it is the
+    /// shortest, and so the least informative reason.
+    fn new_firing(&self, state: &ReceiverState) -> NotifyDecision {
+        let suppressed = self.suppression().or_else(|| self.acknowledged()).or_else(|| self.within_after());
         if let Some(suppressed) = suppressed {
-            return Verdict::Suppress(suppressed);
+            return NotifyDecision::Suppress(suppressed);
         }
-        self.cooled(told).unwrap_or(Verdict::Notify(
+        self.cooldown(state).unwrap_or(NotifyDecision::Notify(
             NoticeKind::Firing,
             self.alert.level,
             None,
@@ -153,67 +156,67 @@ impl Case<'_> {
         ))
     }
 
-    /// It is milder than the receiver was told.
-    fn lowered(&self, told: &mut ReceiverState, known: Level) -> Verdict {
-        let since = *told.lowered_since.get_or_insert(self.alert.changed_at);
+    /// Its level is below the one that the receiver was last notified of.
+    fn deescalated(&self, state: &mut ReceiverState, known: Level) -> NotifyDecision {
+        let since = *state.deescalated_since.get_or_insert(self.alert.changed_at);
         let until = since.plus(self.policy.cooldown);
         if until > self.now {
-            return Verdict::Suppress(Suppressed::DeescalationDelay { until });
+            return NotifyDecision::Suppress(Suppressed::DeescalationDelay { until });
         }
         let level = self.alert.level;
         if level < self.receiver.min_level {
-            // To this receiver it is over, and that is owed.
+            // For this receiver it is resolved.
             return match self.inhibited_by() {
-                Some(by) => Verdict::Suppress(Suppressed::Inhibited { by: by.clone() }),
-                None if !self.receiver.send_resolved => Verdict::Suppress(Suppressed::SendResolved),
-                None => Verdict::Notify(NoticeKind::Resolved, known, Some(level), NotifyReason::BelowMinLevel),
+                Some(by) => NotifyDecision::Suppress(Suppressed::Inhibited { by: by.clone() }),
+                None if !self.receiver.send_resolved => NotifyDecision::Suppress(Suppressed::SendResolved),
+                None => NotifyDecision::Notify(NoticeKind::Resolved, known, Some(level), NotifyReason::BelowMinLevel),
             };
         }
-        match self.kept_back() {
-            Some(suppressed) => Verdict::Suppress(suppressed),
-            None => Verdict::Notify(NoticeKind::Deescalated, level, None, NotifyReason::Deescalated),
+        match self.suppression() {
+            Some(suppressed) => NotifyDecision::Suppress(suppressed),
+            None => NotifyDecision::Notify(NoticeKind::Deescalated, level, None, NotifyReason::Deescalated),
         }
     }
 
-    /// It comes and goes: that is told once, and after it only what is worse.
-    fn flapping(&self, told: &ReceiverState, until: Time) -> Verdict {
+    /// It flaps: that is notified once, and from then on only escalations.
+    fn flapping(&self, state: &ReceiverState, until: Time) -> NotifyDecision {
         let level = self.alert.level;
-        let is_worse = told.level.is_some_and(|known| level > known) && self.alert.state == AlertState::Firing;
-        if told.flapping && !is_worse {
-            return Verdict::Suppress(Suppressed::Flapping { until });
+        let is_worse = state.level.is_some_and(|known| level > known) && self.alert.state == AlertState::Firing;
+        if state.flapping && !is_worse {
+            return NotifyDecision::Suppress(Suppressed::Flapping { until });
         }
-        if let Some(suppressed) = self.kept_back() {
-            return Verdict::Suppress(suppressed);
+        if let Some(suppressed) = self.suppression() {
+            return NotifyDecision::Suppress(suppressed);
         }
         if is_worse {
-            return Verdict::Notify(NoticeKind::Escalated, level, None, NotifyReason::Escalated);
+            return NotifyDecision::Notify(NoticeKind::Escalated, level, None, NotifyReason::Escalated);
         }
-        if told.level.is_none() && !self.receiver.after.is_zero() {
-            // This receiver hears only of what lasts.
+        if state.level.is_none() && !self.receiver.after.is_zero() {
+            // This receiver is only notified of what fires for as long as its `after`.
             let is_firing = self.alert.state == AlertState::Firing;
-            let suppressed = if is_firing { self.not_yet_escalated() } else { Some(Suppressed::Flapping { until }) };
+            let suppressed = if is_firing { self.within_after() } else { Some(Suppressed::Flapping { until }) };
             if let Some(suppressed) = suppressed {
-                return Verdict::Suppress(suppressed);
+                return NotifyDecision::Suppress(suppressed);
             }
         }
-        let suppressed = self.looked_after().map(Verdict::Suppress).or_else(|| self.cooled(told));
-        suppressed.unwrap_or(Verdict::Notify(NoticeKind::Flapping, level, None, NotifyReason::Flapping))
+        let suppressed = self.acknowledged().map(NotifyDecision::Suppress).or_else(|| self.cooldown(state));
+        suppressed.unwrap_or(NotifyDecision::Notify(NoticeKind::Flapping, level, None, NotifyReason::Flapping))
     }
 
-    /// Whether it has not fired for as long as the receiver's `after`.
-    fn not_yet_escalated(&self) -> Option<Suppressed> {
-        // Nobody could look after it before it was noticed, however long ago it began. A clock that was ahead before a
-        // restart may have noticed it in what is the future now.
+    /// Set while it has not fired for as long as the receiver's `after`.
+    fn within_after(&self) -> Option<Suppressed> {
+        // `after` leaves time to acknowledge, which was not possible before it was noticed, however long ago it began. If
+        // the clock was ahead before a restart, `noticed_at` may lie in the future and is not used.
         let fired_at = self.alert.fired_at.unwrap_or(self.alert.started_at);
         let noticed_at = Some(self.alert.noticed_at).filter(|at| *at <= self.now).unwrap_or(fired_at);
         let until = fired_at.max(noticed_at).plus(self.receiver.after);
         (until > self.now).then_some(Suppressed::After { until })
     }
 
-    /// What keeps back all but the end of what was told.
-    fn kept_back(&self) -> Option<Suppressed> {
+    /// What suppresses everything but a resolve: routing, inhibition, silences and quiet hours, in this order.
+    fn suppression(&self) -> Option<Suppressed> {
         let (alert, receiver) = (self.alert, self.receiver);
-        if let Some(suppressed) = not_for(receiver, alert) {
+        if let Some(suppressed) = exclusion(receiver, alert) {
             return Some(suppressed);
         }
         if let Some(by) = self.inhibited_by() {
@@ -228,20 +231,20 @@ impl Case<'_> {
         until.map(|until| Suppressed::QuietHours { until })
     }
 
-    /// The rule of the alert that explains it to this receiver.
+    /// The rule whose alert inhibits it for this receiver.
     fn inhibited_by(&self) -> Option<&Arc<str>> {
-        self.alert.inhibited_by.as_ref().filter(|_| self.is_explained)
+        self.alert.inhibited_by.as_ref().filter(|_| self.is_inhibited)
     }
 
-    /// Whether somebody looks after it, and it is no worse than they know.
-    fn looked_after(&self) -> Option<Suppressed> {
+    /// Set while it is acknowledged at its level or a higher one.
+    fn acknowledged(&self) -> Option<Suppressed> {
         let ack = self.alert.ack.as_ref().filter(|ack| self.alert.level <= ack.level)?;
         Some(Suppressed::Acknowledged { by: ack.by.clone() })
     }
 
-    /// Whether it was told too lately to be told again.
-    fn cooled(&self, told: &ReceiverState) -> Option<Verdict> {
-        let until = told.firing_at?.plus(self.policy.cooldown);
-        (until > self.now).then_some(Verdict::Suppress(Suppressed::Cooldown { until }))
+    /// Set while the cooldown since the last firing notification has not passed.
+    fn cooldown(&self, state: &ReceiverState) -> Option<NotifyDecision> {
+        let until = state.firing_at?.plus(self.policy.cooldown);
+        (until > self.now).then_some(NotifyDecision::Suppress(Suppressed::Cooldown { until }))
     }
 }

@@ -1,78 +1,77 @@
-//! What became of no delivery: the alert is due to the receiver again, at a time or once there is room.
+//! Failed deliveries: a notice that was dead-lettered, is unreadable, or found the outbox full is due again.
 //!
-//! A notice that was given up, could not be read back or found no room changed what its receiver was to hold; here that
-//! is what it was told in fact again, so that the next look at the alert finds it due. Nothing is kept but that.
+//! A receiver's state is updated when a notice is created. If the notice is not delivered, its effect on that state is
+//! undone here, so that the next evaluation of the alert finds the notification due; no list of failed notices is kept.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Alerts, Effects, Entry, MAX_ALERTS, gone_policy};
+use super::{AlertChanges, AlertEntry, Alerts, MAX_ALERTS, gone_policy};
 use crate::model::{
     Alert, AlertState, Fingerprint, Level, Notice, NoticeKind, ReceiverState, Time, Undelivered, Worst,
 };
 
-/// How long after it was given up a notice is due again.
+/// How long after it was dead-lettered a notification is due again.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
-/// The longest such pause, for what is rejected again and again.
+/// The longest such pause, after repeated rejections.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Alerts {
-    /// Takes in that `notices` were given up for `receiver`. What still fires is due again: after five minutes where
-    /// the receiver rejected us, `is_of_message` ever later where it rejected the message.
-    pub fn gave_up(&mut self, now: Time, notices: &[Arc<Notice>], is_of_message: bool) -> Effects {
+    /// Records that `notices` were dead-lettered. What still fires is due again after five minutes; with exponential
+    /// back-off if the message itself was rejected (`is_of_message`).
+    pub fn dead_lettered(&mut self, now: Time, notices: &[Arc<Notice>], is_of_message: bool) -> AlertChanges {
         for notice in notices {
-            self.undo(now, notice, |told| {
-                let attempts = told.undelivered.as_ref().map_or(0, |before| before.attempts).saturating_add(1);
+            self.undo(now, notice, |state| {
+                let attempts = state.undelivered.as_ref().map_or(0, |before| before.attempts).saturating_add(1);
                 let doubled = 1_u32.checked_shl(attempts - 1).unwrap_or(u32::MAX);
                 let pause = if is_of_message { FIRST_PAUSE.saturating_mul(doubled) } else { FIRST_PAUSE };
                 let level = notice.kind.is_firing().then_some(notice.level);
-                told.undelivered = Some(Undelivered { until: now.plus(pause.min(LONGEST_PAUSE)), level, attempts });
+                state.undelivered = Some(Undelivered { until: now.plus(pause.min(LONGEST_PAUSE)), level, attempts });
             });
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Takes in that there was no room for `notices` among what waits for their receiver: they are due again when
-    /// [`Alerts::make_room`] says so.
-    pub fn defer(&mut self, now: Time, notices: &[Arc<Notice>]) -> Effects {
+    /// Records that `notices` found the outbox of their receiver full: they are due again at [`Alerts::make_room`].
+    pub fn defer(&mut self, now: Time, notices: &[Arc<Notice>]) -> AlertChanges {
         for notice in notices {
-            if self.undo(now, notice, |told| told.deferred = true) {
+            if self.undo(now, notice, |state| state.deferred = true) {
                 let deferred = self.deferred.entry(Arc::clone(&notice.receiver)).or_default();
                 deferred.insert((Reverse(notice.level), notice.fingerprint));
             }
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Takes in that a notice that was due to `receiver` can't be read back: what it said is due again at once.
+    /// Records that the pending notice of that key is unreadable on disk: it is due again at once.
     pub fn lost(&mut self, receiver: &str, fingerprint: Fingerprint, key: &str) {
         let alert = self.by_fingerprint.get(&fingerprint).and_then(|slot| self.entry(*slot)).map(|entry| &entry.alert);
-        // It was the last one: of an alert that is over it was the resolve.
+        // It was the last notice: for a resolved alert, its resolve.
         let level = alert.filter(|alert| alert.state == AlertState::Resolved).map(|alert| alert.level);
-        self.undo_key(receiver, fingerprint, key, |told| told.level = level);
+        self.undo_by_key(receiver, fingerprint, key, |state| state.level = level);
     }
 
-    /// Takes in that `notices` were delivered: what was given up before is of no matter any more.
+    /// Records that `notices` were delivered, which ends any back-off.
     pub fn delivered(&mut self, notices: &[Arc<Notice>]) {
         for notice in notices {
             let slot = self.by_fingerprint.get(&notice.fingerprint).copied();
             let Some(entry) = slot.and_then(|slot| self.entry_mut(slot)) else { continue };
-            if let Some(told) = entry.alert.receivers.get_mut(&notice.receiver) {
-                // It goes to the ledger with the next change: until then a restart merely remembers a pause.
-                entry.dirty |= told.undelivered.take().is_some();
+            if let Some(state) = entry.alert.receivers.get_mut(&notice.receiver) {
+                // Written with the next change of the alert: a restart before that merely keeps the back-off.
+                entry.dirty |= state.undelivered.take().is_some();
             }
         }
     }
 
-    /// How many alerts found no room for each receiver.
+    /// How many alerts wait for room in the outbox, by receiver.
     pub fn deferred(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.deferred.iter().map(|(receiver, deferred)| (receiver, deferred.len()))
     }
 
-    /// There is room for `count` alerts that were deferred for `receiver`: the worst are due.
-    pub fn make_room(&mut self, now: Time, receiver: &str, count: usize) -> Effects {
-        let Some(deferred) = self.deferred.get_mut(receiver) else { return Effects::default() };
+    /// The outbox of `receiver` has room for `count` deferred alerts: those of the highest level become due.
+    pub fn make_room(&mut self, now: Time, receiver: &str, count: usize) -> AlertChanges {
+        let Some(deferred) = self.deferred.get_mut(receiver) else { return AlertChanges::default() };
         let rest = deferred.iter().nth(count).copied();
         let later = rest.map(|first| deferred.split_off(&first)).unwrap_or_default();
         let due = std::mem::replace(deferred, later);
@@ -81,33 +80,33 @@ impl Alerts {
         }
         for (_, fingerprint) in due {
             let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { continue };
-            if let Some(told) = self.entry_mut(slot).and_then(|entry| entry.alert.receivers.get_mut(receiver)) {
-                told.deferred = false;
+            if let Some(state) = self.entry_mut(slot).and_then(|entry| entry.alert.receivers.get_mut(receiver)) {
+                state.deferred = false;
                 self.touch(slot);
             }
         }
-        self.settle(now)
+        self.finish(now)
     }
 
-    /// Notes that `notice` did not reach its receiver, unless something newer is on its way there.
+    /// Records that `notice` did not reach its receiver, unless a newer one is pending.
     fn undo(&mut self, now: Time, notice: &Notice, then: impl FnOnce(&mut ReceiverState)) -> bool {
         if !notice.kind.is_of_alert() {
             return false;
         }
         let is_known = self.by_fingerprint.contains_key(&notice.fingerprint);
         if !is_known && notice.kind == NoticeKind::Resolved && notice.previous.is_some() {
-            self.revive(now, notice);
+            self.restore_resolved(now, notice);
         }
-        self.undo_key(&notice.receiver, notice.fingerprint, &notice.key, |told| {
-            told.level = notice.previous;
-            told.folded &= told.level.is_some();
-            told.flapping &= notice.kind != NoticeKind::Flapping;
-            then(told);
+        self.undo_by_key(&notice.receiver, notice.fingerprint, &notice.key, |state| {
+            state.level = notice.previous;
+            state.in_incident &= state.level.is_some();
+            state.flapping &= notice.kind != NoticeKind::Flapping;
+            then(state);
         })
     }
 
-    /// Remembers an alert again that was forgotten once its resolve was on its way, as `notice` tells of it.
-    fn revive(&mut self, now: Time, notice: &Notice) -> Option<u32> {
+    /// Restores from `notice`, an undelivered resolve, the alert that was dropped when the resolve was created.
+    fn restore_resolved(&mut self, now: Time, notice: &Notice) -> Option<u32> {
         if self.by_fingerprint.len() >= MAX_ALERTS {
             return None;
         }
@@ -115,7 +114,7 @@ impl Alerts {
         let sequence =
             notice.key.strip_prefix(&*notice.incident)?.strip_prefix('-')?.split_once('-')?.0.parse().ok()?;
         let policy = self.policies.iter().find(|policy| policy.name == notice.rule).cloned();
-        let told = ReceiverState { sequence, ..ReceiverState::default() };
+        let state = ReceiverState { sequence, ..ReceiverState::default() };
         let (rule, subject) = (Arc::clone(&notice.rule), notice.subject.clone());
         let alert = Alert {
             state: AlertState::Resolved,
@@ -127,14 +126,14 @@ impl Alerts {
             fired_at: Some(notice.fired_at),
             resolved_at: notice.resolved_at,
             ending: notice.ending,
-            receivers: [(Arc::clone(&notice.receiver), told)].into(),
+            receivers: [(Arc::clone(&notice.receiver), state)].into(),
             ..Alert::new(rule, subject, notice.level, notice.started_at, now)
         };
         let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
-        Some(self.insert(Entry { alert, policy, touched: false, dirty: true, closing: false, explainer: None }))
+        Some(self.insert(AlertEntry { alert, policy, touched: false, dirty: true, closing: false, inhibitor: None }))
     }
 
-    fn undo_key(
+    fn undo_by_key(
         &mut self,
         receiver: &str,
         fingerprint: Fingerprint,
@@ -144,9 +143,9 @@ impl Alerts {
         let Some(slot) = self.by_fingerprint.get(&fingerprint).copied() else { return false };
         let Some(entry) = self.entry_mut(slot) else { return false };
         let incident = entry.alert.incident();
-        let told = entry.alert.receivers.get_mut(receiver);
-        let Some(told) = told.filter(|told| *told.key(&incident, receiver) == *key) else { return false };
-        then(told);
+        let state = entry.alert.receivers.get_mut(receiver);
+        let Some(state) = state.filter(|state| *state.key(&incident, receiver) == *key) else { return false };
+        then(state);
         entry.dirty = true;
         self.touch(slot);
         true
@@ -154,14 +153,14 @@ impl Alerts {
 }
 
 impl ReceiverState {
-    /// The key of the last notice to `receiver` in that life of the alert.
+    /// The key of the last notice to `receiver` for this alert.
     pub(super) fn key(&self, incident: &str, receiver: &str) -> Arc<str> {
         Arc::from(format!("{incident}-{}-{receiver}", self.sequence))
     }
 
-    /// Until when a notice that was given up is not due again; `None` when it is, or what is due is another one: worse,
-    /// or of the end.
-    pub(super) fn held_until(&self, now: Time, level: Option<Level>) -> Option<Time> {
+    /// When a dead-lettered notification is due again; `None` when it is due now, or when what is due differs from it: a
+    /// higher level, or a resolve.
+    pub(super) fn retry_at(&self, now: Time, level: Option<Level>) -> Option<Time> {
         let undelivered = self.undelivered.as_ref().filter(|undelivered| undelivered.until > now)?;
         let is_same = match (level, undelivered.level) {
             (Some(level), Some(tried)) => level <= tried,

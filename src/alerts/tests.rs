@@ -1,17 +1,17 @@
-//! The life of alerts on a virtual clock: exact times, exact tells, and invariants over random histories.
+//! Alerts on a virtual clock: exact notifications at exact times.
 
 mod flapping;
 mod histories;
 mod incidents;
-mod quiet;
 mod redeliver;
 mod restarts;
+mod silences;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Alerts, Effects};
+use super::{AlertChanges, Alerts};
 use crate::model::{
     AlertState, Class, Ending, Finding, Level, Matchers, NoticeKind, ReceiverPolicy, RuleId, RulePolicy, Subject, Time,
 };
@@ -49,18 +49,18 @@ fn finding(rule: u16, subject: Subject, level: Option<Level>, value: f64, now: T
     }
 }
 
-/// Alerts of one rule about one agent, told to one receiver from warning on.
+/// Alerts of one rule about one agent, with one receiver from warning on.
 struct Story {
     alerts: Alerts,
-    told: Vec<(i64, NoticeKind, Level)>,
+    notified: Vec<(i64, NoticeKind, Level)>,
 }
 
 impl Story {
     fn new(policy: RulePolicy) -> Self {
-        Self { alerts: Alerts::new(vec![policy], vec![receiver("ops", Level::Warning)]), told: Vec::new() }
+        Self { alerts: Alerts::new(vec![policy], vec![receiver("ops", Level::Warning)]), notified: Vec::new() }
     }
 
-    /// Runs the timers up to `seconds`, then takes in a level.
+    /// Serves deadlines up to `seconds`, then applies a finding at this level.
     fn level(&mut self, seconds: i64, level: Option<Level>) -> &mut Self {
         self.until(seconds);
         let effects = self.alerts.step(at(seconds), vec![finding(RULE.0, agent("a"), level, 2.0, at(seconds))]);
@@ -77,12 +77,12 @@ impl Story {
         self
     }
 
-    fn note(&mut self, seconds: i64, effects: &Effects) {
-        self.told.extend(effects.notices.iter().map(|notice| (seconds, notice.kind, notice.level)));
+    fn note(&mut self, seconds: i64, effects: &AlertChanges) {
+        self.notified.extend(effects.notices.iter().map(|notice| (seconds, notice.kind, notice.level)));
     }
 
-    fn told(&mut self, expected: &[(i64, NoticeKind, Level)]) {
-        assert_eq!(self.told, expected);
+    fn notified(&mut self, expected: &[(i64, NoticeKind, Level)]) {
+        assert_eq!(self.notified, expected);
     }
 }
 
@@ -90,87 +90,87 @@ use Level::{Critical, Error, Info, Warning};
 use NoticeKind::{Deescalated, Escalated, Firing, Repeat, Resolved};
 
 #[test]
-fn a_problem_is_told_once_and_once_more_when_it_is_over() {
+fn an_alert_is_notified_once_and_its_resolve_once() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).level(10, Some(Warning)).level(20, Some(Warning)).level(30, None).until(9_000);
-    story.told(&[(0, Firing, Warning), (30, Resolved, Warning)]);
+    story.notified(&[(0, Firing, Warning), (30, Resolved, Warning)]);
 }
 
 #[test]
-fn a_raise_passes_the_cooldown_and_a_fall_waits_for_it() {
+fn an_escalation_ignores_the_cooldown_and_a_deescalation_waits_for_it() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).level(5, Some(Critical)).level(20, Some(Error)).until(79);
-    story.told(&[(0, Firing, Warning), (5, Escalated, Critical)]);
-    story.until(80).told(&[(0, Firing, Warning), (5, Escalated, Critical), (80, Deescalated, Error)]);
+    story.notified(&[(0, Firing, Warning), (5, Escalated, Critical)]);
+    story.until(80).notified(&[(0, Firing, Warning), (5, Escalated, Critical), (80, Deescalated, Error)]);
 }
 
 #[test]
-fn a_fall_that_does_not_last_is_not_told() {
+fn a_deescalation_shorter_than_the_cooldown_is_not_notified() {
     let mut story = Story::new(policy());
     story.level(0, Some(Error)).level(20, Some(Warning)).level(50, Some(Error)).until(500);
-    story.told(&[(0, Firing, Error)]);
+    story.notified(&[(0, Firing, Error)]);
 }
 
 #[test]
-fn a_fire_again_within_the_cooldown_is_told_when_it_ends() {
+fn firing_again_within_the_cooldown_is_notified_when_it_ends() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).level(10, None).level(20, Some(Warning)).until(59);
-    story.told(&[(0, Firing, Warning), (10, Resolved, Warning)]);
-    story.until(60).told(&[(0, Firing, Warning), (10, Resolved, Warning), (60, Firing, Warning)]);
+    story.notified(&[(0, Firing, Warning), (10, Resolved, Warning)]);
+    story.until(60).notified(&[(0, Firing, Warning), (10, Resolved, Warning), (60, Firing, Warning)]);
 }
 
 #[test]
-fn a_fire_again_within_the_cooldown_that_is_over_by_then_is_not_told() {
+fn firing_again_and_resolving_within_the_cooldown_is_not_notified() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).level(10, None).level(20, Some(Warning)).level(30, None).until(500);
-    story.told(&[(0, Firing, Warning), (10, Resolved, Warning)]);
+    story.notified(&[(0, Firing, Warning), (10, Resolved, Warning)]);
 }
 
 #[test]
-fn what_is_broken_twice_within_a_millisecond_is_told_by_other_keys() {
-    // Nothing but the millisecond has it remembered.
+fn firing_twice_within_a_millisecond_is_notified_with_different_keys() {
+    // Without cooldown and flapping only the millisecond keeps the resolved alert.
     let mut story = Story::new(RulePolicy { cooldown: Duration::ZERO, flap: None, ..policy() });
     let mut keys = std::collections::BTreeSet::new();
     for level in [Some(Warning), None, Some(Warning), None, Some(Warning), None] {
         let effects = story.alerts.step(at(0), vec![finding(RULE.0, agent("a"), level, 2.0, at(0))]);
-        assert_eq!(effects.notices.len(), 1, "no cooldown keeps it back");
+        assert_eq!(effects.notices.len(), 1, "there is no cooldown");
         assert!(keys.insert(effects.notices[0].key.clone()), "{keys:?} and again {}", effects.notices[0].key);
     }
-    assert_eq!(story.until(86_400).alerts.by_fingerprint.len(), 0, "it is forgotten in the end");
+    assert_eq!(story.until(86_400).alerts.by_fingerprint.len(), 0, "it is dropped in the end");
 }
 
 #[test]
-fn it_is_said_again_while_it_lasts() {
+fn a_firing_alert_is_repeated() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning)).until(8 * 3600);
-    story.told(&[(0, Firing, Warning), (4 * 3600, Repeat, Warning), (8 * 3600, Repeat, Warning)]);
+    story.notified(&[(0, Firing, Warning), (4 * 3600, Repeat, Warning), (8 * 3600, Repeat, Warning)]);
 }
 
 #[test]
-fn info_is_never_said_again() {
+fn info_is_never_repeated() {
     let mut story = Story::new(policy());
     story.alerts.receivers = vec![receiver("ops", Info)];
     story.level(0, Some(Info)).until(100 * 3600);
-    story.told(&[(0, Firing, Info)]);
+    story.notified(&[(0, Firing, Info)]);
 }
 
 #[test]
-fn what_must_hold_for_a_while_fires_after_it_and_not_before() {
+fn an_alert_fires_once_for_has_passed_and_not_before() {
     let mut story = Story::new(RulePolicy { hold: Duration::from_secs(300), ..policy() });
-    story.level(0, Some(Warning)).level(200, None).level(210, Some(Warning)).until(509).told(&[]);
-    story.until(510).told(&[(510, Firing, Warning)]);
+    story.level(0, Some(Warning)).level(200, None).level(210, Some(Warning)).until(509).notified(&[]);
+    story.until(510).notified(&[(510, Firing, Warning)]);
 }
 
 #[test]
-fn what_must_be_fine_for_a_while_resolves_after_it() {
+fn an_alert_resolves_once_clear_after_has_passed() {
     let mut story = Story::new(RulePolicy { clear_after: Duration::from_secs(30), ..policy() });
     story.level(0, Some(Warning)).level(10, None).level(20, Some(Warning)).level(50, None).until(79);
-    story.told(&[(0, Firing, Warning)]);
-    story.until(80).told(&[(0, Firing, Warning), (80, Resolved, Warning)]);
+    story.notified(&[(0, Firing, Warning)]);
+    story.until(80).notified(&[(0, Firing, Warning), (80, Resolved, Warning)]);
 }
 
 #[test]
-fn between_threshold_and_hysteresis_it_goes_on_at_its_mildest() {
+fn between_threshold_and_clear_below_an_alert_keeps_firing_at_its_lowest_level() {
     let mut story = Story::new(policy());
     story.level(0, Some(Error));
     let mut held = finding(0, agent("a"), None, 1.0, at(10));
@@ -181,41 +181,41 @@ fn between_threshold_and_hysteresis_it_goes_on_at_its_mildest() {
         story.alerts.open().map(|alert| (alert.state, alert.level)).collect::<Vec<_>>(),
         [(AlertState::Firing, Warning)]
     );
-    story.level(20, None).told(&[(0, Firing, Error), (20, Resolved, Warning)]);
+    story.level(20, None).notified(&[(0, Firing, Error), (20, Resolved, Warning)]);
 }
 
 #[test]
-fn unknown_holds_and_is_marked() {
+fn an_unknown_value_keeps_an_alert_firing_and_is_marked() {
     let mut story = Story::new(policy());
     story.level(0, Some(Error));
     let mut unknown = finding(0, agent("a"), None, 0.0, at(10));
     (unknown.value, unknown.cleared) = (None, false);
     story.alerts.step(at(10), vec![unknown]);
     assert!(story.alerts.open().all(|alert| alert.no_data && alert.level == Error));
-    story.until(500).told(&[(0, Firing, Error)]);
+    story.until(500).notified(&[(0, Firing, Error)]);
 }
 
 #[test]
-fn falling_below_what_a_receiver_wants_is_told_as_over() {
+fn a_level_below_min_level_is_notified_as_resolved() {
     let mut story = Story::new(policy());
     story.alerts.receivers = vec![receiver("ops", Error)];
-    story.level(0, Some(Error)).level(100, Some(Warning)).until(159).told(&[(0, Firing, Error)]);
+    story.level(0, Some(Error)).level(100, Some(Warning)).until(159).notified(&[(0, Firing, Error)]);
     story.until(160);
-    story.told(&[(0, Firing, Error), (160, Resolved, Error)]);
-    story.level(200, None).until(500).told(&[(0, Firing, Error), (160, Resolved, Error)]);
+    story.notified(&[(0, Firing, Error), (160, Resolved, Error)]);
+    story.level(200, None).until(500).notified(&[(0, Firing, Error), (160, Resolved, Error)]);
 }
 
 #[test]
-fn an_alert_of_a_rule_that_is_gone_is_told_as_over() {
+fn an_alert_of_a_removed_rule_is_notified_as_resolved() {
     let mut story = Story::new(policy());
     story.level(0, Some(Error));
     let effects = story.alerts.configure(at(10), vec![], vec![receiver("ops", Warning)]);
-    let notice = effects.notices.first().expect("a resolve is owed");
+    let notice = effects.notices.first().expect("a resolve is due");
     assert_eq!((notice.kind, notice.ending), (Resolved, Some(Ending::RuleGone)));
 }
 
 #[test]
-fn a_restart_tells_nothing_again_and_counts_no_downtime() {
+fn a_restart_repeats_no_notification_and_counts_no_downtime() {
     let mut story = Story::new(RulePolicy { hold: Duration::from_secs(300), ..policy() });
     let first = story.alerts.step(at(0), vec![finding(0, agent("a"), Some(Warning), 2.0, at(0))]);
     story.until(300);
@@ -224,11 +224,11 @@ fn a_restart_tells_nothing_again_and_counts_no_downtime() {
     ledger.extend(story.alerts.open().map(|alert| (alert.fingerprint, alert.clone())));
     assert_eq!((ledger.len(), second.changed.len()), (2, 1));
 
-    // Down from 500 to 4100: one hour.
+    // One hour of downtime, from 500 to 4100.
     let mut again = Story::new(RulePolicy { hold: Duration::from_secs(300), ..policy() });
     again.alerts.restore(at(4_100), ledger.into_values().collect(), [0; 4], 1, Duration::from_secs(3_600));
-    again.until(4_100 + 199).told(&[]);
-    again.until(4_100 + 200).told(&[(4_300, Firing, Warning)]);
+    again.until(4_100 + 199).notified(&[]);
+    again.until(4_100 + 200).notified(&[(4_300, Firing, Warning)]);
 }
 
 /// Rules: 0 the source, 1 agents down, 2 agent down, 3 stale, 4 idle, 5 component, 6 health.
@@ -246,7 +246,7 @@ fn family() -> Alerts {
     Alerts::new(policies.to_vec(), vec![receiver("ops", Warning)])
 }
 
-fn told(effects: &Effects) -> Vec<String> {
+fn notified(effects: &AlertChanges) -> Vec<String> {
     effects
         .notices
         .iter()
@@ -259,32 +259,36 @@ fn cluster() -> Subject {
 }
 
 #[test]
-fn one_agent_down_is_told_as_one_and_two_as_a_number() {
+fn one_agent_down_is_notified_by_its_own_alert_and_two_by_agents_down() {
     let mut alerts = family();
     let effects = alerts.step(
         at(0),
         vec![finding(2, agent("a"), Some(Error), 1.0, at(0)), finding(1, cluster(), Some(Warning), 1.0, at(0))],
     );
-    assert_eq!(told(&effects), ["AgentDown Firing a"]);
+    assert_eq!(notified(&effects), ["AgentDown Firing a"]);
     let effects = alerts.step(
         at(5),
         vec![finding(2, agent("b"), Some(Error), 1.0, at(5)), finding(1, cluster(), Some(Error), 2.0, at(5))],
     );
-    assert_eq!(told(&effects), ["AgentsDown Firing shop"]);
+    assert_eq!(notified(&effects), ["AgentsDown Firing shop"]);
     let effects = alerts.step(
         at(100),
         vec![finding(2, agent("a"), None, 0.0, at(100)), finding(1, cluster(), Some(Warning), 1.0, at(100))],
     );
-    assert_eq!(told(&effects), ["AgentDown Resolved a", "AgentDown Firing b"], "who is still down is told now");
+    assert_eq!(
+        notified(&effects),
+        ["AgentDown Resolved a", "AgentDown Firing b"],
+        "the one that is still down is notified now"
+    );
     let effects = alerts
         .step(at(200), vec![finding(2, agent("b"), None, 0.0, at(200)), finding(1, cluster(), None, 0.0, at(200))]);
-    let mut told = told(&effects);
-    told.sort();
-    assert_eq!(told, ["AgentDown Resolved b", "AgentsDown Resolved shop"]);
+    let mut state = notified(&effects);
+    state.sort();
+    assert_eq!(state, ["AgentDown Resolved b", "AgentsDown Resolved shop"]);
 }
 
 #[test]
-fn what_gathers_inhibits_only_while_its_level_concerns_the_receiver() {
+fn a_pending_alert_inhibits_only_at_a_level_that_the_receiver_is_notified_of() {
     let classes = [("AgentsLimited", Class::AgentsLimited), ("RateLimited", Class::AgentLimited)];
     let mut policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
     policies[0].hold = Duration::from_secs(3);
@@ -292,13 +296,13 @@ fn what_gathers_inhibits_only_while_its_level_concerns_the_receiver() {
     let many = |second, level| finding(0, cluster(), Some(level), 2.0, at(second));
     alerts.step(at(0), vec![many(0, Warning)]);
     let effects = alerts.step(at(1), vec![finding(1, agent("a"), Some(Warning), 1.0, at(1))]);
-    assert_eq!(told(&effects), [""; 0], "the pending AgentsLimited will name it");
+    assert_eq!(notified(&effects), [""; 0], "inhibited by the pending AgentsLimited");
     let effects = alerts.step(at(2), vec![many(2, Info)]);
-    assert_eq!(told(&effects), ["RateLimited Firing a"], "ops is not notified of AgentsLimited at info");
+    assert_eq!(notified(&effects), ["RateLimited Firing a"], "ops is not notified of AgentsLimited at info");
 }
 
 #[test]
-fn an_alert_that_goes_to_another_receiver_by_a_new_label_inhibits_there() {
+fn an_alert_that_a_new_label_routes_elsewhere_inhibits_there() {
     let team = |agent_type: &str| Matchers::parse([("type", agent_type)]).unwrap();
     let classes = [("AgentDown", Class::AgentDown), ("AgentStale", Class::AgentStale)];
     let policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
@@ -310,44 +314,44 @@ fn an_alert_that_goes_to_another_receiver_by_a_new_label_inhibits_there() {
     };
     let stale =
         |second| Finding { agent_type: Some("coder".into()), ..finding(1, agent("a"), Some(Warning), 1.0, at(second)) };
-    assert_eq!(told(&alerts.step(at(0), vec![down(0, "coder")])), ["AgentDown Firing a"]);
-    assert_eq!(told(&alerts.step(at(1), vec![stale(1)])), [""; 0]);
-    assert_eq!(told(&alerts.step(at(2), vec![down(2, "reviewer")])), ["AgentStale Firing a"]);
+    assert_eq!(notified(&alerts.step(at(0), vec![down(0, "coder")])), ["AgentDown Firing a"]);
+    assert_eq!(notified(&alerts.step(at(1), vec![stale(1)])), [""; 0]);
+    assert_eq!(notified(&alerts.step(at(2), vec![down(2, "reviewer")])), ["AgentStale Firing a"]);
 }
 
 #[test]
-fn agents_held_up_are_told_as_one_once_they_are_gathered() {
+fn rate_limited_agents_are_notified_as_one_alert() {
     let classes = [("AgentsLimited", Class::AgentsLimited), ("RateLimited", Class::AgentLimited)];
     let mut policies = classes.map(|(name, class)| RulePolicy { name: name.into(), class, ..policy() });
     (policies[0].hold, policies[0].clear_after) = (Duration::from_secs(3), Duration::from_secs(600));
     let mut alerts = Alerts::new(policies.to_vec(), vec![receiver("ops", Warning)]);
     let refused = |second| finding(1, agent(&format!("a{second}")), Some(Warning), 1.0, at(second));
     let effects = alerts.step(at(0), vec![refused(0)]);
-    assert_eq!(told(&effects), ["RateLimited Firing a0"], "one by itself");
+    assert_eq!(notified(&effects), ["RateLimited Firing a0"], "a single one is notified by itself");
     let effects = alerts.step(at(1), vec![refused(1), finding(0, cluster(), Some(Warning), 2.0, at(1))]);
-    assert_eq!(told(&effects), [""; 0], "there may be more of them");
+    assert_eq!(notified(&effects), [""; 0], "AgentsLimited is pending");
     let effects = alerts.step(at(2), vec![refused(2), finding(0, cluster(), Some(Warning), 3.0, at(2))]);
-    assert_eq!(told(&effects), [""; 0]);
-    assert_eq!(told(&alerts.tick(at(4))), ["AgentsLimited Firing shop"]);
+    assert_eq!(notified(&effects), [""; 0]);
+    assert_eq!(notified(&alerts.tick(at(4))), ["AgentsLimited Firing shop"]);
     let effects = alerts.step(at(60), vec![finding(0, cluster(), None, 0.0, at(60))]);
-    assert_eq!(told(&effects), [""; 0], "what it stands for is not over");
+    assert_eq!(notified(&effects), [""; 0], "the others are still rate-limited");
     let over = (0..3).map(|second| finding(1, agent(&format!("a{second}")), None, 0.0, at(602)));
-    assert_eq!(told(&alerts.step(at(602), over.collect())), ["RateLimited Resolved a0"]);
-    assert_eq!(told(&alerts.tick(at(660))), ["AgentsLimited Resolved shop"]);
+    assert_eq!(notified(&alerts.step(at(602), over.collect())), ["RateLimited Resolved a0"]);
+    assert_eq!(notified(&alerts.tick(at(660))), ["AgentsLimited Resolved shop"]);
 
-    // Gathered and gone: whoever was kept back for it is told.
+    // AgentsLimited resolves while pending: the agent that it inhibited is notified.
     let effects = alerts.step(at(2_000), vec![refused(2_000), finding(0, cluster(), Some(Warning), 2.0, at(2_000))]);
-    assert_eq!(told(&effects), [""; 0]);
+    assert_eq!(notified(&effects), [""; 0]);
     let effects = alerts.step(at(2_001), vec![finding(0, cluster(), None, 1.0, at(2_001))]);
-    assert_eq!(told(&effects), ["RateLimited Firing a2000"]);
+    assert_eq!(notified(&effects), ["RateLimited Firing a2000"]);
 }
 
 #[test]
-fn a_source_that_fails_explains_its_agents_until_it_works_again() {
+fn a_failing_source_inhibits_its_agents_until_it_resolves() {
     let mut alerts = family();
     let source = Subject::Source { name: "push".into() };
     let effects = alerts.step(at(0), vec![finding(0, source.clone(), Some(Warning), 30.0, at(0))]);
-    assert_eq!(told(&effects), ["SourceDown Firing push"]);
+    assert_eq!(notified(&effects), ["SourceDown Firing push"]);
     let effects = alerts.step(
         at(30),
         vec![
@@ -357,55 +361,55 @@ fn a_source_that_fails_explains_its_agents_until_it_works_again() {
             finding(6, cluster(), Some(Critical), 3.0, at(30)),
         ],
     );
-    assert_eq!(told(&effects), [""; 0]);
+    assert_eq!(notified(&effects), [""; 0]);
     assert_eq!(effects.suppressed, [("inhibited", 4)]);
     let effects = alerts.step(at(60), vec![finding(0, source, None, 0.0, at(60))]);
     assert_eq!(
-        told(&effects),
+        notified(&effects),
         ["SourceDown Resolved push", "AgentDown Firing a"],
-        "what it no longer explains is told"
+        "what it no longer inhibits is notified"
     );
 }
 
 #[test]
-fn what_explains_it_to_one_receiver_explains_nothing_to_one_that_is_not_told_of_it() {
+fn an_alert_inhibits_nothing_for_a_receiver_that_is_not_notified_of_it() {
     let mut alerts = family();
     let policies = alerts.policies.iter().map(|policy| (**policy).clone()).collect();
     let lab = crate::model::Matchers::parse([("project", "shop")]).expect("a matcher");
     let routed = ReceiverPolicy { only: [lab].into(), ..receiver("shop", Warning) };
     alerts.configure(at(0), policies, vec![receiver("ops", Warning), receiver("oncall", Error), routed]);
     let source = Subject::Source { name: "push".into() };
-    let told_to = |effects: &Effects| -> Vec<String> {
-        let told = effects.notices.iter();
-        told.map(|notice| format!("{}: {} {:?}", notice.receiver, notice.rule, notice.kind)).collect()
+    let notified_by_receiver = |effects: &AlertChanges| -> Vec<String> {
+        let state = effects.notices.iter();
+        state.map(|notice| format!("{}: {} {:?}", notice.receiver, notice.rule, notice.kind)).collect()
     };
     alerts.step(at(0), vec![finding(0, source.clone(), Some(Warning), 30.0, at(0))]);
     let effects = alerts.step(at(1), vec![finding(2, agent("a"), Some(Error), 1.0, at(1))]);
-    assert_eq!(told_to(&effects), ["oncall: AgentDown Firing", "shop: AgentDown Firing"]);
-    // It is worse now, and so explains it to the second as well: what it was told stays until it is over.
+    assert_eq!(notified_by_receiver(&effects), ["oncall: AgentDown Firing", "shop: AgentDown Firing"]);
+    // It escalates, and so inhibits for the second receiver as well; that one's earlier notifications stay firing.
     let effects = alerts.step(at(100), vec![finding(0, source.clone(), Some(Error), 300.0, at(100))]);
-    assert_eq!(told_to(&effects), ["ops: SourceDown Escalated", "oncall: SourceDown Firing"]);
+    assert_eq!(notified_by_receiver(&effects), ["ops: SourceDown Escalated", "oncall: SourceDown Firing"]);
     let effects = alerts.step(at(101), vec![finding(2, agent("b"), Some(Error), 1.0, at(101))]);
-    assert_eq!(told_to(&effects), ["shop: AgentDown Firing"]);
-    // It is milder again, after which it explains nothing to the second.
+    assert_eq!(notified_by_receiver(&effects), ["shop: AgentDown Firing"]);
+    // It de-escalates, and so inhibits nothing for the second receiver.
     let effects = alerts.step(at(200), vec![finding(0, source, Some(Warning), 30.0, at(200))]);
-    assert_eq!(told_to(&effects), ["oncall: AgentDown Firing"]);
+    assert_eq!(notified_by_receiver(&effects), ["oncall: AgentDown Firing"]);
     let effects = alerts.tick(at(300));
-    assert_eq!(told_to(&effects), ["ops: SourceDown Deescalated", "oncall: SourceDown Resolved"]);
+    assert_eq!(notified_by_receiver(&effects), ["ops: SourceDown Deescalated", "oncall: SourceDown Resolved"]);
     let downs = vec![finding(2, agent("a"), None, 0.0, at(400)), finding(2, agent("b"), None, 0.0, at(400))];
-    let mut told = told_to(&alerts.step(at(400), downs));
-    told.sort();
-    let twice = |told: &str| [told.to_owned(), told.to_owned()];
-    assert_eq!(told, [twice("oncall: AgentDown Resolved"), twice("shop: AgentDown Resolved")].concat());
+    let mut state = notified_by_receiver(&alerts.step(at(400), downs));
+    state.sort();
+    let twice = |state: &str| [state.to_owned(), state.to_owned()];
+    assert_eq!(state, [twice("oncall: AgentDown Resolved"), twice("shop: AgentDown Resolved")].concat());
 }
 
 #[test]
-fn health_is_told_only_when_nothing_explains_it() {
+fn cluster_health_is_notified_only_when_no_alert_inhibits_it() {
     let mut alerts = family();
     let component = Subject::Component { project: "shop".into(), name: "db".into() };
     let effects = alerts.step(
         at(0),
         vec![finding(6, cluster(), Some(Error), 2.0, at(0)), finding(5, component, Some(Error), 3.0, at(0))],
     );
-    assert_eq!(told(&effects), ["ComponentStatus Firing db"]);
+    assert_eq!(notified(&effects), ["ComponentStatus Firing db"]);
 }

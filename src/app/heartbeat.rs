@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Supervisor;
 use crate::config::Config;
-use crate::engine::Handle;
+use crate::engine::EngineHandle;
 use crate::notify::heartbeat;
 
 /// How long the engine may take to say whether it is well.
@@ -15,13 +15,13 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// The heartbeat, while one is wanted.
 pub(super) struct Heartbeat {
-    handle: Handle,
+    handle: EngineHandle,
     supervisor: Supervisor,
     running: Mutex<Option<CancellationToken>>,
 }
 
 impl Heartbeat {
-    pub(super) fn new(handle: Handle, supervisor: Supervisor) -> Self {
+    pub(super) fn new(handle: EngineHandle, supervisor: Supervisor) -> Self {
         Self { handle, supervisor, running: Mutex::new(None) }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::Handle;
+use crate::engine::EngineHandle;
 use crate::ingest;
 use crate::model::PollReport;
 
@@ -16,7 +16,7 @@ const REPORTS: usize = 64;
 
 /// The polls of the configured sources.
 pub(super) struct Pollers {
-    handle: Handle,
+    handle: EngineHandle,
     clock: Clock,
     on: watch::Receiver<bool>,
     supervisor: Supervisor,
@@ -24,7 +24,7 @@ pub(super) struct Pollers {
 }
 
 impl Pollers {
-    pub(super) fn new(handle: Handle, clock: Clock, on: watch::Receiver<bool>, supervisor: Supervisor) -> Self {
+    pub(super) fn new(handle: EngineHandle, clock: Clock, on: watch::Receiver<bool>, supervisor: Supervisor) -> Self {
         Self { handle, clock, on, supervisor, running: Mutex::new(None) }
     }
 

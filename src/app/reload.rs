@@ -13,7 +13,7 @@ use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Source};
-use crate::engine::{Handle, telemetry};
+use crate::engine::{EngineHandle, telemetry};
 use crate::files;
 use crate::metrics::Own;
 use crate::otlp::config::AgentRule;
@@ -32,7 +32,7 @@ pub(super) struct Reloader {
     pub(super) adjust: Adjust,
     pub(super) set_log_level: Option<SetLogLevel>,
     pub(super) started_with: Config,
-    pub(super) handle: Handle,
+    pub(super) handle: EngineHandle,
     pub(super) store: Store,
     pub(super) own: Arc<Own>,
     pub(super) clock: Clock,
@@ -41,7 +41,7 @@ pub(super) struct Reloader {
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Whom hooks are about that do not name it themselves.
     pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
-    pub(super) otlp: telemetry::Handle,
+    pub(super) otlp: telemetry::TelemetryHandle,
     pub(super) pollers: Pollers,
     pub(super) heartbeat: Heartbeat,
     /// One reload at a time.

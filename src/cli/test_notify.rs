@@ -65,7 +65,7 @@ async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
         let notice = Arc::new(test_notice(&receiver, now, &host));
         let receipt =
             receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
-        warning = receipt.amiss.map(|error| error.message);
+        warning = receipt.partial_failure.map(|error| error.message);
     }
     Ok(warning)
 }

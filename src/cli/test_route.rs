@@ -12,7 +12,7 @@ use super::ConfigArgs;
 use super::answer::NO_RECEIVERS;
 use super::terminal::print;
 use crate::alerts::Alerts;
-use crate::alerts::words;
+use crate::alerts::timeline;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::model::{Finding, Label, Level, ReceiverPolicy, RuleId, Subject, Time, TimelineEvent};
@@ -129,10 +129,10 @@ fn route(
         }],
     );
     let answer = |name: Arc<str>| {
-        let event = effects.decisions.iter().find_map(|decision| match &decision.event {
+        let event = effects.timeline.iter().find_map(|entry| match &entry.event {
             TimelineEvent::Notified { receiver, .. } if *receiver == name => Some((true, level.to_string())),
             TimelineEvent::Suppressed { receiver, suppressed } if *receiver == name => {
-                Some((false, words::suppressed(suppressed)))
+                Some((false, timeline::suppressed(suppressed)))
             }
             _ => None,
         });

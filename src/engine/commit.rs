@@ -1,4 +1,4 @@
-//! What goes to the ledger: gathered while the disk is busy, one commit at a time, sends released after it.
+//! Commits to the ledger: changes are batched while one commit is running, and notices are released when it is done.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -6,47 +6,47 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerts::Effects;
+use crate::alerts::AlertChanges;
 use crate::model::{Alert, AlertCounts, Fingerprint, Notice, Silence};
 use crate::store::{Commit, LedgerCounts, LedgerHandle, NoticeOutcome, StoreError};
 
-/// How long a commit may take before its notices are sent all the same.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a commit may take before its notices are sent anyway.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Committing = Pin<Box<dyn Future<Output = Committed> + Send>>;
 
-/// What a commit brings about when it is over.
+/// What a finished commit releases.
 pub(super) struct Committed {
     /// Whether it is on disk.
     pub(super) result: Result<(), StoreError>,
-    /// Notices that may be sent now.
+    /// Notices that may be dispatched now.
     pub(super) notices: Vec<Arc<Notice>>,
-    /// Senders of state that may be answered now.
-    pub(super) answers: Vec<Answer>,
+    /// Answers that may be given now.
+    pub(super) answers: Vec<PendingAnswer>,
 }
 
 /// An answer that waits for the disk.
-pub(super) type Answer = Box<dyn FnOnce() + Send>;
+pub(super) type PendingAnswer = Box<dyn FnOnce() + Send>;
 
-/// Gathers changes of the ledger and writes them one commit at a time.
+/// Batches changes of the ledger and writes them, one commit at a time.
 pub(super) struct Committer {
     ledger: LedgerHandle,
     alerts: HashMap<Fingerprint, Alert>,
     forget: HashSet<Fingerprint>,
     notices: Vec<Arc<Notice>>,
-    /// So many of the first notices were sent though they could not be written; they still are to be.
+    /// The number of notices, from the first, that were dispatched without being written; they are still to be written.
     sent: usize,
-    answers: Vec<Answer>,
+    answers: Vec<PendingAnswer>,
     settled: Vec<(Arc<str>, NoticeOutcome)>,
     silences: Vec<Silence>,
     silences_over: Vec<Arc<str>>,
     counts: LedgerCounts,
-    /// Notices that were taken in and not released yet.
+    /// Notices that were not released yet.
     undispatched: usize,
     is_dirty: bool,
     running: Option<Committing>,
-    patience: Duration,
-    /// How many transactions the ledger had written when a commit took too long.
+    timeout: Duration,
+    /// Set when the last commit timed out: the number of transactions that the ledger had written by then.
     late: Option<u64>,
 }
 
@@ -72,19 +72,19 @@ impl Committer {
             undispatched: 0,
             is_dirty: false,
             running: None,
-            patience: PATIENCE,
+            timeout: COMMIT_TIMEOUT,
             late: None,
         }
     }
 
-    /// Takes in what a step brought about, with its notices worded.
-    pub(super) fn take(&mut self, effects: &mut Effects, notices: Vec<Arc<Notice>>, counts: &AlertCounts) {
+    /// Adds the changes of a step, and its notices with texts.
+    pub(super) fn take(&mut self, effects: &mut AlertChanges, notices: Vec<Arc<Notice>>, counts: &AlertCounts) {
         for alert in effects.changed.drain(..) {
-            // It may have begun anew since it was to be forgotten.
+            // It may have fired again since it was dropped.
             self.forget.remove(&alert.fingerprint);
             self.alerts.insert(alert.fingerprint, alert);
         }
-        for fingerprint in effects.forgotten.drain(..) {
+        for fingerprint in effects.dropped.drain(..) {
             self.alerts.remove(&fingerprint);
             self.forget.insert(fingerprint);
         }
@@ -102,7 +102,7 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Commits again all that is known, since the ledger lost it.
+    /// Adds all alerts and silences, after the ledger's file was lost.
     pub(super) fn take_all<'a>(&mut self, alerts: impl Iterator<Item = &'a Alert>, silences: &[Silence]) {
         for alert in alerts {
             self.alerts.entry(alert.fingerprint).or_insert_with(|| alert.clone());
@@ -112,31 +112,31 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Ticks off notices for the same reason.
+    /// Marks notices as delivered, superseded or dead-lettered.
     pub(super) fn settle(&mut self, notices: &[Arc<Notice>], settled: &NoticeOutcome) {
         self.settled.extend(notices.iter().map(|notice| (Arc::clone(&notice.key), settled.clone())));
         self.is_dirty = true;
     }
 
-    /// Answers: at once, or, when something is to be told on account of what was sent, once that is on disk, so that
-    /// whoever was answered knows that it will be told.
+    /// Answers at once, or, if notices wait to be written, when they are: whoever is answered can rely on the notification
+    /// of what was sent.
     pub(super) fn answer(&mut self, answer: impl FnOnce() + Send + 'static) {
         if self.notices.len() == self.sent { answer() } else { self.answers.push(Box::new(answer)) }
     }
 
-    /// Answers once all that was taken in before is on disk.
+    /// Answers once all changes so far are on disk.
     pub(super) fn answer_after_commit(&mut self, answer: impl FnOnce() + Send + 'static) {
         self.is_dirty = true;
         self.answers.push(Box::new(answer));
     }
 
-    /// Ticks off a notice of which only the key is known.
+    /// Marks a notice of which only the key is known.
     pub(super) fn settle_key(&mut self, key: Arc<str>, settled: NoticeOutcome) {
         self.settled.push((key, settled));
         self.is_dirty = true;
     }
 
-    /// How many notices wait for the disk before they may be sent.
+    /// How many notices wait for the disk.
     pub(super) const fn undispatched(&self) -> usize {
         self.undispatched
     }
@@ -147,19 +147,19 @@ impl Committer {
         &self.notices
     }
 
-    /// Whether what is committed outlives the process, as far as is known.
+    /// Whether commits are written, as far as is known.
     pub(super) fn is_ok(&self) -> bool {
-        // A disk that hung is well again once it has written anything since.
+        // A disk that hung works again once it has written anything since.
         self.ledger.is_ok() && self.late.is_none_or(|written| self.ledger.written() > written)
     }
 
-    /// Whether nothing waits or is being written.
+    /// Whether nothing is waiting or being written.
     pub(super) const fn is_idle(&self) -> bool {
         self.running.is_none() && !self.is_dirty
     }
 
-    /// Begins a commit when there is something to write, and waits for the one that runs. Returns the notices
-    /// that may be sent now; pends for ever while there is nothing to write. Safe to drop and call again.
+    /// Starts a commit if there is something to write, and waits for the running one. Never returns while there is nothing
+    /// to write. Cancel-safe.
     pub(super) async fn next(&mut self) -> Committed {
         if self.running.is_none() {
             if !self.is_dirty {
@@ -189,27 +189,27 @@ impl Committer {
             counts: Some(self.counts),
         };
         self.is_dirty = false;
-        let patience = self.patience;
-        let late = StoreError::Late { path: self.ledger.path().to_owned(), within: patience };
+        let timeout = self.timeout;
+        let late = StoreError::Late { path: self.ledger.path().to_owned(), within: timeout };
         match self.ledger.submit(commit) {
             Ok(receipt) => {
                 self.running = Some(Box::pin(async move {
-                    let written = tokio::time::timeout(patience, receipt.written()).await;
+                    let written = tokio::time::timeout(timeout, receipt.written()).await;
                     Committed { result: written.unwrap_or(Err(late)), notices: unsent, answers }
                 }));
             }
-            // The disk has hung for so long that there is no room. Nothing is lost: it goes with the next commit.
+            // The ledger's queue is full, as the disk hangs. Nothing is lost: it is written with the next commit.
             Err(commit) => {
                 self.take_back(*commit);
                 self.running = Some(Box::pin(async move {
-                    tokio::time::sleep(patience).await;
+                    tokio::time::sleep(timeout).await;
                     Committed { result: Err(late), notices: unsent, answers }
                 }));
             }
         }
     }
 
-    /// Takes back what the ledger had no room for; its notices are sent all the same.
+    /// Puts back what the ledger's queue had no room for; its notices are dispatched anyway.
     fn take_back(&mut self, commit: Commit) {
         self.alerts = commit.alerts.into_iter().map(|alert| (alert.fingerprint, alert)).collect();
         self.forget = commit.delete.into_iter().collect();
@@ -227,13 +227,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_commit_that_finds_no_room_is_written_once_there_is() {
+    async fn a_commit_that_finds_the_queue_full_is_written_later() {
         let (ledger, mut take) = LedgerHandle::hung(1);
         drop(ledger.submit(Commit::default()).expect("room for one"));
         let mut committer = Committer::new(ledger, LedgerCounts::default());
-        committer.patience = Duration::from_millis(10);
+        committer.timeout = Duration::from_millis(10);
         let take_over = |committer: &mut Committer, id: &str| {
-            let mut effects = Effects { silences_over: vec![id.into()], ..Effects::default() };
+            let mut effects = AlertChanges { silences_over: vec![id.into()], ..AlertChanges::default() };
             committer.take(&mut effects, Vec::new(), &AlertCounts::default());
         };
         take_over(&mut committer, "one");

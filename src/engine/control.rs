@@ -1,25 +1,28 @@
-//! Questions of readers, and what people ask for: silences, acknowledgements, pauses, reloads. What people ask for is
-//! answered once it is on disk, and so waits until a large update is applied; questions do not.
+//! Requests of readers, and changes that people make: silences, acknowledgements, pauses, reloads. Changes are applied after
+//! a large update that is being applied, and answered once they are on disk; reads wait for neither.
 
 use std::sync::Arc;
 
 use super::Engine;
-use super::handle::{Control, Quiet, Reply};
-use crate::alerts::QuietError;
+use super::handle::{Control, SilenceReply, SilenceRequest};
+use crate::alerts::SilenceError;
 use crate::fleet::IngestOutcome;
-use crate::machine::Event;
+use crate::machine::MachineEvent;
 use crate::model::{RecordedInput, Time};
 
-/// Whether it changes anything.
-const fn is_wish(message: &Control) -> bool {
-    let is_about_quiet = matches!(message, Control::Quiet(Quiet::Begin(..) | Quiet::End(..) | Quiet::Acknowledge(..)));
-    is_about_quiet || matches!(message, Control::Monitoring(..) | Control::Reload(..))
+/// Whether a message changes anything.
+const fn changes_state(message: &Control) -> bool {
+    let is_change = matches!(
+        message,
+        Control::Silence(SilenceRequest::Begin(..) | SilenceRequest::End(..) | SilenceRequest::Acknowledge(..))
+    );
+    is_change || matches!(message, Control::Monitoring(..) | Control::Reload(..))
 }
 
 impl Engine {
-    /// Serves one of them. A reader that has gone away is not waiting for the answer.
+    /// Handles one message. Answers to readers that have gone away are dropped.
     pub(super) fn take_control(&mut self, message: Control) {
-        if is_wish(&message) {
+        if changes_state(&message) {
             self.finish_applying();
         }
         let now = self.now();
@@ -29,9 +32,9 @@ impl Engine {
             Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
             #[cfg(test)]
             Control::Panic => panic!("a test of what a panic does"),
-            Control::Quiet(message) => self.take_quiet(now, message),
+            Control::Silence(message) => self.take_silence_request(now, message),
             Control::Monitoring(on, by, reply) => {
-                drop(self.step(now, Event::Monitoring { on, by: &by }));
+                drop(self.step(now, MachineEvent::Monitoring { on, by: &by }));
                 reply.send(()).unwrap_or_default();
             }
             Control::Reload(settings, reply) => {
@@ -41,36 +44,36 @@ impl Engine {
         }
     }
 
-    fn take_quiet(&mut self, now: Time, message: Quiet) {
+    fn take_silence_request(&mut self, now: Time, message: SilenceRequest) {
         match message {
-            Quiet::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
-            Quiet::Begin(silence, reply) => {
+            SilenceRequest::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
+            SilenceRequest::Begin(silence, reply) => {
                 let arrival = RecordedInput::Silence((*silence).clone());
-                let done = self.step(now, Event::Silence(*silence));
-                self.answer_wish(now, arrival, done, reply);
+                let done = self.step(now, MachineEvent::Silence(*silence));
+                self.answer_change(now, arrival, done, reply);
             }
-            Quiet::End(id, by, reply) => {
-                let done = self.step(now, Event::Unsilence { id: &id, by: &by });
-                self.answer_wish(now, RecordedInput::Unsilence { id: id.into(), by: by.into() }, done, reply);
+            SilenceRequest::End(id, by, reply) => {
+                let done = self.step(now, MachineEvent::Unsilence { id: &id, by: &by });
+                self.answer_change(now, RecordedInput::Unsilence { id: id.into(), by: by.into() }, done, reply);
             }
-            Quiet::Acknowledge(fingerprint, by, comment, reply) => {
-                let done = self.step(now, Event::Acknowledge { fingerprint, by: &by, comment: &comment });
+            SilenceRequest::Acknowledge(fingerprint, by, comment, reply) => {
+                let done = self.step(now, MachineEvent::Acknowledge { fingerprint, by: &by, comment: &comment });
                 let arrival = RecordedInput::Ack { fingerprint, by: by.into(), comment: comment.into() };
-                self.answer_wish(now, arrival, done, reply);
+                self.answer_change(now, arrival, done, reply);
             }
-            Quiet::Explain(fingerprint, reply) => {
-                drop(reply.send(self.machine.explain(now, fingerprint).map(Box::new)));
+            SilenceRequest::NotificationStatuses(fingerprint, reply) => {
+                drop(reply.send(self.machine.explain_alert(now, fingerprint).map(Box::new)));
             }
         }
     }
 
-    /// Records what was done, and answers once it is on disk; what was refused is answered at once.
-    fn answer_wish(
+    /// Records a change and answers once it is on disk; a rejection is answered at once.
+    fn answer_change(
         &mut self,
         now: Time,
         arrival: RecordedInput,
-        done: Result<IngestOutcome, QuietError>,
-        reply: Reply<()>,
+        done: Result<IngestOutcome, SilenceError>,
+        reply: SilenceReply<()>,
     ) {
         match done {
             Ok(_) => {

@@ -1,4 +1,4 @@
-//! How the rest of the program talks to the engine: messages into three bounded queues, answers back.
+//! The engine's interface: messages into three bounded queues, and their answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::view::View;
-use super::{AlertFilter, AlertView, QuietError, Settings};
+use super::{AlertFilter, AlertView, EngineSettings, SilenceError};
 use crate::ingest::{DecodedPush, UsageBatch};
-use crate::machine::Explanation;
+use crate::machine::AlertExplanation;
 use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, Silence, TelemetryUpdate};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub struct EngineHandle {
     bulk: mpsc::Sender<Bulk>,
     control: mpsc::Sender<Control>,
     hooks: mpsc::Sender<Hook>,
 }
 
-/// The queues' other ends, for the engine.
+/// The receiving ends of the queues, for the engine.
 #[derive(Debug)]
 pub struct Queues {
-    /// State.
+    /// Pushes, polls and telemetry.
     pub bulk: mpsc::Receiver<Bulk>,
     /// Readers and control.
     pub control: mpsc::Receiver<Control>,
@@ -32,77 +32,77 @@ pub struct Queues {
     pub hooks: mpsc::Receiver<Hook>,
 }
 
-/// State that comes in. Served in order.
+/// A push, poll or telemetry update. Handled in order.
 #[derive(Debug)]
 pub enum Bulk {
     /// A pushed state.
-    State(DecodedPush<Batch<'static>>, Turn, oneshot::Sender<Result<Accepted, IngestError>>),
+    State(DecodedPush<Batch<'static>>, DecodePermit, oneshot::Sender<Result<Accepted, IngestError>>),
     /// Pushed increments of usage.
-    Usage(DecodedPush<UsageBatch<'static>>, Turn, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
+    Usage(DecodedPush<UsageBatch<'static>>, DecodePermit, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
-    /// What an export of telemetry says of agents, and who waits until it was applied.
+    /// What an export of telemetry says about agents, and a channel for when it was applied.
     Telemetry(TelemetryUpdate, oneshot::Sender<()>),
 }
 
-/// What overtakes state that waits.
+/// A read or a change by people. Overtakes [`Bulk`].
 #[derive(Debug)]
 pub enum Control {
-    /// A reader wants the picture as it is now.
+    /// The view of fleet, alerts and receivers.
     View(oneshot::Sender<Arc<View>>),
-    /// Whether alerts are judged and told.
+    /// Whether alerts are evaluated and delivered.
     Health(oneshot::Sender<Result<(), String>>),
-    /// A reader wants the alerts that are not over.
+    /// The pending and firing alerts that match.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
-    /// Judging and polling are resumed or paused, and by whom.
+    /// Resumes (`true`) or pauses evaluation and polling; by whom.
     Monitoring(bool, String, oneshot::Sender<()>),
-    /// About silences, acknowledgements, and why.
-    Quiet(Quiet),
+    /// About silences, acknowledgements, and notifications of an alert.
+    Silence(SilenceRequest),
     /// The configuration changed.
-    Reload(Box<Settings>, oneshot::Sender<()>),
-    /// Panics, for tests of what becomes of the program then.
+    Reload(Box<EngineSettings>, oneshot::Sender<()>),
+    /// Panics, for tests of what the program does then.
     #[cfg(test)]
     Panic,
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, QuietError>>;
+pub(super) type SilenceReply<T> = oneshot::Sender<Result<T, SilenceError>>;
 
-/// A question or wish about quiet.
+/// A request about silences, acknowledgements, or the notifications of an alert.
 #[derive(Debug)]
-pub enum Quiet {
-    /// The silences that are not over.
+pub enum SilenceRequest {
+    /// The active and future silences.
     Silences(oneshot::Sender<Vec<Silence>>),
-    /// Begin this silence, or change the one of its id.
-    Begin(Box<Silence>, Reply<()>),
-    /// End the silence of this id; who says so.
-    End(String, String, Reply<()>),
-    /// Somebody looks after an alert: which, who, what they say.
-    Acknowledge(Fingerprint, String, String, Reply<()>),
-    /// How every receiver stands to an alert.
-    Explain(Fingerprint, oneshot::Sender<Option<Box<Explanation>>>),
+    /// Create this silence, or change the one with its id.
+    Begin(Box<Silence>, SilenceReply<()>),
+    /// Expire the silence with this id; by whom.
+    End(String, String, SilenceReply<()>),
+    /// Acknowledge an alert: which, by whom, with what comment.
+    Acknowledge(Fingerprint, String, String, SilenceReply<()>),
+    /// What each receiver was notified of an alert.
+    NotificationStatuses(Fingerprint, oneshot::Sender<Option<Box<AlertExplanation>>>),
 }
 
-/// Held by an update that was decoded from a large body until it is applied: what it takes in memory is not taken twice.
-pub type Turn = Option<OwnedSemaphorePermit>;
+/// A permit to decode a large body, held until the update is applied: it bounds the memory of large updates.
+pub type DecodePermit = Option<OwnedSemaphorePermit>;
 
-/// Answers once what was taken in outlives the process.
+/// Answers once ingested usage is on disk.
 pub type Logged = oneshot::Receiver<Result<(), StoreError>>;
 
 /// How long a body of usage may take to be on disk before its sender is answered that it is not.
-const LOG_PATIENCE: Duration = Duration::from_secs(5);
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What of a body was taken in.
+/// What of a body was accepted and rejected.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Accepted {
-    /// Agents, components or increments taken.
+    /// How many agents, components or increments were accepted.
     pub accepted: usize,
-    /// What was not taken, and why; at most 100 are named.
+    /// What was rejected, and why; at most 100 are listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
-    /// Whether it is known that the store could not take it, so that it ends with the process.
+    /// Whether the store could not write it, so that it is lost when the process ends.
     #[serde(skip)]
     pub in_memory_only: bool,
-    /// How many more there were.
+    /// How many more were rejected.
     #[serde(skip_serializing_if = "is_zero")]
     pub unlisted: u64,
 }
@@ -112,27 +112,27 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Why a body was not taken in.
+/// Why a body was rejected.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IngestError {
-    /// It would pass the series cap: 429.
+    /// It would exceed the series limit: 429.
     #[error("{0}")]
     Full(String),
     /// The queue is full: 503.
     #[error("too many updates are waiting; try again in a second")]
     Busy,
-    /// The program stops: 503.
+    /// The program is shutting down: 503.
     #[error("shutting down")]
     Stopped,
 }
 
-/// The engine no longer answers: the program stops.
+/// The engine no longer answers: the program is shutting down.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("shutting down")]
 pub struct Stopped;
 
-impl Handle {
-    /// A handle and the queues' other ends. `bulk`, `control` and `hooks` are the queues' bounds.
+impl EngineHandle {
+    /// A handle and the receiving ends of its queues, with these capacities.
     pub fn new(bulk: usize, control: usize, hooks: usize) -> (Self, Queues) {
         let (bulk, bulk_end) = mpsc::channel(bulk);
         let (control, control_end) = mpsc::channel(control);
@@ -140,28 +140,32 @@ impl Handle {
         (Self { bulk, control, hooks }, Queues { bulk: bulk_end, control: control_end, hooks: hooks_end })
     }
 
-    /// Hands over a hook without waiting for anything; false when too many wait already, or the program stops. A read
-    /// that begins after this returned sees what the hook says.
+    /// Sends a hook without waiting; false if its queue is full, or the program is shutting down. A read that begins after
+    /// this returned sees its effect.
     pub fn hook(&self, hook: Hook) -> bool {
         self.hooks.try_send(hook).is_ok()
     }
 
-    /// Applies a pushed state; a read that begins after this returned sees it.
-    pub async fn push_state(&self, state: DecodedPush<Batch<'static>>, turn: Turn) -> Result<Accepted, IngestError> {
+    /// Applies a pushed state. A read that begins after this returned sees its effect.
+    pub async fn push_state(
+        &self,
+        state: DecodedPush<Batch<'static>>,
+        turn: DecodePermit,
+    ) -> Result<Accepted, IngestError> {
         self.ingest(|reply| Bulk::State(state, turn, reply)).await
     }
 
-    /// Applies pushed usage; a read that begins after this returned sees it, and so does the next start, unless the
-    /// answer says otherwise.
+    /// Applies pushed usage. A read that begins after this returned sees its effect, and so does the next start, unless the
+    /// answer says `in_memory_only`.
     pub async fn push_usage(
         &self,
         usage: DecodedPush<UsageBatch<'static>>,
-        turn: Turn,
+        turn: DecodePermit,
     ) -> Result<Accepted, IngestError> {
         let (accepted, logged) = self.ingest(|reply| Bulk::Usage(usage, turn, reply)).await?;
-        // Increments are sent once: whoever is answered need not remember them.
+        // Increments are sent once: the sender drops them when it is answered.
         let is_logged =
-            accepted.accepted == 0 || matches!(tokio::time::timeout(LOG_PATIENCE, logged).await, Ok(Ok(Ok(()))));
+            accepted.accepted == 0 || matches!(tokio::time::timeout(LOG_TIMEOUT, logged).await, Ok(Ok(Ok(()))));
         Ok(Accepted { in_memory_only: !is_logged, ..accepted })
     }
 
@@ -177,69 +181,69 @@ impl Handle {
         answer.await.unwrap_or(Err(IngestError::Stopped))
     }
 
-    /// Takes in the outcome of a poll; waits while the queue is full.
+    /// Sends the outcome of a poll; waits while the queue is full.
     pub async fn poll(&self, report: PollReport) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
     }
 
-    /// Takes in what telemetry says of agents; waits while the queue is full. A read that begins after `done` was sent
-    /// sees it.
+    /// Sends what telemetry says about agents; waits while the queue is full. A read that begins after `done` was answered
+    /// sees its effect.
     pub async fn telemetry(&self, distilled: TelemetryUpdate, done: oneshot::Sender<()>) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Telemetry(distilled, done)).await.map_err(|_| Stopped)
     }
 
-    /// The picture as it is now.
+    /// The current view.
     pub async fn view(&self) -> Result<Arc<View>, Stopped> {
         self.ask(Control::View).await
     }
 
-    /// Whether alerts are judged and can be told; the error says what is amiss.
+    /// Whether alerts are evaluated and can be delivered; the error says why not.
     pub async fn health(&self) -> Result<Result<(), String>, Stopped> {
         self.ask(Control::Health).await
     }
 
-    /// The alerts that are not over, worst first, then newest first.
+    /// The pending and firing alerts, highest level first, then newest first.
     pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, Stopped> {
         self.ask(|reply| Control::Alerts(filter, reply)).await
     }
 
-    /// Resumes (`true`) or pauses judging and polling; `by` is who says so.
+    /// Resumes (`true`) or pauses evaluation and polling, on behalf of `by`.
     pub async fn set_monitoring(&self, on: bool, by: String) -> Result<(), Stopped> {
         self.ask(|reply| Control::Monitoring(on, by, reply)).await
     }
 
-    /// The silences that are not over, those that end first in front.
+    /// The active and future silences, ordered by their end.
     pub async fn silences(&self) -> Result<Vec<Silence>, Stopped> {
-        self.ask(|reply| Control::Quiet(Quiet::Silences(reply))).await
+        self.ask(|reply| Control::Silence(SilenceRequest::Silences(reply))).await
     }
 
-    /// Begins `silence`, or changes the one of its id; returns once that is on disk.
-    pub async fn silence(&self, silence: Silence) -> Result<Result<(), QuietError>, Stopped> {
-        self.ask(|reply| Control::Quiet(Quiet::Begin(Box::new(silence), reply))).await
+    /// Creates `silence`, or changes the one with its id; returns once that is on disk.
+    pub async fn silence(&self, silence: Silence) -> Result<Result<(), SilenceError>, Stopped> {
+        self.ask(|reply| Control::Silence(SilenceRequest::Begin(Box::new(silence), reply))).await
     }
 
-    /// Ends the silence of that id; returns once that is on disk.
-    pub async fn unsilence(&self, id: String, by: String) -> Result<Result<(), QuietError>, Stopped> {
-        self.ask(|reply| Control::Quiet(Quiet::End(id, by, reply))).await
+    /// Expires the silence with that id; returns once that is on disk.
+    pub async fn unsilence(&self, id: String, by: String) -> Result<Result<(), SilenceError>, Stopped> {
+        self.ask(|reply| Control::Silence(SilenceRequest::End(id, by, reply))).await
     }
 
-    /// Notes that `by` looks after an alert; returns once that is on disk.
+    /// Acknowledges an alert on behalf of `by`; returns once that is on disk.
     pub async fn acknowledge(
         &self,
         fingerprint: Fingerprint,
         by: String,
         comment: String,
-    ) -> Result<Result<(), QuietError>, Stopped> {
-        self.ask(|reply| Control::Quiet(Quiet::Acknowledge(fingerprint, by, comment, reply))).await
+    ) -> Result<Result<(), SilenceError>, Stopped> {
+        self.ask(|reply| Control::Silence(SilenceRequest::Acknowledge(fingerprint, by, comment, reply))).await
     }
 
-    /// How every receiver stands to an alert; `None` when it is not known any more.
-    pub async fn explain(&self, fingerprint: Fingerprint) -> Result<Option<Box<Explanation>>, Stopped> {
-        self.ask(|reply| Control::Quiet(Quiet::Explain(fingerprint, reply))).await
+    /// What each receiver was notified of an alert; `None` when it is not known.
+    pub async fn explain(&self, fingerprint: Fingerprint) -> Result<Option<Box<AlertExplanation>>, Stopped> {
+        self.ask(|reply| Control::Silence(SilenceRequest::NotificationStatuses(fingerprint, reply))).await
     }
 
-    /// Takes over other settings.
-    pub async fn reload(&self, settings: Settings) -> Result<(), Stopped> {
+    /// Replaces the settings.
+    pub async fn reload(&self, settings: EngineSettings) -> Result<(), Stopped> {
         self.ask(|reply| Control::Reload(Box::new(settings), reply)).await
     }
 
@@ -268,8 +272,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_that_finds_its_queue_full_is_turned_away_at_once() {
-        let (handle, mut queues) = Handle::new(1, 1, 2);
+    fn a_hook_is_rejected_at_once_when_its_queue_is_full() {
+        let (handle, mut queues) = EngineHandle::new(1, 1, 2);
         let stopped = Hook {
             project: "shop".into(),
             agent: "a".into(),
@@ -286,6 +290,6 @@ mod tests {
         drop(queues.hooks.try_recv());
         assert_eq!([hook(), hook()], [true, false], "there is room again");
         drop(queues);
-        assert!(!hook(), "nobody listens any more");
+        assert!(!hook(), "the engine is gone");
     }
 }

@@ -1,4 +1,4 @@
-//! Updates that come in: recorded, applied and evaluated by the machine, counted, answered.
+//! Ingestion: updates are recorded, applied and evaluated by the machine, counted and answered.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,38 +6,38 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::handle::{Bulk, Logged, Turn};
+use super::handle::{Bulk, DecodePermit, Logged};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::{ChunkedPush, IngestOutcome};
 use crate::ingest::{self, DecodedPush, UsageBatch};
-use crate::machine::Event;
+use crate::machine::MachineEvent;
 use crate::model::{Hook, InputKind, PollReport, RecordedInput, RejectReason, TelemetryUpdate, Time, UsageUpdate};
 use crate::store::UsageBody;
 
-/// Agents or increments that are applied in one go: they take about a millisecond.
+/// Agents or increments that are applied in one part: about a millisecond of work.
 const PART: usize = 512;
 
-type Reply<T> = oneshot::Sender<Result<T, IngestError>>;
+type IngestReply<T> = oneshot::Sender<Result<T, IngestError>>;
 
-/// A large update that is being applied part by part; hooks, readers and the network get their turn between two parts.
+/// A large update that is being applied part by part; hooks, readers and the network are served between two parts.
 #[derive(Debug)]
 pub(super) enum Applying {
     /// A state.
-    State(ChunkedPush<'static>, Turn, Reply<Accepted>),
+    State(ChunkedPush<'static>, DecodePermit, IngestReply<Accepted>),
     /// Increments of usage.
     Usage {
         project: Cow<'static, str>,
         rest: std::vec::IntoIter<UsageUpdate<'static>>,
         taken: IngestOutcome,
         body: Bytes,
-        turn: Turn,
-        reply: Reply<(Accepted, Logged)>,
+        turn: DecodePermit,
+        reply: IngestReply<(Accepted, Logged)>,
     },
 }
 
 impl Engine {
-    /// Serves one event of the bulk queue, or begins to: what is large is applied part by part.
+    /// Handles one event of the bulk queue. Of a large update only the start: it is applied part by part.
     pub(super) fn take_bulk(&mut self, now: Time, event: Bulk) {
         match event {
             Bulk::State(DecodedPush { update, body }, turn, reply) => {
@@ -48,7 +48,7 @@ impl Engine {
                     self.applying = Some(Applying::State(update.into(), turn, reply));
                     return;
                 }
-                let taken = self.update(now, Event::State(update));
+                let taken = self.update(now, MachineEvent::State(update));
                 self.answer_state(taken, reply);
             }
             Bulk::Usage(DecodedPush { update, body }, turn, reply) => {
@@ -62,29 +62,29 @@ impl Engine {
                     self.applying = Some(Applying::Usage { project, rest, taken, body, turn, reply });
                     return;
                 }
-                let taken = self.update(now, Event::Usage(update));
+                let taken = self.update(now, MachineEvent::Usage(update));
                 self.answer_usage(now, taken, body, reply);
             }
             Bulk::Poll(report) => self.poll(now, report),
             Bulk::Telemetry(TelemetryUpdate { agents, counting }, done) => {
                 self.machine.unsaved().counting.merge(counting);
-                let taken = self.update(now, Event::Telemetry(agents));
+                let taken = self.update(now, MachineEvent::Telemetry(agents));
                 self.count(InputKind::Telemetry, &taken);
                 for rejected in &taken.rejected {
-                    tracing::debug!(name = rejected.name, error = rejected.error, "telemetry not taken");
+                    tracing::debug!(name = rejected.name, error = rejected.error, "telemetry rejected");
                 }
-                // A sender that has gone away is not waiting for it.
+                // The sender may have gone away.
                 self.committer.answer(move || _ = done.send(()));
             }
         }
     }
 
-    /// Applies the next part of what is being applied, and answers with the last one.
+    /// Applies the next part of a large update; answers its sender after the last one.
     pub(super) fn apply_part(&mut self, now: Time) {
         let Some(mut applying) = self.applying.take() else { return };
         let event = match &mut applying {
-            Applying::State(push, ..) => Event::StatePart(push, PART),
-            Applying::Usage { project, rest, .. } => Event::Usage(UsageBatch {
+            Applying::State(push, ..) => MachineEvent::StatePart(push, PART),
+            Applying::Usage { project, rest, .. } => MachineEvent::Usage(UsageBatch {
                 project: project.clone(),
                 usage: rest.by_ref().take(PART).collect(),
                 rejected: Vec::new(),
@@ -122,14 +122,14 @@ impl Engine {
         }
     }
 
-    fn answer_state(&mut self, taken: IngestOutcome, reply: Reply<Accepted>) {
+    fn answer_state(&mut self, taken: IngestOutcome, reply: IngestReply<Accepted>) {
         let answer = self.answer(InputKind::State, taken);
-        // A sender that has gone away is not waiting for it.
+        // The sender may have gone away.
         self.committer.answer(move || drop(reply.send(answer)));
     }
 
-    fn answer_usage(&mut self, now: Time, taken: IngestOutcome, body: Bytes, reply: Reply<(Accepted, Logged)>) {
-        // Before the next save, which holds its effect and says so.
+    fn answer_usage(&mut self, now: Time, taken: IngestOutcome, body: Bytes, reply: IngestReply<(Accepted, Logged)>) {
+        // Logged before the next save, which contains its effect and is marked with its sequence number.
         let logged = if taken.accepted > 0 {
             self.usage_seq += 1;
             self.store.history.log_usage(UsageBody { seq: self.usage_seq, at: now, body })
@@ -137,11 +137,11 @@ impl Engine {
             oneshot::channel().1
         };
         let answer = self.answer(InputKind::Usage, taken).map(|accepted| (accepted, logged));
-        // A sender that has gone away is not waiting for it.
+        // The sender may have gone away.
         self.committer.answer(move || drop(reply.send(answer)));
     }
 
-    /// Serves one hook, whose sender was answered before.
+    /// Handles one hook. Its sender was answered already.
     pub(super) fn take_hook(&mut self, now: Time, hook: Hook) {
         if let Some(stop) = &hook.stop {
             self.own.stopped(stop.budget.as_str());
@@ -149,7 +149,7 @@ impl Engine {
         if let Some(recorder) = &self.recorder {
             recorder.record(now, RecordedInput::Hook(hook.clone()));
         }
-        let taken = self.update(now, Event::Hook(hook));
+        let taken = self.update(now, MachineEvent::Hook(hook));
         self.count(InputKind::Hooks, &taken);
     }
 
@@ -164,9 +164,9 @@ impl Engine {
         }
         let (source, is_ok) = (Arc::clone(&report.source), report.result.is_ok());
         let before = self.machine.fleet().last_error(&source);
-        let taken = self.update(now, Event::Poll(report));
+        let taken = self.update(now, MachineEvent::Poll(report));
         self.count(InputKind::Poll, &taken);
-        // Once, and again when something else can't be read: the next poll finds the same.
+        // Logged once per error: the next poll would find the same.
         if let Some(error) = self.machine.fleet().last_error(&source).filter(|error| before.as_ref() != Some(error))
             && is_ok
         {
@@ -182,15 +182,15 @@ impl Engine {
         }
     }
 
-    /// Has the machine take an update, under a stopwatch. No update is refused as a whole.
-    fn update(&mut self, now: Time, event: Event<'_>) -> IngestOutcome {
+    /// Has the machine handle an update, and measures how long it takes. Updates are never rejected as a whole.
+    fn update(&mut self, now: Time, event: MachineEvent<'_>) -> IngestOutcome {
         let watch = Stopwatch::start();
         let taken = self.step(now, event).unwrap_or_default();
         self.own.evaluated(watch.elapsed());
         taken
     }
 
-    /// Counts what the recording left out.
+    /// Counts the inputs that the recording dropped.
     pub(super) fn count_unrecorded(&self) {
         if let Some(recorder) = &self.recorder {
             self.own.record_dropped(recorder.take_dropped());
@@ -204,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// The answer: what was accepted and what was not; an error only when there was no room for any of it.
+    /// The answer: what was accepted and rejected; an error only if all of it was rejected because of the series limit.
     fn answer(&self, input: InputKind, taken: IngestOutcome) -> Result<Accepted, IngestError> {
         self.count(input, &taken);
         match taken.rejected.first() {

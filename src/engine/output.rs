@@ -1,4 +1,4 @@
-//! What leaves the engine: notices, history, saved state, and the view for readers.
+//! The engine's outputs: notices, history, saved state, and the view for readers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::notify::Dispatcher;
 use crate::store::FleetSave;
 
 impl Engine {
-    /// Hands what became of alerts to ledger and history, and counts it.
+    /// Hands changes of alerts to ledger and history, counts and logs them.
     pub(super) fn release_alerts(&mut self, effects: AlertEffects) {
-        let AlertEffects { mut ledger, notices, closed, unheard } = effects;
-        self.store.history.record_decisions(std::mem::take(&mut ledger.decisions));
+        let AlertEffects { mut ledger, notices, closed, without_receiver } = effects;
+        self.store.history.record_decisions(std::mem::take(&mut ledger.timeline));
         for announcement in ledger.announcements.drain(..) {
             tracing::warn!(announcement = &*announcement, "announced to the receivers");
         }
         for (reason, count) in ledger.suppressed.drain(..) {
             self.own.suppressed(reason, count);
         }
-        for firing in unheard {
+        for firing in without_receiver {
             let alert = &firing.alert;
             tracing::warn!(
                 rule = &*alert.rule,
@@ -30,9 +30,9 @@ impl Engine {
                 "alert firing"
             );
         }
-        let is_unheard = self.machine.receivers().is_empty();
+        let has_no_receiver = self.machine.receivers().is_empty();
         for closed in closed {
-            if is_unheard {
+            if has_no_receiver {
                 let alert = &closed.alert;
                 tracing::info!(rule = &*alert.rule, subject = &**alert.subject.name(), "alert resolved");
             }
@@ -48,12 +48,12 @@ impl Engine {
         }
     }
 
-    /// Whether all that changed was handed to the store.
+    /// Whether all changes were handed to the store.
     pub(super) fn is_saved(&mut self) -> bool {
         self.machine.unsaved().is_empty()
     }
 
-    /// Hands what changed in the last second to the store; keeps it when the store still has its hands full.
+    /// Hands changes of the fleet to the store; keeps them while the store is still busy with an earlier save.
     pub(super) fn save(&mut self, now: Time) {
         if self.machine.unsaved().is_empty() {
             return;
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// Hands everything to the store again of which a file was lost.
+    /// Has everything written again to a file of the store that was lost.
     pub(super) fn save_lost(&mut self) {
         if self.store.history.take_lost() {
             self.machine.save_all_again();

@@ -9,56 +9,56 @@ use tokio::time::MissedTickBehavior;
 
 use super::commit::{Committed, Committer};
 use super::handle::Queues;
-use super::health::Counted;
-use super::{Engine, Settings};
+use super::health::CountedStoreErrors;
+use super::{Engine, EngineSettings};
 use crate::clock::Clock;
 use crate::ingest::{UsageBatch, decode_usage};
-use crate::machine::{Event, Machine, Memory, Observed};
+use crate::machine::{Machine, MachineEvent, RestoredState, SidecarObservation};
 use crate::metrics::Own;
-use crate::model::{AlertState, Fingerprint, Hook, Notice, Report, SendReason, Time};
+use crate::model::{AlertState, DeliveryReport, Fingerprint, Hook, Notice, SendReason, Time};
 use crate::notify::Dispatcher;
 use crate::store::{LostNotice, NoticeOutcome, Recorder, RestoredLedger, SavedFleet, Store, UsageBody};
 
-/// How often what changed is handed to the store.
+/// How often changes are handed to the store.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
-/// Events of the bulk queue served before others get their turn.
+/// Events of one queue that are handled before other queues are served.
 const BURST: usize = 64;
-/// The shortest and the longest sleep between two looks at the deadlines.
+/// Bounds of the sleep until the next deadline.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
-/// How long each step of the end may wait for the disk.
+/// How long each step of the shutdown may wait for the disk.
 const WRITING: Duration = Duration::from_secs(1);
-/// Reports of the dispatcher that may wait.
+/// Capacity of the queue of delivery reports.
 const REPORTS: usize = 1024;
 
-/// What an engine is made of.
+/// What an engine is built from.
 #[derive(Debug)]
-pub struct Parts {
-    /// The time.
+pub struct EngineParts {
+    /// The clock.
     pub clock: Clock,
-    /// Fleet, rules, receivers.
-    pub settings: Settings,
+    /// Settings of fleet, rules and receivers.
+    pub settings: EngineSettings,
     /// The sidecar's own metrics.
     pub own: Arc<Own>,
-    /// What outlives the process, and what it knew.
+    /// The store.
     pub store: Store,
-    /// The ledger's memory.
+    /// What the ledger restored.
     pub restored: RestoredLedger,
-    /// The fleet's memory.
+    /// What was restored of the fleet.
     pub saved: SavedFleet,
-    /// Tells pollers whether to poll.
+    /// Whether pollers poll.
     pub monitoring: watch::Sender<bool>,
-    /// Where what comes in is recorded, when it is.
+    /// Records inputs, if recording is on.
     pub recorder: Option<Recorder>,
 }
 
 /// Asks the engine to stop: drain within the duration, then answer.
-pub type Stop = oneshot::Receiver<Duration>;
+pub type StopSignal = oneshot::Receiver<Duration>;
 
 impl Engine {
-    /// An engine that remembers what was restored, and where reports of its dispatcher come in.
-    pub fn new(parts: Parts) -> (Self, mpsc::Receiver<Report>) {
-        let Parts { clock, settings, own, store, restored, saved, monitoring, recorder } = parts;
+    /// An engine with the restored state, and the receiving end of its dispatcher's reports.
+    pub fn new(parts: EngineParts) -> (Self, mpsc::Receiver<DeliveryReport>) {
+        let EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder } = parts;
         let now = clock.now();
         let (settings, receivers) = settings.split();
         let (reports, reports_end) = mpsc::channel(REPORTS);
@@ -79,8 +79,8 @@ impl Engine {
             monitoring,
             stop_orders: watch::Sender::default(),
             recorder,
-            counted: Counted::default(),
-            remind_at: now,
+            counted: CountedStoreErrors::default(),
+            resend_at: now,
         };
         engine.restore(now, restored, saved);
         engine.stop_orders.send_replace(Arc::new(engine.machine.stop_orders().clone()));
@@ -99,7 +99,7 @@ impl Engine {
         self.dead_letter_lost(&restored.lost, restored.unreadable);
         let lost = restored.lost.into_iter();
         let lost = lost.map(|lost| (lost.receiver, Fingerprint::parse(&lost.fingerprint), lost.key));
-        let memory = Memory {
+        let memory = RestoredState {
             downtime,
             projects: saved.projects,
             agents: saved.agents,
@@ -113,26 +113,26 @@ impl Engine {
             raised: counts.by_level,
             fired: counts.fired,
             lost: lost.collect(),
-            observed: Observed {
+            observed: SidecarObservation {
                 store_ok: self.committer.is_ok() && self.store.history.is_ok(),
-                ..Observed::default()
+                ..SidecarObservation::default()
             },
         };
         let effects = self.machine.restore(now, memory);
         drop(self.release(effects));
-        // What was pending when the process ended goes out first; an alert that was on its way is not sent again.
-        // A clock that was ahead of ours must not make it look newer than what is sent from now on.
+        // Pending notices are sent first, so that the evaluation below finds those alerts notified. Times in the future, of
+        // a clock that was ahead, become now, so that they do not look newer than what is sent from now on.
         let pending = restored
             .outbox
             .into_iter()
             .map(|notice| Arc::new(Notice { at: notice.at.min(now), caused_at: notice.caused_at.min(now), ..notice }));
         self.dispatch(pending.collect());
-        // With what each receiver waits for.
+        // Observed with the pending notices of each receiver.
         self.observe(now);
-        drop(self.step(now, Event::Evaluate));
+        drop(self.step(now, MachineEvent::Evaluate));
     }
 
-    /// The increments that were answered after the last save.
+    /// The usage increments that were acknowledged after the last save.
     fn logged_usage<'a>(&mut self, log: &'a [UsageBody]) -> Vec<UsageBatch<'a>> {
         let mut read = Vec::with_capacity(log.len());
         for UsageBody { seq, body, .. } in log {
@@ -140,25 +140,25 @@ impl Engine {
             match std::str::from_utf8(body).ok().and_then(|text| decode_usage(text).ok()) {
                 Some(usage) => read.push(usage),
                 None => {
-                    tracing::error!(seq, "a body of the store's log of usage can't be read; it does not count");
+                    tracing::error!(seq, "body in the store's usage log is unreadable and not counted");
                 }
             }
         }
         if !log.is_empty() {
-            tracing::info!(bodies = log.len(), "usage counted that was answered after the last save");
+            tracing::info!(bodies = log.len(), "usage restored that was acknowledged after the last save");
         }
         read
     }
 
-    /// Dead-letters the notices that can't be read back; what still fires is sent anew.
+    /// Dead-letters unreadable notices; alerts that still fire are notified again.
     fn dead_letter_lost(&mut self, lost: &[LostNotice], unreadable: u64) {
         if unreadable > 0 {
             self.own.store_error();
-            tracing::error!(rows = unreadable, "rows of the ledger can't be read; they are left where they are");
+            tracing::error!(rows = unreadable, "rows of the ledger are unreadable and ignored");
         }
         let mut receivers: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for notice in lost {
-            let message = "it can't be read back from the ledger".to_owned();
+            let message = "unreadable in the ledger".to_owned();
             let dead = NoticeOutcome::Dead { reason: SendReason::Message, message };
             self.committer.settle_key(Arc::clone(&notice.key), dead);
             *receivers.entry(&notice.receiver).or_default() += 1;
@@ -170,13 +170,13 @@ impl Engine {
             tracing::error!(
                 receiver = &**receiver,
                 notices,
-                "pending notifications can't be read back from the ledger and are dead-lettered; what still fires is sent anew"
+                "pending notifications in the ledger are unreadable and dead-lettered; alerts that still fire are notified again"
             );
         }
     }
 
-    /// Serves until `stop` says how long draining may take; then drains and returns.
-    pub async fn run(mut self, queues: Queues, mut reports: mpsc::Receiver<Report>, mut stop: Stop) {
+    /// Runs until `stop` is received, which says how long draining may take; then drains and returns.
+    pub async fn run(mut self, queues: Queues, mut reports: mpsc::Receiver<DeliveryReport>, mut stop: StopSignal) {
         let Queues { mut bulk, mut control, mut hooks } = queues;
         let mut saving = tokio::time::interval(SAVE_EVERY);
         saving.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -187,27 +187,27 @@ impl Engine {
                 self.serve_deadlines(now);
             }
             self.looked_at = now;
-            // A deadline that is due again at once must not starve the queues.
+            // Sleeps at least a moment: a deadline that is due again at once must not starve the queues.
             let wait = self.machine.next_deadline().map_or(LONGEST_SLEEP, |due| due.since(now).max(SHORTEST_SLEEP));
             tokio::select! {
                 biased;
                 within = &mut stop => break within.unwrap_or_default(),
                 done = self.committer.next() => self.committed(done),
                 Some(report) = reports.recv() => self.take_report(report),
-                // Before what comes in: a flood must not keep what it brought from the disk.
+                // Before inputs: a flood of them must not delay saving.
                 _ = saving.tick() => {
                     let now = self.now();
                     self.observe(now);
-                    self.remind(now);
+                    self.resend_firing(now);
                     self.send_deferred(now);
-                    // What is half applied is not saved: its sender will not be answered if the program ends now.
+                    // A half applied update is not saved: if the program ends now, its sender gets no answer and retries.
                     if self.applying.is_none() {
                         self.save(now);
                     }
                     self.count_unrecorded();
                 }
                 Some(message) = control.recv() => {
-                    // Whoever reads after a hook was answered sees what it says: those that wait now, and no later ones.
+                    // A read sees all hooks that were answered before it: those that are queued now.
                     let waiting = hooks.len();
                     self.take_hooks(&mut hooks, waiting);
                     self.take_control(message);
@@ -216,7 +216,7 @@ impl Engine {
                     let now = self.now();
                     self.take_hook(now, hook);
                     self.take_hooks(&mut hooks, BURST);
-                    // A flood of hooks must not starve what waits behind them.
+                    // A flood of hooks must not starve the bulk queue.
                     if self.applying.is_some() {
                         self.apply_part(now);
                     } else if let Ok(event) = bulk.try_recv() {
@@ -241,7 +241,7 @@ impl Engine {
                 () = tokio::time::sleep(wait) => {}
             }
         };
-        // What is sent from here on is refused, so that nobody is answered as if it had been taken in.
+        // Later messages are rejected, so that no sender is answered as if its update had been accepted.
         bulk.close();
         hooks.close();
         control.close();
@@ -259,7 +259,7 @@ impl Engine {
         self.drain(reports, within).await;
     }
 
-    /// Applies all that is left of what is being applied.
+    /// Applies the remaining parts of a large update.
     pub(super) fn finish_applying(&mut self) {
         while self.applying.is_some() {
             let now = self.now();
@@ -267,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// Serves hooks that wait, at most so many.
+    /// Handles queued hooks, at most this many.
     fn take_hooks(&mut self, hooks: &mut mpsc::Receiver<Hook>, most: usize) {
         for _ in 0..most {
             let Ok(hook) = hooks.try_recv() else { break };
@@ -276,20 +276,20 @@ impl Engine {
         }
     }
 
-    /// Releases the sends of a commit, written or not: an alarm is never kept back by a broken disk.
+    /// Releases the notices of a commit, written or not: a failing disk delays no notification.
     fn committed(&mut self, done: Committed) {
         let Committed { result, notices, answers } = done;
         if let Err(error) = result {
             self.own.store_error();
-            tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent all the same");
+            tracing::error!(error = %error, notices = notices.len(), "ledger not written; notifications are sent anyway, and may repeat after a restart");
         }
         answers.into_iter().for_each(|answer| answer());
         self.dispatch(notices);
     }
 
-    /// Writes what is known, sends what is due for at most `within`, and stops: what is not delivered by then is still
-    /// owed. The disk is waited for beyond that, for [`WRITING`] at each step.
-    async fn drain(mut self, mut reports: mpsc::Receiver<Report>, within: Duration) {
+    /// Saves all state, delivers pending notices for at most `within`, and stops; what is not delivered by then stays in
+    /// the outbox. Each write may take [`WRITING`] beyond that.
+    async fn drain(mut self, mut reports: mpsc::Receiver<DeliveryReport>, within: Duration) {
         self.save_all().await;
         self.commit_all().await;
         let dispatcher = self.dispatcher.take();
@@ -319,7 +319,7 @@ impl Engine {
         }
     }
 
-    /// Hands all that changed to the store, which may have its hands full with earlier saves.
+    /// Hands all changes to the store, which may still be busy with earlier saves.
     async fn save_all(&mut self) {
         let saving = async {
             loop {
@@ -335,8 +335,7 @@ impl Engine {
         }
     }
 
-    /// Writes what the ledger is owed. A commit that does not come to its end in time is still written if the disk takes
-    /// it before the process ends.
+    /// Writes pending changes to the ledger. A commit that times out may still be written before the process ends.
     async fn commit_all(&mut self) {
         let committing = async {
             while !self.committer.is_idle() {

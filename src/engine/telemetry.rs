@@ -1,6 +1,6 @@
-//! The one owner of the streams: exports wait in a bounded queue, readers overtake them.
+//! The task that owns the telemetry streams: exports wait in a bounded queue, reads overtake them.
 //!
-//! Refuses to let exports pile up: what finds the queue full is told to come back.
+//! When the queue is full, exports are rejected as [`ExportError::Busy`], and their senders retry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,37 +18,37 @@ use crate::otlp::{Encoding, ExportOutcome, OtlpDecodeError, OtlpRequest, Signal,
 use crate::profiles::identity::SenderIdentity;
 use crate::profiles::{Profiles, callback};
 
-/// Exports that may wait.
+/// Capacity of the queue of exports.
 const EXPORTS: usize = 256;
-/// Readers and settings that may wait.
+/// Capacity of the queue of reads and settings.
 const READERS: usize = 64;
-/// How often streams that fell silent are looked for.
+/// How often idle streams are expired.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
-/// Sends to the owner. Cheap to clone.
+/// Sends to the task that owns the streams. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub struct TelemetryHandle {
     exports: mpsc::Sender<Export>,
-    readers: mpsc::Sender<Reader>,
+    readers: mpsc::Sender<TelemetryRequest>,
 }
 
-/// The queues' other ends.
+/// The receiving ends of the queues.
 #[derive(Debug)]
 pub struct Inbox {
     exports: mpsc::Receiver<Export>,
-    readers: mpsc::Receiver<Reader>,
+    readers: mpsc::Receiver<TelemetryRequest>,
 }
 
-/// What a body holds.
+/// What kind of body it is.
 #[derive(Debug)]
 enum Holds {
     /// An export of OTLP, and whether it is gzip.
     Export(Signal, Encoding, bool),
-    /// Calls of LiteLLM's callback, and what their sender says of itself.
+    /// Calls that LiteLLM's callback posts, and the identity of their sender.
     Calls(SenderIdentity),
 }
 
-/// A body that waits.
+/// A body in the queue.
 #[derive(Debug)]
 struct Export {
     holds: Holds,
@@ -56,43 +56,43 @@ struct Export {
     reply: oneshot::Sender<Result<(ExportOutcome, Option<Applied>), ExportError>>,
 }
 
-/// Is over when it was applied.
+/// Answered when the update was applied.
 type Applied = oneshot::Receiver<()>;
 
-/// What overtakes exports.
+/// A read or a change of settings. Overtakes exports.
 #[derive(Debug)]
-enum Reader {
+enum TelemetryRequest {
     Snapshot(oneshot::Sender<Arc<Telemetry>>),
     Reception(oneshot::Sender<Vec<TelemetryChannels>>),
     Configure(Box<OtlpConfig>),
-    /// Panics, for tests of what becomes of the program then.
+    /// Panics, for tests of what the program does then.
     #[cfg(test)]
     Panic,
 }
 
-/// Why an export was not taken in.
+/// Why an export was rejected as a whole.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It can't be read, or is too large.
+    /// It is malformed or too large.
     #[error(transparent)]
     Decode(#[from] OtlpDecodeError),
-    /// Too many wait already.
+    /// The queue is full.
     #[error("too many exports are waiting; try again in a second")]
     Busy,
-    /// The program stops.
+    /// The program is shutting down.
     #[error("shutting down")]
     Stopped,
 }
 
-impl Handle {
-    /// A handle and the queues' other ends.
+impl TelemetryHandle {
+    /// A handle and the receiving ends of its queues.
     pub fn new() -> (Self, Inbox) {
         let (exports, exports_end) = mpsc::channel(EXPORTS);
         let (readers, readers_end) = mpsc::channel(READERS);
         (Self { exports, readers }, Inbox { exports: exports_end, readers: readers_end })
     }
 
-    /// Takes in a body. A read that begins after this returned sees it, its series as well as what it says of agents.
+    /// Ingests a body. A read that begins after this returned sees its series and its effect on agents.
     pub async fn export(
         &self,
         signal: Signal,
@@ -103,7 +103,7 @@ impl Handle {
         self.take(Holds::Export(signal, encoding, is_gzip), body).await
     }
 
-    /// Takes in the calls that LiteLLM's generic API callback posts.
+    /// Ingests the calls that LiteLLM's generic API callback posts.
     pub async fn litellm(&self, sender: SenderIdentity, body: Bytes) -> Result<ExportOutcome, ExportError> {
         self.take(Holds::Calls(sender), body).await
     }
@@ -121,49 +121,49 @@ impl Handle {
         }
     }
 
-    /// What was received so far; nothing once the program stops.
+    /// All series received so far; empty once the program is shutting down.
     pub async fn snapshot(&self) -> Arc<Telemetry> {
         let (reply, answer) = oneshot::channel();
-        match self.readers.send(Reader::Snapshot(reply)).await {
+        match self.readers.send(TelemetryRequest::Snapshot(reply)).await {
             Ok(()) => answer.await.unwrap_or_default(),
             Err(_) => Arc::default(),
         }
     }
 
-    /// Which signals of which agents arrived so far; none once the program stops.
+    /// Which signals of which agents were received so far; empty once the program is shutting down.
     pub async fn receptions(&self) -> Vec<TelemetryChannels> {
         let (reply, answer) = oneshot::channel();
-        match self.readers.send(Reader::Reception(reply)).await {
+        match self.readers.send(TelemetryRequest::Reception(reply)).await {
             Ok(()) => answer.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
     }
 
-    /// Takes over other settings; `false` when the program stops.
+    /// Replaces the settings; `false` when the program is shutting down.
     pub async fn configure(&self, config: &OtlpConfig) -> bool {
-        self.readers.send(Reader::Configure(Box::new(config.clone()))).await.is_ok()
+        self.readers.send(TelemetryRequest::Configure(Box::new(config.clone()))).await.is_ok()
     }
 
-    /// Has the owner panic.
+    /// Has the task panic.
     #[cfg(test)]
     pub(crate) async fn panic(&self) {
-        self.readers.send(Reader::Panic).await.expect("an owner");
+        self.readers.send(TelemetryRequest::Panic).await.expect("an owner");
     }
 
-    /// How many exports wait.
+    /// The length of the queue of exports.
     pub fn waiting(&self) -> usize {
         self.exports.max_capacity() - self.exports.capacity()
     }
 }
 
-/// Serves both queues until `stop` or until nobody is left who could send. Bodies of more than `limit` bytes are refused.
+/// Serves both queues until `stop`, or until no handle is left. Bodies of more than `limit` bytes are rejected.
 ///
-/// What the exports say of agents goes to `engine`; while its queue is full, exports wait, and then senders. Whoever sent
-/// one is answered once that was applied; the next export does not wait for it.
+/// What exports say about agents goes to `engine`; while its queue is full, exports wait. A sender is answered once its
+/// export was applied; the next export does not wait for that.
 pub async fn run(
     mut inbox: Inbox,
     (mut table, mut profiles): (StreamTable, Profiles),
-    engine: super::Handle,
+    engine: super::EngineHandle,
     clock: Clock,
     limit: usize,
     stop: CancellationToken,
@@ -175,17 +175,17 @@ pub async fn run(
             biased;
             () = stop.cancelled() => return,
             reader = inbox.readers.recv() => match reader {
-                Some(Reader::Snapshot(reply)) => {
-                    // A reader that went away needs no answer.
+                Some(TelemetryRequest::Snapshot(reply)) => {
+                    // The reader may have gone away.
                     drop(reply.send(table.snapshot(clock.now())));
                 }
-                Some(Reader::Reception(reply)) => drop(reply.send(profiles.receptions())),
-                Some(Reader::Configure(config)) => {
+                Some(TelemetryRequest::Reception(reply)) => drop(reply.send(profiles.receptions())),
+                Some(TelemetryRequest::Configure(config)) => {
                     table.configure(&config);
                     profiles.configure(&config);
                 }
                 #[cfg(test)]
-                Some(Reader::Panic) => panic!("a test of what a panic does"),
+                Some(TelemetryRequest::Panic) => panic!("a test of what a panic does"),
                 None => return,
             },
             _ = expiry.tick() => table.expire(clock.now()),
@@ -203,7 +203,7 @@ pub async fn run(
                     Err(error) => Err(error),
                 };
                 drop(export.reply.send(answer));
-                // Others of this thread get their turn between two exports.
+                // Other tasks of this thread run between two exports.
                 tokio::task::yield_now().await;
             }
         }
@@ -245,9 +245,9 @@ mod tests {
     use crate::model::Time;
 
     #[tokio::test]
-    async fn an_export_is_answered_once_its_agents_are_as_it_says() {
-        let (handle, inbox) = Handle::new();
-        let (engine, mut queues) = super::super::Handle::new(4, 1, 1);
+    async fn an_export_is_answered_once_its_effect_on_agents_was_applied() {
+        let (handle, inbox) = TelemetryHandle::new();
+        let (engine, mut queues) = super::super::EngineHandle::new(4, 1, 1);
         let now = Time::parse("2026-11-29T12:00:00Z").expect("a time");
         let config = OtlpConfig::default();
         let parts = (StreamTable::new(1, &config), Profiles::new(now, &config));
@@ -268,10 +268,10 @@ mod tests {
         }
         let early =
             std::future::poll_fn(|context| std::task::Poll::Ready(export.as_mut().poll(context).is_ready())).await;
-        assert!(!early, "nobody has applied it");
-        done.send(()).expect("somebody waits");
+        assert!(!early, "it was not applied yet");
+        done.send(()).expect("the export waits");
         assert_eq!(export.await.expect("taken").accepted, 1);
-        // Of what nobody can apply any more its sender is not told that it was taken.
+        // An export that the engine can no longer apply is not answered as accepted.
         drop(queues);
         let other = body.replace("\"attributes\"", "\"timeUnixNano\": \"1\", \"attributes\"");
         let lost = handle.export(Signal::Logs, Encoding::Json, false, Bytes::from(other)).await;

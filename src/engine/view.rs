@@ -1,4 +1,4 @@
-//! What readers see: one immutable picture of fleet, alerts and receivers.
+//! What readers see: one immutable view of fleet, alerts and receivers.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use crate::model::{AlertCounts, Snapshot};
 
-/// Everything that a scrape or an answer is made of, at one moment.
+/// Everything that a scrape or an API answer is rendered from, at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The fleet.
     pub fleet: Arc<Snapshot>,
-    /// How many alerts there are.
+    /// The number of firing alerts, and totals.
     pub alerts: AlertCounts,
-    /// The receivers and what they wait for.
+    /// The receivers and their pending notices.
     pub receivers: Vec<ReceiverView>,
     /// How late the last deadline was served, in seconds.
     pub lag_seconds: f64,
-    /// Whether the ledger and history can be written.
+    /// Whether ledger and history are writable.
     pub store_ok: bool,
 }
 
@@ -26,10 +26,10 @@ pub struct View {
 pub struct ReceiverView {
     /// Its name.
     pub name: Arc<str>,
-    /// Notices that wait for it.
+    /// Pending notices.
     pub pending: usize,
     /// The age of the oldest of them in seconds.
     pub oldest_age_seconds: f64,
-    /// What the last failed send said; `None` once a send succeeded.
+    /// The error of the last failed delivery; `None` once one succeeded.
     pub last_error: Option<String>,
 }

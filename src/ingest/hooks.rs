@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::decode::lenient;
 use crate::model::hook::{BlockingHook, SessionEvent};
-use crate::model::{Hook, Stop, Time};
+use crate::model::{Hook, StopOrder, Time};
 
 /// Longest name of a tool or of an error that is kept, in bytes.
 const MAX_WORD: usize = 64;
@@ -69,7 +69,7 @@ pub struct HookEvent {
 
 impl HookEvent {
     /// The event as one of `agent` in `project`, whose sender was answered with `stop`.
-    pub fn into_hook(self, tool: &HookTool, (project, agent): (Arc<str>, Arc<str>), stop: Option<Stop>) -> Hook {
+    pub fn into_hook(self, tool: &HookTool, (project, agent): (Arc<str>, Arc<str>), stop: Option<StopOrder>) -> Hook {
         let Self { session, subagent, step, retry_at, .. } = self;
         Hook { project, agent, agent_type: tool.name.into(), session, subagent, event: step, retry_at, stop }
     }

@@ -1,17 +1,17 @@
-//! What came of deliveries: the ledger learns what each receiver was notified of in fact.
+//! Outcomes of deliveries: what alerts, timelines and the sidecar's own health record of them.
 
 use std::sync::Arc;
 
-use super::{Effects, Machine};
+use super::{Machine, MachineEffects};
 use crate::alerts;
-use crate::model::{Decision, Notice, Report, Retry, SendReason, Time, TimelineEvent};
+use crate::model::{DeliveryReport, Notice, Retry, SendReason, Time, TimelineEntry, TimelineEvent};
 
 impl Machine {
-    /// Takes over what a delivery came to, of which is heard at `now`.
-    pub(super) fn delivery(&mut self, now: Time, report: &Report, effects: &mut Effects) {
+    /// Handles the outcome of a delivery.
+    pub(super) fn delivery(&mut self, now: Time, report: &DeliveryReport, effects: &mut MachineEffects) {
         match report {
-            Report::Delivered(outcome, receipt) => {
-                self.sidecar.delivered(outcome, receipt.amiss.as_ref());
+            DeliveryReport::Delivered(outcome, receipt) => {
+                self.sidecar.delivered(outcome, receipt.partial_failure.as_ref());
                 if outcome.notices.is_empty() {
                     return;
                 }
@@ -24,20 +24,20 @@ impl Machine {
                 let together = u32::try_from(outcome.notices.len()).unwrap_or(u32::MAX);
                 note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::Delivered { receiver, together });
             }
-            Report::Superseded(outcome) => {
+            DeliveryReport::Superseded(outcome) => {
                 note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::Superseded { receiver });
             }
-            Report::Deferred(outcome) => {
+            DeliveryReport::Deferred(outcome) => {
                 let deferred = self.alerts.defer(now, &outcome.notices);
                 self.add(now, deferred, effects);
             }
-            Report::Failed { receiver, error, notices, at } => {
+            DeliveryReport::Failed { receiver, error, notices, at } => {
                 self.sidecar.failed(*at, receiver);
                 let error: Arc<str> = Arc::from(&*error.message);
                 note(*at, notices, effects, |receiver| TimelineEvent::Failed { receiver, error: Arc::clone(&error) });
             }
-            Report::GaveUp(outcome, error) => {
-                self.sidecar.gave_up(&outcome.receiver, outcome.notices.len());
+            DeliveryReport::DeadLettered(outcome, error) => {
+                self.sidecar.dead_lettered(&outcome.receiver, outcome.notices.len());
                 let message: Arc<str> = Arc::from(&*error.message);
                 note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::DeadLettered {
                     receiver,
@@ -45,7 +45,7 @@ impl Machine {
                 });
                 if error.reason != SendReason::Dropped {
                     let is_of_message = error.retry == Retry::Never;
-                    let due_again = self.alerts.gave_up(now, &outcome.notices, is_of_message);
+                    let due_again = self.alerts.dead_lettered(now, &outcome.notices, is_of_message);
                     self.add(now, due_again, effects);
                 }
             }
@@ -53,10 +53,10 @@ impl Machine {
     }
 }
 
-/// Notes in the timelines of the alerts that `notices` are about what came of them.
-fn note(at: Time, notices: &[Arc<Notice>], effects: &mut Effects, event: impl Fn(Arc<str>) -> TimelineEvent) {
+/// Adds an event to the timelines of the alerts that `notices` are about.
+fn note(at: Time, notices: &[Arc<Notice>], effects: &mut MachineEffects, event: impl Fn(Arc<str>) -> TimelineEvent) {
     let of_alerts = notices.iter().filter(|notice| notice.kind.is_of_alert());
-    let decisions = of_alerts.map(|notice| Decision {
+    let timeline = of_alerts.map(|notice| TimelineEntry {
         fingerprint: notice.fingerprint,
         at,
         level: notice.level,
@@ -65,8 +65,8 @@ fn note(at: Time, notices: &[Arc<Notice>], effects: &mut Effects, event: impl Fn
         rule_version: Arc::from(""),
         event: event(Arc::clone(&notice.receiver)),
     });
-    let ledger = alerts::Effects { decisions: decisions.collect(), ..alerts::Effects::default() };
-    if !ledger.decisions.is_empty() {
+    let ledger = alerts::AlertChanges { timeline: timeline.collect(), ..alerts::AlertChanges::default() };
+    if !ledger.timeline.is_empty() {
         effects.alerts.push(super::AlertEffects { ledger, ..super::AlertEffects::default() });
     }
 }

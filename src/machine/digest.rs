@@ -1,16 +1,16 @@
-//! The daily digest: how things are, in a few sentences.
+//! The daily digest: a summary of fleet, alerts and usage.
 
-use super::{Effects, Machine};
+use super::{Machine, MachineEffects};
 use crate::alerts::config::DigestConfig;
 use crate::model::{AlertState, Level, Time};
 use crate::text::number::fixed;
 
-/// When the digest is due, and what counts since the last one.
+/// When the digest is due, and what it counts from.
 #[derive(Debug)]
 pub(super) struct Digest {
     config: DigestConfig,
     due: Option<Time>,
-    /// Alerts that had fired when the last one was told, or at the start.
+    /// The total of fired alerts at the last digest, or at the start.
     fired: u64,
 }
 
@@ -24,12 +24,12 @@ impl Digest {
         self.due
     }
 
-    /// Goes on after a restart, with so many alerts that have fired before.
+    /// Sets the total of alerts that fired before a restart.
     pub(super) const fn restore(&mut self, fired: u64) {
         self.fired = fired;
     }
 
-    /// Takes over other settings.
+    /// Replaces the settings.
     pub(super) fn configure(&mut self, now: Time, config: DigestConfig) {
         self.due = config.next(now);
         self.config = config;
@@ -37,8 +37,8 @@ impl Digest {
 }
 
 impl Machine {
-    /// Sends the digest if it is due; while monitoring is paused there is none.
-    pub(super) fn send_digest(&mut self, now: Time, effects: &mut Effects) {
+    /// Sends the digest if it is due, unless monitoring is paused.
+    pub(super) fn send_digest(&mut self, now: Time, effects: &mut MachineEffects) {
         if self.digest.due.is_none_or(|due| due > now) {
             return;
         }
@@ -87,7 +87,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Event;
+    use crate::machine::MachineEvent;
     use crate::machine::tests::built_in;
     use crate::model::Notice;
 
@@ -103,19 +103,19 @@ mod tests {
         let config = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
         let mut machine = built_in(now, config);
         let body = r#"{"project": "shop", "agents": [{"name": "a", "status": "running", "tokens": {"input": 0}}, {"name": "b", "status": "failed"}]}"#;
-        machine.step(now, Event::State(crate::ingest::decode_state(body, now).unwrap()));
+        machine.step(now, MachineEvent::State(crate::ingest::decode_state(body, now).unwrap()));
         let due = machine.digest.deadline().unwrap();
         assert_eq!(due.to_string(), "2026-11-21T09:00:00Z");
-        let digests = |effects: Effects| -> Vec<std::sync::Arc<Notice>> {
+        let digests = |effects: MachineEffects| -> Vec<std::sync::Arc<Notice>> {
             let notices = effects.alerts.into_iter().flat_map(|effects| effects.notices);
             notices.filter(|notice| &*notice.rule == "Digest").collect()
         };
         let early = Time::parse("2026-11-21T08:59:59Z").unwrap();
-        assert_eq!(digests(machine.step(early, Event::Deadline)).len(), 0);
-        let sent = digests(machine.step(due, Event::Deadline));
+        assert_eq!(digests(machine.step(early, MachineEvent::Deadline)).len(), 0);
+        let sent = digests(machine.step(due, MachineEvent::Deadline));
         assert!(sent[0].message.starts_with("1 of 2 agents are up, 1 down; "), "{}", sent[0].message);
         assert_eq!(sent.len(), 1);
-        assert_eq!(digests(machine.step(due, Event::Deadline)).len(), 0, "once");
+        assert_eq!(digests(machine.step(due, MachineEvent::Deadline)).len(), 0, "once");
         assert_eq!(machine.digest.deadline().unwrap().to_string(), "2026-11-22T09:00:00Z");
     }
 }

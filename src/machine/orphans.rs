@@ -1,18 +1,17 @@
-//! Alerts that were restored without what they are about.
+//! Orphans: alerts that were restored without their subject.
 //!
-//! The ledger is written at once and the fleet within a second, so that a crash between the two leaves an alert
-//! whose agent is not known yet. It is no news that the agent is gone: whoever reports it is given the time in
-//! which an agent has to be heard, and only then is the alert ended.
+//! The ledger is written at once, the fleet within a second: after a crash in between, an alert may be about an agent that
+//! is not known. Such an alert resolves only if the agent is not reported within `agents.timeout`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effects, Machine};
+use super::{Machine, MachineEffects};
 use crate::fleet::Fleet;
 use crate::model::{Ending, Subject, Time};
 
-/// Alerts that wait for what they are about, by rule and subject.
+/// Alerts without their subject, by rule and subject.
 #[derive(Debug)]
 pub(super) struct Orphans {
     waiting: Vec<(Arc<str>, Subject)>,
@@ -21,18 +20,18 @@ pub(super) struct Orphans {
 }
 
 impl Orphans {
-    /// None yet; those that are found are given `grace`.
+    /// No orphans. Those that are found later resolve after `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self { waiting: Vec::new(), grace, until: None }
     }
 
-    /// When those that still wait are given up.
+    /// When the remaining orphans resolve.
     pub(super) const fn deadline(&self) -> Option<Time> {
         self.until
     }
 }
 
-/// Whether the fleet has what an alert is about.
+/// Whether the subject of an alert exists.
 fn is_there(fleet: &Fleet, subject: &Subject) -> bool {
     let state = fleet.state();
     match subject {
@@ -48,7 +47,7 @@ fn is_there(fleet: &Fleet, subject: &Subject) -> bool {
     }
 }
 
-/// Whether it is an agent that is not there and should be, which an alert can be about as well.
+/// Whether it is an expected agent that is missing, which alerts can be about as well.
 fn is_missing(fleet: &Fleet, subject: &Subject) -> bool {
     let Subject::Agent { project, name } = subject else { return false };
     let mut projects = fleet.state().projects.iter().filter(|it| it.name == *project);
@@ -56,14 +55,14 @@ fn is_missing(fleet: &Fleet, subject: &Subject) -> bool {
 }
 
 impl Machine {
-    /// Looks for orphans among the open alerts.
+    /// Finds the orphans among the open alerts.
     pub(super) fn find_orphans(&mut self, now: Time) {
         let open = self.alerts.open().filter(|alert| !is_there(&self.fleet, &alert.subject));
         self.orphans.waiting = open.map(|alert| (Arc::clone(&alert.rule), alert.subject.clone())).collect();
         self.orphans.until = (!self.orphans.waiting.is_empty()).then(|| now.plus(self.orphans.grace));
     }
 
-    /// Has the alerts judged whose subjects have come.
+    /// Has the alerts evaluated whose subjects appeared.
     pub(super) fn adopt_orphans(&mut self) {
         let (fleet, rules) = (&self.fleet, &mut self.rules);
         self.orphans.waiting.retain(|(rule, subject)| {
@@ -75,8 +74,8 @@ impl Machine {
         });
     }
 
-    /// Ends the alerts whose subjects have not come in time.
-    pub(super) fn end_orphans(&mut self, now: Time, effects: &mut Effects) {
+    /// Resolves the alerts whose subjects did not appear in time.
+    pub(super) fn end_orphans(&mut self, now: Time, effects: &mut MachineEffects) {
         if self.orphans.until.is_none_or(|until| until > now) {
             return;
         }
@@ -86,14 +85,14 @@ impl Machine {
             waiting.into_iter().partition(|(_, subject)| is_missing(&self.fleet, subject));
         let lost: HashSet<(Arc<str>, Subject)> = ended.into_iter().collect();
         self.orphans.waiting = kept;
-        let ended = self.alerts.end_unless(now, Ending::Forgotten, |alert| {
+        let ended = self.alerts.end_unless(now, Ending::Expired, |alert| {
             !lost.contains(&(Arc::clone(&alert.rule), alert.subject.clone()))
         });
         self.add(now, ended, effects);
     }
 
-    /// Ends alerts about what the configuration no longer names: a source, or an agent that was only expected.
-    pub(super) fn end_unnamed(&mut self, now: Time, effects: &mut Effects) {
+    /// Resolves alerts about what was removed from the configuration: a source, or an agent that was only expected.
+    pub(super) fn end_unnamed(&mut self, now: Time, effects: &mut MachineEffects) {
         let (fleet, waiting) = (&self.fleet, &self.orphans.waiting);
         let ended = self.alerts.end_unless(now, Ending::Removed, |alert| {
             is_there(fleet, &alert.subject)
@@ -103,7 +102,7 @@ impl Machine {
         self.add(now, ended, effects);
     }
 
-    /// Tells the rules which alerts are open, so that they find their end.
+    /// Marks in the rules which alerts are open, so that they report when those clear.
     pub(super) fn mark_open(&mut self) {
         let fleet = &self.fleet;
         let is_known = |subject: &Subject| is_there(fleet, subject) || is_missing(fleet, subject);
@@ -113,7 +112,7 @@ impl Machine {
     }
 }
 
-/// Tells the rules that an alert of `rule` for `subject` is open.
+/// Marks in the rules that an alert of `rule` about `subject` is open.
 fn mark(fleet: &Fleet, rules: &mut crate::rules::Rules, rule: &str, subject: &Subject) {
     let Some(rule) = rules.id(rule) else { return };
     let agent = match subject {

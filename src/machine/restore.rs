@@ -1,20 +1,20 @@
-//! After a restart: what outlived the process is taken over, in the one order in which it fits together.
+//! Restores state after a restart: fleet, windows, silences and alerts, in the order in which they depend on each other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effects, Machine, Observed};
+use super::{Machine, MachineEffects, SidecarObservation};
 use crate::ingest::UsageBatch;
 use crate::model::windows::SavedWindows;
 use crate::model::{Agent, Alert, Changes, Component, Ending, Fingerprint, Project, Silence, Time};
 
-/// What outlived the process.
+/// State that was read from the store at a start.
 #[derive(Debug, Default)]
-pub struct Memory<'a> {
-    /// For how long nothing ran: deadlines and windows go on without it.
+pub struct RestoredState<'a> {
+    /// How long the sidecar did not run: timers and windows exclude it.
     pub downtime: Duration,
-    /// Projects, with the times of their run.
+    /// Projects, with the start times of their runs.
     pub projects: Vec<Project>,
     /// Agents.
     pub agents: Vec<Agent>,
@@ -24,7 +24,7 @@ pub struct Memory<'a> {
     pub usage_ids: Vec<(u64, Time)>,
     /// Increments that were counted after the agents were saved.
     pub usage: Vec<UsageBatch<'a>>,
-    /// Since when polls of which sources fail.
+    /// Sources whose polls fail, and since when.
     pub sources: Vec<(Arc<str>, Time)>,
     /// Windows of agents, by project and name.
     pub windows: SavedWindows,
@@ -32,25 +32,25 @@ pub struct Memory<'a> {
     pub alerts: Vec<Alert>,
     /// Silences.
     pub silences: Vec<Silence>,
-    /// Alerts that were raised so far, by level.
+    /// Total of alerts so far, by each level reached.
     pub raised: [u64; 4],
-    /// Alerts that fired so far.
+    /// Total of alerts that fired so far.
     pub fired: u64,
-    /// Notices that can't be read back: receiver, alert and key.
+    /// Pending notices that are unreadable: receiver, alert and key.
     pub lost: Vec<(Arc<str>, Option<Fingerprint>, Arc<str>)>,
-    /// How the program is.
-    pub observed: Observed,
+    /// The sidecar's own health.
+    pub observed: SidecarObservation,
 }
 
 impl Machine {
-    /// Takes over `memory`, at a start, before any event. What stands is evaluated by [`super::Event::Evaluate`], once
-    /// what was pending delivery is on its way again.
-    pub fn restore(&mut self, now: Time, mut memory: Memory<'_>) -> Effects {
-        let mut effects = Effects::default();
-        let downtime = memory.downtime;
-        memory.projects.iter_mut().for_each(|project| project.shift(now, downtime));
-        self.fleet.restore(now, memory.projects, memory.agents, memory.components, memory.usage_ids);
-        for usage in &memory.usage {
+    /// Restores `restored` at a start, before any event. [`super::MachineEvent::Evaluate`] follows, once pending notices
+    /// were handed to their receivers.
+    pub fn restore(&mut self, now: Time, mut restored: RestoredState<'_>) -> MachineEffects {
+        let mut effects = MachineEffects::default();
+        let downtime = restored.downtime;
+        restored.projects.iter_mut().for_each(|project| project.shift(now, downtime));
+        self.fleet.restore(now, restored.projects, restored.agents, restored.components, restored.usage_ids);
+        for usage in &restored.usage {
             self.fleet.usage(now, &usage.project, &usage.usage);
         }
         self.unsaved.note(self.fleet.changes());
@@ -58,33 +58,32 @@ impl Machine {
         let turned = Changes { agents: changes.agents.clone(), new_day: true, ..Changes::default() };
         let turned = changes.new_day.then_some(turned);
         self.fleet.clear_changes();
-        let failing = memory.sources.into_iter();
+        let failing = restored.sources.into_iter();
         self.fleet.restore_sources(failing.map(|(name, since)| (name, since.plus(downtime).min(now))));
-        self.sidecar.restore(now, &self.rules, &memory.alerts);
-        self.restore_windows(now, memory.windows, downtime);
+        self.sidecar.restore(now, &self.rules, &restored.alerts);
+        self.restore_windows(now, restored.windows, downtime);
         self.rules.seed(now, self.fleet.state());
-        // Known from now on, and evaluated with everything else: an alert about a receiver that still fails must find its
-        // own, which is not restored yet.
-        self.observe(now, &memory.observed);
+        // Not evaluated yet: a receiver that still fails has an alert, which has to be restored first.
+        self.observe(now, &restored.observed);
         self.fleet.clear_changes();
-        self.alerts.restore_silences(memory.silences);
-        self.alerts.restore(now, memory.alerts, memory.raised, memory.fired, downtime);
-        self.digest.restore(memory.fired);
+        self.alerts.restore_silences(restored.silences);
+        self.alerts.restore(now, restored.alerts, restored.raised, restored.fired, downtime);
+        self.digest.restore(restored.fired);
         let mut lost_of: HashMap<Arc<str>, usize> = HashMap::new();
-        for (receiver, fingerprint, key) in memory.lost {
+        for (receiver, fingerprint, key) in restored.lost {
             if let Some(fingerprint) = fingerprint {
                 self.alerts.lost(&receiver, fingerprint, &key);
             }
             *lost_of.entry(receiver).or_default() += 1;
         }
-        lost_of.iter().for_each(|(receiver, notices)| self.sidecar.gave_up(receiver, *notices));
-        // Rules may have been taken away while nothing ran.
+        lost_of.iter().for_each(|(receiver, notices)| self.sidecar.dead_lettered(receiver, *notices));
+        // Rules may have been removed since.
         let rules = &self.rules;
         let without_rule = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());
         self.add(now, without_rule, &mut effects);
         self.mark_open();
         if let Some(turned) = turned {
-            // Now that rules know which alerts are open: those of the day before are over.
+            // Only now do rules know which alerts are open: those about budgets of the day before resolve.
             self.rules.evaluate(now, self.fleet.state(), &turned, &mut self.findings);
         }
         self.find_orphans(now);
@@ -92,7 +91,7 @@ impl Machine {
         effects
     }
 
-    /// Gives the windows that were saved to the agents of their names.
+    /// Restores the windows of agents that still exist.
     fn restore_windows(&mut self, now: Time, saved: SavedWindows, downtime: Duration) {
         let agents = self.fleet.state().agents.iter();
         let slots: HashMap<_, u32> = agents.map(|agent| ((&*agent.project, &*agent.name), agent.slot)).collect();

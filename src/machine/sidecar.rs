@@ -1,5 +1,5 @@
-//! The sidecar's own state, as rules read it: receivers that fail, alerts that could not be delivered, a late loop, a
-//! store that can't be written.
+//! The sidecar's own health, as rules read it: failing receivers, undelivered and dead-lettered alerts, evaluation lag, a
+//! store that is not writable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,49 +7,49 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth, SidecarPart};
-use crate::model::{Alert, AlertState, Outcome, Retry, SendError, Subject, Time};
+use crate::model::{Alert, AlertState, DeliveryOutcome, Retry, SendError, Subject, Time};
 use crate::rules::{Indicator, Rules};
 
-/// A lag below this is how things are; above it evaluation is late.
+/// A lag below this is reported as 0, so that normal jitter changes no reading.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How the program is at one moment.
+/// The sidecar's health at one moment, as the engine sees it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct SidecarObservation {
     /// Whether the store can be written.
     pub store_ok: bool,
     /// How late the last deadline was served.
     pub lag: Duration,
-    /// By receiver, since when the oldest alert that it was not sent waits.
+    /// By receiver, since when its oldest notification is pending.
     pub oldest: BTreeMap<Arc<str>, Option<Time>>,
 }
 
-impl Default for Observed {
+impl Default for SidecarObservation {
     fn default() -> Self {
         Self { store_ok: true, lag: Duration::ZERO, oldest: BTreeMap::new() }
     }
 }
 
-/// What is remembered of the program's parts.
+/// What is known of receivers and store.
 #[derive(Debug, Default)]
 pub(super) struct Sidecar {
     receivers: BTreeMap<Arc<str>, Delivery>,
     /// Since when the store can't be written.
     store_failing: Option<Time>,
-    observed: Observed,
+    observed: SidecarObservation,
 }
 
-/// How deliveries to a receiver go.
+/// The state of deliveries to a receiver.
 #[derive(Clone, Copy, Debug, Default)]
 struct Delivery {
-    /// Since when each attempt failed.
+    /// Since when every attempt has failed.
     failing: Option<Time>,
-    /// Alerts that were dead-lettered since it last took one.
+    /// Alerts that were dead-lettered since the last successful delivery.
     given_up: u32,
 }
 
 impl Sidecar {
-    /// Takes over from open alerts how deliveries go: downtime is no time of failing.
+    /// Restores the state of deliveries from open alerts about them; downtime does not count as failing.
     pub(super) fn restore(&mut self, now: Time, rules: &Rules, alerts: &[Alert]) {
         for alert in alerts.iter().filter(|alert| alert.state != AlertState::Resolved) {
             let (Subject::Receiver { name }, Some(value)) = (&alert.subject, alert.value) else { continue };
@@ -64,38 +64,39 @@ impl Sidecar {
         }
     }
 
-    /// Notes that a receiver took a message; what part of it rejected for good is dead-lettered for that part.
-    pub(super) fn delivered(&mut self, outcome: &Outcome, partial: Option<&SendError>) {
+    /// Records a delivery. With a permanent `partial` failure its notices count as dead-lettered: a recipient or instance
+    /// rejected them.
+    pub(super) fn delivered(&mut self, outcome: &DeliveryOutcome, partial: Option<&SendError>) {
         match partial {
             Some(error) if error.retry == Retry::Never => {
                 self.receivers.entry(Arc::clone(&outcome.receiver)).or_default().failing = None;
-                self.gave_up(&outcome.receiver, outcome.notices.len());
+                self.dead_lettered(&outcome.receiver, outcome.notices.len());
             }
             _ => drop(self.receivers.remove(&outcome.receiver)),
         }
     }
 
-    /// Notes that an attempt failed.
+    /// Records a failed attempt.
     pub(super) fn failed(&mut self, now: Time, receiver: &Arc<str>) {
         self.receivers.entry(Arc::clone(receiver)).or_default().failing.get_or_insert(now);
     }
 
-    /// Notes that so many alerts were dead-lettered.
-    pub(super) fn gave_up(&mut self, receiver: &Arc<str>, count: usize) {
+    /// Records that `count` alerts were dead-lettered.
+    pub(super) fn dead_lettered(&mut self, receiver: &Arc<str>, count: usize) {
         let delivery = self.receivers.entry(Arc::clone(receiver)).or_default();
         delivery.given_up = delivery.given_up.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 }
 
 impl Machine {
-    /// Has rules read how the program is.
-    pub(super) fn observe(&mut self, now: Time, observed: &Observed) {
+    /// Records an observation, for rules to read.
+    pub(super) fn observe(&mut self, now: Time, observed: &SidecarObservation) {
         self.sidecar.observed = observed.clone();
-        self.observe_again(now);
+        self.refresh_sidecar(now);
     }
 
-    /// The same as last observed, for the receivers that there are now.
-    pub(super) fn observe_again(&mut self, now: Time) {
+    /// Updates what rules read, for the receivers that are configured now.
+    pub(super) fn refresh_sidecar(&mut self, now: Time) {
         let Sidecar { receivers, store_failing, observed } = &mut self.sidecar;
         *store_failing = if observed.store_ok { None } else { store_failing.or(Some(now)) };
         let lag = if observed.lag < LATE { 0.0 } else { observed.lag.as_secs_f64().floor() };

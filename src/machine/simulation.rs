@@ -1,13 +1,13 @@
-//! A machine on a virtual clock: what would be found and sent, without disk or network.
+//! A machine on a virtual clock: which alerts would fire and which notices would be sent, without disk or network.
 //!
-//! `lookout test rules` and `lookout replay` run on it, and so do tests. It goes from deadline to deadline, so that an
-//! hour of silence costs nothing. What becomes of a notice is the business of [`crate::notify`].
+//! `lookout test rules`, `lookout replay` and tests run on it. It jumps from deadline to deadline, so that hours without
+//! input cost nothing. Delivery is not simulated.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AlertFilter, AlertView, Effects, Event, Machine, Memory, Settings};
+use super::{AlertFilter, AlertView, Machine, MachineEffects, MachineEvent, MachineSettings, RestoredState};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::fleet::{self, Fleet, IngestOutcome};
@@ -15,31 +15,31 @@ use crate::ingest::{decode_state, decode_states, decode_usage};
 use crate::model::{Alert, AlertCounts, Fingerprint, Notice, PollReport, ReceiverPolicy, RecordedInput, Time};
 use crate::rules::{RuleSet, Rules};
 
-/// Deadlines served at one moment before it is a millisecond later, as it is for the engine between two looks.
+/// Deadlines served at one moment before the clock advances by a millisecond, as the engine's does meanwhile.
 const AT_ONCE: u32 = 50;
-/// Ids of increments remembered for a restart, as the fleet remembers them.
+/// Ids of increments kept for a restart: as many as the fleet keeps.
 const USAGE_IDS: usize = 65_536;
 
-/// More deadlines had to be served than the simulation was given.
+/// More deadlines were due than the simulation may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {0} deadlines came up; shorten the time, or lengthen the thresholds and repeats")]
+#[error("more than {0} deadlines were due; simulate a shorter time, or use longer thresholds and repeats")]
 pub struct Exhausted(pub u64);
 
-/// What a simulation is run with.
+/// The input of a simulation.
 #[derive(Debug)]
 pub struct Setup {
     /// The rules.
     pub rules: RuleSet,
-    /// The rest of it, which a restart begins with again.
+    /// The settings that a restart uses again.
     pub settings: Lasting,
 }
 
-/// Settings that a restart begins with again.
+/// Settings that a restart uses again.
 #[derive(Clone, Debug)]
 pub struct Lasting {
     /// For the fleet.
     pub fleet: fleet::FleetSettings,
-    /// Who is notified of what.
+    /// Which receiver is notified of what.
     pub receivers: Vec<ReceiverPolicy>,
     /// When many alerts of one rule are notified as one incident.
     pub incidents: IncidentPolicy,
@@ -47,19 +47,19 @@ pub struct Lasting {
 
 impl Lasting {
     /// All settings, with these rules; no digest is sent.
-    fn with(&self, rules: RuleSet) -> Settings {
+    fn with(&self, rules: RuleSet) -> MachineSettings {
         let Self { fleet, receivers, incidents } = self.clone();
-        Settings { fleet, rules, incidents, digest: DigestConfig::default(), receivers }
+        MachineSettings { fleet, rules, incidents, digest: DigestConfig::default(), receivers }
     }
 }
 
-/// A machine, its clock, and what a store would have kept of it.
+/// A machine, its clock, and what a store would have saved of it.
 #[derive(Debug)]
 pub struct Simulation {
     now: Time,
     pub(super) settings: Lasting,
     pub(super) machine: Machine,
-    /// Alerts as the ledger would have them.
+    /// Alerts as the ledger would have saved them.
     ledger: BTreeMap<Fingerprint, Alert>,
     usage_ids: VecDeque<(u64, Time)>,
     /// Deadlines that may be served, and how many were.
@@ -72,7 +72,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A fleet of which nothing is known, at `now`. Expected agents are missing from then on.
+    /// A simulation with an empty fleet. Expected agents are missing from `now` on.
     pub fn new(now: Time, setup: Setup) -> Self {
         let mut simulation = Self {
             now,
@@ -86,17 +86,17 @@ impl Simulation {
             #[cfg(test)]
             evaluated_at: Vec::new(),
         };
-        simulation.step(Event::Evaluate);
+        simulation.step(MachineEvent::Evaluate);
         simulation
     }
 
-    /// The same, which serves at most so many deadlines.
+    /// The same, limited to this number of deadlines.
     pub const fn with_limit(mut self, deadlines: u64) -> Self {
         self.limit = deadlines;
         self
     }
 
-    /// The time that has been reached.
+    /// The current time.
     pub const fn now(&self) -> Time {
         self.now
     }
@@ -111,12 +111,12 @@ impl Simulation {
         self.machine.rules()
     }
 
-    /// How many alerts there are.
+    /// The number of firing alerts, and totals.
     pub const fn counts(&self) -> &AlertCounts {
         self.machine.alerts().counts()
     }
 
-    /// The alerts that are not over, worst first, then newest first.
+    /// The pending and firing alerts, highest level first, then newest first.
     pub fn open(&self) -> Vec<AlertView> {
         self.machine.list(self.now, &AlertFilter { limit: usize::MAX, ..AlertFilter::default() })
     }
@@ -126,12 +126,12 @@ impl Simulation {
         &self.notices
     }
 
-    /// The same, of a simulation that is over.
+    /// The same, consuming the simulation.
     pub fn into_notices(self) -> Vec<Arc<Notice>> {
         self.notices
     }
 
-    /// Goes on to `to`, serving every deadline on the way at its time. Time never goes back.
+    /// Advances the clock to `to` and serves every deadline on the way at its time. Time never goes back.
     pub fn advance(&mut self, to: Time) -> Result<(), Exhausted> {
         let mut at_once = 0;
         while let Some(due) = self.machine.next_deadline().filter(|due| *due <= to) {
@@ -152,57 +152,57 @@ impl Simulation {
             if self.machine.evaluates_at(self.now) {
                 self.evaluated_at.push(self.now);
             }
-            self.step(Event::Deadline);
+            self.step(MachineEvent::Deadline);
         }
         self.now = self.now.max(to);
         Ok(())
     }
 
-    /// Has `event` happen at the time that has been reached; returns what of it was accepted and rejected.
-    pub fn take(&mut self, event: Event<'_>) -> IngestOutcome {
-        self.step(event).taken
+    /// Handles `event` at the current time; returns what of it was accepted and rejected.
+    pub fn take(&mut self, event: MachineEvent<'_>) -> IngestOutcome {
+        self.step(event).ingested
     }
 
-    fn step(&mut self, event: Event<'_>) -> Effects {
+    fn step(&mut self, event: MachineEvent<'_>) -> MachineEffects {
         let mut effects = self.machine.step(self.now, event);
         self.keep(&mut effects);
         effects
     }
 
-    /// Keeps what a store would keep, and what receivers would be sent.
-    fn keep(&mut self, effects: &mut Effects) {
+    /// Keeps what a store would save, and the notices.
+    fn keep(&mut self, effects: &mut MachineEffects) {
         for of_alerts in &mut effects.alerts {
             self.ledger.extend(of_alerts.ledger.changed.drain(..).map(|alert| (alert.fingerprint, alert)));
-            of_alerts.ledger.forgotten.iter().for_each(|fingerprint| drop(self.ledger.remove(fingerprint)));
+            of_alerts.ledger.dropped.iter().for_each(|fingerprint| drop(self.ledger.remove(fingerprint)));
             self.notices.append(&mut of_alerts.notices);
         }
         self.usage_ids.append(&mut std::mem::take(&mut self.machine.unsaved().usage_ids).into());
         self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
     }
 
-    /// Reads and takes in what arrives at the time that has been reached; the error says what can't be read.
+    /// Decodes and handles what arrives at the current time; the error says what is malformed or rejected.
     pub fn feed(&mut self, arrival: &RecordedInput) -> Result<IngestOutcome, String> {
         let text = |body| std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"));
         let now = self.now;
         let effects = match arrival {
             RecordedInput::State(body) => {
-                self.step(Event::State(decode_state(text(body)?, now).map_err(|error| error.to_string())?))
+                self.step(MachineEvent::State(decode_state(text(body)?, now).map_err(|error| error.to_string())?))
             }
             RecordedInput::Usage(body) => {
-                self.step(Event::Usage(decode_usage(text(body)?).map_err(|error| error.to_string())?))
+                self.step(MachineEvent::Usage(decode_usage(text(body)?).map_err(|error| error.to_string())?))
             }
-            RecordedInput::Hook(hook) => self.step(Event::Hook(hook.clone())),
+            RecordedInput::Hook(hook) => self.step(MachineEvent::Hook(hook.clone())),
             RecordedInput::Poll { source, result } => {
                 let result = match result {
                     Ok(bodies) => Ok(decode_states(bodies, now).map_err(|error| error.to_string())?),
                     Err(error) => Err(error.clone()),
                 };
-                self.step(Event::Poll(PollReport { source: Arc::clone(source), result }))
+                self.step(MachineEvent::Poll(PollReport { source: Arc::clone(source), result }))
             }
-            RecordedInput::Silence(silence) => self.step(Event::Silence(silence.clone())),
-            RecordedInput::Unsilence { id, by } => self.step(Event::Unsilence { id, by }),
+            RecordedInput::Silence(silence) => self.step(MachineEvent::Silence(silence.clone())),
+            RecordedInput::Unsilence { id, by } => self.step(MachineEvent::Unsilence { id, by }),
             RecordedInput::Ack { fingerprint, by, comment } => {
-                self.step(Event::Acknowledge { fingerprint: *fingerprint, by, comment })
+                self.step(MachineEvent::Acknowledge { fingerprint: *fingerprint, by, comment })
             }
         };
         match (effects.error, arrival) {
@@ -210,11 +210,12 @@ impl Simulation {
             (None, RecordedInput::Silence(_) | RecordedInput::Unsilence { .. } | RecordedInput::Ack { .. }) => {
                 Ok(IngestOutcome { accepted: 1, ..IngestOutcome::default() })
             }
-            (None, _) => Ok(effects.taken),
+            (None, _) => Ok(effects.ingested),
         }
     }
 
-    /// The program ends now and starts again at `to`, with what a store would have kept. Nothing is served in between.
+    /// Restarts: the sidecar stops now and starts again at `to`, with what a store would have saved. No deadline is served
+    /// in between.
     pub fn restart(&mut self, to: Time) {
         let downtime = to.since(self.now);
         let fleet = self.machine.fleet().state();
@@ -223,7 +224,7 @@ impl Simulation {
             Some((name, self.machine.rules().windows(agent.slot)?))
         });
         let alerts = self.machine.alerts();
-        let memory = Memory {
+        let memory = RestoredState {
             downtime,
             projects: fleet.projects.iter().map(|project| (**project).clone()).collect(),
             agents: fleet.agents.iter().cloned().collect(),
@@ -235,19 +236,19 @@ impl Simulation {
             silences: alerts.silences().to_vec(),
             raised: alerts.counts().raised,
             fired: alerts.counts().fired,
-            ..Memory::default()
+            ..RestoredState::default()
         };
         self.now = self.now.max(to);
         let rules = self.machine.rules.take_set();
         self.machine = Machine::new(self.now, self.settings.with(rules));
         let mut effects = self.machine.restore(self.now, memory);
         self.keep(&mut effects);
-        self.step(Event::Evaluate);
+        self.step(MachineEvent::Evaluate);
     }
 
-    /// Puts other rules in force.
+    /// Replaces the rules.
     #[cfg(test)]
     pub(super) fn reload(&mut self, rules: RuleSet) {
-        self.step(Event::Reload(Box::new(self.settings.with(rules))));
+        self.step(MachineEvent::Reload(Box::new(self.settings.with(rules))));
     }
 }

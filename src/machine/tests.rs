@@ -1,4 +1,4 @@
-//! Fleet and rules together, in a simulation: which state is found at which level, and exactly when.
+//! Fleet and rules together, in a simulation: which finding has which level, and at exactly which time.
 
 mod builtin;
 mod enforcement;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::simulation::{Lasting, Setup};
-use super::{Event, Machine, Observed, Simulation};
+use super::{Machine, MachineEvent, SidecarObservation, Simulation};
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::fleet::FleetSettings;
@@ -37,7 +37,7 @@ fn seconds(time: Time) -> f64 {
 
 fn settings() -> FleetSettings {
     FleetSettings {
-        // Forgetting is for those who look at it.
+        // Nothing expires, except in tests of that.
         agents: AgentsConfig {
             forget_after: Duration::from_secs(1_000_000),
             max_ttl: Duration::from_secs(1_000_000),
@@ -55,21 +55,21 @@ fn rule_set(text: &str) -> RuleSet {
     RuleSet::load(&[("team.yaml".to_owned(), text.to_owned())], settings).expect("good rules")
 }
 
-/// What stands of one rule and subject: its level, and whether the value is unknown at present.
+/// The current state of one rule and subject: its level, and whether the value is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Standing {
+struct FoundState {
     level: Level,
     no_data: bool,
 }
 
-/// The built-in rules, one receiver, and a fleet of which nothing is known.
+/// A machine with the built-in rules, one receiver, and an empty fleet.
 pub(super) fn built_in(now: Time, digest: DigestConfig) -> Machine {
     let settings = settings();
     let settings = FleetSettings { agents: AgentsConfig::default(), sources: Vec::new(), ..settings };
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
     Machine::new(
         now,
-        super::Settings {
+        super::MachineSettings {
             fleet: settings,
             rules: crate::rules::built_in(rules).expect("good rules"),
             incidents: IncidentPolicy::default(),
@@ -79,38 +79,38 @@ pub(super) fn built_in(now: Time, digest: DigestConfig) -> Machine {
     )
 }
 
-/// A simulation and what was found in it.
-struct World {
+/// A simulation and a log of its findings.
+struct RuleSimulation {
     simulation: Simulation,
-    notes: Notes,
-    /// The rules over the built-in ones.
+    notes: FindingLog,
+    /// The rule file on top of the built-in rules.
     rules: String,
 }
 
-/// What was found, by the names of rules and subjects.
+/// Findings by the names of rules and subjects.
 #[derive(Default)]
-struct Notes {
+struct FindingLog {
     names: Vec<String>,
-    standing: BTreeMap<(String, String), Standing>,
+    states: BTreeMap<(String, String), FoundState>,
     lowest: BTreeMap<String, Level>,
-    /// Every change of what stands: seconds, rule, subject, level or how it ended.
+    /// Every change of a state: seconds, rule, subject, and the level or why it ended.
     log: Vec<String>,
     /// How often a deadline of fleet or rules was served.
     served: usize,
 }
 
-impl Notes {
+impl FindingLog {
     fn found(&mut self, now: Time, finding: &Finding) {
         {
             let rule = self.names[usize::from(finding.rule.0)].clone();
             let key = (rule.clone(), finding.subject.name().to_string());
-            let before = self.standing.get(&key).copied();
+            let before = self.states.get(&key).copied();
             let after = match (finding.level, finding.ending, before) {
                 (_, Some(_), _) => None,
-                (Some(level), None, _) => Some(Standing { level, no_data: false }),
-                (None, None, Some(before)) if finding.value.is_none() => Some(Standing { no_data: true, ..before }),
+                (Some(level), None, _) => Some(FoundState { level, no_data: false }),
+                (None, None, Some(before)) if finding.value.is_none() => Some(FoundState { no_data: true, ..before }),
                 (None, None, Some(_)) if !finding.cleared => {
-                    Some(Standing { level: self.lowest[&rule], no_data: false })
+                    Some(FoundState { level: self.lowest[&rule], no_data: false })
                 }
                 (None, None, _) => None,
             };
@@ -118,38 +118,38 @@ impl Notes {
                 return;
             }
             let word = match (after, finding.ending) {
-                (Some(Standing { no_data: true, .. }), _) => "no data",
-                (Some(standing), _) => standing.level.as_str(),
+                (Some(FoundState { no_data: true, .. }), _) => "no data",
+                (Some(states), _) => states.level.as_str(),
                 (None, Some(ending)) => ending.as_str(),
-                (None, None) => "over",
+                (None, None) => "resolved",
             };
             self.log.push(format!("{} {rule} {} {word}", seconds(now), key.1));
             match after {
-                Some(after) => self.standing.insert(key, after),
-                None => self.standing.remove(&key),
+                Some(after) => self.states.insert(key, after),
+                None => self.states.remove(&key),
             };
         }
     }
 }
 
-impl World {
+impl RuleSimulation {
     fn new(settings: FleetSettings, text: &str) -> Self {
         let rules = rule_set(text);
         let policies = Rules::new(rule_set(text)).policies();
-        let notes = Notes {
+        let notes = FindingLog {
             names: policies.iter().map(|policy| policy.name.to_string()).collect(),
             lowest: policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect(),
-            ..Notes::default()
+            ..FindingLog::default()
         };
         let settings = Lasting { fleet: settings, receivers: Vec::new(), incidents: IncidentPolicy::default() };
         let simulation = Simulation::new(at(0), Setup { rules, settings });
-        let mut world = Self { simulation, notes, rules: text.to_owned() };
-        world.look();
-        world
+        let mut test = Self { simulation, notes, rules: text.to_owned() };
+        test.collect();
+        test
     }
 
-    /// Takes note of what was found since it last did.
-    fn look(&mut self) {
+    /// Adds new findings to the log.
+    fn collect(&mut self) {
         for (now, finding) in std::mem::take(&mut self.simulation.machine.found) {
             self.notes.found(now, &finding);
         }
@@ -158,47 +158,47 @@ impl World {
         assert!(served.windows(50).all(|times| times[0] < times[49]), "a deadline is served and due again at once");
     }
 
-    /// The same rules are in force anew.
-    fn learn(&mut self) {
+    /// Reloads the same rules.
+    fn reload_same(&mut self) {
         let text = self.rules.clone();
         self.reload(&text);
     }
 
-    /// Other rules over the built-in ones are in force from now on.
+    /// Reloads with another rule file on top of the built-in rules.
     fn reload(&mut self, text: &str) {
         let policies = Rules::new(rule_set(text)).policies();
         self.notes.names = policies.iter().map(|policy| policy.name.to_string()).collect();
         self.notes.lowest = policies.iter().map(|policy| (policy.name.to_string(), policy.lowest)).collect();
         self.rules = text.to_owned();
         self.simulation.reload(rule_set(text));
-        self.look();
+        self.collect();
     }
 
-    fn judge_all(&mut self) {
-        self.simulation.take(Event::Evaluate);
-        self.look();
+    fn evaluate_all(&mut self) {
+        self.simulation.take(MachineEvent::Evaluate);
+        self.collect();
     }
 
     /// Serves every deadline up to `seconds`, each at its time, as the engine does.
     fn until(&mut self, seconds: i64) -> &mut Self {
         self.simulation.advance(at(seconds)).expect("no limit");
-        self.look();
+        self.collect();
         self
     }
 
-    fn take(&mut self, seconds: i64, event: Event<'_>) -> &mut Self {
+    fn take(&mut self, seconds: i64, event: MachineEvent<'_>) -> &mut Self {
         self.until(seconds);
         self.simulation.take(event);
-        self.look();
+        self.collect();
         self
     }
 
     fn push_batch(&mut self, seconds: i64, batch: Batch<'_>) -> &mut Self {
-        self.take(seconds, Event::State(batch))
+        self.take(seconds, MachineEvent::State(batch))
     }
 
     fn push(&mut self, seconds: i64, agent: AgentUpdate<'_>) -> &mut Self {
-        // Silence is what `builtin::silence` is about.
+        // Nothing becomes stale, except in tests of that.
         let ttl = Some(Duration::from_secs(1_000_000));
         self.push_batch(seconds, Batch { project: "shop".into(), agents: vec![agent], ttl, ..Batch::default() })
     }
@@ -211,19 +211,19 @@ impl World {
 
     fn poll(&mut self, seconds: i64, result: Result<Vec<Batch<'static>>, SourceErrorReason>) -> &mut Self {
         let result = result.map_err(|reason| SourceError { reason, message: "no answer".to_owned() });
-        self.take(seconds, Event::Poll(PollReport { source: "orch".into(), result }))
+        self.take(seconds, MachineEvent::Poll(PollReport { source: "orch".into(), result }))
     }
 
-    /// The program is down from the last event on and starts again at `seconds`, with an empty log.
+    /// Restarts at `seconds`, after downtime since the last event, with an empty log.
     fn restart(&mut self, seconds: i64) -> &mut Self {
         self.notes.log.clear();
         self.simulation.restart(at(seconds));
-        self.look();
+        self.collect();
         self
     }
 
-    /// The log since the last call, of the rules whose name begins with one of `rules`.
-    fn told(&mut self, rules: &[&str]) -> Vec<String> {
+    /// The log since the last call, of these rules.
+    fn findings(&mut self, rules: &[&str]) -> Vec<String> {
         let log = std::mem::take(&mut self.notes.log);
         let is_asked = |line: &String| {
             let rule = line.split(' ').nth(1).unwrap_or_default();
@@ -234,8 +234,8 @@ impl World {
 }
 
 /// Increments of usage in the project.
-fn increments(usage: Vec<UsageUpdate<'_>>) -> Event<'_> {
-    Event::Usage(UsageBatch { project: "shop".into(), usage, rejected: Vec::new() })
+fn increments(usage: Vec<UsageUpdate<'_>>) -> MachineEvent<'_> {
+    MachineEvent::Usage(UsageBatch { project: "shop".into(), usage, rejected: Vec::new() })
 }
 
 fn named(name: &str) -> AgentUpdate<'_> {

@@ -1,4 +1,4 @@
-//! What changed since the store last took it.
+//! Changes of the fleet since the last save.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Machine;
 use crate::model::{AgentWindows, Changes, CountingState, Removed, Snapshot, Time};
 
-/// What changed: slots of agents, components and projects, and what has no slot.
+/// What changed since the last save: slots of agents, components and projects, and what has no slot.
 #[derive(Debug, Default)]
 pub struct Unsaved {
     /// Agents, by slot.
@@ -15,13 +15,13 @@ pub struct Unsaved {
     pub components: Slots,
     /// Projects, by slot.
     pub projects: Slots,
-    /// Whether any source did.
+    /// Whether any source changed.
     pub sources: bool,
-    /// Agents that are gone, by project and name.
+    /// Removed agents, by project and name.
     pub removed_agents: Vec<(Arc<str>, Arc<str>)>,
-    /// Components that are gone, by project and name.
+    /// Removed components, by project and name.
     pub removed_components: Vec<(Arc<str>, Arc<str>)>,
-    /// What counting telemetry remembers.
+    /// The state of counters in telemetry.
     pub counting: CountingState,
     /// Windows of agents, by project and name.
     pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
@@ -29,7 +29,7 @@ pub struct Unsaved {
     pub usage_ids: Vec<(u64, Time)>,
 }
 
-/// A set of slots that costs one bit each and is emptied in the time of its members.
+/// A set of slots: inserting is a flag lookup, and emptying costs only its members.
 #[derive(Debug, Default)]
 pub struct Slots {
     members: Vec<u32>,
@@ -62,7 +62,7 @@ impl Slots {
 }
 
 impl Unsaved {
-    /// Notes what `changes` names.
+    /// Adds what `changes` contains.
     pub(super) fn note(&mut self, changes: &Changes) {
         changes.agents.iter().for_each(|slot| self.agents.insert(*slot));
         changes.components.iter().for_each(|slot| self.components.insert(*slot));
@@ -76,14 +76,14 @@ impl Unsaved {
         self.removed_components.extend(changes.removed_components.iter().map(name));
     }
 
-    /// Notes all that is there.
+    /// Adds the whole fleet.
     pub fn note_all(&mut self, state: &Snapshot) {
         state.agents.iter().for_each(|agent| self.agents.insert(agent.slot));
         state.components.iter().for_each(|component| self.components.insert(component.slot));
         (0..u32::try_from(state.projects.len()).unwrap_or(u32::MAX)).for_each(|place| self.projects.insert(place));
     }
 
-    /// Whether everything was saved.
+    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.agents.members.is_empty()
             && self.components.members.is_empty()
@@ -98,7 +98,7 @@ impl Unsaved {
 }
 
 impl Machine {
-    /// What changed since it was last taken from here, up to now.
+    /// What changed since it was last saved; the caller takes what it saves.
     pub fn unsaved(&mut self) -> &mut Unsaved {
         self.unsaved.usage_ids.extend(self.fleet.take_usage_ids());
         for (slot, windows) in self.rules.take_windows() {
@@ -109,7 +109,7 @@ impl Machine {
         &mut self.unsaved
     }
 
-    /// Has everything saved again.
+    /// Marks the whole fleet as changed, so that it is saved again.
     pub fn save_all_again(&mut self) {
         self.unsaved.note_all(self.fleet.state());
     }

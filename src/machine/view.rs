@@ -1,14 +1,14 @@
-//! Alerts as readers see them.
+//! Alerts as the API shows them.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::alerts::Standing;
-use crate::alerts::words;
+use crate::alerts::NotificationStatus;
+use crate::alerts::timeline;
 use crate::model::{Alert, AlertState, Fingerprint, Level, Subject, Time, WallClock};
 
-/// Which alerts a reader wants; `None` is all.
+/// Which alerts to list; `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct AlertFilter {
     /// Of this level.
@@ -32,7 +32,7 @@ pub struct AlertView {
     pub rule: Arc<str>,
     /// Its level.
     pub level: Level,
-    /// Where it is in its life.
+    /// Its state.
     pub state: AlertState,
     /// Its project; a source has none.
     pub project: Option<Arc<str>>,
@@ -55,7 +55,7 @@ pub struct AlertView {
     pub value: Option<f64>,
     /// The threshold it broke.
     pub threshold: Option<f64>,
-    /// What is the matter.
+    /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub action: String,
@@ -63,19 +63,19 @@ pub struct AlertView {
     pub started_at: String,
     /// When it began to fire, RFC 3339.
     pub fired_at: Option<String>,
-    /// When it was over, RFC 3339.
+    /// When it was resolved, RFC 3339.
     pub resolved_at: Option<String>,
     /// Unix seconds of the last change.
     pub timestamp: f64,
-    /// Whether it is over.
+    /// Whether it is resolved.
     pub resolved: bool,
     /// Whether its value is unknown at present.
     pub no_data: bool,
-    /// The rule whose alert explains it, so that nobody is told.
+    /// The rule whose alert inhibits it.
     pub inhibited_by: Option<Arc<str>>,
     /// Who acknowledged it.
     pub acked_by: Option<String>,
-    /// The silence that covers it.
+    /// The id of the silence that matches it.
     pub silenced_by: Option<String>,
 }
 
@@ -84,30 +84,30 @@ fn rfc3339(time: Option<Time>) -> Option<String> {
     time.map(|time| time.to_string())
 }
 
-/// How a receiver stands to an alert now, as readers see it.
+/// What a receiver was notified of an alert, and why it is not notified now, as the API shows it.
 #[derive(Clone, Debug, Serialize)]
-pub struct StandingView {
+pub struct NotificationStatusView {
     /// Its name.
     pub receiver: Arc<str>,
-    /// The level that it holds to be true; `None` when it was told nothing or that it is over.
-    pub told: Option<&'static str>,
-    /// Why it is not told anything now, as a word.
+    /// The level that it was last notified of; `None` when that was a resolve, or it was not notified.
+    pub notified: Option<&'static str>,
+    /// Why it is not notified now, as a word.
     pub reason: Option<&'static str>,
-    /// How it stands, in a sentence.
+    /// The same in a sentence.
     pub text: String,
 }
 
-/// An alert and how every receiver stands to it.
+/// An alert and what each receiver was notified of it.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct AlertExplanation {
     /// The alert.
     pub alert: AlertView,
     /// The receivers, in the order of the configuration.
-    pub receivers: Vec<StandingView>,
+    pub receivers: Vec<NotificationStatusView>,
 }
 
 impl AlertFilter {
-    /// Whether a reader wants `alert`.
+    /// Whether it matches `alert`.
     pub fn covers(&self, alert: &Alert) -> bool {
         let is_agent =
             |name: &String| matches!(&alert.subject, Subject::Agent { name: agent, .. } if **agent == **name);
@@ -119,7 +119,7 @@ impl AlertFilter {
 }
 
 impl AlertView {
-    /// `alert` as readers see it, in these words and with the wall clock's times.
+    /// `alert` with these texts and the wall clock's times.
     pub fn of(wall: &WallClock, alert: &Alert, message: String, action: String) -> Self {
         let named = |label: &str| (alert.subject.label() == label).then(|| Arc::clone(alert.subject.name()));
         Self {
@@ -150,17 +150,17 @@ impl AlertView {
     }
 }
 
-impl From<Standing> for StandingView {
-    fn from(standing: Standing) -> Self {
-        let text = match (&standing.suppressed, standing.told) {
-            (Some(suppressed), _) => words::suppressed(suppressed),
-            (None, Some(level)) => format!("was told {level}; nothing new to tell"),
-            (None, None) => "nothing to tell".to_owned(),
+impl From<NotificationStatus> for NotificationStatusView {
+    fn from(status: NotificationStatus) -> Self {
+        let text = match (&status.suppressed, status.notified) {
+            (Some(suppressed), _) => timeline::suppressed(suppressed),
+            (None, Some(level)) => format!("notified at {level}; nothing is due"),
+            (None, None) => "nothing is due".to_owned(),
         };
         Self {
-            receiver: standing.receiver,
-            told: standing.told.map(crate::model::Level::as_str),
-            reason: standing.suppressed.map(|suppressed| suppressed.as_str()),
+            receiver: status.receiver,
+            notified: status.notified.map(crate::model::Level::as_str),
+            reason: status.suppressed.map(|suppressed| suppressed.as_str()),
             text,
         }
     }

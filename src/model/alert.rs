@@ -1,4 +1,4 @@
-//! An alert: one rule broken by one subject, from the first sign to the end.
+//! Alerts: the condition of a rule holds for a subject. From pending to resolved, with what each receiver was notified of.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ack, Ending, Fingerprint, Label, Level, Subject, Suppressed, Time};
 
-/// Where an alert is in its life.
+/// The state of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
-    /// The rule is broken, not yet for long enough.
+    /// The condition holds, but not yet for as long as the rule's `for`.
     Pending,
-    /// It fires.
+    /// The condition has held for as long as the rule's `for`.
     Firing,
-    /// It is over.
+    /// The condition no longer holds, or the alert ended for another reason.
     Resolved,
 }
 
@@ -30,51 +30,50 @@ impl AlertState {
     }
 }
 
-/// What a receiver was last told of an alert, and what it is being told.
+/// What a receiver was last notified of an alert. Updated when a notice is created, not when it is delivered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverState {
-    /// The level that it holds to be true; `None` when it was told nothing or that it is over.
+    /// The level that it was last notified of; `None` when that was a resolve, or it was not notified.
     pub level: Option<Level>,
-    /// When it was last told of anything firing: where its cooldown runs from. It outlives the resolve.
+    /// When it was last notified of the alert firing: where its cooldown runs from. Kept after the resolve.
     pub firing_at: Option<Time>,
-    /// Since when the alert is milder than this receiver was told.
-    #[serde(default)]
-    pub lowered_since: Option<Time>,
-    /// How many notices it was sent in this incident.
+    /// Since when the alert's level is below the one last notified.
+    #[serde(default, alias = "lowered_since")]
+    pub deescalated_since: Option<Time>,
+    /// How many notices of this alert were created for it.
     pub sequence: u32,
-    /// Whether it was told that the alert comes and goes, and not yet that this is over.
+    /// Whether it was notified that the alert flaps, and not yet that flapping ended.
     #[serde(default, skip_serializing_if = "is_false")]
     pub flapping: bool,
-    /// Whether it was told of the alert as part of an incident only.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub folded: bool,
-    /// What the receiver calls the message that it was first told with, if it can be edited.
+    /// Whether it was notified of the alert only as part of an incident.
+    #[serde(default, skip_serializing_if = "is_false", alias = "folded")]
+    pub in_incident: bool,
+    /// The receiver's id of the first message about the alert, if it can be edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Arc<str>>,
-    /// Why it was last not told, so that this is noted once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[serde(alias = "withheld")]
+    /// Why it was last not notified, so that each reason is recorded once.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "withheld")]
     pub suppressed: Option<Suppressed>,
-    /// What was last given up for it, and not delivered since.
+    /// The last dead-lettered notice, until one is delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<Undelivered>,
-    /// Whether it waits for room among what is pending for the receiver. After a restart there is some.
+    /// Whether the receiver's outbox was full. Not saved: after a restart it is tried again.
     #[serde(skip)]
     pub deferred: bool,
 }
 
-/// A notice that was given up for a receiver.
+/// A notice for a receiver that was dead-lettered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undelivered {
-    /// When it is due again.
+    /// When the next one is due.
     pub until: Time,
-    /// The level that it told; `None` for a resolve.
+    /// Its level; `None` for a resolve.
     pub level: Option<Level>,
-    /// How many were given up in a row.
+    /// How many were dead-lettered in a row.
     pub attempts: u32,
 }
 
-/// The worst that was seen of an alert in one life.
+/// The peak of an alert: its highest level, with the value furthest beyond the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Worst {
     /// The level then.
@@ -86,7 +85,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    /// Whether it is worse than `other`: at a higher level, or further beyond its threshold.
+    /// Whether it is at a higher level than `other`, or at the same level further beyond its threshold.
     fn is_worse_than(&self, other: &Self) -> bool {
         match (self.level.cmp(&other.level), self.value, other.value) {
             (std::cmp::Ordering::Equal, Some(value), Some(known)) => {
@@ -99,7 +98,7 @@ impl Worst {
     }
 }
 
-/// An alert as the ledger keeps it.
+/// An alert as the ledger stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Its identity.
@@ -108,18 +107,18 @@ pub struct Alert {
     pub rule: Arc<str>,
     /// What it is about.
     pub subject: Subject,
-    /// Where it is in its life.
+    /// Its state.
     pub state: AlertState,
     /// Its level now; the last one when it is resolved.
     pub level: Level,
-    /// The worst level of this incident.
+    /// The highest level since it began.
     pub peak: Level,
-    /// The value and threshold that were worst at that level.
+    /// The peak with value and threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst: Option<Worst>,
-    /// The source of the agent that it is about.
+    /// The source that reports the agent.
     pub source: Option<Arc<str>>,
-    /// The type of the agent that it is about.
+    /// The agent's type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<Arc<str>>,
     /// The value last seen.
@@ -128,35 +127,35 @@ pub struct Alert {
     pub threshold: Option<f64>,
     /// Whether the value is not known at present.
     pub no_data: bool,
-    /// Why it is suppressed from receivers: the rule whose alert explains it.
+    /// The rule whose alert inhibits it.
     #[serde(alias = "explained_by")]
     pub inhibited_by: Option<Arc<str>>,
-    /// When the rule was first broken, as computed from the cause.
+    /// Since when the condition holds, as computed from its cause.
     pub started_at: Time,
-    /// When it was first noticed, which tells its incidents apart.
+    /// When that was noticed. Part of its key, which it tells from that of earlier alerts with this fingerprint.
     pub noticed_at: Time,
     /// When it began to fire.
     pub fired_at: Option<Time>,
-    /// Since when its value is fine while it waits for `clear_after`.
+    /// Since when the condition does not hold, while `clear_after` has not passed.
     pub clearing_since: Option<Time>,
-    /// When it was over.
+    /// When it resolved.
     pub resolved_at: Option<Time>,
     /// When anything of the above last changed.
     pub changed_at: Time,
-    /// Why it ended, when it was not that things got better.
+    /// Why it resolved, unless the condition cleared.
     pub ending: Option<Ending>,
-    /// When the state that last changed it arrived.
+    /// When the input that last changed it arrived.
     pub caused_at: Time,
-    /// By receiver, what it was told.
+    /// By receiver, what it was last notified of.
     #[serde(alias = "told")]
     pub receivers: BTreeMap<Arc<str>, ReceiverState>,
-    /// Who looks after it.
+    /// Its acknowledgement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
-    /// When it last began to fire or ended, oldest first; no more than its rule's `flap` counts.
+    /// When it last began to fire or resolved, oldest first; no more than its rule's `flap` counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flips: Vec<Time>,
-    /// Since when it comes and goes.
+    /// Since when it flaps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flapping_since: Option<Time>,
 }
@@ -167,7 +166,7 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl Alert {
-    /// One that was noticed at `now` and began at `since`: pending, and nobody was told.
+    /// A pending alert that was noticed at `now` and whose condition holds since `since`.
     pub fn new(rule: Arc<str>, subject: Subject, level: Level, since: Time, now: Time) -> Self {
         Self {
             fingerprint: Fingerprint::of(&rule, &subject),
@@ -198,7 +197,7 @@ impl Alert {
         }
     }
 
-    /// What it has for a label that it can be told by.
+    /// The value of a label that matchers can match.
     pub fn label(&self, label: Label) -> Option<&str> {
         match (label, &self.subject) {
             (Label::Rule, _) => Some(&self.rule),
@@ -214,7 +213,7 @@ impl Alert {
         }
     }
 
-    /// Notes its level, value and threshold if they are the worst so far.
+    /// Updates the peak.
     pub fn note_worst(&mut self) {
         let now = Worst { level: self.level, value: self.value, threshold: self.threshold };
         if self.worst.is_none_or(|worst| now.is_worse_than(&worst)) {
@@ -222,29 +221,30 @@ impl Alert {
         }
     }
 
-    /// One life of it: `{fingerprint}-{Unix milliseconds at which it was noticed, hex}`.
+    /// Its key, from pending to resolved: `{fingerprint}-{Unix milliseconds at which it was noticed, hex}`.
     pub fn incident(&self) -> Arc<str> {
         Arc::from(format!("{}-{:x}", self.fingerprint, self.noticed_at.as_millis()))
     }
 }
 
-/// How many alerts there are, kept as they change.
+/// The number of firing alerts, and totals.
 #[derive(Clone, Debug, Default)]
 pub struct AlertCounts {
     /// Firing alerts by (project, level, rule); a source's alerts have the project `""`.
     pub active: BTreeMap<(Arc<str>, Level, Arc<str>), u32>,
-    /// Alerts raised since the ledger began, once for each level reached, by [`Level::index`].
+    /// Total of alerts since the ledger began, once for each level reached, by [`Level::index`].
     pub raised: [u64; 4],
-    /// Alerts that have fired since the ledger began.
+    /// Total of alerts that fired since the ledger began.
     pub fired: u64,
 }
-/// An alert that is over, as history keeps it.
+
+/// A resolved alert, as history stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClosedAlert {
     /// The alert in its last state.
     pub alert: Alert,
-    /// What was the matter.
+    /// What was wrong.
     pub message: Arc<str>,
-    /// What there was to do about it; may be empty.
+    /// What to do about it; may be empty.
     pub action: Arc<str>,
 }

@@ -1,6 +1,4 @@
-//! What an agent is told that has used up a budget which stops it.
-//!
-//! Owns which budget it was and the words for it. Refuses to decide who is stopped, and how a tool is told.
+//! Budgets with `action: stop`, and the stop order for an agent that has used one up.
 
 use std::sync::Arc;
 
@@ -31,7 +29,7 @@ impl Budget {
         }
     }
 
-    /// Why an agent stands still that was stopped for it.
+    /// The status reason of an agent that was stopped because of it.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::TokensPerTask => "stopped by lookout: over its budget of tokens for this task",
@@ -41,13 +39,13 @@ impl Budget {
     }
 }
 
-/// That an agent is told to stop.
+/// An order to an agent to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
-    /// What it has used up.
+pub struct StopOrder {
+    /// The budget that is used up.
     pub budget: Budget,
-    /// Tells the task or day and its limit from others, so that each is told of once.
+    /// A digest of task or day and limit, so that each is announced once.
     pub about: u64,
-    /// What it did: `used 212000 of its 200000 tokens for this task (budgets.tokens_per_task)`.
+    /// Its reason, like `used 212000 of its 200000 tokens for this task (budgets.tokens_per_task)`.
     pub why: Arc<str>,
 }

@@ -1,4 +1,4 @@
-//! What a rule found of a subject at one moment.
+//! Findings: the result of evaluating a rule for a subject.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Level, Time};
 
-/// A rule's place in the list of active rules; it holds until the next reload.
+/// A rule's index in the list of active rules; valid until the next reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u16);
 
-/// What a rule is judged for.
+/// What a rule is evaluated for, and what an alert is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -39,7 +39,7 @@ pub enum Subject {
         /// Its name.
         project: Arc<str>,
     },
-    /// A receiver of ours.
+    /// A receiver of notifications.
     Receiver {
         /// Its name.
         name: Arc<str>,
@@ -128,53 +128,54 @@ impl<'de> Deserialize<'de> for Fingerprint {
     }
 }
 
-/// Why an alert ended for another reason than that things got better.
+/// Why an alert resolved although its condition did not clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// What it was about is gone from its source.
+    /// Its subject was removed from its source.
     Removed,
-    /// What it was about has been silent for so long that it is no longer watched.
-    Forgotten,
-    /// The day turned, and with it the budget.
+    /// Its subject was not reported for so long that it expired.
+    #[serde(alias = "forgotten")]
+    Expired,
+    /// A new day began, and with it a new budget.
     NewDay,
-    /// The rule no longer exists, is off, or no longer covers the subject.
+    /// The rule was removed, disabled, or no longer applies to the subject.
     RuleGone,
 }
 
 impl Ending {
-    /// How a person is told.
+    /// The text for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Removed => "removed",
-            Self::Forgotten => "no longer watched",
+            Self::Expired => "no longer watched",
             Self::NewDay => "new day",
             Self::RuleGone => "rule removed",
         }
     }
 }
 
-/// What one rule says of one subject now.
+/// The result of evaluating one rule for one subject.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The rule.
     pub rule: RuleId,
-    /// What it was judged for.
+    /// What it was evaluated for.
     pub subject: Subject,
     /// The source that last reported the agent it is about.
     pub source: Option<Arc<str>>,
     /// The type of the agent that it is about.
     pub agent_type: Option<Arc<str>>,
-    /// The level that the value reaches; `None` when it reaches none.
+    /// The level whose threshold the value reaches; `None` when it reaches none.
     pub level: Option<Level>,
-    /// Whether the value is on the good side of `clear_below` too; false holds a firing alert.
+    /// Whether the value is beyond `clear_below` as well; if not, a firing alert keeps firing.
     pub cleared: bool,
-    /// The value; `None` when it is not known now, which holds a firing alert.
+    /// The value; `None` when it is unknown, which keeps a firing alert firing.
     pub value: Option<f64>,
     /// The threshold of `level`.
     pub threshold: Option<f64>,
-    /// When this became true, as computed from the cause.
+    /// Since when this is so, as computed from its cause.
     pub since: Time,
-    /// Set when the alert ends whatever the value.
+    /// Set when the alert resolves whatever the value.
     pub ending: Option<Ending>,
 }

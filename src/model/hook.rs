@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Stop, Time};
+use super::{StopOrder, Time};
 
 /// A decoded hook of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Hook {
     pub retry_at: Option<Time>,
     /// The stop order that the hook was answered with, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<Stop>,
+    pub stop: Option<StopOrder>,
 }
 
 /// An event in a session of an agent.

@@ -1,8 +1,8 @@
-//! Label sets of series, escaped once when their owner is first seen.
+//! Label sets of series, rendered and escaped once per agent, component or project.
 
 use std::sync::Arc;
 
-/// Appends `value` as it stands between the quotes of a label value, in both text formats.
+/// Appends `value` escaped as a label value, the same in both text formats.
 pub fn escape(value: &str, out: &mut String) {
     for letter in value.chars() {
         match letter {

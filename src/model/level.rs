@@ -1,10 +1,10 @@
-//! How bad an alert is.
+//! Levels of alerts.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The level of an alert; later ones are worse.
+/// The level of an alert, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -14,12 +14,12 @@ pub enum Level {
     Warning,
     /// Worth a look now.
     Error,
-    /// Worth waking somebody.
+    /// Worth waking somebody up.
     Critical,
 }
 
 impl Level {
-    /// All levels, mildest first.
+    /// All levels, lowest first.
     pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
 
     /// The word for it, as in configuration and labels.

@@ -1,6 +1,6 @@
-//! Which alerts somebody means: globs by label, as silences, routes and `test route` have them.
+//! Matchers: glob patterns by label that select alerts, for silences, routes and `lookout test route`.
 //!
-//! Owns the labels that can be matched and how. Refuses anything that is not known as a label, and naming none.
+//! Owns which labels can be matched. Unknown labels and empty sets of matchers are errors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::text::clean;
 use crate::text::glob::glob;
 use crate::text::nearest::nearest;
 
-/// Longest pattern, in bytes.
+/// The longest pattern, in bytes.
 pub const PATTERN_LIMIT: usize = 500;
 
-/// A label that an alert can be told by.
+/// A label of an alert that can be matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
@@ -110,12 +110,12 @@ impl Matchers {
     }
 
     /// Whether they all match what `value` says of each label; a label that is not there is empty.
-    pub fn cover<'a>(&self, value: impl Fn(Label) -> Option<&'a str>) -> bool {
+    pub fn matches<'a>(&self, value: impl Fn(Label) -> Option<&'a str>) -> bool {
         self.0.iter().all(|(label, pattern)| glob(pattern, value(*label).unwrap_or_default()))
     }
 
     /// Whether they may match something of which only these labels are known.
-    pub fn may_cover<'a>(&self, known: impl Fn(Label) -> Option<&'a str>) -> bool {
+    pub fn may_match<'a>(&self, known: impl Fn(Label) -> Option<&'a str>) -> bool {
         self.0.iter().all(|(label, pattern)| known(*label).is_none_or(|value| glob(pattern, value)))
     }
 }
@@ -162,11 +162,11 @@ mod tests {
             (vec![("component", "*")], true),
             (vec![("component", "?*")], false),
         ] {
-            assert_eq!(Matchers::parse(pairs.clone()).unwrap().cover(value), expected, "{pairs:?}");
+            assert_eq!(Matchers::parse(pairs.clone()).unwrap().matches(value), expected, "{pairs:?}");
         }
         for (pairs, expected) in [(vec![("component", "db")], true), (vec![("component", "db"), ("rule", "X")], false)]
         {
-            assert_eq!(Matchers::parse(pairs.clone()).unwrap().may_cover(value), expected, "{pairs:?}");
+            assert_eq!(Matchers::parse(pairs.clone()).unwrap().may_match(value), expected, "{pairs:?}");
         }
         assert!(Matchers::parse([]).unwrap_err().contains("at least one"));
         assert!(Matchers::parse([("agent", "x")]).unwrap_err().contains("the nearest is agent_name"));

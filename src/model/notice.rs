@@ -1,4 +1,4 @@
-//! What one receiver is to be told of one alert, and what came of it.
+//! Notices: one notification of one alert for one receiver, and the outcome of its delivery.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Matchers, Quiet, Subject, Time, WallClock};
+use super::{Ending, Fingerprint, Level, Matchers, QuietSchedule, Subject, Time, WallClock};
 
-/// Who reads what a receiver is told.
+/// Who reads the messages of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
-    /// People: incidents are told as one, and announcements are told.
+    /// People: incidents are grouped into one message, and announcements are sent.
     #[default]
     People,
-    /// A program that wants each alert and nothing else.
+    /// A program: it gets each alert, and no announcements.
     Program,
 }
 
-/// What the life of an alert must know of a receiver.
+/// The part of a receiver's settings that decides what it is notified of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverPolicy {
     /// Its name.
     pub name: Arc<str>,
-    /// The mildest level it is told of.
+    /// The lowest level that it is notified of.
     pub min_level: Level,
-    /// Whether it is told when an alert is over.
+    /// Whether it is notified when an alert resolves.
     pub send_resolved: bool,
     /// Who reads it.
     pub audience: Audience,
-    /// It is told of what one of these covers; of everything when there are none.
+    /// It is notified of alerts that one of these matches; of all when there are none.
     pub only: Arc<[Matchers]>,
-    /// It is not told of what one of these covers.
+    /// It is not notified of alerts that one of these matches.
     pub except: Arc<[Matchers]>,
-    /// It is told only of what fires for so long and nobody looks after.
+    /// It is notified only of alerts that have been firing for this long without being acknowledged.
     pub after: Duration,
-    /// When it wants quiet.
-    pub quiet: Quiet,
+    /// Its quiet hours.
+    pub quiet: QuietSchedule,
 }
 
 impl ReceiverPolicy {
-    /// One that people read, and that is told of everything from `min_level` on.
+    /// A receiver that people read, and that is notified of everything from `min_level` on.
     pub fn new(name: impl Into<Arc<str>>, min_level: Level) -> Self {
         Self {
             name: name.into(),
@@ -55,7 +55,7 @@ impl ReceiverPolicy {
     }
 }
 
-/// One rule broken by a large part of the fleet at once.
+/// Alerts of one rule that fire for a large part of the fleet at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// How many of the rule's alerts fire.
@@ -64,7 +64,7 @@ pub struct Incident {
     pub agents: u32,
 }
 
-/// What a notice says.
+/// What a notice is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
@@ -85,7 +85,7 @@ pub enum NoticeKind {
     /// It stopped flapping, and fires.
     #[serde(alias = "settled")]
     FlappingEnded,
-    /// Something that somebody decided: a silence, an acknowledgement, a stop.
+    /// What a person or lookout decided: a silence, an acknowledgement, a stop order.
     Announcement,
     /// How things are, once a day.
     Digest,
@@ -114,7 +114,7 @@ pub struct Notice {
     pub receiver: Arc<str>,
     /// The alert's identity.
     pub fingerprint: Fingerprint,
-    /// One life of the alert, from firing to resolved: `{fingerprint}-{Unix milliseconds at which it was noticed, hex}`.
+    /// The alert's key, see [`Alert::incident`](super::Alert::incident).
     pub incident: Arc<str>,
     /// The rule's name.
     pub rule: Arc<str>,
@@ -126,16 +126,16 @@ pub struct Notice {
     /// The incident that it is part of, as it was when this became due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<Incident>,
-    /// What the receiver calls the message that it was first told with.
+    /// The receiver's id of the first message about the alert, if it can be edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Arc<str>>,
-    /// What it says.
+    /// What it is about.
     pub kind: NoticeKind,
     /// The level now; for a resolve the last one.
     pub level: Level,
-    /// The level this receiver was told before.
+    /// The level that this receiver was last notified of.
     pub previous: Option<Level>,
-    /// For a resolve the worst level; value and threshold are of then.
+    /// For a resolve, the highest level; value and threshold are those of the peak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Level>,
     /// For a resolve because the level fell below the receiver's `min_level`: the level now.
@@ -144,26 +144,26 @@ pub struct Notice {
     pub value: Option<f64>,
     /// The threshold.
     pub threshold: Option<f64>,
-    /// What is the matter, in a sentence.
+    /// What is wrong, in a sentence.
     pub message: Arc<str>,
     /// What to do about it; may be empty.
     pub action: Arc<str>,
-    /// When the rule was first broken.
+    /// Since when the condition holds.
     pub started_at: Time,
     /// When it began to fire.
     pub fired_at: Time,
-    /// When it was over.
+    /// When it resolved.
     pub resolved_at: Option<Time>,
-    /// Why it ended, when it was not that things got better.
+    /// Why it resolved, unless the condition cleared.
     pub ending: Option<Ending>,
-    /// When this became due.
+    /// When this notice became due.
     pub at: Time,
-    /// When the state that caused it arrived.
+    /// When the input that caused it arrived.
     pub caused_at: Time,
 }
 
 impl Notice {
-    /// The same with the times that people read as `wall` has them.
+    /// The same with wall clock times where people read them.
     pub fn shown(&self, wall: &WallClock) -> Self {
         Self {
             started_at: wall.to_wall(self.started_at),
@@ -174,7 +174,7 @@ impl Notice {
         }
     }
 
-    /// One for `receiver` that becomes due at `now`, the first of its incident, with nothing said yet.
+    /// A notice for `receiver` that is due at `now`, without texts.
     pub fn new(
         receiver: &Arc<str>,
         kind: NoticeKind,
@@ -222,7 +222,7 @@ pub enum SendReason {
     Connect,
     /// No answer in time.
     Timeout,
-    /// The connection broke.
+    /// The connection was lost.
     Network,
     /// TLS failed.
     Tls,
@@ -230,15 +230,15 @@ pub enum SendReason {
     RateLimited,
     /// The receiver failed (5xx, SMTP 4xx).
     Server,
-    /// The receiver refused the message or the address for good (4xx, SMTP 5xx).
+    /// The receiver permanently rejected the message or the address (4xx, SMTP 5xx).
     Refused,
-    /// Our credentials were refused.
+    /// Our credentials were rejected.
     Auth,
-    /// A secret of the receiver can't be read.
+    /// A secret of the receiver is unreadable.
     Secret,
-    /// The message can't be built.
+    /// The message can't be rendered.
     Message,
-    /// We dropped it ourselves: too many waited, or the receiver was removed.
+    /// Dropped by lookout: the queue was full, or the receiver was removed.
     Dropped,
 }
 
@@ -276,12 +276,12 @@ impl SendReason {
     }
 }
 
-/// Whether a send that failed is tried again; what is tried longer is greater.
+/// Whether a failed send is retried; what is retried longer is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
     /// Never: the message itself is rejected.
     Never,
-    /// For an hour: the receiver rejects us rather than the message, which somebody may fix.
+    /// For an hour: the receiver rejects our access rather than the message, which may be fixed.
     Limited,
     /// Until it succeeds: the failure is transient.
     Unlimited,
@@ -292,7 +292,7 @@ pub enum Retry {
 pub struct SendError {
     /// Why, as a label.
     pub reason: SendReason,
-    /// Whether it is tried again.
+    /// Whether it is retried.
     pub retry: Retry,
     /// How long the receiver asked us to wait.
     pub retry_after: Option<Duration>,
@@ -301,17 +301,17 @@ pub struct SendError {
 }
 
 impl SendError {
-    /// A failure that may pass.
+    /// A transient failure.
     pub const fn transient(reason: SendReason, message: String) -> Self {
         Self { reason, retry: Retry::Unlimited, retry_after: None, message }
     }
 
-    /// The receiver rejects us rather than the message.
+    /// The receiver rejects our access rather than the message.
     pub const fn limited(reason: SendReason, message: String) -> Self {
         Self { reason, retry: Retry::Limited, retry_after: None, message }
     }
 
-    /// The message is rejected, and would be again.
+    /// The message itself is rejected.
     pub const fn permanent(reason: SendReason, message: String) -> Self {
         Self { reason, retry: Retry::Never, retry_after: None, message }
     }
@@ -330,29 +330,29 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// What a receiver's answer brought back.
+/// What a receiver's answer contained.
 #[derive(Clone, Debug, Default)]
-pub struct Receipt {
-    /// By the life of an alert, what the receiver calls the message that tells of it.
-    pub references: Vec<Reference>,
-    /// What went wrong beside: an instance or a recipient that did not take what another took.
-    pub amiss: Option<SendError>,
+pub struct DeliveryReceipt {
+    /// The ids of the messages, by alert.
+    pub references: Vec<MessageReference>,
+    /// Set when one instance or recipient rejected what another accepted.
+    pub partial_failure: Option<SendError>,
 }
 
-/// What a receiver calls the message that tells of one life of an alert.
+/// A receiver's id of the message about an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
+pub struct MessageReference {
     /// The alert's identity.
     pub fingerprint: Fingerprint,
-    /// Its life.
+    /// The alert's key.
     pub incident: Arc<str>,
-    /// The receiver's name for the message.
+    /// The receiver's id of the message.
     pub name: Arc<str>,
 }
 
-/// Notices that are off a receiver's list, for one of the reasons of [`Report`].
+/// Notices that left a receiver's queue, for one of the reasons of [`DeliveryReport`].
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct DeliveryOutcome {
     /// The receiver.
     pub receiver: Arc<str>,
     /// The notices, each of them a row of the outbox.
@@ -361,22 +361,22 @@ pub struct Outcome {
     pub at: Time,
 }
 
-/// What a receiver's delivery tells the owner of the outbox.
+/// What a receiver's queue reports to the owner of the outbox.
 #[derive(Clone, Debug)]
-pub enum Report {
-    /// One message carried these, and the receiver took it.
-    Delivered(Outcome, Receipt),
-    /// These were not sent: a newer notice of the same alert, already on the list, says it all.
-    Superseded(Outcome),
-    /// These found no room among what waits for the receiver; they are due again once there is some.
-    Deferred(Outcome),
-    /// These are given up for good, and why. The level before is the one that the receiver was told in fact.
-    GaveUp(Outcome, SendError),
-    /// An attempt failed and will be made again.
+pub enum DeliveryReport {
+    /// These were sent in one message, which the receiver accepted.
+    Delivered(DeliveryOutcome, DeliveryReceipt),
+    /// These were not sent: newer notices of the same alerts in the queue replaced them.
+    Superseded(DeliveryOutcome),
+    /// These found the queue full; they are due again once there is room.
+    Deferred(DeliveryOutcome),
+    /// These were dead-lettered, for this reason. Their `previous` is the level that the receiver was last notified of.
+    DeadLettered(DeliveryOutcome, SendError),
+    /// An attempt failed and is retried.
     Failed {
         /// The receiver.
         receiver: Arc<str>,
-        /// What it carried.
+        /// The notices in the message.
         notices: Vec<Arc<Notice>>,
         /// Why it failed.
         error: SendError,

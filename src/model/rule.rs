@@ -1,28 +1,28 @@
-//! What of a rule the life of its alerts depends on.
+//! The part of a rule that decides how its alerts fire, inhibit, repeat and resolve.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Level, Quiet};
+use super::{Level, QuietSchedule};
 
-/// What a rule is about, as far as one alert can explain another.
+/// What a rule is about, as far as inhibition depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A source can't be polled: explains that its agents are down or silent.
+    /// Polls of a source fail: inhibits that its agents are down or stale.
     SourceFailing,
-    /// Agents of a project are down: told from two on, in place of each one's alert.
+    /// Agents of a project are down: from two on, inhibits each one's alert.
     AgentsDown,
-    /// One agent is down: explains its silence.
+    /// One agent is down: inhibits that it is stale.
     AgentDown,
-    /// One agent is silent: explains whatever else is said of it.
+    /// One agent is stale: inhibits its other alerts.
     AgentStale,
-    /// Agents of a project are held up by rate limits: told from two on, in place of each one's alert.
+    /// Agents of a project are rate-limited: from two on, inhibits each one's alert.
     AgentsLimited,
-    /// One agent is held up by a rate limit.
+    /// One agent is rate-limited.
     AgentLimited,
-    /// A component is not well: explains its project's health.
+    /// A component is unhealthy: inhibits its project's health.
     Component,
-    /// A project's health: told only when nothing firing explains it.
+    /// A project's health: inhibited by whatever firing alert is the cause.
     ClusterHealth,
     /// Anything else about an agent.
     Agent,
@@ -30,39 +30,39 @@ pub enum Class {
     Other,
 }
 
-/// The timing of a rule's alerts.
+/// The class and timing of a rule's alerts.
 #[derive(Clone, Debug)]
 pub struct RulePolicy {
     /// The rule's name.
     pub name: Arc<str>,
     /// What it is about.
     pub class: Class,
-    /// Its mildest level: where an alert is held between its threshold and `clear_below`.
+    /// Its lowest level: at which an alert fires between its threshold and `clear_below`.
     pub lowest: Level,
-    /// How long it must hold before it fires.
+    /// How long the condition must hold before the alert fires: the rule's `for`.
     pub hold: Duration,
-    /// How long it must be fine before it resolves.
+    /// How long the condition must not hold before the alert resolves.
     pub clear_after: Duration,
-    /// The same alert tells the same receiver at most once in this time.
+    /// The shortest time between two firing notifications of an alert to a receiver.
     pub cooldown: Duration,
-    /// When it is said again while it lasts; never for info.
+    /// How often a firing alert is notified again; never for info.
     pub repeat: Option<Duration>,
-    /// When it counts as coming and going.
+    /// When an alert counts as flapping; `None` is never.
     pub flap: Option<Flap>,
-    /// When nobody wants to be told of it.
-    pub quiet: Quiet,
+    /// Its quiet hours.
+    pub quiet: QuietSchedule,
     /// A digest of how the rule is written: eight hex digits.
     pub version: Arc<str>,
 }
 
-/// When an alert counts as coming and going.
+/// When an alert counts as flapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flap {
-    /// So many times it began or ended …
+    /// It fired or resolved this many times …
     pub changes: u32,
     /// … within this time.
     pub within: Duration,
-    /// It is over once nothing has happened for so long.
+    /// Flapping ends after this time without a change.
     pub settle: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Default for Flap {
 }
 
 impl RulePolicy {
-    /// One that fires and resolves at once and has the usual timing for the rest.
+    /// A policy that fires and resolves at once, with defaults for the rest.
     pub fn new(name: impl Into<Arc<str>>, class: Class) -> Self {
         Self {
             name: name.into(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hook::{Hook, SessionEnd, SessionEvent, TurnFailure};
-use super::{AgentStatus, Budget, RateLimitHit, Stop, Time};
+use super::{AgentStatus, Budget, RateLimitHit, StopOrder, Time};
 use session::HookSession;
 
 pub use session::Prompt;
@@ -48,7 +48,7 @@ pub struct Sessions {
     /// When the last hook arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_hook_at: Option<Time>,
-    /// Per budget, [`Stop::about`] of the last stop order that a hook was answered with.
+    /// Per budget, [`StopOrder::about`] of the last stop order that a hook was answered with.
     #[serde(default, skip_serializing_if = "none_delivered")]
     stops: [Option<u64>; Budget::ALL.len()],
 }
@@ -199,7 +199,7 @@ impl Sessions {
     }
 
     /// Whether a hook was answered with this stop order before.
-    pub fn has_answered_with(&self, stop: &Stop) -> bool {
+    pub fn has_answered_with(&self, stop: &StopOrder) -> bool {
         self.stops.get(stop.budget as usize) == Some(&Some(stop.about))
     }
 

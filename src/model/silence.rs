@@ -1,4 +1,4 @@
-//! Quiet on purpose: silences and acknowledgements, always with who wants it.
+//! Silences and acknowledgements, with their authors.
 
 use std::sync::Arc;
 
@@ -6,39 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{Level, Matchers, Time};
 
-/// Nobody is told of the alerts that it covers while it lasts; what was told is told over all the same.
+/// Suppresses notifications of the alerts that it matches while it is active, except resolves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
-    /// Its name, made when it began.
+    /// Its id, generated when it was created.
     pub id: Arc<str>,
-    /// Which alerts it covers.
+    /// Which alerts it matches.
     pub matchers: Matchers,
-    /// From when.
+    /// When it starts.
     pub starts_at: Time,
-    /// Until when.
+    /// When it expires.
     pub ends_at: Time,
-    /// Who wants it.
+    /// Who created it.
     pub created_by: Arc<str>,
     /// Why; may be empty.
     pub comment: Arc<str>,
 }
 
 impl Silence {
-    /// Whether it lasts at `now`.
+    /// Whether it is active at `now`.
     pub fn is_active(&self, now: Time) -> bool {
         self.starts_at <= now && now < self.ends_at
     }
 }
 
-/// Somebody looks after an alert: it is not said again until it gets worse. Ends with the alert.
+/// An acknowledgement: the alert is not repeated until it escalates. Ends with the alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ack {
     /// Who.
     pub by: Arc<str>,
-    /// What they said; may be empty.
+    /// Their comment; may be empty.
     pub comment: Arc<str>,
     /// When.
     pub at: Time,
-    /// The alert's level then: what is worse is told.
+    /// The alert's level then: higher levels are notified.
     pub level: Level,
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::model::{Notice, Outcome, Report, SendError, SendReason, Time, WallClock};
+use crate::model::{DeliveryOutcome, DeliveryReport, Notice, SendError, SendReason, Time, WallClock};
 
 use super::queue::Queue;
 use super::receiver::Receiver;
@@ -32,7 +32,7 @@ pub struct ReceiverStatus {
 #[derive(Debug)]
 pub struct Dispatcher {
     clock: Clock,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<DeliveryReport>,
     desks: BTreeMap<Arc<str>, Arc<Desk>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -61,7 +61,7 @@ struct Inner {
 
 /// What a task does next.
 enum Step {
-    Report(Vec<Report>),
+    Report(Vec<DeliveryReport>),
     Send(Arc<Receiver>, Vec<Arc<Notice>>),
     Remind(Arc<Receiver>, Vec<Arc<Notice>>),
     Wait(Option<Duration>),
@@ -70,7 +70,7 @@ enum Step {
 
 impl Dispatcher {
     /// Starts a task for each of `receivers`. What comes of notices goes to `reports`, which must be read.
-    pub fn start(receivers: Vec<Receiver>, clock: Clock, reports: mpsc::Sender<Report>) -> Self {
+    pub fn start(receivers: Vec<Receiver>, clock: Clock, reports: mpsc::Sender<DeliveryReport>) -> Self {
         let stop = CancellationToken::new();
         let mut dispatcher = Self {
             clock,
@@ -100,7 +100,7 @@ impl Dispatcher {
                         inner.queue.push(now, notice);
                     }
                 }),
-                None => self.give_up(Outcome { receiver, notices, at: now }),
+                None => self.give_up(DeliveryOutcome { receiver, notices, at: now }),
             }
         }
     }
@@ -113,12 +113,12 @@ impl Dispatcher {
         }
     }
 
-    fn give_up(&self, outcome: Outcome) {
+    fn give_up(&self, outcome: DeliveryOutcome) {
         let (reports, stop) = (self.reports.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let message = format!("there is no receiver {}", outcome.receiver);
             let error = SendError::permanent(SendReason::Dropped, message);
-            drop(stop.run_until_cancelled(reports.send(Report::GaveUp(outcome, error))).await);
+            drop(stop.run_until_cancelled(reports.send(DeliveryReport::DeadLettered(outcome, error))).await);
         });
     }
 
@@ -245,7 +245,7 @@ impl Desk {
     }
 }
 
-async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<Report>) {
+async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<DeliveryReport>) {
     loop {
         match desk.step(clock) {
             Step::Report(batch) => {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Fingerprint, Level, Notice, NoticeKind, Outcome, Receipt, Report, Retry, SendError, SendReason, Time,
+    DeliveryOutcome, DeliveryReceipt, DeliveryReport, Fingerprint, Level, Notice, NoticeKind, Retry, SendError,
+    SendReason, Time,
 };
 
 pub(super) use pace::{GroupBy, Pace};
@@ -56,7 +57,7 @@ pub(super) struct Queue {
     /// Whether nothing but announcements is sent.
     paused: bool,
     closed: bool,
-    reports: Vec<Report>,
+    reports: Vec<DeliveryReport>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,10 +142,14 @@ impl Queue {
                 continue;
             }
             match self.reports.last_mut() {
-                Some(Report::Deferred(outcome)) => outcome.notices.push(entry.notice),
+                Some(DeliveryReport::Deferred(outcome)) => outcome.notices.push(entry.notice),
                 _ => {
                     let receiver = Arc::clone(&self.receiver);
-                    self.reports.push(Report::Deferred(Outcome { receiver, notices: vec![entry.notice], at: now }));
+                    self.reports.push(DeliveryReport::Deferred(DeliveryOutcome {
+                        receiver,
+                        notices: vec![entry.notice],
+                        at: now,
+                    }));
                 }
             }
         }
@@ -166,7 +171,11 @@ impl Queue {
                 newer.since = newer.since.min(older.since);
                 newer.rejected_since = older.rejected_since.or(newer.rejected_since);
                 let receiver = Arc::clone(&self.receiver);
-                self.reports.push(Report::Superseded(Outcome { receiver, notices: vec![older.notice], at: now }));
+                self.reports.push(DeliveryReport::Superseded(DeliveryOutcome {
+                    receiver,
+                    notices: vec![older.notice],
+                    at: now,
+                }));
                 newer
             }
         };
@@ -292,7 +301,7 @@ impl Queue {
     }
 
     /// What came of the message under way. `jitter`, from 0 to 1, shortens the pause by up to a half.
-    pub(super) fn on_result(&mut self, now: Time, jitter: f64, result: Result<Receipt, SendError>) {
+    pub(super) fn on_result(&mut self, now: Time, jitter: f64, result: Result<DeliveryReceipt, SendError>) {
         let batch = std::mem::take(&mut self.in_flight);
         let error = match result {
             Ok(receipt) => {
@@ -335,7 +344,7 @@ impl Queue {
     }
 
     /// What came of reminding it of what lasts. A failure is counted and shown; the next reminder says it all again.
-    pub(super) fn on_reminded(&mut self, now: Time, result: Result<Receipt, SendError>) {
+    pub(super) fn on_reminded(&mut self, now: Time, result: Result<DeliveryReceipt, SendError>) {
         match result {
             _ if self.closed => {}
             Ok(receipt) => self.took(now, Vec::new(), receipt),
@@ -347,10 +356,10 @@ impl Queue {
     }
 
     /// It took `notices`; what went wrong beside is counted and shown.
-    fn took(&mut self, now: Time, notices: Vec<Arc<Notice>>, receipt: Receipt) {
-        self.last_error = receipt.amiss.as_ref().map(|error| error.message.clone());
-        let outcome = Outcome { receiver: Arc::clone(&self.receiver), notices, at: now };
-        self.reports.push(Report::Delivered(outcome, receipt));
+    fn took(&mut self, now: Time, notices: Vec<Arc<Notice>>, receipt: DeliveryReceipt) {
+        self.last_error = receipt.partial_failure.as_ref().map(|error| error.message.clone());
+        let outcome = DeliveryOutcome { receiver: Arc::clone(&self.receiver), notices, at: now };
+        self.reports.push(DeliveryReport::Delivered(outcome, receipt));
     }
 
     fn pause(&self, jitter: f64, asked: Option<Duration>) -> Duration {
@@ -425,16 +434,16 @@ impl Queue {
         }
         if !notices.is_empty() {
             let receiver = Arc::clone(&self.receiver);
-            self.reports.push(Report::GaveUp(Outcome { receiver, notices, at: now }, error));
+            self.reports.push(DeliveryReport::DeadLettered(DeliveryOutcome { receiver, notices, at: now }, error));
         }
     }
 
     fn fail(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
-        self.reports.push(Report::Failed { receiver: Arc::clone(&self.receiver), notices, error, at: now });
+        self.reports.push(DeliveryReport::Failed { receiver: Arc::clone(&self.receiver), notices, error, at: now });
     }
 
     /// What has become of notices since the last call.
-    pub(super) fn take_reports(&mut self) -> Vec<Report> {
+    pub(super) fn take_reports(&mut self) -> Vec<DeliveryReport> {
         std::mem::take(&mut self.reports)
     }
 

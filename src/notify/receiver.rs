@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Audience, Level, Notice, Problem, Receipt, ReceiverPolicy, SendError, Time};
+use crate::model::{Audience, DeliveryReceipt, Level, Notice, Problem, ReceiverPolicy, SendError, Time};
 
 use super::config::{self, ReceiverConfig};
 use super::queue::Pace;
@@ -119,9 +119,9 @@ impl Receiver {
 
     /// Sends `notices` in one message, within the transport's deadlines (HTTP 10 s; mail 60 s for each step, 10 min for
     /// the reply to the end of the mail); none is no message.
-    pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    pub async fn send(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         if notices.is_empty() {
-            return Ok(Receipt::default());
+            return Ok(DeliveryReceipt::default());
         }
         self.transport.send(now, notices).await
     }
@@ -132,7 +132,7 @@ impl Receiver {
     }
 
     /// Reminds it of what lasts.
-    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    pub(super) async fn remind(&self, now: Time, standing: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         self.transport.remind(now, standing).await
     }
 

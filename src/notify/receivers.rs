@@ -19,7 +19,7 @@ use super::http::{self, Http, Target};
 use super::settings::Reporter;
 use super::words::Words;
 use crate::http_client;
-use crate::model::{Audience, Notice, Receipt, SendError, Time};
+use crate::model::{Audience, DeliveryReceipt, Notice, SendError, Time};
 
 mod alertmanager;
 mod console;
@@ -246,7 +246,7 @@ impl Parts<'_> {
 }
 
 /// What comes of a message.
-pub(super) type Sending<'a> = Pin<Box<dyn Future<Output = Result<Receipt, SendError>> + Send + 'a>>;
+pub(super) type Sending<'a> = Pin<Box<dyn Future<Output = Result<DeliveryReceipt, SendError>> + Send + 'a>>;
 
 /// How many messages a receiver takes: one each so long, and so many at once.
 pub(super) type Rate = (Duration, u32);
@@ -284,7 +284,7 @@ pub(super) trait Transport: fmt::Debug + Send + Sync {
 
     /// Reminds it of what lasts.
     fn remind<'a>(&'a self, _now: Time, _standing: &'a [Arc<Notice>]) -> Sending<'a> {
-        Box::pin(async { Ok(Receipt::default()) })
+        Box::pin(async { Ok(DeliveryReceipt::default()) })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::queue::Queue;
 use super::receiver::Receiver;
-use crate::model::{Notice, Receipt, Time};
+use crate::model::{DeliveryReceipt, Notice, Time};
 
 /// A message that would have left.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Rehearsal {
                 if notices.is_empty() {
                     break;
                 }
-                queue.on_result(at, 0.0, Ok(Receipt::default()));
+                queue.on_result(at, 0.0, Ok(DeliveryReceipt::default()));
                 drop(queue.take_reports());
                 let body = receiver.render(at, &notices);
                 sent.push(Sent { at, receiver: Arc::clone(&receiver.name), notices, body });

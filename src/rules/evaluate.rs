@@ -339,7 +339,7 @@ impl SubjectMarks<'_> {
 fn removal_finding(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding {
     let ending = match removal {
         Removal::Absent => Ending::Removed,
-        Removal::Expired => Ending::Forgotten,
+        Removal::Expired => Ending::Expired,
     };
     Finding {
         rule,

@@ -17,7 +17,7 @@ use super::error::Refusal;
 use super::room::{Room, Share};
 use crate::config::server::LimitsConfig;
 use crate::decode::inflate::{Coding, InflateError};
-use crate::engine::handle::Turn;
+use crate::engine::handle::DecodePermit;
 
 /// How many of the largest bodies are held at once, all connections together.
 const LARGEST_AT_ONCE: usize = 4;
@@ -67,7 +67,7 @@ impl Bodies {
         &self,
         body: Bytes,
         decode: impl FnOnce(Bytes) -> T + Send + 'static,
-    ) -> Result<(T, Turn), Refusal> {
+    ) -> Result<(T, DecodePermit), Refusal> {
         if body.len() <= INLINE {
             return Ok((decode(body), None));
         }

@@ -10,7 +10,7 @@ use super::Context;
 use super::connections::Arriving;
 use super::error::{Refusal, json as json_answer};
 use crate::engine::Accepted;
-use crate::engine::handle::Turn;
+use crate::engine::handle::DecodePermit;
 use crate::ingest::{PushDecodeError, decode_pushed_state, decode_pushed_usage};
 use crate::model::{InputKind, RejectReason};
 
@@ -56,7 +56,7 @@ async fn decoded<T: Send + 'static>(
     input: InputKind,
     body: Bytes,
     decode: impl FnOnce(Bytes) -> Result<T, PushDecodeError> + Send + 'static,
-) -> Result<(T, Turn), Refusal> {
+) -> Result<(T, DecodePermit), Refusal> {
     let (decoded, turn) = context.bodies.decode(body, decode).await?;
     let decoded = decoded.map_err(|error| {
         context.own.rejected(input, RejectReason::Malformed, 1);

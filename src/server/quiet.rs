@@ -15,9 +15,9 @@ use super::Shared;
 use super::access::Caller;
 use super::connections::Connection;
 use super::error::{Refusal, json as json_answer};
-use crate::alerts::words;
-use crate::engine::QuietError;
-use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, TimelineEvent, WallClock, duration};
+use crate::alerts::timeline;
+use crate::engine::SilenceError;
+use crate::model::{Fingerprint, Matchers, Silence, Time, TimelineEntry, TimelineEvent, WallClock, duration};
 use crate::text;
 
 /// Longest name of a person, and longest comment, in bytes.
@@ -53,12 +53,12 @@ fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message.into())
 }
 
-impl From<QuietError> for Refusal {
-    fn from(error: QuietError) -> Self {
+impl From<SilenceError> for Refusal {
+    fn from(error: SilenceError) -> Self {
         let status = match error {
-            QuietError::Unknown(_) => StatusCode::NOT_FOUND,
-            QuietError::Invalid(_) => StatusCode::BAD_REQUEST,
-            QuietError::TooMany | QuietError::Pending(_) => StatusCode::CONFLICT,
+            SilenceError::Unknown(_) => StatusCode::NOT_FOUND,
+            SilenceError::Invalid(_) => StatusCode::BAD_REQUEST,
+            SilenceError::TooMany | SilenceError::Pending(_) => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }
@@ -111,7 +111,7 @@ pub(super) async fn acknowledge(
     let by = caller.name(said.by.as_deref().map(|by| text::clean(by, NAME_LIMIT)).as_deref());
     let comment = text::clean(said.comment.as_deref().unwrap_or_default(), COMMENT_LIMIT).into_owned();
     match shared.context.engine.acknowledge(fingerprint, by.clone(), comment).await? {
-        Err(QuietError::Unknown(_)) => return Err(gone(fingerprint, &shared).await),
+        Err(SilenceError::Unknown(_)) => return Err(gone(fingerprint, &shared).await),
         done => done?,
     }
     Ok(json_answer(StatusCode::OK, json!({"acked_by": by}).to_string()))
@@ -155,12 +155,12 @@ pub(super) async fn why(
 }
 
 /// An entry of a timeline: all of it, with its time as people write it and a sentence.
-fn entry(decision: &Decision, wall: &WallClock) -> Value {
+fn entry(decision: &TimelineEntry, wall: &WallClock) -> Value {
     let mut entry = json!(decision);
     if let Some(entry) = entry.as_object_mut() {
         entry.remove("fingerprint");
         entry.insert("at".to_owned(), json!(wall.to_wall(decision.at).to_string()));
-        entry.insert("text".to_owned(), json!(words::sentence(decision)));
+        entry.insert("text".to_owned(), json!(timeline::sentence(decision)));
     }
     entry
 }

@@ -20,7 +20,7 @@ use super::error::Refusal;
 use super::room::{Room, Share};
 use super::sending::{PATIENCE, Sending, acquire, busy};
 use crate::clock::Stopwatch;
-use crate::engine::{Handle, View, telemetry};
+use crate::engine::{EngineHandle, View, telemetry};
 use crate::metrics::page::accepts_gzip;
 use crate::metrics::{Format, Own, Page};
 use crate::model::Time;
@@ -64,8 +64,8 @@ impl Shown {
 #[derive(Debug)]
 pub(super) struct Scraper {
     own: Arc<Own>,
-    engine: Handle,
-    otlp: telemetry::Handle,
+    engine: EngineHandle,
+    otlp: telemetry::TelemetryHandle,
     turns: Arc<Semaphore>,
     streams: Arc<Room>,
     sending: Sending,
@@ -74,7 +74,7 @@ pub(super) struct Scraper {
 }
 
 impl Scraper {
-    pub(super) fn new(own: Arc<Own>, engine: Handle, otlp: telemetry::Handle, sending: Sending) -> Self {
+    pub(super) fn new(own: Arc<Own>, engine: EngineHandle, otlp: telemetry::TelemetryHandle, sending: Sending) -> Self {
         let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Room::new(STREAMS, HOLD, PATIENCE));
         Self { own, engine, otlp, turns, streams, sending, compressed: Mutex::new(Vec::new()) }
     }

@@ -22,8 +22,8 @@ use super::health::FileHealth;
 use super::queue::{self, QueueSender, WriteReply};
 use crate::clock::Clock;
 use crate::model::{
-    Agent, AgentWindows, ClosedAlert, Component, CountingState, Decision, Fingerprint, HistoryRow, Level, Project,
-    Snapshot, Time,
+    Agent, AgentWindows, ClosedAlert, Component, CountingState, Fingerprint, HistoryRow, Level, Project, Snapshot,
+    Time, TimelineEntry,
 };
 
 mod counting;
@@ -171,7 +171,7 @@ struct DropCounts {
 enum HistoryMessage {
     Rows(Vec<HistoryRow>),
     Closed(Box<ClosedAlert>),
-    Decisions(Vec<Decision>),
+    Decisions(Vec<TimelineEntry>),
     Save(Box<FleetSave>, OwnedSemaphorePermit),
     Usage(UsageBody, WriteReply),
     CountingState(Box<CountingState>, WriteReply),
@@ -239,7 +239,7 @@ impl HistoryHandle {
     }
 
     /// Queues decisions without waiting. When the queue is full they are dropped and counted.
-    pub fn record_decisions(&self, decisions: Vec<Decision>) {
+    pub fn record_decisions(&self, decisions: Vec<TimelineEntry>) {
         let count = decisions.len();
         let rows = u32::try_from(count).unwrap_or(u32::MAX);
         if count > 0 && self.queue.try_send(HistoryMessage::Decisions(decisions), rows).is_err() {
@@ -248,7 +248,7 @@ impl HistoryHandle {
     }
 
     /// The timeline of an alert, oldest first; at most its last 200 entries. Entries that are still queued are missing.
-    pub async fn timeline(&self, fingerprint: Fingerprint) -> Result<Vec<Decision>, StoreError> {
+    pub async fn timeline(&self, fingerprint: Fingerprint) -> Result<Vec<TimelineEntry>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.reads.send(reader::HistoryQuery::Timeline(fingerprint, reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))

@@ -1,5 +1,5 @@
-//! Invariants over random histories: what was told is told over, nothing twice within its cooldown, nothing through
-//! a silence, and the same history tells the same.
+//! Invariants over random histories: every firing notification is resolved, none repeats within the cooldown, silences
+//! suppress, and the same history gives the same notices.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::model::Flap;
 
 #[derive(Clone, Debug)]
-enum Event {
+enum AlertInput {
     Level(u8, Option<Level>),
     Hold(u8),
     Unknown(u8),
@@ -18,28 +18,28 @@ enum Event {
     Flips(u8, u8),
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+fn events() -> impl Strategy<Value = Vec<AlertInput>> {
     let level = prop_oneof![Just(None), Just(Some(Info)), Just(Some(Warning)), Just(Some(Error)), Just(Some(Critical))];
     let event = prop_oneof![
-        4 => (0..3u8, level).prop_map(|(agent, level)| Event::Level(agent, level)),
-        1 => (0..3u8).prop_map(Event::Hold),
-        1 => (0..3u8).prop_map(Event::Unknown),
-        3 => (0..400u16).prop_map(Event::Wait),
-        1 => (0..3u8).prop_map(Event::End),
-        1 => (0..3u8, 1..400u16).prop_map(|(agent, seconds)| Event::Silence(agent, seconds)),
-        1 => (0..3u8).prop_map(Event::Acknowledge),
-        1 => (0..3u8, 1..12u8).prop_map(|(agent, flips)| Event::Flips(agent, flips)),
+        4 => (0..3u8, level).prop_map(|(agent, level)| AlertInput::Level(agent, level)),
+        1 => (0..3u8).prop_map(AlertInput::Hold),
+        1 => (0..3u8).prop_map(AlertInput::Unknown),
+        3 => (0..400u16).prop_map(AlertInput::Wait),
+        1 => (0..3u8).prop_map(AlertInput::End),
+        1 => (0..3u8, 1..400u16).prop_map(|(agent, seconds)| AlertInput::Silence(agent, seconds)),
+        1 => (0..3u8).prop_map(AlertInput::Acknowledge),
+        1 => (0..3u8, 1..12u8).prop_map(|(agent, flips)| AlertInput::Flips(agent, flips)),
     ];
     proptest::collection::vec(event, 1..60)
 }
 
 /// Notices with their time in seconds.
-type Told = Vec<(i64, crate::model::Notice)>;
-/// Who was silenced from when until when.
+type Notices = Vec<(i64, crate::model::Notice)>;
+/// The silences: agent, start and end in seconds.
 type Silenced = Vec<(String, i64, i64)>;
 
-/// Runs a history and returns every notice with its time in seconds, and who was silenced from when until when.
-fn run(events: &[Event], policy: &RulePolicy) -> (Told, Silenced) {
+/// Runs a history and returns its notices and silences.
+fn run(events: &[AlertInput], policy: &RulePolicy) -> (Notices, Silenced) {
     let mut silenced = Vec::new();
     let receivers = vec![receiver("ops", Warning), receiver("oncall", Critical)];
     let mut alerts = Alerts::new(vec![policy.clone()], receivers);
@@ -53,32 +53,32 @@ fn run(events: &[Event], policy: &RulePolicy) -> (Told, Silenced) {
     };
     for event in events {
         let (name, level, cleared, value, ending) = match event {
-            Event::Wait(by) => {
+            AlertInput::Wait(by) => {
                 seconds += i64::from(*by);
                 step(&mut alerts, seconds, vec![], &mut notices);
                 continue;
             }
-            Event::Level(agent, level) => (agent, *level, level.is_none(), Some(2.0), None),
-            Event::Hold(agent) => (agent, None, false, Some(1.0), None),
-            Event::Unknown(agent) => (agent, None, false, None, None),
-            Event::End(agent) => (agent, None, true, None, Some(Ending::Removed)),
-            Event::Silence(name, length) => {
+            AlertInput::Level(agent, level) => (agent, *level, level.is_none(), Some(2.0), None),
+            AlertInput::Hold(agent) => (agent, None, false, Some(1.0), None),
+            AlertInput::Unknown(agent) => (agent, None, false, None, None),
+            AlertInput::End(agent) => (agent, None, true, None, Some(Ending::Removed)),
+            AlertInput::Silence(name, length) => {
                 step(&mut alerts, seconds, vec![], &mut notices);
                 let until = seconds + i64::from(*length);
-                let silence = quiet::silence(silenced.len(), &name.to_string(), seconds, until);
-                let effects = alerts.silence(at(seconds), silence).expect("it is taken");
+                let silence = silences::silence(silenced.len(), &name.to_string(), seconds, until);
+                let effects = alerts.silence(at(seconds), silence).expect("a valid silence");
                 notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
                 silenced.push((name.to_string(), seconds, until));
                 continue;
             }
-            Event::Acknowledge(name) => {
+            AlertInput::Acknowledge(name) => {
                 step(&mut alerts, seconds, vec![], &mut notices);
                 let fingerprint = crate::model::Fingerprint::of("Rule", &agent(&name.to_string()));
                 let effects = alerts.acknowledge(at(seconds), fingerprint, "ann", "").unwrap_or_default();
                 notices.extend(effects.notices.into_iter().map(|notice| (seconds, notice)));
                 continue;
             }
-            Event::Flips(name, flips) => {
+            AlertInput::Flips(name, flips) => {
                 for flip in 0..*flips {
                     let level = (flip % 2 == 0).then_some(Error);
                     seconds += 7;
@@ -92,12 +92,12 @@ fn run(events: &[Event], policy: &RulePolicy) -> (Told, Silenced) {
         (one.cleared, one.value, one.ending) = (cleared, value, ending);
         step(&mut alerts, seconds, vec![one], &mut notices);
     }
-    // In the end all is well, and whatever is owed has had its time.
+    // In the end all alerts resolve, and every deadline passes.
     for name in 0..3u8 {
         step(&mut alerts, seconds, vec![finding(0, agent(&name.to_string()), None, 0.0, at(seconds))], &mut notices);
     }
     step(&mut alerts, seconds + 10_000, vec![], &mut notices);
-    assert_eq!(alerts.by_fingerprint.len(), 0, "nothing is remembered for ever");
+    assert_eq!(alerts.by_fingerprint.len(), 0, "nothing is kept for ever");
     assert!(alerts.counts().active.is_empty(), "{:?}", alerts.counts().active);
     notices.retain(|(_, notice)| notice.kind.is_of_alert());
     (notices, silenced)
@@ -107,7 +107,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_told_is_told_over_and_nothing_twice_within_its_cooldown(
+    fn every_firing_notification_is_resolved_and_none_repeats_within_the_cooldown(
         events in events(),
         hold in 0..100u64,
         clear_after in 0..100u64,
@@ -125,32 +125,32 @@ proptest! {
             match notice.kind {
                 NoticeKind::Flapping => {
                     let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
-                    prop_assert!(cooled, "told that it comes and goes within the cooldown");
+                    prop_assert!(cooled, "notified of flapping within the cooldown");
                 }
                 NoticeKind::Firing => {
-                    prop_assert!(!open.contains_key(&who), "told as new what it was told already");
+                    prop_assert!(!open.contains_key(&who), "notified as new of what it was notified of already");
                     let cooled = last_firing.get(&who).is_none_or(|last| seconds - last >= 60);
-                    prop_assert!(cooled, "told again within the cooldown");
+                    prop_assert!(cooled, "notified again within the cooldown");
                 }
                 NoticeKind::Escalated => {
-                    let (_, level) = open.get(&who).copied().expect("raised from something told");
+                    let (_, level) = open.get(&who).copied().expect("escalated from a notified level");
                     prop_assert!(notice.level > level);
                 }
                 NoticeKind::Deescalated => {
-                    let (told, level) = open.get(&who).copied().expect("lowered from something told");
-                    prop_assert!(notice.level < level && seconds - told >= 60);
+                    let (notified, level) = open.get(&who).copied().expect("de-escalated from a notified level");
+                    prop_assert!(notice.level < level && seconds - notified >= 60);
                 }
                 NoticeKind::Repeat => prop_assert!(open.contains_key(&who)),
                 NoticeKind::FlappingEnded => {
-                    let (told, _) = open.get(&who).copied().expect("settled from something told");
-                    prop_assert!(seconds - told >= 60);
+                    let (notified, _) = open.get(&who).copied().expect("flapping was notified");
+                    prop_assert!(seconds - notified >= 60);
                 }
-                NoticeKind::Resolved => prop_assert!(open.remove(&who).is_some(), "over, and was never told"),
+                NoticeKind::Resolved => prop_assert!(open.remove(&who).is_some(), "resolved without being notified"),
                 NoticeKind::Test | NoticeKind::Announcement | NoticeKind::Digest => prop_assert!(false),
             }
             if notice.kind.is_firing() {
                 let quiet = |(name, from, until): &(String, i64, i64)| *name == who.1 && from < seconds && seconds < until;
-                prop_assert!(!silenced.iter().any(quiet), "told although it was silenced: {:?}", notice);
+                prop_assert!(!silenced.iter().any(quiet), "notified although it was silenced: {:?}", notice);
                 open.insert(who.clone(), (*seconds, notice.level));
                 last_firing.insert(who, *seconds);
             }
@@ -158,7 +158,7 @@ proptest! {
                 prop_assert_eq!(notice.level, Critical);
             }
         }
-        prop_assert!(open.is_empty(), "owed a resolve: {:?}", open);
-        prop_assert_eq!(notices, run(&events, &policy).0, "the same history tells the same");
+        prop_assert!(open.is_empty(), "not notified of the resolve: {:?}", open);
+        prop_assert_eq!(notices, run(&events, &policy).0, "the same history gives the same notices");
     }
 }

@@ -1,4 +1,4 @@
-//! One rule broken by many agents: told as part of one incident, and by itself when few are left.
+//! Incidents: many alerts of one rule are notified as one, and one by one when few are left.
 
 use super::*;
 use crate::model::{Audience, Incident};
@@ -13,14 +13,14 @@ fn all(range: std::ops::Range<usize>, level: Option<Level>, seconds: i64) -> Vec
     range.map(|n| finding(0, agent(&format!("a{n}")), level, 2.0, at(seconds))).collect()
 }
 
-fn parts(effects: &Effects) -> Vec<Option<Incident>> {
+fn parts(effects: &AlertChanges) -> Vec<Option<Incident>> {
     let mut parts: Vec<_> = effects.notices.iter().map(|notice| notice.part_of).collect();
     parts.dedup();
     parts
 }
 
 #[test]
-fn a_share_of_the_fleet_is_an_incident_from_ten_on() {
+fn a_share_of_the_fleet_of_at_least_ten_is_an_incident() {
     for (agents, firing, is_incident) in
         [(20, 9, false), (20, 10, true), (100, 29, false), (100, 30, true), (10_000, 250, false), (10_000, 251, true)]
     {
@@ -33,14 +33,18 @@ fn a_share_of_the_fleet_is_an_incident_from_ten_on() {
 }
 
 #[test]
-fn what_is_left_when_it_breaks_up_is_told_by_itself_once_it_has_cooled() {
+fn after_an_incident_each_firing_alert_is_notified_once_its_cooldown_has_passed() {
     let mut alerts = fleet(1_000, vec![receiver("ops", Warning)]);
     alerts.step(at(0), all(0..400, Some(Warning), 0));
     let recovering = alerts.step(at(30), all(0..200, None, 30));
     assert_eq!(parts(&recovering), [Some(Incident { firing: 200, agents: 1_000 })]);
     let broken_up = alerts.step(at(40), all(200..395, None, 40));
     let rest = Some(Incident { firing: 5, agents: 1_000 });
-    assert_eq!((broken_up.notices.len(), parts(&broken_up)), (195, vec![rest]), "what was told as part ends as part");
+    assert_eq!(
+        (broken_up.notices.len(), parts(&broken_up)),
+        (195, vec![rest]),
+        "what was notified as part of the incident resolves as part of it"
+    );
     assert!(broken_up.notices.iter().all(|notice| notice.kind == Resolved));
     let left = alerts.tick(at(60));
     let mut names: Vec<&str> = left.notices.iter().map(|notice| &**notice.subject.name()).collect();
@@ -58,11 +62,15 @@ fn programs_get_each_alert_and_no_incident() {
     assert_eq!((effects.notices.len(), parts(&effects)), (100, vec![None]));
     let effects = alerts.step(at(70), all(0..95, None, 70));
     assert!(effects.notices.iter().all(|notice| notice.kind == Resolved));
-    assert_eq!(alerts.announce(at(80), "stop", "ann stopped the monitoring").notices.len(), 1, "nobody else is there");
+    assert_eq!(
+        alerts.announce(at(80), "stop", "ann stopped the monitoring").notices.len(),
+        1,
+        "there is no other receiver"
+    );
 }
 
 #[test]
-fn the_size_of_an_incident_can_be_chosen() {
+fn the_size_of_an_incident_is_configurable() {
     let mut alerts = fleet(100, vec![receiver("ops", Warning)]);
     alerts.set_incidents(crate::alerts::IncidentPolicy { share: 0.05, least: 3, most: 250 });
     let effects = alerts.step(at(0), all(0..5, Some(Warning), 0));

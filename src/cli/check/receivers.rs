@@ -92,8 +92,8 @@ fn may_get(receiver: &ReceiverPolicy, rule: &str, level: Level) -> bool {
         _ => None,
     };
     level >= receiver.min_level
-        && (receiver.only.is_empty() || receiver.only.iter().any(|matchers| matchers.may_cover(known)))
-        && !receiver.except.iter().any(|matchers| matchers.cover(known))
+        && (receiver.only.is_empty() || receiver.only.iter().any(|matchers| matchers.may_match(known)))
+        && !receiver.except.iter().any(|matchers| matchers.matches(known))
 }
 
 #[cfg(test)]

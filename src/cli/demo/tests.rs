@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::machine::simulation::{Lasting, Setup};
-use crate::machine::{Event, Simulation};
+use crate::machine::{MachineEvent, Simulation};
 use crate::model::{
     AgentStatus, AgentUpdate, Batch, Level, Notice, NoticeKind, PollReport, ReceiverPolicy, RecordedInput, SourceError,
     SourceErrorReason, Time,
@@ -79,7 +79,7 @@ fn every_round_sends_the_notifications_of_the_story() {
             let taken = simulation.feed(&RecordedInput::State(body.into())).expect("it can be read");
             assert!(taken.rejected.is_empty(), "{:?}", taken.rejected);
         }
-        simulation.take(Event::Poll(poll(second, now)));
+        simulation.take(MachineEvent::Poll(poll(second, now)));
     }
     let sent = sent(simulation.notices());
     for round in 0..ROUNDS - 1 {

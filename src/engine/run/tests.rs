@@ -1,11 +1,11 @@
-//! The loop's order: who is served before whom.
+//! The order in which the loop serves its queues.
 
 use bytes::Bytes;
 
 use super::*;
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
-use crate::engine::Handle;
+use crate::engine::EngineHandle;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig};
 use crate::ingest::hooks::claude_code::TOOL;
 use crate::ingest::{DecodedPush, decode_pushed_state};
@@ -19,27 +19,27 @@ fn pushed(body: &'static str) -> DecodedPush<Batch<'static>> {
 }
 
 /// An engine of which nothing outlives the test.
-pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engine, mpsc::Receiver<Report>) {
+pub(in crate::engine) fn in_memory(clock: Clock, digest: DigestConfig) -> (Engine, mpsc::Receiver<DeliveryReport>) {
     restored(clock, settings(digest), SavedFleet::default())
 }
 
 /// An engine that remembers what was saved, and of which nothing outlives the test.
 pub(in crate::engine) fn restored(
     clock: Clock,
-    settings: Settings,
+    settings: EngineSettings,
     saved: SavedFleet,
-) -> (Engine, mpsc::Receiver<Report>) {
+) -> (Engine, mpsc::Receiver<DeliveryReport>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
     let (restored, own) = (RestoredLedger::default(), Arc::new(Own::new()));
-    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 /// The built-in rules and one receiver.
-pub(in crate::engine) fn settings(digest: DigestConfig) -> Settings {
+pub(in crate::engine) fn settings(digest: DigestConfig) -> EngineSettings {
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
-    Settings {
+    EngineSettings {
         fleet: crate::fleet::FleetSettings {
             agents: AgentsConfig::default(),
             expected: Vec::new(),
@@ -55,11 +55,11 @@ pub(in crate::engine) fn settings(digest: DigestConfig) -> Settings {
 }
 
 #[tokio::test]
-async fn readers_see_every_hook_that_was_handed_over_before_them() {
+async fn reads_see_every_hook_that_was_sent_before_them() {
     let clock = Clock::at(Time::parse("2026-11-21T08:59:00Z").unwrap());
     let (engine, reports) = in_memory(clock, DigestConfig::default());
     let many = BURST * 3;
-    let (handle, queues) = Handle::new(1, 1, many);
+    let (handle, queues) = EngineHandle::new(1, 1, many);
     // All of it waits before the loop begins.
     let hook = |event: &str| {
         let body = format!(r#"{{"session_id": "s", "hook_event_name": "{event}"}}"#);
@@ -67,7 +67,7 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
         handle.hook(event.into_hook(&TOOL, ("default".into(), "a".into()), None))
     };
     assert!((1..many).all(|_| hook("UserPromptSubmit")) && hook("Stop"));
-    assert!(!hook("SessionEnd"), "a hook too many is turned away and changes nothing");
+    assert!(!hook("SessionEnd"), "a hook beyond the capacity is rejected and changes nothing");
     let reader = handle.clone();
     let reading = tokio::spawn(async move { reader.view().await });
     let pusher = handle.clone();
@@ -81,13 +81,13 @@ async fn readers_see_every_hook_that_was_handed_over_before_them() {
     let view = reading.await.unwrap().unwrap();
     let agent = view.fleet.agents.iter().next().expect("an agent");
     assert_eq!((&*agent.name, agent.status), ("a", Some(AgentStatus::Idle)), "as the last hook left it");
-    assert_eq!(pushing.await.unwrap().unwrap().accepted, 1, "a flood of hooks starves nobody");
+    assert_eq!(pushing.await.unwrap().unwrap().accepted, 1, "a flood of hooks does not starve pushes");
     stop.send(Duration::ZERO).unwrap();
     running.await.unwrap();
 }
 
 #[tokio::test]
-async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
+async fn what_was_answered_is_saved_even_if_the_store_is_busy() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let config = StoreConfig { path: Some(dir.path().join("lookout.db")), ..StoreConfig::default() };
@@ -95,9 +95,9 @@ async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
     let (monitoring, _) = watch::channel(true);
     let (settings, own) = (settings(DigestConfig::default()), Arc::new(Own::new()));
     let history = store.history.clone();
-    let parts = Parts { clock: clock.clone(), settings, own, store, restored, saved, monitoring, recorder: None };
+    let parts = EngineParts { clock: clock.clone(), settings, own, store, restored, saved, monitoring, recorder: None };
     let (engine, reports) = Engine::new(parts);
-    let (handle, queues) = Handle::new(2, 2, 2);
+    let (handle, queues) = EngineHandle::new(2, 2, 2);
     let (stop, stopped) = oneshot::channel();
     let pushing = tokio::spawn(async move {
         handle.push_state(pushed(r#"{"agents": [{"name": "a", "status": "running"}]}"#), None).await
@@ -116,16 +116,16 @@ async fn what_was_answered_is_saved_though_the_store_has_its_hands_full() {
 }
 
 /// An engine that was restored with this ledger.
-fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receiver<Report>) {
+fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receiver<DeliveryReport>) {
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
     let (own, settings, saved) = (Arc::new(Own::new()), settings(DigestConfig::default()), SavedFleet::default());
-    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 #[tokio::test]
-async fn a_pending_notice_that_cannot_be_read_back_is_dead_lettered_and_counted() {
+async fn an_unreadable_pending_notice_is_dead_lettered_and_counted() {
     let clock = Clock::at(Time::parse("2026-11-21T08:59:00Z").unwrap());
     let lost = crate::store::LostNotice { key: "k".into(), receiver: "console".into(), fingerprint: "00".into() };
     let (mut engine, _reports) =
@@ -134,7 +134,7 @@ async fn a_pending_notice_that_cannot_be_read_back_is_dead_lettered_and_counted(
     let failed = "lookout_notifications_failed_total{receiver=\"console\",reason=\"message\"} 1";
     assert!(page.contains(failed), "{page}");
     engine.serve_deadlines(clock.now());
-    assert!(!engine.committer.is_idle(), "the outbox is told");
+    assert!(!engine.committer.is_idle(), "the outbox row is to be updated");
 }
 
 #[tokio::test]
@@ -142,17 +142,17 @@ async fn each_pause_and_extension_is_announced_and_no_digest_leaves_meanwhile() 
     let now = Time::parse("2026-11-21T08:59:00Z").unwrap();
     let digest = DigestConfig { at: Some("09:00".to_owned()), ..DigestConfig::default() };
     let (mut engine, _reports) = in_memory(Clock::at(now), digest);
-    let told = |engine: &Engine| -> Vec<String> {
+    let announced = |engine: &Engine| -> Vec<String> {
         engine.committer.waiting().iter().map(|notice| format!("{} {}", notice.rule, notice.message)).collect()
     };
     for (minutes, on) in [(0, false), (0, false), (10, true), (11, true)] {
         let at = now.plus(Duration::from_secs(60 * minutes));
-        engine.step(at, Event::Monitoring { on, by: "ann" }).unwrap();
+        engine.step(at, MachineEvent::Monitoring { on, by: "ann" }).unwrap();
         engine.serve_deadlines(at.plus(Duration::from_secs(120)));
     }
-    let told = told(&engine);
-    assert_eq!(told.len(), 3, "{told:?}");
-    for (line, words) in told.iter().zip(["ann paused", "ann extended the pause", "ann resumed"]) {
-        assert!(line.starts_with("Announcement ") && line.contains(words), "{told:?}");
+    let announced = announced(&engine);
+    assert_eq!(announced.len(), 3, "{announced:?}");
+    for (line, words) in announced.iter().zip(["ann paused", "ann extended the pause", "ann resumed"]) {
+        assert!(line.starts_with("Announcement ") && line.contains(words), "{announced:?}");
     }
 }

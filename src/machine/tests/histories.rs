@@ -1,4 +1,4 @@
-//! Random histories: timers alone find what looking at everything each second finds, and nothing is asked twice.
+//! Random histories: evaluation by timers and changes finds what evaluating everything each second finds.
 
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ rules:
 "#;
 
 #[derive(Clone, Debug)]
-struct Report {
+struct PushedAgent {
     name: u8,
     status: u8,
     task: u8,
@@ -63,8 +63,8 @@ struct Report {
 }
 
 #[derive(Clone, Debug)]
-enum Happening {
-    Push(bool, Option<u8>, Vec<Report>),
+enum FleetInput {
+    Push(bool, Option<u8>, Vec<PushedAgent>),
     Usage(u8),
     Poll(bool),
     Component(u8),
@@ -73,7 +73,7 @@ enum Happening {
     Wait(u8),
 }
 
-/// What a hook can tell.
+/// The events of hooks.
 fn steps() -> Vec<SessionEvent> {
     vec![
         SessionEvent::Prompted,
@@ -90,7 +90,7 @@ fn steps() -> Vec<SessionEvent> {
     ]
 }
 
-fn events() -> impl Strategy<Value = Vec<Happening>> {
+fn events() -> impl Strategy<Value = Vec<FleetInput>> {
     let counter = || proptest::option::of(0..12u8);
     let report = (
         0..3u8,
@@ -101,32 +101,34 @@ fn events() -> impl Strategy<Value = Vec<Happening>> {
         0..5u8,
         (any::<bool>(), counter()),
     )
-        .prop_map(|(name, status, task, active, (restarts, requests, errors), progress, (is_custom, tokens))| Report {
-            name,
-            status,
-            task,
-            active,
-            counters: [restarts, requests, errors],
-            tokens,
-            progress,
-            is_custom,
+        .prop_map(|(name, status, task, active, (restarts, requests, errors), progress, (is_custom, tokens))| {
+            PushedAgent {
+                name,
+                status,
+                task,
+                active,
+                counters: [restarts, requests, errors],
+                tokens,
+                progress,
+                is_custom,
+            }
         });
     let event = prop_oneof![
         6 => (proptest::bool::weighted(0.2), proptest::option::of(5..90u8), proptest::collection::vec(report, 0..3))
-            .prop_map(|(complete, ttl, reports)| Happening::Push(complete, ttl, reports)),
-        1 => (0..4u8).prop_map(Happening::Usage),
-        1 => any::<bool>().prop_map(Happening::Poll),
-        1 => (0..4u8).prop_map(Happening::Component),
-        2 => (0..4u8, 0..11u8).prop_map(|(name, step)| Happening::Hook(name, step)),
+            .prop_map(|(complete, ttl, reports)| FleetInput::Push(complete, ttl, reports)),
+        1 => (0..4u8).prop_map(FleetInput::Usage),
+        1 => any::<bool>().prop_map(FleetInput::Poll),
+        1 => (0..4u8).prop_map(FleetInput::Component),
+        2 => (0..4u8, 0..11u8).prop_map(|(name, step)| FleetInput::Hook(name, step)),
         2 => (0..4u8, any::<[u8; 4]>(), any::<bool>()).prop_map(|(name, counts, refused)| {
-            Happening::Telemetry(name, counts.map(|count| count % 4), refused)
+            FleetInput::Telemetry(name, counts.map(|count| count % 4), refused)
         }),
-        6 => (0..50u8).prop_map(Happening::Wait),
+        6 => (0..50u8).prop_map(FleetInput::Wait),
     ];
     proptest::collection::vec(event, 1..40)
 }
 
-fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
+fn update(second: i64, report: &PushedAgent) -> AgentUpdate<'static> {
     AgentUpdate {
         agent_type: report.is_custom.then(|| "custom".into()),
         status: AgentStatus::ALL.get(usize::from(report.status)).copied(),
@@ -158,27 +160,27 @@ fn update(second: i64, report: &Report) -> AgentUpdate<'static> {
     }
 }
 
-fn apply(world: &mut World, second: i64, event: &Happening) {
+fn apply(test: &mut RuleSimulation, second: i64, event: &FleetInput) {
     match event {
-        Happening::Push(complete, ttl, reports) => {
+        FleetInput::Push(complete, ttl, reports) => {
             let agents = reports.iter().map(|report| update(second, report)).collect();
             let ttl = ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
             let batch = Batch { project: "shop".into(), complete: *complete, ttl, agents, ..Batch::default() };
-            world.push_batch(second, batch);
+            test.push_batch(second, batch);
         }
-        Happening::Usage(name) => {
+        FleetInput::Usage(name) => {
             let tokens = [Some(4), None, None, None, None];
             let agent = Some(format!("agent{name}").into());
             let update = UsageUpdate { agent, tokens, cost_usd: Some(0.25), ..UsageUpdate::default() };
-            world.take(second, increments(vec![update]));
+            test.take(second, increments(vec![update]));
         }
-        Happening::Poll(good) => {
-            world.poll(second, if *good { Ok(vec![]) } else { Err(SourceErrorReason::Timeout) });
+        FleetInput::Poll(good) => {
+            test.poll(second, if *good { Ok(vec![]) } else { Err(SourceErrorReason::Timeout) });
         }
-        Happening::Component(status) => {
-            world.push_batch(second, component(ComponentStatus::ALL[usize::from(*status)]));
+        FleetInput::Component(status) => {
+            test.push_batch(second, component(ComponentStatus::ALL[usize::from(*status)]));
         }
-        Happening::Hook(name, step) => {
+        FleetInput::Hook(name, step) => {
             let step = steps().swap_remove(usize::from(*step));
             let (project, agent, agent_type) = ("shop".into(), format!("agent{name}").into(), "custom".into());
             let hook = Hook {
@@ -191,10 +193,10 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
                 retry_at: None,
                 stop: None,
             };
-            world.take(second, Event::Hook(hook));
+            test.take(second, MachineEvent::Hook(hook));
         }
-        Happening::Telemetry(name, [tokens, requests, errors, retries], is_refused) => {
-            let said = AgentTelemetry {
+        FleetInput::Telemetry(name, [tokens, requests, errors, retries], is_refused) => {
+            let telemetry = AgentTelemetry {
                 project: "shop".into(),
                 agent: format!("agent{name}").into(),
                 tokens: [u64::from(*tokens), 0, 0, 0, 0],
@@ -208,13 +210,13 @@ fn apply(world: &mut World, second: i64, event: &Happening) {
                 answered: (*requests > 2).then(|| at(second)),
                 ..AgentTelemetry::default()
             };
-            world.take(second, Event::Telemetry(vec![said]));
+            test.take(second, MachineEvent::Telemetry(vec![telemetry]));
         }
-        Happening::Wait(_) => {}
+        FleetInput::Wait(_) => {}
     }
 }
 
-fn world() -> World {
+fn rule_test() -> RuleSimulation {
     let mut settings = settings();
     settings.agents.forget_after = Duration::from_secs(150);
     settings.expected =
@@ -222,14 +224,14 @@ fn world() -> World {
     settings.budgets.tokens_per_task = Some(20.into());
     settings.budgets.tokens_per_day = Some(100.into());
     settings.budgets.cost_usd_per_day = Some(1.0.into());
-    // The day turns within the history.
+    // A new day begins within the history.
     settings.budgets.time_zone = "Etc/GMT+12".to_owned();
-    World::new(settings, TEXT)
+    RuleSimulation::new(settings, TEXT)
 }
 
-/// So that what follows looks at whatever there is.
+/// Guards the property below: its rules must cover every indicator of agents.
 #[test]
-fn the_rules_of_the_histories_read_all_that_there_is_of_agents() {
+fn the_rules_of_the_histories_read_every_agent_indicator() {
     let set = rule_set(TEXT);
     let read: Vec<Indicator> = set
         .descriptions()
@@ -245,24 +247,24 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn timers_find_what_looking_each_second_finds(events in events()) {
-        let (mut timed, mut watched) = (world(), world());
+    fn timers_find_what_evaluating_every_second_finds(events in events()) {
+        let (mut timed, mut watched) = (rule_test(), rule_test());
         let mut second = 0;
         for event in &events {
-            let waits = if let Happening::Wait(by) = event { i64::from(*by) } else { 0 };
+            let waits = if let FleetInput::Wait(by) = event { i64::from(*by) } else { 0 };
             for step in 0..=waits {
                 let now = second + step;
                 timed.until(now);
                 watched.until(now);
-                watched.judge_all();
-                prop_assert_eq!(&timed.notes.standing, &watched.notes.standing, "at second {} of {:?}", now, &timed.notes.log);
+                watched.evaluate_all();
+                prop_assert_eq!(&timed.notes.states, &watched.notes.states, "at second {} of {:?}", now, &timed.notes.log);
             }
             second += waits;
             apply(&mut timed, second, event);
             apply(&mut watched, second, event);
-            // What was looked at for the change alone is what looking at everything finds.
-            watched.judge_all();
-            prop_assert_eq!(&timed.notes.standing, &watched.notes.standing, "after {:?} of {:?}", event, &timed.notes.log);
+            // Evaluating what changed finds what evaluating everything finds.
+            watched.evaluate_all();
+            prop_assert_eq!(&timed.notes.states, &watched.notes.states, "after {:?} of {:?}", event, &timed.notes.log);
         }
         timed.until(second + 1_000);
         let served = timed.notes.served;

@@ -1,9 +1,9 @@
-//! Alerts about receivers, and alerts whose rules move in the list: over restarts and reloads they go on as they are.
+//! Alerts about receivers, and alerts whose rules move in the list, continue over restarts and reloads.
 
 use super::*;
-use crate::model::{NoticeKind, Outcome, Receipt, Report, SendError, SendReason};
+use crate::model::{DeliveryOutcome, DeliveryReceipt, DeliveryReport, NoticeKind, SendError, SendReason};
 
-/// A simulation with two receivers, by these rules over the built-in ones.
+/// A simulation with two receivers, and these rules on top of the built-in ones.
 fn two_receivers(text: &str) -> Simulation {
     let receivers = ["slack", "mail"].map(|name| ReceiverPolicy::new(name, Level::Info)).to_vec();
     let settings = Lasting { fleet: settings(), receivers, incidents: IncidentPolicy::default() };
@@ -23,19 +23,19 @@ fn sent(simulation: &Simulation) -> Vec<String> {
 fn a_receiver_that_still_fails_after_a_restart_is_the_same_alert() {
     let mut simulation = two_receivers("rules: []");
     let error = SendError::transient(SendReason::Connect, "refused".to_owned());
-    let failed = Report::Failed { receiver: "slack".into(), error, notices: Vec::new(), at: at(0) };
-    simulation.take(Event::Delivery(&failed));
-    simulation.take(Event::Observed(Observed::default()));
+    let failed = DeliveryReport::Failed { receiver: "slack".into(), error, notices: Vec::new(), at: at(0) };
+    simulation.take(MachineEvent::Delivery(&failed));
+    simulation.take(MachineEvent::Observed(SidecarObservation::default()));
     simulation.advance(at(400)).expect("no limit");
     let before = sent(&simulation);
     assert!(!before.is_empty() && before.iter().all(|line| line.ends_with("ReceiverFailing mail")), "{before:?}");
     simulation.restart(at(500));
     simulation.advance(at(501)).expect("no limit");
-    assert_eq!(sent(&simulation), before, "nothing begins anew");
+    assert_eq!(sent(&simulation), before, "the same alert continues");
     assert_eq!(simulation.open().len(), 1);
-    let outcome = Outcome { receiver: "slack".into(), notices: Vec::new(), at: at(510) };
-    simulation.take(Event::Delivery(&Report::Delivered(outcome, Receipt::default())));
-    simulation.take(Event::Observed(Observed::default()));
+    let outcome = DeliveryOutcome { receiver: "slack".into(), notices: Vec::new(), at: at(510) };
+    simulation.take(MachineEvent::Delivery(&DeliveryReport::Delivered(outcome, DeliveryReceipt::default())));
+    simulation.take(MachineEvent::Observed(SidecarObservation::default()));
     simulation.advance(at(511)).expect("no limit");
     assert_eq!(
         (sent(&simulation).last().map(String::as_str), simulation.open().len()),
@@ -44,7 +44,7 @@ fn a_receiver_that_still_fails_after_a_restart_is_the_same_alert() {
 }
 
 #[test]
-fn what_changes_with_a_reload_is_told_under_its_own_rule() {
+fn changes_by_a_reload_are_notified_under_their_own_rule() {
     let mut simulation = two_receivers("rules: []");
     let expected = vec![ExpectedConfig { project: "shop".into(), agents: vec!["boss".into()], count: None }];
     let mut settings = simulation.settings.clone();

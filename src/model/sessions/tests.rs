@@ -29,7 +29,7 @@ fn stopped() -> SessionEvent {
 
 /// The same hook, answered with a stop order.
 fn stopped_by_budget(hook: Hook) -> Hook {
-    let stop = Stop { budget: Budget::TokensPerTask, about: 7, why: "used 2 of its 1 tokens".into() };
+    let stop = StopOrder { budget: Budget::TokensPerTask, about: 7, why: "used 2 of its 1 tokens".into() };
     Hook { stop: Some(stop), ..hook }
 }
 

@@ -47,7 +47,7 @@ fn without_pauses(mut receiver: Receiver) -> Receiver {
     receiver
 }
 
-fn start(receivers: Vec<Receiver>) -> (Dispatcher, mpsc::Receiver<Report>) {
+fn start(receivers: Vec<Receiver>) -> (Dispatcher, mpsc::Receiver<DeliveryReport>) {
     let (reports, inbox) = mpsc::channel(100);
     (Dispatcher::start(receivers, Clock::system(), reports), inbox)
 }
@@ -61,18 +61,18 @@ async fn soon<T>(future: impl Future<Output = Option<T>>) -> T {
 }
 
 /// The next report, in words.
-async fn next(inbox: &mut mpsc::Receiver<Report>) -> String {
-    let agents = |outcome: &Outcome| {
+async fn next(inbox: &mut mpsc::Receiver<DeliveryReport>) -> String {
+    let agents = |outcome: &DeliveryOutcome| {
         let mut names: Vec<_> = outcome.notices.iter().map(|notice| notice.subject.name().to_string()).collect();
         names.sort();
         format!("{}: {}", outcome.receiver, names.join(" "))
     };
     match soon(inbox.recv()).await {
-        Report::Delivered(outcome, _) => format!("delivered {}", agents(&outcome)),
-        Report::Superseded(outcome) => format!("superseded {}", agents(&outcome)),
-        Report::Deferred(outcome) => format!("deferred {}", agents(&outcome)),
-        Report::GaveUp(outcome, error) => format!("gave up ({error}) {}", agents(&outcome)),
-        Report::Failed { receiver, error, .. } => format!("failed {receiver}: {error}"),
+        DeliveryReport::Delivered(outcome, _) => format!("delivered {}", agents(&outcome)),
+        DeliveryReport::Superseded(outcome) => format!("superseded {}", agents(&outcome)),
+        DeliveryReport::Deferred(outcome) => format!("deferred {}", agents(&outcome)),
+        DeliveryReport::DeadLettered(outcome, error) => format!("gave up ({error}) {}", agents(&outcome)),
+        DeliveryReport::Failed { receiver, error, .. } => format!("failed {receiver}: {error}"),
     }
 }
 

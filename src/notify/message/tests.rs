@@ -39,7 +39,7 @@ fn one_alert_is_told_in_full() {
 #[test]
 fn a_resolve_says_how_long_it_lasted_and_why_it_ended() {
     insta::assert_snapshot!("resolved", shown(900.0, resolved("worker-1", 754.3)));
-    let forgotten = Notice { ending: Some(Ending::Forgotten), ..resolved("worker-1", 60.0) };
+    let forgotten = Notice { ending: Some(Ending::Expired), ..resolved("worker-1", 60.0) };
     assert!(shown(60.0, forgotten).ends_with("\nEnded: no longer watched"));
     let new_day = Notice { ending: Some(Ending::NewDay), ..resolved("worker-1", 60.0) };
     assert!(shown(60.0, new_day).ends_with("\nEnded: new day"));

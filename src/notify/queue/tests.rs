@@ -25,14 +25,14 @@ fn leaves(queue: &mut Queue, seconds: f64) -> Vec<String> {
     queue.take_batch(at(seconds), all).iter().map(|notice| notice.subject.name().to_string()).collect()
 }
 
-fn failed(reason: SendReason, retry: Retry, retry_after: Option<u64>) -> Result<Receipt, SendError> {
+fn failed(reason: SendReason, retry: Retry, retry_after: Option<u64>) -> Result<DeliveryReceipt, SendError> {
     let retry_after = retry_after.map(Duration::from_secs);
     Err(SendError { reason, retry, retry_after, message: reason.as_str().to_owned() })
 }
 
 /// Each report as `what: agents`.
 fn told(queue: &mut Queue) -> Vec<String> {
-    let agents = |outcome: &Outcome| {
+    let agents = |outcome: &DeliveryOutcome| {
         let names: Vec<_> = outcome.notices.iter().map(|notice| notice.subject.name().to_string()).collect();
         names.join(" ")
     };
@@ -40,11 +40,11 @@ fn told(queue: &mut Queue) -> Vec<String> {
         .take_reports()
         .iter()
         .map(|report| match report {
-            Report::Delivered(outcome, _) => format!("delivered: {}", agents(outcome)),
-            Report::Superseded(outcome) => format!("superseded: {}", agents(outcome)),
-            Report::Deferred(outcome) => format!("deferred: {}", agents(outcome)),
-            Report::GaveUp(outcome, error) => format!("gave up ({error}): {}", agents(outcome)),
-            Report::Failed { error, .. } => format!("failed: {error}"),
+            DeliveryReport::Delivered(outcome, _) => format!("delivered: {}", agents(outcome)),
+            DeliveryReport::Superseded(outcome) => format!("superseded: {}", agents(outcome)),
+            DeliveryReport::Deferred(outcome) => format!("deferred: {}", agents(outcome)),
+            DeliveryReport::DeadLettered(outcome, error) => format!("gave up ({error}): {}", agents(outcome)),
+            DeliveryReport::Failed { error, .. } => format!("failed: {error}"),
         })
         .collect()
 }
@@ -57,11 +57,11 @@ fn the_first_message_leaves_at_once_and_what_follows_within_a_second_is_gathered
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
     push(&mut queue, 0.1, firing("b", Level::Warning, 0.1));
     assert_eq!(queue.next_send_at(), None, "one message at a time");
-    queue.on_result(at(0.2), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(0.2), 0.0, Ok(DeliveryReceipt::default()));
     push(&mut queue, 0.9, firing("c", Level::Critical, 0.9));
     assert_eq!(queue.next_send_at(), Some(at(1.0)));
     assert_eq!(leaves(&mut queue, 1.0), ["c", "b"], "the worst first");
-    queue.on_result(at(1.1), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(1.1), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!(told(&mut queue), ["delivered: a", "delivered: c b"]);
     push(&mut queue, 9.0, firing("d", Level::Info, 9.0));
     assert_eq!(leaves(&mut queue, 9.0), ["d"], "after quiet it leaves at once again");
@@ -117,7 +117,7 @@ fn retries_double_their_pause_up_to_five_minutes() {
     assert_eq!(queue.next_send_at(), Some(at(now + 150.0)), "jitter takes up to a half");
     assert_eq!(queue.last_error().map(String::as_str), Some("server"));
     assert_eq!(leaves(&mut queue, now + 150.0), ["a"]);
-    queue.on_result(at(now + 150.0), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(now + 150.0), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!((queue.last_error(), queue.len(), queue.oldest()), (None, 0, None));
 }
 
@@ -183,7 +183,7 @@ fn one_poisonous_notice_does_not_take_others_along() {
         queue.on_result(
             due,
             0.0,
-            if bad { failed(SendReason::Refused, Retry::Never, None) } else { Ok(Receipt::default()) },
+            if bad { failed(SendReason::Refused, Retry::Never, None) } else { Ok(DeliveryReceipt::default()) },
         );
     }
     let mut reports = told(&mut queue);
@@ -208,9 +208,9 @@ fn a_part_that_fails_in_passing_is_tried_again_as_a_part_with_the_newest_notice(
     assert_eq!(queue.next_send_at(), Some(at(1.2)));
     let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
-    queue.on_result(at(1.2), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(1.2), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!(leaves(&mut queue, 1.2), ["b"]);
-    queue.on_result(at(1.2), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(1.2), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!(leaves(&mut queue, 2.2), ["c"]);
 }
 
@@ -230,7 +230,7 @@ fn when_everything_is_refused_the_rest_is_given_up() {
     let given_up: usize = queue
         .take_reports()
         .iter()
-        .map(|report| if let Report::GaveUp(outcome, _) = report { outcome.notices.len() } else { 0 })
+        .map(|report| if let DeliveryReport::DeadLettered(outcome, _) = report { outcome.notices.len() } else { 0 })
         .sum();
     assert_eq!(given_up, 1000);
 }
@@ -259,8 +259,11 @@ fn parts_leave_at_the_rate_that_the_receiver_takes() {
         now = now.max(due);
         let batch = queue.take_batch(now, all);
         times.push(now.seconds_since(at(0.0)));
-        let result =
-            if batch.len() > 1 { failed(SendReason::Refused, Retry::Never, None) } else { Ok(Receipt::default()) };
+        let result = if batch.len() > 1 {
+            failed(SendReason::Refused, Retry::Never, None)
+        } else {
+            Ok(DeliveryReceipt::default())
+        };
         queue.on_result(now, 0.0, result);
     }
     assert_eq!(times, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0], "a burst of three, then one a second");
@@ -319,7 +322,7 @@ fn a_receiver_that_rejects_us_is_tried_for_an_hour() {
     queue.on_result(at(due + 4_000.0), 0.0, failed(SendReason::Refused, Retry::Limited, None));
     assert_eq!(told(&mut queue), ["failed: refused"]);
     assert_eq!(leaves(&mut queue, due + 8_000.0), ["b"]);
-    queue.on_result(at(due + 8_000.0), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(due + 8_000.0), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!(told(&mut queue), ["delivered: b"]);
 }
 
@@ -339,7 +342,7 @@ fn a_notice_knows_what_its_receiver_was_told_in_fact() {
     queue.on_result(at(1.2), 0.0, failed(SendReason::Refused, Retry::Never, None));
     let batch = queue.take_batch(at(2.2), all);
     assert_eq!(batch[0].previous, None, "nor was the second taken");
-    queue.on_result(at(2.3), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(2.3), 0.0, Ok(DeliveryReceipt::default()));
     push(&mut queue, 3.0, Notice { previous: Some(Level::Critical), ..resolved("a", 3.0) });
     assert_eq!(queue.take_batch(at(9.0), all)[0].previous, Some(Level::Critical));
 }
@@ -355,7 +358,7 @@ fn while_monitoring_is_paused_only_announcements_are_sent() {
     push(&mut queue, 5.0, firing("b", Level::Critical, 5.0));
     push(&mut queue, 5.0, Notice { kind: NoticeKind::Announcement, ..firing("news", Level::Info, 5.0) });
     assert_eq!(leaves(&mut queue, 6.0), ["news"]);
-    queue.on_result(at(6.0), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(6.0), 0.0, Ok(DeliveryReceipt::default()));
     assert_eq!((queue.next_send_at(), queue.len()), (None, 2));
     assert_eq!(queue.oldest(), None, "what is kept back is not late");
     queue.set_paused(at(9.0), false);
@@ -383,7 +386,7 @@ fn at_the_end_nothing_is_gathered_and_no_retry_is_waited_for() {
     let mut queue = queue();
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     queue.take_batch(at(0.0), all);
-    queue.on_result(at(0.0), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(0.0), 0.0, Ok(DeliveryReceipt::default()));
     push(&mut queue, 0.1, firing("b", Level::Warning, 0.1));
     assert!(queue.last_send_at(at(0.1)).is_some_and(|due| due <= at(0.1)));
     queue.take_batch(at(0.1), all);
@@ -411,7 +414,7 @@ proptest! {
             } else if under_way {
                 under_way = false;
                 let result = match answer {
-                    0 => Ok(Receipt::default()),
+                    0 => Ok(DeliveryReceipt::default()),
                     1 => failed(SendReason::Server, Retry::Unlimited, None),
                     2 => failed(SendReason::Refused, if agent == 0 { Retry::Limited } else { Retry::Never }, None),
                     _ => failed(SendReason::Auth, Retry::Never, None),
@@ -422,7 +425,7 @@ proptest! {
                 under_way = true;
             }
             for report in queue.take_reports() {
-                if let Report::Delivered(outcome, _) | Report::Superseded(outcome) | Report::Deferred(outcome) | Report::GaveUp(outcome, _) = report {
+                if let DeliveryReport::Delivered(outcome, _) | DeliveryReport::Superseded(outcome) | DeliveryReport::Deferred(outcome) | DeliveryReport::DeadLettered(outcome, _) = report {
                     settled.extend(outcome.notices.iter().map(|notice| Arc::clone(&notice.key)));
                 }
             }
@@ -451,7 +454,7 @@ fn much_at_once_is_gathered_for_a_second_from_the_first_on() {
     push(&mut queue, 0.9, firing("late", Level::Critical, 0.9));
     assert_eq!(queue.next_send_at(), Some(at(1.0)), "and is not waited for any longer");
     assert_eq!(leaves(&mut queue, 1.0).len(), 11);
-    queue.on_result(at(1.1), 0.0, Ok(Receipt::default()));
+    queue.on_result(at(1.1), 0.0, Ok(DeliveryReceipt::default()));
     push(&mut queue, 9.0, part("p", Level::Warning, 9.0));
     assert_eq!(queue.next_send_at(), Some(at(10.0)), "a part of an incident is never alone");
 }
@@ -469,7 +472,7 @@ fn what_one_message_has_no_room_for_goes_into_the_next_the_worst_first() {
         assert!(queue.next_send_at().is_some_and(|due| due <= at(0.0)), "what is left over waits for nothing");
         let batch = queue.take_batch(at(0.0), three);
         told.push(batch.iter().map(|notice| notice.subject.name().to_string()).collect::<Vec<_>>());
-        queue.on_result(at(0.0), 0.0, Ok(Receipt::default()));
+        queue.on_result(at(0.0), 0.0, Ok(DeliveryReceipt::default()));
     }
     assert_eq!((told[0][0].as_str(), told.iter().map(Vec::len).collect::<Vec<_>>()), ("c", vec![3, 3, 2]));
     assert_eq!(queue.next_send_at(), None);
@@ -498,7 +501,7 @@ fn groups_have_messages_of_their_own_while_the_rate_allows_it() {
         let now = due.max(at(0.0));
         let batch = queue.take_batch(now, all);
         told.push(batch.iter().map(|notice| notice.rule.to_string()).collect::<String>());
-        queue.on_result(now, 0.0, Ok(Receipt::default()));
+        queue.on_result(now, 0.0, Ok(DeliveryReceipt::default()));
     }
     assert_eq!(told, ["AA", "B", "CD"], "the last message that may leave carries the rest");
 }

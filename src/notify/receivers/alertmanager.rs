@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, Section, Sending, Transport, Wrong, webhook, wrong};
-use crate::model::{Audience, Fingerprint, Level, Notice, NoticeKind, Receipt, SendError, Time};
+use crate::model::{Audience, DeliveryReceipt, Fingerprint, Level, Notice, NoticeKind, SendError, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
 use crate::notify::settings::Reporter;
@@ -126,7 +126,7 @@ impl Alertmanager {
     }
 
     /// Tells `notices` to every instance; it is done when one of them has them all.
-    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let posted = {
             let memory = self.memory();
             notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect()
@@ -150,7 +150,7 @@ impl Alertmanager {
     }
 
     /// Says again what lasts, and what ended lately.
-    async fn tell_again(&self, now: Time, standing: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    async fn tell_again(&self, now: Time, standing: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let posted: Vec<Posted> = {
             let mut memory = self.memory();
             let lasting: HashSet<Fingerprint> = standing.iter().map(|notice| notice.fingerprint).collect();
@@ -160,14 +160,14 @@ impl Alertmanager {
             lasting.chain(memory.ended.values().map(|(posted, _)| posted.clone())).collect()
         };
         if posted.is_empty() {
-            return Ok(Receipt::default());
+            return Ok(DeliveryReceipt::default());
         }
         let receipt = self.post(now, posted, &format!("reminder-{}", now.as_millis())).await?;
         self.memory().held.extend(standing.iter().map(|notice| (notice.fingerprint, notice.level)));
         Ok(receipt)
     }
 
-    async fn post(&self, now: Time, posted: Vec<Posted>, key: &str) -> Result<Receipt, SendError> {
+    async fn post(&self, now: Time, posted: Vec<Posted>, key: &str) -> Result<DeliveryReceipt, SendError> {
         let bodies: Vec<String> =
             posted.chunks(CHUNK).map(|chunk| serde_json::to_string(chunk).unwrap_or_default()).collect();
         let mut tasks = Vec::with_capacity(self.instances.len());
@@ -181,23 +181,23 @@ impl Alertmanager {
             });
         }
         // At once, so that one instance that hangs delays none.
-        let (mut amiss, mut is_told) = (None, false);
+        let (mut partial_failure, mut is_told) = (None, false);
         for (place, result) in join(tasks).await.into_iter().enumerate() {
             match result {
                 Ok(()) => is_told = true,
                 Err(error) => {
                     let message = format!("instance {place}: {}", error.message);
                     // One that may take it later keeps it from being given up.
-                    let is_worth = amiss.as_ref().is_none_or(|known: &SendError| error.retry > known.retry);
+                    let is_worth = partial_failure.as_ref().is_none_or(|known: &SendError| error.retry > known.retry);
                     if is_worth {
-                        amiss = Some(SendError { message, ..error });
+                        partial_failure = Some(SendError { message, ..error });
                     }
                 }
             }
         }
-        match amiss {
+        match partial_failure {
             Some(error) if !is_told => Err(error),
-            amiss => Ok(Receipt { references: Vec::new(), amiss }),
+            partial_failure => Ok(DeliveryReceipt { references: Vec::new(), partial_failure }),
         }
     }
 
@@ -347,7 +347,7 @@ mod tests {
         let receiver = build(serde_json::json!({"name": "am", "alertmanager": {"urls": urls}}));
         let notice = [Arc::new(firing("a", Level::Warning, 0.0))];
         let receipt = receiver.send(at(0.0), &notice).await.expect("one took it");
-        assert_eq!(receipt.amiss.expect("one did not").message, "instance 0: alertmanager answered 503");
+        assert_eq!(receipt.partial_failure.expect("one did not").message, "instance 0: alertmanager answered 503");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use super::{Sending, Transport};
-use crate::model::{Notice, Receipt, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::message::{Body, Entry, compose};
 
 /// Standard output.
@@ -30,7 +30,7 @@ impl Transport for Console {
             let mut out = std::io::stdout().lock();
             let printed = out.write_all(lines(now, notices).as_bytes()).and_then(|()| out.flush());
             let failed = |error: std::io::Error| SendError::permanent(SendReason::Network, error.to_string());
-            printed.map(|()| Receipt::default()).map_err(failed)
+            printed.map(|()| DeliveryReceipt::default()).map_err(failed)
         })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Parts, Section, Sending, Transport, Wrong};
 use crate::http_client;
-use crate::model::{Notice, Receipt, Retry, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Notice, Retry, SendError, SendReason, Time};
 use crate::notify::settings::Reporter;
 use crate::notify::words::Words;
 use crate::secret::{Secret, SecretSource};
@@ -224,7 +224,7 @@ impl Email {
     ///
     /// It is done when somebody got it and nobody can get it later: a recipient who is rejected is named in the receipt.
     /// It fails for good when all are rejected, and is tried again while somebody may still get it.
-    async fn deliver(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    async fn deliver(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let result = self.attempt(now, notices).await;
         if result.as_ref().err().is_none_or(|error| error.retry == Retry::Never) {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,10 +239,10 @@ impl Email {
         mime::render(now, &self.from, &self.to, notices, &self.words.compose(now, notices))
     }
 
-    async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    async fn attempt(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let (groups, mut delivered) = self.outstanding(now, notices);
         if groups.is_empty() {
-            return Ok(Receipt::default());
+            return Ok(DeliveryReceipt::default());
         }
         let mut session = Session::open(&self.server, self.patience).await?;
         let (mut pending, mut rejected) = (None, None);
@@ -276,7 +276,7 @@ impl Email {
         match (pending, rejected) {
             (Some(error), _) => Err(error),
             (None, Some(error)) if !delivered => Err(error),
-            (None, amiss) => Ok(Receipt { amiss, ..Receipt::default() }),
+            (None, partial_failure) => Ok(DeliveryReceipt { partial_failure, ..DeliveryReceipt::default() }),
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::template::cut;
 use super::{Parts, Rate, Section, Sending, Transport, Wrong, wrong};
-use crate::model::{Notice, Receipt, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::answer::{Answer, Success};
 use crate::notify::http::{self, Http, Target};
 use crate::notify::message::{self, Body};
@@ -127,7 +127,7 @@ impl Transport for Mattermost {
         Box::pin(async move {
             let answer = self.http.exchange(now, self.body(now, notices), &http::key(notices)).await?;
             meaning(&answer)?;
-            Ok(Receipt::default())
+            Ok(DeliveryReceipt::default())
         })
     }
 }

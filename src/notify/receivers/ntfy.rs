@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, Rate, Section, Sending, Transport, Wrong, webhook, wrong};
-use crate::model::{Level, Notice, Receipt, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Level, Notice, SendError, SendReason, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
 use crate::notify::message::{self, Body, Tone};
@@ -202,7 +202,7 @@ impl Transport for Ntfy {
             }
             let body = self.body(now, notices, topic.expose()).map_err(super::template::failed)?;
             self.http.post(now, body, &http::key(notices)).await?;
-            Ok(Receipt::default())
+            Ok(DeliveryReceipt::default())
         })
     }
 }

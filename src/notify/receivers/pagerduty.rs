@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::template::{Template, failed};
 use super::{Parts, Section, Sending, Transport, Wrong, wrong};
-use crate::model::{Audience, Notice, Receipt, Time};
+use crate::model::{Audience, DeliveryReceipt, Notice, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
 use crate::notify::settings::Reporter;
@@ -98,7 +98,7 @@ impl Transport for PagerDuty {
                 let body = self.body(now, notice, key.expose()).map_err(failed)?;
                 self.http.post(now, body, &http::key(notice)).await?;
             }
-            Ok(Receipt::default())
+            Ok(DeliveryReceipt::default())
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CHAT, Parts, Rate, Section, Sending, Transport, Wrong};
-use crate::model::{Notice, Receipt, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::answer::{Answer, Success};
 use crate::notify::http::{DEADLINE, exchange, read};
 use crate::notify::settings::{Reporter, webhook_url};
@@ -185,7 +185,7 @@ impl Transport for Slack {
                 .map_err(|problem| SendError::transient(SendReason::Secret, format!("the webhook URL {problem}")))?;
             let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json");
             let answer = exchange("slack", now, self.deadline, request.body(self.body(now, notices))).await?;
-            meaning(&answer).map(|()| Receipt::default())
+            meaning(&answer).map(|()| DeliveryReceipt::default())
         })
     }
 }

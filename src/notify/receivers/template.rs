@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::{CHAT, Rate, Sending, Transport};
-use crate::model::{Notice, Receipt, SendError, SendReason, Time};
+use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::http::{self, Http};
 use crate::notify::message::{self, Body, Message, Tone};
 use crate::notify::words::Words;
@@ -109,7 +109,7 @@ impl Transport for Chat {
         Box::pin(async move {
             let body = self.body(now, notices).map_err(failed)?;
             self.http.post(now, body, &http::key(notices)).await?;
-            Ok(Receipt::default())
+            Ok(DeliveryReceipt::default())
         })
     }
 }

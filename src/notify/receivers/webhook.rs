@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, Section, Sending, Transport, Wrong, wrong};
-use crate::model::{Audience, Level, Notice, NoticeKind, Receipt, Time};
+use crate::model::{Audience, DeliveryReceipt, Level, Notice, NoticeKind, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
 use crate::notify::settings::Reporter;
@@ -178,7 +178,7 @@ impl Transport for Webhook {
     fn send<'a>(&'a self, now: Time, notices: &'a [Arc<Notice>]) -> Sending<'a> {
         Box::pin(async move {
             self.http.post(now, self.body(notices), &http::key(notices)).await?;
-            Ok(Receipt::default())
+            Ok(DeliveryReceipt::default())
         })
     }
 }

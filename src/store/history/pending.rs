@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rate_limit::SubjectRateLimit;
 use super::rows::subject;
 use super::{FleetSave, HistoryMessage, USAGE_IDS, UsageBody, WriteReply};
-use crate::model::{ClosedAlert, CountingState, Decision, HistoryRow};
+use crate::model::{ClosedAlert, CountingState, HistoryRow, TimelineEntry};
 
 /// Maximum number of pending rows of each kind while writes fail; the oldest are dropped first.
 const MAX_PENDING: usize = 65_536;
@@ -15,7 +15,7 @@ const MAX_PENDING: usize = 65_536;
 pub(super) struct PendingWrites {
     pub(super) rows: Vec<HistoryRow>,
     pub(super) closed: Vec<ClosedAlert>,
-    pub(super) decisions: Vec<Decision>,
+    pub(super) decisions: Vec<TimelineEntry>,
     pub(super) save: Option<FleetSave>,
     pub(super) usage: Vec<UsageBody>,
     /// Counting state that is newer than [`PendingWrites::save`].

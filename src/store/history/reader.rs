@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::rows::subject;
 use super::{ClosedFilter, HistoryEntry, MAX_ROWS, timeline};
-use crate::model::{ClosedAlert, Decision, Fingerprint, Time};
+use crate::model::{ClosedAlert, Fingerprint, Time, TimelineEntry};
 use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::file::{DatabaseLocation, Layout};
@@ -27,7 +27,7 @@ pub(super) enum HistoryQuery {
         limit: usize,
         reply: oneshot::Sender<Result<Vec<HistoryEntry>, StoreError>>,
     },
-    Timeline(Fingerprint, oneshot::Sender<Result<Vec<Decision>, StoreError>>),
+    Timeline(Fingerprint, oneshot::Sender<Result<Vec<TimelineEntry>, StoreError>>),
 }
 
 impl HistoryQuery {

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, params};
 
-use crate::model::{Decision, Fingerprint};
+use crate::model::{Fingerprint, TimelineEntry};
 
 /// Maximum number of entries per timeline.
 pub(super) const MAX_ENTRIES: u32 = 200;
 
 /// Appends `decisions` within an open transaction and deletes the oldest entries beyond the limit.
-pub(super) fn write(connection: &Connection, decisions: &[Decision]) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, decisions: &[TimelineEntry]) -> rusqlite::Result<()> {
     if decisions.is_empty() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub(super) fn write(connection: &Connection, decisions: &[Decision]) -> rusqlite
 }
 
 /// The timeline of an alert, oldest first.
-pub(super) fn read(connection: &Connection, fingerprint: Fingerprint) -> rusqlite::Result<Vec<Decision>> {
+pub(super) fn read(connection: &Connection, fingerprint: Fingerprint) -> rusqlite::Result<Vec<TimelineEntry>> {
     let mut statement = connection.prepare_cached("SELECT body FROM timeline WHERE fingerprint = ?1 ORDER BY id")?;
     let mut rows = statement.query([fingerprint.0.cast_signed()])?;
     let mut found = Vec::new();

@@ -82,7 +82,7 @@ fn used_up() {
     assert_eq!(lookout.send("POST", "/hooks/claude-code?agent=worker-3&project=shop", &json, b"{").status, 204);
     assert_eq!(metric(&lookout, "lookout_rejected_total{signal=\"hooks\",reason=\"malformed\"}"), Some(1.0));
     assert_eq!(stops(&lookout, "tokens_per_task"), Some(2.0));
-    let told = format!("lookout told worker-3 of shop to stop: it {why}");
+    let told = format!("shop/worker-3: ordered to stop, it {why}");
     assert!(slack.wait(1)[0].text().contains(&told), "{:?}", slack.told());
     let history = setup.path().join("lookout.history.db");
     eventually("what it was told, on disk", || {
@@ -122,7 +122,7 @@ fn no_prompt() {
     let now = agent(&lookout, "shop", "worker");
     assert_eq!(shown(&now), "paused: stopped by lookout: over its budget of tokens for today");
     assert_eq!(now["task_id"], Value::Null);
-    slack.wait_for("the stop", |seen| seen.iter().any(|one| one.text().contains("told worker of shop to stop")));
+    slack.wait_for("the stop", |seen| seen.iter().any(|one| one.text().contains("shop/worker: ordered to stop")));
     hook(&lookout, "s", "SessionEnd", json!({"reason": "other"}));
     let ended = agent(&lookout, "shop", "worker");
     assert_eq!(shown(&ended), "completed: stopped by lookout: over its budget of tokens for today");

@@ -101,9 +101,9 @@ async fn a_refused_recipient_does_not_stop_the_others() {
     .await;
     let receiver = email(&PEOPLE, address, &json!({}));
     let receipt = receiver.send(at(0.0), &notices(&["a"])).await.expect("somebody got it");
-    let amiss = receipt.amiss.expect("somebody did not");
-    assert_eq!(amiss.message, "the mail server answered RCPT bob@example.com with 550 no such user");
-    assert_eq!(amiss.retry, Retry::Never);
+    let partial_failure = receipt.partial_failure.expect("somebody did not");
+    assert_eq!(partial_failure.message, "the mail server answered RCPT bob@example.com with 550 no such user");
+    assert_eq!(partial_failure.retry, Retry::Never);
     assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] a"]);
     let bob = email(&["bob@example.com"], address, &json!({}));
     let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("nobody got it");

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::model::{BoundedMap, Fingerprint, Notice, NoticeKind, Receipt, Reference, SendError, SendReason, Time};
+use crate::model::{
+    BoundedMap, DeliveryReceipt, Fingerprint, MessageReference, Notice, NoticeKind, SendError, SendReason, Time,
+};
 use crate::secret::SecretSource;
 
 use super::payload;
@@ -177,7 +179,7 @@ impl Bot {
     /// Tells `notices`: what is new in one message, what changed in the messages that told of it.
     ///
     /// What of it was told when a call fails is not told again by the next attempt.
-    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Receipt, SendError> {
+    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let mut fresh: Vec<Arc<Notice>> = Vec::new();
         let mut known: BTreeMap<Arc<str>, Vec<Arc<Notice>>> = BTreeMap::new();
         {
@@ -207,14 +209,14 @@ impl Bot {
         let firing = notices.iter().filter(|notice| notice.kind.is_of_alert() && notice.kind.is_firing());
         let references = firing.filter_map(|notice| {
             let (fingerprint, incident) = (notice.fingerprint, Arc::clone(&notice.incident));
-            Some(Reference { fingerprint, incident, name: memory.reference_of(notice)? })
+            Some(MessageReference { fingerprint, incident, name: memory.reference_of(notice)? })
         });
         let references = references.collect();
         // The next life of an alert has a message of its own.
         for notice in notices.iter().filter(|notice| notice.kind == NoticeKind::Resolved) {
             memory.by_incident.remove(&notice.incident);
         }
-        Ok(Receipt { references, amiss: None })
+        Ok(DeliveryReceipt { references, partial_failure: None })
     }
 
     /// Posts a message that tells `notices`; none is no message.

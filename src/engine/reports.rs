@@ -1,40 +1,40 @@
-//! What came of deliveries: logged, counted, and ticked off in the outbox.
+//! Outcomes of deliveries: logged, counted, and marked in the outbox.
 
 use super::Engine;
-use crate::machine::Event;
-use crate::model::{Notice, Report};
+use crate::machine::MachineEvent;
+use crate::model::{DeliveryReport, Notice};
 use crate::store::NoticeOutcome;
 
 impl Engine {
-    /// Takes over what came of a delivery.
-    pub(super) fn take_report(&mut self, report: Report) {
+    /// Handles the outcome of a delivery.
+    pub(super) fn take_report(&mut self, report: DeliveryReport) {
         self.count_report(&report);
         let now = self.now();
-        drop(self.step(now, Event::Delivery(&report)));
+        drop(self.step(now, MachineEvent::Delivery(&report)));
         match report {
-            Report::Delivered(outcome, _) => self.committer.settle(&outcome.notices, &NoticeOutcome::Delivered),
-            Report::Superseded(outcome) | Report::Deferred(outcome) => {
+            DeliveryReport::Delivered(outcome, _) => self.committer.settle(&outcome.notices, &NoticeOutcome::Delivered),
+            DeliveryReport::Superseded(outcome) | DeliveryReport::Deferred(outcome) => {
                 self.committer.settle(&outcome.notices, &NoticeOutcome::Superseded);
             }
-            Report::GaveUp(outcome, error) => {
+            DeliveryReport::DeadLettered(outcome, error) => {
                 let dead = NoticeOutcome::Dead { reason: error.reason, message: error.message };
                 self.committer.settle(&outcome.notices, &dead);
             }
-            Report::Failed { .. } => {}
+            DeliveryReport::Failed { .. } => {}
         }
     }
 
-    fn count_report(&self, report: &Report) {
-        // A receiver that a reload took away has no series any more, and its last send must not bring them back.
+    fn count_report(&self, report: &DeliveryReport) {
+        // A receiver that a reload removed has no series, and the outcome of its last send must not create them again.
         let counts = |receiver| self.machine.receivers().contains(receiver);
         match report {
-            Report::Delivered(outcome, receipt) => {
+            DeliveryReport::Delivered(outcome, receipt) => {
                 if counts(&outcome.receiver) {
                     for notice in &outcome.notices {
                         self.own.delivered(&outcome.receiver, outcome.at.since(notice.caused_at));
                     }
                 }
-                if let Some(error) = &receipt.amiss {
+                if let Some(error) = &receipt.partial_failure {
                     if counts(&outcome.receiver) {
                         self.own.failed(&outcome.receiver, error.reason.as_str());
                     }
@@ -42,7 +42,7 @@ impl Engine {
                         receiver = &*outcome.receiver,
                         reason = error.reason.as_str(),
                         error = %error,
-                        "notification delivered, but not to all"
+                        "notification partially delivered"
                     );
                 }
                 if let Some(first) = outcome.notices.first() {
@@ -54,21 +54,21 @@ impl Engine {
                     );
                 }
             }
-            Report::Superseded(_) => {}
-            Report::Deferred(outcome) => {
+            DeliveryReport::Superseded(_) => {}
+            DeliveryReport::Deferred(outcome) => {
                 tracing::warn!(
                     receiver = &*outcome.receiver,
                     count = outcome.notices.len(),
-                    "too many alerts wait for the receiver; these are sent once there is room"
+                    "outbox of the receiver is full; notifications deferred"
                 );
             }
-            Report::Failed { receiver, error, .. } => {
+            DeliveryReport::Failed { receiver, error, .. } => {
                 if counts(receiver) {
                     self.own.failed(receiver, error.reason.as_str());
                 }
-                tracing::warn!(receiver = &**receiver, reason = error.reason.as_str(), error = %error, "notification failed; it is tried again");
+                tracing::warn!(receiver = &**receiver, reason = error.reason.as_str(), error = %error, "notification failed; retrying with back-off");
             }
-            Report::GaveUp(outcome, error) => {
+            DeliveryReport::DeadLettered(outcome, error) => {
                 if counts(&outcome.receiver) {
                     self.own.failed(&outcome.receiver, error.reason.as_str());
                 }
@@ -84,7 +84,7 @@ impl Engine {
     }
 }
 
-/// A notice in a few words, for the log.
+/// A notice in short, for the log.
 fn title(notice: &Notice) -> String {
     let word = if notice.kind.is_firing() { notice.level.as_str() } else { "resolved" };
     format!("[{}] {}", word.to_uppercase(), notice.subject.name())

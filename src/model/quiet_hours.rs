@@ -1,4 +1,4 @@
-//! Hours that come back, in which somebody wants quiet.
+//! Quiet hours: recurring times in which a receiver is not notified, or a rule notifies nobody.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,36 +11,36 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Level, Time};
 
-/// Days looked ahead for the end of quiet hours that join each other; after that it is looked again.
+/// How many adjoining stretches are joined to find the end of quiet hours; it is computed again at that end.
 const LOOK_AHEAD: usize = 8;
 
 /// Hours of some days of the week, in one time zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuietHours {
-    written: Written,
+    written: QuietHoursConfig,
     days: Vec<Weekday>,
     from: Clock,
     to: Clock,
     zone: TimeZone,
 }
 
-/// Quiet hours as they are written.
+/// Quiet hours as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    /// On which days it begins: `mon` to `sun`; every day when not given.
+struct QuietHoursConfig {
+    /// On which days they begin, `mon` to `sun`; by default every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     days: Vec<String>,
-    /// When it begins, like `22:00`; midnight when not given.
+    /// When they begin, like `22:00`; by default at midnight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<String>,
-    /// When it ends, on the next day if that is not after `from`; midnight when not given.
+    /// When they end, on the next day if that is not after `from`; by default at midnight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<String>,
     /// The time zone.
     #[serde(default = "utc")]
     time_zone: String,
-    /// The worst level that is kept back.
+    /// The highest level that is suppressed.
     #[serde(default = "error")]
     up_to: Level,
 }
@@ -54,12 +54,12 @@ const fn error() -> Level {
 }
 
 impl QuietHours {
-    /// The worst level that is kept back.
+    /// The highest level that is suppressed.
     pub const fn up_to(&self) -> Level {
         self.written.up_to
     }
 
-    /// When the quiet that covers `now` ends; `None` when there is none.
+    /// When quiet hours end that include `now`; `None` when there are none.
     pub fn until(&self, now: Time) -> Option<Time> {
         let mut at = now;
         for _ in 0..LOOK_AHEAD {
@@ -71,7 +71,7 @@ impl QuietHours {
         (at > now).then_some(at)
     }
 
-    /// When the stretch that covers `now` ends; it may have begun today or yesterday.
+    /// When the stretch ends that includes `now`; it may have begun today or yesterday.
     fn end_of_one(&self, now: Time) -> Option<Time> {
         let local = now.to_jiff().to_zoned_datetime(self.zone.clone());
         let days = [local.clone(), local.saturating_sub(1.day())];
@@ -88,7 +88,7 @@ impl QuietHours {
 /// Like `mon, tue 22:00 to 07:00 Europe/Berlin up to error`.
 impl fmt::Display for QuietHours {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Written { days, from, to, time_zone, up_to } = &self.written;
+        let QuietHoursConfig { days, from, to, time_zone, up_to } = &self.written;
         if !days.is_empty() {
             write!(out, "{} ", days.join(", "))?;
         }
@@ -97,22 +97,22 @@ impl fmt::Display for QuietHours {
     }
 }
 
-/// The latest end of quiet among `hours` for an alert of `level` at `now`.
+/// When the last of `hours` ends that includes `now` and suppresses `level`; `None` when none does.
 pub fn quiet_until(hours: &[QuietHours], level: Level, now: Time) -> Option<Time> {
     hours.iter().filter(|one| level <= one.up_to()).filter_map(|one| one.until(now)).max()
 }
 
 /// Quiet hours, shared.
-pub type Quiet = Arc<[QuietHours]>;
+pub type QuietSchedule = Arc<[QuietHours]>;
 
 fn millis(at: &ZonedDateTime) -> Time {
     Time::from_millis(at.timestamp().as_millisecond())
 }
 
-impl TryFrom<Written> for QuietHours {
+impl TryFrom<QuietHoursConfig> for QuietHours {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
+    fn try_from(written: QuietHoursConfig) -> Result<Self, String> {
         let mut days = Vec::new();
         for word in &written.days {
             let day = weekday(word).ok_or_else(|| {
@@ -160,7 +160,7 @@ pub fn time_of_day(text: &str) -> Result<Clock, String> {
 
 impl<'de> Deserialize<'de> for QuietHours {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        Self::try_from(Written::deserialize(input)?).map_err(D::Error::custom)
+        Self::try_from(QuietHoursConfig::deserialize(input)?).map_err(D::Error::custom)
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_night_begins_on_its_day_and_ends_on_the_next() {
+    fn quiet_hours_across_midnight_belong_to_the_day_they_begin_on() {
         let night = hours(r#"{"days": ["fri"], "from": "22:00", "to": "07:00"}"#);
         // 2026-11-20 is a Friday.
         for (now, end) in [
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn days_that_join_end_together() {
+    fn adjoining_days_end_together() {
         let weekend = hours(r#"{"days": ["sat", "sun"], "time_zone": "Europe/Berlin"}"#);
         assert_eq!(weekend.to_string(), "sat, sun 00:00 to 00:00 Europe/Berlin up to error");
         assert_eq!(until(&weekend, "2026-11-20T23:00:00Z").as_deref(), Some("2026-11-22T23:00:00Z"));
@@ -209,15 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn a_night_in_which_the_clock_is_set_keeps_its_local_end() {
+    fn quiet_hours_across_a_daylight_saving_change_end_at_their_local_time() {
         let night = hours(r#"{"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}"#);
-        // The clock goes back on 2026-10-25.
+        // Daylight saving time ends on 2026-10-25.
         assert_eq!(until(&night, "2026-10-24T21:00:00Z").as_deref(), Some("2026-10-25T06:00:00Z"));
         assert_eq!(until(&night, "2026-10-23T21:00:00Z").as_deref(), Some("2026-10-24T05:00:00Z"));
     }
 
     #[test]
-    fn the_worst_levels_are_told_all_the_same() {
+    fn levels_above_up_to_are_not_suppressed() {
         let quiet = [hours("{}")];
         let now = Time::parse("2026-11-20T21:00:00Z").unwrap();
         assert!(quiet_until(&quiet, Level::Error, now).is_some());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_remedy() {
+    fn errors_name_the_value_and_the_remedy() {
         for (text, message) in [
             (r#"{"days": ["friday"]}"#, "`friday` is not a day"),
             (r#"{"from": "25:00"}"#, "`25:00` is not a time of day"),

@@ -1,18 +1,18 @@
 //! The entries of an alert's timeline as sentences, for `lookout why` and the API.
 
-use crate::model::decision::{Decision, NotifyReason, Suppressed, TimelineEvent};
+use crate::model::timeline::{NotifyReason, Suppressed, TimelineEntry, TimelineEvent};
 use crate::model::{Level, NoticeKind};
 use crate::text::number::shortest;
 
 /// An entry of a timeline as a sentence without a subject, which is the alert, or with the receiver as subject.
-pub fn sentence(decision: &Decision) -> String {
-    let value = match (decision.value, decision.threshold) {
+pub fn sentence(entry: &TimelineEntry) -> String {
+    let value = match (entry.value, entry.threshold) {
         (Some(value), Some(threshold)) => format!(": value {}, threshold {}", number(value), number(threshold)),
         (Some(value), None) => format!(": value {}", number(value)),
         (None, _) => String::new(),
     };
-    let level = decision.level;
-    match &decision.event {
+    let level = entry.level;
+    match &entry.event {
         TimelineEvent::Pending { until } => format!("pending at {level}{value}; fires at {until} unless it clears"),
         TimelineEvent::Firing => format!("firing at {level}{value}"),
         TimelineEvent::Level { from } if *from < level => format!("escalated from {from} to {level}{value}"),
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn entries_read_like_sentences() {
         let at = Time::from_millis(1_000_000_000_000);
-        let decision = |event| Decision {
+        let entry = |event| TimelineEntry {
             fingerprint: Fingerprint(1),
             at,
             level: Level::Warning,
@@ -142,13 +142,13 @@ mod tests {
                 "delivered to ops, grouped with 2 other alerts",
             ),
         ] {
-            assert_eq!(sentence(&decision(event)), expected);
+            assert_eq!(sentence(&entry(event)), expected);
         }
     }
 
     #[test]
     fn entries_round_trip_through_json() {
-        let decision = Decision {
+        let entry = TimelineEntry {
             fingerprint: Fingerprint(7),
             at: Time::from_millis(5),
             level: Level::Error,
@@ -163,8 +163,8 @@ mod tests {
         let old = r#"{"fingerprint": "0000000000000007", "at": 5, "level": "error", "value": null,
             "threshold": 0.5, "rule_version": "0badcafe", "event": "withhold", "receiver": "ops", "withheld":
             {"reason": "silenced", "silence": "s", "by": "ann", "until": 9}}"#;
-        assert_eq!(serde_json::from_str::<Decision>(old).unwrap(), decision, "an older program's names");
-        let text = serde_json::to_string(&decision).unwrap();
-        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision, "{text}");
+        assert_eq!(serde_json::from_str::<TimelineEntry>(old).unwrap(), entry, "an older program's names");
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(serde_json::from_str::<TimelineEntry>(&text).unwrap(), entry, "{text}");
     }
 }

@@ -1,32 +1,38 @@
-//! Which alert explains which, so that one cause is told once.
+//! Inhibition: which alert is the cause of which, so that one cause is notified once.
 //!
-//! A source that can't be polled explains that its agents are down or silent; agents down in numbers are
-//! told as one, and so are agents that rate limits hold up; an agent that is down explains its silence, and its silence whatever else is said of it;
-//! a project's health is told only when nothing firing explains it. What is explained is suppressed: still
-//! active, still visible, and told as soon as its explanation ends before it does. To a receiver that is not told of
-//! an explanation, by its level or its route, it explains nothing.
+//! | alert | inhibits |
+//! |---|---|
+//! | a source fails | its agents' AgentDown and AgentStale, and AgentsDown where all that are down are its own |
+//! | AgentsDown, from two agents on | each one's AgentDown |
+//! | AgentDown | the agent's AgentStale, and AgentsDown while it is the only one |
+//! | AgentStale | the agent's other alerts |
+//! | AgentsLimited, from two agents on | each one's RateLimited |
+//! | any of these, and components | ClusterHealth of the project |
+//!
+//! An inhibited alert stays active and visible; receivers are notified of it if the inhibiting alert resolves first. A
+//! receiver that is not notified of the inhibiting alert, by its level or route, has nothing inhibited by it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Alerts, Entry};
+use super::{AlertEntry, Alerts};
 use crate::model::{AlertState, Class, Subject};
 
-/// Firing alerts that explain others, by what they are about; the values are their slots.
+/// Alerts that inhibit others, by what they are about; the values are their slots.
 #[derive(Debug, Default)]
-pub(super) struct Explainers {
+pub(super) struct Inhibitors {
     sources: HashMap<Arc<str>, u32>,
-    projects: HashMap<Arc<str>, ProjectExplainers>,
+    projects: HashMap<Arc<str>, ProjectInhibitors>,
 }
 
 #[derive(Debug, Default)]
-struct ProjectExplainers {
+struct ProjectInhibitors {
     /// Agents down, by name.
     down: BTreeMap<Arc<str>, Down>,
     stale: HashMap<Arc<str>, u32>,
-    /// The alert that tells of agents down in numbers, and whether it is two or more.
+    /// AgentsDown, and whether its value is two or more.
     agents_down: Option<(u32, bool)>,
-    /// The same for agents held up by rate limits.
+    /// AgentsLimited, and whether its value is two or more.
     agents_limited: Option<(u32, bool)>,
     components: BTreeMap<Arc<str>, u32>,
 }
@@ -34,9 +40,9 @@ struct ProjectExplainers {
 /// The alert that an agent is down, and the agent's source.
 type Down = (u32, Option<Arc<str>>);
 
-impl Explainers {
-    /// The firing alert that explains `entry`.
-    fn of(&self, entry: &Entry) -> Option<u32> {
+impl Inhibitors {
+    /// The alert that inhibits `entry`.
+    fn of(&self, entry: &AlertEntry) -> Option<u32> {
         let alert = &entry.alert;
         let by_source = || alert.source.as_ref().and_then(|source| self.sources.get(source)).copied();
         let project = alert.subject.project().and_then(|project| self.projects.get(project));
@@ -54,7 +60,7 @@ impl Explainers {
                 if down.values().all(|(_, source)| source_of(source).is_some()) {
                     return source_of(source).copied();
                 }
-                // One agent down is told as that agent's alert.
+                // A single agent down is notified by its own alert.
                 (alert.value.is_some_and(|value| value < 2.0)).then_some(*slot)
             }
             Class::AgentStale => by_source().or_else(|| project?.down.get(name).map(|(slot, _)| *slot)),
@@ -74,43 +80,43 @@ impl Explainers {
     }
 }
 
-/// Whether an alert of this class explains others while it is in this state: when it fires. Those held up at once are
-/// told as one from the first, so that each by itself is kept back while more of them are gathered.
-pub(super) fn explains(class: Class, state: AlertState) -> bool {
+/// Whether an alert of this class inhibits others while it is in this state: when it fires. AgentsLimited does while it
+/// is pending as well: it waits for more agents to be rate-limited, and until then none is notified by itself.
+pub(super) fn inhibits(class: Class, state: AlertState) -> bool {
     state == AlertState::Firing || class == Class::AgentsLimited && state == AlertState::Pending
 }
 
 impl Alerts {
-    /// Settles what explains the alert in `slot`.
-    pub(super) fn explain_one(&mut self, slot: u32) {
+    /// Determines which alert inhibits the one in `slot`.
+    pub(super) fn update_inhibition(&mut self, slot: u32) {
         let Some(entry) = self.entry(slot) else { return };
-        let explainer = if entry.alert.state == AlertState::Firing { self.explainers.of(entry) } else { None };
-        let explained = explainer.and_then(|slot| self.entry(slot)).map(|by| Arc::clone(&by.alert.rule));
+        let inhibitor = if entry.alert.state == AlertState::Firing { self.inhibitors.of(entry) } else { None };
+        let inhibited_by = inhibitor.and_then(|slot| self.entry(slot)).map(|by| Arc::clone(&by.alert.rule));
         let Some(entry) = self.entry_mut(slot) else { return };
-        entry.explainer = explainer;
-        if entry.alert.inhibited_by != explained {
-            entry.alert.inhibited_by = explained;
+        entry.inhibitor = inhibitor;
+        if entry.alert.inhibited_by != inhibited_by {
+            entry.alert.inhibited_by = inhibited_by;
             entry.dirty = true;
         }
     }
 
-    /// Notes that the alert in `slot` began or ceased to fire, or to stand for many, or has another level, and has those
-    /// looked at again that it may explain.
-    pub(super) fn explainer_changed(&mut self, slot: u32) {
+    /// Records that the alert in `slot` began or stopped firing, changed its level, or is now about one or many agents.
+    /// The alerts that it may inhibit are evaluated again.
+    pub(super) fn inhibitor_changed(&mut self, slot: u32) {
         let Some(entry) = self.entry(slot) else { return };
         let (class, subject) = (entry.policy.class, entry.alert.subject.clone());
-        let firing = explains(class, entry.alert.state);
+        let firing = inhibits(class, entry.alert.state);
         let many = entry.alert.value.is_some_and(|value| value >= 2.0);
         let source = entry.alert.source.clone();
         let name = Arc::clone(subject.name());
         if class == Class::SourceFailing {
             if firing {
-                self.explainers.sources.insert(Arc::clone(&name), slot);
+                self.inhibitors.sources.insert(Arc::clone(&name), slot);
             } else {
-                self.explainers.sources.remove(&name);
+                self.inhibitors.sources.remove(&name);
             }
-            // What it explains may explain the rest that is said of an agent, and of its project.
-            let of_source = |entry: &&Entry| entry.alert.source.as_ref() == Some(&name);
+            // What it inhibits may itself inhibit other alerts of the agent and the project.
+            let of_source = |entry: &&AlertEntry| entry.alert.source.as_ref() == Some(&name);
             let subjects: HashSet<Subject> =
                 self.entries.iter().flatten().filter(of_source).map(|entry| entry.alert.subject.clone()).collect();
             let is_of_project = |class: Class| matches!(class, Class::AgentsDown | Class::ClusterHealth);
@@ -118,7 +124,7 @@ impl Alerts {
             return;
         }
         let Some(project) = subject.project().cloned() else { return };
-        let known = self.explainers.projects.entry(Arc::clone(&project)).or_default();
+        let known = self.inhibitors.projects.entry(Arc::clone(&project)).or_default();
         match class {
             Class::AgentDown => {
                 if firing {
@@ -155,7 +161,7 @@ impl Alerts {
             }
             Class::AgentsLimited => {
                 known.agents_limited = firing.then_some((slot, many));
-                let is_one = |entry: &Entry| {
+                let is_one = |entry: &AlertEntry| {
                     entry.policy.class == Class::AgentLimited && entry.alert.subject.project() == Some(&project)
                 };
                 self.touch_where(is_one);
@@ -170,7 +176,7 @@ impl Alerts {
         }
     }
 
-    pub(super) fn touch_where(&mut self, is_concerned: impl Fn(&Entry) -> bool) {
+    pub(super) fn touch_where(&mut self, is_concerned: impl Fn(&AlertEntry) -> bool) {
         for slot in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             if self.entry(slot).is_some_and(&is_concerned) {
                 self.touch(slot);

@@ -1,4 +1,4 @@
-//! Silences, acknowledgements, quiet hours, routes and escalation: not told, never not known.
+//! Silences, acknowledgements, quiet hours, routes and `after`: what they suppress, and what they never do.
 
 use super::*;
 use crate::model::{Audience, Fingerprint, Matchers, QuietHours, Silence, Suppressed, TimelineEvent};
@@ -15,13 +15,13 @@ pub(super) fn silence(number: usize, name: &str, from: i64, until: i64) -> Silen
     }
 }
 
-fn silenced(story: &mut Story, from: i64, until: i64) -> Effects {
+fn silenced(story: &mut Story, from: i64, until: i64) -> AlertChanges {
     let effects = story.alerts.silence(at(from), silence(0, "a", from, until)).unwrap();
     story.note(from, &effects);
     effects
 }
 
-fn acknowledge(story: &mut Story, seconds: i64) -> Effects {
+fn acknowledge(story: &mut Story, seconds: i64) -> AlertChanges {
     story.until(seconds);
     let effects = story.alerts.acknowledge(at(seconds), Fingerprint::of("Rule", &agent("a")), "ann", "mine").unwrap();
     story.note(seconds, &effects);
@@ -31,52 +31,49 @@ fn acknowledge(story: &mut Story, seconds: i64) -> Effects {
 use NoticeKind::Announcement;
 
 #[test]
-fn a_silence_keeps_back_what_fires_and_its_end_tells_what_still_does() {
+fn a_silence_suppresses_firing_and_its_end_notifies_what_still_fires() {
     let mut story = Story::new(policy());
     let effects = silenced(&mut story, 0, 600);
     assert_eq!(effects.silences.len(), 1);
-    assert_eq!(
-        &*effects.notices[0].message,
-        "ann silenced alerts with agent_name=a until 2001-09-09T01:56:40Z: planned"
-    );
-    story.level(10, Some(Warning)).level(20, Some(Critical)).until(599).told(&[(0, Announcement, Info)]);
-    story.until(600).told(&[(0, Announcement, Info), (600, Firing, Critical)]);
+    assert_eq!(&*effects.notices[0].message, "ann silenced agent_name=a until 2001-09-09T01:56:40Z: \"planned\"");
+    story.level(10, Some(Warning)).level(20, Some(Critical)).until(599).notified(&[(0, Announcement, Info)]);
+    story.until(600).notified(&[(0, Announcement, Info), (600, Firing, Critical)]);
     assert!(story.alerts.silences().is_empty());
 }
 
 #[test]
-fn a_silence_does_not_keep_back_that_it_is_over() {
+fn a_resolve_is_sent_through_a_silence() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     silenced(&mut story, 10, 6_000);
     story.level(20, None).level(100, Some(Warning)).level(110, None).until(9_000);
-    story.told(&[(0, Firing, Warning), (10, Announcement, Info), (20, Resolved, Warning)]);
+    story.notified(&[(0, Firing, Warning), (10, Announcement, Info), (20, Resolved, Warning)]);
 }
 
 #[test]
-fn a_silence_that_is_ended_early_tells_at_once() {
+fn expiring_a_silence_early_notifies_at_once() {
     let mut story = Story::new(policy());
     silenced(&mut story, 0, 6_000);
     story.level(10, Some(Warning));
     let effects = story.alerts.unsilence(at(30), "s0", "bob").unwrap();
     assert_eq!(effects.silences_over, [Arc::from("s0")]);
     story.note(30, &effects);
-    story.told(&[(0, Announcement, Info), (30, Announcement, Info), (30, Firing, Warning)]);
+    story.notified(&[(0, Announcement, Info), (30, Announcement, Info), (30, Firing, Warning)]);
     assert!(story.alerts.unsilence(at(31), "s0", "bob").is_err());
 }
 
 #[test]
-fn a_silence_that_begins_later_and_covers_others_changes_nothing() {
+fn a_future_silence_and_one_for_others_suppress_nothing() {
     let mut story = Story::new(policy());
     story.alerts.silence(at(0), silence(0, "a", 100, 200)).unwrap();
     story.alerts.silence(at(0), silence(1, "b*", 0, 9_000)).unwrap();
     story.level(50, Some(Warning)).level(99, None).level(150, Some(Error)).until(199);
-    story.told(&[(50, Firing, Warning), (99, Resolved, Warning)]);
-    story.until(200).told(&[(50, Firing, Warning), (99, Resolved, Warning), (200, Firing, Error)]);
+    story.notified(&[(50, Firing, Warning), (99, Resolved, Warning)]);
+    story.until(200).notified(&[(50, Firing, Warning), (99, Resolved, Warning), (200, Firing, Error)]);
 }
 
 #[test]
-fn silences_that_can_not_be_are_refused() {
+fn invalid_silences_are_rejected() {
     let mut story = Story::new(policy());
     for (from, until) in [(100, 100), (0, 10), (50, 400 * 86_400)] {
         assert!(story.alerts.silence(at(50), silence(0, "a", from, until)).is_err(), "{from} {until}");
@@ -89,19 +86,19 @@ fn silences_that_can_not_be_are_refused() {
 }
 
 #[test]
-fn what_somebody_looks_after_is_not_said_again_until_it_gets_worse_or_ends() {
+fn an_acknowledged_alert_is_not_repeated_until_it_escalates_or_resolves() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     let effects = acknowledge(&mut story, 100);
-    assert_eq!(&*effects.notices[0].message, "ann looks after Rule of a: mine");
-    let told = [(0, Firing, Warning), (100, Announcement, Info)];
-    story.until(40_000).told(&told);
+    assert_eq!(&*effects.notices[0].message, "ann acknowledged Rule of a: \"mine\"");
+    let notified = [(0, Firing, Warning), (100, Announcement, Info)];
+    story.until(40_000).notified(&notified);
     story.level(40_000, Some(Error));
-    story.told(&[told.as_slice(), &[(40_000, Escalated, Error)]].concat());
-    // What is worse than they knew is said again.
+    story.notified(&[notified.as_slice(), &[(40_000, Escalated, Error)]].concat());
+    // A higher level than the acknowledged one is notified.
     story.until(40_000 + 4 * 3600).level(60_000, None).level(60_100, Some(Warning));
     assert_eq!(
-        story.told[3..],
+        story.notified[3..],
         [(54_400, Repeat, Error), (60_000, Resolved, Error), (60_100, Firing, Warning)],
         "an acknowledgement ends with the alert"
     );
@@ -109,94 +106,94 @@ fn what_somebody_looks_after_is_not_said_again_until_it_gets_worse_or_ends() {
 }
 
 #[test]
-fn one_receiver_is_told_only_of_what_nobody_looks_after_for_a_while() {
+fn a_receiver_with_after_is_notified_only_of_alerts_unacknowledged_for_that_long() {
     let oncall = ReceiverPolicy { after: Duration::from_secs(900), ..receiver("oncall", Error) };
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![receiver("ops", Warning), oncall.clone()]);
-    story.level(0, Some(Error)).until(899).told(&[(0, Firing, Error)]);
-    story.until(900).told(&[(0, Firing, Error), (900, Firing, Error)]);
-    // It began long before it was noticed, when nobody could have looked after it.
+    story.level(0, Some(Error)).until(899).notified(&[(0, Firing, Error)]);
+    story.until(900).notified(&[(0, Firing, Error), (900, Firing, Error)]);
+    // It began long before it was noticed: it could not have been acknowledged in time.
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![oncall.clone()]);
     let long_ago = Finding { since: at(0), ..finding(0, agent("a"), Some(Error), 1.0, at(5_000)) };
     let effects = story.alerts.step(at(5_000), vec![long_ago]);
     story.note(5_000, &effects);
-    story.until(5_899).told(&[]);
-    story.until(5_900).told(&[(5_900, Firing, Error)]);
+    story.until(5_899).notified(&[]);
+    story.until(5_900).notified(&[(5_900, Firing, Error)]);
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![oncall]);
     story.level(0, Some(Error));
     acknowledge(&mut story, 300);
-    story.until(9_000).told(&[(300, Announcement, Info)]);
-    story.level(9_000, Some(Critical)).told(&[(300, Announcement, Info), (9_000, Firing, Critical)]);
+    story.until(9_000).notified(&[(300, Announcement, Info)]);
+    story.level(9_000, Some(Critical)).notified(&[(300, Announcement, Info), (9_000, Firing, Critical)]);
 }
 
 #[test]
-fn quiet_hours_keep_back_and_their_end_tells() {
+fn quiet_hours_suppress_and_their_end_notifies() {
     // The story begins at 01:46:40 UTC.
     let quiet: QuietHours = serde_json::from_str(r#"{"from": "01:00", "to": "02:00"}"#).unwrap();
     let night = ReceiverPolicy { quiet: Arc::from([quiet.clone()]), ..receiver("ops", Warning) };
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![night]);
-    story.level(0, Some(Warning)).until(799).told(&[]);
-    story.until(800).told(&[(800, Firing, Warning)]);
+    story.level(0, Some(Warning)).until(799).notified(&[]);
+    story.until(800).notified(&[(800, Firing, Warning)]);
     let mut story = Story::new(RulePolicy { quiet: Arc::from([quiet]), ..policy() });
-    story.level(0, Some(Warning)).until(799).told(&[]);
-    story.level(799, Some(Critical)).until(2_000).told(&[(799, Firing, Critical)]);
+    story.level(0, Some(Warning)).until(799).notified(&[]);
+    story.level(799, Some(Critical)).until(2_000).notified(&[(799, Firing, Critical)]);
 }
 
 #[test]
-fn a_route_keeps_others_out_and_owes_the_end_of_what_was_told_before_it() {
+fn a_route_suppresses_other_alerts_but_not_the_resolve_of_earlier_ones() {
     let only = |name: &str| ReceiverPolicy {
         only: Arc::from([Matchers::parse([("agent_name", name), ("level", "warning")]).unwrap()]),
         ..receiver("ops", Warning)
     };
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![only("b")]);
-    story.level(0, Some(Warning)).until(5_000).told(&[]);
+    story.level(0, Some(Warning)).until(5_000).notified(&[]);
     let effects = story.alerts.configure(at(5_000), vec![policy()], vec![only("a")]);
     story.note(5_000, &effects);
     let effects = story.alerts.configure(at(5_100), vec![policy()], vec![only("b")]);
     story.note(5_100, &effects);
-    story.level(5_200, None).told(&[(5_000, Firing, Warning), (5_200, Resolved, Warning)]);
+    story.level(5_200, None).notified(&[(5_000, Firing, Warning), (5_200, Resolved, Warning)]);
     let except = ReceiverPolicy { except: only("a").only, ..receiver("ops", Warning) };
     let mut story = Story::new(policy());
     story.alerts = Alerts::new(vec![policy()], vec![except]);
-    story.level(0, Some(Warning)).level(10, Some(Error)).told(&[(10, Firing, Error)]);
+    story.level(0, Some(Warning)).level(10, Some(Error)).notified(&[(10, Firing, Error)]);
 }
 
 #[test]
-fn a_receiver_is_not_told_of_its_own_trouble() {
+fn a_receiver_is_not_notified_of_alerts_about_itself() {
     let mut alerts = Alerts::new(vec![policy()], vec![receiver("ops", Warning), receiver("mail", Warning)]);
     let subject = crate::model::Subject::Receiver { name: "ops".into() };
     let effects = alerts.step(at(0), vec![finding(0, subject, Some(Error), 1.0, at(0))]);
-    let told: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
-    assert_eq!(told, ["mail"]);
+    let notified: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
+    assert_eq!(notified, ["mail"]);
 }
 
 #[test]
-fn every_decision_is_noted_with_its_reason_and_counted() {
+fn every_decision_is_recorded_with_its_reason_and_counted() {
     let mut story = Story::new(policy());
     silenced(&mut story, 0, 600);
     let effects = story.alerts.step(at(10), vec![finding(0, agent("a"), Some(Warning), 7.0, at(10))]);
     assert_eq!(effects.suppressed, [("silenced", 1)]);
-    let events: Vec<&TimelineEvent> = effects.decisions.iter().map(|decision| &decision.event).collect();
+    let events: Vec<&TimelineEvent> = effects.timeline.iter().map(|entry| &entry.event).collect();
     let suppressed = Suppressed::Silenced { silence: "s0".into(), by: "ann".into(), until: at(600) };
     assert_eq!(
         events,
         [&TimelineEvent::Firing, &TimelineEvent::Suppressed { receiver: "ops".into(), suppressed: suppressed.clone() }]
     );
-    assert_eq!((effects.decisions[1].value, effects.decisions[1].threshold), (Some(7.0), Some(1.0)));
-    let (_, standings) = story.alerts.standings(at(20), Fingerprint::of("Rule", &agent("a"))).unwrap();
-    assert_eq!((standings[0].told, standings[0].suppressed.as_ref()), (None, Some(&suppressed)));
-    // The same reason is noted once.
+    assert_eq!((effects.timeline[1].value, effects.timeline[1].threshold), (Some(7.0), Some(1.0)));
+    let (_, statuses) = story.alerts.notification_statuses(at(20), Fingerprint::of("Rule", &agent("a"))).unwrap();
+    assert_eq!((statuses[0].notified, statuses[0].suppressed.as_ref()), (None, Some(&suppressed)));
+    // The same reason is recorded once.
     let again = story.alerts.step(at(30), vec![finding(0, agent("a"), Some(Error), 7.0, at(30))]);
-    let events: Vec<&TimelineEvent> = again.decisions.iter().map(|decision| &decision.event).collect();
+    let events: Vec<&TimelineEvent> = again.timeline.iter().map(|entry| &entry.event).collect();
     assert_eq!((events, again.suppressed.len()), (vec![&TimelineEvent::Level { from: Warning }], 0));
 }
 
 #[test]
-fn silences_and_acknowledgements_outlive_a_restart() {
+fn silences_and_acknowledgements_survive_a_restart() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     let kept = acknowledge(&mut story, 10).changed;
@@ -204,14 +201,14 @@ fn silences_and_acknowledgements_outlive_a_restart() {
     let mut after = Story::new(policy());
     after.alerts.restore_silences(vec![silence(0, "b", 0, 500)]);
     after.alerts.restore(at(20), serde_json::from_str(&text).unwrap(), [0; 4], 0, Duration::ZERO);
-    after.until(30_000).told(&[]);
+    after.until(30_000).notified(&[]);
     let mut after = Story::new(policy());
     after.alerts.restore_silences(vec![silence(0, "a", 0, 500)]);
-    after.level(20, Some(Warning)).until(500).told(&[(500, Firing, Warning)]);
+    after.level(20, Some(Warning)).until(500).notified(&[(500, Firing, Warning)]);
 }
 
 #[test]
-fn programs_hear_of_what_is_quieted_where_no_receiver_is_for_people() {
+fn announcements_go_to_programs_where_no_receiver_is_for_people() {
     let program = |name| ReceiverPolicy { audience: Audience::Program, ..receiver(name, Critical) };
     for (receivers, expected) in [
         (vec![program("hook"), program("am")], vec!["hook", "am"]),
@@ -220,9 +217,9 @@ fn programs_hear_of_what_is_quieted_where_no_receiver_is_for_people() {
     ] {
         let mut alerts = Alerts::new(vec![policy()], receivers);
         let effects = alerts.silence(at(0), silence(0, "a", 0, 600)).unwrap();
-        let told: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
-        assert_eq!(told, expected);
-        assert_eq!(effects.announcements.len(), 1, "it is in the log whoever receives it");
+        let notified: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
+        assert_eq!(notified, expected);
+        assert_eq!(effects.announcements.len(), 1, "it is logged whoever receives it");
         let effects = alerts.announce(at(1), "monitoring", "ann paused the monitoring");
         assert_eq!(effects.notices.len(), expected.len());
     }
@@ -233,35 +230,35 @@ fn each_extension_of_a_silence_and_of_an_acknowledgement_is_announced() {
     let mut story = Story::new(policy());
     silenced(&mut story, 0, 600);
     silenced(&mut story, 10, 6_000);
-    story.told(&[(0, Announcement, Info), (10, Announcement, Info)]);
+    story.notified(&[(0, Announcement, Info), (10, Announcement, Info)]);
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     acknowledge(&mut story, 100);
     acknowledge(&mut story, 200);
-    story.told(&[(0, Firing, Warning), (100, Announcement, Info), (200, Announcement, Info)]);
+    story.notified(&[(0, Firing, Warning), (100, Announcement, Info), (200, Announcement, Info)]);
 }
 
 #[test]
-fn a_pause_keeps_back_all_but_announcements_and_its_end_sends_what_is_due() {
+fn a_pause_suppresses_all_but_announcements_and_its_end_sends_what_is_due() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     let effects = story.alerts.set_paused(at(10), true);
     assert!(effects.notices.is_empty());
-    // Nothing wakes anybody: not what is worse, over, or no longer there.
+    // Nothing is sent: no escalation, no resolve, no removal.
     story.level(20, Some(Critical));
-    let effects = story.alerts.end_unless(at(30), Ending::Forgotten, |_| false);
+    let effects = story.alerts.end_unless(at(30), Ending::Expired, |_| false);
     story.note(30, &effects);
     silenced(&mut story, 40, 50);
-    story.until(9_000).told(&[(0, Firing, Warning), (40, Announcement, Info)]);
+    story.until(9_000).notified(&[(0, Firing, Warning), (40, Announcement, Info)]);
     let effects = story.alerts.set_paused(at(9_000), false);
     story.note(9_000, &effects);
-    story.told(&[(0, Firing, Warning), (40, Announcement, Info), (9_000, Resolved, Critical)]);
+    story.notified(&[(0, Firing, Warning), (40, Announcement, Info), (9_000, Resolved, Critical)]);
     let mut story = Story::new(policy());
     story.alerts.set_paused(at(0), true);
-    story.level(0, Some(Warning)).until(500).told(&[]);
-    let (_, standings) = story.alerts.standings(at(500), Fingerprint::of("Rule", &agent("a"))).unwrap();
-    assert_eq!(standings[0].suppressed, Some(Suppressed::Paused));
+    story.level(0, Some(Warning)).until(500).notified(&[]);
+    let (_, statuses) = story.alerts.notification_statuses(at(500), Fingerprint::of("Rule", &agent("a"))).unwrap();
+    assert_eq!(statuses[0].suppressed, Some(Suppressed::Paused));
     let effects = story.alerts.set_paused(at(500), false);
     story.note(500, &effects);
-    story.told(&[(500, Firing, Warning)]);
+    story.notified(&[(500, Firing, Warning)]);
 }

@@ -266,7 +266,7 @@ pub enum TimelineEvent {
 
 /// One entry of an alert's timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Decision {
+pub struct TimelineEntry {
     /// The alert.
     pub fingerprint: Fingerprint,
     /// When.

@@ -1,32 +1,32 @@
-//! Silences and acknowledgements: begun, ended, and announced to whom they keep something from.
+//! Silences and acknowledgements, and their announcement to the receivers that they suppress notifications for.
 //!
-//! A watched agent could quiet its own watcher, so nothing is ever silenced in silence.
+//! An agent that runs on this machine could silence alerts about itself, so every silence is announced with its author.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decide::not_for;
-use super::{Alerts, Effects};
+use super::decide::exclusion;
+use super::{AlertChanges, Alerts};
 use crate::model::{
     Ack, Alert, AlertState, Audience, Fingerprint, Level, Notice, NoticeKind, ReceiverPolicy, Silence, Subject, Time,
     TimelineEvent,
 };
 
-/// Silences that can be known at once.
+/// The most silences at once.
 pub const MAX_SILENCES: usize = 1000;
 /// The longest silence.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Why a silence or an acknowledgement is refused.
+/// Why a silence or an acknowledgement is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum QuietError {
-    /// There is nothing of that name.
+pub enum SilenceError {
+    /// There is no silence or firing alert with that id.
     #[error("there is no {0}")]
     Unknown(String),
-    /// The alert does not fire yet.
+    /// The alert is pending.
     #[error("alert {0} is pending; it can be acknowledged once it fires")]
     Pending(Fingerprint),
-    /// It can't be so.
+    /// The silence is invalid.
     #[error("{0}")]
     Invalid(String),
     /// There are too many.
@@ -35,88 +35,92 @@ pub enum QuietError {
 }
 
 impl Alerts {
-    /// The silences that are not over, those that end first in front.
+    /// The active and future silences, ordered by their end.
     pub fn silences(&self) -> &[Silence] {
         &self.silences
     }
 
-    /// The silence that covers `alert` at `now`: of several the one that lasts longest.
+    /// The active silence that matches `alert` at `now`: of several, the one that ends last.
     pub fn silence_of(&self, now: Time, alert: &Alert) -> Option<&Silence> {
         self.silences
             .iter()
             .rev()
-            .find(|silence| silence.is_active(now) && silence.matchers.cover(|label| alert.label(label)))
+            .find(|silence| silence.is_active(now) && silence.matchers.matches(|label| alert.label(label)))
     }
 
-    /// Takes over the silences of the ledger after a restart.
+    /// Restores silences from the ledger after a restart.
     pub fn restore_silences(&mut self, silences: Vec<Silence>) {
         self.silences = silences;
         self.silences.sort_unstable_by(|a, b| (a.ends_at, &a.id).cmp(&(b.ends_at, &b.id)));
-        self.silence_turns_at = self.silences.first().map(|_| Time::default());
+        self.next_silence_change = self.silences.first().map(|_| Time::default());
     }
 
-    /// Begins `silence`, or changes the one of its id.
-    pub fn silence(&mut self, now: Time, silence: Silence) -> Result<Effects, QuietError> {
+    /// Creates `silence`, or changes the one with its id.
+    pub fn silence(&mut self, now: Time, silence: Silence) -> Result<AlertChanges, SilenceError> {
         let known = self.silences.iter().position(|known| known.id == silence.id);
         if silence.ends_at <= silence.starts_at || silence.ends_at <= now {
-            return Err(QuietError::Invalid("the silence would end before it begins, or is over already".to_owned()));
+            return Err(SilenceError::Invalid(
+                "the silence ends before it starts, or in the past; choose a later end".to_owned(),
+            ));
         }
         if silence.ends_at.since(now) > LONGEST {
-            return Err(QuietError::Invalid("a silence ends within a year; begin it anew then".to_owned()));
+            return Err(SilenceError::Invalid(
+                "the silence is longer than a year; choose an earlier end and extend it then".to_owned(),
+            ));
         }
         if known.is_none() && self.silences.len() >= MAX_SILENCES {
-            return Err(QuietError::TooMany);
+            return Err(SilenceError::TooMany);
         }
         if let Some(known) = known {
             let former = self.silences.remove(known);
-            self.touch_covered(&former);
+            self.touch_matching(&former);
         }
-        self.touch_covered(&silence);
+        self.touch_matching(&silence);
         let what = if known.is_some() { "changed the silence of" } else { "silenced" };
         let text = format!(
-            "{} {what} alerts with {} until {}{}",
+            "{} {what} {} until {}{}",
             silence.created_by,
             silence.matchers,
             silence.ends_at,
-            said(&silence.comment)
+            after_colon(&silence.comment)
         );
-        let mut effects = Effects::default();
+        let mut effects = AlertChanges::default();
         self.announce_into(now, &silence.id, &text, None, &mut effects);
         effects.silences.push(silence.clone());
         let place = self.silences.partition_point(|other| (other.ends_at, &other.id) < (silence.ends_at, &silence.id));
         self.silences.insert(place, silence);
-        self.plan_silences(now);
-        Ok(self.settle_into(now, effects))
+        self.schedule_silences(now);
+        Ok(self.finish_into(now, effects))
     }
 
-    /// Ends the silence of that id before its time.
-    pub fn unsilence(&mut self, now: Time, id: &str, by: &str) -> Result<Effects, QuietError> {
+    /// Expires the silence with that id before its end.
+    pub fn unsilence(&mut self, now: Time, id: &str, by: &str) -> Result<AlertChanges, SilenceError> {
         let place = self.silences.iter().position(|silence| *silence.id == *id);
-        let place = place.ok_or_else(|| QuietError::Unknown(format!("silence {id}; it may have expired")))?;
+        let place = place.ok_or_else(|| SilenceError::Unknown(format!("silence {id}; it may have expired")))?;
         let silence = self.silences.remove(place);
-        self.touch_covered(&silence);
-        self.plan_silences(now);
-        let mut effects = Effects::default();
-        let text = format!("{by} ended the silence of alerts with {}", silence.matchers);
+        self.touch_matching(&silence);
+        self.schedule_silences(now);
+        let mut effects = AlertChanges::default();
+        let text = format!("{by} expired the silence of {}", silence.matchers);
         self.announce_into(now, &silence.id, &text, None, &mut effects);
         effects.silences_over.push(silence.id);
-        Ok(self.settle_into(now, effects))
+        Ok(self.finish_into(now, effects))
     }
 
-    /// Notes that `by` looks after an alert; noting it again replaces who does.
+    /// Acknowledges a firing alert; another acknowledgement replaces the last one.
     pub fn acknowledge(
         &mut self,
         now: Time,
         fingerprint: Fingerprint,
         by: &str,
         comment: &str,
-    ) -> Result<Effects, QuietError> {
-        let unknown = || QuietError::Unknown(format!("firing alert {fingerprint}"));
+    ) -> Result<AlertChanges, SilenceError> {
+        let unknown = || SilenceError::Unknown(format!("firing alert {fingerprint}"));
         let slot = *self.by_fingerprint.get(&fingerprint).ok_or_else(unknown)?;
         let entry = self.entry_mut(slot).ok_or_else(unknown)?;
         match entry.alert.state {
             AlertState::Firing => {}
-            AlertState::Pending => return Err(QuietError::Pending(fingerprint)),
+            AlertState::Pending => return Err(SilenceError::Pending(fingerprint)),
             AlertState::Resolved => return Err(unknown()),
         }
         let ack = Ack { by: Arc::from(by), comment: Arc::from(comment), at: now, level: entry.alert.level };
@@ -124,24 +128,24 @@ impl Alerts {
         entry.alert.changed_at = now;
         entry.alert.ack = Some(ack);
         let alert = entry.alert.clone();
-        self.note(now, slot, TimelineEvent::Acknowledged { by: Arc::from(by), comment: Arc::from(comment) });
+        self.record(now, slot, TimelineEvent::Acknowledged { by: Arc::from(by), comment: Arc::from(comment) });
         self.touch(slot);
-        let mut effects = Effects::default();
-        let text = format!("{by} looks after {} of {}{}", alert.rule, alert.subject.name(), said(comment));
+        let mut effects = AlertChanges::default();
+        let text = format!("{by} acknowledged {} of {}{}", alert.rule, alert.subject.name(), after_colon(comment));
         self.announce_into(now, &format!("{fingerprint}"), &text, Some(&alert), &mut effects);
-        Ok(self.settle_into(now, effects))
+        Ok(self.finish_into(now, effects))
     }
 
-    /// Tells people something about the sidecar that they would want to know of; `id` tells such news apart.
-    pub fn announce(&mut self, now: Time, id: &str, text: &str) -> Effects {
-        let mut effects = Effects::default();
+    /// Announces to people what was decided about the sidecar; `id` makes the announcement unique.
+    pub fn announce(&mut self, now: Time, id: &str, text: &str) -> AlertChanges {
+        let mut effects = AlertChanges::default();
         self.announce_into(now, id, text, None, &mut effects);
-        self.settle_into(now, effects)
+        self.finish_into(now, effects)
     }
 
-    /// Tells how things are, once a day: the receivers of these names, or all that people read when there are none.
-    pub fn digest(&mut self, now: Time, names: &[String], text: &str) -> Effects {
-        let mut effects = Effects::default();
+    /// Sends the daily digest to the receivers of these names, or, if there are none, to all that people read.
+    pub fn digest(&mut self, now: Time, names: &[String], text: &str) -> AlertChanges {
+        let mut effects = AlertChanges::default();
         for receiver in &self.receivers {
             let is_named = names.iter().any(|name| **name == *receiver.name);
             if is_named || (names.is_empty() && receiver.audience == Audience::People) {
@@ -151,14 +155,14 @@ impl Alerts {
                 effects.notices.push(Notice { message: Arc::from(text), ..notice });
             }
         }
-        self.settle_into(now, effects)
+        self.finish_into(now, effects)
     }
 
-    /// As [`Alerts::announce`]: of `alert`, if there is one, to those who were notified of it, or, if nobody was, to
-    /// those it is for. Programs hear of it where no receiver is for people: somebody must.
-    fn announce_into(&mut self, now: Time, id: &str, text: &str, alert: Option<&Alert>, effects: &mut Effects) {
+    /// As [`Alerts::announce`]. An announcement about `alert` goes to the receivers that were notified of it, or, if there
+    /// are none, to those it is routed to. Receivers that programs read get it only where no other receiver exists.
+    fn announce_into(&mut self, now: Time, id: &str, text: &str, alert: Option<&Alert>, effects: &mut AlertChanges) {
         let subject = Subject::Sidecar { name: Arc::from("lookout") };
-        // Each piece of news is told by itself: none replaces another that waits.
+        // Each announcement has a fingerprint of its own, so that it does not replace a pending one.
         let named = Subject::Sidecar { name: Arc::from(format!("{id} {} {text}", now.as_millis())) };
         let fingerprint = Fingerprint::of("Announcement", &named);
         let text: Arc<str> = Arc::from(text);
@@ -167,12 +171,13 @@ impl Alerts {
         let mut receivers: Vec<&ReceiverPolicy> =
             self.receivers.iter().filter(|receiver| receiver.audience == Audience::People || !has_people).collect();
         if let Some(alert) = alert {
-            let is_told = |receiver: &&ReceiverPolicy| {
-                alert.receivers.get(&receiver.name).is_some_and(|told| told.level.is_some())
+            let is_notified = |receiver: &&ReceiverPolicy| {
+                alert.receivers.get(&receiver.name).is_some_and(|state| state.level.is_some())
             };
-            let is_any_told = receivers.iter().any(is_told);
-            receivers
-                .retain(|receiver| if is_any_told { is_told(receiver) } else { not_for(receiver, alert).is_none() });
+            let is_any_notified = receivers.iter().any(is_notified);
+            receivers.retain(|receiver| {
+                if is_any_notified { is_notified(receiver) } else { exclusion(receiver, alert).is_none() }
+            });
         }
         for receiver in receivers {
             let notice = Notice::new(
@@ -193,37 +198,37 @@ impl Alerts {
         }
     }
 
-    /// Notes when the next silence begins or ends.
-    fn plan_silences(&mut self, now: Time) {
+    /// Determines when a silence next starts or expires.
+    fn schedule_silences(&mut self, now: Time) {
         let turns = self.silences.iter().map(|it| if it.starts_at > now { it.starts_at } else { it.ends_at });
-        self.silence_turns_at = turns.min();
+        self.next_silence_change = turns.min();
     }
 
-    /// Ends the silences whose time is over, and looks at what the beginning and the end of one changes.
-    pub(super) fn turn_silences(&mut self, now: Time, effects: &mut Effects) {
-        if self.silence_turns_at.is_none_or(|at| at > now) {
+    /// Removes expired silences, and evaluates the alerts that match one which started or expired.
+    pub(super) fn expire_silences(&mut self, now: Time, effects: &mut AlertChanges) {
+        if self.next_silence_change.is_none_or(|at| at > now) {
             return;
         }
         let (over, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.silences).into_iter().partition(|silence| silence.ends_at <= now);
         self.silences = kept;
         for silence in over {
-            self.touch_covered(&silence);
+            self.touch_matching(&silence);
             effects.silences_over.push(silence.id);
         }
         let begun: Vec<Silence> = self.silences.iter().filter(|silence| silence.starts_at <= now).cloned().collect();
         for silence in begun {
-            self.touch_covered(&silence);
+            self.touch_matching(&silence);
         }
-        self.plan_silences(now);
+        self.schedule_silences(now);
     }
 
-    /// Has every alert looked at that `silence` covers.
-    fn touch_covered(&mut self, silence: &Silence) {
-        self.touch_where(|entry| silence.matchers.cover(|label| entry.alert.label(label)));
+    /// Has every alert that `silence` matches evaluated again.
+    fn touch_matching(&mut self, silence: &Silence) {
+        self.touch_where(|entry| silence.matchers.matches(|label| entry.alert.label(label)));
     }
 }
 
-fn said(comment: &str) -> String {
-    if comment.is_empty() { String::new() } else { format!(": {comment}") }
+fn after_colon(comment: &str) -> String {
+    if comment.is_empty() { String::new() } else { format!(": \"{comment}\"") }
 }
