@@ -256,43 +256,43 @@ mod tests {
     #[test]
     fn agents_with_the_worst_alerts_come_first() {
         insta::assert_snapshot!(shown(120, None, None), @"
-        PROJECT  AGENT            STATUS           LEVEL     ALERT              IDLE  TASK             TOKENS     COST  RESTARTS
-        shop     worker-1         running          critical  AgentRestartin…      3s  task_123 imple…  123.5k    $1.50         1
-        shop     grand_boss       failed: exit s…  error     AgentDown                                   4.5M  $0.0042        12
-        shop     worker-3         idle, limited…   warning   AgentIdle         1m10s
-        shop     asker            waiting_questi…
-        shop     worker-2         idle                                        11m40s
-        lab                       unknown
-        lab      日本語エージェ…  paused
-        shop     done             completed
+        AGENT                   STATUS                           LEVEL     ALERT                 IDLE  TOKENS     COST  RESTARTS
+        shop/worker-1           running                          critical  AgentRestarting +1      3s  123.5k    $1.50         1
+        shop/grand_boss         failed: exit status 137: out o…  error     AgentDown                     4.5M  $0.0042        12
+        shop/worker-3           idle, rate-limited until 16:00   warning   AgentIdle            1m10s
+        shop/asker              waiting_question
+        shop/worker-2           idle                                                           11m40s
+        lab/                    unknown
+        lab/日本語エージェント  paused
+        shop/done               completed
 
-        8 agents
+        8 agents (a wider terminal also shows TASK, TYPE)
         ");
     }
 
     #[test]
     fn a_narrow_terminal_gets_fewer_columns() {
         insta::assert_snapshot!(shown(80, None, None), @"
-        PROJE…  AGENT   STATUS  LEVEL     ALERT     IDLE  TASK    TOKENS     COST  RESTARTS
-        shop    worke…  runni…  critical  Agent…      3s  task_…  123.5k    $1.50         1
-        shop    grand…  faile…  error     Agent…                    4.5M  $0.0042        12
-        shop    worke…  idle,…  warning   Agent…   1m10s
-        shop    asker   waiti…
-        shop    worke…  idle                      11m40s
-        lab             unkno…
-        lab     日本…   paused
-        shop    done    compl…
+        AGENT                 STATUS                LEVEL     ALERT                 IDLE
+        shop/worker-1         running               critical  AgentRestarting +1      3s
+        shop/grand_boss       failed: exit status…  error     AgentDown
+        shop/worker-3         idle, rate-limited…   warning   AgentIdle            1m10s
+        shop/asker            waiting_question
+        shop/worker-2         idle                                                11m40s
+        lab/                  unknown
+        lab/日本語エージェ…   paused
+        shop/done             completed
 
-        8 agents
+        8 agents (a wider terminal also shows TOKENS, COST, RESTARTS, TASK, TYPE)
         ");
     }
 
     #[test]
     fn filters_select_agents() {
         insta::assert_snapshot!(shown(80, Some("shop"), Some("idle")), @"
-        PROJECT  AGENT    STATUS   LEVEL    ALERT     IDLE  TASK  TOKENS  COST  RESTARTS
-        shop     worker…  idle,…   warning  Agent…   1m10s
-        shop     worker…  idle                      11m40s
+        AGENT          STATUS                          LEVEL    ALERT        IDLE
+        shop/worker-3  idle, rate-limited until 16:00  warning  AgentIdle   1m10s
+        shop/worker-2  idle                                                11m40s
 
         2 agents
         ");

@@ -162,26 +162,28 @@ mod tests {
     #[test]
     fn active_alerts_come_first() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
-        LEVEL     STATE             SUBJECT               RULE             SINCE  ID                MESSAGE
-        critical  firing, silenced  shop                  AgentsDown          5m                    3 agents are down: grand_bo…
-        warning   firing, no data   shop/DatabaseManager  ComponentStatus    30s                    DatabaseManager is WARNING:…
-        info      pending           orchestrator          SourceDown          1d
-        error     resolved          shop/worker-9         AgentIdle           2m  f6e28e9b19801295  worker-9 has been idle for…
+        LEVEL     STATE            SUBJECT               RULE             FOR  ID        MESSAGE
+        critical  silenced         shop                  AgentsDown        5m            3 agents are down: grand_boss, worker-…
+        warning   firing, no data  shop/DatabaseManager  ComponentStatus  30s            DatabaseManager is WARNING: pool is fu…
+        info      pending          orchestrator          SourceDown        1d
+        error     resolved         shop/worker-9         AgentIdle         2m  f6e28e9b  worker-9 has been idle for 11m
 
-        3 active, 1 over; 4 alerts of 134 shown, --limit shows more
+        3 active alerts, 1 resolved shown; 130 more with --limit 134
+        `lookout why ID` explains an alert
         ");
     }
 
     #[test]
     fn a_narrow_terminal_shows_no_messages() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
-        LEVEL     STATE             SUBJECT   RULE      SINCE  ID                MESSAGE
-        critical  firing, silenced  shop      AgentsD…     5m                    3 agen…
-        warning   firing, no data   shop/Da…  Compone…    30s                    Databa…
-        info      pending           orchest…  SourceD…     1d
-        error     resolved          shop/wo…  AgentId…     2m  f6e28e9b19801295  worker…
+        LEVEL     STATE            SUBJECT               RULE             FOR  ID
+        critical  silenced         shop                  AgentsDown        5m
+        warning   firing, no data  shop/DatabaseManager  ComponentStatus  30s
+        info      pending          orchestrator          SourceDown        1d
+        error     resolved         shop/worker-9         AgentIdle         2m  f6e28e9b
 
-        3 active, 1 over; 4 alerts of 134 shown, --limit shows more
+        3 active alerts, 1 resolved shown; 130 more with --limit 134 (a wider terminal also shows MESSAGE)
+        `lookout why ID` explains an alert
         ");
     }
 

@@ -310,27 +310,27 @@ mod tests {
             {"project": "shop", "name": "gateway", "type": "litellm", "named": true, "signals": {
                 "metrics": null, "logs": null, "traces": null, "callback": arrived(2, &["tokens", "cost", "requests"])}},
         ]});
-        insta::assert_snapshot!(shown(&status, &telemetry), @r#"
-        PROJECT  AGENT       TYPE         HEARD THROUGH                               STATUS FROM          TOKENS FROM    COST FROM      REQUESTS FROM
-        shop     builder     claude-code  metrics 5s ago, logs 3s ago, hooks 2s ago   hooks                metrics, logs  metrics, logs  logs
-        shop     codex_exec  codex        logs 3s ago                                                      logs           otlp.prices    logs
-        shop     boss        custom       push 10s ago                                push                 states         states         states
-        shop     both        gen-ai       push 10s ago, traces 1s ago                                      states         states         states
-        shop     deaf        claude-code  metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs
-        shop     hooked      claude-code  hooks 2s ago                                hooks
-        shop     polled      claude-code  orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage
-        shop     gateway     litellm      callback 2s ago                                                  callback       callback       callback
+        insta::assert_snapshot!(shown(&status, &telemetry), @"
+        AGENT            LAST RECEIVED                               STATUS FROM          TOKENS FROM    COST FROM      REQUESTS FROM  TYPE
+        shop/builder     metrics 5s ago, logs 3s ago, hooks 2s ago   hooks                metrics, logs  metrics, logs  logs           claude-code
+        shop/codex_exec  logs 3s ago                                                      logs           otlp.prices    logs           codex
+        shop/boss        push 10s ago                                push                 push           push           push           custom
+        shop/both        push 10s ago, traces 1s ago                                      push           push           push           gen-ai
+        shop/deaf        metrics 5s ago, logs 3s ago, traces 1s ago  telemetry            metrics        metrics        logs           claude-code
+        shop/hooked      hooks 2s ago                                hooks                                                             claude-code
+        shop/polled      orchestrator 10s ago, hooks 2s ago          orchestrator, hooks  usage          usage          usage          claude-code
+        shop/gateway     callback 2s ago                                                  callback       callback       callback       litellm
 
-        shop/builder: no spans arrive, and they alone show requests that were refused and then succeeded; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
-        shop/codex_exec: logs arrive and no metrics; tokens are taken from logs. Set `metrics_exporter` beneath [otel]; a run of `codex exec` that fails loses them anyway
-        shop/codex_exec: nothing says which agent it is, so it is called after its service; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or write a rule beneath `otlp.agents`
-        shop/codex_exec: 1650 tokens have no price; name gpt-5.1-codex beneath `otlp.prices`
-        shop/both: its telemetry's numbers are refused, as what is pushed has them already; report usage in one way
-        shop/deaf: no hooks arrive, and they alone show tasks and who waits for a person; paste the hooks of `lookout setup claude-code`
-        shop/hooked: hooks arrive and no telemetry, so that tokens and cost are unknown; set the variables of `lookout setup claude-code`
-        shop/gateway: only the callback arrives, and LiteLLM drops calls that end while it posts others; add `otel` to `litellm_settings.callbacks` as well, each call counts once
-        8 agents, 8 things to change
-        "#);
+        shop/builder: no spans arrive, so retried requests are not counted; set CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 and OTEL_TRACES_EXPORTER=otlp
+        shop/codex_exec: logs arrive but no metrics, so tokens are taken from logs; set `metrics_exporter` in [otel]. A failing `codex exec` loses its metrics in any case
+        shop/codex_exec: telemetry does not name the agent, so its service's name is used; set agent.name in OTEL_RESOURCE_ATTRIBUTES, or add a rule to `otlp.agents`
+        shop/codex_exec: cost is incomplete: 1.6k tokens have no price; add gpt-5.1-codex to `otlp.prices`
+        shop/both: usage arrives twice, by telemetry and by state or usage reports; the telemetry's is rejected. Report it one way
+        shop/deaf: no hooks arrive, so tasks and waiting for a person are unknown; add the hooks of `lookout setup claude-code`
+        shop/hooked: hooks arrive but no telemetry, so tokens and cost are unknown; set the variables of `lookout setup claude-code`
+        shop/gateway: only the callback arrives, and LiteLLM loses calls that end while it posts; add `otel` to `litellm_settings.callbacks` too. Each call is counted once
+        8 agents, 8 things to fix
+        ");
     }
 
     #[test]
@@ -369,20 +369,20 @@ mod tests {
             {"project": "shop", "name": "fresh", "type": "gemini-cli", "named": true, "signals": {"metrics": arrived(5, &[]), "logs": arrived(5, &[]), "traces": null}, "hooks": null},
             {"project": "shop", "name": "asleep", "type": "claude-code", "named": null, "signals": none, "hooks": null},
         ]});
-        insta::assert_snapshot!(shown(&status, &telemetry), @r"
-        PROJECT  AGENT    TYPE         HEARD THROUGH                STATUS FROM  TOKENS FROM  COST FROM  REQUESTS FROM
-        shop     pushed                push 10s ago
-        shop     nightly               nothing
-        shop     fresh    gemini-cli   metrics 5s ago, logs 5s ago
-        shop     asleep   claude-code  nothing
+        insta::assert_snapshot!(shown(&status, &telemetry), @"
+        AGENT         LAST RECEIVED                STATUS FROM  TOKENS FROM  TYPE
+        shop/pushed   push 10s ago
+        shop/nightly  nothing
+        shop/fresh    metrics 5s ago, logs 5s ago                            gemini-cli
+        shop/asleep   nothing                                                claude-code
 
-        source flows (http-json) has not answered yet; its agents are not known before
-        source orch (orchestrator-cc) can't be read: connection refused
-        shop/pushed: it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`
-        shop/nightly: it is expected and nothing is heard of it; start it, or set it up with `lookout setup TOOL --agent NAME` under this very name
-        shop/fresh: its telemetry arrives and says nothing yet that counts: no request to its model has been answered; ask it something and look again
-        shop/asleep: it is named and nothing is said of it; report its `status`, or set up its telemetry with `lookout setup TOOL`
-        4 agents, 6 things to change
+        source flows (http-json): no answer yet; its agents appear with its first answer
+        source orch (orchestrator-cc): polls fail: connection refused; check its `url` and whether it runs
+        shop/pushed: only its name is reported; report its `status` as well, or set up its telemetry with `lookout setup TOOL`
+        shop/nightly: expected, but nothing has arrived; start it, or set it up under this name with `lookout setup TOOL --agent NAME`
+        shop/fresh: telemetry arrives, but no model request has completed yet; send the agent a prompt and check again
+        shop/asleep: only its name is reported; report its `status` as well, or set up its telemetry with `lookout setup TOOL`
+        4 agents, 6 things to fix
         ");
         assert!(
             shown(&json!({"sources": status["sources"]}), &Value::Null).contains("flows (http-json): no answer yet")

@@ -152,8 +152,8 @@ mod tests {
         let answer = json!({"silences": [{"id": "0badcafe", "matchers": {"rule": "AgentIdle", "agent_name": "w*"}, "starts_at": "2026-11-21T02:00:00Z", "ends_at": "2026-11-21T04:00:00Z", "created_by": "ann", "comment": "planned"}]});
         let now = Time::parse("2026-11-21T03:00:00Z").expect("time");
         insta::assert_snapshot!(render(&answer, now, Look { width: Some(120), colours: false }), @"
-        ID        ALERTS                         FROM                  UNTIL                 BY   COMMENT
-        0badcafe  agent_name=w*, rule=AgentIdle  2026-11-21T02:00:00Z  2026-11-21T04:00:00Z  ann  planned
+        ID        MATCHERS                       STARTS   ENDS  CREATED BY  COMMENT
+        0badcafe  agent_name=w*, rule=AgentIdle  1h ago  in 1h  ann         planned
         ");
         assert!(render(&json!({}), now, Look { width: None, colours: false }).starts_with("no silences; "));
     }

@@ -238,10 +238,10 @@ mod tests {
     #[test]
     fn everything_is_shown() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
-        lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
+        lookout at http://127.0.0.1:9797 · WARNING · monitoring stopped · 1 active alert
         3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
 
-        PROJECT  HEALTH   AGENTS  UP  IN STATUS
+        PROJECT  HEALTH   AGENTS  UP  STATUS
         shop     WARNING       3   2  2 running, 1 failed
         lab      OK            0   0
 
@@ -261,10 +261,10 @@ mod tests {
     #[test]
     fn everything_fits_a_narrow_terminal() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
-        lookout at http://127.0.0.1:9797 · WARNING · monitoring is stopped · 1 active alert
+        lookout at http://127.0.0.1:9797 · WARNING · monitoring stopped · 1 active alert
         3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
 
-        PROJECT  HEALTH   AGENTS  UP  IN STATUS
+        PROJECT  HEALTH   AGENTS  UP  STATUS
         shop     WARNING       3   2  2 running, 1 failed
         lab      OK            0   0
 
@@ -286,9 +286,9 @@ mod tests {
         insta::assert_snapshot!(shown(&serde_json::json!({"monitoring": true, "health": "OK", "unresolved_alerts": 0, "projects": []}), 80), @"
         lookout at http://127.0.0.1:9797 · OK · 0 active alerts
 
-        no agents yet
+        no agents yet; `lookout setup TOOL` prints the settings with which a tool reports its agents
 
-        no receivers: alerts are logged and served, nobody is told
+        no receivers: alerts are logged and served, but nobody is notified; set SLACK_WEBHOOK_URL, or add `receivers` to the configuration file
         ");
     }
 

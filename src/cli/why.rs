@@ -128,8 +128,37 @@ mod tests {
         });
         let now = Time::parse("2026-11-21T03:10:00Z").expect("a time");
         let look = Look { width: None, colours: false };
-        insta::assert_snapshot!(render(&answer, false, now, look), @"");
-        insta::assert_snapshot!(render(&answer, true, now, look), @"");
+        insta::assert_snapshot!(render(&answer, false, now, look), @"
+        AgentIdle on shop/worker-1: warning, firing for 1h9m
+        shop/worker-1: no activity for 7m (limit 5m)
+        Check its terminal.
+
+        1 earlier firing; `lookout why 0123456789abcdef --all` shows all
+        2026-11-21T02:00:00Z  firing at warning
+        2026-11-21T02:00:01Z  delivered to ops
+        the rule changed, version 0badf00d
+        2026-11-21T03:00:00Z  escalated from warning to error
+
+        receivers now:
+          ops: notified; repeats at 2026-11-21T06:00:00Z
+        ");
+        insta::assert_snapshot!(render(&answer, true, now, look), @"
+        AgentIdle on shop/worker-1: warning, firing for 1h9m
+        shop/worker-1: no activity for 7m (limit 5m)
+        Check its terminal.
+
+        2026-11-21T01:00:00Z  firing at warning
+        2026-11-21T01:01:00Z  resolved
+        2026-11-21T01:01:00Z  delivered to ops
+
+        2026-11-21T02:00:00Z  firing at warning
+        2026-11-21T02:00:01Z  delivered to ops
+        the rule changed, version 0badf00d
+        2026-11-21T03:00:00Z  escalated from warning to error
+
+        receivers now:
+          ops: notified; repeats at 2026-11-21T06:00:00Z
+        ");
         assert_eq!(render(&serde_json::json!({}), false, now, look), "");
     }
 }

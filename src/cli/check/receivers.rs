@@ -121,10 +121,10 @@ mod tests {
             ]"#,
         );
         insta::assert_snapshot!(shown, @"
-        RECEIVER  KIND          LEVELS      ALERTS                                           WHEN
-        ops       slack         all         all but project=lab; or rule=Agent*, level=info  at once
-        oncall    webhook       critical    project=shop*, type=claude-code                  after 15m without ack; quiet sat, sun 22:00 to 07:00 Europe/Berlin up to error; not when it is over
-        am        alertmanager  from error  all                                              at once, each alert by itself
+        RECEIVER  KIND          LEVELS      ALERTS                                              NOTIFIED
+        ops       slack         all         all except project=lab; or rule=Agent*, level=info  immediately
+        oncall    webhook       critical    project=shop*, type=claude-code                     after 15m unless acknowledged; quiet hours sat, sun 22:00 to 07:00 Europe/Berlin up to error; no resolves
+        am        alertmanager  from error  all                                                 immediately, ungrouped
         ");
     }
 

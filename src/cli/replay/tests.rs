@@ -52,19 +52,19 @@ fn replayed(rules: &str) -> (ReplaySummary, Vec<ComparedNotice>) {
 fn other_thresholds_show_the_notifications_that_differ() {
     let (played, rows) = replayed(NEW_RULES);
     insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @"
-    16m41s of state, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 arrivals, 2 starts of the program
+    16m41s recorded, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 inputs, 2 starts of the sidecar
 
-    WHEN                  TOLD         RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
-    2026-01-01T00:04:00Z  only new     anybody   firing     warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
-    2026-01-01T00:05:00Z  only before  anybody   firing     warning   AgentIdle  shop/worker  worker has been idle for 5m
-    2026-01-01T00:10:00Z  only before  anybody   escalated  error     AgentIdle  shop/worker  worker has been idle for 10m
-    2026-01-01T00:15:00Z  both         anybody   escalated  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
-    2026-01-01T00:16:30Z  both         anybody   resolved   critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    WHEN                  NOTIFIED     RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
+    2026-01-01T00:04:00Z  only new     any       firing     warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
+    2026-01-01T00:05:00Z  only before  any       firing     warning   AgentIdle  shop/worker  worker has been idle for 5m
+    2026-01-01T00:10:00Z  only before  any       escalated  error     AgentIdle  shop/worker  worker has been idle for 10m
+    2026-01-01T00:15:00Z  both         any       escalated  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
 
     RULE       RECEIVER  BOTH  ONLY NEW  ONLY BEFORE
-    AgentIdle  anybody      2         1            2
+    AgentIdle  any          2         1            2
 
-    told by both 2, only by the new rules 1, only before 2
+    2 notifications in both, 1 only with the new rules, 2 only before
     ");
     let json = report::json(&played, &rows);
     assert_eq!((json["notices"][0]["notified"].as_str(), json["notices"][1]["at"].as_str()), (Some("new"), None));
