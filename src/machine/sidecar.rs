@@ -45,7 +45,7 @@ struct Delivery {
     /// Since when every attempt has failed.
     failing: Option<Time>,
     /// Alerts that were dead-lettered since the last successful delivery.
-    given_up: u32,
+    dead_lettered: u32,
 }
 
 impl Sidecar {
@@ -58,7 +58,7 @@ impl Sidecar {
                 Some(Indicator::ReceiverFailingSeconds) => {
                     delivery.failing = Some(now.minus(Duration::try_from_secs_f64(value).unwrap_or_default()));
                 }
-                Some(Indicator::GivenUp) => delivery.given_up = value as u32,
+                Some(Indicator::DeadLettered) => delivery.dead_lettered = value as u32,
                 _ => {}
             }
         }
@@ -84,7 +84,7 @@ impl Sidecar {
     /// Records that `count` alerts were dead-lettered.
     pub(super) fn dead_lettered(&mut self, receiver: &Arc<str>, count: usize) {
         let delivery = self.receivers.entry(Arc::clone(receiver)).or_default();
-        delivery.given_up = delivery.given_up.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        delivery.dead_lettered = delivery.dead_lettered.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 }
 
@@ -112,7 +112,7 @@ impl Machine {
                 name: Arc::clone(name),
                 oldest_undelivered: observed.oldest.get(name).copied().flatten(),
                 failing_since: delivery.failing,
-                given_up: delivery.given_up,
+                dead_lettered: delivery.dead_lettered,
             })
         });
         let watched = std::iter::once(sidecar).chain(receivers).map(Arc::new).collect();

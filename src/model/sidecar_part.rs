@@ -23,7 +23,7 @@ pub struct ReceiverHealth {
     /// Since when all deliveries have failed.
     pub failing_since: Option<Time>,
     /// Alerts dead-lettered since the last successful delivery.
-    pub given_up: u32,
+    pub dead_lettered: u32,
 }
 
 /// The health of the evaluation loop and the store.

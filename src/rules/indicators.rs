@@ -141,7 +141,7 @@ indicators! {
         .of_receiver(|receiver, now| Reading::since(receiver.oldest_undelivered, now))
         .promql(PromQl::OfSidecar("lookout_outbox_oldest_age_seconds"));
     /// Alerts dead-lettered by a receiver since its last successful delivery.
-    GivenUp = "given_up": row().of_receiver(|receiver, _| Reading::Value(f64::from(receiver.given_up)))
+    DeadLettered = "dead_lettered": row().of_receiver(|receiver, _| Reading::Value(f64::from(receiver.dead_lettered)))
         .promql(PromQl::Unavailable("no metric exposes alerts dead-lettered since the last delivery"));
     /// Seconds by which rules are evaluated late.
     LagSeconds = "lag_seconds": row().seconds().of_sidecar(|sidecar, _| Reading::Value(sidecar.lag_seconds))

@@ -56,7 +56,7 @@ fn built_in_rules_are_those_of_the_documentation() {
         "AgentStale",
         "AgentsDown",
         "AgentsLimited",
-        "AlertsGivenUp",
+        "AlertsDeadLettered",
         "AlertsUndelivered",
         "ClusterHealth",
         "ComponentStatus",

@@ -1,9 +1,10 @@
 //! The known word that somebody most likely meant by one that is not known.
 
 /// Keys and words that were renamed, with their new names. An old one is refused, and the error names the new one.
-const RENAMED: [(&str, &str); 5] = [
+const RENAMED: [(&str, &str); 6] = [
     ("explained_by", "inhibited_by"),
     ("gather", "group_wait"),
+    ("given_up", "dead_lettered"),
     ("lowered", "deescalated"),
     ("raised", "escalated"),
     ("settled", "flapping_ended"),

@@ -216,7 +216,7 @@ fn a_refused_recipient() {
     let shown = lookout.get("/api/status").json()["receivers"][0]["last_error"].clone();
     assert!(shown.as_str().is_some_and(|error| error.contains("RCPT gone@example.com with 550")), "{shown}");
     eventually("it is an alert of its own", || {
-        let alerts = lookout.get("/api/alerts?rule=AlertsGivenUp").json();
+        let alerts = lookout.get("/api/alerts?rule=AlertsDeadLettered").json();
         (alerts["alerts"][0]["state"] == "firing").then_some(())
     });
     assert!(lookout.sigterm().success());

@@ -65,7 +65,7 @@ fn trouble_elsewhere() {
     let (sick, well) = (Slack::start(), Slack::start());
     sick.always(Act::Answer(500, "rollup_error", None));
     let rules = impatient("ReceiverFailing", "receiver_failing_seconds", "100ms")
-        + &impatient("AlertsGivenUp", "given_up", "1");
+        + &impatient("AlertsDeadLettered", "dead_lettered", "1");
     let receivers = format!("receivers:\n{}{}", receiver("sick", &sick), receiver("well", &well));
     let setup = Setup::new(&format!("rules: [mine.yaml]\n{receivers}"));
     setup.write("mine.yaml", &format!("rules:\n{rules}"));
@@ -75,13 +75,13 @@ fn trouble_elsewhere() {
     eventually("the other is told", || told(&well, "ReceiverFailing sick").then_some(()));
     // Then it refuses for good, which is another kind of trouble.
     sick.always(Act::Answer(410, "channel_is_archived", None));
-    eventually("the other is told of that, too", || told(&well, "AlertsGivenUp sick").then_some(()));
+    eventually("the other is told of that, too", || told(&well, "AlertsDeadLettered sick").then_some(()));
     sick.always(Act::Take);
     push(&lookout, &idle("clerk", 400));
     well.wait_for("both are over", |seen| {
         let over =
             |rule: &str| seen.iter().any(|one| one.text().contains("[RESOLVED] sick") && one.text().contains(rule));
-        over("ReceiverFailing") && over("AlertsGivenUp")
+        over("ReceiverFailing") && over("AlertsDeadLettered")
     });
     assert!(!sick.taken().iter().any(|seen| seen.text().contains("ReceiverFailing")), "{:?}", sick.taken());
 }

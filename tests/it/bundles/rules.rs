@@ -93,7 +93,7 @@ fn built_in_rules_are_whole() {
     ];
     let rules = built_in();
     let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AgentsLimited \
-                    AlertsGivenUp AlertsUndelivered ClusterHealth ComponentStatus ContextNearlyFull DayCostBudget \
+                    AlertsDeadLettered AlertsUndelivered ClusterHealth ComponentStatus ContextNearlyFull DayCostBudget \
                     DayCostForecast DayTokenBudget DayTokenForecast ErrorRate ErrorRepeating EvaluationLate \
                     FleetTooSmall IdleButSpending RateLimited ReceiverFailing SourceDown StoreFailing \
                     TaskLooping TaskRunningLong TaskTokenBudget TokenVelocity";
