@@ -323,16 +323,14 @@ fn rules(inside: &str) -> String {
     let mut rows = Vec::new();
     for rule in rules.descriptions() {
         let name = format!("`{}`", rule.name);
-        let mut row = vec![name.clone(), subject(rule.for_each)];
-        for level in Level::ALL {
-            let threshold = rule.levels.iter().find(|(one, _)| *one == level);
-            row.push(threshold.map_or_else(String::new, |(_, value)| as_threshold(&rule.value, *value)));
-        }
-        row.push(if rule.hold.is_zero() { String::new() } else { as_duration(Some(rule.hold.as_secs_f64())) });
-        row.push(meanings.get(&name).cloned().unwrap_or_default());
+        let level = |(level, value): &(Level, f64)| format!("{level} {}", as_threshold(&rule.value, *value));
+        let levels: Vec<String> = rule.levels.iter().map(level).collect();
+        let hold = if rule.hold.is_zero() { String::new() } else { as_duration(Some(rule.hold.as_secs_f64())) };
+        let meaning = meanings.get(&name).cloned().unwrap_or_default();
+        let row = vec![name, subject(rule.for_each), levels.join(", "), hold, meaning];
         rows.push(row);
     }
-    let head = ["rule", "for each", "info", "warning", "error", "critical", "for", "what is compared"];
+    let head = ["rule", "for each", "levels", "for", "what is compared"];
     table(&[head.map(str::to_owned).to_vec()], &rows)
 }
 
