@@ -22,7 +22,7 @@ use crate::rules::{Description, RuleSet};
 use promql::{ExprValue, PromQlAlert};
 
 /// The documentation of the rules.
-const RUNBOOK: &str = "https://github.com/lookout-agents/lookout/blob/main/README.md#rules";
+const RUNBOOK: &str = "https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules";
 
 /// The comment above the rules.
 const HEAD: &str = "\

@@ -165,7 +165,7 @@ rules:
             annotations:
               summary: "Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 5"
               description: "look at {{ $labels.agent_name }}"
-              runbook_url: https://github.com/lookout-agents/lookout/blob/main/README.md#rules
+              runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
           - alert: Mine
             expr: |
               orchestrator_agent_requests_total >= 10
@@ -175,6 +175,6 @@ rules:
             annotations:
               summary: "Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 10 at once"
               description: "look at {{ $labels.agent_name }}"
-              runbook_url: https://github.com/lookout-agents/lookout/blob/main/README.md#rules
+              runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
     "#);
 }
