@@ -1,7 +1,7 @@
-//! What reading a batch of states costs, against the floor of the JSON reader and against serde's derive.
+//! The cost of decoding a batch of states, compared with the bare JSON parser and with serde's derive.
 //!
-//! `cargo bench --bench decode` prints microseconds for each state and the ratios; the median of many rounds counts,
-//! since a shared machine only ever makes a round slower.
+//! `cargo bench --bench decode` prints microseconds per state and the ratios, as the median of many rounds, since other load
+//! on the machine only makes rounds slower.
 
 #![expect(clippy::print_stdout, reason = "a bench reports on stdout")]
 #![expect(clippy::expect_used, reason = "a bench that can't run must stop")]
@@ -17,7 +17,7 @@ use serde::Deserialize;
 const AGENTS: usize = 100;
 const ROUNDS: usize = 2_000;
 
-/// What the derive makes of the same body: every field borrowed where it can be, and nothing checked.
+/// The same body by serde's derive: fields borrowed where possible, nothing validated.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "read, and compared in time only")]
 struct Derived<'a> {
@@ -83,7 +83,7 @@ fn body(agents: usize) -> String {
     format!(r#"{{"project":"shop","complete":false,"agents":[{}]}}"#, agents.join(","))
 }
 
-/// The median time of one round of `work`, in microseconds.
+/// The median time of a round of `work`, in microseconds.
 fn measure(mut work: impl FnMut()) -> f64 {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! How fast the page for Prometheus is written: our writer and its gzip body against a copy of the same bytes,
-//! a plain writer, and prometheus-client with the same series. Prints a Markdown table. `cargo bench --bench encode`.
+//! The cost of rendering the metrics: our writer, plain and gzip, compared with copying the same bytes, a simple writer, and
+//! prometheus-client with the same series. Prints a Markdown table. `cargo bench --bench encode`.
 
 #![allow(
     clippy::print_stdout,
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lookout::metrics::{Format, Own, Page, write_fleet};
+use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::labels::{agent_labels, component_labels, project_labels};
 use lookout::model::snapshot::Budgets;
@@ -35,15 +35,15 @@ use prometheus_client::registry::Registry;
 
 const NOW: Time = Time::from_millis(1_800_000_000_000);
 const RUNS: usize = 41;
-/// With every family filled, one rate limit included, an agent has 41 series.
+/// Series per agent with values in every family, including one rate limit: 41.
 const AGENTS: usize = 2_430;
 const PROJECTS: [&str; 4] = ["shop", "search", "billing", "support-desk"];
 
 fn main() {
     let (snapshot, alerts) = fleet();
-    let own = Own::new();
+    let own = SidecarMetrics::new();
     let telemetry = Telemetry::default();
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &telemetry };
+    let page = ExpositionPage { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &telemetry };
     let plain = rendered(&page);
     let samples = samples(&plain);
     let series = samples.len() as f64;
@@ -66,7 +66,7 @@ fn main() {
         "our writer, chunks thrown away",
         median(|| {
             let mut total = 0;
-            write_fleet(&snapshot, &alerts, Format::Text, &mut out, &mut |full| {
+            write_fleet(&snapshot, &alerts, ExpositionFormat::Text, &mut out, &mut |full| {
                 total += full.len();
                 full.clear();
                 true
@@ -81,7 +81,7 @@ fn main() {
         "our page, put together in memory",
         median(|| {
             whole.clear();
-            page.render(Format::Text, &mut |chunk| {
+            page.render(ExpositionFormat::Text, &mut |chunk| {
                 whole.extend_from_slice(&chunk);
                 true
             });
@@ -106,7 +106,7 @@ fn main() {
             text.len()
         }),
     );
-    row("our page as gzip", median(|| page.render_gzip(Format::Text).len()));
+    row("our page as gzip", median(|| page.render_gzip(ExpositionFormat::Text).len()));
     for level in 1..=4 {
         let mut size = 0;
         let took = median(|| {
@@ -132,16 +132,16 @@ fn median(mut run: impl FnMut() -> usize) -> Duration {
     took[RUNS / 2]
 }
 
-fn rendered(page: &Page<'_>) -> Vec<u8> {
+fn rendered(page: &ExpositionPage<'_>) -> Vec<u8> {
     let mut plain = Vec::new();
-    page.render(Format::Text, &mut |chunk| {
+    page.render(ExpositionFormat::Text, &mut |chunk| {
         plain.extend_from_slice(&chunk);
         true
     });
     plain
 }
 
-/// A fleet with every family filled.
+/// A fleet with series in every family.
 fn fleet() -> (Snapshot, AlertCounts) {
     let budgets =
         Budgets { tokens_per_task: Some(200_000), tokens_per_day: Some(1_000_000), cost_usd_per_day: Some(12.5) };
@@ -197,7 +197,7 @@ fn agent(number: usize, slot: u32) -> Agent {
     agent.slot = slot;
     agent.agent_type = Some(Arc::from("claude-code"));
     agent.model = Some(Arc::from("claude-opus-4-5"));
-    // All but the last two are alive, and paused ones have no idle time.
+    // All but the last two statuses are up; paused agents have no idle time.
     agent.status = Some(AgentStatus::ALL[number as usize % 6]);
     agent.last_activity = Some(NOW.minus(Duration::from_millis(number * 137)));
     agent.progress = Some((number % 1_000) as f64 / 1_000.0);
@@ -238,7 +238,7 @@ fn agent(number: usize, slot: u32) -> Agent {
     agent
 }
 
-/// A series as the others write it.
+/// A series for the other writers.
 struct Sample {
     name: String,
     escaped: String,
@@ -246,7 +246,7 @@ struct Sample {
     value: f64,
 }
 
-/// The samples of a page whose label values hold neither quotes nor commas.
+/// The samples of a page whose label values contain neither quotes nor commas.
 fn samples(page: &[u8]) -> Vec<Sample> {
     let lines = std::str::from_utf8(page).unwrap().lines().filter(|line| !line.starts_with('#'));
     let samples = lines.map(|line| {
@@ -274,7 +274,7 @@ fn naive(samples: &[Sample], out: &mut String) {
 
 type Labels = Vec<(String, String)>;
 
-/// The same series in prometheus-client; the few of histograms as gauges.
+/// The same series in prometheus-client; those of histograms as gauges.
 fn registry(samples: &[Sample]) -> Registry {
     let mut registry = Registry::default();
     let mut counters: BTreeMap<&str, Family<Labels, Counter<f64, AtomicU64>>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What judging costs: 10,000 agents against all built-in rules, alerts that do not change, and a storm in which
-//! every agent breaks one rule at once. Prints a Markdown table. `cargo bench --bench evaluate`.
+//! The cost of evaluating rules: 10,000 agents with all built-in rules, with unchanged alerts, and with an incident in which
+//! every agent breaks one rule. Prints a Markdown table. `cargo bench --bench evaluate`.
 
 #![allow(
     clippy::print_stdout,
@@ -36,19 +36,19 @@ fn main() {
         let watch = Instant::now();
         world.rules.evaluate_all(at(1), world.fleet.state(), &mut out);
         let took = watch.elapsed();
-        assert!(black_box(&out).is_empty(), "nobody has broken a rule yet");
+        assert!(black_box(&out).is_empty(), "no agent has broken a rule yet");
         took
     });
-    // Everybody has been idle for 400 seconds: one warning each.
+    // All agents have been idle for 400 seconds: one warning each.
     let (mut findings, storm) = world.idle(at(2), 400);
     let fired = findings.iter().filter(|finding| finding.level == Some(Level::Warning)).count();
     assert_eq!(fired, AGENTS);
     let watch = Instant::now();
     let effects = world.alerts.step(at(2), std::mem::take(&mut findings));
-    let told = watch.elapsed();
+    let notified = watch.elapsed();
     assert_eq!(effects.notices.len(), AGENTS);
-    // The same again: judged, found as before, and nothing to tell.
-    let judged = median(|| {
+    // Evaluated again without a change: no notification.
+    let evaluated = median(|| {
         let mut out = Vec::new();
         let watch = Instant::now();
         world.rules.evaluate_all(at(3), world.fleet.state(), &mut out);
@@ -68,12 +68,12 @@ fn main() {
     let rules = world.rules.policies().len();
     println!("{AGENTS} agents, {rules} built-in rules; median of {RUNS} runs\n");
     println!("| what | ms | per agent or alert |\n|---|---|---|");
-    row("judge a fleet in which all is well", whole, AGENTS);
-    row("judge it while every agent breaks one rule", judged, AGENTS);
+    row("evaluate a healthy fleet", whole, AGENTS);
+    row("evaluate it while every agent breaks one rule", evaluated, AGENTS);
     row("alerts: take in findings that change nothing", unchanged, found);
-    row("alerts and rules together, per unchanged alert", judged + unchanged, AGENTS);
+    row("alerts and rules together, per unchanged alert", evaluated + unchanged, AGENTS);
     row("a storm: fleet and rules, 10,000 pushed states", storm, AGENTS);
-    row("a storm: 10,000 alerts begin and are told", told, AGENTS);
+    row("a storm: 10,000 alerts begin and are notified", notified, AGENTS);
 }
 
 struct World {
@@ -99,7 +99,7 @@ impl World {
         Self { fleet: Fleet::new(at(-3_600), settings), rules, alerts }
     }
 
-    /// Pushes every agent, last active `idle` seconds before.
+    /// Pushes every agent with its last activity `idle` seconds ago.
     fn push(&mut self, now: Time, idle: i64) -> Vec<Finding> {
         let mut out = Vec::new();
         for first in (0..AGENTS).step_by(BATCH) {

@@ -1,6 +1,6 @@
-//! How fast the store writes to disk: history rows, saved agents, and the ledger's commits against the floor of a
-//! plain write and sync. Prints a Markdown table. `cargo bench --bench history [DIRECTORY]`; the directory, by
-//! default the current one, decides which disk is measured.
+//! The speed of the store on disk: history rows, saved agents, and commits of the ledger compared with a plain write and sync.
+//! Prints a Markdown table. `cargo bench --bench history [DIRECTORY]`; the directory, by default the current one, selects
+//! the disk.
 
 #![allow(
     clippy::print_stdout,
@@ -47,7 +47,7 @@ async fn history(directory: &Path) {
     let names: Vec<Arc<str>> = (0..AGENTS).map(|n| Arc::from(format!("agent-{n:05}"))).collect();
     let (project, reason): (Arc<str>, Arc<str>) = ("shop".into(), "waits for the review of its change".into());
     let batch = |start: usize| -> Vec<HistoryRow> {
-        // Spread over all agents, as changes come in.
+        // Spread over all agents, as in practice.
         let row = |n: usize| HistoryRow {
             at: NOW,
             project: Arc::clone(&project),
@@ -62,7 +62,7 @@ async fn history(directory: &Path) {
     let (cpu, started) = (cpu_seconds(), Instant::now());
     let mut slowest = Duration::ZERO;
     for n in 0..BATCHES {
-        // The queue's own bound, kept from this side so that nothing is dropped.
+        // Stays within the capacity of the queue, so that nothing is dropped.
         while history.queued() > 60_000 {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -89,7 +89,7 @@ async fn history(directory: &Path) {
         before.elapsed().as_secs_f64() * 1e6
     );
     history.close().await.unwrap();
-    // A figure for rows that are not there would be none.
+    // Ensures that the rows were written.
     let file = rusqlite::Connection::open(directory.join("rows.db")).unwrap();
     let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(number("SELECT count(*) FROM history"), (BATCH * BATCHES) as i64);
@@ -107,7 +107,7 @@ async fn saves(directory: &Path) {
     let all: Vec<u32> = (0..10_000).collect();
     let (mut cpu, mut elapsed) = (0.0, 0.0);
     for round in 0..=ROUNDS {
-        // Every agent is another one each time: SQLite writes no page for a row that is the same byte by byte.
+        // Every agent changes each time, since SQLite does not write unchanged rows.
         for slot in &all {
             let agent = agents.get_mut(*slot).unwrap();
             agent.last_seen = NOW.plus(Duration::from_secs(round as u64));
@@ -117,7 +117,7 @@ async fn saves(directory: &Path) {
         let (cpu_before, before) = (cpu_seconds(), Instant::now());
         history.save(FleetSave { snapshot, agents: all.clone(), ..FleetSave::default() }).unwrap();
         history.flush().await.unwrap();
-        // The first round inserts; those after it are what a running fleet costs.
+        // The first round inserts; the following ones are the cost of a running fleet.
         if round > 0 {
             cpu += cpu_seconds() - cpu_before;
             elapsed += before.elapsed().as_secs_f64();
@@ -132,8 +132,8 @@ async fn saves(directory: &Path) {
     history.close().await.unwrap();
     let before = Instant::now();
     let (_, saved) = History::open(Some(&directory.join("saves.db")), MONTH, u64::MAX, Clock::at(NOW)).unwrap();
-    let heard = NOW.plus(Duration::from_secs(ROUNDS as u64));
-    assert!(saved.agents.len() == AGENTS && saved.agents.iter().all(|agent| agent.last_seen == heard));
+    let last_seen = NOW.plus(Duration::from_secs(ROUNDS as u64));
+    assert!(saved.agents.len() == AGENTS && saved.agents.iter().all(|agent| agent.last_seen == last_seen));
     println!("| opening with {} agents | {:.0} ms |", saved.agents.len(), before.elapsed().as_secs_f64() * 1e3);
 }
 
@@ -161,7 +161,7 @@ async fn commits(directory: &Path) {
         let before = Instant::now();
         ledger.commit(Commit { alerts: vec![alert], notices: vec![notice], ..Commit::default() }).await.unwrap();
         times.push(before.elapsed());
-        // As alerts come: in bursts, with quiet between.
+        // In bursts with pauses, like alerts.
         if n % 50 == 49 {
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
@@ -189,7 +189,7 @@ fn report(what: &str, mut times: Vec<Duration>) {
     println!("| {what} | median {:.3} ms, p99 {:.3} ms |", at(0.5), at(0.99));
 }
 
-/// CPU of all threads so far, in seconds.
+/// CPU time of all threads so far, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = procfs::process::Process::myself().unwrap().stat().unwrap();
     (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64

@@ -1,7 +1,6 @@
-//! What the worst bodies cost that fit into `limits.body`, from the bytes to what is kept of them.
+//! The cost of decoding the worst bodies that fit into `limits.body`.
 //!
-//! `cargo bench --bench hostile` prints processor seconds for each. Bodies are made so that anything that looks through
-//! one part of them for each of another would take minutes.
+//! `cargo bench --bench hostile` prints CPU seconds for each. Any algorithm with quadratic time would take minutes.
 
 #![expect(clippy::print_stdout, reason = "a bench reports on stdout")]
 #![expect(clippy::expect_used, reason = "a bench that can't run must stop")]
@@ -23,11 +22,11 @@ use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, deco
 use lookout::profiles::Profiles;
 use prost::Message as _;
 
-/// The largest body, as it is by default.
+/// The default of `limits.body`.
 const LIMIT: usize = 16 * 1024 * 1024;
 const NOW: Time = Time::from_millis(1_798_761_600_000);
 
-/// Processor time of this process so far, in seconds.
+/// CPU time of this process so far, in seconds.
 fn used() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("a state");
     let (_, numbers) = stat.rsplit_once(')').expect("a name");
@@ -50,7 +49,7 @@ fn text(key: &str, value: impl Into<String>) -> KeyValue {
     }
 }
 
-/// An export, taken in as the owner of OTLP does.
+/// Ingests an export like the OTLP task.
 fn export(what: &str, signal: Signal, encoding: Encoding, body: &[u8]) {
     row(what, body.len(), || {
         let config = OtlpConfig::default();
@@ -61,8 +60,8 @@ fn export(what: &str, signal: Signal, encoding: Encoding, body: &[u8]) {
                 if let OtlpRequest::Metrics(metrics) = &request {
                     table.apply(NOW, metrics);
                 }
-                let said = profiles.extract(NOW, &request);
-                fleet.telemetry(NOW, &said);
+                let telemetry = profiles.extract(NOW, &request);
+                fleet.telemetry(NOW, &telemetry);
                 table.snapshot(NOW);
             }
             Err(error) => println!("refused: {error}"),

@@ -1,7 +1,7 @@
-//! What taking in OTLP costs, against prost's decoding of the official messages alone; and what 100,000 delta streams hold.
+//! The cost of ingesting OTLP compared with decoding the official messages by prost; and the memory of 100,000 delta streams.
 //!
-//! `cargo bench --bench otlp` prints microseconds for each point and span; the median of many rounds counts, since a
-//! shared machine only ever makes a round slower. All of it runs on one thread, so time is processor time.
+//! `cargo bench --bench otlp` prints microseconds per data point and span, as the median of many rounds, since other load on
+//! the machine only makes rounds slower. Everything runs on one thread, so time is CPU time.
 
 #![expect(clippy::print_stdout, reason = "a bench reports on stdout")]
 #![expect(clippy::expect_used, reason = "a bench that can't run must stop")]
@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use lookout::clock::{Clock, Stopwatch};
-use lookout::metrics::{Format, Own, Page};
+use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage};
 use lookout::model::Snapshot;
 use lookout::model::alert::AlertCounts;
 use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, decode};
@@ -21,12 +21,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message as _;
 
-/// Points or spans in one body.
+/// Data points or spans per body.
 const ITEMS: usize = 1_000;
 const ROUNDS: usize = 300;
 /// Larger than any body here.
 const LIMIT: usize = 1 << 30;
-/// Streams whose memory is measured.
+/// Number of streams whose memory is measured.
 const STREAMS: usize = 100_000;
 
 fn word(key: &str, value: String) -> KeyValue {
@@ -43,7 +43,7 @@ fn scope() -> Option<InstrumentationScope> {
     Some(InstrumentationScope { name: "bench".to_owned(), ..Default::default() })
 }
 
-/// A body of `ITEMS` delta points of as many streams from `first` on, of the interval that ends at `second`.
+/// A body of `ITEMS` delta points, one per stream starting with `first`, for the interval that ends at `second`.
 fn points(first: usize, second: u64, attributes: usize) -> Vec<u8> {
     let point = |number: usize| {
         let more = (1..attributes).map(|place| word(&format!("attribute.{place}"), format!("value-{}", number % 7)));
@@ -92,7 +92,7 @@ fn spans() -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans: vec![producer] }.encode_to_vec()
 }
 
-/// The median time of one round of `work`, in microseconds for each item.
+/// The median time of a round of `work`, in microseconds per item.
 fn measure(mut work: impl FnMut(usize)) -> f64 {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|round| {
@@ -156,7 +156,7 @@ fn main() {
     }
     assert_eq!(table.streams(), STREAMS + 1, "and the one of target_info");
     println!(
-        "\n{STREAMS} delta streams with 4 attributes: {:.1} MB, begun in {:?}",
+        "\n{STREAMS} delta streams with 4 attributes: {:.1} MB, created in {:?}",
         memory() - before,
         watch.elapsed()
     );
@@ -169,10 +169,10 @@ fn main() {
     let watch = Stopwatch::start();
     let again = table.snapshot(now);
     println!("snapshot after {ITEMS} more points: {:?}", watch.elapsed());
-    let (fleet, alerts, own) = (Snapshot::default(), AlertCounts::default(), Own::new());
-    let page = Page { fleet: &fleet, alerts: &alerts, own: &own, telemetry: &again };
+    let (fleet, alerts, own) = (Snapshot::default(), AlertCounts::default(), SidecarMetrics::new());
+    let page = ExpositionPage { fleet: &fleet, alerts: &alerts, own: &own, telemetry: &again };
     let (watch, mut bytes) = (Stopwatch::start(), 0);
-    page.render(Format::OpenMetrics, &mut |piece| {
+    page.render(ExpositionFormat::OpenMetrics, &mut |piece| {
         bytes += piece.len();
         true
     });

@@ -1,4 +1,4 @@
-//! `lookout pipe` against `cat` in the same run: bytes per second, and how long a line is on its way.
+//! `lookout pipe` compared with `cat`: bytes per second, and the latency of a line.
 //!
 //! `cargo bench --bench pipe [-- WORD]`, for all streams or those whose name holds the word. This process writes a stream held in memory to either program, turn by turn, and what
 //! comes out goes nowhere or is read here. Nobody listens where the sidecar should be, so that the cost of trying is in.
@@ -11,12 +11,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-/// Bytes that one run passes, and those of streams whose every line is read.
+/// Bytes per run, and bytes per run of streams in which every line is parsed.
 const RUN: usize = 1 << 30;
 const SHORT_RUN: usize = 1 << 26;
-/// Runs of each program; the median counts.
+/// Runs per program, of which the median is taken.
 const RUNS: usize = 7;
-/// Lines that go to and fro.
+/// Number of lines for the latency.
 const LINES: usize = 20_000;
 
 fn main() {
@@ -57,7 +57,7 @@ fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/it/samples/stream/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// What is printed in the middle of a run, which is most of it: lines without totals and refusals.
+/// Typical output in the middle of a run: lines without totals and rate limits.
 fn middle(lines: &[u8]) -> Vec<u8> {
     let words = ["modelUsage", "api_retry", "\"turn.", "\"thread."];
     let is_middle = |line: &&[u8]| !words.iter().any(|word| String::from_utf8_lossy(line).contains(word));
@@ -74,7 +74,7 @@ fn pipe(arguments: &[&str]) -> Command {
     command
 }
 
-/// GB/s of both, turn by turn.
+/// GB/s of both programs, alternating.
 fn speeds(bytes: &[u8], arguments: &[&str], bytes_passed: usize, reads: bool) -> [f64; 2] {
     let block = bytes.repeat((8 << 20) / bytes.len() + 1);
     let mut all = [Vec::new(), Vec::new()];
@@ -102,7 +102,7 @@ fn run(command: &mut Command, block: &[u8], bytes: usize, reads: bool) -> f64 {
             passed
         })
     });
-    // One write before the watch starts: what is measured is the stream, and not the start of the program.
+    // One write before the clock starts, so that the start of the program is not measured.
     input.write_all(&block[..1]).unwrap();
     let started = Instant::now();
     let mut written = 0;
@@ -111,7 +111,7 @@ fn run(command: &mut Command, block: &[u8], bytes: usize, reads: bool) -> f64 {
         written += block.len();
     }
     drop(input);
-    // Without a reader all but what the pipe holds is passed on by now; waiting for the end would measure the report.
+    // All but the content of the pipe has been passed on now; waiting for the end would measure the report.
     if let Some(reader) = reader {
         assert_eq!(reader.join().unwrap(), written + 1);
     }
@@ -120,7 +120,7 @@ fn run(command: &mut Command, block: &[u8], bytes: usize, reads: bool) -> f64 {
     written as f64 / 1e9 / seconds
 }
 
-/// Median and 99th percentile of a line's way there and back, in microseconds.
+/// Median and 99th percentile of the round trip of a line, in microseconds.
 fn round_trips(command: &mut Command) -> (f64, f64) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

@@ -1,9 +1,9 @@
-//! The whole program against its floors: CPU per state taken in, scrapes, latency of an alert, memory.
+//! The whole program compared with its lower bounds: CPU time per state, scrapes, latency of a notification, memory.
 //!
-//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory|hooks]`. Starts the release binary with files on
-//! disk, and in this process a server of hyper and serde_json alone as the floor. The load generator is the
-//! same for both and its CPU is counted in both, so the ratio is what is quoted. `LOOKOUT_BASELINE=/path/to/lookout`
-//! names another build, which is measured before this one in the same run.
+//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory|hooks]`. Starts the release binary with files on disk, and in
+//! this process a minimal server with hyper and serde_json as the lower bound. Both have the same load generator, whose CPU
+//! time is included, so the ratio is what counts. `LOOKOUT_BASELINE=/path/to/lookout` is another build, measured first in
+//! the same run.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,10 +20,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Connections of the load generator; it writes to all of them and then reads from all.
+/// Connections of the load generator, which writes to all of them and then reads from all.
 const CONNECTIONS: usize = 32;
 
-/// A name, and what measures a program under it.
+/// A measurement by name.
 type Measure = (&'static str, fn(&Path));
 
 const MEASURES: [Measure; 5] =
@@ -48,7 +48,7 @@ fn cpu(pid: u32) -> f64 {
     (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
 }
 
-/// A figure of `/proc/PID/status` in MiB.
+/// A value of `/proc/PID/status` in MiB.
 fn mebibytes(pid: u32, key: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(key)).unwrap();
@@ -65,7 +65,7 @@ impl Sidecar {
     fn start(program: &Path, extra: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let mut command = Command::new(program);
-        // It would be taken for a key of the configuration.
+        // Otherwise it would be taken for a configuration key.
         command.env_remove("LOOKOUT_BASELINE");
         command.env("LOOKOUT_LISTEN", "127.0.0.1:0").env("LOOKOUT_LOG__FORMAT", "json");
         command.env("LOOKOUT_STORE__PATH", folder.path().join("lookout.db"));
@@ -76,7 +76,7 @@ impl Sidecar {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
         let address = loop {
             let line = lines.next().expect("the program starts").unwrap();
-            // The listeners of OTLP name theirs as well.
+            // OTLP listeners log their address too.
             let is_main = line.contains("\"listening\"");
             if let Some((_, rest)) = line.split_once("\"address\":\"").filter(|_| is_main) {
                 break rest.split('"').next().unwrap().parse().unwrap();
@@ -130,7 +130,7 @@ fn get(address: SocketAddr, path: &str, headers: &str) -> Vec<u8> {
     answer
 }
 
-/// Reads one answer with a Content-Length and returns whether it was 200.
+/// Reads one response with a Content-Length and returns whether it was 200.
 fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
     buffer.clear();
     let mut chunk = [0; 4096];
@@ -148,7 +148,7 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Sends `requests` in turn, `count` in all, and returns the latencies of rounds of all connections.
+/// Sends `count` requests, cycling through `requests`, and returns the latencies of rounds over all connections.
 fn load(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Vec<Duration> {
     let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
     streams.iter().for_each(|stream| stream.set_nodelay(true).unwrap());
@@ -167,7 +167,7 @@ fn load(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Vec<Duration
     latencies
 }
 
-/// A server of hyper and serde_json alone: parses each body into borrowed fields and answers.
+/// A minimal server with hyper and serde_json: parses each body into borrowed fields and responds.
 fn floor() -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -216,7 +216,7 @@ struct ParsedAgent<'a> {
     restart_count: Option<u64>,
 }
 
-/// CPU per state in microseconds: of this process and, where there is one, of the sidecar.
+/// CPU time per state in microseconds, of this process and of the sidecar if any.
 fn measure(address: SocketAddr, pid: Option<u32>, requests: &[Vec<u8>], count: usize, states: usize) -> f64 {
     load(address, requests, requests.len().min(count));
     let me = std::process::id();
@@ -271,7 +271,7 @@ fn fill(sidecar: &Sidecar, agents: usize) {
     }
 }
 
-/// Milliseconds of a scrape, median of `runs`, with a change before each so that nothing is cached; and its size.
+/// Median duration of a scrape over `runs` in milliseconds, with a change before each so that nothing is cached; and its size.
 fn scrape_time(sidecar: &Sidecar, headers: &str, runs: usize) -> (f64, usize) {
     let change = request("/api/state", &format!("{{\"agents\":[{}]}}", state(0, 1, false)));
     let mut times = Vec::new();
@@ -352,7 +352,7 @@ fn memory(program: &Path) {
     );
 }
 
-/// From the last byte of a change to the first byte of the request to Slack, the outbox synced between.
+/// Time from the last byte of a change to the first byte of the request to Slack, including the sync of the outbox.
 fn latency(program: &Path) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -400,7 +400,7 @@ fn latency(program: &Path) {
     let mut stream = TcpStream::connect(sidecar.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut times, mut buffer) = (Vec::new(), Vec::new());
-    // Among these the ones that fail are no incident, which would be gathered for.
+    // With this many agents the failing ones are not an incident, which would be grouped.
     let well: Vec<String> = (0..1_000).map(|number| format!(r#"{{"name":"w{number}","status":"running"}}"#)).collect();
     let body = format!(r#"{{"project":"well","agents":[{}]}}"#, well.join(","));
     stream.write_all(&request("/api/state", &body)).unwrap();
@@ -413,7 +413,7 @@ fn latency(program: &Path) {
         assert!(read_answer(&mut stream, &mut buffer));
         let arrived: Instant = arrivals.recv_timeout(Duration::from_secs(5)).expect("an alert");
         times.push(arrived.saturating_duration_since(sent).as_secs_f64() * 1e3);
-        // The next one must find quiet: within a second it would be gathered.
+        // Notifications within a second of each other would be grouped.
         std::thread::sleep(Duration::from_millis(1_050));
     }
     let first = times[0];
@@ -423,7 +423,7 @@ fn latency(program: &Path) {
     println!("| the first after a start | {first:.2} |\n| slowest | {:.2} |\n", times[times.len() - 1]);
 }
 
-/// Latencies of hooks that are posted every other millisecond, for so long.
+/// Latencies of hooks posted every two milliseconds for the given time.
 fn hook_latencies(address: SocketAddr, during: Duration) -> Vec<Duration> {
     let body = r#"{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","cwd":"/srv/shop"}"#;
     let hook = request("/hooks/claude-code", body);
@@ -442,7 +442,7 @@ fn hook_latencies(address: SocketAddr, during: Duration) -> Vec<Duration> {
     latencies
 }
 
-/// Hooks by themselves, and beside pushes of 15 MB one after the other.
+/// Hooks alone, and during consecutive pushes of 15 MB.
 fn hooks(program: &Path) {
     println!("| hooks | median ms | p99 ms | worst ms | pushes |\n|---|---|---|---|---|");
     let row = |what: &str, latencies: &[Duration], pushes: usize| {
@@ -473,6 +473,6 @@ fn hooks(program: &Path) {
     });
     let latencies = hook_latencies(address, Duration::from_secs(10));
     drop(stop);
-    row(&format!("beside pushes of {mebibytes:.0} MiB"), &latencies, pushing.join().unwrap());
+    row(&format!("during pushes of {mebibytes:.0} MiB"), &latencies, pushing.join().unwrap());
     println!();
 }

@@ -1,4 +1,4 @@
-//! Start, wire, drain: the only place that knows every part.
+//! Starts the sidecar, connects its tasks, and shuts it down.
 
 mod heartbeat;
 mod keys;
@@ -20,55 +20,55 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Prepared, Source};
-use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
-use crate::metrics::Own;
-use crate::model::{Fingerprint, TimelineEntry};
+use crate::config::{Config, ConfigError, ConfigSource, Prepared};
+use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts, telemetry};
+use crate::metrics::SidecarMetrics;
+use crate::model::{Decision, Fingerprint};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
-use crate::server::{self, Access, Bodies, Bound, Context, Surface};
+use crate::server::{self, AccessRules, BodyReader, BoundListener, ServerContext, Surface};
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
-use heartbeat::Heartbeat;
+use heartbeat::HeartbeatTask;
 use otlp::OtlpThread;
 use pollers::Pollers;
 use reload::Reloader;
+use signals::SignalRequest;
 pub use signals::Signals;
-use signals::Wish;
 use supervisor::Supervisor;
 
-/// How long the end may take, whatever hangs: service managers kill what takes longer.
-const SHUTDOWN: Duration = Duration::from_secs(10);
-/// Of that, how long running requests may take.
-const GRACE: Duration = Duration::from_secs(3);
-/// Of that, what the store needs after the last send.
-const CLOSING: Duration = Duration::from_secs(3);
-/// Of that, what is left for the process itself.
-const MARGIN: Duration = Duration::from_millis(500);
-/// How long `/-/healthy` says that a part has failed before the program ends for it.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a reader of history waits for what is being written.
-const CATCH_UP: Duration = Duration::from_secs(1);
+/// Maximum duration of a shutdown; service managers kill processes that take longer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of it for running requests.
+const REQUEST_GRACE: Duration = Duration::from_secs(3);
+/// The part of it for closing the store after the last notification.
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The part of it that is left as a margin.
+const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
+/// How long `/-/healthy` reports a failed task before the process exits.
+const FAILURE_GRACE: Duration = Duration::from_secs(1);
+/// How long a query of history waits for queued writes.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Changes a configuration that was read.
+/// Modifies a loaded configuration.
 pub type Adjust = Arc<dyn Fn(&mut Config) + Send + Sync>;
-/// Sets how much is logged.
+/// Sets the log level.
 pub type SetLogLevel = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
-/// What a caller adds to the configuration.
+/// Options of a command in addition to the configuration.
 #[derive(Default)]
 pub struct Extras {
-    /// Whether notices are printed as well.
+    /// Whether to print notifications as well.
     pub console: bool,
-    /// Rules over those of the configuration: (name, text).
+    /// Additional rule files as (name, text), which override those of the configuration.
     pub rules: Vec<(String, String)>,
-    /// Where to record what comes in, in place of what the configuration says.
+    /// Path of the recording, instead of `record.path`.
     pub record: Option<PathBuf>,
-    /// What is changed in the configuration, at the start and at each reload.
+    /// Modifies the configuration, at startup and on each reload.
     pub adjust: Option<Adjust>,
-    /// Takes over `log.level` when it was changed.
+    /// Applies a changed `log.level`.
     pub set_log_level: Option<SetLogLevel>,
-    /// Called with the address once requests are served.
+    /// Called with the address of the main listener once it serves.
     pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
 }
 
@@ -78,34 +78,36 @@ impl std::fmt::Debug for Extras {
     }
 }
 
-/// Runs the sidecar until a signal ends it or a part of it fails; `source` is read again on a reload.
-pub async fn serve(config: Config, source: Source, extras: Extras, mut signals: Signals) -> anyhow::Result<()> {
-    let Some(running) = signals.unless_ended(Running::start(config, source, extras)).await else { return Ok(()) };
+/// Runs the sidecar until a signal stops it or a task fails. A reload loads `source` again.
+pub async fn serve(config: Config, source: ConfigSource, extras: Extras, mut signals: Signals) -> anyhow::Result<()> {
+    let Some(running) = signals.unless_stopped(RunningSidecar::start(config, source, extras)).await else {
+        return Ok(());
+    };
     let running = running?;
     let ended = running.wait(&mut signals).await;
     running.stop(ended).await
 }
 
-/// The configuration with all that it names read; whatever this refuses, `check`, a start and a reload refuse.
+/// Loads everything that the configuration names. `check`, startup and reload all use it, so they report the same problems.
 pub fn try_config(config: Config) -> Result<Prepared, ConfigError> {
     let prepared = config.prepare()?;
-    Access::new(&prepared.config, prepared.config.listen.0)?;
+    AccessRules::new(&prepared.config, prepared.config.listen.0)?;
     Ok(prepared)
 }
 
-/// [`try_config`] of the configuration after `adjust`.
+/// Applies `adjust`, then [`try_config`].
 fn prepare(mut config: Config, adjust: &Adjust) -> Result<Prepared, ConfigError> {
     adjust(&mut config);
     try_config(config)
 }
 
-/// Has a write beyond the limit of a file's size fail as it does on a full disk, where the signal would end the process.
-fn outlive_size_limits() -> std::io::Result<()> {
+/// Handles SIGXFSZ, so that a write beyond the limit on file size fails like on a full disk instead of killing the process.
+fn handle_file_size_limit() -> std::io::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
 }
 
-/// The sidecar with all its parts.
-struct Running {
+/// A running sidecar.
+struct RunningSidecar {
     address: SocketAddr,
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
@@ -116,44 +118,44 @@ struct Running {
     stop_engine: oneshot::Sender<Duration>,
 }
 
-impl Running {
-    async fn start(config: Config, source: Source, extras: Extras) -> anyhow::Result<Self> {
+impl RunningSidecar {
+    async fn start(config: Config, source: ConfigSource, extras: Extras) -> anyhow::Result<Self> {
         let clock = Clock::system();
-        outlive_size_limits().context("handle the signal of a file's size limit")?;
+        handle_file_size_limit().context("install the handler of SIGXFSZ")?;
         let supervisor = Supervisor::default();
         let adjust = extras.adjust.clone().unwrap_or_else(|| Arc::new(|_| ()));
         let first = Arc::clone(&adjust);
         let prepared = tokio::task::spawn_blocking(move || prepare(config, &first)).await??;
-        let bound = Bound::bind(prepared.config.listen.0, "listen").await?;
+        let bound = BoundListener::bind(prepared.config.listen.0, "listen").await?;
         let address = bound.address();
         let certificate = prepared.certificate.clone().map(|key| Arc::new(Certificate::new(key)));
         let tls = certificate.as_ref().map(|shown| server::listener::acceptor(shown, Surface::Main)).transpose()?;
         let (config, settings) = engine_settings(prepared, extras.console, &extras.rules)?;
-        let access = Access::new(&config, address)?;
+        let access = AccessRules::new(&config, address)?;
         let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());
         let (access_now, access) = watch::channel(Arc::new(access));
-        let mut rules_of_access = vec![(address, access_now)];
-        let listeners = otlp::listen(&config, certificate.as_ref(), &mut rules_of_access).await?;
+        let mut listener_access = vec![(address, access_now)];
+        let listeners = otlp::listen(&config, certificate.as_ref(), &mut listener_access).await?;
         let (store_config, store_clock) = (config.store.clone(), clock.clone());
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_config, &store_clock)).await?;
         let (store, restored, mut saved) = opened.context("open the store")?;
         for damaged in restored.damaged.iter().chain(&saved.damaged) {
-            tracing::error!(kept_aside = %damaged.display(), "a database was damaged; it was put aside and a new one begun");
+            tracing::error!(moved_to = %damaged.display(), "store file was damaged and moved aside; starting with an empty one");
         }
         let counting = std::mem::take(&mut saved.counting);
-        let profiles = otlp::remembering(counting, &config, &clock, &store.history).await;
-        let own = Arc::new(Own::new());
+        let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
+        let own = Arc::new(SidecarMetrics::new());
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
         let (monitoring, polls_on) = watch::channel(true);
         let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
-        let (own_of_engine, store_of_engine) = (Arc::clone(&own), store.clone());
-        let parts = EngineParts {
+        let (engine_own, engine_store) = (Arc::clone(&own), store.clone());
+        let parts = Parts {
             clock: clock.clone(),
             settings,
-            own: own_of_engine,
-            store: store_of_engine,
+            own: engine_own,
+            store: engine_store,
             restored,
             saved,
             monitoring,
@@ -163,9 +165,9 @@ impl Running {
         watch_threads(&supervisor, &store, engine.broken());
         let stop_orders = engine.stop_orders();
         let (stop_engine, engine_stop) = oneshot::channel();
-        let part = supervisor.part("the engine");
+        let guard = supervisor.watch("engine");
         let engine = tokio::spawn(async move {
-            let _part = part;
+            let _guard = guard;
             engine.run(queues, reports, engine_stop).await;
         });
 
@@ -173,7 +175,7 @@ impl Running {
         let stop = CancellationToken::new();
         let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on, supervisor.clone());
         pollers.replace(&config).await?;
-        let heartbeat = Heartbeat::new(handle.clone(), supervisor.clone());
+        let heartbeat = HeartbeatTask::new(handle.clone(), supervisor.clone());
         heartbeat.replace(&config).await;
         let reloader = Arc::new(Reloader {
             source,
@@ -186,7 +188,7 @@ impl Running {
             store,
             own: Arc::clone(&own),
             clock: clock.clone(),
-            access: rules_of_access,
+            access: listener_access,
             certificate,
             agent_rules: agent_rules_now,
             otlp: otlp.clone(),
@@ -196,23 +198,23 @@ impl Running {
         });
         let reload = {
             let reloader = Arc::clone(&reloader);
-            move || -> server::Later<server::Reloaded> {
+            move || -> server::BoxedFuture<server::ReloadResult> {
                 let reloader = Arc::clone(&reloader);
-                // In a task of its own: whoever asked may hang up, and half a reload is none.
+                // In a task of its own, so that a disconnecting client does not cancel the reload halfway.
                 Box::pin(async move {
                     let reloaded = tokio::spawn(async move { reloader.reload().await }).await;
-                    reloaded.unwrap_or_else(|error| Err(format!("the reload was aborted: {error}")))
+                    reloaded.unwrap_or_else(|error| Err(format!("reload aborted: {error}")))
                 })
             }
         };
-        let context = Context {
+        let context = ServerContext {
             engine: handle,
             stop_orders,
             agent_rules,
             own,
             access,
             limits: config.limits.clone(),
-            bodies: Bodies::new(&config.limits),
+            bodies: BodyReader::new(&config.limits),
             otlp,
             connections: Arc::new(server::Connections::new(config.limits.connections)),
             history: {
@@ -228,10 +230,10 @@ impl Running {
             },
         };
         let otlp = OtlpThread::start((listeners, inbox), profiles, &config, clock, &context, &stop, &supervisor)?;
-        let part = supervisor.part("the main listener");
-        let serving = server::serve(bound, tls, Surface::Main, context, stop.clone(), GRACE);
+        let guard = supervisor.watch("main listener");
+        let serving = server::serve(bound, tls, Surface::Main, context, stop.clone(), REQUEST_GRACE);
         let serving = tokio::spawn(async move {
-            let _part = part;
+            let _guard = guard;
             serving.await;
         });
         tracing::info!(
@@ -247,110 +249,110 @@ impl Running {
         Ok(Self { address, supervisor, reloader, otlp, serving, engine, stop, stop_engine })
     }
 
-    /// Serves signals until one of them ends the program; a part that fails is an error.
+    /// Handles signals until one of them stops the program. A failed task is an error.
     async fn wait(&self, signals: &mut Signals) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                wish = signals.next() => match wish {
-                    Wish::End => return Ok(()),
-                    Wish::Reload => {
+                request = signals.next() => match request {
+                    SignalRequest::Stop => return Ok(()),
+                    SignalRequest::Reload => {
                         let reloader = Arc::clone(&self.reloader);
-                        // Not waited for here: a reload that hangs must not keep the program from ending.
+                        // Not awaited, since a hanging reload must not prevent a shutdown.
                         tokio::spawn(async move { drop(reloader.reload().await) });
                     }
                 },
-                part = self.supervisor.failure() => {
-                    // Whoever watches /-/healthy hears of it, unless told to end at once.
-                    drop(tokio::time::timeout(FAREWELL, signals.unless_ended(std::future::pending::<()>())).await);
-                    anyhow::bail!("a part of the program ended unexpectedly: {part}");
+                task = self.supervisor.failure() => {
+                    // Gives probes of /-/healthy time to see the failure, unless a signal stops the program.
+                    drop(tokio::time::timeout(FAILURE_GRACE, signals.unless_stopped(std::future::pending::<()>())).await);
+                    anyhow::bail!("task failed: {task}");
                 }
             }
         }
     }
 
-    /// Ends all parts, those first that take something in, within [`SHUTDOWN`]; then returns how it `ended`.
+    /// Stops all tasks within [`SHUTDOWN_TIMEOUT`], ingestion first, and returns `ended`.
     async fn stop(self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
-        tracing::info!(address = %self.address, "stopping");
-        let deadline = Instant::now() + SHUTDOWN - MARGIN;
-        let _deadline = end_process_after(SHUTDOWN);
+        tracing::info!(address = %self.address, "shutting down");
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT - SHUTDOWN_MARGIN;
+        let _deadline = exit_after(SHUTDOWN_TIMEOUT);
         self.supervisor.stopping();
         self.stop.cancel();
         let mut hung = Vec::new();
-        let grace = Instant::now() + GRACE + MARGIN;
-        // What was answered by now is with the engine, or in a queue to it.
+        let grace = Instant::now() + REQUEST_GRACE + SHUTDOWN_MARGIN;
+        // Everything acknowledged until now is in the engine or in its queue.
         for (name, done) in [
-            ("the main listener", tokio::time::timeout_at(grace, self.serving).await.is_ok()),
-            ("the OTLP thread", tokio::time::timeout_at(grace, self.otlp.stop()).await.is_ok()),
+            ("main listener", tokio::time::timeout_at(grace, self.serving).await.is_ok()),
+            ("OTLP thread", tokio::time::timeout_at(grace, self.otlp.stop()).await.is_ok()),
         ] {
             hung.extend((!done).then_some(name));
         }
         self.reloader.heartbeat.stop().await;
-        if tokio::time::timeout(MARGIN, self.reloader.pollers.stop()).await.is_err() {
-            hung.push("polls");
+        if tokio::time::timeout(SHUTDOWN_MARGIN, self.reloader.pollers.stop()).await.is_err() {
+            hung.push("pollers");
         }
-        let sending = deadline.saturating_duration_since(Instant::now()).saturating_sub(CLOSING);
-        // An engine that has failed takes nothing any more.
-        let told = self.stop_engine.send(sending);
+        let sending = deadline.saturating_duration_since(Instant::now()).saturating_sub(STORE_CLOSE_TIMEOUT);
+        // Fails if the engine has ended already.
+        let stop_sent = self.stop_engine.send(sending);
         let saved = match tokio::time::timeout_at(deadline, self.engine).await {
             Ok(done) => done
-                .context("the engine panicked")
-                .and_then(|()| told.map_err(|_| anyhow::anyhow!("the engine had ended before it could save"))),
-            Err(_) => Err(anyhow::anyhow!("the engine did not save within {SHUTDOWN:?}; does the disk hang?")),
+                .context("engine panicked")
+                .and_then(|()| stop_sent.map_err(|_| anyhow::anyhow!("engine ended before it could save its state"))),
+            Err(_) => Err(anyhow::anyhow!("engine did not save its state within {SHUTDOWN_TIMEOUT:?}; check the disk")),
         };
         if ended.is_err() {
-            // What the store took can still be written when the engine can not ask for it.
-            drop(self.reloader.store.clone().close(CLOSING).await);
+            // Writes what is queued in the store even if the engine failed.
+            drop(self.reloader.store.clone().close(STORE_CLOSE_TIMEOUT).await);
         }
         if !hung.is_empty() {
-            tracing::error!(parts = hung.join(", "), "parts of the program did not end in time");
+            tracing::error!(tasks = hung.join(", "), "tasks did not stop in time");
         }
         ended.and(saved)
     }
 }
 
-/// Ends the process when the guard that is returned lives longer than `patience`, even if this runtime is stuck.
-fn end_process_after(patience: Duration) -> std::sync::mpsc::Sender<()> {
+/// Exits the process when the returned guard lives longer than `timeout`, even if the runtime is stuck.
+fn exit_after(timeout: Duration) -> std::sync::mpsc::Sender<()> {
     let (guard, ended) = std::sync::mpsc::channel();
     let watch = move || {
-        if ended.recv_timeout(patience) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            // Not waited for: the log may be what hangs.
-            std::thread::spawn(|| tracing::error!("the end took too long; the process ends without it"));
+        if ended.recv_timeout(timeout) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            // On a thread of its own, since logging may be what hangs.
+            std::thread::spawn(|| tracing::error!("shutdown timed out; exiting"));
             std::thread::sleep(Duration::from_millis(50));
             std::process::exit(1);
         }
     };
     if let Err(error) = std::thread::Builder::new().name("deadline".to_owned()).spawn(watch) {
-        tracing::warn!(error = %error, "nothing bounds the time that the end may take");
+        tracing::warn!(error = %error, "shutdown timeout is not enforced: cannot start its thread");
     }
     guard
 }
 
-/// Has the supervisor notice the end of the store's threads, and of the tasks of receivers.
-fn watch_threads(supervisor: &Supervisor, store: &Store, broken: Option<CancellationToken>) {
+/// Reports the end of the store's threads and of the receivers' tasks to the supervisor.
+fn watch_threads(supervisor: &Supervisor, store: &Store, failed: Option<CancellationToken>) {
     let (supervisor, store) = (supervisor.clone(), store.clone());
     tokio::spawn(async move {
         let receivers = async {
-            match broken {
-                Some(broken) => broken.cancelled().await,
+            match failed {
+                Some(failed) => failed.cancelled().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             name = store.ended() => supervisor.fail(name),
-            () = receivers => supervisor.fail("the task of a receiver"),
+            () = receivers => supervisor.fail("receiver"),
         }
     });
 }
 
-/// The recording, when one is wanted.
+/// Opens the recording, if configured.
 fn recorder(path: Option<&PathBuf>, config: &Config, clock: &Clock) -> anyhow::Result<Option<Recorder>> {
     let Some(path) = path else { return Ok(None) };
     let recorder = Recorder::open(path, config.record.max_size, clock.now()).context("open the recording")?;
-    tracing::info!(path = %path.display(), max_size = config.record.max_size, "recording what comes in");
+    tracing::info!(path = %path.display(), max_size = config.record.max_size, "recording all input");
     Ok(Some(recorder))
 }
 
-/// What the engine takes from the configuration, with `rules` over its rules.
+/// The settings of the engine, with additional `rules`.
 fn engine_settings(
     prepared: Prepared,
     console: bool,
@@ -370,19 +372,19 @@ fn engine_settings(
     Ok((config, settings))
 }
 
-/// The rules of the configuration with others over them.
+/// The rules of the configuration, overridden by `rules`.
 fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleSet> {
     let mut files = config.rule_files()?;
     files.extend(rules.iter().cloned());
     let settings = RuleSettings { max_idle: config.agents.max_idle, timeout: config.agents.timeout };
     RuleSet::load(&files, settings)
-        .map_err(|wrong| anyhow::anyhow!(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+        .map_err(|problems| anyhow::anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
-/// Alerts that are over, as readers see them.
+/// Resolved alerts for the API.
 async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter) -> Vec<AlertView> {
-    // An alert that ended before this read began must be in it. A disk that fails or hangs makes it merely older.
-    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
+    // Alerts that resolved before this query must be included. If the disk fails or hangs, the result is merely older.
+    drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);
     let AlertFilter { level, agent, rule, limit, .. } = filter;
     let wall = clock.wall_clock();
     match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
@@ -391,18 +393,18 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
             .map(|closed| AlertView::of(&wall, &closed.alert, closed.message.to_string(), closed.action.to_string()))
             .collect(),
         Err(error) => {
-            tracing::error!(error = %error, "history not read");
+            tracing::error!(error = %error, "reading history failed");
             Vec::new()
         }
     }
 }
 
 /// The timeline of an alert.
-async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<TimelineEntry> {
-    // What was decided before this read began must be in it.
-    drop(tokio::time::timeout(CATCH_UP, history.flush()).await);
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+    // Decisions made before this query must be included.
+    drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);
     history.timeline(fingerprint).await.unwrap_or_else(|error| {
-        tracing::error!(error = %error, "history not read");
+        tracing::error!(error = %error, "reading history failed");
         Vec::new()
     })
 }

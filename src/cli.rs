@@ -55,7 +55,7 @@ pub use test_route::TestRouteArgs;
 pub use test_rules::TestRulesArgs;
 pub use why::WhyArgs;
 
-use crate::config::{ConfigError, Environment, Source};
+use crate::config::{ConfigError, ConfigSource, Environment};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -148,10 +148,10 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The file given here, else the one in `env`; with `env` on top.
-    pub fn source(&self, env: &Environment) -> Source {
+    /// The file that is named here or in `env`, and `env`.
+    pub fn source(&self, env: &Environment) -> ConfigSource {
         let file = self.config.clone().or_else(|| env.get("LOOKOUT_CONFIG").map(PathBuf::from));
-        Source { file, env: env.clone() }
+        ConfigSource { file, env: env.clone() }
     }
 }
 

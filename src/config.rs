@@ -1,8 +1,7 @@
-//! Configuration: defaults, then the file with what it says of the environment that this is, then variables, read and
-//! checked as a whole.
+//! Configuration: defaults, the file with its profile for the environment, and environment variables, loaded and validated
+//! as a whole.
 //!
-//! Owns loading, the error texts and what `check --print` shows; each part declares its own section beside its
-//! code. Refuses unknown keys, and to show a secret.
+//! Owns loading, error messages and the output of `check --print`; each module declares its own section next to its code.
 
 mod environment;
 mod file;
@@ -38,74 +37,74 @@ use crate::otlp::OtlpConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use crate::written::yaml;
 use log::LogConfig;
-use reader::Reader;
+use reader::ConfigReader;
 use server::{AuthConfig, LimitsConfig, TlsConfig};
 
-/// The effective configuration. Serialises as a file that would be read back, with `***` for secrets.
+/// The effective configuration. Serializes to a file that loads again, with `***` for secrets.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Config {
-    /// Which environment this is.
+    /// The name of the environment, which selects a profile.
     pub environment: EnvironmentName,
-    /// The main listener's address. Port 0 picks a free one.
+    /// The address of the main listener. Port 0 chooses a free port.
     pub listen: Listen,
-    /// Names and addresses that a Host header may carry beside loopback ones, the address that was connected to and the
-    /// host of `external_url`.
+    /// Hosts that are accepted in the `Host` header, in addition to loopback, the local address of the connection, and the host
+    /// of `external_url`.
     pub allowed_hosts: Vec<String>,
-    /// Who may do what.
+    /// Access control.
     pub auth: AuthConfig,
-    /// The main listener's certificate.
+    /// TLS of the listeners.
     pub tls: TlsConfig,
-    /// What is taken in at most.
+    /// Limits on requests and series.
     pub limits: LimitsConfig,
-    /// What goes to the log.
+    /// Logging.
     pub log: LogConfig,
-    /// Where things are kept; a relative path is relative to the working directory.
+    /// The store; a relative path is relative to the working directory.
     pub store: StoreConfig,
-    /// Whether and where what comes in is recorded; a relative path is relative to the working directory.
+    /// The recording of input; a relative path is relative to the working directory.
     pub record: RecordConfig,
-    /// What is polled.
+    /// Sources to poll.
     pub sources: Vec<SourceConfig>,
-    /// Where OpenTelemetry's protocol is received and what is kept of it.
+    /// OTLP listeners and limits.
     pub otlp: OtlpConfig,
-    /// How `lookout pipe` understands text.
+    /// Patterns of `lookout pipe`.
     pub pipe: PipeConfig,
-    /// When an agent counts as silent, idle and forgotten.
+    /// When an agent is stale, idle and expired.
     pub agents: AgentsConfig,
-    /// Who must be there.
+    /// Expected agents.
     pub expected: Vec<ExpectedConfig>,
-    /// What an agent may use.
+    /// Budgets of agents.
     pub budgets: BudgetsConfig,
-    /// Rule files; given relative to the configuration file, here with its folder before them.
+    /// Rule files; relative paths in the file are relative to its directory, and resolved here.
     pub rules: Vec<PathBuf>,
-    /// When many alerts of one rule are told as one.
+    /// When many alerts of one rule are grouped into an incident.
     pub incidents: IncidentsConfig,
-    /// A message a day about how things are.
+    /// The daily digest.
     pub digest: DigestConfig,
-    /// An address that is called while all is well.
+    /// The heartbeat URL, called while lookout is healthy.
     pub heartbeat: HeartbeatConfig,
-    /// Where others find us, for links in what they are told.
+    /// The external URL, for links in notifications.
     pub external_url: ExternalUrl,
-    /// Who is told.
+    /// Receivers of notifications.
     pub receivers: Vec<ReceiverConfig>,
 }
 
-/// Where a configuration comes from; loading it again is a reload.
+/// Where the configuration is loaded from, at startup and on a reload.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// The file, if there is one.
+pub struct ConfigSource {
+    /// The configuration file, if any.
     pub file: Option<PathBuf>,
-    /// The variables.
+    /// The environment variables.
     pub env: Environment,
 }
 
-impl Source {
-    /// Reads and checks everything; the error names all that is wrong.
+impl ConfigSource {
+    /// Loads and validates the configuration. The error contains all problems.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let file = match self.file.as_deref() {
             Some(path) => Some((path, file::document(path).map_err(|message| unreadable(path, message))?)),
             None => None,
         };
-        let mut reader = Reader::new(file, &self.env);
+        let mut reader = ConfigReader::new(file, &self.env);
         let environment = reader.environment();
         let mut config = Config { environment, ..Config::read(&mut reader) };
         let any_receiver = reader.has_items("receivers");
@@ -128,16 +127,14 @@ impl Source {
     }
 }
 
-impl Source {
-    /// [`Source::load`] for a reload: what could be read once only, such as a pipe on standard input, is refused.
+impl ConfigSource {
+    /// [`ConfigSource::load`] for a reload. A file that can be read only once, such as standard input, is an error.
     pub fn load_again(&self) -> Result<Config, ConfigError> {
         match self.file.as_deref() {
             Some(path) if !path.is_file() && path != Path::new("/dev/null") => {
                 let message = match path.exists() {
-                    true => {
-                        "it is not a regular file and cannot be read again; restart lookout to change its configuration"
-                    }
-                    false => "there is no such file; check the path",
+                    true => "not a regular file, cannot be read again; restart lookout to change the configuration",
+                    false => "no such file; check the path",
                 };
                 Err(unreadable(path, message.to_owned()))
             }
@@ -146,7 +143,7 @@ impl Source {
     }
 }
 
-/// Everything that is wrong, in the order of the file's sections. Display writes one line for each.
+/// All problems of a configuration, in the order of the sections. Displayed with one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// At least one.
@@ -154,7 +151,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The same, naming `file` where nothing else is named: for what is found wrong once the configuration is used.
+    /// Names `file` in problems without a location, such as those found when the configuration is used.
     pub fn found_in(mut self, file: Option<&Path>) -> Self {
         for problem in self.problems.iter_mut().filter(|problem| problem.origin == Origin::Unknown) {
             problem.origin = file.map_or(Origin::Unknown, |file| Origin::File(file.to_owned()));
@@ -177,14 +174,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A file that can't be read at all.
+/// The error for a file that can't be read.
 fn unreadable(path: &Path, message: String) -> ConfigError {
     ConfigError { problems: vec![Problem::in_file(path, "", message)] }
 }
 
 impl Config {
-    /// What is said of everything but the environment, which the reader knows.
-    fn read(reader: &mut Reader<'_>) -> Self {
+    /// Reads all sections except the environment, which the reader has read already.
+    fn read(reader: &mut ConfigReader<'_>) -> Self {
         Self {
             environment: EnvironmentName::default(),
             listen: reader.section("listen"),
@@ -210,7 +207,7 @@ impl Config {
         }
     }
 
-    /// What the fleet takes from the configuration.
+    /// The settings of the fleet.
     pub fn fleet_settings(&self) -> fleet::FleetSettings {
         let sources = self.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));
         fleet::FleetSettings {
@@ -224,11 +221,11 @@ impl Config {
 
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
-        yaml::print(self).unwrap_or_else(|error| format!("# can't be shown: {error}\n"))
+        yaml::print(self).unwrap_or_else(|error| format!("# not printable: {error}\n"))
     }
 }
 
-/// Which environment this is, such as `production`: what the file says of it in `profiles` counts.
+/// The name of the environment, such as `production`. It selects a section of `profiles`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct EnvironmentName(pub String);
@@ -239,7 +236,7 @@ impl Default for EnvironmentName {
     }
 }
 
-/// Where others find us; empty when nobody said.
+/// The external URL; empty when not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ExternalUrl(pub String);
@@ -251,17 +248,17 @@ impl<'de> Deserialize<'de> for ExternalUrl {
             return Ok(Self(text));
         }
         let problem = match reqwest::Url::parse(&text) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => "is not an address",
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => "is not a URL",
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                "holds credentials, which every message would show"
+                "contains credentials, which notifications would reveal"
             }
             Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-                "holds a query or a fragment, to which no path can be added"
+                "contains a query or fragment, so no path can be appended"
             }
             Ok(_) => return Ok(Self(text)),
-            Err(_) => "is not an address",
+            Err(_) => "is not a URL",
         };
-        Err(serde::de::Error::custom(format!("`{text}` {problem}; write https://lookout.example.com")))
+        Err(serde::de::Error::custom(format!("`{text}` {problem}; use a URL such as https://lookout.example.com")))
     }
 }
 
@@ -281,7 +278,7 @@ impl<'de> Deserialize<'de> for Listen {
         let text = String::deserialize(input)?;
         let address = text.trim().parse().map_err(|_| {
             serde::de::Error::custom(format!(
-                "`{text}` is not an address with a port; write it like 127.0.0.1:9797 or [::1]:9797"
+                "`{text}` is not an address with a port; use 127.0.0.1:9797 or [::1]:9797, for example"
             ))
         })?;
         Ok(Self(address))

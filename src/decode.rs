@@ -1,7 +1,5 @@
-//! What every decoder at the edge needs: bounded inflating, JSON as others write it, values within their limits, words for
-//! a status, and when a rate limit ends.
-//!
-//! Owns shapes and limits that the rooms of decoders share. Refuses to know what a field means.
+//! Shared by all decoders of input: bounded decompression, lenient JSON, values within limits, names of statuses, and the end
+//! of a rate limit.
 
 pub mod inflate;
 pub mod lenient;

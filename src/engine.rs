@@ -28,8 +28,8 @@ use crate::alerts::config::DigestConfig;
 use crate::clock::Clock;
 use crate::enforcement::StopOrders;
 use crate::fleet::{self, IngestOutcome};
-use crate::machine::{self, AlertEffects, Machine, MachineEffects, MachineEvent};
-use crate::metrics::Own;
+use crate::machine::{self, AlertEffects, Effects, Event, Machine};
+use crate::metrics::SidecarMetrics;
 use crate::model::Time;
 use crate::notify::{Dispatcher, Receiver};
 use crate::rules::RuleSet;
@@ -72,7 +72,7 @@ impl EngineSettings {
 pub struct Engine {
     clock: Clock,
     machine: Machine,
-    own: Arc<Own>,
+    own: Arc<SidecarMetrics>,
     store: Store,
     /// `None` once draining has begun.
     dispatcher: Option<Dispatcher>,

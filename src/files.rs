@@ -1,5 +1,5 @@
-//! Reads the files that others put there: certificates, secrets, configuration, rules. Each read has a bound in size
-//! and refuses what may block, such as a named pipe; [`read`] has a bound in time as well, for a mount that hangs.
+//! Reads external files: certificates, secrets, configuration, rules. Each read is limited in size and rejects files that may
+//! block, such as named pipes; [`read`] has a timeout too, for mounts that hang.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,13 +12,12 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use tokio::sync::Semaphore;
 
-/// How long a read may take while the program runs.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of a read while the program runs.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The content of the regular file at `path`, at most `max` bytes. It may hang with its disk: while the program runs, use
-/// [`read`].
+/// Reads the regular file at `path`, at most `max` bytes. Blocks as long as its disk does; use [`read`] in async code.
 pub fn read_blocking(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    // Opening a named pipe would wait for its writer; with this flag it does not, and a regular file ignores it.
+    // Without `O_NONBLOCK`, opening a named pipe would wait for its writer. Regular files ignore it.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -30,35 +29,35 @@ pub fn read_blocking(path: &Path, max: u64) -> io::Result<Vec<u8>> {
             kind if kind.is_socket() => "a socket",
             _ => "a device",
         };
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("not a regular file but {what}")));
     }
     read_all(file, max)
 }
 
-/// What can be read from `file` to its end, at most `max` bytes.
+/// Reads `file` to its end, at most `max` bytes.
 pub fn read_all(file: File, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {max} bytes")));
     }
     Ok(bytes)
 }
 
-/// [`read_blocking`] on a thread of its own, within [`PATIENCE`].
+/// [`read_blocking`] on a thread of its own, within [`READ_TIMEOUT`].
 pub async fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    beside(path, PATIENCE, move || read_blocking(&owned, max)).await?
+    run_blocking(path, READ_TIMEOUT, move || read_blocking(&owned, max)).await?
 }
 
-/// Does `work` that may hang on the file at `path` on a thread of its own; an error once it takes longer than `patience`.
-/// Work on one path is done in turn, so that a mount that hangs keeps one thread, however often it is tried.
-pub async fn beside<T: Send + 'static>(
+/// Runs blocking `work` on the file at `path` on a thread of its own. Returns an error after `timeout`. Work on one path is
+/// serialized, so that a hanging mount blocks only one thread.
+pub async fn run_blocking<T: Send + 'static>(
     path: &Path,
-    patience: Duration,
+    timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let turn = turn_of(path);
+    let turn = lock_of(path);
     let done = async {
         let permit = turn.acquire_owned().await.map_err(io::Error::other)?;
         let work = move || {
@@ -68,17 +67,17 @@ pub async fn beside<T: Send + 'static>(
         };
         tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
     };
-    tokio::time::timeout(patience, done).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {patience:?}; does the disk or mount that holds it hang?");
+    tokio::time::timeout(timeout, done).await.unwrap_or_else(|_| {
+        let message = format!("timed out after {timeout:?}; check its disk or mount");
         Err(io::Error::new(io::ErrorKind::TimedOut, message))
     })
 }
 
-/// Whose turn it is to work on `path`.
-fn turn_of(path: &Path) -> Arc<Semaphore> {
+/// The semaphore that serializes work on `path`.
+fn lock_of(path: &Path) -> Arc<Semaphore> {
     static TURNS: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-    // What nobody works on needs no turn.
+    // Remove semaphores that are not in use.
     turns.retain(|_, turn| Arc::strong_count(turn) > 1);
     Arc::clone(turns.entry(path.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
 }
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_block_or_has_no_end_is_refused_at_once() {
+    fn files_that_may_block_or_never_end_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("file"), "12345").unwrap();
@@ -112,16 +111,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mount_that_hangs_keeps_one_thread_and_nobody_waiting() {
+    async fn a_hanging_mount_blocks_one_thread_and_times_out() {
         let (release, hangs) = std::sync::mpsc::channel::<()>();
         let (path, soon) = (Path::new("/hung/secret"), Duration::from_millis(20));
-        let error = beside(path, soon, move || hangs.recv().is_ok()).await.unwrap_err();
-        assert!(error.to_string().contains("hang?"), "{error}");
-        // The thread is still there, and no second one is begun.
-        let error = beside(path, soon, || unreachable!("the first one has the turn")).await.unwrap_err();
+        let error = run_blocking(path, soon, move || hangs.recv().is_ok()).await.unwrap_err();
+        assert!(error.to_string().contains("timed out"), "{error}");
+        // The first thread still hangs; no second one is started.
+        let error = run_blocking(path, soon, || unreachable!("the first one holds the lock")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(beside(Path::new("/other"), PATIENCE, || true).await.unwrap(), "another file is read meanwhile");
+        assert!(
+            run_blocking(Path::new("/other"), READ_TIMEOUT, || true).await.unwrap(),
+            "another file is not affected"
+        );
         drop(release);
-        assert!(beside(path, PATIENCE, || true).await.unwrap(), "and this one again once it answers");
+        assert!(run_blocking(path, READ_TIMEOUT, || true).await.unwrap(), "it works again once it responds");
     }
 }

@@ -1,4 +1,4 @@
-//! The one builder of outgoing HTTP clients: roots, timeouts, no redirects, bodies read up to a cap.
+//! Builds all outgoing HTTP clients: root certificates, timeouts, no redirects, limited bodies.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use crate::files;
 
-/// The largest file of certificates or keys that is read, in bytes: all public roots together take a third of it.
+/// Maximum size of a PEM file in bytes. All public root certificates take a third of it.
 pub const MAX_PEM: u64 = 1024 * 1024;
 
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The extra roots can't be read.
+    /// The additional root certificates can't be read.
     #[error("read CA file {path}: {reason}")]
     CaFile {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
-    /// TLS or HTTP refused the settings.
+    /// The settings are invalid.
     #[error("build HTTP client: {0}")]
     Build(String),
 }
 
-/// TLS for what goes out. Trusted are the machine's own roots, Mozilla's beside them (a `FROM scratch` image has none of
-/// its own), and what is in `ca_file`: authorities, and a server's own certificate.
+/// The TLS settings of outgoing connections. Trusts the system's root certificates, Mozilla's (a `FROM scratch` image has no
+/// others), and the certificates in `ca_file`, which may be authorities or servers.
 pub fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -53,19 +53,19 @@ pub fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, ClientError> 
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(error.to_string()))?;
-    let verifier = Arc::new(Verifier { verifier, pinned });
+    let verifier = Arc::new(PinnedVerifier { verifier, pinned });
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// The usual verification, but for a self-signed certificate that names itself an authority, as `openssl req -x509`
-/// makes them: one that is in the `ca_file` itself may be a server's.
+/// The usual verification, except that a self-signed CA certificate in `ca_file`, as `openssl req -x509` creates it, may be
+/// used by a server.
 #[derive(Debug)]
-struct Verifier {
+struct PinnedVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for PinnedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -76,8 +76,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // What is named is wrong with any certificate: expired, not for this name, badly signed. That an authority
-            // is used as a server has no name of its own.
+            // Errors with a variant of their own (expired, wrong name, bad signature) stay errors. Only the use of a CA as a
+            // server certificate has none.
             Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)))
                 if self.pinned.contains(end_entity) =>
             {
@@ -111,7 +111,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The roots in the file at `path`, of which there must be one at least.
+/// The root certificates in the file at `path`; at least one.
 pub fn certificates(path: &Path) -> Result<rustls::RootCertStore, ClientError> {
     let wrong = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
     let mut roots = rustls::RootCertStore::empty();
@@ -126,12 +126,12 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Client
     let pem = files::read_blocking(path, MAX_PEM).map_err(|error| wrong(error.to_string()))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let read = read.map_err(|error| wrong(error.to_string()))?;
-    if read.is_empty() { Err(wrong("it holds no certificate in PEM".to_owned())) } else { Ok(read) }
+    if read.is_empty() { Err(wrong("no PEM certificate in it".to_owned())) } else { Ok(read) }
 }
 
-/// A client that follows no redirect, gives up on a connection after `timeout` (at most 10 s) and on the
-/// whole exchange after `timeout`. Proxies that the environment names are not used: a variable that was set for another
-/// program must not redirect alerts and the secrets in their addresses, nor keep them from a local receiver.
+/// A client that follows no redirects, with `timeout` for the whole request and at most 10 s for connecting. Proxy settings
+/// of the environment are ignored: a variable set for another program must not redirect notifications and the secrets in
+/// their URLs.
 pub fn build(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls(ca_file)?)
@@ -147,13 +147,13 @@ pub fn build(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Clien
 /// Why a body was not read.
 #[derive(Debug)]
 pub enum BodyError {
-    /// It is larger than the cap.
+    /// It exceeds the limit.
     TooLarge,
-    /// The exchange broke or took too long.
+    /// The request failed or timed out.
     Http(reqwest::Error),
 }
 
-/// The body of `response`, when it has at most `cap` bytes; reading stops at the cap.
+/// The body of `response`, at most `cap` bytes.
 pub async fn read_body(mut response: reqwest::Response, cap: usize) -> Result<Vec<u8>, BodyError> {
     if response.content_length().is_some_and(|length| length > cap as u64) {
         return Err(BodyError::TooLarge);

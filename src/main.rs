@@ -1,4 +1,4 @@
-//! Parses the arguments, calls the command, returns its exit code.
+//! Parses the arguments, runs the command and returns its exit code.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,7 @@
-//! The page that Prometheus scrapes: names, the fleet's families written straight from the snapshot, the
-//! sidecar's own metrics, metrics that others measured, and the two text formats.
+//! The exposition of `/metrics`: metric names and help, the fleet's families, the sidecar's own metrics, metrics received
+//! by OTLP, and the two text formats.
 //!
-//! Owns what a scrape says and how it is written. Refuses to keep any state of the fleet: what is not in the
-//! snapshot has no series, so nothing can go stale here, and no series carries a timestamp.
+//! Keeps no state of the fleet: its series are written from the snapshot, so a removed agent leaves no stale series.
 
 mod fleet;
 mod format;
@@ -15,6 +14,6 @@ mod telemetry;
 mod tests;
 
 pub use fleet::write_fleet;
-pub use names::{FAMILIES, Family, Kind};
-pub use own::Own;
-pub use page::{Format, Page};
+pub use names::{FAMILIES, FamilyKind, FamilySpec};
+pub use own::SidecarMetrics;
+pub use page::{ExpositionFormat, ExpositionPage};

@@ -1,4 +1,4 @@
-//! A secret's value, or the file that holds it: read at use, so that rotation works, and never printed.
+//! Secrets: a value, or a file that is read at each use so that rotation works. Never printed.
 
 pub(crate) mod mask;
 
@@ -14,10 +14,10 @@ pub use mask::SecretUrl;
 
 use crate::files;
 
-/// Longest secret that is read from a file, in bytes.
+/// Maximum size of a secret file in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// A secret given in place. Debug and Serialize show `***`.
+/// A secret value. `Debug` and `Serialize` show `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -27,19 +27,19 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself; for the place that sends it, and no other.
+    /// The value, only for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether it holds nothing but white space and characters that are not seen.
+    /// Whether it consists of white space and invisible characters only.
     pub fn is_blank(&self) -> bool {
-        let is_unseen = |letter: char| letter.is_whitespace() || letter.width().unwrap_or(0) == 0;
-        self.0.chars().all(is_unseen)
+        let is_invisible = |letter: char| letter.is_whitespace() || letter.width().unwrap_or(0) == 0;
+        self.0.chars().all(is_invisible)
     }
 }
 
-/// What a secret is expected to be, in the words of errors. Whoever words them shows no value beside it.
+/// The expected type in errors of serde, by which they are recognized and the value is hidden.
 pub(crate) const EXPECTED: &str = "a secret's text";
 
 impl<'de> Deserialize<'de> for Secret {
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Takes text. Of anything else the error knows the kind and not the value: a number may be a token as well.
+/// Accepts text only. Errors contain the type of other values but not the value, since a number may be a token.
 struct SecretVisitor;
 
 impl Visitor<'_> for SecretVisitor {
@@ -91,32 +91,31 @@ impl Serialize for Secret {
     }
 }
 
-/// Where a secret comes from: the pair of keys `x` and `x_file` in the configuration.
+/// The source of a secret: the pair of keys `x` and `x_file` in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// Given in place.
+    /// A value.
     Value(Secret),
-    /// In a file, read at each use, white space at its end removed.
+    /// A file, read at each use without trailing white space.
     File(PathBuf),
 }
 
-/// What a pair of keys `x` and `x_file` names, if one of them is given; the error says what is wrong with `x`.
+/// The source of a pair of keys `x` and `x_file`, if one is set, or the problem with `x`.
 pub type SecretPair = Result<Option<SecretSource>, &'static str>;
 
 impl SecretSource {
-    /// The source that the keys `x` and `x_file` name: `Ok(None)` when neither is given, an error when both are or
-    /// the one is blank. A blank secret would protect nothing: whoever sends none has it. Variables in place of the
-    /// keys, shorthand or not, come through here as well, since they become the keys.
+    /// The source of the keys `x` and `x_file`: `Ok(None)` when neither is set, an error when both are set or one is blank. A
+    /// blank secret would protect nothing.
     pub fn from_pair(value: &Option<Secret>, file: &Option<PathBuf>) -> SecretPair {
         match (value, file) {
-            (Some(_), Some(_)) => Err("give the value or the `_file`, not both"),
-            (Some(value), None) if value.is_blank() => Err("is empty; give a value, or leave the key out"),
+            (Some(_), Some(_)) => Err("set the value or the `_file`, not both"),
+            (Some(value), None) if value.is_blank() => Err("is empty; set a value or remove the key"),
             (None, Some(file)) if file.as_os_str().as_encoded_bytes().trim_ascii().is_empty() => {
-                Err("the path of its `_file` is empty; give a path, or leave the key out")
+                Err("the path of its `_file` is empty; set a path or remove the key")
             }
-            // Errors name the file.
+            // Errors contain the path, which here would be a secret URL.
             (None, Some(file)) if file.to_string_lossy().contains("://") => {
-                Err("its `_file` is a URL; give the path of a file that holds it")
+                Err("its `_file` is a URL; set the path of a file that contains it")
             }
             (Some(value), None) => Ok(Some(Self::Value(value.clone()))),
             (None, Some(file)) => Ok(Some(Self::File(file.to_owned()))),
@@ -124,12 +123,12 @@ impl SecretSource {
         }
     }
 
-    /// [`SecretSource::from_pair`] of a pair of which one has to be given.
+    /// [`SecretSource::from_pair`] for a required secret.
     pub fn from_required_pair(value: &Option<Secret>, file: &Option<PathBuf>) -> Result<Self, &'static str> {
-        Self::from_pair(value, file)?.ok_or("it is not given; give it, or its `_file`")
+        Self::from_pair(value, file)?.ok_or("missing; set it or its `_file`")
     }
 
-    /// Of the keys `x` and `x_file` the one that it was given by.
+    /// The key that was set, `x` or `x_file`.
     pub const fn key(&self, value: &'static str, file: &'static str) -> &'static str {
         match self {
             Self::Value(_) => value,
@@ -137,7 +136,7 @@ impl SecretSource {
         }
     }
 
-    /// The secret as it is now; a file that hangs is an error. The error names the file and never its content.
+    /// Reads the secret, with a timeout for files. The error contains the path but never the content.
     pub async fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
@@ -145,7 +144,7 @@ impl SecretSource {
         }
     }
 
-    /// [`SecretSource::read`] for commands and for what is checked at the start: a file that hangs hangs its caller.
+    /// [`SecretSource::read`] without a timeout, for commands and startup.
     pub fn read_blocking(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
@@ -154,18 +153,18 @@ impl SecretSource {
     }
 }
 
-/// The secret that the file at `path` holds.
+/// The secret in the file at `path`.
 fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Secret, SecretError> {
     let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
     let secret = content.and_then(|bytes| {
         let text = String::from_utf8(bytes).map_err(|_| invalid("the file is not UTF-8 text"))?;
         let secret = Secret::new(text.trim_end());
-        if secret.is_blank() { Err(invalid("the file is empty; write the secret into it")) } else { Ok(secret) }
+        if secret.is_blank() { Err(invalid("the file is empty; write the secret to it")) } else { Ok(secret) }
     });
     secret.map_err(|source| SecretError { path: path.to_owned(), source })
 }
 
-/// A secret's file can't be read.
+/// A secret file can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("read secret file {}", path.display())]
 pub struct SecretError {
@@ -174,12 +173,12 @@ pub struct SecretError {
 }
 
 impl SecretError {
-    /// Whether the file's disk or mount did not answer, which says nothing of the secret.
+    /// Whether reading timed out, so that the secret may be unchanged.
     pub fn is_late(&self) -> bool {
         self.source.kind() == io::ErrorKind::TimedOut
     }
 
-    /// The error and its cause in one line, for those who show no chain of causes.
+    /// The error with its cause in one line.
     pub fn in_full(&self) -> String {
         format!("{self}: {}", self.source)
     }

@@ -1,6 +1,5 @@
-//! The listener and its routes: bounded in connections, heads, bodies and time, and closed to strangers.
-//!
-//! Owns access, limits and the shapes of answers. Refuses to decide anything about agents: it asks the engine.
+//! The HTTP and gRPC server: listeners, limits, access control, routes and responses. Everything about agents is asked of
+//! the engine.
 
 pub mod access;
 mod api;
@@ -12,13 +11,13 @@ mod grpc;
 mod hooks;
 pub mod listener;
 mod otlp;
+mod pool;
 mod pushes;
-mod quiet;
-mod room;
+mod responses;
 mod routes;
 mod scrape;
-mod sending;
-mod stalls;
+mod silences;
+mod write_timeout;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,14 +26,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::scrape::Scraper;
-use self::sending::Sending;
+use self::sending::ResponseSender;
 
-pub use access::Access;
-pub use body::Bodies;
+pub use access::AccessRules;
+pub use body::BodyReader;
 pub use connections::Connections;
-pub use listener::{Bound, Surface, serve};
+pub use listener::{BoundListener, Surface, serve};
 
-/// The one message of a gRPC body and whether it is gzip, for the targets in `fuzz/`.
+/// The message of a gRPC body and whether it is compressed by gzip, for the targets in `fuzz/`.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::Bytes), crate::otlp::OtlpDecodeError> {
@@ -44,60 +43,60 @@ pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::B
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::enforcement::StopOrders;
-use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
-use crate::metrics::Own;
-use crate::model::{Fingerprint, TimelineEntry};
+use crate::engine::{AlertFilter, AlertView, Handle, telemetry};
+use crate::metrics::SidecarMetrics;
+use crate::model::{Decision, Fingerprint};
 use crate::otlp::config::AgentRule;
 
-/// An answer that takes its time.
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// The future of an asynchronous callback.
+pub type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The keys of a reloaded configuration that take effect at the next start only, or what is wrong with it.
-pub type Reloaded = Result<Vec<&'static str>, String>;
+/// The result of a reload: the changed keys that take effect only after a restart, or the error message.
+pub type ReloadResult = Result<Vec<&'static str>, String>;
 
-/// What the routes work with.
+/// What handlers need from the rest of the program.
 #[derive(Clone)]
-pub struct Context {
+pub struct ServerContext {
     /// The engine.
-    pub engine: EngineHandle,
-    /// The orders to stop that answer hooks.
+    pub engine: Handle,
+    /// Stop orders, with which hooks are answered.
     pub stop_orders: watch::Receiver<Arc<StopOrders>>,
-    /// Whom hooks are about that do not name it themselves.
+    /// Rules that name the agent of a hook that does not name it itself.
     pub agent_rules: watch::Receiver<Arc<[AgentRule]>>,
     /// The sidecar's own metrics.
-    pub own: Arc<Own>,
-    /// Who may do what, as of the last reload.
-    pub access: watch::Receiver<Arc<Access>>,
-    /// What connections may take.
+    pub own: Arc<SidecarMetrics>,
+    /// The current access rules.
+    pub access: watch::Receiver<Arc<AccessRules>>,
+    /// Limits of connections.
     pub limits: LimitsConfig,
-    /// What bodies may take.
-    pub bodies: Bodies,
-    /// Reads alerts that are over, newest first.
-    pub history: Arc<dyn Fn(AlertFilter) -> Later<Vec<AlertView>> + Send + Sync>,
-    /// Takes in OTLP.
-    pub otlp: telemetry::TelemetryHandle,
-    /// The open connections of all listeners.
+    /// Reads request bodies within the limits.
+    pub bodies: BodyReader,
+    /// Reads resolved alerts, newest first.
+    pub history: Arc<dyn Fn(AlertFilter) -> BoxedFuture<Vec<AlertView>> + Send + Sync>,
+    /// The handle that ingests OTLP.
+    pub otlp: telemetry::Handle,
+    /// Open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
-    pub timeline: Arc<dyn Fn(Fingerprint) -> Later<Vec<TimelineEntry>> + Send + Sync>,
-    /// The time.
+    pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<Decision>> + Send + Sync>,
+    /// The clock.
     pub clock: Clock,
     /// Reloads the configuration.
-    pub reload: Arc<dyn Fn() -> Later<Reloaded> + Send + Sync>,
-    /// The part of the program that failed, if one did: then the program ends.
+    pub reload: Arc<dyn Fn() -> BoxedFuture<ReloadResult> + Send + Sync>,
+    /// The task that failed, if any; the process then exits.
     pub failed: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
-/// What handlers behind the router get.
+/// The state of the router's handlers.
 #[derive(Clone, Debug)]
-struct Shared {
-    context: Context,
+struct HandlerState {
+    context: ServerContext,
     scraper: Arc<Scraper>,
-    sending: Sending,
+    sending: ResponseSender,
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for ServerContext {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Context").field("limits", &self.limits).finish_non_exhaustive()
+        out.debug_struct("ServerContext").field("limits", &self.limits).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,7 @@
-//! What may be kept of text that an agent wrote.
+//! Sanitizes text from agents, which is shown on terminals, in mail headers and in chats.
 //!
-//! An agent's name or reason ends up on terminals, in mail headers and in chat. Control characters, ANSI escapes, and
-//! bidirectional and invisible characters are removed when it arrives, line ends become spaces, and keys and passwords
-//! are masked; each medium escapes the rest for itself.
+//! Control characters, ANSI escapes, and bidirectional and invisible characters are removed on ingestion, line breaks become
+//! spaces, and keys and passwords are masked. Each output escapes the rest for itself.
 
 pub mod glob;
 pub mod home;
@@ -14,21 +13,21 @@ pub mod number;
 use std::borrow::Cow;
 use unicode_width::UnicodeWidthChar as _;
 
-/// What a colour or a movement of the cursor begins with, and its one-character form.
+/// The start of an ANSI control sequence, and its one-character form.
 const ESCAPE: char = '\u{1b}';
 const CSI: char = '\u{9b}';
-/// What joins emoji, what asks for their colours, and the flag that tags may follow.
+/// The joiner of emoji, the emoji variation selector, and the flag that may be followed by tags.
 const JOINER: char = '\u{200d}';
 const EMOJI_STYLE: char = '\u{fe0f}';
 const FLAG: char = '\u{1f3f4}';
 const END_OF_TAGS: char = '\u{e007f}';
-/// The letters of the longest region that a flag's tags name (`gbeng`, `usca`).
+/// Maximum number of tags of a region's flag (`gbeng`, `usca`).
 const MAX_TAGS: usize = 6;
 
-/// `text` on one line, without keys and passwords, colours, and control, bidirectional and invisible characters, cut to
-/// `limit` bytes on a character's boundary.
+/// `text` on one line, with keys and passwords masked, without ANSI, control, bidirectional and invisible characters, and
+/// truncated to `limit` bytes at a character boundary.
 pub fn clean(text: &str, limit: usize) -> Cow<'_, str> {
-    // Before it is cut: the beginning of a key is one still.
+    // Masked before truncating, since the start of a key is secret too.
     if is_printable(text) || text.chars().all(is_visible) {
         return match keys::mask(text) {
             Cow::Borrowed(text) => Cow::Borrowed(cut(text, limit)),
@@ -40,7 +39,7 @@ pub fn clean(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(cut(&one_line(&masked), limit).to_owned())
 }
 
-/// `text` as [`clean`] leaves it, with its line ends and tabs: for what a terminal shows in several lines.
+/// [`clean`] that keeps line breaks and tabs, for multi-line output on a terminal.
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     let is_kept = |letter: char| is_visible(letter) || matches!(letter, '\n' | '\t');
     if text.chars().all(is_kept) {
@@ -49,13 +48,13 @@ pub fn clean_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(strip(text).0)
 }
 
-/// Whether nothing but printable ASCII is in it.
+/// Whether it consists of printable ASCII only.
 fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
-/// `text` without what can't be seen but spaces, tabs and `\n`, and where in it something was left out: a key may stand
-/// beside that, or have it within.
+/// `text` without invisible characters except spaces, tabs and `\n`, and the positions where something was removed, since a
+/// key may start there or span it.
 fn strip(text: &str) -> (String, Vec<usize>) {
     let mut kept = String::with_capacity(text.len());
     let mut breaks = Vec::new();
@@ -87,11 +86,11 @@ fn strip(text: &str) -> (String, Vec<usize>) {
     (kept, breaks)
 }
 
-/// What follows the sequence of ECMA-48 that an escape character before `text` begins; all of it when there is none.
+/// The rest of `text` after the ECMA-48 sequence that an escape character before it starts; all of it when there is none.
 fn after_escape(text: &str) -> &str {
     match text.chars().next() {
         Some('[') => text.get(1..).and_then(after_parameters).unwrap_or(text),
-        // A title, a link and the like: up to BEL or ESC `\`. What never ends is none.
+        // A title, a link and the like: up to BEL or ESC `\`. Without an end it is not a sequence.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             let end = text.find(['\u{7}', ESCAPE, '\u{9c}']).and_then(|end| text.get(end..));
             let after =
@@ -102,13 +101,13 @@ fn after_escape(text: &str) -> &str {
     }
 }
 
-/// What follows the parameters and the last letter of a control sequence; `None` when it has none.
+/// The rest after the parameters and the final letter of a control sequence; `None` when it is incomplete.
 fn after_parameters(text: &str) -> Option<&str> {
     let end = text.trim_start_matches(|letter| (' '..='?').contains(&letter));
     end.strip_prefix(|letter| ('@'..='~').contains(&letter))
 }
 
-/// Whether `letter`, a joiner or a variation selector, makes one emoji of what stands before and after it.
+/// Whether `letter`, a joiner or a variation selector, is part of an emoji.
 fn is_of_emoji(letter: char, before: Option<char>, after: Option<char>) -> bool {
     match letter {
         JOINER => before.is_some_and(|it| it == EMOJI_STYLE || is_pictograph(it)) && after.is_some_and(is_pictograph),
@@ -119,7 +118,7 @@ fn is_of_emoji(letter: char, before: Option<char>, after: Option<char>) -> bool 
     }
 }
 
-/// The tags at the beginning of `text` that make a region's flag of the black one; empty when they make none.
+/// The tags at the start of `text` that turn a black flag into a region's flag; empty when they are not valid.
 fn flag_tags(text: &str) -> &str {
     let is_tag = |letter: &char| matches!(letter, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
     let count = text.chars().take(MAX_TAGS + 1).take_while(is_tag).count();
@@ -130,7 +129,7 @@ fn flag_tags(text: &str) -> &str {
     }
 }
 
-/// Whether it is drawn as an emoji, roughly: no letter is.
+/// Whether it is roughly an emoji; no letter is.
 const fn is_pictograph(letter: char) -> bool {
     matches!(letter,
         '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}' | '\u{2190}'..='\u{21ff}'
@@ -138,7 +137,7 @@ const fn is_pictograph(letter: char) -> bool {
         | '\u{2b00}'..='\u{2bff}' | '\u{3030}' | '\u{303d}' | '\u{3297}' | '\u{3299}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// `text` with a space in place of each line's end and tab, none at its beginning and end, and none beside another.
+/// `text` with line breaks and tabs replaced by spaces, without leading, trailing and repeated spaces.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for part in text.split(['\n', '\t']).filter(|part| !part.is_empty()) {
@@ -150,13 +149,13 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// The beginning of `text`, of `limit` bytes at most.
+/// `text` truncated to `limit` bytes.
 fn cut(text: &str, limit: usize) -> &str {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// `text` with the characters escaped that mean something in HTML and XML.
+/// `text` with the special characters of HTML and XML escaped.
 pub fn escape_markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -172,7 +171,7 @@ pub fn escape_markup(text: &str) -> String {
     escaped
 }
 
-/// Whether a name may be used as it is: see [`name_error`].
+/// Whether `text` is a valid name, see [`name_error`].
 pub fn is_name(text: &str, limit: usize) -> bool {
     if is_printable(text) {
         return !text.is_empty()
@@ -184,8 +183,8 @@ pub fn is_name(text: &str, limit: usize) -> bool {
     name_error(text, limit).is_none()
 }
 
-/// Why `text` can't be a name, and what would do. A name has something to be seen, within `limit` bytes, and nothing that
-/// can't be: it would be taken for another's.
+/// Why `text` is not a valid name. A name has visible characters only, at most `limit` bytes; otherwise two names could look
+/// alike.
 pub fn name_error(text: &str, limit: usize) -> Option<String> {
     if text.is_empty() || text.len() > limit {
         return Some(format!("it must be 1 to {limit} bytes of text"));
@@ -205,7 +204,7 @@ pub fn name_error(text: &str, limit: usize) -> Option<String> {
     if text.starts_with(' ') || text.ends_with(' ') {
         return Some("it must be text that can be seen, without spaces at its beginning and end".to_owned());
     }
-    // An accent without a letter below it is drawn onto what stands before the name.
+    // A leading combining mark would be drawn onto the text before the name.
     if text.chars().next().is_some_and(|letter| letter.width() == Some(0)) {
         return Some("it must begin with a character of its own, not with a combining mark".to_owned());
     }
@@ -221,8 +220,7 @@ const fn is_blank(letter: char) -> bool {
     )
 }
 
-/// Whether anything is drawn for it, if only a space, in the order in which it is written: no control characters, none
-/// that Unicode calls default ignorable, and no line ends but those of paragraphs of one line.
+/// Whether it is visible or a space: not a control, bidirectional or default-ignorable character or a line separator.
 fn is_visible(letter: char) -> bool {
     !letter.is_control()
         && (letter < '\u{ad}'
@@ -239,11 +237,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_and_bidi_characters_go_and_letters_stay() {
+    fn control_and_bidirectional_characters_are_removed() {
         for (text, kept) in [
             ("\u{1b}[31mred\u{1b}[0m", "red"),
             ("\u{9b}31mred\u{9b}0m", "red"),
-            // What is no colour loses its escape.
+            // An incomplete sequence loses only its escape character.
             ("\u{1b}[1;31m\u{1b}[Kred\u{1b}]\u{1b}[", "red]["),
             ("\u{1b}]0;title\u{7}a\u{1b}]8;;http://x.example\u{1b}\\link\u{1b}]8;;\u{1b}\\", "alink"),
             ("a\u{202e}b\u{61c}c", "abc"),
@@ -258,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_end_becomes_a_space() {
+    fn line_breaks_become_spaces() {
         for (text, line) in [
             ("a\nb", "a b"),
             ("a\r\nb\rc\u{2028}d\u{85}e\u{b}f\tg", "a b c d e f g"),
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn emoji_keep_what_joins_them() {
+    fn emoji_keep_their_joiners() {
         for emoji in ["👩\u{200d}💻", "🏳\u{fe0f}\u{200d}🌈", "1\u{fe0f}\u{20e3}", "☁\u{fe0f} up", "👍🏽"]
         {
             assert_eq!(clean(emoji, 99), emoji);
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_masked_whatever_stands_within_or_beside_them() {
+    fn keys_are_masked_even_with_invisible_characters_in_them() {
         let key = format!("sk-proj-{}", "a1b2c3d4".repeat(4));
         assert_eq!(clean(&format!("failed with {key}"), 30), "failed with ***");
         for hidden in [
@@ -311,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_be_seen_and_looks_like_no_other() {
+    fn names_are_visible_and_unambiguous() {
         for name in ["agent \"7\" {🤖}", "grüße", "女将", "👩\u{200d}💻 coder", "a", "Ångström", "ไทย"]
         {
             assert_eq!(name_error(name, 256), None, "{name:?}");

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use lookout::config::{Config, ConfigError, Environment, Source};
+use lookout::config::{Config, ConfigError, ConfigSource, Environment};
 
 fuzz_target!(|input: &[u8]| {
     let (file, variables) = match input.iter().position(|byte| *byte == 0) {
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
 fn load(text: &[u8], env: Environment) -> Result<Config, ConfigError> {
     let file = path();
     std::fs::write(&file, text).expect("a file in memory");
-    Source { file: Some(file), env }.load()
+    ConfigSource { file: Some(file), env }.load()
 }
 
 /// A file in memory, where there is such a place.

@@ -2,16 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lookout::metrics::Format;
+use lookout::metrics::ExpositionFormat;
 
 /// The counts of a page, by series: what only grows.
 pub type Counts = HashMap<String, f64>;
 
 /// Reads a page; panics on whatever no scraper would take.
-pub fn read(page: &str, format: Format) -> Counts {
+pub fn read(page: &str, format: ExpositionFormat) -> Counts {
     let body = match format {
-        Format::Text => page,
-        Format::OpenMetrics => page.strip_suffix("# EOF\n").expect("a page ends with its mark"),
+        ExpositionFormat::Text => page,
+        ExpositionFormat::OpenMetrics => page.strip_suffix("# EOF\n").expect("a page ends with its mark"),
     };
     assert!(body.is_empty() || body.ends_with('\n'), "the last line is cut");
     let (mut declared, mut series, mut counts) = (HashSet::new(), HashSet::new(), Counts::new());
@@ -27,7 +27,7 @@ pub fn read(page: &str, format: Format) -> Counts {
             assert!(matches!(kind, "counter" | "gauge" | "histogram" | "summary"), "no kind: {line:?}");
             family.kind = kind;
         } else if let Some(rest) = line.strip_prefix("# UNIT ") {
-            assert!(format == Format::OpenMetrics && rest.split(' ').next() == Some(family.name), "{line:?}");
+            assert!(format == ExpositionFormat::OpenMetrics && rest.split(' ').next() == Some(family.name), "{line:?}");
         } else {
             let (id, name, value) = sample(line);
             assert!(series.insert(id), "the series stands twice: {line:?}");
@@ -58,10 +58,10 @@ struct Family<'p> {
 
 impl Family<'_> {
     /// Panics when no series of the family ends so; whether the series is one that only grows.
-    fn check(&self, rest: &str, format: Format, line: &str) -> bool {
+    fn check(&self, rest: &str, format: ExpositionFormat, line: &str) -> bool {
         let (fits, grows) = match (self.kind, format) {
-            ("counter", Format::OpenMetrics) => (rest == "_total", true),
-            ("counter", Format::Text) => (rest.is_empty(), true),
+            ("counter", ExpositionFormat::OpenMetrics) => (rest == "_total", true),
+            ("counter", ExpositionFormat::Text) => (rest.is_empty(), true),
             ("gauge", _) => (rest.is_empty(), false),
             ("histogram", _) => (matches!(rest, "_bucket" | "_count" | "_sum"), rest != "_sum"),
             ("summary", _) => (matches!(rest, "" | "_count" | "_sum"), false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lookout::config::Config;
 use lookout::fleet::{Fleet, FleetSettings};
-use lookout::metrics::{Format, Own, Page, write_fleet};
+use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Finding, Snapshot, Time};
@@ -20,10 +20,10 @@ const MAX_SERIES: usize = 1_000;
 
 thread_local! {
     /// Compiled once, since that costs more than most inputs; made to forget before each input.
-    static JUDGE: RefCell<(Rules, Own)> = RefCell::new({
+    static JUDGE: RefCell<(Rules, SidecarMetrics)> = RefCell::new({
         let agents = Config::default().agents;
         let settings = RuleSettings { max_idle: agents.max_idle, timeout: agents.timeout };
-        (Rules::new(built_in(settings).expect("the built-in rules")), Own::new())
+        (Rules::new(built_in(settings).expect("the built-in rules")), SidecarMetrics::new())
     });
 }
 
@@ -34,7 +34,7 @@ pub struct Watch {
     /// What takes updates.
     pub fleet: Fleet,
     findings: Vec<Finding>,
-    format: Format,
+    format: ExpositionFormat,
     shown: Counts,
 }
 
@@ -43,7 +43,7 @@ impl Watch {
     pub fn new(is_openmetrics: bool) -> Self {
         JUDGE.with_borrow_mut(|(rules, _)| *rules = Rules::new(rules.take_set()));
         let settings = FleetSettings { max_series: MAX_SERIES, ..Config::default().fleet_settings() };
-        let format = if is_openmetrics { Format::OpenMetrics } else { Format::Text };
+        let format = if is_openmetrics { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
         let (fleet, findings) = (Fleet::new(begin(), settings), Vec::new());
         Self { now: begin(), fleet, findings, format, shown: Counts::new() }
     }
@@ -94,12 +94,12 @@ impl Watch {
             let mut rest = Vec::new();
             write_fleet(fleet, &alerts, self.format, &mut rest, &mut flush);
             text.append(&mut rest);
-            if self.format == Format::OpenMetrics {
+            if self.format == ExpositionFormat::OpenMetrics {
                 text.extend_from_slice(b"# EOF\n");
             }
         } else {
             JUDGE.with_borrow(|(_, own)| {
-                let page = Page { fleet, alerts: &alerts, own, telemetry };
+                let page = ExpositionPage { fleet, alerts: &alerts, own, telemetry };
                 page.render(self.format, &mut |piece| flush(&mut Vec::from(piece)));
             });
         }

@@ -1,4 +1,4 @@
-//! The task of the heartbeat, replaced by a reload.
+//! The heartbeat task, replaced on a reload.
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use crate::config::Config;
 use crate::engine::EngineHandle;
 use crate::notify::heartbeat;
 
-/// How long the engine may take to say whether it is well.
-const ANSWER: Duration = Duration::from_secs(1);
+/// Timeout of the engine's health check.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The heartbeat, while one is wanted.
-pub(super) struct Heartbeat {
-    handle: EngineHandle,
+/// The heartbeat task, if configured.
+pub(super) struct HeartbeatTask {
+    handle: Handle,
     supervisor: Supervisor,
     running: Mutex<Option<CancellationToken>>,
 }
 
-impl Heartbeat {
-    pub(super) fn new(handle: EngineHandle, supervisor: Supervisor) -> Self {
+impl HeartbeatTask {
+    pub(super) fn new(handle: Handle, supervisor: Supervisor) -> Self {
         Self { handle, supervisor, running: Mutex::new(None) }
     }
 
-    /// Beats as `config` says from now on.
+    /// Replaces the task by one with the settings of `config`.
     pub(super) async fn replace(&self, config: &Config) {
         self.stop().await;
         let handle = self.handle.clone();
-        let is_well = move || {
+        let check_health = move || {
             let handle = handle.clone();
             async move {
-                // An engine that does not answer is not well, whatever it would say.
-                match tokio::time::timeout(ANSWER, handle.health()).await {
+                // An engine that does not respond is unhealthy.
+                match tokio::time::timeout(HEALTH_TIMEOUT, handle.health()).await {
                     Ok(Ok(health)) => health,
                     Ok(Err(stopped)) => Err(stopped.to_string()),
-                    Err(_) => Err("the engine does not answer".to_owned()),
+                    Err(_) => Err("the engine does not respond".to_owned()),
                 }
             }
         };
         let stop = CancellationToken::new();
-        let (beat, stopped) = (heartbeat::beat(config.heartbeat.clone(), is_well), stop.clone());
-        let part = self.supervisor.part("the heartbeat");
+        let (beat, stopped) = (heartbeat::beat(config.heartbeat.clone(), check_health), stop.clone());
+        let guard = self.supervisor.watch("heartbeat");
         tokio::spawn(async move {
             stopped.run_until_cancelled(beat).await;
-            // Also when no heartbeat is configured.
-            part.done();
+            // Ends at once when no heartbeat is configured.
+            guard.done();
         });
         *self.running.lock().await = Some(stop);
     }
 
-    /// Beats no more.
+    /// Stops the task.
     pub(super) async fn stop(&self) {
         if let Some(stop) = self.running.lock().await.take() {
             stop.cancel();

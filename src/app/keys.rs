@@ -1,4 +1,4 @@
-//! What a reload does with each key of the configuration: most take effect at once, some at the next start.
+//! When a changed key of the configuration takes effect: on a reload or after a restart.
 
 use serde_json::Value;
 
@@ -6,62 +6,62 @@ use crate::config::Config;
 
 /// When a changed key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    /// At once.
+enum ReloadEffect {
+    /// On a reload.
     Reload,
-    /// At the next start.
+    /// After a restart.
     Restart,
-    /// In commands that read the configuration themselves.
+    /// In commands that load the configuration themselves.
     Command,
 }
 
-/// Every key, or the section that holds it. A section whose keys differ is listed key by key.
-const KEYS: [(&str, Effect); 39] = [
-    ("environment", Effect::Reload),
-    ("listen", Effect::Restart),
-    ("allowed_hosts", Effect::Reload),
-    ("auth", Effect::Reload),
-    ("tls.cert_file", Effect::Reload),
-    ("tls.key_file", Effect::Reload),
-    ("limits.body", Effect::Restart),
-    ("limits.connections", Effect::Restart),
-    ("limits.series", Effect::Reload),
-    ("limits.header_timeout", Effect::Restart),
-    ("limits.body_timeout", Effect::Restart),
-    ("log.format", Effect::Restart),
-    ("log.level", Effect::Reload),
-    ("store.path", Effect::Restart),
-    ("store.retention", Effect::Reload),
-    ("store.max_size", Effect::Reload),
-    ("record.path", Effect::Restart),
-    ("record.max_size", Effect::Restart),
-    ("sources", Effect::Reload),
-    ("otlp.http", Effect::Restart),
-    ("otlp.grpc", Effect::Restart),
-    ("otlp.max_series", Effect::Reload),
-    ("otlp.max_series_per_metric", Effect::Reload),
-    ("otlp.max_labels", Effect::Reload),
-    ("otlp.max_label_length", Effect::Reload),
-    ("otlp.forget_after", Effect::Reload),
-    ("otlp.drop_attributes", Effect::Reload),
-    ("otlp.agents", Effect::Reload),
-    ("otlp.prices", Effect::Reload),
-    ("pipe", Effect::Command),
-    ("agents", Effect::Reload),
-    ("expected", Effect::Reload),
-    ("budgets", Effect::Reload),
-    ("rules", Effect::Reload),
-    ("incidents", Effect::Reload),
-    ("digest", Effect::Reload),
-    ("heartbeat", Effect::Reload),
-    ("external_url", Effect::Reload),
-    ("receivers", Effect::Reload),
+/// All keys, or their section if all its keys are alike.
+const KEYS: [(&str, ReloadEffect); 39] = [
+    ("environment", ReloadEffect::Reload),
+    ("listen", ReloadEffect::Restart),
+    ("allowed_hosts", ReloadEffect::Reload),
+    ("auth", ReloadEffect::Reload),
+    ("tls.cert_file", ReloadEffect::Reload),
+    ("tls.key_file", ReloadEffect::Reload),
+    ("limits.body", ReloadEffect::Restart),
+    ("limits.connections", ReloadEffect::Restart),
+    ("limits.series", ReloadEffect::Reload),
+    ("limits.header_timeout", ReloadEffect::Restart),
+    ("limits.body_timeout", ReloadEffect::Restart),
+    ("log.format", ReloadEffect::Restart),
+    ("log.level", ReloadEffect::Reload),
+    ("store.path", ReloadEffect::Restart),
+    ("store.retention", ReloadEffect::Reload),
+    ("store.max_size", ReloadEffect::Reload),
+    ("record.path", ReloadEffect::Restart),
+    ("record.max_size", ReloadEffect::Restart),
+    ("sources", ReloadEffect::Reload),
+    ("otlp.http", ReloadEffect::Restart),
+    ("otlp.grpc", ReloadEffect::Restart),
+    ("otlp.max_series", ReloadEffect::Reload),
+    ("otlp.max_series_per_metric", ReloadEffect::Reload),
+    ("otlp.max_labels", ReloadEffect::Reload),
+    ("otlp.max_label_length", ReloadEffect::Reload),
+    ("otlp.forget_after", ReloadEffect::Reload),
+    ("otlp.drop_attributes", ReloadEffect::Reload),
+    ("otlp.agents", ReloadEffect::Reload),
+    ("otlp.prices", ReloadEffect::Reload),
+    ("pipe", ReloadEffect::Command),
+    ("agents", ReloadEffect::Reload),
+    ("expected", ReloadEffect::Reload),
+    ("budgets", ReloadEffect::Reload),
+    ("rules", ReloadEffect::Reload),
+    ("incidents", ReloadEffect::Reload),
+    ("digest", ReloadEffect::Reload),
+    ("heartbeat", ReloadEffect::Reload),
+    ("external_url", ReloadEffect::Reload),
+    ("receivers", ReloadEffect::Reload),
 ];
 
-/// The keys that differ from those the program `started` with and take effect at the next start only.
+/// The keys that were changed since startup and need a restart.
 pub(super) fn restart_needed(started: &Config, now: &Config) -> Vec<&'static str> {
     let mut keys = changed(&tree(started), &tree(now));
-    // Another certificate takes effect at once; a listener that spoke plainly goes on so until the next start.
+    // A new certificate takes effect on a reload; switching TLS on or off needs a restart.
     if started.tls.cert_file.is_some() != now.tls.cert_file.is_some() {
         keys.push("tls");
     }
@@ -69,7 +69,8 @@ pub(super) fn restart_needed(started: &Config, now: &Config) -> Vec<&'static str
 }
 
 fn changed(before: &Value, after: &Value) -> Vec<&'static str> {
-    let is_named = |(key, effect): &(&str, Effect)| *effect == Effect::Restart && at(before, key) != at(after, key);
+    let is_named =
+        |(key, effect): &(&str, ReloadEffect)| *effect == ReloadEffect::Restart && at(before, key) != at(after, key);
     KEYS.into_iter().filter(is_named).map(|(key, _)| key).collect()
 }
 
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_known_to_take_effect_or_to_need_a_restart() {
+    fn every_key_is_listed() {
         let tree = tree(&Config::default());
         for (section, value) in tree.as_object().expect("sections") {
             if KEYS.iter().any(|(key, _)| key == section) {
@@ -95,29 +96,29 @@ mod tests {
             }
             for name in value.as_object().expect("a section that is listed key by key").keys() {
                 let key = format!("{section}.{name}");
-                assert!(KEYS.iter().any(|(known, _)| *known == key), "say in KEYS when {key} takes effect");
+                assert!(KEYS.iter().any(|(known, _)| *known == key), "add {key} to KEYS");
             }
         }
         for (key, _) in KEYS {
-            assert!(at(&tree, key).is_some(), "{key} is no key any more");
+            assert!(at(&tree, key).is_some(), "{key} is not a key any more");
         }
     }
 
     #[test]
-    fn each_key_that_needs_a_restart_is_named_when_it_changes() {
+    fn a_changed_key_that_needs_a_restart_is_reported() {
         let started = tree(&Config::default());
         assert_eq!(changed(&started, &started), [""; 0]);
         for (key, effect) in KEYS {
             let mut now = started.clone();
-            let place = key.split('.').try_fold(&mut now, |value, name| value.get_mut(name));
-            *place.expect("a key") = Value::from("changed");
-            let expected = if effect == Effect::Restart { vec![key] } else { Vec::new() };
+            let value = key.split('.').try_fold(&mut now, |value, name| value.get_mut(name));
+            *value.expect("a key") = Value::from("changed");
+            let expected = if effect == ReloadEffect::Restart { vec![key] } else { Vec::new() };
             assert_eq!(changed(&started, &now), expected);
         }
     }
 
     #[test]
-    fn tls_begins_and_ends_with_a_restart_only() {
+    fn switching_tls_on_or_off_needs_a_restart() {
         let plain = Config::default();
         let mut encrypted = Config::default();
         encrypted.tls.cert_file = Some("a.pem".into());
@@ -126,6 +127,6 @@ mod tests {
         assert_eq!(restart_needed(&encrypted, &plain), ["tls"]);
         let mut other = encrypted.clone();
         other.tls.cert_file = Some("b.pem".into());
-        assert_eq!(restart_needed(&encrypted, &other), [""; 0], "another certificate takes effect at once");
+        assert_eq!(restart_needed(&encrypted, &other), [""; 0], "a new certificate takes effect on a reload");
     }
 }

@@ -1,4 +1,4 @@
-//! OTLP on a thread of its own: its listeners and the owner of its streams, so that decoding never keeps the engine waiting.
+//! OTLP on a thread of its own, so that decoding never delays the engine: its listeners and the task that owns the streams.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::GRACE;
+use super::REQUEST_GRACE;
 use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,63 +19,62 @@ use crate::otlp::StreamTable;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::profiles::Profiles;
 use crate::server::listener::Certificate;
-use crate::server::{self, Access, Bound, Surface};
+use crate::server::{self, AccessRules, BoundListener, Surface};
 use crate::store::HistoryHandle;
 
-/// How long the start waits for the disk.
-const FIRST_WRITE: Duration = Duration::from_secs(1);
+/// How long startup waits for the first write of the counting state.
+const FIRST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A listener of OTLP, and who may use it.
-pub(super) struct Listener {
-    bound: Bound,
+/// An OTLP listener with its access rules.
+pub(super) struct OtlpListener {
+    bound: BoundListener,
     surface: Surface,
     tls: Option<TlsAcceptor>,
-    access: watch::Receiver<Arc<Access>>,
+    access: watch::Receiver<Arc<AccessRules>>,
 }
 
-/// Listens where the configuration says, and adds who may use each listener to `rules`. An address of ours by default
-/// that somebody else uses already, such as a collector, is a warning; one that was chosen is an error.
+/// Binds the configured addresses and adds the access rules of each listener to `rules`. If the default address is in use,
+/// for example by a collector, it logs a warning; for a configured address that is an error.
 pub(super) async fn listen(
     config: &Config,
     certificate: Option<&Arc<Certificate>>,
-    rules: &mut Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
-) -> anyhow::Result<Vec<Listener>> {
+    rules: &mut Vec<(SocketAddr, watch::Sender<Arc<AccessRules>>)>,
+) -> anyhow::Result<Vec<OtlpListener>> {
     let mut listeners = Vec::new();
     for (key, address, default, surface) in [
         ("otlp.http", config.otlp.http, DEFAULT_HTTP, Surface::OtlpHttp),
         ("otlp.grpc", config.otlp.grpc, DEFAULT_GRPC, Surface::OtlpGrpc),
     ] {
         let Some(address) = address else { continue };
-        let bound = match Bound::bind(address, key).await {
+        let bound = match BoundListener::bind(address, key).await {
             Ok(bound) => bound,
-            Err(error) if address == default && is_taken(&error) => {
+            Err(error) if address == default && is_address_in_use(&error) => {
                 tracing::warn!(
                     key,
                     address = %address,
-                    "the default address is in use, so OTLP is not received there; set the key to another address, or to null"
+                    "OTLP listener not started: default address already in use; set the key to another address, or to null"
                 );
                 continue;
             }
             Err(error) => return Err(error),
         };
         let tls = certificate.map(|shown| server::listener::acceptor(shown, surface)).transpose()?;
-        let access = Access::new(config, bound.address())?;
+        let access = AccessRules::new(config, bound.address())?;
         let (now, access) = watch::channel(Arc::new(access));
         rules.push((bound.address(), now));
-        listeners.push(Listener { bound, surface, tls, access });
+        listeners.push(OtlpListener { bound, surface, tls, access });
     }
     Ok(listeners)
 }
 
-fn is_taken(error: &anyhow::Error) -> bool {
+fn is_address_in_use(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// Goes on from what was remembered before the start. Since when telemetry is heard is on disk before the first export
-/// is answered: else, after a kill, what a process had counted by then would be taken for what it did before anybody
-/// listened.
-pub(super) async fn remembering(
+/// Restores the counting state of telemetry. The time from which telemetry counts is durable before the first export is
+/// acknowledged. Otherwise, after a kill, what a process had counted by then would be taken for its baseline.
+pub(super) async fn restore_profiles(
     saved: CountingState,
     config: &Config,
     clock: &Clock,
@@ -85,76 +84,76 @@ pub(super) async fn remembering(
     profiles.restore(saved);
     let fresh = profiles.take_counting();
     if !fresh.is_empty() {
-        // A disk that fails is logged by the store, which tries again; one that hangs must not keep the program from
-        // starting.
-        drop(tokio::time::timeout(FIRST_WRITE, history.save_counting(fresh)).await);
+        // The store logs and retries a failed write. A hanging disk must not block startup.
+        drop(tokio::time::timeout(FIRST_WRITE_TIMEOUT, history.save_counting(fresh)).await);
     }
     profiles
 }
 
-/// The thread; it ends once told to and after its last request.
+/// The OTLP thread. It ends after a stop and its last request.
 pub(super) struct OtlpThread {
-    /// Told once all listeners are closed, also the main one, whose requests the owner serves as well.
+    /// Cancelled once all listeners are closed, including the main one, which also serves OTLP.
     stop_owner: CancellationToken,
     done: oneshot::Receiver<()>,
 }
 
 impl OtlpThread {
-    /// Starts it with what `profiles` remember: the listeners serve until `stop`.
+    /// Starts the thread with the restored `profiles`. The listeners serve until `stop`.
     pub(super) fn start(
-        (listeners, inbox): (Vec<Listener>, Inbox),
+        (listeners, inbox): (Vec<OtlpListener>, Inbox),
         profiles: Profiles,
         config: &Config,
         clock: Clock,
-        context: &server::Context,
+        context: &server::ServerContext,
         stop: &CancellationToken,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut key = [0; 8];
         let random = ring::rand::SystemRandom::new();
-        ring::rand::SecureRandom::fill(&random, &mut key).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+        ring::rand::SecureRandom::fill(&random, &mut key)
+            .map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
         let streams = (StreamTable::new(u64::from_ne_bytes(key), &config.otlp), profiles);
         let engine = context.engine.clone();
         let (limit, stop_owner) = (config.limits.body, CancellationToken::new());
         let (context, stop, owner_stops) = (context.clone(), stop.clone(), stop_owner.clone());
         let (ended, done) = oneshot::channel::<()>();
-        let (thread, owner_part) = (supervisor.part("the OTLP thread"), supervisor.part("the owner of OTLP streams"));
+        let (thread, owner_guard) = (supervisor.watch("OTLP thread"), supervisor.watch("OTLP streams"));
         let supervisor = supervisor.clone();
         let work = move || {
             let _thread = thread;
             runtime.block_on(async {
                 let owner = tokio::spawn(async move {
-                    let _part = owner_part;
+                    let _guard = owner_guard;
                     telemetry::run(inbox, streams, engine, clock, limit, owner_stops).await;
                 });
                 let mut serving = tokio::task::JoinSet::new();
-                for Listener { bound, surface, tls, access } in listeners {
-                    tracing::info!(address = %bound.address(), surface = ?surface, "receiving OTLP");
-                    let context = server::Context { access, ..context.clone() };
-                    let part = supervisor.part("an OTLP listener");
-                    let served = server::serve(bound, tls, surface, context, stop.clone(), GRACE);
+                for OtlpListener { bound, surface, tls, access } in listeners {
+                    tracing::info!(address = %bound.address(), surface = ?surface, "OTLP listener started");
+                    let context = server::ServerContext { access, ..context.clone() };
+                    let guard = supervisor.watch("OTLP listener");
+                    let served = server::serve(bound, tls, surface, context, stop.clone(), REQUEST_GRACE);
                     serving.spawn(async move {
-                        let _part = part;
+                        let _guard = guard;
                         served.await;
                     });
                 }
-                // They bound their own time.
+                // Listeners have their own shutdown timeout.
                 while serving.join_next().await.is_some() {}
                 drop(owner.await);
             });
-            // A file that hangs keeps a thread of its own, for which nobody waits.
+            // Does not wait for blocking threads, which may hang on a file.
             runtime.shutdown_background();
             drop(ended);
         };
-        std::thread::Builder::new().name("otlp".to_owned()).spawn(work).context("start a thread")?;
+        std::thread::Builder::new().name("otlp".to_owned()).spawn(work).context("start the OTLP thread")?;
         Ok(Self { stop_owner, done })
     }
 
-    /// Waits for its end, with all that was answered handed to the engine; the listeners were told already.
+    /// Stops the task that owns the streams and waits for the thread. Everything acknowledged is in the engine's queue then.
     pub(super) async fn stop(self) {
         self.stop_owner.cancel();
-        // An end by panic has been logged.
+        // The supervisor reports a panic.
         drop(self.done.await);
     }
 }

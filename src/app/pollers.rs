@@ -1,4 +1,4 @@
-//! The tasks that poll the configured sources, replaced as a whole by a reload.
+//! The tasks that poll the configured sources, replaced as a whole on a reload.
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -11,10 +11,10 @@ use crate::engine::EngineHandle;
 use crate::ingest;
 use crate::model::PollReport;
 
-/// Polls that may wait for the engine.
-const REPORTS: usize = 64;
+/// Maximum number of poll results that are queued for the engine.
+const REPORT_QUEUE: usize = 64;
 
-/// The polls of the configured sources.
+/// The polling tasks.
 pub(super) struct Pollers {
     handle: EngineHandle,
     clock: Clock,
@@ -28,29 +28,29 @@ impl Pollers {
         Self { handle, clock, on, supervisor, running: Mutex::new(None) }
     }
 
-    /// Polls these sources in place of the ones before.
+    /// Replaces the tasks by those of the sources in `config`.
     pub(super) async fn replace(&self, config: &Config) -> anyhow::Result<()> {
         self.stop().await;
         let stop = CancellationToken::new();
-        let (sender, mut reports) = mpsc::channel::<PollReport>(REPORTS);
-        let (tracker, broken) =
+        let (sender, mut reports) = mpsc::channel::<PollReport>(REPORT_QUEUE);
+        let (tracker, failed) =
             ingest::poll::start(&config.sources, &self.clock, &sender, &self.on, &stop).map_err(|problems| {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 anyhow::anyhow!(lines.join("\n"))
             })?;
         let (handle, stopped, supervisor) = (self.handle.clone(), stop.clone(), self.supervisor.clone());
-        let part = supervisor.part("polls");
+        let guard = supervisor.watch("pollers");
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     biased;
-                    () = broken.cancelled() => return supervisor.fail("the poll of a source"),
-                    () = stopped.cancelled() => return part.done(),
+                    () = failed.cancelled() => return supervisor.fail("poller"),
+                    () = stopped.cancelled() => return guard.done(),
                     report = reports.recv() => match report {
-                        // An engine that has ended is a part of its own.
-                        Some(report) => if handle.poll(report).await.is_err() { return part.done() },
-                        // There is no source.
-                        None => return part.done(),
+                        // The supervisor reports the end of the engine itself.
+                        Some(report) => if handle.poll(report).await.is_err() { return guard.done() },
+                        // No source is configured.
+                        None => return guard.done(),
                     },
                 }
             }
@@ -59,7 +59,7 @@ impl Pollers {
         Ok(())
     }
 
-    /// Polls no more.
+    /// Stops the tasks.
     pub(super) async fn stop(&self) {
         if let Some((stop, tracker)) = self.running.lock().await.take() {
             stop.cancel();

@@ -1,4 +1,4 @@
-//! A reload: the configuration is read and tried as a whole, and only then anything changes.
+//! Reloads the configuration: it is loaded and validated as a whole before anything changes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
-use super::heartbeat::Heartbeat;
+use super::heartbeat::HeartbeatTask;
 use super::keys::restart_needed;
 use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Source};
-use crate::engine::{EngineHandle, telemetry};
+use crate::config::{Config, ConfigError, ConfigSource};
+use crate::engine::{Handle, telemetry};
 use crate::files;
-use crate::metrics::Own;
+use crate::metrics::SidecarMetrics;
 use crate::otlp::config::AgentRule;
 use crate::server::listener::Certificate;
-use crate::server::{Access, Reloaded};
+use crate::server::{AccessRules, ReloadResult};
 use crate::store::Store;
 
-/// How long reading all files may take.
-const READING: Duration = Duration::from_secs(5);
+/// Timeout of loading all files.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads the configuration again and puts it in force when it is valid.
+/// Loads the configuration again and applies it if it is valid.
 pub(super) struct Reloader {
-    pub(super) source: Source,
+    pub(super) source: ConfigSource,
     pub(super) console: bool,
     pub(super) rules: Vec<(String, String)>,
     pub(super) adjust: Adjust,
@@ -34,23 +34,23 @@ pub(super) struct Reloader {
     pub(super) started_with: Config,
     pub(super) handle: EngineHandle,
     pub(super) store: Store,
-    pub(super) own: Arc<Own>,
+    pub(super) own: Arc<SidecarMetrics>,
     pub(super) clock: Clock,
-    /// Who may use each listener.
-    pub(super) access: Vec<(SocketAddr, watch::Sender<Arc<Access>>)>,
+    /// The access rules of each listener.
+    pub(super) access: Vec<(SocketAddr, watch::Sender<Arc<AccessRules>>)>,
     pub(super) certificate: Option<Arc<Certificate>>,
-    /// Whom hooks are about that do not name it themselves.
+    /// Rules that name the agent of a hook that does not name it itself.
     pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
     pub(super) otlp: telemetry::TelemetryHandle,
     pub(super) pollers: Pollers,
-    pub(super) heartbeat: Heartbeat,
-    /// One reload at a time.
+    pub(super) heartbeat: HeartbeatTask,
+    /// Serializes reloads.
     pub(super) turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// Reloads, and names the keys that take effect at the next start only.
-    pub(super) async fn reload(&self) -> Reloaded {
+    /// Reloads and returns the changed keys that need a restart.
+    pub(super) async fn reload(&self) -> ReloadResult {
         let _turn = self.turn.lock().await;
         let result = self.try_reload().await;
         self.own.reloaded(self.clock.wall(), result.is_ok());
@@ -58,9 +58,11 @@ impl Reloader {
             Ok(keys) if keys.is_empty() => tracing::info!("configuration reloaded"),
             Ok(keys) => tracing::warn!(
                 restart_needed = keys.join(", "),
-                "configuration reloaded; the keys that need a restart keep the values of the start until then"
+                "configuration reloaded; some changed keys need a restart to take effect"
             ),
-            Err(error) => tracing::error!(error = %error, "configuration not reloaded; the old one stays in force"),
+            Err(error) => {
+                tracing::error!(error = %error, "configuration reload failed; the previous configuration remains active")
+            }
         }
         result.map_err(|error| format!("{error:#}"))
     }
@@ -71,19 +73,19 @@ impl Reloader {
         let addresses: Vec<SocketAddr> = self.access.iter().map(|(address, _)| *address).collect();
         let read = move || {
             let prepared = prepare(source.load_again()?, &adjust)?;
-            let access = addresses.into_iter().map(|address| Access::new(&prepared.config, address));
+            let access = addresses.into_iter().map(|address| AccessRules::new(&prepared.config, address));
             let access = access.collect::<Result<Vec<_>, _>>()?;
             Ok::<_, ConfigError>((prepared, access))
         };
-        let (prepared, access) = files::beside(Path::new(&file), READING, read).await.map_err(|error| {
-            anyhow::anyhow!("the configuration, or a file that it names, could not be read: {error}")
-        })??;
+        let (prepared, access) = files::run_blocking(Path::new(&file), LOAD_TIMEOUT, read)
+            .await
+            .map_err(|error| anyhow::anyhow!("read the configuration or a file that it names: {error}"))??;
         let keys = restart_needed(&self.started_with, &prepared.config);
         let certificate = prepared.certificate.clone();
         let (config, settings) = engine_settings(prepared, self.console, &self.rules)?;
-        // From here on nothing can be wrong any more.
-        for ((_, now), access) in self.access.iter().zip(access) {
-            now.send_replace(Arc::new(access));
+        // From here on the configuration is valid.
+        for ((_, current), access) in self.access.iter().zip(access) {
+            current.send_replace(Arc::new(access));
         }
         if let (Some(shown), Some(certificate)) = (&self.certificate, certificate) {
             shown.replace(certificate);

@@ -1,8 +1,8 @@
-//! The signals that end the program or reload its configuration, from the first moment on.
+//! Handles the signals that stop the program or reload its configuration.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that lookout heeds. None of them ends the process by itself once this exists.
+/// The handled signals. Once installed, none of them terminates the process by itself.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -10,17 +10,17 @@ pub struct Signals {
     hang_up: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// `SIGTERM` or `SIGINT`: end.
-    End,
+pub(super) enum SignalRequest {
+    /// `SIGTERM` or `SIGINT`: stop.
+    Stop,
     /// `SIGHUP`: reload the configuration.
     Reload,
 }
 
 impl Signals {
-    /// Takes the signals over. What comes before they are asked for is kept.
+    /// Installs the handlers. Signals that arrive before the first [`Signals::next`] are kept.
     pub fn install() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -29,17 +29,17 @@ impl Signals {
         })
     }
 
-    /// What the next signal asks for.
-    pub(super) async fn next(&mut self) -> Wish {
+    /// The request of the next signal.
+    pub(super) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::End,
-            _ = self.interrupt.recv() => Wish::End,
-            _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hang_up.recv() => SignalRequest::Reload,
         }
     }
 
-    /// `work`, unless a signal asks to end before it is done. A reload is kept for later.
-    pub async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs `work` unless a signal stops the program first. A reload is kept for later.
+    pub async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
             _ = self.terminate.recv() => None,

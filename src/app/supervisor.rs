@@ -1,37 +1,37 @@
-//! Notices when a part of the program ends that nobody told to: its task or thread panicked or returned.
+//! Detects tasks and threads that end unexpectedly, by a panic or by returning.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Knows whether all parts run. Cheap to clone.
+/// Knows whether all watched tasks run. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Supervisor(Arc<watch::Sender<State>>);
+pub(super) struct Supervisor(Arc<watch::Sender<SupervisorState>>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
-    /// The first part that failed.
+struct SupervisorState {
+    /// The first task that failed.
     failed: Option<&'static str>,
-    /// Whether parts may end.
+    /// Whether tasks may end.
     is_stopping: bool,
 }
 
-/// A part of the program. Its task or thread holds it for as long as it runs.
+/// Guard of a watched task or thread, held for as long as it runs.
 #[derive(Debug)]
-#[must_use = "a part that is dropped has failed"]
-pub(super) struct Part {
+#[must_use = "dropping the guard reports a failure"]
+pub(super) struct TaskGuard {
     name: &'static str,
     supervisor: Supervisor,
     may_end: bool,
 }
 
 impl Supervisor {
-    /// A part that is named so in the log.
-    pub(super) fn part(&self, name: &'static str) -> Part {
-        Part { name, supervisor: self.clone(), may_end: false }
+    /// A guard of the task with this name.
+    pub(super) fn watch(&self, name: &'static str) -> TaskGuard {
+        TaskGuard { name, supervisor: self.clone(), may_end: false }
     }
 
-    /// Notes that the part of that name has failed.
+    /// Reports that the task with this name has failed.
     pub(super) fn fail(&self, name: &'static str) {
         let is_first = self.0.send_if_modified(|state| {
             let is_first = state.failed.is_none() && !state.is_stopping;
@@ -41,21 +41,21 @@ impl Supervisor {
             is_first
         });
         if is_first {
-            tracing::error!(part = name, "a part of the program ended unexpectedly; the program ends");
+            tracing::error!(task = name, "task ended unexpectedly; shutting down");
         }
     }
 
-    /// From now on parts end because they are told to.
+    /// From now on the end of a task is not a failure.
     pub(super) fn stopping(&self) {
         self.0.send_modify(|state| state.is_stopping = true);
     }
 
-    /// The part that failed, if one did.
+    /// The task that failed, if any.
     pub(super) fn failed(&self) -> Option<&'static str> {
         self.0.borrow().failed
     }
 
-    /// Waits for a part to fail.
+    /// Waits for a task to fail.
     pub(super) async fn failure(&self) -> &'static str {
         let mut states = self.0.subscribe();
         loop {
@@ -63,21 +63,21 @@ impl Supervisor {
                 return name;
             }
             if states.changed().await.is_err() {
-                // It is its own sender, which lives as long as `self`.
+                // Unreachable: the sender lives as long as `self`.
                 std::future::pending::<()>().await;
             }
         }
     }
 }
 
-impl Part {
-    /// Ends the part as it should: it was told to, or has done its work.
+impl TaskGuard {
+    /// Ends the task regularly.
     pub(super) fn done(mut self) {
         self.may_end = true;
     }
 }
 
-impl Drop for Part {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         if !self.may_end {
             self.supervisor.fail(self.name);
@@ -90,27 +90,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_panics_or_returns_has_failed_and_one_that_is_done_has_not() {
+    async fn a_task_that_panics_or_returns_has_failed_unless_it_is_done() {
         let supervisor = Supervisor::default();
-        supervisor.part("done").done();
+        supervisor.watch("done").done();
         assert_eq!(supervisor.failed(), None);
-        let part = supervisor.part("panics");
+        let guard = supervisor.watch("panics");
         let panics = tokio::spawn(async move {
-            let _part = part;
+            let _guard = guard;
             panic!("a test of what a panic does");
         });
         assert_eq!(supervisor.failure().await, "panics");
         assert!(panics.await.is_err());
-        drop(supervisor.part("returns"));
-        assert_eq!(supervisor.failed(), Some("panics"), "what follows from the first is not the cause");
+        drop(supervisor.watch("returns"));
+        assert_eq!(supervisor.failed(), Some("panics"), "only the first failure is the cause");
     }
 
     #[test]
-    fn what_ends_while_the_program_stops_has_not_failed() {
+    fn a_task_that_ends_during_shutdown_has_not_failed() {
         let supervisor = Supervisor::default();
-        let part = supervisor.part("engine");
+        let guard = supervisor.watch("engine");
         supervisor.stopping();
-        drop(part);
+        drop(guard);
         assert_eq!(supervisor.failed(), None);
     }
 }

@@ -41,7 +41,9 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
     let env = env.clone();
     super::wait(async {
         let mut signals = app::Signals::install()?;
-        let Some(config) = signals.unless_ended(super::run::read(&source)).await else { return Ok(ExitCode::SUCCESS) };
+        let Some(config) = signals.unless_stopped(super::run::read(&source)).await else {
+            return Ok(ExitCode::SUCCESS);
+        };
         let config = config?;
         let page = TcpListener::bind("127.0.0.1:0").await?;
         let (orchestrator, has_file) = (orchestrator(page.local_addr()?)?, source.file.is_some());

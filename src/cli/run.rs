@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{ConfigArgs, logging};
 use crate::app;
-use crate::config::{Config, Environment, Source};
+use crate::config::{Config, ConfigSource, Environment};
 
 /// Arguments of `lookout run`.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     super::wait(async {
         // Before anything else, so that a signal during the reading of the configuration is a clean stop.
         let mut signals = app::Signals::install()?;
-        let Some(config) = signals.unless_ended(read(&source)).await else { return Ok(ExitCode::SUCCESS) };
+        let Some(config) = signals.unless_stopped(read(&source)).await else { return Ok(ExitCode::SUCCESS) };
         let config = config?;
         let set_log_level = logging::init(&config.log)?;
         let extras = app::Extras {
@@ -39,8 +39,8 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Reads the configuration on another thread, since its file may be a pipe with a slow writer.
-pub(super) async fn read(source: &Source) -> anyhow::Result<Config> {
+/// Reads the configuration on a thread of its own, since its file may be a pipe whose writer takes its time.
+pub(super) async fn read(source: &ConfigSource) -> anyhow::Result<Config> {
     let source = source.clone();
     Ok(tokio::task::spawn_blocking(move || source.load()).await??)
 }

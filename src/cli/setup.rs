@@ -153,7 +153,7 @@ impl texts::SetupTarget<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::config::ConfigSource;
     use crate::otlp::OtlpConfig;
     use crate::written::yaml;
 
@@ -161,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("lookout.yaml");
         std::fs::write(&file, text).expect("a file");
-        Source { file: Some(file), env: Environment::default() }.load().expect("valid")
+        ConfigSource { file: Some(file), env: Environment::default() }.load().expect("valid")
     }
 
     fn args(tool: Tool) -> SetupArgs {

@@ -96,7 +96,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let config = crate::config::Source { file: None, env }.load().expect("valid");
+        let config = crate::config::ConfigSource { file: None, env }.load().expect("valid");
         assert_eq!(chosen(&config, None).expect("both").len(), 2);
         assert_eq!(chosen(&config, Some("email")).expect("one")[0].common.name, "email");
         assert_eq!(

@@ -1,7 +1,7 @@
-//! The environment as configuration reads it: `LOOKOUT_…` with `__` for nesting, and the shorthand variables.
+//! Environment variables that configure lookout: `LOOKOUT_…` with `__` for nesting, and the shorthand variables.
 //!
-//! It is handed in, so that tests never touch the process's own. Refuses to keep what is not configuration,
-//! and to print a value.
+//! Passed as a value, so that tests never touch the environment of the process. Other variables are not kept, and values
+//! are never printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,13 +10,13 @@ use figment::value::Value;
 
 use crate::written::yaml;
 
-/// What every variable that overrides a key begins with.
+/// The prefix of variables that override keys.
 const PREFIX: &str = "LOOKOUT_";
 
-/// Variables that begin with the prefix and are options of commands instead of keys.
+/// Variables with the prefix that are options of commands rather than keys.
 const OPTIONS: [&str; 3] = ["LOOKOUT_CONFIG", "LOOKOUT_URL", "LOOKOUT_TOKEN_FILE"];
 
-// The shorthand variables; see `shorthand` for what they stand for.
+// The shorthand variables; see `shorthand`.
 pub(super) const SLACK_WEBHOOK_URL: &str = "SLACK_WEBHOOK_URL";
 pub(super) const SLACK_WEBHOOK_URL_FILE: &str = "SLACK_WEBHOOK_URL_FILE";
 pub(super) const SMTP_HOST: &str = "SMTP_HOST";
@@ -38,19 +38,19 @@ const SHORTHAND: [&str; 8] = [
     ALERT_EMAIL_TO,
 ];
 
-/// The variables that configuration reads, by name. Debug shows the names and no value.
+/// The configuration variables by name. `Debug` shows names only.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// What the process was started with.
+    /// The environment of the process.
     pub fn of_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
             .collect()
     }
 
-    /// The value of `name`; an empty one counts as not set, since compose files pass unset variables on so.
+    /// The value of `name`. An empty one counts as unset, since compose files pass unset variables as empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
@@ -60,13 +60,13 @@ impl Environment {
         self.get(&variable(path))
     }
 
-    /// The variable that says what the key at `path` is: its own, or that of a section around it.
-    pub(super) fn said(&self, path: &[String]) -> String {
+    /// The name of the variable that sets the key at `path`: its own, or that of an enclosing section.
+    pub(super) fn variable_for(&self, path: &[String]) -> String {
         let prefixes = (1..=path.len()).rev().filter_map(|length| path.get(..length));
         prefixes.map(variable).find(|name| self.get(name).is_some()).unwrap_or_else(|| variable(path))
     }
 
-    /// The variables that override keys: path and value.
+    /// The overrides as path and value.
     pub(super) fn overrides(&self) -> impl Iterator<Item = (Vec<String>, Value)> {
         self.0.iter().filter(|(name, value)| !value.trim().is_empty() && !OPTIONS.contains(&name.as_str())).filter_map(
             |(name, value)| {
@@ -96,7 +96,7 @@ fn variable(path: &[String]) -> String {
     format!("{PREFIX}{}", path.join("__").to_uppercase())
 }
 
-/// Kubernetes sets such variables in every pod beside a service named `lookout…`; nobody configured anything with them.
+/// Whether it is a variable that Kubernetes sets in every pod for a service named `lookout…`.
 fn is_service_link(key: &str) -> bool {
     ["SERVICE_HOST", "SERVICE_PORT", "PORT"].iter().any(|end| key == *end || key.ends_with(&format!("_{end}")))
         || ["SERVICE_PORT_", "PORT_"]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_are_debugged_and_foreign_variables_are_not_kept() {
+    fn debug_shows_only_names_and_other_variables_are_not_kept() {
         let env: Environment = [("SLACK_WEBHOOK_URL", "hunter2"), ("HOME", "/root")].into_iter().collect();
         assert_eq!(format!("{env:?}"), r#"{"SLACK_WEBHOOK_URL"}"#);
     }

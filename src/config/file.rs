@@ -1,6 +1,6 @@
-//! The configuration file: YAML, or TOML where its name ends so, read up to a cap.
+//! Reads the configuration file: TOML if its name ends in `.toml`, otherwise YAML.
 //!
-//! A syntax error is told by line and column, never by quoting the line: it may hold a secret.
+//! A syntax error has line and column but never quotes the line, which may contain a secret.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::files;
 use crate::written::document::Document;
 use crate::written::{toml, yaml};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of the file in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// What the file at `path` says; the error says what is wrong with it, without its path.
+/// The document in the file at `path`. The error does not contain the path.
 pub(super) fn document(path: &Path) -> Result<Document, String> {
     let text = read(path)?;
     let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
@@ -21,15 +21,15 @@ pub(super) fn document(path: &Path) -> Result<Document, String> {
     match document.value {
         Value::Dict(..) => {}
         Value::Empty(..) => document.value = Value::Dict(Tag::Default, Dict::new()),
-        _ => return Err("holds no keys at its top; write them like `listen: 127.0.0.1:9797`".to_owned()),
+        _ => return Err("expected keys and values at the top level, such as `listen: 127.0.0.1:9797`".to_owned()),
     }
     Ok(document)
 }
 
-/// The text of the file at `path`, up to the cap; the error says what is wrong with it, without its path.
+/// The text of the file at `path`. The error does not contain the path.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    // What the shell or a service manager holds open for us, such as `<(…)`, is read as it comes: nobody waits for us yet,
-    // and a reload, which would find it empty, is refused.
+    // A descriptor passed by the shell or a service manager, such as `<(…)`, may block. That is fine at startup; a reload of
+    // such a file is an error.
     let is_descriptor = ["/dev/stdin", "/dev/fd/", "/proc/self/fd/"].iter().any(|held| path.starts_with(held));
     let bytes = if is_descriptor {
         std::fs::File::open(path).and_then(|file| files::read_all(file, MAX_FILE))
@@ -37,11 +37,10 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
         files::read_blocking(path, MAX_FILE)
     };
     let bytes = bytes.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
-        std::io::ErrorKind::FileTooLarge => "is larger than 1 MiB; a configuration file should not be".to_owned(),
-        _ => format!("can't be read: {error}"),
+        std::io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
+        std::io::ErrorKind::FileTooLarge => "larger than 1 MiB; split it or check the path".to_owned(),
+        _ => format!("cannot read the file: {error}"),
     })?;
-    String::from_utf8(bytes).map_err(|error| {
-        format!("is not UTF-8 text: byte {} does not belong there", error.utf8_error().valid_up_to() + 1)
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8: invalid byte at offset {}", error.utf8_error().valid_up_to() + 1))
 }

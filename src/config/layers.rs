@@ -1,8 +1,7 @@
-//! The layers of a configuration, merged by figment: the file, what it says of the environment in force, and variables
-//! over both; and where each value was said.
+//! The layers of a configuration, merged by figment: file, profile of the selected environment, environment variables; and
+//! the location of each value.
 //!
-//! Defaults are no layer: each section has its own beside its code, and some hold what no layer may serialise. Refuses to
-//! know what a key means.
+//! Defaults are not a layer, since some sections have defaults that can't be serialized.
 
 use std::path::Path;
 
@@ -14,20 +13,20 @@ use crate::model::{Origin, Position, Problem};
 use crate::written::document::{Document, locate};
 use crate::written::mistake;
 
-/// The key of the sections that count in one environment only, by its name.
+/// The key of the profiles: sections by name of the environment.
 pub(super) const PROFILES: &str = "profiles";
 
-/// What file and variables say, together and each.
+/// The layers, merged and separately.
 pub(super) struct Layers<'a> {
     file: Option<(&'a Path, Document)>,
     env: &'a Environment,
     figment: Figment,
-    /// What they say together.
+    /// The merged layers.
     tree: Value,
 }
 
 impl<'a> Layers<'a> {
-    /// The file, if there is one, and the variables over it.
+    /// The layers of the file, if any, and of the variables.
     pub(super) fn new(file: Option<(&'a Path, Document)>, env: &'a Environment) -> Self {
         let mut figment = Figment::new();
         if let Some((_, document)) = &file {
@@ -41,70 +40,70 @@ impl<'a> Layers<'a> {
         Self { file, env, figment, tree }
     }
 
-    /// Takes `section` for what counts in the environment `name` only.
+    /// Adds `section` as the profile of the environment `name`.
     pub(super) fn add(&mut self, name: &str, section: Dict) {
         self.figment = std::mem::take(&mut self.figment).merge(Serialized::from(section, name));
     }
 
-    /// Lets the environment `name` be the one in force.
+    /// Selects the environment `name`.
     pub(super) fn select(&mut self, name: &str) {
         self.figment = std::mem::take(&mut self.figment).select(name);
         self.tree = merged(&self.figment);
     }
 
-    /// What the layers say together.
+    /// The merged tree.
     pub(super) const fn tree(&self) -> &Value {
         &self.tree
     }
 
-    /// The text of the variable that says what the key at `path` is.
+    /// The value of the variable that sets the key at `path`.
     pub(super) fn raw(&self, path: &[String]) -> Option<&str> {
         self.env.raw(path)
     }
 
-    /// The problem that `message` tells of the key at `path`.
+    /// A problem of the key at `path`, with its location.
     pub(super) fn problem(&self, path: &[String], message: String) -> Problem {
         self.found(Problem::new(mistake::key(path), message), path)
     }
 
-    /// The same problem, with where the key at `path` was said, or what is nearest around it.
+    /// Adds the location of the key at `path`, or of its nearest enclosing section.
     pub(super) fn found(&self, problem: Problem, path: &[String]) -> Problem {
         let nearest = (1..=path.len()).rev().filter_map(|length| path.get(..length));
-        let Some((said, value)) = nearest.filter_map(|path| Some((path, locate(&self.tree, path)?))).next() else {
+        let Some((source, value)) = nearest.filter_map(|path| Some((path, locate(&self.tree, path)?))).next() else {
             return problem;
         };
         let section = [PROFILES.to_owned(), self.figment.profile().to_string()];
-        let (of_section, said_of_section) = ([&section, path].concat(), [&section, said].concat());
-        if let Some((origin, place)) = self.in_file(value, &said_of_section, &of_section, None) {
+        let (of_section, source_of_section) = ([&section, path].concat(), [&section, source].concat());
+        if let Some((origin, place)) = self.in_file(value, &source_of_section, &of_section, None) {
             return Problem { origin, place, ..problem.under(&mistake::key(&section)) };
         }
-        if let Some((origin, place)) = self.in_file(value, said, path, Some(Profile::Default)) {
+        if let Some((origin, place)) = self.in_file(value, source, path, Some(Profile::Default)) {
             return Problem { origin, place, ..problem };
         }
-        Problem { origin: Origin::Variable(self.env.said(path)), ..problem }
+        Problem { origin: Origin::Variable(self.env.variable_for(path)), ..problem }
     }
 
-    /// Where the file says of `said` the `value` in force, which is of `profile`, and there the place of `path`. Of keys
-    /// and values to which several layers add, the file is where people look first.
+    /// The location of `path` in the file, if the effective `value` at `source` comes from its `profile`. Of sections that are
+    /// merged from several layers, the location in the file is preferred.
     fn in_file(
         &self,
         value: &Value,
-        said: &[String],
+        source: &[String],
         path: &[String],
         profile: Option<Profile>,
     ) -> Option<(Origin, Option<Position>)> {
         let (file, document) = self.file.as_ref()?;
-        let by_file = locate(&document.value, said)?;
-        let is_said_here = match (value, by_file) {
+        let by_file = locate(&document.value, source)?;
+        let is_from_file = match (value, by_file) {
             (Value::Dict(..), Value::Dict(..)) => true,
             _ => value.tag().profile() == profile,
         };
-        is_said_here.then(|| (Origin::File(file.to_path_buf()), document.place(path)))
+        is_from_file.then(|| (Origin::File(file.to_path_buf()), document.place(path)))
     }
 }
 
-/// What the layers of `figment` say together.
+/// The merged layers of `figment`.
 fn merged(figment: &Figment) -> Value {
-    // An error would be that of a layer that is no keys and values; each is.
+    // Fails only for a layer that is not a map, and all are.
     figment.find_value("").unwrap_or_else(|_| Value::Dict(Tag::Default, Dict::new()))
 }

@@ -1,20 +1,20 @@
-//! The section `log`: how and how much is logged.
+//! The section `log`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Problem;
 
-/// The words for how much is logged.
+/// The log levels.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What goes to the log.
+/// Logging.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// How lines are written.
+    /// The format of log lines.
     pub format: LogFormat,
-    /// How much is logged: `off`, `error`, `warn`, `info`, `debug`, `trace`, or a comma list of such words and
-    /// of `part=word`, such as `info,lookout::sources=debug`.
+    /// The level: `off`, `error`, `warn`, `info`, `debug` or `trace`; or a comma-separated list of levels and
+    /// `module=level`, such as `info,lookout::ingest=debug`.
     pub level: String,
 }
 
@@ -24,26 +24,26 @@ impl Default for LogConfig {
     }
 }
 
-/// How lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// Text for people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogConfig {
-    /// What is wrong with the section.
+    /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         self.check_level().err().map(|message| Problem::new("log.level", message)).into_iter().collect()
     }
 
-    /// The filter itself would read a slip like `inof` as the name of a part, and log nothing else.
+    /// Checks the level. The filter would take a typo such as `inof` for a module name and log nothing else.
     fn check_level(&self) -> Result<(), String> {
         for directive in self.level.split(',').map(str::trim) {
             let word = directive.rsplit_once('=').map_or(directive, |(_, word)| word);
@@ -53,7 +53,10 @@ impl LogConfig {
         }
         match self.level.parse::<tracing_subscriber::filter::Targets>() {
             Ok(_) => Ok(()),
-            Err(_) => Err(format!("`{}` can't be read; write it like info,lookout::sources=debug", self.level)),
+            Err(_) => Err(format!(
+                "invalid filter `{}`; use a level, or a list such as info,lookout::ingest=debug",
+                self.level
+            )),
         }
     }
 }

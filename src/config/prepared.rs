@@ -1,4 +1,4 @@
-//! A configuration with all that it takes to run it: what `check` accepts a start and a reload can use.
+//! A configuration with all files that it names loaded, so that what `check` accepts can be started and reloaded.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::rules::compile::RuleSet;
 use crate::secret::SecretSource;
 
-/// A configuration whose files have been read.
+/// A configuration with its files loaded.
 #[derive(Debug)]
 pub struct Prepared {
     /// The configuration.
     pub config: Config,
-    /// Its receivers.
+    /// The receivers.
     pub receivers: Vec<Receiver>,
-    /// Its rules over the built-in ones.
+    /// The rules, including the built-in ones.
     pub rules: RuleSet,
-    /// The listeners' certificate with its key.
+    /// The certificate of the listeners with its key.
     pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl Config {
-    /// Reads every file that the configuration names, and tries what a start would. The error names all that is wrong. It
-    /// reads from disk, so that it may hang as long as a disk does.
+    /// Loads every file that the configuration names and checks what a start needs. The error contains all problems. Blocks on
+    /// disk I/O.
     pub fn prepare(self) -> Result<Prepared, ConfigError> {
         let mut problems = Vec::new();
         let receivers = Receiver::build(&self.receivers).unwrap_or_else(|wrong| {
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// Reads what the keys under `value` name that end in `_file`: so no such key can be forgotten here.
+/// Reads the files of all keys below `value` whose names end in `_file`.
 fn files(value: &Value, key: String, problems: &mut Vec<Problem>) {
     let inner = |name: &dyn std::fmt::Display| match key.as_str() {
         "" => name.to_string(),
@@ -72,7 +72,7 @@ fn files(value: &Value, key: String, problems: &mut Vec<Problem>) {
         Value::String(path) => {
             let path = PathBuf::from(path);
             let wrong = match key.rsplit('.').next().unwrap_or_default() {
-                // The receivers and the listeners have read theirs.
+                // Those of receivers and listeners are read elsewhere.
                 "cert_file" | "key_file" => None,
                 "ca_file" if !key.starts_with("sources") => None,
                 "ca_file" => http_client::certificates(&path).err().map(|error| error.to_string()),
@@ -89,48 +89,47 @@ fn files(value: &Value, key: String, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Looks whether each listener can have its address. One that is in use is ours while we run, or is found at the start.
+/// Checks that each listener can bind its address. An address in use is ignored: it may be our own, and a start reports it.
 fn listeners(config: &Config, problems: &mut Vec<Problem>) {
     let mut listeners = vec![("listen", config.listen.0)];
-    // A default that is taken is not used, which the start says.
+    // A default address that is in use is skipped with a warning at startup.
     listeners.extend(config.otlp.http.filter(|at| *at != DEFAULT_HTTP).map(|at| ("otlp.http", at)));
     listeners.extend(config.otlp.grpc.filter(|at| *at != DEFAULT_GRPC).map(|at| ("otlp.grpc", at)));
     for (place, (key, address)) in listeners.iter().enumerate() {
         if let Some((other, _)) = listeners.iter().take(place).find(|(_, other)| overlap(*address, *other)) {
-            let message = format!("{address} is where `{other}` listens; give each its own port");
+            let message = format!("duplicate address {address}: `{other}` has it too; use different ports");
             problems.push(Problem::new(*key, message));
         }
         if let Err(error) = TcpListener::bind(address)
             && error.kind() != std::io::ErrorKind::AddrInUse
         {
-            let message = format!(
-                "cannot listen on {address}: {error}; use an address of this machine and a port that is free to use"
-            );
+            let message =
+                format!("cannot listen on {address}: {error}; use an address of this machine and a permitted port");
             problems.push(Problem::new(*key, message));
         }
     }
 }
 
-/// Whether two listeners would want the same port of one address.
+/// Whether two addresses conflict.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_wild = |it: SocketAddr| it.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
 }
 
-/// Whether a file can be written at `path`, or is there already.
+/// Checks that a file exists at `path` or can be created there.
 fn writable(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let shown = path.display();
     if !folder.is_dir() {
-        return Err(format!("{shown}: its directory does not exist; create it, or name a file in one that does"));
+        return Err(format!("{shown}: directory does not exist; create it, or use a file in an existing directory"));
     }
     if path.is_dir() {
-        return Err(format!("{shown} is a directory; name a file in it"));
+        return Err(format!("{shown} is a directory; use a file in it"));
     }
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    // What is there can be read at least; see the store.
+    // An existing file may be read-only; see the store.
     if !path.exists() && rustix::fs::access(folder, access).is_err() {
-        return Err(format!("{shown}: its directory cannot be written; let the user of lookout write there"));
+        return Err(format!("{shown}: directory is not writable; make it writable for the user that runs lookout"));
     }
     Ok(())
 }
@@ -138,7 +137,7 @@ fn writable(path: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, Source};
+    use crate::config::{ConfigSource, Environment};
 
     fn problems(text: &str) -> Vec<String> {
         let dir = tempfile::tempdir().expect("a folder");
@@ -147,19 +146,19 @@ mod tests {
         write("text", "no certificate");
         let text = text.replace("DIR", &dir.path().display().to_string());
         write("lookout.yaml", &format!("listen: 127.0.0.1:0\notlp: {{http: null, grpc: null}}\n{text}"));
-        let source = Source { file: Some(dir.path().join("lookout.yaml")), env: Environment::default() };
+        let source = ConfigSource { file: Some(dir.path().join("lookout.yaml")), env: Environment::default() };
         let prepared = source.load().and_then(Config::prepare);
         prepared.err().map_or_else(Vec::new, |error| error.problems.iter().map(ToString::to_string).collect())
     }
 
     #[test]
-    fn what_a_start_would_refuse_is_found_before() {
+    fn problems_of_a_start_are_found_beforehand() {
         for (text, problem) in [
             ("store: {path: DIR/lookout.db}", ""),
             ("store: {path: null}", ""),
-            ("store: {path: DIR/none/lookout.db}", "store.path: DIR/none/lookout.db: its directory does not exist"),
+            ("store: {path: DIR/none/lookout.db}", "store.path: DIR/none/lookout.db: directory does not exist"),
             ("store: {path: DIR}", "store.path: DIR is a directory"),
-            ("record: {path: DIR/none/r}", "record.path: DIR/none/r: its directory does not exist"),
+            ("record: {path: DIR/none/r}", "record.path: DIR/none/r: directory does not exist"),
             (
                 "auth: {tokens: [{name: a, role: admin, token_file: DIR/none}]}",
                 "auth.tokens[0].token_file: read secret file DIR/none: No such file",
@@ -168,7 +167,10 @@ mod tests {
                 "auth: {tokens: [{name: a, role: admin, token_file: DIR/empty}]}",
                 "auth.tokens[0].token_file: read secret file DIR/empty: the file is empty",
             ),
-            ("heartbeat: {url_file: DIR}", "heartbeat.url_file: read secret file DIR: it is a directory"),
+            (
+                "heartbeat: {url_file: DIR}",
+                "heartbeat.url_file: read secret file DIR: not a regular file but a directory",
+            ),
             (
                 "receivers: [{name: a, slack: {webhook_url_file: DIR/none}}]",
                 "receivers[0].slack.webhook_url_file: read secret file",
@@ -179,10 +181,10 @@ mod tests {
             ),
             (
                 "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', ca_file: DIR/text}]",
-                "sources[0].ca_file: read CA file DIR/text: it holds no certificate",
+                "sources[0].ca_file: read CA file DIR/text: no PEM certificate",
             ),
             ("tls: {cert_file: DIR/none, key_file: DIR/none}", "tls.cert_file: read DIR/none: No such file"),
-            ("tls: {cert_file: DIR/text, key_file: DIR/text}", "tls.cert_file: DIR/text holds no certificate"),
+            ("tls: {cert_file: DIR/text, key_file: DIR/text}", "tls.cert_file: no certificate in DIR/text"),
         ] {
             let text = if text.contains("store") { text.to_owned() } else { format!("store: {{path: null}}\n{text}") };
             let found = problems(&text);
@@ -193,16 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn each_listener_has_an_address_of_its_own_and_of_this_machine() {
+    fn listener_addresses_are_unique_and_local() {
         for (config, problem) in [
             ("listen: 127.0.0.1:39797\notlp: {http: 127.0.0.1:39798, grpc: null}", ""),
             (
                 "listen: 127.0.0.1:39797\notlp: {http: 127.0.0.1:39797, grpc: null}",
-                "otlp.http: 127.0.0.1:39797 is where `listen`",
+                "otlp.http: duplicate address 127.0.0.1:39797: `listen`",
             ),
             (
                 "listen: 127.0.0.1:39797\notlp: {http: null, grpc: 0.0.0.0:39797}",
-                "otlp.grpc: 0.0.0.0:39797 is where `listen`",
+                "otlp.grpc: duplicate address 0.0.0.0:39797: `listen`",
             ),
             ("listen: 192.0.2.1:39797\notlp: {http: null, grpc: null}", "listen: cannot listen on 192.0.2.1:39797"),
         ] {
@@ -210,7 +212,7 @@ mod tests {
                 let dir = tempfile::tempdir().expect("a folder");
                 let path = dir.path().join("lookout.yaml");
                 std::fs::write(&path, config).expect("a file");
-                Source { file: Some(path), env: Environment::default() }.load().expect("it can be read")
+                ConfigSource { file: Some(path), env: Environment::default() }.load().expect("it can be read")
             };
             let mut found = Vec::new();
             listeners(&config, &mut found);

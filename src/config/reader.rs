@@ -1,8 +1,7 @@
-//! Reads section by section out of what file and variables say together, and goes on after each bad value, so that one
-//! run names everything that is wrong: figment stops at the first mistake of what it extracts.
+//! Reads the merged configuration section by section and continues after each invalid value, so that one run reports all
+//! problems. figment alone stops at the first error.
 //!
-//! A section or list with anything wrong in it is read as its default: nothing that is checked later follows from
-//! half of it.
+//! A section or list with a problem is replaced by its default, so that later checks do not report consequences of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,31 +18,31 @@ use crate::model::{Origin, Problem};
 use crate::written::document::{Document, locate, locate_mut, scalar};
 use crate::written::mistake;
 
-/// The key that says which environment this is.
+/// The key with the name of the environment.
 const ENVIRONMENT: &str = "environment";
-/// The environments that need no section of their own to be known.
+/// Environments that are known without a profile.
 const ENVIRONMENTS: [&str; 2] = ["development", "production"];
-/// Names that figment has for what counts everywhere.
+/// Profile names that figment reserves.
 const RESERVED: [&str; 2] = ["default", "global"];
-/// So many problems are named; more would not help anybody.
+/// Maximum number of reported problems.
 const MAX_PROBLEMS: usize = 100;
 
-/// What is said, and what was found wrong in it so far.
-pub(super) struct Reader<'a> {
+/// The merged configuration and the problems found so far.
+pub(super) struct ConfigReader<'a> {
     layers: Layers<'a>,
-    /// Those of which the file has a section.
+    /// Environments that have a profile.
     environments: Vec<String>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
-    /// A reader of what the file, if there is one, and the variables say together.
+impl<'a> ConfigReader<'a> {
+    /// A reader of the file, if any, and the variables.
     pub(super) fn new(file: Option<(&'a Path, Document)>, env: &'a Environment) -> Self {
         Self { layers: Layers::new(file, env), environments: Vec::new(), known: Vec::new(), problems: Vec::new() }
     }
 
-    /// Which environment this is. From now on, what the file says of it counts over the rest.
+    /// Reads the name of the environment and selects its profile.
     pub(super) fn environment(&mut self) -> EnvironmentName {
         self.know(ENVIRONMENT);
         for (name, section) in self.section::<BTreeMap<String, Option<Dict>>>(PROFILES) {
@@ -56,7 +55,7 @@ impl<'a> Reader<'a> {
         if !known.contains(&name.0.as_str()) {
             let instead = match mistake::suggestion(&name.0, &known, "use one of") {
                 nearest if nearest.ends_with('?') => nearest,
-                all => format!("{all}, or give it a section in `{PROFILES}`"),
+                all => format!("{all}, or add a section for it to `{PROFILES}`"),
             };
             self.report(&[ENVIRONMENT.to_owned()], format!("`{}` is unknown; {instead}", name.0));
             name = EnvironmentName::default();
@@ -65,43 +64,43 @@ impl<'a> Reader<'a> {
         name
     }
 
-    /// What the `section` of the environment `name` may say.
+    /// The valid part of the profile `name`.
     fn profile(&mut self, name: &str, mut section: Dict) -> Dict {
         let path = [PROFILES.to_owned(), name.to_owned()];
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || !name.bytes().all(is_plain) || RESERVED.contains(&name) {
-            let message = "is no name of an environment; write another one in small letters, digits and `-`";
+            let message = "invalid name of an environment; use lower-case letters, digits and `-`";
             self.report(&path, message.to_owned());
         }
         for key in [ENVIRONMENT, PROFILES] {
             if section.remove(key).is_some() {
                 let path = [&path[..], &[key.to_owned()]].concat();
-                self.report(&path, "is said at the top of the file; take it out here".to_owned());
+                self.report(&path, "not allowed in a profile; set it at the top level".to_owned());
             }
         }
         section
     }
 
-    /// Reads by `read` what is said in each environment but `chosen`, so that what is wrong there is known before it counts.
+    /// Reads all profiles except the `chosen` one too, so that their problems are found before they are used.
     pub(super) fn read_others(&mut self, chosen: &EnvironmentName, read: impl Fn(&mut Self)) {
         for other in std::mem::take(&mut self.environments) {
             if other != chosen.0 {
                 self.layers.select(&other);
                 read(self);
-                self.refuse_unknown();
+                self.report_unknown_keys();
             }
         }
         self.layers.select(&chosen.0);
     }
 
-    /// The section or value at the top-level key `name`; its default when it is not given, null or bad.
+    /// The section at the top-level key `name`; its default when missing, null or invalid.
     pub(super) fn section<T: DeserializeOwned + Default>(&mut self, name: &'static str) -> T {
         self.know(name);
         let Some(value) = self.given(name) else { return T::default() };
         self.read(vec![name.to_owned()], value).unwrap_or_default()
     }
 
-    /// The list at the top-level key `name`; empty when it is not given, null or bad.
+    /// The list at the top-level key `name`; empty when missing, null or invalid.
     pub(super) fn list<T: DeserializeOwned>(&mut self, name: &'static str) -> Vec<T> {
         self.know(name);
         let Some(value) = self.given(name) else { return Vec::new() };
@@ -118,7 +117,7 @@ impl<'a> Reader<'a> {
         if self.problems.len() > before { Vec::new() } else { read }
     }
 
-    /// Whether the list at `name` was given with anything in it, good or bad.
+    /// Whether the list at `name` has items, valid or not.
     pub(super) fn has_items(&self, name: &str) -> bool {
         match self.given(name) {
             Some(Value::Array(_, values)) => !values.is_empty(),
@@ -126,13 +125,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Names the top-level keys that nobody read, and tells everything that is wrong.
-    pub(super) fn finish(mut self) -> Found<'a> {
-        self.refuse_unknown();
-        Found { layers: self.layers, problems: self.problems }
+    /// Reports unknown top-level keys and returns all problems.
+    pub(super) fn finish(mut self) -> ConfigProblems<'a> {
+        self.report_unknown_keys();
+        ConfigProblems { layers: self.layers, problems: self.problems }
     }
 
-    fn refuse_unknown(&mut self) {
+    fn report_unknown_keys(&mut self) {
         let Value::Dict(_, tree) = self.layers.tree() else { return };
         let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
         for name in tree.keys().filter(is_unknown).cloned().collect::<Vec<_>>() {
@@ -154,7 +153,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads `value` at `path`. Each bad value is named and taken out, and the rest is read again.
+    /// Reads `value` at `path`. Each invalid value is reported and removed, and the rest is read again.
     fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, value: Value) -> Option<T> {
         let mut read = None;
         let is_good =
@@ -162,8 +161,8 @@ impl<'a> Reader<'a> {
         read.filter(|_| is_good)
     }
 
-    /// Tries `read` until it succeeds or nothing more can be taken out; whether nothing was wrong.
-    /// Once for all types: what is read differs, and what is said about mistakes does not.
+    /// Calls `read` until it succeeds or nothing more can be removed. Returns whether there was no problem.
+    /// Not generic, to keep the code small.
     fn try_until_read(
         &mut self,
         path: Vec<String>,
@@ -182,7 +181,7 @@ impl<'a> Reader<'a> {
                 }
                 return false;
             }
-            // A variable's `12` is read as a number; where text is expected it was meant as text.
+            // `12` in a variable is parsed as a number; where text is expected it is text.
             if matches!(kind, Kind::InvalidType(..))
                 && let Some(raw) = self.layers.raw(&full)
                 && let Some(bad) = locate_mut(&mut value, &inner)
@@ -204,26 +203,26 @@ impl<'a> Reader<'a> {
 
     fn report(&mut self, path: &[String], message: String) {
         let problem = self.layers.problem(path, message);
-        // What is wrong in one environment is mostly wrong in each.
+        // The same problem often occurs in each profile.
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
 }
 
-/// What a reader leaves: the problems so far, and where each key was said.
-pub(super) struct Found<'a> {
+/// The problems found by a reader, and the locations of keys.
+pub(super) struct ConfigProblems<'a> {
     layers: Layers<'a>,
     problems: Vec<Problem>,
 }
 
-impl Found<'_> {
-    /// Adds the problem that `message` tells of the key at `path`, such as `sources[0].url`.
+impl ConfigProblems<'_> {
+    /// Adds a problem of the key at `path`, such as `sources[0].url`.
     pub(super) fn report(&mut self, path: &str, message: impl Into<String>) {
         self.extend([Problem::new(path, message)]);
     }
 
-    /// Adds problems, and to those that do not know where their key was said.
+    /// Adds problems, with the location of their key where it is missing.
     pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         for problem in problems {
             let parts = problem.path.split(['.', '[', ']']).filter(|part| !part.is_empty());
@@ -233,14 +232,13 @@ impl Found<'_> {
         }
     }
 
-    /// Everything that was found wrong, in the order of the file; what has no position in it comes last.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.place.map_or((u64::MAX, 0), |at| (at.line, at.column)));
+    /// All problems.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 }
 
-/// Takes the key at `path` out of its section; false when it is none, since a list's others would move.
+/// Removes the key at `path` from its section. Returns false for a list item, since removing it would renumber the others.
 fn remove(value: &mut Value, path: &[String]) -> bool {
     let Some((last, section)) = path.split_last() else { return false };
     match locate_mut(value, section) {

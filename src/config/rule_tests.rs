@@ -1,4 +1,4 @@
-//! Files of tests for rules: sections of the configuration that rules and alerts depend on, and tests beside them.
+//! Test files of rules: the configuration sections that rules and alerts depend on, and the tests.
 //!
 //! A test sees the rules as the program would, so its settings are read and checked by the same code. Refuses the
 //! sections that no rule depends on, and to know what a test is: that is its reader's business.
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::{Config, ConfigError, Environment, file, unreadable, validate};
 use crate::model::{Level, Time};
 use crate::notify::config::ReceiverConfig;
 
-/// When the tests of a file begin that says nothing of it: at midnight in UTC, so that a day turns after 24 hours.
+/// The default start time of tests: midnight in UTC, so that a day ends after 24 hours.
 const START: Time = Time::from_millis(1_767_225_600_000);
 /// The receiver of tests that name none.
 const RECEIVER: &str = "test";
@@ -21,7 +21,7 @@ const RECEIVER: &str = "test";
 /// A file of tests as it is read; `T` is a test.
 #[derive(Clone, Debug)]
 pub struct RuleTests<T> {
-    /// The settings, with defaults for what the file does not say.
+    /// The settings, with defaults for missing keys.
     pub config: Config,
     /// When each test begins.
     pub start: Time,
@@ -51,9 +51,9 @@ impl<'de> Deserialize<'de> for Start {
 /// Reads the file at `path`; the error names all that is wrong with it, and with the rules that it names.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigError> {
     let document = file::document(path).map_err(|message| unreadable(path, message))?;
-    // What happens to be set where a test runs must not change what it says.
+    // Environment variables must not affect the result of tests.
     let env = Environment::default();
-    let mut reader = Reader::new(Some((path, document)), &env);
+    let mut reader = ConfigReader::new(Some((path, document)), &env);
     let start: Start = reader.section("start");
     let mut config = Config {
         sources: reader.list("sources"),
@@ -86,7 +86,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
     if problems.is_empty() { Ok(RuleTests { config, start: start.0, tests }) } else { Err(ConfigError { problems }) }
 }
 
-/// The text of the file `name` beside a file of tests in `folder`; the error says what is wrong with it.
+/// The text of the file `name` in the directory of a test file.
 pub fn read_beside(folder: &Path, name: &str) -> Result<String, String> {
     file::read(&folder.join(name))
 }

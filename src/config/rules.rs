@@ -1,17 +1,17 @@
-//! The rule files that the configuration names, read and compiled over the built-in rules.
+//! Loads the configured rule files and compiles them with the built-in rules.
 
 use super::{Config, ConfigError, file};
 use crate::model::Problem;
 use crate::rules::compile::{RuleSet, RuleSettings};
 
 impl Config {
-    /// Origin and text of each rule file. The error names every one that can't be read.
+    /// Name and text of each rule file. The error contains every file that can't be read.
     pub fn rule_files(&self) -> Result<Vec<(String, String)>, ConfigError> {
         let (files, problems) = self.read_rule_files();
         if problems.is_empty() { Ok(files) } else { Err(ConfigError { problems }) }
     }
 
-    /// The files that can be read, and what is wrong with the others.
+    /// The readable files, and the problems of the others.
     fn read_rule_files(&self) -> (Vec<(String, String)>, Vec<Problem>) {
         let (mut files, mut problems) = (Vec::new(), Vec::new());
         for path in &self.rules {
@@ -23,7 +23,7 @@ impl Config {
         (files, problems)
     }
 
-    /// The rules in force: the built-in ones with those of the rule files over them. The error names every mistake.
+    /// The effective rules: built-in ones, overridden by the rule files. The error contains all problems.
     pub fn rule_set(&self) -> Result<RuleSet, ConfigError> {
         let settings = RuleSettings { max_idle: self.agents.max_idle, timeout: self.agents.timeout };
         let (files, mut problems) = self.read_rule_files();

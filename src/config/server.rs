@@ -15,23 +15,23 @@ use crate::model::Problem;
 use crate::secret::{Secret, SecretSource, mask};
 use crate::text;
 
-/// Who may do what.
+/// Access control.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// The tokens. With none, everybody may do everything on a loopback address and only scrape on any other.
+    /// Tokens. Without any, a loopback listener permits everything, and any other one only scraping.
     pub tokens: Vec<TokenConfig>,
-    /// What callers without a token may do on a loopback address; by default everything until tokens are given.
+    /// The role of callers without a token on a loopback listener. Defaults to all rights until a token is configured.
     pub loopback: Option<Role>,
 }
 
-/// What a caller may do; later ones may do what earlier ones may.
+/// The role of a caller; each includes the previous ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Ask.
+    /// Read.
     Read,
-    /// Ask, and report state and usage.
+    /// Read, and push state, usage and telemetry.
     Ingest,
     /// Everything.
     Admin,
@@ -43,7 +43,7 @@ pub enum Role {
 pub struct TokenConfig {
     /// Its name.
     pub name: String,
-    /// What its bearer may do. Without a default: who forgets it must not hand out everything.
+    /// Its role. There is no default, so that a missing one does not grant everything.
     pub role: Role,
     /// The token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,34 +54,39 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// Where the token comes from; the error says what is wrong with the keys.
+    /// The source of the token, or the problem with the keys.
     pub fn source(&self) -> Result<SecretSource, &'static str> {
-        SecretSource::from_pair(&self.token, &self.token_file)?
-            .ok_or("neither `token` nor `token_file` is given; give one of them")
+        SecretSource::from_pair(&self.token, &self.token_file)?.ok_or("missing token; set `token` or `token_file`")
     }
 }
 
 impl AuthConfig {
-    /// What is wrong with the section.
+    /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (place, token) in self.tokens.iter().enumerate() {
+        for (index, token) in self.tokens.iter().enumerate() {
             let mut report = |key: &str, message: &str| {
-                problems.push(Problem::new(format!("auth.tokens[{place}].{key}"), message));
+                problems.push(Problem::new(format!("auth.tokens[{index}].{key}"), message));
             };
-            let earlier = self.tokens.get(..place).unwrap_or_default();
+            let earlier = self.tokens.get(..index).unwrap_or_default();
             if token.name.trim().is_empty() || !text::is_name(&token.name, MAX_TOKEN_NAME) {
-                report("name", "is not a name; give it 1 to 100 bytes without control characters");
+                report("name", "invalid name; use 1 to 100 bytes without control characters");
             } else if earlier.iter().any(|other| other.name == token.name) {
-                report("name", "is the name of an earlier token; give each its own");
+                report("name", "duplicate name: give each token its own");
             }
             match token.source() {
                 Err(message) => report("token", message),
                 Ok(source) if earlier.iter().any(|other| other.source().as_ref() == Ok(&source)) => {
-                    report(source.key("token", "token_file"), "is that of an earlier token; give each its own");
+                    report(
+                        source.key("token", "token_file"),
+                        "duplicate token: give each entry of auth.tokens its own",
+                    );
                 }
                 Ok(SecretSource::Value(secret)) if !is_sendable(secret.expose()) => {
-                    report("token", "has white space around it or control characters, which no header carries");
+                    report(
+                        "token",
+                        "contains surrounding white space or control characters, which cannot be sent in a header; remove them",
+                    );
                 }
                 Ok(_) => {}
             }
@@ -90,21 +95,19 @@ impl AuthConfig {
     }
 }
 
-/// Whether `token` reaches us as it is when it is sent in a header.
+/// Whether `token` can be sent in a header unchanged.
 pub(crate) fn is_sendable(token: &str) -> bool {
     token.trim() == token && !token.chars().any(char::is_control)
 }
 
-/// Longest name of a token, in bytes.
+/// Maximum length of a token name in bytes.
 const MAX_TOKEN_NAME: usize = 100;
 
-/// Reads `lookout.example.com` or `lookout.example.com:9797`, in lower case and without the root's dot.
+/// Parses `lookout.example.com` or `lookout.example.com:9797` into lower case without a trailing dot.
 pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     let wrong = || {
         let shown = text::clean(&mask::url(text), 100).into_owned();
-        format!(
-            "`{shown}` is not a host; write a name or an address, such as lookout.example.com, with or without a port"
-        )
+        format!("`{shown}` is not a host; use a name or an address with or without a port, such as lookout.example.com")
     };
     let bare = text.parse::<IpAddr>().map(|ip| (ip.to_canonical().to_string(), None));
     if let Ok(bare) = bare {
@@ -123,13 +126,13 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String>
     Ok((host, authority.port_u16()))
 }
 
-/// The certificate of all listeners; without one they serve in the clear.
+/// TLS of all listeners; without a certificate they serve plain HTTP.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The chain, PEM.
+    /// The certificate chain as PEM.
     pub cert_file: Option<PathBuf>,
-    /// The key, PEM.
+    /// The private key as PEM.
     pub key_file: Option<PathBuf>,
 }
 
@@ -138,34 +141,33 @@ const CERT_FILE: &str = "tls.cert_file";
 const KEY_FILE: &str = "tls.key_file";
 
 impl TlsConfig {
-    /// What is wrong with the section, before any file is read.
+    /// Returns the problems of the section without reading files.
     pub fn validate(&self) -> Vec<Problem> {
         self.files().err().into_iter().collect()
     }
 
-    /// The files of certificate and key; none without TLS.
+    /// The files of certificate and key, if TLS is configured.
     fn files(&self) -> Result<Option<(&Path, &Path)>, Problem> {
         let is_blank = |file: &&Path| file.as_os_str().as_encoded_bytes().trim_ascii().is_empty();
         let (certificate, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
         for (key, file) in [(CERT_FILE, certificate), (KEY_FILE, key)] {
             if file.as_ref().is_some_and(is_blank) {
-                return Err(Problem::new(key, "is empty; give the path of a PEM file, or null for no TLS"));
+                return Err(Problem::new(key, "empty path; set the path of a PEM file, or null for no TLS"));
             }
         }
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
             (None, None) => Ok(None),
             (Some(_), None) => {
-                Err(Problem::new(KEY_FILE, "is missing beside tls.cert_file; give both, or neither for no TLS"))
+                Err(Problem::new(KEY_FILE, "missing, but tls.cert_file is set; set both, or neither for no TLS"))
             }
             (None, Some(_)) => {
-                Err(Problem::new(CERT_FILE, "is missing beside tls.key_file; give both, or neither for no TLS"))
+                Err(Problem::new(CERT_FILE, "missing, but tls.key_file is set; set both, or neither for no TLS"))
             }
         }
     }
 
-    /// The certificate and its key, read and found to fit; none when none is configured. The error shows nothing of
-    /// what the key's file holds.
+    /// Loads the certificate and its key and checks that they match; `None` without TLS. The error never contains the key.
     pub fn load(&self) -> Result<Option<CertifiedKey>, Problem> {
         let Some((certificate, key)) = self.files()? else { return Ok(None) };
         let read = |name, path: &Path| {
@@ -174,48 +176,46 @@ impl TlsConfig {
         };
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(CERT_FILE, certificate)?).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
-            let message = format!("{} holds no certificate; give its chain in PEM", certificate.display());
+            let message = format!("no certificate in {}; provide the chain as PEM", certificate.display());
             Problem::new(CERT_FILE, message)
         })?;
         let secret = PrivateKeyDer::from_pem_slice(&read(KEY_FILE, key)?).map_err(|_| {
-            let message =
-                format!("{} holds no private key; give the certificate's in PEM, without a password", key.display());
+            let message = format!("no private key in {}; provide it as PEM without a password", key.display());
             Problem::new(KEY_FILE, message)
         })?;
         let both = CertifiedKey::from_der(chain, secret, &rustls::crypto::ring::default_provider());
         both.map(Some).map_err(|error| {
             let (certificate, key) = (certificate.display(), key.display());
-            let message =
-                format!("{key} is not the key of {certificate}: {error}; give the pair that belongs together");
+            let message = format!("{key} does not match {certificate}: {error}; provide a matching pair");
             Problem::new(KEY_FILE, message)
         })
     }
 }
 
-/// What is taken in at most.
+/// Limits on requests and series.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// The largest body, in bytes.
+    /// Maximum size of a request body in bytes.
     pub body: usize,
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Series that agents and components may have together; an agent counts for
+    /// Maximum number of series of agents and components; an agent counts as
     /// [`SERIES_PER_AGENT`](crate::model::agent::SERIES_PER_AGENT).
     pub series: usize,
-    /// How long a request's head may take.
+    /// Timeout of a request head.
     #[serde(with = "crate::model::duration")]
     pub header_timeout: Duration,
-    /// How long a request's body may take.
+    /// Timeout of a request body.
     #[serde(with = "crate::model::duration")]
     pub body_timeout: Duration,
 }
 
 impl LimitsConfig {
-    /// What is wrong with the section.
+    /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         match self.connections {
-            0 => vec![Problem::new("limits.connections", "is 0; nobody could connect")],
+            0 => vec![Problem::new("limits.connections", "must not be 0, since no client could connect")],
             _ => Vec::new(),
         }
     }

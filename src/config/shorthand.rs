@@ -1,6 +1,6 @@
-//! The shorthand variables: enough to be told by Slack or mail with no file at all.
+//! The shorthand variables, which configure a Slack and an e-mail receiver without a configuration file.
 //!
-//! They create receivers only when nothing else does.
+//! They are used only when no receiver is configured otherwise.
 
 use super::environment::{
     ALERT_EMAIL_TO, Environment, SLACK_WEBHOOK_URL, SLACK_WEBHOOK_URL_FILE, SMTP_HOST, SMTP_PASSWORD,
@@ -10,11 +10,11 @@ use crate::model::Problem;
 use crate::notify::config::{EmailConfig, Kind, ReceiverConfig, SlackConfig, SmtpConfig, SmtpTls, validate};
 use crate::secret::Secret;
 
-/// The port on which mail is handed in (RFC 6409), and the one with TLS from the first byte (RFC 8314).
+/// The ports of mail submission (RFC 6409) and of submission with implicit TLS (RFC 8314).
 const SUBMISSION: u16 = 587;
 const SUBMISSIONS: u16 = 465;
 
-/// The receivers `slack` and `email`, as far as the variables give them, and what is wrong with the variables.
+/// The receivers `slack` and `email` if their variables are set, and the problems of the variables.
 pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut receivers: Vec<ReceiverConfig> = slack(env).into_iter().collect();
@@ -29,7 +29,7 @@ pub(super) fn receivers(env: &Environment) -> (Vec<ReceiverConfig>, Vec<Problem>
     (receivers, problems)
 }
 
-/// The variable that gave a receiver the key `key`.
+/// The variable that sets `key` of a receiver.
 fn variable_of(key: &str, env: &Environment) -> &'static str {
     let given = |name: &'static str, or: &'static str| if env.get(name).is_some() { name } else { or };
     match key {
@@ -55,17 +55,20 @@ fn slack(env: &Environment) -> Option<ReceiverConfig> {
 fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
     let Some(people) = env.get(ALERT_EMAIL_TO) else { return Ok(None) };
     let Some(host) = env.get(SMTP_HOST) else {
-        return Err(Problem::in_variable(ALERT_EMAIL_TO, "needs a mail server; set SMTP_HOST as well"));
+        return Err(Problem::in_variable(ALERT_EMAIL_TO, "requires a mail server; set SMTP_HOST too"));
     };
     let to: Vec<String> = people.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
     if let Some(bad) = to.iter().find(|one| one.parse::<lettre::Address>().is_err()) {
         return Err(Problem::in_variable(
             ALERT_EMAIL_TO,
-            format!("`{bad}` is not an address; write ops@example.com,oncall@example.com"),
+            format!("`{bad}` is not a mail address; use ops@example.com,oncall@example.com, for example"),
         ));
     }
     if to.is_empty() {
-        return Err(Problem::in_variable(ALERT_EMAIL_TO, "names nobody; write ops@example.com,oncall@example.com"));
+        return Err(Problem::in_variable(
+            ALERT_EMAIL_TO,
+            "no address; use ops@example.com,oncall@example.com, for example",
+        ));
     }
     let port = match env.get(SMTP_PORT) {
         None => SUBMISSION,
@@ -74,7 +77,7 @@ fn email(env: &Environment) -> Result<Option<ReceiverConfig>, Problem> {
             _ => {
                 return Err(Problem::in_variable(
                     SMTP_PORT,
-                    format!("`{text}` is not a port; write a number such as 587"),
+                    format!("`{text}` is not a port; use a number such as 587"),
                 ));
             }
         },

@@ -18,7 +18,7 @@ fn load_file(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, Str
     let path = dir.path().join(name);
     std::fs::write(&path, text).expect("write");
     std::fs::write(dir.path().join("team.yaml"), "").expect("write");
-    let source = Source { file: Some(path), env: env.iter().copied().collect() };
+    let source = ConfigSource { file: Some(path), env: env.iter().copied().collect() };
     source.load().map_err(|mut error| {
         error.problems.iter_mut().for_each(|problem| problem.place = None);
         error.to_string().replace(&format!("{}/", dir.path().display()), "")
@@ -30,7 +30,7 @@ fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 fn load_env(env: &[(&str, &str)]) -> Result<Config, String> {
-    Source { file: None, env: env.iter().copied().collect() }.load().map_err(|error| error.to_string())
+    ConfigSource { file: None, env: env.iter().copied().collect() }.load().map_err(|error| error.to_string())
 }
 
 #[track_caller]
@@ -41,12 +41,12 @@ fn refused(text: &str, problems: &[&str]) {
 }
 
 #[test]
-fn bad_values_are_named_with_file_key_value_and_remedy() {
+fn invalid_values_are_reported_with_file_key_value_and_remedy() {
     for (text, problem) in [
         ("listn: 1", "lookout.yaml: listn: unknown key; did you mean `listen`?"),
         (
             "listen: localhost",
-            "lookout.yaml: listen: `localhost` is not an address with a port; write it like 127.0.0.1:9797 or [::1]:9797",
+            "lookout.yaml: listen: `localhost` is not an address with a port; use 127.0.0.1:9797 or [::1]:9797, for example",
         ),
         ("\"listn\\a\": 1", "lookout.yaml: listn: unknown key; did you mean `listen`?"),
         ("agents: {timeot: 5s}", "lookout.yaml: agents.timeot: unknown key; did you mean `timeout`?"),
@@ -121,7 +121,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "budgets: {count_cache_read: yes}",
             "lookout.yaml: budgets.count_cache_read: found `yes`, expected true or false",
         ),
-        ("store: {retention: 0s}", "lookout.yaml: store.retention: is 0s; history needs a time, such as 30d"),
+        ("store: {retention: 0s}", "lookout.yaml: store.retention: must not be 0s; set it to a duration such as 30d"),
         ("log: {format: xml}", "lookout.yaml: log.format: `xml` is unknown; use one of `auto`, `text`, `json`"),
         (
             "log: {level: inof}",
@@ -150,7 +150,7 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "expected: [{project: \"a\\tb\", count: 1}]",
             "lookout.yaml: expected[0].project: contains control characters or more than 256 bytes; choose a plain, shorter name",
         ),
-        ("rules: [mine.yaml]", "mine.yaml: there is no such file; check the path"),
+        ("rules: [mine.yaml]", "mine.yaml: no such file; check the path"),
         (
             "receivers: [{name: 007, slack: {}}]",
             "lookout.yaml: receivers[0].name: found 7, expected text; put it in quotes",
@@ -163,14 +163,14 @@ fn bad_values_are_named_with_file_key_value_and_remedy() {
             "receivers: [{name: a, slack: {webhok_url: hunter2-4711}}]",
             "lookout.yaml: receivers[0].slack.webhok_url: unknown key; did you mean `webhook_url`?",
         ),
-        ("- listen", "lookout.yaml: holds no keys at its top; write them like `listen: 127.0.0.1:9797`"),
+        ("- listen", "lookout.yaml: expected keys and values at the top level, such as `listen: 127.0.0.1:9797`"),
     ] {
         refused(text, &[problem]);
     }
 }
 
 #[test]
-fn all_that_is_wrong_is_named_at_once() {
+fn all_problems_are_reported_at_once() {
     refused(
         "listn: 1\nagents: {timeout: 30, max_idel: 5m}\nsources: [{name: a}, 3]\n\
          receivers: [{name: ops, min_level: warn, slack: hunter2-4711}, {name: oncall, email: {to: 3, smtp: {}}}]",
@@ -190,10 +190,10 @@ fn all_that_is_wrong_is_named_at_once() {
 }
 
 #[test]
-fn syntax_errors_have_line_and_column_and_quote_nothing() {
+fn syntax_errors_have_line_and_column_and_never_quote_the_line() {
     refused(
         "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n",
-        &["lookout.yaml: line 2, column 1: key `listen` is given twice; keep one"],
+        &["lookout.yaml: line 2, column 1: duplicate key `listen`: keep one"],
     );
     for text in ["a: [hunter2-4711", "a: hunter2-4711: b", "a: \"hunter2-4711", "a: *hunter2", "a: &a [*a]"] {
         let error = load(text, &[]).expect_err(text);
@@ -204,23 +204,20 @@ fn syntax_errors_have_line_and_column_and_quote_nothing() {
 }
 
 #[test]
-fn files_that_cannot_be_read_say_so() {
-    let missing = Source { file: Some("/nowhere/lookout.yaml".into()), env: Environment::default() }.load();
-    assert_eq!(
-        missing.expect_err("missing").to_string(),
-        "/nowhere/lookout.yaml: there is no such file; check the path"
-    );
+fn unreadable_files_are_reported() {
+    let missing = ConfigSource { file: Some("/nowhere/lookout.yaml".into()), env: Environment::default() }.load();
+    assert_eq!(missing.expect_err("missing").to_string(), "/nowhere/lookout.yaml: no such file; check the path");
     let large = format!("# {}", "x".repeat(1024 * 1024));
-    refused(&large, &["lookout.yaml: is larger than 1 MiB; a configuration file should not be"]);
+    refused(&large, &["lookout.yaml: larger than 1 MiB; split it or check the path"]);
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("a.yaml");
     std::fs::write(&path, b"a: \xff").expect("write");
-    let error = Source { file: Some(path), env: Environment::default() }.load().expect_err("rubbish").to_string();
-    assert!(error.ends_with("a.yaml: is not UTF-8 text: byte 4 does not belong there"), "{error}");
+    let error = ConfigSource { file: Some(path), env: Environment::default() }.load().expect_err("rubbish").to_string();
+    assert!(error.ends_with("a.yaml: not UTF-8: invalid byte at offset 4"), "{error}");
 }
 
 #[test]
-fn yaml_means_what_it_says() {
+fn yaml_values_are_read_by_the_core_schema() {
     let config = load(
         "x: &rhythm {interval: 10s, timeout: 2s}\n\
          sources:\n  - {<<: *rhythm, name: no, kind: orchestrator-cc, url: 'http://localhost/'}\n",
@@ -247,7 +244,7 @@ fn yaml_means_what_it_says() {
 }
 
 #[test]
-fn a_budget_may_stop_its_agents_and_is_printed_as_it_was_given() {
+fn a_budget_with_an_action_is_printed_as_configured() {
     let stops = |limit| Some(BudgetLimit { limit, action: BudgetAction::Stop });
     let file = "budgets: {tokens_per_task: {limit: 200000, action: stop}, tokens_per_day: 5}\n";
     let env = [
@@ -295,11 +292,11 @@ fn variables_override_the_file() {
     assert_eq!(config.store.path, None);
     assert_eq!(config.budgets.tokens_per_day, Some(1000.into()));
     assert_eq!(config.log.level, "info");
-    assert!(config.otlp.http.is_some(), "a blank variable says nothing");
+    assert!(config.otlp.http.is_some(), "a blank variable is ignored");
 }
 
 #[test]
-fn what_a_variable_gets_wrong_is_told_of_the_variable() {
+fn problems_of_a_variable_name_the_variable() {
     for (name, value, problem) in [
         ("LOOKOUT_LISTN", "x", "LOOKOUT_LISTN: listn: unknown key; did you mean `listen`?"),
         ("LOOKOUT_AGENTS__TIMOUT", "5s", "LOOKOUT_AGENTS__TIMOUT: agents.timout: unknown key; did you mean `timeout`?"),
@@ -321,7 +318,7 @@ fn what_a_variable_gets_wrong_is_told_of_the_variable() {
 }
 
 #[test]
-fn a_variable_that_puts_keys_in_place_of_something_else_is_told_of() {
+fn a_variable_that_replaces_a_value_by_keys_is_reported() {
     for (file, name, value, problem) in [
         (
             "sources: [{name: a, url: 'http://a'}]",
@@ -353,13 +350,13 @@ fn a_variable_that_puts_keys_in_place_of_something_else_is_told_of() {
 }
 
 #[test]
-fn text_in_a_variable_stays_text() {
+fn text_in_a_variable_is_not_parsed_as_a_number() {
     let config = load_env(&[("LOOKOUT_STORE__PATH", "0042"), ("LOOKOUT_BUDGETS__TIME_ZONE", "UTC")]).expect("valid");
     assert_eq!(config.store.path, Some(PathBuf::from("0042")));
 }
 
 #[test]
-fn shorthand_variables_are_enough() {
+fn shorthand_variables_configure_receivers() {
     let config = load_env(&[
         ("SLACK_WEBHOOK_URL", HOOK),
         ("SMTP_HOST", "mail.example.com"),

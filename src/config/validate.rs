@@ -1,19 +1,18 @@
-//! What is wrong with a configuration beyond the types of its keys: what each section finds wrong with itself, and what
-//! sections must hold together.
+//! Validates a configuration beyond the types of its keys: each section by itself, and conditions across sections.
 
-use super::reader::Found;
+use super::reader::ConfigProblems;
 use super::{Config, server};
 use crate::fleet::config::ExpectedConfig;
 use crate::{ingest, notify, otlp};
 
-/// Reports everything that is wrong with `config`, in the order in which the sections are documented.
-pub(super) fn check(config: &Config, found: &mut Found<'_>) {
+/// Reports all problems of `config`, in the order of the documentation.
+pub(super) fn check(config: &Config, found: &mut ConfigProblems<'_>) {
     found.extend(config.log.validate());
     found.extend(config.auth.validate());
     found.extend(config.tls.validate());
-    for (place, host) in config.allowed_hosts.iter().enumerate() {
+    for (index, host) in config.allowed_hosts.iter().enumerate() {
         if let Err(message) = server::host_and_port(host) {
-            found.report(&format!("allowed_hosts[{place}]"), message);
+            found.report(&format!("allowed_hosts[{index}]"), message);
         }
     }
     found.extend(config.limits.validate());
@@ -26,10 +25,10 @@ pub(super) fn check(config: &Config, found: &mut Found<'_>) {
     found.extend(ExpectedConfig::validate(&config.expected));
     found.extend(config.budgets.validate());
     found.extend(config.digest.validate());
-    for (place, name) in config.digest.receivers.iter().enumerate() {
+    for (index, name) in config.digest.receivers.iter().enumerate() {
         if !config.receivers.iter().any(|receiver| receiver.common.name == *name) {
-            let message = format!("there is no receiver `{name}`; name one of `receivers`");
-            found.report(&format!("digest.receivers[{place}]"), message);
+            let message = format!("unknown receiver `{name}`; use one from `receivers`");
+            found.report(&format!("digest.receivers[{index}]"), message);
         }
     }
     found.extend(config.heartbeat.validate());

@@ -1,4 +1,4 @@
-//! Bodies that came compressed, made plain up to a limit.
+//! Decompresses bodies up to a limit.
 
 use std::io::{self, BufRead, Read};
 
@@ -9,26 +9,26 @@ use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 pub enum Coding {
     /// `gzip`.
     Gzip,
-    /// `deflate`: zlib as the standard has it, or without its frame as some send it.
+    /// `deflate`: zlib as in the standard, or raw deflate as some clients send it.
     Deflate,
 }
 
-/// Why a body was not made plain.
+/// Why a body could not be decompressed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// It is larger than the limit.
-    #[error("the body is larger than {0} bytes once it is inflated")]
+    /// It exceeds the limit.
+    #[error("the decompressed body exceeds {0} bytes")]
     TooLarge(usize),
-    /// It is not compressed as it says.
-    #[error("the body can't be inflated: {0}")]
+    /// It is not valid in its encoding.
+    #[error("decompressing the body failed: {0}")]
     Malformed(String),
-    /// It is compressed in a way that is not known here.
-    #[error("the body is compressed in an unknown way; send it plain or with `content-encoding: gzip`")]
+    /// Its encoding is not supported.
+    #[error("unsupported content encoding; use none or `content-encoding: gzip`")]
     Unknown,
 }
 
 impl Coding {
-    /// What a `content-encoding` says; `None` for plain bodies.
+    /// The coding of a `content-encoding`; `None` for plain bodies.
     pub fn of(header: Option<&[u8]>) -> Result<Option<Self>, InflateError> {
         let coding = header.unwrap_or_default().trim_ascii().to_ascii_lowercase();
         match coding.as_slice() {
@@ -39,13 +39,13 @@ impl Coding {
         }
     }
 
-    /// How `body` is compressed, whose header says `header`; `None` when it is plain. gzip is known by its first bytes as
-    /// well: some servers compress what they don't say they do.
+    /// The coding of `body` with this header; `None` when it is plain. gzip is also detected by its first bytes, since some
+    /// servers compress without the header.
     pub fn of_body(header: Option<&[u8]>, body: &[u8]) -> Result<Option<Self>, InflateError> {
         Ok(Self::of(header)?.or_else(|| body.starts_with(&[0x1f, 0x8b]).then_some(Self::Gzip)))
     }
 
-    /// Reads the plain form of `body`, which has no bound.
+    /// A reader of the decompressed `body`, which is not limited.
     pub fn reader<'a>(self, mut body: impl BufRead + Send + 'a) -> Box<dyn Read + Send + 'a> {
         // RFC 1950: the method is 8, and the first two bytes are a multiple of 31.
         let is_zlib = |head: &[u8]| matches!(head, [first, second, ..] if first & 15 == 8 && u16::from_be_bytes([*first, *second]) % 31 == 0);
@@ -56,7 +56,7 @@ impl Coding {
         }
     }
 
-    /// The plain form of `body`, of at most `limit` bytes.
+    /// Decompresses `body` to at most `limit` bytes.
     pub fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
         let mut plain = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
         let bounded = self.reader(body).take((limit as u64).saturating_add(1)).read_to_end(&mut plain);
@@ -66,13 +66,13 @@ impl Coding {
 }
 
 impl InflateError {
-    /// What a [`Coding::reader`] failed with.
+    /// The error of a failed [`Coding::reader`].
     pub fn malformed(error: io::Error) -> Self {
         Self::Malformed(crate::text::clean(&error.to_string(), 200).into_owned())
     }
 }
 
-/// The plain form of a body that its header calls `header`, of at most `limit` bytes; `None` when it is plain already.
+/// Decompresses a body with this header to at most `limit` bytes; `None` when it is plain.
 pub fn plain(header: Option<&[u8]>, body: &[u8], limit: usize) -> Result<Option<Vec<u8>>, InflateError> {
     Coding::of_body(header, body)?.map(|coding| coding.inflate(body, limit)).transpose()
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_plain_however_it_came() {
+    fn all_codings_are_decompressed() {
         for (header, body) in [
             (Some(&b"gzip"[..]), gzip(TEXT)),
             (Some(b" X-GZIP "), gzip(TEXT)),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_grows_past_the_limit() {
+    fn decompression_stops_at_the_limit() {
         let bomb = gzip(&vec![0; 1_000_000]);
         assert!(bomb.len() < 2_000);
         assert_eq!(plain(None, &bomb, 999_999), Err(InflateError::TooLarge(999_999)));

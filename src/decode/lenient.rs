@@ -1,22 +1,20 @@
-//! JSON as programs in fact write it: what a strict reader refuses for the sake of one value is rewritten, so that the
-//! value can be looked at like any other.
+//! Lenient JSON: an invalid value is rewritten, so that it does not make the whole body unreadable.
 //!
-//! Owns the rewriting: half a surrogate pair and bytes that are no UTF-8 become U+FFFD, a byte order mark goes, raw control
-//! characters in a text are escaped, and what is a number but none in JSON (`NaN`, `-Infinity`, `1e999`, `007`) or is nested
-//! too deep becomes a text, which no field takes for a number. Refuses to guess where a value ends: what has no
-//! structure stays refused. A body that the strict reader takes costs nothing.
+//! Unpaired surrogates and invalid UTF-8 become U+FFFD, a byte order mark is removed, raw control characters in strings are
+//! escaped, and numbers that JSON does not have (`NaN`, `-Infinity`, `1e999`, `007`) and values nested too deep become
+//! strings. Invalid structure stays an error. A valid body is not copied.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-/// How deep lists and objects may be within one another: what is deeper than serde_json reads becomes a text.
+/// Maximum nesting depth; deeper values, which serde_json would reject, become strings.
 const MAX_DEPTH: usize = 100;
-/// What stands in place of what is nested deeper.
+/// The replacement of values nested deeper.
 const TOO_DEEP: &str = "\"nested too deep\"";
-/// The mark that some editors and shells begin a text with.
+/// The UTF-8 byte order mark.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A body that is read strictly at first, and rewritten when that fails.
+/// A body that is parsed strictly first, and rewritten if that fails.
 #[derive(Debug)]
 pub struct Body<'b> {
     bytes: &'b [u8],
@@ -24,12 +22,12 @@ pub struct Body<'b> {
 }
 
 impl<'b> Body<'b> {
-    /// Of these bytes, which are looked at when it is read.
+    /// A body of `bytes`, which are not parsed yet.
     pub const fn new(bytes: &'b [u8]) -> Self {
         Self { bytes, rewritten: OnceCell::new() }
     }
 
-    /// What `read` makes of it; the error is that of the strict reading where the bytes are text.
+    /// Parses it with `read`. The error is that of the strict attempt if the bytes are UTF-8.
     pub fn read<'s, T, E>(&'s self, read: impl Fn(&'s str) -> Result<T, E>) -> Result<T, E> {
         let strict = std::str::from_utf8(self.bytes).ok().map(&read);
         let Some(Err(error)) = strict else {
@@ -41,19 +39,18 @@ impl<'b> Body<'b> {
         }
     }
 
-    /// The bytes that were read, where they were rewritten for it.
+    /// The rewritten text, if it was rewritten.
     pub fn rewritten(&self) -> Option<&str> {
         self.rewritten.get_or_init(|| rewrite(self.bytes)).as_deref()
     }
 
-    /// Whether it was read as it came.
+    /// Whether it was parsed without rewriting.
     pub fn is_strict(&self) -> bool {
         self.rewritten.get().is_none_or(Option::is_none)
     }
 }
 
-/// `bytes` as JSON that a strict reader takes, if that is all that is wrong with them; `None` when there is nothing to
-/// rewrite.
+/// `bytes` rewritten as valid JSON, as far as possible; `None` when there is nothing to rewrite.
 pub fn rewrite(bytes: &[u8]) -> Option<String> {
     let body = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let text = String::from_utf8_lossy(body);
@@ -73,18 +70,18 @@ struct Rewriter<'t> {
     text: &'t str,
     at: usize,
     out: String,
-    /// How far the text is in `out`; 0 while nothing was rewritten.
+    /// How much of the text is in `out`; 0 while nothing was rewritten.
     kept: usize,
 }
 
 impl Rewriter<'_> {
-    /// Copies the text up to `end`, to go on at `next`.
+    /// Copies the text up to `end` and continues at `next`.
     fn keep(&mut self, end: usize, next: usize) {
         self.out.push_str(self.text.get(self.kept..end).unwrap_or_default());
         self.kept = next;
     }
 
-    /// Writes `instead` in place of what stands from `start` to `end`.
+    /// Writes `instead` in place of the text from `start` to `end`.
     fn replace(&mut self, start: usize, end: usize, instead: &str) {
         self.keep(start, end);
         self.out.push_str(instead);
@@ -114,7 +111,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Passes over a string, whose quote is next.
+    /// Scans a string from its opening quote.
     fn string(&mut self) {
         self.at += 1;
         while let Some(byte) = self.byte() {
@@ -133,7 +130,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Passes over an escape, whose `\` is next.
+    /// Scans an escape from its `\`.
     fn escape(&mut self) {
         let start = self.at;
         let next = self.text.as_bytes().get(start + 1).copied();
@@ -145,7 +142,7 @@ impl Rewriter<'_> {
                 self.at += 6;
             }
             (_, Some(_)) => self.at += 6,
-            // No escape: the sign itself, as in `C:\Users`.
+            // Not an escape: a literal backslash, as in `C:\Users`.
             (Some(_), None) => {
                 self.replace(start, start + 1, "\\\\");
                 self.at += 1;
@@ -154,28 +151,28 @@ impl Rewriter<'_> {
         }
     }
 
-    /// The UTF-16 unit that `\uXXXX` at `at` stands for.
+    /// The UTF-16 code unit of `\uXXXX` at `at`.
     fn unit(&self, at: usize) -> Option<u16> {
         let digits = self.text.get(at..at + 6)?.strip_prefix("\\u")?;
         digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
     }
 
-    /// Passes over a word or number, and quotes it when it is a number that JSON has not.
+    /// Scans a literal or number, and quotes a number that is not valid JSON.
     fn bare(&mut self) {
         let start = self.at;
         let rest = self.text.get(start..).unwrap_or_default();
         let is_end =
             |letter: char| matches!(letter, '"' | '{' | '}' | '[' | ']' | ',' | ':') || letter.is_ascii_whitespace();
         let word = rest.find(is_end).and_then(|end| rest.get(..end)).unwrap_or(rest);
-        // A form feed, say, which is none of JSON's.
+        // White space that JSON does not have, such as a form feed.
         self.at += word.len().max(1);
-        if is_no_number(word) {
+        if is_foreign_number(word) {
             let quoted = serde_json::Value::from(word).to_string();
             self.replace(start, self.at, &quoted);
         }
     }
 
-    /// Passes over a list or object that is too deep.
+    /// Skips a list or object that is nested too deep.
     fn deep(&mut self) {
         let start = self.at;
         let mut depth = 0_usize;
@@ -195,7 +192,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Passes over a string that nobody will read, whose quote was the last.
+    /// Skips a string after its opening quote.
     fn pass_string(&mut self) {
         while let Some(byte) = self.byte() {
             self.at += 1 + usize::from(byte == b'\\');
@@ -206,8 +203,8 @@ impl Rewriter<'_> {
     }
 }
 
-/// Whether it is a number to other languages, and to JSON none or one that does not fit.
-fn is_no_number(word: &str) -> bool {
+/// Whether it is a number in other languages that JSON does not have or that overflows.
+fn is_foreign_number(word: &str) -> bool {
     let unsigned = word.trim_start_matches(['+', '-']);
     let is_number = unsigned.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.');
     let is_named = ["nan", "inf", "infinity"].iter().any(|known| unsigned.eq_ignore_ascii_case(known));
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_no_strict_reader_takes_becomes_one_that_it_does() {
+    fn invalid_values_are_rewritten_as_valid_ones() {
         check(br#"{"a": "cut \ud83d", "b": 1}"#, r#"{"a": "cut \ufffd", "b": 1}"#);
         check(br#"["\ude00\ud83d\ude00\ud83d\ud83d"]"#, r#"["\ufffd\ud83d\ude00\ufffd\ufffd"]"#);
         check(br#"{"\ud800": 1}"#, r#"{"\ufffd": 1}"#);
@@ -243,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_already_is_left_alone() {
+    fn valid_json_is_not_rewritten() {
         for text in
             [r#"{"a": [1, -2.5e3, true, null, "x\n\"\\\/\u00e9\ud83d\ude00"], "b": {}}"#, "[]", "7", "", "\"grüße\""]
         {
@@ -252,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_strictly_first_and_its_error_is_kept() {
+    fn a_body_is_parsed_strictly_first_and_that_error_is_returned() {
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(|error| error.to_string());
         let body = Body::new(b"{\"a\": 1}");
         assert!(body.read(read).is_ok() && body.is_strict());
@@ -265,7 +262,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn anything_is_rewritten_at_once_and_never_again(bytes in proptest::collection::vec(proptest::sample::select(b"{}[]\",:\\ud8e0 \n\xffN1-".to_vec()), 0..60)) {
+        fn rewriting_is_idempotent(bytes in proptest::collection::vec(proptest::sample::select(b"{}[]\",:\\ud8e0 \n\xffN1-".to_vec()), 0..60)) {
             if let Some(once) = rewrite(&bytes) {
                 proptest::prop_assert_eq!(rewrite(once.as_bytes()), None);
             }

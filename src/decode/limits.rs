@@ -1,12 +1,11 @@
-//! Whether words are about a rate limit: of errors, of reasons, of what a tool prints.
+//! Detects rate limits in the text of errors, reasons and output.
 //!
-//! Limits of a run or of its machine are none: waiting does not end them.
+//! Limits of a run or of its machine, such as its context or its memory, are not rate limits: waiting does not end them.
 
-/// Whether `text` speaks of a limit of a provider that ends by itself, as an error or a reason does. Limits of a run, such
-/// as of its context, its turns or its time, are none: waiting does not end them.
+/// Whether `text`, an error or a reason, is about a provider's limit that ends by itself.
 pub fn is_about_limit(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    // Of a larger message than may be sent, and of a full memory, gRPC says that a resource is exhausted as well.
+    // gRPC also reports messages that are too large and exhausted memory as an exhausted resource.
     let is_of_machine = ["out of memory", "larger than", "out of space"].iter().any(|words| text.contains(words));
     let ends = |letter: char| matches!(letter, ':' | ';' | ',' | '|' | '(' | ')' | '·' | '∙' | '!' | '\n');
     text.split(ends).flat_map(|clause| clause.split(". ")).any(|clause| {
@@ -16,26 +15,26 @@ pub fn is_about_limit(text: &str) -> bool {
     })
 }
 
-/// Whether the words of a clause name the refusal as protocols and clients do.
+/// Whether a clause contains the name of a rate-limit error as protocols and clients use it.
 fn is_refusal(words: &[&str], is_of_machine: bool) -> bool {
     const NAMES: [&str; 5] = ["ratelimit", "usagelimit", "quotaexceeded", "toomanyrequests", "throttlingexception"];
-    // A rate limiter is a program.
+    // "Rate limiter" is a program.
     let is_name = |word: &&str| NAMES.iter().any(|name| word.contains(name)) && !singular(word).ends_with("limiter");
-    let said = |phrase: &[&str]| words.windows(phrase.len()).any(|some| some == phrase);
+    let contains = |phrase: &[&str]| words.windows(phrase.len()).any(|some| some == phrase);
     let is_rate = words
         .windows(2)
         .any(|pair| matches!(pair, ["rate", limit] if matches!(*limit, "limit" | "limits" | "limited" | "limiting")));
     words.iter().any(is_name)
         || is_rate
         || words.contains(&"429")
-        || said(&["too", "many", "requests"])
-        || said(&["out", "of", "extra", "usage"])
-        || said(&["out", "of", "usage"])
-        || said(&["exhausted", "your", "capacity"])
-        || said(&["resource", "exhausted"]) && !is_of_machine
+        || contains(&["too", "many", "requests"])
+        || contains(&["out", "of", "extra", "usage"])
+        || contains(&["out", "of", "usage"])
+        || contains(&["exhausted", "your", "capacity"])
+        || contains(&["resource", "exhausted"]) && !is_of_machine
 }
 
-/// Whether the words of a clause say that a quota is used up: not one of a disk.
+/// Whether a clause is about an exhausted quota, except a disk quota.
 fn is_quota_used_up(words: &[&str]) -> bool {
     const USED_UP: [&str; 6] = ["exceeded", "exhausted", "insufficient", "used", "reached", "hit"];
     let is_used_up = words.iter().any(|word| USED_UP.contains(word)) || words.windows(2).any(|it| it == ["out", "of"]);
@@ -43,7 +42,7 @@ fn is_quota_used_up(words: &[&str]) -> bool {
     is_used_up && words.iter().any(|word| before.next().is_some_and(|of| singular(word) == "quota" && !is_of_run(of)))
 }
 
-/// Whether the words of a clause say that a limit of usage is reached: `5-hour limit reached`, `hit your weekly limit`.
+/// Whether a clause is about a reached usage limit: `5-hour limit reached`, `hit your weekly limit`.
 fn is_limit_reached(words: &[&str]) -> bool {
     let mut limits = words.iter().enumerate().filter(|(_, word)| singular(word) == "limit").map(|(at, _)| at);
     limits.any(|at| {
@@ -59,14 +58,14 @@ fn is_limit_reached(words: &[&str]) -> bool {
     })
 }
 
-/// Whether these words before `limit` make it one of a run; tokens are of a provider where they are of a time.
+/// Whether the words before `limit` make it a limit of a run. Token limits are the provider's if they are per time.
 fn is_of_other(words: &[&str]) -> bool {
     const TIMES: [&str; 9] = ["daily", "day", "hourly", "hour", "minute", "weekly", "week", "monthly", "month"];
     let is_of_time = words.iter().any(|word| TIMES.contains(word));
     words.iter().any(|word| is_of_run(word) || singular(word) == "token" && !is_of_time)
 }
 
-/// Whether a limit or a quota that is called so is one of a run or of its machine.
+/// Whether a limit with this name is one of a run or of its machine.
 fn is_of_run(word: &str) -> bool {
     const KINDS: [&str; 31] = [
         "context",
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_a_limit_are_known() {
+    fn rate_limits_are_detected_in_text() {
         for text in [
             "rate limit",
             "failed by rate limit",

@@ -1,7 +1,6 @@
-//! Reading JSON that may hold anything anywhere: a value of the wrong type is a finding, never the end of the body.
+//! Reads JSON in which any value may have any type: a value of the wrong type is rejected by itself, not the whole body.
 //!
-//! Owns the one visitor and what a single value can be taken for. Refuses to build trees and to copy text
-//! that can be borrowed.
+//! Owns the visitor and the conversion of single values. Builds no trees and borrows text where possible.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,15 +11,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use crate::model::Time;
 use crate::text;
 
-/// The largest counter taken: 2^53, up to which every JSON reader agrees on whole numbers, and far enough from the
-/// end of `u64` that sums of counters stay within it.
+/// Maximum value of a counter: 2^53, up to which JSON implementations agree on integers, and small enough that sums of
+/// counters fit into `u64`.
 pub const MAX_COUNT: u64 = 1 << 53;
-/// The largest amount of money taken, in US dollars.
+/// Maximum amount in US dollars.
 const MAX_AMOUNT: f64 = 1e12;
-/// Numbers above it are milliseconds since the epoch, below it seconds: the year 5138, and March 1973.
+/// Timestamps above this are milliseconds, below it seconds: the year 5138 in seconds, March 1973 in milliseconds.
 const MILLIS_FROM: f64 = 1e11;
 
-/// A JSON value that is not looked into.
+/// A single JSON value without its content if it is a list or an object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Scalar<'a> {
     /// `null`.
@@ -28,35 +27,35 @@ pub enum Scalar<'a> {
     Null,
     /// `true` or `false`.
     Flag(bool),
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     Whole(u64),
     /// Any other number.
     Number(f64),
-    /// A string, borrowed unless it holds escapes.
+    /// A string, borrowed unless it contains escapes.
     Text(Cow<'a, str>),
-    /// A list or an object, by that word.
+    /// A list or an object, as the name of its type.
     Other(&'static str),
 }
 
-/// What takes in a value of whatever type it turns out to have.
+/// A visitor of a value of any type.
 pub trait Read<'de> {
-    /// Takes an object. When it is not expected it is passed over and handed on as [`Scalar::Other`].
+    /// Visits an object. By default it is skipped and visited as [`Scalar::Other`].
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         self.scalar(Scalar::Other("an object"))
     }
 
-    /// Takes a list, in the same manner.
+    /// Visits a list. By default it is skipped and visited as [`Scalar::Other`].
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         self.scalar(Scalar::Other("a list"))
     }
 
-    /// Takes anything else. An error ends the whole body.
+    /// Visits any other value. An error aborts the whole body.
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E>;
 }
 
-/// Hands the value that comes next to the reader in it.
+/// Deserializes the next value with the visitor in it.
 pub struct Seed<'x, T>(pub &'x mut T);
 
 impl<'de, T: Read<'de>> DeserializeSeed<'de> for Seed<'_, T> {
@@ -138,7 +137,7 @@ impl<'de> serde::Deserialize<'de> for Scalar<'de> {
     }
 }
 
-/// Reads an object's key without keeping it: the function in it says what the key means.
+/// Deserializes a key of an object with the function in it, without copying it.
 pub struct Key<F>(pub F);
 
 impl<'de, K, F: FnOnce(&str) -> K> DeserializeSeed<'de> for Key<F> {
@@ -163,7 +162,7 @@ impl<K, F: FnOnce(&str) -> K> Visitor<'_> for Key<F> {
     }
 }
 
-/// A value that can't be taken for what its field needs; the text says what would do.
+/// A value is invalid for its field; the text describes what is expected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unfit(pub &'static str);
 
@@ -186,7 +185,7 @@ impl<'a> Scalar<'a> {
         match *self {
             Scalar::Null => Ok(None),
             Scalar::Whole(count) if count <= MAX_COUNT => Ok(Some(count)),
-            // Some languages write every number with a point.
+            // Some languages write integers with a decimal point.
             Scalar::Number(count) if count >= 0.0 && count.fract() == 0.0 && count <= MAX_COUNT as f64 => {
                 Ok(Some(count as u64))
             }
@@ -211,14 +210,14 @@ impl<'a> Scalar<'a> {
         self.number(0.0..=MAX_AMOUNT, Unfit("an amount in US dollars, 0 or more"))
     }
 
-    /// A span of time in seconds, up to ten years.
+    /// A duration in seconds, up to ten years.
     pub fn seconds(&self) -> Result<Option<Duration>, Unfit> {
         let seconds = self.number(0.0..=315_576_000.0, Unfit("a number of seconds, 0 or more"))?;
         Ok(seconds.map(Duration::from_secs_f64))
     }
 
-    /// A point in time: RFC 3339, Unix seconds or milliseconds. What is not after the epoch is how programs
-    /// write "never" (0, `0001-01-01T00:00:00Z`): `None`.
+    /// A timestamp: RFC 3339, Unix seconds or milliseconds. `None` up to the epoch, which programs use for "never" (0,
+    /// `0001-01-01T00:00:00Z`).
     #[inline]
     pub fn time(&self) -> Result<Option<Time>, Unfit> {
         const UNFIT: Unfit = Unfit("a time such as 2026-11-21T02:00:00Z, or Unix seconds");
@@ -233,7 +232,7 @@ impl<'a> Scalar<'a> {
         Ok((time.as_millis() > 0).then_some(time))
     }
 
-    /// A yes or no.
+    /// A boolean.
     pub fn flag(&self) -> Result<Option<bool>, Unfit> {
         match *self {
             Scalar::Null => Ok(None),
@@ -242,7 +241,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The value as an error shows it: short and without control characters.
+    /// The value for an error message: short and without control characters.
     pub fn shown(&self) -> String {
         match self {
             Scalar::Null => "null".to_owned(),
@@ -255,7 +254,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// A foreign word as an error shows it.
+/// A foreign word for an error message.
 pub fn shown(word: &str) -> String {
     let kept = text::clean(word, 64);
     if kept.len() < word.len() { format!("{kept}…") } else { kept.into_owned() }

@@ -1,8 +1,7 @@
-//! When requests are taken again, from what a refusal says: the one reader of such words and headers for every source.
+//! Extracts the end of a rate limit from error texts and `Retry-After` headers of all sources.
 //!
-//! Owns the ways in which providers and their clients put it. Keeps nothing of a text but a time, and refuses to guess:
-//! a text that names none yields none. A time of day without a zone is taken for local time, which is what command line
-//! tools print.
+//! Owns the phrases of providers and their clients. A text without a time yields none. A time of day without a time zone is
+//! local time, as command-line tools print it.
 
 use std::time::Duration;
 
@@ -11,13 +10,13 @@ use jiff::tz::{Offset, TimeZone};
 
 use crate::model::Time;
 
-/// So much of a text is looked at, in bytes: it is said in the first lines or nowhere.
-const LOOKED_AT: usize = 4_096;
-/// The longest time to wait that is believed: a month and a day.
-const LONGEST: Duration = Duration::from_secs(32 * 86_400);
-/// Words of one time that are looked at.
+/// Maximum length of the examined text, in bytes.
+const MAX_TEXT: usize = 4_096;
+/// Maximum plausible wait: a month and a day.
+const MAX_WAIT: Duration = Duration::from_secs(32 * 86_400);
+/// Maximum number of words of one time.
 const MAX_WORDS: usize = 12;
-/// What comes before a time, with the kinds of time that may follow. Of two that begin at one place the longer is first.
+/// Phrases before a time, with the kinds of time that may follow. Of phrases with a common prefix the longer is first.
 const MARKERS: [(&str, Follows); 23] = [
     ("resets_in_seconds", Follows::Seconds),
     ("retry_after_seconds", Follows::Seconds),
@@ -44,14 +43,14 @@ const MARKERS: [(&str, Follows); 23] = [
     ("regain access", Follows::Date),
 ];
 
-/// What follows a marker.
+/// The kind of time after a phrase.
 #[derive(Clone, Copy)]
 enum Follows {
-    /// How long to wait, with a unit.
+    /// A duration with a unit.
     Wait,
-    /// A point in time.
+    /// A date or time.
     Date,
-    /// Either, and a number alone is of seconds, as in HTTP's `Retry-After`.
+    /// Either; a bare number is in seconds, as in `Retry-After`.
     Header,
     /// Either.
     Either,
@@ -59,23 +58,23 @@ enum Follows {
     Millis,
 }
 
-/// The time named in `text`, which was said at `now` by the wall clock: `try again in 1m30s`,
+/// The time in `text`, which was written at `now` (wall clock): `try again in 1m30s`,
 /// `resets Dec 3, 7am (Europe/Zurich)`, `try again at Dec 3rd, 2026 4:15 AM`, `limit reached|1795273200`.
 pub fn retry_at(text: &str, now: Time) -> Option<Time> {
     retry_at_in(text, now, &TimeZone::system())
 }
 
-/// What the value of a `Retry-After` header, or of a field that is called so, says: seconds, a wait, or a date.
+/// The time in a `Retry-After` header or field: seconds, a duration, or a date.
 pub fn retry_after(value: &str, now: Time) -> Option<Time> {
     followed(Follows::Header, &plain(value), now, &TimeZone::UTC)
 }
 
 fn retry_at_in(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
-    let end = (0..=LOOKED_AT.min(text.len())).rev().find(|end| text.is_char_boundary(*end))?;
+    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end))?;
     let text = plain(text.get(..end)?);
     let mut rest = text.as_str();
     loop {
-        // The first marker that is followed by a time; what ends with a bar and a number needs no other.
+        // The first phrase that is followed by a time. A bar with a number needs no phrase.
         let found =
             MARKERS.iter().filter_map(|(marker, follows)| Some((rest.find(marker)?, marker.len(), Some(*follows))));
         let bar = rest.find("reached|").map(|at| (at, "reached|".len(), None));
@@ -85,17 +84,17 @@ fn retry_at_in(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
             Some(follows) => followed(follows, rest, now, local),
             None => number(rest).and_then(|(number, _)| unix(number)),
         };
-        if let Some(time) = time.filter(|time| is_believed(*time, now)) {
+        if let Some(time) = time.filter(|time| is_plausible(*time, now)) {
             return Some(time);
         }
     }
 }
 
-fn is_believed(time: Time, now: Time) -> bool {
-    time >= now && time.since(now) <= LONGEST
+fn is_plausible(time: Time, now: Time) -> bool {
+    time >= now && time.since(now) <= MAX_WAIT
 }
 
-/// `text` in lower case, with plain spaces and quotes: tools write narrow spaces within times, and quote keys of JSON.
+/// `text` in lower case with plain spaces and without quotes, since tools use narrow spaces in times and quote JSON keys.
 fn plain(text: &str) -> String {
     let letter = |letter: char| match letter {
         '\u{a0}' | '\u{202f}' | '\u{2009}' | '\t' | '\n' | '\r' | '"' | '\'' | '=' | '`' | '\\' => ' ',
@@ -104,7 +103,7 @@ fn plain(text: &str) -> String {
     text.chars().map(letter).collect()
 }
 
-/// The time at the beginning of `rest`.
+/// The time at the start of `rest`.
 fn followed(follows: Follows, rest: &str, now: Time, local: &TimeZone) -> Option<Time> {
     let rest = rest.trim_start_matches([' ', ':']);
     let seconds = |scale: f64| {
@@ -116,14 +115,14 @@ fn followed(follows: Follows, rest: &str, now: Time, local: &TimeZone) -> Option
         Follows::Wait => waits(false),
         Follows::Date => date_time(rest, now, local),
         Follows::Either => waits(false).or_else(|| date_time(rest, now, local)),
-        // A date is tried first: `2026-12-03` begins with a number as well.
+        // A date is tried first, since `2026-12-03` starts with a number too.
         Follows::Header => date_time(rest, now, local).or_else(|| waits(true)),
         Follows::Seconds => seconds(1.0),
         Follows::Millis => seconds(0.001),
     }
 }
 
-/// A number at the beginning of `text`, and what follows it.
+/// The number at the start of `text`, and the rest.
 fn number(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (digits, rest) = text.split_at_checked(end)?;
@@ -132,7 +131,7 @@ fn number(text: &str) -> Option<(f64, &str)> {
     Some((number, rest))
 }
 
-/// A point in Unix time: in milliseconds where it is far beyond what seconds could mean.
+/// A Unix timestamp in seconds, or in milliseconds if it is too large for seconds.
 fn unix(number: f64) -> Option<Time> {
     let seconds = if number >= 1e11 { number / 1000.0 } else { number };
     if seconds < 1e9 { None } else { Time::from_secs_f64(seconds) }
@@ -143,7 +142,7 @@ pub fn wait(text: &str) -> Option<Duration> {
     wait_of(&plain(text), true)
 }
 
-/// The same of plain text; `bare` says that a number alone is of seconds.
+/// The same for normalized text; with `bare` a number without a unit is in seconds.
 fn wait_of(text: &str, bare: bool) -> Option<Duration> {
     let mut rest = text.trim_start_matches(' ');
     let (mut seconds, mut is_any) = (0.0, false);
@@ -162,19 +161,19 @@ fn wait_of(text: &str, bare: bool) -> Option<Duration> {
             "h" | "hr" | "hrs" | "hour" | "hours" => 3_600.0,
             "d" | "day" | "days" => 86_400.0,
             "w" | "week" | "weeks" => 604_800.0,
-            // Whatever else stands there belongs to the sentence.
+            // The rest belongs to the sentence.
             _ if is_any => break,
-            _ if bare => return Duration::try_from_secs_f64(count).ok().filter(|wait| *wait <= LONGEST),
+            _ if bare => return Duration::try_from_secs_f64(count).ok().filter(|wait| *wait <= MAX_WAIT),
             _ => return None,
         };
         seconds += count * scale;
         is_any = true;
         rest = next.trim_start_matches(' ');
     }
-    Duration::try_from_secs_f64(seconds).ok().filter(|wait| is_any && *wait <= LONGEST)
+    Duration::try_from_secs_f64(seconds).ok().filter(|wait| is_any && *wait <= MAX_WAIT)
 }
 
-/// What is known of a date and time, word by word.
+/// The parsed parts of a date and time.
 #[derive(Default)]
 struct Parts {
     year: Option<i16>,
@@ -217,27 +216,27 @@ fn date_time(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
         },
         _ => return None,
     };
-    // A day alone is meant from its beginning on; nothing at all is no time.
+    // A date without a time means its start.
     let time = parts.time.or((date != today).then(civil::Time::midnight))?;
     let zone = there.time_zone().clone();
     let at = |date: civil::Date| date.to_datetime(time).to_zoned_datetime(zone.clone()).ok();
     let mut then = at(date)?;
     if then <= there {
-        // One that has just passed is over, whoever rounded it; one that passed long ago is the next one.
+        // A time that has just passed was rounded; one that passed long ago means the next day.
         let is_just_past = now.since(Time::from_millis(then.timestamp().as_millisecond())) < Duration::from_secs(120);
         then = at(date.checked_add(step.filter(|_| !is_just_past)?).ok()?)?;
     }
     Some(Time::from_millis(then.timestamp().as_millisecond()))
 }
 
-/// `text` from where the date or time itself begins: `resets at (…`, `resets on: …`.
+/// `text` from the start of the date or time: `resets at (…`, `resets on: …`.
 fn lead(text: &str) -> &str {
     const MARKS: [char; 5] = [' ', ':', '·', '(', '['];
     let mut rest = text.trim_start_matches(MARKS);
     while let Some((_, after)) = rest.split_once([' ', ':']).filter(|(word, _)| is_filler(word)) {
         rest = after.trim_start_matches(MARKS);
     }
-    // A bracket alone is that of a zone or of a remark, which says more than what is within.
+    // A parenthesis alone encloses a time zone or a remark.
     if rest.starts_with(|letter: char| letter.is_ascii_digit()) {
         rest
     } else {
@@ -245,12 +244,12 @@ fn lead(text: &str) -> &str {
     }
 }
 
-/// Whether `word` says nothing of a date or time beside it.
+/// Whether `word` is a filler next to a date or time.
 fn is_filler(word: &str) -> bool {
     matches!(word, "at" | "on" | "around" | "about" | "the" | "of" | "by" | "today")
 }
 
-/// Reads the words of a date and time until one says something else.
+/// Parses the words of a date and time up to the first other word.
 fn parts(text: &str) -> Option<Parts> {
     let mut parts = Parts::default();
     let is_break = |letter: char| matches!(letter, ' ' | ',' | '·' | ';');
@@ -258,7 +257,7 @@ fn parts(text: &str) -> Option<Parts> {
     while let Some(word) = words.next() {
         let bare = word.trim_matches(['(', ')', '.', '[', ']', '}', '{']);
         if word.starts_with('(') {
-            // A zone stands in brackets after the time; one that is not known leaves no time to believe.
+            // A time zone in parentheses; with an unknown one the time is not usable.
             if !matches!(bare, "local" | "your") {
                 parts.zone = Some(zone(bare)?);
             }
@@ -278,7 +277,7 @@ fn parts(text: &str) -> Option<Parts> {
         } else if let Some(time) = time_of_day(bare, words.peek().copied()) {
             parts.time = Some(time);
         } else if let Some(half) = bare.strip_suffix('m').filter(|half| matches!(*half, "a" | "p" | "a." | "p.")) {
-            // It belongs to the time before it, which was read with it.
+            // Already parsed with the time before it.
             parts.time.filter(|_| !half.is_empty())?;
         } else if let Some(zone) = parts.time.and_then(|_| zone(bare)) {
             parts.zone = Some(zone);
@@ -294,7 +293,7 @@ fn parts(text: &str) -> Option<Parts> {
             break;
         }
         if word.ends_with('.') && !matches!(bare, "a.m" | "p.m") && parts.time.is_some() {
-            // The sentence is over.
+            // The sentence ends.
             break;
         }
     }
@@ -337,7 +336,7 @@ fn iso_date(word: &str) -> Option<civil::Date> {
     (word.len() == 10).then(|| word.parse().ok()).flatten()
 }
 
-/// A zone by its IANA name in lower case, by an offset, or by one of the abbreviations that mean one thing.
+/// A time zone by its IANA name in lower case, by an offset, or by an unambiguous abbreviation.
 fn zone(name: &str) -> Option<TimeZone> {
     const HOURS: [(&str, i8); 14] = [
         ("utc", 0),
@@ -373,11 +372,11 @@ fn zone(name: &str) -> Option<TimeZone> {
     if let Some(hours) = known {
         return Some(TimeZone::fixed(Offset::constant(hours)));
     }
-    // The data base does not mind how it is written; its one-word names mean other things as well.
+    // The lookup ignores case; one-word names are ambiguous.
     offset().or_else(|| name.contains('/').then(|| TimeZone::get(name).ok()).flatten())
 }
 
-/// `4pm`, `3:30pm`, `16:00`, `04:15:00`, `noon`; `4` where `next` says which half of the day.
+/// `4pm`, `3:30pm`, `16:00`, `04:15:00`, `noon`; `4` if `next` is `am` or `pm`.
 fn time_of_day(word: &str, next: Option<&str>) -> Option<civil::Time> {
     match word {
         "noon" => return Some(civil::Time::constant(12, 0, 0, 0)),
@@ -399,7 +398,7 @@ fn time_of_day(word: &str, next: Option<&str>) -> Option<civil::Time> {
         "am" | "a.m" if hour == 12.0 => 0.0,
         "pm" | "p.m" if hour < 12.0 => hour + 12.0,
         "am" | "a.m" | "pm" | "p.m" => hour,
-        // A number alone may be anything.
+        // A bare number is ambiguous.
         _ if rest.is_empty() && word.contains(':') => hour,
         _ => return None,
     };
@@ -414,15 +413,15 @@ fn time_of_day(word: &str, next: Option<&str>) -> Option<civil::Time> {
 mod tests {
     use super::*;
 
-    /// What a text says at noon of a Saturday to somebody in Zurich, in UTC.
-    fn said(text: &str) -> Option<String> {
+    /// The time in a text that is written at noon on a Saturday in Zurich, in UTC.
+    fn found(text: &str) -> Option<String> {
         let now = Time::parse("2026-11-21T12:00:00Z").expect("a time");
         let zurich = TimeZone::get("Europe/Zurich").expect("a zone");
         retry_at_in(text, now, &zurich).map(|at| at.to_string().replace("2026-11-21T", ""))
     }
 
     #[test]
-    fn times_are_found_as_providers_put_them() {
+    fn times_are_found_in_the_phrases_of_providers() {
         for (text, expected) in [
             ("Rate limit reached for requests. Please try again in 1s.", "12:00:01Z"),
             ("Limit 30000, Used 29877. Please try again in 1m30.5s. Visit …", "12:01:30.5Z"),
@@ -472,19 +471,19 @@ mod tests {
             ("quota will reset at 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
             ("try again at 2026-12-01T02:00:00Z", "2026-12-01T02:00:00Z"),
             ("You will regain access on 2026-12-01 at 00:00 UTC.", "2026-12-01T00:00:00Z"),
-            // Local time, where no zone is named.
+            // Local time without a time zone.
             ("You’ve hit your usage limit. Upgrade or try again at Dec 3rd, 2026 4:15 AM.", "2026-12-03T03:15:00Z"),
             ("try again at Nov 30th, 2026 12:05\u{202f}AM.", "2026-11-29T23:05:00Z"),
             ("try again at 11:59 PM.", "22:59:00Z"),
             ("resets 4pm", "15:00:00Z"),
             ("resets Dec 3, 7am", "2026-12-03T06:00:00Z"),
         ] {
-            assert_eq!(said(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(found(text).as_deref(), Some(expected), "{text}");
         }
     }
 
     #[test]
-    fn what_names_no_time_yields_none() {
+    fn a_text_without_a_time_yields_none() {
         for text in [
             "",
             "This request would exceed your account's rate limit. Please try again later.",
@@ -502,10 +501,10 @@ mod tests {
             "try again at Nov 20th, 2026 4:15 AM",
             "try again at Dec 3rd, 2027 4:15 AM",
             "the connection was reset at the other end",
-            // It has just passed: whoever says it at 12:00:00 means this noon.
+            // It has just passed: at 12:00:00 this noon is meant.
             "resets 12pm (UTC)",
         ] {
-            assert_eq!(said(text), None, "{text}");
+            assert_eq!(found(text), None, "{text}");
         }
     }
 
@@ -529,12 +528,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_breaks_it(
+        fn no_text_causes_a_panic(
             text in "(try again in |try again at |resets |reached\\||retry after |retry-after: )?[0-9a-z:.,()|+/ é-]{0,40}",
         ) {
             let now = Time::from_millis(1_795_262_400_000);
             if let Some(at) = retry_at(&text, now) {
-                proptest::prop_assert!(at >= now && at.since(now) <= LONGEST);
+                proptest::prop_assert!(at >= now && at.since(now) <= MAX_WAIT);
             }
         }
     }

@@ -1,37 +1,34 @@
-//! The fleet's families, written straight from one snapshot: one pass per family, since a family's series
-//! must stand together.
+//! Writes the fleet's families from one snapshot: one pass per family, since its series must be adjacent.
 //!
-//! Refuses to invent: what is not known has no series. Only label sets that are closed start at 0, once
-//! anything of their family is known.
+//! Unknown values have no series. Series of closed label sets start at 0 once any value of their family is known.
 
 mod agents;
 mod projects;
 
-use super::format::Format;
+use super::format::ExpositionFormat;
 use super::names;
-use super::series::{Flush, Writer};
+use super::series::{Flush, SeriesWriter};
 use crate::model::alert::AlertCounts;
 use crate::model::{Snapshot, SourceErrorReason};
 
-/// Writes the fleet's families into `out`, which `flush` empties whenever it holds a chunk of about 60 KiB;
-/// what is left in `out` at the end is the caller's. Says whether all was written: once `flush` says false,
-/// nobody reads any more and the rest is left out.
+/// Writes the fleet's families into `out`, which `flush` empties whenever it has a chunk of about 60 KiB. The caller flushes
+/// the rest. Returns whether everything was written: it stops once `flush` returns false.
 pub fn write_fleet<'a>(
     snapshot: &Snapshot,
     alerts: &AlertCounts,
-    format: Format,
+    format: ExpositionFormat,
     out: &'a mut Vec<u8>,
     flush: &'a mut Flush<'a>,
 ) -> bool {
-    let mut writer = Writer::new(format, out, flush);
+    let mut writer = SeriesWriter::new(format, out, flush);
     agents::write(&mut writer, snapshot);
     projects::write(&mut writer, snapshot);
     write_alerts(&mut writer, alerts);
     write_sources(&mut writer, snapshot);
-    writer.is_read()
+    writer.is_open()
 }
 
-fn write_alerts(writer: &mut Writer<'_>, alerts: &AlertCounts) {
+fn write_alerts(writer: &mut SeriesWriter<'_>, alerts: &AlertCounts) {
     writer.family(&names::CLUSTER_ALERTS, |series| {
         for (level, raised) in crate::model::Level::ALL.into_iter().zip(alerts.raised) {
             series.line("").label("level", level.as_str()).count(raised);
@@ -45,7 +42,7 @@ fn write_alerts(writer: &mut Writer<'_>, alerts: &AlertCounts) {
     });
 }
 
-fn write_sources(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+fn write_sources(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     writer.family(&names::SOURCE_UP, |series| {
         for source in &snapshot.sources {
             if let Some(up) = source.up {

@@ -1,18 +1,16 @@
-//! Which format and encoding a scraper gets, by what it accepts.
-//!
-//! Refuses nobody: who accepts nothing that is served here gets the text format.
+//! Negotiates the format and encoding of a scrape. A scraper that accepts none of the formats gets the text format.
 
 /// A text format of Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum ExpositionFormat {
     /// Text 0.0.4, the default.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-impl Format {
-    /// The value of `Content-Type`; Prometheus 3 fails a scrape without a valid one.
+impl ExpositionFormat {
+    /// The value of `Content-Type`. Prometheus 3 fails a scrape without a valid one.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -20,12 +18,12 @@ impl Format {
         }
     }
 
-    /// The format for the header `Accept`: OpenMetrics when it is named and not liked less than text.
+    /// The format for the header `Accept`: OpenMetrics if it is listed with at least the quality of text.
     pub fn negotiate(accept: Option<&str>) -> Self {
         let (mut text, mut any, mut open_metrics) = (None, None, None);
         for entry in accept.unwrap_or_default().split(',') {
-            let entry = Entry::parse(entry);
-            // Version 0.0.1 was the draft of 1.0.0, and those who ask for it read 1.0.0; no version is any.
+            let entry = AcceptEntry::parse(entry);
+            // 0.0.1 was the draft of 1.0.0; clients that ask for it read 1.0.0. Without a version any is accepted.
             if entry.value.eq_ignore_ascii_case("application/openmetrics-text") {
                 if matches!(entry.version, None | Some("1.0.0" | "0.0.1")) {
                     open_metrics = open_metrics.max(Some(entry.quality));
@@ -46,11 +44,11 @@ impl Format {
     }
 }
 
-/// Whether the header `Accept-Encoding` allows gzip and does not prefer the plain page to it.
+/// Whether the header `Accept-Encoding` allows gzip and does not prefer `identity`.
 pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, 0);
     for entry in accept_encoding.unwrap_or_default().split(',') {
-        let entry = Entry::parse(entry);
+        let entry = AcceptEntry::parse(entry);
         if entry.value.eq_ignore_ascii_case("gzip") || entry.value.eq_ignore_ascii_case("x-gzip") {
             gzip = gzip.max(Some(entry.quality));
         } else if entry.value == "*" {
@@ -63,15 +61,15 @@ pub fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
     gzip > 0 && gzip >= identity
 }
 
-/// One entry of an `Accept…` header.
-struct Entry<'a> {
+/// One entry of an `Accept` or `Accept-Encoding` header.
+struct AcceptEntry<'a> {
     value: &'a str,
     version: Option<&'a str>,
-    /// In thousandths, as finely as the header may say it.
+    /// In thousandths, the resolution of the header.
     quality: u32,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> AcceptEntry<'a> {
     fn parse(text: &'a str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let mut entry = Self { value: parts.next().unwrap_or_default(), version: None, quality: 1000 };
@@ -80,7 +78,7 @@ impl<'a> Entry<'a> {
             if name.trim().eq_ignore_ascii_case("version") {
                 entry.version = Some(value);
             } else if name.trim().eq_ignore_ascii_case("q") {
-                // What is no quality is none at all: 0.
+                // An invalid quality counts as 0.
                 let quality = value.parse::<f64>().unwrap_or(0.0);
                 entry.quality = (quality.clamp(0.0, 1.0) * 1000.0).round() as u32;
             }
@@ -94,34 +92,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_follows_what_the_scraper_likes_best() {
-        let check = |accept: &str, expected| assert_eq!(Format::negotiate(Some(accept)), expected, "{accept}");
+    fn the_format_follows_the_quality_of_the_accept_header() {
+        let check =
+            |accept: &str, expected| assert_eq!(ExpositionFormat::negotiate(Some(accept)), expected, "{accept}");
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,\
             application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        check(prometheus_2, Format::OpenMetrics);
+        check(prometheus_2, ExpositionFormat::OpenMetrics);
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        check(prometheus_3, Format::OpenMetrics);
-        check("text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.9", Format::Text);
-        check("application/openmetrics-text; version=0.0.1", Format::OpenMetrics);
-        check("Application/OpenMetrics-Text; Version=\"1.0.0\"", Format::OpenMetrics);
-        check("application/openmetrics-text", Format::OpenMetrics);
-        check("application/openmetrics-text;version=2.0.0, */*;q=0.1", Format::Text);
-        check("application/openmetrics-text;q=0, */*", Format::Text);
-        check("application/openmetrics-text;q=0.4, */*;q=0.8", Format::Text);
-        check("application/openmetrics-text;q=0.9, text/*;q=0.2", Format::OpenMetrics);
-        check("application/openmetrics-text;q=nan", Format::Text);
-        check("application/openmetrics-text;q=inf;q", Format::OpenMetrics);
-        check("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Format::Text);
-        check("*/*", Format::Text);
-        check("image/png", Format::Text);
-        check(";;=,,q=;\u{1f916}", Format::Text);
-        assert_eq!(Format::negotiate(None), Format::Text);
+        check(prometheus_3, ExpositionFormat::OpenMetrics);
+        check("text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.9", ExpositionFormat::Text);
+        check("application/openmetrics-text; version=0.0.1", ExpositionFormat::OpenMetrics);
+        check("Application/OpenMetrics-Text; Version=\"1.0.0\"", ExpositionFormat::OpenMetrics);
+        check("application/openmetrics-text", ExpositionFormat::OpenMetrics);
+        check("application/openmetrics-text;version=2.0.0, */*;q=0.1", ExpositionFormat::Text);
+        check("application/openmetrics-text;q=0, */*", ExpositionFormat::Text);
+        check("application/openmetrics-text;q=0.4, */*;q=0.8", ExpositionFormat::Text);
+        check("application/openmetrics-text;q=0.9, text/*;q=0.2", ExpositionFormat::OpenMetrics);
+        check("application/openmetrics-text;q=nan", ExpositionFormat::Text);
+        check("application/openmetrics-text;q=inf;q", ExpositionFormat::OpenMetrics);
+        check("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", ExpositionFormat::Text);
+        check("*/*", ExpositionFormat::Text);
+        check("image/png", ExpositionFormat::Text);
+        check(";;=,,q=;\u{1f916}", ExpositionFormat::Text);
+        assert_eq!(ExpositionFormat::negotiate(None), ExpositionFormat::Text);
     }
 
     #[test]
-    fn gzip_is_for_those_who_accept_it() {
+    fn gzip_is_used_only_when_accepted() {
         let check = |accept: &str, expected| assert_eq!(accepts_gzip(Some(accept)), expected, "{accept}");
         check("gzip", true);
         check("deflate, GZIP;q=1.0, *;q=0.5", true);

@@ -1,23 +1,23 @@
-//! Every family of the page: name, type, labels and help, in one table.
+//! All metric families: name, type, labels and help, in one table.
 //!
-//! Names and labels are public promises that dashboards and rules depend on; a golden test freezes them.
-//! Help texts carry no final stop: both writers add it.
+//! Dashboards and rules depend on names and labels; a snapshot test freezes them. Help texts have no final stop, since both
+//! writers add one.
 
-/// The type of a family, as a page declares it.
+/// The type of a metric family.
 ///
-/// There is no `info` and no `stateset`: served as text, one of them takes the whole target down.
+/// `info` and `stateset` are not used: the text format has neither, and a scrape with an unknown type fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows; its name ends in `_total`.
+pub enum FamilyKind {
+    /// A counter; its name ends in `_total`.
     Counter,
-    /// Goes up and down.
+    /// A gauge.
     Gauge,
-    /// Counts by bucket.
+    /// A histogram.
     Histogram,
 }
 
-impl Kind {
-    /// The word for it on the page.
+impl FamilyKind {
+    /// The name of the type in the text formats.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -27,29 +27,29 @@ impl Kind {
     }
 }
 
-/// Suffixes of names that are units.
+/// Name suffixes that are units.
 const UNITS: [&str; 5] = ["seconds", "bytes", "ratio", "tokens", "usd"];
 
-/// A family of series.
+/// A metric family.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
-    /// The name of its series; a histogram's get `_bucket`, `_count` and `_sum` on top.
+pub struct FamilySpec {
+    /// The metric name, for histograms without `_bucket`, `_count` and `_sum`.
     pub name: &'static str,
-    /// Its type.
-    pub kind: Kind,
-    /// Its labels in the order in which they are written; `le` is not named.
+    /// The type.
+    pub kind: FamilyKind,
+    /// Label names in the order of exposition, without `le`.
     pub labels: &'static [&'static str],
-    /// What it says, without a final stop.
+    /// The help text without a final stop.
     pub help: &'static str,
 }
 
-impl Family {
-    /// The name as OpenMetrics declares it: a counter's without `_total`.
+impl FamilySpec {
+    /// The family name in OpenMetrics: without `_total` for counters.
     pub fn base(&self) -> &'static str {
         self.name.strip_suffix("_total").unwrap_or(self.name)
     }
 
-    /// The unit, which is the last word of the name.
+    /// The unit, which is the last part of the name.
     pub fn unit(&self) -> Option<&'static str> {
         let (_, last) = self.base().rsplit_once('_')?;
         UNITS.into_iter().find(|unit| *unit == last)
@@ -60,155 +60,155 @@ macro_rules! families {
     ($($id:ident = $kind:ident $name:literal $labels:tt $help:literal;)*) => {
         $(
             #[doc = $help]
-            pub const $id: Family = Family { name: $name, kind: Kind::$kind, labels: &$labels, help: $help };
+            pub const $id: FamilySpec = FamilySpec { name: $name, kind: FamilyKind::$kind, labels: &$labels, help: $help };
         )*
 
-        /// Every family, in the order of the page: the fleet's, the sidecar's, the process'.
-        pub const FAMILIES: &[Family] = &[$($id),*];
+        /// All families in the order of exposition: fleet, sidecar, process.
+        pub const FAMILIES: &[FamilySpec] = &[$($id),*];
     };
 }
 
 families! {
     AGENT_UP = Gauge "orchestrator_agent_up" ["project", "agent_name"]
-        "Whether the agent is alive in whatever state: 0 once it failed, ended or went silent";
+        "Whether the agent is up (1), or failed, ended or stale (0)";
     AGENT_EXPECTED = Gauge "orchestrator_agent_expected" ["project", "agent_name"]
-        "Whether the agent should be up: not completed, paused or forgotten";
+        "Whether the agent is expected to be up; 0 while it is completed or paused";
     AGENT_INFO = Gauge "orchestrator_agent_info" ["project", "agent_name", "agent_type", "model"]
-        "What kind of agent it is and the model that it last named; always 1";
+        "A metric with a constant value of 1, labeled by the type of the agent and its last model";
     AGENT_STATUS = Gauge "orchestrator_agent_status" ["project", "agent_name", "status"]
-        "The status of the agent: 1 for the one that it is in, 0 for the others";
+        "Status of the agent; 1 for the current status, 0 for all others";
     AGENT_WAITING = Gauge "orchestrator_agent_waiting_info" ["project", "agent_name", "status", "reason"]
-        "What the agent waits for; always 1";
+        "A metric with a constant value of 1 for each waiting agent, labeled by status and reason";
     AGENT_IDLE_TIME = Gauge "orchestrator_agent_idle_time_seconds" ["project", "agent_name"]
-        "Time since the last activity of the agent, while it is up and not paused";
+        "Seconds since the last activity of the agent, while it is up and not paused";
     AGENT_LAST_ACTIVITY = Gauge "orchestrator_agent_last_activity_timestamp_seconds" ["project", "agent_name"]
-        "Unix time of the last activity of the agent";
+        "Unix timestamp of the last activity of the agent";
     AGENT_RESTARTS = Counter "orchestrator_agent_restarts_total" ["project", "agent_name"]
-        "Restarts of the agent";
+        "Total number of restarts of the agent";
     AGENT_PROGRESS = Gauge "orchestrator_agent_progress_ratio" ["project", "agent_name"]
-        "Progress of the work of the agent, 0 to 1";
+        "Progress of the current task of the agent, from 0 to 1";
     AGENT_CONTEXT_WINDOW = Gauge "orchestrator_agent_context_window_ratio" ["project", "agent_name"]
-        "Used part of the context window of the model of the agent, 0 to 1";
+        "Used fraction of the model's context window, from 0 to 1";
     AGENT_ESTIMATED_COMPLETION =
         Gauge "orchestrator_agent_estimated_completion_timestamp_seconds" ["project", "agent_name"]
-        "Unix time at which the agent expects to be done";
+        "Unix timestamp at which the agent expects to complete its task";
     AGENT_TOKENS = Counter "orchestrator_agent_tokens_total" ["project", "agent_name", "token_type"]
-        "Tokens used by the agent; the types are disjoint and add up to the total of the provider";
+        "Total number of tokens used by the agent; token types are disjoint and add up to the provider's total";
     AGENT_COST = Counter "orchestrator_agent_cost_usd_total" ["project", "agent_name"]
-        "Cost of the tokens used by the agent in US dollars";
+        "Total cost of the tokens used by the agent, in US dollars";
     AGENT_UNPRICED_TOKENS = Counter "orchestrator_agent_unpriced_tokens_total" ["project", "agent_name"]
-        "Tokens used by the agent whose price is not known";
+        "Total number of tokens used by the agent without a known price";
     AGENT_BUDGET_TOKENS = Gauge "orchestrator_agent_budget_tokens" ["project", "agent_name", "scope"]
-        "Tokens that the agent may use for its task or in a day";
+        "Token budget of the agent per task or per day";
     AGENT_BUDGET_USED_TOKENS = Gauge "orchestrator_agent_budget_used_tokens" ["project", "agent_name", "scope"]
-        "Tokens that the agent has used for its task or today, as far as they count towards the budget";
+        "Tokens of the budget that the agent used for its current task or today";
     AGENT_BUDGET_USD = Gauge "orchestrator_agent_budget_usd" ["project", "agent_name", "scope"]
-        "US dollars that the agent may cost in a day";
+        "Cost budget of the agent per day, in US dollars";
     AGENT_BUDGET_USED_USD = Gauge "orchestrator_agent_budget_used_usd" ["project", "agent_name", "scope"]
-        "US dollars that the agent has cost today";
+        "Cost of the agent today, in US dollars";
     AGENT_REQUESTS = Counter "orchestrator_agent_requests_total" ["project", "agent_name"]
-        "Requests of the agent to a model";
+        "Total number of requests of the agent to a model";
     AGENT_REQUEST_ERRORS = Counter "orchestrator_agent_request_errors_total" ["project", "agent_name"]
-        "Requests of the agent to a model that ended in an error";
+        "Total number of requests of the agent to a model that failed";
     AGENT_RATE_LIMIT_HITS = Counter "orchestrator_agent_rate_limit_hits_total" ["project", "agent_name"]
-        "Requests of the agent that were refused for a rate limit";
+        "Total number of requests of the agent that were rejected by a rate limit";
     AGENT_RETRIES = Counter "orchestrator_agent_retries_total" ["project", "agent_name"]
-        "Requests that the agent sent again";
+        "Total number of requests that the agent retried";
     AGENT_RATE_LIMIT_LIMIT =
         Gauge "orchestrator_agent_rate_limit_limit" ["project", "agent_name", "provider", "limit_type"]
-        "What the provider allows in a period";
+        "Limit of the provider per period, in the unit of limit_type";
     AGENT_RATE_LIMIT_REMAINING =
         Gauge "orchestrator_agent_rate_limit_remaining" ["project", "agent_name", "provider", "limit_type"]
-        "What the provider still allows in this period";
+        "Remaining part of the provider's limit in the current period, in the unit of limit_type";
     AGENT_RATE_LIMIT_RESET =
         Gauge "orchestrator_agent_rate_limit_reset_timestamp_seconds" ["project", "agent_name", "provider", "limit_type"]
-        "Unix time at which the period of the limit ends";
+        "Unix timestamp at which the provider's limit resets";
     AGENT_LIMITED = Gauge "orchestrator_agent_limited" ["project", "agent_name"]
-        "Whether a rate limit holds the agent up";
+        "Whether the agent is rate-limited";
     AGENT_LIMITED_UNTIL = Gauge "orchestrator_agent_limited_until_timestamp_seconds" ["project", "agent_name"]
-        "Unix time until which a rate limit holds the agent up";
+        "Unix timestamp until which the agent is rate-limited";
     AGENT_TASKS = Counter "orchestrator_agent_tasks_total" ["project", "agent_name", "outcome"]
-        "Tasks of the agent that ended";
+        "Total number of ended tasks of the agent, by outcome";
     AGENT_REVIEWS = Counter "orchestrator_agent_reviews_total" ["project", "agent_name", "result"]
-        "Reviews of the work of the agent";
+        "Total number of reviews of the agent's work, by result";
     REQUEST_DURATION = Histogram "orchestrator_request_duration_seconds" ["project"]
-        "Time that requests to a model took, as far as telemetry says so";
+        "Duration of requests to a model in seconds, as reported by telemetry";
     TASK_DURATION = Histogram "orchestrator_task_duration_seconds" ["project"]
-        "Time that ended tasks took, waiting left out";
+        "Working time of ended tasks in seconds, without waiting";
     MODEL_TOKENS = Counter "orchestrator_model_tokens_total" ["project", "model", "token_type"]
-        "Tokens used of a model by all agents of the project";
+        "Total number of tokens used by all agents of the project, by model";
     MODEL_COST = Counter "orchestrator_model_cost_usd_total" ["project", "model"]
-        "Cost of a model for all agents of the project in US dollars";
+        "Total cost of all agents of the project in US dollars, by model";
     COMPONENT_STATUS = Gauge "orchestrator_component_status" ["project", "component", "status"]
-        "The status of the component: 1 for the one that it is in, 0 for the others";
+        "Status of the component; 1 for the current status, 0 for all others";
     CLUSTER_AGENTS = Gauge "orchestrator_cluster_agents" ["project", "status"]
-        "Agents of the project by status";
+        "Number of agents of the project, by status";
     CLUSTER_HEALTH = Gauge "orchestrator_cluster_health" ["project", "health"]
-        "The health of the project: 1 for the one that it is in, 0 for the others";
+        "Health of the project; 1 for the current state, 0 for all others";
     CLUSTER_ALERTS = Counter "orchestrator_cluster_alerts_total" ["level"]
-        "Alerts raised, once for each level that they reached";
+        "Total number of alerts, counted once per level reached";
     ALERTS_ACTIVE = Gauge "orchestrator_alerts_active" ["project", "level", "rule"]
-        "Alerts that fire";
+        "Number of firing alerts";
     SOURCE_UP = Gauge "lookout_source_up" ["source"]
-        "Whether the last poll of the source succeeded";
+        "Whether the last poll of the source succeeded (1) or failed (0)";
     SOURCE_LAST_SUCCESS = Gauge "lookout_source_last_success_timestamp_seconds" ["source"]
-        "Unix time of the last poll of the source that succeeded";
+        "Unix timestamp of the last successful poll of the source";
     SOURCE_ERRORS = Counter "lookout_source_errors_total" ["source", "reason"]
-        "Polls of the source that failed";
+        "Total number of failed polls of the source, by reason";
     SERIES_DROPPED = Counter "lookout_series_dropped_total" []
-        "Series refused for the cap on series";
+        "Total number of series dropped because limits.series was reached";
     BUILD_INFO = Gauge "lookout_build_info" ["version"]
-        "The version of lookout; always 1";
+        "A metric with a constant value of 1, labeled by the version of lookout";
     INGESTED = Counter "lookout_ingested_total" ["signal"]
-        "States, increments, points, spans and log records taken in";
+        "Total number of ingested items: agent states, usage increments, data points, spans, log records and hooks";
     REJECTED = Counter "lookout_rejected_total" ["signal", "reason"]
-        "States, increments, points and whole bodies that were not taken in";
+        "Total number of rejected items or whole request bodies, by reason";
     EVALUATION_DURATION = Histogram "lookout_evaluation_duration_seconds" []
-        "Time from an event's turn to the decision whom to tell of it";
+        "Duration of applying an event and evaluating its rules, in seconds";
     NOTIFICATIONS = Counter "lookout_notifications_total" ["receiver"]
-        "Notifications delivered";
+        "Total number of notifications delivered";
     NOTIFICATIONS_FAILED = Counter "lookout_notifications_failed_total" ["receiver", "reason"]
-        "Sends that failed, tried again or given up";
+        "Total number of failed attempts to send a notification, by reason";
     NOTIFICATION_LATENCY = Histogram "lookout_notification_latency_seconds" ["receiver"]
-        "Time from the arrival of the cause to the answer of the receiver";
+        "Time from the arrival of the cause of a notification to its delivery, in seconds";
     OUTBOX_PENDING = Gauge "lookout_outbox_pending" ["receiver"]
-        "Notifications that wait for the receiver";
+        "Number of notifications pending delivery";
     OUTBOX_OLDEST_AGE = Gauge "lookout_outbox_oldest_age_seconds" ["receiver"]
-        "Age of the oldest notification that waits for the receiver";
+        "Age of the oldest notification pending delivery, in seconds";
     NOTIFICATIONS_SUPPRESSED = Counter "lookout_notifications_suppressed_total" ["reason"]
-        "Notifications suppressed or put off";
+        "Total number of notifications suppressed or delayed, by reason";
     ENGINE_LAG = Gauge "lookout_engine_lag_seconds" []
-        "How late the oldest unserved deadline is";
+        "Delay of the oldest overdue timer of the engine, in seconds";
     QUEUE_LENGTH = Gauge "lookout_queue_length" ["queue"]
-        "What waits in a queue";
+        "Number of items in the queue";
     STORE_ERRORS = Counter "lookout_store_errors_total" []
-        "Writes to the store that failed";
+        "Total number of failed writes to the store";
     STORE_SIZE = Gauge "lookout_store_size_bytes" ["file"]
-        "Bytes of a file of the store on disk, with its log";
+        "Size of a store file on disk in bytes, write-ahead log included";
     HISTORY_DROPPED = Counter "lookout_history_dropped_total" ["reason"]
-        "Rows of history that were not kept: size (the oldest, for store.max_size), rate (too many of one agent or alert), disk (it failed or did not keep up)";
+        "Total number of dropped history rows, by reason: size (store.max_size reached), rate (too many rows of one agent or alert), disk (too slow or failing)";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
-        "Arrivals that the recording left out, for want of room or because they could not be written";
+        "Total number of inputs missing in the recording because its queue was full or a write failed";
     STOPS = Counter "lookout_stops_total" ["budget"]
-        "Hooks that were answered by a stop, since the agent had used up the budget";
+        "Total number of hooks answered with a stop order, by exceeded budget";
     CONNECTIONS_CLOSED = Counter "lookout_connections_closed_total" ["reason"]
-        "Connections that gave way to others as slow or idle, or found no place";
+        "Total number of connections closed because limits.connections was reached: evicted (idle or slow), no_place (rejected)";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
-        "Whether the last reload of the configuration succeeded";
+        "Whether the last configuration reload succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []
-        "Unix time at which the configuration in force was read";
+        "Unix timestamp of the last successful configuration reload";
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
-        "Processor time used, user and system";
+        "Total user and system CPU time spent in seconds";
     PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
-        "Resident memory";
+        "Resident memory size in bytes";
     PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
-        "Virtual memory";
+        "Virtual memory size in bytes";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" []
-        "Open file descriptors";
+        "Number of open file descriptors";
     PROCESS_MAX_FDS = Gauge "process_max_fds" []
-        "Most file descriptors that may be open";
+        "Maximum number of open file descriptors";
     PROCESS_START_TIME = Gauge "process_start_time_seconds" []
-        "Unix time at which the process started";
+        "Start time of the process since the Unix epoch in seconds";
     PROCESS_THREADS = Gauge "process_threads" []
-        "Threads of the process";
+        "Number of OS threads in the process";
 }

@@ -1,45 +1,45 @@
-//! The whole page: the sidecar's own metrics, the fleet's, then those that others measured, in chunks or as one gzip body.
+//! The whole exposition: the sidecar's own metrics, the fleet's, then those received by OTLP, in chunks or as one gzip body.
 //!
-//! Refuses to hold the plain page: a third of a million series would be tens of megabytes.
+//! The plain text is never held as a whole: a third of a million series are tens of megabytes.
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::fleet::write_fleet;
-pub use super::format::{Format, accepts_gzip};
-use super::own::Own;
-use super::series::{CHUNK, SLACK, Writer};
+pub use super::format::{ExpositionFormat, accepts_gzip};
+use super::own::SidecarMetrics;
+use super::series::{CHUNK, SLACK, SeriesWriter};
 use super::telemetry;
 use crate::model::Snapshot;
 use crate::model::alert::AlertCounts;
 use crate::model::telemetry::Telemetry;
 
-/// What OpenMetrics ends with, so that a cut page is noticed.
+/// The end of an OpenMetrics exposition, by which a truncated one is detected.
 const EOF: &[u8] = b"# EOF\n";
 
-/// How hard gzip tries. As `benches/encode.rs` measures: 2 leaves 5.7 % of the page where 1 leaves 8 %, in
-/// nearly the same time; 3 takes half as long again for 0.4 % more.
-const LEVEL: u32 = 2;
+/// The compression level. Measured by `benches/encode.rs`: level 2 compresses to 5.7 % of the size where level 1 leaves
+/// 8 %, in nearly the same time; level 3 takes half as long again to save another 0.4 %.
+const GZIP_LEVEL: u32 = 2;
 
-/// How far back gzip looks, as a power of two: as far as the format allows.
+/// The window size as a power of two: the maximum of the format.
 const WINDOW_BITS: u8 = 15;
 
-/// What one page says and how.
+/// The content of one exposition.
 #[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
-    /// The fleet.
+pub struct ExpositionPage<'a> {
+    /// The snapshot of the fleet.
     pub fleet: &'a Snapshot,
-    /// How many alerts there are.
+    /// The counts of alerts.
     pub alerts: &'a AlertCounts,
-    /// The sidecar itself.
-    pub own: &'a Own,
-    /// What others measured.
+    /// The sidecar's own metrics.
+    pub own: &'a SidecarMetrics,
+    /// The metrics received by OTLP.
     pub telemetry: &'a Telemetry,
 }
 
-impl Page<'_> {
-    /// Hands the page to `sink` in chunks of about 60 KiB, in order. Stops once `sink` says false: the reader is gone.
-    pub fn render(&self, format: Format, sink: &mut dyn FnMut(Bytes) -> bool) {
+impl ExpositionPage<'_> {
+    /// Passes the page to `sink` in chunks of about 60 KiB. Stops once `sink` returns false: the scraper is gone.
+    pub fn render(&self, format: ExpositionFormat, sink: &mut dyn FnMut(Bytes) -> bool) {
         let mut out = Vec::with_capacity(CHUNK + SLACK);
         let complete = self.write(format, &mut out, &mut |full| {
             sink(Bytes::from(std::mem::replace(full, Vec::with_capacity(CHUNK + SLACK))))
@@ -49,49 +49,48 @@ impl Page<'_> {
         }
     }
 
-    /// The page as one gzip body, for all readers of one snapshot. It keeps a processor busy for
-    /// milliseconds: not for a thread that others wait for.
-    pub fn render_gzip(&self, format: Format) -> Vec<u8> {
-        let mut gzip = Compress::new_gzip(Compression::new(LEVEL), WINDOW_BITS);
+    /// The page as one gzip body. Takes milliseconds of CPU time; must not run on a runtime thread.
+    pub fn render_gzip(&self, format: ExpositionFormat) -> Vec<u8> {
+        let mut gzip = Compress::new_gzip(Compression::new(GZIP_LEVEL), WINDOW_BITS);
         let mut body = Vec::with_capacity(CHUNK);
         let mut out = Vec::with_capacity(CHUNK + SLACK);
         self.write(format, &mut out, &mut |full| {
-            // Starting anew with each chunk costs a few bytes, and saves moving the window and its tables along.
-            let packed = pack(&mut gzip, full, FlushCompress::Full, &mut body);
+            // A full flush per chunk costs a few bytes and saves moving the window.
+            let compressed = compress_chunk(&mut gzip, full, FlushCompress::Full, &mut body);
             full.clear();
-            packed
+            compressed
         });
-        if !pack(&mut gzip, &out, FlushCompress::Finish, &mut body) {
+        if !compress_chunk(&mut gzip, &out, FlushCompress::Finish, &mut body) {
             body.clear();
         }
         body.shrink_to_fit();
         body
     }
 
-    fn write(&self, format: Format, out: &mut Vec<u8>, flush: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
+    fn write(&self, format: ExpositionFormat, out: &mut Vec<u8>, flush: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
         out.extend_from_slice(self.own.text(format).as_bytes());
         let mut complete = write_fleet(self.fleet, self.alerts, format, out, flush);
         if complete {
-            let mut writer = Writer::new(format, out, flush);
+            let mut writer = SeriesWriter::new(format, out, flush);
             telemetry::write(&mut writer, self.telemetry);
-            complete = writer.is_read();
+            complete = writer.is_open();
         }
-        if complete && format == Format::OpenMetrics {
+        if complete && format == ExpositionFormat::OpenMetrics {
             out.extend_from_slice(EOF);
         }
         complete
     }
 }
 
-/// Packs `chunk` and all that `gzip` kept of it into `body`. Packing in memory does not fail.
-fn pack(gzip: &mut Compress, mut chunk: &[u8], flush: FlushCompress, body: &mut Vec<u8>) -> bool {
+/// Compresses `chunk`, and what `gzip` has buffered, into `body`. Compressing in memory does not fail.
+fn compress_chunk(gzip: &mut Compress, mut chunk: &[u8], flush: FlushCompress, body: &mut Vec<u8>) -> bool {
     loop {
         body.reserve(CHUNK);
         let before = gzip.total_in();
         let Ok(status) = gzip.compress_vec(chunk, body, flush) else { return false };
         let taken = usize::try_from(gzip.total_in() - before).unwrap_or(usize::MAX);
         chunk = chunk.get(taken..).unwrap_or_default();
-        // Until the end of the stream is written; within it, until there was more room than it took.
+        // At the end until the stream is complete; before, until the output fits with room to spare.
         let is_done = match flush {
             FlushCompress::Finish => status == Status::StreamEnd,
             _ => chunk.is_empty() && body.len() < body.capacity(),

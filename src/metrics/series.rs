@@ -1,123 +1,121 @@
-//! Lines of the page: families and series, written into a buffer that is handed on whenever it is full.
+//! Writes families and series into a buffer that is flushed whenever it is full.
 //!
-//! Both formats have the same series and differ only in what declares a family. Refuses NaN, which no
-//! reader could use, and never holds more than about one chunk of the page.
+//! Both formats have the same series and differ only in the declaration of a family. NaN values are skipped.
 
-use super::format::Format;
-use super::names::{Family, Kind};
+use super::format::ExpositionFormat;
+use super::names::{FamilyKind, FamilySpec};
 use crate::model::Time;
 
-/// The buffer is handed on once it holds so many bytes: small enough to stay in the processor's cache, and to be
-/// packed without moving gzip's window of twice 32 KiB.
+/// The buffer is flushed at this size: small enough for the CPU cache and for gzip's window of twice 32 KiB.
 pub(super) const CHUNK: usize = 60 * 1024;
-/// Room beyond a full chunk for the line that fills it, so that the buffer seldom grows.
+/// Extra capacity for the line that fills a chunk, so that the buffer seldom grows.
 pub(super) const SLACK: usize = 4 * 1024;
 
-/// Takes what the buffer holds and leaves it empty; says false when nobody reads any more.
+/// Takes the content of the buffer and leaves it empty. Returns false when the scraper is gone.
 pub(super) type Flush<'a> = dyn FnMut(&mut Vec<u8>) -> bool + 'a;
 
-/// Writes families one after another.
-pub(super) struct Writer<'a> {
+/// Writes metric families.
+pub(super) struct SeriesWriter<'a> {
     out: &'a mut Vec<u8>,
     flush: &'a mut Flush<'a>,
-    format: Format,
-    /// How much was handed on.
+    format: ExpositionFormat,
+    /// Number of flushed bytes.
     flushed: usize,
-    gone: bool,
+    closed: bool,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(format: Format, out: &'a mut Vec<u8>, flush: &'a mut Flush<'a>) -> Self {
-        Self { out, flush, format, flushed: 0, gone: false }
+impl<'a> SeriesWriter<'a> {
+    pub(super) fn new(format: ExpositionFormat, out: &'a mut Vec<u8>, flush: &'a mut Flush<'a>) -> Self {
+        Self { out, flush, format, flushed: 0, closed: false }
     }
 
-    /// Whether anybody reads what is still to come.
-    pub(super) const fn is_read(&self) -> bool {
-        !self.gone
+    /// Whether the scraper still reads.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.closed
     }
 
-    /// Which format is written.
-    pub(super) const fn format(&self) -> Format {
+    /// The format.
+    pub(super) const fn format(&self) -> ExpositionFormat {
         self.format
     }
 
-    /// The buffer, with room for a line that is written whole.
+    /// The buffer, flushed first if it is full.
     #[inline]
-    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.out.len() >= CHUNK {
-            self.hand_on();
+            self.flush_buffer();
         }
         self.out
     }
 
-    /// Writes a family: its declaration and the series that `write` writes; nothing when there are none.
+    /// Writes a family: its declaration and the series that `write` writes. Writes nothing when there are none.
     #[inline]
-    pub(super) fn family(&mut self, family: &Family, write: impl FnOnce(&mut Series<'_, 'a>)) {
-        if self.gone {
+    pub(super) fn family(&mut self, family: &FamilySpec, write: impl FnOnce(&mut FamilySeries<'_, 'a>)) {
+        if self.closed {
             return;
         }
         let (begin, flushed) = (self.out.len(), self.flushed);
         self.declare(family);
         let declared = self.out.len();
         let prefix = format!("{}{{", family.name).into_bytes();
-        write(&mut Series { writer: self, name: family.name, prefix });
+        write(&mut FamilySeries { writer: self, name: family.name, prefix });
         if self.flushed == flushed && self.out.len() == declared {
             self.out.truncate(begin);
         }
     }
 
-    fn declare(&mut self, family: &Family) {
+    fn declare(&mut self, family: &FamilySpec) {
         let name = match self.format {
-            Format::Text => family.name,
-            Format::OpenMetrics => family.base(),
+            ExpositionFormat::Text => family.name,
+            ExpositionFormat::OpenMetrics => family.base(),
         };
         let mut write = |parts: &[&str]| parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
         write(&["# HELP ", name, " ", family.help, ".\n# TYPE ", name, " ", family.kind.as_str(), "\n"]);
-        if let (Format::OpenMetrics, Some(unit)) = (self.format, family.unit()) {
+        if let (ExpositionFormat::OpenMetrics, Some(unit)) = (self.format, family.unit()) {
             write(&["# UNIT ", name, " ", unit, "\n"]);
         }
-        debug_assert!(family.kind != Kind::Counter || family.name.ends_with("_total"), "{}", family.name);
+        debug_assert!(family.kind != FamilyKind::Counter || family.name.ends_with("_total"), "{}", family.name);
     }
 
     #[cold]
-    fn hand_on(&mut self) {
+    fn flush_buffer(&mut self) {
         self.flushed += self.out.len();
-        if !self.gone {
-            self.gone = !(self.flush)(self.out);
+        if !self.closed {
+            self.closed = !(self.flush)(self.out);
         }
         self.out.clear();
     }
 }
 
 /// Writes the series of one family.
-pub(super) struct Series<'w, 'a> {
-    writer: &'w mut Writer<'a>,
+pub(super) struct FamilySeries<'w, 'a> {
+    writer: &'w mut SeriesWriter<'a>,
     name: &'static str,
-    /// The name and `{`, which open most lines.
+    /// The metric name and `{`.
     prefix: Vec<u8>,
 }
 
-impl<'a> Series<'_, 'a> {
-    /// Begins the line of a series; `labels` are escaped already and may be empty.
+impl<'a> FamilySeries<'_, 'a> {
+    /// Starts the line of a series; `labels` are already escaped and may be empty.
     #[inline]
-    pub(super) fn line(&mut self, labels: &str) -> Line<'_, 'a> {
+    pub(super) fn line(&mut self, labels: &str) -> SeriesLine<'_, 'a> {
         self.make_room();
         let out = &mut *self.writer.out;
         let begin = out.len();
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(labels.as_bytes());
-        Line { out: &mut *self.writer, begin }
+        SeriesLine { out: &mut *self.writer, begin }
     }
 
-    /// Begins the line of a part of a histogram: `_bucket`, `_count` or `_sum`.
-    pub(super) fn part(&mut self, suffix: &str, labels: &str) -> Line<'_, 'a> {
+    /// Starts a line of a histogram with the suffix `_bucket`, `_count` or `_sum`.
+    pub(super) fn part(&mut self, suffix: &str, labels: &str) -> SeriesLine<'_, 'a> {
         self.make_room();
         let out = &mut *self.writer.out;
         let begin = out.len();
         for part in [self.name, suffix, "{", labels] {
             out.extend_from_slice(part.as_bytes());
         }
-        Line { out: &mut *self.writer, begin }
+        SeriesLine { out: &mut *self.writer, begin }
     }
 
     /// Writes the one series of a family without labels.
@@ -131,9 +129,9 @@ impl<'a> Series<'_, 'a> {
         self.writer.out.push(b'\n');
     }
 
-    /// Writes one series per word of a closed set, of which the one at `place` is 1. `tails` come from [`tails`].
+    /// Writes one series per value of a closed set: 1 at `current`, 0 elsewhere. `tails` come from [`tails`].
     #[inline]
-    pub(super) fn states(&mut self, labels: &str, tails: &[[Vec<u8>; 2]], place: usize) {
+    pub(super) fn states(&mut self, labels: &str, tails: &[[Vec<u8>; 2]], current: usize) {
         self.make_room();
         let out = &mut *self.writer.out;
         let begin = out.len();
@@ -144,11 +142,11 @@ impl<'a> Series<'_, 'a> {
             if index > 0 {
                 out.extend_from_within(head.clone());
             }
-            out.extend_from_slice(&tail[usize::from(index == place)]);
+            out.extend_from_slice(&tail[usize::from(index == current)]);
         }
     }
 
-    /// Writes one series per word of a closed set with its count. `tails` come from [`tails`].
+    /// Writes one series per value of a closed set with its count. `tails` come from [`tails`].
     #[inline]
     pub(super) fn counts<const N: usize>(&mut self, labels: &str, tails: &[[Vec<u8>; 2]; N], counts: [u64; N]) {
         self.make_room();
@@ -165,7 +163,7 @@ impl<'a> Series<'_, 'a> {
                 out.extend_from_slice(zero);
                 continue;
             }
-            // The tail without its value and the end of the line.
+            // The tail without the value and the line feed.
             let [zero, _] = tail;
             out.extend_from_slice(zero.strip_suffix(b"0\n").unwrap_or(zero));
             out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
@@ -175,23 +173,23 @@ impl<'a> Series<'_, 'a> {
 
     #[inline]
     fn make_room(&mut self) {
-        self.writer.room();
+        self.writer.buffer();
     }
 }
 
-/// What ends the line of each word of a closed label set, with the value 0 and with 1; for labels that are not empty.
+/// For each value of a closed label set, the end of its line with the sample 0 and with 1. Other labels must precede it.
 pub(super) fn tails<const N: usize>(label: &str, words: [&str; N]) -> [[Vec<u8>; 2]; N] {
     words.map(|word| [0, 1].map(|value| format!(",{label}=\"{word}\"}} {value}\n").into_bytes()))
 }
 
-/// The line of a series: labels first, then the value, which ends it.
-pub(super) struct Line<'s, 'a> {
-    out: &'s mut Writer<'a>,
+/// The line of a series: labels first, then the value, which completes it.
+pub(super) struct SeriesLine<'s, 'a> {
+    out: &'s mut SeriesWriter<'a>,
     begin: usize,
 }
 
-impl Line<'_, '_> {
-    /// Writes a label; its value is escaped here.
+impl SeriesLine<'_, '_> {
+    /// Writes a label with its value escaped.
     #[inline]
     pub(super) fn label(self, name: &str, value: &str) -> Self {
         let out = &mut *self.out.out;
@@ -205,13 +203,13 @@ impl Line<'_, '_> {
         self
     }
 
-    /// Ends the line with 0 or 1.
+    /// Completes the line with 0 or 1.
     #[inline]
     pub(super) fn flag(self, value: bool) {
         self.out.out.extend_from_slice(if value { b"} 1\n" } else { b"} 0\n" });
     }
 
-    /// Ends the line with a whole number.
+    /// Completes the line with an integer.
     #[inline]
     pub(super) fn count(self, value: u64) {
         let out = &mut *self.out.out;
@@ -220,7 +218,7 @@ impl Line<'_, '_> {
         out.push(b'\n');
     }
 
-    /// Ends the line with a number; takes the line back when it is none.
+    /// Completes the line with a number, or removes the line if it is NaN.
     #[inline]
     pub(super) fn number(self, value: f64) {
         let out = &mut *self.out.out;
@@ -233,7 +231,7 @@ impl Line<'_, '_> {
         out.push(b'\n');
     }
 
-    /// Ends the line with Unix seconds.
+    /// Completes the line with a Unix timestamp in seconds.
     #[inline]
     pub(super) fn time(self, time: Time) {
         let out = &mut *self.out.out;
@@ -243,7 +241,7 @@ impl Line<'_, '_> {
     }
 }
 
-/// Writes `value` as it stands between the quotes of a label value, in both formats.
+/// Writes an escaped label value; both formats escape alike.
 #[inline]
 fn write_escaped(out: &mut Vec<u8>, value: &str) {
     if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
@@ -255,10 +253,10 @@ fn write_escaped(out: &mut Vec<u8>, value: &str) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Writes a number that is not NaN: whole ones without a fraction, others in the shortest form that reads back the same.
+/// Writes a number that is not NaN: integers without a fraction, others in the shortest form that parses to the same value.
 #[inline]
 pub(super) fn write_number(out: &mut Vec<u8>, value: f64) {
-    // Whole numbers are exact, and a float and an integer alike, up to 2^53.
+    // Integers are exact as floats up to 2^53.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = value as i64;
     if value.abs() <= EXACT && whole as f64 == value {
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_short_and_whole_ones_whole() {
+    fn numbers_are_written_in_their_shortest_form() {
         for (value, expected) in [
             (0.0, "0"),
             (-0.0, "0"),
@@ -335,14 +333,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_reads_back_the_same(value in any::<f64>().prop_filter("a number", |value| !value.is_nan())) {
+        fn every_number_parses_to_the_same_value(value in any::<f64>().prop_filter("a number", |value| !value.is_nan())) {
             let text = number(value);
             prop_assert_eq!(text.parse::<f64>().expect("a number"), value);
             prop_assert!(text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'I' | b'n' | b'f')));
         }
 
         #[test]
-        fn every_time_reads_back_the_same(millis in -1_000_000_000_000_000i64..1_000_000_000_000_000) {
+        fn every_timestamp_parses_to_the_same_value(millis in -1_000_000_000_000_000i64..1_000_000_000_000_000) {
             prop_assert_eq!(seconds(millis).parse::<f64>().expect("a number"), millis as f64 / 1000.0);
         }
     }
@@ -352,7 +350,7 @@ mod tests {
         use crate::metrics::names;
         let mut out = Vec::new();
         let mut never = |_: &mut Vec<u8>| true;
-        let mut writer = Writer::new(Format::Text, &mut out, &mut never);
+        let mut writer = SeriesWriter::new(ExpositionFormat::Text, &mut out, &mut never);
         writer.family(&names::AGENT_UP, |_| {});
         writer.family(&names::AGENT_PROGRESS, |series| series.line("a=\"b\"").number(f64::NAN));
         writer.family(&names::ENGINE_LAG, |series| series.bare(f64::NAN));
@@ -360,15 +358,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_for_a_reader_that_is_gone() {
+    fn nothing_is_written_once_the_scraper_is_gone() {
         use crate::metrics::names;
         let mut out = Vec::new();
-        let mut asked = 0;
+        let mut flushes = 0;
         let mut gone = |_: &mut Vec<u8>| {
-            asked += 1;
+            flushes += 1;
             false
         };
-        let mut writer = Writer::new(Format::Text, &mut out, &mut gone);
+        let mut writer = SeriesWriter::new(ExpositionFormat::Text, &mut out, &mut gone);
         for _ in 0..3 {
             writer.family(&names::AGENT_UP, |series| {
                 for _ in 0..10 * CHUNK / 40 {
@@ -376,8 +374,8 @@ mod tests {
                 }
             });
         }
-        assert!(!writer.is_read());
+        assert!(!writer.is_open());
         assert!(out.len() < CHUNK + SLACK);
-        assert_eq!(asked, 1);
+        assert_eq!(flushes, 1);
     }
 }

@@ -1,59 +1,60 @@
-//! Families that others measured, written from their snapshot: names and labels come ready, values and bounds are
-//! written here.
+//! Writes families received by OTLP from their snapshot, whose names and labels are already valid and escaped.
 //!
-//! Refuses what a reader of the format would refuse: OpenMetrics has no sums of negative buckets, and no value is NaN.
+//! Omits what a parser would reject: in OpenMetrics sum and count of histograms with negative buckets, and NaN everywhere.
 
-use super::format::Format;
-use super::series::{Writer, write_number};
+use super::format::ExpositionFormat;
+use super::series::{SeriesWriter, write_number};
 use crate::model::telemetry::{MetricFamily, MetricKind, MetricSeries, MetricValue, Telemetry};
 
-/// Writes all families; those without a series that is shown are left out.
-pub(super) fn write(writer: &mut Writer<'_>, telemetry: &Telemetry) {
+/// Writes all families that have a visible series.
+pub(super) fn write(writer: &mut SeriesWriter<'_>, telemetry: &Telemetry) {
     for family in &telemetry.families {
-        let mut shown = family
+        let mut visible = family
             .order
             .iter()
             .filter_map(|slot| family.series.get(*slot))
-            .filter(|series| family.kind != MetricKind::Gauge || is_shown(series, telemetry));
-        let Some(first) = shown.next() else { continue };
-        if !writer.is_read() {
+            .filter(|series| family.kind != MetricKind::Gauge || is_visible(series, telemetry));
+        let Some(first) = visible.next() else { continue };
+        if !writer.is_open() {
             return;
         }
         declare(writer, family);
-        for series in std::iter::once(first).chain(shown) {
+        for series in std::iter::once(first).chain(visible) {
             write_series(writer, family, series);
         }
     }
 }
 
-fn is_shown(series: &MetricSeries, telemetry: &Telemetry) -> bool {
+fn is_visible(series: &MetricSeries, telemetry: &Telemetry) -> bool {
     series.seen >= telemetry.gauges_since && !matches!(series.value, MetricValue::Number(value) if value.is_nan())
 }
 
-fn declare(writer: &mut Writer<'_>, family: &MetricFamily) {
+fn declare(writer: &mut SeriesWriter<'_>, family: &MetricFamily) {
     let kind = match family.kind {
         MetricKind::Counter => "counter",
         MetricKind::Gauge => "gauge",
         MetricKind::Histogram => "histogram",
         MetricKind::Summary => "summary",
     };
-    let (format, out) = (writer.format(), writer.room());
+    let (format, out) = (writer.format(), writer.buffer());
     let name = match (format, family.kind) {
-        (Format::OpenMetrics, MetricKind::Counter) => family.name.strip_suffix("_total").unwrap_or(&family.name),
+        (ExpositionFormat::OpenMetrics, MetricKind::Counter) => {
+            family.name.strip_suffix("_total").unwrap_or(&family.name)
+        }
         _ => &*family.name,
     };
-    put(out, &["# HELP ", name, " "]);
+    push_all(out, &["# HELP ", name, " "]);
     for byte in family.help.bytes() {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
-            b'"' if format == Format::OpenMetrics => out.extend_from_slice(b"\\\""),
+            b'"' if format == ExpositionFormat::OpenMetrics => out.extend_from_slice(b"\\\""),
             other => out.push(other),
         }
     }
-    put(out, &["\n# TYPE ", name, " ", kind, "\n"]);
+    push_all(out, &["\n# TYPE ", name, " ", kind, "\n"]);
 }
 
-fn write_series(writer: &mut Writer<'_>, family: &MetricFamily, series: &MetricSeries) {
+fn write_series(writer: &mut SeriesWriter<'_>, family: &MetricFamily, series: &MetricSeries) {
     let format = writer.format();
     let (name, labels) = (&*family.name, &*series.labels);
     match &series.value {
@@ -66,14 +67,21 @@ fn write_series(writer: &mut Writer<'_>, family: &MetricFamily, series: &MetricS
                 labels,
                 buckets.cumulative(),
                 buckets.sum,
-                negative && format == Format::OpenMetrics,
+                negative && format == ExpositionFormat::OpenMetrics,
             );
         }
         MetricValue::Exponential(histogram) => {
             let buckets = histogram.cumulative();
             let negative = buckets.first().is_some_and(|(bound, _)| *bound < 0.0);
             let sum = histogram.sum();
-            write_buckets(writer, name, labels, buckets.into_iter(), sum, negative && format == Format::OpenMetrics);
+            write_buckets(
+                writer,
+                name,
+                labels,
+                buckets.into_iter(),
+                sum,
+                negative && format == ExpositionFormat::OpenMetrics,
+            );
         }
         MetricValue::Summary(summary) => {
             for (quantile, value) in &summary.values {
@@ -86,34 +94,34 @@ fn write_series(writer: &mut Writer<'_>, family: &MetricFamily, series: &MetricS
 }
 
 fn write_buckets(
-    writer: &mut Writer<'_>,
+    writer: &mut SeriesWriter<'_>,
     name: &str,
     labels: &str,
     buckets: impl Iterator<Item = (f64, u64)>,
     sum: f64,
-    is_bare: bool,
+    omit_totals: bool,
 ) {
     let mut count = 0;
     for (bound, below) in buckets {
         count = below;
         line(writer, [name, "_bucket"], labels, Some(("le", bound)), below as f64);
     }
-    if !is_bare {
+    if !omit_totals {
         line(writer, [name, "_sum"], labels, None, sum);
         line(writer, [name, "_count"], labels, None, count as f64);
     }
 }
 
-fn line(writer: &mut Writer<'_>, name: [&str; 2], labels: &str, extra: Option<(&str, f64)>, value: f64) {
+fn line(writer: &mut SeriesWriter<'_>, name: [&str; 2], labels: &str, extra: Option<(&str, f64)>, value: f64) {
     if value.is_nan() {
         return;
     }
-    let out = writer.room();
-    put(out, &name);
+    let out = writer.buffer();
+    push_all(out, &name);
     if !labels.is_empty() || extra.is_some() {
-        put(out, &["{", labels]);
+        push_all(out, &["{", labels]);
         if let Some((label, bound)) = extra {
-            put(out, &[if labels.is_empty() { "" } else { "," }, label, "=\""]);
+            push_all(out, &[if labels.is_empty() { "" } else { "," }, label, "=\""]);
             write_bound(out, bound);
             out.push(b'"');
         }
@@ -124,25 +132,25 @@ fn line(writer: &mut Writer<'_>, name: [&str; 2], labels: &str, extra: Option<(&
     out.push(b'\n');
 }
 
-fn put(out: &mut Vec<u8>, parts: &[&str]) {
+fn push_all(out: &mut Vec<u8>, parts: &[&str]) {
     parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
-/// Writes the bound of a bucket in the one form that both formats know it by: `0.5`, `10.0`, `1e+06`, `+Inf`.
+/// Writes the bound of a bucket in the canonical form of OpenMetrics: `0.5`, `10.0`, `1e+06`, `+Inf`.
 fn write_bound(out: &mut Vec<u8>, bound: f64) {
     if bound.is_infinite() {
         out.extend_from_slice(if bound > 0.0 { b"+Inf" } else { b"-Inf" });
         return;
     }
-    // The shortest digits that read back the same, and the power of ten of the first.
+    // The shortest digits that parse to the same value, and the exponent.
     let text = format!("{bound:e}");
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = power.parse().unwrap_or(0);
     if bound != 0.0 && !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { "-" } else { "+" };
-        put(out, &[digits, "e", sign, &format!("{:02}", exponent.abs())]);
+        push_all(out, &[digits, "e", sign, &format!("{:02}", exponent.abs())]);
     } else {
-        put(out, &[&format!("{bound:?}")]);
+        push_all(out, &[&format!("{bound:?}")]);
     }
 }
 
@@ -155,7 +163,7 @@ mod tests {
     use crate::model::{Slab, Time};
 
     #[test]
-    fn bounds_have_one_form() {
+    fn bounds_are_written_in_canonical_form() {
         for (bound, expected) in [
             (0.0, "0.0"),
             (-0.5, "-0.5"),
@@ -185,7 +193,7 @@ mod tests {
         Arc::new(MetricFamily { name: Arc::from(name), kind, help: Arc::from(help), series: slab, order })
     }
 
-    fn page(format: Format, gauges_since: i64) -> String {
+    fn page(format: ExpositionFormat, gauges_since: i64) -> String {
         let buckets = Buckets { bounds: Arc::from([-1.0, 0.5]), counts: Box::from([1, 2, 3]), sum: 4.25 };
         let quantiles = Quantiles { values: Box::from([(0.5, 1.5)]), count: 7, sum: 9.0 };
         let telemetry = Telemetry {
@@ -204,13 +212,13 @@ mod tests {
             gauges_since: Time::from_millis(gauges_since),
         };
         let (mut out, mut flush) = (Vec::new(), |_: &mut Vec<u8>| true);
-        write(&mut Writer::new(format, &mut out, &mut flush), &telemetry);
+        write(&mut SeriesWriter::new(format, &mut out, &mut flush), &telemetry);
         String::from_utf8(out).expect("text")
     }
 
     #[test]
-    fn families_have_these_bytes() {
-        insta::assert_snapshot!(page(Format::Text, 1_000), @r#"
+    fn families_are_written_in_both_formats() {
+        insta::assert_snapshot!(page(ExpositionFormat::Text, 1_000), @r#"
         # HELP a_total say "a\\b"
         # TYPE a_total counter
         a_total 1
@@ -230,7 +238,7 @@ mod tests {
         d_sum 9
         d_count 7
         "#);
-        insta::assert_snapshot!(page(Format::OpenMetrics, 1_001), @r#"
+        insta::assert_snapshot!(page(ExpositionFormat::OpenMetrics, 1_001), @r#"
         # HELP a say \"a\\b\"
         # TYPE a counter
         a_total 1

@@ -1,4 +1,4 @@
-//! What the page promises as a whole.
+//! Tests of the whole exposition.
 
 mod fleets;
 mod parser;
@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use self::parser::{Read, Sample, read};
+use self::parser::{ParsedFamily, ParsedSample, read};
 use super::fleet::write_fleet;
 use super::series::{CHUNK, SLACK};
-use super::{FAMILIES, Format, Kind, Own, Page};
+use super::{ExpositionFormat, ExpositionPage, FAMILIES, FamilyKind, SidecarMetrics};
 use crate::model::agent::{MAX_RATE_LIMITS, SERIES_PER_AGENT};
 use crate::model::alert::AlertCounts;
 use crate::model::labels::project_labels;
 use crate::model::telemetry::Telemetry;
 use crate::model::{Agent, AgentStatus, ComponentStatus, Health, ModelTotals, RateLimit, Snapshot, Time};
 
-fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> String {
+fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: ExpositionFormat) -> String {
     let (mut page, mut out) = (Vec::new(), Vec::new());
     let complete = write_fleet(snapshot, alerts, format, &mut out, &mut |full| {
         page.append(full);
@@ -30,18 +30,18 @@ fn fleet_text(snapshot: &Snapshot, alerts: &AlertCounts, format: Format) -> Stri
     String::from_utf8(page).expect("text")
 }
 
-fn page_text(snapshot: &Snapshot, alerts: &AlertCounts, own: &Own, format: Format) -> String {
+fn page_text(snapshot: &Snapshot, alerts: &AlertCounts, own: &SidecarMetrics, format: ExpositionFormat) -> String {
     let mut page = Vec::new();
-    Page { fleet: snapshot, alerts, own, telemetry: &Telemetry::default() }.render(format, &mut |chunk| {
+    ExpositionPage { fleet: snapshot, alerts, own, telemetry: &Telemetry::default() }.render(format, &mut |chunk| {
         page.extend_from_slice(&chunk);
         true
     });
     String::from_utf8(page).expect("text")
 }
 
-/// The samples of a fleet, read from the text format.
-fn samples(snapshot: &Snapshot) -> Vec<Sample> {
-    let families = read(&fleet_text(snapshot, &AlertCounts::default(), Format::Text), Format::Text);
+/// The samples of a fleet, parsed from the text format.
+fn samples(snapshot: &Snapshot) -> Vec<ParsedSample> {
+    let families = read(&fleet_text(snapshot, &AlertCounts::default(), ExpositionFormat::Text), ExpositionFormat::Text);
     families.into_iter().flat_map(|family| family.samples).collect()
 }
 
@@ -51,15 +51,15 @@ fn names_of(agents: Vec<Agent>) -> BTreeSet<String> {
     samples.into_iter().filter(|sample| sample.name.contains("_agent_")).map(|sample| sample.name).collect()
 }
 
-fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let fits = |sample: &&Sample| {
+fn value(samples: &[ParsedSample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let fits = |sample: &&ParsedSample| {
         sample.name == name && labels.iter().all(|(label, value)| sample.label(label) == Some(value))
     };
     samples.iter().find(fits).map(|sample| sample.value)
 }
 
-fn own() -> Own {
-    let own = Own::new();
+fn own() -> SidecarMetrics {
+    let own = SidecarMetrics::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
     own
 }
@@ -67,10 +67,11 @@ fn own() -> Own {
 #[test]
 fn names_types_units_and_labels_are_frozen() {
     let (snapshot, alerts) = fleets::full();
-    let page = read(&page_text(&snapshot, &alerts, &own(), Format::OpenMetrics), Format::OpenMetrics);
+    let page =
+        read(&page_text(&snapshot, &alerts, &own(), ExpositionFormat::OpenMetrics), ExpositionFormat::OpenMetrics);
     let mut table = String::new();
     for family in FAMILIES {
-        let Read { kind, unit, samples, .. } = page
+        let ParsedFamily { kind, unit, samples, .. } = page
             .iter()
             .find(|read| read.name == family.base())
             .unwrap_or_else(|| panic!("{} is not on the page", family.name));
@@ -79,7 +80,7 @@ fn names_types_units_and_labels_are_frozen() {
             let labels: Vec<&str> =
                 sample.labels.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "le").collect();
             let mut expected = family.labels.to_vec();
-            // The client writes `le` first, and otherwise the order is the table's.
+            // The client library writes `le` first; otherwise the order is that of the table.
             expected.retain(|label| labels.contains(label));
             assert_eq!(labels, expected, "{}", family.name);
             assert_eq!(labels.len(), family.labels.len(), "{}", family.name);
@@ -92,10 +93,10 @@ fn names_types_units_and_labels_are_frozen() {
 }
 
 #[test]
-fn the_page_of_a_fleet_reads_as_before() {
+fn the_exposition_of_a_fleet_is_unchanged() {
     let (snapshot, alerts) = fleets::full();
-    insta::assert_snapshot!("fleet_text", fleet_text(&snapshot, &alerts, Format::Text));
-    insta::assert_snapshot!("fleet_openmetrics", fleet_text(&snapshot, &alerts, Format::OpenMetrics));
+    insta::assert_snapshot!("fleet_text", fleet_text(&snapshot, &alerts, ExpositionFormat::Text));
+    insta::assert_snapshot!("fleet_openmetrics", fleet_text(&snapshot, &alerts, ExpositionFormat::OpenMetrics));
 }
 
 #[test]
@@ -104,11 +105,11 @@ fn both_formats_carry_the_same_samples() {
     snapshot.agents.insert_with(|_| fleets::known("a\"b", "c\\d\ne{🤖}", AgentStatus::Failed));
     let own = own();
     own.rejected(crate::model::InputKind::State, crate::model::RejectReason::Name, 3);
-    let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
+    let [text, open_metrics] = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
         let families = read(&page_text(&snapshot, &alerts, &own, format), format);
         families.into_iter().map(|family| {
             let mut samples = family.samples;
-            // Families of prometheus-client come in the order of a hash; what the process uses moves on.
+            // Families of prometheus-client come in random order, and `process_*` changes between the two.
             samples.sort_by_key(|sample| format!("{sample:?}"));
             if family.name.starts_with("process_") {
                 samples.iter_mut().for_each(|sample| sample.value = 0.0);
@@ -120,7 +121,7 @@ fn both_formats_carry_the_same_samples() {
 }
 
 #[test]
-fn names_survive_whatever_they_hold() {
+fn names_are_escaped_whatever_they_contain() {
     let names =
         ["a\"b", "back\\slash", "new\nline", "{brace}", "emoji 🤖", "comma,equals=", "\\\"", "\\n", "\r", "# EOF"];
     let mut snapshot = fleets::of(names.map(|name| {
@@ -151,7 +152,7 @@ fn names_survive_whatever_they_hold() {
 }
 
 #[test]
-fn exactly_one_state_of_a_set_is_1() {
+fn exactly_one_status_is_1() {
     let mut snapshot = fleets::of(AgentStatus::ALL.map(|status| fleets::known("p", status.as_str(), status)));
     for status in ComponentStatus::ALL {
         snapshot.components.insert_with(|_| fleets::component("p", status.as_str(), status));
@@ -168,7 +169,7 @@ fn exactly_one_state_of_a_set_is_1() {
         ("orchestrator_component_status", "component", "status", 4),
         ("orchestrator_cluster_health", "project", "health", 4),
     ] {
-        let mut set: Vec<&Sample> = samples.iter().filter(|sample| sample.name == family).collect();
+        let mut set: Vec<&ParsedSample> = samples.iter().filter(|sample| sample.name == family).collect();
         assert_eq!(set.len(), states * states, "{family}");
         set.retain(|sample| sample.value != 0.0);
         assert_eq!(set.len(), states, "{family}");
@@ -179,7 +180,7 @@ fn exactly_one_state_of_a_set_is_1() {
 }
 
 #[test]
-fn what_is_not_known_has_no_series() {
+fn unknown_values_have_no_series() {
     let names = |names: &[&str]| names.iter().map(|name| format!("orchestrator_agent_{name}")).collect::<BTreeSet<_>>();
     let base = ["up", "expected", "info", "restarts_total", "tasks_total"];
     assert_eq!(names_of(vec![fleets::unknown("p", "a")]), names(&base));
@@ -206,7 +207,7 @@ fn what_is_not_known_has_no_series() {
 }
 
 #[test]
-fn an_agent_that_is_over_or_silent_keeps_what_it_was_counted_for() {
+fn an_ended_or_stale_agent_keeps_its_counters() {
     let live = names_of(vec![fleets::known("p", "a", AgentStatus::Running)]);
     let gauges = [
         "idle_time_seconds",
@@ -237,7 +238,7 @@ fn an_agent_that_is_over_or_silent_keeps_what_it_was_counted_for() {
 }
 
 #[test]
-fn buckets_are_cumulated() {
+fn buckets_are_cumulative() {
     let mut snapshot = fleets::of([]);
     snapshot.projects.push(Arc::new(fleets::project("p")));
     let samples = samples(&snapshot);
@@ -248,13 +249,13 @@ fn buckets_are_cumulated() {
 }
 
 #[test]
-fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
+fn a_large_page_is_the_same_in_chunks_and_as_gzip() {
     let agents = (0..500).map(|number| fleets::known("shop", &format!("agent-{number}"), AgentStatus::Running));
     let (snapshot, alerts) = (fleets::of(agents), AlertCounts::default());
     let own = own();
-    let page = Page { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &Telemetry::default() };
+    let page = ExpositionPage { fleet: &snapshot, alerts: &alerts, own: &own, telemetry: &Telemetry::default() };
     let mut chunks = Vec::new();
-    page.render(Format::OpenMetrics, &mut |chunk| {
+    page.render(ExpositionFormat::OpenMetrics, &mut |chunk| {
         chunks.push(chunk);
         true
     });
@@ -262,18 +263,18 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
     assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK + SLACK));
     let plain = chunks.concat();
     let mut unpacked = String::new();
-    flate2::read::GzDecoder::new(&page.render_gzip(Format::OpenMetrics)[..])
+    flate2::read::GzDecoder::new(&page.render_gzip(ExpositionFormat::OpenMetrics)[..])
         .read_to_string(&mut unpacked)
         .expect("gzip");
     for text in [String::from_utf8(plain).expect("text"), unpacked] {
-        let families = read(&text, Format::OpenMetrics);
+        let families = read(&text, ExpositionFormat::OpenMetrics);
         let up = families.iter().find(|family| family.name == "orchestrator_agent_up").expect("it");
         assert_eq!(up.samples.len(), 500);
         assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 28);
     }
 
     let mut taken = 0;
-    page.render(Format::OpenMetrics, &mut |_| {
+    page.render(ExpositionFormat::OpenMetrics, &mut |_| {
         taken += 1;
         taken < 3
     });
@@ -281,32 +282,32 @@ fn a_large_page_comes_in_chunks_and_as_gzip_and_is_the_same() {
 }
 
 #[test]
-fn no_agent_has_more_series_than_it_counts_for() {
+fn no_agent_has_more_series_than_the_limit_counts() {
     let mut agent = fleets::known("shop", "boss", AgentStatus::WaitingQuestion);
     agent.reason = Some(Arc::from("permission to run Bash"));
     let limit = agent.rate_limits.first().expect("one").clone();
     let limits =
         (0..MAX_RATE_LIMITS).map(|number| RateLimit { limit_type: Arc::from(number.to_string()), ..limit.clone() });
     agent.rate_limits = limits.collect();
-    let page = fleet_text(&fleets::of([agent]), &AlertCounts::default(), Format::Text);
+    let page = fleet_text(&fleets::of([agent]), &AlertCounts::default(), ExpositionFormat::Text);
     let series = page.lines().filter(|line| line.contains("agent_name=\"boss\"")).count();
     assert_eq!(series, SERIES_PER_AGENT, "{page}");
 }
 
 #[test]
-fn an_empty_fleet_has_a_page_too() {
-    for format in [Format::Text, Format::OpenMetrics] {
-        let page = page_text(&Snapshot::default(), &AlertCounts::default(), &Own::new(), format);
+fn an_empty_fleet_has_a_valid_page() {
+    for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
+        let page = page_text(&Snapshot::default(), &AlertCounts::default(), &SidecarMetrics::new(), format);
         assert!(read(&page, format).iter().any(|family| family.name.starts_with("orchestrator_cluster_alerts")));
     }
 }
 
 #[test]
-fn the_table_of_names_is_sound() {
+fn the_table_of_names_is_consistent() {
     let names: BTreeSet<&str> = FAMILIES.iter().map(|family| family.base()).collect();
     assert_eq!(names.len(), FAMILIES.len(), "two families of one name");
     for family in FAMILIES {
-        assert_eq!(family.kind == Kind::Counter, family.name.ends_with("_total"), "{}", family.name);
+        assert_eq!(family.kind == FamilyKind::Counter, family.name.ends_with("_total"), "{}", family.name);
         assert!(!family.help.is_empty() && !family.help.contains(['\n', '\\']), "{}", family.name);
         assert!(!family.help.ends_with('.'), "{}: the writer adds the stop", family.name);
         let clash = ["cluster", "env", "service", "type", "job", "instance", "session", "task", "trace", "user"];
@@ -352,8 +353,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_known_both_formats_can_be_read(agents in prop::collection::vec(any_agent(), 0..4)) {
-        // Two agents of one name can't be: the fleet knows them by it.
+    fn both_formats_are_valid_for_any_fleet(agents in prop::collection::vec(any_agent(), 0..4)) {
+        // Names are unique within a fleet.
         let agents: Vec<Agent> = agents.into_iter().enumerate().map(|(place, mut agent)| {
             agent.labels = crate::model::labels::agent_labels(&agent.project, &format!("{place}{}", agent.name));
             agent
@@ -363,9 +364,9 @@ proptest! {
         project.task_durations.sum = agents.first().map_or(0.0, |agent| agent.day_cost_usd);
         project.labels = project_labels(agents.first().map_or("p", |agent| &agent.name));
         snapshot.projects.push(Arc::new(project));
-        let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
+        let [text, open_metrics] = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
             let mut page = fleet_text(&snapshot, &AlertCounts::default(), format);
-            if format == Format::OpenMetrics {
+            if format == ExpositionFormat::OpenMetrics {
                 page.push_str("# EOF\n");
             }
             let families = read(&page, format);

@@ -271,7 +271,7 @@ fn unknown_words_are_named_with_a_suggestion() {
         ("rules: [7]", "rule #1: found 7, expected keys and values beneath it"),
         ("rules: [{enabled: false}]", "rule #1: name: is missing; it has no default"),
         ("rules: [\"", "line 1, column 9: unclosed quote"),
-        ("rules: []\nrules: []", "line 2, column 1: key `rules` is given twice; keep one"),
+        ("rules: []\nrules: []", "line 2, column 1: duplicate key `rules`: keep one"),
     ] {
         let errors = load(text).expect_err("it is wrong");
         assert_eq!(errors, [format!("team.yaml: {expected}")], "{text}");

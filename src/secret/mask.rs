@@ -1,4 +1,4 @@
-//! What of a URL may be shown: neither credentials nor what stands in its query, whatever its parameters are named.
+//! Masks credentials and query values in URLs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A URL that may hold credentials. Debug and Serialize show it without them.
+/// A URL that may contain credentials. `Debug` and `Serialize` mask them.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(String);
@@ -18,7 +18,7 @@ impl SecretUrl {
     }
 }
 
-/// The URL itself; for the place that calls it.
+/// The URL itself, only for the code that requests it.
 impl Deref for SecretUrl {
     type Target = str;
 
@@ -39,8 +39,8 @@ impl Serialize for SecretUrl {
     }
 }
 
-/// `text` with what may be secret in a URL masked: what stands before an `@`, and the values of its query. A password may
-/// hold a slash that nobody escaped, so that the last `@` counts. Text that is no URL stays as it is.
+/// Masks the parts of a URL that may be secret: everything before the last `@`, since a password may contain an unescaped
+/// slash, and the values of its query. Other text is unchanged.
 pub(crate) fn url(text: &str) -> Cow<'_, str> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -48,7 +48,7 @@ pub(crate) fn url(text: &str) -> Cow<'_, str> {
         None => return Cow::Borrowed(text),
     };
     let (address, query) = rest.split_once(['?', '#']).map_or((rest, None), |(address, query)| (address, Some(query)));
-    // A password may hold these two as well.
+    // A password may contain these two as well.
     let is_cut = query.is_some_and(|query| query.contains('@')) && !address.contains(['/', '@']);
     let (address, query) = if is_cut { (rest, None) } else { (address, query) };
     let host = address.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("***@{host}"));
@@ -56,7 +56,7 @@ pub(crate) fn url(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{scheme}{host}{query}"))
 }
 
-/// The names of a query's parameters without their values; what has no name is a value.
+/// The names of query parameters with masked values. A parameter without a name is masked completely.
 fn masked_query(query: &str) -> String {
     let pairs: Vec<String> = query
         .split(['&', ';', '#'])
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_and_values_of_a_url_are_masked() {
+    fn credentials_and_query_values_are_masked() {
         for (text, shown) in [
             ("http://localhost:8000/status", "http://localhost:8000/status"),
             ("https://ops:hunter2@host/x", "https://***@host/x"),

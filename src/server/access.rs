@@ -1,7 +1,7 @@
-//! Who may do what: addresses, Host and Origin, tokens and roles.
+//! Access control: addresses, `Host` and `Origin`, tokens and roles.
 //!
-//! A page of somebody else's may ask whatever its visitor's browser reaches. It can't choose the Host that it names, nor
-//! its Origin: so both must be our own, on whatever listener and route.
+//! A foreign web page can send requests to any address that its visitor's browser reaches (CSRF, DNS rebinding), but it
+//! cannot choose `Host` and `Origin`. Both must therefore be our own, on every listener and route.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,35 +13,35 @@ use subtle::ConstantTimeEq as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::config::server::{Role, host_and_port, is_sendable};
 use crate::config::{Config, ConfigError};
 use crate::model::Problem;
 use crate::secret::{Secret, SecretSource};
 
-/// For how long a token that was read from its file lets its bearer in without another look.
+/// How long a token that was read from a file is valid without reading it again.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long the files of tokens are left alone after each look, whatever is shown to us meanwhile.
+/// Minimum time between two reads of the token files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a browser says of where a request comes from, and of what it is for.
+/// Headers by which a browser describes the origin and purpose of a request.
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
 const FETCH_DEST: &str = "sec-fetch-dest";
 
-/// What the sender of a request needs to be answered.
+/// What a request needs to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// Nothing, whatever Host and Origin are.
+pub(super) enum Requirement {
+    /// Nothing: `Host` and `Origin` are not checked either.
     Nothing,
     /// A role.
     Role(Role),
-    /// A role; nothing on an address that is not loopback while no token is configured.
+    /// A role, or nothing on a non-loopback address while no token is configured.
     Scrape(Role),
 }
 
-impl Needs {
-    /// The role, if one is needed.
+impl Requirement {
+    /// The required role, if any.
     pub(super) const fn role(self) -> Option<Role> {
         match self {
             Self::Nothing => None,
@@ -50,55 +50,55 @@ impl Needs {
     }
 }
 
-impl From<Role> for Needs {
+impl From<Role> for Requirement {
     fn from(role: Role) -> Self {
         Self::Role(role)
     }
 }
 
-/// The rules of access in force.
+/// The access rules of one listener.
 #[derive(Debug)]
-pub struct Access {
-    tokens: Vec<Arc<Token>>,
-    /// When the last look at the tokens' files began, which is kept while one looks: that look is everybody's who waits.
-    looked: tokio::sync::Mutex<Option<Instant>>,
+pub struct AccessRules {
+    tokens: Vec<Arc<ConfiguredToken>>,
+    /// When the last read of the token files began. Locked while reading: waiting requests share that read.
+    last_read: tokio::sync::Mutex<Option<Instant>>,
     loopback: Option<Role>,
-    allowed_hosts: Vec<Host>,
-    /// Where others find us: scheme, host and port.
+    allowed_hosts: Vec<HostAndPort>,
+    /// `external_url` as scheme, host and port.
     external: Option<(String, String, u16)>,
     is_tls: bool,
     address: SocketAddr,
 }
 
-/// A host in lower case, and its port when it is said.
-type Host = (String, Option<u16>);
+/// A host in lower case, and its port if given.
+type HostAndPort = (String, Option<u16>);
 
 #[derive(Debug)]
-struct Token {
+struct ConfiguredToken {
     name: Arc<str>,
     role: Role,
     source: SecretSource,
-    /// The token as it was last read, and when.
+    /// The last read value, and when it was read.
     known: Mutex<Option<(Instant, Secret)>>,
 }
 
-impl Token {
+impl ConfiguredToken {
     fn known(&self) -> MutexGuard<'_, Option<(Instant, Secret)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is `given`, as it was last read.
+    /// Whether `given` is the last read value.
     fn is(&self, given: &[u8]) -> bool {
         self.known().as_ref().is_some_and(|(_, secret)| secret.expose().as_bytes().ct_eq(given).into())
     }
 
-    /// Whether it was read within the last moments, or cannot change.
+    /// Whether the value is recent or cannot change.
     fn is_fresh(&self) -> bool {
         let is_file = matches!(self.source, SecretSource::File(_));
         !is_file || self.known().as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH)
     }
 
-    /// Reads it again. A file that hangs leaves what was known of it: a disk or mount must not lock everybody out.
+    /// Reads the token again. After a timeout the last value stays valid, so that a hanging mount does not lock out all callers.
     async fn renew(&self) {
         let read = self.source.read().await;
         let (now, mut known) = (Instant::now(), self.known());
@@ -107,49 +107,53 @@ impl Token {
             (Err(error), Some((_, secret))) if error.is_late() => {
                 *known = Some((now, secret));
                 drop(known);
-                tracing::error!(token = &*self.name, error = error.in_full(), "token not readable; it stays as it was");
+                tracing::error!(
+                    token = &*self.name,
+                    error = error.in_full(),
+                    "reading the token file timed out; the last value stays valid"
+                );
             }
             (Err(error), Some(_)) => {
                 drop(known);
                 tracing::error!(
                     token = &*self.name,
                     error = error.in_full(),
-                    "token not readable; its bearer is refused"
+                    "token file is not readable; requests with this token are rejected"
                 );
             }
-            // It was logged when it began.
+            // Already logged.
             (Err(_), None) => {}
         }
     }
 }
 
-/// Who calls: the name of the token that was shown, if one was.
+/// The authenticated caller: the name of its token, if it sent one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
     token: Option<Arc<str>>,
 }
 
 impl Caller {
-    /// How the caller is named to others; `said` is what they call themselves.
-    pub(super) fn name(&self, said: Option<&str>) -> String {
-        match (said.filter(|said| !said.is_empty()), &self.token) {
-            (Some(said), Some(token)) => format!("{said} (token {token})"),
-            (Some(said), None) => said.to_owned(),
-            (None, Some(token)) => format!("the bearer of token {token}"),
-            (None, None) => "somebody on this machine".to_owned(),
+    /// The caller's name for announcements; `claimed` is the name that the request gives.
+    pub(super) fn name(&self, claimed: Option<&str>) -> String {
+        match (claimed.filter(|name| !name.is_empty()), &self.token) {
+            (Some(name), Some(token)) => format!("{name} (token {token})"),
+            (Some(name), None) => name.to_owned(),
+            (None, Some(token)) => format!("token {token}"),
+            (None, None) => "a local user".to_owned(),
         }
     }
 }
 
-impl Access {
-    /// Access to a listener at `address`. The error names each token that would let the wrong one in.
+impl AccessRules {
+    /// The access rules of a listener at `address`. The error names each unusable token.
     pub fn new(config: &Config, address: SocketAddr) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut known: Vec<Secret> = Vec::new();
         let mut tokens = Vec::new();
-        for (place, token) in config.auth.tokens.iter().enumerate() {
+        for (index, token) in config.auth.tokens.iter().enumerate() {
             let mut report = |key: &str, message: String| {
-                problems.push(Problem::new(format!("auth.tokens[{place}].{key}"), message));
+                problems.push(Problem::new(format!("auth.tokens[{index}].{key}"), message));
             };
             let source = match token.source() {
                 Ok(source) => source,
@@ -164,14 +168,14 @@ impl Access {
             match read {
                 Err(error) => report(key, error.in_full()),
                 Ok(secret) if known.contains(&secret) => {
-                    report(key, "is that of an earlier token; give each its own".to_owned());
+                    report(key, "duplicate token: give each entry of auth.tokens its own".to_owned());
                 }
                 Ok(secret) if !is_sendable(secret.expose()) => {
-                    report(key, "has white space around it or control characters, which no header carries".to_owned());
+                    report(key, "contains surrounding white space or control characters, which cannot be sent in a header; remove them".to_owned());
                 }
                 Ok(secret) => known.push(secret),
             }
-            tokens.push(Arc::new(Token {
+            tokens.push(Arc::new(ConfiguredToken {
                 name: Arc::from(token.name.as_str()),
                 role: token.role,
                 source,
@@ -187,7 +191,7 @@ impl Access {
         });
         Ok(Self {
             tokens,
-            looked: tokio::sync::Mutex::default(),
+            last_read: tokio::sync::Mutex::default(),
             loopback: config.auth.loopback,
             allowed_hosts: config.allowed_hosts.iter().filter_map(|host| host_and_port(host).ok()).collect(),
             external,
@@ -196,28 +200,28 @@ impl Access {
         })
     }
 
-    /// Reads the tokens that are in files again, unless the request shows one that was read within the last moments. It is
-    /// called before [`Access::check`], which waits for nothing.
+    /// Reads the token files again, unless the request has a token that was read recently. Called before
+    /// [`AccessRules::check`], which does not wait.
     pub(super) async fn renew(&self, headers: &HeaderMap) {
         let Some(given) = given(headers) else { return };
-        // Every token is compared, so that the time taken tells nothing of which one came close.
+        // All tokens are compared, so that the timing does not reveal which one matched.
         let is_known = self.tokens.iter().fold(false, |known, token| known | (token.is(&given) & token.is_fresh()));
         if !is_known {
-            self.look_again().await;
+            self.read_files().await;
         }
     }
 
-    /// Reads the tokens that are in files. However many ask for it, one reads for all of them, and not at once again:
-    /// anybody may show a wrong token.
-    async fn look_again(&self) {
+    /// Reads all token files. Concurrent requests share one read, and reads are rate-limited, since anyone can send a wrong
+    /// token.
+    async fn read_files(&self) {
         let files = || self.tokens.iter().filter(|token| matches!(token.source, SecretSource::File(_)));
         if files().next().is_none() {
             return;
         }
-        let asked = Instant::now();
-        let mut looked = self.looked.lock().await;
-        if let Some(last) = *looked {
-            if last >= asked {
+        let requested_at = Instant::now();
+        let mut last_read = self.last_read.lock().await;
+        if let Some(last) = *last_read {
+            if last >= requested_at {
                 return;
             }
             tokio::time::sleep_until(last + PAUSE).await;
@@ -229,15 +233,19 @@ impl Access {
             reads.spawn(async move { token.renew().await });
         }
         while reads.join_next().await.is_some() {}
-        *looked = Some(began);
+        *last_read = Some(began);
     }
 
-    /// Whether the request may be served, which came to our address `local` and whose sender `needs` something; and who
-    /// that is.
-    pub(super) fn check<B>(&self, request: &Request<B>, needs: Needs, local: IpAddr) -> Result<Caller, Refusal> {
+    /// Checks whether a request to our address `local` meets the `requirement`, and returns its caller.
+    pub(super) fn check<B>(
+        &self,
+        request: &Request<B>,
+        requirement: Requirement,
+        local: IpAddr,
+    ) -> Result<Caller, ApiError> {
         let headers = request.headers();
-        let nobody = Caller::default();
-        let Some(needed) = needs.role() else { return Ok(nobody) };
+        let anonymous = Caller::default();
+        let Some(needed) = requirement.role() else { return Ok(anonymous) };
         let hosts = hosts(request)?;
         self.check_hosts(&hosts, local)?;
         self.check_origin(headers, &hosts, local)?;
@@ -245,53 +253,54 @@ impl Access {
         let is_loopback = self.address.ip().is_loopback();
         if self.tokens.is_empty() {
             return match (is_loopback, self.loopback) {
-                (true, Some(role)) if needed > role => {
-                    Err(forbidden("auth.loopback does not allow this without a token"))
-                }
-                (true, _) => Ok(nobody),
-                (false, _) if matches!(needs, Needs::Scrape(_)) => Ok(nobody),
-                (false, _) => Err(forbidden(
-                    "this listener is not on a loopback address and no token is configured; set auth.tokens to allow access",
+                (true, Some(role)) if needed > role => Err(forbidden(
+                    "the role of auth.loopback does not permit this request; send a token with the needed role",
                 )),
+                (true, _) => Ok(anonymous),
+                (false, _) if matches!(requirement, Requirement::Scrape(_)) => Ok(anonymous),
+                (false, _) => Err(forbidden("access from other machines needs a token; configure auth.tokens")),
             };
         }
         let token = self.token_of(headers);
         let caller = Caller { token: token.map(|token| Arc::clone(&token.name)) };
-        // Where it is said so, callers on this machine need no token for what they are allowed.
+        // With `auth.loopback` local callers have that role without a token.
         let role = token.map(|token| token.role).or(self.loopback.filter(|_| is_loopback));
         match role {
             Some(role) if role >= needed => Ok(caller),
-            Some(_) => Err(forbidden("the token's role does not allow this")),
-            None => Err(Refusal {
+            Some(_) => Err(forbidden("the role of the token does not permit this request")),
+            None => Err(ApiError {
                 header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lookout\", Basic realm=\"lookout\"")),
-                ..Refusal::new(StatusCode::UNAUTHORIZED, "a token is needed; send it as `authorization: Bearer …`")
+                ..ApiError::new(
+                    StatusCode::UNAUTHORIZED,
+                    "missing or unknown token; send one as `authorization: Bearer <token>`",
+                )
             }),
         }
     }
 
-    /// The token of the best role that the request carries, as bearer or as the password of Basic.
-    fn token_of(&self, headers: &HeaderMap) -> Option<&Token> {
+    /// The token of the request with the highest role.
+    fn token_of(&self, headers: &HeaderMap) -> Option<&ConfiguredToken> {
         let given = given(headers)?;
-        // Every token is compared, so that the time taken tells nothing of which one came close.
-        self.tokens.iter().fold(None, |best: Option<&Token>, one| match one.is(&given) {
+        // All tokens are compared, so that the timing does not reveal which one matched.
+        self.tokens.iter().fold(None, |best: Option<&ConfiguredToken>, one| match one.is(&given) {
             true if best.is_none_or(|best| best.role < one.role) => Some(one),
             _ => best,
         })
     }
 
-    /// Refuses names that a foreign page could have pointed at this address.
-    fn check_hosts(&self, hosts: &[Host], local: IpAddr) -> Result<(), Refusal> {
+    /// Rejects host names that are not ours (DNS rebinding).
+    fn check_hosts(&self, hosts: &[HostAndPort], local: IpAddr) -> Result<(), ApiError> {
         match hosts.iter().find(|host| !self.is_ours(host, local)) {
             None => Ok(()),
             Some((host, _)) => {
                 let shown = crate::text::clean(host, 100);
-                Err(forbidden(&format!("the Host `{shown}` is not known here; add it to allowed_hosts")))
+                Err(forbidden(&format!("unknown Host `{shown}`; add it to allowed_hosts")))
             }
         }
     }
 
-    /// Refuses pages of any other origin than ours, also those of other programs on this machine. Programs send none.
-    fn check_origin(&self, headers: &HeaderMap, hosts: &[Host], local: IpAddr) -> Result<(), Refusal> {
+    /// Rejects requests of web pages from other origins, also from other local ports. Programs send no `Origin`.
+    fn check_origin(&self, headers: &HeaderMap, hosts: &[HostAndPort], local: IpAddr) -> Result<(), ApiError> {
         let is_ours = |origin: &HeaderValue| {
             let (scheme, rest) = origin.to_str().ok()?.split_once("://")?;
             let default = match scheme {
@@ -304,25 +313,24 @@ impl Access {
             if self.external.as_ref().is_some_and(|(s, h, p)| (&**s, h, *p) == (scheme, &host, port)) {
                 return Some(());
             }
-            // The page that we serve: of the name and port by which it was asked for, which may be published ones.
-            let is_asked =
-                hosts.iter().any(|(asked, asked_port)| *asked == host && asked_port.unwrap_or(default) == port);
+            // Our own page, under the host and port of the request, which may be those of a port mapping.
+            let is_requested = hosts
+                .iter()
+                .any(|(requested, requested_port)| *requested == host && requested_port.unwrap_or(default) == port);
             let is_named = match host.parse::<IpAddr>() {
                 Ok(ip) => ip == local,
                 Err(_) => host == "localhost" && local.is_loopback(),
             };
             let is_own_scheme = scheme == if self.is_tls { "https" } else { "http" };
-            (is_own_scheme && (is_asked || is_named && port == self.address.port())).then_some(())
+            (is_own_scheme && (is_requested || is_named && port == self.address.port())).then_some(())
         };
         if headers.get_all(header::ORIGIN).iter().all(|origin| is_ours(origin).is_some()) {
             return Ok(());
         }
-        Err(forbidden(
-            "requests from pages of other origins are refused; where a proxy serves lookout, set external_url to its address",
-        ))
+        Err(forbidden("cross-origin request rejected; behind a reverse proxy set external_url to the public address"))
     }
 
-    fn is_ours(&self, host: &Host, local: IpAddr) -> bool {
+    fn is_ours(&self, host: &HostAndPort, local: IpAddr) -> bool {
         let (name, port) = host;
         let is_address =
             |ip: IpAddr| ip.is_loopback() || ip == local.to_canonical() || ip == self.address.ip().to_canonical();
@@ -333,31 +341,31 @@ impl Access {
     }
 }
 
-/// Every host that the request says it is for: in its headers, and in its target, as HTTP/2 has it.
-fn hosts<B>(request: &Request<B>) -> Result<Vec<Host>, Refusal> {
+/// All hosts that the request names: in `Host` headers, and in its target (HTTP/2).
+fn hosts<B>(request: &Request<B>) -> Result<Vec<HostAndPort>, ApiError> {
     let in_headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
     let in_target = request.uri().authority().map(|authority| Ok(authority.as_str()));
     let read = |host: Result<&str, header::ToStrError>| {
-        let host = host.map_err(|_| forbidden("the Host header is not text"))?;
-        host_and_port(host).map_err(|message| forbidden(&format!("the Host header: {message}")))
+        let host = host.map_err(|_| forbidden("invalid Host header: not text"))?;
+        host_and_port(host).map_err(|message| forbidden(&format!("invalid Host header: {message}")))
     };
     in_headers.chain(in_target).map(read).collect()
 }
 
-/// Refuses what a browser itself says comes from elsewhere, but for a link that somebody follows.
-fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
-    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+/// Rejects requests that the browser marks as cross-site, except following a link.
+fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    let fetch_header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let is_link = matches!(*method, Method::GET | Method::HEAD)
-        && said(FETCH_MODE) == Some(b"navigate")
-        && said(FETCH_DEST).is_none_or(|kind| kind == b"document");
-    match said(FETCH_SITE) {
+        && fetch_header(FETCH_MODE) == Some(b"navigate")
+        && fetch_header(FETCH_DEST).is_none_or(|kind| kind == b"document");
+    match fetch_header(FETCH_SITE) {
         None | Some(b"same-origin" | b"none") => Ok(()),
         Some(_) if is_link => Ok(()),
-        Some(_) => Err(forbidden("requests from pages of other sites are refused")),
+        Some(_) => Err(forbidden("cross-site request rejected")),
     }
 }
 
-/// The token that a request carries, as bearer or as the password of Basic.
+/// The token of a request: the bearer token, or the password of Basic authentication.
 fn given(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
@@ -370,24 +378,24 @@ fn given(headers: &HeaderMap) -> Option<Vec<u8>> {
     } else {
         return None;
     };
-    // Who shows nothing has nothing, whatever a token's file has become.
+    // An empty token never matches, even if a token file is empty.
     (!given.trim_ascii().is_empty()).then_some(given)
 }
 
-fn forbidden(message: &str) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, message)
+fn forbidden(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes::Asked;
+    use super::super::routes::RouteMatch;
     use super::*;
     use crate::config::server::TokenConfig;
     use crate::secret::Secret;
 
     fn config(tokens: &[(Role, &str)], loopback: Option<Role>) -> Config {
-        let tokens = tokens.iter().enumerate().map(|(place, (role, token))| TokenConfig {
-            name: format!("t{place}"),
+        let tokens = tokens.iter().enumerate().map(|(index, (role, token))| TokenConfig {
+            name: format!("t{index}"),
             role: *role,
             token: Some(Secret::new(*token)),
             token_file: None,
@@ -398,27 +406,33 @@ mod tests {
         config
     }
 
-    fn access(address: &str, tokens: &[(Role, &str)], loopback: Option<Role>) -> Access {
-        Access::new(&config(tokens, loopback), address.parse().expect("address")).expect("access")
+    fn access(address: &str, tokens: &[(Role, &str)], loopback: Option<Role>) -> AccessRules {
+        AccessRules::new(&config(tokens, loopback), address.parse().expect("address")).expect("access")
     }
 
-    fn status(access: &Access, method: &str, path: &str, headers: &[(&'static str, &str)]) -> u16 {
+    fn status(access: &AccessRules, method: &str, path: &str, headers: &[(&'static str, &str)]) -> u16 {
         let local = if access.address.ip().is_unspecified() { [10, 0, 0, 1].into() } else { access.address.ip() };
         status_at(access, local, method, path, headers)
     }
 
-    fn status_at(access: &Access, local: IpAddr, method: &str, uri: &str, headers: &[(&'static str, &str)]) -> u16 {
+    fn status_at(
+        access: &AccessRules,
+        local: IpAddr,
+        method: &str,
+        uri: &str,
+        headers: &[(&'static str, &str)],
+    ) -> u16 {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(()).expect("a request");
-        let needs = Asked::of(request.method(), request.uri().path()).needs;
-        access.check(&request, needs, local).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
+        let needs = RouteMatch::of(request.method(), request.uri().path()).requirement;
+        access.check(&request, needs, local).map_or_else(|error| error.status.as_u16(), |_| 200)
     }
 
     #[test]
-    fn who_may_do_what() {
+    fn each_role_permits_its_routes() {
         const HOME: &str = "127.0.0.1:9797";
         const WORLD: &str = "10.0.0.1:9797";
         let tokens: &[(Role, &str)] = &[(Role::Read, "r"), (Role::Ingest, "i"), (Role::Admin, "a")];
@@ -467,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_are_refused() {
+    fn unknown_hosts_are_rejected() {
         let (home, world) = (access("127.0.0.1:9797", &[], None), access("0.0.0.0:9797", &[(Role::Admin, "a")], None));
         for (host, at_home, in_the_world) in [
             ("localhost:9797", 200, 200),
@@ -510,13 +524,13 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_pages_may_ask() {
+    fn cross_origin_requests_are_rejected() {
         let mut config = config(&[], None);
         config.external_url.0 = "https://Lookout.example.com/watch".to_owned();
         let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
-        let plain = Access::new(&config, address).expect("access");
+        let plain = AccessRules::new(&config, address).expect("access");
         config.tls.cert_file = Some("c.pem".into());
-        let tls = Access::new(&config, address).expect("access");
+        let tls = AccessRules::new(&config, address).expect("access");
         for (host, origin, by_http, by_https) in [
             ("localhost:9797", "http://localhost:9797", 200, 403),
             ("localhost:9797", "https://localhost:9797", 403, 200),
@@ -554,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_says_is_from_elsewhere_is_refused() {
+    fn cross_site_requests_are_rejected() {
         let access = access("127.0.0.1:9797", &[], None);
         for (method, site, mode, kind, expected) in [
             ("POST", "same-origin", "cors", "empty", 200),
@@ -571,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_lets_nobody_in() {
+    fn an_empty_token_never_grants_access() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
         let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
@@ -581,19 +595,19 @@ mod tests {
             let token =
                 TokenConfig { name: "f".into(), role: Role::Admin, token: None, token_file: Some(file.clone()) };
             config.auth.tokens.push(token);
-            Access::new(&config, address).map_err(|error| error.to_string())
+            AccessRules::new(&config, address).map_err(|error| error.to_string())
         };
         for (text, tokens, problem) in [
             ("", &[][..], "auth.tokens[0].token_file: read secret file"),
-            (" \n\u{200b}\n", &[], "the file is empty; write the secret into it"),
+            (" \n\u{200b}\n", &[], "the file is empty; write the secret to it"),
             ("a b\nc\n", &[], "control characters"),
-            ("same\n", &[(Role::Read, "same")], "auth.tokens[1].token_file: is that of an earlier token"),
+            ("same\n", &[(Role::Read, "same")], "auth.tokens[1].token_file: duplicate token"),
         ] {
             let error = with_file(text, tokens).expect_err(text);
             assert!(error.contains(problem) && !error.contains("same\n"), "{error}");
         }
         let access = with_file("good\n", &[]).expect("access");
-        // `:` and nothing after it.
+        // `Og==` is `:` without a password.
         for (credentials, expected) in
             [("Basic Og==", 401), ("Bearer ", 401), ("Bearer good", 200), ("Basic OiA=", 401)]
         {
@@ -602,13 +616,13 @@ mod tests {
         }
     }
 
-    /// Access with the token `one` in this file.
-    fn access_by_file(file: &std::path::Path) -> Access {
+    /// Access rules with the token `one` in this file.
+    fn access_by_file(file: &std::path::Path) -> AccessRules {
         std::fs::write(file, "one").expect("a file");
         let mut config = config(&[], None);
         let token = TokenConfig { name: "t".into(), role: Role::Admin, token: None, token_file: Some(file.to_owned()) };
         config.auth.tokens = vec![token];
-        Access::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access")
+        AccessRules::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access")
     }
 
     fn bearer(token: &str) -> HeaderMap {
@@ -617,7 +631,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_tokens_make_no_more_reads_than_one_at_a_time() {
+    async fn wrong_tokens_do_not_cause_concurrent_reads() {
         let dir = tempfile::tempdir().expect("a folder");
         let access = Arc::new(access_by_file(&dir.path().join("token")));
         let began = Instant::now();
@@ -628,7 +642,7 @@ mod tests {
                 let access = Arc::clone(&access);
                 wrong.spawn(async move {
                     access.renew(&bearer("wrong")).await;
-                    *access.looked.lock().await
+                    *access.last_read.lock().await
                 });
             }
             looks.extend(wrong.join_all().await);
@@ -638,18 +652,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_hangs_leaves_its_token_as_it_was() {
+    async fn a_hanging_token_file_keeps_its_last_value() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
         let access = access_by_file(&file);
         let (release, hangs) = std::sync::mpsc::channel::<()>();
-        let (began, mut begun) = tokio::sync::mpsc::channel(1);
+        let (began, mut started) = tokio::sync::mpsc::channel(1);
         let hanging = {
             let file = file.clone();
             let hang = move || (began.blocking_send(()).is_ok(), hangs.recv().is_ok());
-            tokio::spawn(async move { crate::files::beside(&file, 30 * FRESH, hang).await })
+            tokio::spawn(async move { crate::files::run_blocking(&file, 30 * FRESH, hang).await })
         };
-        begun.recv().await.expect("it hangs");
+        started.recv().await.expect("it hangs");
         access.renew(&bearer("wrong")).await;
         for (token, expected) in [("one", 200), ("wrong", 401)] {
             let value = format!("Bearer {token}");
@@ -660,7 +674,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_changed_in_its_file_is_known_at_once() {
+    async fn a_changed_token_file_takes_effect_at_once() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
         let access = access_by_file(&file);

@@ -1,8 +1,8 @@
-//! The open connections: at most so many, of which one that waits for its peer makes room for a new one.
+//! The limit on open connections: when it is reached, a connection that waits for its peer is evicted for a new one.
 //!
-//! A connection waits for its peer while it reads a head or a body, sends an answer, shakes hands or idles. The peer with
-//! most of such connections on a listener loses one first, the one that has waited longest. Where all are at work,
-//! a few places are left, in which only health routes are answered.
+//! A connection waits for its peer while it reads a head or a body, sends a response, performs a handshake, or is idle. The
+//! peer with the most waiting connections on a listener loses the one that has waited longest. When all connections are
+//! busy, a few reserved slots serve health routes only.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,70 +19,71 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Surface;
-use super::room::Room;
+use super::pool::SharedPool;
 
-/// How long a connection has its place whatever it does: where hundreds come in a flood, one that means well would
-/// else be shown out before its request arrives.
-const HOLD: Duration = Duration::from_millis(100);
-/// File descriptors kept for the store, for polls and for receivers.
-const OWN_DESCRIPTORS: usize = 128;
-/// Connections beside all others that health routes are answered on.
+/// How long a new connection is protected from eviction. Otherwise it could be evicted in a flood of connections before its
+/// request arrives.
+const MIN_HOLD: Duration = Duration::from_millis(100);
+/// File descriptors reserved for the store, polls and receivers.
+const RESERVED_DESCRIPTORS: usize = 128;
+/// Additional connections that serve health routes only.
 const RESERVED: usize = 8;
-/// How long an export may have its place among those of HTTP/2 while others wait for it, and how long they wait.
+/// How long an export keeps its HTTP/2 stream slot while others wait.
 const STREAM_HOLD: Duration = Duration::from_secs(1);
-const STREAM_PATIENCE: Duration = Duration::from_secs(3);
+/// How long an export waits for an HTTP/2 stream slot.
+const STREAM_WAIT: Duration = Duration::from_secs(3);
 
-/// The largest request head in bytes.
+/// Maximum size of a request head in bytes.
 pub(super) const MAX_HEAD: usize = 32 * 1024;
 
-/// An open connection, as its task and its requests see it.
+/// An open connection, shared by its task and its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Connection(Arc<State>);
+pub(super) struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct State {
+struct ConnectionState {
     surface: Surface,
     peer: IpAddr,
     local: IpAddr,
     is_reserved: bool,
-    /// When it was opened or last answered a request.
+    /// When it was opened or last served a request.
     since: Mutex<Instant>,
-    /// How many requests are at work on it, none of which waits for its peer.
+    /// Number of requests that are being processed and do not wait for the peer.
     working: AtomicUsize,
-    /// Asks its task to end it.
+    /// Cancelled to evict the connection.
     evicted: CancellationToken,
 }
 
 impl Connection {
-    /// Waits until the connection is to make room.
+    /// Waits until the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.0.evicted.cancelled().await;
     }
 
-    /// What ends the connection.
+    /// The token that evicts the connection.
     pub(super) fn eviction(&self) -> CancellationToken {
         self.0.evicted.clone()
     }
 
-    /// The address of ours that it was made to.
+    /// The local address.
     pub(super) fn local(&self) -> IpAddr {
         self.0.local
     }
 
-    /// Whether only health routes are answered on it.
+    /// Whether it serves health routes only.
     pub(super) fn is_reserved(&self) -> bool {
         self.0.is_reserved
     }
 
-    /// Marks it as at work until the guard is dropped.
-    pub(super) fn serve(&self) -> Work {
+    /// Marks a request as being processed until the guard is dropped.
+    pub(super) fn serve(&self) -> InFlightRequest {
         self.0.working.fetch_add(1, Ordering::Relaxed);
-        Work(self.clone())
+        InFlightRequest(self.clone())
     }
 
-    /// The body of a request on it. While it is awaited, the request is not at work.
-    pub(super) fn arriving(&self, body: Incoming) -> Arriving {
-        Arriving { body, connection: self.clone(), is_awaited: false }
+    /// The body of a request. While it is awaited, the request waits for the peer.
+    pub(super) fn request_body(&self, body: Incoming) -> RequestBody {
+        RequestBody { body, connection: self.clone(), is_awaited: false }
     }
 
     fn since(&self) -> Instant {
@@ -98,26 +99,26 @@ impl Connection {
     }
 }
 
-/// While it lives, a request is being served.
+/// Guard of a request that is being processed.
 #[derive(Debug)]
-pub(super) struct Work(Connection);
+pub(super) struct InFlightRequest(Connection);
 
-impl Drop for Work {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         *self.0.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.0.working.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A request's body.
+/// The body of a request.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(super) struct RequestBody {
     body: Incoming,
     connection: Connection,
     is_awaited: bool,
 }
 
-impl Arriving {
+impl RequestBody {
     fn awaited(&mut self, is_awaited: bool) {
         if is_awaited != self.is_awaited {
             self.is_awaited = is_awaited;
@@ -131,7 +132,7 @@ impl Arriving {
     }
 }
 
-impl Body for Arriving {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -153,55 +154,55 @@ impl Body for Arriving {
     }
 }
 
-impl Drop for Arriving {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         self.awaited(false);
     }
 }
 
-/// What becomes of a new connection.
+/// Whether a new connection is admitted.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// It has a place.
-    In(Connection),
-    /// It may have the place of one that waits for its peer then.
+    /// It is admitted.
+    Admitted(Connection),
+    /// At this time a waiting connection may be evicted for it.
     Wait(Instant),
-    /// All are at work.
+    /// All connections are busy.
     Full,
 }
 
-/// All open connections of all listeners. The locks are held for the time of a scan and never across an await.
+/// The open connections of all listeners.
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
     open: Mutex<Vec<Connection>>,
     reserved: Mutex<Vec<Connection>>,
-    /// Places for requests of connections that may have many at once: as many as there may be connections.
-    streams: Arc<Room>,
+    /// Slots for requests of connections that multiplex, as many as there may be connections.
+    streams: Arc<SharedPool>,
 }
 
 impl Connections {
-    /// Room for `limit` connections, or for as many as the process can have beside its files and its own requests: past
-    /// that no new one could be accepted, and none that does nothing would make room.
+    /// Allows `limit` connections, or fewer if the limit on file descriptors is lower. Without a free descriptor no new
+    /// connection could be accepted, so none would be evicted either.
     pub fn new(limit: usize) -> Self {
         Self::of(within_descriptors(limit))
     }
 
     fn of(limit: usize) -> Self {
-        let streams = Room::new(limit, STREAM_HOLD, STREAM_PATIENCE);
+        let streams = SharedPool::new(limit, STREAM_HOLD, STREAM_WAIT);
         Self { limit, open: Mutex::default(), reserved: Mutex::default(), streams }
     }
 
-    /// Places for requests beside others of their connection: together such connections take no more memory than those
-    /// that have one request at a time.
-    pub(super) const fn streams(&self) -> &Arc<Room> {
+    /// Slots for multiplexed requests, so that connections with many streams take no more memory than those with one request
+    /// at a time.
+    pub(super) const fn streams(&self) -> &Arc<SharedPool> {
         &self.streams
     }
 
-    /// A place for a new connection from `peer` to our address `local`.
+    /// Admits a new connection from `peer` to our address `local`.
     pub(super) fn admit(&self, surface: Surface, peer: SocketAddr, local: IpAddr, now: Instant) -> Admission {
         let new = |is_reserved| {
-            Connection(Arc::new(State {
+            Connection(Arc::new(ConnectionState {
                 surface,
                 peer: peer.ip().to_canonical(),
                 local: local.to_canonical(),
@@ -211,24 +212,26 @@ impl Connections {
                 evicted: CancellationToken::new(),
             }))
         };
-        match place(&self.open, self.limit, now) {
-            Place::Free(mut open) => {
+        match find_slot(&self.open, self.limit, now) {
+            ConnectionSlot::Free(mut open) => {
                 let connection = new(false);
                 open.push(connection.clone());
-                return Admission::In(connection);
+                return Admission::Admitted(connection);
             }
-            Place::After(then) => return Admission::Wait(then),
-            Place::None if surface != Surface::Main => return Admission::Full,
-            Place::None => {}
+            ConnectionSlot::After(then) => return Admission::Wait(then),
+            ConnectionSlot::None if surface != Surface::Main => return Admission::Full,
+            ConnectionSlot::None => {}
         }
-        // Nobody waits here: it would keep those waiting for whom there may be a place by then.
-        let Place::Free(mut reserved) = place(&self.reserved, RESERVED, now) else { return Admission::Full };
+        // No waiting here, since it would delay connections for which a normal slot becomes free.
+        let ConnectionSlot::Free(mut reserved) = find_slot(&self.reserved, RESERVED, now) else {
+            return Admission::Full;
+        };
         let connection = new(true);
         reserved.push(connection.clone());
-        Admission::In(connection)
+        Admission::Admitted(connection)
     }
 
-    /// Gives a place back.
+    /// Releases the slot of a connection.
     pub(super) fn release(&self, connection: &Connection) {
         let places = if connection.is_reserved() { &self.reserved } else { &self.open };
         let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,18 +239,18 @@ impl Connections {
     }
 }
 
-/// A place among `limit`.
-enum Place<'a> {
+/// A slot for a connection.
+enum ConnectionSlot<'a> {
     Free(std::sync::MutexGuard<'a, Vec<Connection>>),
     After(Instant),
     None,
 }
 
-/// Looks for a place, and ends a connection that waits for its peer when there is none.
-fn place(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> Place<'_> {
+/// Finds a free slot, evicting a waiting connection if necessary.
+fn find_slot(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> ConnectionSlot<'_> {
     let mut open = places.lock().unwrap_or_else(PoisonError::into_inner);
     if open.len() < limit {
-        return Place::Free(open);
+        return ConnectionSlot::Free(open);
     }
     let mut crowds: HashMap<(Surface, IpAddr), usize> = HashMap::new();
     for waiting in open.iter().filter(|connection| connection.is_waiting()) {
@@ -256,27 +259,27 @@ fn place(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> Place<'
     let crowd = |connection: &Connection| crowds.get(&connection.group()).copied().unwrap_or_default();
     let waiting = open.iter().enumerate().filter(|(_, connection)| connection.is_waiting());
     let longest = waiting.min_by_key(|(_, one)| (std::cmp::Reverse(crowd(one)), one.since()));
-    let Some((at, connection)) = longest else { return Place::None };
-    let held = connection.since() + HOLD;
+    let Some((at, connection)) = longest else { return ConnectionSlot::None };
+    let held = connection.since() + MIN_HOLD;
     if held > now {
-        return Place::After(held);
+        return ConnectionSlot::After(held);
     }
     open.swap_remove(at).0.evicted.cancel();
-    Place::Free(open)
+    ConnectionSlot::Free(open)
 }
 
-/// As many connections as there are descriptors for.
+/// Limits `connections` by the number of file descriptors.
 fn within_descriptors(connections: usize) -> usize {
     let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else { return connections };
-    let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS).max(16);
-    if room < connections {
+    let allowed = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(RESERVED_DESCRIPTORS).max(16);
+    if allowed < connections {
         tracing::warn!(
-            connections = room,
+            connections = allowed,
             descriptors = most,
-            "limits.connections does not fit the limit of open files; raise `ulimit -n`"
+            "limits.connections exceeds the limit on open files and was lowered; raise `ulimit -n`"
         );
     }
-    connections.min(room)
+    connections.min(allowed)
 }
 
 #[cfg(test)]
@@ -293,29 +296,29 @@ mod tests {
 
     fn admit_from(connections: &Connections, surface: Surface, peer: u8, now: Instant) -> Connection {
         match try_admit(connections, surface, peer, now) {
-            Admission::In(connection) => connection,
+            Admission::Admitted(connection) => connection,
             other => panic!("{other:?}"),
         }
     }
 
-    fn is_out(connection: &Connection) -> bool {
+    fn is_evicted(connection: &Connection) -> bool {
         connection.0.evicted.is_cancelled()
     }
 
     #[test]
-    fn one_that_did_nothing_for_a_while_makes_room_and_one_at_work_does_not() {
+    fn a_waiting_connection_is_evicted_and_a_busy_one_is_not() {
         let connections = Connections::of(2);
         let start = Instant::now();
         let first = admit(&connections, start);
-        let second = admit(&connections, start + HOLD / 2);
+        let second = admit(&connections, start + MIN_HOLD / 2);
         let work = first.serve();
-        let third = try_admit(&connections, Surface::Main, 2, start + HOLD);
-        assert!(matches!(third, Admission::Wait(then) if then == start + HOLD / 2 + HOLD), "{third:?}");
-        assert!(!is_out(&second));
-        let third = admit(&connections, start + HOLD / 2 + HOLD);
-        assert!(is_out(&second) && !is_out(&first));
+        let third = try_admit(&connections, Surface::Main, 2, start + MIN_HOLD);
+        assert!(matches!(third, Admission::Wait(then) if then == start + MIN_HOLD / 2 + MIN_HOLD), "{third:?}");
+        assert!(!is_evicted(&second));
+        let third = admit(&connections, start + MIN_HOLD / 2 + MIN_HOLD);
+        assert!(is_evicted(&second) && !is_evicted(&first));
         let also_at_work = third.serve();
-        let late = start + HOLD * 10;
+        let late = start + MIN_HOLD * 10;
         assert!(matches!(try_admit(&connections, Surface::OtlpHttp, 2, late), Admission::Full));
         drop((work, also_at_work));
         connections.release(&first);
@@ -323,30 +326,34 @@ mod tests {
     }
 
     #[test]
-    fn who_has_most_loses_one_first_by_listener_and_peer() {
+    fn the_peer_with_most_connections_on_a_listener_loses_one_first() {
         let connections = Connections::of(5);
         let start = Instant::now();
         let scraper = admit_from(&connections, Surface::Main, 2, start);
         let neighbour = admit_from(&connections, Surface::OtlpHttp, 3, start);
-        let crowd: Vec<_> = (0..3).map(|_| admit_from(&connections, Surface::OtlpHttp, 2, start + HOLD)).collect();
-        let late = start + HOLD * 5;
+        let many: Vec<_> = (0..3).map(|_| admit_from(&connections, Surface::OtlpHttp, 2, start + MIN_HOLD)).collect();
+        let late = start + MIN_HOLD * 5;
         admit_from(&connections, Surface::Main, 4, late);
-        assert_eq!([&scraper, &neighbour].map(is_out), [false; 2], "they are older, and alone");
-        assert_eq!(crowd.iter().filter(|connection| is_out(connection)).count(), 1);
+        assert_eq!(
+            [&scraper, &neighbour].map(is_evicted),
+            [false; 2],
+            "they are older, but the only ones of their peer and listener"
+        );
+        assert_eq!(many.iter().filter(|connection| is_evicted(connection)).count(), 1);
     }
 
     #[test]
-    fn what_was_used_last_goes_last() {
+    fn the_most_recently_used_connection_is_evicted_last() {
         let connections = Connections::of(2);
         let start = Instant::now();
         let (used, idle) = (admit(&connections, start), admit(&connections, start));
         drop(used.serve());
-        admit(&connections, Instant::now() + HOLD * 2);
-        assert_eq!([is_out(&used), is_out(&idle)], [false, true]);
+        admit(&connections, Instant::now() + MIN_HOLD * 2);
+        assert_eq!([is_evicted(&used), is_evicted(&idle)], [false, true]);
     }
 
     #[test]
-    fn health_has_places_of_its_own_when_all_are_at_work() {
+    fn health_routes_have_reserved_slots_when_all_connections_are_busy() {
         let connections = Connections::of(1);
         let start = Instant::now();
         let first = admit(&connections, start);
@@ -355,8 +362,8 @@ mod tests {
         let reserved: Vec<Connection> = (0..RESERVED).map(|_| admit(&connections, start)).collect();
         assert!(!first.is_reserved() && reserved.iter().all(Connection::is_reserved));
         assert!(matches!(try_admit(&connections, Surface::Main, 2, start), Admission::Full), "for the moment");
-        let next = admit(&connections, start + HOLD);
-        assert_eq!(reserved.iter().filter(|connection| is_out(connection)).count(), 1);
+        let next = admit(&connections, start + MIN_HOLD);
+        assert_eq!(reserved.iter().filter(|connection| is_evicted(connection)).count(), 1);
         connections.release(&next);
         admit(&connections, start);
     }

@@ -1,4 +1,4 @@
-//! Errors as every route answers them: a status and `{"error": "…"}`.
+//! Error responses: a status and `{"error": "…"}`.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -7,21 +7,21 @@ use http::{HeaderValue, StatusCode, header};
 use crate::engine::{IngestError, Stopped};
 use crate::model::RejectReason;
 
-/// A refusal.
+/// An error response.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) message: String,
     pub(super) header: Option<(header::HeaderName, &'static str)>,
 }
 
-impl Refusal {
+impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), header: None }
     }
 
-    /// Why a body was lost by it, for our own metrics.
-    pub(super) const fn loss(&self) -> Option<RejectReason> {
+    /// The reason under which the rejected body is counted, if it is.
+    pub(super) const fn reject_reason(&self) -> Option<RejectReason> {
         match self.status {
             StatusCode::PAYLOAD_TOO_LARGE => Some(RejectReason::TooLarge),
             StatusCode::SERVICE_UNAVAILABLE => Some(RejectReason::Busy),
@@ -30,7 +30,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = json(self.status, serde_json::json!({"error": self.message}).to_string());
         if let Some((name, value)) = self.header {
@@ -40,7 +40,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -48,13 +48,13 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
-impl From<Stopped> for Refusal {
+impl From<Stopped> for ApiError {
     fn from(error: Stopped) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
     }
 }
 
-impl From<IngestError> for Refusal {
+impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         let (status, header) = match &error {
             IngestError::Full(_) => (StatusCode::TOO_MANY_REQUESTS, Some((header::RETRY_AFTER, "60"))),

@@ -1,9 +1,8 @@
-//! OTLP over gRPC: HTTP/2, three unary methods, bodies handed on unread.
+//! OTLP over gRPC: HTTP/2 with three unary methods. Messages are decoded by the OTLP task, not here.
 //!
-//! Owns limits and access of this transport. Refuses to decode messages here: that is the owner's. Statuses are tonic's;
-//! the one frame of a body is read here, since tonic's reader sets aside what a frame says it will have before it came,
-//! inflates it there and then, and answers what is too large with a code on which senders try again: the shared
-//! room of bodies holds here as well.
+//! Statuses are tonic's, but the message is framed here: tonic's decoder allocates the announced length before it has
+//! arrived, inflates inline, and rejects messages that are too large with a code that senders retry. Here the memory budget
+//! of bodies applies as on HTTP.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,25 +21,26 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::Context;
-use super::connections::{Arriving, Connection, MAX_HEAD};
-use super::error::Refusal;
-use super::otlp::{self, Failure};
-use super::routes::{Asked, Way};
+use super::ServerContext;
+use super::connections::{Connection, MAX_HEAD, RequestBody};
+use super::error::ApiError;
+use super::otlp::{self, ExportRequestError};
+use super::routes::{Dispatch, RouteMatch};
 use crate::otlp::{Encoding, OtlpDecodeError, response};
 
-/// Exports under way on one connection at once; senders have one for each signal.
+/// Maximum number of concurrent streams per connection; exporters use one per signal.
 const STREAMS: u32 = 32;
-/// What a connection may send before it is read, in bytes: what is not, since it waits for room, is kept by the library.
+/// Flow-control window in bytes. The HTTP/2 library buffers as much per stream while a body waits for memory.
 const WINDOW: u32 = 256 * 1024;
-/// How often a silent peer is asked whether it is still there, and how long it may take to answer.
-const ASK_EVERY: Duration = Duration::from_secs(60);
-const ASK_FOR: Duration = Duration::from_secs(20);
+/// Interval of keep-alive pings.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// Timeout of a keep-alive ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// When a sender may come back for whom there was no place.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The delay after which an exporter may retry.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What a message begins with: whether it is compressed, and its length.
+/// Length of a message prefix: a compression flag and the length.
 const PREFIX: usize = 5;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -52,7 +52,7 @@ const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 /// Serves one connection until it ends or `stop`.
 pub(super) async fn serve(
     socket: impl hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
-    context: &Context,
+    context: &ServerContext,
     connection: &Connection,
     stop: CancellationToken,
 ) {
@@ -60,7 +60,7 @@ pub(super) async fn serve(
         let (context, connection, work) = (context.clone(), connection.clone(), connection.serve());
         async move {
             let local = connection.local();
-            let response = answer(&context, request.map(|body| connection.arriving(body)), local).await;
+            let response = answer(&context, request.map(|body| connection.request_body(body)), local).await;
             drop(work);
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -71,8 +71,8 @@ pub(super) async fn serve(
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(MAX_HEAD as u32)
-        .keep_alive_interval(ASK_EVERY)
-        .keep_alive_timeout(ASK_FOR)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(socket, service);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -83,94 +83,100 @@ pub(super) async fn serve(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(error = %error, "connection ended");
+        tracing::debug!(error = %error, "connection closed with an error");
     }
 }
 
-async fn answer(context: &Context, request: Request<Arriving>, local: IpAddr) -> Response<Body> {
+async fn answer(context: &ServerContext, request: Request<RequestBody>, local: IpAddr) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(CONTENT_TYPE.as_bytes())) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    export(context, request, local).await.unwrap_or_else(refuse)
+    export(context, request, local).await.unwrap_or_else(error_response)
 }
 
-async fn export(context: &Context, request: Request<Arriving>, local: IpAddr) -> Result<Response<Body>, Status> {
-    let Asked { needs, way } = Asked::of(request.method(), request.uri().path());
+async fn export(
+    context: &ServerContext,
+    request: Request<RequestBody>,
+    local: IpAddr,
+) -> Result<Response<Body>, Status> {
+    let RouteMatch { requirement, dispatch } = RouteMatch::of(request.method(), request.uri().path());
     let access = Arc::clone(&context.access.borrow());
     access.renew(request.headers()).await;
-    access.check(&request, needs, local)?;
-    let Way::Export(signal) = way else {
-        return Err(refused(Code::Unimplemented, "only OTLP's export services are served here"));
+    access.check(&request, requirement, local)?;
+    let Dispatch::Export(signal) = dispatch else {
+        return Err(error_status(Code::Unimplemented, "unknown method; only the OTLP export services are available"));
     };
     let is_gzip = is_gzip(request.headers())?;
     let give_way = CancellationToken::new();
-    let mut place = context.connections.streams().share(Instant::now(), give_way.clone());
-    if place.grow(1).await.is_err() {
+    let mut slot = context.connections.streams().share(Instant::now(), give_way.clone());
+    if slot.grow(1).await.is_err() {
         otlp::count_busy(&context.own, signal);
-        return Err(refused(Code::Unavailable, "too many exports are under way; try again"));
+        return Err(error_status(Code::Unavailable, "too many concurrent exports; try again later"));
     }
     let message = |body| message(body, is_gzip);
-    let taken = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), &give_way, message).await?;
-    Ok(respond(&response(signal, Encoding::Protobuf, &taken)))
+    let outcome = otlp::receive(context, signal, Encoding::Protobuf, request.into_body(), &give_way, message).await?;
+    Ok(respond(&response(signal, Encoding::Protobuf, &outcome)))
 }
 
-/// Whether compressed messages of this request are gzip.
+/// Whether messages of this request may be compressed by gzip.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Status> {
     match headers.get(ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip") => Ok(true),
-        Some(_) => Err(refused(Code::Unimplemented, "send messages plain or with `grpc-encoding: gzip`")),
+        Some(_) => Err(error_status(Code::Unimplemented, "unsupported compression; use none or `grpc-encoding: gzip`")),
     }
 }
 
-/// The one message of a body, and whether it is gzip.
+/// The only message of a body, and whether it is compressed by gzip.
 pub(super) fn message(mut body: Bytes, is_gzip: bool) -> Result<(bool, Bytes), OtlpDecodeError> {
-    let malformed = |what: &str| OtlpDecodeError::Malformed(format!("the body is not one gRPC message: {what}"));
+    let malformed = |what: &str| OtlpDecodeError::Malformed(format!("invalid gRPC message: {what}"));
     if body.len() < PREFIX {
-        return Err(malformed("it has no length"));
+        return Err(malformed("truncated prefix"));
     }
     let (compressed, length) = (body.get_u8(), body.get_u32());
     if body.len() != length as usize {
-        return Err(malformed(&format!("it says {length} bytes and has {}", body.len())));
+        return Err(malformed(&format!("announced length {length}, actual length {}", body.len())));
     }
     match compressed {
         0 => Ok((false, body)),
         1 if is_gzip => Ok((true, body)),
-        _ => Err(malformed("it is compressed, and nothing says how")),
+        _ => Err(malformed("compressed without grpc-encoding")),
     }
 }
 
-/// A refusal; one that is for now says when to come back.
-fn refused(code: Code, message: impl Into<String>) -> Status {
+/// An error status; a transient one has a retry delay.
+fn error_status(code: Code, message: impl Into<String>) -> Status {
     match code {
-        Code::Unavailable => Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(AGAIN))),
+        Code::Unavailable => {
+            Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(RETRY_DELAY)))
+        }
         _ => Status::new(code, message),
     }
 }
 
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
-        Refusal::from(failure).into()
+impl From<ExportRequestError> for Status {
+    fn from(failure: ExportRequestError) -> Self {
+        ApiError::from(failure).into()
     }
 }
 
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        refused(otlp::code(refusal.status), refusal.message)
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        error_status(otlp::code(error.status), error.message)
     }
 }
 
-/// The answer to a refused export.
-fn refuse(status: Status) -> Response<Body> {
+/// The response of a failed export.
+fn error_response(status: Status) -> Response<Body> {
     let mut response = status.into_http();
     response.headers_mut().insert(ACCEPT_ENCODING, GZIP);
     response
 }
 
-/// The answer with one message.
+/// The response with one message.
 fn respond(message: &[u8]) -> Response<Body> {
     let mut framed = Vec::with_capacity(PREFIX + message.len());
     framed.push(0);
@@ -189,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_one_message() {
+    fn a_body_has_exactly_one_message() {
         let framed =
             |flag: u8, length: u32, rest: &[u8]| Bytes::from([&[flag][..], &length.to_be_bytes(), rest].concat());
         assert_eq!(message(framed(0, 2, b"ab"), true), Ok((false, Bytes::from("ab"))));
@@ -207,14 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_statuses_are_escaped() {
-        let response = refuse(refused(Code::InvalidArgument, "100 % of \u{fc}\n"));
+    fn status_messages_are_percent_encoded() {
+        let response = error_response(error_status(Code::InvalidArgument, "100 % of \u{fc}\n"));
         assert_eq!(response.headers()["grpc-message"], "100%20%25%20of%20%C3%BC%0A");
-        assert!(!response.headers().contains_key("grpc-status-details-bin"), "it is of no use to come back");
-        let response = refuse(refused(Code::Unavailable, "later"));
+        assert!(!response.headers().contains_key("grpc-status-details-bin"), "not retryable");
+        let response = error_response(error_status(Code::Unavailable, "later"));
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.headers()["grpc-message"], "later");
         let status = Status::from_header_map(response.headers()).expect("a status");
-        assert_eq!(status.get_details_retry_info().and_then(|it| it.retry_delay), Some(AGAIN), "when to come back");
+        assert_eq!(
+            status.get_details_retry_info().and_then(|it| it.retry_delay),
+            Some(RETRY_DELAY),
+            "with a retry delay"
+        );
     }
 }

@@ -1,5 +1,4 @@
-//! Accepts connections, in the clear or with the certificate in force, bounds what each may take, and drains them at the
-//! end.
+//! Accepts connections, with or without TLS, serves them within limits, and drains them at shutdown.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,18 +21,18 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::{Admission, Connection, MAX_HEAD};
 use super::routes::Routes;
-use super::stalls::Stalls;
-use super::{Context, grpc, routes};
+use super::write_timeout::WriteTimeout;
+use super::{ServerContext, grpc, routes};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a head may take on a connection that only health routes are answered on.
-const HEALTH_HEAD: Duration = Duration::from_secs(1);
+/// Timeout of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of a request head on a connection that serves health routes only.
+const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surface {
-    /// Everything, OTLP over HTTP among it.
+    /// All routes, including OTLP over HTTP.
     Main,
     /// OTLP over HTTP.
     OtlpHttp,
@@ -41,17 +40,17 @@ pub enum Surface {
     OtlpGrpc,
 }
 
-/// The certificate in force.
+/// The current server certificate.
 #[derive(Debug)]
 pub struct Certificate(RwLock<Arc<CertifiedKey>>);
 
 impl Certificate {
-    /// Shows `key`'s certificate.
+    /// Starts with the certificate of `key`.
     pub const fn new(key: Arc<CertifiedKey>) -> Self {
         Self(RwLock::new(key))
     }
 
-    /// Shows that of `key` to whoever connects from now on.
+    /// Uses the certificate of `key` for new connections.
     pub fn replace(&self, key: Arc<CertifiedKey>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
@@ -63,54 +62,54 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// Accepts connections that are encrypted with `certificate` on a listener of that kind.
+/// A TLS acceptor for a listener of this kind, with the current `certificate`.
 pub fn acceptor(certificate: &Arc<Certificate>, surface: Surface) -> anyhow::Result<TlsAcceptor> {
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
-    // Clients of gRPC hang up on a server that does not choose HTTP/2.
+    // gRPC clients close connections without HTTP/2 in ALPN.
     let protocol: &[u8] = if surface == Surface::OtlpGrpc { b"h2" } else { b"http/1.1" };
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A socket that listens, on whatever runtime it is served.
+/// A bound listening socket, not tied to a runtime yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListener {
     listener: std::net::TcpListener,
     address: SocketAddr,
 }
 
-impl Bound {
-    /// Listens at `address`; port 0 picks a free one. The error names `key`, which says another one.
+impl BoundListener {
+    /// Binds `address`; port 0 chooses a free port. The error names the configuration `key`.
     pub async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
             .await
-            .with_context(|| format!("listen on {address}; set `{key}` to an address that is free"))?;
+            .with_context(|| format!("listen on {address}; set `{key}` to a free address"))?;
         let address = listener.local_addr()?;
         Ok(Self { listener: listener.into_std()?, address })
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Serves until `stop`; then lets running requests end within `grace`.
+/// Serves until `stop`, then waits up to `grace` for running requests.
 pub async fn serve(
-    bound: Bound,
+    bound: BoundListener,
     tls: Option<TlsAcceptor>,
     surface: Surface,
-    context: Context,
+    context: ServerContext,
     stop: CancellationToken,
     grace: Duration,
 ) {
     let listener = match TcpListener::from_std(bound.listener) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(error = %error, address = %bound.address, "the listener broke");
+            tracing::error!(error = %error, address = %bound.address, "listener failed");
             return;
         }
     };
@@ -124,8 +123,8 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, mostly; others need the time to give theirs back.
-                    tracing::warn!(error = %error, "connection not accepted");
+                    // Usually out of file descriptors; wait until some are released.
+                    tracing::warn!(error = %error, "accepting a connection failed; retrying");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -134,19 +133,19 @@ pub async fn serve(
         let local = socket.local_addr().map_or(bound.address.ip(), |address| address.ip());
         let admission = loop {
             match connections.admit(surface, peer, local, Instant::now()) {
-                // Those behind it wait in the kernel's queue.
+                // Further connections wait in the accept queue of the kernel.
                 Admission::Wait(until) => tokio::time::sleep_until(until).await,
                 admission => break admission,
             }
         };
-        let Admission::In(connection) = admission else {
+        let Admission::Admitted(connection) = admission else {
             own.connection_closed("no_place");
             if tls.is_none() && surface != Surface::OtlpGrpc {
-                tasks.spawn(turn_away(socket));
+                tasks.spawn(reject(socket));
             }
             continue;
         };
-        // Small answers must not wait for more; where the option is refused they are merely slower.
+        // Failing to disable Nagle's algorithm only costs latency.
         drop(socket.set_nodelay(true));
         let (routes, connections, own) = (Arc::clone(&routes), Arc::clone(&connections), Arc::clone(&own));
         let (stop, tls) = (stop.clone(), tls.clone());
@@ -155,7 +154,7 @@ pub async fn serve(
                 match tls {
                     None => serve_one(socket, surface, &routes, &connection, stop).await,
                     Some(tls) => {
-                        if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+                        if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
                             serve_one(socket, surface, &routes, &connection, stop).await;
                         }
                     }
@@ -171,7 +170,7 @@ pub async fn serve(
     drop(listener);
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-        tracing::warn!("requests still ran when the time to end them was over");
+        tracing::warn!("requests did not complete within the shutdown grace period");
     }
 }
 
@@ -183,7 +182,7 @@ async fn serve_one(
     connection: &Connection,
     stop: CancellationToken,
 ) {
-    let socket = TokioIo::new(Stalls::new(socket));
+    let socket = TokioIo::new(WriteTimeout::new(socket));
     if surface == Surface::OtlpGrpc {
         grpc::serve(socket, routes.context(), connection, stop).await;
         return;
@@ -191,7 +190,7 @@ async fn serve_one(
     let service = service_fn(|request: Request<Incoming>| {
         let (routes, connection, work) = (Arc::clone(routes), connection.clone(), connection.serve());
         async move {
-            let request = request.map(|body| connection.arriving(body));
+            let request = request.map(|body| connection.request_body(body));
             let response: Response<axum::body::Body> = routes::answer(&routes, request, connection).await;
             drop(work);
             Ok::<_, std::convert::Infallible>(response)
@@ -200,7 +199,7 @@ async fn serve_one(
     let head = routes.context().limits.header_timeout;
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(if connection.is_reserved() { HEALTH_HEAD.min(head) } else { head })
+        .header_read_timeout(if connection.is_reserved() { HEALTH_HEADER_TIMEOUT.min(head) } else { head })
         .keep_alive(!connection.is_reserved())
         .max_buf_size(MAX_HEAD)
         .serve_connection(socket, service);
@@ -213,14 +212,14 @@ async fn serve_one(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(error = %error, "connection ended");
+        tracing::debug!(error = %error, "connection closed with an error");
     }
 }
 
-/// Says that every place is taken.
-async fn turn_away(mut socket: TcpStream) {
+/// Responds that the limit on connections is reached.
+async fn reject(mut socket: TcpStream) {
     let answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
                   connection: close\r\ncontent-length: 42\r\n\r\n{\"error\": \"too many connections are open\"}";
-    // Whoever does not read it has gone away.
+    // The client may be gone.
     drop(tokio::time::timeout(Duration::from_secs(1), socket.write_all(answer.as_bytes())).await);
 }

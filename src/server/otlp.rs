@@ -1,4 +1,4 @@
-//! OTLP over HTTP, and what both transports have in common: how an export is received, and what is counted.
+//! OTLP over HTTP, and what both transports share: receiving and counting an export.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -7,37 +7,37 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::Context;
-use super::body::Unread;
-use super::connections::Arriving;
-use super::error::Refusal;
+use super::ServerContext;
+use super::body::BodyReadError;
+use super::connections::RequestBody;
+use super::error::ApiError;
 use crate::engine::telemetry::ExportError;
-use crate::metrics::Own;
+use crate::metrics::SidecarMetrics;
 use crate::model::RejectReason;
 use crate::otlp::{self, Encoding, ExportOutcome, OtlpDecodeError, Signal};
 
-/// Why an export was not taken in.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// Its body did not arrive.
+pub(super) enum ExportRequestError {
+    /// Its body could not be read.
     #[error(transparent)]
-    Unread(#[from] Unread),
-    /// Its body did, and was not taken.
+    BodyReadError(#[from] BodyReadError),
+    /// Its body was rejected.
     #[error(transparent)]
     Export(#[from] ExportError),
 }
 
-/// Takes in an export: `message` finds in the body what was exported, and whether that is gzip. Counts what came of it.
+/// Ingests and counts an export. `message` extracts the message from the body, and whether it is compressed by gzip.
 pub(super) async fn receive(
-    context: &Context,
+    context: &ServerContext,
     signal: Signal,
     encoding: Encoding,
-    body: Arriving,
+    body: RequestBody,
     give_way: &CancellationToken,
     message: impl FnOnce(Bytes) -> Result<(bool, Bytes), OtlpDecodeError>,
-) -> Result<ExportOutcome, Failure> {
+) -> Result<ExportOutcome, ExportRequestError> {
     let receiving = async {
-        let (is_gzip, message) = message(context.bodies.gather(body, give_way).await?).map_err(ExportError::from)?;
+        let (is_gzip, message) = message(context.bodies.read_raw(body, give_way).await?).map_err(ExportError::from)?;
         Ok(context.otlp.export(signal, encoding, is_gzip, message).await?)
     };
     let result = receiving.await;
@@ -45,64 +45,67 @@ pub(super) async fn receive(
     result
 }
 
-/// Counts an export for which there was no place.
-pub(super) fn count_busy(own: &Own, signal: Signal) {
+/// Counts an export that was rejected because lookout is busy.
+pub(super) fn count_busy(own: &SidecarMetrics, signal: Signal) {
     own.rejected(signal.into(), RejectReason::Busy, 1);
 }
 
-fn count(own: &Own, signal: Signal, result: &Result<ExportOutcome, Failure>) {
+fn count(own: &SidecarMetrics, signal: Signal, result: &Result<ExportOutcome, ExportRequestError>) {
     let failure = match result {
-        Ok(taken) => {
-            own.ingested(signal.into(), taken.accepted);
-            taken.rejected().for_each(|(reason, count)| own.rejected(signal.into(), reason, count));
-            if taken.undecodable_values > 0 {
-                own.rejected(signal.into(), RejectReason::Value, taken.undecodable_values);
+        Ok(outcome) => {
+            own.ingested(signal.into(), outcome.accepted);
+            outcome.rejected().for_each(|(reason, count)| own.rejected(signal.into(), reason, count));
+            if outcome.undecodable_values > 0 {
+                own.rejected(signal.into(), RejectReason::Value, outcome.undecodable_values);
             }
             return;
         }
         Err(failure) => failure,
     };
     let reason = match failure {
-        Failure::Export(ExportError::Decode(OtlpDecodeError::Malformed(_))) => RejectReason::Malformed,
-        Failure::Export(ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_)))
-        | Failure::Unread(Unread::TooLarge(_)) => RejectReason::TooLarge,
-        Failure::Export(ExportError::Busy | ExportError::Stopped) | Failure::Unread(Unread::NoRoom | Unread::Slow) => {
+        ExportRequestError::Export(ExportError::Decode(OtlpDecodeError::Malformed(_))) => RejectReason::Malformed,
+        ExportRequestError::Export(ExportError::Decode(
+            OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_),
+        ))
+        | ExportRequestError::BodyReadError(BodyReadError::TooLarge(_)) => RejectReason::TooLarge,
+        ExportRequestError::Export(ExportError::Busy | ExportError::Stopped)
+        | ExportRequestError::BodyReadError(BodyReadError::PoolExhausted | BodyReadError::Slow) => {
             return count_busy(own, signal);
         }
-        // The sender went away, or was too slow.
-        Failure::Unread(Unread::Late | Unread::Broken(_)) => return,
+        // The client disconnected or was too slow.
+        ExportRequestError::BodyReadError(BodyReadError::Late | BodyReadError::Broken(_)) => return,
     };
     own.rejected(signal.into(), reason, 1);
 }
 
-/// Answers an export, in the encoding in which it came.
+/// Handles an export and responds in its encoding.
 pub(super) async fn answer(
-    context: &Context,
+    context: &ServerContext,
     signal: Signal,
-    allowed: Result<(), Refusal>,
-    request: Request<Arriving>,
+    allowed: Result<(), ApiError>,
+    request: Request<RequestBody>,
 ) -> Response {
     let encoding = encoding(request.headers());
-    // What came in no encoding that we know is told in JSON why not.
-    let told = encoding.unwrap_or(Encoding::Json);
+    // The error for an unknown encoding is JSON.
+    let response_encoding = encoding.unwrap_or(Encoding::Json);
     let result = match (allowed, encoding) {
-        (Err(refusal), _) => Err(refusal),
-        (Ok(()), None) => Err(Refusal::new(
+        (Err(error), _) => Err(error),
+        (Ok(()), None) => Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the body must be OTLP; send it with `content-type: application/x-protobuf` or `application/json`",
+            "unsupported content type; send OTLP with `content-type: application/x-protobuf` or `application/json`",
         )),
-        (Ok(()), Some(_)) if request.method() != Method::POST => Err(Refusal {
+        (Ok(()), Some(_)) if request.method() != Method::POST => Err(ApiError {
             header: Some((header::ALLOW, "POST")),
-            ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "exports are sent with POST")
+            ..ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use POST")
         }),
         (Ok(()), Some(encoding)) => export(context, signal, encoding, request).await,
     };
     match result {
-        Ok(taken) => respond(told, StatusCode::OK, otlp::response(signal, told, &taken)),
-        Err(refusal) => {
-            let body = otlp::error_response(told, code(refusal.status), &refusal.message);
-            let mut response = respond(told, refusal.status, body);
-            if let Some((name, value)) = refusal.header {
+        Ok(outcome) => respond(response_encoding, StatusCode::OK, otlp::response(signal, response_encoding, &outcome)),
+        Err(error) => {
+            let body = otlp::error_response(response_encoding, code(error.status), &error.message);
+            let mut response = respond(response_encoding, error.status, body);
+            if let Some((name, value)) = error.header {
                 response.headers_mut().insert(name, HeaderValue::from_static(value));
             }
             response
@@ -111,36 +114,36 @@ pub(super) async fn answer(
 }
 
 async fn export(
-    context: &Context,
+    context: &ServerContext,
     signal: Signal,
     encoding: Encoding,
-    request: Request<Arriving>,
-) -> Result<ExportOutcome, Refusal> {
+    request: Request<RequestBody>,
+) -> Result<ExportOutcome, ApiError> {
     let is_gzip = match request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
         None | Some(b"" | b"identity") => false,
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => true,
         Some(_) => {
-            let refusal = Refusal::new(
+            let error = ApiError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "send the body plain or with `content-encoding: gzip`",
+                "unsupported content encoding; use none or `content-encoding: gzip`",
             );
-            return Err(Refusal { header: Some((header::ACCEPT_ENCODING, "gzip")), ..refusal });
+            return Err(ApiError { header: Some((header::ACCEPT_ENCODING, "gzip")), ..error });
         }
     };
     let (body, give_way) = (request.into_body(), CancellationToken::new());
     Ok(receive(context, signal, encoding, body, &give_way, |body| Ok((is_gzip, body))).await?)
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
+impl From<ExportRequestError> for ApiError {
+    fn from(failure: ExportRequestError) -> Self {
         match failure {
-            Failure::Unread(unread) => unread.into(),
-            Failure::Export(error) => error.into(),
+            ExportRequestError::BodyReadError(unread) => unread.into(),
+            ExportRequestError::Export(error) => error.into(),
         }
     }
 }
 
-impl From<ExportError> for Refusal {
+impl From<ExportError> for ApiError {
     fn from(error: ExportError) -> Self {
         let (status, header) = match &error {
             ExportError::Decode(OtlpDecodeError::Malformed(_)) => (StatusCode::BAD_REQUEST, None),
@@ -155,7 +158,7 @@ impl From<ExportError> for Refusal {
     }
 }
 
-/// gRPC's word for an HTTP status.
+/// The gRPC code for an HTTP status.
 pub(super) const fn code(status: StatusCode) -> Code {
     match status {
         StatusCode::UNAUTHORIZED => Code::Unauthenticated,

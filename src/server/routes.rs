@@ -1,8 +1,5 @@
-//! The table of routes: one line each, with the role that it needs, its handler and what it is for. The router, the rights
-//! of a request, the list at `GET /` and `GET /api/openapi.json` come from it.
-//!
-//! Owns the way from method and path to a handler. Refuses to judge who calls: [`super::access`] holds a caller against
-//! what is needed here.
+//! The table of routes: path, required role, handler and summary. The router, access checks, the list at `GET /` and
+//! `GET /api/openapi.json` are derived from it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,12 +12,12 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
-use super::access::Needs;
-use super::connections::{Arriving, Connection};
-use super::error::{Refusal, json as json_answer};
+use super::access::Requirement;
+use super::connections::{Connection, RequestBody};
+use super::error::{ApiError, json as json_answer};
+use super::responses::ResponseSender;
 use super::scrape::Scraper;
-use super::sending::Sending;
-use super::{Context, Shared, Surface, api, callbacks, hooks, otlp, pushes, quiet};
+use super::{HandlerState, ServerContext, Surface, api, callbacks, hooks, otlp, pushes, silences};
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
 use crate::otlp::Signal;
@@ -28,35 +25,45 @@ use crate::otlp::Signal;
 /// Every route.
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     let first = [
-        Route::get("/metrics", Needs::Scrape(Read), api::metrics, "the page for Prometheus"),
-        Route::get("/api/status", Read, api::status, "projects, agents, components, sources and receivers"),
-        Route::get("/api/metrics", Read, api::totals, "totals and averages"),
-        Route::get("/api/alerts", Read, api::alerts, "active alerts, then those that are over"),
-        Route::get("/api/alerts/{fingerprint}/why", Read, quiet::why, "every decision about an alert"),
-        Route::post("/api/alerts/{fingerprint}/ack", Admin, quiet::acknowledge, "acknowledge an alert"),
-        Route::get("/api/silences", Read, quiet::list, "silences"),
-        Route::post("/api/silences", Admin, quiet::begin, "begin or change a silence"),
-        Route::delete("/api/silences/{id}", Admin, quiet::end, "end a silence"),
-        Route::get("/api/telemetry", Read, api::telemetry, "which signals and hooks of which agents arrive"),
-        Route::past_router("/api/state", Way::State, "states of agents and components"),
-        Route::past_router("/api/usage", Way::Usage, "increments of usage"),
+        Route::get(
+            "/metrics",
+            Requirement::Scrape(Read),
+            api::metrics,
+            "metrics in the Prometheus text format or OpenMetrics",
+        ),
+        Route::get("/api/status", Read, api::status, "state of projects, agents, components, sources and receivers"),
+        Route::get("/api/metrics", Read, api::totals, "totals and averages of the fleet and of each project"),
+        Route::get("/api/alerts", Read, api::alerts, "active alerts, then resolved ones"),
+        Route::get(
+            "/api/alerts/{fingerprint}/why",
+            Read,
+            silences::why,
+            "timeline of an alert: every decision with its reason",
+        ),
+        Route::post("/api/alerts/{fingerprint}/ack", Admin, silences::acknowledge, "acknowledge an alert"),
+        Route::get("/api/silences", Read, silences::list, "list silences"),
+        Route::post("/api/silences", Admin, silences::create, "create or change a silence"),
+        Route::delete("/api/silences/{id}", Admin, silences::expire, "expire a silence"),
+        Route::get("/api/telemetry", Read, api::telemetry, "signals and hooks received from each agent"),
+        Route::direct("/api/state", Dispatch::State, "push the state of agents and components"),
+        Route::direct("/api/usage", Dispatch::Usage, "push usage increments"),
     ];
     let hook =
-        |tool: &&'static HookTool| Route::past_router(tool.path, Way::Hook(tool), "an event of the tool's hooks");
+        |tool: &&'static HookTool| Route::direct(tool.path, Dispatch::Hook(tool), "receive a hook event of the tool");
     let hooks = TOOLS.iter().map(hook);
     let last = [
-        Route::past_router("/hooks/litellm", Way::Callback, "calls that LiteLLM's generic API callback posts"),
-        Route::past_router("/v1/metrics", Way::Export(Signal::Metrics), "metrics as OTLP"),
-        Route::past_router("/v1/traces", Way::Export(Signal::Traces), "spans as OTLP"),
-        Route::past_router("/v1/logs", Way::Export(Signal::Logs), "log records as OTLP"),
+        Route::direct("/hooks/litellm", Dispatch::Callback, "receive calls from LiteLLM's generic API callback"),
+        Route::direct("/v1/metrics", Dispatch::Export(Signal::Metrics), "receive OTLP metrics"),
+        Route::direct("/v1/traces", Dispatch::Export(Signal::Traces), "receive OTLP traces"),
+        Route::direct("/v1/logs", Dispatch::Export(Signal::Logs), "receive OTLP logs"),
         Route::grpc("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", Signal::Metrics),
         Route::grpc("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Signal::Traces),
         Route::grpc("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Signal::Logs),
-        Route::post("/api/monitoring/start", Admin, api::start, "judge and poll again"),
-        Route::post("/api/monitoring/stop", Admin, api::stop, "pause judging and polling"),
-        Route::get("/-/healthy", Needs::Nothing, api::healthy, "whether all parts of the program run"),
-        Route::get("/-/ready", Needs::Nothing, api::ready, "whether the store can be written"),
-        Route::post("/-/reload", Admin, api::reload, "read the configuration again"),
+        Route::post("/api/monitoring/start", Admin, api::start, "resume polling and rule evaluation"),
+        Route::post("/api/monitoring/stop", Admin, api::stop, "pause polling and rule evaluation"),
+        Route::get("/-/healthy", Requirement::Nothing, api::healthy, "liveness: whether all tasks run"),
+        Route::get("/-/ready", Requirement::Nothing, api::ready, "readiness: whether the store is writable"),
+        Route::post("/-/reload", Admin, api::reload, "reload the configuration"),
         Route::get("/api/openapi.json", Read, async || openapi(), "these routes as OpenAPI 3.1"),
         Route::unlisted("/", Read, get(async || list())),
     ];
@@ -67,48 +74,48 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
 #[derive(Debug)]
 struct Route {
     method: Method,
-    /// Its path; what is between braces stands for any one segment.
+    /// The path; a part in braces matches any one segment.
     path: &'static str,
-    has_places: bool,
-    needs: Needs,
-    way: Way,
-    /// What it is for, in a line; none for one that people have no use for.
+    has_parameters: bool,
+    requirement: Requirement,
+    dispatch: Dispatch,
+    /// A one-line description; `None` for an unlisted route.
     summary: Option<&'static str>,
-    /// Apart, so that a look through the table reads little.
-    handler: Box<MethodRouter<Shared>>,
+    /// Boxed, so that scanning the table touches little memory.
+    handler: Box<MethodRouter<HandlerState>>,
 }
 
-/// How a request gets to its handler. What comes in by the thousand goes past the router.
+/// How a request reaches its handler. High-volume routes bypass the router.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
-    /// By the router.
+pub(super) enum Dispatch {
+    /// Through the router.
     Router,
-    /// To those who take in states.
+    /// To the handler of state pushes.
     State,
-    /// To those who take in usage.
+    /// To the handler of usage pushes.
     Usage,
-    /// To those who take in hooks.
+    /// To the handler of hooks.
     Hook(&'static HookTool),
-    /// To those who take in LiteLLM's callbacks.
+    /// To the handler of LiteLLM's callbacks.
     Callback,
-    /// To those who take in OTLP, on every listener and by any method: a refusal is put in OTLP's own words.
+    /// To the handler of OTLP, on every listener and for any method, since errors need OTLP's encoding.
     Export(Signal),
 }
 
 impl Route {
     fn get<T: 'static>(
         path: &'static str,
-        needs: impl Into<Needs>,
-        handler: impl Handler<T, Shared>,
+        requirement: impl Into<Requirement>,
+        handler: impl Handler<T, HandlerState>,
         summary: &'static str,
     ) -> Self {
-        Self { summary: Some(summary), ..Self::unlisted(path, needs, get(handler)) }
+        Self { summary: Some(summary), ..Self::unlisted(path, requirement, get(handler)) }
     }
 
     fn post<T: 'static>(
         path: &'static str,
         role: Role,
-        handler: impl Handler<T, Shared>,
+        handler: impl Handler<T, HandlerState>,
         summary: &'static str,
     ) -> Self {
         Self { method: Method::POST, summary: Some(summary), ..Self::unlisted(path, role, post(handler)) }
@@ -117,37 +124,37 @@ impl Route {
     fn delete<T: 'static>(
         path: &'static str,
         role: Role,
-        handler: impl Handler<T, Shared>,
+        handler: impl Handler<T, HandlerState>,
         summary: &'static str,
     ) -> Self {
         Self { method: Method::DELETE, summary: Some(summary), ..Self::unlisted(path, role, delete(handler)) }
     }
 
-    /// A route for what agents and their tools send. The router knows it for its other methods, which it refuses.
-    fn past_router(path: &'static str, way: Way, summary: &'static str) -> Self {
-        Self { way, ..Self::post(path, Ingest, async || StatusCode::NOT_FOUND, summary) }
+    /// A route for data from agents. The router only rejects its other methods.
+    fn direct(path: &'static str, way: Dispatch, summary: &'static str) -> Self {
+        Self { dispatch: way, ..Self::post(path, Ingest, async || StatusCode::NOT_FOUND, summary) }
     }
 
-    /// A method of gRPC, which its protocol names.
+    /// A gRPC method.
     fn grpc(path: &'static str, signal: Signal) -> Self {
-        Self { summary: None, ..Self::past_router(path, Way::Export(signal), "") }
+        Self { summary: None, ..Self::direct(path, Dispatch::Export(signal), "") }
     }
 
-    fn unlisted(path: &'static str, needs: impl Into<Needs>, handler: MethodRouter<Shared>) -> Self {
+    fn unlisted(path: &'static str, requirement: impl Into<Requirement>, handler: MethodRouter<HandlerState>) -> Self {
         Self {
             method: Method::GET,
             path,
-            has_places: path.contains('{'),
-            needs: needs.into(),
-            way: Way::Router,
+            has_parameters: path.contains('{'),
+            requirement: requirement.into(),
+            dispatch: Dispatch::Router,
             summary: None,
             handler: Box::new(handler),
         }
     }
 
-    /// Whether `path` is one of its.
-    fn is_at(&self, path: &str) -> bool {
-        if !self.has_places {
+    /// Whether `path` matches.
+    fn matches_path(&self, path: &str) -> bool {
+        if !self.has_parameters {
             return self.path == path;
         }
         let (mut given, mut own) = (path.split('/'), self.path.split('/'));
@@ -160,110 +167,109 @@ impl Route {
         }
     }
 
-    fn takes(&self, method: &Method) -> bool {
+    fn matches_method(&self, method: &Method) -> bool {
         self.method == *method
             || self.method == Method::GET && *method == Method::HEAD
-            || matches!(self.way, Way::Export(_))
+            || matches!(self.dispatch, Dispatch::Export(_))
     }
 }
 
-/// What a request asks for.
+/// The route of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    /// What its sender needs.
-    pub(super) needs: Needs,
-    /// How it gets to its handler.
-    pub(super) way: Way,
+pub(super) struct RouteMatch {
+    /// What the request needs.
+    pub(super) requirement: Requirement,
+    /// How it reaches its handler.
+    pub(super) dispatch: Dispatch,
 }
 
-impl Asked {
-    /// What a request for `method` and `path` asks for. Where there is nothing, asking needs the right to read, and anything
-    /// else that of the method that the path does take, or all rights: strangers are not told what there is.
+impl RouteMatch {
+    /// The route of `method` and `path`. An unknown route needs the role `read` for reading, otherwise the role of another
+    /// method of the path or `admin`, so that unauthenticated callers cannot probe for routes.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         let is_read = |method: &Method| matches!(*method, Method::GET | Method::HEAD);
-        let mut needs = Needs::Role(if is_read(method) { Read } else { Admin });
-        for route in ROUTES.iter().filter(|route| route.is_at(path)) {
-            if route.takes(method) {
-                return Self { needs: route.needs, way: route.way };
+        let mut requirement = Requirement::Role(if is_read(method) { Read } else { Admin });
+        for route in ROUTES.iter().filter(|route| route.matches_path(path)) {
+            if route.matches_method(method) {
+                return Self { requirement: route.requirement, dispatch: route.dispatch };
             }
-            needs = match (route.needs, needs) {
-                (Needs::Nothing, _) => Needs::Nothing,
-                (Needs::Scrape(_), Needs::Role(role)) => Needs::Scrape(role),
-                (Needs::Role(_), Needs::Role(_)) if is_read(method) == is_read(&route.method) => route.needs,
-                (_, needs) => needs,
+            requirement = match (route.requirement, requirement) {
+                (Requirement::Nothing, _) => Requirement::Nothing,
+                (Requirement::Scrape(_), Requirement::Role(role)) => Requirement::Scrape(role),
+                (Requirement::Role(_), Requirement::Role(_)) if is_read(method) == is_read(&route.method) => {
+                    route.requirement
+                }
+                (_, requirement) => requirement,
             };
         }
-        Self { needs, way: Way::Router }
+        Self { requirement, dispatch: Dispatch::Router }
     }
 }
 
-/// Everything that a listener serves.
+/// The routes of a listener.
 #[derive(Debug)]
 pub(super) struct Routes {
     surface: Surface,
-    context: Context,
+    context: ServerContext,
     router: Router,
 }
 
 impl Routes {
-    /// What the routes work with.
-    pub(super) const fn context(&self) -> &Context {
+    /// The context of handlers.
+    pub(super) const fn context(&self) -> &ServerContext {
         &self.context
     }
 
-    pub(super) fn new(surface: Surface, context: Context) -> Self {
-        let sending = Sending::new();
+    pub(super) fn new(surface: Surface, context: ServerContext) -> Self {
+        let sending = ResponseSender::new();
         let (own, engine, otlp) = (Arc::clone(&context.own), context.engine.clone(), context.otlp.clone());
         let scraper = Arc::new(Scraper::new(own, engine, otlp, sending.clone()));
-        let shared = Shared { scraper, sending, context: context.clone() };
+        let shared = HandlerState { scraper, sending, context: context.clone() };
         let router = ROUTES
             .iter()
             .fold(Router::new(), |router, route| router.route(route.path, (*route.handler).clone()))
             .fallback(async || {
-                Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is").into_response()
+                ApiError::new(StatusCode::NOT_FOUND, "unknown route; GET / lists all routes").into_response()
             })
             .method_not_allowed_fallback(async || {
-                Refusal::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "this route does not take that method; see the header Allow",
-                )
-                .into_response()
+                ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; see the `allow` header")
+                    .into_response()
             })
             .with_state(shared);
         Self { surface, context, router }
     }
 }
 
-/// Answers one request.
-pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, connection: Connection) -> Response {
+/// Handles one request.
+pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, connection: Connection) -> Response {
     let context = &routes.context;
     let access = Arc::clone(&context.access.borrow());
-    let Asked { needs, way } = Asked::of(request.method(), request.uri().path());
-    if needs != Needs::Nothing {
+    let RouteMatch { requirement, dispatch } = RouteMatch::of(request.method(), request.uri().path());
+    if requirement != Requirement::Nothing {
         if connection.is_reserved() {
-            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way; try again")
+            return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many concurrent requests; try again later")
                 .into_response();
         }
         access.renew(request.headers()).await;
     }
-    let allowed = access.check(&request, needs, connection.local());
-    if let Way::Export(signal) = way {
+    let allowed = access.check(&request, requirement, connection.local());
+    if let Dispatch::Export(signal) = dispatch {
         return otlp::answer(context, signal, allowed.map(drop), request).await;
     }
     let caller = match allowed {
         Ok(caller) => caller,
-        Err(refusal) => return refusal.into_response(),
+        Err(error) => return error.into_response(),
     };
     if routes.surface != Surface::Main {
-        let message = "only OTLP is received here: POST /v1/metrics, /v1/traces, /v1/logs";
-        return Refusal::new(StatusCode::NOT_FOUND, message).into_response();
+        let message = "this listener serves OTLP only: POST /v1/metrics, /v1/traces, /v1/logs";
+        return ApiError::new(StatusCode::NOT_FOUND, message).into_response();
     }
-    match way {
-        Way::State => pushes::state(context, request).await,
-        Way::Usage => pushes::usage(context, request).await,
-        Way::Hook(tool) => hooks::answer(context, tool, request).await,
-        Way::Callback => callbacks::answer(context, request).await.unwrap_or_else(Refusal::into_response),
-        Way::Router | Way::Export(_) => {
+    match dispatch {
+        Dispatch::State => pushes::state(context, request).await,
+        Dispatch::Usage => pushes::usage(context, request).await,
+        Dispatch::Hook(tool) => hooks::answer(context, tool, request).await,
+        Dispatch::Callback => callbacks::answer(context, request).await.unwrap_or_else(ApiError::into_response),
+        Dispatch::Router | Dispatch::Export(_) => {
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(connection);
             match routes.router.clone().oneshot(request.map(Body::new)).await {
@@ -274,19 +280,19 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<Arriving>, conn
     }
 }
 
-/// `GET /`: what there is, for one who opens the address.
+/// `GET /`: the list of routes.
 fn list() -> Response {
     let listed = ROUTES.iter().filter(|route| route.summary.is_some());
     let routes: Vec<String> = listed.map(|route| format!("\"{} {}\"", route.method, route.path)).collect();
     json_answer(StatusCode::OK, format!(r#"{{"name": "lookout", "routes": [{}]}}"#, routes.join(", ")))
 }
 
-/// `GET /api/openapi.json`: the same for programs, with the roles.
+/// `GET /api/openapi.json`: the routes with their roles, for programs.
 fn openapi() -> Response {
     json_answer(StatusCode::OK, document().to_string())
 }
 
-/// The routes as an OpenAPI document. Bodies are left to the documentation.
+/// The routes as an OpenAPI document, without schemas of bodies.
 fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES.iter() {
@@ -296,7 +302,7 @@ fn document() -> Value {
             .split('/')
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
-        let security = match route.needs.role() {
+        let security = match route.requirement.role() {
             Some(role) => json!([{"bearer": [role]}, {"basic": [role]}]),
             None => json!([]),
         };
@@ -305,8 +311,8 @@ fn document() -> Value {
             "parameters": parameters.collect::<Vec<_>>(),
             "security": security,
             "responses": {
-                "2XX": {"description": "It was done; the body is what was asked for."},
-                "default": {"$ref": "#/components/responses/Refusal"},
+                "2XX": {"description": "Success."},
+                "default": {"$ref": "#/components/responses/Error"},
             },
         });
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
@@ -314,21 +320,21 @@ fn document() -> Value {
             path.insert(route.method.as_str().to_ascii_lowercase(), operation);
         }
     }
-    let refusal = json!({"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}});
+    let error = json!({"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}});
     json!({
         "openapi": "3.1.0",
         "info": {"title": "lookout", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths,
         "components": {
             "responses": {
-                "Refusal": {
-                    "description": "It was refused, and why. OTLP is refused with the status that its protocol has.",
-                    "content": {"application/json": {"schema": refusal}},
+                "Error": {
+                    "description": "Error with a message. OTLP routes respond with a google.rpc.Status instead.",
+                    "content": {"application/json": {"schema": error}},
                 },
             },
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A token of auth.tokens."},
-                "basic": {"type": "http", "scheme": "basic", "description": "The same as password, with any name."},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token from auth.tokens."},
+                "basic": {"type": "http", "scheme": "basic", "description": "A token from auth.tokens as password, with any user name."},
             },
         },
     })
@@ -340,17 +346,17 @@ mod tests {
 
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-    /// What each method needs on a path, in the order of [`METHODS`]: `-` for nothing, else the first letter of the role,
-    /// large where it is open while there are no tokens.
+    /// The requirement of each method of a path, in the order of [`METHODS`]: `-` for nothing, else the first letter of the
+    /// role, upper case if it is open while no token is configured.
     fn needs(path: &str) -> String {
-        let letter = |method: &str| match Asked::of(&method.parse().expect("a method"), path).needs {
-            Needs::Nothing => '-',
-            Needs::Role(Read) => 'r',
-            Needs::Role(Ingest) => 'i',
-            Needs::Role(Admin) => 'a',
-            Needs::Scrape(Read) => 'R',
-            Needs::Scrape(Ingest) => 'I',
-            Needs::Scrape(Admin) => 'A',
+        let letter = |method: &str| match RouteMatch::of(&method.parse().expect("a method"), path).requirement {
+            Requirement::Nothing => '-',
+            Requirement::Role(Read) => 'r',
+            Requirement::Role(Ingest) => 'i',
+            Requirement::Role(Admin) => 'a',
+            Requirement::Scrape(Read) => 'R',
+            Requirement::Scrape(Ingest) => 'I',
+            Requirement::Scrape(Admin) => 'A',
         };
         METHODS.map(letter).iter().collect()
     }
@@ -369,7 +375,7 @@ mod tests {
             ("/ /api/status /api/metrics /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
-            // What there is not, though it looks like it.
+            // Unknown routes that look similar.
             (
                 "/api/state/ //api/state /API/state /api/states /v1/profiles /v1/metrics/ /hooks /hooks/nothing",
                 "rraaaaa",
@@ -390,9 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_places_stand_for_one_segment() {
-        let at =
-            |path: &str| ROUTES.iter().filter(|route| route.is_at(path)).map(|route| route.path).collect::<Vec<_>>();
+    fn path_parameters_match_one_segment() {
+        let at = |path: &str| {
+            ROUTES.iter().filter(|route| route.matches_path(path)).map(|route| route.path).collect::<Vec<_>>()
+        };
         assert_eq!(at("/api/silences/x"), ["/api/silences/{id}"]);
         assert_eq!(at("/api/alerts/a%2Fb/why"), ["/api/alerts/{fingerprint}/why"]);
         for path in ["/api/silences/", "/api/silences/x/", "/api/silences/x/y", "/api/alerts//why", "/api/alerts/why"] {
@@ -401,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_openapi() {
+    fn the_openapi_document_is_valid() {
         let document = document();
         assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
         assert!(document["info"]["title"].is_string() && document["info"]["version"].is_string());
@@ -409,7 +416,7 @@ mod tests {
         let mut operations = 0;
         for (path, methods) in document["paths"].as_object().expect("paths") {
             assert!(path.starts_with('/'), "{path}");
-            let places: Vec<&str> =
+            let path_parameters: Vec<&str> =
                 path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
             for (method, operation) in methods.as_object().expect("operations") {
                 operations += 1;
@@ -417,7 +424,7 @@ mod tests {
                 assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
                 let parameters = operation["parameters"].as_array().expect("parameters");
                 let named: Vec<&str> = parameters.iter().filter_map(|one| one["name"].as_str()).collect();
-                assert_eq!(named, places, "{path}");
+                assert_eq!(named, path_parameters, "{path}");
                 assert!(parameters.iter().all(|one| one["in"] == "path" && one["required"] == true));
                 for requirement in operation["security"].as_array().expect("security") {
                     assert!(requirement.as_object().expect("a scheme").keys().all(|name| schemes.contains_key(name)));

@@ -1,4 +1,4 @@
-//! `/metrics`: rendered beside the loop, piece by piece, and compressed once for all who read one snapshot.
+//! `/metrics`: rendered on a blocking thread in chunks; compressed pages are shared by all scrapes of one snapshot.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,43 +16,43 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::connections::Connection;
-use super::error::Refusal;
-use super::room::{Room, Share};
-use super::sending::{PATIENCE, Sending, acquire, busy};
+use super::error::ApiError;
+use super::pool::{PoolShare, SharedPool};
+use super::responses::{MAX_WAIT, ResponseSender, acquire, busy};
 use crate::clock::Stopwatch;
 use crate::engine::{EngineHandle, View, telemetry};
 use crate::metrics::page::accepts_gzip;
-use crate::metrics::{Format, Own, Page};
+use crate::metrics::{ExpositionFormat, ExpositionPage, SidecarMetrics};
 use crate::model::Time;
 use crate::model::telemetry::Telemetry;
 
-/// Pages rendered at once; more readers than this wait for their turn.
+/// Maximum number of pages that are rendered concurrently.
 const AT_ONCE: usize = 2;
-/// How long a compressed page may serve others while nothing changes.
+/// How long a compressed page is reused while nothing changes.
 const FRESH: Duration = Duration::from_secs(1);
-/// Pages read piece by piece at once, each on a thread of its own.
+/// Maximum number of uncompressed pages that are streamed concurrently, each on a thread of its own.
 const STREAMS: usize = 32;
-/// How long a reader may leave a piece where it is.
+/// Timeout for a scraper to accept the next chunk.
 const STALL: Duration = Duration::from_secs(5);
-/// How long a reader keeps its place while others wait for one.
+/// How long a slow scraper keeps its slot while others wait.
 const HOLD: Duration = Duration::from_secs(2);
-/// How long a reader may take for a page when it is behind.
-const READING: Duration = Duration::from_secs(60);
-/// Pieces that may wait for a reader.
+/// Maximum time for a slow scraper to read a page.
+const MAX_READ_TIME: Duration = Duration::from_secs(60);
+/// Maximum number of queued chunks per scraper.
 const PIECES: usize = 4;
 
-/// A compressed page: its format, and the generations and time of its snapshots, which it does not keep alive.
-type Compressed = (Format, [u64; 2], Time, Bytes);
+/// A compressed page: format, generations and time of its snapshots, and the bytes.
+type CompressedPage = (ExpositionFormat, [u64; 2], Time, Bytes);
 
-/// What a page shows.
-struct Shown {
+/// The snapshots that a page is rendered from.
+struct ScrapedSnapshot {
     view: Arc<View>,
     telemetry: Arc<Telemetry>,
 }
 
-impl Shown {
-    fn page<'a>(&'a self, own: &'a Own) -> Page<'a> {
-        Page { fleet: &self.view.fleet, alerts: &self.view.alerts, own, telemetry: &self.telemetry }
+impl ScrapedSnapshot {
+    fn page<'a>(&'a self, own: &'a SidecarMetrics) -> ExpositionPage<'a> {
+        ExpositionPage { fleet: &self.view.fleet, alerts: &self.view.alerts, own, telemetry: &self.telemetry }
     }
 
     fn generation(&self) -> [u64; 2] {
@@ -63,53 +63,60 @@ impl Shown {
 /// Renders pages.
 #[derive(Debug)]
 pub(super) struct Scraper {
-    own: Arc<Own>,
-    engine: EngineHandle,
-    otlp: telemetry::TelemetryHandle,
+    own: Arc<SidecarMetrics>,
+    engine: Handle,
+    otlp: telemetry::Handle,
     turns: Arc<Semaphore>,
-    streams: Arc<Room>,
-    sending: Sending,
-    /// The last compressed page of each format, with the snapshot that it shows.
-    compressed: Mutex<Vec<Compressed>>,
+    streams: Arc<SharedPool>,
+    sending: ResponseSender,
+    /// The last compressed page of each format.
+    compressed: Mutex<Vec<CompressedPage>>,
 }
 
 impl Scraper {
-    pub(super) fn new(own: Arc<Own>, engine: EngineHandle, otlp: telemetry::TelemetryHandle, sending: Sending) -> Self {
-        let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Room::new(STREAMS, HOLD, PATIENCE));
+    pub(super) fn new(
+        own: Arc<SidecarMetrics>,
+        engine: Handle,
+        otlp: telemetry::Handle,
+        sending: ResponseSender,
+    ) -> Self {
+        let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), SharedPool::new(STREAMS, HOLD, MAX_WAIT));
         Self { own, engine, otlp, turns, streams, sending, compressed: Mutex::new(Vec::new()) }
     }
 
-    /// The page of `view` in the format and encoding that the reader asks for.
+    /// The page of `view` in the negotiated format and encoding.
     pub(super) async fn answer(
         self: &Arc<Self>,
         view: Arc<View>,
         accept: Option<&str>,
         encoding: Option<&str>,
         reader: &Connection,
-    ) -> Result<Response, Refusal> {
-        let format = Format::negotiate(accept);
-        let is_packed = accepts_gzip(encoding);
-        // A place comes before a turn: who waits for slow readers must not keep the others from rendering.
-        let place = if is_packed { None } else { Some(self.place(reader).await?) };
+    ) -> Result<Response, ApiError> {
+        let format = ExpositionFormat::negotiate(accept);
+        let is_gzip = accepts_gzip(encoding);
+        // The slot is acquired before the permit, so that waiting for a slot does not block rendering.
+        let slot = if is_gzip { None } else { Some(self.slot(reader).await?) };
         let turn = acquire(&self.turns).await?;
-        self.note(&view);
-        let shown = Shown { view, telemetry: self.otlp.snapshot().await };
+        self.update_own_metrics(&view);
+        let shown = ScrapedSnapshot { view, telemetry: self.otlp.snapshot().await };
         let scraper = Arc::clone(self);
-        let body = if is_packed {
+        let body = if is_gzip {
             let page = tokio::task::spawn_blocking(move || (scraper.compressed(&shown, format), turn));
-            let page = page.await.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the page failed"))?;
-            // The turn ends when there is room to send the page: pages that wait for it are few.
+            let page = page
+                .await
+                .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "rendering the metrics failed"))?;
+            // The permit is held until memory for the page is acquired, which limits the pages that wait for memory.
             let (page, _turn) = page;
             self.sending.body(page, reader).await?
         } else {
             let (sender, pieces) = mpsc::channel::<Bytes>(PIECES);
             let whole = Arc::new(AtomicBool::new(false));
-            let body = Pieces { pieces, whole: Arc::clone(&whole) };
+            let body = PageBody { pieces, whole: Arc::clone(&whole) };
             let runtime = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || {
-                let goes_on = scraper.stream(&shown, format, &sender, turn, &runtime);
-                whole.store(goes_on, Ordering::Release);
-                drop((sender, place));
+                let is_open = scraper.stream(&shown, format, &sender, turn, &runtime);
+                whole.store(is_open, Ordering::Release);
+                drop((sender, slot));
             });
             Body::new(body)
         };
@@ -117,37 +124,37 @@ impl Scraper {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if is_packed {
+        if is_gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(response)
     }
 
-    /// A place among those who read piece by piece. The one that has read for longest gives way.
-    async fn place(&self, reader: &Connection) -> Result<Share, Refusal> {
-        let mut place = self.streams.share(Instant::now(), reader.eviction());
-        place.grow(1).await.map_err(|_| busy())?;
-        Ok(place)
+    /// A slot for streaming. The longest streaming scraper gives way.
+    async fn slot(&self, reader: &Connection) -> Result<PoolShare, ApiError> {
+        let mut slot = self.streams.share(Instant::now(), reader.eviction());
+        slot.grow(1).await.map_err(|_| busy())?;
+        Ok(slot)
     }
 
-    /// Renders the page into `sender`; whether all of it was taken. A reader that is slow gives its turn to others
-    /// until it goes on, and one that stops is left.
+    /// Renders the page into `sender` and returns whether it was sent completely. While a slow scraper does not read, its
+    /// permit is released; one that stalls is aborted.
     fn stream(
         &self,
-        shown: &Shown,
-        format: Format,
+        shown: &ScrapedSnapshot,
+        format: ExpositionFormat,
         sender: &mpsc::Sender<Bytes>,
         turn: OwnedSemaphorePermit,
         runtime: &tokio::runtime::Handle,
     ) -> bool {
         let watch = Stopwatch::start();
-        let (mut turn, mut goes_on) = (Some(turn), true);
+        let (mut turn, mut is_open) = (Some(turn), true);
         let page = shown.page(&self.own);
         page.render(format, &mut |piece| {
-            goes_on = match sender.try_send(piece) {
+            is_open = match sender.try_send(piece) {
                 Ok(()) => true,
                 Err(TrySendError::Closed(_)) => false,
-                Err(TrySendError::Full(_)) if watch.elapsed() > READING => false,
+                Err(TrySendError::Full(_)) if watch.elapsed() > MAX_READ_TIME => false,
                 Err(TrySendError::Full(piece)) => {
                     turn = None;
                     runtime.block_on(async {
@@ -157,13 +164,13 @@ impl Scraper {
                     })
                 }
             };
-            goes_on
+            is_open
         });
-        goes_on
+        is_open
     }
 
-    /// Brings what the view knows of receivers and lag into the sidecar's own metrics.
-    fn note(&self, view: &View) {
+    /// Updates the sidecar's own metrics of receivers, lag and queues.
+    fn update_own_metrics(&self, view: &View) {
         self.own.lag(view.lag_seconds);
         for receiver in &view.receivers {
             self.own.outbox(&receiver.name, receiver.pending, receiver.oldest_age_seconds);
@@ -174,9 +181,9 @@ impl Scraper {
         self.own.queue("otlp", self.otlp.waiting());
     }
 
-    fn compressed(&self, shown: &Shown, format: Format) -> Bytes {
+    fn compressed(&self, shown: &ScrapedSnapshot, format: ExpositionFormat) -> Bytes {
         let (generation, at) = (shown.generation(), shown.view.fleet.at);
-        let is_fresh = |known: &Compressed| known.1 == generation && at.since(known.2) < FRESH;
+        let is_fresh = |known: &CompressedPage| known.1 == generation && at.since(known.2) < FRESH;
         let lock = || self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().iter().find(|known| known.0 == format && is_fresh(known)) {
             return known.3.clone();
@@ -190,14 +197,14 @@ impl Scraper {
     }
 }
 
-/// A body of pieces as they are rendered; dropping it ends the rendering.
-struct Pieces {
+/// A body of chunks as they are rendered. Dropping it stops the rendering.
+struct PageBody {
     pieces: mpsc::Receiver<Bytes>,
-    /// Whether the last piece is the page's end. Otherwise the body breaks off, so that nobody takes it for a page.
+    /// Whether the page is complete. Otherwise the body ends with an error, so that it is not taken for a valid page.
     whole: Arc<AtomicBool>,
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for PageBody {
     type Data = Bytes;
     type Error = std::io::Error;
 

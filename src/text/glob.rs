@@ -1,11 +1,9 @@
-//! The one dialect of globs: `*` stands for any letters, none included, `?` for one; everything else for itself.
-//!
-//! Matchers of silences and receivers, filters of rules and the patterns beneath `otlp` are written in it.
+//! Glob patterns of silences, receivers, rules and `otlp`: `*` matches any number of characters, `?` one.
 
-/// Whether `text` matches `pattern` as a whole. Takes time in the product of their lengths at most, and no memory.
+/// Whether the whole `text` matches `pattern`. Takes time in the product of their lengths at most, and no memory.
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // What follows the last star, and the text that it has not taken yet.
+    // The pattern after the last star, and the text that it has not consumed.
     let mut star = None;
     loop {
         let untaken = text.clone();
@@ -17,7 +15,7 @@ pub fn glob(pattern: &str, text: &str) -> bool {
             (Some(wanted), Some(letter)) if wanted == '?' || wanted == letter => {}
             (None, None) => return true,
             _ => {
-                // The last star takes one letter more.
+                // The last star consumes one more character.
                 let Some((after, rest)) = &mut star else { return false };
                 if rest.next().is_none() {
                     return false;
@@ -63,7 +61,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_glob_means_what_the_regular_expression_means(pattern in "[ab*?]{0,8}", text in "[ab]{0,12}") {
+        fn globs_match_like_the_equivalent_regular_expression(pattern in "[ab*?]{0,8}", text in "[ab]{0,12}") {
             let expression = format!("^{}$", pattern.replace('*', ".*").replace('?', "."));
             let expected = regex::Regex::new(&expression).expect("an expression").is_match(&text);
             proptest::prop_assert_eq!(glob(&pattern, &text), expected);

@@ -1,18 +1,18 @@
-//! Home directories in text that is to be seen by others: who works on a machine is nobody's business there.
+//! Replaces home directories in text, which would reveal user names.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Those of Linux, macOS and Windows, plain, escaped or percent-encoded.
+/// Home directories of Linux, macOS and Windows, plain, escaped or percent-encoded.
 static HOME: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let separator = r"(?:/|%2[Ff])";
     let back = r"(?:\\+|%5[Cc])";
     let (name, windows_name) = (r#"[^/\\%\s"'<>?&;,|:]+"#, r#"[^/\\%"'<>?&;,|:]+"#);
     let unix = format!("{separator}(?:home|Users){separator}+{name}");
     let windows = format!("(?:[A-Za-z]:)?{back}[Uu]sers{back}{windows_name}|[A-Za-z]:/[Uu]sers/{windows_name}");
-    // The super-user's own is found by what stands around it.
+    // `/root` is recognized by the characters around it.
     Regex::new(&format!(r"{windows}|{unix}|(?P<before>^|[^A-Za-z0-9_.-]){separator}root(?P<after>{separator}|$)")).ok()
 });
 
@@ -29,13 +29,13 @@ pub fn without_home(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// A text with places of home directories filled in.
+    /// `text` with placeholders replaced by home directories.
     fn written(text: &str) -> String {
         text.replace("{unix}", "/home").replace("{mac}", "/Users").replace("{root}", "/root")
     }
 
     #[test]
-    fn nobody_is_known_by_a_home_directory() {
+    fn home_directories_are_replaced() {
         for (text, shown) in [
             ("sqlite+aiosqlite://:/{unix}/dev/langflow/langflow.db", "sqlite+aiosqlite://:/~/langflow/langflow.db"),
             ("{unix}/dev", "~"),

@@ -1,17 +1,16 @@
-//! Keys and passwords in text that others wrote: found by their shape or by the name before them, and masked.
+//! Masks keys and passwords in external text, such as the failed command of an agent.
 //!
-//! An agent's last words often are the command that failed, with its key. Refuses to guess: a shape is a known beginning
-//! and enough of the right letters after it, and a name is one that only secrets have, so that words stay words. Any
-//! text takes time in proportion to its length.
+//! A secret is recognized by its shape (a known prefix followed by enough valid characters) or by a name before it that only
+//! secrets have, so that prose is not masked. Takes time linear in the length of the text.
 
 use std::borrow::Cow;
 
-/// What stands in place of a key.
+/// The replacement of a secret.
 const MASK: &str = "***";
-/// No text with a secret is shorter, in bytes: `pwd=x`.
+/// Minimum length of a text with a secret, in bytes: `pwd=x`.
 const SHORTEST: usize = 5;
 
-/// How keys begin, and how much must follow of letters, digits, `_` and `-`, one of them a digit.
+/// Prefixes of keys, and the minimum number of letters, digits, `_` and `-` after them, at least one a digit.
 const SHAPES: [(&str, usize); 50] = [
     ("sk-", 17),
     ("sk_live_", 16),
@@ -64,7 +63,7 @@ const SHAPES: [(&str, usize); 50] = [
     ("AGE-SECRET-KEY-1", 20),
     ("lk_", 32),
 ];
-/// The letters that names end with which only secrets have, in lower case and without `_` and `-`: `DB_PASSWORD`,
+/// Endings of names that only secrets have, in lower case and without `_` and `-`: `DB_PASSWORD`,
 /// `x-api-key`, `clientSecret`.
 const SECRETS: [&str; 23] = [
     "password",
@@ -91,23 +90,23 @@ const SECRETS: [&str; 23] = [
     "bearertoken",
     "authorizationtoken",
 ];
-/// The same of names that others have as well, such as what a parser found: no number, and no word in prose.
+/// Endings of names that other values have too, such as tokens of a parser. The value must not be a number or prose.
 const TOKENS: [&str; 2] = ["token", "pass"];
-/// The same of names that mostly others have: what they name must look like a key.
+/// Endings of names that mostly other values have. The value must look like a key.
 const KEYS: [&str; 2] = ["key", "auth"];
-/// Parameters of an address that are secrets there.
+/// Query parameters that are secrets.
 const PARAMETERS: [&str; 8] = ["key", "sig", "signature", "token", "auth", "code", "pass", "credential"];
-/// The longest of these names, in bytes, as they are compared.
+/// Maximum length of these names in bytes.
 const MAX_NAME: usize = 24;
-/// How short what looks like a token or like a key may be.
+/// Minimum length of tokens and of keys.
 const SHORTEST_TOKEN: usize = 8;
 const SHORTEST_KEY: usize = 16;
-/// What an authorization says before its credentials.
+/// Authorization schemes before credentials.
 const SCHEMES: [&str; 2] = ["Bearer ", "Basic "];
-/// All that it may say there in a header, in lower case.
+/// All authorization schemes in a header, in lower case.
 const HEADER_SCHEMES: [&str; 8] =
     ["bearer", "basic", "token", "digest", "apikey", "negotiate", "key", "aws4-hmac-sha256"];
-/// What follows a secret's name in words, in lower case: `password: required`.
+/// Words after the name of a secret in prose, in lower case: `password: required`.
 const WORDS: [&str; 36] = [
     "required",
     "incorrect",
@@ -146,24 +145,24 @@ const WORDS: [&str; 36] = [
     "or",
     "and",
 ];
-/// How a key in PEM begins, and what is among the words after it.
+/// The start of a PEM block, and the words that identify a private key.
 const PEM: &str = "-----BEGIN ";
 const PEM_NAME: &str = "PRIVATE KEY";
-/// So far a key must show its digit, in bytes: what is not found by then is looked for no further, since any point of a
-/// long text may look like the beginning of a key.
-const FAR: usize = 128;
-/// How short credentials may be.
+/// Number of bytes within which a key must contain a digit. Limits the search, since any position of a long text may look
+/// like the start of a key.
+const DIGIT_WITHIN: usize = 128;
+/// Minimum length of credentials.
 const SHORTEST_CREDENTIALS: usize = 12;
 
-/// A secret after the point that was looked at: where it begins from there, and its length.
+/// A secret as its offset from the examined position, and its length.
 type Found = (usize, usize);
 
-/// `text` with `***` in place of each key and password.
+/// `text` with each key and password replaced by `***`.
 pub fn mask(text: &str) -> Cow<'_, str> {
     mask_across(text, &[])
 }
 
-/// The same of a text from which something was left out at `breaks`, in ascending order: a key may begin there.
+/// [`mask`] for a text from which something was removed at the positions `breaks`, in ascending order: a key may start there.
 pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
     if text.len() < SHORTEST || !is_suspicious(text) {
         return Cow::Borrowed(text);
@@ -191,7 +190,7 @@ pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
     Cow::Owned(masked)
 }
 
-/// Whether there is anything in it that all secrets have: most texts are passed at a glance.
+/// A quick check whether `text` can contain a secret; most cannot.
 fn is_suspicious(text: &str) -> bool {
     let mut run = 0;
     let mut dash = false;
@@ -203,27 +202,27 @@ fn is_suspicious(text: &str) -> bool {
         || text.contains("-u ")
 }
 
-/// How many bytes at the beginning of `text` are such.
+/// The number of leading bytes of `text` for which `is_part` holds.
 fn run(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
     text.bytes().take_while(|byte| is_part(*byte)).count()
 }
 
-/// A key that `text` begins with.
+/// The key at the start of `text`.
 fn key(text: &str) -> Option<Found> {
-    // Most letters begin none.
+    // Most letters start no prefix.
     let first = text.bytes().next().filter(u8::is_ascii_alphabetic)?;
     let is_part = |byte: u8| is_token(byte) || byte == b'.';
     for (start, least) in SHAPES {
         if start.as_bytes().first() == Some(&first)
             && let Some(tail) = text.strip_prefix(start)
         {
-            let near = || tail.bytes().take(FAR).take_while(|byte| is_part(*byte));
+            let near = || tail.bytes().take(DIGIT_WITHIN).take_while(|byte| is_part(*byte));
             if near().count() >= least && near().any(|byte| byte.is_ascii_digit()) {
                 return Some((0, start.len() + run(tail, is_part)));
             }
         }
     }
-    // A JSON Web Token: three parts or, encrypted, five, the first of which is an object.
+    // A JSON Web Token: three parts or, if encrypted, five; the first is a JSON object.
     if text.starts_with("eyJ") {
         let length = run(text, is_part);
         let token = text.get(..length).unwrap_or_default();
@@ -235,18 +234,18 @@ fn key(text: &str) -> Option<Found> {
     let scheme = SCHEMES.into_iter().find(|scheme| lower(scheme))?;
     let length = run(text.get(scheme.len()..)?, |byte| is_token(byte) || b".+/=~".contains(&byte));
     let credentials = text.get(scheme.len()..scheme.len() + length)?;
-    // Words that may follow are in lower case throughout.
+    // Prose after a prefix is all lower case.
     let is_word = credentials.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     (length >= SHORTEST_CREDENTIALS && !is_word).then_some((scheme.len(), length))
 }
 
-/// What a name says of the value after it.
+/// The kind of secret that a name indicates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Name {
     Secret,
     Token,
     Key,
-    /// A scheme, then a secret.
+    /// An authorization scheme, then a secret.
     Authorization,
     /// The rest of the line.
     Cookie,
@@ -255,7 +254,7 @@ enum Name {
 }
 
 impl Name {
-    /// What `word` says, which stands after the byte `before`.
+    /// The kind that `word`, after the byte `before`, indicates.
     fn of(word: &str, before: Option<u8>) -> Option<Self> {
         if matches!(word, "-u" | "--user" | "--proxy-user") {
             return Some(Self::Login);
@@ -283,7 +282,7 @@ impl Name {
         .find_map(|(name, is_it)| is_it.then_some(name))
     }
 
-    /// Where the secret is within `value`, which is surely one when something else than prose gives it.
+    /// The secret within `value`; `is_sure` when the syntax is not prose.
     fn secret(self, value: &str, is_sure: bool) -> Option<Found> {
         let is_secret = match self {
             Self::Secret => is_sure && !is_placeholder(value) || !is_word(value),
@@ -296,7 +295,7 @@ impl Name {
                 let token = value.get(start..)?;
                 return (!token.is_empty() && !is_word(token)).then_some((start, token.len()));
             }
-            Self::Cookie => value.bytes().take(FAR).any(|byte| byte == b'='),
+            Self::Cookie => value.bytes().take(DIGIT_WITHIN).any(|byte| byte == b'='),
             Self::Login => {
                 let (user, password) = value.split_once(':')?;
                 return (!password.is_empty() && !is_number(password)).then_some((user.len() + 1, password.len()));
@@ -306,13 +305,13 @@ impl Name {
     }
 }
 
-/// A secret after its name, which `text` begins with and which stands after the byte `before`: `name=…`, `name: …`,
+/// The secret after a name at the start of `text`, which follows the byte `before`: `name=…`, `name: …`,
 /// `"name": "…"`, `<name>…`, `--name …`.
 fn named(text: &str, before: Option<u8>) -> Option<Found> {
     let length = run(text, is_token);
     let word = text.get(..length)?;
     let name = Name::of(word, before)?;
-    // What closes the name: `password"`, `password\"`, `['password']`.
+    // The end of the name: `password"`, `password\"`, `['password']`.
     let closed = length + run(text.get(length..)?, |byte| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b']'));
     let spaced = closed + run(text.get(closed..)?, is_blank);
     let sign = run(text.get(spaced..)?, |byte| matches!(byte, b'=' | b':' | b'>'));
@@ -325,15 +324,15 @@ fn named(text: &str, before: Option<u8>) -> Option<Found> {
     let is_assigned = text.get(spaced..start).is_some_and(|sign| sign.contains(['=', '>']));
     let start = start + run(text.get(start..)?, is_blank);
     let tail = text.get(start..)?;
-    // Its beginning tells whether it is a secret; only then is the whole of it looked at, however long it is.
-    let ((opened, near), is_quoted) = value(tail, name, FAR)?;
+    // The start of the value decides whether it is a secret; only then is its full length determined.
+    let ((opened, near), is_quoted) = value(tail, name, DIGIT_WITHIN)?;
     let is_sure = is_assigned || is_quoted || is_flag;
     let (skipped, _) = name.secret(tail.get(opened..opened + near)?, is_sure)?;
     let ((opened, length), _) = value(tail, name, usize::MAX)?;
     Some((start + opened + skipped, length.checked_sub(skipped)?))
 }
 
-/// The value that `text` begins with, as `name` needs it and of `most` bytes at most, and whether quotes are around it.
+/// The value at the start of `text` for `name`, at most `most` bytes, and whether it is quoted.
 fn value(text: &str, name: Name, most: usize) -> Option<(Found, bool)> {
     let run = |text: &str, is_part: &dyn Fn(u8) -> bool| {
         let length = text.bytes().take(most).take_while(|byte| is_part(*byte)).count();
@@ -364,7 +363,7 @@ fn value(text: &str, name: Name, most: usize) -> Option<(Found, bool)> {
     (length > 0).then_some(((start, length), quote.is_some()))
 }
 
-/// How much of `text` stands before the `quote` that ends it, which has as many `\` before it as the one that began it.
+/// The length of `text` before its closing `quote`, which has as many `\` before it as the opening one.
 fn quoted(text: &str, quote: u8, escape: usize, most: usize) -> usize {
     let mut slashes = 0;
     for (at, byte) in text.bytes().enumerate() {
@@ -385,13 +384,13 @@ const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Whether it is a word that may follow a secret's name in prose, or no value at all.
+/// Whether it is a word of prose rather than a value.
 fn is_word(value: &str) -> bool {
     let word = value.trim_end_matches(['.', ',', ':', '!', '?']);
     is_placeholder(value) || WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// Whether it stands for a value: `***`, `$PASSWORD`, `${{ secrets.X }}`, `<token>`, `%s`.
+/// Whether it is a placeholder: `***`, `$PASSWORD`, `${{ secrets.X }}`, `<token>`, `%s`.
 fn is_placeholder(value: &str) -> bool {
     let is_masked = value.bytes().all(|byte| matches!(byte, b'*' | b'.'));
     let is_variable = || {
@@ -406,7 +405,7 @@ fn is_number(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_digit() || b".:-_".contains(&byte))
 }
 
-/// Whether it has letters and digits mixed as keys have, and at least so many bytes.
+/// Whether it mixes letters and digits as keys do, and has at least `least` bytes.
 fn is_random(value: &str, least: usize) -> bool {
     value.len() >= least
         && value.bytes().any(|byte| byte.is_ascii_digit())
@@ -414,7 +413,7 @@ fn is_random(value: &str, least: usize) -> bool {
         && value.bytes().all(|byte| is_token(byte) || b"+/=.~%!@#$^*".contains(&byte))
 }
 
-/// A private key in PEM that `text` begins with: all that follows, since its lines may be broken anywhere.
+/// A PEM private key at the start of `text`: everything up to the end, since its lines may be wrapped anywhere.
 fn pem(text: &str) -> Option<Found> {
     let tail = text.strip_prefix(PEM)?;
     let is_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ';
@@ -422,7 +421,7 @@ fn pem(text: &str) -> Option<Found> {
     words.contains(PEM_NAME).then_some((0, text.len()))
 }
 
-/// A password in an address, `://user:password@`, or a long token in place of both, that `text` begins with.
+/// A password in a URL at the start of `text`, `://user:password@`, or a long token in place of both.
 fn credentials(text: &str) -> Option<Found> {
     let user = text.strip_prefix("://")?;
     let is_part = |byte: u8| !byte.is_ascii_whitespace() && !b"/?#\"'<>".contains(&byte);
@@ -444,7 +443,7 @@ mod tests {
 
     use super::*;
 
-    /// Keys as their issuers shape them; none is anybody's. Put together here, so that no scanner takes them for real.
+    /// Example keys of all issuers, assembled here so that secret scanners do not report them.
     fn corpus() -> Vec<String> {
         let (hex, mixed) = ("0123456789abcdef0123456789abcdef01234567", "aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1gH3jK5mN7pQ9");
         let of =
@@ -478,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_masked_wherever_they_stand() {
+    fn keys_are_masked_anywhere() {
         for key in corpus() {
             for (before, after) in
                 [("", ""), ("curl -H x-api-key: ", " failed"), ("key=", "&x=1"), ("«", "»"), ("\"", "\"")]
@@ -502,9 +501,9 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_masked_by_their_names() {
+    fn named_passwords_are_masked() {
         for (text, expected) in [
-            // JSON, also within a text that is quoted itself, and as Python prints it.
+            // JSON, also within a quoted string, and as Python prints it.
             (r#"{"password":"hunter2","user":"ann"}"#, r#"{"password":"***","user":"ann"}"#),
             (r#"{"db_password": "a\"b c", "x": 1}"#, r#"{"db_password": "***", "x": 1}"#),
             (r#"{\"clientSecret\": \"hunter2\", \"x\": 1}"#, r#"{\"clientSecret\": \"***\", \"x\": 1}"#),
@@ -527,17 +526,17 @@ mod tests {
             ("x-auth-token: abcdef", "x-auth-token: ***"),
             ("Cookie: session=abc; theme=dark\nHost: x", "Cookie: ***\nHost: x"),
             ("Set-Cookie: id=1", "Set-Cookie: ***"),
-            // Flags.
+            // Command-line options.
             ("mysql --password hunter2 shop", "mysql --password *** shop"),
             ("tool --token=abc123 --verbose", "tool --token=*** --verbose"),
             ("tool --api-key 'a b' x", "tool --api-key '***' x"),
             ("curl -u ann:hunter2 http://x", "curl -u ann:*** http://x"),
-            // The environment.
+            // Environment variables.
             ("export OPENAI_API_KEY=abc", "export OPENAI_API_KEY=***"),
             ("DB_PASS=hunter2 ./run", "DB_PASS=*** ./run"),
             ("GITHUB_TOKEN=abcdef env", "GITHUB_TOKEN=*** env"),
             ("STRIPE_KEY=abcdefgh12345678", "STRIPE_KEY=***"),
-            // Addresses.
+            // URLs.
             ("https://x.example/cb?code=abc&state=1", "https://x.example/cb?code=***&state=1"),
             ("https://x.example/b?sig=a%2Fb&se=2026", "https://x.example/b?sig=***&se=2026"),
             ("https://x.example/?X-Amz-Signature=abcd", "https://x.example/?X-Amz-Signature=***"),
@@ -550,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stay_words() {
+    fn prose_is_not_masked() {
         for text in [
             "waiting_question: permission to run Bash",
             "task-management-of-the-third-kind-2026",
@@ -590,9 +589,9 @@ mod tests {
         }
     }
 
-    /// Text in which every few bytes look like the beginning of a key takes no longer than other text.
+    /// Text with many apparent starts of keys takes linear time too.
     #[test]
-    fn what_almost_is_a_key_costs_no_more() {
+    fn apparent_keys_take_linear_time() {
         for almost in [
             "sk-.",
             "eyJ ",
@@ -621,7 +620,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn masking_twice_is_masking_once(text in "(sk-|Bearer |://a:|@|eyJ|password=|[a-z0-9._ \"é-]){0,12}") {
+        fn masking_is_idempotent(text in "(sk-|Bearer |://a:|@|eyJ|password=|[a-z0-9._ \"é-]){0,12}") {
             let once = mask(&text).into_owned();
             prop_assert_eq!(mask(&once), once.as_str());
         }

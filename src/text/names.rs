@@ -1,14 +1,14 @@
-//! What models and their providers are called: one name each, by whatever route they come.
+//! Canonical names of models and providers, independent of the source.
 
 use std::borrow::Cow;
 
 use super::clean;
 use super::home::without_home;
 
-/// Longest name of a provider, in bytes.
+/// Maximum length of a provider name in bytes.
 const MAX_PROVIDER: usize = 64;
 
-/// Providers, and what else they are called: by the conventions, old and new, by LiteLLM and by their own libraries.
+/// Providers with their other names in the semantic conventions, LiteLLM and their own libraries.
 const PROVIDERS: [(&str, &[&str]); 18] = [
     ("anthropic", &["claude"]),
     ("openai", &["text-completion-openai", "openai_like", "openai-responses"]),
@@ -33,7 +33,7 @@ const PROVIDERS: [(&str, &[&str]); 18] = [
     ("huggingface", &["hugging_face"]),
 ];
 
-/// The one name of a provider; `None` where nothing is named.
+/// The canonical name of a provider; `None` for a blank name.
 pub fn provider(name: &str) -> Option<Cow<'_, str>> {
     let name = name.trim();
     if name.is_empty() || name.eq_ignore_ascii_case("unknown") {
@@ -42,13 +42,13 @@ pub fn provider(name: &str) -> Option<Cow<'_, str>> {
     Some(known(name).map_or_else(|| clean(name, MAX_PROVIDER), Cow::Borrowed))
 }
 
-/// The provider that is named before a model: `anthropic` of `anthropic/claude-opus-5-5`.
+/// The provider in a model name: `anthropic` of `anthropic/claude-opus-5-5`.
 pub fn provider_of(model: &str) -> Option<&'static str> {
     known(model.split_once('/')?.0)
 }
 
-/// The one name of a model: without the providers before it, without a window behind it such as `[1m]`, which some
-/// signals name and others do not, and without anybody's home directory.
+/// The canonical name of a model: without provider prefixes, without a context window suffix such as `[1m]`, which only some
+/// signals include, and without a home directory.
 pub fn model(name: &str) -> Cow<'_, str> {
     let mut bare = name.trim();
     bare = bare.split_once('[').map_or(bare, |(bare, _)| bare).trim_end();
@@ -61,7 +61,7 @@ pub fn model(name: &str) -> Cow<'_, str> {
     without_home(bare)
 }
 
-/// The same for a name that may be owned.
+/// [`model`] for a name that may be owned.
 pub fn model_of(name: Cow<'_, str>) -> Cow<'_, str> {
     match name {
         Cow::Borrowed(name) => model(name),
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_has_one_name_by_every_route() {
+    fn a_model_has_one_canonical_name() {
         for (route, name) in [
             ("claude-opus-5-5", "claude-opus-5-5"),
             ("anthropic/claude-opus-5-5", "claude-opus-5-5"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_has_one_name_by_every_route() {
+    fn a_provider_has_one_canonical_name() {
         for (route, name) in [
             ("Anthropic", Some("anthropic")),
             ("az.ai.openai", Some("azure")),

@@ -1,6 +1,6 @@
-//! The known word that somebody most likely meant by one that is not known.
+//! Finds the known word nearest to an unknown one.
 
-/// Keys and words that were renamed, with their new names. An old one is refused, and the error names the new one.
+/// Renamed keys and words with their new names, for error messages.
 const RENAMED: [(&str, &str); 6] = [
     ("explained_by", "inhibited_by"),
     ("gather", "group_wait"),
@@ -10,13 +10,13 @@ const RENAMED: [(&str, &str); 6] = [
     ("settled", "flapping_ended"),
 ];
 
-/// A word this similar (Jaro-Winkler, which forgives most at a word's end) is taken for a slip of the keys.
+/// Minimum Jaro-Winkler similarity of a typo.
 const SIMILAR: f64 = 0.8;
 
-/// Longest word that is compared, in bytes; no known word comes near it.
+/// Maximum length of a compared word in bytes.
 const MAX_WORD: usize = 64;
 
-/// The word of `known` that is nearest to `word` in any case; `None` when none is near.
+/// The word of `known` that is most similar to `word`, ignoring case; `None` when none is similar.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     if word.len() > MAX_WORD {
         return None;
@@ -27,7 +27,7 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     most_similar.filter(|(similarity, _)| *similarity >= SIMILAR).map(|(_, candidate)| candidate)
 }
 
-/// The word of `known` that `word` is called now, if it was renamed.
+/// The new name of `word` among `known`, if it was renamed.
 pub fn renamed<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let (_, name) = RENAMED.iter().find(|(old, _)| *old == word)?;
     known.iter().find(|known| *known == name).copied()
@@ -38,14 +38,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_name_is_known_where_the_new_one_is() {
+    fn a_renamed_word_suggests_its_new_name() {
         assert_eq!(renamed("gather", &["name", "group_wait"]), Some("group_wait"));
         assert_eq!(renamed("gather", &["name"]), None);
         assert_eq!(renamed("name", &["name"]), None);
     }
 
     #[test]
-    fn a_slip_of_the_keys_is_near_and_another_word_is_not() {
+    fn a_typo_is_near_and_another_word_is_not() {
         let known = ["idle", "running", "waiting_review", "failed", "completed", "AgentIdle"];
         for (word, expected) in [
             ("Runing", Some("running")),

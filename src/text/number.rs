@@ -1,11 +1,11 @@
-//! Numbers as people read them. Refuses the sign of a zero: the sum of no numbers is `-0.0`, and `-0.4` rounds to it.
+//! Formats numbers for people. A zero has no sign: an empty sum is `-0.0`, and `-0.4` rounds to it.
 
-/// With so many decimals.
+/// `number` with exactly `decimals` decimals.
 pub fn fixed(number: f64, decimals: usize) -> String {
     unsigned_zero(format!("{number:.decimals$}"))
 }
 
-/// With at most so many decimals, and none that say nothing.
+/// `number` with at most `decimals` decimals and without trailing zeros.
 pub fn shortest(number: f64, decimals: usize) -> String {
     let text = format!("{number:.decimals$}");
     if !text.contains('.') {

@@ -1,4 +1,4 @@
-//! A file as it was read: its values, and the place of each.
+//! A parsed file: its values and their positions.
 
 use std::collections::BTreeMap;
 
@@ -7,44 +7,43 @@ use figment::value::{Num, Value};
 use crate::model::Position;
 use crate::text::clean;
 
-/// What a file says.
+/// A parsed file.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
-    /// Its values.
+    /// The values.
     pub(crate) value: Value,
     places: BTreeMap<Vec<String>, Position>,
 }
 
 impl Document {
-    /// The document whose value `read` reads, noting the place of each key and item; the error names a key that is there
-    /// twice.
+    /// Builds a document with `read`, which records the position of each key and item. A duplicate key is an error.
     pub(super) fn read(read: impl FnOnce(&mut Places) -> Value) -> Result<Self, String> {
         let mut places = Places::default();
         let value = read(&mut places);
-        places.twice.map_or(Ok(Self { value, places: places.found }), Err)
+        places.duplicate.map_or(Ok(Self { value, places: places.found }), Err)
     }
 
-    /// The place of the key or item at `path`, or of the nearest around it.
+    /// The position of the key or item at `path`, or of its nearest ancestor.
     pub(crate) fn place(&self, path: &[String]) -> Option<Position> {
         (1..=path.len()).rev().find_map(|length| self.places.get(path.get(..length)?)).copied()
     }
 }
 
-/// Where keys and items stand, as far as a file has been read.
+/// The positions of keys and items while a file is parsed.
 #[derive(Default)]
 pub(super) struct Places {
     path: Vec<String>,
     found: BTreeMap<Vec<String>, Position>,
-    /// What is said of a key that is there twice.
-    twice: Option<String>,
+    /// The error for a duplicate key.
+    duplicate: Option<String>,
 }
 
 impl Places {
-    /// Notes that the key or item `name` stands at `place`, and reads what is beneath it.
+    /// Records the position of the key or item `name`, and reads its value.
     pub(super) fn beneath(&mut self, name: String, place: Position, read: impl FnOnce(&mut Self) -> Value) -> Value {
         self.path.push(name);
         if self.found.insert(self.path.clone(), place).is_some() {
-            self.twice = self.path.last().map(|key| format!("{place}: {}", given_twice(key)));
+            self.duplicate = self.path.last().map(|key| format!("{place}: {}", duplicate_key(key)));
         }
         let value = read(self);
         self.path.pop();
@@ -52,13 +51,13 @@ impl Places {
     }
 }
 
-/// What to say of a key that is there twice.
-pub(super) fn given_twice(key: &str) -> String {
-    format!("key `{}` is given twice; keep one", clean(key, 100))
+/// The error for a duplicate key.
+pub(super) fn duplicate_key(key: &str) -> String {
+    format!("duplicate key `{}`: keep one", clean(key, 100))
 }
 
-/// What is at `path` in `value`, by keys and places in lists. figment's own search takes dots in a key for levels, and
-/// knows no lists.
+/// The value at `path` in `value`, by keys and list indexes. figment's own lookup splits keys at dots and does not support
+/// lists.
 pub(crate) fn locate<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
     path.iter().try_fold(value, |value, part| match value {
         Value::Dict(_, dict) => dict.get(part),
@@ -67,7 +66,7 @@ pub(crate) fn locate<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value>
     })
 }
 
-/// The same, to change it.
+/// Mutable [`locate`].
 pub(crate) fn locate_mut<'v>(value: &'v mut Value, path: &[String]) -> Option<&'v mut Value> {
     path.iter().try_fold(value, |value, part| match value {
         Value::Dict(_, dict) => dict.get_mut(part),
@@ -76,7 +75,7 @@ pub(crate) fn locate_mut<'v>(value: &'v mut Value, path: &[String]) -> Option<&'
     })
 }
 
-/// A scalar as it was probably written; nothing for what is none, and for an empty one.
+/// A scalar as text; `None` for other and for empty values.
 pub(crate) fn scalar(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(_, text) => text.clone(),

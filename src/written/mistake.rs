@@ -1,14 +1,14 @@
-//! A mistake in what people wrote, and the words for it: which key, the value, the remedy.
+//! Error messages for invalid files: the key, the value, the remedy.
 //!
-//! Refuses to show the value of a key that holds a secret, which its type says, or text that stands where a section
-//! belongs: it is what people paste there.
+//! Never shows the value of a secret, which is recognized by its type, nor text in place of a section, which may be a pasted
+//! secret.
 
 use figment::error::{Actual, Kind};
 
 use crate::secret::{self, mask};
 use crate::text::nearest::{nearest, renamed};
 
-/// A path as people read it: `sources[0].timeout`.
+/// A path in messages: `sources[0].timeout`.
 pub(crate) fn key(path: &[String]) -> String {
     let mut text = String::new();
     for part in path {
@@ -18,14 +18,14 @@ pub(crate) fn key(path: &[String]) -> String {
             if !text.is_empty() {
                 text.push('.');
             }
-            // Between braces a webhook's URL becomes a key.
+            // In braces, a pasted webhook URL becomes a key.
             text.push_str(if part.contains("://") { "***" } else { part });
         }
     }
     text
 }
 
-/// What a reader's complaint about a value means, and what to do about it. `shown` is that value, when it is a scalar.
+/// The message for an error of serde. `shown` is the value if it is a scalar.
 pub(crate) fn explain(kind: &Kind, shown: Option<&str>) -> String {
     match kind {
         Kind::UnknownField(name, known) => unknown_key(name, known),
@@ -40,36 +40,36 @@ pub(crate) fn explain(kind: &Kind, shown: Option<&str>) -> String {
             format!("found {shown}, expected {expected}{}", if is_unquoted { "; put it in quotes" } else { "" })
         }
         Kind::InvalidLength(found, expected) => format!("found {found} items, expected {}", in_words(expected)),
-        Kind::DuplicateField(name) => format!("`{name}` is given twice; keep one"),
+        Kind::DuplicateField(name) => format!("duplicate key `{name}`: keep one"),
         Kind::Message(message) => match shown {
             Some(value) if !message.contains(value) => format!("`{}`: {message}", mask::url(value)),
             Some(value) => message.replace(value, &mask::url(value)),
             None => message.clone(),
         },
         Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) | Kind::Unsupported(_) | Kind::UnsupportedKey(..) => {
-            "is of a kind that can't be read here".to_owned()
+            "has an unsupported type".to_owned()
         }
     }
 }
 
-/// The message for a key that is not known where only `known` are.
+/// The message for an unknown key among `known`.
 pub(crate) fn unknown_key(name: &str, known: &[&str]) -> String {
     format!("unknown key; {}", suggestion(name, known, "known here are"))
 }
 
-/// What to say of a `word` that is none of `known`: the nearest of them, or all after `list`.
+/// A suggestion for an unknown `word`: the nearest of `known`, or all of them after `list`.
 pub(crate) fn suggestion(word: &str, known: &[&str], list: &str) -> String {
     if let Some(name) = renamed(word, known) {
         return format!("it was renamed to `{name}`");
     }
     match nearest(word, known) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None if known.is_empty() => "no key is known here".to_owned(),
+        None if known.is_empty() => "no keys are allowed here".to_owned(),
         None => format!("{list} {}", known.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")),
     }
 }
 
-/// What serde expected, in words of people who write files.
+/// The type that serde expected, in plain words.
 fn in_words(expected: &str) -> String {
     match expected {
         secret::EXPECTED | "a string" | "string" | "a borrowed string" | "path string" | "a path" => "text",
@@ -95,7 +95,7 @@ fn is_section(expected: &str) -> bool {
     expected == SECTION || expected.starts_with("a list")
 }
 
-/// What was found; text only where a scalar belongs.
+/// The found value; text only in place of a scalar.
 fn describe(found: &Actual, section: bool) -> String {
     match found {
         Actual::Bool(value) => value.to_string(),
@@ -107,7 +107,7 @@ fn describe(found: &Actual, section: bool) -> String {
     }
 }
 
-/// What kind of thing was found.
+/// The type of the found value.
 const fn class(found: &Actual) -> &'static str {
     match found {
         Actual::Bool(_) => "true or false",

@@ -1,30 +1,30 @@
-//! TOML as figment's values, with the place of each.
+//! Parses TOML into figment's values with the position of each.
 //!
-//! A date or a time is text, as it is in YAML. Refuses to quote a line in an error: it may hold a secret.
+//! Dates and times are text, as in YAML. Errors never quote a line, which may contain a secret.
 
 use figment::value::{Dict, Empty, Num, Tag, Value};
 use toml::de::{DeInteger, DeTable, DeValue, Error};
 
-use super::document::{Document, Places, given_twice};
+use super::document::{Document, Places, duplicate_key};
 use crate::model::Position;
 
-/// What `text` says; the error has the line and the column.
+/// Parses `text`. The error has line and column.
 pub(crate) fn parse(text: &str) -> Result<Document, String> {
     let table = DeTable::parse(text).map_err(|error| located(text, &error))?;
-    let lines = Lines::of(text);
+    let lines = LineOffsets::of(text);
     Document::read(|places| value(DeValue::Table(table.into_inner()), &lines, places))
 }
 
 fn located(text: &str, error: &Error) -> String {
     let span = error.span().unwrap_or_default();
     let message = match (error.message(), text.get(span.clone())) {
-        ("duplicate key", Some(key)) => given_twice(key),
+        ("duplicate key", Some(key)) => duplicate_key(key),
         (message, _) => message.to_owned(),
     };
-    format!("{}: {message}", Lines::of(text).place(span.start))
+    format!("{}: {message}", LineOffsets::of(text).place(span.start))
 }
 
-fn value(read: DeValue<'_>, lines: &Lines<'_>, places: &mut Places) -> Value {
+fn value(read: DeValue<'_>, lines: &LineOffsets<'_>, places: &mut Places) -> Value {
     match read {
         DeValue::String(text) => Value::from(text.into_owned()),
         DeValue::Integer(number) => Value::Num(Tag::Default, integer(&number)),
@@ -51,7 +51,7 @@ fn value(read: DeValue<'_>, lines: &Lines<'_>, places: &mut Places) -> Value {
     }
 }
 
-/// A whole number; one that no integer holds as the nearest number.
+/// An integer; as a float if it overflows.
 fn integer(number: &DeInteger<'_>) -> Num {
     let (text, radix) = (number.as_str(), number.radix());
     u64::from_str_radix(text, radix)
@@ -60,19 +60,19 @@ fn integer(number: &DeInteger<'_>) -> Num {
         .unwrap_or_else(|_| Num::F64(text.parse().unwrap_or(f64::INFINITY)))
 }
 
-/// Where the lines of a text begin.
-struct Lines<'t> {
+/// The offsets of the lines of a text.
+struct LineOffsets<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineOffsets<'t> {
     fn of(text: &'t str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self { text, starts: std::iter::once(0).chain(breaks).collect() }
     }
 
-    /// The place of the byte at `offset`.
+    /// The position of the byte at `offset`.
     fn place(&self, offset: usize) -> Position {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = line.checked_sub(1).and_then(|line| self.starts.get(line)).copied().unwrap_or_default();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_toml_and_each_has_its_place() {
+    fn values_have_their_toml_types_and_positions() {
         let text = "listen = '[::1]:1'\nday = 1979-05-27\n\n[agents]\n\"é\" = 1\ntimeout = \"5m\"\n\
                     [[sources]]\nname = 'a'\n[[sources]]\nlimit = 0x1f\nshare = -1.5\nall = [true, 9]\n";
         let document = parse(text).expect("TOML");
@@ -115,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place_and_quotes_nothing() {
+    fn errors_have_a_position_and_never_quote_the_line() {
         for (text, expected) in [
-            ("a = 1\na = 2", "line 2, column 1: key `a` is given twice; keep one"),
+            ("a = 1\na = 2", "line 2, column 1: duplicate key `a`: keep one"),
             ("a.\"é\" = hunter2", "line 1, column 9: string values must be quoted, expected literal string"),
             ("a = [\n  'hunter2'", "line 2, column 12: unclosed array, expected `]`"),
         ] {

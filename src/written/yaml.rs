@@ -1,7 +1,7 @@
-//! YAML as figment's values, with the place of each, and what the program knows as YAML again.
+//! Parses YAML into figment's values with the position of each, and prints YAML.
 //!
-//! Read by YAML 1.2's core schema, with `<<` to merge. Refuses keys that are given twice, a second document, aliases that
-//! grow beyond a bound, and to quote a line in an error: it may hold a secret.
+//! Uses the core schema of YAML 1.2, with `<<` for merging. Duplicate keys, a second document, and aliases that expand beyond
+//! a limit are errors. Errors never quote a line, which may contain a secret.
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ use serde_saphyr::{
     DefaultMessageFormatter, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned,
 };
 
-use super::document::{Document, Places, given_twice};
+use super::document::{Document, Places, duplicate_key};
 use crate::model::Position;
 use crate::text::clean;
 
-/// Most values that aliases may stand for, and most bytes of text that a file may hold with what they stand for: so that
-/// a short file can't make a large tree.
+/// Maximum number of values and bytes of text after expanding aliases, so that a short file cannot expand to a large tree.
 const MAX_COPIES: usize = 100_000;
 const MAX_TEXT: usize = 4 * 1024 * 1024;
-/// Most levels of lists, and of keys and values, with those of aliases: a level takes a good deal of a thread's stack.
+/// Maximum nesting depth after expanding aliases; each level takes stack space.
 const MAX_DEPTH: usize = 32;
 
-/// What `text` says; the error has the line and the column.
+/// Parses `text`. The error has line and column.
 pub(crate) fn parse(text: &str) -> Result<Document, String> {
-    let read: Spanned<Node> = serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error))?;
+    let read: Spanned<YamlNode> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error))?;
     Document::read(|places| value(read.value, places))
 }
 
@@ -35,13 +35,13 @@ fn options() -> Options {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             max_total_scalar_bytes: MAX_TEXT,
-            // A large file may have many values, and many aliases of one anchor.
+            // Large files may have many values and many aliases of one anchor.
             max_nodes: 1_000_000,
             max_aliases: MAX_COPIES,
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_COPIES },
-        // `yes` and `no` are text: a project may be named so.
+        // `yes` and `no` are text, as in YAML 1.2.
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
@@ -56,18 +56,18 @@ fn located(error: &Error) -> String {
 fn message(error: &Error) -> String {
     match error {
         Error::AliasError { error, .. } => message(error),
-        Error::DuplicateMappingKey { key, .. } => given_twice(key.as_deref().unwrap_or_default()),
-        Error::MultipleDocuments { .. } => "a second document begins; keep one".to_owned(),
+        Error::DuplicateMappingKey { key, .. } => duplicate_key(key.as_deref().unwrap_or_default()),
+        Error::MultipleDocuments { .. } => "more than one document; keep one".to_owned(),
         Error::MergeValueNotMapOrSeqOfMaps { .. } => "`<<` merges keys and values, or a list of them".to_owned(),
-        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias stands for what it is part of".to_owned(),
-        Error::Unexpected { expected: "string scalar", .. } => "a key is one word".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias refers to a value that contains it".to_owned(),
+        Error::Unexpected { expected: "string scalar", .. } => "a key must be a scalar".to_owned(),
         Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
-            format!("anchors and aliases stand for more than {MAX_COPIES} values")
+            format!("aliases expand to more than {MAX_COPIES} values")
         }
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
-            format!("lists, or keys and values, lie more than {MAX_DEPTH} levels deep")
+            format!("nested more than {MAX_DEPTH} levels deep")
         }
-        Error::Budget { .. } => "it holds, or its aliases stand for, more than a configuration file should".to_owned(),
+        Error::Budget { .. } => "too large, or its aliases expand to too much; simplify the file".to_owned(),
         other => clean(&DefaultMessageFormatter.format_message(other), 200).into_owned(),
     }
 }
@@ -76,16 +76,16 @@ fn place(location: Location) -> Position {
     Position { line: location.line(), column: location.column() }
 }
 
-fn value(node: Node, places: &mut Places) -> Value {
+fn value(node: YamlNode, places: &mut Places) -> Value {
     match node {
-        Node::Scalar(value) => value,
-        Node::List(items) => {
+        YamlNode::Scalar(value) => value,
+        YamlNode::List(items) => {
             let items = items.into_iter().enumerate().map(|(at, item)| {
                 places.beneath(at.to_string(), place(item.referenced), |places| value(item.value, places))
             });
             Value::Array(Tag::Default, items.collect())
         }
-        Node::Map(entries) => {
+        YamlNode::Map(entries) => {
             let entries = entries.into_iter().map(|(key, item)| {
                 let name = key.value.clone();
                 let item = places.beneath(name, place(key.referenced), |places| value(item.value, places));
@@ -96,14 +96,14 @@ fn value(node: Node, places: &mut Places) -> Value {
     }
 }
 
-/// A value as serde-saphyr reads it.
-enum Node {
+/// A value as parsed by serde-saphyr.
+enum YamlNode {
     Scalar(Value),
-    List(Vec<Spanned<Node>>),
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    List(Vec<Spanned<YamlNode>>),
+    Map(Vec<(Spanned<String>, Spanned<YamlNode>)>),
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         input.deserialize_any(NodeVisitor)
     }
@@ -112,54 +112,54 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = YamlNode;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Empty(Tag::Default, Empty::Unit)))
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Scalar(Value::Empty(Tag::Default, Empty::Unit)))
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(flag.into()))
+    fn visit_bool<E>(self, flag: bool) -> Result<YamlNode, E> {
+        Ok(YamlNode::Scalar(flag.into()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(number.into()))
+    fn visit_u64<E>(self, number: u64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Scalar(number.into()))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Num(Tag::Default, whole(number))))
+    fn visit_i64<E>(self, number: i64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Scalar(Value::Num(Tag::Default, whole(number))))
     }
 
-    /// Whole numbers with a zero before them come as floats, too.
-    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+    /// Integers with a leading zero arrive as floats.
+    fn visit_f64<E>(self, number: f64) -> Result<YamlNode, E> {
         const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
         let is_whole = number.fract() == 0.0 && number.abs() < EXACT;
         let number = if is_whole { whole(number as i64) } else { Num::F64(number) };
-        Ok(Node::Scalar(Value::Num(Tag::Default, number)))
+        Ok(YamlNode::Scalar(Value::Num(Tag::Default, number)))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(text.into()))
+    fn visit_str<E>(self, text: &str) -> Result<YamlNode, E> {
+        Ok(YamlNode::Scalar(text.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<YamlNode, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = input.next_element()? {
             items.push(item);
         }
-        Ok(Node::List(items))
+        Ok(YamlNode::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<YamlNode, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = input.next_entry()? {
             entries.push(entry);
         }
-        Ok(Node::Map(entries))
+        Ok(YamlNode::Map(entries))
     }
 }
 
@@ -167,8 +167,8 @@ fn whole(number: i64) -> Num {
     u64::try_from(number).map_or(Num::I64(number), Num::U64)
 }
 
-/// What a variable's value means: a word without quotes as in YAML, so `5` is a number and `null` nothing, or a list, keys
-/// and values, or text in quotes, as YAML has them. All else is text as it stands.
+/// Parses the value of an environment variable: a plain word, a list, a map or quoted text as in YAML, so that `5` is a
+/// number and `null` is null. Everything else is text.
 pub(crate) fn of_variable(raw: &str) -> Value {
     let text = raw.trim();
     let is_structure = text.starts_with(['[', '{', '"', '\'']);
@@ -181,8 +181,7 @@ pub(crate) fn of_variable(raw: &str) -> Value {
     }
 }
 
-/// `value` as YAML for people: one key a line, lists beneath their key, quotes only where they matter. The error says why
-/// it has none.
+/// Prints `value` as YAML in block style, with quotes only where necessary.
 pub(crate) fn print(value: &impl Serialize) -> Result<String, String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string())
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_those_of_the_core_schema() {
+    fn scalars_follow_the_core_schema() {
         for (text, expected) in [
             ("", "null"),
             ("# nothing", "null"),
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_and_merges_stand_for_what_they_name() {
+    fn aliases_and_merges_are_expanded() {
         assert_eq!(read("a: &x [1, &y 2]\nb: *x\nc: *y"), r#"{"a":[1,2],"b":[1,2],"c":2}"#);
         let text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\none: {<<: *b, y: 9}\nboth: {<<: [*b, *m]}";
         let expected = r#"{"base":{"x":1,"y":2},"both":{"x":1,"y":2,"z":4},"more":{"y":3,"z":4},"one":{"x":1,"y":9}}"#;
@@ -229,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place() {
+    fn errors_have_a_position() {
         for (text, expected) in [
-            ("a: 1\na: 2", "line 2, column 1: key `a` is given twice; keep one"),
-            ("1: a\n'1': b", "line 2, column 1: key `1` is given twice; keep one"),
-            ("a: 1\n---\nb: 2", "line 3, column 1: a second document begins; keep one"),
-            ("? [a]\n: b", "line 1, column 3: a key is one word"),
+            ("a: 1\na: 2", "line 2, column 1: duplicate key `a`: keep one"),
+            ("1: a\n'1': b", "line 2, column 1: duplicate key `1`: keep one"),
+            ("a: 1\n---\nb: 2", "line 3, column 1: more than one document; keep one"),
+            ("? [a]\n: b", "line 1, column 3: a key must be a scalar"),
             ("a: {<<: 3}", "line 1, column 9: `<<` merges keys and values, or a list of them"),
-            ("&x [*x]", "line 1, column 5: an alias stands for what it is part of"),
+            ("&x [*x]", "line 1, column 5: an alias refers to a value that contains it"),
         ] {
             assert_eq!(parse(text).expect_err(text), expected, "{text}");
         }
@@ -250,20 +249,20 @@ mod tests {
     }
 
     #[test]
-    fn a_short_file_makes_no_large_tree() {
+    fn a_short_file_cannot_expand_to_a_large_tree() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..30 {
             let before = level - 1;
             text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
         }
-        assert!(parse(&text).expect_err("too many").contains("stand for more than 100000 values"));
+        assert!(parse(&text).expect_err("too many").contains("expand to more than 100000 values"));
         let long = "x".repeat(10_000);
         for text in [format!("a: &a {long}\n"), format!("a: &a {{? {long} : 1}}\n")] {
             let text = format!("{text}b: [{}*a]", "*a, ".repeat(10_000));
-            assert!(parse(&text).expect_err("too much text").contains("holds, or its aliases stand for, more than"));
+            assert!(parse(&text).expect_err("too much text").contains("its aliases expand to too much"));
         }
         let many = format!("a: &a {{x: 1}}\nb: [{}*a]", "*a, ".repeat(5_000));
-        parse(&many).expect("as many as somebody may need");
+        parse(&many).expect("a reasonable number of aliases");
         let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         parse(&nested(MAX_DEPTH)).expect("deep enough");
         assert!(parse(&nested(MAX_DEPTH + 1)).expect_err("too deep").ends_with("more than 32 levels deep"));
@@ -277,9 +276,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn rubbish_is_read_or_refused(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@`?~<\\n\\t .]{0,60}") {
+        fn any_text_is_parsed_or_rejected(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@`?~<\\n\\t .]{0,60}") {
             match parse(&text) {
-                // What was understood can be said again.
+                // Parsed values can be printed and parsed again.
                 Ok(document) => {
                     if let Ok(json) = document.value.deserialize::<serde_json::Value>() {
                         let again = print(&json).expect("it can be printed");
@@ -297,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn it_reads_back_the_same(value in any_json()) {
+        fn printed_values_parse_to_the_same(value in any_json()) {
             let text = print(&value).expect("YAML");
             let read: Json = parse(&text).expect(&text).value.deserialize().expect("JSON");
             prop_assert_eq!(read, value, "{}", text);
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_as_people_would() {
+    fn yaml_is_printed_in_block_style() {
         let value = json!({
             "a": "127.0.0.1:9797", "b": [], "c": {}, "d": null, "e": 1.5,
             "f": ["x", {"a": "***", "b": {"c": "12"}}, [1, [2]], {}, []],
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_yaml_has_only_as_escapes_is_escaped() {
+    fn special_characters_are_escaped() {
         let value = json!({"a\u{7f}": "\u{80}\u{85}\u{9f}\u{fffe}\u{ffff}", "b": "...", "<<": 1});
         let text = print(&value).expect("YAML");
         let expected = "\"<<\": 1\n\"a\\x7F\": \"\\x80\\N\\x9F\\uFFFE\\uFFFF\"\nb: \"...\"\n";

@@ -119,12 +119,12 @@ fn a_stop() {
     let lookout = Setup::new(&config).start();
     let headers = [("authorization", "Bearer s3cret")];
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let messages = slack.wait(1);
-    assert!(messages[0].text().contains("the bearer of token ci paused the monitoring"), "{messages:?}");
-    assert!(!format!("{messages:?}").contains("s3cret"));
+    let told = slack.wait(1);
+    assert!(told[0].text().contains("token ci paused the monitoring"), "{told:?}");
+    assert!(!format!("{told:?}").contains("s3cret"));
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let messages = slack.wait(2);
-    assert!(messages[1].text().contains("the bearer of token ci extended the pause"), "{messages:?}");
+    let told = slack.wait(2);
+    assert!(told[1].text().contains("token ci extended the pause"), "{told:?}");
     let state = serde_json::to_vec(&idle("worker-1", 400)).expect("JSON");
     let json = [headers[0], ("content-type", "application/json")];
     assert_eq!(lookout.send("POST", "/api/state", &json, &state).status, 200);
@@ -181,11 +181,11 @@ fn heartbeat() {
 fn refusals() {
     let lookout = Setup::new("").start();
     for (path, body, status, message) in [
-        ("/api/silences", json!({"matchers": {"rule": "R"}}), 400, "needs an end"),
+        ("/api/silences", json!({"matchers": {"rule": "R"}}), 400, "set either `duration`"),
         ("/api/silences", json!({"matchers": {"agnt": "R"}, "duration": "1h"}), 400, "the nearest is agent_name"),
         ("/api/silences", json!({"matchers": {"rule": "R"}, "duration": "9000d"}), 400, "within a year"),
-        ("/api/alerts/0123456789abcdef/ack", json!({}), 404, "there is no firing alert 0123456789abcdef"),
-        ("/api/alerts/xyz/ack", json!({}), 400, "`xyz` is not a fingerprint"),
+        ("/api/alerts/0123456789abcdef/ack", json!({}), 404, "unknown alert 0123456789abcdef"),
+        ("/api/alerts/xyz/ack", json!({}), 400, "invalid fingerprint `xyz`"),
     ] {
         let answer = lookout.post(path, &body);
         let error = answer.json()["error"].as_str().expect("an error").to_owned();
@@ -210,9 +210,9 @@ fn ids() {
         );
     };
     let unknown = "0123456789abcdef";
-    fails_with(&["ack", unknown], "there is no firing alert 0123456789abcdef");
-    fails_with(&["why", unknown], "nothing is known of an alert 0123456789abcdef");
-    fails_with(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
+    says(&["ack", unknown], "unknown alert 0123456789abcdef");
+    says(&["why", unknown], "unknown alert 0123456789abcdef");
+    says(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
     for command in ["ack", "why"] {
         fails_with(&[command, "AgentIdle"], "is not an alert ID");
         fails_with(&[command, "../status"], "is not an alert ID");
@@ -232,7 +232,7 @@ fn ids() {
     assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");
     push(&lookout, &idle("worker-1", 0));
     eventually("it resolves", || (alert(&lookout, "worker-1")?["state"] == "resolved").then_some(()));
-    fails_with(&["ack", &id], &format!("alert {id} resolved at "));
-    let (ok, output) = run(&setup, &lookout, &["why", &id]);
-    assert!(ok && output.contains("firing at warning"), "{output}");
+    says(&["ack", &id], &format!("alert {id} is not firing any more: resolved at "));
+    let (ok, said) = run(&setup, &lookout, &["why", &id]);
+    assert!(ok && said.contains("fires at warning"), "{said}");
 }

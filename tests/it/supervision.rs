@@ -42,8 +42,8 @@ fn a_signal_during_the_start() {
     child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("it reads");
     let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("listening")), "it starts");
-    // The reload finds a pipe that can't be read again, and reports it.
-    assert!(lines.any(|line| line.contains("configuration not reloaded")));
+    // The reload that was asked for finds a pipe that cannot be read again, and says so.
+    assert!(lines.any(|line| line.contains("configuration reload failed")));
     signal("TERM");
     assert!(child.wait().expect("its end").success());
 }

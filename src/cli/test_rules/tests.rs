@@ -88,7 +88,7 @@ fn messages_are_compared_byte_for_byte() {
     assert_eq!(failures(&text("ops.json"), &[("ops.json", &format!("{json}\n"))]), "");
     let other = json.to_string().replace("5m", "6m");
     assert!(failures(&text("ops.json"), &[("ops.json", &other)]).contains("idle for 6m"));
-    assert!(failures(&text("none.json"), &[]).contains("none.json: there is no such file"));
+    assert!(failures(&text("none.json"), &[]).contains("none.json: no such file"));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn mistakes_in_a_file_are_named_with_a_suggestion() {
             "a.test.yaml: start: `now` is not a time; write it like 2026-01-01T00:00:00Z",
         ),
         ("tests: [{name: a}]\nagents: {timeout: 0s}", "a.test.yaml: agents.timeout: is 0s; it must be longer"),
-        ("tests: [{name: a}]\nrule_files: [none.yaml]", "none.yaml: there is no such file; check the path"),
+        ("tests: [{name: a}]\nrule_files: [none.yaml]", "none.yaml: no such file; check the path"),
         (
             "tests: [{name: a, alert_rule_test: [{at: 60, alerts: []}]}]",
             "a.test.yaml: tests[0].alert_rule_test[0].at: found 60, expected a duration like 30s, 5m, 1h30m or 30d",

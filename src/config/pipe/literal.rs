@@ -1,19 +1,18 @@
-//! What a line must hold so that a regular expression can fit it: most lines fit none, and looking for letters is a
-//! hundred times faster than trying expressions.
+//! Finds a literal that every match of a regular expression contains. Most lines match no pattern, and searching for a
+//! literal is a hundred times faster than running the expression.
 //!
-//! Refuses to understand expressions: what is not plainly a letter at the top is no letter, and what is in doubt makes
-//! the answer "nothing in particular".
+//! Conservative: only plain characters at the top level count, and anything in doubt yields no literal.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The longest run of letters that each text holds which `regex` fits; `None` when none is known.
+/// The longest literal that every match of `regex` contains; `None` when none is known.
 pub(super) fn required(regex: &str) -> Option<String> {
     let (mut longest, mut run) = (String::new(), String::new());
     let mut letters = regex.chars().peekable();
     while let Some(letter) = letters.next() {
         let plain = match letter {
-            // Either side may fit without the other.
+            // Either alternative may match without the other.
             '|' => return None,
             '(' => {
                 skip_group(&mut letters)?;
@@ -24,7 +23,7 @@ pub(super) fn required(regex: &str) -> Option<String> {
                 None
             }
             '\\' => match letters.next()? {
-                // Classes, places, letters by their number.
+                // Classes, assertions, numeric escapes.
                 letter if letter.is_ascii_alphanumeric() => {
                     if matches!(letter, 'x' | 'u' | 'U' | 'p' | 'P') {
                         return None;
@@ -34,7 +33,7 @@ pub(super) fn required(regex: &str) -> Option<String> {
                 '<' | '>' => None,
                 letter => Some(letter),
             },
-            // What stands before it may be missing, or there several times.
+            // The preceding character may be missing or repeated.
             '*' | '?' | '+' | '{' => {
                 run.pop();
                 if letter == '{' {
@@ -61,7 +60,7 @@ fn keep_longest(longest: &mut String, run: &mut String) {
     run.clear();
 }
 
-/// Leaves a group behind whose bracket is open; `None` when flags in it change what letters mean.
+/// Skips a group after its `(`; `None` when it has flags that change the meaning of characters.
 fn skip_group(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
     if letters.next_if_eq(&'?').is_some() && !matches!(letters.next()?, ':' | 'P' | '<') {
         return None;
@@ -77,15 +76,15 @@ fn skip_group(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
     }
 }
 
-/// Leaves a class behind whose bracket is open.
+/// Skips a class after its `[`.
 fn skip_class(letters: &mut Peekable<Chars<'_>>) -> Option<()> {
     let mut is_first = true;
     loop {
         match letters.next()? {
             '^' if is_first => continue,
-            // Right at the start it is a letter like others.
+            // A `]` at the start is literal.
             ']' if !is_first => return Some(()),
-            // Classes in classes, which few write.
+            // Nested classes.
             '[' => skip_class(letters)?,
             '\\' => _ = letters.next()?,
             _ => {}
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_that_must_be_there_are_found() {
+    fn required_literals_are_found() {
         for (regex, letters) in [
             ("used ([0-9,]+) tokens", Some(" tokens")),
             ("^panic: ", Some("panic: ")),
@@ -128,7 +127,7 @@ mod tests {
         }
     }
 
-    /// Expressions of any make.
+    /// Arbitrary expressions.
     fn expressions() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             "[a-c]{1,3}".prop_map(|letters| letters),
@@ -148,7 +147,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_fits_holds_them(regex in expressions(), text in "[abcABC .é\\[\\]1]{0,8}") {
+        fn every_match_contains_the_literal(regex in expressions(), text in "[abcABC .é\\[\\]1]{0,8}") {
             if let (Some(letters), Ok(expression)) = (required(&regex), Regex::new(&regex)) {
                 prop_assert!(!expression.is_match(&text) || text.contains(&letters), "`{}` in `{}`", letters, text);
             }

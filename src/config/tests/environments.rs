@@ -1,4 +1,4 @@
-//! Tests of what the configuration says of one environment only.
+//! Tests of profiles.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn in_environment(file: &str, env: &[(&str, &str)]) -> (String, u64, Vec<String>
 }
 
 #[test]
-fn what_is_said_of_the_environment_counts_over_the_rest_and_under_the_variables() {
+fn a_profile_overrides_the_file_and_is_overridden_by_variables() {
     let expected = |name: &str, timeout, hosts: &[&str], level: &str| {
         (name.to_owned(), timeout, hosts.iter().map(|host| (*host).to_owned()).collect(), level.to_owned())
     };
@@ -28,7 +28,7 @@ fn what_is_said_of_the_environment_counts_over_the_rest_and_under_the_variables(
 }
 
 #[test]
-fn check_prints_what_is_in_force_in_each_environment() {
+fn check_prints_the_effective_configuration_of_each_environment() {
     let shown = |name| {
         let printed = load(&format!("environment: {name}\n{FILE}"), &[]).expect("valid").print();
         assert_eq!(load(&printed, &[]).expect("valid").print(), printed, "it reads back");
@@ -61,7 +61,7 @@ fn check_prints_what_is_in_force_in_each_environment() {
 }
 
 #[test]
-fn an_environment_that_nobody_knows_is_refused_and_each_section_is_checked() {
+fn an_unknown_environment_is_an_error_and_all_profiles_are_checked() {
     for (text, problems) in [
         (
             "environment: prodution",
@@ -89,15 +89,13 @@ fn an_environment_that_nobody_knows_is_refused_and_each_section_is_checked() {
         ("profiles: [production]", &["lookout.yaml: profiles: found a list, expected keys and values beneath it"]),
         (
             "profiles: {global: {}}",
-            &[
-                "lookout.yaml: profiles.global: is no name of an environment; write another one in small letters, digits and `-`",
-            ],
+            &["lookout.yaml: profiles.global: invalid name of an environment; use lower-case letters, digits and `-`"],
         ),
         (
             "profiles: {production: {environment: x, profiles: {}}}",
             &[
-                "lookout.yaml: profiles.production.environment: is said at the top of the file; take it out here",
-                "lookout.yaml: profiles.production.profiles: is said at the top of the file; take it out here",
+                "lookout.yaml: profiles.production.environment: not allowed in a profile; set it at the top level",
+                "lookout.yaml: profiles.production.profiles: not allowed in a profile; set it at the top level",
             ],
         ),
         (
@@ -112,7 +110,7 @@ fn an_environment_that_nobody_knows_is_refused_and_each_section_is_checked() {
         }
     }
     assert_eq!(
-        load("", &[("LOOKOUT_ENVIRONMENT", "staging")]).expect_err("nobody knows it"),
-        "LOOKOUT_ENVIRONMENT: environment: `staging` is unknown; use one of `development`, `production`, or give it a section in `profiles`"
+        load("", &[("LOOKOUT_ENVIRONMENT", "staging")]).expect_err("unknown environment"),
+        "LOOKOUT_ENVIRONMENT: environment: `staging` is unknown; use one of `development`, `production`, or add a section for it to `profiles`"
     );
 }

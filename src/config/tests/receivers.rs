@@ -1,9 +1,9 @@
-//! Tests of what the configuration says of receivers, sources and secrets.
+//! Tests of receivers, sources and secrets in the configuration.
 
 use super::*;
 
 #[test]
-fn receivers_and_sources_are_checked_by_their_parts() {
+fn receivers_and_sources_are_validated() {
     for (text, problem) in [
         (
             "receivers: [{name: a}]",
@@ -47,7 +47,7 @@ fn receivers_and_sources_are_checked_by_their_parts() {
 }
 
 #[test]
-fn mail_from_shorthand_follows_port_and_user() {
+fn mail_settings_of_shorthand_variables_follow_port_and_user() {
     use crate::notify::config::SmtpTls;
     for (env, expected) in [
         (
@@ -64,18 +64,18 @@ fn mail_from_shorthand_follows_port_and_user() {
             ],
             Ok(("lookout@m.example.com", 2525, SmtpTls::Starttls)),
         ),
-        (&[("ALERT_EMAIL_TO", "a@b.example")], Err("ALERT_EMAIL_TO: needs a mail server; set SMTP_HOST as well")),
+        (&[("ALERT_EMAIL_TO", "a@b.example")], Err("ALERT_EMAIL_TO: requires a mail server; set SMTP_HOST too")),
         (
             &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", "nobody")],
-            Err("ALERT_EMAIL_TO: `nobody` is not an address; write ops@example.com,oncall@example.com"),
+            Err("ALERT_EMAIL_TO: `nobody` is not a mail address; use ops@example.com,oncall@example.com, for example"),
         ),
         (
             &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", ",")],
-            Err("ALERT_EMAIL_TO: names nobody; write ops@example.com,oncall@example.com"),
+            Err("ALERT_EMAIL_TO: no address; use ops@example.com,oncall@example.com, for example"),
         ),
         (
             &[("SMTP_HOST", "m"), ("SMTP_PORT", "smtp"), ("ALERT_EMAIL_TO", "a@b.example")],
-            Err("SMTP_PORT: `smtp` is not a port; write a number such as 587"),
+            Err("SMTP_PORT: `smtp` is not a port; use a number such as 587"),
         ),
     ] {
         match (load_env(env), expected) {
@@ -93,7 +93,7 @@ fn mail_from_shorthand_follows_port_and_user() {
 }
 
 #[test]
-fn shorthand_variables_yield_to_receivers_of_the_file() {
+fn configured_receivers_override_shorthand_variables() {
     let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "nobody")];
     let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
     let config = load(file, &env).expect("valid");
@@ -102,7 +102,7 @@ fn shorthand_variables_yield_to_receivers_of_the_file() {
 }
 
 #[test]
-fn no_secret_is_ever_shown() {
+fn no_secret_is_ever_printed() {
     let good = format!(
         "sources: [{{name: a, kind: http-json, url: 'http://localhost/?token={SECRET}', headers: {{X-Key: {SECRET}}}, basic_auth: {{username: u, password: {SECRET}}}, fields: {{agents: '$.a[*]', name: '$.n'}}}}]\n\
          receivers: [{{name: r, slack: {{webhook_url: '{HOOK}'}}}}]\n"
@@ -137,7 +137,7 @@ fn no_secret_is_ever_shown() {
 }
 
 #[test]
-fn what_is_printed_is_read_back() {
+fn the_printed_configuration_loads_again() {
     let text = "listen: 127.0.0.1:1\nagents: {timeout: 90s}\nrules: [team.yaml]\nbudgets: {cost_usd_per_day: 2.5}\n\
                 expected: [{project: 'no', agents: [a, '1'], count: 2}]\nreceivers: [{name: r, slack: {webhook_url_file: /run/x}}]\n";
     let dir = tempfile::tempdir().expect("dir");
@@ -145,20 +145,20 @@ fn what_is_printed_is_read_back() {
     let path = dir.path().join("lookout.yaml");
     let read = |text: &str| {
         std::fs::write(&path, text).expect("write");
-        Source { file: Some(path.clone()), env: Environment::default() }.load().expect("valid").print()
+        ConfigSource { file: Some(path.clone()), env: Environment::default() }.load().expect("valid").print()
     };
     let printed = read(text);
     assert_eq!(read(&printed), printed);
 }
 
 #[test]
-fn rule_files_are_compiled_and_their_mistakes_named() {
+fn rule_files_are_compiled_and_their_problems_reported() {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("lookout.yaml");
     std::fs::write(&path, "rules: [team.yaml]\nagents: {timeout: 0s}").expect("write");
     std::fs::write(dir.path().join("team.yaml"), "rules: [{name: Mine}, {name: AgentIdle, enabled: false}]")
         .expect("write");
-    let source = Source { file: Some(path.clone()), env: Environment::default() };
+    let source = ConfigSource { file: Some(path.clone()), env: Environment::default() };
     let error = source.load().expect_err("no signal").to_string().replace(&format!("{}/", dir.path().display()), "");
     let lines: Vec<&str> = error.lines().collect();
     assert_eq!(lines[0], "lookout.yaml: line 2, column 10: agents.timeout: is 0s; it must be longer");
@@ -178,7 +178,7 @@ fn rule_files_are_compiled_and_their_mistakes_named() {
 
 proptest::proptest! {
     #[test]
-    fn what_is_loaded_is_printed_and_loaded_again_and_what_is_not_is_named(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
+    fn any_file_is_loaded_and_printed_or_its_problems_are_reported(text in "[a-z:\\[\\]{}&*<\"'#|> \n\t-]{0,80}", value in "\\PC{0,40}", toml in proptest::bool::ANY) {
         let name = if toml { "lookout.toml" } else { "lookout.yaml" };
         let holds = |text: &str, env: &[(&str, &str)]| -> Result<(), proptest::test_runner::TestCaseError> {
             match load_file(name, text, env) {
@@ -204,38 +204,38 @@ proptest::proptest! {
 }
 
 #[test]
-fn what_is_half_given_or_blank_is_refused() {
+fn incomplete_or_blank_values_are_reported() {
     let token = |rest: &str| format!("auth: {{tokens: [{{name: a, role: admin, {rest}}}]}}");
     for (text, key, part) in [
         (&*token("token: \"\""), "auth.tokens[0].token", "is empty"),
         (&token("token: \" \\t\\u200b\""), "auth.tokens[0].token", "is empty"),
         (&token("token: \" a\""), "auth.tokens[0].token", "white space"),
         (&token("token_file: \"\""), "auth.tokens[0].token", "path of its `_file` is empty"),
-        (&token("token: null"), "auth.tokens[0].token", "neither"),
+        (&token("token: null"), "auth.tokens[0].token", "missing token"),
         (&token("token: a, token_file: /x"), "auth.tokens[0].token", "not both"),
         ("auth: {tokens: [{name: a, token: x}]}", "auth.tokens[0].role", "is missing"),
         ("auth: {tokens: [{role: read, token: x}]}", "auth.tokens[0].name", "is missing"),
-        ("auth: {tokens: [{name: \" \", role: read, token: x}]}", "auth.tokens[0].name", "is not a name"),
+        ("auth: {tokens: [{name: \" \", role: read, token: x}]}", "auth.tokens[0].name", "invalid name"),
         (
             "auth: {tokens: [{name: a, role: read, token: x}, {name: a, role: admin, token: y}]}",
             "auth.tokens[1].name",
-            "earlier token",
+            "duplicate",
         ),
         (
             "auth: {tokens: [{name: a, role: read, token: x}, {name: b, role: admin, token: x}]}",
             "auth.tokens[1].token",
-            "earlier token",
+            "duplicate",
         ),
-        ("tls: {cert_file: c.pem}", "tls.key_file", "is missing beside tls.cert_file"),
-        ("tls: {key_file: k.pem}", "tls.cert_file", "is missing beside tls.key_file"),
+        ("tls: {cert_file: c.pem}", "tls.key_file", "missing, but tls.cert_file is set"),
+        ("tls: {key_file: k.pem}", "tls.cert_file", "missing, but tls.key_file is set"),
         ("tls: {cert_file: c.pem, key_file: \"\"}", "tls.key_file", "is empty"),
         ("tls: {cert_file: \" \", key_file: k.pem}", "tls.cert_file", "is empty"),
         ("allowed_hosts: [\"https://lookout.example\"]", "allowed_hosts[0]", "is not a host"),
         ("allowed_hosts: [a, \"*.example\"]", "allowed_hosts[1]", "is not a host"),
         ("allowed_hosts: [\"\"]", "allowed_hosts[0]", "is not a host"),
         ("limits: {connections: 0}", "limits.connections", "is 0"),
-        ("external_url: https://u:hunter2-4711@h", "external_url", "holds credentials"),
-        ("external_url: https://h/?t=hunter2-4711", "external_url", "holds a query"),
+        ("external_url: https://u:hunter2-4711@h", "external_url", "contains credentials"),
+        ("external_url: https://h/?t=hunter2-4711", "external_url", "contains a query"),
         ("heartbeat: {url: \"\"}", "heartbeat.url", "is empty"),
         ("heartbeat: {url_file: \"\"}", "heartbeat.url", "is empty"),
         ("receivers: [{name: a, webhook: {url_file: /x, secret: \"\"}}]", "receivers[0].webhook.secret", "is empty"),
@@ -270,7 +270,7 @@ fn what_is_half_given_or_blank_is_refused() {
 }
 
 #[test]
-fn a_secret_of_a_wrong_type_is_not_shown() {
+fn a_secret_of_the_wrong_type_is_not_printed() {
     let smtp = |password: &str| {
         format!(
             "receivers: [{{name: a, email: {{to: [a@b.example], from: a@b.example, smtp: {{host: m, username: u, password: {password}}}}}}}]"
@@ -330,5 +330,5 @@ fn credentials_in_any_url_are_not_printed() {
 #[test]
 fn the_shipped_example_is_valid() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/lookout.example.yaml");
-    Source { file: Some(file), env: Environment::default() }.load().expect("valid");
+    ConfigSource { file: Some(file), env: Environment::default() }.load().expect("valid");
 }

@@ -32,8 +32,8 @@ pub(in crate::engine) fn restored(
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
-    let (restored, own) = (RestoredLedger::default(), Arc::new(Own::new()));
-    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    let (restored, own) = (RestoredLedger::default(), Arc::new(SidecarMetrics::new()));
+    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 /// The built-in rules and one receiver.
@@ -93,7 +93,7 @@ async fn what_was_answered_is_saved_even_if_the_store_is_busy() {
     let config = StoreConfig { path: Some(dir.path().join("lookout.db")), ..StoreConfig::default() };
     let (store, restored, saved) = Store::open(&config, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
-    let (settings, own) = (settings(DigestConfig::default()), Arc::new(Own::new()));
+    let (settings, own) = (settings(DigestConfig::default()), Arc::new(SidecarMetrics::new()));
     let history = store.history.clone();
     let parts = EngineParts { clock: clock.clone(), settings, own, store, restored, saved, monitoring, recorder: None };
     let (engine, reports) = Engine::new(parts);
@@ -120,8 +120,9 @@ fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receive
     let memory = StoreConfig { path: None, ..StoreConfig::default() };
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
-    let (own, settings, saved) = (Arc::new(Own::new()), settings(DigestConfig::default()), SavedFleet::default());
-    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    let (own, settings, saved) =
+        (Arc::new(SidecarMetrics::new()), settings(DigestConfig::default()), SavedFleet::default());
+    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn an_unreadable_pending_notice_is_dead_lettered_and_counted() {
     let lost = crate::store::LostNotice { key: "k".into(), receiver: "console".into(), fingerprint: "00".into() };
     let (mut engine, _reports) =
         with_ledger(clock.clone(), RestoredLedger { lost: vec![lost], ..RestoredLedger::default() });
-    let page = engine.own.text(crate::metrics::Format::Text);
+    let page = engine.own.text(crate::metrics::ExpositionFormat::Text);
     let failed = "lookout_notifications_failed_total{receiver=\"console\",reason=\"message\"} 1";
     assert!(page.contains(failed), "{page}");
     engine.serve_deadlines(clock.now());

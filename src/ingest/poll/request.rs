@@ -170,7 +170,8 @@ impl Requester {
             // The machine's roots are read from disk as well.
             let place = ca_file.clone().unwrap_or_default();
             let built =
-                files::beside(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref())).await;
+                files::run_blocking(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref()))
+                    .await;
             match built {
                 Ok(Ok(client)) => Ok(client),
                 Ok(Err(error)) => Err(failed(SourceErrorReason::Connect, &error.to_string())),

@@ -1,19 +1,18 @@
-//! Families with a series or more for each agent: nearly all of the page.
+//! Families with series per agent.
 //!
-//! What an agent is doing goes when it is over or silent (idle time, progress, context window, expected end, rate limits);
-//! `up`, its status, its last activity, what it was counted for and what it used of its budgets stay until it
-//! is forgotten.
+//! Series about current work (idle time, progress, context window, expected completion, rate limits) end when the agent
+//! ends or becomes stale. `up`, status, last activity, counters and budgets stay until it is removed or expires.
 
 use crate::metrics::names;
-use crate::metrics::series::{Line, Series, Writer, tails};
+use crate::metrics::series::{FamilySeries, SeriesLine, SeriesWriter, tails};
 use crate::model::{Agent, AgentStatus, Count, RateLimit, Snapshot, TokenType};
 use crate::text::clean;
 
-/// Longest reason in a label, in bytes.
+/// Maximum length of a reason in a label, in bytes.
 const MAX_REASON: usize = 128;
 
-/// Writes them all.
-pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+/// Writes all families.
+pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     let agents: Vec<&Agent> = snapshot.agents.iter().collect();
     write_state(writer, snapshot, &agents);
     write_usage(writer, &agents);
@@ -22,7 +21,7 @@ pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
     write_work(writer, &agents);
 }
 
-fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
     writer.family(&names::AGENT_UP, |series| {
         agents.iter().for_each(|agent| series.line(&agent.labels).flag(agent.is_up()));
     });
@@ -38,13 +37,13 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     let statuses = tails("status", AgentStatus::ALL.map(AgentStatus::as_str));
     writer.family(&names::AGENT_STATUS, |series| {
         for agent in agents {
-            if let Some(place) = agent.status.and_then(|status| AgentStatus::ALL.iter().position(|one| *one == status))
+            if let Some(index) = agent.status.and_then(|status| AgentStatus::ALL.iter().position(|one| *one == status))
             {
-                series.states(&agent.labels, &statuses, place);
+                series.states(&agent.labels, &statuses, index);
             }
         }
     });
-    // One series for each agent that waits, so that its words cost no more than its status does.
+    // One series per waiting agent only, so that free text does not multiply the series.
     writer.family(&names::AGENT_WAITING, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(status) = agent.status.filter(|status| status.waits()) {
@@ -93,7 +92,7 @@ fn write_state(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) 
     });
 }
 
-fn write_usage(writer: &mut Writer<'_>, agents: &[&Agent]) {
+fn write_usage(writer: &mut SeriesWriter<'_>, agents: &[&Agent]) {
     let types = tails("token_type", TokenType::ALL.map(TokenType::as_str));
     writer.family(&names::AGENT_TOKENS, |series| {
         for agent in agents.iter().filter(|agent| is_known(&agent.tokens)) {
@@ -108,15 +107,15 @@ fn write_usage(writer: &mut Writer<'_>, agents: &[&Agent]) {
         }
     });
     writer.family(&names::AGENT_UNPRICED_TOKENS, |series| {
-        // The fleet counts them beside the tokens, so none is a fact as soon as those are known.
+        // Counted together with the tokens, so a missing count is 0 once tokens are known.
         for agent in agents.iter().filter(|agent| is_known(&agent.tokens)) {
             series.line(&agent.labels).count(agent.unpriced_tokens.total());
         }
     });
 }
 
-/// A budget has series only beside what was used of it, so that the ratio is one of known numbers.
-fn write_budgets(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+/// A budget has series only together with its usage, so that their ratio is always defined.
+fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
     let budgets = &snapshot.budgets;
     let mut tokens = |family, of_task: &dyn Fn(u64, u64) -> u64| {
         writer.family(family, |series| {
@@ -146,7 +145,7 @@ fn write_budgets(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]
     usd(&names::AGENT_BUDGET_USED_USD, &|agent| agent.day_cost_usd);
 }
 
-fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+fn write_requests(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
     let mut counter = |family, count: fn(&Agent) -> Count| {
         writer.family(family, |series| {
             for agent in agents {
@@ -160,7 +159,7 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
     counter(&names::AGENT_REQUEST_ERRORS, |agent| agent.request_errors);
     counter(&names::AGENT_RATE_LIMIT_HITS, |agent| agent.rate_limit_hits);
     counter(&names::AGENT_RETRIES, |agent| agent.retries);
-    // What a provider said goes with the agent: nobody reports that the period has ended.
+    // Limits are shown until the agent is down: providers do not report the end of a period.
     writer.family(&names::AGENT_RATE_LIMIT_LIMIT, |series| {
         for (agent, limit) in rate_limits(agents) {
             if let Some(allowed) = limit.limit {
@@ -183,8 +182,9 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
         }
     });
     writer.family(&names::AGENT_LIMITED, |series| {
-        let is_told = |agent: &&&Agent| agent.rate_limit_hits.get().is_some() || !agent.rate_limits.is_empty();
-        for agent in agents.iter().filter(|agent| agent.is_up()).filter(is_told) {
+        let is_known_to_report =
+            |agent: &&&Agent| agent.rate_limit_hits.get().is_some() || !agent.rate_limits.is_empty();
+        for agent in agents.iter().filter(|agent| agent.is_up()).filter(is_known_to_report) {
             series.line(&agent.labels).flag(agent.limited.is_some());
         }
     });
@@ -197,17 +197,17 @@ fn write_requests(writer: &mut Writer<'_>, snapshot: &Snapshot, agents: &[&Agent
     });
 }
 
-/// The limits of agents that are up; the fleet keeps one per provider and type.
+/// The rate limits of agents that are up, at most one per provider and type.
 fn rate_limits<'a>(agents: &'a [&'a Agent]) -> impl Iterator<Item = (&'a Agent, &'a RateLimit)> {
     let up = agents.iter().filter(|agent| agent.is_up());
     up.flat_map(|agent| agent.rate_limits.iter().map(move |limit| (*agent, limit)))
 }
 
-fn limit_line<'s, 'a>(series: &'s mut Series<'_, 'a>, agent: &Agent, limit: &RateLimit) -> Line<'s, 'a> {
+fn limit_line<'s, 'a>(series: &'s mut FamilySeries<'_, 'a>, agent: &Agent, limit: &RateLimit) -> SeriesLine<'s, 'a> {
     series.line(&agent.labels).label("provider", &limit.provider).label("limit_type", &limit.limit_type)
 }
 
-fn write_work(writer: &mut Writer<'_>, agents: &[&Agent]) {
+fn write_work(writer: &mut SeriesWriter<'_>, agents: &[&Agent]) {
     let outcomes = tails("outcome", ["completed", "failed"]);
     writer.family(&names::AGENT_TASKS, |series| {
         for agent in agents {

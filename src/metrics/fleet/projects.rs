@@ -1,12 +1,12 @@
 //! Families by project, model and component.
 
-use crate::metrics::names::{self, Family};
-use crate::metrics::series::{Writer, tails};
+use crate::metrics::names::{self, FamilySpec};
+use crate::metrics::series::{SeriesWriter, tails};
 use crate::model::project::{DurationHistogram, REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::{AgentStatus, ComponentStatus, Health, Project, Snapshot, TokenType};
 
-/// Writes them all.
-pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+/// Writes all families.
+pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     write_durations(writer, snapshot);
     write_models(writer, snapshot);
     let statuses = tails("status", ComponentStatus::ALL.map(ComponentStatus::as_str));
@@ -29,26 +29,26 @@ pub(super) fn write(writer: &mut Writer<'_>, snapshot: &Snapshot) {
     });
 }
 
-fn write_durations(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+fn write_durations(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     histogram(writer, snapshot, &names::REQUEST_DURATION, &REQUEST_DURATION_BOUNDS, |it| &it.request_durations);
     histogram(writer, snapshot, &names::TASK_DURATION, &TASK_DURATION_BOUNDS, |it| &it.task_durations);
 }
 
 fn histogram(
-    writer: &mut Writer<'_>,
+    writer: &mut SeriesWriter<'_>,
     snapshot: &Snapshot,
-    family: &Family,
+    family: &FamilySpec,
     bounds: &[f64],
     of: impl Fn(&Project) -> &DurationHistogram,
 ) {
-    // With their fraction, as client libraries write them, so that the strings are the same everywhere.
+    // With a fraction, as client libraries write them.
     let bounds: Vec<String> = bounds.iter().map(|bound| format!("{bound:?}")).collect();
     writer.family(family, |series| {
         for project in &snapshot.projects {
             let durations = of(project);
             let mut count = 0;
-            for (place, bound) in bounds.iter().map(String::as_str).chain(["+Inf"]).enumerate() {
-                count += durations.buckets.get(place).copied().unwrap_or(0);
+            for (index, bound) in bounds.iter().map(String::as_str).chain(["+Inf"]).enumerate() {
+                count += durations.buckets.get(index).copied().unwrap_or(0);
                 series.part("_bucket", &project.labels).label("le", bound).count(count);
             }
             series.part("_sum", &project.labels).number(durations.sum);
@@ -57,7 +57,7 @@ fn histogram(
     });
 }
 
-fn write_models(writer: &mut Writer<'_>, snapshot: &Snapshot) {
+fn write_models(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     writer.family(&names::MODEL_TOKENS, |series| {
         for project in &snapshot.projects {
             let used = project.models.iter().filter(|(_, used)| used.tokens.iter().any(|count| count.get().is_some()));

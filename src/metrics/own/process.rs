@@ -1,4 +1,4 @@
-//! `process_*`: what the program uses of its machine, read from `/proc` at each scrape.
+//! The families `process_*`, read from `/proc` at each scrape.
 
 #[cfg(target_os = "linux")]
 use procfs::process::{LimitValue, Process};
@@ -6,18 +6,18 @@ use procfs::process::{LimitValue, Process};
 use procfs::{ProcResult, boot_time_secs, page_size, ticks_per_second};
 
 #[cfg(target_os = "linux")]
-use crate::metrics::names::{self, Family};
-use crate::metrics::series::Writer;
+use crate::metrics::names::{self, FamilySpec};
+use crate::metrics::series::SeriesWriter;
 
 /// Elsewhere there is no `/proc`: these series are absent.
 #[cfg(not(target_os = "linux"))]
-pub(super) const fn write(_writer: &mut Writer<'_>) {}
+pub(super) const fn write(_writer: &mut SeriesWriter<'_>) {}
 
-/// Writes what can be read; the rest is absent.
+/// Writes the families whose source can be read.
 #[cfg(target_os = "linux")]
-pub(super) fn write(writer: &mut Writer<'_>) {
+pub(super) fn write(writer: &mut SeriesWriter<'_>) {
     let Ok(process) = Process::myself() else { return };
-    let mut gauge = |family: &Family, value: Option<f64>| {
+    let mut gauge = |family: &FamilySpec, value: Option<f64>| {
         if let Some(value) = value {
             writer.family(family, |series| series.bare(value));
         }
@@ -34,7 +34,7 @@ pub(super) fn write(writer: &mut Writer<'_>) {
     gauge(&names::PROCESS_THREADS, stat.as_ref().map(|stat| stat.num_threads as f64));
 }
 
-/// The soft limit, which is the one that counts.
+/// The soft limit, which is the effective one.
 #[cfg(target_os = "linux")]
 fn max_fds(process: &Process) -> ProcResult<f64> {
     Ok(match process.limits()?.max_open_files.soft_limit {

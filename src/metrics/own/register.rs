@@ -1,4 +1,4 @@
-//! How the sidecar's own metrics are registered: every name, unit and help comes from the table of names.
+//! Registers the sidecar's own metrics with name, unit and help from the table of names.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -6,12 +6,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::{CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, Latency, Own, QUEUES};
+use super::{
+    CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, LatencyHistogram, QUEUES,
+    SidecarMetrics,
+};
 use crate::metrics::names;
 use crate::model::{Budget, InputKind, RejectReason, Suppressed};
 
-impl Own {
-    /// The metrics of a program that just started: closed label sets at 0.
+impl SidecarMetrics {
+    /// The metrics at startup: closed label sets at 0.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let info: Family<Labels<1>, Gauge> = add(&mut registry, &names::BUILD_INFO, Family::default());
@@ -21,7 +24,7 @@ impl Own {
         let evaluation = add(&mut registry, &names::EVALUATION_DURATION, Histogram::new(EVALUATION_BOUNDS));
         let notifications = add(&mut registry, &names::NOTIFICATIONS, Family::default());
         let notifications_failed = add(&mut registry, &names::NOTIFICATIONS_FAILED, Family::default());
-        let latency = Family::new_with_constructor(Latency);
+        let latency = Family::new_with_constructor(LatencyHistogram);
         let notification_latency = add(&mut registry, &names::NOTIFICATION_LATENCY, latency);
         let outbox_pending = add(&mut registry, &names::OUTBOX_PENDING, Family::default());
         let outbox_oldest_age = add(&mut registry, &names::OUTBOX_OLDEST_AGE, Family::default());
@@ -47,7 +50,7 @@ impl Own {
             notification_latency,
             outbox_pending,
             outbox_oldest_age,
-            suppressed: suppressed,
+            suppressed,
             engine_lag,
             queues,
             store_errors,
@@ -71,7 +74,7 @@ impl Own {
             own.connections_closed.get_or_create_owned(&connection_closed(reason));
         }
         for budget in Budget::ALL {
-            own.stops.get_or_create_owned(&stops_of(budget.as_str()));
+            own.stops.get_or_create_owned(&stops(budget.as_str()));
         }
         for name in ["ledger", "history"] {
             own.store_size.get_or_create_owned(&file(name));
@@ -87,7 +90,7 @@ impl Own {
 }
 
 /// Registers `metric` under the family's name and gives back a handle to it.
-fn add<M: Metric + Clone>(registry: &mut Registry, family: &names::Family, metric: M) -> M {
+fn add<M: Metric + Clone>(registry: &mut Registry, family: &names::FamilySpec, metric: M) -> M {
     // The client adds `_total` and the unit to the name by itself.
     match family.unit().and_then(|unit| Some((unit, family.base().strip_suffix(unit)?.strip_suffix('_')?))) {
         Some((unit, name)) => {
@@ -98,8 +101,8 @@ fn add<M: Metric + Clone>(registry: &mut Registry, family: &names::Family, metri
     metric
 }
 
-fn label(family: &names::Family, place: usize) -> &'static str {
-    family.labels.get(place).copied().unwrap_or_default()
+fn label(family: &names::FamilySpec, index: usize) -> &'static str {
+    family.labels.get(index).copied().unwrap_or_default()
 }
 
 /// The labels of `lookout_rejected_total`.
@@ -107,7 +110,7 @@ pub(super) fn rejected(input: InputKind, reason: RejectReason) -> Labels<2> {
     [(label(&names::REJECTED, 0), input.as_str().to_owned()), (label(&names::REJECTED, 1), reason.as_str().to_owned())]
 }
 
-/// The labels of the families by receiver alone, which have the same.
+/// The labels of all families that have only the label `receiver`.
 pub(super) fn receiver(name: &str) -> Labels<1> {
     [(label(&names::NOTIFICATIONS, 0), name.to_owned())]
 }
@@ -136,7 +139,7 @@ pub(super) fn suppressed_for(reason: &str) -> Labels<1> {
 }
 
 /// The labels of `lookout_stops_total`.
-pub(super) fn stops_of(budget: &str) -> Labels<1> {
+pub(super) fn stops(budget: &str) -> Labels<1> {
     [(label(&names::STOPS, 0), budget.to_owned())]
 }
 

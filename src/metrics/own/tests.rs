@@ -8,8 +8,8 @@ fn line<'a>(text: &'a str, series: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
 }
 
-fn check(own: &Own, expected: &[(&str, Option<&str>)]) {
-    let text = own.text(Format::Text);
+fn check(own: &SidecarMetrics, expected: &[(&str, Option<&str>)]) {
+    let text = own.text(ExpositionFormat::Text);
     for (series, value) in expected {
         assert_eq!(line(&text, series), *value, "{series}\n{text}");
     }
@@ -17,7 +17,7 @@ fn check(own: &Own, expected: &[(&str, Option<&str>)]) {
 
 #[test]
 fn closed_label_sets_start_at_0() {
-    let own = Own::new();
+    let own = SidecarMetrics::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
     check(
         &own,
@@ -35,8 +35,8 @@ fn closed_label_sets_start_at_0() {
 }
 
 #[test]
-fn what_is_counted_is_shown() {
-    let own = Own::new();
+fn counted_values_are_exposed() {
+    let own = SidecarMetrics::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
     own.ingested(InputKind::State, 100);
     own.ingested(InputKind::Poll, 3);
@@ -80,26 +80,26 @@ fn what_is_counted_is_shown() {
 }
 
 #[test]
-fn a_receiver_that_is_gone_leaves_no_series_and_one_that_stays_keeps_its_counts() {
-    let own = Own::new();
+fn a_removed_receiver_has_no_series_and_the_others_keep_their_counts() {
+    let own = SidecarMetrics::new();
     let (before, now) = (["ops", "oncall"].map(Arc::from), ["ops", "new\"one"].map(Arc::from));
     own.set_receivers(&[], &before);
     own.delivered("ops", Duration::ZERO);
     own.set_receivers(&before, &now);
-    // What was still on its way to it.
+    // Deliveries that were still in flight.
     own.delivered("oncall", Duration::ZERO);
     own.failed("oncall", "auth");
     own.outbox("oncall", 1, 1.0);
-    let text = own.text(Format::Text);
+    let text = own.text(ExpositionFormat::Text);
     assert!(!text.contains("oncall"), "{text}");
     assert_eq!(line(&text, "lookout_notifications_total{receiver=\"ops\"}"), Some("1"));
     assert_eq!(line(&text, "lookout_notifications_total{receiver=\"new\\\"one\"}"), Some("0"));
 }
 
 #[test]
-fn counters_are_declared_as_each_format_wants_it() {
-    let own = Own::new();
-    let (text, open_metrics) = (own.text(Format::Text), own.text(Format::OpenMetrics));
+fn counters_are_declared_as_each_format_requires() {
+    let own = SidecarMetrics::new();
+    let (text, open_metrics) = (own.text(ExpositionFormat::Text), own.text(ExpositionFormat::OpenMetrics));
     for declared in ["# HELP lookout_ingested_total States", "# TYPE lookout_ingested_total counter\n"] {
         assert!(text.contains(declared) && !open_metrics.contains(declared), "{declared}");
     }
@@ -109,8 +109,8 @@ fn counters_are_declared_as_each_format_wants_it() {
 }
 
 #[test]
-fn the_process_is_measured() {
-    let text = Own::new().text(Format::Text);
+fn process_metrics_are_present() {
+    let text = SidecarMetrics::new().text(ExpositionFormat::Text);
     let value = |name: &str| line(&text, name).and_then(|value| value.parse::<f64>().ok()).expect(name);
     assert!(value("process_resident_memory_bytes") > 100_000.0);
     assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));

@@ -1,4 +1,4 @@
-//! Fleets to write pages of.
+//! Fleets for the tests of the exposition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::model::{
 
 pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
 
-/// An agent of whom nothing is known.
+/// An agent without any known value.
 pub(super) fn unknown(project: &str, name: &str) -> Agent {
     let mut agent = Agent::new(Arc::from(project), Arc::from(name), Arc::from("push"), NOW);
     agent.labels = agent_labels(project, name);
     agent
 }
 
-/// An agent of whom everything is known.
+/// An agent with all values.
 pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
     let mut agent = unknown(project, name);
     agent.agent_type = Some(Arc::from("claude-code"));
@@ -64,7 +64,7 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
     agent
 }
 
-/// A project with sums.
+/// A project with totals.
 pub(super) fn project(name: &str) -> Project {
     let mut project = Project { name: Arc::from(name), labels: project_labels(name), ..Project::default() };
     project.by_status[AgentStatus::Running as usize] = 1;
@@ -110,7 +110,7 @@ pub(super) fn source(name: &str) -> Source {
     }
 }
 
-/// A fleet of `agents` with all budgets set and nothing else.
+/// A fleet of `agents` with all budgets, without projects, components and sources.
 pub(super) fn of(agents: impl IntoIterator<Item = Agent>) -> Snapshot {
     let budgets =
         Budgets { tokens_per_task: Some(200_000), tokens_per_day: Some(1_000_000), cost_usd_per_day: Some(12.5) };
@@ -121,7 +121,7 @@ pub(super) fn of(agents: impl IntoIterator<Item = Agent>) -> Snapshot {
     snapshot
 }
 
-/// A fleet that fills every family.
+/// A fleet with series in every family.
 pub(super) fn full() -> (Snapshot, AlertCounts) {
     let mut asker = unknown("shop", "asker");
     (asker.status, asker.reason) = (Some(AgentStatus::WaitingQuestion), Some(Arc::from("permission to run Bash")));

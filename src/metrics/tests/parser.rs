@@ -1,43 +1,43 @@
-//! A strict reader of both text formats, for tests: it takes no liberties that a scraper might not take.
+//! A strict parser of both text formats, at least as strict as a scraper.
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::metrics::Format;
+use crate::metrics::ExpositionFormat;
 
-/// A family as a page has it.
+/// A parsed metric family.
 #[derive(Debug)]
-pub(super) struct Read {
-    /// As declared.
+pub(super) struct ParsedFamily {
+    /// The declared name.
     pub name: String,
     pub kind: String,
     pub unit: Option<String>,
-    pub samples: Vec<Sample>,
+    pub samples: Vec<ParsedSample>,
 }
 
-/// One line.
+/// A parsed sample.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
+pub(super) struct ParsedSample {
     pub name: String,
     pub labels: Vec<(String, String)>,
     pub value: f64,
 }
 
-impl Sample {
+impl ParsedSample {
     pub(super) fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Reads a page; panics on whatever is not allowed.
-pub(super) fn read(page: &str, format: Format) -> Vec<Read> {
-    let mut families: Vec<Read> = Vec::new();
+/// Parses an exposition; panics on any violation of the format.
+pub(super) fn read(page: &str, format: ExpositionFormat) -> Vec<ParsedFamily> {
+    let mut families: Vec<ParsedFamily> = Vec::new();
     let mut series = HashSet::new();
     let body = match format {
-        Format::Text => page,
-        Format::OpenMetrics => page.strip_suffix("# EOF\n").expect("a page ends with its mark"),
+        ExpositionFormat::Text => page,
+        ExpositionFormat::OpenMetrics => page.strip_suffix("# EOF\n").expect("a page ends with its mark"),
     };
     assert!(body.is_empty() || body.ends_with('\n'), "the last line is cut");
-    // Only a line feed ends a line: a carriage return may stand in a label.
+    // Only a line feed ends a line: a label value may contain a carriage return.
     for line in body.split_terminator('\n') {
         if let Some(comment) = line.strip_prefix("# ") {
             let (word, rest) = comment.split_once(' ').expect("a declaration");
@@ -48,15 +48,15 @@ pub(super) fn read(page: &str, format: Format) -> Vec<Read> {
                     assert!(families.iter().all(|family| family.name != name), "{name} is declared twice");
                     assert!(rest.ends_with('.') && !rest.ends_with(".."), "{line}");
                     let (kind, unit) = (String::new(), None);
-                    families.push(Read { name: name.to_owned(), kind, unit, samples: Vec::new() });
+                    families.push(ParsedFamily { name: name.to_owned(), kind, unit, samples: Vec::new() });
                 }
                 ("TYPE", Some(family)) if family.name == name && family.kind.is_empty() => {
                     assert!(matches!(rest, "counter" | "gauge" | "histogram"), "{line}");
                     let has_total = name.ends_with("_total");
-                    assert_eq!(has_total, rest == "counter" && format == Format::Text, "{line}");
+                    assert_eq!(has_total, rest == "counter" && format == ExpositionFormat::Text, "{line}");
                     rest.clone_into(&mut family.kind);
                 }
-                ("UNIT", Some(family)) if family.name == name && format == Format::OpenMetrics => {
+                ("UNIT", Some(family)) if family.name == name && format == ExpositionFormat::OpenMetrics => {
                     assert!(family.samples.is_empty() && name.ends_with(&format!("_{rest}")), "{line}");
                     family.unit = Some(rest.to_owned());
                 }
@@ -68,7 +68,7 @@ pub(super) fn read(page: &str, format: Format) -> Vec<Read> {
         let family = families.last_mut().expect("a family before its series");
         let rest = sample.name.strip_prefix(&family.name).unwrap_or_else(|| panic!("not of {}: {line}", family.name));
         match (family.kind.as_str(), format) {
-            ("counter", Format::OpenMetrics) => assert_eq!(rest, "_total", "{line}"),
+            ("counter", ExpositionFormat::OpenMetrics) => assert_eq!(rest, "_total", "{line}"),
             ("histogram", _) => assert!(matches!(rest, "_bucket" | "_count" | "_sum"), "{line}"),
             _ => assert_eq!(rest, "", "{line}"),
         }
@@ -82,7 +82,7 @@ pub(super) fn read(page: &str, format: Format) -> Vec<Read> {
     families
 }
 
-fn sample(line: &str) -> Sample {
+fn sample(line: &str) -> ParsedSample {
     let split = line.find(|letter: char| !is_name_letter(letter)).expect("a value");
     let (name, mut rest) = line.split_at(split);
     assert!(is_name(name), "{line}");
@@ -117,7 +117,7 @@ fn sample(line: &str) -> Sample {
     let value = rest.strip_prefix(' ').unwrap_or_else(|| panic!("no value: {line}"));
     assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "more than a value: {line}");
     let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
-    Sample { name: name.to_owned(), labels, value }
+    ParsedSample { name: name.to_owned(), labels, value }
 }
 
 fn is_name_letter(letter: char) -> bool {

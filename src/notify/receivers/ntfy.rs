@@ -297,14 +297,14 @@ mod tests {
         for (section, expected) in [
             (json!({"topic": SECRET}), None),
             (json!({"topic_file": "/x", "token_file": "/y", "url": "http://127.0.0.1:8080"}), None),
-            (json!({}), Some("receivers[0].ntfy.topic: it is not given; give it, or its `_file`")),
+            (json!({}), Some("receivers[0].ntfy.topic: missing; set it or its `_file`")),
             (
                 json!({"topic": "S3CRET/x"}),
                 Some("receivers[0].ntfy.topic: it is not a topic; ntfy takes 1 to 64 letters"),
             ),
             (
                 json!({"topic": SECRET, "topic_file": "/x"}),
-                Some("receivers[0].ntfy.topic: give the value or the `_file`"),
+                Some("receivers[0].ntfy.topic: set the value or the `_file`"),
             ),
             (json!({"topic": SECRET, "token": ""}), Some("receivers[0].ntfy.token: is empty")),
             (

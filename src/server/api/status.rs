@@ -1,4 +1,4 @@
-//! `/api/status`: the whole picture.
+//! `/api/status`: projects, agents, components, sources and receivers.
 
 use std::collections::BTreeMap;
 
@@ -9,38 +9,39 @@ use super::totals;
 use crate::engine::{ReceiverView, View};
 use crate::model::{Agent, Component, Count, RateLimit, Snapshot, Time, TokenType};
 
-/// A list whose members are made as they are written: a tree of the whole fleet would be ten times its text.
-struct Lazy<'a, T>(Vec<&'a T>, &'a dyn Fn(&T) -> Value);
+/// A list whose elements are built during serialization, since a JSON tree of the whole fleet would need ten times the
+/// memory of its text.
+struct LazyList<'a, T>(Vec<&'a T>, &'a dyn Fn(&T) -> Value);
 
-impl<T> Serialize for Lazy<'_, T> {
+impl<T> Serialize for LazyList<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|member| (self.1)(member)))
     }
 }
 
 #[derive(Serialize)]
-struct ProjectAnswer<'a> {
+struct ProjectStatus<'a> {
     name: &'a str,
     health: &'static str,
     missing: Vec<&'a str>,
-    agents: Lazy<'a, Agent>,
-    components: Lazy<'a, Component>,
+    agents: LazyList<'a, Agent>,
+    components: LazyList<'a, Component>,
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct StatusResponse<'a> {
     monitoring: bool,
     health: &'static str,
     total_alerts: u64,
     unresolved_alerts: u32,
     last_metrics: Value,
-    projects: Vec<ProjectAnswer<'a>>,
+    projects: Vec<ProjectStatus<'a>>,
     sources: Vec<Value>,
     receivers: &'a [ReceiverView],
     store_ok: bool,
 }
 
-/// The answer for `view`, as text.
+/// The response for `view` as JSON text.
 pub(super) fn of(view: &View) -> String {
     let fleet = &*view.fleet;
     let mut agents: BTreeMap<u32, Vec<&Agent>> = BTreeMap::new();
@@ -53,19 +54,19 @@ pub(super) fn of(view: &View) -> String {
     }
     let agent_of = |one: &Agent| agent(one, fleet);
     let component_of = |one: &Component| component(one, fleet);
-    let projects: Vec<ProjectAnswer<'_>> = fleet
+    let projects: Vec<ProjectStatus<'_>> = fleet
         .projects
         .iter()
         .map(|project| {
             let mut of_project = agents.remove(&project.slot).unwrap_or_default();
             of_project.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             let components = components.remove(&project.slot).unwrap_or_default();
-            ProjectAnswer {
+            ProjectStatus {
                 name: &project.name,
                 health: project.health().as_str(),
                 missing: project.missing.iter().map(|(name, _)| &**name).collect(),
-                agents: Lazy(of_project, &agent_of),
-                components: Lazy(components, &component_of),
+                agents: LazyList(of_project, &agent_of),
+                components: LazyList(components, &component_of),
             }
         })
         .collect();
@@ -84,7 +85,7 @@ pub(super) fn of(view: &View) -> String {
         })
         .collect();
     let active: u32 = view.alerts.active.values().sum();
-    let answer = Answer {
+    let response = StatusResponse {
         monitoring: fleet.monitoring,
         health: health.as_str(),
         total_alerts: view.alerts.fired,
@@ -95,8 +96,8 @@ pub(super) fn of(view: &View) -> String {
         receivers: &view.receivers,
         store_ok: view.store_ok,
     };
-    // Text of numbers, names and lists of them: writing it does not fail.
-    serde_json::to_string(&answer).unwrap_or_default()
+    // Serializing these types does not fail.
+    serde_json::to_string(&response).unwrap_or_default()
 }
 
 fn agent(agent: &Agent, fleet: &Snapshot) -> Value {

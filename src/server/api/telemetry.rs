@@ -1,4 +1,4 @@
-//! `/api/telemetry`: through what telemetry of which agents arrives, hooks beside it, and what each brings.
+//! `/api/telemetry`: which signals and hooks arrive for each agent, and what data they contain.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,24 @@ use crate::ingest::hooks;
 use crate::model::{Agent, ChannelStats, Snapshot, TelemetryChannel, TelemetryChannels, Time};
 
 /// Project and name of an agent.
-type Whom<'a> = (&'a str, &'a str);
+type AgentKey<'a> = (&'a str, &'a str);
 
-/// What a channel may bring, in the order of [`ChannelStats::brings`].
+/// The kinds of data of a signal, in the order of [`ChannelStats::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
 
-/// What hooks bring of an agent that is known from them alone; of one that a poll or push reports it is the first.
+/// The kinds of data of hooks. For an agent that is also reported by a poll or push only the first applies.
 const HOOKS_BRING: [&str; 2] = ["status", "tasks"];
 
-/// The tool whose hooks tell of an agent; one that a push gives another type posts those of Claude Code.
+/// The tool whose hooks report an agent. An agent with another type, given by a push, uses those of Claude Code.
 fn tool_of(agent: &Agent) -> &str {
     agent.agent_type.as_deref().filter(|it| hooks::is_tool(it)).unwrap_or(hooks::claude_code::TOOL.name)
 }
 
-/// The answer for what telemetry arrived, and for the hooks of which the agents of `fleet` know.
+/// The response for received telemetry and for the hooks of the agents in `fleet`.
 pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
     let shown = |at: Time| fleet.wall.to_wall(at).to_string();
     let received = |received: &ChannelStats| {
-        let brings = BRINGS.iter().zip(received.brings).filter(|(_, is_brought)| *is_brought).map(|(what, _)| *what);
+        let brings = BRINGS.iter().zip(received.brings).filter(|(_, is_present)| *is_present).map(|(what, _)| *what);
         json!({
             "last": shown(received.last),
             "items": received.items,
@@ -33,20 +33,21 @@ pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
         })
     };
     let hooks_of = |agent: &Agent, last: Time| {
-        // Whose source promised a rhythm has tasks of its own.
+        // A source with a `ttl` reports tasks itself.
         let brings = if agent.ttl.is_none() { &HOOKS_BRING[..] } else { &HOOKS_BRING[..1] };
         json!({"last": shown(last), "brings": brings})
     };
-    let heard = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.last_hook_at()?)));
-    let mut hooked: HashMap<Whom<'_>, (&str, Value)> =
-        heard.map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last)))).collect();
+    let with_hooks = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.last_hook_at()?)));
+    let mut hooks_by_agent: HashMap<AgentKey<'_>, (&str, Value)> = with_hooks
+        .map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last))))
+        .collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
     for it in receptions {
         let channels = TelemetryChannel::ALL.iter().zip(&it.channels);
         let channels =
             channels.map(|(channel, it)| (channel.as_str().to_owned(), it.as_ref().map_or(Value::Null, received)));
         let hooks = if hooks::is_tool(it.agent_type) {
-            hooked.remove(&(&*it.project, &*it.agent)).map(|(_, hooks)| hooks)
+            hooks_by_agent.remove(&(&*it.project, &*it.agent)).map(|(_, hooks)| hooks)
         } else {
             None
         };
@@ -60,8 +61,8 @@ pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
             "hooks": hooks,
         }));
     }
-    let mut rest: Vec<(Whom<'_>, (&str, Value))> = hooked.into_iter().collect();
-    rest.sort_unstable_by_key(|(whom, _)| *whom);
+    let mut rest: Vec<(AgentKey<'_>, (&str, Value))> = hooks_by_agent.into_iter().collect();
+    rest.sort_unstable_by_key(|(key, _)| *key);
     let none: Map<String, Value> =
         TelemetryChannel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();
     agents.extend(rest.into_iter().map(|((project, name), (agent_type, hooks))| {

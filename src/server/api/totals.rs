@@ -1,11 +1,11 @@
-//! `/api/metrics`: totals and averages, of the whole fleet and of each project. What is unknown is null.
+//! `/api/metrics`: totals and averages of the fleet and of each project. Unknown values are null.
 
 use serde_json::{Map, Value, json};
 
 use crate::engine::View;
 use crate::model::{Count, Project, Snapshot, TokenType};
 
-/// The answer for `view`.
+/// The response for `view`.
 pub(super) fn of(view: &View) -> Value {
     let fleet = &view.fleet;
     let projects: Map<String, Value> =
@@ -14,7 +14,7 @@ pub(super) fn of(view: &View) -> Value {
     json!({"metrics": sums(&all, fleet), "projects": projects})
 }
 
-/// Sums over projects. An agent is running while it is alive, as earlier systems count; idle ones are among them.
+/// Totals over projects. `running_agents` includes idle ones, for compatibility with earlier systems.
 fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
     let now = fleet.at;
     let sum = |value: &dyn Fn(&Project) -> u64| -> u64 {
@@ -26,8 +26,8 @@ fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
     let tokens: Map<String, Value> = TokenType::ALL
         .iter()
         .enumerate()
-        .map(|(place, kind)| {
-            let count = known(&|project| project.totals.tokens.get(place).and_then(Count::get));
+        .map(|(index, kind)| {
+            let count = known(&|project| project.totals.tokens.get(index).and_then(Count::get));
             (kind.as_str().to_owned(), json!(count))
         })
         .collect();
@@ -38,7 +38,7 @@ fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
     let errors = known(&|project| project.totals.request_errors.get());
     let (completed, failed) =
         (sum(&|project| project.totals.tasks_completed.total()), sum(&|project| project.totals.tasks_failed.total()));
-    let (passed, refused) =
+    let (passed, failed_reviews) =
         (sum(&|project| project.totals.reviews_passed.total()), sum(&|project| project.totals.reviews_failed.total()));
     let hour = std::time::Duration::from_secs(3600);
     let recent = |project: &Project| -> u64 {
@@ -60,11 +60,11 @@ fn sums(projects: &[&Project], fleet: &Snapshot) -> Value {
         "tokens_per_request": ratio(total_tokens, requests),
         "tasks_per_hour": sum(&recent),
         "completion_rate": ratio(Some(completed), Some(completed + failed)),
-        "review_pass_rate": ratio(Some(passed), Some(passed + refused)),
+        "review_pass_rate": ratio(Some(passed), Some(passed + failed_reviews)),
     })
 }
 
-/// Part by whole; unknown when either is, or when there is no whole.
+/// The ratio of two counts; `None` when one is unknown or the divisor is 0.
 fn ratio(part: Option<u64>, whole: Option<u64>) -> Option<f64> {
     let (part, whole) = (part?, whole.filter(|whole| *whole > 0)?);
     Some(part as f64 / whole as f64)
@@ -76,7 +76,7 @@ mod tests {
     use crate::model::Time;
 
     #[test]
-    fn averages_follow_from_sums_and_nothing_from_nothing() {
+    fn averages_of_unknown_values_are_null() {
         let mut one = Project { name: "a".into(), agents: 3, up: 2, down: 1, ..Project::default() };
         one.totals.requests.add(40);
         one.totals.request_errors.add(1);

@@ -14,7 +14,7 @@ const ROWS: usize = 50;
 /// Columns per history row.
 const COLUMNS: usize = 9;
 
-/// Heads that are counting, about 8 MB; beyond it the memory starts anew and the table is asked.
+/// Maximum number of cached heads, about 8 MB. When it is exceeded the cache is cleared.
 const MAX_HEADS: usize = 262_144;
 
 /// Appends rows to the table `history`.

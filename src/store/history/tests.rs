@@ -25,7 +25,7 @@ fn row(name: &str, at: i64, to: &'static str) -> HistoryRow {
         name: name.into(),
         from: "idle",
         to,
-        reason: (at % 2 == 0).then(|| "it said \"so\"".into()),
+        reason: (at % 2 == 0).then(|| "with \"quotes\"".into()),
     }
 }
 
@@ -121,7 +121,7 @@ async fn history_of_an_agent_is_newest_first_across_batches_and_restarts() {
         kind: "agent".into(),
         from: "idle".into(),
         to: "failed".into(),
-        reason: Some("it said \"so\"".into()),
+        reason: Some("with \"quotes\"".into()),
     };
     assert_eq!(entry, expected);
 }

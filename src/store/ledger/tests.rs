@@ -321,14 +321,14 @@ prop_compose! {
         (rule, subject, level, value, threshold) in (text(), subject(), level(), value(), value()),
         (no_data, inhibited_by, ending, state) in (any::<bool>(), proptest::option::of(text()), ending(), 0_usize..3),
         times in (time(), proptest::option::of(time()), proptest::option::of(time()), proptest::option::of(time()), proptest::option::of(time()), time()),
-        told in proptest::collection::btree_map(text(), (proptest::option::of(self::level()), proptest::option::of(time()), any::<u32>()), 0..3),
+        receivers in proptest::collection::btree_map(text(), (proptest::option::of(self::level()), proptest::option::of(time()), any::<u32>()), 0..3),
     ) -> Alert {
         Alert {
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, inhibited_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
             started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, worst: Some(Worst { level, value, threshold }), noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
             agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
-            receivers: told.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, deescalated_since: times.3, sequence, ..ReceiverState::default() })).collect(),
+            receivers: receivers.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, lowered_since: times.3, sequence, ..ReceiverState::default() })).collect(),
         }
     }
 }

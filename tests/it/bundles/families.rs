@@ -1,6 +1,6 @@
 //! The metrics that a dashboard or a rule may name, with their labels and the values that closed labels take.
 
-use lookout::metrics::names::{FAMILIES, Kind};
+use lookout::metrics::names::{FAMILIES, FamilyKind};
 use lookout::model::{AgentStatus, ComponentStatus, Health, Level, TokenType};
 
 /// Labels that every series gets from the scrape.
@@ -15,12 +15,12 @@ pub(super) fn labels_of(name: &str) -> Option<Vec<&'static str>> {
         return Some(Vec::new());
     }
     FAMILIES.iter().find_map(|family| match family.kind {
-        Kind::Histogram => match name.strip_prefix(family.name)? {
+        FamilyKind::Histogram => match name.strip_prefix(family.name)? {
             "_bucket" => Some([family.labels, &["le"]].concat()),
             "_sum" | "_count" => Some(family.labels.to_vec()),
             _ => None,
         },
-        Kind::Gauge | Kind::Counter => (name == family.name).then(|| family.labels.to_vec()),
+        FamilyKind::Gauge | FamilyKind::Counter => (name == family.name).then(|| family.labels.to_vec()),
     })
 }
 

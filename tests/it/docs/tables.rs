@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use lookout::cli::Cli;
-use lookout::config::{Environment, Source};
+use lookout::config::{ConfigSource, Environment};
 use lookout::metrics::FAMILIES;
 use lookout::model::Level;
 use lookout::rules::compile::RuleSettings;
@@ -112,7 +112,7 @@ impl Program {
     fn check(&self, config: &str) -> String {
         let file = self.setup.write("probe.yaml", config);
         // Within this process, since there are hundreds of questions.
-        let source = Source { file: Some(file), env: Environment::default() };
+        let source = ConfigSource { file: Some(file), env: Environment::default() };
         source.load().err().map(|error| error.to_string()).unwrap_or_default()
     }
 

@@ -101,7 +101,7 @@ fn full() {
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] b");
     wait_for(&slack, "[RESOLVED] lookout");
-    assert!(lookout.log().contains("store can be written again"));
+    assert!(lookout.log().contains("store file is writable again"));
     assert!(lookout.sigterm().success());
     for alert in ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"] {
         assert_eq!(notified(&slack, alert), 1, "{alert}: {:?}", slack.told());
@@ -128,7 +128,7 @@ fn unwritable(disk: &str) {
         // It is not ready, and works all the same.
         let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
         let log = lookout.log();
-        assert!(log.contains("store cannot be written") && log.contains("lookout.db"), "{log}");
+        assert!(log.contains("store file is not writable") && log.contains("lookout.db"), "{log}");
         wait_for(&slack, "[ERROR] lookout");
         assert_eq!(lookout.get("/api/status").json()["store_ok"], false);
         assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
@@ -141,7 +141,7 @@ fn unwritable(disk: &str) {
         assert!(lookout.sigterm().success());
         // Where it can be written again it is.
         let lookout = setup.without_shell().start();
-        assert!(!lookout.log().contains("store cannot be written"), "{}", lookout.log());
+        assert!(!lookout.log().contains("store file is not writable"), "{}", lookout.log());
         push(&lookout, &idle("c", 950));
         wait_for(&slack, "[CRITICAL] c");
         assert!(lookout.sigterm().success());
@@ -168,7 +168,7 @@ fn readiness() {
         eventually("ready", || is_ready(&lookout, true));
     }
     let log = lookout.log();
-    for part in ["store cannot be written", "the limit of a file's size", "store can be written again"] {
+    for part in ["store file is not writable", "the limit on file size", "store file is writable again"] {
         assert!(log.contains(part), "`{part}` in {log}");
     }
     assert!(lookout.sigterm().success());
@@ -222,7 +222,7 @@ fn removed() {
         let agents = crate::durability::number(&history, "SELECT count(*) FROM agents")?;
         (firing >= 2 && settled >= 2 && agents == 2).then_some(())
     });
-    assert!(lookout.log().contains("the store was removed or moved while lookout runs"), "{}", lookout.log());
+    assert!(lookout.log().contains("store file was removed or moved"), "{}", lookout.log());
     lookout.kill9();
     let lookout = setup.start();
     push(&lookout, &idle("a", 0));
@@ -250,7 +250,7 @@ fn limited_size() {
 fn first_start() {
     let setup = Setup::new("").shell(READ_ONLY);
     let error = setup.spawn().map(|lookout| lookout.log()).expect_err("nothing can be written");
-    for part in ["store.path", "lookout.db", "its directory cannot be written"] {
+    for part in ["store.path", "lookout.db", "directory is not writable"] {
         assert!(error.contains(part), "`{part}` in {error}");
     }
 }
@@ -277,7 +277,7 @@ fn damaged_again() {
         let kept: Vec<String> = aside.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(kept, contents, "in the order of their names, which say when");
         let log = lookout.log();
-        assert!(log.contains("a database was damaged; it was put aside and a new one begun"), "{log}");
+        assert!(log.contains("store file was damaged and moved aside; starting with an empty one"), "{log}");
         let name = aside.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
         assert!(log.contains(&name), "{name} in {log}");
         assert!(lookout.sigterm().success());

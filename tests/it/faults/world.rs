@@ -501,8 +501,8 @@ impl World {
         if !full {
             eventually("the ledger to be written again", || {
                 let log = self.program().log();
-                let mut reported = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
-                reported.next().is_none_or(|last| !last.contains("store cannot be written")).then_some(())
+                let mut said = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
+                said.next().is_none_or(|last| !last.contains("store file is not writable")).then_some(())
             });
         }
     }

@@ -263,7 +263,7 @@ pub(super) fn taken_ports() {
     let setup = Setup::new("").env("LOOKOUT_OTLP__HTTP", "127.0.0.1:4318");
     let lookout = setup.start();
     let log = lookout.log();
-    assert!(log.contains("the default address is in use") && log.contains("otlp.http"), "{log}");
+    assert!(log.contains("default address already in use") && log.contains("otlp.http"), "{log}");
     drop(usual);
 
     let chosen = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -272,7 +272,7 @@ pub(super) fn taken_ports() {
     let output = setup.command(&["run", "--config", "lookout.yaml"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("listen on {address}; set `otlp.grpc` to an address that is free")), "{said}");
+    assert!(said.contains(&format!("listen on {address}; set `otlp.grpc` to a free address")), "{said}");
 }
 
 pub(super) fn a_reload_drops() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lookout::cli::test_rules;
 use lookout::machine::Simulation;
-use lookout::metrics::{Format, write_fleet};
+use lookout::metrics::{ExpositionFormat, write_fleet};
 use lookout::model::{AlertState, duration};
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ impl Seen {
         let mut fleet = simulation.fleet().state().clone();
         fleet.at = simulation.now();
         let mut page = Vec::new();
-        assert!(write_fleet(&fleet, simulation.counts(), Format::Text, &mut page, &mut |_: &mut Vec<u8>| true));
+        assert!(write_fleet(&fleet, simulation.counts(), ExpositionFormat::Text, &mut page, &mut |_: &mut Vec<u8>| true));
         let page = String::from_utf8(page).unwrap();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap();

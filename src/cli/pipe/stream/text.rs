@@ -6,8 +6,8 @@ use anstream::adapter::strip_str;
 use memchr::memchr;
 use regex::Captures;
 
-use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, RunState};
-use crate::config::pipe::{Counted, Key, MAX_PATTERNS, Pattern};
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use crate::config::pipe::{CountedEvent, MAX_PATTERNS, Pattern, PatternMeaning};
 use crate::decode::read::MAX_COUNT;
 use crate::model::AgentStatus;
 
@@ -16,13 +16,13 @@ const LOOKED_AT: usize = 16 * 1024;
 /// The start of terminal escape sequences.
 const ESCAPE: u8 = 0x1b;
 
-/// Its index in [`super::RunCounts::whole`].
-const fn place(counted: Counted) -> usize {
+/// Where it stands among the counts of a state.
+const fn place(counted: CountedEvent) -> usize {
     match counted {
-        Counted::Requests => REQUESTS,
-        Counted::Errors => ERRORS,
-        Counted::RateLimited => RATE_LIMITED,
-        Counted::Retries => RETRIES,
+        CountedEvent::Requests => REQUESTS,
+        CountedEvent::Errors => ERRORS,
+        CountedEvent::RateLimited => RATE_LIMITED,
+        CountedEvent::Retries => RETRIES,
     }
 }
 
@@ -43,9 +43,9 @@ impl PatternReader {
     pub(super) fn begin(&self, state: &mut RunState) {
         for pattern in &self.patterns {
             match pattern.key {
-                Key::Count(counted) => state.begin([place(counted)]),
-                Key::Total(place) => state.begin([place]),
-                Key::Cost => _ = state.counts.cost_usd.get_or_insert(0.0),
+                PatternMeaning::Count(counted) => state.begin([place(counted)]),
+                PatternMeaning::Total(place) => state.begin([place]),
+                PatternMeaning::Cost => _ = state.counts.cost_usd.get_or_insert(0.0),
                 _ => {}
             }
         }
@@ -53,7 +53,7 @@ impl PatternReader {
 
     /// Whether skipping a line could lose a value.
     pub(super) fn needs_every_line(&self) -> bool {
-        self.patterns.iter().any(|pattern| matches!(pattern.key, Key::Total(_) | Key::Cost))
+        self.patterns.iter().any(|pattern| matches!(pattern.key, PatternMeaning::Total(_) | PatternMeaning::Cost))
     }
 
     /// Whether surely no pattern matches in `lines`, by a fast search for literals.
@@ -92,7 +92,7 @@ impl PatternReader {
     fn set_status(&self, part: &TextLine<'_>, state: &mut RunState) -> bool {
         let mut is_set = false;
         for pattern in &self.patterns {
-            if let Key::Status(status) = pattern.key
+            if let PatternMeaning::Status(status) = pattern.key
                 && let Some(found) = part.fit(pattern)
             {
                 state.is(status, group(&found));
@@ -102,26 +102,26 @@ impl PatternReader {
         is_set
     }
 
-    fn take(&self, part: &TextLine<'_>, state: &mut RunState) {
-        for pattern in self.patterns.iter().filter(|pattern| !matches!(pattern.key, Key::Status(_))) {
+    fn take(&self, part: &Part<'_>, state: &mut State) {
+        for pattern in self.patterns.iter().filter(|pattern| !matches!(pattern.key, PatternMeaning::Status(_))) {
             let Some(found) = part.fit(pattern) else { continue };
             let value = || group(&found);
             let number = || value().and_then(|text| number(&text));
             match pattern.key {
-                Key::Status(_) => {}
-                Key::Count(counted) => state.count(place(counted)),
-                // Totals never go down.
-                Key::Total(place) => {
+                PatternMeaning::Status(_) => {}
+                PatternMeaning::Count(counted) => state.count(place(counted)),
+                // A total never goes down; one that does is of something else.
+                PatternMeaning::Total(place) => {
                     let total = number().filter(|total| *total <= MAX_COUNT as f64).map(|total| total as u64);
                     if let Some(count) = state.counts.whole.get_mut(place) {
                         *count = total.max(*count);
                     }
                 }
-                Key::Cost => state.used(&[0; 5], 0, number().filter(|cost| *cost <= 1e12)),
-                Key::Model => state.model = value().or(state.model.take()),
-                Key::Task => state.task = value().or(state.task.take()),
-                Key::Phase => state.phase = value().or(state.phase.take()),
-                Key::Progress => {
+                PatternMeaning::Cost => state.used(&[0; 5], 0, number().filter(|cost| *cost <= 1e12)),
+                PatternMeaning::Model => state.model = said().or(state.model.take()),
+                PatternMeaning::Task => state.task = said().or(state.task.take()),
+                PatternMeaning::Phase => state.phase = said().or(state.phase.take()),
+                PatternMeaning::Progress => {
                     let percent = number().filter(|percent| *percent <= 100.0);
                     state.progress = percent.or(state.progress);
                 }

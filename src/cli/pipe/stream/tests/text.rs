@@ -78,9 +78,12 @@ fn the_end_of_text_gives_a_reason() {
 #[test]
 fn invalid_patterns_are_rejected_with_a_remedy() {
     for (pattern, error) in [
-        ("x", "`x` is no pattern; write KEY=REGEX, such as 'waiting_question=Allow .*[?]'"),
+        ("x", "`x` is not a pattern; use KEY=REGEX, such as 'waiting_question=Allow .*[?]'"),
         ("fialed=x", "unknown key `fialed`; did you mean `failed`?"),
-        ("tokens.input=[0-9]+", "`[0-9]+` says not what `tokens.input` is; put that part in brackets: `([0-9]+)`"),
+        (
+            "tokens.input=[0-9]+",
+            "`[0-9]+` has no group for the value of `tokens.input`; put it in parentheses: `([0-9]+)`",
+        ),
     ] {
         assert_eq!(Pattern::parse(pattern).expect_err(pattern).to_string(), error);
     }

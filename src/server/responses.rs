@@ -1,5 +1,4 @@
-//! Answers on their way: large ones share a room, so that those who read slowly don't keep the size of an answer each. Where
-//! it is full, who reads slowly gives way.
+//! Large responses share a memory budget. When it is exhausted, slow readers are aborted.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,54 +14,54 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::body::{Held, STEP};
+use super::body::{PooledBytes, STEP};
 use super::connections::Connection;
-use super::error::{Refusal, json};
-use super::room::{Room, Share};
+use super::error::{ApiError, json};
+use super::pool::{PoolShare, SharedPool};
 
-/// What answers may hold together, in bytes: some of the largest at once.
-const ROOM: usize = 32 * 1024 * 1024;
-/// The unit in which it is shared, in bytes. Smaller answers need none of it: connections are few enough for those.
+/// The memory budget of responses in bytes.
+const MEMORY: usize = 32 * 1024 * 1024;
+/// The unit of the memory budget in bytes. Smaller responses do not count.
 const PIECE: usize = 64 * 1024;
-/// How long a reader may take for each [`STEP`] while others wait.
+/// How long a client may take for each [`STEP`] while others wait.
 const HOLD: Duration = Duration::from_secs(1);
-/// How long a reader waits for its turn or for room.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers built at once that may be large.
+/// How long a request waits for a permit or for memory.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Maximum number of possibly large responses that are built concurrently.
 const AT_ONCE: usize = 2;
 
-/// The room of answers, and the turns in which they are built.
+/// Builds and sends large responses.
 #[derive(Clone, Debug)]
-pub(super) struct Sending {
-    room: Arc<Room>,
+pub(super) struct ResponseSender {
+    memory: Arc<SharedPool>,
     turns: Arc<Semaphore>,
 }
 
-impl Sending {
+impl ResponseSender {
     pub(super) fn new() -> Self {
-        Self { room: Room::new(ROOM / PIECE, HOLD, PATIENCE), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { memory: SharedPool::new(MEMORY / PIECE, HOLD, MAX_WAIT), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// `bytes` as a body for `reader`, once there is room for it.
-    pub(super) async fn body(&self, bytes: Bytes, reader: &Connection) -> Result<Body, Refusal> {
+    /// A body of `bytes` for `reader`, once its memory is acquired.
+    pub(super) async fn body(&self, bytes: Bytes, reader: &Connection) -> Result<Body, ApiError> {
         let pieces = bytes.len() / PIECE;
         if pieces == 0 {
             return Ok(Body::from(bytes));
         }
-        let mut share = self.room.share(Instant::now(), reader.eviction());
+        let mut share = self.memory.share(Instant::now(), reader.eviction());
         share.grow(pieces).await.map_err(|_| busy())?;
         let share = Arc::new(share);
-        let rest = Bytes::from_owner(Held { bytes, _share: Arc::clone(&share) });
-        Ok(Body::new(Steps { rest, share }))
+        let rest = Bytes::from_owner(PooledBytes { bytes, _share: Arc::clone(&share) });
+        Ok(Body::new(SteppedBody { rest, share }))
     }
 
-    /// A JSON answer for `reader` that may be large: `build` takes its time, for which no loop must wait.
+    /// A JSON response for `reader` that may be large, built on a blocking thread.
     pub(super) async fn json(
         &self,
         reader: &Connection,
         build: impl FnOnce() -> String + Send + 'static,
-    ) -> Result<Response, Refusal> {
-        // Kept until there is room for the answer: those that wait for it are few.
+    ) -> Result<Response, ApiError> {
+        // Held until memory for the response is acquired, which limits the responses that wait for memory.
         let _turn = acquire(&self.turns).await?;
         let built = tokio::task::spawn_blocking(|| {
             let mut answer = build();
@@ -71,37 +70,37 @@ impl Sending {
         });
         let answer = built.await;
         let answer =
-            answer.map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be built"))?;
+            answer.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "building the response failed"))?;
         Ok(json(StatusCode::OK, self.body(answer, reader).await?))
     }
 }
 
-/// A permit, once others gave theirs back.
-pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    match tokio::time::timeout(PATIENCE, Arc::clone(permits).acquire_owned()).await {
+/// Acquires a permit.
+pub(super) async fn acquire(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    match tokio::time::timeout(MAX_WAIT, Arc::clone(permits).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(busy()),
     }
 }
 
-/// Others are asking for the same.
-pub(super) fn busy() -> Refusal {
-    Refusal {
+/// The error when too many such requests are running.
+pub(super) fn busy() -> ApiError {
+    ApiError {
         header: Some((header::RETRY_AFTER, "1")),
-        ..Refusal::new(
+        ..ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "too many answers of this kind are under way; try again in a second",
+            "too many concurrent requests of this kind; try again in a second",
         )
     }
 }
 
-/// An answer that goes out step by step: each that is asked for shows that its reader got on.
-struct Steps {
+/// A body that is sent in steps. Each requested step counts as progress of the client.
+struct SteppedBody {
     rest: Bytes,
-    share: Arc<Share>,
+    share: Arc<PoolShare>,
 }
 
-impl http_body::Body for Steps {
+impl http_body::Body for SteppedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -132,13 +131,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_keeps_its_room_until_the_last_of_it_is_sent() {
-        let room = Room::new(8, HOLD, PATIENCE);
-        let mut share = room.share(Instant::now(), CancellationToken::new());
-        share.grow(3).await.expect("room");
+    async fn a_response_holds_its_memory_until_it_is_sent() {
+        let pool = SharedPool::new(8, HOLD, MAX_WAIT);
+        let mut share = pool.share(Instant::now(), CancellationToken::new());
+        share.grow(3).await.expect("pool");
         let (share, bytes) = (Arc::new(share), Bytes::from(vec![7; 2 * STEP + 1]));
-        let rest = Bytes::from_owner(Held { bytes: bytes.clone(), _share: Arc::clone(&share) });
-        let mut steps = Steps { rest, share };
+        let rest = Bytes::from_owner(PooledBytes { bytes: bytes.clone(), _share: Arc::clone(&share) });
+        let mut steps = SteppedBody { rest, share };
         assert_eq!(steps.size_hint().exact(), Some(2 * STEP as u64 + 1));
         let mut sent = Vec::new();
         while let Some(frame) = steps.frame().await {
@@ -147,8 +146,8 @@ mod tests {
         assert_eq!(sent.iter().map(Bytes::len).collect::<Vec<_>>(), [STEP, STEP, 1]);
         assert!(sent.concat() == bytes && steps.is_end_stream());
         drop(steps);
-        assert_eq!(room.free(), 5, "it is not sent yet");
+        assert_eq!(pool.free(), 5, "not sent yet");
         drop(sent);
-        assert_eq!(room.free(), 8);
+        assert_eq!(pool.free(), 8);
     }
 }

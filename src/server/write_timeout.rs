@@ -1,8 +1,7 @@
-//! A socket whose other end must read, and that takes turns: a write that makes no progress for too long is an error,
-//! and a large answer goes out in pieces between which others are served.
+//! A socket with a write timeout that also yields between the pieces of a large response.
 //!
-//! Without the one, answers that nobody fetches would be kept for as long as their askers like. Without the other,
-//! whoever sends state would wait while the system copies a page of megabytes.
+//! Without the timeout, a client that does not read would keep its response in memory. Without yielding, other requests
+//! would wait while the kernel copies megabytes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,28 +11,28 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a write may wait for the other end.
-const STALL: Duration = Duration::from_secs(10);
+/// Timeout of a write without progress.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes written in one turn: copying them takes some tens of microseconds.
+/// Bytes written before yielding, which takes some tens of microseconds.
 const PIECE: usize = 64 * 1024;
 
-/// A socket that gives up on who does not read.
-pub(super) struct Stalls<S> {
+/// The socket.
+pub(super) struct WriteTimeout<S> {
     inner: S,
     waiting: Option<Pin<Box<Sleep>>>,
     stall: Duration,
-    /// Bytes written since others had their turn.
+    /// Bytes written since the last yield.
     written: usize,
     turn: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<S> Stalls<S> {
+impl<S> WriteTimeout<S> {
     pub(super) const fn new(inner: S) -> Self {
-        Self { inner, waiting: None, stall: STALL, written: 0, turn: None }
+        Self { inner, waiting: None, stall: WRITE_TIMEOUT, written: 0, turn: None }
     }
 
-    /// Turns a wait that lasts too long into an error.
+    /// Returns an error when a write has been pending for too long.
     fn bound<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.waiting = None;
@@ -44,7 +43,7 @@ impl<S> Stalls<S> {
         waiting.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Ready when the next piece may be written: after each, whatever else there is to do comes first.
+    /// Ready when the next piece may be written; yields to other tasks after each piece.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.written >= PIECE {
             let turn = self.turn.get_or_insert_with(|| Box::pin(tokio::task::yield_now()));
@@ -54,7 +53,7 @@ impl<S> Stalls<S> {
         Poll::Ready(())
     }
 
-    /// Counts what `polled` wrote.
+    /// Counts written bytes.
     fn wrote(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &polled {
             self.written += count;
@@ -63,12 +62,12 @@ impl<S> Stalls<S> {
     }
 }
 
-/// The start of `bytes` that one turn takes.
+/// The first piece of `bytes`.
 fn piece(bytes: &[u8]) -> &[u8] {
     bytes.get(..PIECE).unwrap_or(bytes)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stalls<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -78,7 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalls<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stalls<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(context));
         let polled = Pin::new(&mut self.inner).poll_write(context, piece(bytes));
@@ -91,10 +90,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalls<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(context));
-        let mut room = PIECE;
+        let mut remaining = PIECE;
         let fitting = slices.iter().take_while(|slice| {
-            let fits = slice.len() <= room;
-            room = room.saturating_sub(slice.len());
+            let fits = slice.len() <= remaining;
+            remaining = remaining.saturating_sub(slice.len());
             fits
         });
         let polled = match (slices.get(..fitting.count()), slices.first()) {
@@ -125,9 +124,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn who_reads_is_served_and_who_never_reads_is_not() {
+    async fn a_client_that_does_not_read_times_out() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut near = Stalls { stall: Duration::from_millis(50), ..Stalls::new(near) };
+        let mut near = WriteTimeout { stall: Duration::from_millis(50), ..WriteTimeout::new(near) };
         let (sent, read) =
             tokio::join!(near.write_all(&[7; 16]), async { far.read_exact(&mut [0; 16]).await.map(drop) });
         sent.and(read).expect("it moves");
@@ -136,12 +135,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_answer_lets_others_in_between_its_pieces() {
+    async fn a_large_response_yields_between_its_pieces() {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let answer: Vec<u8> = (0..10 * PIECE + 1).map(|at| (at % 251) as u8).collect();
         for is_vectored in [false, true] {
             let (near, mut far) = tokio::io::duplex(answer.len());
-            let mut near = Stalls::new(near);
+            let mut near = WriteTimeout::new(near);
             let turns = AtomicUsize::new(0);
             let write = async {
                 let mut rest = &answer[..];
@@ -163,10 +162,10 @@ mod tests {
                 () = write => {}
                 () = others => {}
             }
-            assert!(turns.into_inner() >= 10, "others had their turn after each piece");
+            assert!(turns.into_inner() >= 10, "it yielded after each piece");
             let mut read = vec![0; answer.len()];
             far.read_exact(&mut read).await.expect("it is there");
-            assert!(read == answer, "and all of it arrives in order");
+            assert!(read == answer, "all of it arrives in order");
         }
     }
 }
