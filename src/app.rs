@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
-use crate::engine::{self, AlertFilter, AlertView, Engine, Handle, Parts, telemetry};
+use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
 use crate::metrics::SidecarMetrics;
-use crate::model::{Decision, Fingerprint};
+use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
@@ -151,7 +151,7 @@ impl RunningSidecar {
         let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
         let (engine_own, engine_store) = (Arc::clone(&own), store.clone());
-        let parts = Parts {
+        let parts = EngineParts {
             clock: clock.clone(),
             settings,
             own: engine_own,
@@ -400,7 +400,7 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
 }
 
 /// The timeline of an alert.
-async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<Decision> {
+async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<TimelineEntry> {
     // Decisions made before this query must be included.
     drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);
     history.timeline(fingerprint).await.unwrap_or_else(|error| {

@@ -148,7 +148,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The file that is named here or in `env`, and `env`.
+    /// The file given here, else the one in `env`; with `env` on top.
     pub fn source(&self, env: &Environment) -> ConfigSource {
         let file = self.config.clone().or_else(|| env.get("LOOKOUT_CONFIG").map(PathBuf::from));
         ConfigSource { file, env: env.clone() }

@@ -28,7 +28,7 @@ use crate::alerts::config::DigestConfig;
 use crate::clock::Clock;
 use crate::enforcement::StopOrders;
 use crate::fleet::{self, IngestOutcome};
-use crate::machine::{self, AlertEffects, Effects, Event, Machine};
+use crate::machine::{self, AlertEffects, Machine, MachineEffects, MachineEvent};
 use crate::metrics::SidecarMetrics;
 use crate::model::Time;
 use crate::notify::{Dispatcher, Receiver};

@@ -43,9 +43,9 @@ pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::B
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::enforcement::StopOrders;
-use crate::engine::{AlertFilter, AlertView, Handle, telemetry};
+use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
 use crate::metrics::SidecarMetrics;
-use crate::model::{Decision, Fingerprint};
+use crate::model::{Fingerprint, TimelineEntry};
 use crate::otlp::config::AgentRule;
 
 /// The future of an asynchronous callback.
@@ -58,7 +58,7 @@ pub type ReloadResult = Result<Vec<&'static str>, String>;
 #[derive(Clone)]
 pub struct ServerContext {
     /// The engine.
-    pub engine: Handle,
+    pub engine: EngineHandle,
     /// Stop orders, with which hooks are answered.
     pub stop_orders: watch::Receiver<Arc<StopOrders>>,
     /// Rules that name the agent of a hook that does not name it itself.
@@ -74,11 +74,11 @@ pub struct ServerContext {
     /// Reads resolved alerts, newest first.
     pub history: Arc<dyn Fn(AlertFilter) -> BoxedFuture<Vec<AlertView>> + Send + Sync>,
     /// The handle that ingests OTLP.
-    pub otlp: telemetry::Handle,
+    pub otlp: telemetry::TelemetryHandle,
     /// Open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
-    pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<Decision>> + Send + Sync>,
+    pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<TimelineEntry>> + Send + Sync>,
     /// The clock.
     pub clock: Clock,
     /// Reloads the configuration.

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lookout::cli::pipe::stream::skim::{Keep, Lane, Piece, Skimmer};
-use lookout::cli::pipe::stream::{Counts, Ending, ExpositionFormat, Reader};
+use lookout::cli::pipe::stream::{RunCounts, StreamEnding, StreamFormat, StreamReader};
 use lookout::config::pipe::PipeConfig;
 use lookout::ingest::{decode_state, encode_state};
 use lookout::model::telemetry::Telemetry;
@@ -18,11 +18,11 @@ fuzz_target!(|input: &[u8]| {
     let (head, output) = (&input[..end], &input[end + 1..]);
     let Some((kind, patterns)) = head.split_first() else { return };
     let format = match kind % 4 {
-        0 => ExpositionFormat::Auto,
-        1 => ExpositionFormat::ClaudeCode,
-        2 => ExpositionFormat::Codex,
-        _ if kind & 16 != 0 => ExpositionFormat::GeminiCli,
-        _ => ExpositionFormat::Text,
+        0 => StreamFormat::Auto,
+        1 => StreamFormat::ClaudeCode,
+        2 => StreamFormat::Codex,
+        _ if kind & 16 != 0 => StreamFormat::GeminiCli,
+        _ => StreamFormat::Text,
     };
     let config: PipeConfig = serde_json::from_slice(patterns).unwrap_or_default();
     let (patterns, problems) = config.read();

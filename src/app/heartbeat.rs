@@ -15,13 +15,13 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The heartbeat task, if configured.
 pub(super) struct HeartbeatTask {
-    handle: Handle,
+    handle: EngineHandle,
     supervisor: Supervisor,
     running: Mutex<Option<CancellationToken>>,
 }
 
 impl HeartbeatTask {
-    pub(super) fn new(handle: Handle, supervisor: Supervisor) -> Self {
+    pub(super) fn new(handle: EngineHandle, supervisor: Supervisor) -> Self {
         Self { handle, supervisor, running: Mutex::new(None) }
     }
 

@@ -13,7 +13,7 @@ use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource};
-use crate::engine::{Handle, telemetry};
+use crate::engine::{EngineHandle, telemetry};
 use crate::files;
 use crate::metrics::SidecarMetrics;
 use crate::otlp::config::AgentRule;

@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Reads the configuration on a thread of its own, since its file may be a pipe whose writer takes its time.
+/// Reads the configuration on another thread, since its file may be a pipe with a slow writer.
 pub(super) async fn read(source: &ConfigSource) -> anyhow::Result<Config> {
     let source = source.clone();
     Ok(tokio::task::spawn_blocking(move || source.load()).await??)

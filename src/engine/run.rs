@@ -13,9 +13,9 @@ use super::health::CountedStoreErrors;
 use super::{Engine, EngineSettings};
 use crate::clock::Clock;
 use crate::ingest::{UsageBatch, decode_usage};
-use crate::machine::{Event, Machine, Memory, Observed};
+use crate::machine::{Machine, MachineEvent, RestoredState, SidecarObservation};
 use crate::metrics::SidecarMetrics;
-use crate::model::{AlertState, Fingerprint, Hook, Notice, Report, SendReason, Time};
+use crate::model::{AlertState, DeliveryReport, Fingerprint, Hook, Notice, SendReason, Time};
 use crate::notify::Dispatcher;
 use crate::store::{LostNotice, NoticeOutcome, Recorder, RestoredLedger, SavedFleet, Store, UsageBody};
 
@@ -40,7 +40,7 @@ pub struct EngineParts {
     pub settings: EngineSettings,
     /// The sidecar's own metrics.
     pub own: Arc<SidecarMetrics>,
-    /// What outlives the process, and what it knew.
+    /// The store.
     pub store: Store,
     /// What the ledger restored.
     pub restored: RestoredLedger,

@@ -67,7 +67,7 @@ impl BodyReader {
         &self,
         body: Bytes,
         decode: impl FnOnce(Bytes) -> T + Send + 'static,
-    ) -> Result<(T, Turn), ApiError> {
+    ) -> Result<(T, DecodePermit), ApiError> {
         if body.len() <= INLINE {
             return Ok((decode(body), None));
         }

@@ -55,7 +55,7 @@ async fn decoded<T: Send + 'static>(
     input: InputKind,
     body: Bytes,
     decode: impl FnOnce(Bytes) -> Result<T, PushDecodeError> + Send + 'static,
-) -> Result<(T, Turn), ApiError> {
+) -> Result<(T, DecodePermit), ApiError> {
     let (decoded, turn) = context.bodies.decode(body, decode).await?;
     let decoded = decoded.map_err(|error| {
         context.own.rejected(input, RejectReason::Malformed, 1);

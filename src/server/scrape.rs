@@ -64,8 +64,8 @@ impl ScrapedSnapshot {
 #[derive(Debug)]
 pub(super) struct Scraper {
     own: Arc<SidecarMetrics>,
-    engine: Handle,
-    otlp: telemetry::Handle,
+    engine: EngineHandle,
+    otlp: telemetry::TelemetryHandle,
     turns: Arc<Semaphore>,
     streams: Arc<SharedPool>,
     sending: ResponseSender,
@@ -76,8 +76,8 @@ pub(super) struct Scraper {
 impl Scraper {
     pub(super) fn new(
         own: Arc<SidecarMetrics>,
-        engine: Handle,
-        otlp: telemetry::Handle,
+        engine: EngineHandle,
+        otlp: telemetry::TelemetryHandle,
         sending: ResponseSender,
     ) -> Self {
         let (turns, streams) = (Arc::new(Semaphore::new(AT_ONCE)), SharedPool::new(STREAMS, HOLD, MAX_WAIT));

@@ -15,9 +15,9 @@ use super::HandlerState;
 use super::access::Caller;
 use super::connections::Connection;
 use super::error::{ApiError, json as json_answer};
-use crate::alerts::words;
-use crate::engine::QuietError;
-use crate::model::{Decision, Fingerprint, Matchers, Silence, Time, TimelineEvent, WallClock, duration};
+use crate::alerts::timeline;
+use crate::engine::SilenceError;
+use crate::model::{Fingerprint, Matchers, Silence, Time, TimelineEntry, TimelineEvent, WallClock, duration};
 use crate::text;
 
 /// Maximum length of a name and of a comment, in bytes.
@@ -53,8 +53,8 @@ fn bad(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message.into())
 }
 
-impl From<QuietError> for ApiError {
-    fn from(error: QuietError) -> Self {
+impl From<SilenceError> for ApiError {
+    fn from(error: SilenceError) -> Self {
         let status = match error {
             SilenceError::Unknown(_) => StatusCode::NOT_FOUND,
             SilenceError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -112,7 +112,7 @@ pub(super) async fn acknowledge(
     let by = caller.name(request.by.as_deref().map(|by| text::clean(by, NAME_LIMIT)).as_deref());
     let comment = text::clean(request.comment.as_deref().unwrap_or_default(), COMMENT_LIMIT).into_owned();
     match shared.context.engine.acknowledge(fingerprint, by.clone(), comment).await? {
-        Err(QuietError::Unknown(_)) => return Err(not_acknowledgeable(fingerprint, &shared).await),
+        Err(SilenceError::Unknown(_)) => return Err(not_acknowledgeable(fingerprint, &shared).await),
         done => done?,
     }
     Ok(json_answer(StatusCode::OK, json!({"acked_by": by}).to_string()))
@@ -153,7 +153,7 @@ pub(super) async fn why(
 }
 
 /// An entry of a timeline with its time in RFC 3339 and a sentence.
-fn entry(decision: &Decision, wall: &WallClock) -> Value {
+fn entry(decision: &TimelineEntry, wall: &WallClock) -> Value {
     let mut entry = json!(decision);
     if let Some(entry) = entry.as_object_mut() {
         entry.remove("fingerprint");

@@ -33,7 +33,7 @@ pub(in crate::engine) fn restored(
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
     let (restored, own) = (RestoredLedger::default(), Arc::new(SidecarMetrics::new()));
-    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 /// The built-in rules and one receiver.
@@ -122,7 +122,7 @@ fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receive
     let (monitoring, _) = watch::channel(true);
     let (own, settings, saved) =
         (Arc::new(SidecarMetrics::new()), settings(DigestConfig::default()), SavedFleet::default());
-    Engine::new(Parts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
 }
 
 #[tokio::test]

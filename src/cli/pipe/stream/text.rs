@@ -6,7 +6,7 @@ use anstream::adapter::strip_str;
 use memchr::memchr;
 use regex::Captures;
 
-use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, State};
+use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, RunState};
 use crate::config::pipe::{CountedEvent, MAX_PATTERNS, Pattern, PatternMeaning};
 use crate::decode::read::MAX_COUNT;
 use crate::model::AgentStatus;
@@ -16,7 +16,7 @@ const LOOKED_AT: usize = 16 * 1024;
 /// The start of terminal escape sequences.
 const ESCAPE: u8 = 0x1b;
 
-/// Where it stands among the counts of a state.
+/// Its index in [`super::RunCounts::whole`].
 const fn place(counted: CountedEvent) -> usize {
     match counted {
         CountedEvent::Requests => REQUESTS,
@@ -102,7 +102,7 @@ impl PatternReader {
         is_set
     }
 
-    fn take(&self, part: &Part<'_>, state: &mut State) {
+    fn take(&self, part: &TextLine<'_>, state: &mut RunState) {
         for pattern in self.patterns.iter().filter(|pattern| !matches!(pattern.key, PatternMeaning::Status(_))) {
             let Some(found) = part.fit(pattern) else { continue };
             let value = || group(&found);
@@ -110,7 +110,7 @@ impl PatternReader {
             match pattern.key {
                 PatternMeaning::Status(_) => {}
                 PatternMeaning::Count(counted) => state.count(place(counted)),
-                // A total never goes down; one that does is of something else.
+                // Totals never go down.
                 PatternMeaning::Total(place) => {
                     let total = number().filter(|total| *total <= MAX_COUNT as f64).map(|total| total as u64);
                     if let Some(count) = state.counts.whole.get_mut(place) {
@@ -118,9 +118,9 @@ impl PatternReader {
                     }
                 }
                 PatternMeaning::Cost => state.used(&[0; 5], 0, number().filter(|cost| *cost <= 1e12)),
-                PatternMeaning::Model => state.model = said().or(state.model.take()),
-                PatternMeaning::Task => state.task = said().or(state.task.take()),
-                PatternMeaning::Phase => state.phase = said().or(state.phase.take()),
+                PatternMeaning::Model => state.model = value().or(state.model.take()),
+                PatternMeaning::Task => state.task = value().or(state.task.take()),
+                PatternMeaning::Phase => state.phase = value().or(state.phase.take()),
                 PatternMeaning::Progress => {
                     let percent = number().filter(|percent| *percent <= 100.0);
                     state.progress = percent.or(state.progress);
