@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage, write_fleet};
+use lookout::metrics::{ExpositionFormat, ExpositionPage, SidecarMetrics, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::labels::{agent_labels, component_labels, project_labels};
 use lookout::model::snapshot::Budgets;

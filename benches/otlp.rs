@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use lookout::clock::{Clock, Stopwatch};
-use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage};
+use lookout::metrics::{ExpositionFormat, ExpositionPage, SidecarMetrics};
 use lookout::model::Snapshot;
 use lookout::model::alert::AlertCounts;
 use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, decode};

@@ -232,8 +232,9 @@ impl ConfigProblems<'_> {
         }
     }
 
-    /// All problems.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    /// All problems in the order of the file; those without a position come last.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.place.map_or((u64::MAX, 0), |at| (at.line, at.column)));
         self.problems
     }
 }

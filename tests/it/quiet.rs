@@ -119,12 +119,12 @@ fn a_stop() {
     let lookout = Setup::new(&config).start();
     let headers = [("authorization", "Bearer s3cret")];
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let told = slack.wait(1);
-    assert!(told[0].text().contains("token ci paused the monitoring"), "{told:?}");
-    assert!(!format!("{told:?}").contains("s3cret"));
+    let messages = slack.wait(1);
+    assert!(messages[0].text().contains("token ci paused the monitoring"), "{messages:?}");
+    assert!(!format!("{messages:?}").contains("s3cret"));
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &headers, b"").status, 200);
-    let told = slack.wait(2);
-    assert!(told[1].text().contains("token ci extended the pause"), "{told:?}");
+    let messages = slack.wait(2);
+    assert!(messages[1].text().contains("token ci extended the pause"), "{messages:?}");
     let state = serde_json::to_vec(&idle("worker-1", 400)).expect("JSON");
     let json = [headers[0], ("content-type", "application/json")];
     assert_eq!(lookout.send("POST", "/api/state", &json, &state).status, 200);
@@ -210,9 +210,9 @@ fn ids() {
         );
     };
     let unknown = "0123456789abcdef";
-    says(&["ack", unknown], "unknown alert 0123456789abcdef");
-    says(&["why", unknown], "unknown alert 0123456789abcdef");
-    says(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
+    fails_with(&["ack", unknown], "unknown alert 0123456789abcdef");
+    fails_with(&["why", unknown], "unknown alert 0123456789abcdef");
+    fails_with(&["silence", "--end", unknown], "there is no silence 0123456789abcdef; it may have expired");
     for command in ["ack", "why"] {
         fails_with(&[command, "AgentIdle"], "is not an alert ID");
         fails_with(&[command, "../status"], "is not an alert ID");
@@ -232,7 +232,7 @@ fn ids() {
     assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");
     push(&lookout, &idle("worker-1", 0));
     eventually("it resolves", || (alert(&lookout, "worker-1")?["state"] == "resolved").then_some(()));
-    says(&["ack", &id], &format!("alert {id} is not firing any more: resolved at "));
-    let (ok, said) = run(&setup, &lookout, &["why", &id]);
-    assert!(ok && said.contains("fires at warning"), "{said}");
+    fails_with(&["ack", &id], &format!("alert {id} is not firing any more: resolved at "));
+    let (ok, output) = run(&setup, &lookout, &["why", &id]);
+    assert!(ok && output.contains("firing at warning"), "{output}");
 }

@@ -86,6 +86,9 @@ fn problems(name: &str, text: &str, env: &[(&str, &str)]) -> String {
 #[test]
 fn problems_are_reported_with_their_lines() {
     insta::assert_snapshot!(problems("lookout.yaml", YAML, &[]), @r#"
+    lookout.yaml: line 1, column 1: listn: unknown key; did you mean `listen`?
+    lookout.yaml: line 3, column 3: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
+    lookout.yaml: line 4, column 3: agents.max_idel: unknown key; did you mean `max_idle`?
     lookout.yaml: line 5, column 20: allowed_hosts[1]: found 7, expected text; put it in quotes
     lookout.yaml: line 7, column 3: log.format: `xml` is unknown; use one of `auto`, `text`, `json`
     lookout.yaml: line 9, column 3: budgets.tokens_per_day: found `many`, expected a whole number, 0 or more
@@ -95,6 +98,7 @@ fn problems_are_reported_with_their_lines() {
     lookout.yaml: line 21, column 7: receivers[1].email.smtp.host: is missing; it has no default
     "#);
     insta::assert_snapshot!(problems("lookout.toml", TOML, &[]), @r#"
+    lookout.toml: line 1, column 1: listn: unknown key; did you mean `listen`?
     lookout.toml: line 2, column 23: allowed_hosts[1]: found 7, expected text; put it in quotes
     lookout.toml: line 5, column 1: agents.timeout: found 30, expected a duration like 30s, 5m, 1h30m or 30d
     lookout.toml: line 6, column 1: agents.max_idel: unknown key; did you mean `max_idle`?

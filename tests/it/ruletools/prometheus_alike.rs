@@ -48,7 +48,9 @@ impl Seen {
         let mut fleet = simulation.fleet().state().clone();
         fleet.at = simulation.now();
         let mut page = Vec::new();
-        assert!(write_fleet(&fleet, simulation.counts(), ExpositionFormat::Text, &mut page, &mut |_: &mut Vec<u8>| true));
+        assert!(write_fleet(&fleet, simulation.counts(), ExpositionFormat::Text, &mut page, &mut |_: &mut Vec<u8>| {
+            true
+        }));
         let page = String::from_utf8(page).unwrap();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap();
