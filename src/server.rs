@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::scrape::Scraper;
-use self::sending::ResponseSender;
+use self::responses::ResponseSender;
 
 pub use access::AccessRules;
 pub use body::BodyReader;

@@ -6,12 +6,12 @@ use crate::text::nearest::{nearest, renamed};
 /// Maximum length of a word in bytes; no known word is as long.
 const MAX_WORD: usize = 48;
 
-/// The buffer that [`normalized`] writes to.
+/// The buffer that [`folded`] writes to.
 pub type Fold = [u8; MAX_WORD];
 
 /// `word` in lower case without `_`, `-` and spaces, so that `waitingReview`, `waiting-review` and
 /// `WAITING_REVIEW` are one; `None` when it is longer than any word that is known.
-pub fn normalized<'b>(word: &str, buffer: &'b mut Fold) -> Option<&'b str> {
+pub fn folded<'b>(word: &str, buffer: &'b mut Fold) -> Option<&'b str> {
     let mut length = 0;
     for byte in word.bytes().filter(|byte| !matches!(byte, b'_' | b'-' | b' ')) {
         *buffer.get_mut(length)? = byte.to_ascii_lowercase();
@@ -25,8 +25,8 @@ pub fn normalized<'b>(word: &str, buffer: &'b mut Fold) -> Option<&'b str> {
 pub fn status(word: &str) -> Option<AgentStatus> {
     AgentStatus::parse(word).or_else(|| {
         let (mut given, mut known) = ([0; MAX_WORD], [0; MAX_WORD]);
-        let given = normalized(word, &mut given)?;
-        AgentStatus::ALL.into_iter().find(|status| normalized(status.as_str(), &mut known) == Some(given))
+        let given = folded(word, &mut given)?;
+        AgentStatus::ALL.into_iter().find(|status| folded(status.as_str(), &mut known) == Some(given))
     })
 }
 
