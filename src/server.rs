@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use self::scrape::Scraper;
 use self::responses::ResponseSender;
+use self::scrape::Scraper;
 
 pub use access::AccessRules;
 pub use body::BodyReader;

@@ -166,7 +166,7 @@ impl SidecarMetrics {
 
     /// Counts a hook that was answered with a stop order; `budget` is the word of a [`Budget`](crate::model::Budget).
     pub fn stopped(&self, budget: &'static str) {
-        self.stops.get_or_create_owned(&register::stops(budget)).inc();
+        self.stops.get_or_create_owned(&register::stop_labels(budget)).inc();
     }
 
     /// Counts a connection closed because of the limit: `evicted`, or rejected with `no_place`.

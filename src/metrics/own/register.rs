@@ -74,7 +74,7 @@ impl SidecarMetrics {
             own.connections_closed.get_or_create_owned(&connection_closed(reason));
         }
         for budget in Budget::ALL {
-            own.stops.get_or_create_owned(&stops(budget.as_str()));
+            own.stops.get_or_create_owned(&stop_labels(budget.as_str()));
         }
         for name in ["ledger", "history"] {
             own.store_size.get_or_create_owned(&file(name));
@@ -139,7 +139,7 @@ pub(super) fn suppressed_for(reason: &str) -> Labels<1> {
 }
 
 /// The labels of `lookout_stops_total`.
-pub(super) fn stops(budget: &str) -> Labels<1> {
+pub(super) fn stop_labels(budget: &str) -> Labels<1> {
     [(label(&names::STOPS, 0), budget.to_owned())]
 }
 

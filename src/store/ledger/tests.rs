@@ -328,7 +328,7 @@ prop_compose! {
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
             started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, worst: Some(Worst { level, value, threshold }), noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
             agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
-            receivers: receivers.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, lowered_since: times.3, sequence, ..ReceiverState::default() })).collect(),
+            receivers: receivers.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, deescalated_since: times.3, sequence, ..ReceiverState::default() })).collect(),
         }
     }
 }
