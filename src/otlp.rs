@@ -1,8 +1,8 @@
-//! OTLP: what OpenTelemetry's senders export, decoded, accumulated and published for readers.
+//! OTLP: decodes exports and accumulates their metrics into Prometheus series.
 //!
-//! Decoding and accumulating are pure and take `now`; [`crate::engine::telemetry`] is the loop around them. Readers get a
-//! snapshot that costs only what changed. Private by default: attributes that name a person, a session or a request, or that hold what was said, are
-//! dropped before anything is kept.
+//! Pure: `now` is an argument, and [`crate::engine::telemetry`] is the loop around it. Readers get a snapshot that shares
+//! whatever did not change. Private by default: attributes that identify a person, a session or a request, or that hold
+//! prompts and outputs, are dropped before anything is stored.
 
 pub mod config;
 mod decode;
@@ -27,7 +27,7 @@ pub use response::{error_response, response};
 pub use schema::Signal;
 pub use streams::StreamTable;
 
-/// Whether anybody here reads the fields of that name in JSON.
+/// Whether the decoder reads JSON fields of that name.
 #[cfg(fuzzing)]
 pub fn is_read(name: &str) -> bool {
     !schema::IGNORED_FIELDS.contains(&name)

@@ -1,4 +1,4 @@
-//! The configuration: YAML from a file, then the environment. What is accepted is printed and accepted again.
+//! The configuration: YAML from a file, then the environment. A valid configuration is printed and loaded again.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     match load(file, env) {
         Ok(config) => {
             let printed = config.print();
-            // What stands for a secret is one: everything else has to say the same again.
+            // Secrets are redacted; everything else must be the same again.
             if let Ok(again) = load(printed.as_bytes(), Environment::default()) {
                 assert_eq!(again.print(), printed);
             }
@@ -37,7 +37,7 @@ fn load(text: &[u8], env: Environment) -> Result<Config, ConfigError> {
     ConfigSource { file: Some(file), env }.load()
 }
 
-/// A file in memory, where there is such a place.
+/// A file in memory if there is a directory for that, else a temporary file.
 fn path() -> PathBuf {
     let folder = PathBuf::from("/dev/shm");
     let folder = if folder.is_dir() { folder } else { std::env::temp_dir() };

@@ -1,6 +1,6 @@
-//! Bodies of `POST /hooks/claude-code`, one after the other, from the text to the page.
+//! Bodies of `POST /hooks/claude-code`, one after the other, from the body to the exposition.
 //!
-//! The first body is what the address says: lines of `key=value`. A body that begins with `t` lets time go by.
+//! The first body holds query parameters as lines of `key=value`. A body that begins with `t` advances time.
 
 #![no_main]
 
@@ -17,8 +17,8 @@ use lookout::profiles::identity::SenderIdentity;
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 
-/// What must never be kept or told.
-const SAID: &str = "what-was-said-4711";
+/// Text that must never be stored or exposed.
+const PRIVATE: &str = "private-text-4711";
 
 fuzz_target!(|input: &[u8]| {
     let mut watch = Watch::new(input.len() % 2 == 0);
@@ -38,35 +38,35 @@ fuzz_target!(|input: &[u8]| {
         }
         match read((&sender, &rules, watch.now), body) {
             Ok(hook) => {
-                unsaid((&sender, &rules, watch.now), body, &hook);
+                check_private((&sender, &rules, watch.now), body, &hook);
                 watch.fleet.hook(watch.now, &hook);
             }
-            // Its words are ours alone: three sentences and numbers.
+            // The message quotes nothing of the body.
             Err(error) => assert!(error.to_string().len() < 100, "{error}"),
         }
-        watch.judge();
+        watch.evaluate();
         watch.show(&Telemetry::default());
     }
 });
 
-/// Who sent a hook, the rules of whom it is about, and when it came.
+/// The sender of a hook, the rules that name its agent, and its time.
 type From<'a> = (&'a SenderIdentity, &'a [AgentRule], Time);
 
-/// A hook as the server reads it.
+/// Decodes a hook as the server does.
 fn read((sender, rules, now): From<'_>, body: &[u8]) -> Result<Hook, HookError> {
     let event = TOOL.decode(body, now)?;
     let agent = sender.identify_hook_agent(rules, TOOL.name, event.cwd.as_deref());
     Ok(event.into_hook(&TOOL, agent, None))
 }
 
-/// Panics when what a prompt, an argument or an output says makes a difference.
-fn unsaid(from: From<'_>, body: &[u8], hook: &Hook) {
+/// Panics if a prompt, an argument or an output makes a difference.
+fn check_private(from: From<'_>, body: &[u8], hook: &Hook) {
     let Ok(serde_json::Value::Object(mut event)) = serde_json::from_slice(body) else { return };
     for key in ["prompt", "tool_input", "tool_response", "last_assistant_message", "transcript_path", "message"] {
-        event.insert(key.to_owned(), SAID.into());
+        event.insert(key.to_owned(), PRIVATE.into());
     }
     let body = serde_json::Value::Object(event).to_string();
     let other = read(from, body.as_bytes()).expect("a hook with more fields is a hook");
     assert_eq!(other, *hook, "{body}");
-    assert!(!format!("{other:?}").contains(SAID));
+    assert!(!format!("{other:?}").contains(PRIVATE));
 }

@@ -1,4 +1,4 @@
-//! Exports in JSON against the same ones in protobuf: our reader of JSON and the official writer must mean one thing.
+//! Exports in JSON against the same ones in protobuf: our decoder and the official encoder must agree.
 
 #![no_main]
 
@@ -11,20 +11,19 @@ use serde_json::Value;
 const LIMIT: usize = 64 * 1024;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((say, body)) = input.split_first() else { return };
-    let Some(signal) = Signal::ALL.get(usize::from(say & 3)).copied() else { return };
-    if say & 4 == 0 {
+    let Some((flags, body)) = input.split_first() else { return };
+    let Some(signal) = Signal::ALL.get(usize::from(flags & 3)).copied() else { return };
+    if flags & 4 == 0 {
         let Ok(read) = decode(signal, Encoding::Json, false, body, LIMIT) else { return };
         let written = bytes(&read);
-        // What was read of the JSON is a message like any other.
+        // The decoded message must survive a round trip.
         let again = decode(signal, Encoding::Protobuf, false, &written, usize::MAX).expect("our own protobuf");
         assert_eq!(bytes(&again), written);
         assert_eq!(again.items(), read.items());
     } else {
         let Ok(ours) = decode(signal, Encoding::Protobuf, false, body, LIMIT) else { return };
         let words = format!("{ours:?}");
-        // Numbers that JSON has no words for are null where the official structs write it, and what is an index into a
-        // dictionary is nothing.
+        // The official encoder writes NaN and infinity as null, and we ignore indices into string tables.
         if ["NaN", "inf", "Strindex("].iter().any(|word| words.contains(word)) {
             return;
         }
@@ -33,11 +32,11 @@ fuzz_target!(|input: &[u8]| {
             Ok(read) => read,
             Err(error) => panic!("{error}\n{json}"),
         };
-        assert_eq!(heard(&official(&read).expect("JSON")), heard(&json), "{json}");
+        assert_eq!(decoded_fields(&official(&read).expect("JSON")), decoded_fields(&json), "{json}");
     }
 });
 
-/// The message as the official structs write it in JSON.
+/// The message as the official structs encode it in JSON.
 fn official(request: &OtlpRequest) -> Option<String> {
     let json = match request {
         OtlpRequest::Metrics(request) => serde_json::to_string(request),
@@ -47,8 +46,8 @@ fn official(request: &OtlpRequest) -> Option<String> {
     json.ok()
 }
 
-/// What is read of a message, without the fields that nobody reads.
-fn heard(json: &str) -> Value {
+/// The JSON of a message without the fields that are not decoded.
+fn decoded_fields(json: &str) -> Value {
     fn clear(value: &mut Value) {
         match value {
             Value::Object(fields) => {

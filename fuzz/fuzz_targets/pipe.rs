@@ -1,6 +1,6 @@
-//! Output that is piped: cut into lines, understood in each format and by patterns, and told as a state.
+//! Piped output: split into lines, parsed in each format and by patterns, and reported as a state.
 //!
-//! The first line says the format and the patterns by their keys as JSON; what follows is the output, in pieces.
+//! The first line holds the format and the patterns as JSON; the rest is the output, in pieces.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     let mut watch = Watch::new(input.len() % 2 == 0);
     let mut told = RunCounts::default();
     let mut lane = All { is_slow: kind & 4 != 0, pieces: Vec::new() };
-    // Whoever must have everything gets it byte for byte, which documents made into lines are not.
+    // When everything is forwarded, documents are not split into lines.
     let is_whole = kind & 8 != 0;
     let keep = if is_whole { Keep::Everything } else { reader.keep() };
     let mut skimmer = Skimmer::new(keep, !is_whole && reader.reads_documents());
@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
     tell(&mut watch, &mut reader, &mut lane, &mut told);
 });
 
-/// A reader that may be behind, and what it was given.
+/// A consumer that may be slow, and the pieces that it received.
 struct All {
     is_slow: bool,
     pieces: Vec<Piece>,
@@ -79,7 +79,7 @@ impl Lane for All {
     }
 }
 
-/// Panics when a line that must be read was not handed on; `lane` was emptied after each piece but for the last ones.
+/// Panics if a line that must be read was not forwarded; `lane` was emptied after each piece but the last ones.
 fn whole(output: &[u8], lane: &All) {
     let handed: usize = lane.pieces.iter().map(length).sum();
     assert!(handed <= output.len(), "no line is handed on twice");
@@ -92,7 +92,7 @@ fn length(piece: &Piece) -> usize {
     }
 }
 
-/// Reads what was handed on and tells the fleet; panics when a count fell or when what is told is not understood.
+/// Reads the forwarded pieces and reports them to the fleet; panics if a count fell or a report is rejected.
 fn tell(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, told: &mut RunCounts) {
     for piece in lane.pieces.drain(..) {
         match piece {
@@ -112,6 +112,6 @@ fn tell(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, told: &mut
     let batch = decode_state(&written, now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert!(batch.rejected.is_empty(), "{:?}: {written}", batch.rejected);
     watch.fleet.push(now, batch);
-    watch.judge();
+    watch.evaluate();
     watch.show(&Telemetry::default());
 }

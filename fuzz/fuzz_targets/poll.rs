@@ -1,6 +1,6 @@
-//! Pages that are polled: both shapes of orchestrator-cc, and any JSON by the paths that an input brings along.
+//! Polled pages: all versions of orchestrator-cc, and any JSON by the paths of the input.
 //!
-//! The first line is the configuration of the fields as JSON; what follows are pages, which arrive one after the other.
+//! The first line is the configuration of the fields as JSON; the rest are pages, one after the other.
 
 #![no_main]
 
@@ -32,13 +32,13 @@ fuzz_target!(|input: &[u8]| {
         check(&read);
         let mut report = PollReport { source: Arc::from("polled"), result: read };
         watch.fleet.poll(watch.now, &mut report);
-        watch.judge();
+        watch.evaluate();
         watch.show(&Telemetry::default());
         watch.wait(Duration::from_secs(5));
     }
 });
 
-/// The source whose fields are given; none when they are not, or can't be.
+/// The source with these fields; `None` if they are invalid.
 fn source(fields: &str) -> Option<SourceConfig> {
     let text = format!(
         r#"{{"name": "polled", "kind": "http-json", "url": "http://127.0.0.1:1/",
@@ -51,7 +51,7 @@ fn source(fields: &str) -> Option<SourceConfig> {
 fn check(read: &Result<Vec<Batch<'static>>, SourceError>) {
     match read {
         Ok(batches) => batches.iter().for_each(|batch| {
-            // What a recording says of it is read again.
+            // An encoded batch decodes to the same.
             drop(encode_state(batch));
             let unread = batch.rejected.iter().any(|it| it.list == "agents" && matches!(it.field, "" | "name"));
             assert!(!batch.complete || !unread, "who was not read is not gone");

@@ -1,6 +1,6 @@
-//! Bodies of `POST /api/state` and `POST /api/usage`, one after the other, from the text to the page.
+//! Bodies of `POST /api/state` and `POST /api/usage`, one after the other, from the body to the exposition.
 //!
-//! A body that begins with `u` is of usage; one that begins with `t` lets time go by.
+//! A body that begins with `u` is of usage; one that begins with `t` advances time.
 
 #![no_main]
 
@@ -18,14 +18,14 @@ fuzz_target!(|input: &[u8]| {
     for body in bodies(input) {
         match body.split_first() {
             Some((b't', seconds)) => {
-                // Long waits forget agents, whose series may then begin anew.
+                // Agents expire during long waits, after which their counters may reset.
                 let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u16>().ok());
                 watch.wait(Duration::from_secs(seconds.unwrap_or_default().into()));
             }
             Some((b'u', usage)) => push_usage(&mut watch, usage),
             _ => push_state(&mut watch, body),
         }
-        watch.judge();
+        watch.evaluate();
         watch.show(&Telemetry::default());
     }
 });
@@ -33,21 +33,21 @@ fuzz_target!(|input: &[u8]| {
 fn push_state(watch: &mut Watch, body: &[u8]) {
     let Ok(text) = std::str::from_utf8(body) else { return };
     let Ok(batch) = decode_state(text, watch.now) else { return };
-    // What is absent stays unknown: nothing is known that no key speaks of.
+    // Absent fields stay unknown: nothing is set without a key in the body.
     if let Some(words) = Words::of(text) {
         batch.agents.iter().for_each(|agent| words.cover_agent(agent));
     }
-    // A batch that is written down is read as the same.
+    // An encoded batch decodes to the same.
     let written = encode_state(&batch);
     let again = decode_state(&written, watch.now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert_eq!(said(&again), said(&batch), "{written}");
     let (known, sent) = (batch.agents.len() + batch.components.len(), batch.rejected.len());
     let taken = watch.fleet.push(watch.now, batch);
-    assert!(taken.accepted <= known && sent <= taken.reasons.iter().map(|(_, count)| *count as usize).sum());
+    assert!(outcome.accepted <= known && sent <= taken.reasons.iter().map(|(_, count)| *count as usize).sum());
     for agent in watch.fleet.state().agents.iter() {
         assert!(agent.progress.is_none_or(|progress| (0.0..=1.0).contains(&progress)));
         assert!(agent.cost_usd.total().is_finite() && agent.day_cost_usd.is_finite());
-        // What people are asked for and told is a sum that has to hold whatever came in.
+        // The totals that are exposed must hold for any input.
         agent.total_tokens();
     }
 }
@@ -59,25 +59,25 @@ fn push_usage(watch: &mut Watch, body: &[u8]) {
         batch.usage.iter().for_each(|usage| words.cover_usage(usage));
     }
     let taken = watch.fleet.usage(watch.now, &batch.project, &batch.usage);
-    assert!(taken.accepted <= batch.usage.len());
+    assert!(outcome.accepted <= batch.usage.len());
 }
 
-/// What a batch says, without what was left out of it.
+/// A batch without its rejections.
 fn said(batch: &Batch<'_>) -> String {
     let Batch { project, complete, ttl, agents, components, .. } = batch;
     format!("{project:?} {complete} {ttl:?} {agents:?} {components:?}")
 }
 
-/// A body without what keys are spelt differently by.
+/// A body without the characters in which spellings of keys differ.
 struct Words(String);
 
 impl Words {
-    /// None where letters are escaped, which a key may be made of.
+    /// `None` if the body has escapes, which keys may consist of.
     fn of(text: &str) -> Option<Self> {
         (!text.contains('\\')).then(|| Self(text.to_lowercase().replace(['_', '-', ' '], "")))
     }
 
-    /// Panics when something is known and none of `words` is part of a key.
+    /// Panics if something is set although none of `words` is part of a key.
     fn cover(&self, is_known: bool, words: &[&str]) {
         assert!(!is_known || words.iter().any(|word| self.0.contains(word)), "{words:?} was not said: {}", self.0);
     }

@@ -1,4 +1,4 @@
-//! Rule files: read, compiled, judged over a small fleet, and told.
+//! Rule files: parsed, compiled, evaluated over a small fleet, and described.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Text that agents wrote and words that people write: keys are masked, what is kept is clean, what is read is bounded.
+//! Text of agents and values of the configuration: secret keys are masked, text is sanitised, parsed values are in range.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use lookout::model::labels::escape;
 use lookout::model::{Matchers, Time, duration};
 use lookout::text::{self, keys};
 
-/// Keys as their issuers shape them; none is anybody's. In halves, so that no scanner takes them for real.
+/// Invalid keys in the formats of their issuers. In halves, so that no secret scanner reports them.
 const KEYS: [[&str; 2]; 6] = [
     ["sk-ant-", "api03-aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1g"],
     ["gh", "p_aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1gH3j"],
@@ -32,7 +32,7 @@ fuzz_target!(|input: &str| {
     words(input);
 });
 
-/// Panics when a key that stands in the text by itself is seen afterwards.
+/// Panics if a key that is a word of its own in the text is shown.
 fn hide(input: &str) {
     let middle = input.char_indices().map(|(at, _)| at).nth(input.chars().count() / 2).unwrap_or_default();
     let (before, after) = input.split_at(middle);

@@ -1,24 +1,23 @@
-//! What the targets have in common: a sidecar's memory without its sockets, and a reader of its page.
-//!
-//! Owns what must hold whatever came in. Refuses clocks and files: an input alone decides what happens.
+//! Shared code of the targets: a sidecar without sockets, and a strict parser of its exposition. No clock and no files: the
+//! input alone determines what happens.
 
 pub mod page;
 pub mod watch;
 
 use lookout::model::Time;
 
-/// When every input begins, in milliseconds: after the times that recorded samples say.
+/// The start time of every input, in milliseconds: later than the times in recorded samples.
 pub const BEGIN: i64 = 1_798_761_600_000;
 
-/// The time at which every input begins.
+/// The start time of every input.
 pub fn begin() -> Time {
     Time::from_millis(BEGIN)
 }
 
-/// The parts of an input that stand for bodies sent one after the other; JSON never holds the byte between them.
+/// The bodies of an input, separated by a byte that JSON never contains.
 pub fn bodies(input: &[u8]) -> impl Iterator<Item = &[u8]> {
-    input.split(|byte| *byte == 0).take(MOST_BODIES)
+    input.split(|byte| *byte == 0).take(MAX_BODIES)
 }
 
-/// So many bodies of one input are looked at.
-pub const MOST_BODIES: usize = 12;
+/// Most bodies of one input.
+pub const MAX_BODIES: usize = 12;

@@ -1,13 +1,13 @@
-//! A strict reader of the page in both formats, and what no counter on it may do.
+//! A strict parser of the exposition in both formats, and the check that no counter falls.
 
 use std::collections::{HashMap, HashSet};
 
 use lookout::metrics::ExpositionFormat;
 
-/// The counts of a page, by series: what only grows.
+/// The values of counters and of counts of histograms and summaries, by series.
 pub type Counts = HashMap<String, f64>;
 
-/// Reads a page; panics on whatever no scraper would take.
+/// Parses a page; panics if a scraper would reject it.
 pub fn read(page: &str, format: ExpositionFormat) -> Counts {
     let body = match format {
         ExpositionFormat::Text => page,
@@ -41,7 +41,7 @@ pub fn read(page: &str, format: ExpositionFormat) -> Counts {
     counts
 }
 
-/// Panics when a count is less than it was.
+/// Panics if a count fell.
 pub fn compare(before: &Counts, after: &Counts) {
     for (series, value) in after {
         if let Some(was) = before.get(series) {
@@ -57,7 +57,7 @@ struct Family<'p> {
 }
 
 impl Family<'_> {
-    /// Panics when no series of the family ends so; whether the series is one that only grows.
+    /// Panics if the family can't have a series with this suffix; returns whether the series is a count.
     fn check(&self, rest: &str, format: ExpositionFormat, line: &str) -> bool {
         let (fits, grows) = match (self.kind, format) {
             ("counter", ExpositionFormat::OpenMetrics) => (rest == "_total", true),
@@ -72,7 +72,7 @@ impl Family<'_> {
     }
 }
 
-/// What stands before the value, the name in it, and the value.
+/// The series with its labels, its name, and its value.
 fn sample(line: &str) -> (&str, &str, f64) {
     let end = line.find(|letter: char| !is_name_letter(letter) && letter != ':').expect("a value");
     let (name, mut rest) = line.split_at(end);
@@ -102,7 +102,7 @@ fn sample(line: &str) -> (&str, &str, f64) {
     (&line[..line.len() - rest.len()], name, value)
 }
 
-/// What follows the quote that ends a label's value.
+/// The rest of a line after the quote that ends a label value.
 fn after_quote<'p>(value: &'p str, line: &str) -> &'p str {
     let mut letters = value.chars();
     loop {

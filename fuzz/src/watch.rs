@@ -1,4 +1,4 @@
-//! A sidecar without sockets, clock and store: what came in is applied, judged and shown, and checked each time.
+//! A sidecar without sockets, clock and store: updates are applied, rules evaluated, and the exposition checked each time.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use lookout::rules::{Rules, built_in};
 use crate::begin;
 use crate::page::{self, Counts};
 
-/// Series that agents may have: few enough that an input can reach the cap.
+/// Most series of agents: few enough that an input can reach the cap.
 const MAX_SERIES: usize = 1_000;
 
 thread_local! {
-    /// Compiled once, since that costs more than most inputs; made to forget before each input.
-    static JUDGE: RefCell<(Rules, SidecarMetrics)> = RefCell::new({
+    /// Compiled once, since that takes longer than most inputs; reset before each input.
+    static RULES: RefCell<(Rules, SidecarMetrics)> = RefCell::new({
         let agents = Config::default().agents;
         let settings = RuleSettings { max_idle: agents.max_idle, timeout: agents.timeout };
         (Rules::new(built_in(settings).expect("the built-in rules")), SidecarMetrics::new())
     });
 }
 
-/// The fleet that an input makes.
+/// The fleet of one input.
 pub struct Watch {
-    /// The time by this input.
+    /// The time in this input.
     pub now: Time,
-    /// What takes updates.
+    /// The fleet.
     pub fleet: Fleet,
     findings: Vec<Finding>,
     format: ExpositionFormat,
@@ -39,28 +39,28 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// An empty fleet that is shown in one of the two formats.
+    /// An empty fleet that is exposed in one of the two formats.
     pub fn new(is_openmetrics: bool) -> Self {
-        JUDGE.with_borrow_mut(|(rules, _)| *rules = Rules::new(rules.take_set()));
+        RULES.with_borrow_mut(|(rules, _)| *rules = Rules::new(rules.take_set()));
         let settings = FleetSettings { max_series: MAX_SERIES, ..Config::default().fleet_settings() };
         let format = if is_openmetrics { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
         let (fleet, findings) = (Fleet::new(begin(), settings), Vec::new());
         Self { now: begin(), fleet, findings, format, shown: Counts::new() }
     }
 
-    /// Lets time go by: deadlines come, agents go stale and are forgotten.
+    /// Advances time: deadlines pass, agents go stale and expire.
     pub fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         let now = self.now;
         self.fleet.observe_wall_clock(now, now);
         self.fleet.tick(now);
-        JUDGE.with_borrow_mut(|(rules, _)| rules.tick(now, self.fleet.state(), &mut self.findings));
-        self.judge();
+        RULES.with_borrow_mut(|(rules, _)| rules.tick(now, self.fleet.state(), &mut self.findings));
+        self.evaluate();
     }
 
-    /// Judges what changed and forgets that it did, as after each update.
-    pub fn judge(&mut self) {
-        JUDGE.with_borrow_mut(|(rules, _)| {
+    /// Evaluates the rules for what changed, as after each update.
+    pub fn evaluate(&mut self) {
+        RULES.with_borrow_mut(|(rules, _)| {
             rules.evaluate(self.now, self.fleet.state(), self.fleet.changes(), &mut self.findings);
         });
         self.findings.clear();
@@ -76,12 +76,12 @@ impl Watch {
         assert!(self.fleet.state().agents.len() * lookout::fleet::SERIES_PER_AGENT <= MAX_SERIES, "past the cap");
     }
 
-    /// The page is shown anew from here on: series went on purpose.
+    /// Forgets the last exposition, after series were removed on purpose.
     pub fn forget_counts(&mut self) {
         self.shown.clear();
     }
 
-    /// The sidecar's own series, which cost most to write, stand on it only beside telemetry.
+    /// The exposition. The sidecar's own series, which take longest to write, are included only with telemetry.
     fn page(&mut self, telemetry: &Telemetry) -> String {
         let fleet: &Snapshot = &self.fleet.snapshot(self.now);
         let mut text = Vec::new();
@@ -98,7 +98,7 @@ impl Watch {
                 text.extend_from_slice(b"# EOF\n");
             }
         } else {
-            JUDGE.with_borrow(|(_, own)| {
+            RULES.with_borrow(|(_, own)| {
                 let page = ExpositionPage { fleet, alerts: &alerts, own, telemetry };
                 page.render(self.format, &mut |piece| flush(&mut Vec::from(piece)));
             });

@@ -1,4 +1,4 @@
-//! The section `otlp`: where it is listened for, what is kept of it and what is dropped on arrival.
+//! The section `otlp` of the configuration: listeners, limits, dropped attributes, and rules that name agents.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,91 +10,91 @@ use crate::model::{Problem, duration};
 use crate::text::glob::glob;
 use crate::text::names;
 
-/// The receiver of OpenTelemetry's protocol.
+/// The section `otlp`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// Where OTLP over HTTP is received besides the main listener; null switches it off.
+    /// Address of the OTLP/HTTP listener; null disables it. The main listener receives OTLP/HTTP as well.
     #[serde(deserialize_with = "address")]
     pub http: Option<SocketAddr>,
-    /// Where OTLP over gRPC is received; null switches it off.
+    /// Address of the OTLP/gRPC listener; null disables it.
     #[serde(deserialize_with = "address")]
     pub grpc: Option<SocketAddr>,
-    /// Series that are kept at most, buckets counted singly.
+    /// Most series, counting each bucket.
     pub max_series: usize,
-    /// Series of one metric that are kept at most.
+    /// Most series of one metric.
     pub max_series_per_metric: usize,
-    /// Labels that a series may have; a point with more is rejected.
+    /// Most labels of a series; points with more are rejected.
     pub max_labels: usize,
-    /// Longest value of a label, in bytes; what is longer is cut.
+    /// Longest label value, in bytes; longer ones are cut.
     pub max_label_length: usize,
-    /// How long a series is kept after it was last heard of.
+    /// How long a series is kept after its last point.
     #[serde(with = "crate::model::duration")]
     pub forget_after: Duration,
-    /// Globs of attributes that never become labels. Given, it replaces the default list.
+    /// Globs of attributes that never become labels. Replaces the default list.
     pub drop_attributes: Vec<String>,
-    /// Whose telemetry it is where it does not say so itself; the first rule that fits counts.
+    /// Rules that name the agent of telemetry that names none; the first match applies.
     pub agents: Vec<AgentRule>,
-    /// Prices by model, a glob, where telemetry has none.
+    /// Prices of tokens for telemetry without cost, by a glob of the model.
     pub prices: BTreeMap<String, ModelPrice>,
 }
 
-/// Telemetry with these attributes belongs to that agent.
+/// Assigns telemetry with certain attributes to an agent.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentRule {
-    /// Attributes and globs of their values.
+    /// Attributes, and globs that their values must match.
     pub r#match: BTreeMap<String, String>,
     /// The agent's name.
     pub agent: String,
-    /// Its project; `default` when nothing else says one.
+    /// Its project; `default` where telemetry names none either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
 }
 
-/// US dollars for a million tokens of each type.
+/// Prices in US dollars for a million tokens of each type.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
-    /// Sent and not read from a cache.
+    /// Input that was not read from a cache.
     pub input: f64,
-    /// Written, and thought where `reasoning` is not given.
+    /// Output.
     pub output: f64,
-    /// Read from a cache; as `input` when it is not given.
+    /// Input that was read from a cache; by default the price of `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<f64>,
-    /// Written to a cache; as `input` when it is not given.
+    /// Input that was written to a cache; by default the price of `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_creation: Option<f64>,
-    /// Thought; as `output` when it is not given.
+    /// Reasoning; by default the price of `output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<f64>,
 }
 
 impl ModelPrice {
-    /// Prices in the order of every `tokens` array.
+    /// The prices in the order of [`crate::model::TokenType::ALL`].
     fn by_type(&self) -> [f64; 5] {
         let Self { input, output, cache_read, cache_creation, reasoning } = *self;
         [input, output, cache_read.unwrap_or(input), cache_creation.unwrap_or(input), reasoning.unwrap_or(output)]
     }
 }
 
-/// What the tokens cost by the longest pattern that fits the model; `None` when none does. Patterns may name a provider
-/// before the model, as models may by other routes.
+/// The cost of tokens by the longest pattern that matches the model; `None` when none does. Patterns may have the prefix
+/// of a provider, as names of models may.
 pub(crate) fn price_of(prices: &BTreeMap<String, ModelPrice>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
-    let fitting = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
-    let (_, price) = fitting.max_by_key(|(pattern, _)| pattern.len())?;
+    let matching = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
+    let (_, price) = matching.max_by_key(|(pattern, _)| pattern.len())?;
     Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
 }
 
-/// Where OTLP is sent when nothing else is said.
+/// The default address of OTLP/HTTP.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
-/// The same over gRPC.
+/// The default address of OTLP/gRPC.
 pub const DEFAULT_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4317);
 
-/// Attributes that name a person, a session or a single request, or that hold what was said: each value would be a
-/// series of its own, and nobody asked to have it kept.
-const DROPPED: [&str; 61] = [
+/// Attributes that identify a person, a session or a request, or that hold prompts and outputs. They are private, and each
+/// value would become a series of its own.
+const DROPPED_BY_DEFAULT: [&str; 61] = [
     // Sessions, conversations, threads, tasks.
     "session.id",
     "session_id",
@@ -131,7 +131,7 @@ const DROPPED: [&str; 61] = [
     "*span.id",
     "prompt.id",
     "*cache_key",
-    // What was asked, said and done.
+    // Prompts, outputs and commands.
     "prompt",
     "*.prompt",
     "*prompt.*",
@@ -154,11 +154,11 @@ const DROPPED: [&str; 61] = [
     "process.command*",
     "process.executable.path",
     "process.pid",
-    // LiteLLM's per-request notes.
+    // LiteLLM's metadata of requests.
     "metadata.*",
     "hidden_params",
     "requester_metadata",
-    // Measurements that some tools put into attributes.
+    // Measurements and addresses that some tools export as attributes.
     "cpu_usage_*",
     "*custom_base_url",
     "*api_key*",
@@ -174,7 +174,7 @@ impl Default for OtlpConfig {
             max_labels: 40,
             max_label_length: 256,
             forget_after: Duration::from_secs(24 * 3600),
-            drop_attributes: DROPPED.map(str::to_owned).to_vec(),
+            drop_attributes: DROPPED_BY_DEFAULT.map(str::to_owned).to_vec(),
             agents: Vec::new(),
             prices: BTreeMap::new(),
         }
@@ -183,14 +183,14 @@ impl Default for OtlpConfig {
 
 fn address<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SocketAddr>, D::Error> {
     let Some(text) = Option::<String>::deserialize(input)? else { return Ok(None) };
-    let wrong = || {
+    let invalid = || {
         let message = format!("`{text}` is not an address with a port; write it like 127.0.0.1:4318, or null for none");
         serde::de::Error::custom(message)
     };
-    text.trim().parse().map(Some).map_err(|_| wrong())
+    text.trim().parse().map(Some).map_err(|_| invalid())
 }
 
-/// What is wrong with the section.
+/// The problems of the section.
 pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut report = |key: &str, message: String| problems.push(Problem::new(key, message).under("otlp"));
@@ -209,11 +209,12 @@ pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
     }
     if config.forget_after < Duration::from_secs(600) {
         let given = duration::exact(config.forget_after);
-        report("forget_after", format!("is {given}; idle streams would begin anew, write at least 10m"));
+        report("forget_after", format!("is {given}; the counters of idle streams would reset, write at least 10m"));
     }
     for (place, pattern) in config.drop_attributes.iter().enumerate() {
         if pattern.trim_matches(['*', '?']).is_empty() {
-            let message = format!("`{pattern}` is no pattern; write a name, with `*` for any letters");
+            let message =
+                format!("`{pattern}` matches every attribute or none; write a name, with `*` for any characters");
             report(&format!("drop_attributes[{place}]"), message);
         }
     }
@@ -223,7 +224,10 @@ pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
         }
         for (key, name) in [("agent", Some(&rule.agent)), ("project", rule.project.as_ref())] {
             if let Some(name) = name.filter(|name| !crate::text::is_name(name, 256)) {
-                report(&format!("agents[{place}].{key}"), format!("`{name}` is no name; write a short text"));
+                report(
+                    &format!("agents[{place}].{key}"),
+                    format!("`{name}` is not a valid name; write 1 to 256 bytes of printable text"),
+                );
             }
         }
     }
@@ -235,7 +239,7 @@ pub fn validate(config: &OtlpConfig) -> Vec<Problem> {
     problems
 }
 
-/// Whether an attribute is dropped on arrival.
+/// Globs of attributes that never become labels.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DropPatterns(Vec<String>);
 
@@ -254,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn persons_sessions_and_contents_are_dropped_and_models_are_not() {
+    fn private_attributes_are_dropped_and_models_are_not() {
         let dropped = DropPatterns::new(&OtlpConfig::default().drop_attributes);
         for key in [
             "session.id",
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_meant_is_told() {
+    fn invalid_settings_are_reported() {
         let keys = |config: OtlpConfig| validate(&config).into_iter().map(|problem| problem.path).collect::<Vec<_>>();
         assert!(keys(OtlpConfig::default()).is_empty());
         let config = OtlpConfig {

@@ -1,4 +1,4 @@
-//! From a body to a request: gzip inflated up to a limit, protobuf or JSON read.
+//! Decodes the body of an export: gzip up to a limit, then protobuf or JSON.
 
 use prost::Message as _;
 
@@ -10,14 +10,15 @@ use crate::decode::inflate::{Coding, InflateError};
 use crate::decode::lenient;
 use crate::text::clean;
 
-/// Longest error text of a decoder that is passed on; it may quote the body.
+/// Longest message of a decoder that is passed on, in bytes; it may quote the body.
 const MAX_ERROR: usize = 200;
 
-/// By how much the messages of a body may be larger in memory than the largest body, and what they may be anyway.
+/// How much larger than the limit of a body its decoded messages may be in memory, and what they may take at least, in
+/// bytes.
 const MEMORY_FACTOR: usize = 8;
 const MIN_MEMORY: usize = 64 * 1024;
 
-/// How a body is written.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/x-protobuf`.
@@ -26,7 +27,7 @@ pub enum Encoding {
     Json,
 }
 
-/// An export.
+/// The request of an export.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OtlpRequest {
     /// Data points.
@@ -37,21 +38,21 @@ pub enum OtlpRequest {
     Logs(ExportLogsServiceRequest),
 }
 
-/// Why a body was not read.
+/// Why a body was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OtlpDecodeError {
-    /// It is larger than `limit` bytes once it is inflated.
+    /// It is larger than this many bytes after decompression.
     #[error("the body is larger than limits.body, {0} bytes; export smaller batches")]
     TooLarge(usize),
-    /// It has so many messages that they would take more than this many bytes.
+    /// Its messages would take more than this many bytes in memory.
     #[error("the body's messages take more than {0} bytes in memory; export smaller batches")]
     TooLargeInMemory(usize),
-    /// It is not what it says it is.
+    /// It is not OTLP in the encoding of its content type.
     #[error("{0}")]
     Malformed(String),
 }
 
-/// Reads a body of at memory_limit `limit` bytes, counted after it is inflated.
+/// Decodes a body of at most `limit` bytes after decompression.
 pub fn decode(
     signal: Signal,
     encoding: Encoding,
@@ -62,7 +63,7 @@ pub fn decode(
     decode_counted(signal, encoding, is_gzip, body, limit).map(|(request, _)| request)
 }
 
-/// The same, and how many values of it could not be read and were left out or, if they are texts, made UTF-8.
+/// The same, and the number of values that were dropped as undecodable, or whose invalid UTF-8 was replaced.
 pub fn decode_counted(
     signal: Signal,
     encoding: Encoding,
@@ -140,7 +141,7 @@ fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, OtlpDecodeError> {
 }
 
 impl OtlpRequest {
-    /// How many points, spans or records it holds.
+    /// The number of data points, spans or log records.
     pub fn items(&self) -> u64 {
         let count: usize = match self {
             Self::Metrics(request) => {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_would_fill_the_memory_are_refused() {
+    fn messages_that_would_fill_memory_are_rejected() {
         // Empty resources: `0a 00`.
         let body = [0x0a, 0x00].repeat(5_000);
         for signal in Signal::ALL {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_no_object_is_refused() {
+    fn json_that_is_not_an_object_is_rejected() {
         for body in ["[]", "3", "", "null"] {
             let read = decode(Signal::Metrics, Encoding::Json, false, body.as_bytes(), 99);
             assert!(matches!(read, Err(OtlpDecodeError::Malformed(_))), "{body}");
@@ -219,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rubbish_is_refused_or_read_and_never_more(
+        fn random_bodies_are_rejected_or_hold_no_more_items_than_bytes(
             body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..300),
             signal in 0..3_usize,
             json in any::<bool>(),
@@ -228,21 +229,21 @@ mod tests {
             let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
             let sent = if is_packed { gzip(&body) } else { body.clone() };
             match decode(Signal::ALL[signal], encoding, is_packed, &sent, 10_000) {
-                // An item has a tag and a length at least, or two brackets.
+                // An item takes a tag and a length, or two brackets.
                 Ok(request) => prop_assert!(request.items() as usize * 2 <= body.len(), "{request:?}"),
                 Err(error) => {
-                    let said = error.to_string();
-                    prop_assert!(said.len() <= 2 * MAX_ERROR && !said.contains(char::is_control), "{said:?}");
+                    let message = error.to_string();
+                    prop_assert!(message.len() <= 2 * MAX_ERROR && !message.contains(char::is_control), "{message:?}");
                 }
             }
-            // What is not gzip is never read as if it were.
+            // A body that is not gzip is rejected as such.
             if !body.starts_with(&[0x1f, 0x8b]) && !body.is_empty() {
                 prop_assert!(decode(Signal::ALL[signal], encoding, true, &body, 10_000).is_err());
             }
         }
 
         #[test]
-        fn every_item_is_read_in_any_wrapping_and_none_of_half_a_body(
+        fn every_item_is_decoded_in_any_encoding_and_a_cut_body_is_rejected(
             records in 0..200_u64, json in any::<bool>(), is_packed in any::<bool>(), cut in 1..20_usize,
         ) {
             let (encoding, body) = if json {

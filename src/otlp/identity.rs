@@ -1,8 +1,7 @@
-//! Which stream a point belongs to: a keyed hash over everything that its sender tells it apart by, and the labels
-//! that are left of it on the page.
+//! The identity of a stream, which is a keyed hash of all its attributes, and the labels of its series.
 //!
-//! Streams are told apart by all their attributes, also by those that are dropped: two sessions that show as one series
-//! each have their own beginning and their own last point.
+//! Attributes that are dropped from the labels still belong to the identity: two sessions that feed one series each have
+//! their own start time and last point.
 
 use std::hash::{BuildHasher as _, Hasher};
 
@@ -16,10 +15,10 @@ use crate::model::labels::escape;
 use crate::text::clean;
 use crate::text::home::without_home;
 
-/// What together tells one running instance of a service from all others, as OpenTelemetry's conventions have it.
+/// The attributes that identify a service instance, by OpenTelemetry's semantic conventions.
 const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
 
-/// The hash of streams. Its key is chosen at start and goes into every step, so that no sender can make two streams one.
+/// Hashes identities. Its key is random and goes into every step, so that no sender can construct a collision.
 #[derive(Clone, Debug)]
 pub(super) struct StreamHasher {
     state: SeedableRandomState,
@@ -30,12 +29,12 @@ impl StreamHasher {
         Self { state: SeedableRandomState::with_seed(key, SharedSeed::global_random()) }
     }
 
-    /// Of attributes in whatever order.
+    /// The hash of attributes, whatever their order.
     pub(super) fn attributes(&self, attributes: &[KeyValue]) -> u64 {
         attributes.iter().fold(0_u64, |sum, attribute| sum.wrapping_add(self.attribute(attribute)))
     }
 
-    /// Of the instance that a resource says it is. Unlike its process and its container, it outlives a restart.
+    /// The hash of the service instance that a resource names. Unlike process and container, it survives a restart.
     pub(super) fn instance(&self, resource: &[KeyValue]) -> Option<u64> {
         let identifying = resource.iter().filter(|it| INSTANCE.contains(&it.key.as_str()));
         let has_id = resource.iter().any(|it| it.key == INSTANCE[0] && wire::value(it).is_some());
@@ -47,11 +46,11 @@ impl StreamHasher {
         hasher.write(attribute.key.as_bytes());
         hasher.write_usize(attribute.key.len());
         write_value(&mut hasher, wire::value(attribute));
-        // Summed up, hashes must not keep any pattern of what they are of.
+        // The hashes are summed up, so that each must be mixed well.
         mix(hasher.finish())
     }
 
-    /// Of parts in their order.
+    /// The hash of parts in their order.
     pub(super) fn of(&self, parts: &[&str], numbers: &[u64]) -> u64 {
         let mut hasher = self.state.build_hasher();
         for part in parts {
@@ -63,7 +62,7 @@ impl StreamHasher {
     }
 }
 
-/// Spreads every bit over all others.
+/// Mixes the bits of a hash.
 pub(super) const fn mix(mut hash: u64) -> u64 {
     // The finaliser of SplitMix64.
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -73,7 +72,7 @@ pub(super) const fn mix(mut hash: u64) -> u64 {
 
 fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
     match value {
-        // An index into a dictionary says nothing here; only profiles have dictionaries.
+        // Indices into string tables occur in OTLP's profiles only.
         None | Some(Value::StringValueStrindex(_)) => hasher.write_u8(0),
         Some(Value::StringValue(text)) => {
             hasher.write_u8(1);
@@ -109,7 +108,7 @@ fn write_value(hasher: &mut impl Hasher, value: Option<&Value>) {
     }
 }
 
-/// What labels are made of and how much of it is kept.
+/// Which attributes become labels, and the limits of labels.
 #[derive(Clone, Debug)]
 pub(super) struct LabelRules {
     pub(super) dropped: DropPatterns,
@@ -117,16 +116,16 @@ pub(super) struct LabelRules {
     pub(super) max_length: usize,
 }
 
-/// More labels than are kept.
+/// A series has more labels than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyLabels;
 
-/// A label's name, the attribute that it is of, and its value.
+/// A label's name, the attribute that it comes from, and its value.
 pub(super) type LabelSource = (String, String, String);
 
 impl LabelRules {
-    /// The labels that every series of this resource and library has. Made once for all of their points, since one that
-    /// is long would cost each of them its length.
+    /// The labels that all series of a resource and scope share. Computed once for all of their points, since cleaning a
+    /// long value takes time.
     pub(super) fn scope_labels(&self, resource: &Resource, scope: &InstrumentationScope) -> Vec<LabelSource> {
         let mut labels = target(resource);
         for (name, value) in [("otel_scope_name", &scope.name), ("otel_scope_version", &scope.version)] {
@@ -140,14 +139,15 @@ impl LabelRules {
         labels
     }
 
-    /// `job="…",instance="…"` and so on by name, escaped, for a point of that scope_labels.
+    /// The labels of a series, `instance="…",job="…"`, sorted by name and escaped: those of its scope, and the attributes
+    /// of a point.
     pub(super) fn series(&self, scope_labels: &[LabelSource], point: &[KeyValue]) -> Result<String, TooManyLabels> {
         let mut labels = scope_labels.to_vec();
         self.add(&mut labels, point.iter());
         self.write(labels)
     }
 
-    /// The labels of `target_info`; `None` when nothing is known beyond what every series says.
+    /// The labels of `target_info`; `None` when the resource has no attributes beyond those of all its series.
     pub(super) fn target(&self, resource: &Resource) -> Result<Option<String>, TooManyLabels> {
         let mut labels = target(resource);
         let known = labels.len();
@@ -159,9 +159,9 @@ impl LabelRules {
     fn add<'a>(&self, labels: &mut Vec<LabelSource>, attributes: impl Iterator<Item = &'a KeyValue>) {
         for attribute in attributes.filter(|attribute| !self.dropped.matches(&attribute.key)) {
             let value = text(wire::value(attribute));
-            // A route is a pattern and no path of a machine.
+            // A route is a pattern, not a path on a machine.
             let value = if attribute.key == "http.route" { value } else { without_home(&value).into_owned() };
-            // No label and one with an empty value are the same to Prometheus.
+            // To Prometheus, an empty label is an absent one.
             if !value.is_empty() {
                 labels.push((naming::label(&attribute.key), attribute.key.clone(), value));
             }
@@ -189,7 +189,7 @@ impl LabelRules {
     }
 }
 
-/// Who measured, as every series says it.
+/// The labels `job` and `instance`.
 fn target(resource: &Resource) -> Vec<LabelSource> {
     let find = |key: &str| {
         let found = resource.attributes.iter().find(|attribute| attribute.key == key);
@@ -206,7 +206,7 @@ fn target(resource: &Resource) -> Vec<LabelSource> {
     labels
 }
 
-/// A value as the text of a label: lists and maps as JSON.
+/// A value as a label value: arrays and maps as JSON.
 fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::StringValueStrindex(_)) => String::new(),
@@ -225,7 +225,7 @@ fn json(value: &Value) -> serde_json::Value {
         Value::BoolValue(flag) => (*flag).into(),
         Value::IntValue(number) => (*number).into(),
         Value::StringValueStrindex(_) => serde_json::Value::Null,
-        // What JSON has no number for is its word.
+        // JSON has no NaN and no infinity.
         Value::DoubleValue(number) if !number.is_finite() => number.to_string().into(),
         Value::DoubleValue(number) => (*number).into(),
         Value::BytesValue(bytes) => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into(),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_as_json() {
+    fn values_are_written_as_json() {
         let list = KeyValueList {
             values: vec![attribute("k", Value::DoubleValue(f64::NAN)), attribute("l", Value::BytesValue(vec![1]))],
         };
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_apart_by_values_and_not_by_order() {
+    fn identity_depends_on_values_and_not_on_order() {
         let hash = StreamHasher::new(7);
         let [a, b, c] = [string_attribute("a", "1"), string_attribute("b", "2"), attribute("b", Value::IntValue(2))];
         assert_eq!(hash.attributes(&[a.clone(), b.clone()]), hash.attributes(&[b.clone(), a.clone()]));
@@ -310,8 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn no_key_lets_values_that_were_made_to_collide_be_one_stream() {
-        // What a hash multiplies by a constant that everybody knows is zero where the value takes that constant out.
+    fn constructed_values_do_not_collide_under_any_key() {
+        // foldhash multiplies with public constants; a value that cancels one out makes the product zero.
         for known in [0x243f_6a88_85a3_08d3_u64, 0x1319_8a2e_0370_7344] {
             let made = |rest: u64| {
                 let bytes = [known.to_le_bytes(), rest.to_le_bytes()].concat();

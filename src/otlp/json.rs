@@ -1,8 +1,8 @@
-//! OTLP's JSON, rewritten into protobuf by the table of messages: one reader for both.
+//! Converts OTLP/JSON to protobuf by the schema, so that one decoder serves both.
 //!
-//! Reads what senders make of protobuf's JSON mapping: null for absent, numbers as text, ids in hex, enums as words,
-//! names in either case, values without their kind. A value that its field can't have is left out and counted. Refuses
-//! what would grow past a limit as it is rewritten.
+//! Accepts what senders make of protobuf's JSON mapping: null for absent, numbers as strings, ids in hex, enums by name,
+//! field names in either case, attribute values without their type. A value that is invalid for its field is dropped and
+//! counted. The size of the protobuf is limited.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,24 +14,24 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::schema::{ANY_VALUE, EnumId, FieldKind, MessageId, SchemaField, SchemaMessage};
 
-/// Why a body was not rewritten.
+/// Why a body was not converted.
 #[derive(Debug)]
 pub(super) enum JsonError {
-    /// It would take more bytes than it may.
+    /// The protobuf would exceed the limit.
     TooLarge,
-    /// It is not what it says it is.
+    /// It is not JSON, or not an object.
     Malformed(String),
 }
 
-/// The protobuf of a JSON body, at most `limit` bytes of it, and how many values were left out.
+/// The protobuf of a JSON body, at most `limit` bytes, and the number of values that were dropped.
 pub(super) fn to_protobuf(
     body: &[u8],
     message: &'static SchemaMessage,
     limit: usize,
 ) -> Result<(Vec<u8>, usize), JsonError> {
-    // A list in place of an object would be no message.
+    // The fields of a message could be read from an array as well.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(JsonError::Malformed("it is no object".to_owned()));
+        return Err(JsonError::Malformed("expected an object".to_owned()));
     }
     let mut out =
         ProtobufWriter { bytes: Vec::with_capacity(body.len().min(limit)), limit, is_over_limit: false, dropped: 0 };
@@ -43,17 +43,17 @@ pub(super) fn to_protobuf(
     }
 }
 
-/// What has been written.
+/// Writes protobuf up to a limit.
 struct ProtobufWriter {
     bytes: Vec<u8>,
     limit: usize,
     is_over_limit: bool,
-    /// Values that were left out.
+    /// Values that were dropped.
     dropped: usize,
 }
 
 impl ProtobufWriter {
-    /// What `write` writes; nothing when it is a value that its field can't have.
+    /// Writes a value; drops it when it is invalid for its field.
     fn or_drop<E>(&mut self, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
         let before = self.bytes.len();
         let written = write(self);
@@ -82,7 +82,7 @@ impl ProtobufWriter {
         Ok(())
     }
 
-    /// What tells that a field follows.
+    /// The tag of a field.
     fn key<E: Error>(&mut self, field: &SchemaField) -> Result<(), E> {
         let wire_type = match field.kind {
             _ if field.is_list => WireType::LengthDelimited,
@@ -100,7 +100,7 @@ impl ProtobufWriter {
         self.raw(bytes)
     }
 
-    /// A field whose length is known only once it is written.
+    /// A field whose length is known only after it is written.
     fn nested<E: Error>(
         &mut self,
         field: &SchemaField,
@@ -121,7 +121,7 @@ impl ProtobufWriter {
     }
 }
 
-/// The fields of a message.
+/// Converts the fields of a message.
 struct MessageFields<'a>(&'static SchemaMessage, &'a mut ProtobufWriter);
 
 impl<'de> DeserializeSeed<'de> for MessageFields<'_> {
@@ -133,7 +133,7 @@ impl<'de> DeserializeSeed<'de> for MessageFields<'_> {
 }
 
 impl MessageFields<'_> {
-    /// A bare value, which stands for an attribute's.
+    /// A bare value in place of the message of an attribute's value.
     fn bare_value<E: Error>(self, number: u64, value: &JsonScalar<'_>) -> Result<(), E> {
         match self.0.field(number) {
             Some(field) if self.0.name == ANY_VALUE => self.1.or_drop(|out| value.write(field, out)),
@@ -194,7 +194,7 @@ impl<'de> Visitor<'de> for MessageFields<'_> {
     }
 }
 
-/// The name of a field; one that is unknown, or that nobody reads, stands for none.
+/// The name of a field; `None` for one that is unknown or not read.
 struct FieldName(&'static SchemaMessage);
 
 impl<'de> DeserializeSeed<'de> for FieldName {
@@ -229,7 +229,7 @@ fn camel_case(name: &str) -> String {
     })
 }
 
-/// The value of a field; null is none.
+/// Converts the value of a field; null is absent.
 struct FieldValue<'a>(&'static SchemaField, &'a mut ProtobufWriter);
 
 impl<'de> DeserializeSeed<'de> for FieldValue<'_> {
@@ -237,7 +237,7 @@ impl<'de> DeserializeSeed<'de> for FieldValue<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
         match self.0.kind {
-            // Null in place of a message is none, and its fields could not tell.
+            // Null in place of a message means that the field is absent.
             FieldKind::Message(id) if !self.0.is_list => input.deserialize_option(NullableMessage(self.0, id, self.1)),
             _ => input.deserialize_any(self),
         }
@@ -275,9 +275,9 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
             _ if self.0.is_list => "a list",
             FieldKind::Text | FieldKind::Hex | FieldKind::Bytes => "text",
             FieldKind::Bool => "true or false",
-            FieldKind::Enum(_) => "an enum's number or word",
-            FieldKind::Double => "a number, or one as text",
-            _ => "a whole number, or one as text",
+            FieldKind::Enum(_) => "the number or name of an enum's value",
+            FieldKind::Double => "a number, or one as a string",
+            _ => "a whole number, or one as a string",
         })
     }
 
@@ -328,7 +328,7 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
                     }
                 }
             }
-            // Without one of its numbers a list would say something else.
+            // A list without one of its numbers would mean something else, so that the whole list is dropped.
             _ if field.is_list => {
                 let (before, dropped) = (out.bytes.len(), out.dropped);
                 out.nested(field, |out| {
@@ -348,7 +348,7 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
     }
 }
 
-/// A number in a list of them.
+/// Converts a number of a list.
 struct ListElement<'a>(&'static SchemaField, &'a mut ProtobufWriter);
 
 impl<'de> DeserializeSeed<'de> for ListElement<'_> {
@@ -363,7 +363,7 @@ impl<'de> Visitor<'de> for ListElement<'_> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a number, or one as text")
+        out.write_str("a number, or one as a string")
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -402,7 +402,7 @@ impl<'de> Visitor<'de> for ListElement<'_> {
     }
 }
 
-/// A value as JSON has it.
+/// A scalar of JSON.
 enum JsonScalar<'a> {
     Text(&'a str),
     Bool(bool),
@@ -415,7 +415,7 @@ impl JsonScalar<'_> {
         match (field.kind, self) {
             _ if field.is_list => Err(E::invalid_type(self.unexpected(), &"a list")),
             (FieldKind::Text, JsonScalar::Text(text)) => out.bytes(field, text.as_bytes()),
-            // An id that is none never decides over a record.
+            // An invalid id becomes an empty one, so that its record is kept.
             (FieldKind::Hex, JsonScalar::Text(text)) => out.bytes(field, &hex(text).unwrap_or_default()),
             (FieldKind::Bytes, JsonScalar::Text(text)) => {
                 out.bytes(field, &BASE64_STANDARD.decode(text).unwrap_or_default())
@@ -433,7 +433,7 @@ impl JsonScalar<'_> {
         }
     }
 
-    /// A number without its key.
+    /// A number without its tag.
     fn number<E: Error>(&self, kind: FieldKind, out: &mut ProtobufWriter) -> Result<(), E> {
         match kind {
             FieldKind::Double => out.raw(&self.double()?.to_le_bytes()),
@@ -448,7 +448,7 @@ impl JsonScalar<'_> {
                 let number: i32 = self.whole()?;
                 out.varint(((number << 1) ^ (number >> 31)).cast_unsigned().into())
             }
-            FieldKind::Enum(words) => out.varint(self.word(words).into()),
+            FieldKind::Enum(words) => out.varint(self.enum_number(words).into()),
             FieldKind::Message(_) | FieldKind::Text | FieldKind::Hex | FieldKind::Bytes | FieldKind::Bool => {
                 Err(E::invalid_type(self.unexpected(), &"a number"))
             }
@@ -470,15 +470,15 @@ impl JsonScalar<'_> {
         match self {
             JsonScalar::Whole(number) => Some(*number as f64),
             JsonScalar::Number(number) => Some(*number),
-            // Rust reads `NaN`, `Infinity` and `-Infinity` as protobuf's JSON writes them.
+            // Rust parses `NaN`, `Infinity` and `-Infinity`, as protobuf's JSON writes them.
             JsonScalar::Text(text) => text.trim().parse().ok(),
             JsonScalar::Bool(_) => None,
         }
         .ok_or_else(|| E::invalid_value(self.unexpected(), &"a number"))
     }
 
-    /// What is unknown is 0, which is unspecified everywhere.
-    fn word(&self, words: EnumId) -> u32 {
+    /// The number of an enum's value; 0, which is unspecified, for an unknown one.
+    fn enum_number(&self, words: EnumId) -> u32 {
         let number = if let JsonScalar::Text(text) = self { words.number(text) } else { None };
         number.or_else(|| self.whole::<u32, serde::de::value::Error>().ok()).unwrap_or(0)
     }

@@ -1,32 +1,32 @@
-//! What the messages of a body will take in memory, reckoned before any is made.
+//! Estimates how much memory the messages of a protobuf body take, before they are decoded.
 //!
-//! An empty data point is two bytes on the wire and a hundred in memory, so that a body within its limit could fill it.
-//! Refuses to find mistakes: what is malformed is passed over, and its reader says what is wrong.
+//! An empty data point takes two bytes on the wire and a hundred in memory, so that a body within its limit could exhaust
+//! memory. Malformed input is skipped here; the decoder reports it.
 
 use super::schema::{FIELDS, FieldKind, SchemaMessage};
 
-/// A deeper message is refused by its reader.
+/// Nesting that prost rejects.
 const MAX_DEPTH: usize = 100;
 
-/// What a number in a list takes.
+/// Bytes that a number in a list takes.
 const NUMBER_SIZE: usize = size_of::<u64>();
 
-/// What a text in a list takes, without its letters.
+/// Bytes that a string in a list takes, without its contents.
 const TEXT_SIZE: usize = size_of::<String>();
 
-/// For how many messages a list has room once it holds one; then it doubles. The reader makes lists so.
+/// The capacity of a `Vec` after its first element; from then on it doubles.
 const INITIAL_CAPACITY: usize = 4;
 
-/// Whether the messages of a protobuf body take `limit` bytes at limit, without their texts.
+/// Whether the messages of a protobuf body take at most `limit` bytes, not counting the contents of strings.
 pub(super) fn fits(message: &'static SchemaMessage, body: &[u8], limit: usize) -> bool {
     let mut left = limit;
     charge(body, message, MAX_DEPTH, &mut left).is_some()
 }
 
-/// Takes what the fields of `body` need from what is `left`; `None` when that is not enough.
+/// Subtracts what the fields of `body` take from `left`; `None` when that is not enough.
 fn charge(mut body: &[u8], message: &'static SchemaMessage, deeper: usize, left: &mut usize) -> Option<()> {
     let mut lists = [0; FIELDS];
-    // What can't be read is malformed.
+    // The rest of a malformed body is skipped.
     while let Some((key, rest)) = varint(body) {
         let Some((value, rest)) = field(key & 7, rest) else { break };
         let is_bytes = key & 7 == 2;
@@ -41,7 +41,7 @@ fn charge(mut body: &[u8], message: &'static SchemaMessage, deeper: usize, left:
                     FieldKind::Message(_) | FieldKind::Text => {
                         growth(*count) * nested.map_or(TEXT_SIZE, |nested| nested.size)
                     }
-                    // Numbers in a row, of a byte each where they are small.
+                    // Packed numbers, of one byte each where they are small.
                     FieldKind::Uint64 if is_bytes => value.len() * NUMBER_SIZE,
                     _ if is_bytes => value.len(),
                     _ => NUMBER_SIZE,
@@ -58,7 +58,7 @@ fn charge(mut body: &[u8], message: &'static SchemaMessage, deeper: usize, left:
     Some(())
 }
 
-/// For how many more messages a list of `count` makes room when one is added.
+/// By how much the capacity of a list of `count` elements grows when one is added.
 const fn growth(count: usize) -> usize {
     match count {
         0 => INITIAL_CAPACITY,
@@ -67,8 +67,8 @@ const fn growth(count: usize) -> usize {
     }
 }
 
-/// A field of a wire type, and what comes after it. What is in a group, which no message here has, counts as what is
-/// around it: its reader passes over groups and goes on.
+/// The value of a field of that wire type, and the rest of the body. The contents of a group, which no message of OTLP
+/// has, are read as fields of the message around it, since prost skips groups.
 pub(super) fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
     match wire_type {
         0 => varint(body).map(|(_, rest)| (&[][..], rest)),
@@ -80,7 +80,7 @@ pub(super) fn field(wire_type: u64, body: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A number of seven bits a byte, and what comes after it.
+/// A varint, and the rest of the body.
 pub(super) fn varint(body: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
     for (place, byte) in body.iter().enumerate().take(10) {
@@ -114,28 +114,28 @@ mod tests {
     }
 
     #[test]
-    fn empty_messages_are_weighed_as_what_they_become() {
+    fn empty_messages_count_by_their_size_in_memory() {
         let body = points(10_000);
         assert!(body.len() < 21_000);
         let exact = 16_384 * size_of::<NumberDataPoint>()
             + INITIAL_CAPACITY * (size_of::<Metric>() + size_of::<ScopeMetrics>() + size_of::<ResourceMetrics>());
         assert!(fits(request(Signal::Metrics), &body, exact));
         assert!(!fits(request(Signal::Metrics), &body, exact - 1));
-        // As logs it is another tree.
+        // An empty body takes nothing.
         assert!(fits(request(Signal::Traces), b"", 0));
     }
 
     #[test]
-    fn what_follows_a_group_counts() {
+    fn fields_after_a_group_count() {
         let body = points(10_000);
-        // Groups of a field that nobody knows, one within the other.
+        // Nested groups of an unknown field.
         let body = [&[0x7b, 0x73, 0x74, 0x7c][..], &body].concat();
         ExportMetricsServiceRequest::decode(&*body).expect("groups are passed over");
         assert!(!fits(request(Signal::Metrics), &body, 1_000_000));
     }
 
     #[test]
-    fn lists_are_weighed_with_their_room() {
+    fn lists_count_by_their_capacity() {
         for count in 1..100 {
             let mut list = Vec::new();
             (0..count).for_each(|_| list.push(ResourceMetrics::default()));
@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_a_row_are_weighed_one_by_one() {
+    fn packed_numbers_count_one_by_one() {
         let whole = |metric: Metric| {
             let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
             let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
             ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
         };
-        // A byte each on the wire, and eight in memory.
+        // One byte each on the wire, eight in memory.
         let positive = Some(Buckets { offset: 0, bucket_counts: vec![1; 100_000] });
         let data_points = vec![ExponentialHistogramDataPoint { positive, ..ExponentialHistogramDataPoint::default() }];
         let small = whole(Metric {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn values_within_values_count() {
+    fn nested_values_count() {
         let mut value = AnyValue::default();
         for _ in 0..50 {
             let values = vec![value.clone()];
@@ -187,8 +187,8 @@ mod tests {
         assert!(!fits(request(Signal::Logs), &body, least) && fits(request(Signal::Logs), &body, least + 3_000));
     }
 
-    /// What the lists of a request take, without the room that they have for more.
-    fn taken(request: &ExportMetricsServiceRequest) -> usize {
+    /// Bytes that the lists of a request take, without spare capacity.
+    fn list_bytes(request: &ExportMetricsServiceRequest) -> usize {
         let scopes = request.resource_metrics.iter().flat_map(|it| &it.scope_metrics);
         let metrics = || scopes.clone().flat_map(|it| &it.metrics);
         let points = metrics().map(wire::point_count).sum::<usize>();
@@ -200,17 +200,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rubbish_is_passed_over_and_more_memory_never_fits_less(
+        fn malformed_bodies_fit_and_a_larger_limit_never_fits_less(
             body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x0a), Just(0x12), 0..8_u8], 0..200),
             signal in 0..3_usize, limit in 0..4_000_usize, more in 0..4_000_usize,
         ) {
             let message = request(Signal::ALL[signal]);
-            prop_assert!(fits(message, &body, usize::MAX), "what is malformed is its reader's to refuse");
+            prop_assert!(fits(message, &body, usize::MAX), "malformed input is rejected by the decoder");
             prop_assert!(!fits(message, &body, limit) || fits(message, &body, limit + more));
         }
 
         #[test]
-        fn what_is_made_of_a_body_fits_and_half_of_it_does_not(
+        fn the_estimate_is_close_to_what_is_allocated(
             resources in prop::collection::vec(prop::collection::vec(prop::collection::vec(0..40_usize, 0..4), 0..4), 0..4),
         ) {
             let metric = |points| {
@@ -224,11 +224,11 @@ mod tests {
                 ResourceMetrics { scope_metrics: scopes.into_iter().map(scope).collect(), ..ResourceMetrics::default() }
             };
             let request_of = ExportMetricsServiceRequest { resource_metrics: resources.into_iter().map(resource).collect() };
-            let (taken, body) = (taken(&request_of), request_of.encode_to_vec());
+            let (bytes, body) = (list_bytes(&request_of), request_of.encode_to_vec());
             let message = request(Signal::Metrics);
-            prop_assert!(taken == 0 || !fits(message, &body, taken - 1), "{taken} bytes are needed at least");
-            // Lists have room for four, and then for twice what they hold at limit.
-            prop_assert!(fits(message, &body, 4 * taken), "four times {taken} bytes are enough");
+            prop_assert!(bytes == 0 || !fits(message, &body, bytes - 1), "{bytes} bytes are needed at least");
+            // Lists have a capacity of four, then of at most twice their length.
+            prop_assert!(fits(message, &body, 4 * bytes), "four times {bytes} bytes are enough");
         }
     }
 }

@@ -1,15 +1,14 @@
-//! How OpenTelemetry's names become Prometheus', by the OpenTelemetry-to-Prometheus rules: characters, units, suffixes.
+//! Translates names of metrics and attributes into Prometheus names, by OpenTelemetry's rules: characters, units, suffixes.
 //!
-//! Owns names of metrics and of labels. Names that lookout or Prometheus uses itself get a prefix, so that nobody can
-//! write into them.
+//! Names that lookout or Prometheus uses get the prefix `otlp_` or `exported_`, so that no sender can write into them.
 
-/// Longest name of a metric or label that is kept, in bytes.
+/// Longest name of a metric or label, in bytes; longer ones are cut.
 const MAX_NAME: usize = 200;
-/// So much of a metric's name and of its unit is looked at, in bytes: each word of a unit is looked for in the name.
+/// How much of a metric's name and of its unit is read, in bytes: each word of the unit is searched in the name.
 const MAX_NAME_READ: usize = 1_024;
 const MAX_UNIT_READ: usize = 64;
 
-/// Words for UCUM's units.
+/// Units of UCUM and their names in Prometheus.
 const UNITS: [(&str, &str); 31] = [
     ("d", "days"),
     ("h", "hours"),
@@ -44,27 +43,27 @@ const UNITS: [(&str, &str); 31] = [
     ("%", "percent"),
 ];
 
-/// Words for UCUM's units after a slash.
+/// The same for units after a slash.
 const PER_UNITS: [(&str, &str); 7] =
     [("s", "second"), ("m", "minute"), ("min", "minute"), ("h", "hour"), ("d", "day"), ("w", "week"), ("mo", "month")];
 
-/// What names of lookout's own and of Prometheus' own series begin with, or are.
+/// Prefixes of series that lookout or Prometheus creates.
 const RESERVED_PREFIXES: [&str; 5] = ["orchestrator_", "lookout_", "process_", "scrape_", "ALERTS"];
-/// Names that Prometheus or we give to series of our own.
+/// Names of series that lookout or Prometheus creates.
 const RESERVED_NAMES: [&str; 2] = ["up", "target_info"];
 
-/// What the suffix of a name depends on.
+/// Which suffix a metric gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SuffixRule {
-    /// A value that only grows: `_total`.
+    /// `_total`.
     Counter,
-    /// A value that stands for itself: `_ratio` when its unit is 1.
+    /// `_ratio` if the unit is 1.
     Gauge,
-    /// Anything else: the unit alone.
+    /// None beyond the unit.
     Other,
 }
 
-/// The name of the series of the metric `name` with the unit `unit`; empty when nothing of the name can be kept.
+/// The Prometheus name of the metric `name` with the unit `unit`; empty when the name has no valid character.
 pub(super) fn metric(name: &str, unit: &str, rule: SuffixRule) -> String {
     let keep = |letter: char| letter.is_ascii_alphanumeric() || letter == ':';
     let (name, unit) = (truncated(name, MAX_NAME_READ), truncated(unit, MAX_UNIT_READ));
@@ -96,7 +95,7 @@ pub(super) fn metric(name: &str, unit: &str, rule: SuffixRule) -> String {
     }
     let suffix = if rule == SuffixRule::Counter { words.pop() } else { None };
     let mut out = words.join("_");
-    // What is cut keeps its suffix; letters are one byte each here.
+    // A name that is cut keeps its suffix. All characters are ASCII here.
     out.truncate(MAX_NAME);
     if let Some(suffix) = suffix {
         if out.is_empty() {
@@ -115,7 +114,7 @@ pub(super) fn metric(name: &str, unit: &str, rule: SuffixRule) -> String {
     out
 }
 
-/// The beginning of `text`, of `limit` bytes at most.
+/// `text`, cut to at most `limit` bytes.
 fn truncated(text: &str, limit: usize) -> &str {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
@@ -125,7 +124,7 @@ fn expand_unit<'u>(unit: &'u str, words: &[(&'static str, &'static str)]) -> &'u
 where
     'static: 'u,
 {
-    // Annotations such as `{request}` say what is counted, which the name says already.
+    // Annotations such as `{request}` repeat what the name says.
     if unit.contains(['{', '}']) || unit == "1" {
         return "";
     }
@@ -137,7 +136,7 @@ fn clean_unit(unit: &str) -> String {
     words.collect::<Vec<_>>().join("_")
 }
 
-/// The label for the attribute `key`; never empty, never one that Prometheus or a histogram uses itself.
+/// The label name for the attribute `key`: never empty, and never one that Prometheus sets or histograms use.
 pub(super) fn label(key: &str) -> String {
     let mut out: String =
         key.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).take(MAX_NAME).collect();
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_ones_that_prometheus_takes() {
+    fn label_names_are_valid() {
         for (key, expected) in [
             ("gen_ai.request.model", "gen_ai_request_model"),
             ("Model Name", "Model_Name"),
@@ -211,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_name_it_is_a_valid_one(name in any::<String>(), unit in any::<String>(), rule in 0..3_usize) {
+        fn any_name_becomes_a_valid_one(name in any::<String>(), unit in any::<String>(), rule in 0..3_usize) {
             let rule = [SuffixRule::Counter, SuffixRule::Gauge, SuffixRule::Other][rule];
             let metric = metric(&name, &unit, rule);
             let valid = |name: &str, colon: bool| {

@@ -1,4 +1,4 @@
-//! A data point of any kind, read into what is kept of it.
+//! Reads a data point of any type: its attributes, times and value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::wire::{
 use crate::model::telemetry::{Buckets, ExponentialBuckets, ExponentialHistogram, MetricValue, Quantiles};
 use crate::model::{RejectReason, Time};
 
-/// How far in the future a point may be measured: clocks differ, and a point from next year would block its stream.
+/// How far in the future a point may lie: clocks differ, but a point of next year would make all later ones stale.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 /// Most buckets of a histogram, and quantiles of a summary; some tools have five hundred.
 const MAX_BUCKETS: usize = 1_000;
 
-/// When a point was measured, in nanoseconds; one that doesn't say it was measured `now`.
+/// The time of a point, in nanoseconds; `now` where it is unset.
 pub(crate) fn point_time(now: Time, time: u64) -> Result<u64, RejectReason> {
     let nanos = |time: Time| u64::try_from(time.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
     match time {
@@ -25,15 +25,15 @@ pub(crate) fn point_time(now: Time, time: u64) -> Result<u64, RejectReason> {
     }
 }
 
-/// What all kinds of points have.
+/// A data point of any type.
 pub(super) trait OtlpPoint {
-    /// What it is measured for.
+    /// Its attributes.
     fn attributes(&self) -> &[KeyValue];
-    /// When counting began and when it was measured, in nanoseconds; 0 is unknown.
+    /// Its start time and its time, in nanoseconds; 0 is unknown.
     fn times(&self) -> (u64, u64);
-    /// Bit 0: there is no value any more.
+    /// Bit 0: no recorded value.
     fn flags(&self) -> u32;
-    /// Its value; the error says why it has none that can be kept.
+    /// Its value; the error is why it is invalid.
     fn value(&self) -> Result<MetricValue, RejectReason>;
 }
 
@@ -73,12 +73,12 @@ point!(HistogramDataPoint, |point| {
     if counts.is_empty() && bounds.is_empty() {
         counts.push(point.count);
     }
-    // A last bound of infinity says what the last bucket says anyway.
+    // A last bound of infinity repeats the implicit last bucket.
     if bounds.last() == Some(&f64::INFINITY) && counts.len() == bounds.len() + 1 {
         bounds.pop();
         let last = counts.pop().unwrap_or(0);
-        if let Some(place) = counts.last_mut() {
-            *place = place.saturating_add(last);
+        if let Some(count) = counts.last_mut() {
+            *count = count.saturating_add(last);
         }
     }
     let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
@@ -113,7 +113,7 @@ point!(SummaryDataPoint, |point| {
     Ok(MetricValue::Summary(Box::new(summary)))
 });
 
-/// A sum; what is not given adds nothing.
+/// A sum; an absent one is 0.
 fn sum(sent: Option<f64>) -> Result<f64, RejectReason> {
     let sum = sent.unwrap_or(0.0);
     if sum.is_finite() { Ok(sum) } else { Err(RejectReason::Value) }

@@ -1,7 +1,7 @@
-//! The messages of OTLP as a table: the fields of each by number, with their names in JSON and what they hold.
+//! The schema of OTLP's messages: the fields of each by number, with their JSON names and types.
 //!
-//! It is made of the descriptors that `opentelemetry-proto` ships with its structs, so that it has what they have. JSON
-//! is rewritten into protobuf by it, bodies are weighed by it, and texts are made UTF-8 by it.
+//! It is built from the descriptors that `opentelemetry-proto` ships with its structs, so that both agree. It serves to
+//! convert JSON to protobuf, to estimate memory, and to repair strings.
 
 use std::mem::size_of;
 use std::sync::LazyLock;
@@ -18,13 +18,13 @@ use super::wire::{
 };
 use crate::model::InputKind;
 
-/// Every field's number is less than this.
+/// All field numbers are less than this.
 pub(super) const FIELDS: usize = 20;
 
-/// The message of a value, which some senders write bare.
+/// The message of an attribute's value, which some senders write as a bare value.
 pub(super) const ANY_VALUE: &str = "AnyValue";
 
-/// Fields that nobody here reads, by their names in JSON: a bad value of theirs costs nobody anything.
+/// Fields that are not read, by their JSON names, so that an invalid value in one of them is not reported.
 pub(super) const IGNORED_FIELDS: [&str; 13] = [
     "droppedAttributesCount",
     "droppedEventsCount",
@@ -41,7 +41,7 @@ pub(super) const IGNORED_FIELDS: [&str; 13] = [
     "traceState",
 ];
 
-/// What is exported.
+/// A signal of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Data points.
@@ -53,10 +53,10 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// All of them.
+    /// All signals.
     pub const ALL: [Self; 3] = [Self::Metrics, Self::Traces, Self::Logs];
 
-    /// The word for it.
+    /// Its name in paths, labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
@@ -76,39 +76,39 @@ impl From<Signal> for InputKind {
     }
 }
 
-/// A message.
+/// A message type.
 #[derive(Debug, Default)]
 pub(super) struct SchemaMessage {
     pub(super) name: String,
     /// Bytes that one takes in a list, without what its fields point to.
     pub(super) size: usize,
-    /// By number.
+    /// The fields, by number.
     fields: Vec<Option<SchemaField>>,
 }
 
-/// A field.
+/// A field of a message.
 #[derive(Debug)]
 pub(super) struct SchemaField {
     pub(super) number: u32,
-    /// In JSON.
+    /// Its name in JSON.
     pub(super) name: String,
     pub(super) kind: FieldKind,
     pub(super) is_list: bool,
-    /// Whether anybody here reads it.
+    /// Whether it is read.
     pub(super) is_read: bool,
 }
 
-/// What a field holds, or each element of its list.
+/// The type of a field, or of the elements of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldKind {
     Message(MessageId),
     Text,
-    /// Bytes; hex in JSON.
+    /// Bytes, which JSON writes in hex.
     Hex,
-    /// Bytes; base64 in JSON.
+    /// Bytes, which JSON writes in base64.
     Bytes,
     Bool,
-    /// A number or the word for one.
+    /// An enum: its number, or in JSON its name too.
     Enum(EnumId),
     Int32,
     Int64,
@@ -121,11 +121,11 @@ pub(super) enum FieldKind {
     Double,
 }
 
-/// A message of the table.
+/// The position of a message in the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessageId(usize);
 
-/// An enum of the table.
+/// The position of an enum in the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EnumId(usize);
 
@@ -150,14 +150,14 @@ impl MessageId {
 }
 
 impl EnumId {
-    /// The number that a word stands for.
+    /// The number of the value of that name.
     pub(super) fn number(self, word: &str) -> Option<u32> {
         let values = &SCHEMA.enums.get(self.0)?.value;
         u32::try_from(values.iter().find(|value| value.name() == word)?.number()).ok()
     }
 }
 
-/// The request of a signal.
+/// The request message of a signal.
 pub(super) fn request(signal: Signal) -> &'static SchemaMessage {
     let [metrics, traces, logs] = SCHEMA.requests;
     match signal {
@@ -173,7 +173,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::of(&set)
 });
 
-/// What the requests consist of.
+/// All messages and enums of OTLP.
 #[derive(Debug)]
 struct Schema {
     requests: [MessageId; Signal::ALL.len()],
@@ -202,7 +202,7 @@ impl Schema {
     }
 }
 
-/// All that is declared, by full name.
+/// The descriptors, by full name.
 #[derive(Default)]
 struct Descriptors<'a> {
     messages: Vec<(String, &'a DescriptorProto)>,
@@ -217,7 +217,7 @@ impl<'a> Descriptors<'a> {
         self.messages.push((name, message));
     }
 
-    /// The place of the message of that name; none is past the end.
+    /// The position of the message of that name; past the end when there is none.
     fn message(&self, name: &str) -> usize {
         self.messages.iter().position(|(known, _)| known == name).unwrap_or(usize::MAX)
     }
@@ -252,7 +252,7 @@ impl<'a> Descriptors<'a> {
             Type::Fixed64 => FieldKind::Fixed64,
             Type::Sfixed64 => FieldKind::Sfixed64,
             Type::Double => FieldKind::Double,
-            // OTLP has none of these.
+            // OTLP uses none of these.
             Type::Float | Type::Group | Type::Sfixed32 | Type::Sint64 => return None,
         };
         Some(SchemaField {
@@ -265,7 +265,7 @@ impl<'a> Descriptors<'a> {
     }
 }
 
-/// What a message takes in a list. One that is in no list is part of another.
+/// Bytes that a message takes in a list. Messages in no list are part of another, and have none.
 fn size(name: &str) -> usize {
     match name {
         ANY_VALUE => size_of::<AnyValue>(),
@@ -300,13 +300,13 @@ mod tests {
     use super::super::wire::{ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest};
     use super::*;
 
-    /// A message of which every field is given that is read, but for values, which are of this kind.
+    /// A message with all fields that are read; attribute values use the field number `any`.
     fn whole(message: &'static SchemaMessage, any: u32) -> Value {
         let is_any = message.name == ANY_VALUE;
         let is_given = |field: &&SchemaField| field.is_read && (!is_any || field.number == any);
         let fields = message.fields().filter(is_given).map(|field| {
             let value = match field.kind {
-                // Values within values are text.
+                // Nested values are strings.
                 FieldKind::Message(id) => {
                     whole(id.message(), if is_any || message.name == "ArrayValue" { 1 } else { any })
                 }
@@ -325,11 +325,11 @@ mod tests {
     }
 
     #[test]
-    fn the_structs_have_every_field_of_the_table() {
+    fn the_structs_have_all_fields_of_the_schema() {
         for any in 1..=7 {
             for signal in Signal::ALL {
                 let mut body = whole(request(signal), any);
-                // Of a choice the last one is read: a metric has one kind of data, and a point one kind of number.
+                // Of a `oneof` only the last member is kept: a metric has one type of data, a point one type of number.
                 if signal == Signal::Metrics {
                     let metrics = body.pointer_mut("/resourceMetrics/0/scopeMetrics/0/metrics").expect("metrics");
                     let all = metrics[0].as_object().expect("a metric").clone();
@@ -360,7 +360,7 @@ mod tests {
         }
     }
 
-    /// The messages of a request, and those that they have in lists.
+    /// All messages of a request, and those that occur in lists.
     fn reached(
         message: &'static SchemaMessage,
         all: &mut Vec<&'static SchemaMessage>,
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_every_message_and_field() {
+    fn the_schema_has_all_messages_and_fields() {
         let (mut all, mut in_lists) = (Vec::new(), Vec::new());
         Signal::ALL.into_iter().for_each(|signal| reached(request(signal), &mut all, &mut in_lists));
         let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
@@ -400,14 +400,14 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_in_protobuf_is_bounded() {
+    fn conversion_to_protobuf_is_bounded() {
         let body = format!(
             r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"explicitBounds":[{}0]}}]}}}}]}}]}}]}}"#,
             "0,".repeat(1_000)
         );
         let size = to_protobuf(body.as_bytes(), request(Signal::Metrics), 100_000).expect("protobuf").0.len();
         assert!(size > 8_000);
-        let refused = to_protobuf(body.as_bytes(), request(Signal::Metrics), size - 1);
-        assert!(matches!(refused, Err(super::super::json::JsonError::TooLarge)), "{refused:?}");
+        let result = to_protobuf(body.as_bytes(), request(Signal::Metrics), size - 1);
+        assert!(matches!(result, Err(super::super::json::JsonError::TooLarge)), "{result:?}");
     }
 }

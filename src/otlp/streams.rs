@@ -1,8 +1,8 @@
-//! All streams and the series that they accumulate: points in, what the page shows out. Pure; `now` is an argument.
+//! The streams of data points and the series that they feed. Pure; `now` is an argument.
 //!
-//! A stream is what its sender tells apart: producer, library, metric and all attributes. A series is what the page
-//! tells apart. Several streams may accumulate one series, whose value is then what they have counted together. Refuses what
-//! would pass the caps, and what would make a series count a thing twice.
+//! A stream is identified by resource, scope, metric and all attributes; a series by the labels on `/metrics`, which leave
+//! out dropped attributes. Several streams may feed one series, whose value is then their sum. Points beyond the caps, and
+//! points that have been counted, are rejected.
 
 mod accumulate;
 mod family;
@@ -25,10 +25,10 @@ use crate::model::{RejectReason, Time};
 use accumulate::{OtlpMetricType, StreamEntry, StreamState, accumulate};
 use family::{FamilyTable, series_count};
 
-/// Gauges that nobody has sent for so long are not shown: two of the longest usual export intervals.
+/// Gauges without a point for so long are not exposed: two of the longest usual export intervals.
 const GAUGE_STALE_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// Streams by identity, whose hash is the identity itself.
+/// Streams by identity, which is a hash already.
 type Streams = HashMap<u64, StreamEntry, BuildHasherDefault<IdentityHasher>>;
 
 /// All streams and series.
@@ -38,20 +38,21 @@ pub struct StreamTable {
     rules: LabelRules,
     config: OtlpConfig,
     streams: Streams,
-    /// Numbers series_used for streams, as far as they count towards the cap.
+    /// How many series the streams count as towards `otlp.max_series`.
     series_used: usize,
     families: FamilyTable,
     generation: u64,
 }
 
-/// What the metrics of one producer and library have in common.
+/// What the metrics of one resource and scope have in common.
 struct ScopeContext<'a> {
     resource: &'a Resource,
     scope: &'a InstrumentationScope,
+    /// The hash of all attributes of resource and scope.
     identity: u64,
-    /// The same of the one process that exports.
+    /// The hash of the service instance and the scope.
     instance: u64,
-    /// Made when the first stream of it is new.
+    /// The labels of its series, made for the first new stream.
     labels: OnceCell<Vec<LabelSource>>,
 }
 
@@ -65,7 +66,7 @@ struct MetricContext<'a> {
 }
 
 impl StreamTable {
-    /// An empty table; `key` is random, so that nobody can choose identities.
+    /// An empty table. `key` must be random, so that no sender can construct identities that collide.
     pub fn new(key: u64, config: &OtlpConfig) -> Self {
         Self {
             hash: StreamHasher::new(key),
@@ -78,7 +79,8 @@ impl StreamTable {
         }
     }
 
-    /// Takes over other settings. With other labels, everything begins anew: what must not be shown is gone at once.
+    /// Applies other settings. When they change labels, all series are removed: an attribute that is dropped now must
+    /// disappear at once.
     pub fn configure(&mut self, config: &OtlpConfig) {
         let labels = |config: &OtlpConfig| (config.drop_attributes.clone(), config.max_labels, config.max_label_length);
         if labels(&self.config) != labels(config) {
@@ -89,22 +91,22 @@ impl StreamTable {
         self.config = config.clone();
     }
 
-    /// Takes in an export.
+    /// Applies an export.
     pub fn apply(&mut self, now: Time, request: &ExportMetricsServiceRequest) -> ExportOutcome {
         let mut outcome = ExportOutcome::default();
         let (no_resource, no_scope) = (Resource::default(), InstrumentationScope::default());
-        for producer in &request.resource_metrics {
-            let resource = producer.resource.as_ref().unwrap_or(&no_resource);
+        for resource_metrics in &request.resource_metrics {
+            let resource = resource_metrics.resource.as_ref().unwrap_or(&no_resource);
             let identity = self.hash.attributes(&resource.attributes);
             let instance = self.hash.instance(&resource.attributes).unwrap_or(identity);
             self.target(now, resource, identity);
-            for library in &producer.scope_metrics {
-                let scope = library.scope.as_ref().unwrap_or(&no_scope);
+            for scope_metrics in &resource_metrics.scope_metrics {
+                let scope = scope_metrics.scope.as_ref().unwrap_or(&no_scope);
                 let attributes = self.hash.attributes(&scope.attributes);
-                let within = |producer| self.hash.of(&[&scope.name, &scope.version], &[producer, attributes]);
+                let within = |resource| self.hash.of(&[&scope.name, &scope.version], &[resource, attributes]);
                 let (identity, instance) = (within(identity), within(instance));
                 let scope = ScopeContext { resource, scope, identity, instance, labels: OnceCell::new() };
-                for metric in &library.metrics {
+                for metric in &scope_metrics.metrics {
                     self.metric(now, &scope, metric, &mut outcome);
                 }
             }
@@ -130,9 +132,10 @@ impl StreamTable {
         let Some(temporality) = temporality else {
             return outcome.reject(RejectReason::Temporality, wire::point_count(metric));
         };
-        // What a process has counted stays counted when another takes its place; what it held is held no more.
-        let producer = if metric_type == OtlpMetricType::UpDown { scope.instance } else { scope.identity };
-        let numbers = [producer, metric_type as u64, temporality as u64];
+        // What a process counted stays counted when another replaces it. The value of an UpDownCounter is that of the running
+        // process only.
+        let source = if metric_type == OtlpMetricType::UpDown { scope.instance } else { scope.identity };
+        let numbers = [source, metric_type as u64, temporality as u64];
         let identity = self.hash.of(&[&metric.name, &metric.unit], &numbers);
         let context = MetricContext { scope, metric, metric_type, temporality, identity };
         match &metric.data {
@@ -185,7 +188,7 @@ impl StreamTable {
         Ok(())
     }
 
-    /// Finds or makes the series of a stream that is new, within the caps.
+    /// Adds a stream, and its series unless it exists, within the caps.
     #[cold]
     fn create_stream<P: OtlpPoint>(
         &mut self,
@@ -211,7 +214,7 @@ impl StreamTable {
         Ok(place)
     }
 
-    /// Notes who sends; what is over the caps is merely not shown.
+    /// Adds the resource to `target_info`; beyond the caps it is left out.
     fn target(&mut self, now: Time, resource: &Resource, identity: u64) {
         let identity = self.hash.of(&["target_info"], &[identity]);
         if let Some(stream) = self.streams.get_mut(&identity) {
@@ -232,7 +235,8 @@ impl StreamTable {
         }
     }
 
-    /// The producer says that the stream is over: a gauge is no longer shown, what was counted stays counted.
+    /// Handles a point without a recorded value, by which a sender ends a stream: a gauge is no longer exposed, and a
+    /// counter keeps its value.
     fn mark_stale(&mut self, identity: u64) {
         if let Some(stream) = self.streams.get(&identity)
             && let Some(series) = self.families.series_mut(stream.family, stream.slot)
@@ -241,7 +245,7 @@ impl StreamTable {
         }
     }
 
-    /// Forgets streams that were not heard of for as long as is configured, and series that nobody feeds any more.
+    /// Removes streams without a point for `otlp.forget_after`, and series that no stream feeds any more.
     pub fn expire(&mut self, now: Time) {
         let before = now.minus(self.config.forget_after);
         let (families, series_used) = (&mut self.families, &mut self.series_used);
@@ -259,12 +263,12 @@ impl StreamTable {
         }
     }
 
-    /// How many streams are known.
+    /// The number of streams.
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// What the page shows of it.
+    /// The series as they are exposed.
     pub fn snapshot(&mut self, now: Time) -> Arc<Telemetry> {
         Arc::new(Telemetry {
             generation: self.generation,
@@ -282,7 +286,7 @@ fn rules(config: &OtlpConfig) -> LabelRules {
     }
 }
 
-/// A hash that is its input: identities are mixed already.
+/// Returns the identity as its own hash, since it is one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct IdentityHasher(u64);
 

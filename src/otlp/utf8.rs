@@ -1,15 +1,15 @@
-//! Texts of a protobuf body that are no UTF-8, made so: the reader refuses a whole body for one of them.
+//! Replaces invalid UTF-8 in the strings of a protobuf body, since prost rejects the whole body for one of them.
 
 use prost::encoding::encode_varint;
 
 use super::memory::{field, varint};
 use super::schema::{FieldKind, SchemaMessage};
 
-/// A deeper message is refused by its reader.
+/// Nesting that prost rejects.
 const MAX_DEPTH: usize = 100;
 
-/// `body` with U+FFFD in place of what is no UTF-8 in its texts, and how many texts that
-/// are read had any; what is malformed stays so.
+/// `body` with U+FFFD in place of invalid UTF-8, and the number of strings that are read and were changed. A malformed
+/// body stays malformed.
 pub(super) fn replace_invalid(message: &'static SchemaMessage, body: &[u8]) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(body.len() + body.len() / 8);
     let mut count = 0;

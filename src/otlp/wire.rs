@@ -1,5 +1,4 @@
-//! The messages of OTLP 1.x, which are those of `opentelemetry-proto`, under one roof; and how attributes are made and
-//! read.
+//! The messages of OTLP 1.x, re-exported from `opentelemetry-proto`, and helpers for attributes and points.
 
 pub use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 pub use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -25,17 +24,17 @@ pub fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-/// An attribute with a text.
+/// An attribute with a string value.
 pub fn string_attribute(key: &str, text: &str) -> KeyValue {
     attribute(key, Value::StringValue(text.to_owned()))
 }
 
-/// The value of an attribute, unless it is empty.
+/// The value of an attribute; `None` when it is unset.
 pub fn value(attribute: &KeyValue) -> Option<&Value> {
     attribute.value.as_ref()?.value.as_ref()
 }
 
-/// A number as a float.
+/// The number as a float.
 pub const fn number(number: Number) -> f64 {
     match number {
         Number::AsDouble(number) => number,
@@ -43,7 +42,7 @@ pub const fn number(number: Number) -> f64 {
     }
 }
 
-/// How many points a metric has.
+/// The number of data points of a metric.
 pub fn point_count(metric: &Metric) -> usize {
     match &metric.data {
         None => 0,
@@ -55,17 +54,17 @@ pub fn point_count(metric: &Metric) -> usize {
     }
 }
 
-/// What the points of a sum or histogram count from.
+/// The aggregation temporality of a sum or histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temporality {
-    /// From the point before.
+    /// Points count from the one before.
     Delta,
-    /// From the start.
+    /// Points count from the start time.
     Cumulative,
 }
 
 impl Temporality {
-    /// What `number` stands for; `None` for what is unspecified.
+    /// The temporality of an enum's number; `None` if unspecified or unknown.
     pub const fn of(number: i32) -> Option<Self> {
         match number {
             1 => Some(Self::Delta),

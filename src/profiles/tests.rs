@@ -1,4 +1,4 @@
-//! Recorded samples of real tools against what their model server handed out.
+//! Recorded exports of real tools against the usage that their model server reported.
 
 mod counting;
 mod hostile;
@@ -14,10 +14,10 @@ use crate::otlp::config::{AgentRule, ModelPrice};
 use crate::otlp::wire::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Value, attribute, string_attribute};
 use crate::otlp::{Encoding, Signal, decode};
 
-/// In place of a path: what LiteLLM's callback posts.
+/// Stands for the recorded body of LiteLLM's callback in place of a path.
 const CALLBACK: &str = "callback";
 
-/// Sums by agent and model.
+/// Tokens, cost and request counts by agent and model.
 type Sums = BTreeMap<String, ([u64; 5], f64, [u64; 4])>;
 
 fn export(path: &str) -> Export {
@@ -30,12 +30,12 @@ fn export(path: &str) -> Export {
     decode(signal, encoding, false, &body, 100_000_000).expect("OTLP")
 }
 
-/// Some time before the recordings.
+/// A time before the recordings.
 fn before() -> Time {
     Time::parse("2026-11-21T00:00:00Z").expect("a time")
 }
 
-/// The calls that LiteLLM's callback has posted, as it posts them.
+/// The calls of a recorded body of LiteLLM's callback.
 fn callback() -> super::litellm::callback::CallbackCalls {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/samples/callback/litellm-1.106.2.json.gz");
     let mut body = Vec::new();
@@ -50,19 +50,19 @@ fn sums(profiles: &mut Profiles, paths: &[&str]) -> Sums {
         CALLBACK => profiles.extract_callback(before(), &callback().request),
         path => profiles.extract(before(), &export(path)),
     };
-    for said in paths.iter().flat_map(extract) {
-        let key = format!("{}/{} {}", said.project, said.agent, said.model.as_deref().unwrap_or("-"));
+    for agent in paths.iter().flat_map(extract) {
+        let key = format!("{}/{} {}", agent.project, agent.agent, agent.model.as_deref().unwrap_or("-"));
         let (tokens, cost, counts) = sums.entry(key).or_default();
-        tokens.iter_mut().zip(said.tokens).for_each(|(sum, step)| *sum += step);
-        *cost += said.cost_usd.unwrap_or(0.0);
-        let steps = [said.requests, said.request_errors, said.rate_limit_hits, said.retries];
+        tokens.iter_mut().zip(agent.tokens).for_each(|(sum, step)| *sum += step);
+        *cost += agent.cost_usd.unwrap_or(0.0);
+        let steps = [agent.requests, agent.request_errors, agent.rate_limit_hits, agent.retries];
         counts.iter_mut().zip(steps).for_each(|(sum, step)| *sum += step);
     }
     sums.retain(|_, (tokens, cost, counts)| tokens.iter().chain(&*counts).any(|count| *count > 0) || *cost > 0.0);
     sums
 }
 
-/// Whatever the order of the signals, and when all is sent again, the totals are these.
+/// Checks the totals, which must be the same in either order of the signals, and when all of them are sent again.
 fn check(paths: &[&str], expected: &[(&str, [u64; 5], f64, [u64; 4])]) {
     let expected: Vec<_> = expected.to_vec();
     let mut orders = vec![paths.to_vec()];
@@ -106,15 +106,15 @@ fn codex_counts_once_in_logs_and_metrics() {
 }
 
 #[test]
-fn gemini_cli_counts_once_beside_its_general_metrics() {
+fn gemini_cli_counts_once_beside_its_gen_ai_metrics() {
     let paths = ["001-traces", "002-logs", "003-metrics"].map(|it| format!("gemini-cli/success-http-{it}.json"));
-    let handed_out = [2120, 42, 4000, 0, 18];
+    let usage = [2120, 42, 4000, 0, 18];
     check(
         &paths.each_ref().map(String::as_str),
         &[
             ("default/gemini-cli@devbox -", [0; 5], 0.0, [2, 0, 0, 0]),
-            ("default/gemini-cli@devbox gemini-3.5-flash-lite", handed_out, 0.0, [0; 4]),
-            ("default/gemini-cli@devbox gemini-3.8-flash", handed_out, 0.0, [0; 4]),
+            ("default/gemini-cli@devbox gemini-3.5-flash-lite", usage, 0.0, [0; 4]),
+            ("default/gemini-cli@devbox gemini-3.8-flash", usage, 0.0, [0; 4]),
         ],
     );
 }
@@ -132,7 +132,7 @@ fn codex_adds_up_the_requests_of_a_tool_run() {
 }
 
 #[test]
-fn what_one_export_says_of_several_agents_goes_to_each() {
+fn an_export_of_several_agents_is_attributed_to_each() {
     let spans = |agents: &[&str]| {
         let span = |place: usize, agent: &str| Span {
             trace_id: vec![1; 16],
@@ -152,16 +152,16 @@ fn what_one_export_says_of_several_agents_goes_to_each() {
         })
     };
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.extract(before(), &spans(&["clerk", "manager", "clerk"]));
+    let agents = profiles.extract(before(), &spans(&["clerk", "manager", "clerk"]));
     let of = |agent: &str| {
-        let its = said.iter().filter(|it| &*it.agent == agent);
+        let its = agents.iter().filter(|it| &*it.agent == agent);
         its.fold((0, 0), |(tokens, requests), it| (tokens + it.tokens[0], requests + it.requests))
     };
     assert_eq!((of("clerk"), of("manager")), ((22, 2), (11, 1)));
 }
 
 #[test]
-fn the_conventions_count_once_in_metrics_and_spans() {
+fn semantic_conventions_count_once_in_metrics_and_spans() {
     let paths = ["001-metrics", "003-metrics", "006-metrics", "007-metrics", "008-traces"];
     let paths = paths.map(|it| format!("python-sdk/http-delta-{it}.pb"));
     check(
@@ -174,13 +174,13 @@ fn the_conventions_count_once_in_metrics_and_spans() {
 }
 
 #[test]
-fn autogen_names_its_agents_and_its_client_counts() {
+fn autogen_names_its_agents_and_its_client_reports_usage() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.extract(before(), &export("autogen/team-tool-001-traces.pb"));
-    let mut names: Vec<&str> = said.iter().map(|it| &*it.agent).collect();
+    let agents = profiles.extract(before(), &export("autogen/team-tool-001-traces.pb"));
+    let mut names: Vec<&str> = agents.iter().map(|it| &*it.agent).collect();
     names.sort_unstable();
     assert_eq!(names, ["clerk", "manager"]);
-    assert!(said.iter().all(|it| it.agent_type == "autogen" && !it.has_usage() && it.requests == 0), "{said:?}");
+    assert!(agents.iter().all(|it| it.agent_type == "autogen" && !it.has_usage() && it.requests == 0), "{agents:?}");
     let found = sums(&mut profiles, &["autogen/error-500-hard-002-metrics.pb"]);
     assert_eq!(found.values().map(|(_, _, counts)| *counts).collect::<Vec<_>>(), [[1, 1, 0, 0]]);
 }
@@ -201,19 +201,19 @@ fn prices_and_names_come_from_the_configuration_where_telemetry_has_none() {
     assert!((cost - (1134.0 + 10.0 * 64.0 + 0.1 * 4096.0) / 1e6).abs() < 1e-12, "{cost}");
 
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
-    let said = profiles.extract(before(), &export("codex/success-http-json-002-logs.json"));
-    assert!(said.iter().filter(|it| it.has_usage()).all(|it| it.cost_usd.is_none()), "{said:?}");
+    let agents = profiles.extract(before(), &export("codex/success-http-json-002-logs.json"));
+    assert!(agents.iter().filter(|it| it.has_usage()).all(|it| it.cost_usd.is_none()), "{agents:?}");
 }
 
 #[test]
-fn what_was_counted_before_we_listened_is_left_out() {
+fn cumulative_values_from_before_the_start_are_left_out() {
     let late = Time::parse("2026-11-25T00:00:00Z").expect("a time");
     let mut profiles = Profiles::new(late, &OtlpConfig::default());
     assert_eq!(sums(&mut profiles, &["gemini-cli/success-http-003-metrics.json"]), Sums::new());
 }
 
 #[test]
-fn what_arrives_is_noted_by_agent_and_signal() {
+fn receptions_are_recorded_by_agent_and_signal() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     assert_eq!(profiles.receptions(), []);
     let later = before().plus(std::time::Duration::from_secs(5));
@@ -225,12 +225,12 @@ fn what_arrives_is_noted_by_agent_and_signal() {
     let [Some(metrics), None, Some(logs), None] = reception.channels else { panic!("{reception:?}") };
     assert_eq!((metrics.last, logs.last), (later, before()));
     assert_eq!((metrics.brings, logs.brings), ([true, true, false], [true, true, true]));
-    assert!(metrics.items > 3, "what is sent again does not count: {metrics:?}");
+    assert!(metrics.items > 3, "duplicates do not count: {metrics:?}");
 }
 
 proptest! {
     #[test]
-    fn the_order_of_signals_and_repeats_never_count_twice(
+    fn no_order_or_repetition_of_signals_counts_twice(
         signals in prop::collection::vec(0..3_usize, 1..12),
     ) {
         let names = ["001-traces", "002-logs", "003-metrics"];
@@ -246,7 +246,7 @@ proptest! {
 }
 
 #[test]
-fn gemini_cli_counts_each_refusal_once_though_it_has_two_points() {
+fn gemini_cli_counts_a_rejected_request_with_two_points_once() {
     let paths = ["gemini-cli/error-429-hard-002-metrics.json"];
     check(
         &paths,
@@ -258,11 +258,11 @@ fn gemini_cli_counts_each_refusal_once_though_it_has_two_points() {
 }
 
 #[test]
-fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
+fn a_tool_that_names_itself_as_agent_adds_no_agent() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let paths = ["001-traces", "002-logs", "003-metrics"].map(|it| format!("gemini-cli/success-http-{it}.json"));
-    let said = paths.iter().flat_map(|path| profiles.extract(before(), &export(path)));
-    let names: std::collections::BTreeSet<Arc<str>> = said.map(|it| it.agent).collect();
+    let agents = paths.iter().flat_map(|path| profiles.extract(before(), &export(path)));
+    let names: std::collections::BTreeSet<Arc<str>> = agents.map(|it| it.agent).collect();
     assert_eq!(names.iter().map(|it| &**it).collect::<Vec<_>>(), ["gemini-cli@devbox"]);
 }
 
@@ -270,9 +270,9 @@ fn a_tool_that_calls_itself_the_agent_is_not_a_second_one() {
 fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let run = export("langflow/run-success-035-traces.pb");
-    let [said] = &profiles.extract(before(), &run)[..] else { panic!("one flow") };
-    assert_eq!((&*said.agent, said.agent_type), ("flow-f4dcd9d9", "langflow"));
-    let [EndedTask { is_done: true, took: Some(took) }] = said.tasks[..] else { panic!("{said:?}") };
+    let [flow] = &profiles.extract(before(), &run)[..] else { panic!("one flow") };
+    assert_eq!((&*flow.agent, flow.agent_type), ("flow-f4dcd9d9", "langflow"));
+    let [EndedTask { is_done: true, took: Some(took) }] = flow.tasks[..] else { panic!("{flow:?}") };
     assert_eq!(took.as_millis(), 1_202);
     assert!(profiles.extract(before(), &run).is_empty(), "sent again");
     // Its metrics name no flow.
@@ -293,12 +293,12 @@ fn a_flow_of_langflow_is_an_agent_and_its_runs_are_tasks() {
         project: Some("shop".to_owned()),
     };
     profiles.configure(&OtlpConfig { agents: vec![rule], ..OtlpConfig::default() });
-    let said = profiles.extract(before(), &Export::Traces(failed));
-    let stock = said.iter().find(|it| &*it.agent == "stock").expect("by its rule");
+    let agents = profiles.extract(before(), &Export::Traces(failed));
+    let stock = agents.iter().find(|it| &*it.agent == "stock").expect("by its rule");
     assert!(matches!(stock.tasks[..], [EndedTask { is_done: false, .. }]) && stock.requests == 0, "{stock:?}");
 }
 
-/// Whatever of a run came before a restart and whatever is sent again after it, all of it counts once.
+/// However a run is split by a restart, and whatever is sent again after it, everything counts once.
 #[test]
 fn a_restart_counts_nothing_twice() {
     let runs: [(&str, &[&str]); 4] = [
@@ -333,7 +333,7 @@ fn a_restart_counts_nothing_twice() {
 }
 
 #[test]
-fn digests_that_were_made_otherwise_are_not_taken_over() {
+fn digests_of_another_scheme_are_not_restored() {
     let path = "claude-code/success-http-json-003-metrics.json";
     let mut first = Profiles::new(before(), &OtlpConfig::default());
     sums(&mut first, &[path]);

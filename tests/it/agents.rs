@@ -1,7 +1,8 @@
-//! Agents themselves, a proxy, and programs with OpenTelemetry's SDK, as npm and PyPI bring them, with what `lookout setup` prints and a provider of our own: what the provider
-//! handed out is what the page shows, over each protocol, through refusals and through the end of either side.
+//! Real agents, a proxy, and programs with OpenTelemetry's SDK, as published on npm and PyPI, with the settings that
+//! `lookout setup` prints and a fake provider. The usage on `/metrics` must equal what the provider handed out, over each
+//! protocol, through errors and restarts.
 //!
-//! Each gets a home of its own and no other environment: what is on this machine is not its business.
+//! Each runs in a home directory of its own with no other environment, so that it is independent of the machine.
 
 mod autogen;
 mod claude_code;
@@ -36,19 +37,19 @@ pub(crate) fn trials() -> Vec<Case> {
     trials.into_iter().flatten().collect()
 }
 
-/// What every agent here is called, and its project.
+/// The name and project of every agent here.
 const AGENT: &str = "builder";
 const PROJECT: &str = "shop";
 
-/// The program on addresses that stay the same when it is started again.
-struct Watch {
+/// The program, on addresses that stay the same across restarts.
+struct Sidecar {
     setup: Setup,
     lookout: Option<Lookout>,
     http: SocketAddr,
     grpc: SocketAddr,
 }
 
-/// What the page is to show of the agent.
+/// The expected usage of the agent on `/metrics`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shown {
     tokens: Usage,
@@ -59,7 +60,7 @@ struct Shown {
     retries: u64,
 }
 
-impl Watch {
+impl Sidecar {
     fn start(config: &str) -> Self {
         let [main, http, grpc] = [free(), free(), free()];
         let mut setup = Setup::new(config);
@@ -74,7 +75,7 @@ impl Watch {
         self.lookout.as_ref().expect("it runs")
     }
 
-    /// Ends it as a crash would, once what it shows of the agent is on disk, and starts it again.
+    /// Kills it once the usage of the agent is on disk, and starts it again.
     fn crash(&mut self) {
         let history = self.setup.path().join("lookout.history.db");
         let [input, output, requests] =
@@ -87,42 +88,42 @@ impl Watch {
         self.lookout = Some(self.setup.start());
     }
 
-    /// What `lookout setup` prints for a tool.
+    /// The output of `lookout setup` for a tool.
     fn printed(&self, tool: &str) -> String {
         let arguments = ["setup", tool, "--agent", AGENT, "--project", PROJECT, "--config", "lookout.yaml"];
         run(&mut self.setup.command(&arguments))
     }
 
-    /// Holds that neither doctor nor promtool has anything to say.
+    /// Checks that neither doctor nor promtool reports a problem.
     fn is_well(&self) {
-        self.is_told("1 agent, nothing to fix");
+        self.doctor_reports("1 agent, nothing to fix");
     }
 
-    /// Holds that doctor says no more than this, and promtool nothing.
-    fn is_told(&self, expected: &str) {
-        let said = self.doctor();
-        assert!(said.ends_with(&format!("\n{expected}\n")), "{said}");
+    /// Checks that doctor reports exactly this, and promtool nothing.
+    fn doctor_reports(&self, expected: &str) {
+        let report = self.doctor();
+        assert!(report.ends_with(&format!("\n{expected}\n")), "{report}");
         prometheus::reads(self.lookout().get("/metrics").text());
     }
 
-    /// What `lookout doctor` says.
+    /// The output of `lookout doctor`.
     fn doctor(&self) -> String {
         run(&mut self.setup.command(&["doctor", "--url", &self.lookout().url()]))
     }
 
-    /// A number of the agent.
+    /// A value of the agent.
     fn value(&self, family: &str, label: &str) -> Option<f64> {
         self.series(&format!("orchestrator_agent_{family}{{project=\"{PROJECT}\",agent_name=\"{AGENT}\""), label)
     }
 
-    /// The number of the first series that begins so and has the label.
+    /// The value of the first series with this prefix and label.
     fn series(&self, start: &str, label: &str) -> Option<f64> {
         let page = self.lookout().get("/metrics");
         let line = page.text().lines().find(|line| line.starts_with(start) && line.contains(label))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Waits until the page shows exactly this, of this agent and of no other.
+    /// Waits until `/metrics` has exactly this usage, of this agent and no other.
     fn shows(&self, what: &str, expected: &Shown) {
         let tokens = expected.tokens;
         let numbers = [
@@ -153,8 +154,8 @@ impl Watch {
     }
 }
 
-/// An address for a listener that ends and is bound again: outside of the ports that systems give to connections, so that
-/// none of those takes it meanwhile.
+/// A free address for a listener that is restarted: outside of the range of ephemeral ports, so that no connection takes
+/// it in between.
 fn free() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 100) as u16 * 100;
@@ -163,7 +164,7 @@ fn free() -> SocketAddr {
     free.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
-/// A home for an agent, with a folder to work in.
+/// A home directory for an agent, with a working directory.
 struct Home(TempDir);
 
 impl Home {
@@ -179,7 +180,7 @@ impl Home {
         std::fs::write(path, text).expect("a file");
     }
 
-    /// A program in the folder to work in, for so many seconds at most, with what `printed` exports.
+    /// A program in the working directory, for at most `seconds`, with the variables that `printed` exports.
     fn command(&self, program: &str, printed: &str, seconds: u32) -> Command {
         let mut command = Command::new("timeout");
         command
@@ -195,7 +196,7 @@ impl Home {
     }
 }
 
-/// Runs a program that is to fail; what it printed.
+/// Runs a program that must fail; returns its output.
 fn fails(command: &mut Command) -> Output {
     let output = command.output().expect("it runs");
     assert!(!output.status.success(), "{command:?}: {output:?}");

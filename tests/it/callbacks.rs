@@ -1,4 +1,4 @@
-//! Calls that LiteLLM's generic API callback posts, recorded ones: each counts once, whatever posts it and how often.
+//! Recorded calls of LiteLLM's generic API callback: each counts once, however often and by whichever channel it arrives.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("callbacks: LiteLLM's calls count once in its three formats and beside its spans", &[], counted_once),
-        trial("callbacks: what can't be read is refused or counted, and quoted nowhere", &[], refused),
-        trial("callbacks: nothing that was said is kept anywhere", &[], private),
-        trial("callbacks: who may not post is told so", &[], access),
+        trial("callbacks: calls of LiteLLM count once in all three formats and with its spans", &[], counted_once),
+        trial("callbacks: malformed calls are rejected and quoted nowhere", &[], rejected),
+        trial("callbacks: no message or secret is stored", &[], private),
+        trial("callbacks: posting needs the role ingest", &[], access),
     ]
 }
 
@@ -38,7 +38,7 @@ fn post(lookout: &Lookout, body: &str) -> Response {
     lookout.send("POST", ROUTE, &JSON, body.as_bytes())
 }
 
-/// What `/metrics` says of an agent of the shop: input, output and cached tokens, cost, requests, errors, 429s, retries.
+/// Totals of an agent of the shop: input, output and cached tokens, cost, requests, errors, 429s, retries.
 fn totals(lookout: &Lookout, agent: &str) -> [f64; 8] {
     let page = lookout.get("/metrics").text().to_owned();
     let labels = format!("project=\"shop\",agent_name=\"{agent}\"");
@@ -59,7 +59,7 @@ fn totals(lookout: &Lookout, agent: &str) -> [f64; 8] {
     ]
 }
 
-/// Waits for these totals; NaN is a series that is not there.
+/// Waits for these totals; NaN is an absent series.
 fn wait_for(lookout: &Lookout, agent: &str, expected: [f64; 8]) {
     let is_same = |(found, wanted): (f64, f64)| (found - wanted).abs() < 1e-9 || (found.is_nan() && wanted.is_nan());
     eventually(&format!("{expected:?} of {agent}"), || {
@@ -80,7 +80,7 @@ fn counted_once() {
     let spans = sample("otlp/litellm/six-calls-001-traces.pb.gz");
     let answer = lookout.send("POST", "/v1/traces", &[("content-type", "application/x-protobuf")], &spans);
     assert_eq!(answer.status, 200);
-    // One call more, so that all before it is known to be done.
+    // One more call: once it counts, all before it have been processed.
     let mut last = calls[0].clone();
     (last["id"], last["litellm_call_id"]) = (json!("chatcmpl-last"), json!("last"));
     assert_eq!(post(&lookout, &last.to_string()).json(), json!({"accepted": 1}));
@@ -92,13 +92,13 @@ fn counted_once() {
     assert_eq!(channels["callback"]["brings"], json!(["tokens", "cost", "requests"]));
     let page = lookout.get("/metrics").text().to_owned();
     let line = "orchestrator_agent_unpriced_tokens_total{project=\"shop\",agent_name=\"shop-agent-2\"} 144";
-    assert!(page.lines().any(|found| found == line), "a price of 0 is none");
-    // Spans name no project here: what they say again is known all the same, and belongs to nobody a second time.
+    assert!(page.lines().any(|found| found == line), "a cost of 0 is an unknown one");
+    // The spans name no project; their calls are duplicates all the same, and not counted for another agent.
     assert!(!page.contains("project=\"default\",agent_name=\"shop-agent-1\",token_type"), "counted twice");
     assert!(page.lines().any(|line| line == "lookout_ingested_total{signal=\"callback\"} 22"), "{page}");
 }
 
-fn refused() {
+fn rejected() {
     let lookout = Setup::new("limits: {body: 4096}").start();
     let bad = post(&lookout, "[{\"id\": hunter2}]");
     assert_eq!(bad.status, 400);

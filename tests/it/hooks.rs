@@ -1,4 +1,4 @@
-//! Claude Code's hooks, recorded ones and real ones, posted to the real program: status, alarms, privacy, restarts.
+//! Hooks of Claude Code, recorded and real: status, alerts, privacy, restarts.
 
 mod brake;
 pub(crate) mod claude_code;
@@ -13,15 +13,15 @@ use crate::{Case, tidy, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     let mut trials = vec![
-        trial("hooks: a read that begins after a recorded hook sees what it says", &[], recordings),
+        trial("hooks: a read after the response sees the hook", &[], recordings),
         trial("hooks: two sessions of one agent add up", &[], two_sessions),
-        trial("hooks: a subagent's end is not its parent's, nor a dead session's question", &[], not_its_own),
-        trial("hooks: a rate limit is an alarm of its own, and nobody is down", &[], rate_limit),
-        trial("hooks: any body is answered, and what is lost is counted", &[], malformed),
-        trial("hooks: who may not post is told so", &[], access),
-        trial("hooks: nothing that was said is kept anywhere", &[], privacy),
-        trial("hooks: sessions go on where a kill left them", &[], killed),
-        trial("hooks: a recording of them is replayed", &[], replayed),
+        trial("hooks: the end of a subagent is not its parent's", &[], subagents),
+        trial("hooks: a rate-limited agent has an alert of its own and is not down", &[], rate_limit),
+        trial("hooks: malformed hooks get a response and are counted", &[], malformed),
+        trial("hooks: posting needs the role ingest", &[], access),
+        trial("hooks: no prompt, argument or output is stored", &[], privacy),
+        trial("hooks: sessions survive a kill", &[], killed),
+        trial("hooks: recorded hooks are replayed", &[], replayed),
     ];
     trials.extend(brake::trials());
     trials.extend(claude_code::trials());
@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Case> {
 
 const ROUTE: &str = "/hooks/claude-code?agent=worker&project=shop";
 
-/// Posts an event of `session`; its answer is empty.
+/// Posts an event of `session`; the response is empty.
 fn hook(lookout: &Lookout, session: &str, event: &str, fields: Value) {
     let mut body = json!({"session_id": session, "hook_event_name": event, "cwd": "/srv/me/x"});
     body.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
@@ -42,7 +42,7 @@ fn bash() -> Value {
     json!({"tool_name": "Bash"})
 }
 
-/// What `/api/status` says of an agent.
+/// An agent in `/api/status`.
 fn agent(lookout: &Lookout, project: &str, name: &str) -> Value {
     let status = lookout.get("/api/status").json();
     let find = |list: &Value, name: &str| {
@@ -64,7 +64,7 @@ fn worker(lookout: &Lookout) -> String {
     shown(&agent(lookout, "shop", "worker"))
 }
 
-/// The alerts that fire about the worker, as rules and levels.
+/// The firing alerts of the worker, as rules and levels.
 fn alerts(lookout: &Lookout) -> Vec<String> {
     let alerts = lookout.get("/api/alerts?state=firing&agent=worker").json();
     let mut alerts: Vec<String> = alerts["alerts"]
@@ -128,7 +128,7 @@ fn recordings() {
     }
 }
 
-/// The bodies of a recording; none of them is left out of the tests.
+/// The bodies of a recording.
 fn bodies(name: &str) -> Vec<String> {
     let files = tidy::files("tests/it/samples/hooks");
     let file = files.iter().find(|file| file.file_stem().is_some_and(|stem| stem == name));
@@ -156,7 +156,7 @@ fn two_sessions() {
     assert!(!page.contains("5e5510"), "no id of a session is a label");
 }
 
-fn not_its_own() {
+fn subagents() {
     let lookout = Setup::new("").start();
     hook(&lookout, "s", "UserPromptSubmit", json!({}));
     hook(&lookout, "s", "PreToolUse", json!({"tool_name": "Task"}));
@@ -178,7 +178,7 @@ fn not_its_own() {
     }
     assert_eq!(alerts(&lookout), Vec::<String>::new());
     hook(&lookout, "s", "PermissionRequest", bash());
-    // It is killed in front of that question, and somebody begins again.
+    // The session is killed while it waits, and another one starts.
     for event in ["UserPromptSubmit", "PreToolUse", "Stop"] {
         hook(&lookout, "t", event, bash());
     }
@@ -276,7 +276,7 @@ fn privacy() {
         assert!(!holds(b"hooksecret") && !holds(b"5e551011"), "{}", path.display());
         files += usize::from(holds(b"worker"));
     }
-    assert!(files >= 2, "the agent itself is in the database and in the recording");
+    assert!(files >= 2, "the agent is in the database and in the recording");
 }
 
 fn killed() {
@@ -301,7 +301,7 @@ fn killed() {
     hook(&lookout, "a", "PostToolUse", bash());
     assert_eq!(worker(&lookout), "running");
     hook(&lookout, "a", "Stop", json!({}));
-    assert_eq!(worker(&lookout), "running", "the other session was not forgotten");
+    assert_eq!(worker(&lookout), "running", "the other session was restored");
     hook(&lookout, "b", "Stop", json!({}));
     assert_eq!(worker(&lookout), "idle");
 }

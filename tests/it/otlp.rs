@@ -1,9 +1,9 @@
-//! OTLP as senders speak it: recorded bodies of seven tools, OpenTelemetry's own SDK as a client, rubbish, floods, refusals.
+//! OTLP: recorded exports of seven tools, OpenTelemetry's SDK as a client, malformed and excessive exports.
 
 mod counting;
 mod doctor;
 mod private;
-mod refusals;
+mod rejections;
 mod restarts;
 
 use std::collections::BTreeSet;
@@ -28,65 +28,57 @@ const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 pub(crate) fn trials() -> Vec<Case> {
     const SDK: &[Need] = &[Need::OpenTelemetry];
     vec![
-        trial(
-            "otlp: recorded bodies of seven tools make a page that promtool reads",
-            &[Need::Promtool],
-            recordings_over_http,
-        ),
-        trial("otlp: both formats carry the same samples of recordings", &[Need::PrometheusClient], formats_agree),
-        trial("otlp: recorded bodies over gRPC, and again, count once", SDK, recordings_over_grpc),
-        trial("otlp: recorded bodies become agents, and again, count once", &[], recordings_become_agents),
-        trial(
-            "otlp: nothing that a person said or is reaches page, API, log or disk",
-            &[],
-            private::recordings_stay_private,
-        ),
+        trial("otlp: recorded exports of seven tools make a valid exposition", &[Need::Promtool], recordings_over_http),
+        trial("otlp: both exposition formats have the same samples", &[Need::PrometheusClient], formats_agree),
+        trial("otlp: recorded exports over gRPC count once", SDK, recordings_over_grpc),
+        trial("otlp: recorded exports become agents and count once", &[], recordings_become_agents),
+        trial("otlp: no private attribute reaches metrics, API, log or disk", &[], private::recordings_stay_private),
         trial(
             "otlp: OpenTelemetry's SDK over HTTP and gRPC, plain and gzip, delta and cumulative",
             SDK,
             the_sdk_is_counted_right,
         ),
-        trial("otlp: exports that stall give way to those that do not", SDK, refusals::a_full_house_makes_room),
+        trial("otlp: stalled exports are closed to make room for others", SDK, rejections::stalled_exports_make_room),
         trial(
             "otlp: Prometheus' increase is right over a restart of the sender",
             &[Need::OpenTelemetry, Need::Prometheus],
             increase_is_right,
         ),
-        trial("otlp: answers are in kind, and refusals say why", &[], refusals::answers_in_kind),
-        trial("otlp: a bomb is refused while it is inflated", &[], refusals::bombs_are_refused),
-        trial("otlp: gRPC's refusals have the codes of OTLP", SDK, refusals::grpc_codes),
-        trial("otlp: many requests on one connection have no more room than many", &[], refusals::streams_are_bounded),
+        trial(
+            "otlp: responses have the encoding of the request, and errors a cause",
+            &[],
+            rejections::responses_have_the_encoding_of_the_request,
+        ),
+        trial("otlp: a decompression bomb is rejected while it is decompressed", &[], rejections::bombs_are_refused),
+        trial("otlp: gRPC errors have the codes of OTLP", SDK, rejections::grpc_codes),
+        trial("otlp: streams of one connection count as connections", &[], rejections::streams_are_bounded),
         trial(
             "otlp: TLS holds on every listener, for OpenTelemetry's SDK over HTTP and gRPC",
             &[Need::OpenTelemetry, Need::Openssl, Need::Curl],
-            refusals::tls_holds,
+            rejections::tls_holds,
         ),
-        trial("otlp: tokens, hosts and roles hold on every listener", SDK, refusals::access_holds),
-        trial("otlp: a usual port that is taken is a warning, a chosen one an error", &[], refusals::taken_ports),
-        trial("otlp: what an export says is read back at once", &[], counting::a_read_follows_its_write),
-        trial("otlp: twins and repeats count no more than was used", &[], counting::twins_count_once_each),
+        trial("otlp: tokens, hosts and roles are checked on every listener", SDK, rejections::access_holds),
+        trial("otlp: a default port in use is a warning, a configured one an error", &[], rejections::taken_ports),
+        trial("otlp: a read after the response sees the export", &[], counting::a_read_follows_its_write),
+        trial("otlp: replicas and duplicates count no more than was used", &[], counting::replicas_count_once_each),
         trial(
-            "otlp: a start that is not before its time is no restart",
+            "otlp: a start time that is not before the point is no reset",
             &[],
-            counting::a_start_that_is_not_before_its_time_is_unknown,
+            counting::a_start_time_that_is_not_before_the_point_is_unknown,
         ),
-        trial("otlp: what `setup` prints for Codex names its agent", &[], setup_names_the_agent),
-        trial("otlp: `doctor` names the signals that are missing", &[], doctor::it_names_what_is_missing),
+        trial("otlp: the rule that `setup` prints for Codex names its agent", &[], setup_names_the_agent),
+        trial("otlp: `doctor` reports missing signals", &[], doctor::it_reports_missing_signals),
+        trial("otlp: signals before and after a kill count once", &[], restarts::a_kill_between_signals),
         trial(
-            "otlp: a kill between the signals of a tool, and all sent again, count once",
-            &[],
-            restarts::a_kill_between_signals,
-        ),
-        trial(
-            "otlp: a kill right after the first export ever loses nothing that is exported again",
+            "otlp: a kill right after the first export loses nothing that is exported again",
             &[],
             restarts::a_kill_after_the_first_export,
         ),
-        trial("otlp: a reload drops attributes at once", &[], refusals::a_reload_drops),
+        trial("otlp: a reload drops attributes at once", &[], rejections::a_reload_drops),
     ]
 }
 
-/// The program with OTLP on free ports, and where.
+/// The program with OTLP on free ports, and their addresses.
 struct Receiver {
     setup: Setup,
     lookout: Lookout,
@@ -98,7 +90,7 @@ fn receiver(config: &str) -> Receiver {
     started(Setup::new(config), Setup::start)
 }
 
-/// The same in that folder, started so.
+/// The same with an existing setup and another way to start.
 fn started(setup: Setup, start: impl FnOnce(&Setup) -> Lookout) -> Receiver {
     let setup = setup.env("LOOKOUT_OTLP__HTTP", "127.0.0.1:0").env("LOOKOUT_OTLP__GRPC", "127.0.0.1:0");
     let lookout = start(&setup);
@@ -173,7 +165,7 @@ fn recordings_become_agents() {
 }
 
 fn setup_names_the_agent() {
-    // The recording was made with `environment = "test"`, which is where the printed text has the agent's name.
+    // The recording was made with `environment = "test"`; the printed settings use that field for the agent's name.
     let setup = Setup::new("");
     let printed = setup.command(&["setup", "codex", "--agent", "test", "--project", "shop"]).output().expect("it runs");
     let printed = String::from_utf8(printed.stdout).expect("text");
@@ -192,7 +184,7 @@ fn setup_names_the_agent() {
     });
 }
 
-/// A recorded body.
+/// A recorded export.
 struct Recording {
     file: PathBuf,
     signal: String,
@@ -208,7 +200,7 @@ impl Recording {
     }
 }
 
-/// All recordings, a tool's own in the order in which they were made.
+/// All recordings, those of a tool in the order in which they were made.
 fn recordings() -> Vec<Recording> {
     let files = tidy::files("tests/it/samples/otlp");
     assert_eq!(files.iter().map(|file| file.parent()).collect::<BTreeSet<_>>().len(), 7, "seven tools");
@@ -226,7 +218,7 @@ fn recordings() -> Vec<Recording> {
 fn send_all(receiver: &Receiver) {
     for (place, recording) in recordings().into_iter().enumerate() {
         let path = format!("/v1/{}", recording.signal);
-        // Every other one as it is on disk; the main listener takes what the other takes.
+        // Half of them compressed, and a third through the main listener.
         let mut headers = vec![("content-type", recording.encoding)];
         let body = if place % 2 == 0 { recording.plain() } else { recording.gzip };
         if place % 2 == 1 {
@@ -262,8 +254,8 @@ fn recordings_over_http() {
         assert!(page.contains(&format!("\n# TYPE {family} {kind}\n")), "{family}");
     }
     for signal in ["metrics", "traces", "logs"] {
-        let taken = receiver.value("lookout_ingested_total", &[&format!("signal=\"{signal}\"")]);
-        assert!(taken.is_some_and(|taken| taken > 20.0), "{signal}: {taken:?}");
+        let ingested = receiver.value("lookout_ingested_total", &[&format!("signal=\"{signal}\"")]);
+        assert!(ingested.is_some_and(|count| count > 20.0), "{signal}: {ingested:?}");
     }
     for reason in ["malformed", "conflict", "labels", "series_cap", "name", "buckets", "temporality"] {
         let labels = ["signal=\"metrics\"", &format!("reason=\"{reason}\"")];
@@ -285,11 +277,11 @@ fn formats_agree() {
             .expect("python3 starts");
         child.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to read");
         let output = child.wait_with_output().expect("its end");
-        assert!(output.status.success(), "the parser of {format} refuses the page");
+        assert!(output.status.success(), "the parser of {format} rejects the page");
         let samples = String::from_utf8(output.stdout).expect("text");
         let ours = ["[\"lookout_", "[\"process_", "[\"orchestrator_"];
         let theirs = samples.lines().filter(|line| !ours.iter().any(|own| line.starts_with(own)));
-        // The parser of OpenMetrics calls a counter's family by its base; names and values are what counts.
+        // The parser of OpenMetrics names families of counters without `_total`, so that only samples are compared.
         let sample =
             |line: &str| serde_json::from_str::<Value>(line).expect("JSON").as_array().expect("a list")[..3].to_vec();
         theirs.map(sample).collect::<Vec<_>>()
@@ -301,7 +293,7 @@ fn formats_agree() {
     assert_eq!(text, open_metrics);
 }
 
-/// Runs the helper that speaks to OTLP in Python; its output.
+/// Runs an OTLP client in Python; returns its output.
 fn python(script: &str, arguments: &[&str]) -> String {
     let script = tidy::root().join("tests/it/doubles").join(script);
     counterparts::run(Command::new("timeout").args(["60", "python3"]).arg(script).args(arguments))

@@ -1,4 +1,4 @@
-//! Polled orchestrators and pages that answer, lie, hang, flood and recover.
+//! Polled sources that respond, fail, hang, flood and recover.
 
 mod orchestrator_cc;
 
@@ -14,32 +14,32 @@ use crate::{Case, trial};
 pub(crate) fn trials() -> Vec<Case> {
     let mut trials = orchestrator_cc::trials();
     trials.extend([
-        trial("polling: an orchestrator of the older shape", &[], older_shape),
-        trial("polling: an orchestrator of the newer shape", &[], newer_shape),
-        trial("polling: any page by paths, with its secret", &[], any_page),
-        trial("polling: an upstream that breaks changes no agent and resolves nothing", &[], broken_upstreams),
-        trial("polling: one unreadable entry removes nobody", &[], unreadable_entry),
-        trial("polling: a page with bad values keeps its agents, and says what it can't read", &[], bad_values),
+        trial("polling: orchestrator-cc: agents of older versions", &[], older_shape),
+        trial("polling: orchestrator-cc: heartbeats of newer versions", &[], newer_shape),
+        trial("polling: any page by JSONPath, with secrets", &[], any_page),
+        trial("polling: a failing upstream changes no agent and resolves no alert", &[], broken_upstreams),
+        trial("polling: a rejected agent removes none", &[], unreadable_entry),
+        trial("polling: invalid values are rejected and reported without their agents", &[], bad_values),
     ]);
     trials
 }
 
-/// What the upstream does with a request.
+/// How the upstream responds to a request.
 #[derive(Clone)]
 pub(crate) enum Mood {
-    /// Answers with this status and body.
+    /// Responds with this status and body.
     Says(u16, String),
-    /// Takes the request and never answers.
+    /// Never responds.
     Hangs,
-    /// Answers with a body that never ends.
+    /// Responds with an endless body.
     Floods,
-    /// Closes at once.
+    /// Closes the connection at once.
     Closes,
-    /// Sends a head and half a body, and closes.
+    /// Sends half a body and closes the connection.
     Breaks,
 }
 
-/// An upstream whose every route has a mood of its own, which tests change.
+/// An upstream whose routes have responses that tests change.
 pub(crate) struct Upstream {
     address: SocketAddr,
     routes: Arc<Mutex<Vec<(String, Mood)>>>,
@@ -66,7 +66,7 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
-    /// Sets what `route` does; what has no mood is 404.
+    /// Sets the response of `route`; other routes respond with 404.
     pub(crate) fn set(&self, route: &str, mood: Mood) {
         let mut routes = self.routes.lock().unwrap();
         routes.retain(|(known, _)| known != route);
@@ -81,10 +81,10 @@ impl Upstream {
         self.heads.lock().unwrap().len()
     }
 
-    /// Waits until requests that began after this call were answered.
+    /// Waits until a request that started after this call was answered.
     fn asked_again(&self) {
         let before = self.requests();
-        // The first of them may have begun before; the third begins after the second ended.
+        // The first one may have started before; the third starts after the second ended.
         eventually("it is polled again", || (self.requests() >= before + 3).then_some(()));
     }
 }
@@ -103,7 +103,7 @@ fn serve(mut stream: TcpStream, moods: &Mutex<Vec<(String, Mood)>>, seen: &Mutex
     let route = head.split(' ').nth(1).unwrap_or_default().to_owned();
     seen.lock().unwrap().push(head);
     let mood = moods.lock().unwrap().iter().find(|(known, _)| *known == route).map(|(_, mood)| mood.clone());
-    // The program may have given up on it, which is what it should do.
+    // The program may have closed the connection.
     let mut say = |text: &str| stream.write_all(text.as_bytes()).is_ok();
     match mood.unwrap_or(Mood::Says(404, "{\"detail\": \"Not Found\"}".to_owned())) {
         Mood::Says(status, body) => {
@@ -115,7 +115,7 @@ fn serve(mut stream: TcpStream, moods: &Mutex<Vec<(String, Mood)>>, seen: &Mutex
         Mood::Hangs => drop(stream.read(&mut byte)),
         Mood::Floods => {
             let chunk = format!("10000\r\n{}\r\n", "[".repeat(65_536));
-            // As much as nobody should take: bounded, so that a test of a broken program ends.
+            // Bounded, so that the test of a broken program ends.
             let mut goes_on = say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
             for _ in 0..8_192 {
                 goes_on = goes_on && say(&chunk);
@@ -163,10 +163,13 @@ fn older_shape() {
         [&json!("failed"), &json!("not running"), &json!(false)]
     );
     let alerts = lookout.get("/api/alerts?rule=AgentDown").json();
-    assert_eq!(alerts["alerts"][0]["agent_name"], "dead", "it alerts even when first seen so: {alerts}");
+    assert_eq!(
+        alerts["alerts"][0]["agent_name"], "dead",
+        "an agent that is down when first seen has an alert: {alerts}"
+    );
     assert_eq!(source(&lookout)["up"], true);
 
-    // Who is not in a later poll is gone, and nobody else's agents are.
+    // An agent that is missing in a later poll is removed; agents of other senders are not.
     lookout.post("/api/state", &json!({"project": "shop", "agents": [{"name": "pushed"}]}));
     upstream.says("/api/agents", &json!({"agents": [agent("boss", true, 2)]}));
     eventually("the other is gone", || (names(&lookout, "shop") == ["boss", "pushed"]).then_some(()));
@@ -258,15 +261,15 @@ fn broken_upstreams() {
         let alerts = lookout.get(&format!("/api/alerts?rule=SourceDown&state={state}")).json();
         alerts["alerts"].as_array().expect("alerts").len()
     };
-    eventually("the idle one is told", || (idle()[0]["state"] == "firing").then_some(()));
-    let told = idle();
+    eventually("the alert of the idle agent", || (idle()[0]["state"] == "firing").then_some(()));
+    let fired = idle();
     let steady = || -> Vec<Value> {
         let keys = ["name", "status", "up", "last_activity", "last_seen", "restart_count"];
         agents(&lookout, "shop").iter().map(|(_, agent)| keys.iter().map(|key| agent[key].clone()).collect()).collect()
     };
     let bad = [
         ("an error with 200", Mood::Says(200, r#"{"error": "database is locked"}"#.to_owned()), "database is locked"),
-        ("a hang", Mood::Hangs, "no whole answer"),
+        ("a hang", Mood::Hangs, "no complete response"),
         ("a flood", Mood::Floods, "max_body"),
         ("a huge body", Mood::Says(200, " ".repeat(5_000_000)), "max_body"),
         ("a closed connection", Mood::Closes, ""),
@@ -285,7 +288,7 @@ fn broken_upstreams() {
         upstream.set("/api/agents", mood);
         eventually(what, || (source(&lookout)["up"] == false).then_some(()));
         let before = steady();
-        assert_eq!(before.len(), 2, "{what}: nobody is gone");
+        assert_eq!(before.len(), 2, "{what}: no agent is removed");
         eventually("the source's alert fires", || (down("firing") == 1).then_some(()));
         upstream.asked_again();
         let now = source(&lookout);
@@ -295,7 +298,7 @@ fn broken_upstreams() {
         let still = idle();
         assert_eq!(still.as_array().map(Vec::len), Some(1), "{what}: {still}");
         for key in ["state", "fingerprint", "fired_at", "resolved_at"] {
-            assert_eq!(still[0][key], told[0][key], "{what}: it still fires: {still}");
+            assert_eq!(still[0][key], fired[0][key], "{what}: it still fires: {still}");
         }
         let page = lookout.get("/metrics");
         assert!(page.text().contains("lookout_source_up{source=\"orch\"} 0\n"), "{what}");
@@ -305,7 +308,7 @@ fn broken_upstreams() {
             page.text()
         );
 
-        // It recovers by itself.
+        // Recovery.
         upstream.says("/api/agents", &good);
         eventually("it recovers", || (source(&lookout)["up"] == true).then_some(()));
         assert_eq!(source(&lookout)["last_error"], Value::Null);
@@ -319,7 +322,7 @@ fn broken_upstreams() {
         let count = errors.text().lines().find_map(|text| text.strip_prefix(&line)).expect(reason);
         assert_ne!(count, "0", "{reason} was counted");
     }
-    // The flood alone was half a gigabyte.
+    // The endless body alone was half a gigabyte.
     assert!(lookout.grown() < 128 << 20, "it grew by {} bytes", lookout.grown());
 }
 
@@ -332,16 +335,16 @@ fn unreadable_entry() {
     ));
     let lookout = setup.start();
     eventually("it is polled", || (names(&lookout, "orch") == ["a", "b"]).then_some(()));
-    // Whose the unreadable entry is, nobody can say: perhaps b's.
+    // The rejected entry may be that of b.
     upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": false}, {"name": {}, "running": {}}]}));
-    eventually("the readable one is taken", || (agents(&lookout, "orch")[0].1["status"] == "failed").then_some(()));
+    eventually("the valid one is applied", || (agents(&lookout, "orch")[0].1["status"] == "failed").then_some(()));
     upstream.asked_again();
-    assert_eq!(names(&lookout, "orch"), ["a", "b"], "nobody is removed");
+    assert_eq!(names(&lookout, "orch"), ["a", "b"], "no agent is removed");
     upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}]}));
-    eventually("a whole answer removes", || (names(&lookout, "orch") == ["a"]).then_some(()));
+    eventually("a complete page removes the agent", || (names(&lookout, "orch") == ["a"]).then_some(()));
 }
 
-/// An agent that can't be read is neither gone nor down, and somebody says why.
+/// An agent with invalid values is neither removed nor down, and the error is reported.
 fn bad_values() {
     let upstream = Upstream::start();
     let page = |one: &str| Mood::Says(200, format!(r#"{{"workers": [{one}, {{"id": "w2", "state": "busy"}}]}}"#));
@@ -372,7 +375,7 @@ fn bad_values() {
         eventually(what, || {
             source(&lookout)["last_error"].as_str().is_some_and(|error| error.contains(says)).then_some(())
         });
-        // For longer than its silence would be borne.
+        // For longer than the timeout of agents.
         let polls = upstream.requests();
         eventually("many polls", || (upstream.requests() >= polls + 15).then_some(()));
         assert_eq!(names(&lookout, "shop"), ["w1", "w2"], "{what}");
@@ -382,5 +385,5 @@ fn bad_values() {
         assert!(lookout.log().contains("polled values rejected"), "{what}");
     }
     upstream.set("/st", page(r#"{"id": "w1", "state": "busy"}"#));
-    eventually("all is read again", || (source(&lookout)["last_error"] == Value::Null).then_some(()));
+    eventually("the error is cleared", || (source(&lookout)["last_error"] == Value::Null).then_some(()));
 }

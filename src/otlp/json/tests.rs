@@ -1,4 +1,4 @@
-//! JSON as senders really write it, and texts that are none.
+//! JSON as senders write it, and invalid UTF-8 in protobuf.
 
 use prost::Message as _;
 
@@ -26,7 +26,7 @@ fn exponential(metric: &Metric) -> &ExponentialHistogram {
 }
 
 #[test]
-fn json_is_read_in_every_form_that_senders_write() {
+fn json_is_decoded_in_every_form_that_senders_write() {
     let json = r#"{"resourceMetrics": [{"resource": {"attributes": [
             {"key": "a", "value": {}}, {"key": "b", "value": null}, {"key": "c"}, {"key": "d", "value": {"intValue": "7"}},
             {"key": "e", "value": {"intValue": 7, "newer": [1]}}, {"key": "f", "value": {"doubleValue": "NaN"}},
@@ -67,7 +67,7 @@ fn json_is_read_in_every_form_that_senders_write() {
     let spans = &request.resource_spans[0].scope_spans[0].spans;
     assert_eq!((&spans[0].trace_id[..], spans[0].kind, spans[0].end_time_unix_nano), (&[1, 2][..], 3, 9));
     assert_eq!(spans[0].status.as_ref().map(|status| status.code), Some(2));
-    assert!(spans[1].trace_id.is_empty(), "an id that is none is not known");
+    assert!(spans[1].trace_id.is_empty(), "an invalid id is empty");
 
     let json = r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [
         {"body": null, "traceId": "", "severityNumber": 9}, {"body": {"stringValue": "x"}, "severityNumber": "INFO", "eventName": "e"}]}]}]}"#;
@@ -79,9 +79,9 @@ fn json_is_read_in_every_form_that_senders_write() {
     assert!(matches!(read(Signal::Metrics, "x"), Err(OtlpDecodeError::Malformed(_))));
 }
 
-/// A value that its field can't have is left out, counted, and costs nothing beside it.
+/// A value that is invalid for its field is dropped and counted; everything else is kept.
 #[test]
-fn a_bad_value_in_json_costs_itself() {
+fn an_invalid_value_in_json_is_dropped_alone() {
     for (points, unread, kept) in [
         (r#"{"asInt": "1,234"}, {"asInt": 5}"#, 1, vec![None, Some(5)]),
         (r#"{"asInt": {}, "timeUnixNano": []}, {"asInt": 5}"#, 2, vec![None, Some(5)]),
@@ -107,12 +107,12 @@ fn a_bad_value_in_json_costs_itself() {
     let json = r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"histogram": {"dataPoints": [{"bucketCounts": [1, "x", 2], "count": 3}]}}]}]}]}"#;
     let Ok(OtlpRequest::Metrics(request)) = read(Signal::Metrics, json) else { panic!("metrics") };
     let point = &histogram(&request.resource_metrics[0].scope_metrics[0].metrics[0]).data_points[0];
-    assert_eq!((point.bucket_counts.len(), point.count), (0, 3), "a list without one of its numbers is another");
+    assert_eq!((point.bucket_counts.len(), point.count), (0, 3), "a list with an invalid number is dropped whole");
 }
 
-/// Bytes that are no text cost what is no text of them.
+/// Only the invalid bytes of a string are replaced.
 #[test]
-fn texts_that_are_no_utf8_are_made_so() {
+fn invalid_utf8_is_replaced() {
     let attribute = wire::string_attribute("prompt", "cutXX");
     let record = LogRecord { event_name: "e".to_owned(), attributes: vec![attribute], ..LogRecord::default() };
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];

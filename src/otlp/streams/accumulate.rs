@@ -1,4 +1,4 @@
-//! One stream: whether a point of it counts, and what the point adds to the series that it feeds.
+//! One stream: whether a point of it counts, and what the point adds to its series.
 
 use super::super::naming::SuffixRule;
 use super::super::sequence::{CumulativeStream, CumulativeValue, DeltaStream, known_start};
@@ -6,23 +6,23 @@ use super::super::wire::Temporality;
 use crate::model::telemetry::{Buckets, MetricKind, MetricSeries, MetricValue};
 use crate::model::{RejectReason, Time};
 
-/// A series whose buckets nobody has used for so long may get other ones.
+/// A histogram series without a point for so long may change its buckets.
 const BUCKETS_STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
-/// What the numbers of a family mean. FamilyTable of one name must agree on it.
+/// The type of a metric in OTLP. Metrics of one name must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OtlpMetricType {
-    /// Stands for itself; the last one holds.
+    /// A gauge.
     Gauge,
-    /// Only grows.
+    /// A monotonic sum.
     Counter,
-    /// Adds up and may fall.
+    /// A sum that is not monotonic: an UpDownCounter.
     UpDown,
-    /// Counts by explicit bucket.
+    /// A histogram with explicit buckets.
     Histogram,
-    /// Counts by exponential bucket.
+    /// An exponential histogram.
     Exponential,
-    /// Quantiles.
+    /// A summary.
     Summary,
 }
 
@@ -45,39 +45,39 @@ impl OtlpMetricType {
     }
 }
 
-/// What is known of one stream.
+/// A stream, and the series that it feeds.
 #[derive(Debug)]
 pub(super) struct StreamEntry {
     pub(super) family: u32,
     pub(super) slot: u32,
-    /// What of it was counted.
+    /// What has been counted of it.
     pub(super) counted: StreamState,
-    /// When it was last heard of.
+    /// When its last point arrived.
     pub(super) seen: Time,
-    /// What it counts towards the cap.
+    /// How many series it counts as towards `otlp.max_series`.
     pub(super) series_count: u32,
 }
 
-/// What of a stream was counted; the next point is counted from it.
+/// What has been counted of a stream.
 #[derive(Debug)]
 pub(super) enum StreamState {
-    /// Of what stands for itself, and of what goes up and down: the last point.
+    /// The last point: of gauges, summaries and cumulative UpDownCounters.
     Last {
-        /// When its counting began, in nanoseconds; 0 is unknown.
+        /// Its start time, in nanoseconds; 0 is unknown.
         start: u64,
-        /// When it was measured.
+        /// Its time, in nanoseconds.
         time: u64,
-        /// Its value, where the next is counted from it.
+        /// Its value, if the type is an UpDownCounter.
         value: f64,
     },
-    /// Of deltas: their time.
+    /// The intervals that delta points covered.
     Delta(DeltaStream),
-    /// Of what grows from a start.
+    /// The sequences of cumulative points.
     Cumulative(CumulativeStream<MetricValue>),
 }
 
 impl StreamState {
-    /// Nothing yet.
+    /// The state of a stream without points.
     pub(super) fn new(metric_type: OtlpMetricType, temporality: Temporality) -> Self {
         match (metric_type, temporality) {
             (OtlpMetricType::Gauge | OtlpMetricType::Summary, _)
@@ -118,15 +118,15 @@ impl CumulativeValue for MetricValue {
     }
 }
 
-/// Whether the sum of one process may have gone from `earlier` to `now`: without an observation it stays, and it falls by
-/// none that is not below zero.
+/// Whether the sum of a histogram may have changed from `earlier` to `now` within one process: without a new observation
+/// it stays the same, and it only falls where observations may be negative.
 fn sums_fit((earlier, now): (f64, f64), is_same: bool, below_zero: bool) -> bool {
     let slack = 1e-9 * earlier.abs();
     if is_same { (now - earlier).abs() <= slack } else { below_zero || now >= earlier - slack }
 }
 
-/// Takes in a point of `stream` that was measured at `time` and counts from `start`, and adds what is new of it to
-/// `series`.
+/// Adds to `series` what a point adds to `stream`; `start` and `time` are the point's. The error is why the point does not
+/// count.
 pub(super) fn accumulate(
     now: Time,
     series: &mut MetricSeries,
@@ -140,7 +140,7 @@ pub(super) fn accumulate(
         return Err(RejectReason::Buckets);
     }
     match &mut stream.counted {
-        StreamState::Last { start: since, time: last, value: held } => {
+        StreamState::Last { start: since, time: last, value: counted } => {
             if time <= *last {
                 return Err(if time == *last { RejectReason::Duplicate } else { RejectReason::Stale });
             }
@@ -150,8 +150,8 @@ pub(super) fn accumulate(
             }
             match (&mut series.value, value) {
                 (MetricValue::Number(shown), MetricValue::Number(number)) if metric_type == OtlpMetricType::UpDown => {
-                    *shown = advanced(*shown, *held, number);
-                    *held = number;
+                    *shown = advanced(*shown, *counted, number);
+                    *counted = number;
                 }
                 (shown @ MetricValue::Number(_), value @ MetricValue::Number(_))
                 | (shown @ MetricValue::Summary(_), value @ MetricValue::Summary(_)) => *shown = value,
@@ -159,14 +159,14 @@ pub(super) fn accumulate(
             }
             (*since, *last) = (start.max(*since), time);
         }
-        StreamState::Delta(intervals) => {
-            intervals.insert(start, time)?;
+        StreamState::Delta(stream) => {
+            stream.insert(start, time)?;
             add(&mut series.value, &value, None, has_other_buckets)?;
         }
-        StreamState::Cumulative(sequences) => {
-            let place = sequences.classify(start, time, &value)?;
-            add(&mut series.value, &value, sequences.value(place), has_other_buckets)?;
-            sequences.record(place, start, time, value);
+        StreamState::Cumulative(stream) => {
+            let found = stream.classify(start, time, &value)?;
+            add(&mut series.value, &value, stream.value(found), has_other_buckets)?;
+            stream.record(found, start, time, value);
         }
     }
     Ok(())
@@ -177,7 +177,7 @@ fn other_buckets(shown: &MetricValue, value: &MetricValue) -> bool {
     matches!((shown, value), (MetricValue::Histogram(shown), MetricValue::Histogram(value)) if shown.bounds != value.bounds)
 }
 
-/// Adds to `shown` what `value` is more than `last`.
+/// Adds the difference of `value` and `last` to `shown`.
 fn add(
     shown: &mut MetricValue,
     value: &MetricValue,
@@ -205,29 +205,30 @@ fn add(
     Ok(())
 }
 
-/// What is shown once a stream went from `last` to `value`; a series that shows one stream shows its very number.
+/// The value of a series after one of its streams went from `last` to `value`. A series with a single stream has exactly
+/// that stream's value, without rounding.
 fn advanced(shown: f64, last: f64, value: f64) -> f64 {
     if shown == last { value } else { shown + (value - last) }
 }
 
 fn add_buckets(shown: &mut Buckets, value: &Buckets, last: Option<&Buckets>) {
-    for (place, count) in shown.counts.iter_mut().zip(&value.counts) {
-        *place = place.saturating_add(*count);
+    for (sum, count) in shown.counts.iter_mut().zip(&value.counts) {
+        *sum = sum.saturating_add(*count);
     }
     shown.sum += value.sum;
     if let Some(last) = last {
-        for (place, count) in shown.counts.iter_mut().zip(&last.counts) {
-            *place = place.saturating_sub(*count);
+        for (sum, count) in shown.counts.iter_mut().zip(&last.counts) {
+            *sum = sum.saturating_sub(*count);
         }
         shown.sum -= last.sum;
-        // A series that shows one stream shows its very sum.
+        // A series with a single stream has exactly that stream's sum, without rounding.
         if shown.counts == value.counts {
             shown.sum = value.sum;
         }
     }
 }
 
-/// Nothing observed, in the same buckets.
+/// The same buckets without observations.
 pub(super) fn empty_buckets(value: &Buckets) -> Buckets {
     let counts = vec![0; value.counts.len()].into_boxed_slice();
     Buckets { bounds: value.bounds.clone(), counts, sum: 0.0 }

@@ -1,4 +1,5 @@
-//! FamilyTable and their series: who has which name, who feeds which series, and what of it is published with readers.
+//! Metric families and their series: which family has which name, how many streams feed a series, and what is published
+//! to readers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,17 +12,17 @@ use crate::model::telemetry::{ExponentialHistogram, MetricFamily, MetricKind, Me
 use crate::model::{RejectReason, Time};
 use crate::text::clean;
 
-/// Longest help text that is series_used, in bytes.
+/// Longest help text, in bytes; longer ones are cut.
 const MAX_HELP: usize = 512;
-/// What an exponential histogram counts towards the cap: about half of the buckets that it may have.
-const EXPONENTIAL: usize = 44;
+/// How many series an exponential histogram counts as: about half of the buckets that it may have.
+const EXPONENTIAL_SERIES: usize = 44;
 
-/// What a value counts towards the caps: the series that it is on the page.
+/// How many series a value is on `/metrics`, which is what it counts as towards the caps.
 pub(super) fn series_count(value: &MetricValue) -> usize {
     match value {
         MetricValue::Number(_) => 1,
         MetricValue::Histogram(buckets) => buckets.counts.len() + 2,
-        MetricValue::Exponential(_) => EXPONENTIAL,
+        MetricValue::Exponential(_) => EXPONENTIAL_SERIES,
         MetricValue::Summary(summary) => summary.values.len() + 2,
     }
 }
@@ -31,9 +32,9 @@ pub(super) fn series_count(value: &MetricValue) -> usize {
 pub(super) struct FamilyTable {
     entries: Vec<Option<FamilyEntry>>,
     free: Vec<u32>,
-    /// Every name that a family uses or could use on a page, and its place.
+    /// The position of a family by each name that it may have on `/metrics`.
     names: HashMap<String, u32>,
-    /// What all series count towards the cap.
+    /// The number of series of all families.
     series_count: usize,
 }
 
@@ -42,24 +43,24 @@ struct FamilyEntry {
     family: MetricFamily,
     metric_type: OtlpMetricType,
     by_labels: BTreeMap<Arc<str>, u32>,
-    /// How many streams accumulate the series in each slot, and what it counts towards the cap.
+    /// By slot: how many streams feed the series, and how many series it counts as.
     slots: Vec<(u32, usize)>,
     series_count: usize,
-    /// What readers were given; none once something changed.
+    /// The family as it was last published; `None` once something changed.
     published: Option<Arc<MetricFamily>>,
-    /// Whether series came or went since it was last published.
+    /// Whether series were added or removed since it was last published.
     order_changed: bool,
 }
 
 impl FamilyTable {
-    /// The series in `slot` of the family at `place`, for a change.
+    /// The series in `slot` of the family at `place`, to be changed.
     pub(super) fn series_mut(&mut self, place: u32, slot: u32) -> Option<&mut MetricSeries> {
         let family = self.entries.get_mut(place as usize)?.as_mut()?;
         family.published = None;
         family.family.series.get_mut(slot)
     }
 
-    /// The series with `labels` of the metric, found or made, and slots by one stream more.
+    /// Adds a stream to the series with `labels` of the metric, which is created if it does not exist.
     pub(super) fn place(
         &mut self,
         now: Time,
@@ -80,14 +81,14 @@ impl FamilyTable {
         self.enter(now, &name, metric_type, help, labels, value, config)
     }
 
-    /// The series of `target_info` with `labels`.
+    /// Adds a stream to the series of `target_info` with `labels`.
     pub(super) fn target(
         &mut self,
         now: Time,
         labels: String,
         config: &OtlpConfig,
     ) -> Result<(u32, u32), RejectReason> {
-        let help = || "Attributes of who sent the metrics of the same job and instance".to_owned();
+        let help = || "Resource attributes of the target with the same job and instance".to_owned();
         let one = MetricValue::Number(1.0);
         let (place, slot) = self.enter(now, "target_info", OtlpMetricType::Gauge, help, labels, &one, config)?;
         if let Some(series) = self.series_mut(place, slot) {
@@ -140,7 +141,7 @@ impl FamilyTable {
         Ok((place, slot))
     }
 
-    /// The place of the family `name`, found or made.
+    /// The position of the family `name`, which is created if it does not exist.
     fn family(
         &mut self,
         name: &str,
@@ -186,14 +187,14 @@ impl FamilyTable {
         Ok(place)
     }
 
-    /// A stream that slots the series in `slot` is forgotten; with its last stream, the series is.
+    /// Removes a stream from the series in `slot`, and the series with its last stream.
     pub(super) fn release(&mut self, place: u32, slot: u32, counted: &StreamState) {
         let Some(Some(family)) = self.entries.get_mut(place as usize) else { return };
         let Some((streams, series_count)) = family.slots.get_mut(slot as usize) else { return };
         *streams = streams.saturating_sub(1);
         family.published = None;
         if *streams > 0 {
-            // What a producer that is gone held is held no more.
+            // The value of an UpDownCounter is that of the remaining processes.
             if let (OtlpMetricType::UpDown, StreamState::Last { value: last, .. }) = (family.metric_type, counted)
                 && let Some(MetricSeries { value: MetricValue::Number(shown), .. }) = family.family.series.get_mut(slot)
             {
@@ -222,7 +223,7 @@ impl FamilyTable {
         }
     }
 
-    /// All families by name, as readers get them. What did not change is what they got before.
+    /// All families by name. Those that did not change are shared with the last snapshot.
     pub(super) fn publish(&mut self) -> Vec<Arc<MetricFamily>> {
         let mut all: Vec<Arc<MetricFamily>> = self.entries.iter_mut().flatten().map(FamilyEntry::publish).collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -240,7 +241,7 @@ impl FamilyEntry {
     }
 }
 
-/// Every name that a family may have on a page in either format, so that no two families share one.
+/// All names that a family may have in the text format or in OpenMetrics, so that no two families share one.
 fn reserved_names(name: &str, kind: MetricKind) -> Vec<String> {
     let suffixes: &[&str] = match kind {
         MetricKind::Counter => &["", "_total", "_created"],
@@ -252,7 +253,7 @@ fn reserved_names(name: &str, kind: MetricKind) -> Vec<String> {
     suffixes.iter().map(|suffix| format!("{base}{suffix}")).collect()
 }
 
-/// What a series of this kind shows before it was slots.
+/// The value of a series of the same type without points.
 fn initial_value(value: &MetricValue) -> MetricValue {
     match value {
         MetricValue::Number(_) => MetricValue::Number(0.0),

@@ -1,4 +1,4 @@
-//! Streams and series on plain times: what is counted once, what is shown, what is refused.
+//! Streams and series with simple times: what counts, what is exposed, what is rejected.
 
 use std::fmt::Write as _;
 
@@ -93,16 +93,16 @@ fn shown(table: &mut StreamTable) -> String {
 }
 
 #[test]
-fn deltas_add_up_and_what_was_there_counts_once() {
+fn deltas_add_up_and_duplicates_count_once() {
     let mut table = table();
     let point = |start, time, value| sum("c", DELTA, true, vec![number(&[], start, time, value)]);
     assert_eq!(apply(&mut table, point(10, 20, 5.0)), []);
     assert_eq!(apply(&mut table, point(20, 30, 2.5)), []);
     assert_eq!(apply(&mut table, point(20, 30, 2.5)), [(RejectReason::Duplicate, 1)], "sent again");
-    assert_eq!(apply(&mut table, point(25, 40, 9.0)), [(RejectReason::Duplicate, 1)], "in part counted already");
+    assert_eq!(apply(&mut table, point(25, 40, 9.0)), [(RejectReason::Duplicate, 1)], "overlaps a counted interval");
     assert_eq!(apply(&mut table, point(10, 20, 5.0)), [(RejectReason::Duplicate, 1)], "sent again, late");
     assert_eq!(apply(&mut table, point(100, 110, 1.0)), [], "after a gap");
-    assert_eq!(apply(&mut table, point(0, 120, 1.0)), [], "of unknown start");
+    assert_eq!(apply(&mut table, point(0, 120, 1.0)), [], "without a start time");
     assert_eq!(shown(&mut table), "c_total{} 9.5\n");
 }
 
@@ -143,7 +143,7 @@ fn cumulative_counts_follow_their_start() {
     assert_eq!(shown(&mut table), "c_total{} 0.3\n", "the very number that was sent");
     assert_eq!(apply(&mut table, point(10, 30, 0.3)), [(RejectReason::Duplicate, 1)]);
     assert_eq!(apply(&mut table, point(10, 25, 0.2)), [(RejectReason::Stale, 1)], "out of order");
-    assert_eq!(apply(&mut table, point(40, 50, 0.2)), [], "began anew");
+    assert_eq!(apply(&mut table, point(40, 50, 0.2)), [], "a reset");
     assert_eq!(apply(&mut table, point(10, 60, 0.3)), [], "the one before has not ended");
     assert_eq!(apply(&mut table, point(40, 60, 0.5)), []);
     assert_eq!(shown(&mut table), "c_total{} 0.8\n");
@@ -175,7 +175,7 @@ fn what_a_process_held_is_gone_with_it_and_what_it_counted_stays() {
 }
 
 #[test]
-fn sessions_fold_into_one_series_and_never_fight() {
+fn sessions_add_up_in_one_series() {
     let mut table = table();
     for (session, start, time, value) in
         [("a", 10, 20, 1.0), ("b", 12, 19, 2.0), ("a", 20, 30, 4.0), ("b", 19, 31, 8.0)]
@@ -191,7 +191,7 @@ fn sessions_fold_into_one_series_and_never_fight() {
 }
 
 #[test]
-fn gauges_hold_the_last_and_vanish_when_they_are_over() {
+fn gauges_expose_the_last_value_until_the_stream_ends() {
     let mut table = table();
     assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 20, 1.0), number(&[], 0, 30, 2.0)])), []);
     assert_eq!(apply(&mut table, gauge("g", vec![number(&[], 0, 25, 9.0)])), [(RejectReason::Stale, 1)]);
@@ -201,11 +201,11 @@ fn gauges_hold_the_last_and_vanish_when_they_are_over() {
     assert_eq!(seen(&mut table), Some(NOW));
     let over = NumberDataPoint { flags: 1, value: None, ..number(&[], 0, 50, 0.0) };
     assert_eq!(apply(&mut table, gauge("g", vec![over])), []);
-    assert_eq!(seen(&mut table), Some(Time::default()), "older than any gauge that is shown");
+    assert_eq!(seen(&mut table), Some(Time::default()), "older than any gauge that is exposed");
 }
 
 #[test]
-fn a_start_in_the_future_blocks_nothing_that_is_held() {
+fn a_start_time_in_the_future_blocks_no_later_point() {
     let mut table = table();
     for (start, time, value) in [(900, 20, 5.0), (10, 30, 7.0)] {
         assert_eq!(apply(&mut table, sum("held", CUMULATIVE, false, vec![number(&[], start, time, value)])), []);
@@ -221,9 +221,13 @@ fn histograms_add_up_by_bucket() {
     }
     assert_eq!(shown(&mut table), "h{} [(0.5, 1), (1.0, 4), (inf, 8)] sum 52\n");
     let other = histogram(DELTA, observed(30, 40, &[1, 1], &[7.0], 1.0));
-    assert_eq!(apply(&mut table, other.clone()), [(RejectReason::Buckets, 1)], "buckets that its series does not have");
+    assert_eq!(
+        apply(&mut table, other.clone()),
+        [(RejectReason::Buckets, 1)],
+        "other buckets than those of the series"
+    );
     let later = NOW.plus(Duration::from_secs(600));
-    assert_eq!(table.apply(later, &request(vec![other])).accepted, 1, "unless nobody uses the old ones any more");
+    assert_eq!(table.apply(later, &request(vec![other])).accepted, 1, "unless the old ones are stale");
     assert_eq!(shown(&mut table), "h{} [(7.0, 1), (inf, 2)] sum 1\n");
     for wrong in [
         observed(0, 1, &[1], &[0.5], 0.0),
@@ -236,13 +240,13 @@ fn histograms_add_up_by_bucket() {
 }
 
 #[test]
-fn cumulative_histograms_follow_their_start() {
+fn cumulative_histograms_follow_their_start_time() {
     let mut table = table();
     let point = |start, time, counts: [u64; 2], sum| histogram(CUMULATIVE, observed(start, time, &counts, &[0.5], sum));
     assert_eq!(apply(&mut table, point(10, 20, [1, 1], 1.1)), []);
     assert_eq!(apply(&mut table, point(10, 30, [1, 3], 4.3)), []);
     assert_eq!(shown(&mut table), "h{} [(0.5, 1), (inf, 4)] sum 4.3\n");
-    assert_eq!(apply(&mut table, point(40, 50, [1, 1], 1.0)), [], "began anew");
+    assert_eq!(apply(&mut table, point(40, 50, [1, 1], 1.0)), [], "a reset");
     assert_eq!(apply(&mut table, point(40, 60, [2, 1], 1.5)), []);
     assert_eq!(shown(&mut table), "h{} [(0.5, 3), (inf, 7)] sum 5.8\n");
     let infinite = observed(40, 70, &[2, 1, 0], &[0.5, f64::INFINITY], 1.5);
@@ -288,7 +292,7 @@ fn summaries_are_shown_as_sent() {
 }
 
 #[test]
-fn producers_and_libraries_are_labels_and_a_family_of_their_own() {
+fn resources_and_scopes_become_labels_and_target_info() {
     let resource = Resource {
         attributes: pairs(&[
             ("service.name", "shop"),
@@ -319,7 +323,7 @@ fn producers_and_libraries_are_labels_and_a_family_of_their_own() {
 }
 
 #[test]
-fn names_that_would_collide_on_the_page_are_refused() {
+fn names_that_would_collide_are_rejected() {
     let mut table = table();
     let point = || vec![number(&[], 1, 2, 1.0)];
     assert_eq!(apply(&mut table, sum("a", DELTA, true, point())), []);
@@ -335,7 +339,7 @@ fn names_that_would_collide_on_the_page_are_refused() {
 }
 
 #[test]
-fn caps_hold_and_what_is_known_goes_on() {
+fn caps_hold_and_known_series_continue() {
     let config = OtlpConfig { max_series: 5, max_series_per_metric: 3, max_labels: 2, ..OtlpConfig::default() };
     let mut table = StreamTable::new(42, &config);
     let point = |name: &str, time| number(&[("k", name)], 0, time, 1.0);
@@ -354,7 +358,7 @@ fn caps_hold_and_what_is_known_goes_on() {
 }
 
 #[test]
-fn idle_streams_go_on_and_forgotten_ones_make_room() {
+fn idle_streams_continue_and_expired_ones_make_room() {
     let config = OtlpConfig { max_series: 2, ..OtlpConfig::default() };
     let mut table = StreamTable::new(42, &config);
     let of = |session: &str, time, value| {
@@ -368,19 +372,19 @@ fn idle_streams_go_on_and_forgotten_ones_make_room() {
     assert_eq!(table.apply(later, &request(vec![of("b", 1, 1.0)])).accepted, 1);
     assert_eq!(apply(&mut table, of("c", 1, 1.0)), [(RejectReason::SeriesCap, 1)]);
     table.expire(later.plus(day));
-    assert_eq!(shown(&mut table), "q{} 1\n", "what a producer held that is gone is held no more");
+    assert_eq!(shown(&mut table), "q{} 1\n", "the value of an expired UpDownCounter is subtracted");
     assert_eq!(apply(&mut table, of("c", 1, 1.0)), []);
     table.expire(later.plus(day + day));
     assert_eq!((shown(&mut table).as_str(), table.streams()), ("", 0));
     assert_eq!(
         apply(&mut table, gauge("q", vec![number(&[], 0, 1, 1.0)])),
         [],
-        "a name that is free can mean another thing"
+        "a name that is free can get another type"
     );
 }
 
 #[test]
-fn other_labels_begin_anew_at_once() {
+fn dropping_an_attribute_removes_series_at_once() {
     let mut table = table();
     let point = || sum("c", DELTA, true, vec![number(&[("secret", "s")], 0, 1, 1.0)]);
     apply(&mut table, point());
@@ -394,7 +398,7 @@ fn other_labels_begin_anew_at_once() {
 }
 
 #[test]
-fn a_snapshot_keeps_what_it_saw() {
+fn a_snapshot_does_not_change() {
     let mut table = table();
     let point = |time, value| sum("c", DELTA, true, vec![number(&[], 0, time, value)]);
     apply(&mut table, point(1, 1.0));
@@ -448,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_can_be_decoded_is_taken_or_refused(bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..6)) {
+    fn any_decoded_request_is_survived(bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..6)) {
         use prost::Message as _;
         let mut table = table();
         for bytes in &bytes {

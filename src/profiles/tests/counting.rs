@@ -1,4 +1,4 @@
-//! What counts and what does not: operations, failures, twins, kinds of points, and who tells of one call twice.
+//! What counts: operations, failures, replicas, types of points, and calls that are reported twice.
 
 use super::*;
 use crate::model::AgentTelemetry;
@@ -20,7 +20,7 @@ fn words(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
     pairs.iter().map(|(key, text)| string_attribute(key, text)).collect()
 }
 
-/// A moment after the start, in nanoseconds.
+/// `second` seconds after the start, in nanoseconds.
 fn at(second: u64) -> u64 {
     nanos(before()) + second * 1_000_000_000
 }
@@ -48,7 +48,7 @@ fn named(name: &str) -> Metric {
     Metric { name: name.to_owned(), ..Metric::default() }
 }
 
-/// A point of a histogram: where it counts from, when it was measured, how many observations, their sum.
+/// Histogram points of start time, time, count and sum.
 fn histogram(name: &str, temporality: i32, points: &[(u64, u64, u64, f64)], attributes: &[(&str, &str)]) -> Metric {
     let point = |&(start, time, count, sum): &(u64, u64, u64, f64)| HistogramDataPoint {
         attributes: words(attributes),
@@ -98,14 +98,14 @@ fn later() -> Time {
     before().plus(Duration::from_secs(1_000))
 }
 
-fn listener() -> Profiles {
+fn new_profiles() -> Profiles {
     Profiles::new(before(), &OtlpConfig::default())
 }
 
-/// What exports come to: tokens, cost where it is known, and requests, errors, refusals, retries.
-fn total(said: &[AgentTelemetry]) -> ([u64; 5], Option<f64>, [u64; 4]) {
+/// The totals of exports: tokens, cost where it is known; requests, errors, rate-limit hits and retries.
+fn total(agents: &[AgentTelemetry]) -> ([u64; 5], Option<f64>, [u64; 4]) {
     let mut total = ([0; 5], None, [0; 4]);
-    for it in said {
+    for it in agents {
         total.0.iter_mut().zip(it.tokens).for_each(|(sum, step)| *sum += step);
         let cost = it.cost_usd.filter(|_| it.tokens.iter().any(|count| *count > 0) || it.cost_usd > Some(0.0));
         total.1 = total.1.map_or(cost, |sum: f64| Some(sum + cost.unwrap_or_default()));
@@ -115,13 +115,13 @@ fn total(said: &[AgentTelemetry]) -> ([u64; 5], Option<f64>, [u64; 4]) {
     total
 }
 
-fn heard(profiles: &mut Profiles, exports: &[Export]) -> ([u64; 5], Option<f64>, [u64; 4]) {
-    let said: Vec<_> = exports.iter().flat_map(|export| profiles.extract(later(), export)).collect();
-    total(&said)
+fn extracted(profiles: &mut Profiles, exports: &[Export]) -> ([u64; 5], Option<f64>, [u64; 4]) {
+    let agents: Vec<_> = exports.iter().flat_map(|export| profiles.extract(later(), export)).collect();
+    total(&agents)
 }
 
 #[test]
-fn tools_agents_and_what_is_not_named_are_no_requests_to_models() {
+fn operations_of_tools_and_agents_are_no_requests() {
     let duration = |operation: &str, count, more: &[(&str, &str)]| {
         let operation = [("gen_ai.operation.name", operation)];
         let named = if operation[0].1.is_empty() { &[][..] } else { &operation[..] };
@@ -137,20 +137,20 @@ fn tools_agents_and_what_is_not_named_are_no_requests_to_models() {
         ("", 0),
     ] {
         let export = metrics(vec![duration(operation, 2, &[])]);
-        assert_eq!(heard(&mut listener(), &[export]).2, [requests, 0, 0, 0], "{operation}");
+        assert_eq!(extracted(&mut new_profiles(), &[export]).2, [requests, 0, 0, 0], "{operation}");
         let export = metrics(vec![duration(operation, 2, &[("error.type", "ValueError")])]);
-        assert_eq!(heard(&mut listener(), &[export]).2, [requests, requests, 0, 0], "{operation} fails");
+        assert_eq!(extracted(&mut new_profiles(), &[export]).2, [requests, requests, 0, 0], "{operation} fails");
     }
-    // Tokens are a model's whoever passes them on, unless whoever does sums up the calls beneath it.
+    // Tokens are always a model's, unless an operation sums up the calls beneath it.
     for (operation, tokens) in [("chat", 7), ("invoke_agent", 0)] {
         let attributes = [("gen_ai.operation.name", operation), ("gen_ai.token.type", "input")];
         let usage = histogram("gen_ai.client.token.usage", DELTA, &[(1, 2, 1, 7.0)], &attributes);
-        assert_eq!(heard(&mut listener(), &[metrics(vec![usage])]).0[0], tokens, "{operation}");
+        assert_eq!(extracted(&mut new_profiles(), &[metrics(vec![usage])]).0[0], tokens, "{operation}");
     }
 }
 
 #[test]
-fn points_of_every_kind_bring_tokens() {
+fn points_of_every_type_report_tokens() {
     let attributes = words(&[("gen_ai.token.type", "input"), ("gen_ai.request.model", "m")]);
     let (start_time_unix_nano, time_unix_nano) = (at(1), at(2));
     let exponential = ExponentialHistogramDataPoint {
@@ -200,15 +200,15 @@ fn points_of_every_kind_bring_tokens() {
             }),
         ];
         for metric in kinds {
-            let mut profiles = listener();
+            let mut profiles = new_profiles();
             let exports = [metrics(vec![metric.clone()]), metrics(vec![metric])];
-            assert_eq!(heard(&mut profiles, &exports).0, [70, 0, 0, 0, 0]);
+            assert_eq!(extracted(&mut profiles, &exports).0, [70, 0, 0, 0, 0]);
         }
     }
 }
 
 #[test]
-fn new_names_beside_old_ones_count_once() {
+fn former_and_present_names_count_once() {
     let usage = |name: &str, sum, more: &[(&str, &str)]| {
         histogram(&format!("gen_ai.client.{name}"), DELTA, &[(1, 2, 1, sum)], more)
     };
@@ -232,49 +232,49 @@ fn new_names_beside_old_ones_count_once() {
         (detailed.to_vec(), split),
         ([&old[..], &by_direction, &detailed].concat(), split),
     ] {
-        assert_eq!(heard(&mut listener(), &[metrics(metrics_of)]).0, expected);
+        assert_eq!(extracted(&mut new_profiles(), &[metrics(metrics_of)]).0, expected);
     }
 }
 
 #[test]
-fn twins_count_once_each_however_often_they_say_it() {
+fn replicas_count_once_each_however_often_they_export() {
     let attributes = [("gen_ai.token.type", "input"), ("gen_ai.request.model", "m")];
-    let mut profiles = listener();
+    let mut profiles = new_profiles();
     let mut input = 0;
     for round in 0..20 {
         for (start, sum) in [(1, 700.0), (2, 300.0)] {
             let points = [(start, 10 + 2 * round + start, 1, sum)];
             let usage = histogram("gen_ai.client.token.usage", CUMULATIVE, &points, &attributes);
-            input += heard(&mut profiles, &[metrics(vec![usage])]).0[0];
+            input += extracted(&mut profiles, &[metrics(vec![usage])]).0[0];
         }
     }
     assert_eq!(input, 1_000);
     // Deltas of one body in any order.
     let points = [(3, 4, 1, 1.0), (1, 2, 1, 2.0), (2, 3, 1, 4.0), (1, 2, 1, 2.0)];
     let usage = histogram("gen_ai.client.token.usage", DELTA, &points, &attributes);
-    assert_eq!(heard(&mut listener(), &[metrics(vec![usage])]).0[0], 7);
+    assert_eq!(extracted(&mut new_profiles(), &[metrics(vec![usage])]).0[0], 7);
 }
 
 #[test]
-fn a_request_without_an_answer_has_failed_and_lifts_no_limit() {
+fn a_request_without_a_response_has_failed_and_ends_no_rate_limit() {
     let request = |time, pairs: &[(&str, &str)]| {
         logs(CODEX, time, words(&[&[("event.name", "codex.api_request"), ("model", "m")], pairs].concat()))
     };
-    let mut profiles = listener();
+    let mut profiles = new_profiles();
     let limited = request(1, &[("http.response.status_code", "429"), ("error.message", "http 429")]);
     let unreachable = request(2, &[("error.message", "error sending request")]);
-    let said: Vec<_> = [limited, unreachable].iter().flat_map(|export| profiles.extract(later(), export)).collect();
-    assert_eq!(total(&said).2, [2, 2, 1, 0]);
-    assert!(said.iter().all(|it| it.answered.is_none()), "{said:?}");
-    // The same of Claude Code, whose backend is down, and of Gemini CLI.
+    let agents: Vec<_> = [limited, unreachable].iter().flat_map(|export| profiles.extract(later(), export)).collect();
+    assert_eq!(total(&agents).2, [2, 2, 1, 0]);
+    assert!(agents.iter().all(|it| it.answered.is_none()), "{agents:?}");
+    // The same for Claude Code, whose backend is down.
     let down =
         logs(CLAUDE, 1, words(&[("event.name", "api_error"), ("error", "Connection error."), ("attempt", "11")]));
-    assert_eq!(heard(&mut listener(), &[down]).2, [11, 11, 0, 10]);
+    assert_eq!(extracted(&mut new_profiles(), &[down]).2, [11, 11, 0, 10]);
 }
 
 #[test]
-fn a_stream_that_breaks_is_an_error_or_a_retry() {
-    let mut profiles = listener();
+fn a_failed_stream_is_an_error_or_a_retry() {
+    let mut profiles = new_profiles();
     let asked = logs(
         CODEX,
         1,
@@ -286,8 +286,8 @@ fn a_stream_that_breaks_is_an_error_or_a_retry() {
         words(&[("event.name", "codex.sse_event"), ("error.message", "stream closed before response.completed")]),
     );
     let fine = logs(CODEX, 3, words(&[("event.name", "codex.sse_event"), ("event.kind", "response.created")]));
-    assert_eq!(heard(&mut profiles, &[asked, broken, fine]).2, [1, 1, 0, 0]);
-    // Claude Code names each try in its span, and neither numbers it nor says that it failed.
+    assert_eq!(extracted(&mut profiles, &[asked, broken, fine]).2, [1, 1, 0, 0]);
+    // Claude Code has an event for each attempt in its span, without a number or a failure.
     let event = || span::Event { name: "gen_ai.request.attempt".to_owned(), ..span::Event::default() };
     let tried = Span {
         events: vec![event(), event()],
@@ -296,22 +296,22 @@ fn a_stream_that_breaks_is_an_error_or_a_retry() {
     let answered = logs(CLAUDE, 2, words(&[("event.name", "api_request"), ("session.id", "s")]));
     for order in [[0, 1], [1, 0]] {
         let exports = [spans(CLAUDE, vec![tried.clone()]), answered.clone()];
-        let mut profiles = listener();
-        let counted = order.map(|place: usize| heard(&mut profiles, &exports[place..=place]).2);
+        let mut profiles = new_profiles();
+        let counted = order.map(|place: usize| extracted(&mut profiles, &exports[place..=place]).2);
         assert_eq!([0, 1, 2, 3].map(|place| counted[0][place] + counted[1][place]), [2, 1, 0, 1]);
     }
-    // An answer whose reason to end is an error.
+    // A response whose finish reason is an error.
     let reasons = crate::otlp::wire::ArrayValue {
         values: vec![crate::otlp::wire::AnyValue { value: Some(Value::StringValue("error".to_owned())) }],
     };
     let mut attributes = words(&[("gen_ai.operation.name", "chat")]);
     attributes.push(attribute("gen_ai.response.finish_reasons", Value::ArrayValue(reasons)));
-    assert_eq!(heard(&mut listener(), &[spans(CLIENT, vec![span(1, "chat m", attributes)])]).2, [1, 1, 0, 0]);
+    assert_eq!(extracted(&mut new_profiles(), &[spans(CLIENT, vec![span(1, "chat m", attributes)])]).2, [1, 1, 0, 0]);
 }
 
 const SESSION: &str = "04d360c9-9614-44be-8de7-152b87d31755";
 
-/// A call of Claude Code, by itself and by the LiteLLM that it asks.
+/// A call as Claude Code reports it, and as its LiteLLM proxy does.
 fn claude_and_proxy(id: u8) -> [Export; 2] {
     let mut own = words(&[
         ("event.name", "api_request"),
@@ -322,7 +322,7 @@ fn claude_and_proxy(id: u8) -> [Export; 2] {
         ("cost_usd", "0.014"),
     ]);
     own.extend(words(&[("request_id", &id.to_string())]));
-    // Headers are passed on in whatever case they were sent.
+    // Headers are forwarded in the letter case in which they were sent.
     let header =
         ["x-claude-code-session-id", "X-Claude-Code-Session-Id", "X-CLAUDE-CODE-SESSION-ID"][usize::from(id) % 3];
     let headers = format!("{{'{header}': '{SESSION}'}}");
@@ -343,19 +343,19 @@ fn claude_and_proxy(id: u8) -> [Export; 2] {
 }
 
 #[test]
-fn a_call_of_claude_code_through_litellm_counts_once_in_any_order_and_over_restarts() {
+fn a_call_of_claude_code_through_litellm_counts_once_in_any_order_and_across_restarts() {
     let exports: Vec<Export> = (1..4).flat_map(claude_and_proxy).collect();
     for order in [[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 5, 4], [1, 3, 5, 4, 2, 0], [0, 2, 4, 1, 3, 5], [1, 3, 0, 2, 4, 5]] {
         for restart in 0..=6 {
-            let mut profiles = listener();
+            let mut profiles = new_profiles();
             let mut sums = ([0, 0], 0.0, 0);
             for (turn, place) in order.into_iter().enumerate() {
                 if turn == restart {
                     let mut again = Profiles::new(later(), &OtlpConfig::default());
-                    again.restore(std::mem::replace(&mut profiles, listener()).take_counting());
+                    again.restore(std::mem::replace(&mut profiles, new_profiles()).take_counting());
                     profiles = again;
                 }
-                let (tokens, cost, counts) = heard(&mut profiles, &exports[place..=place]);
+                let (tokens, cost, counts) = extracted(&mut profiles, &exports[place..=place]);
                 (sums.0[0], sums.0[1]) = (sums.0[0] + tokens[0], sums.0[1] + tokens[1]);
                 sums.1 += cost.unwrap_or_default();
                 sums.2 += counts[0];
@@ -367,75 +367,75 @@ fn a_call_of_claude_code_through_litellm_counts_once_in_any_order_and_over_resta
 }
 
 #[test]
-fn a_call_of_a_client_through_litellm_counts_once_by_the_id_of_its_answer() {
+fn a_call_through_litellm_counts_once_by_the_id_of_its_response() {
     let call = |more: &[(&str, &str)]| {
-        let said = [
+        let attributes = [
             ("gen_ai.operation.name", "chat"),
             ("gen_ai.request.model", "gpt-4o-mini"),
             ("gen_ai.response.id", "chatcmpl-1"),
             ("gen_ai.usage.input_tokens", "10"),
             ("gen_ai.usage.output_tokens", "5"),
         ];
-        words(&[&said[..], more].concat())
+        words(&[&attributes[..], more].concat())
     };
     let own = spans(CLIENT, vec![span(1, "chat gpt-4o-mini", call(&[]))]);
     let proxied = spans(PROXY, vec![span(2, "litellm_request", call(&[("litellm.call_id", "c")]))]);
     for exports in [[own.clone(), proxied.clone()], [proxied, own]] {
-        assert_eq!(heard(&mut listener(), &exports), ([10, 5, 0, 0, 0], None, [1, 0, 0, 0]));
+        assert_eq!(extracted(&mut new_profiles(), &exports), ([10, 5, 0, 0, 0], None, [1, 0, 0, 0]));
     }
 }
 
 #[test]
-fn what_a_proxy_tried_before_counts_with_its_call() {
+fn earlier_attempts_of_a_proxy_count_with_the_call() {
     let call = |id: u8, more: &[(&str, &str)]| {
         span(id, "litellm_request", words(&[&[("litellm.call_id", "c")][..], more].concat()))
     };
-    let cured = call(
+    let succeeded = call(
         1,
         &[
             ("gen_ai.response.id", "r"),
             ("hidden_params", r#"{"additional_headers": {"x-litellm-attempted-retries": 2}}"#),
         ],
     );
-    let refused = Span {
+    let rejected = Span {
         status: Some(Status { message: "429".to_owned(), code: 2 }),
         ..call(2, &[("error.type", "RateLimitError")])
     };
-    for order in [[&cured, &refused], [&refused, &cured]] {
-        let mut profiles = listener();
+    for order in [[&succeeded, &rejected], [&rejected, &succeeded]] {
+        let mut profiles = new_profiles();
         let exports = order.map(|it| spans(PROXY, vec![it.clone()]));
-        assert_eq!(heard(&mut profiles, &exports).2, [3, 2, 1, 2]);
+        assert_eq!(extracted(&mut profiles, &exports).2, [3, 2, 1, 2]);
     }
-    assert_eq!(heard(&mut listener(), &[spans(PROXY, vec![cured])]).2, [3, 2, 0, 2]);
+    assert_eq!(extracted(&mut new_profiles(), &[spans(PROXY, vec![succeeded])]).2, [3, 2, 0, 2]);
 }
 
 #[test]
 fn an_unknown_price_is_never_zero() {
     let request = |cost: &str| {
-        let mut said =
+        let mut attributes =
             words(&[("event.name", "api_request"), ("session.id", "s"), ("model", "m"), ("input_tokens", "1000000")]);
         if !cost.is_empty() {
-            said.extend(words(&[("cost_usd", cost)]));
+            attributes.extend(words(&[("cost_usd", cost)]));
         }
-        logs(CLAUDE, 1, said)
+        logs(CLAUDE, 1, attributes)
     };
     let by_span = |id| {
-        let said = [("session.id", "s"), ("model", "m"), ("input_tokens", "1000000")];
-        spans(CLAUDE, vec![span(id, "claude_code.llm_request", words(&said))])
+        let attributes = [("session.id", "s"), ("model", "m"), ("input_tokens", "1000000")];
+        spans(CLAUDE, vec![span(id, "claude_code.llm_request", words(&attributes))])
     };
     for unknown in [request(""), request("0"), by_span(1)] {
-        assert_eq!(heard(&mut listener(), &[unknown]).1, None);
+        assert_eq!(extracted(&mut new_profiles(), &[unknown]).1, None);
     }
-    assert_eq!(heard(&mut listener(), &[request("0.5")]).1, Some(0.5));
-    // The list of the configuration says it, and not once more when the tool says it itself.
+    assert_eq!(extracted(&mut new_profiles(), &[request("0.5")]).1, Some(0.5));
+    // The price list applies, and only the difference counts once the tool reports the cost.
     let price = ModelPrice { input: 1.0, ..ModelPrice::default() };
     let config = OtlpConfig { prices: [("m".to_owned(), price)].into(), ..OtlpConfig::default() };
     let mut profiles = Profiles::new(before(), &config);
-    assert_eq!(heard(&mut profiles, &[by_span(1)]).1, Some(1.0));
-    assert_eq!(heard(&mut profiles, &[request("1.25")]).1, Some(0.25));
-    // Tokens of spans alone, of a tool whose other signals say the price.
-    let mut profiles = listener();
-    assert_eq!(heard(&mut profiles, &[request("0.5")]).1, Some(0.5));
+    assert_eq!(extracted(&mut profiles, &[by_span(1)]).1, Some(1.0));
+    assert_eq!(extracted(&mut profiles, &[request("1.25")]).1, Some(0.25));
+    // Tokens of spans, of a tool whose other signals report the cost.
+    let mut profiles = new_profiles();
+    assert_eq!(extracted(&mut profiles, &[request("0.5")]).1, Some(0.5));
     let next = logs(
         CLAUDE,
         9,
@@ -447,46 +447,42 @@ fn an_unknown_price_is_never_zero() {
             ("cost_usd", "0.5"),
         ]),
     );
-    assert_eq!(heard(&mut profiles, &[by_span(1), by_span(2)]).1, Some(0.0), "it will be said");
-    assert_eq!(heard(&mut profiles, &[next]).1, Some(0.5));
-    // Spans that come first are not unpriced before the other signals had time to come.
-    let mut profiles = listener();
+    assert_eq!(extracted(&mut profiles, &[by_span(1), by_span(2)]).1, Some(0.0), "another signal will report it");
+    assert_eq!(extracted(&mut profiles, &[next]).1, Some(0.5));
+    // Spans that arrive first are not unpriced until the other signals had time to arrive.
+    let mut profiles = new_profiles();
     let follows = |profiles: &mut Profiles, now: Time, id| {
-        let said = profiles.extract(now, &by_span(id));
-        let [it] = &said.iter().filter(|it| it.has_usage()).collect::<Vec<_>>()[..] else { panic!("{said:?}") };
+        let agents = profiles.extract(now, &by_span(id));
+        let [it] = &agents.iter().filter(|it| it.has_usage()).collect::<Vec<_>>()[..] else { panic!("{agents:?}") };
         (it.cost_usd, it.price_follows)
     };
     assert_eq!(follows(&mut profiles, later(), 1), (None, true));
-    assert_eq!(
-        follows(&mut profiles, later().plus(Duration::from_secs(91)), 2),
-        (None, false),
-        "spans are all it sends"
-    );
+    assert_eq!(follows(&mut profiles, later().plus(Duration::from_secs(91)), 2), (None, false), "only spans arrive");
 }
 
 #[test]
-fn one_model_is_one_group_by_whatever_name_it_comes() {
+fn a_model_is_one_group_under_all_its_names() {
     let by = |id, model: &str| {
-        let said =
+        let attributes =
             [("gen_ai.operation.name", "chat"), ("gen_ai.request.model", model), ("gen_ai.usage.input_tokens", "1")];
-        spans(CLIENT, vec![span(id, "chat", words(&said))])
+        spans(CLIENT, vec![span(id, "chat", words(&attributes))])
     };
-    let mut profiles = listener();
+    let mut profiles = new_profiles();
     let routes = ["anthropic/claude-opus-5-5", "claude-opus-5-5", "claude-opus-5-5[1m]"];
-    let said: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.extract(later(), &by(id, model))).collect();
-    let models: std::collections::BTreeSet<&str> = said.iter().filter_map(|it| it.model.as_deref()).collect();
+    let agents: Vec<_> = (1..).zip(routes).flat_map(|(id, model)| profiles.extract(later(), &by(id, model))).collect();
+    let models: std::collections::BTreeSet<&str> = agents.iter().filter_map(|it| it.model.as_deref()).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["claude-opus-5-5"]);
-    // Nor does it matter by which name its price is listed.
+    // Its price is found under any of its names.
     let price = ModelPrice { input: 1e6, ..ModelPrice::default() };
     let config = OtlpConfig { prices: [("anthropic/claude-*".to_owned(), price)].into(), ..OtlpConfig::default() };
-    assert_eq!(heard(&mut Profiles::new(before(), &config), &[by(1, routes[2])]).1, Some(1.0));
+    assert_eq!(extracted(&mut Profiles::new(before(), &config), &[by(1, routes[2])]).1, Some(1.0));
 }
 
 #[test]
-fn digests_are_made_with_a_secret_that_outlives_a_restart() {
-    let (mut first, mut second) = (listener(), listener());
+fn the_digest_key_is_random_and_survives_a_restart() {
+    let (mut first, mut second) = (new_profiles(), new_profiles());
     let key = |profiles: &mut Profiles| profiles.take_counting().key;
-    assert_ne!(key(&mut first), key(&mut second), "nobody can make up what collides");
+    assert_ne!(key(&mut first), key(&mut second), "nobody can construct a collision");
     second.restore(CountingState { since: Some(1), ..first.take_counting() });
     assert_eq!(key(&mut first), key(&mut second));
     assert!(!format!("{:?}", first.take_counting()).contains(&format!("{}", key(&mut first).expect("a key").0[0])));

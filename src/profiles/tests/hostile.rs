@@ -1,4 +1,4 @@
-//! Telemetry that nobody sends in earnest: names that mean something, with values of any kind and size.
+//! Hostile telemetry: attributes that are read, with values of any type and size.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -12,7 +12,7 @@ use crate::otlp::wire::{
 };
 use crate::text::is_name;
 
-/// Names that some profile looks for.
+/// Attributes that some profile reads.
 const KEYS: [&str; 44] = [
     "service.name",
     "service.instance.id",
@@ -59,7 +59,7 @@ const KEYS: [&str; 44] = [
     "cost_usd",
     "http.response.header.x-ratelimit-remaining-requests",
 ];
-/// Names of tools, items and events, and words that attributes have.
+/// Names of tools, metrics and events, and values of attributes.
 const WORDS: [&str; 40] = [
     "claude-code",
     "codex_exec",
@@ -132,7 +132,7 @@ fn time() -> impl Strategy<Value = u64> {
     prop_oneof![any::<u64>(), Just(0), 1_795_000_000_000_000_000..1_796_000_000_000_000_000_u64]
 }
 
-/// One item of each signal that all have the same attributes, from one producer.
+/// One item of each signal, with the same attributes and resource.
 fn exports() -> impl Strategy<Value = Vec<Export>> {
     let point = (any::<f64>(), any::<u64>(), prop::option::of(any::<i64>()), 0..4_i32);
     let item =
@@ -167,7 +167,7 @@ fn exports() -> impl Strategy<Value = Vec<Export>> {
             attributes: attributes.clone(),
             ..LogRecord::default()
         };
-        let said =
+        let event =
             span::Event { name: "exception".to_owned(), attributes: attributes.clone(), ..span::Event::default() };
         let span = Span {
             trace_id: id.to_vec(),
@@ -176,7 +176,7 @@ fn exports() -> impl Strategy<Value = Vec<Export>> {
             start_time_unix_nano,
             end_time_unix_nano: end,
             attributes,
-            events: vec![said],
+            events: vec![event],
             status: Some(Status { message: name.to_owned(), code: i32::from(id[0] % 3) }),
             ..Span::default()
         };
@@ -206,7 +206,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_is_sent_only_adds_and_names_agents(sent in prop::collection::vec(exports(), 1..8)) {
+    fn hostile_telemetry_only_adds_and_yields_valid_names(sent in prop::collection::vec(exports(), 1..8)) {
         let config = OtlpConfig {
             prices: [("*".to_owned(), ModelPrice { input: 1.0, output: 2.0, ..ModelPrice::default() })].into(),
             ..OtlpConfig::default()
@@ -215,11 +215,11 @@ proptest! {
         let mut agents = std::collections::BTreeSet::new();
         let exports: Vec<&Export> = sent.iter().flatten().collect();
         for export in &exports {
-            let mut said = profiles.extract(before(), export);
+            let mut agents_of_export = profiles.extract(before(), export);
             if let Export::Logs(logs) = export {
-                said.extend(profiles.extract_callback(before(), logs));
+                agents_of_export.extend(profiles.extract_callback(before(), logs));
             }
-            for it in said {
+            for it in agents_of_export {
                 prop_assert!(is_name(&it.project, 256) && is_name(&it.agent, 256), "{it:?}");
                 prop_assert!(it.cost_usd.is_none_or(|cost| cost.is_finite() && cost >= 0.0), "{it:?}");
                 let counts = [it.requests, it.request_errors, it.rate_limit_hits, it.retries];
@@ -229,9 +229,9 @@ proptest! {
                 agents.insert((it.project, it.agent));
             }
         }
-        prop_assert!(agents.len() <= exports.len(), "one for each item at most");
+        prop_assert!(agents.len() <= exports.len(), "at most one for each item");
         prop_assert!(profiles.receptions().len() <= exports.len() + sent.len());
-        // What is sent again adds nothing.
+        // Duplicates add nothing.
         for export in exports {
             let again = profiles.extract(before(), export);
             let adds = |it: &AgentTelemetry| it.has_usage() || it.requests > 0 || !it.tasks.is_empty();

@@ -1,10 +1,10 @@
-//! LiteLLM: whose its calls are, and that each counts once, through its spans and its callback.
+//! LiteLLM: the agents of its calls, and that each call counts once through spans and callback.
 
 use super::*;
 
 #[test]
 fn litellm_counts_each_call_once_in_its_callback_and_its_spans() {
-    // Six calls, of which one was refused and then answered, one failed for good, and one came out of a cache.
+    // Six calls: one was rate-limited and then succeeded, one failed permanently, one was answered from a cache.
     let expected = [
         ("default/litellm -", [0; 5], 0.0, [1, 0, 0, 0]),
         ("default/litellm gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
@@ -20,7 +20,7 @@ fn litellm_counts_each_call_once_in_its_callback_and_its_spans() {
 }
 
 #[test]
-fn a_call_counts_once_when_either_way_loses_others() {
+fn a_call_counts_once_when_each_channel_loses_some() {
     let mut profiles = Profiles::new(before(), &OtlpConfig::default());
     let mut calls = callback().request;
     let records = &mut calls.resource_logs[0].scope_logs[0].log_records;
@@ -40,13 +40,13 @@ fn a_call_counts_once_when_either_way_loses_others() {
     calls.resource_logs[0].scope_logs[0].log_records = others;
     counted += profiles.extract_callback(before(), &calls).iter().map(|it| it.requests).sum::<u64>();
     assert_eq!(counted, 6);
-    let heard = profiles.receptions();
-    let both = heard.iter().find(|it| &*it.agent == "shop-agent-1").expect("known");
+    let receptions = profiles.receptions();
+    let both = receptions.iter().find(|it| &*it.agent == "shop-agent-1").expect("known");
     assert!(both.channels.iter().flatten().count() == 2 && both.channels.iter().flatten().all(|it| it.brings[0]));
 }
 
 #[test]
-fn a_key_names_the_agent_when_nothing_better_does() {
+fn a_key_alias_names_the_agent_when_nothing_else_does() {
     let rule = AgentRule {
         r#match: [("metadata.user_api_key_alias".to_owned(), "shop-*".to_owned())].into(),
         agent: "builder".to_owned(),
@@ -67,19 +67,19 @@ fn a_key_names_the_agent_when_nothing_better_does() {
     ] {
         let config = OtlpConfig { agents: rules, ..OtlpConfig::default() };
         let mut profiles = Profiles::new(before(), &config);
-        let said = profiles.extract_callback(before(), &read(caller));
-        let names: Vec<String> = said.iter().map(|it| format!("{}/{}", it.project, it.agent)).collect();
+        let agents = profiles.extract_callback(before(), &read(caller));
+        let names: Vec<String> = agents.iter().map(|it| format!("{}/{}", it.project, it.agent)).collect();
         assert!(!names.is_empty() && names.iter().all(|name| name == expected), "{caller}: {names:?}");
         assert!(profiles.receptions()[0].is_named);
     }
 }
 
 #[test]
-fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
+fn litellm_calls_belong_to_the_agent_that_metadata_names() {
     check(
         &["litellm/rate-limit-429-then-success-004-traces.pb"],
         &[
-            // The span of its answer alone, which says that it was tried once before.
+            // Only the span of the success, which reports one earlier attempt.
             ("default/shop-agent-1 -", [0; 5], 0.0, [2, 1, 0, 1]),
             ("default/shop-agent-1 gpt-4o-mini", [64, 16, 64, 0, 0], 0.000_024, [0; 4]),
         ],
@@ -95,7 +95,7 @@ fn litellm_belongs_to_the_caller_whom_its_metadata_names() {
 }
 
 #[test]
-fn litellm_names_the_agent_inside_a_text() {
+fn the_agent_is_found_in_the_text_of_an_object() {
     let python = "{'user': 'x', 'agent_id': 'shop-agent-1', 'n': 1}";
     assert_eq!(crate::profiles::litellm::inner(python, "agent_id"), Some("shop-agent-1"));
     assert_eq!(crate::profiles::litellm::inner("{\"agent_id\": \"a\"}", "agent_id"), Some("a"));

@@ -1,6 +1,6 @@
 //! AutoGen AgentChat: its own spans, and those and the metrics of OpenTelemetry's instrumentation of its client.
 
-use super::{Home, Shown, Watch, fails};
+use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, python, run};
 use crate::doubles::model::{Model, Mood, Usage};
 use crate::{Case, trial};
@@ -13,12 +13,12 @@ pub(super) fn trials() -> Vec<Case> {
 
 fn is_counted() {
     let prices = "otlp: {prices: {gpt-4o-mini: {input: 1, output: 10}}}\n";
-    let mut watch = Watch::start(prices);
+    let mut sidecar = Sidecar::start(prices);
     let first = Usage { input: 640, output: 24, cache_read: 384, cache_creation: 0, reasoning: 8 };
     let model = Model::using(Mood::Speaks, first);
     let home = Home::new();
-    let printed = watch.printed("opentelemetry");
-    let grpc = format!("http://{}", watch.grpc);
+    let printed = sidecar.printed("opentelemetry");
+    let grpc = format!("http://{}", sidecar.grpc);
     let program = python().join("python3");
     let team = |protocol: &str| {
         let mut team = home.command(program.to_str().expect("a path"), &printed, 60);
@@ -31,24 +31,24 @@ fn is_counted() {
     };
     let shown = |requests: u64, errors: u64| {
         let all = model.handed().sum();
-        // Its client's instrumentation tells neither cached tokens nor reasoning apart.
+        // The instrumentation of its client reports neither cached tokens nor reasoning apart.
         let (input, output) = (all.input + all.cache_read, all.output + all.reasoning);
         let cost = (input as f64 + output as f64 * 10.0) / 1e6;
         Shown { tokens: Usage { input, output, ..Usage::default() }, cost, requests, errors, ..Shown::default() }
     };
-    // A refusal that a second try cures is told by nobody.
+    // A rate limit that a retry overcomes is not reported.
     model.refuse(429, 1);
     run(&mut team("http/protobuf"));
     assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
-    watch.shows("the first run", &shown(2, 0));
+    sidecar.shows("the first run", &shown(2, 0));
 
-    watch.crash();
+    sidecar.crash();
     run(&mut team("grpc"));
-    watch.shows("the second run", &shown(4, 0));
+    sidecar.shows("the second run", &shown(4, 0));
 
     model.turn(Mood::Refuses(500));
     fails(&mut team("http/protobuf"));
     assert_eq!(model.handed().refusals, 4, "it is tried three times");
-    watch.shows("the run that failed", &shown(5, 1));
-    watch.is_well();
+    sidecar.shows("the run that failed", &shown(5, 1));
+    sidecar.is_well();
 }

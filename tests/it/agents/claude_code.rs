@@ -1,16 +1,16 @@
-//! Claude Code's telemetry: tokens, cost, a refusal that a second try cures, and an error that nothing cures.
+//! Claude Code's telemetry: tokens, cost, a rate limit that a retry overcomes, and a permanent error.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Home, Shown, Watch, fails};
+use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
 use crate::doubles::model::{Model, Mood, Usage};
 use crate::{Case, trial};
 
 const NEEDS: &[Need] = &[Need::ClaudeCode, Need::Promtool];
-/// A key that opens nothing.
+/// An invalid key.
 const KEY: &str = "sk-ant-api03-opens-nothing-at-all-livesecret";
 
 pub(super) fn trials() -> Vec<Case> {
@@ -23,13 +23,13 @@ pub(super) fn trials() -> Vec<Case> {
 }
 
 fn is_counted(protocol: &str) {
-    let mut watch = Watch::start("");
+    let mut sidecar = Sidecar::start("");
     let first = Usage { input: 1_874, output: 57, cache_read: 20_480, cache_creation: 312, reasoning: 0 };
     let model = Model::using(Mood::Speaks, first);
     let home = Home::new();
-    let printed = watch.printed("claude-code").replace("http/protobuf", protocol);
+    let printed = sidecar.printed("claude-code").replace("http/protobuf", protocol);
     let printed = match protocol {
-        "grpc" => printed.replace(&watch.http.to_string(), &watch.grpc.to_string()),
+        "grpc" => printed.replace(&sidecar.http.to_string(), &sidecar.grpc.to_string()),
         _ => printed,
     };
     let claude = || -> Command {
@@ -39,7 +39,7 @@ fn is_counted(protocol: &str) {
         claude.envs([("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")]);
         claude
     };
-    // What its own price table says, since the provider does not.
+    // The cost comes from its own price table, since the provider reports none.
     let cost = || {
         let result: Value = serde_json::from_str(&run(&mut claude())).expect("JSON");
         result["total_cost_usd"].as_f64().filter(|cost| *cost > 0.0).expect("a cost")
@@ -47,25 +47,25 @@ fn is_counted(protocol: &str) {
     let mut expected = Shown { cost: cost(), requests: 1, ..Shown::default() };
     expected.tokens = model.handed().sum();
     assert_eq!(expected.tokens, first);
-    watch.shows("the first run", &expected);
+    sidecar.shows("the first run", &expected);
 
-    watch.crash();
-    watch.shows("as before the crash", &expected);
+    sidecar.crash();
+    sidecar.shows("as before the crash", &expected);
     model.refuse(429, 1);
     expected.cost += cost();
-    // Each try is a request.
+    // Each attempt is a request.
     expected = Shown { tokens: model.handed().sum(), requests: 3, errors: 1, retries: 1, ..expected };
     assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
-    watch.shows("the second run", &expected);
+    sidecar.shows("the second run", &expected);
 
     model.turn(Mood::Refuses(500));
     fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
     expected = Shown { requests: 4, errors: 2, ..expected };
-    watch.shows("the run that failed", &expected);
-    // What hooks alone tell, nobody tells here.
-    watch.is_told(
+    sidecar.shows("the run that failed", &expected);
+    // Tasks are known from hooks alone, which are not set up here.
+    sidecar.doctor_reports(
         "shop/builder: no hooks arrive, so tasks and waiting for a person are unknown; add the hooks of \
          `lookout setup claude-code`\n1 agent, 1 thing to fix",
     );
-    assert!(!watch.lookout().get("/metrics").text().contains("livesecret"));
+    assert!(!sidecar.lookout().get("/metrics").text().contains("livesecret"));
 }

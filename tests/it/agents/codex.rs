@@ -1,6 +1,6 @@
-//! Codex: tokens by the price table of the configuration, a refusal that a second try cures, and a run that fails.
+//! Codex: tokens by the price table of the configuration, a rate limit that a retry overcomes, and a run that fails.
 
-use super::{Home, Shown, Watch, fails};
+use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
 use crate::doubles::model::{Model, Mood, Usage};
 use crate::{Case, trial};
@@ -17,15 +17,15 @@ pub(super) fn trials() -> Vec<Case> {
 }
 
 fn is_counted(protocol: &str) {
-    let mut watch = Watch::start("otlp: {prices: {'gpt-5*': {input: 1.25, output: 10, cache_read: 0.125}}}\n");
+    let mut sidecar = Sidecar::start("otlp: {prices: {'gpt-5*': {input: 1.25, output: 10, cache_read: 0.125}}}\n");
     let first = Usage { input: 1_134, output: 48, cache_read: 4_096, cache_creation: 0, reasoning: 16 };
     let model = Model::using(Mood::Speaks, first);
     let home = Home::new();
-    let printed = watch.printed("codex");
+    let printed = sidecar.printed("codex");
     let (_, settings) = printed.split_once("config.toml:\n").expect("settings");
     let settings = settings.split_once("\n\n").map_or(settings, |(settings, _)| settings);
     let settings = match protocol {
-        "grpc" => over_grpc(settings, &watch),
+        "grpc" => over_grpc(settings, &sidecar),
         _ => settings.replace("\"binary\"", &format!("\"{protocol}\"")),
     };
     let provider = format!(
@@ -52,26 +52,26 @@ fn is_counted(protocol: &str) {
     };
     run(&mut codex());
     assert_eq!(model.handed().sum(), first);
-    watch.shows("the first run", &shown(1, 0, 0));
+    sidecar.shows("the first run", &shown(1, 0, 0));
 
-    watch.crash();
-    watch.shows("as before the crash", &shown(1, 0, 0));
+    sidecar.crash();
+    sidecar.shows("as before the crash", &shown(1, 0, 0));
     model.refuse(429, 1);
     run(&mut codex());
     assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
-    // It opens its stream anew, which it does not call another attempt.
-    watch.shows("the second run", &shown(3, 1, 1));
+    // It reopens the stream, which it does not report as another attempt.
+    sidecar.shows("the second run", &shown(3, 1, 1));
 
     model.turn(Mood::Refuses(401));
     fails(&mut codex());
     let failed = model.handed().refusals - 1;
-    watch.shows("the run that failed", &shown(3 + failed, 1 + failed, 1));
-    watch.is_well();
+    sidecar.shows("the run that failed", &shown(3 + failed, 1 + failed, 1));
+    sidecar.is_well();
 }
 
 /// The same exporters over gRPC.
-fn over_grpc(settings: &str, watch: &Watch) -> String {
-    let exporter = format!("{{ otlp-grpc = {{ endpoint = \"http://{}\" }} }}", watch.grpc);
+fn over_grpc(settings: &str, sidecar: &Sidecar) -> String {
+    let exporter = format!("{{ otlp-grpc = {{ endpoint = \"http://{}\" }} }}", sidecar.grpc);
     let line = |line: &str| match line.split_once(" = { otlp-http") {
         Some((key, _)) => format!("{key} = {exporter}"),
         None => line.to_owned(),

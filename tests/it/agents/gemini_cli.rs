@@ -1,6 +1,6 @@
-//! Gemini CLI, which asks two models for each answer: tokens of both, a refusal that a second try cures, and an error.
+//! Gemini CLI, which calls two models for each prompt: tokens of both, a rate limit that a retry overcomes, and an error.
 
-use super::{Home, Shown, Watch, fails};
+use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
 use crate::doubles::model::{Model, Mood, Usage};
 use crate::{Case, trial};
@@ -17,18 +17,18 @@ pub(super) fn trials() -> Vec<Case> {
 }
 
 fn is_counted(protocol: &str) {
-    let mut watch = Watch::start("otlp: {prices: {'gemini-*': {input: 2, output: 12, cache_read: 0.2}}}\n");
+    let mut sidecar = Sidecar::start("otlp: {prices: {'gemini-*': {input: 2, output: 12, cache_read: 0.2}}}\n");
     let first = Usage { input: 2_120, output: 42, cache_read: 4_000, cache_creation: 0, reasoning: 18 };
     let model = Model::using(Mood::Speaks, first);
     let home = Home::new();
     let settings = r#"{"security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": false}, "general": {"enableAutoUpdate": false}}"#;
     home.write(".gemini/settings.json", settings);
-    let printed = watch.printed("gemini-cli");
+    let printed = sidecar.printed("gemini-cli");
     let printed = match protocol {
         "grpc" => {
             let printed = printed.replace("OTLP_PROTOCOL=http", "OTLP_PROTOCOL=grpc");
-            printed.replace(&watch.http.to_string(), &watch.grpc.to_string())
+            printed.replace(&sidecar.http.to_string(), &sidecar.grpc.to_string())
         }
         _ => printed,
     };
@@ -52,17 +52,17 @@ fn is_counted(protocol: &str) {
     };
     run(&mut gemini());
     assert_eq!((model.handed().answers, model.handed().tokens.len()), (2, 2));
-    watch.shows("the first run", &shown(0, 0));
+    sidecar.shows("the first run", &shown(0, 0));
 
-    watch.crash();
-    watch.shows("as before the crash", &shown(0, 0));
+    sidecar.crash();
+    sidecar.shows("as before the crash", &shown(0, 0));
     model.refuse(429, 1);
     run(&mut gemini());
     assert_eq!((model.handed().answers, model.handed().refusals), (4, 1));
-    watch.shows("the second run", &shown(1, 1));
+    sidecar.shows("the second run", &shown(1, 1));
 
     model.turn(Mood::Refuses(401));
     fails(&mut gemini());
-    watch.shows("the run that failed", &shown(model.handed().refusals, 1));
-    watch.is_well();
+    sidecar.shows("the run that failed", &shown(model.handed().refusals, 1));
+    sidecar.is_well();
 }

@@ -1,4 +1,4 @@
-//! LiteLLM's proxy: its spans and its generic callback, alone and together, through refusals, a failure and the end of
+//! LiteLLM's proxy: its spans and its generic callback, alone and together, through rate limits, a failure and a restart of
 //! lookout between calls.
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AGENT, Home, PROJECT, Shown, Watch, free};
+use super::{AGENT, Home, PROJECT, Shown, Sidecar, free};
 use crate::counterparts::{Need, python};
 use crate::doubles::model::{Model, Mood, Usage};
 use crate::http;
@@ -23,20 +23,20 @@ pub(super) fn trials() -> Vec<Case> {
     ]
 }
 
-/// How long the proxy may take to start: it imports all that it could ever need.
+/// How long the proxy may take to start, which is long.
 const START: Duration = Duration::from_secs(150);
-/// What callers of the proxy show.
+/// The key that callers of the proxy send.
 const KEY: &str = "sk-opens-nothing-at-all-litellm";
 const FIRST: Usage = Usage { input: 640, output: 24, cache_read: 384, cache_creation: 0, reasoning: 8 };
 
-/// The proxy. Dropping it ends it.
+/// A running proxy. Dropping it stops it.
 struct Proxy {
     child: Child,
     address: SocketAddr,
 }
 
 impl Proxy {
-    /// Starts one between callers and `model`, with `settings` and what `printed` exports.
+    /// Starts a proxy in front of `model`, with `settings` and the variables that `printed` exports.
     fn start(home: &Home, model: &Model, settings: &str, printed: &str, environment: &[(&str, &str)]) -> Self {
         let config = format!(
             "model_list:\n  - model_name: house\n    litellm_params: {{model: openai/gpt-4o-mini, api_base: \"{}/v1\", \
@@ -47,12 +47,12 @@ impl Proxy {
         );
         home.write("shop/config.yaml", &config);
         let address = free();
-        // By its interpreter: the script itself names a place where the build may no longer be.
+        // Run by the interpreter, since the path in the script's first line may no longer exist.
         let program = python().join("python3");
         let mut command = home.command(program.to_str().expect("a path"), printed, 300);
         command.arg(python().join("litellm"));
         command.args(["--config", "config.yaml", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
-        // Prices are its own, and nothing is fetched.
+        // It uses its built-in prices and fetches none.
         command.envs([("LITELLM_LOCAL_MODEL_COST_MAP", "True"), ("LITELLM_MODE", "PRODUCTION")]);
         command.envs([("DEFAULT_FLUSH_INTERVAL_SECONDS", "1"), ("OTEL_BSP_SCHEDULE_DELAY", "500")]);
         command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -64,7 +64,7 @@ impl Proxy {
         proxy
     }
 
-    /// Calls the model as the agent does; the answer's status.
+    /// Calls the model as the agent does; returns the status of the response.
     fn call(&self, more: &Value) -> u16 {
         let mut body = json!({"model": "house", "messages": [{"role": "user", "content": "How many items?"}],
             "metadata": {"agent_id": AGENT}});
@@ -78,14 +78,14 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its keeper passes this on, and may have ended already.
+        // `timeout` forwards the signal, and may have exited already.
         let line = format!("kill -s TERM {}", self.child.id());
         drop(std::process::Command::new("sh").args(["-c", &line]).status());
         drop(self.child.wait());
     }
 }
 
-/// What the page is to show after so many requests, errors, 429s and retries.
+/// The expected usage after so many requests, errors, 429s and retries.
 fn shown(model: &Model, [requests, errors, rate_limit_hits, retries]: [u64; 4]) -> Shown {
     let tokens = model.handed().sum();
     let millionths =
@@ -94,8 +94,8 @@ fn shown(model: &Model, [requests, errors, rate_limit_hits, retries]: [u64; 4]) 
 }
 
 fn both_ways() {
-    let mut spans_and_callback = Watch::start("");
-    let mut callback = Watch::start("");
+    let mut spans_and_callback = Sidecar::start("");
+    let mut callback = Sidecar::start("");
     let model = Model::using(Mood::Speaks, FIRST);
     let home = Home::new();
     let printed = spans_and_callback.printed("litellm");
@@ -109,7 +109,7 @@ fn both_ways() {
         settings_of(&printed)
     );
     let proxy = Proxy::start(&home, &model, &settings, &printed, &[]);
-    let both_show = |what: &str, one: &Watch, other: &Watch, counts: [u64; 4]| {
+    let both_show = |what: &str, one: &Sidecar, other: &Sidecar, counts: [u64; 4]| {
         one.shows(&format!("spans and callback: {what}"), &shown(&model, counts));
         other.shows(&format!("callback: {what}"), &shown(&model, counts));
     };
@@ -130,7 +130,7 @@ fn both_ways() {
     model.turn(Mood::Refuses(500));
     assert_eq!(proxy.call(&json!({})), 500);
     assert_eq!(model.handed().refusals, 4, "it is tried three times");
-    // Of which it tells once.
+    // It reports that once.
     both_show("a failure for good", &spans_and_callback, &callback, [5, 2, 1, 1]);
     spans_and_callback.is_well();
     let said = callback.doctor();
@@ -138,17 +138,17 @@ fn both_ways() {
 }
 
 fn newer_spans() {
-    // They tell neither who calls nor reasoning apart.
+    // They report neither the caller nor reasoning apart.
     let newer = |model: &Model, counts: [u64; 4]| {
         let shown = shown(model, counts);
         let output = shown.tokens.output + shown.tokens.reasoning;
         Shown { tokens: Usage { output, reasoning: 0, ..shown.tokens }, ..shown }
     };
     let rule = format!("otlp: {{agents: [{{match: {{service.name: litellm}}, agent: {AGENT}, project: {PROJECT}}}]}}");
-    let mut watch = Watch::start(&rule);
+    let mut sidecar = Sidecar::start(&rule);
     let model = Model::using(Mood::Speaks, FIRST);
     let home = Home::new();
-    let endpoint = format!("http://{}", watch.grpc);
+    let endpoint = format!("http://{}", sidecar.grpc);
     let environment = [
         ("LITELLM_OTEL_V2", "true"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -156,15 +156,15 @@ fn newer_spans() {
     ];
     let proxy = Proxy::start(&home, &model, "litellm_settings: {callbacks: [otel]}\n", "", &environment);
     assert_eq!(proxy.call(&json!({})), 200);
-    watch.shows("the first call", &newer(&model, [1, 0, 0, 0]));
+    sidecar.shows("the first call", &newer(&model, [1, 0, 0, 0]));
 
-    watch.crash();
+    sidecar.crash();
     model.refuse(429, 1);
     assert_eq!(proxy.call(&json!({})), 200);
-    watch.shows("a refusal and an answer", &newer(&model, [3, 1, 1, 0]));
+    sidecar.shows("a refusal and an answer", &newer(&model, [3, 1, 1, 0]));
 
     model.turn(Mood::Refuses(500));
     assert_eq!(proxy.call(&json!({})), 500);
-    watch.shows("a failure for good", &newer(&model, [4, 2, 1, 0]));
-    watch.is_well();
+    sidecar.shows("a failure for good", &newer(&model, [4, 2, 1, 0]));
+    sidecar.is_well();
 }

@@ -1,10 +1,10 @@
-//! A program of one's own that OpenTelemetry's SDK for Node measures: every kind of instrument, spans of calls to a model,
-//! its restarts and lookout's, and what a live Prometheus makes of it all.
+//! A program that is instrumented with OpenTelemetry's SDK for Node: every type of instrument, spans of model calls,
+//! restarts of the program and of lookout, and the increase that a real Prometheus computes.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use super::{Home, Shown, Watch};
+use super::{Home, Shown, Sidecar};
 use crate::counterparts::Need;
 use crate::doubles::model::Usage;
 use crate::program::eventually;
@@ -24,7 +24,7 @@ pub(super) fn trials() -> Vec<Case> {
     counted.into_iter().chain([trial(name, ALL, increase_is_right)]).collect()
 }
 
-/// The program while it lives, always as the same instance.
+/// A running program, always with the same instance id.
 struct Client {
     child: Child,
     orders: ChildStdin,
@@ -32,12 +32,12 @@ struct Client {
 }
 
 impl Client {
-    /// Starts it, exporting as `lookout setup` prints, but over `protocol`.
-    fn start(home: &Home, watch: &Watch, protocol: &str, temporality: &str) -> Self {
-        let printed = watch.printed("opentelemetry").replace("http/protobuf", protocol);
+    /// Starts it with the settings of `lookout setup`, but over `protocol`.
+    fn start(home: &Home, sidecar: &Sidecar, protocol: &str, temporality: &str) -> Self {
+        let printed = sidecar.printed("opentelemetry").replace("http/protobuf", protocol);
         let printed = printed.replace("agent.name=", "service.instance.id=one,agent.name=");
         let printed = match protocol {
-            "grpc" => printed.replace(&watch.http.to_string(), &watch.grpc.to_string()),
+            "grpc" => printed.replace(&sidecar.http.to_string(), &sidecar.grpc.to_string()),
             _ => printed,
         };
         let mut client = home.command("node", &printed, 60);
@@ -49,7 +49,7 @@ impl Client {
         Self { orders: child.stdin.take().expect("its input"), child, reports }
     }
 
-    /// Has it count so many times and export.
+    /// Makes it count so many times and export.
     fn counts(&mut self, times: u32) {
         writeln!(self.orders, "{times}").expect("it still runs");
         assert_eq!(self.reports.next().expect("an answer").expect("text"), times.to_string());
@@ -62,15 +62,15 @@ impl Client {
 }
 
 fn is_counted(protocol: &str, temporality: &str) {
-    let mut watch = Watch::start(CONFIG);
+    let mut sidecar = Sidecar::start(CONFIG);
     let home = Home::new();
     let shown = |times: u64| {
         let tokens = Usage { input: 100 * times, output: 10 * times, ..Usage::default() };
         Shown { tokens, cost: 120.0 * times as f64 / 1e6, ..Shown::default() }
     };
-    // What its series show of `times`, counted in so many exports; the last process held `held`.
-    let counts = |watch: &Watch, times: f64, exports: f64, held: f64| {
-        let page = watch.lookout().get("/metrics");
+    // Checks its series after `times` in so many exports; `held` is the UpDownCounter of the last process.
+    let counts = |sidecar: &Sidecar, times: f64, exports: f64, held: f64| {
+        let page = sidecar.lookout().get("/metrics");
         for (name, label, expected) in [
             ("jobs_done_total", "kind=\"a \\\"b\\\"\"", 10.0 * times),
             ("jobs_cost_USD_total", "", 0.75 * times),
@@ -81,34 +81,34 @@ fn is_counted(protocol: &str, temporality: &str) {
             ("target_info", "telemetry_sdk_language=\"nodejs\"", 1.0),
         ] {
             let start = format!("{name}{{");
-            let shown = (watch.series(&start, label), page.text().matches(&format!("\n{start}")).count());
+            let shown = (sidecar.series(&start, label), page.text().matches(&format!("\n{start}")).count());
             assert_eq!(shown, (Some(expected), 1), "{protocol} {temporality}: {name}");
         }
-        let bucket = watch.series("job_duration_seconds_bucket{", "le=\"1.0\"");
+        let bucket = sidecar.series("job_duration_seconds_bucket{", "le=\"1.0\"");
         assert_eq!(bucket, Some(exports), "{protocol} {temporality}");
     };
-    let live = |watch: &Watch, times: &[u32]| {
-        let mut client = Client::start(&home, watch, protocol, temporality);
+    let live = |sidecar: &Sidecar, times: &[u32]| {
+        let mut client = Client::start(&home, sidecar, protocol, temporality);
         times.iter().for_each(|times| client.counts(*times));
         client.ends();
     };
-    live(&watch, &[1, 2]);
-    counts(&watch, 3.0, 2.0, 3.0);
-    watch.shows("its first life", &Shown { requests: 2, ..shown(3) });
-    // Another process: it counts from 0 again.
-    live(&watch, &[2]);
-    counts(&watch, 5.0, 3.0, 2.0);
-    watch.shows("its second life", &Shown { requests: 3, ..shown(5) });
+    live(&sidecar, &[1, 2]);
+    counts(&sidecar, 3.0, 2.0, 3.0);
+    sidecar.shows("its first life", &Shown { requests: 2, ..shown(3) });
+    // Another process, which counts from 0.
+    live(&sidecar, &[2]);
+    counts(&sidecar, 5.0, 3.0, 2.0);
+    sidecar.shows("its second life", &Shown { requests: 3, ..shown(5) });
 
-    watch.crash();
-    live(&watch, &[2]);
-    // Its own series begin anew with lookout, its agent's go on.
-    counts(&watch, 2.0, 1.0, 2.0);
-    watch.shows("its third life", &Shown { requests: 4, ..shown(7) });
-    watch.is_well();
+    sidecar.crash();
+    live(&sidecar, &[2]);
+    // Series of OTLP reset when lookout restarts; those of agents continue.
+    counts(&sidecar, 2.0, 1.0, 2.0);
+    sidecar.shows("its third life", &Shown { requests: 4, ..shown(7) });
+    sidecar.is_well();
 }
 
-/// What a counter has grown by, by the samples that Prometheus took: what fell began anew.
+/// The increase and the resets of a counter, by the samples that Prometheus took.
 fn grown(prometheus: &Prometheus, series: &str) -> (f64, f64) {
     let found = prometheus.query(&format!("{series}[5m]"));
     let [one] = &*found else { panic!("one series: {found:?}") };
@@ -120,33 +120,33 @@ fn grown(prometheus: &Prometheus, series: &str) -> (f64, f64) {
 }
 
 fn increase_is_right() {
-    let mut watch = Watch::start(CONFIG);
+    let mut sidecar = Sidecar::start(CONFIG);
     let home = Home::new();
-    let prometheus = Prometheus::scraping(watch.lookout().address());
+    let prometheus = Prometheus::scraping(sidecar.lookout().address());
     let jobs = "jobs_done_total{exported_instance=\"one\"}";
     let tokens = "orchestrator_agent_tokens_total{agent_name=\"builder\",token_type=\"input\"}";
     let scraped = |series: &str, number: f64| {
         eventually(&format!("{series} {number}"), || (prometheus.value(series) == Some(number)).then_some(()));
     };
-    let mut client = Client::start(&home, &watch, "http/protobuf", "cumulative");
+    let mut client = Client::start(&home, &sidecar, "http/protobuf", "cumulative");
     client.counts(1);
     scraped(jobs, 10.0);
     scraped(tokens, 100.0);
     client.counts(1);
-    // It lives on while lookout does not: its next export has what it counted before.
-    watch.crash();
+    // It keeps running while lookout restarts: its next export includes what it counted before.
+    sidecar.crash();
     client.counts(2);
     scraped(jobs, 40.0);
     scraped(tokens, 400.0);
     client.ends();
     // Another process, which counts from 0.
-    let mut client = Client::start(&home, &watch, "http/protobuf", "cumulative");
+    let mut client = Client::start(&home, &sidecar, "http/protobuf", "cumulative");
     client.counts(1);
     scraped(jobs, 50.0);
     client.ends();
-    // The end of lookout makes them begin anew, which Prometheus sees.
-    watch.crash();
-    let mut client = Client::start(&home, &watch, "http/protobuf", "cumulative");
+    // A restart of lookout resets them, which Prometheus detects.
+    sidecar.crash();
+    let mut client = Client::start(&home, &sidecar, "http/protobuf", "cumulative");
     client.counts(1);
     scraped(jobs, 10.0);
     client.ends();
@@ -154,9 +154,9 @@ fn increase_is_right() {
     for (series, growth, resets) in [(jobs, 10.0 + 20.0 + 10.0 + 10.0, 1.0), (tokens, 500.0, 0.0)] {
         assert_eq!(grown(&prometheus, series), (growth, resets), "{series}");
         assert_eq!(prometheus.value(&format!("resets({series}[5m])")), Some(resets), "{series}");
-        // It reckons with as much before the first sample and after the last as is between two.
+        // `increase` extrapolates to the bounds of the range.
         let increase = prometheus.value(&format!("increase({series}[5m])")).expect("a number");
         assert!((growth..growth * 1.3).contains(&increase), "{series}: {increase}");
     }
-    watch.is_well();
+    sidecar.is_well();
 }

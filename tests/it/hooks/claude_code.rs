@@ -1,7 +1,7 @@
-//! Claude Code itself, with hooks from `lookout setup` and a provider of our own.
+//! The real Claude Code, with hooks from `lookout setup` and a fake provider.
 //!
-//! It gets a home of its own, a key that opens nothing, and no other environment: what is on this machine is not its
-//! business.
+//! It runs in a home directory of its own with an invalid key and no other environment, so that it is independent of the
+//! machine.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -21,29 +21,33 @@ const NEEDS: &[Need] = &[Need::ClaudeCode];
 
 pub(super) fn trials() -> Vec<Case> {
     vec![
-        trial("hooks: the real Claude Code works, asks, idles, is limited and leaves", NEEDS, at_a_terminal),
-        trial("hooks: a run of the real Claude Code that a limit ends has failed", NEEDS, limited_run),
-        trial("hooks: the real Claude Code stops before its next tool, and says why", NEEDS, stopped_at_a_terminal),
-        trial("hooks: a run of the real Claude Code that would never end is ended by its budget", NEEDS, endless_run),
+        trial("hooks: the real Claude Code runs, waits, idles, is rate-limited and exits", NEEDS, at_a_terminal),
+        trial("hooks: a run of the real Claude Code that a rate limit ends has failed", NEEDS, limited_run),
+        trial(
+            "hooks: the real Claude Code stops before its next tool and shows the reason",
+            NEEDS,
+            stopped_at_a_terminal,
+        ),
+        trial("hooks: an endless run of the real Claude Code is stopped by its budget", NEEDS, endless_run),
     ]
 }
 
 const KEY: &str = "sk-ant-api03-opens-nothing-at-all-hooksecret";
 
-/// A folder to work in, and the program that works there.
+/// A home directory with a working directory and a fake provider.
 pub(crate) struct Home {
     dir: TempDir,
     pub(crate) model: Model,
 }
 
 impl Home {
-    /// One without settings.
+    /// A home directory without hooks.
     pub(crate) fn new(mood: Mood) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let shop = dir.path().join("shop");
         fs::create_dir_all(dir.path().join(".claude")).unwrap();
         fs::create_dir(&shop).unwrap();
-        // What a person would have said at the first start.
+        // Skips the dialogs of the first start.
         let approved = &KEY[KEY.len() - 20..];
         let known = json!({"hasCompletedOnboarding": true, "theme": "dark", "customApiKeyResponses": {"approved": [approved]},
             "projects": {shop.canonicalize().unwrap().to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
@@ -51,7 +55,7 @@ impl Home {
         Self { dir, model: Model::start(mood) }
     }
 
-    /// One with the hooks that `lookout setup` shows.
+    /// A home directory with the hooks that `lookout setup` prints.
     fn hooked(lookout: &Lookout, mood: Mood) -> Self {
         let home = Self::new(mood);
         let dir = home.dir.path();
@@ -64,7 +68,7 @@ impl Home {
         home
     }
 
-    /// The program as somebody starts it who works there.
+    /// A command in the working directory, with the environment of a user.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path().join("shop")).env_clear();
@@ -76,13 +80,13 @@ impl Home {
         ]);
         command.envs([("CLAUDE_CODE_MAX_RETRIES", "1"), ("DISABLE_AUTOUPDATER", "1")]);
         command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
-        // Whose the hooks are, as `lookout setup` has it.
+        // The agent and project of the hooks, as `lookout setup` describes.
         command.envs([("AGENT_NAME", "shop"), ("AGENT_PROJECT", "till")]);
         command
     }
 }
 
-/// A program at a terminal, which somebody types into. Dropping it hangs up.
+/// A program in a terminal. Dropping it kills the program.
 struct Terminal {
     child: Child,
     keys: ChildStdin,
@@ -115,7 +119,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("it still runs");
     }
 
-    /// Types a line, and ends it once it is on the screen: all at once would be pasted.
+    /// Types a line, and submits it once it is on the screen: sent at once, it would be taken for pasted text.
     fn says(&mut self, line: &str) {
         self.screen.lock().unwrap().clear();
         self.types(line);
@@ -126,7 +130,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended already, which is just as well.
+        // It may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -147,7 +151,7 @@ fn at_a_terminal() {
     home.model.turn(Mood::UsesShell);
     waits("waiting_question: permission to run Bash");
     assert_eq!(agent(&lookout, "till", "shop")["task_id"], "shop#1");
-    // A question that has only just been shown takes no answer yet, in some versions.
+    // Some versions ignore input right after a question is shown.
     let mut probes = 0_u32;
     eventually("idle", || {
         if probes.is_multiple_of(100) {
@@ -205,7 +209,7 @@ fn stopped_at_a_terminal() {
     home.model.turn(Mood::UsesShell);
     is("paused: stopped by lookout: over its budget of tokens for this task");
     terminal.sees("stopped by lookout: shop used 120 of its 100 tokens for this task (budgets.tokens_per_task)");
-    // The next prompt is the proof that no request was made in between.
+    // The next prompt shows that no request was sent in between.
     home.model.turn(Mood::Speaks);
     terminal.says("again");
     is("idle");
@@ -217,7 +221,7 @@ fn stopped_at_a_terminal() {
     is("paused: stopped by lookout: over its budget of tokens for today");
     terminal.says("/exit");
     is("completed");
-    assert_eq!(home.model.calls(), 2, "what it was told last was not begun");
+    assert_eq!(home.model.calls(), 2, "the last prompt was not sent");
 }
 
 fn endless_run() {
@@ -234,9 +238,9 @@ fn endless_run() {
     assert_eq!(shown(&ended), "completed: stopped by lookout: over its budget of tokens for this task");
     let tools = fs::read_to_string(home.dir.path().join("shop/made-by-the-model")).unwrap().lines().count();
     let calls = home.model.calls();
-    // It stops before a tool that the last call asked for, or after that tool and before the next call.
+    // It stops before the tool of the last call, or after that tool and before the next call.
     assert!(calls == tools || calls == tools + 1, "{calls} calls, {tools} tools");
-    // Each call is seven tokens in and three out: two are within the budget.
+    // Each call has seven tokens of input and three of output: two calls are within the budget.
     assert!((3..2000).contains(&calls), "{calls}");
     let page = lookout.get("/metrics").text().to_owned();
     let stops = "lookout_stops_total{budget=\"tokens_per_task\"} ";

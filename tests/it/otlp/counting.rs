@@ -1,4 +1,4 @@
-//! What exports come to, on the page and in the API: at once, and never more than was used.
+//! The totals of exports on `/metrics` and in the API: visible at once, and never more than was used.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn attributes(pairs: &[(&str, &str)]) -> Value {
     pairs.iter().map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect()
 }
 
-/// An export of one metric of tokens that counts `sum` from `start` on, by a program called `agent`.
+/// An export of one cumulative metric of tokens: `sum` since `start`, by a process of `agent`.
 fn tokens(agent: &str, start: u64, time: u64, sum: u64) -> String {
     let point = json!({
         "attributes": attributes(&[("gen_ai.token.type", "input"), ("gen_ai.request.model", "m"), ("pool.name", concat!("/home", "/dev/x"))]),
@@ -24,7 +24,7 @@ fn tokens(agent: &str, start: u64, time: u64, sum: u64) -> String {
     .to_string()
 }
 
-/// The tokens of the agent in the API; none while nobody knows it.
+/// The tokens of the agent in the API; none until the agent is known.
 fn used(receiver: &Receiver, agent: &str) -> Option<u64> {
     let status = receiver.lookout.get("/api/status").json();
     let agents = status["projects"].as_array()?.iter().flat_map(|project| project["agents"].as_array());
@@ -56,7 +56,7 @@ pub(super) fn a_read_follows_its_write() {
     assert_eq!(receiver.value("orchestrator_agent_request_errors_total", &["agent_name=\"c\""]), Some(1.0));
 }
 
-pub(super) fn twins_count_once_each() {
+pub(super) fn replicas_count_once_each() {
     let receiver = receiver("budgets: {tokens_per_day: 2000}");
     let start = now();
     let starts = [start, start + 1_000];
@@ -71,7 +71,7 @@ pub(super) fn twins_count_once_each() {
     assert_eq!(receiver.lookout.get("/api/alerts").json()["alerts"], json!([]));
 }
 
-pub(super) fn a_start_that_is_not_before_its_time_is_unknown() {
+pub(super) fn a_start_time_that_is_not_before_the_point_is_unknown() {
     let receiver = receiver("");
     let hour = 3_600 * 1_000_000_000;
     for (agent, ahead) in [("own-time", 0), ("ahead", hour)] {

@@ -1,9 +1,9 @@
-//! `lookout doctor` against what real tools sent.
+//! `lookout doctor` with recorded exports of real tools.
 
 use super::{receiver, recordings};
 use crate::program::eventually;
 
-pub(super) fn it_names_what_is_missing() {
+pub(super) fn it_reports_missing_signals() {
     let receiver = receiver("");
     for recording in recordings() {
         let name = recording.file.to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! What agents' telemetry says of people and of what was said: it stays where it was said.
+//! Private attributes of telemetry: none of them is exposed or stored.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{JSON, receiver, recordings, send_all};
 pub(super) fn recordings_stay_private() {
     let receiver = receiver("");
     send_all(&receiver);
-    // A key in what an agent says of itself, wherever it says it.
+    // A secret key in several fields of a push and a metric.
     let key = format!("sk-ant-api03-{}", "Ab1".repeat(12));
     let pushed = receiver.lookout.post(
         "/api/state",
@@ -21,7 +21,7 @@ pub(super) fn recordings_stay_private() {
         r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","description":"{key}","gauge":{{"dataPoints":[{{"asInt":1,"attributes":[{{"key":"used","value":{{"stringValue":"{key}"}}}}]}}]}}}}]}}]}}]}}"#
     ));
     let page = receiver.page();
-    assert!(page.contains("used=\"***\""), "what is masked is there");
+    assert!(page.contains("used=\"***\""), "the key is masked");
     for label in [
         "session_id",
         "user_id",
@@ -49,7 +49,7 @@ pub(super) fn recordings_stay_private() {
     for route in ["/api/status", "/api/metrics", "/api/alerts", "/api/silences"] {
         places.push((route.to_owned(), receiver.lookout.get(route).body));
     }
-    // What is saved is saved now.
+    // State is saved at the stop.
     places.push(("the log".to_owned(), receiver.lookout.log().into_bytes()));
     assert!(receiver.lookout.sigterm().success());
     let files = std::fs::read_dir(receiver.setup.path()).expect("a folder").map(|file| file.expect("a file").path());
@@ -64,7 +64,7 @@ pub(super) fn recordings_stay_private() {
     }
 }
 
-/// The values of attributes that are about a person, or that hold what was said.
+/// Collects values of attributes about a person, or with prompts and outputs.
 fn collect_private(tree: &Value, found: &mut BTreeSet<String>) {
     const PRIVATE: [&str; 12] = [
         "prompt",

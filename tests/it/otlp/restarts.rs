@@ -1,4 +1,4 @@
-//! Telemetry over restarts of lookout: what was counted before is not counted again, whichever signal comes after.
+//! Telemetry across restarts of lookout: usage that was counted is not counted again, whichever signal arrives later.
 
 use lookout::clock::Clock;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Recording, recordings};
 use crate::durability::wait_until_saved;
 use crate::program::{Lookout, Setup, eventually};
 
-/// Sends the recordings of one run whose name has `part` in it to the main listener.
+/// Sends those recordings of one run whose name contains `part` to the main listener.
 fn send(lookout: &Lookout, all: &[Recording], part: &str) {
     let run = all.iter().filter(|it| it.file.to_string_lossy().contains("claude-code/success-http-json"));
     for recording in run.filter(|it| it.file.to_string_lossy().contains(part)) {
@@ -35,7 +35,7 @@ pub(super) fn a_kill_between_signals() {
     assert!(counted.iter().any(|line| line.ends_with(" 20480")), "{counted:#?}");
     lookout.kill9();
 
-    // Logs and spans say the same tokens once more, and the metrics are sent again by a client that saw no answer.
+    // Logs and spans report the same tokens, and a client without a response sends the metrics again.
     let lookout = setup.start();
     assert_eq!(totals(&lookout), counted);
     for part in ["logs", "traces", "metrics", "logs"] {
@@ -45,15 +45,15 @@ pub(super) fn a_kill_between_signals() {
         lines.iter().any(|line| line.starts_with("orchestrator_agent_requests") && line.ends_with(" 1"))
     };
     let after =
-        eventually("the request, which metrics do not tell", || Some(totals(&lookout)).filter(|it| requests(it)));
+        eventually("the request, which metrics do not report", || Some(totals(&lookout)).filter(|it| requests(it)));
     let kept = |lines: &[String]| -> Vec<String> {
         lines.iter().filter(|line| !line.starts_with("orchestrator_agent_requests")).cloned().collect()
     };
     assert_eq!(kept(&after), kept(&counted));
 }
 
-/// What a process that began at `began` says that it used in all, in milliseconds.
-fn used(began: i64, time: i64, tokens: u64) -> Value {
+/// An export of a process that started at `started` and used `tokens` until `time`; times in milliseconds.
+fn used(started: i64, time: i64, tokens: u64) -> Value {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let nanos = |millis: i64| (millis * 1_000_000).to_string();
     json!({"resourceMetrics": [{
@@ -62,7 +62,7 @@ fn used(began: i64, time: i64, tokens: u64) -> Value {
             "name": "claude_code.token.usage", "unit": "tokens",
             "sum": {"aggregationTemporality": 2, "isMonotonic": true, "dataPoints": [{
                 "attributes": [text("type", "input"), text("model", "claude-opus")],
-                "startTimeUnixNano": nanos(began), "timeUnixNano": nanos(time), "asInt": tokens.to_string(),
+                "startTimeUnixNano": nanos(started), "timeUnixNano": nanos(time), "asInt": tokens.to_string(),
             }]},
         }]}],
     }]})
@@ -77,15 +77,15 @@ fn tokens(lookout: &Lookout) -> Value {
 pub(super) fn a_kill_after_the_first_export() {
     let setup = Setup::new("");
     let mut lookout = setup.start();
-    let began = Clock::system().now().as_millis();
-    // None of these exports lives to be saved.
+    let started = Clock::system().now().as_millis();
+    // The program is killed before it saves any of these exports.
     for round in 1..=3_u64 {
-        let answer = lookout.post("/v1/metrics", &used(began, began + round.cast_signed(), 700 * round));
+        let answer = lookout.post("/v1/metrics", &used(started, started + round.cast_signed(), 700 * round));
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(tokens(&lookout), json!(700 * round));
         lookout.kill9();
         lookout = setup.start();
     }
-    assert_eq!(lookout.post("/v1/metrics", &used(began, began + 10, 2_800)).status, 200);
+    assert_eq!(lookout.post("/v1/metrics", &used(started, started + 10, 2_800)).status, 200);
     assert_eq!(tokens(&lookout), json!(2_800));
 }

@@ -1,4 +1,4 @@
-//! orchestrator-cc as its real versions answer, through restarts, upgrades and half-built pages.
+//! orchestrator-cc, as its real versions respond, through restarts and upgrades.
 
 use serde_json::{Value, json};
 
@@ -9,11 +9,11 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("polling: orchestrator-cc: its teams, whether its page was built or not", &[], teams),
-        trial("polling: orchestrator-cc: a restart removes nobody and resolves nothing", &[], restarts),
+        trial("polling: orchestrator-cc: teams, with and without a built frontend", &[], teams),
+        trial("polling: orchestrator-cc: a restart removes no agent and resolves no alert", &[], restarts),
         trial("polling: orchestrator-cc: an upgrade while it is polled", &[], upgrades),
-        trial("polling: orchestrator-cc: a route that fails costs no other team", &[], failing_routes),
-        trial("polling: orchestrator-cc: many teams are asked in turn", &[], many_teams),
+        trial("polling: orchestrator-cc: a failing route affects no other team", &[], failing_routes),
+        trial("polling: orchestrator-cc: many teams are polled in turn", &[], many_teams),
     ]
 }
 
@@ -39,7 +39,7 @@ fn task(id: &str, owner: &str, status: &str) -> Value {
     json!({"taskId": id, "subject": "Count", "description": "", "status": status, "owner": owner})
 }
 
-/// Waits until polls that began after this call have ended.
+/// Waits until a poll that started after this call has ended.
 fn polled_again(server: &OrchestratorCc, path: &str) {
     let before = server.count(path);
     eventually("it is polled again", || (server.count(path) >= before + 3).then_some(()));
@@ -79,7 +79,7 @@ fn teams() {
         server.set(|it| it.tasks.insert("shop".to_owned(), json!([task("7", "clerk", "completed")])));
         eventually("its task is done", || (agent(&lookout, "shop", "clerk")["status"] == "idle").then_some(()));
         server.set(|it| it.teams = json!([team("shop", &["lead"])]));
-        eventually("who left is gone", || {
+        eventually("a member that left is removed", || {
             (names(&lookout, "shop") == ["lead"] && names(&lookout, "lab").is_empty()).then_some(())
         });
         let posted = server.set(|it| it.asked.iter().filter(|asked| !asked.starts_with("GET ")).count());
@@ -95,14 +95,14 @@ fn restarts() {
         it.health = json!({"shop": {"clerk": {"isHealthy": false, "lastActivity": "2026-01-01T00:00:00.5", "timeoutThreshold": 60.0, "elapsed": 90.0}}});
     });
     let lookout = setup(&server).start();
-    eventually("the one that is silent is down", || (down(&lookout, "firing") == 1).then_some(()));
-    // Each stage of a start: not ready, without teams, with a team that is being written, without heartbeats.
+    eventually("the agent without a heartbeat is down", || (down(&lookout, "firing") == 1).then_some(()));
+    // The stages of a start: not ready, without teams, with a team that is being written, without heartbeats.
     server.set(|it| (it.is_ready, it.health) = (false, json!({})));
     eventually("it is not ready", || (source(&lookout)["up"] == false).then_some(()));
     let being_written = json!([{"name": "shop", "members": []}]);
     server.set(|it| (it.is_ready, it.without_teams, it.teams) = (true, 1, being_written));
     polled_again(&server, "/api/teams");
-    assert_eq!(names(&lookout, "shop"), ["clerk", "lead"], "nobody is removed");
+    assert_eq!(names(&lookout, "shop"), ["clerk", "lead"], "no agent is removed");
     server.set(|it| it.teams = listed);
     polled_again(&server, "/api/teams");
     eventually("it is up", || (source(&lookout)["up"] == true).then_some(()));
@@ -121,18 +121,18 @@ fn upgrades() {
         it.teams = json!([team("shop", &["lead"])]);
     });
     let lookout = setup(&server).start();
-    eventually("the older shape is read", || (names(&lookout, "orch") == ["grand_boss"]).then_some(()));
+    eventually("the older version is polled", || (names(&lookout, "orch") == ["grand_boss"]).then_some(()));
     let boss = agent(&lookout, "orch", "grand_boss");
     assert_eq!([&boss["type"], &boss["status"]], ["boss", "running"]);
     server.set(|it| it.version = Version::Both);
-    // While it is not ready, those whom it listed are not gone, though it would list teams.
+    // While it is starting, the agents of the older version are not removed.
     server.set(|it| it.is_ready = false);
     eventually("it starts", || (source(&lookout)["up"] == false).then_some(()));
     assert_eq!(names(&lookout, "orch"), ["grand_boss"]);
     server.set(|it| (it.is_ready, it.agents) = (true, old(false)));
     eventually("it is down", || (down(&lookout, "firing") == 1).then_some(()));
     server.set(|it| it.version = Version::Newer);
-    eventually("the newer shape is read", || {
+    eventually("the newer version is polled", || {
         (names(&lookout, "shop") == ["lead"] && names(&lookout, "orch").is_empty()).then_some(())
     });
     server.set(|it| (it.version, it.agents) = (Version::Older, old(true)));
@@ -157,7 +157,7 @@ fn failing_routes() {
     });
     let status = |team: &str, name: &str| agent(&lookout, team, name)["status"].clone();
     assert_eq!([status("good", "b"), status("slow", "c")], ["running", "running"]);
-    assert_eq!(status("bad", "a"), Value::Null, "what it does is not known");
+    assert_eq!(status("bad", "a"), Value::Null, "its state is unknown");
     let now = source(&lookout);
     assert_eq!(now["up"], true, "{now}");
     assert!(now["last_error"].as_str().is_some_and(|error| error.contains("more")), "{now}");
@@ -174,7 +174,7 @@ fn many_teams() {
         }
     });
     let lookout = setup(&server).start();
-    eventually("all of them are asked in the end", || {
+    eventually("all teams are polled in the end", || {
         let running = |number: usize| agent(&lookout, &format!("team-{number}"), "lead")["status"] == "running";
         (0..count).all(running).then_some(())
     });

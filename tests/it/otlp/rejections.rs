@@ -1,4 +1,4 @@
-//! What is not taken in, and what the sender is told: rubbish, bombs, strangers, a house that is full.
+//! Rejected exports and their responses: malformed and oversized bodies, missing permissions, full buffers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::doubles::smtp::certify;
 use crate::program::{Setup, eventually};
 use crate::{counterparts, http, tidy};
 
-/// Takes all the room that bodies have, and more, by beginning exports and not ending them.
+/// Fills the buffers of bodies by starting exports without completing them.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
     const SIZE: usize = 1024 * 1024;
     let begin = |_| {
@@ -23,28 +23,28 @@ fn fill(address: SocketAddr) -> Vec<TcpStream> {
             SIZE + 1
         );
         stream.write_all(head.as_bytes()).expect("a head");
-        // What finds no room yet is not read.
+        // Without room the body is not read.
         drop(stream.write_all(&vec![0; SIZE]));
         stream
     };
     (0..66).map(begin).collect()
 }
 
-pub(super) fn a_full_house_makes_room() {
+pub(super) fn stalled_exports_make_room() {
     let receiver = receiver("");
     for (protocol, address) in [("http", receiver.http), ("grpc", receiver.grpc)] {
         let held = fill(receiver.http);
         let large = format!("{{}}{}", " ".repeat(64 * 1024));
-        let taken = receiver.post("/v1/metrics", &[("content-type", JSON)], large.as_bytes());
-        assert_eq!(taken.status, 200, "{}", taken.text());
+        let accepted = receiver.post("/v1/metrics", &[("content-type", JSON)], large.as_bytes());
+        assert_eq!(accepted.status, 200, "{}", accepted.text());
         let busy = || receiver.value("lookout_rejected_total", &["\"metrics\"", "\"busy\""]);
-        eventually("a slow one to give way", || busy().filter(|count| *count > 0.0));
+        eventually("a stalled export to be closed", || busy().filter(|count| *count > 0.0));
         let folder = receiver.setup.path().join(protocol);
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("0-metrics"), b"").expect("a file");
         let folder = folder.display().to_string();
-        let said = python("otlp_grpc.py", &[&receiver.grpc.to_string(), &folder, "none", "0-metrics", "large"]);
-        assert!(said.starts_with("INVALID_ARGUMENT "), "it was read, and is nothing: {said}");
+        let output = python("otlp_grpc.py", &[&receiver.grpc.to_string(), &folder, "none", "0-metrics", "large"]);
+        assert!(output.starts_with("INVALID_ARGUMENT "), "it was read, and is not OTLP: {output}");
         let script = tidy::root().join("tests/it/doubles/otel_client.py");
         let client = Command::new("timeout")
             .args(["60", "python3"])
@@ -57,12 +57,12 @@ pub(super) fn a_full_house_makes_room() {
         assert!(client.expect("python3 starts").success());
         let instance = format!("instance=\"{protocol}\"");
         assert_eq!(receiver.value("jobs_done_total", &[&instance]), Some(10.0), "{protocol}");
-        let gave_way = held.into_iter().any(|mut stream| {
+        let is_closed = held.into_iter().any(|mut stream| {
             stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
             let mut answer = [0; 12];
             stream.read(&mut answer).is_ok_and(|_| answer.ends_with(b" 503"))
         });
-        assert!(gave_way, "it is told to send again");
+        assert!(is_closed, "stalled exports get a retryable status");
     }
 }
 
@@ -73,8 +73,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn streams_are_bounded() {
-    const PLACES: u32 = 4;
-    let receiver = receiver(&format!("limits: {{connections: {PLACES}}}"));
+    const CONNECTIONS: u32 = 4;
+    let receiver = receiver(&format!("limits: {{connections: {CONNECTIONS}}}"));
     let mut headers = Vec::new();
     for (name, value) in [
         (":method", "POST"),
@@ -92,12 +92,12 @@ pub(super) fn streams_are_bounded() {
     let busy = || receiver.value("lookout_rejected_total", &["\"logs\"", "\"busy\""]);
     let mut stream = TcpStream::connect(receiver.grpc).expect("a connection");
     stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat()).expect("a preface");
-    // Exports that begin and never end.
-    for place in 0..PLACES + 3 {
+    // Exports that are never completed.
+    for place in 0..CONNECTIONS + 3 {
         stream.write_all(&frame(1, 4, 2 * place + 1, &headers)).expect("a head");
         stream.write_all(&frame(0, 0, 2 * place + 1, b"\0")).expect("the beginning of a body");
     }
-    eventually("three to be refused", || (busy() == Some(3.0)).then_some(()));
+    eventually("three rejected streams", || (busy() == Some(3.0)).then_some(()));
     drop(stream);
     let mut stream = TcpStream::connect(receiver.grpc).expect("a connection");
     stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat()).expect("a preface");
@@ -107,17 +107,17 @@ pub(super) fn streams_are_bounded() {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).expect("a timeout");
     drop(stream.read_to_end(&mut answer));
     let data = frame(0, 0, 1, &[0; 5]);
-    assert!(answer.windows(data.len()).any(|part| part == data), "their places are free again: {answer:?}");
+    assert!(answer.windows(data.len()).any(|part| part == data), "closed streams free their places: {answer:?}");
     assert_eq!(busy(), Some(3.0));
 }
 
-pub(super) fn answers_in_kind() {
+pub(super) fn responses_have_the_encoding_of_the_request() {
     let receiver = receiver("");
     let ok = receiver.json(
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":1}]}}]}]}]}"#,
     );
     assert_eq!((ok.status, ok.text(), ok.header("content-type")), (200, "{}", Some(JSON)));
-    assert_eq!(receiver.value("m", &[]), Some(1.0), "a read after the answer sees it");
+    assert_eq!(receiver.value("m", &[]), Some(1.0), "a read after the response sees it");
     let partial = receiver.json(r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","sum":{"dataPoints":[{"asInt":1},{"asInt":1}]}}]}]}]}"#);
     assert_eq!((partial.status, &partial.json()["partialSuccess"]["rejectedDataPoints"]), (200, &Value::from("2")));
 
@@ -127,10 +127,12 @@ pub(super) fn answers_in_kind() {
     assert_eq!((bad.status, bad.header("content-type"), bad.body[..2].to_vec()), (400, Some(PROTOBUF), vec![0x08, 3]));
     let odd = receiver.json("{\"resourceMetrics\": 3}");
     let warning = odd.json()["partialSuccess"]["errorMessage"].as_str().unwrap_or_default().to_owned();
-    assert_eq!((odd.status, warning.is_empty()), (200, false), "what was left out is said: {}", odd.text());
+    assert_eq!((odd.status, warning.is_empty()), (200, false), "dropped values are reported: {}", odd.text());
     let bad = receiver.json("{\"resourceMetrics\": [");
     assert_eq!((bad.status, &bad.json()["code"]), (400, &Value::from(3)));
-    assert!(bad.json()["message"].as_str().is_some_and(|said| said.starts_with("the body is not OTLP in JSON: ")));
+    assert!(
+        bad.json()["message"].as_str().is_some_and(|message| message.starts_with("the body is not OTLP in JSON: "))
+    );
     let bad = receiver.post("/v1/logs", &[("content-type", JSON), ("content-encoding", "gzip")], b"{}");
     assert_eq!(bad.status, 400, "what is not gzip");
     for (headers, status) in [
@@ -147,7 +149,7 @@ pub(super) fn answers_in_kind() {
     );
     assert_eq!(http::request(receiver.http, "GET", "/metrics", &[], b"").expect("an answer").status, 404);
 
-    // Chunks without a length, in pieces that cut through everything.
+    // A chunked body with one byte per chunk.
     let mut stream = TcpStream::connect(receiver.http).expect("a connection");
     let head = format!(
         "POST /v1/logs HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {JSON}\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -180,7 +182,7 @@ pub(super) fn bombs_are_refused() {
     assert_eq!(answer.status, 413);
     assert_eq!(receiver.value("lookout_rejected_total", &["\"metrics\"", "\"too_large\""]), Some(2.0));
     let grown = receiver.lookout.grown();
-    assert!(grown < 100_000_000, "it grew by {grown} bytes, half of what the bomb holds");
+    assert!(grown < 100_000_000, "it grew by {grown} bytes, half of the decompressed size");
 }
 
 pub(super) fn grpc_codes() {
@@ -193,12 +195,12 @@ pub(super) fn grpc_codes() {
     write("2-logs", &[0; 100_001]);
     write("3-profiles", b"");
     let (address, folder) = (receiver.grpc.to_string(), folder.display().to_string());
-    let said = python("otlp_grpc.py", &[&address, &folder]);
-    let codes: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(codes, ["OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"], "{said}");
-    let said = python("otlp_grpc.py", &[&address, &folder, "gzip"]);
-    let codes: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(codes[2], "RESOURCE_EXHAUSTED", "after inflating: {said}");
+    let output = python("otlp_grpc.py", &[&address, &folder]);
+    let codes: Vec<&str> = output.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(codes, ["OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"], "{output}");
+    let output = python("otlp_grpc.py", &[&address, &folder, "gzip"]);
+    let codes: Vec<&str> = output.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(codes[2], "RESOURCE_EXHAUSTED", "after decompression: {output}");
     assert_eq!(receiver.value("lookout_rejected_total", &["\"logs\"", "\"too_large\""]), Some(2.0));
 }
 
@@ -212,7 +214,7 @@ pub(super) fn tls_holds() {
         let script = tidy::root().join("tests/it/doubles/otel_client.py");
         let mut client = Command::new("timeout");
         client.args(["60", "python3"]).arg(script).env("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority);
-        // Its HTTP client would prefer these.
+        // These would override the certificate.
         client.env_remove("REQUESTS_CA_BUNDLE").env_remove("CURL_CA_BUNDLE");
         counterparts::run(client.args([protocol, &at(address), "cumulative", "none", &format!("i{number}")]));
     }
@@ -230,7 +232,7 @@ pub(super) fn tls_holds() {
     assert!(page.contains("lookout_ingested_total{signal=\"traces\"} 4"), "spans over both");
     for address in [receiver.http, receiver.grpc, receiver.lookout.address()] {
         let clear = http::request(address, "POST", "/v1/logs", &[("content-type", JSON)], b"{}");
-        assert!(clear.is_err(), "nothing is served in the clear: {clear:?}");
+        assert!(clear.is_err(), "nothing is served without TLS: {clear:?}");
     }
     let foreign =
         curl(&["-X", "POST", "-H", "origin: https://evil.example"], &format!("https://{}/v1/logs", at(receiver.http)));
@@ -252,27 +254,27 @@ pub(super) fn access_holds() {
     std::fs::write(folder.join("0-metrics"), b"").expect("a file");
     let (address, folder) = (receiver.grpc.to_string(), folder.display().to_string());
     for (token, code) in [("", "UNAUTHENTICATED"), ("Bearer r", "PERMISSION_DENIED"), ("Bearer i", "OK")] {
-        let said = python("otlp_grpc.py", &[&address, &folder, "none", "0-metrics", token]);
-        assert!(said.starts_with(code), "{token}: {said}");
+        let output = python("otlp_grpc.py", &[&address, &folder, "none", "0-metrics", token]);
+        assert!(output.starts_with(code), "{token}: {output}");
     }
 }
 
 pub(super) fn taken_ports() {
-    // Somebody else on this machine may have the usual port already, which is just as well.
-    let usual = TcpListener::bind("127.0.0.1:4318");
+    // Another program may use the default port already, which serves the test as well.
+    let default = TcpListener::bind("127.0.0.1:4318");
     let setup = Setup::new("").env("LOOKOUT_OTLP__HTTP", "127.0.0.1:4318");
     let lookout = setup.start();
     let log = lookout.log();
     assert!(log.contains("default address already in use") && log.contains("otlp.http"), "{log}");
-    drop(usual);
+    drop(default);
 
-    let chosen = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = chosen.local_addr().expect("its address").to_string();
+    let configured = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = configured.local_addr().expect("its address").to_string();
     let setup = Setup::new("").env("LOOKOUT_OTLP__GRPC", &address);
     let output = setup.command(&["run", "--config", "lookout.yaml"]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("listen on {address}; set `otlp.grpc` to a free address")), "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains(&format!("listen on {address}; set `otlp.grpc` to a free address")), "{errors}");
 }
 
 pub(super) fn a_reload_drops() {
