@@ -232,9 +232,17 @@ impl ConfigProblems<'_> {
         }
     }
 
-    /// All problems in the order of the file; those without a position come last.
+    /// All problems, file by file, each in the order of the file; those without a position come last.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.place.map_or((u64::MAX, 0), |at| (at.line, at.column)));
+        let mut origins: Vec<Origin> = Vec::new();
+        for problem in &self.problems {
+            if !origins.contains(&problem.origin) {
+                origins.push(problem.origin.clone());
+            }
+        }
+        let file = |problem: &Problem| origins.iter().position(|origin| *origin == problem.origin);
+        self.problems
+            .sort_by_key(|problem| (file(problem), problem.place.map_or((u64::MAX, 0), |at| (at.line, at.column))));
         self.problems
     }
 }

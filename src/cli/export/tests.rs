@@ -126,9 +126,12 @@ fn filters_become_matchers_and_conditions() {
 fn untranslatable_rules_name_the_reason() {
     untranslatable(
         "for_each: agent, signal: task_seconds, when: at_least, levels: {info: 1m}",
-        "no metric says when a task began",
+        "no metric exposes when a task began",
     );
-    untranslatable("for_each: agent, signal: agents_missing, when: at_least, levels: {info: 1m}", "who is expected");
+    untranslatable(
+        "for_each: agent, signal: agents_missing, when: at_least, levels: {info: 1m}",
+        "expected agents that were never seen",
+    );
     untranslatable("for_each: agent, signal: progress, when: absent, levels: {info: true}", "that disappeared");
     untranslatable("for_each: agent, signal: status, when: at_least, levels: {info: failed}", "states have no order");
     untranslatable("for_each: agent, signal: stale_seconds, when: at_most, levels: {info: 1m}", "minimum duration");

@@ -338,7 +338,7 @@ fn a_late_report_is_rejected() {
     // The next run counts from zero, and further reports of the previous run are late.
     assert_eq!(push("a", Some(("y", 1)), 0), (None, Some(40)));
     let (refused, tokens) = push("a", Some(("x", 5)), 50);
-    assert!(refused.expect("a refusal").1.starts_with("another run reports under this name since"));
+    assert!(refused.expect("a refusal").1.starts_with("another run has reported under this name since"));
     assert_eq!((tokens, push("a", Some(("y", 2)), 5)), (Some(40), (None, Some(45))));
     // Reports without a number are accepted in any order, and each agent is numbered separately.
     assert_eq!(push("a", None, 6), (None, Some(46)));

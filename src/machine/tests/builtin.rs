@@ -33,7 +33,7 @@ fn idle_escalates_by_time_alone_and_resolves_below_clear_below() {
     for status in [Idle, Completed, WaitingReview, Failed, Running, Paused] {
         test.push(2_200, a(status));
     }
-    let words = ["warning", "over", "warning", "over", "warning", "over"];
+    let words = ["warning", "resolved", "warning", "resolved", "warning", "resolved"];
     assert_eq!(test.findings(&["AgentIdle"]), words.map(|word| format!("2200 AgentIdle a {word}")));
 }
 

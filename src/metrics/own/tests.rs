@@ -100,7 +100,7 @@ fn a_removed_receiver_has_no_series_and_the_others_keep_their_counts() {
 fn counters_are_declared_as_each_format_requires() {
     let own = SidecarMetrics::new();
     let (text, open_metrics) = (own.text(ExpositionFormat::Text), own.text(ExpositionFormat::OpenMetrics));
-    for declared in ["# HELP lookout_ingested_total States", "# TYPE lookout_ingested_total counter\n"] {
+    for declared in ["# HELP lookout_ingested_total Total number", "# TYPE lookout_ingested_total counter\n"] {
         assert!(text.contains(declared) && !open_metrics.contains(declared), "{declared}");
     }
     assert!(open_metrics.contains("# TYPE lookout_ingested counter\n"));
