@@ -268,7 +268,7 @@ fn test_notify() {
     let (code, text) = run(&["--receiver", "mail"]);
     assert!(code == Some(1) && text.contains("mail: failed: auth (") && text.contains("535"), "{text}");
     let (code, text) = run(&["--receiver", "nobody"]);
-    assert!(code == Some(1) && text.contains("no receiver is named `nobody`; there are chat, mail"), "{text}");
+    assert!(code == Some(1) && text.contains("no receiver is named `nobody`; configured: chat, mail"), "{text}");
     assert!(!setup.path().join("lookout.db").exists(), "a test leaves no store behind");
     assert_eq!(slack.seen().iter().map(|seen| seen.body["attachments"].clone()).filter(Value::is_array).count(), 2);
 }

@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("tidy: pure modules have no I/O", &[], pure_parts_are_pure),
         trial("tidy: files start with a module comment and stay short", &[], files_open_with_docs_and_stay_short),
-        trial("tidy: no TODO and no path of this machine is left", &[], nothing_is_left_open),
+        trial("tidy: nothing is marked as left to do and no path of this machine is left", &[], nothing_is_left_open),
         trial("tidy: links in Markdown have targets", &[], links_lead_somewhere),
         trial("tidy: no log line has a duplicate key", &[], log_keys_are_there_once),
     ]

@@ -103,7 +103,7 @@ fn step(hours: i64) {
     push(&lookout, &states(&[("quiet", 140), ("idle", 0)], wall(offset)));
     let seen = slack.wait(2);
     assert_eq!(seen[1].title(), "[RESOLVED] idle");
-    eventually("the step is logged", || lookout.log().contains("the wall clock was set").then_some(()));
+    eventually("the step is logged", || lookout.log().contains("wall clock was set").then_some(()));
     let id = lookout.id();
     assert!(lookout.sigterm().success());
     sweep(id);

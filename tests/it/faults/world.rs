@@ -578,7 +578,7 @@ impl World {
         let log = self.program().log();
         self.log_step("started");
         if self.story.iter().rev().nth(1).is_some_and(|last| last.contains("Damage(")) {
-            assert!(log.contains("a database was damaged"), "{log}");
+            assert!(log.contains("store file was damaged and moved aside"), "{log}");
         }
     }
 }

@@ -134,6 +134,6 @@ fn no_prompt() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let notices = answer["notices"].as_array().unwrap();
-    let is_stop = |notice: &&Value| notice["message"].as_str().is_some_and(|text| text.contains("to stop: it used"));
+    let is_stop = |notice: &&Value| notice["message"].as_str().is_some_and(|text| text.contains("to stop, it used"));
     assert_eq!(notices.iter().filter(is_stop).count(), 1, "{answer}");
 }
