@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use lookout::otlp::{Encoding, OtlpConfig, OtlpRequest, Signal, StreamTable, ExportOutcome, decode, response};
+use lookout::otlp::{Encoding, ExportOutcome, OtlpConfig, OtlpRequest, Signal, StreamTable, decode, response};
 use lookout::profiles::Profiles;
 use lookout::server::grpc_message;
 use lookout_fuzz::watch::Watch;

@@ -42,8 +42,8 @@ fn push_state(watch: &mut Watch, body: &[u8]) {
     let again = decode_state(&written, watch.now).unwrap_or_else(|error| panic!("{error}: {written}"));
     assert_eq!(said(&again), said(&batch), "{written}");
     let (known, sent) = (batch.agents.len() + batch.components.len(), batch.rejected.len());
-    let taken = watch.fleet.push(watch.now, batch);
-    assert!(outcome.accepted <= known && sent <= taken.reasons.iter().map(|(_, count)| *count as usize).sum());
+    let outcome = watch.fleet.push(watch.now, batch);
+    assert!(outcome.accepted <= known && sent <= outcome.reasons.iter().map(|(_, count)| *count as usize).sum());
     for agent in watch.fleet.state().agents.iter() {
         assert!(agent.progress.is_none_or(|progress| (0.0..=1.0).contains(&progress)));
         assert!(agent.cost_usd.total().is_finite() && agent.day_cost_usd.is_finite());
@@ -58,7 +58,7 @@ fn push_usage(watch: &mut Watch, body: &[u8]) {
     if let Some(words) = Words::of(text) {
         batch.usage.iter().for_each(|usage| words.cover_usage(usage));
     }
-    let taken = watch.fleet.usage(watch.now, &batch.project, &batch.usage);
+    let outcome = watch.fleet.usage(watch.now, &batch.project, &batch.usage);
     assert!(outcome.accepted <= batch.usage.len());
 }
 

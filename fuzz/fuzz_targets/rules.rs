@@ -10,7 +10,7 @@ use lookout::fleet::Fleet;
 use lookout::ingest::decode_state;
 use lookout::model::{Level, Subject};
 use lookout::rules::compile::RuleSettings;
-use lookout::rules::{TemplateData, RuleSet, Rules};
+use lookout::rules::{RuleSet, Rules, TemplateData};
 use lookout_fuzz::begin;
 
 const STATE: &str = r#"{"agents": [

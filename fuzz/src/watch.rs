@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lookout::config::Config;
 use lookout::fleet::{Fleet, FleetSettings};
-use lookout::metrics::{ExpositionFormat, SidecarMetrics, ExpositionPage, write_fleet};
+use lookout::metrics::{ExpositionFormat, ExpositionPage, SidecarMetrics, write_fleet};
 use lookout::model::alert::AlertCounts;
 use lookout::model::telemetry::Telemetry;
 use lookout::model::{Finding, Snapshot, Time};

@@ -97,7 +97,7 @@ fn started(setup: Setup, start: impl FnOnce(&Setup) -> Lookout) -> Receiver {
     let address = |surface: &str| {
         let log = lookout.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut found = lines.filter(|line| line["message"] == "receiving OTLP" && line["surface"] == surface);
+        let mut found = lines.filter(|line| line["message"] == "OTLP listener started" && line["surface"] == surface);
         Some(found.next()?["address"].as_str()?.parse::<SocketAddr>().expect("an address"))
     };
     let http = eventually("a listener of OTLP over HTTP", || address("OtlpHttp"));

@@ -183,7 +183,7 @@ fn refusals() {
     for (path, body, status, message) in [
         ("/api/silences", json!({"matchers": {"rule": "R"}}), 400, "set either `duration`"),
         ("/api/silences", json!({"matchers": {"agnt": "R"}, "duration": "1h"}), 400, "the nearest is agent_name"),
-        ("/api/silences", json!({"matchers": {"rule": "R"}, "duration": "9000d"}), 400, "within a year"),
+        ("/api/silences", json!({"matchers": {"rule": "R"}, "duration": "9000d"}), 400, "longer than a year"),
         ("/api/alerts/0123456789abcdef/ack", json!({}), 404, "unknown alert 0123456789abcdef"),
         ("/api/alerts/xyz/ack", json!({}), 400, "invalid fingerprint `xyz`"),
     ] {
