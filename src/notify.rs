@@ -2,7 +2,7 @@
 //!
 //! Owns the receivers, their lists and their transports. Refuses to decide who is told what (that is done in
 //! `alerts`) and to remember across a restart (that is the outbox, in `store`): notices come in, and for each of
-//! them a [`crate::model::Report`] says in the end that it was delivered, replaced or given up.
+//! them a [`crate::model::DeliveryReport`] says in the end that it was delivered, replaced or given up.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What the telemetry of known tools means for agents: exports in, usage by agent out. One file per tool.
 //!
 //! Only numbers, models and names of agents leave this module; prompts, arguments, outputs and account ids are never
-//! read. Nothing is counted twice, neither what several signals report nor what is sent again: [`signal_totals`] and
-//! [`dedup`]. These profiles have nothing to do with OTLP's signal of that name.
+//! read. Nothing is counted twice, neither what several signals report nor what is sent again: `signal_totals` and
+//! `dedup`. These profiles have nothing to do with OTLP's signal of that name.
 
 mod attributes;
 mod autogen;

@@ -20,7 +20,7 @@ pub(super) enum SignalRequest {
 }
 
 impl Signals {
-    /// Installs the handlers. Signals that arrive before the first [`Signals::next`] are kept.
+    /// Installs the handlers. Signals that arrive before the first `Signals::next` are kept.
     pub fn install() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

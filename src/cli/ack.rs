@@ -17,7 +17,7 @@ pub struct AckArgs {
     /// ID of the alert, or its first digits, as shown by `lookout alerts`
     #[arg(value_name = "ID")]
     pub fingerprint: String,
-    /// Who acknowledges it [default: user@host]
+    /// Who acknowledges it (default: user@host)
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
     /// Comment, for example what is being done

@@ -63,7 +63,7 @@ pub struct PipeArgs {
     /// Format of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: FormatOption,
-    /// Pattern for lines of text [repeatable]. KEY is a status (running, failed, …), a counter (requests, errors,
+    /// Pattern for lines of text (repeatable). KEY is a status (running, failed, …), a counter (requests, errors,
     /// rate_limited, retries), or a value taken from the first group: tokens.input, .output, .cache_read,
     /// .cache_creation, .reasoning, .total and cost_usd (totals of this run), model, task, phase, progress
     #[arg(long = "pattern", value_name = "KEY=REGEX", value_parser = Pattern::parse)]

@@ -43,7 +43,7 @@ pub struct ReplayArgs {
     /// Recording of `lookout run --record`; its predecessor FILE.1, if there is one, is replayed first
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
-    /// File with the new rules; replaces the rule files of the configuration [repeatable]
+    /// File with the new rules; replaces the rule files of the configuration (repeatable)
     #[arg(long, value_name = "FILE", required_unless_present = "store")]
     pub rules: Vec<PathBuf>,
     /// The configuration

@@ -28,7 +28,7 @@ pub struct SilenceArgs {
     /// When it starts, in RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", requires = "matchers")]
     pub from: Option<String>,
-    /// Who creates it [default: user@host]
+    /// Who creates it (default: user@host)
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
     /// Reason, shown to everybody who is notified

@@ -53,7 +53,7 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
-    /// A reader with the given limits and a memory budget of [`LARGEST_AT_ONCE`] bodies.
+    /// A reader with the given limits and a memory budget of `LARGEST_AT_ONCE` bodies.
     pub fn new(limits: &LimitsConfig) -> Self {
         let pieces = limits.body.saturating_mul(LARGEST_AT_ONCE).div_ceil(PIECE);
         let (memory, turns) = (SharedPool::new(pieces, HOLD, PATIENCE), Arc::new(Semaphore::new(INFLATE_AT_ONCE)));
